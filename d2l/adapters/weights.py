@@ -1,0 +1,90 @@
+"""LoRA weights and seat memories as values.
+
+Knows nothing of documents, files or base models. A value that exists is well formed.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from d2l.errors import MergeError
+
+
+@dataclass(frozen=True)
+class LoraFactors:
+    """One module's low-rank factors in PEFT's orientation: delta = scale * b @ a."""
+
+    a: Tensor  # (rank, d_in)
+    b: Tensor  # (d_out, rank)
+
+    def __post_init__(self) -> None:
+        if self.a.ndim != 2 or self.b.ndim != 2 or self.a.shape[0] != self.b.shape[1]:
+            raise MergeError(
+                f"LoRA factors do not fit: a {tuple(self.a.shape)}, b {tuple(self.b.shape)}, "
+                "expected (rank, d_in) and (d_out, rank)"
+            )
+
+    @property
+    def rank(self) -> int:
+        """Inner dimension shared by a and b."""
+        return self.a.shape[0]
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """Factors of every targeted module, for one base model, at one uniform rank."""
+
+    base: str  # model id these weights fit
+    scale: float  # delta = scale * b @ a; "alpha" exists only in peft_files.py
+    factors: Mapping[str, LoraFactors]  # "model.layers.3.mlp.down_proj" -> factors
+
+    def __post_init__(self) -> None:
+        if not self.factors:
+            raise MergeError("LoRA weights without any module")
+        ranks = {factors.rank for factors in self.factors.values()}
+        if len(ranks) != 1:
+            raise MergeError(f"LoRA weights of different ranks: {sorted(ranks)}")
+        if not math.isfinite(self.scale):
+            raise MergeError(f"LoRA scale is not a finite number: {self.scale}")
+
+    @property
+    def rank(self) -> int:
+        """Rank of every module."""
+        return next(iter(self.factors.values())).rank
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Wanted keys and values of seats: what the seat network writes for a chunk or a document.
+
+    `keys` and `values`: (layers, seats, kv_heads * head_dim), keys before rotary embedding.
+    `claims_seats` is false for a chunk whose share of the seats rounds to none: it is averaged
+    into the seat before its place instead of taking one of its own.
+    """
+
+    keys: Tensor
+    values: Tensor
+    claims_seats: bool = True
+
+    def __post_init__(self) -> None:
+        if self.keys.ndim != 3 or self.keys.shape != self.values.shape:
+            raise MergeError(
+                f"memory does not fit: keys {tuple(self.keys.shape)}, "
+                f"values {tuple(self.values.shape)}, expected (layers, seats, kv_heads * head_dim)"
+            )
+
+    @property
+    def n_seats(self) -> int:
+        """Number of seats that this memory fills."""
+        return self.keys.shape[1]
+
+
+def delta_norm(factors: LoraFactors, scale: float = 1.0) -> float:
+    """Frobenius norm of scale * b @ a, from the factors alone: ‖BA‖² = Σ (BᵀB) ∘ (AAᵀ)."""
+    a = factors.a.to(torch.float64)
+    b = factors.b.to(torch.float64)
+    squared = ((b.T @ b) * (a @ a.T)).sum().clamp_min(0)
+    return abs(scale) * math.sqrt(float(squared))

@@ -1,0 +1,34 @@
+"""Errors that a user can fix: one line that says what is wrong, one that says what to do."""
+
+
+class D2LError(Exception):
+    """A problem the user can fix.
+
+    `message` says what was found (and names the file); `hint` says what to do about it.
+    The command line prints both and exits with 1; anything that is not a `D2LError` is a bug.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class DocumentError(D2LError):
+    """An input document cannot be read."""
+
+
+class BaseModelError(D2LError):
+    """A base model cannot be found or loaded, or does not fit the checkpoint."""
+
+
+class CheckpointError(D2LError):
+    """A hypernetwork checkpoint cannot be found, is damaged, or is not safe to read."""
+
+
+class MergeError(D2LError):
+    """Weights cannot be merged as asked."""
+
+
+class AdapterError(D2LError):
+    """An adapter folder cannot be read or written."""

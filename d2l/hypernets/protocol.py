@@ -1,0 +1,69 @@
+"""What every hypernetwork is to the pipeline: a configuration, generate, assemble."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from d2l.adapters.weights import LoraWeights, Memory
+from d2l.bases.activations import Activations, Reading
+
+Part = LoraWeights | Memory
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How parts become one adapter; both strengths are linear in the delta.
+
+    `method` is a key of `adapters.merge.METHODS`. `scale` multiplies what comes from the
+    document, `bias_scale` the learned document-independent part, where a network has one.
+    """
+
+    method: str = "concat"
+    scale: float = 1.0
+    bias_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The adapter of a whole document, and for seats the memory that it was seated from."""
+
+    weights: LoraWeights
+    memory: Memory | None = None
+
+
+class HypernetConfig(Protocol):
+    """What the pipeline must know of a network before any weights are loaded."""
+
+    @property
+    def kind(self) -> str:
+        """Network kind: "doc_to_lora" or "seats"."""
+
+    @property
+    def base(self) -> str:
+        """Name of the base model that the adapters fit."""
+
+    @property
+    def target_modules(self) -> tuple[str, ...]:
+        """Short names of the adapted modules, sorted."""
+
+    @property
+    def reading(self) -> Reading:
+        """What the network reads of the frozen base."""
+
+    @property
+    def chunk_tokens(self) -> int | None:
+        """Chunk limit in tokens that the network was trained with, if it is known."""
+
+
+class Hypernetwork(Protocol):
+    """A pretrained network that writes adapters. Results are on the CPU, whatever the device."""
+
+    @property
+    def config(self) -> HypernetConfig:
+        """The network's configuration."""
+
+    def generate(self, condition: Activations, rank: int) -> Part:
+        """Weights of one chunk, of at most `rank` (0: a chunk that gets no seat of its own)."""
+
+    def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
+        """One adapter from all parts, in document order."""
