@@ -5,6 +5,7 @@ Token ids in, tensors out; knows nothing of documents or of the network that rea
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Activations:
 class ActivationEncoder:
     """Reads chunks with a frozen decoder (a Hugging Face model without its head)."""
 
-    def __init__(self, model: nn.Module, reading: Reading) -> None:
+    def __init__(self, model: Any, reading: Reading) -> None:
         self.model = model
         self.reading = reading
 

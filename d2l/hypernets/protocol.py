@@ -1,6 +1,6 @@
 """What every hypernetwork is to the pipeline: a configuration, generate, assemble."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,22 @@ class HypernetConfig(Protocol):
     @property
     def target_modules(self) -> tuple[str, ...]:
         """Short names of the adapted modules, sorted."""
+
+    @property
+    def n_base_layers(self) -> int:
+        """Number of decoder layers of the base."""
+
+    @property
+    def n_adapted_layers(self) -> int:
+        """Number of layers that an adapter changes."""
+
+    @property
+    def module_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(d_in, d_out) of each target module."""
+
+    @property
+    def bias_rank(self) -> int:
+        """Rank that a learned, document-independent part adds to every adapter; 0 without one."""
 
     @property
     def reading(self) -> Reading:

@@ -1,0 +1,149 @@
+"""LoRA weights ↔ PEFT adapter folders, with provenance.
+
+Weights and plain values in, a folder out that any PEFT-compatible runtime loads; and back. A
+folder is written whole or not at all, and the same values give the same bytes.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.adapters import provenance as names
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.errors import AdapterError, MergeError
+from d2l.folders import building, refuse_existing
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_PREFIX = "base_model.model."
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class AdapterContent:
+    """Everything that goes into an adapter folder.
+
+    `n_base_layers` is the base's depth: an adapter of fewer layers names them in its config.
+    `texts` are further text files by name: the card, a chat template, tokenizer files.
+    """
+
+    weights: LoraWeights
+    n_base_layers: int
+    provenance: Mapping[str, Any]
+    memory: Memory | None = None
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_adapter(
+    content: AdapterContent, out: Path, *, dtype: str = "bf16", force: bool = False
+) -> Path:
+    """Write an adapter folder; raises AdapterError where `out` may not be replaced.
+
+    Scale is folded into b and `lora_alpha` equals the rank, both integers, so that alpha / rank
+    is 1 in every runtime.
+    """
+    refuse_adapter(out, force=force)
+    with building(out) as folder:
+        save_file(_tensors(content.weights, DTYPES[dtype]), folder / names.WEIGHTS, _FORMAT)
+        _write_json(folder / names.CONFIG, _config(content.weights, content.n_base_layers))
+        _write_json(folder / names.PROVENANCE, content.provenance)
+        if content.memory is not None:
+            pair = {"keys": content.memory.keys, "values": content.memory.values}
+            stored = {name: t.to(torch.bfloat16).contiguous() for name, t in pair.items()}
+            save_file(stored, folder / names.MEMORY, _FORMAT)
+        for name, text in content.texts.items():
+            (folder / name).write_text(text, "utf-8")
+    return out
+
+
+def refuse_adapter(out: Path, *, force: bool) -> None:
+    """Raise AdapterError unless an adapter may be written at `out`."""
+    refuse_existing(out, force=force, is_ours=names.is_adapter, error=AdapterError)
+
+
+def read_adapter(folder: Path) -> LoraWeights:
+    """Read the weights of a PEFT LoRA folder back; raises AdapterError."""
+    info = names.read_info(folder)
+    rank, alpha = info.rank, info.config.get("lora_alpha", 0)
+    if rank < 1:
+        raise AdapterError(f"{folder / names.CONFIG}: r is {rank}, expected a positive rank")
+    scale = alpha / (rank**0.5 if info.config.get("use_rslora") else rank)
+    tensors = load_file(folder / names.WEIGHTS)
+    factors = {}
+    for name, a in tensors.items():
+        module, found, rest = name.removeprefix(_PREFIX).partition(".lora_A.")
+        if not found:
+            continue
+        partner = name.replace(".lora_A.", ".lora_B.")
+        if partner not in tensors or rest != "weight":
+            raise AdapterError(f"{folder / names.WEIGHTS}: {name} has no partner {partner}")
+        try:
+            factors[module] = LoraFactors(a.float(), tensors[partner].float())
+        except MergeError as error:
+            raise AdapterError(f"{folder / names.WEIGHTS}: {module}: {error.message}") from error
+    if not factors:
+        raise AdapterError(f"{folder / names.WEIGHTS}: no LoRA tensors")
+    base = str(info.config.get("base_model_name_or_path", ""))
+    return LoraWeights(base=base, scale=scale, factors=factors)
+
+
+def read_memory(folder: Path) -> Memory:
+    """Read the memory that a seats adapter was seated from; raises AdapterError."""
+    path = folder / names.MEMORY
+    if not path.is_file():
+        raise AdapterError(f"{folder}: has no {names.MEMORY}", hint="it is not a seats adapter")
+    tensors = load_file(path)
+    return Memory(tensors["keys"].float(), tensors["values"].float())
+
+
+def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for module, factors in sorted(weights.factors.items()):
+        scaled = factors.b.float() * weights.scale
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = factors.a.to(dtype).contiguous()
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = scaled.to(dtype).contiguous()
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise AdapterError(
+            f"the adapter has values that are not finite in {dtype}, for example in {broken[0]}",
+            hint="use --dtype fp32 or bf16; if it is so in fp32 too, the checkpoint is damaged",
+        )
+    return tensors
+
+
+def _config(weights: LoraWeights, n_base_layers: int) -> dict[str, Any]:
+    """The fields that runtimes read; all others keep PEFT's defaults, so no version warns."""
+    modules = {name.rsplit(".", 1)[1] for name in weights.factors}
+    layers = sorted({int(_LAYER.search(name)[1]) for name in weights.factors})  # type: ignore[index]
+    config: dict[str, Any] = {
+        "base_model_name_or_path": weights.base,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": weights.rank,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": weights.rank,
+        "target_modules": sorted(modules),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+    if layers != list(range(n_base_layers)):
+        config |= {"layers_to_transform": layers, "layers_pattern": "layers"}
+    return config
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", "utf-8")
+
+
+_FORMAT = {"format": "pt"}  # the metadata that transformers and PEFT expect

@@ -1,0 +1,128 @@
+"""The Hugging Face hub: a name in, local files out, through the hub's own cache.
+
+`offline` opens no socket. Progress bars are the hub library's own, on stderr.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.errors import BaseModelError, CheckpointError, D2LError
+
+_NAME = re.compile(
+    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<subfolder>[\w./-]+))?"
+)
+_CHECKPOINT_FILES = (
+    "config.json",
+    "model.safetensors",
+    "statistics.safetensors",
+    "pytorch_model.bin",
+    "args.yaml",
+)
+_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class HubName:
+    """`org/repo[@revision][:subfolder]` taken apart."""
+
+    repo: str
+    revision: str | None = None
+    subfolder: str | None = None
+
+
+def parse_name(text: str) -> HubName | None:
+    """Take a hub name apart, or None where it cannot be one."""
+    match = _NAME.fullmatch(text)
+    if match is None or ".." in text:
+        return None
+    return HubName(match["repo"], match["revision"], match["subfolder"])
+
+
+def fetch_model(name: str, *, offline: bool) -> Path:
+    """Folder with a base model's config, tokenizer and safetensors; raises BaseModelError."""
+    parsed = parse_name(name)
+    if parsed is None:
+        raise BaseModelError(
+            f"base model {name!r} not found",
+            hint="name a folder, a .gguf file or org/repo[@revision] on the hub",
+        )
+    patterns = [f"{parsed.subfolder}/{p}" for p in _MODEL_FILES] if parsed.subfolder else None
+    root = _snapshot(parsed, patterns or list(_MODEL_FILES), offline, BaseModelError)
+    return root / parsed.subfolder if parsed.subfolder else root
+
+
+def fetch_checkpoint(name: HubName, *, offline: bool) -> Path:
+    """Folder with a hypernetwork checkpoint; raises CheckpointError."""
+    below = f"{name.subfolder}/" if name.subfolder else ""
+    wanted = [f"{below}{middle}{file}" for middle in ("", "*/") for file in _CHECKPOINT_FILES]
+    root = _snapshot(name, wanted, offline, CheckpointError)
+    folder = root / name.subfolder if name.subfolder else root
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{name.repo}: no folder {name.subfolder!r} on the hub",
+            hint="the form is org/repo[@revision][:subfolder]",
+        )
+    return folder
+
+
+def cached_checkpoint(name: HubName) -> Path | None:
+    """The checkpoint's folder if all of it is on disk already; opens no socket."""
+    try:
+        return fetch_checkpoint(name, offline=True)
+    except CheckpointError:
+        return None
+
+
+def join_digests(digests: Sequence[str]) -> str:
+    """One SHA-256 for several files: that of their digests, one a line, in order."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _snapshot(
+    name: HubName, patterns: Sequence[str], offline: bool, error_type: type[D2LError]
+) -> Path:
+    """Download (or find) the files of a repository that match `patterns`."""
+    import huggingface_hub
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name.repo,
+                revision=name.revision,
+                allow_patterns=list(patterns),
+                local_files_only=offline,
+            )
+        )
+    except GatedRepoError as error:
+        raise error_type(
+            f"{name.repo}: access on the hub is restricted",
+            hint="accept its terms on its page, then run `hf auth login`",
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise error_type(
+            f"{name.repo}: not found on the hub"
+            + (f" at revision {name.revision}" if name.revision else ""),
+            hint="check the name; the form is org/repo[@revision][:subfolder]",
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise error_type(
+            f"{name.repo}: not on disk, and the hub "
+            + ("was not asked (--offline)" if offline else "cannot be reached"),
+            hint="download it once while online, or name a local folder",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise error_type(
+            f"{name.repo}: the hub cannot be reached ({type(error).__name__})",
+            hint="check the network, or name a local folder",
+        ) from error

@@ -1,0 +1,182 @@
+"""Base models: a name, folder or GGUF file in, a frozen model on a device out.
+
+Knows nothing of hypernetworks. Never runs code that comes with a model, reads safetensors only.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from d2l.bases import gguf_files, hub
+from d2l.bases.families import Family, find_family
+from d2l.bases.quiet import quiet_transformers
+from d2l.bases.storage import file_digest
+from d2l.errors import BaseModelError
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """Where a base lies: a folder with config, tokenizer and, once needed, weights.
+
+    `name` is what adapters call the base. `gguf` is set where the folder is made from a GGUF
+    file: config and tokenizer at once, weights when they are first loaded.
+    """
+
+    name: str
+    folder: Path
+    gguf: Path | None = None
+
+    @property
+    def config(self) -> Any:
+        """The transformers config of the base; raises BaseModelError."""
+        with quiet_transformers():
+            try:
+                return transformers.AutoConfig.from_pretrained(self.folder)
+            except (OSError, ValueError, KeyError) as error:
+                raise BaseModelError(
+                    f"{self.folder}: config.json is not that of a known model",
+                    hint=str(error).split("\n")[0],
+                ) from error
+
+    @property
+    def family(self) -> Family:
+        """Facts about the base's architecture."""
+        return find_family(str(self.config.model_type))
+
+    def digest(self) -> str:
+        """SHA-256 over what holds the weights: the GGUF file, or all safetensors shards."""
+        if self.gguf is not None:
+            return file_digest(self.gguf)
+        shards = sorted(self.folder.glob("*.safetensors"))
+        if len(shards) == 1:
+            return file_digest(shards[0])
+        return hub.join_digests([file_digest(shard) for shard in shards])
+
+
+def find_base(name: str, *, override: str | None = None, offline: bool = False) -> BaseFiles:
+    """Locate a base by the name a checkpoint gives it, or where `override` says it lies.
+
+    Tried in this order: `override` (folder, GGUF file or hub name), `name` as a folder below the
+    working directory, the GGUF file of an installed package, the Hugging Face hub and its cache.
+    """
+    wanted = override if override is not None else name
+    path = Path(wanted).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BaseModelError(
+                f"{path}: no config.json, so this is not a model folder",
+                hint="name the folder that holds config.json, model.safetensors and tokenizer.json",
+            )
+        return BaseFiles(name, path)
+    if path.is_file():
+        return BaseFiles(name, gguf_files.prepare_folder(path), gguf=path)
+    if override is None and (packaged := gguf_files.find_packaged(name)) is not None:
+        return BaseFiles(name, gguf_files.prepare_folder(packaged), gguf=packaged)
+    try:
+        return BaseFiles(name, hub.fetch_model(wanted, offline=offline))
+    except BaseModelError as error:
+        hint = gguf_files.install_hint(name)
+        if override is None and hint is not None:
+            raise BaseModelError(error.message, hint=hint) from error
+        raise
+
+
+def same_model(name: str, files: BaseFiles) -> bool:
+    """Whether `files` plausibly is the base called `name`, going by names and known digests."""
+    if files.gguf is not None:
+        known = gguf_files.PACKAGED.get(name)
+        return known is not None and files.digest() == known.sha256
+    last = name.rstrip("/").split("/")[-1]
+    claimed = str(getattr(files.config, "_name_or_path", "") or "").rstrip("/").split("/")[-1]
+    hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
+    return last in (files.folder.resolve().name, claimed) or hub_folder in files.folder.parts
+
+
+def pick_device(device: str) -> str:
+    """Resolve "auto" to CUDA, then MPS, then CPU; refuse a device this machine does not have."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = device.split(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available()}
+    present["mps"] = torch.backends.mps.is_available()
+    if kind not in present:
+        raise BaseModelError(
+            f"unknown device {device!r}", hint="use auto, cpu, cuda, cuda:N or mps"
+        )
+    if not present[kind]:
+        raise BaseModelError(
+            f"device {device!r} is not available on this machine", hint="use --device auto"
+        )
+    if ":" in device and not device.split(":")[1].isdigit():
+        raise BaseModelError(f"unknown device {device!r}", hint="use cuda:0, cuda:1, …")
+    return device
+
+
+def pick_dtype(device: str) -> torch.dtype:
+    """Storage precision of a base: bf16 on CUDA, fp32 elsewhere (CPU goldens are fp32)."""
+    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def load_frozen(
+    files: BaseFiles, *, device: str, dtype: torch.dtype, n_layers: int | None = None
+) -> nn.Module:
+    """Load the decoder without its head, and without layers from `n_layers` on.
+
+    Layers that are left out are never read from disk. Raises BaseModelError where weights are
+    missing or do not have the shapes that config.json announces.
+    """
+    config = files.config
+    if n_layers is not None and n_layers < config.num_hidden_layers:
+        config.num_hidden_layers = n_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:n_layers]
+    model: nn.Module = _load(transformers.AutoModel, files, config=config, dtype=dtype)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def load_causal(files: BaseFiles, *, device: str, dtype: torch.dtype) -> Any:
+    """Load the whole causal language model, to generate with."""
+    model = _load(transformers.AutoModelForCausalLM, files, config=files.config, dtype=dtype)
+    model.eval().requires_grad_(False)
+    return model.to(device)
+
+
+def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) -> Any:
+    """Read weights into the architecture of `config`, refusing anything missing or misshapen."""
+    if files.gguf is not None:
+        gguf_files.ensure_weights(files.gguf, files.folder)
+    if not list(files.folder.glob("*.safetensors")):
+        raise BaseModelError(
+            f"{files.folder}: no safetensors weights",
+            hint="d2l reads model.safetensors (or its shards), not pickled weights",
+        )
+    family = find_family(str(config.model_type))
+    with quiet_transformers():
+        try:
+            model, info = factory.from_pretrained(
+                files.folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation=family.attention,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BaseModelError(
+                f"{files.folder}: the weights of the base cannot be loaded",
+                hint=str(error).strip().split("\n")[0],
+            ) from error
+    wrong = sorted(info["missing_keys"]) or sorted(str(key) for key in info["mismatched_keys"])
+    if wrong:
+        raise BaseModelError(
+            f"{files.folder}: weights do not match config.json, for example {wrong[0]}",
+            hint="the folder is incomplete, or its files belong to different models",
+        )
+    return model

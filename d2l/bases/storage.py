@@ -1,0 +1,61 @@
+"""Where d2l keeps what it made once and may need again: one folder per user, and digests.
+
+Only the cache folder is ours to write; everything in it can be deleted at any time.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import platformdirs
+
+_BLOCK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """The user's cache folder: `D2L_CACHE` if set, else the platform's own place for caches."""
+    override = os.environ.get("D2L_CACHE")
+    return Path(override) if override else Path(platformdirs.user_cache_dir("d2l"))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex, read in blocks.
+
+    A file in the hub's cache is a link to a blob named by its own SHA-256, which is taken as is.
+    Others are remembered by size and modification time, so a 5 GB base is read once.
+    """
+    target = path.resolve()
+    if target.parent.name == "blobs" and len(target.name) == 64:
+        return target.name
+    stat = target.stat()
+    stamp = f"{target}:{stat.st_size}:{stat.st_mtime_ns}"
+    memory = cache_dir() / "digests.json"
+    known = _read_digests(memory)
+    if stamp not in known:
+        digest = hashlib.sha256()
+        with target.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        known[stamp] = digest.hexdigest()
+        _write_digests(memory, known)
+    return known[stamp]
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):  # no memory yet, or a damaged one: it is only a shortcut
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_digests(path: Path, known: dict[str, str]) -> None:
+    fresh = dict(list(known.items())[-256:])
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(fresh), "utf-8")
+        temporary.replace(path)
+    except OSError:  # a read-only cache costs time, not correctness
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,245 @@
+"""Tokenizers: exact token ids, where each token lies in the text, and prompts.
+
+Text in, ids out. Where the base's tokenizer is byte-level BPE, counting runs on a tiktoken
+`Encoding` made from the model's own vocabulary, which gives the same ids faster.
+"""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tiktoken
+import tokenizers
+import transformers
+
+from d2l.bases.families import DocumentTemplate
+from d2l.bases.quiet import quiet_transformers
+from d2l.errors import BaseModelError
+
+#: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
+_BYTE_LEVEL = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+#: The same after every digit was split off first: a digit stands alone, and white space in front
+#: of one is the end of its piece, so all of it stays together.
+_DIGITS_BYTE_LEVEL = (
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids, and for each token the characters (start, stop) of the text it came from."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+
+class BaseTokenizer:
+    """The tokenizer of a base model's folder. `encode` never lets a document speak in the
+    model's control tokens: `<|im_end|>` in a document is ordinary text."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / "tokenizer.json"
+        self._json, self._special = _read_tokenizer(path)
+        _, self._plain = _read_tokenizer(path)
+        self._plain.encode_special_tokens = True  # "<s>" in a document is text, not a token
+
+    @cached_property
+    def fast(self) -> "FastEncoding | None":
+        """The tiktoken counterpart, or None where the tokenizer is not plain byte-level BPE."""
+        return make_encoding(self._json)
+
+    @cached_property
+    def chat(self) -> Any:
+        """The transformers tokenizer, for chat templates and decoding."""
+        with quiet_transformers():
+            return transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ordinary text, nothing added."""
+        if self.fast is not None and self.fast.covers(text):
+            return self.fast.encoding.encode_ordinary(self._normalize(text))
+        return self.encode_slow(text)
+
+    def encode_slow(self, text: str) -> list[int]:
+        """The same through the model's own tokenizer: what `encode` must equal."""
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def token_starts(self, text: str) -> list[int]:
+        """The character of `text` at which each token of `encode_slow(text)` begins."""
+        return [start for start, _ in self._plain.encode(text, add_special_tokens=False).offsets]
+
+    def encode_template(self, template: DocumentTemplate, document: str) -> Encoded:
+        """Ids of a document inside its template, as the public code tokenises the whole string.
+
+        Control tokens count in the template only. Offsets refer to `document`; tokens of the
+        template have offsets at its start or end.
+        """
+        text = template.before + document + template.after
+        control = [t["content"] for t in self._json.get("added_tokens", []) if t.get("special")]
+        if any(token in document for token in control):
+            return self._encode_guarded(template, document, control)
+        encoding = self._special.encode(text, add_special_tokens=False)
+        start, stop = len(template.before), len(template.before) + len(document)
+        offsets = tuple(
+            (min(max(a, start), stop) - start, min(max(b, start), stop) - start)
+            for a, b in encoding.offsets
+        )
+        return Encoded(tuple(encoding.ids), offsets)
+
+    def _encode_guarded(
+        self, template: DocumentTemplate, document: str, control: Sequence[str]
+    ) -> Encoded:
+        """Encode the document as ordinary text between the template's outermost control tokens."""
+        before, after = template.before, template.after
+        head = max((before.rfind(t) + len(t) for t in control if t in before), default=0)
+        tail = min((after.find(t) for t in control if t in after), default=len(after))
+        opening = self._special.encode(before[:head], add_special_tokens=False).ids
+        inner_text = before[head:] + document + after[:tail]
+        inner = self._plain.encode(inner_text, add_special_tokens=False)
+        closing = self._special.encode(after[tail:], add_special_tokens=False).ids
+        shift = len(before) - head
+        middle = [
+            tuple(min(max(x - shift, 0), len(document)) for x in offset) for offset in inner.offsets
+        ]
+        offsets = [(0, 0)] * len(opening) + middle + [(len(document),) * 2] * len(closing)
+        return Encoded((*opening, *inner.ids, *closing), tuple(offsets))  # type: ignore[arg-type]
+
+    def document_template(self, known: DocumentTemplate | None) -> DocumentTemplate:
+        """The family's template, else the chat template around a document, empty system turn."""
+        if known is not None:
+            return known
+        mark = "\u2042document\u2042"
+        turns = [{"role": "system", "content": ""}, {"role": "user", "content": mark}]
+        rendered = self.chat.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        before, found, after = rendered.partition(mark)
+        if not found:
+            raise BaseModelError(
+                f"{self.folder}: the chat template does not repeat the user's text",
+                hint="this base cannot be used with a Doc-to-LoRA checkpoint",
+            )
+        return DocumentTemplate(before, after)
+
+    def affixes(self, template: DocumentTemplate) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of the template's two halves, to put around inner chunks."""
+        prefix = self._special.encode(template.before, add_special_tokens=False).ids
+        suffix = self._special.encode(template.after, add_special_tokens=False).ids
+        return tuple(prefix), tuple(suffix)
+
+    def encode_control(self, text: str) -> list[int]:
+        """Ids of a prompt whose control tokens count, such as a rendered chat template."""
+        return list(self._special.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of token ids."""
+        return str(self._plain.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def _normalize(self, text: str) -> str:
+        normalizer = self._json.get("normalizer")
+        return unicodedata.normalize("NFC", text) if normalizer else text
+
+
+@dataclass(frozen=True)
+class FastEncoding:
+    """A tiktoken Encoding that equals a model's tokenizer on all text without `foreign` letters.
+
+    Some vocabularies lack single bytes (SmolLM2's lacks 21, control characters most of them),
+    which the model's own tokenizer drops; text with such a byte is left to that tokenizer.
+    """
+
+    encoding: tiktoken.Encoding
+    missing: bytes  # single bytes that the vocabulary lacks
+
+    def covers(self, text: str) -> bool:
+        """Whether `text` is free of bytes that the vocabulary lacks."""
+        return not self.missing or not _contains_any(text, self.missing)
+
+
+def _read_tokenizer(path: Path) -> tuple[dict[str, Any], tokenizers.Tokenizer]:
+    """The file's JSON and a tokenizer made from it, without truncation and padding."""
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BaseModelError(
+            f"{path}: cannot be read as a tokenizer",
+            hint="the base's folder needs a tokenizer.json (a fast tokenizer)",
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return document, tokenizer
+
+
+def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
+    """Build a tiktoken Encoding from a `tokenizer.json`, or None where it would not be equal.
+
+    tiktoken merges the pair whose result has the lowest id, a tokenizer.json the pair that
+    stands first in its merge list: equal when ids grow along that list. Works offline: nothing
+    but the model's own files is read.
+    """
+    model = tokenizer.get("model", {})
+    pattern = _find_pattern(tokenizer)
+    unlike = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+    if pattern is None or model.get("type") != "BPE" or any(model.get(key) for key in unlike):
+        return None
+    to_byte = {symbol: byte for byte, symbol in _byte_symbols().items()}
+    special = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    ordinary = {token: index for token, index in model["vocab"].items() if token not in special}
+    if any(symbol not in to_byte for token in ordinary for symbol in token):
+        return None
+    ranks = {bytes(to_byte[s] for s in token): index for token, index in ordinary.items()}
+    merged = [
+        ranks.get(bytes(to_byte[s] for s in "".join(merge).replace(" ", "")), -1)
+        for merge in model["merges"]
+    ]
+    several = sum(len(token) > 1 for token in ranks)
+    if merged != sorted(set(merged)) or len(merged) != several or -1 in merged:
+        return None
+    missing = bytes(byte for byte in range(256) if bytes([byte]) not in ranks)
+    beyond = max(ranks.values(), default=0) + max(special.values(), default=0) + 1
+    ranks |= {bytes([byte]): beyond + n for n, byte in enumerate(missing)}  # never produced
+    encoding = tiktoken.Encoding(
+        "d2l", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
+    )
+    return FastEncoding(encoding, missing)
+
+
+def _contains_any(text: str, missing: bytes) -> bool:
+    data = text.encode("utf-8")
+    return len(data.translate(None, missing)) != len(data)
+
+
+def _find_pattern(tokenizer: dict[str, Any]) -> str | None:
+    """The splitting pattern of a byte-level pre-tokenizer that is known to have a counterpart."""
+    normalizer = tokenizer.get("normalizer")
+    if normalizer is not None and normalizer.get("type") != "NFC":
+        return None
+    outer = tokenizer.get("pre_tokenizer") or {}
+    steps = outer.get("pretokenizers", [outer])
+    if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space"):
+        return None
+    own_regex = steps[-1].get("use_regex", True)
+    if len(steps) == 1:
+        return _BYTE_LEVEL if own_regex else None
+    first = steps[0]
+    if len(steps) != 2:
+        return None
+    if first.get("type") == "Digits" and first.get("individual_digits") and own_regex:
+        return _DIGITS_BYTE_LEVEL
+    if first.get("type") == "Split" and first.get("behavior") == "Isolated" and not own_regex:
+        pattern = first.get("pattern", {}).get("Regex")
+        return str(pattern) if pattern and not first.get("invert") else None
+    return None
+
+
+def _byte_symbols() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte: itself where printable, else from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    symbols = {byte: chr(byte) for byte in printable}
+    hidden = (byte for byte in range(256) if byte not in symbols)
+    symbols.update({byte: chr(0x100 + n) for n, byte in enumerate(hidden)})
+    return symbols

@@ -1,0 +1,133 @@
+"""Chunks: a document's text or tokens cut into what one pass of the base reads.
+
+Deterministic; a tokenizer comes in as a function, so no base model is known here. Each network
+kind has its rule: `split_evenly` for Doc-to-LoRA, `pack_sentences` for seats.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+class Tokenizer(Protocol):
+    """What packing asks of a tokenizer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ordinary text, nothing added."""
+
+    def token_starts(self, text: str) -> list[int]:
+        """For each of these tokens, the character of `text` at which it begins."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What the encoder reads at once, and where it came from."""
+
+    index: int
+    token_ids: tuple[int, ...]  # template included: exactly what the encoder sees
+    source: str  # "p. 3-5", for progress and provenance
+    document: str = ""  # name of the input it belongs to
+    rank: int = 0  # width of its slice of the adapter; 0 shares the slice before it
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of text with its token ids; `start` and `stop` are characters of the document."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def split_evenly(
+    token_ids: Sequence[int],
+    *,
+    limit: int,
+    prefix: Sequence[int],
+    suffix: Sequence[int],
+) -> list[tuple[tuple[int, ...], int, int]]:
+    """Cut a templated token list into ceil(n / limit) slices of equal length.
+
+    Inner ends get the template's halves: (chunk ids, start, stop) where start and stop are the
+    slice of `token_ids`. Chunks may pass `limit` by the affixes. `limit` <= 0 does not cut.
+    Source of the rule: SakanaAI/doc-to-lora, ctx_to_lora/data/processing.py, split_too_long_ctx.
+    """
+    count = len(token_ids)
+    n_chunks = max(1, math.ceil(count / limit)) if limit > 0 else 1
+    if n_chunks == 1:
+        return [(tuple(token_ids), 0, count)]
+    length = math.ceil(count / n_chunks)
+    chunks = []
+    for start in range(0, count, length):
+        stop = min(start + length, count)
+        head = () if start == 0 else tuple(prefix)
+        tail = () if stop == count else tuple(suffix)
+        chunks.append(((*head, *token_ids[start:stop], *tail), start, stop))
+    return chunks
+
+
+def pack_sentences(text: str, *, tokenizer: Tokenizer, limit: int, minimum: int) -> list[Piece]:
+    """Pack whole sentences, joined by a space, into pieces of at most `limit` tokens.
+
+    A sentence ends after ".", "!" or "?" before white space, and at a line's end. A longer
+    sentence is cut every `limit` tokens. A last piece under `minimum` tokens joins the one
+    before it, which may then pass the limit.
+    """
+    packed: list[Piece] = []
+    for sentence, start in _split_sentences(text):
+        ids = tuple(tokenizer.encode(sentence))
+        whole = Piece(sentence, ids, start, start + len(sentence))
+        for piece in _cut(whole, tokenizer, limit) if len(ids) > limit else [whole]:
+            joined = _join(packed[-1], piece, tokenizer) if packed else None
+            if joined is not None and len(joined.token_ids) <= limit:
+                packed[-1] = joined
+            else:
+                packed.append(piece)
+    if len(packed) > 1 and len(packed[-1].token_ids) < minimum:
+        packed[-2:] = [_join(packed[-2], packed[-1], tokenizer)]
+    return packed
+
+
+def _split_sentences(text: str) -> list[tuple[str, int]]:
+    """Sentences without surrounding white space, each with its first character's position."""
+    found, start = [], 0
+    ends = [(match.start(), match.end()) for match in _SENTENCE_END.finditer(text)]
+    for stop, following in [*ends, (len(text), len(text))]:
+        raw = text[start:stop]
+        stripped = raw.strip()
+        if stripped:
+            found.append((stripped, start + raw.index(stripped)))
+        start = following
+    return found
+
+
+def _join(left: Piece, right: Piece, tokenizer: Tokenizer) -> Piece:
+    joined = f"{left.text} {right.text}"
+    return Piece(joined, tuple(tokenizer.encode(joined)), left.start, right.stop)
+
+
+def _cut(piece: Piece, tokenizer: Tokenizer, limit: int) -> list[Piece]:
+    """Cut an over-long sentence every `limit` tokens.
+
+    Ids are the sentence's own, sliced. A character whose bytes fall on both sides of a cut
+    counts to the right in `text`, which only shows and joins.
+    """
+    starts = [*tokenizer.token_starts(piece.text), len(piece.text)]
+    parts = []
+    for first in range(0, len(piece.token_ids), limit):
+        last = min(first + limit, len(piece.token_ids))
+        begin, end = starts[first], starts[last]
+        parts.append(
+            Piece(
+                piece.text[begin:end].strip(),
+                piece.token_ids[first:last],
+                piece.start + begin,
+                piece.start + end,
+            )
+        )
+    return parts

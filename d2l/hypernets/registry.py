@@ -1,0 +1,119 @@
+"""Names of checkpoints: an alias, folder, file or hub name in, a local path out.
+
+The one table of known checkpoints stands at the foot.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.bases import hub
+from d2l.errors import CheckpointError
+
+DEFAULT = "smollm2-135m"
+_BUILTIN = Path(__file__).parent.parent / "builtin"
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A checkpoint that d2l knows by a short name.
+
+    `location` is a hub name (`org/repo:subfolder`), or None for what is shipped in the package.
+    `size_bytes` is what is downloaded or shipped, without the base.
+    """
+
+    name: str
+    network: str
+    base: str
+    license: str  # of the base; the checkpoint's own terms are on its page
+    size_bytes: int
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """A checkpoint that is on disk: what the user called it, and where it lies."""
+
+    name: str
+    path: Path
+
+
+def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
+    """Locate a checkpoint, downloading it where it is not on disk; raises CheckpointError."""
+    alias = ALIASES.get(name)
+    if alias is not None and alias.location is None:
+        return CheckpointFiles(name, _BUILTIN / alias.name)
+    path = Path(name).expanduser()
+    if alias is None and path.exists():
+        return CheckpointFiles(name, path)
+    parsed = hub.parse_name(name if alias is None else str(alias.location))
+    if parsed is None or (alias is None and name.startswith((".", "/", "~"))):
+        raise CheckpointError(
+            f"checkpoint {name!r} not found",
+            hint="name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
+            + ", ".join(ALIASES),
+        )
+    return CheckpointFiles(name, hub.fetch_checkpoint(parsed, offline=offline))
+
+
+def find_on_disk(alias: Alias) -> Path | None:
+    """Where an alias's checkpoint lies, or None if it has not been downloaded."""
+    if alias.location is None:
+        return _BUILTIN / alias.name
+    parsed = hub.parse_name(alias.location)
+    assert parsed is not None  # the table below holds hub names
+    return hub.cached_checkpoint(parsed)
+
+
+def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
+    """Yield every alias with the place of its files on disk."""
+    for alias in ALIASES.values():
+        yield alias, find_on_disk(alias)
+
+
+# Folders, bases and parameter counts of the public checkpoints: README of SakanaAI/doc-to-lora
+# (commit baa85db) and the tensor shapes of its networks, four bytes a value.
+ALIASES: dict[str, Alias] = {
+    alias.name: alias
+    for alias in (
+        Alias(
+            name=DEFAULT,
+            network="seats",
+            base="HuggingFaceTB/SmolLM2-135M-Instruct",
+            license="Apache-2.0",
+            size_bytes=15_500_000,
+        ),
+        Alias(
+            name="sakana/gemma-2-2b",
+            network="doc_to_lora",
+            base="google/gemma-2-2b-it",
+            license="Gemma",
+            size_bytes=1_261_000_000,
+            location="SakanaAI/doc-to-lora:gemma_2b_d2l",
+        ),
+        Alias(
+            name="sakana/gemma-2-2b-demo",
+            network="doc_to_lora",
+            base="google/gemma-2-2b-it",
+            license="Gemma",
+            size_bytes=1_261_000_000,
+            location="SakanaAI/doc-to-lora:gemma_demo",
+        ),
+        Alias(
+            name="sakana/mistral-7b",
+            network="doc_to_lora",
+            base="mistralai/Mistral-7B-Instruct-v0.2",
+            license="Apache-2.0",
+            size_bytes=2_297_000_000,
+            location="SakanaAI/doc-to-lora:mistral_7b_d2l",
+        ),
+        Alias(
+            name="sakana/qwen3-4b",
+            network="doc_to_lora",
+            base="Qwen/Qwen3-4B-Instruct-2507",
+            license="Apache-2.0",
+            size_bytes=1_684_000_000,
+            location="SakanaAI/doc-to-lora:qwen_4b_d2l",
+        ),
+    )
+}
