@@ -4,6 +4,7 @@ Shared by everything that writes a folder: adapters, converted checkpoints, cach
 """
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ def building(folder: Path) -> Iterator[Path]:
     aside = temporary.with_name(temporary.name + ".old")
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp makes it private
+        _share(temporary)
         if folder.exists():
             folder.rename(aside)
         try:
@@ -36,6 +37,15 @@ def building(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Give the ordinary permissions of new files: mkdtemp and safetensors make private ones."""
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)
+    for path in folder.iterdir():
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def refuse_existing(

@@ -84,7 +84,9 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             )
         try:
             header = json.loads(stream.read(length))
-            stop = max((t["data_offsets"][1] for n, t in header.items() if n[:2] != "__"), default=0)
+            stop = max(
+                (t["data_offsets"][1] for n, t in header.items() if n[:2] != "__"), default=0
+            )
             tensors = {
                 name: TensorInfo(str(entry["dtype"]), tuple(entry["shape"]))
                 for name, entry in header.items()

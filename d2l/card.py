@@ -1,0 +1,114 @@
+"""The texts that travel with an adapter: its model card, chat template and tokenizer files.
+
+A plan in, text files by name out; opens nothing but the base's tokenizer.
+"""
+
+import json
+from pathlib import PurePath
+
+from d2l import __version__
+from d2l.adapters.provenance import CARD, CHAT_TEMPLATE
+from d2l.hypernets.seats_config import SeatsConfig
+from d2l.plan import CompilePlan
+from d2l.prompts import chat_template
+
+_LOADING = """\
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{adapter}")
+turns = [{{"role": "user", "content": "{question}"}}]
+prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40, do_sample=False)[0], skip_special_tokens=True))
+"""
+
+
+def write_texts(plan: CompilePlan, adapter: str) -> dict[str, str]:
+    """All text files of the adapter folder but its JSON configuration.
+
+    A seats adapter also carries its tokenizer, so that `AutoTokenizer.from_pretrained` on the
+    folder and `apply_chat_template` alone make the prompt that its memory answers to.
+    """
+    texts = {CARD: write_card(plan, adapter)}
+    if isinstance(plan.config, SeatsConfig):
+        texts[CHAT_TEMPLATE] = chat_template(plan.config, plan.rank)
+        texts |= _tokenizer_files(plan)
+    return texts
+
+
+def write_card(plan: CompilePlan, adapter: str) -> str:
+    """The model card: what is in the adapter, how to load it, and its limits."""
+    config = plan.config
+    seats = isinstance(config, SeatsConfig)
+    names = [PurePath(document.name).name for document in plan.documents]
+    title = names[0] if len(names) == 1 else f"{len(names)} documents"
+    rows = [
+        ("documents", ", ".join(f"`{name}`" for name in names)),
+        ("base model", f"`{config.base}`"),
+        ("made by", f"d2l {__version__}, checkpoint `{plan.checkpoint.name}` ({config.kind})"),
+        ("tokens read", f"{plan.n_tokens:,} in {len(plan.chunks)} chunks"),
+        ("rank", f"{plan.rank}, on {', '.join(config.target_modules)}"),
+        ("merge", plan.method if plan.rank == plan.full_rank else f"{plan.method}, then SVD"),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    loading = _LOADING.format(
+        tokenizer=adapter if seats else config.base,
+        base=config.base,
+        adapter=adapter,
+        question="Ask something that the document answers.",
+    )
+    warnings = "".join(f"- {warning}\n" for warning in plan.warnings)
+    return (
+        f"---\nbase_model: {config.base}\nlibrary_name: peft\ntags:\n- lora\n- d2l\n---\n\n"
+        f"# {title}, compiled into a LoRA adapter\n\n"
+        "This adapter was not fine-tuned. A pretrained network read the document once and wrote "
+        "these weights, so that the base model can answer questions about it without the text in "
+        "its prompt. `d2l.json` says exactly what went in.\n\n"
+        f"| | |\n| --- | --- |\n{table}\n\n"
+        f"## Load it\n\n```python\n{loading}```\n\n"
+        f"{_seats_prompt(plan) if seats else _base_prompt()}\n"
+        f"## Limits\n\n{_seats_limits() if seats else _public_limits()}{warnings}"
+        "- Answers can be wrong with confidence: check what matters against the document.\n"
+        "- The document's content is in these weights. Share them as you would share the text.\n"
+    )
+
+
+def _seats_prompt(plan: CompilePlan) -> str:
+    return (
+        f"The memory hangs on the first {plan.rank + 1} tokens of the prompt (the opening, in "
+        "`d2l.json`). This folder's tokenizer and chat template put them there; a prompt without "
+        "them cannot read the memory. A system message of your own follows the opening.\n"
+    )
+
+
+def _base_prompt() -> str:
+    return "Ask with the base's own chat template: one user turn, no system text.\n"
+
+
+def _seats_limits() -> str:
+    return (
+        "- The built-in network is small and remembers short documents best: its recall falls "
+        "from about 60 tokens to about 1,000, and little of a longer document comes back.\n"
+        "- It answers in a few words; ask one fact at a time.\n"
+        "- It changes general answers too, the more the more seats are used.\n"
+        "- It was made on the Q4_1 file of the base, dequantised. On other files of the same "
+        "model answers differ a little.\n"
+    )
+
+
+def _public_limits() -> str:
+    return (
+        "- Rank grows with the document's length; runtimes limit it (`--max-rank` bounds it).\n"
+        "- The delta is computed for this base model only.\n"
+    )
+
+
+def _tokenizer_files(plan: CompilePlan) -> dict[str, str]:
+    """The base's tokenizer, without the base's own chat template, which must not win."""
+    folder = plan.base.folder
+    texts = {"tokenizer.json": (folder / "tokenizer.json").read_text("utf-8")}
+    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    config.pop("chat_template", None)
+    texts["tokenizer_config.json"] = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    return texts

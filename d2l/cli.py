@@ -1,0 +1,256 @@
+"""The `d2l` command line: parse options, call a pipeline, choose the exit code.
+
+Exit 0 done, 1 something the user can fix, 2 wrong usage, 130 interrupted. Pipelines are imported
+inside the commands, so that help starts without torch.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from d2l import __version__, console
+from d2l.errors import D2LError
+
+# Names in help; a test compares them with the dictionaries that they stand for, which live in
+# modules that are too heavy to import here.
+Merge = Literal["concat", "average"]
+Dtype = Literal["bf16", "fp16", "fp32"]
+Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
+
+Base = Annotated[
+    str | None, typer.Option(help="Where the base lies: folder, GGUF file or hub name.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Open no socket.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what d2l wrote there before.")]
+AdapterPath = Annotated[Path, typer.Argument(help="Adapter folder.")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+checkpoints_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List, show and convert checkpoints."
+)
+app.add_typer(checkpoints_app, name="checkpoints")
+
+
+def main() -> None:
+    """Run the command line; the only place where errors become exit codes."""
+    signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written stays behind
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        app(prog_name="d2l")
+    except D2LError as error:
+        if "--debug" in sys.argv:
+            raise
+        console.show_error(error)
+        sys.exit(1)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"d2l {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_up(
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - looked up by main
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Compile documents into LoRA adapters, in one pass through a pretrained hypernetwork."""
+
+
+@app.command(
+    "compile",
+    epilog="Example: d2l compile manual.pdf -o manual.lora",
+)
+def compile_command(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Adapter folder to write.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="Alias, folder, file or org/repo[@revision][:subfolder].")
+    ] = "smollm2-135m",
+    base: Base = None,
+    device: Device = "auto",
+    merge: Annotated[Merge, typer.Option(help="How chunks become one adapter.")] = "concat",
+    max_rank: Annotated[int | None, typer.Option(min=1, help="Bound the adapter's rank.")] = None,
+    scale: Annotated[float, typer.Option(help="Strength of the document's part.")] = 1.0,
+    bias_scale: Annotated[float, typer.Option(help="Strength of the learned bias.")] = 1.0,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Chunk limit; default: the checkpoint's own.")
+    ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
+    format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Read text in this encoding.")] = None,
+    password: Annotated[str | None, typer.Option(help="Password of encrypted PDFs.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="Largest input file.")] = None,
+    max_chars: Annotated[int | None, typer.Option(min=1, help="Most text in a file.")] = None,
+    parse_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Time limit of a parser.")
+    ] = None,
+    parse_memory: Annotated[
+        int | None, typer.Option(min=1, help="Memory limit of a parser, in MB.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without inputs that cannot be read.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan; load no weights.")
+    ] = False,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile documents into one adapter."""
+    from d2l import compile as pipeline
+    from d2l import reports
+    from d2l.hypernets.protocol import MergeOptions
+    from d2l.intake import ReadOptions, make_limits, read_inputs
+
+    reading = ReadOptions(
+        format=format,
+        encoding=encoding,
+        password=password,
+        skip_bad=skip_bad,
+        limits=make_limits(
+            max_bytes=max_bytes,
+            max_chars=max_chars,
+            seconds=parse_seconds,
+            memory_mb=parse_memory,
+        ),
+    )
+    options = pipeline.CompileOptions(
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        merge=MergeOptions(merge, scale, bias_scale),
+        max_rank=max_rank,
+        chunk_tokens=chunk_tokens,
+        dtype=dtype,
+        offline=offline,
+        force=force,
+    )
+    if not dry_run:
+        pipeline.refuse_adapter(out, force=force)
+    with console.Steps("reading") as progress:
+        intake = read_inputs(inputs, reading, progress)
+    plan = pipeline.prepare(intake.documents, options)
+    for message in (*reports.remarks(intake), *plan.warnings):
+        console.warn(message)
+    if dry_run:
+        report = reports.report_plan(plan, options, intake)
+    else:
+        done = pipeline.run(plan, out, options=options, watch=console.watch, skipped=intake.skipped)
+        report = reports.report_run(done, intake)
+    if as_json:
+        console.result_json(report.values)
+    else:
+        console.result(report.text)
+
+
+@app.command(epilog='Example: d2l ask manual.lora "How often is the filter rinsed?"')
+def ask(
+    adapter: AdapterPath,
+    question: Annotated[
+        str | None, typer.Argument(help="Without one, questions are read from stdin, one a line.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the base's answer beside it.")
+    ] = False,
+    document: Annotated[
+        str | None, typer.Option(help="With --compare: also ask with this document in the prompt.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    base: Base = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with the base and an adapter."""
+    from d2l.ask import AskOptions, load_asker
+    from d2l.conversation import ask_all, find_document, read_questions
+
+    questions = read_questions(question, sys.stdin)
+    text = find_document(adapter, document) if compare or document else None
+    asker = load_asker(adapter, AskOptions(base, device, max_tokens, temperature, offline))
+    ask_all(asker, questions, document=text, compare=compare, as_json=as_json)
+
+
+@app.command(epilog="Example: d2l inspect manual.lora")
+def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
+    """Show where an adapter came from, its rank and size, and its norms."""
+    from d2l import inspection, views
+
+    view = inspection.inspect_adapter(adapter)
+    if as_json:
+        console.result_json(view.values)
+    else:
+        views.show_adapter(view)
+
+
+@checkpoints_app.command("ls", epilog="Example: d2l checkpoints ls")
+def list_checkpoints(as_json: AsJson = False) -> None:
+    """List the checkpoints that have a short name."""
+    from d2l import inspection, views
+
+    rows = inspection.list_checkpoints()
+    if as_json:
+        console.result_json({"checkpoints": rows})
+    else:
+        views.show_checkpoints(rows)
+
+
+@checkpoints_app.command("show", epilog="Example: d2l checkpoints show smollm2-135m")
+def show_checkpoint(
+    name: Annotated[str, typer.Argument(help="Alias, folder, file or hub name.")],
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a checkpoint's configuration."""
+    from d2l import inspection, views
+
+    values = inspection.describe_checkpoint(name, offline=offline)
+    if as_json:
+        console.result_json(values)
+    else:
+        views.show_checkpoint(values)
+
+
+@checkpoints_app.command(
+    "convert", epilog="Example: d2l checkpoints convert gemma_demo/ gemma-demo-native/"
+)
+def convert_checkpoint(
+    source: Annotated[str, typer.Argument(help="A released checkpoint.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write.")],
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert a released checkpoint to a folder with config.json and model.safetensors."""
+    from d2l.hypernets.checkpoints import convert
+    from d2l.hypernets.registry import find_checkpoint
+
+    written = convert(find_checkpoint(source, offline=offline).path, target, force=force)
+    if as_json:
+        console.result_json({"checkpoint": str(written)})
+    else:
+        console.result(str(written))

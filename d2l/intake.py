@@ -1,0 +1,86 @@
+"""Inputs → documents: every file, folder or stdin given, read one by one.
+
+One bad input fails the run unless bad ones are to be skipped; then each is listed with its reason.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from d2l.documents.document import Document
+from d2l.documents.inputs import expand_inputs
+from d2l.documents.readers import ReadLimits, read_document
+from d2l.errors import DocumentError
+
+Progress = Callable[[int, int], None]
+Watcher = Callable[[str], Progress]
+
+
+def no_progress(done: int, total: int) -> None:  # noqa: ARG001 - a Progress
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How inputs are read."""
+
+    format: str | None = None
+    encoding: str | None = None
+    password: str | None = None
+    skip_bad: bool = False
+    limits: ReadLimits = field(default_factory=ReadLimits)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What was read, and what was not: (name, reason)."""
+
+    documents: tuple[Document, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def read_inputs(
+    inputs: Sequence[str], options: ReadOptions, progress: Progress = no_progress
+) -> Intake:
+    """Read all inputs in order; raises DocumentError if one is bad, or none is left."""
+    documents: list[Document] = []
+    skipped: list[tuple[str, str]] = []
+    for source in expand_inputs(inputs):
+        try:
+            documents.append(
+                read_document(
+                    source,
+                    format=options.format,
+                    encoding=options.encoding,
+                    password=options.password,
+                    limits=options.limits,
+                    on_progress=progress,
+                )
+            )
+        except DocumentError as error:
+            if not options.skip_bad:
+                raise
+            skipped.append((source.name, error.message))
+    if not documents:
+        raise DocumentError(
+            f"none of {len(skipped)} inputs could be read, the first because: {skipped[0][1]}",
+            hint="run without --skip-bad to see what to do about the first",
+        )
+    return Intake(tuple(documents), tuple(skipped))
+
+
+def make_limits(
+    *,
+    max_bytes: int | None,
+    max_chars: int | None,
+    seconds: float | None,
+    memory_mb: int | None,
+) -> ReadLimits:
+    """Limits with the defaults where nothing was asked for."""
+    limits = ReadLimits()
+    asked = {
+        "max_bytes": max_bytes,
+        "max_chars": max_chars,
+        "seconds": seconds,
+        "memory_bytes": memory_mb * 1_000_000 if memory_mb is not None else None,
+    }
+    return replace(limits, **{name: value for name, value in asked.items() if value is not None})

@@ -1,0 +1,103 @@
+"""What `inspect` and `checkpoints` print: values in, lines on stdout out."""
+
+from typing import Any
+
+from d2l import console
+from d2l.inspection import AdapterView
+
+
+def show_adapter(view: AdapterView) -> None:
+    """Print provenance, rank, size, and the delta's norm by layer and by chunk."""
+    values = view.values
+    layers = values["layers"]
+    span = f"{layers[0]}-{layers[-1]}" if layers else "none"
+    rows = [
+        ("adapter", values["adapter"]),
+        ("base", values["base"]),
+        ("rank", f"{values['rank']} (alpha {values['lora_alpha']})"),
+        ("modules", f"{', '.join(values['modules'])} in layers {span}"),
+        ("size", f"{values['size_bytes'] / 1e6:.2f} MB, {', '.join(values['dtype'])}"),
+    ]
+    provenance = values["provenance"]
+    if provenance is None:
+        _show_rows(rows)
+        console.note("no d2l.json: made by another tool, so its documents and norms are unknown")
+        return
+    tool, checkpoint = provenance["tool"], provenance["checkpoint"]
+    rows += [
+        ("made by", f"{tool['name']} {tool['version']}, checkpoint {checkpoint['name']}"),
+        ("network", f"{checkpoint['network']}, sha256 {checkpoint['sha256'][:16]}…"),
+        ("base file", f"sha256 {provenance['base']['sha256'][:16]}…"),
+        ("merge", _describe_merge(provenance)),
+    ]
+    rows += [
+        ("input", f"{entry['name']} ({entry['format']}, sha256 {entry['sha256'][:16]}…)")
+        for entry in provenance["inputs"]
+    ]
+    rows += [("skipped", entry["reason"]) for entry in provenance["skipped"]]
+    rows += [("warning", warning) for warning in provenance["warnings"]]
+    _show_rows(rows)
+    _show_norms(provenance)
+
+
+def _show_rows(rows: list[tuple[str, Any]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        console.result(f"{name:<{width}}  {value}")
+
+
+def _describe_merge(provenance: dict[str, Any]) -> str:
+    text = str(provenance["options"]["merge"])
+    errors = provenance["merge_error"].values()
+    if errors:
+        before = provenance["rank_before_max_rank"]
+        text += f", rank {before} cut to {provenance['rank']}, error at most {max(errors):.2%}"
+    return text
+
+
+def _show_norms(provenance: dict[str, Any]) -> None:
+    norms = provenance["norms"]
+    console.result("")
+    layers = [(f"layer {n}", norm) for n, norm in enumerate(norms["layers"])]
+    console.show_bars("norm of the delta by layer", layers)
+    console.result("")
+    several = len(provenance["inputs"]) > 1
+    chunks = []
+    for chunk, norm in zip(provenance["chunks"], norms["chunks"], strict=True):
+        place = chunk["source"] or f"chunk {chunk['index']}"
+        label = f"{chunk['document']}: {place}" if several else place
+        chunks.append((_shorten(label), norm))
+    console.show_bars("norm of the delta by chunk", chunks)
+
+
+def _shorten(label: str, width: int = 48) -> str:
+    return label if len(label) <= width else label[: width - 1] + "…"
+
+
+def show_checkpoints(rows: list[dict[str, Any]]) -> None:
+    """Print the table of known checkpoints."""
+    console.show_table(
+        ("name", "base", "base licence", "network", "size", "on disk"),
+        [
+            (
+                row["name"],
+                row["base"],
+                row["base_license"],
+                row["network"],
+                f"{row['size_bytes'] / 1e6:,.0f} MB",
+                "built in" if row["source"] == "built in" else ("yes" if row["on_disk"] else "no"),
+            )
+            for row in rows
+        ],
+    )
+
+
+def show_checkpoint(values: dict[str, Any]) -> None:
+    """Print a checkpoint's facts; long lists of token ids are shown by their length."""
+    config = values["config"]
+    rows = [(key, values[key]) for key in ("name", "path", "format", "network", "sha256")]
+    for key, value in config.items():
+        long = isinstance(value, list | tuple) and len(value) > 8
+        text = f"{len(value)} values" if long else value
+        rows.append((key, str(text) if len(str(text)) <= 100 else f"{str(text)[:97]}…"))
+    _show_rows(rows)
