@@ -5,8 +5,21 @@ Knows nothing of files or formats: readers make these values.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input before it is read: a file, or standard input.
+
+    `name` is safe to print. Without a path the bytes are `data`, or what standard input holds.
+    """
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,108 @@
+"""Arguments of a command to the documents they mean: files, folders, standard input.
+
+Takes paths as given, gives sources in a fixed order; reads no file.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.documents.document import Source
+from d2l.documents.readers import READERS
+from d2l.errors import DocumentError
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What to read, and the files of folders passed over because no reader takes their kind."""
+
+    sources: tuple[Source, ...]
+    ignored: tuple[str, ...] = ()
+
+
+def expand_inputs(inputs: Sequence[str]) -> Inputs:
+    """Name every document that the inputs mean, each file once, folders sorted by path.
+
+    Folders are read with their subfolders; hidden entries and links to folders are passed over.
+    A file is taken whatever its suffix if it is named itself, by its suffix if a folder holds it.
+    """
+    if list(inputs).count(STDIN) > 1:
+        raise DocumentError("-: standard input is named twice", hint="name it once")
+    sources: list[Source] = []
+    ignored: list[str] = []
+    seen: set[str] = set()
+    for given in inputs:
+        if given == STDIN:
+            sources.append(Source(STDIN))
+            continue
+        path = Path(given)
+        files = [path] if not is_folder(path) else list_folder(path)
+        taken = [file for file in files if file is path or has_known_suffix(file)]
+        if not taken:
+            raise DocumentError(
+                f"{printable(given)}: no readable documents in this folder",
+                hint=f"it should hold files named {', '.join(known_suffixes())}",
+            )
+        ignored += [printable(str(file)) for file in files if file not in taken]
+        for file in taken:
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
+                sources.append(Source(printable(str(file)), path=file))
+    return Inputs(tuple(sources), tuple(ignored))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; raise if there is nothing there."""
+    name = printable(str(path))
+    try:
+        if path.is_dir():
+            return True
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte in it
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DocumentError(f"{name}: {reason}", hint="check the path") from None
+    if not exists:
+        raise DocumentError(f"{name}: no such file or folder", hint="check the path")
+    return False
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Give the files below a folder, sorted by the parts of their paths."""
+    return sorted(walk_folder(folder), key=lambda file: file.parts)
+
+
+def walk_folder(folder: Path) -> Iterator[Path]:
+    """Yield regular files that are not hidden; links to folders are not followed."""
+
+    def refuse(error: OSError) -> None:
+        name = printable(str(error.filename or folder))
+        raise DocumentError(
+            f"{name}: {error.strerror}", hint="make the folder readable, or name its files instead"
+        )
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            file = Path(parent, name)
+            if not name.startswith(".") and file.is_file():
+                yield file
+
+
+def known_suffixes() -> list[str]:
+    """Give every suffix that a reader takes."""
+    return [suffix for reader in READERS.values() for suffix in reader.suffixes]
+
+
+def has_known_suffix(file: Path) -> bool:
+    """Whether a reader takes files of this suffix."""
+    return file.suffix.lower() in known_suffixes()
+
+
+def printable(name: str) -> str:
+    """Make a file name fit for one line of any output: no half characters, no controls."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -1,0 +1,176 @@
+"""Path or standard input to a document, whatever its format.
+
+Takes a source, gives a `Document`; decides the format and bounds the work. Parsers of formats
+that can hide hostile content run in a child process; each has a module of its own here.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from d2l.documents.document import Document, Source
+from d2l.documents.parsing import Parsed, Parser, ParseRequest, Progress, ignore_progress
+from d2l.documents.readers.docx import parse_docx
+from d2l.documents.readers.epub import parse_epub
+from d2l.documents.readers.html import parse_html
+from d2l.documents.readers.pdf import parse_pdf
+from d2l.documents.readers.text import parse_markdown, parse_text
+from d2l.documents.sandbox import ReadLimits, run_in_child
+from d2l.documents.sniff import BINARY, Content, sniff
+from d2l.errors import DocumentError
+
+STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How to read one format: by which suffixes it goes, and what parses it."""
+
+    suffixes: tuple[str, ...]
+    description: str
+    parse: Parser
+    sandboxed: bool  # parse in a child process, under limits of time and memory
+
+
+def read_document(
+    source: Source,
+    *,
+    format: str | None = None,
+    password: str | None = None,
+    encoding: str | None = None,
+    limits: ReadLimits | None = None,
+    on_progress: Progress = ignore_progress,
+) -> Document:
+    """Read one source; the same bytes give the same document each time.
+
+    `format` is a key of `READERS` and overrides the suffix, not the evidence of the content.
+    """
+    limits = limits or ReadLimits()
+    data = read_bytes(source, limits)
+    content = sniff(data)
+    if encoding and content.words == BINARY:  # the user knows better
+        content = Content("text", "text")
+    name = choose_format(source, content, format)
+    reader = READERS[name]
+    request = ParseRequest(
+        source.name,
+        data,
+        password,
+        encoding,
+        limits.max_chars,
+        limits.memory_bytes // 2,
+        on_progress,
+    )
+    parsed = run_in_child(name, request, limits) if reader.sandboxed else reader.parse(request)
+    return make_document(source, name, data, parsed)
+
+
+def make_document(source: Source, format: str, data: bytes, parsed: Parsed) -> Document:
+    """Put text and provenance together; refuse a document without text."""
+    if not any(section.text.strip() for section in parsed.sections):
+        raise DocumentError(
+            f"{source.name}: no text in this {format} document",
+            hint="give a document that has text",
+        )
+    digest = hashlib.sha256(data).hexdigest()
+    return Document(source.name, format, parsed.sections, digest, len(data), parsed.notes)
+
+
+def read_bytes(source: Source, limits: ReadLimits) -> bytes:
+    """Read a source whole, but never more than allowed."""
+    if source.data is not None:
+        data = source.data[: limits.max_bytes + 1]
+    elif source.path is None:
+        data = sys.stdin.buffer.read(limits.max_bytes + 1)
+    else:
+        data = open_and_read(source.name, source.path, lambda file: file.read(limits.max_bytes + 1))
+    if len(data) > limits.max_bytes:
+        raise DocumentError(
+            f"{source.name}: larger than {limits.max_bytes:,} bytes",
+            hint="raise the limit with --max-bytes, or split the document",
+        )
+    if not data.strip(b"\x00 \t\r\n\x0b\x0c\xef\xbb\xbf"):
+        what = "the file is" if source.path is not None else "standard input is"
+        raise DocumentError(
+            f"{source.name}: {what} empty" + (" but for white space" if data else ""),
+            hint="give a document that has text",
+        )
+    return data
+
+
+def open_and_read(name: str, path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
+    """Open a file for reading; say what is wrong if it cannot be."""
+    try:
+        with path.open("rb") as file:
+            return read(file)
+    except IsADirectoryError:
+        hint = "give the folder to the command itself: it reads the documents in it"
+        raise DocumentError(f"{name}: is a folder, not a document", hint=hint) from None
+    except FileNotFoundError:
+        raise DocumentError(f"{name}: no such file or folder", hint="check the path") from None
+    except PermissionError:
+        hint = "make it readable for you, for example with chmod u+r"
+        raise DocumentError(f"{name}: no permission to read it", hint=hint) from None
+    except OSError as error:
+        raise DocumentError(f"{name}: {error.strerror or error}", hint="check the path") from None
+
+
+def choose_format(source: Source, content: Content, asked: str | None) -> str:
+    """Decide by content, then by what was asked for, then by suffix.
+
+    A PDF, DOCX or EPUB is one whatever it is called; a file that only claims to be one is refused.
+    """
+    if asked is not None and asked not in READERS:
+        raise DocumentError(
+            f"{source.name}: there is no format called {asked}",
+            hint=f"the formats are {', '.join(READERS)}",
+        )
+    suffix = source.path.suffix.lower() if source.path is not None else ""
+    claimed = asked or next((n for n, reader in READERS.items() if suffix in reader.suffixes), None)
+    if content.format in STRICT and asked in (None, content.format):
+        return content.format
+    if content.format is None or content.format in STRICT or claimed in STRICT:
+        raise refuse_content(source, content, asked, claimed)
+    if asked is not None:
+        return asked
+    if content.format == "html" and claimed != "markdown":
+        return "html"
+    return claimed or "text"
+
+
+def refuse_content(
+    source: Source, content: Content, asked: str | None, claimed: str | None
+) -> DocumentError:
+    """Say what the bytes seem to be instead, and how to have them read."""
+    reader = READERS.get(claimed or "")
+    words = reader.description if reader is not None and claimed in STRICT else ""
+    not_that = f"not {words}; " if words else ""
+    if content.format is not None:
+        hint = f"read it as what it is with --format {content.format}"
+        if asked is None and content.format != "text":
+            hint += ", or rename it"
+    elif "encrypted" in content.words:
+        hint = "open it in Word, remove the password and save it as .docx"
+    elif "Office" in content.words or "document" in content.words:
+        hint = "open it in its own program and save it as DOCX or PDF"
+    else:
+        hint = f"give a document: {', '.join(READERS)}"
+    return DocumentError(f"{source.name}: {not_that}this is {content.words}", hint=hint)
+
+
+READERS: dict[str, Reader] = {
+    "pdf": Reader((".pdf",), "a PDF document", parse_pdf, sandboxed=True),
+    "docx": Reader((".docx",), "a DOCX document", parse_docx, sandboxed=True),
+    "epub": Reader((".epub",), "an EPUB book", parse_epub, sandboxed=True),
+    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", parse_html, sandboxed=True),
+    "markdown": Reader((".md", ".markdown"), "Markdown text", parse_markdown, sandboxed=False),
+    "text": Reader(
+        (".txt", ".text", ".rst", ".log", ".csv", ".tsv", ".adoc", ".asciidoc", ".org", ".tex"),
+        "plain text in any encoding",
+        parse_text,
+        sandboxed=False,
+    ),
+}

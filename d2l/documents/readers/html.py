@@ -1,0 +1,267 @@
+"""HTML: a page's text without its furniture.
+
+Takes markup, gives sections by heading; scripts, navigation and edit links are left out, tables
+come row by row. The walk over the tree serves EPUB chapters as well.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import lxml.etree
+import lxml.html
+
+from d2l.documents.document import Section
+from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
+from d2l.documents.readers.text import encoding_notes
+from d2l.documents.sniff import decode_html
+
+DROPPED = frozenset(
+    (
+        "script", "style", "noscript", "template", "nav", "head", "title", "button", "select",
+        "textarea", "input", "svg", "canvas", "iframe", "object", "embed", "audio", "video",
+        "map", "dialog", "datalist",
+    )
+)  # fmt: skip
+DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
+DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
+# Links to edit or point, boxes of links, citation marks.
+DROPPED_CLASSES = frozenset(
+    (
+        "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
+        "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
+        "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar",
+    )
+)  # fmt: skip
+HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.I)
+HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+BLOCKS = HEADINGS | frozenset(
+    (
+        "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
+        "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
+        "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
+        "hr", "details", "summary", "center",
+    )
+)  # fmt: skip
+PROSE = HEADINGS | {"p"}
+SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
+JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# Marks inside the walk only, for JUNK is taken out of every page.
+LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
+END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
+MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
+
+
+def parse_html(request: ParseRequest) -> Parsed:
+    """Read a page; one section per heading."""
+    decoded = decode_html(request.data, request.name, request.encoding)
+    root = parse_tree(decoded.text, request)
+    sections = bound_text(split_page(root), request)
+    return Parsed(tuple(sections), encoding_notes(decoded))
+
+
+def parse_tree(markup: str, request: ParseRequest) -> Any:
+    """Parse leniently, as browsers do, but fetch nothing and expand nothing."""
+    parser = lxml.html.HTMLParser(
+        encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True
+    )
+    raw = JUNK.sub("", markup).encode()
+    try:
+        root = lxml.html.document_fromstring(raw, parser=parser)
+    except (lxml.etree.LxmlError, ValueError) as error:
+        raise damaged(request, "HTML page", type(error).__name__) from None
+    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
+        raise damaged(request, "HTML page", "its elements are nested too deeply")
+    return root
+
+
+def split_page(root: Any) -> Iterator[Section]:
+    """Yield the sections of a parsed page, the text before the first heading among them."""
+    drop_furniture(root)
+    yield from _Flow().run(find_main(root))
+
+
+def drop_furniture(root: Any) -> None:
+    """Take out of the tree what is not the page's text."""
+    for element in list(root.iter()):
+        if not isinstance(element.tag, str) or element.getparent() is None:
+            continue
+        if is_furniture(element):
+            element.drop_tree()
+
+
+def is_furniture(element: Any) -> bool:
+    """Whether an element is navigation, code, or hidden."""
+    tag, role = element.tag, element.get("role", "")
+    if tag in DROPPED or element.get("hidden") is not None:
+        return True
+    if HIDDEN_STYLE.search(element.get("style", "")) or element.get("aria-hidden") == "true":
+        return True
+    classes = set(element.get("class", "").split())
+    if classes & DROPPED_CLASSES:
+        return tag not in ("html", "body", "main", "article")
+    if tag == "sup" and "reference" in classes:  # a citation's number
+        return True
+    if is_banner_part(element):
+        return True
+    if tag in DROPPED_OUTSIDE_MAIN or role in DROPPED_ROLES:
+        inside = any(parent.tag in ("main", "article") for parent in element.iterancestors())
+        return not inside and element.find(".//h1") is None
+    return False
+
+
+def is_banner_part(element: Any) -> bool:
+    """Whether an element stands beside the title in a page's header: menus, languages, logos."""
+    if not any(parent.tag == "header" for parent in element.iterancestors()):
+        return False
+    if any(parent.tag in PROSE for parent in element.iterancestors()):
+        return False
+    return not any(inner.tag in PROSE for inner in element.iter())
+
+
+def find_main(root: Any) -> Any:
+    """Give the element that the page marks as its main content, if it is one and not empty."""
+    found = root.xpath("//main | //*[@role='main']")
+    if len(found) == 1 and len(found[0].text_content().strip()) >= MIN_MAIN_CHARS:
+        return found[0]
+    return root
+
+
+class _Flow:
+    """Walk a tree in document order and cut its text into blocks and sections."""
+
+    def __init__(self) -> None:
+        self._blocks: list[str] = []
+        self._inline: list[str] = []  # pieces of the block being read
+        self._heading: str | None = None
+        self._sections: list[Section] = []
+        self._lists: list[int | None] = []  # the next number of each open list; None: bullets
+        self._item = ""  # the mark of a list item, until its first text
+        self._rows: list[list[str]] = []  # cells of each open table row
+        self._pre = 0
+
+    def run(self, root: Any) -> list[Section]:
+        """Give the sections below an element."""
+        for event, element in lxml.etree.iterwalk(root, events=("start", "end")):
+            if event == "start":
+                self._open(element)
+                self._add(element.text)
+            else:
+                self._close(element)
+                if element is not root:
+                    self._add(element.tail)
+        self._end_block()
+        self._end_section(None)
+        return self._sections
+
+    def _open(self, element: Any) -> None:
+        tag = element.tag
+        if tag in BLOCKS:
+            self._end_block()
+        if tag in HEADINGS and not self._rows:
+            self._end_section(None)
+        elif tag == "br":
+            self._inline.append("\n")
+        elif tag == "pre":
+            self._pre += 1
+        elif tag in ("ul", "ol"):
+            start = element.get("start", "1")
+            number = int(start) if start.isdecimal() else 1
+            self._lists.append(number if tag == "ol" else None)
+        elif tag == "li":
+            self._item = self._next_mark()
+        elif tag == "tr" and not is_layout(element):
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._end_block()
+
+    def _close(self, element: Any) -> None:
+        tag = element.tag
+        if tag in ("td", "th") and self._rows:
+            self._end_cell()
+        elif tag in BLOCKS or tag in ("td", "th"):
+            heading = self._end_block()
+            if tag in HEADINGS and not self._rows:
+                self._heading = heading
+        if tag == "pre":
+            self._pre -= 1
+        elif tag in ("ul", "ol") and self._lists:
+            self._lists.pop()
+        elif tag == "li":
+            self._item = ""
+        elif tag == "tr" and self._rows and not is_layout(element):
+            self._end_row()
+
+    def _next_mark(self) -> str:
+        depth = max(0, len(self._lists) - 1)
+        number = self._lists[-1] if self._lists else None
+        if number is None:
+            return "  " * depth + "- "
+        self._lists[-1] = number + 1
+        return "  " * depth + f"{number}. "
+
+    def _add(self, text: str | None) -> None:
+        if text:
+            self._inline.append(text if self._pre else SPACES.sub(" ", text))
+
+    def _take_inline(self) -> str:
+        text = "".join(self._inline)
+        self._inline = []
+        if self._pre:
+            return text.strip("\n").rstrip().replace("\xa0", " ")
+        lines = (SPACES.sub(" ", line).strip() for line in text.split("\n"))
+        return "\n".join(line for line in lines if line)
+
+    def _end_block(self) -> str | None:
+        text = self._take_inline()
+        if not text:
+            return None
+        if self._rows:
+            self._rows[-1].append((LIST_PART if self._item else "") + " ".join(text.split()))
+            self._item = ""
+            return text
+        # Items of a list stand close together; other blocks stand apart.
+        close = bool(self._item) and bool(self._blocks) and self._blocks[-1].startswith(LIST_BLOCK)
+        mark, self._item = self._item, ""
+        if mark:
+            text = (LIST_BLOCK if self._lists else "") + mark + text
+        if close:
+            self._blocks[-1] += "\n" + text.removeprefix(LIST_BLOCK)
+        else:
+            self._blocks.append(text)
+        return text.removeprefix(LIST_BLOCK)
+
+    def _end_cell(self) -> None:
+        text = self._take_inline()
+        if text:
+            self._rows[-1].append(" ".join(text.split()))
+        # Blocks inside one cell were collected one by one: the mark keeps cells apart.
+        self._rows[-1].append(END_CELL)
+
+    def _end_row(self) -> None:
+        self._end_block()
+        joined = NEXT_PART.join(self._rows.pop()).replace(NEXT_PART + LIST_PART, ", ")
+        parts = joined.replace(LIST_PART, " ").replace(NEXT_PART, " ").split(END_CELL)
+        cells = [" ".join(part.split()).removeprefix(", ") for part in parts]
+        row = CELL.join(cell for cell in cells if cell)
+        if not row:
+            return
+        if self._rows:  # a table in a cell
+            self._rows[-1].append(row)
+        elif self._blocks and self._blocks[-1].startswith(TABLE_BLOCK):
+            self._blocks[-1] += "\n" + row
+        else:
+            self._blocks.append(TABLE_BLOCK + row)
+
+    def _end_section(self, heading: str | None) -> None:
+        text = "\n\n".join(block.lstrip(LIST_BLOCK + TABLE_BLOCK) for block in self._blocks)
+        if text.strip():
+            self._sections.append(Section(text, heading=self._heading))
+        self._blocks, self._heading = [], heading
+
+
+def is_layout(row: Any) -> bool:
+    """Whether a table row lays out a page instead of holding data: it nests tables or headings."""
+    return row.find(".//table") is not None or any(
+        row.find(f".//{tag}") is not None for tag in ("h1", "h2", "h3")
+    )

@@ -1,0 +1,51 @@
+import pytest
+
+from d2l.documents.document import Section
+from d2l.errors import DocumentError
+from tests.documents import samples
+from tests.documents.samples import make_epub, read_bytes
+
+ENCRYPTION = """<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"
+ xmlns:enc="http://www.w3.org/2001/04/xmlenc#"><enc:EncryptedData><enc:CipherData>
+ <enc:CipherReference URI="{uri}"/></enc:CipherData></enc:EncryptedData></encryption>"""
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(DocumentError) as caught:
+        read_bytes(data, "a.epub")
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (make_epub()[:800], "its ZIP directory cannot be read"),
+        (make_epub(left_out="OEBPS/book.opf"), "it has no OEBPS/book.opf"),
+        (make_epub(left_out="OEBPS/a.xhtml"), "it has no OEBPS/a.xhtml"),
+        (make_epub({"OEBPS/book.opf": "<package"}), "XMLSyntaxError"),
+        (make_epub({"META-INF/container.xml": "<container/>"}), "it names no package"),
+    ],
+)
+def test_damaged_book_is_refused(data: bytes, why: str) -> None:
+    assert refusal(data) == f"a.epub: damaged or not a valid EPUB book ({why})"
+
+
+def test_encrypted_chapters_are_refused_and_encrypted_fonts_are_not() -> None:
+    locked = make_epub({"META-INF/encryption.xml": ENCRYPTION.format(uri="OEBPS/b%20two.xhtml")})
+    assert refusal(locked) == "a.epub: protected by DRM; its chapters are encrypted"
+    font = make_epub({"META-INF/encryption.xml": ENCRYPTION.format(uri="OEBPS/font.otf")})
+    assert read_bytes(font, "a.epub").format == "epub"
+
+
+def test_chapters_come_in_spine_order_without_the_contents() -> None:
+    assert read_bytes(make_epub(), "a.epub").sections == (
+        Section("First\n\nIt begins — here.", heading="First"),
+        Section("Second\n\nIt ends.", heading="Second"),
+    )
+
+
+def test_manual_keeps_the_words_of_its_links() -> None:
+    document = samples.read_shared("developers-reference.epub")
+    assert "how to become a member (Applying to Become a Member)" in document.text
+    assert "dists/stable/main/binary-amd64/\ndists/stable/main/binary-armel/\n" in document.text
+    assert document.sections[0].heading == "1. Scope of This Document"

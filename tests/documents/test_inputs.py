@@ -1,0 +1,79 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from d2l.documents.inputs import expand_inputs, printable
+from d2l.errors import DocumentError
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("text")
+
+
+def test_missing_path_is_named() -> None:
+    with pytest.raises(DocumentError) as caught:
+        expand_inputs(["no/such.pdf"])
+    assert caught.value.message == "no/such.pdf: no such file or folder"
+
+
+def test_standard_input_is_named_once_at_most() -> None:
+    with pytest.raises(DocumentError, match=r"^-: standard input is named twice$"):
+        expand_inputs(["-", "-"])
+    (source,) = expand_inputs(["-"]).sources
+    assert (source.name, source.path) == ("-", None)
+
+
+def test_folder_without_documents_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a.bin", ".hidden.txt")
+    with pytest.raises(DocumentError) as caught:
+        expand_inputs([str(tmp_path)])
+    assert caught.value.message == f"{tmp_path}: no readable documents in this folder"
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("it should hold files named .pdf, .docx, .epub, .html")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000])
+def test_impossible_names_do_not_crash(name: str) -> None:
+    with pytest.raises(DocumentError):
+        expand_inputs([name])
+
+
+def test_folder_is_read_recursively_sorted_without_hidden_files(tmp_path: Path) -> None:
+    fill(tmp_path, "b.md", "a/z.TXT", "a/b/c.pdf", "a.html", ".git/x.txt", ".secret.md", "pic.png")
+    inputs = expand_inputs([str(tmp_path)])
+    names = [str(source.path.relative_to(tmp_path)) for source in inputs.sources if source.path]
+    assert names == ["a/b/c.pdf", "a/z.TXT", "a.html", "b.md"]
+    assert inputs.ignored == (str(tmp_path / "pic.png"),)
+
+
+def test_loop_of_links_ends(tmp_path: Path) -> None:
+    fill(tmp_path, "a/a.txt")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    assert [source.name for source in expand_inputs([str(tmp_path)]).sources] == [
+        str(tmp_path / "a" / "a.txt")
+    ]
+
+
+def test_file_named_twice_is_read_once_where_it_comes_first(tmp_path: Path) -> None:
+    fill(tmp_path, "a.txt", "b.txt")
+    inputs = expand_inputs([str(tmp_path / "b.txt"), str(tmp_path), "-"])
+    assert [Path(source.name).name for source in inputs.sources] == ["b.txt", "a.txt", "-"]
+
+
+def test_file_named_itself_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    fill(tmp_path, "README", "notes.xyz")
+    inputs = expand_inputs([str(tmp_path / "README"), str(tmp_path / "notes.xyz")])
+    assert len(inputs.sources) == 2
+
+
+def test_names_that_are_not_text_are_made_printable(tmp_path: Path) -> None:
+    name = os.fsdecode(bytes(tmp_path) + b"/a\xff\n.txt")
+    Path(name).write_text("text")
+    (source,) = expand_inputs([str(tmp_path)]).sources
+    assert source.name == f"{tmp_path}/a\ufffd\ufffd.txt"
+    assert printable("été.txt") == "été.txt"

@@ -1,0 +1,118 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from d2l.documents.parsing import ParseRequest
+from d2l.documents.sandbox import ReadLimits, explain_death
+from d2l.errors import DocumentError
+from tests.documents.samples import (
+    make_bomb_page,
+    make_docx,
+    make_epub,
+    make_pdf,
+    make_zip,
+    pdf_page,
+    read_bytes,
+)
+
+PDF = make_pdf([pdf_page(["A line."])] * 3)
+SLOW = make_pdf([pdf_page([f"Line {n} of a page." for n in range(50)])] * 400)
+
+
+def children() -> set[str]:
+    """Process ids below this one, zombies included."""
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    return set(listed.read_text().split()) if listed.exists() else set()
+
+
+def test_parser_that_takes_too_long_is_killed() -> None:
+    before, start = children(), time.monotonic()
+    with pytest.raises(DocumentError) as caught:
+        read_bytes(SLOW, "slow.pdf", limits=ReadLimits(seconds=0.6))
+    assert caught.value.message == "slow.pdf: parser took more than 0.6 seconds"
+    assert caught.value.hint == "raise the limit with --parse-seconds if you trust the file"
+    assert time.monotonic() - start < 5
+    assert children() == before
+
+
+def test_interrupt_leaves_no_child_behind() -> None:
+    def interrupt(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    before = children()
+    with pytest.raises(KeyboardInterrupt):
+        read_bytes(SLOW, "slow.pdf", on_progress=interrupt)
+    assert children() == before
+
+
+def test_parser_that_uses_too_much_memory_is_refused() -> None:
+    with pytest.raises(DocumentError) as caught:
+        read_bytes(SLOW, "a.pdf", limits=ReadLimits(memory_bytes=1_000_000))
+    assert caught.value.message == "a.pdf: parser used more than 1 MB of memory"
+    assert caught.value.hint == "raise the limit with --parse-memory if you trust the file"
+
+
+def test_pdf_stream_that_unpacks_to_gigabytes_is_refused() -> None:
+    bomb = make_pdf([make_bomb_page(300_000_000)])
+    with pytest.raises(DocumentError, match=r"^bomb\.pdf: .*(memory|limit|Limit)"):
+        read_bytes(bomb, "bomb.pdf", limits=ReadLimits(seconds=30))
+
+
+@pytest.mark.parametrize(
+    ("name", "member"), [("a.docx", "word/document.xml"), ("a.epub", "META-INF/container.xml")]
+)
+def test_archive_that_unpacks_to_too_much_is_refused(name: str, member: str) -> None:
+    bomb = make_zip({member: b" " * 50_000_000})
+    with pytest.raises(DocumentError) as caught:
+        read_bytes(bomb, name, limits=ReadLimits(memory_bytes=60_000_000))
+    assert caught.value.message == f"{name}: unpacks to 50,000,000 bytes, more than 30,000,000"
+
+
+def test_xml_entities_are_not_expanded() -> None:
+    opf = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
+        f"<!ENTITY {chr(98 + n)} '{f'&{chr(97 + n)};' * 10}'>" for n in range(9)
+    )
+    opf += "]><package><manifest>&j;</manifest></package>"
+    with pytest.raises(DocumentError, match=r"^a\.epub: (no text|damaged)"):
+        read_bytes(make_epub({"OEBPS/book.opf": opf}), "a.epub", limits=ReadLimits(seconds=20))
+
+
+def test_crash_of_the_parser_is_told_with_its_signal() -> None:
+    request, limits = ParseRequest("a.pdf", b""), ReadLimits()
+    error = explain_death(-11, b"d2l worker ready\n", request, limits)
+    assert error.message == ("a.pdf: damaged or not a valid document (the parser crashed: SIGSEGV)")
+
+
+def test_worker_that_cannot_start_is_a_bug_and_not_the_documents_fault() -> None:
+    with pytest.raises(RuntimeError, match="did not start: no module"):
+        explain_death(1, b"no module", ParseRequest("a.pdf", b""), ReadLimits())
+
+
+def test_limits_above_nothing_are_demanded() -> None:
+    with pytest.raises(DocumentError, match=r"^--max-chars 0: not above 0$"):
+        ReadLimits(max_chars=0)
+
+
+def test_progress_counts_pages() -> None:
+    seen: list[tuple[int, int]] = []
+    read_bytes(PDF, "a.pdf", on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_reading_works_from_any_folder_and_never_imports_from_it(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('imported from the working folder')")
+    (tmp_path / "a.docx").write_bytes(make_docx())
+    code = (
+        f"import sys; sys.path.append({str(Path(__file__).parents[2])!r});"
+        "from d2l.documents.inputs import expand_inputs as e;"
+        "from d2l.documents.readers import read_document as r;"
+        "print(r(e(['a.docx']).sources[0]).format, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "docx False\n"
