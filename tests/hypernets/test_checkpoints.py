@@ -1,0 +1,264 @@
+import hashlib
+import json
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.bases.activations import Activations
+from d2l.errors import CheckpointError
+from d2l.hypernets.checkpoints import (
+    FORMATS,
+    checkpoint_digest,
+    convert,
+    find_format,
+    load_hypernet,
+    read_config,
+)
+from d2l.hypernets.pickles import TensorRecord, read_object, read_tensors
+from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
+from tests.hypernets.loading import load_golden
+from tests.hypernets.networks import (
+    make_config,
+    make_hidden,
+    make_tensors,
+    write_released,
+    write_zip,
+)
+from tests.hypernets.programs import DAMAGED, FOREIGN
+
+MISFIT = "are the weights and the configuration of the same checkpoint?"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with one released checkpoint and its arguments."""
+    config = make_config()
+    write_released(
+        tmp_path / "run" / "checkpoint-5" / "pytorch_model.bin", config, make_tensors(config)
+    )
+    (tmp_path / "run" / "args.yaml").write_text("max_ctx_chunk_len: 512\n")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def native(run, tmp_path):
+    """The same checkpoint, converted."""
+    return convert(run, tmp_path / "native")
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(CheckpointError) as raised:
+        call(*arguments, **options)
+    assert "\n" not in raised.value.message
+    return raised.value.message, raised.value.hint
+
+
+# ---- formats ------------------------------------------------------------------------------------
+
+
+def test_every_format_has_a_name_and_a_one_line_description():
+    names = [entry.name for entry in FORMATS]
+    assert len(set(names)) == len(names)
+    assert all(entry.description and "\n" not in entry.description for entry in FORMATS)
+
+
+def test_formats_are_found(run, native):
+    assert find_format(run).name == "released"
+    assert find_format(run / "checkpoint-5").name == "released"
+    assert find_format(run / "checkpoint-5" / "pytorch_model.bin").name == "released"
+    assert find_format(native).name == "doc_to_lora"
+
+
+def test_other_paths_are_refused(tmp_path):
+    missing = tmp_path / "missing"
+    assert refusal(find_format, missing) == (f"{missing}: no such file or folder", None)
+    message, hint = refusal(find_format, tmp_path)
+    assert message == f"{tmp_path}: is not a hypernetwork checkpoint"
+    assert hint.startswith("expected one of: ")
+    assert all(entry.description in hint for entry in FORMATS)
+    (tmp_path / "config.json").write_text('{"model_type": "gemma2"}')  # a base model
+    assert refusal(find_format, tmp_path)[0] == f"{tmp_path}: is not a hypernetwork checkpoint"
+    (tmp_path / "notes.txt").touch()
+    message, _ = refusal(find_format, tmp_path / "notes.txt")
+    assert message == f"{tmp_path / 'notes.txt'}: is not a hypernetwork checkpoint"
+
+
+def test_networks_satisfy_the_protocol(run):
+    config: HypernetConfig = read_config(run)
+    network: Hypernetwork = load_hypernet(run, device="cpu")
+    assert network.config == config
+    assert config.chunk_tokens == 512
+
+
+# ---- conversion ---------------------------------------------------------------------------------
+
+
+def test_converted_checkpoint_is_the_same_network(run, native):
+    assert read_config(native) == read_config(run)
+    activations = Activations(make_hidden(make_config()))
+    old = load_hypernet(run, device="cpu").generate(activations, 2)
+    new = load_hypernet(native, device="cpu").generate(activations, 2)
+    for name in old.factors:
+        assert torch.equal(old.factors[name].a, new.factors[name].a)
+        assert torch.equal(old.factors[name].b, new.factors[name].b)
+
+
+def test_conversion_keeps_every_bit_of_the_originals_file(tmp_path):
+    source = load_golden("variant_multi_module").folder
+    target = convert(source, tmp_path / "native")
+    file = source / "checkpoint-500" / "pytorch_model.bin"
+    records = {n: v for n, v in read_object(file).items() if isinstance(v, TensorRecord)}
+    wanted = {n.removeprefix("_orig_mod."): t for n, t in read_tensors(file, records).items()}
+    got = load_file(target / "model.safetensors")
+    assert got.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert got[name].dtype == tensor.dtype
+        assert torch.equal(got[name], tensor)
+    config = json.loads((target / "config.json").read_text())
+    assert {k: config[k] for k in ("format", "version", "kind", "base")} == {
+        "format": "d2l",
+        "version": 1,
+        "kind": "doc_to_lora",
+        "base": "tiny-org/mistral-tiny",
+    }
+    assert sorted(p.name for p in target.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_networks_with_shared_layers_survive_conversion(tmp_path):
+    config = make_config(n_blocks=3, n_self_attention=1, shared_weights=True)
+    write_released(tmp_path / "pytorch_model.bin", config, make_tensors(config))
+    target = convert(tmp_path / "pytorch_model.bin", tmp_path / "native")
+    assert load_hypernet(target, device="cpu").config == config
+
+
+def test_conversion_gives_the_same_bytes_again(run, tmp_path):
+    first, second = (convert(run, tmp_path / name) for name in ("a", "b"))
+    for file in ("config.json", "model.safetensors"):
+        assert (first / file).read_bytes() == (second / file).read_bytes()
+
+
+def test_conversion_replaces_only_a_converted_checkpoint_and_only_when_forced(run, native):
+    message, _ = refusal(convert, run, native)
+    assert message == f"{native} exists already"
+    (native / "model.safetensors").write_bytes(b"old")
+    convert(run, native, force=True)
+    assert load_hypernet(native, device="cpu").config == read_config(run)
+    before = sorted(run.rglob("*"))
+    message, _ = refusal(convert, run, run, force=True)
+    assert message == f"{run} exists and was not written by d2l"
+    assert sorted(run.rglob("*")) == before
+
+
+def test_failed_conversion_leaves_nothing(run, tmp_path):
+    file = run / "checkpoint-5" / "pytorch_model.bin"
+    file.write_bytes(file.read_bytes()[:-200])
+    assert refusal(convert, run, tmp_path / "native")[1] == DAMAGED
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_converted_checkpoint_is_not_converted_again(native, tmp_path):
+    message, _ = refusal(convert, native, tmp_path / "again")
+    assert message == f"{native}: is not a released Doc-to-LoRA checkpoint"
+
+
+def test_digest_is_that_of_the_weights_file(run, native):
+    for path, file in (
+        (run, run / "checkpoint-5" / "pytorch_model.bin"),
+        (native, native / "model.safetensors"),
+    ):
+        assert checkpoint_digest(path) == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# ---- damaged, renamed, mismatched, oversize and hostile checkpoints ------------------------------
+
+
+def test_hostile_released_checkpoint_is_refused_by_name(tmp_path):
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {marker}",)
+
+    path = tmp_path / "pytorch_model.bin"
+    write_zip(path, pickle.dumps({"head.weight": Evil()}, protocol=2))
+    for read in (read_config, lambda p: load_hypernet(p, device="cpu")):
+        assert refusal(read, tmp_path) == (
+            f"{path}: refuses to run `posix.system`",
+            FOREIGN,
+        )
+    message, _ = refusal(convert, tmp_path, tmp_path / "native")
+    assert message == f"{path}: refuses to run `posix.system`"
+    assert not marker.exists()
+
+
+def test_truncated_weights_are_refused(run, native):
+    file = run / "checkpoint-5" / "pytorch_model.bin"
+    file.write_bytes(file.read_bytes()[:5000])
+    message = f"{file}: is a damaged or truncated zip file"
+    assert refusal(load_hypernet, run, device="cpu") == (message, DAMAGED)
+    file = native / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+    message, hint = refusal(load_hypernet, native, device="cpu")
+    assert message.startswith(f"{file}: is not a complete safetensors file (")
+    assert hint == DAMAGED
+
+
+def test_renamed_files_are_refused(run, native):
+    released, converted = run / "checkpoint-5" / "pytorch_model.bin", native / "model.safetensors"
+    data = released.read_bytes()
+    released.write_bytes(converted.read_bytes())
+    message = f"{released}: is not a file made by torch.save"
+    assert refusal(read_config, run) == (message, DAMAGED)
+    converted.write_bytes(data)
+    message, _ = refusal(load_hypernet, native, device="cpu")
+    assert message.startswith(f"{converted}: is not a complete safetensors file (")
+
+
+def test_weights_of_another_checkpoint_are_refused(native):
+    file = native / "model.safetensors"
+    tensors = load_file(file)
+    other = {**tensors, "scaler_A.q_proj": torch.ones(1), "head.weight": torch.ones(3, 6, 8)}
+    del other["bias_B.down_proj"]
+    save_file(other, file)
+    message = (
+        f"{file}: tensors do not fit the configuration: missing bias_B.down_proj; "
+        "unexpected scaler_A.q_proj; shape head.weight is (3, 6, 8), expected (3, 6, 20)"
+    )
+    assert refusal(load_hypernet, native, device="cpu") == (message, MISFIT)
+
+
+def test_weights_that_are_not_numbers_of_a_network_are_refused(native):
+    file = native / "model.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, "head.weight": tensors["head.weight"].to(torch.int32)}, file)
+    message = f"{file}: head.weight is torch.int32, expected a float type"
+    assert refusal(load_hypernet, native, device="cpu") == (message, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rank": 10**9}, "rank is out of range, expected 1 to 1024"),
+        ({"n_blocks": 10**30}, "n_blocks is out of range, expected 1 to 128"),
+        ({"version": 2}, "version is 2, expected 1"),
+        ({"format": "other"}, 'format is "other", expected "d2l"'),
+        ({"surprise": 1}, 'unknown field "surprise" of doc_to_lora'),
+        ({"scale": "4"}, "field scale is not of type float"),
+    ],
+)
+def test_mismatched_configuration_is_refused(native, change, message):
+    file = native / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert refusal(load_hypernet, native, device="cpu")[0] == f"{file}: {message}"
+    assert refusal(read_config, native)[0] == f"{file}: {message}"
+
+
+def test_damaged_configuration_is_refused(native):
+    file = native / "config.json"
+    file.write_text(file.read_text()[:40])
+    assert refusal(read_config, native)[0].startswith(f"{file}: is not valid JSON (")
+    file.unlink()
+    assert refusal(read_config, native)[0] == f"{native}: is not a hypernetwork checkpoint"
