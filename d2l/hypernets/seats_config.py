@@ -1,0 +1,197 @@
+"""The seat network's configuration, and what follows from it before any weights are loaded.
+
+A config.json in; sizes, token ids and the share of seats of every chunk out. Knows nothing of
+tensors.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+
+from d2l.bases.activations import Reading
+from d2l.errors import CheckpointError, MergeError
+
+
+@dataclass(frozen=True)
+class SeatsConfig:
+    """Sizes and constants of a seat network; the fields are the keys of its config.json.
+
+    `features` are hidden states as they enter a layer. Token ids: `read_opening` precedes a chunk
+    when the base reads it; `opening_head` and then `opening_words` are the sink and the seats;
+    `after_opening` and `before_answer` surround the question of the default prompt.
+    """
+
+    network: str
+    version: int
+    base: str
+    base_file: str
+    end_token: int
+    hidden: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    first_layer: int
+    width: int
+    encoder_layers: int
+    encoder_heads: int
+    relative_clip: int
+    features: tuple[int, ...]
+    group_dim: int
+    seat_table: int
+    tokens_per_seat: int
+    min_seats: int
+    max_seats: int
+    chunk_tokens: int
+    min_chunk_tokens: int
+    statistics_ridge: float
+    solve_epsilon: float
+    read_opening: tuple[int, ...]
+    opening_head: tuple[int, ...]
+    opening_words: tuple[int, ...]
+    after_opening: tuple[int, ...]
+    before_answer: tuple[int, ...]
+    opening_head_text: str
+    opening_words_text: str
+
+    def __post_init__(self) -> None:
+        zero = ("version", "end_token", "first_layer", "min_chunk_tokens")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low = 0 if field.name in zero else 1
+            if field.type is int and value < low:
+                raise CheckpointError(f"{field.name} is {value}, expected {low} or more")
+            if field.type is float and not (math.isfinite(value) and value > 0):
+                raise CheckpointError(f"{field.name} is {value}, expected a number above 0")
+            if field.type == tuple[int, ...] and (not value or min(value) < 0):
+                raise CheckpointError(f"{field.name} is empty or holds a negative number")
+        rules = {
+            'network is "seats"': self.network == "seats",
+            "version is 0": self.version == 0,
+            "first_layer and features are layers": max(self.first_layer, *self.features)
+            < self.layers,
+            "width is a multiple of encoder_heads": self.width % self.encoder_heads == 0,
+            "opening_head has min_seats + 1 tokens": len(self.opening_head) == self.min_seats + 1,
+            "opening_words has max_seats - min_seats tokens": len(self.opening_words)
+            == self.max_seats - self.min_seats,
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                raise CheckpointError(f"expected that {rule}, and it is not so")
+
+    @property
+    def kind(self) -> str:
+        """Network kind, as in `HypernetConfig`."""
+        return "seats"
+
+    @property
+    def target_modules(self) -> tuple[str, ...]:
+        """Keys and values of the seats are written through these two."""
+        return ("k_proj", "v_proj")
+
+    @property
+    def n_base_layers(self) -> int:
+        """Number of decoder layers of the base."""
+        return self.layers
+
+    @property
+    def n_adapted_layers(self) -> int:
+        """Layers from `first_layer` on hold memory."""
+        return self.layers - self.first_layer
+
+    @property
+    def module_shapes(self) -> dict[str, tuple[int, int]]:
+        """(d_in, d_out) of the two target modules."""
+        return dict.fromkeys(self.target_modules, (self.hidden, self.kv_heads * self.head_dim))
+
+    @property
+    def bias_rank(self) -> int:
+        """There is no document-independent part."""
+        return 0
+
+    @property
+    def reading(self) -> Reading:
+        """Hidden states, and keys and values of all adapted layers, without the read opening."""
+        layers = tuple(range(self.first_layer, self.layers))
+        return Reading(self.layers, self.features, layers, len(self.read_opening))
+
+    def opening(self, n_seats: int) -> tuple[int, ...]:
+        """Token ids that every prompt begins with: the sink, then one token for each seat."""
+        if not self.min_seats <= n_seats <= self.max_seats:
+            raise MergeError(
+                f"{n_seats} seats, but openings have {self.min_seats} to {self.max_seats}",
+                hint="compile the documents together instead, or merge with average",
+            )
+        return self.opening_head + self.opening_words[: n_seats - self.min_seats]
+
+
+def parse_config(raw: object, *, source: str) -> SeatsConfig:
+    """Check a parsed config.json: every key known and present, every value of its type."""
+    if not isinstance(raw, Mapping):
+        raise CheckpointError(f"{source}: holds {type(raw).__name__}, expected an object")
+    types = {field.name: field.type for field in fields(SeatsConfig)}
+    for what, keys in (("unknown", raw.keys() - types), ("missing", types.keys() - raw.keys())):
+        if keys:
+            raise CheckpointError(f"{source}: {what} key {min(map(str, keys))!r}")
+    values: dict[str, object] = {}
+    for name, expected in types.items():
+        value = raw[name]
+        if expected == tuple[int, ...] and isinstance(value, list):
+            fits, value = all(type(item) is int for item in value), tuple(value)
+        elif expected is float:
+            fits = type(value) in (int, float)
+        else:
+            fits = type(value) is expected  # not isinstance: true is an int to it
+        if not fits:
+            raise CheckpointError(
+                f"{source}: {name} is {str(raw[name])[:40]!r}, expected "
+                f"{'a list of int' if expected == tuple[int, ...] else expected}"
+            )
+        values[name] = value
+    try:
+        return SeatsConfig(**values)  # type: ignore[arg-type]  # checked against the fields above
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error.message}") from error
+
+
+def read_config(path: Path) -> SeatsConfig:
+    """Read config.json of a seats checkpoint."""
+    try:
+        return parse_config(json.loads(path.read_text("utf-8")), source=str(path))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON") from error
+
+
+def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = None) -> int:
+    """Number of seats for a text of `n_tokens`; `max_seats` may only lower the network's own."""
+    most = config.max_seats if max_seats is None else min(max_seats, config.max_seats)
+    if most < config.min_seats:
+        raise MergeError(
+            f"at most {most} seats were asked for, and the shortest opening has {config.min_seats}",
+            hint=f"allow a rank of {config.min_seats} or more",
+        )
+    return min(max(math.ceil(n_tokens / config.tokens_per_seat), config.min_seats), most)
+
+
+def allot_seats(
+    chunk_tokens: Sequence[int], *, config: SeatsConfig, max_seats: int | None = None
+) -> list[int]:
+    """Share the document's seats among its chunks by their tokens; a small share may be 0.
+
+    Chunk j ends at seat round(e · N / T), e its cumulative tokens; halves go to the even number.
+    """
+    total = sum(chunk_tokens)
+    n_seats = count_seats(total, config=config, max_seats=max_seats)
+    ends, read = [0], 0
+    for n_tokens in chunk_tokens:
+        read += n_tokens
+        ends.append(round(read * n_seats / total))
+    return [end - start for start, end in pairwise(ends)]
+
+
+def centers(n_seats: int, n_tokens: int) -> list[float]:
+    """Places of a chunk's seats in token coordinates: each in the middle of its equal share."""
+    width = n_tokens / n_seats
+    return [(i + 0.5) * width - 0.5 for i in range(n_seats)]

@@ -1,0 +1,101 @@
+"""Fixtures for the seat network: the real base where it is installed, and the goldens."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from d2l.adapters.weights import LoraWeights
+from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
+from d2l.bases.tokens import BaseTokenizer
+from d2l.errors import BaseModelError
+from d2l.hypernets.seats import Seats, load_seats
+from tests.seat_goldens import (
+    BUILTIN,
+    GOLDENS,
+    ORIGINAL,
+    Compiled,
+    compile_case,
+    load_peft,
+    write_peft,
+)
+
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="session")
+def cases() -> dict[str, Any]:
+    return json.loads((GOLDENS / "cases.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def smollm2_files() -> BaseFiles:
+    try:
+        return find_base(BASE, offline=True)
+    except BaseModelError as error:
+        pytest.skip(f"the built-in network's base is not installed: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_files: BaseFiles) -> nn.Module:
+    return load_frozen(smollm2_files, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def smollm2_causal(smollm2_files: BaseFiles) -> Any:
+    return load_causal(smollm2_files, device="cpu", dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(smollm2_files: BaseFiles) -> BaseTokenizer:
+    return BaseTokenizer(smollm2_files.folder)
+
+
+@pytest.fixture(scope="session")
+def shared_seats() -> Path:
+    """The original checkpoint, bf16 weights and all goldens: beside the repository or nowhere."""
+    if not ORIGINAL.is_dir():
+        pytest.skip("the original seats-v0 is not here, only its compact form and some goldens")
+    return ORIGINAL
+
+
+@pytest.fixture(scope="session")
+def builtin(smollm2: nn.Module) -> Seats:
+    return load_seats(BUILTIN, smollm2)
+
+
+@pytest.fixture(scope="session")
+def original(smollm2: nn.Module, shared_seats: Path) -> Seats:
+    return load_seats(shared_seats, smollm2)
+
+
+@pytest.fixture(scope="session")
+def compile_builtin(builtin: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
+    """Compile a golden document by its name with the built-in weights; each only once."""
+    return cache(lambda name: compile_case(builtin, cases, name))
+
+
+@pytest.fixture(scope="session")
+def compile_original(original: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
+    """Compile a golden document by its name with the original weights; each only once."""
+    return cache(lambda name: compile_case(original, cases, name))
+
+
+@pytest.fixture
+def with_peft(tmp_path: Path) -> Iterator[Callable[[Any, LoraWeights], Any]]:
+    """Load weights into a causal model through a PEFT folder; undone after the test."""
+    wrapped: list[Any] = []
+
+    def load(causal: Any, weights: LoraWeights) -> Any:
+        folder = write_peft(tmp_path / f"adapter-{len(wrapped)}", weights)
+        wrapped.append(load_peft(causal, folder))
+        return wrapped[-1]
+
+    yield load
+    for model in reversed(wrapped):
+        model.unload()

@@ -1,0 +1,142 @@
+"""A seats checkpoint and its base, small enough for every test: 3 layers, 32 wide, fixed seeds.
+
+The weights are random, so nothing is recalled, but every property of the seats holds as it does
+for the real base: the adapter gives the opening's tokens exactly the keys and values asked for.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from torch import nn
+
+from d2l.hypernets.seats import SeatNetwork, Seats
+from d2l.hypernets.seats_config import SeatsConfig
+from d2l.hypernets.statistics import Statistics
+
+BASE = "tiny/seats-base"
+
+
+def make_config(**changes: object) -> SeatsConfig:
+    """Configuration of the tiny network; token ids stay below 64."""
+    config = SeatsConfig(
+        network="seats",
+        version=0,
+        base=BASE,
+        base_file="random weights",
+        end_token=2,
+        hidden=32,
+        layers=3,
+        kv_heads=2,
+        head_dim=8,
+        first_layer=1,
+        width=16,
+        encoder_layers=2,
+        encoder_heads=2,
+        relative_clip=4,
+        features=(0, 2),
+        group_dim=4,
+        seat_table=4,
+        tokens_per_seat=3,
+        min_seats=4,
+        max_seats=12,
+        chunk_tokens=24,
+        min_chunk_tokens=4,
+        statistics_ridge=1e-3,
+        solve_epsilon=1e-6,
+        read_opening=(1, 10, 11, 12, 13, 2, 1),
+        opening_head=(1, 10, 11, 12, 13),
+        opening_words=(20, 21, 22, 23, 24, 25, 26, 27),
+        after_opening=(2, 1),
+        before_answer=(2, 1),
+        opening_head_text="head",
+        opening_words_text=" words",
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
+    """The base with its head: a frozen random Llama; `.model` is what the network reads."""
+    config = transformers.LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        attn_implementation="sdpa",
+        initializer_range=0.2,  # at 0.02 layers hardly change their inputs
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = transformers.LlamaForCausalLM(config)
+    return model.eval().requires_grad_(False)
+
+
+def make_base(vocab_size: int = 64) -> nn.Module:
+    """The base without its head."""
+    return make_causal(vocab_size).model
+
+
+def make_statistics(config: SeatsConfig | None = None) -> Statistics:
+    """Second moments of correlated random inputs, in the form that the file has."""
+    config = config or make_config()
+    generator = torch.Generator().manual_seed(8)
+    rows, columns = torch.triu_indices(config.hidden, config.hidden)
+    correlation, scale = [], []
+    for _ in range(config.layers - config.first_layer):
+        mixing = torch.randn(config.hidden, config.hidden, generator=generator)
+        inputs = torch.randn(500, config.hidden, generator=generator) @ (
+            torch.eye(config.hidden) + 0.1 * mixing
+        )
+        moment = inputs.T @ inputs / len(inputs)  # (d_in, d_in)
+        scale.append(moment.diagonal().sqrt())
+        correlation.append((moment / scale[-1] / scale[-1][:, None])[rows, columns].half())
+    return Statistics(
+        torch.stack(correlation),
+        torch.stack(scale),
+        first_layer=config.first_layer,
+        ridge=config.statistics_ridge,
+        source="tiny",
+    )
+
+
+def make_network(config: SeatsConfig | None = None) -> SeatNetwork:
+    """A frozen network with all parameters random, the corrections included."""
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        network = SeatNetwork(config or make_config())
+        for parameter in network.parameters():
+            parameter.data.add_(0.2 * torch.randn(parameter.shape))
+    return network.eval().requires_grad_(False)
+
+
+def make_seats(base_model: nn.Module | None = None) -> Seats:
+    """The tiny network on its base."""
+    config = make_config()
+    return Seats(
+        config,
+        make_network(config),
+        make_statistics(config),
+        make_base() if base_model is None else base_model,
+    )
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """Write the three files of the tiny checkpoint, weights in the plain form."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config, statistics = make_config(), make_statistics()
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)), "utf-8")
+    save_file(make_network(config).state_dict(), folder / "model.safetensors")
+    save_file(
+        {"correlation": statistics.correlation, "scale": statistics.scale},
+        folder / "statistics.safetensors",
+    )
+    return folder
