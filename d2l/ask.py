@@ -22,8 +22,8 @@ Emit = Callable[[str], None]
 _WITH_DOCUMENT = "{document}\n\n{question}"
 
 
-def discard(text: str) -> None:  # noqa: ARG001 - an Emit
-    """Stream to nowhere."""
+def discard(text: str) -> None:
+    """Stream `text` to nowhere."""
 
 
 @dataclass(frozen=True)

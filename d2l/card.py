@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{adapter}")
 turns = [{{"role": "user", "content": "{question}"}}]
-prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40, do_sample=False)[0], skip_special_tokens=True))
+prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40, do_sample=False)[0]))
 """
 
 

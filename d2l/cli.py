@@ -67,13 +67,11 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def set_up(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
-    debug: Annotated[  # noqa: ARG001 - looked up by main
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Compile documents into LoRA adapters, in one pass through a pretrained hypernetwork."""
 
@@ -122,6 +120,7 @@ def compile_command(
     """Compile documents into one adapter."""
     from d2l import compile as pipeline
     from d2l import reports
+    from d2l.adapters.peft_files import refuse_adapter
     from d2l.hypernets.protocol import MergeOptions
     from d2l.intake import ReadOptions, make_limits, read_inputs
 
@@ -149,7 +148,7 @@ def compile_command(
         force=force,
     )
     if not dry_run:
-        pipeline.refuse_adapter(out, force=force)
+        refuse_adapter(out, force=force)
     with console.Steps("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     plan = pipeline.prepare(intake.documents, options)

@@ -83,6 +83,5 @@ def _show_side_by_side(row: dict[str, object]) -> None:
             answer = " ".join(str(row[key]).split())
             console.result(f"{label:<{width}}  {answer}")
     if row.get("prompt_tokens_left_out"):
-        console.note(
-            f"the prompt holds the document without its last {row['prompt_tokens_left_out']:,} tokens"
-        )
+        left_out = row["prompt_tokens_left_out"]
+        console.note(f"the prompt holds the document without its last {left_out:,} tokens")

@@ -4,19 +4,19 @@ One bad input fails the run unless bad ones are to be skipped; then each is list
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from d2l.documents.document import Document
 from d2l.documents.inputs import expand_inputs
-from d2l.documents.readers import ReadLimits, read_document
+from d2l.documents.readers import read_document
+from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
 
 Progress = Callable[[int, int], None]
-Watcher = Callable[[str], Progress]
 
 
-def no_progress(done: int, total: int) -> None:  # noqa: ARG001 - a Progress
-    """Show nothing."""
+def no_progress(done: int, total: int) -> None:
+    """Show nothing of (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,12 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Intake:
-    """What was read, and what was not: (name, reason)."""
+    """What was read, and what was not: (name, reason); `ignored` are files of folders that no
+    reader takes."""
 
     documents: tuple[Document, ...]
     skipped: tuple[tuple[str, str], ...]
+    ignored: tuple[str, ...] = ()
 
 
 def read_inputs(
@@ -44,7 +46,8 @@ def read_inputs(
     """Read all inputs in order; raises DocumentError if one is bad, or none is left."""
     documents: list[Document] = []
     skipped: list[tuple[str, str]] = []
-    for source in expand_inputs(inputs):
+    expanded = expand_inputs(inputs)
+    for source in expanded.sources:
         try:
             documents.append(
                 read_document(
@@ -65,7 +68,7 @@ def read_inputs(
             f"none of {len(skipped)} inputs could be read, the first because: {skipped[0][1]}",
             hint="run without --skip-bad to see what to do about the first",
         )
-    return Intake(tuple(documents), tuple(skipped))
+    return Intake(tuple(documents), tuple(skipped), expanded.ignored)
 
 
 def make_limits(
@@ -76,11 +79,10 @@ def make_limits(
     memory_mb: int | None,
 ) -> ReadLimits:
     """Limits with the defaults where nothing was asked for."""
-    limits = ReadLimits()
-    asked = {
-        "max_bytes": max_bytes,
-        "max_chars": max_chars,
-        "seconds": seconds,
-        "memory_bytes": memory_mb * 1_000_000 if memory_mb is not None else None,
-    }
-    return replace(limits, **{name: value for name, value in asked.items() if value is not None})
+    usual = ReadLimits()
+    return ReadLimits(
+        max_bytes=usual.max_bytes if max_bytes is None else max_bytes,
+        max_chars=usual.max_chars if max_chars is None else max_chars,
+        seconds=usual.seconds if seconds is None else seconds,
+        memory_bytes=usual.memory_bytes if memory_mb is None else memory_mb * 1_000_000,
+    )

@@ -27,6 +27,9 @@ def remarks(intake: Intake) -> Iterator[str]:
             yield f"{document.name}: {note}"
     for name, reason in intake.skipped:
         yield f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
+    if intake.ignored:
+        shown = ", ".join(intake.ignored[:3]) + (", …" if len(intake.ignored) > 3 else "")
+        yield f"passed over {len(intake.ignored)} files of other kinds: {shown}"
 
 
 def report_plan(plan: CompilePlan, options: CompileOptions, intake: Intake) -> Report:
