@@ -4,6 +4,7 @@ Shared by everything that writes a folder: adapters, converted checkpoints, cach
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -18,25 +19,36 @@ def building(folder: Path) -> Iterator[Path]:
     """A hidden sibling folder to fill; becomes `folder` at the end, or is removed on any error.
 
     What stands at `folder` then is replaced: callers decide with `refuse_existing` first. The old
-    folder is moved aside before the new one takes its name, so no reader sees a mixture.
+    folder is moved aside before the new one takes its name, so no reader sees a mixture. Raises
+    D2LError where the files cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    aside = temporary.with_name(temporary.name + ".old")
-    try:
-        yield temporary
-        _share(temporary)
-        if folder.exists():
-            folder.rename(aside)
+    with _naming(folder, D2LError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.parent))
+        aside = temporary.with_name(temporary.name + ".old")
         try:
+            yield temporary
+            _share(temporary)
+            if folder.exists():
+                folder.rename(aside)
             temporary.rename(folder)
-        except OSError:
-            if aside.exists():
+        finally:
+            if aside.exists() and not folder.exists():  # failed or interrupted between the two
                 aside.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
+    """Turn what the system refuses (no permission, no room, no such place) into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise error_type(
+            f"{folder}: cannot be written ({error.strerror or error})",
+            hint="choose a place that has room and that you may write to",
+        ) from error
 
 
 def _share(folder: Path) -> None:
@@ -51,9 +63,11 @@ def _share(folder: Path) -> None:
 def refuse_existing(
     folder: Path, *, force: bool, is_ours: Callable[[Path], bool], error: type[D2LError]
 ) -> None:
-    """Raise unless `folder` is free, or `force` is set and it is a folder of our own kind."""
-    if not folder.exists() and not folder.is_symlink():
-        return
+    """Raise unless `folder` is free and can be made, or `force` is set and it is our own kind."""
+    with _naming(folder, error):
+        if not folder.exists() and not folder.is_symlink():
+            _check_place(folder.absolute().parent)
+            return
     if not force:
         raise error(f"{folder} exists already", hint="choose another -o, or replace it: --force")
     if folder.is_symlink() or not folder.is_dir() or not is_ours(folder):
@@ -61,3 +75,13 @@ def refuse_existing(
             f"{folder} exists and was not written by d2l",
             hint="--force replaces only what d2l wrote; choose another -o",
         )
+
+
+def _check_place(parent: Path) -> None:
+    """Raise OSError unless a folder can be made in `parent`, which may not exist itself yet."""
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
