@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from d2l.bases.models import BaseFiles, find_base, same_model
-from d2l.bases.tokens import BaseTokenizer
+from d2l.bases.tokens import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk, pack_sentences, split_evenly
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, DocumentError, MergeError
@@ -70,7 +70,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     base = find_base(config.base, override=options.base, offline=options.offline)
     warnings = check_fit(config, base)
     encoder = _find_encoder(config, base, options)
-    tokenizer = BaseTokenizer(encoder.folder)
+    tokenizer = load_tokenizer(encoder.folder)
     if isinstance(config, SeatsConfig):
         chunks = chunk_for_seats(documents, tokenizer, config, options)
         warnings += _warn_long(config, chunks)

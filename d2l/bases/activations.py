@@ -3,12 +3,16 @@
 Token ids in, tensors out; knows nothing of documents or of the network that reads.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,22 @@ class Activations:
 
 
 class ActivationEncoder:
-    """Reads chunks with a frozen decoder (a Hugging Face model without its head)."""
+    """Reads chunks with a frozen decoder (a Hugging Face model without its head).
+
+    Leading tokens that only give context are the same for every chunk of a network, so they are
+    read once and their keys and values are kept.
+    """
 
     def __init__(self, model: Any, reading: Reading) -> None:
         self.model = model
         self.reading = reading
+        self._context: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] = ((), [])
 
     @torch.inference_mode()
     def __call__(self, token_ids: Sequence[int]) -> Activations:
         """Run one chunk through the base: causal, positions from 0, no padding."""
-        device = next(self.model.parameters()).device
-        ids = torch.tensor([token_ids], device=device)  # (1, tokens)
+        skip = self.reading.skip_tokens
+        cache = self._read_context(tuple(token_ids[:skip])) if skip else {"use_cache": False}
         kept: dict[tuple[str, int], Tensor] = {}
         hooks = [
             getattr(self.model.layers[layer].self_attn, name).register_forward_hook(
@@ -60,22 +69,43 @@ class ActivationEncoder:
             for name in ("k_proj", "v_proj")
         ]
         try:
-            states = self.model(ids, output_hidden_states=True, use_cache=False).hidden_states
+            states = self._run(token_ids[skip:], output_hidden_states=True, **cache).hidden_states
         finally:
             for hook in hooks:
                 hook.remove()
-        skip = self.reading.skip_tokens
-        hidden = torch.stack([states[index][0, skip:] for index in self.reading.hidden_states])
+        hidden = torch.stack([states[index][0] for index in self.reading.hidden_states])
         if not self.reading.key_value_layers:
             return Activations(hidden)
         keys, values = (
-            torch.stack([kept[name, layer][0, skip:] for layer in self.reading.key_value_layers])
+            torch.stack([kept[name, layer][0] for layer in self.reading.key_value_layers])
             for name in ("k_proj", "v_proj")
         )
         return Activations(hidden, keys, values)
 
+    def _run(self, token_ids: Sequence[int], **options: Any) -> Any:
+        device = next(self.model.parameters()).device
+        return self.model(torch.tensor([token_ids], device=device), **options)  # (1, tokens)
 
-def _keeper(kept: dict[tuple[str, int], Tensor], key: tuple[str, int]):  # type: ignore[no-untyped-def]
+    def _read_context(self, token_ids: tuple[int, ...]) -> dict[str, Any]:
+        """Arguments that let a chunk follow the leading tokens: a cache that it may extend."""
+        keyword = _cache_keyword(self.model)
+        if self._context[0] != token_ids:
+            read = getattr(self._run(token_ids, use_cache=True), keyword)
+            pairs = [(layer.keys, layer.values) for layer in read.layers]
+            self._context = (token_ids, pairs)
+        cache = DynamicCache(config=self.model.config)
+        for layer, (keys, values) in enumerate(self._context[1]):
+            cache.update(keys, values, layer)
+        return {keyword: cache, "use_cache": True}
+
+
+def _cache_keyword(model: nn.Module) -> str:
+    """transformers 5 renames the argument and the output that hold past keys and values."""
+    known = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
+
+
+def _keeper(kept: dict[tuple[str, int], Tensor], key: tuple[str, int]) -> Hook:
     """Make a forward hook that stores a module's output under `key` and changes nothing."""
 
     def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -3,7 +3,9 @@
 Knows nothing of hypernetworks. Never runs code that comes with a model, reads safetensors only.
 """
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import nn
 from d2l.bases import gguf_files, hub
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import quiet_transformers
-from d2l.bases.storage import file_digest
+from d2l.bases.storage import file_digest, find_local
 from d2l.errors import BaseModelError
 
 
@@ -30,9 +32,9 @@ class BaseFiles:
     folder: Path
     gguf: Path | None = None
 
-    @property
+    @cached_property
     def config(self) -> Any:
-        """The transformers config of the base; raises BaseModelError."""
+        """The transformers config of the base; not to be changed. Raises BaseModelError."""
         with quiet_transformers():
             try:
                 return transformers.AutoConfig.from_pretrained(self.folder)
@@ -64,15 +66,15 @@ def find_base(name: str, *, override: str | None = None, offline: bool = False) 
     working directory, the GGUF file of an installed package, the Hugging Face hub and its cache.
     """
     wanted = override if override is not None else name
-    path = Path(wanted).expanduser()
-    if path.is_dir():
+    path = find_local(wanted)
+    if path is not None and path.is_dir():
         if not (path / "config.json").is_file():
             raise BaseModelError(
                 f"{path}: no config.json, so this is not a model folder",
                 hint="name the folder that holds config.json, model.safetensors and tokenizer.json",
             )
         return BaseFiles(name, path)
-    if path.is_file():
+    if path is not None:
         return BaseFiles(name, gguf_files.prepare_folder(path), gguf=path)
     if override is None and (packaged := gguf_files.find_packaged(name)) is not None:
         return BaseFiles(name, gguf_files.prepare_folder(packaged), gguf=packaged)
@@ -131,7 +133,7 @@ def load_frozen(
     Layers that are left out are never read from disk. Raises BaseModelError where weights are
     missing or do not have the shapes that config.json announces.
     """
-    config = files.config
+    config = copy.deepcopy(files.config)
     if n_layers is not None and n_layers < config.num_hidden_layers:
         config.num_hidden_layers = n_layers
         if getattr(config, "layer_types", None):

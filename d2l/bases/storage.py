@@ -19,6 +19,15 @@ def cache_dir() -> Path:
     return Path(override) if override else Path(platformdirs.user_cache_dir("d2l"))
 
 
+def find_local(name: str) -> Path | None:
+    """The file or folder that a name leads to, "~" expanded; None where there is none."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, or a zero byte in it
+        return None
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex, read in blocks.
 

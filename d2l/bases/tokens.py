@@ -8,7 +8,7 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,19 @@ class BaseTokenizer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        path = folder / "tokenizer.json"
-        self._json, self._special = _read_tokenizer(path)
-        _, self._plain = _read_tokenizer(path)
+        self._json, text = _read_tokenizer(folder / "tokenizer.json")
+        self._plain = _build_tokenizer(folder, text)
         self._plain.encode_special_tokens = True  # "<s>" in a document is text, not a token
 
     @cached_property
     def fast(self) -> "FastEncoding | None":
         """The tiktoken counterpart, or None where the tokenizer is not plain byte-level BPE."""
         return make_encoding(self._json)
+
+    @cached_property
+    def _special(self) -> tokenizers.Tokenizer:
+        """The tokenizer as the model's own prompts use it: control tokens count."""
+        return _build_tokenizer(self.folder, _read_tokenizer(self.folder / "tokenizer.json")[1])
 
     @cached_property
     def chat(self) -> Any:
@@ -159,19 +163,40 @@ class FastEncoding:
         return not self.missing or not _contains_any(text, self.missing)
 
 
-def _read_tokenizer(path: Path) -> tuple[dict[str, Any], tokenizers.Tokenizer]:
-    """The file's JSON and a tokenizer made from it, without truncation and padding."""
+@lru_cache(maxsize=4)
+def load_tokenizer(folder: Path) -> BaseTokenizer:
+    """The tokenizer of a base's folder, made once: it is start-up, not work."""
+    return BaseTokenizer(folder)
+
+
+def _read_tokenizer(path: Path) -> tuple[dict[str, Any], str]:
+    """A tokenizer.json as JSON and as text."""
     try:
-        document = json.loads(path.read_text("utf-8"))
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        text = path.read_text("utf-8")
+        document = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise _not_a_tokenizer(path) from error
+    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
+        raise _not_a_tokenizer(path)
+    return document, text
+
+
+def _build_tokenizer(folder: Path, text: str) -> tokenizers.Tokenizer:
+    """A tokenizer without truncation and padding."""
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # tokenizers raises nothing narrower
-        raise BaseModelError(
-            f"{path}: cannot be read as a tokenizer",
-            hint="the base's folder needs a tokenizer.json (a fast tokenizer)",
-        ) from error
+        raise _not_a_tokenizer(folder / "tokenizer.json") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return document, tokenizer
+    return tokenizer
+
+
+def _not_a_tokenizer(path: Path) -> BaseModelError:
+    return BaseModelError(
+        f"{path}: cannot be read as a tokenizer",
+        hint="the base's folder needs a tokenizer.json (a fast tokenizer)",
+    )
 
 
 def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.bases import hub
+from d2l.bases.storage import find_local
 from d2l.errors import CheckpointError
 
 DEFAULT = "smollm2-135m"
@@ -43,8 +44,8 @@ def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
     alias = ALIASES.get(name)
     if alias is not None and alias.location is None:
         return CheckpointFiles(name, _BUILTIN / alias.name)
-    path = Path(name).expanduser()
-    if alias is None and path.exists():
+    path = find_local(name)
+    if alias is None and path is not None:
         return CheckpointFiles(name, path)
     parsed = hub.parse_name(name if alias is None else str(alias.location))
     if parsed is None or (alias is None and name.startswith((".", "/", "~"))):

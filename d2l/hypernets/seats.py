@@ -255,6 +255,7 @@ def load_seats(folder: Path, base_model: nn.Module) -> Seats:
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
+    _ = statistics.cholesky  # the same for every document: start-up, not work
     device = next(base_model.parameters()).device
     return Seats(config, network.to(device), statistics, base_model)
 
