@@ -61,6 +61,8 @@ def describe(
             }
             for chunk, span in zip(plan.chunks, slices, strict=True)
         ],
+        # Ranks of the learned, document-independent part, which stands behind all chunks.
+        "bias_ranks": None if compressed else list(bias_slice(plan)),
         "rank": plan.rank,
         "rank_before_max_rank": plan.full_rank,
         "options": {
@@ -88,6 +90,11 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
         spans.append((start, start + chunk.rank))
         start += chunk.rank
     return spans
+
+
+def bias_slice(plan: CompilePlan) -> tuple[int, int]:
+    """[start, stop) of the ranks of the learned part; empty where there is none."""
+    return plan.full_rank - plan.config.bias_rank, plan.full_rank
 
 
 def describe_prompt(plan: CompilePlan) -> dict[str, Any]:
