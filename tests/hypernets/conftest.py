@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from d2l.adapters.weights import LoraWeights
-from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
+from d2l.bases.models import BaseFiles, load_causal, load_frozen
 from d2l.bases.tokens import BaseTokenizer
-from d2l.errors import BaseModelError
 from d2l.hypernets.seats import Seats, load_seats
 from tests.seat_goldens import (
     BUILTIN,
@@ -25,20 +24,10 @@ from tests.seat_goldens import (
     write_peft,
 )
 
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-
 
 @pytest.fixture(scope="session")
 def cases() -> dict[str, Any]:
     return json.loads((GOLDENS / "cases.json").read_text("utf-8"))
-
-
-@pytest.fixture(scope="session")
-def smollm2_files() -> BaseFiles:
-    try:
-        return find_base(BASE, offline=True)
-    except BaseModelError as error:
-        pytest.skip(f"the built-in network's base is not installed: {error.message}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,40 @@
+"""Run the real command line in this process, as its user sees it."""
+
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+from d2l import cli
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """Calls `d2l` with arguments; a fixture in tests/conftest.py makes one for a test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object) -> Outcome:
+        """Run one command; anything but an exit is a bug and is raised."""
+        self._monkeypatch.setattr("sys.argv", ["d2l", *map(str, arguments)])
+        self._capsys.readouterr()
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        captured = self._capsys.readouterr()
+        code = stopped.value.code
+        assert isinstance(code, int)
+        return Outcome(code, captured.out, captured.err)

@@ -1,0 +1,194 @@
+"""The whole way, through the command line: a text document in, an adapter folder out.
+
+Expected values were recorded from the original project's code; see tests/data/goldens/README.md.
+"""
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from d2l import compile as pipeline
+from d2l.adapters.peft_files import read_adapter
+from d2l.bases.models import BaseFiles
+from d2l.cli import main
+from d2l.documents.document import Document, Section
+from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.seats_config import read_config
+from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
+
+SEATS = Path(__file__).parent / "data" / "seats"
+EXACT = 2e-5  # fp32 sums in another order than the original's
+LOGITS = 5e-4  # the same, amplified by a random-weight base
+
+
+def find_golden(name: str) -> Path:
+    """Root of the goldens that holds `name` with its documents; skips where there is none."""
+    for root in (SIBLING, COMMITTED):
+        if (root / "d2l" / name / "info.json").is_file():
+            return root
+    pytest.skip(f"no golden {name} beside the repository")
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Run the real command line in this process."""
+    monkeypatch.setattr("sys.argv", ["d2l", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+
+
+def document_of(text: str) -> Document:
+    return Document("golden.txt", "text", (Section(text),), "0" * 64, len(text))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", ["one", "three"])
+def test_golden_document_gives_the_recorded_adapter(
+    name: str, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = find_golden(name)
+    folder = root / "d2l" / name
+    info = json.loads((folder / "info.json").read_text("utf-8"))
+    expected = load_file(folder / "expected.safetensors")
+    source, out = tmp_path / "document.txt", tmp_path / "document.lora"
+    source.write_text(info["cases"][case]["documents"][0], "utf-8")
+    monkeypatch.chdir(root)  # checkpoints name their base by a relative path
+    limit = str(info["max_ctx_chunk_len"]) if case == "three" else "0x7fffffff"
+    run_cli(
+        monkeypatch,
+        *("compile", str(source), "-o", str(out), "--checkpoint", str(folder)),
+        *("--chunk-tokens", str(int(limit, 0)), "--dtype", "fp32"),
+    )
+    lengths = [chunk["n_tokens"] for chunk in read_json(out / "d2l.json")["chunks"]]
+    assert lengths == info["cases"][case]["chunk_lengths"][0]
+    compare_factors(out, expected, case, info)
+    logits = peft_logits(root / info["base_model"], out, folder)
+    assert (logits - expected[f"{case}.logits"]).abs().max() < LOGITS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_chunks_have_the_recorded_token_ids(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = find_golden(name)
+    folder = root / "d2l" / name
+    info = json.loads((folder / "info.json").read_text("utf-8"))
+    inputs = load_file(folder / "inputs.safetensors")
+    monkeypatch.chdir(root)
+    for case, limit in (("one", 1 << 20), ("three", info["max_ctx_chunk_len"])):
+        options = pipeline.CompileOptions(checkpoint=str(folder), chunk_tokens=limit)
+        document = document_of(info["cases"][case]["documents"][0])
+        plan = pipeline.prepare([document], options)
+        rows = zip(
+            plan.chunks,
+            inputs[f"{case}.ctx_ids"],
+            inputs[f"{case}.ctx_attn_mask"].bool(),
+            strict=True,
+        )
+        for chunk, ids, mask in rows:
+            assert list(chunk.token_ids) == ids[mask].tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_user_scaling_is_a_strength_linear_in_the_delta(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = find_golden(name)
+    folder = root / "d2l" / name
+    info = json.loads((folder / "info.json").read_text("utf-8"))
+    case = info["cases"]["three"]
+    source, out = tmp_path / "document.txt", tmp_path / "document.lora"
+    source.write_text(case["documents"][0], "utf-8")
+    monkeypatch.chdir(root)
+    strength = case["user_defined_scaling"] ** 2  # the original multiplies both A and B
+    run_cli(
+        monkeypatch,
+        *("compile", str(source), "-o", str(out), "--checkpoint", str(folder)),
+        *("--chunk-tokens", str(info["max_ctx_chunk_len"]), "--dtype", "fp32"),
+        *("--scale", str(strength)),
+    )
+    expected = load_file(folder / "expected.safetensors")["three_uds.last_logits"]
+    logits = peft_logits(root / info["base_model"], out, folder)[:, -1]
+    assert (logits - expected).abs().max() < LOGITS
+
+
+def test_golden_seats_document_answers_as_recorded_through_both_commands(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    smollm2_files: BaseFiles,
+) -> None:
+    assert smollm2_files  # only asks for the base
+    original = SIBLING.parent / "seats-v0"
+    # The built-in weights are the original's in 8 bits; `page` answers alike with both.
+    checkpoint = str(original) if original.is_dir() else "smollm2-135m"
+    case = json.loads((SEATS / "cases.json").read_text("utf-8"))["page"]
+    source, out = tmp_path / "page.txt", tmp_path / "page.lora"
+    source.write_text(case["text"], "utf-8")
+    run_cli(
+        monkeypatch,
+        *("compile", str(source), "-o", str(out), "--checkpoint", checkpoint),
+        *("--dtype", "fp32", "--offline"),
+    )
+    provenance = read_json(out / "d2l.json")
+    assert provenance["prompt"]["opening"]["ids"] == case["opening"]
+    opening = len(load_plan_opening())
+    lengths = [chunk["n_tokens"] - opening for chunk in provenance["chunks"]]
+    assert lengths == [len(chunk["token_ids"]) for chunk in case["chunks"]]
+    capsys.readouterr()
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("\n".join(q["question"] for q in case["questions"]))
+    )
+    run_cli(monkeypatch, "ask", str(out), "--max-tokens", "20", "--json", "--offline")
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert [row["adapter"] for row in answers] == [q["answer"] for q in case["questions"]]
+
+
+def load_plan_opening() -> tuple[int, ...]:
+    """Tokens that precede every chunk when the base reads it."""
+    return read_config(find_checkpoint("smollm2-135m").path / "config.json").read_opening
+
+
+def compare_factors(
+    out: Path, expected: dict[str, torch.Tensor], case: str, info: dict[str, Any]
+) -> None:
+    """A as recorded; B as recorded times alpha, which the file holds folded in."""
+    weights = read_adapter(out)
+    modules = info["config"]["target_modules"]
+    use_bias = info["config"]["hypernet"]["use_bias"]
+    for module in modules:
+        for letter, pick in (("A", lambda f: f.a), ("B", lambda f: f.b.T / info["scaling"])):
+            merged = expected[f"{case}.merged.{module}.{letter}"][0]  # (layers, rank, d)
+            if not use_bias:  # the original pads what it does not have with zeros
+                merged = merged[:, : -info["config"]["r"]]
+            for layer, wanted in enumerate(merged):
+                name = next(
+                    n for n in weights.factors if f".{layer}." in n and n.endswith(f".{module}")
+                )
+                assert (pick(weights.factors[name]) - wanted).abs().max() < EXACT
+
+
+def peft_logits(base: Path, adapter: Path, golden: Path) -> torch.Tensor:
+    """Logits of the golden's query through PEFT, which must load the folder without a warning."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        base, attn_implementation="eager", dtype=torch.float32
+    )
+    with warnings.catch_warnings():
+        # PEFT still asks by the old name of what transformers 5 has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+        model = peft.PeftModel.from_pretrained(model, str(adapter)).eval()
+    query = load_file(golden / "inputs.safetensors")["query_ids"]
+    with torch.no_grad():
+        return model(query).logits
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
