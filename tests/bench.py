@@ -22,10 +22,10 @@ from d2l.documents.document import Document, Section
 
 REPEATS = 3  # the fastest of several: other work on the machine only ever adds time
 TARGETS = (1_000, 4_000, 16_000)
-_WORDS = """
+_VOCABULARY = """
 the pump valve filter tank office river report spring winter engineer station north field
 opens closes carries holds counts cleans under over behind before every second third blue
-""".split()
+"""
 
 
 def write_text(n_tokens: int) -> str:
@@ -33,7 +33,7 @@ def write_text(n_tokens: int) -> str:
     draw = random.Random(n_tokens)
     sentences, n = [], 0
     while n < n_tokens:
-        words = draw.choices(_WORDS, k=draw.randint(6, 18))
+        words = draw.choices(_VOCABULARY.split(), k=draw.randint(6, 18))
         sentences.append(" ".join(words).capitalize() + ".")
         n += len(words) + 1
     return " ".join(sentences)
