@@ -53,6 +53,8 @@ def main() -> None:
             raise
         console.show_error(error)
         sys.exit(1)
+    except KeyboardInterrupt:  # Typer turns most of these into exit code 130, but not all
+        sys.exit(128 + signal.SIGINT)
 
 
 def _stop(number: int, _frame: object) -> None:

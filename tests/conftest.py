@@ -1,9 +1,14 @@
 """Fixtures for the whole suite: the built-in network's base, where it is installed."""
 
+from collections.abc import Callable
+from functools import cache
+
 import pytest
 
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
+from tests.compiled import Compiled, compile_tiny
+from tests.command import Command
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -14,3 +19,15 @@ def smollm2_files() -> BaseFiles:
         return find_base(BASE, offline=True)
     except BaseModelError as error:
         pytest.skip(f"the built-in network's base is not installed: {error.message}")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line, called in this process."""
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compiled]:
+    """Compile the tiny document by kind (tests/compiled.py); each only once, not to be changed."""
+    return cache(lambda kind: compile_tiny(tmp_path_factory.mktemp(kind), kind))
