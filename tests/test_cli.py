@@ -36,6 +36,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+#: For processes of their own, which may start in any folder.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
 ALIASES = "smollm2-135m, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, "
@@ -260,7 +262,8 @@ def test_force_replaces_adapters_only(place: Path, command: Command) -> None:
     assert (place / "notes.lora" / "thesis.txt").read_text() == "years of work"
 
 
-def test_checkpoints_are_listed_shown_and_converted(place: Path, command: Command) -> None:
+@pytest.mark.usefixtures("place")
+def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
     assert [row["name"] for row in rows] == [*ALIASES.rstrip(", ").split(", "), "sakana/qwen3-4b"]
     assert {row["source"] for row in rows if row["name"] == DEFAULT} == {"built in"}
@@ -311,12 +314,10 @@ def test_version_is_the_packages(command: Command) -> None:
 
 def run(*words: str, folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    root = str(Path(__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": root}
     return subprocess.run(
         [sys.executable, "-m", "d2l", *words],
         cwd=folder,
-        env=environment,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -324,7 +325,8 @@ def run(*words: str, folder: Path, timeout: float = 120) -> subprocess.Completed
     )
 
 
-def test_help_version_and_inspect_import_nothing_heavy(place: Path, command: Command) -> None:
+@pytest.mark.usefixtures("place")
+def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None:
     assert command(*COMPILE).code == 0
     program = (
         "import sys\n"
@@ -338,9 +340,7 @@ def test_help_version_and_inspect_import_nothing_heavy(place: Path, command: Com
         "heavy = {'torch', 'transformers', 'numpy', 'peft', 'tokenizers'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    root = str(Path(__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": root}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, timeout=60)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -349,20 +349,20 @@ def test_an_interrupted_command_leaves_nothing_behind(
 ) -> None:
     (place / "long.txt").write_text(tiny.DOCUMENT * 400, "utf-8")
     before = sorted(place.iterdir())
+    words = ("compile", "long.txt", "-o", "long.lora", "--checkpoint", "seats")
     with subprocess.Popen(
-        [sys.executable, "-m", "d2l", "compile", "long.txt", "-o", "long.lora"]
-        + ["--checkpoint", "seats", "--device", "cpu"],
+        [sys.executable, "-m", "d2l", *words, "--device", "cpu"],
         cwd=place,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as child:
+        assert child.stdout is not None
         assert child.stderr is not None
         child.stderr.readline()  # the warning that the document is long: planning is done
         time.sleep(0.2)
         child.send_signal(number)
-        child.wait(60)
-        assert child.stdout is not None
-        assert (child.returncode, child.stdout.read()) == (code, "")
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (code, "", "")
     assert [path for path in sorted(place.iterdir()) if path.name != "cache"] == before
