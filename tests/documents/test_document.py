@@ -1,0 +1,112 @@
+import dataclasses
+
+import pytest
+
+from d2l.documents.document import SEPARATOR, Document, Section
+
+DIGEST = "0" * 64
+
+
+def make(*sections: Section) -> Document:
+    return Document("manual.pdf", "pdf", sections, DIGEST, 1)
+
+
+def paged(*texts: str) -> Document:
+    return make(*(Section(text, page=number) for number, text in enumerate(texts, 1)))
+
+
+def titled(*pairs: tuple[str, str | None]) -> Document:
+    return make(*(Section(text, heading=heading) for text, heading in pairs))
+
+
+def place_of(document: Document, needle: str) -> str:
+    """Where the document says that a stretch of its text stands."""
+    start = document.text.index(needle)
+    return document.where(start, start + len(needle))
+
+
+def test_text_joins_sections_by_an_empty_line() -> None:
+    assert paged("one", "two", "three").text == "one\n\ntwo\n\nthree"
+    assert paged("a\nb").text == "a\nb"
+    assert make().text == ""
+
+
+def test_spans_are_the_sections_places_in_the_text() -> None:
+    document = paged("one", "", "three")
+    assert document.text == "one\n\n\n\nthree"
+    assert [(start, stop, section.page) for start, stop, section in document.spans()] == [
+        (0, 5, 1),
+        (5, 7, 2),
+        (7, 14, 3),  # a separator is counted after the last section too
+    ]
+    for start, stop, section in document.spans():
+        assert document.text[start : stop - len(SEPARATOR)] == section.text
+
+
+def test_a_stretch_within_a_page_is_named_by_it() -> None:
+    document = paged("first page", "second page", "third page")
+    assert place_of(document, "first") == "p. 1"
+    assert place_of(document, "second page") == "p. 2"
+    assert place_of(document, "third page") == "p. 3"
+
+
+def test_a_stretch_over_pages_is_named_by_the_first_and_the_last() -> None:
+    document = paged("first page", "second page", "third page")
+    assert place_of(document, "page\n\nsecond") == "p. 1-2"
+    assert place_of(document, "page\n\nsecond page\n\nt") == "p. 1-3"
+    assert document.where(0, 10**9) == "p. 1-3"
+
+
+def test_page_borders_belong_to_one_page_only() -> None:
+    document = paged("ab", "cd")  # "ab\n\ncd"
+    assert document.where(0, 2) == "p. 1"
+    assert document.where(2, 4) == "p. 1"  # the separator
+    assert document.where(4, 6) == "p. 2"
+    assert document.where(3, 5) == "p. 1-2"
+
+
+def test_an_empty_stretch_is_where_it_begins() -> None:
+    document = paged("ab", "cd")
+    assert document.where(0, 0) == "p. 1"
+    assert document.where(4, 4) == "p. 2"
+    assert document.where(5, 3) == "p. 2"
+
+
+@pytest.mark.parametrize("start", [8, 100])
+def test_nothing_stands_after_the_end(start: int) -> None:
+    assert paged("ab", "cd").where(start, start + 1) == ""
+
+
+def test_pages_count_before_headings() -> None:
+    document = make(Section("ab", page=4, heading="Filters"), Section("cd", heading="Pumps"))
+    assert document.where(0, 2) == "p. 4"
+    assert document.where(0, 6) == "p. 4"
+    assert document.where(4, 6) == "§ Pumps"
+
+
+def test_pages_need_not_be_in_order() -> None:
+    document = make(Section("ab", page=9), Section("cd", page=3))
+    assert document.where(0, 6) == "p. 3-9"
+
+
+def test_headings_name_the_first_and_the_last_section() -> None:
+    document = titled(("intro", None), ("ab", "Filters"), ("cd", "Filters"), ("ef", "Pumps"))
+    assert place_of(document, "intro") == ""
+    assert place_of(document, "ab") == "§ Filters"
+    assert place_of(document, "ab\n\ncd") == "§ Filters"
+    assert place_of(document, "cd\n\nef") == "§ Filters … Pumps"
+    assert document.where(0, 1000) == "§ Filters … Pumps"
+    assert titled(("ab", "")).where(0, 2) == ""
+
+
+def test_a_document_without_pages_and_headings_has_no_places() -> None:
+    assert make(Section("ab")).where(0, 2) == ""
+    assert make().where(0, 0) == ""
+
+
+def test_documents_do_not_change() -> None:
+    document = paged("ab")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        document.name = "other.pdf"  # type: ignore[misc]
+    assert document == paged("ab")
+    assert document.notes == ()
