@@ -3,6 +3,7 @@
 Token ids in, tensors out; knows nothing of documents or of the network that reads.
 """
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 
@@ -53,7 +53,7 @@ class ActivationEncoder:
     def __init__(self, model: Any, reading: Reading) -> None:
         self.model = model
         self.reading = reading
-        self._context: tuple[tuple[int, ...], list[tuple[Tensor, Tensor]]] = ((), [])
+        self._context: tuple[tuple[int, ...], Any] = ((), None)  # leading tokens, their cache
 
     @torch.inference_mode()
     def __call__(self, token_ids: Sequence[int]) -> Activations:
@@ -90,13 +90,9 @@ class ActivationEncoder:
         """Arguments that let a chunk follow the leading tokens: a cache that it may extend."""
         keyword = _cache_keyword(self.model)
         if self._context[0] != token_ids:
-            read = getattr(self._run(token_ids, use_cache=True), keyword)
-            pairs = [(layer.keys, layer.values) for layer in read.layers]
-            self._context = (token_ids, pairs)
-        cache = DynamicCache(config=self.model.config)
-        for layer, (keys, values) in enumerate(self._context[1]):
-            cache.update(keys, values, layer)
-        return {keyword: cache, "use_cache": True}
+            self._context = (token_ids, getattr(self._run(token_ids, use_cache=True), keyword))
+        # Copied whole: layers with a sliding window also count the tokens they no longer keep.
+        return {keyword: copy.deepcopy(self._context[1]), "use_cache": True}
 
 
 def _cache_keyword(model: nn.Module) -> str:
