@@ -123,11 +123,24 @@ def check_fit(config: HypernetConfig, base: BaseFiles) -> list[str]:
 
 
 def _find_encoder(config: HypernetConfig, base: BaseFiles, options: CompileOptions) -> BaseFiles:
-    """The model that reads documents, where a checkpoint names another one than its base."""
-    name = getattr(config, "encoder", None)
-    if name is None or name == config.base:
-        return base
-    return find_base(name, offline=options.offline)
+    """The model that reads documents; refused where it has not what the network reads."""
+    name = getattr(config, "encoder", None)  # set where it is not the base
+    encoder = base if name is None else find_base(name, offline=options.offline)
+    hint = f"the checkpoint reads documents with {name or config.base}"
+    n_layers, width = int(encoder.config.num_hidden_layers), int(encoder.config.hidden_size)
+    if n_layers < config.reading.n_layers:
+        raise BaseModelError(
+            f"{encoder.folder}: has {n_layers} layers, the checkpoint reads "
+            f"{config.reading.n_layers}",
+            hint=hint,
+        )
+    if isinstance(config, DocToLoraConfig) and width != config.feature_size:
+        raise BaseModelError(
+            f"{encoder.folder}: hidden states are {width} wide, the checkpoint reads "
+            f"{config.feature_size}",
+            hint=hint,
+        )
+    return encoder
 
 
 def chunk_for_doc_to_lora(

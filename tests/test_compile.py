@@ -215,6 +215,41 @@ def test_a_base_of_another_size_is_refused_before_any_weights_are_read() -> None
     assert refused.value.hint == "the checkpoint needs tiny-org/llama-tiny"
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"encoder_type": "early_exit", "encoder_layer": 9},
+            "tiny-org/llama-tiny: has 3 layers, the checkpoint reads 9",
+        ),
+        (
+            {"feature_size": 48},
+            "tiny-org/llama-tiny: hidden states are 32 wide, the checkpoint reads 48",
+        ),
+    ],
+)
+def test_an_encoder_without_what_the_network_reads_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    options = pipeline.CompileOptions(checkpoint=str(set_up("llama", **changes)))
+    with pytest.raises(BaseModelError) as refused:
+        pipeline.prepare([make_document(*PAGES)], options)
+    assert refused.value.message == message
+    assert refused.value.hint == "the checkpoint reads documents with tiny-org/llama-tiny"
+
+
+def test_another_encoder_than_the_base_reads_the_document() -> None:
+    tiny.write_base(Path("reader"), "qwen3")
+    done = compile_to(
+        "a.lora", make_document(*PAGES), checkpoint=str(set_up("mistral", encoder="reader"))
+    )
+    before, after = done.plan.encoder.family.document_template.before, "<|im_end|>"  # Qwen's
+    first = done.plan.chunks[0].token_ids
+    assert list(first[: len(tiny.encode(before))]) == tiny.encode(before)
+    assert tiny.encode(after)[0] in done.plan.chunks[-1].token_ids
+    assert read_adapter(done.adapter).base == "tiny-org/mistral-tiny"
+
+
 def test_another_base_of_the_same_shapes_is_a_warning() -> None:
     checkpoint = str(set_up("mistral"))
     tiny.write_base(Path("stranger"), "mistral")
