@@ -3,9 +3,11 @@
 Only the cache folder is ours to write; everything in it can be deleted at any time.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -16,14 +18,14 @@ _BLOCK = 1 << 20
 def cache_dir() -> Path:
     """The user's cache folder: `D2L_CACHE` if set, else the platform's own place for caches."""
     override = os.environ.get("D2L_CACHE")
-    return Path(override) if override else Path(platformdirs.user_cache_dir("d2l"))
+    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("d2l"))
 
 
 def find_local(name: str) -> Path | None:
     """The file or folder that a name leads to, "~" expanded; None where there is none."""
     try:
         path = Path(name).expanduser()
-        return path if path.exists() else None
+        return path if name and path.exists() else None  # Path("") would be the working directory
     except (OSError, RuntimeError, ValueError):  # too long, no such user, or a zero byte in it
         return None
 
@@ -35,7 +37,7 @@ def file_digest(path: Path) -> str:
     Others are remembered by size and modification time, so a 5 GB base is read once.
     """
     target = path.resolve()
-    if target.parent.name == "blobs" and len(target.name) == 64:
+    if target.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", target.name):
         return target.name
     stat = target.stat()
     stamp = f"{target}:{stat.st_size}:{stat.st_mtime_ns}"
@@ -56,7 +58,9 @@ def _read_digests(path: Path) -> dict[str, str]:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):  # no memory yet, or a damaged one: it is only a shortcut
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {stamp: digest for stamp, digest in found.items() if isinstance(digest, str)}
 
 
 def _write_digests(path: Path, known: dict[str, str]) -> None:
@@ -67,4 +71,5 @@ def _write_digests(path: Path, known: dict[str, str]) -> None:
         temporary.write_text(json.dumps(fresh), "utf-8")
         temporary.replace(path)
     except OSError:  # a read-only cache costs time, not correctness
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
