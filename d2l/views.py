@@ -1,9 +1,13 @@
 """What `inspect` and `checkpoints` print: values in, lines on stdout out."""
 
+import math
 from typing import Any
 
 from d2l import console
 from d2l.inspection import AdapterView
+
+#: More rows than this are no picture any more.
+_MOST_BARS = 40
 
 
 def show_adapter(view: AdapterView) -> None:
@@ -61,13 +65,44 @@ def _show_norms(provenance: dict[str, Any]) -> None:
     layers = [(f"layer {n}", norm) for n, norm in enumerate(norms["layers"])]
     console.show_bars("norm of the delta by layer", layers)
     console.result("")
+    bars = _fold(_list_chunk_norms(provenance), most=_MOST_BARS)
+    console.show_bars(
+        "norm of the delta by chunk", [(_shorten(_span(names)), norm) for names, norm in bars]
+    )
+
+
+def _list_chunk_norms(provenance: dict[str, Any]) -> list[tuple[list[str], float]]:
+    """(places, norm) of every slice of the adapter; chunks that share one stand together."""
     several = len(provenance["inputs"]) > 1
-    chunks = []
-    for chunk, norm in zip(provenance["chunks"], norms["chunks"], strict=True):
+    bars: list[tuple[list[str], float]] = []
+    last: list[int] | None = None
+    for chunk, norm in zip(provenance["chunks"], provenance["norms"]["chunks"], strict=True):
         place = chunk["source"] or f"chunk {chunk['index']}"
         label = f"{chunk['document']}: {place}" if several else place
-        chunks.append((_shorten(label), norm))
-    console.show_bars("norm of the delta by chunk", chunks)
+        ranks = chunk["ranks"]
+        shares = ranks is not None and (ranks[0] == ranks[1] or ranks == last)
+        if shares and bars:  # averaged into the seat before, or into all seats
+            bars[-1][0].append(label)
+        else:
+            bars.append(([label], norm))
+        last = ranks
+    return bars
+
+
+def _fold(bars: list[tuple[list[str], float]], *, most: int) -> list[tuple[list[str], float]]:
+    """Join neighbors until `most` rows are left; norms of disjoint slices add up as squares."""
+    step = max(1, math.ceil(len(bars) / most))
+    groups = [bars[start : start + step] for start in range(0, len(bars), step)]
+    return [
+        ([name for names, _ in group for name in names], math.hypot(*(norm for _, norm in group)))
+        for group in groups
+    ]
+
+
+def _span(names: list[str]) -> str:
+    """One label for places in a row: the first to the last."""
+    first, last = names[0], names[-1]
+    return first if first == last else f"{first} … {last}"
 
 
 def _shorten(label: str, width: int = 48) -> str:
@@ -97,6 +132,8 @@ def show_checkpoint(values: dict[str, Any]) -> None:
     config = values["config"]
     rows = [(key, values[key]) for key in ("name", "path", "format", "network", "sha256")]
     for key, value in config.items():
+        if key == "network":
+            continue  # the kind, shown above
         long = isinstance(value, list | tuple) and len(value) > 8
         text = f"{len(value)} values" if long else value
         rows.append((key, str(text) if len(str(text)) <= 100 else f"{str(text)[:97]}…"))
