@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from d2l.errors import D2LError
 
 
@@ -22,9 +24,9 @@ def building(folder: Path) -> Iterator[Path]:
     folder is moved aside before the new one takes its name, so no reader sees a mixture. Raises
     D2LError where the files cannot be written.
     """
-    with _naming(folder, D2LError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}.", dir=folder.parent))
+    with _naming(folder, D2LError), _making_parents(folder):
+        # Names may have 255 bytes, and a character up to four.
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         aside = temporary.with_name(temporary.name + ".old")
         try:
             yield temporary
@@ -40,13 +42,28 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def _making_parents(folder: Path) -> Iterator[None]:
+    """Make the folders above `folder`; on an error, remove those that were not there before."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        if not folder.exists():
+            for parent in missing:
+                with contextlib.suppress(OSError):  # never made, or no longer empty
+                    parent.rmdir()
+
+
+@contextlib.contextmanager
 def _naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
     """Turn what the system refuses (no permission, no room, no such place) into one line."""
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors hides a full disk in its own
+        reason = getattr(error, "strerror", None) or error
         raise error_type(
-            f"{folder}: cannot be written ({error.strerror or error})",
+            f"{folder}: cannot be written ({reason})",
             hint="choose a place that has room and that you may write to",
         ) from error
 
