@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l import __version__
+from d2l.adapters.provenance import FORMAT
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
 from d2l.hypernets.checkpoints import checkpoint_digest
@@ -16,8 +17,6 @@ from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats_config import SeatsConfig
 from d2l.plan import CompileOptions, CompilePlan
 from d2l.prompts import opening_text
-
-FORMAT = 1  # of d2l.json
 
 
 def describe(

@@ -1,14 +1,15 @@
 """Fixtures for the whole suite: the built-in network's base, where it is installed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
+import torch
 
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
-from tests.compiled import Compiled, compile_tiny
 from tests.command import Command
+from tests.compiled import Compiled, compile_tiny
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -31,3 +32,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compiled]:
     """Compile the tiny document by kind (tests/compiled.py); each only once, not to be changed."""
     return cache(lambda kind: compile_tiny(tmp_path_factory.mktemp(kind), kind))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny models are faster on one thread: more of them only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2l.adapters import provenance as names
@@ -57,7 +58,7 @@ def write_adapter(
             stored = {name: t.to(torch.bfloat16).contiguous() for name, t in pair.items()}
             save_file(stored, folder / names.MEMORY, _FORMAT)
         for name, text in content.texts.items():
-            (folder / name).write_text(text, "utf-8")
+            _write_text(folder / name, text)
     return out
 
 
@@ -72,8 +73,11 @@ def read_adapter(folder: Path) -> LoraWeights:
     rank, alpha = info.rank, info.config.get("lora_alpha", 0)
     if rank < 1:
         raise AdapterError(f"{folder / names.CONFIG}: r is {rank}, expected a positive rank")
+    if type(alpha) not in (int, float):
+        raise AdapterError(f"{folder / names.CONFIG}: lora_alpha is {alpha!r}, expected a number")
     scale = alpha / (rank**0.5 if info.config.get("use_rslora") else rank)
-    tensors = load_file(folder / names.WEIGHTS)
+    path = folder / names.WEIGHTS
+    tensors = _load(path)
     factors = {}
     for name, a in tensors.items():
         module, found, rest = name.removeprefix(_PREFIX).partition(".lora_A.")
@@ -81,15 +85,18 @@ def read_adapter(folder: Path) -> LoraWeights:
             continue
         partner = name.replace(".lora_A.", ".lora_B.")
         if partner not in tensors or rest != "weight":
-            raise AdapterError(f"{folder / names.WEIGHTS}: {name} has no partner {partner}")
+            raise AdapterError(f"{path}: {name} has no partner {partner}")
         try:
             factors[module] = LoraFactors(a.float(), tensors[partner].float())
         except MergeError as error:
-            raise AdapterError(f"{folder / names.WEIGHTS}: {module}: {error.message}") from error
+            raise AdapterError(f"{path}: {module}: {error.message}") from error
     if not factors:
-        raise AdapterError(f"{folder / names.WEIGHTS}: no LoRA tensors")
+        raise AdapterError(f"{path}: no LoRA tensors")
     base = str(info.config.get("base_model_name_or_path", ""))
-    return LoraWeights(base=base, scale=scale, factors=factors)
+    try:
+        return LoraWeights(base=base, scale=scale, factors=factors)
+    except MergeError as error:  # modules of different ranks
+        raise AdapterError(f"{path}: {error.message}") from error
 
 
 def read_memory(folder: Path) -> Memory:
@@ -97,8 +104,18 @@ def read_memory(folder: Path) -> Memory:
     path = folder / names.MEMORY
     if not path.is_file():
         raise AdapterError(f"{folder}: has no {names.MEMORY}", hint="it is not a seats adapter")
-    tensors = load_file(path)
+    tensors = _load(path)
+    if tensors.keys() != {"keys", "values"}:
+        raise AdapterError(f"{path}: expected two tensors, keys and values")
     return Memory(tensors["keys"].float(), tensors["values"].float())
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
+    names.read_header(path)  # says what is wrong better than safetensors does
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise AdapterError(f"{path}: {error}", hint="compile the document again") from error
 
 
 def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -142,8 +159,13 @@ def _config(weights: LoraWeights, n_base_layers: int) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", "utf-8")
+    _write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write UTF-8; half a character, from a file name of another encoding, becomes its escape
+    (`\\udcff`, which JSON and Python read back)."""
+    path.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
 
 
 _FORMAT = {"format": "pt"}  # the metadata that transformers and PEFT expect
