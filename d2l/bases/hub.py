@@ -8,11 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 _NAME = re.compile(
-    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<subfolder>[\w./-]+))?"
+    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<subfolder>[\w.-][\w./-]*))?"
 )
 _CHECKPOINT_FILES = (
     "config.json",
@@ -49,23 +50,17 @@ def fetch_model(name: str, *, offline: bool) -> Path:
             f"base model {name!r} not found",
             hint="name a folder, a .gguf file or org/repo[@revision] on the hub",
         )
-    patterns = [f"{parsed.subfolder}/{p}" for p in _MODEL_FILES] if parsed.subfolder else None
-    root = _snapshot(parsed, patterns or list(_MODEL_FILES), offline, BaseModelError)
-    return root / parsed.subfolder if parsed.subfolder else root
+    below = f"{parsed.subfolder}/" if parsed.subfolder else ""
+    patterns = [f"{below}{pattern}" for pattern in _MODEL_FILES]
+    root = _snapshot(parsed, patterns, offline, BaseModelError)
+    return _subfolder(root, parsed, BaseModelError)
 
 
 def fetch_checkpoint(name: HubName, *, offline: bool) -> Path:
     """Folder with a hypernetwork checkpoint; raises CheckpointError."""
     below = f"{name.subfolder}/" if name.subfolder else ""
     wanted = [f"{below}{middle}{file}" for middle in ("", "*/") for file in _CHECKPOINT_FILES]
-    root = _snapshot(name, wanted, offline, CheckpointError)
-    folder = root / name.subfolder if name.subfolder else root
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{name.repo}: no folder {name.subfolder!r} on the hub",
-            hint="the form is org/repo[@revision][:subfolder]",
-        )
-    return folder
+    return _subfolder(_snapshot(name, wanted, offline, CheckpointError), name, CheckpointError)
 
 
 def cached_checkpoint(name: HubName) -> Path | None:
@@ -79,6 +74,16 @@ def cached_checkpoint(name: HubName) -> Path | None:
 def join_digests(digests: Sequence[str]) -> str:
     """One SHA-256 for several files: that of their digests, one a line, in order."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _subfolder(root: Path, name: HubName, error_type: type[D2LError]) -> Path:
+    folder = root / name.subfolder if name.subfolder else root
+    if not folder.is_dir():
+        raise error_type(
+            f"{name.repo}: no folder {name.subfolder!r} on the hub",
+            hint="the form is org/repo[@revision][:subfolder]",
+        )
+    return folder
 
 
 def _snapshot(
@@ -95,6 +100,8 @@ def _snapshot(
         RevisionNotFoundError,
     )
 
+    # Which HTTP library raises (requests, httpx, …) depends on the hub library's version.
+    transport = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -121,7 +128,7 @@ def _snapshot(
             + ("was not asked (--offline)" if offline else "cannot be reached"),
             hint="download it once while online, or name a local folder",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (transport, OSError, RuntimeError, ValueError) as error:  # the last two: Xet, bad JSON
         raise error_type(
             f"{name.repo}: the hub cannot be reached ({type(error).__name__})",
             hint="check the network, or name a local folder",

@@ -1,0 +1,119 @@
+"""A hub of one repository on this machine's own loopback, for tests of what the client makes of it.
+
+It stands in for the network only: the hub's own client library runs unchanged, so which error
+becomes which message, and which files are asked for, is that library's doing and ours.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPO = "org/repo"
+
+
+class Hub(ThreadingHTTPServer):
+    """What it answers can be changed between requests; `asked` are the files it was asked for."""
+
+    daemon_threads = True
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.files = dict(files)
+        self.metadata_error: tuple[int, str] | None = None  # status and the hub's code for it
+        self.file_error: tuple[int, str] | None = None
+        self.broken = ""  # "drop": closes the connection; "portal": answers with a web page
+        self.asked: set[str] = set()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that go away."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if self.server.broken == "drop":
+            self.close_connection = True
+        elif self.server.broken == "portal":
+            self._send(b"<html>Welcome to the hotel</html>")
+        elif path.startswith(f"/api/models/{REPO}/"):
+            self._send_metadata(path)
+        elif path.startswith(f"/{REPO}/resolve/"):
+            self._send_file(path.split("/", 5)[5])
+        else:
+            self._send(b"", 404)
+
+    do_HEAD = do_GET
+
+    def _send_metadata(self, path: str) -> None:
+        if self.server.metadata_error is not None:
+            self._send(b"{}", *self.server.metadata_error)
+        elif "/tree/" in path:
+            tree = [
+                {"type": "file", "path": name, "size": len(data), "oid": f"{len(name):040x}"}
+                for name, data in self.server.files.items()
+            ]
+            self._send(json.dumps(tree).encode())
+        else:
+            siblings = [{"rfilename": name} for name in self.server.files]
+            info = {"id": REPO, "sha": COMMIT, "siblings": siblings}
+            self._send(json.dumps(info).encode())
+
+    def _send_file(self, name: str) -> None:
+        self.server.asked.add(name)
+        if self.server.file_error is not None:
+            self._send(b"", *self.server.file_error)
+        elif name in self.server.files:
+            self._send(self.server.files[name])
+        else:
+            self._send(b"", 404, "EntryNotFound")
+
+    def _send(self, body: bytes, status: int = 200, code: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{len(body):040x}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Keep the log of requests off stderr."""
+
+
+@contextmanager
+def serve_hub(
+    files: Mapping[str, bytes], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Hub]:
+    """Run a hub and make the client library ask it, with a cache of its own."""
+    hub = Hub(files)
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    huggingface_hub.close_session()
+    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        huggingface_hub.close_session()
+        hub.shutdown()
+        thread.join()
+        hub.server_close()
