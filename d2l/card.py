@@ -4,6 +4,7 @@ A plan in, text files by name out; opens nothing but the base's tokenizer.
 """
 
 import json
+import re
 from pathlib import PurePath
 
 from d2l import __version__
@@ -12,16 +13,28 @@ from d2l.hypernets.seats_config import SeatsConfig
 from d2l.plan import CompilePlan
 from d2l.prompts import chat_template
 
+#: Names go in as string literals: a folder may be called anything. `return_dict` is the default
+#: of transformers 5 only.
 _LOADING = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{adapter}")
-turns = [{{"role": "user", "content": "{question}"}}]
-prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt")
+tokenizer = AutoTokenizer.from_pretrained({tokenizer})
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {adapter})
+turns = [{{"role": "user", "content": "Ask something that the document answers."}}]
+prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, \
+return_tensors="pt")
 print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40, do_sample=False)[0]))
 """
+#: What a tokenizer needs to know that is not in tokenizer.json.
+_TOKENIZER_KEYS = (
+    "bos_token",
+    "clean_up_tokenization_spaces",
+    "eos_token",
+    "model_max_length",
+    "pad_token",
+    "unk_token",
+)
 
 
 def write_texts(plan: CompilePlan, adapter: str) -> dict[str, str]:
@@ -42,25 +55,28 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
     config = plan.config
     seats = isinstance(config, SeatsConfig)
     names = [PurePath(document.name).name for document in plan.documents]
-    title = names[0] if len(names) == 1 else f"{len(names)} documents"
+    title = _quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
+    checkpoint = _quote(plan.checkpoint.name)
     rows = [
-        ("documents", ", ".join(f"`{name}`" for name in names)),
-        ("base model", f"`{config.base}`"),
-        ("made by", f"d2l {__version__}, checkpoint `{plan.checkpoint.name}` ({config.kind})"),
+        ("documents", ", ".join(map(_quote, names))),
+        ("base model", _quote(config.base)),
+        ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
         ("tokens read", f"{plan.n_tokens:,} in {len(plan.chunks)} chunks"),
         ("rank", f"{plan.rank}, on {', '.join(config.target_modules)}"),
         ("merge", plan.method if plan.rank == plan.full_rank else f"{plan.method}, then SVD"),
     ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
+    table = "\n".join(f"| {name} | {value} |" for name, value in cells)
     loading = _LOADING.format(
-        tokenizer=adapter if seats else config.base,
-        base=config.base,
-        adapter=adapter,
-        question="Ask something that the document answers.",
+        tokenizer=_literal(adapter if seats else config.base),
+        base=_literal(config.base),
+        adapter=_literal(adapter),
     )
-    warnings = "".join(f"- {warning}\n" for warning in plan.warnings)
+    limits = _seats_limits(config) if isinstance(config, SeatsConfig) else _public_limits()
+    limits += "".join(f"- {' '.join(warning.split())}\n" for warning in plan.warnings)
     return (
-        f"---\nbase_model: {config.base}\nlibrary_name: peft\ntags:\n- lora\n- d2l\n---\n\n"
+        f"---\nbase_model: {_literal(config.base)}\n"
+        "library_name: peft\ntags:\n- lora\n- d2l\n---\n\n"
         f"# {title}, compiled into a LoRA adapter\n\n"
         "This adapter was not fine-tuned. A pretrained network read the document once and wrote "
         "these weights, so that the base model can answer questions about it without the text in "
@@ -68,10 +84,23 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
         f"| | |\n| --- | --- |\n{table}\n\n"
         f"## Load it\n\n```python\n{loading}```\n\n"
         f"{_seats_prompt(plan) if seats else _base_prompt()}\n"
-        f"## Limits\n\n{_seats_limits() if seats else _public_limits()}{warnings}"
+        f"## Limits\n\n{limits}"
         "- Answers can be wrong with confidence: check what matters against the document.\n"
         "- The document's content is in these weights. Share them as you would share the text.\n"
     )
+
+
+def _literal(text: str) -> str:
+    """A string literal of Python and of YAML: JSON's are both."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _quote(text: str) -> str:
+    """Markdown code of one line, whatever characters a file name has."""
+    line = " ".join(text.split())
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {line} {fence}" if longest else f"{fence}{line}{fence}"
 
 
 def _seats_prompt(plan: CompilePlan) -> str:
@@ -86,14 +115,15 @@ def _base_prompt() -> str:
     return "Ask with the base's own chat template: one user turn, no system text.\n"
 
 
-def _seats_limits() -> str:
+def _seats_limits(config: SeatsConfig) -> str:
+    held = config.max_seats * config.tokens_per_seat
     return (
-        "- The built-in network is small and remembers short documents best: its recall falls "
-        "from about 60 tokens to about 1,000, and little of a longer document comes back.\n"
+        "- Seats remember short notes best. Recall falls with length: of a page some facts come "
+        f"back, of more than about {held:,} tokens few.\n"
         "- It answers in a few words; ask one fact at a time.\n"
         "- It changes general answers too, the more the more seats are used.\n"
-        "- It was made on the Q4_1 file of the base, dequantised. On other files of the same "
-        "model answers differ a little.\n"
+        f"- It was made on {_quote(config.base_file)}. On other files of the same base, for "
+        "example quantised in another way, answers differ a little.\n"
     )
 
 
@@ -105,10 +135,17 @@ def _public_limits() -> str:
 
 
 def _tokenizer_files(plan: CompilePlan) -> dict[str, str]:
-    """The base's tokenizer, without the base's own chat template, which must not win."""
+    """The base's tokenizer, without the base's own chat template, which must not win.
+
+    Its class becomes the one that takes tokenizer.json as it is and that every transformers
+    knows: Llama's class of version 5 rebuilds its own, and version 4 cannot load those of 5.
+    """
     folder = plan.base.folder
     texts = {"tokenizer.json": (folder / "tokenizer.json").read_text("utf-8")}
-    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    config.pop("chat_template", None)
-    texts["tokenizer_config.json"] = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    config = folder / "tokenizer_config.json"
+    found = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    settings = {key: found[key] for key in _TOKENIZER_KEYS if key in found}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_input_names"] = ["input_ids", "attention_mask"]  # no token types: not a BERT
+    texts["tokenizer_config.json"] = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     return texts

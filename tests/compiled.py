@@ -96,8 +96,11 @@ def make_dense(kind: str, adapter: Path) -> Any:
     return model
 
 
-def generate(model: Any, prompt: str, n_tokens: int) -> str:
-    """Greedy answer to a prompt whose control tokens count, by transformers itself."""
+def generate(model: Any, prompt: str, n_tokens: int, *, raw: bool = False) -> str:
+    """Greedy answer to a prompt whose control tokens count, by transformers itself.
+
+    `raw` keeps control tokens and outer white space in the answer.
+    """
     ids = torch.tensor([tiny.encode(prompt)])
     with torch.no_grad():
         output = model.generate(
@@ -107,7 +110,8 @@ def generate(model: Any, prompt: str, n_tokens: int) -> str:
             do_sample=False,
         )
     answer = output[0, ids.shape[1] :].tolist()
-    return tiny.load_tokenizer().decode(answer, skip_special_tokens=True).strip()
+    text = tiny.load_tokenizer().decode(answer, skip_special_tokens=not raw)
+    return text if raw else text.strip()
 
 
 def write_prompt(text: str, system: str = tiny.SYSTEM) -> str:
