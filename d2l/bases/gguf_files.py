@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from d2l.bases.quiet import quiet_transformers
+from d2l.bases.quiet import explain, quiet_transformers
 from d2l.bases.storage import cache_dir, file_digest
 from d2l.errors import BaseModelError
 from d2l.folders import building
@@ -69,10 +70,17 @@ def prepare_folder(gguf: Path) -> Path:
     folder = cache_dir() / "bases" / f"{file_digest(gguf)[:16]}-v{_LAYOUT}"
     if (folder / "config.json").is_file():
         return folder
-    with building(folder) as temporary, _gguf_errors(gguf):
-        config = transformers.AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    place: dict[str, Any] = {
+        "pretrained_model_name_or_path": gguf.parent,
+        "gguf_file": gguf.name,
+        "trust_remote_code": False,
+        "local_files_only": True,
+    }
+    with _gguf_errors(gguf):
+        config = transformers.AutoConfig.from_pretrained(**place)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+    with building(folder) as temporary, quiet_transformers():
         _plain_config(config).save_pretrained(temporary)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         tokenizer.save_pretrained(temporary)
         _restore_pretokenizer(gguf, temporary / "tokenizer.json")
     return folder
@@ -85,7 +93,11 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
         return
     with _gguf_errors(gguf):
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            local_files_only=True,
         )
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
@@ -94,6 +106,11 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
     try:
         save_file(state, temporary, metadata={"format": "pt"})
         temporary.replace(weights)
+    except (OSError, SafetensorError) as error:
+        raise BaseModelError(
+            f"{weights}: cannot be written ({explain(error)})",
+            hint="make room there, or name another cache folder in D2L_CACHE",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -124,8 +141,14 @@ def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
 
 
 def _check_magic(gguf: Path) -> None:
-    with gguf.open("rb") as stream:
-        magic = stream.read(4)
+    try:
+        with gguf.open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise BaseModelError(
+            f"{gguf}: cannot be read ({error.strerror or error})",
+            hint="a base is a model folder, a .gguf file or a hub name",
+        ) from error
     if magic != b"GGUF":
         raise BaseModelError(
             f"{gguf}: not a GGUF file (it starts with {magic!r})",
@@ -140,10 +163,10 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         try:
             yield
-        except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        except Exception as error:  # tokenizers raises nothing narrower
             raise BaseModelError(
                 f"{gguf}: this GGUF file is damaged or of an unsupported architecture",
-                hint=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                hint=explain(error),
             ) from error
 
 

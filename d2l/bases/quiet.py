@@ -1,11 +1,28 @@
-"""Holds back what transformers prints while it loads; knows nothing of what is loaded."""
+"""What transformers prints and raises while it loads; knows nothing of what is loaded."""
 
 import contextlib
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
+
+#: What transformers lets through from its parts where a file is damaged or says nonsense.
+LOAD_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 @contextlib.contextmanager
@@ -24,3 +41,8 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def explain(error: Exception) -> str:
+    """One line of what a library raised, for a hint."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
