@@ -3,6 +3,7 @@
 A plan in, seconds out. Kept in the cache folder; losing it only loses the estimate.
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -38,7 +39,8 @@ def remember_rate(plan: CompilePlan, device: str, seconds: float) -> None:
         temporary.write_text(json.dumps(rates, sort_keys=True), "utf-8")
         temporary.replace(path)
     except OSError:  # an estimate is not worth failing a finished run
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _file() -> Path:
@@ -52,8 +54,8 @@ def _key(plan: CompilePlan, device: str) -> str:
 def _read(path: Path) -> dict[str, float]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}
-    return {str(k): float(v) for k, v in found.items() if isinstance(v, int | float) and v > 0}
+    return {k: float(v) for k, v in found.items() if isinstance(v, int | float) and 0 < v < 1e12}
