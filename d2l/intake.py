@@ -44,6 +44,8 @@ def read_inputs(
     inputs: Sequence[str], options: ReadOptions, progress: Progress = no_progress
 ) -> Intake:
     """Read all inputs in order; raises DocumentError if one is bad, or none is left."""
+    if not inputs:
+        raise DocumentError("no input was named", hint="name files, folders, or - for stdin")
     documents: list[Document] = []
     skipped: list[tuple[str, str]] = []
     expanded = expand_inputs(inputs)
