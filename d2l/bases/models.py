@@ -4,6 +4,7 @@ Knows nothing of hypernetworks. Never runs code that comes with a model, reads s
 """
 
 import copy
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 
 from d2l.bases import gguf_files, hub
 from d2l.bases.families import Family, find_family
-from d2l.bases.quiet import quiet_transformers
+from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.bases.storage import file_digest, find_local
 from d2l.errors import BaseModelError
 
@@ -37,11 +38,14 @@ class BaseFiles:
         """The transformers config of the base; not to be changed. Raises BaseModelError."""
         with quiet_transformers():
             try:
-                return transformers.AutoConfig.from_pretrained(self.folder)
-            except (OSError, ValueError, KeyError) as error:
+                # Unless told not to trust, transformers asks the user and then runs the code.
+                return transformers.AutoConfig.from_pretrained(
+                    self.folder, trust_remote_code=False, local_files_only=True
+                )
+            except LOAD_ERRORS as error:
                 raise BaseModelError(
                     f"{self.folder}: config.json is not that of a known model",
-                    hint=str(error).split("\n")[0],
+                    hint=explain(error),
                 ) from error
 
     @property
@@ -93,9 +97,9 @@ def same_model(name: str, files: BaseFiles) -> bool:
         known = gguf_files.PACKAGED.get(name)
         return known is not None and files.digest() == known.sha256
     last = name.rstrip("/").split("/")[-1]
-    claimed = str(getattr(files.config, "_name_or_path", "") or "").rstrip("/").split("/")[-1]
     hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
-    return last in (files.folder.resolve().name, claimed) or hub_folder in files.folder.parts
+    known = (files.folder.name, files.folder.resolve().name)  # of a link, and of what it leads to
+    return last in known or hub_folder in files.folder.parts
 
 
 def pick_device(device: str) -> str:
@@ -104,19 +108,20 @@ def pick_device(device: str) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = device.split(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available()}
-    present["mps"] = torch.backends.mps.is_available()
-    if kind not in present:
+    match = re.fullmatch(r"(cpu|cuda|mps)(?::([0-9]{1,3}))?", device)
+    if match is None:
         raise BaseModelError(
             f"unknown device {device!r}", hint="use auto, cpu, cuda, cuda:N or mps"
         )
-    if not present[kind]:
+    n_present = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if int(match[2] or 0) >= n_present[match[1]]:
         raise BaseModelError(
             f"device {device!r} is not available on this machine", hint="use --device auto"
         )
-    if ":" in device and not device.split(":")[1].isdigit():
-        raise BaseModelError(f"unknown device {device!r}", hint="use cuda:0, cuda:1, …")
     return device
 
 
@@ -168,14 +173,19 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
                 attn_implementation=family.attention,
                 use_safetensors=True,
                 local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except LOAD_ERRORS as error:
             raise BaseModelError(
                 f"{files.folder}: the weights of the base cannot be loaded",
-                hint=str(error).strip().split("\n")[0],
+                hint=explain(error),
             ) from error
-    wrong = sorted(info["missing_keys"]) or sorted(str(key) for key in info["mismatched_keys"])
+    wrong = sorted(f"{key} is missing" for key in info["missing_keys"]) or sorted(
+        f"{key} is {tuple(got)}, expected {tuple(expected)}"
+        for key, got, expected in info["mismatched_keys"]
+    )
     if wrong:
         raise BaseModelError(
             f"{files.folder}: weights do not match config.json, for example {wrong[0]}",

@@ -41,11 +41,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
-
-
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An importable package with a GGUF file, which fails when it is imported."""
@@ -136,11 +131,11 @@ def test_built_in_base_is_the_package_that_the_requirements_name(
 # ---- what is made of a file ---------------------------------------------------------------------
 
 
-def test_dequantised_weights_are_ggufs_own(sample: Path) -> None:
-    folder = prepare_folder(sample)
-    ensure_weights(sample, folder)
+def test_dequantised_weights_are_ggufs_own(gguf_file: Path) -> None:
+    folder = prepare_folder(gguf_file)
+    ensure_weights(gguf_file, folder)
     weights = load_file(folder / "model.safetensors")
-    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(sample).tensors}
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(gguf_file).tensors}
     assert {gguf_name(name) for name in weights} == set(tensors)
     assert len({tensor.tensor_type for tensor in tensors.values()}) == 4  # three kinds, and fp32
     for name, got in weights.items():
@@ -166,17 +161,17 @@ def test_weights_of_the_built_in_base_are_ggufs_own(smollm2_files: BaseFiles) ->
             assert np.array_equal(weights.get_tensor(name), expected)
 
 
-def test_base_is_the_quantised_model(sample: Path) -> None:
+def test_base_is_the_quantised_model(gguf_file: Path) -> None:
     """Close to the model that was quantised, which other weights or shuffled rows are not."""
     ids = torch.arange(10, 50)[None]
     with torch.no_grad():
-        got = load_all(sample)(ids).logits
+        got = load_all(gguf_file)(ids).logits
         expected = tiny.make_causal("llama")(ids).logits
     assert torch.corrcoef(torch.stack([got.flatten(), expected.flatten()]))[0, 1] > 0.9
 
 
-def test_config_describes_the_model_and_not_the_file(sample: Path) -> None:
-    config = json.loads((prepare_folder(sample) / "config.json").read_text("utf-8"))
+def test_config_describes_the_model_and_not_the_file(gguf_file: Path) -> None:
+    config = json.loads((prepare_folder(gguf_file) / "config.json").read_text("utf-8"))
     expected = tiny.make_causal("llama").config
     for key in (
         "model_type",
@@ -194,8 +189,10 @@ def test_config_describes_the_model_and_not_the_file(sample: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["12345", "in 1871, 14 days", "a1b22c333", "  7", "v3.5!", "١٢٣ ½ ²", "no digits"]
 )
-def test_digits_are_split_by_the_pre_tokenizer_that_the_file_names(sample: Path, text: str) -> None:
-    assert BaseTokenizer(prepare_folder(sample)).encode_slow(text) == tiny.encode(text)
+def test_digits_are_split_by_the_pre_tokenizer_that_the_file_names(
+    gguf_file: Path, text: str
+) -> None:
+    assert BaseTokenizer(prepare_folder(gguf_file)).encode_slow(text) == tiny.encode(text)
 
 
 def test_other_pre_tokenizers_are_left_alone(tmp_path: Path) -> None:
@@ -204,9 +201,9 @@ def test_other_pre_tokenizers_are_left_alone(tmp_path: Path) -> None:
     assert tokenizer["pre_tokenizer"]["type"] == "ByteLevel"
 
 
-def test_folder_is_made_once(sample: Path) -> None:
-    folder = prepare_folder(sample)
-    ensure_weights(sample, folder)
+def test_folder_is_made_once(gguf_file: Path) -> None:
+    folder = prepare_folder(gguf_file)
+    ensure_weights(gguf_file, folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert sorted(before) == [
         "chat_template.jinja",
@@ -215,14 +212,14 @@ def test_folder_is_made_once(sample: Path) -> None:
         "tokenizer.json",
         "tokenizer_config.json",
     ]
-    assert prepare_folder(sample) == folder
-    ensure_weights(sample, folder)
+    assert prepare_folder(gguf_file) == folder
+    ensure_weights(gguf_file, folder)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_weights_wait_until_they_are_needed(sample: Path) -> None:
-    folder = prepare_folder(sample)
+def test_weights_wait_until_they_are_needed(gguf_file: Path) -> None:
+    folder = prepare_folder(gguf_file)
     assert not (folder / "model.safetensors").exists()
 
 
@@ -235,12 +232,12 @@ def test_files_of_other_content_have_other_folders(tmp_path: Path, cache: Path) 
     assert first.name == f"{file_digest(tmp_path / 'a.gguf')[:16]}-v1"
 
 
-def test_folder_that_is_not_complete_is_made_again(sample: Path) -> None:
-    folder = prepare_folder(sample)
+def test_folder_that_is_not_complete_is_made_again(gguf_file: Path) -> None:
+    folder = prepare_folder(gguf_file)
     (folder / "config.json").unlink()
     (folder / "model.safetensors").write_bytes(b"of an interrupted run")
-    assert prepare_folder(sample) == folder
-    assert load_all(sample).config.hidden_size == tiny.HIDDEN
+    assert prepare_folder(gguf_file) == folder
+    assert load_all(gguf_file).config.hidden_size == tiny.HIDDEN
 
 
 # ---- damaged and hostile files ------------------------------------------------------------------
@@ -271,9 +268,9 @@ def test_file_that_cannot_be_read_is_refused(
 
 
 def test_truncated_file_is_refused_and_leaves_nothing(
-    sample: Path, tmp_path: Path, cache: Path
+    gguf_file: Path, tmp_path: Path, cache: Path
 ) -> None:
-    data, path = sample.read_bytes(), tmp_path / "model.gguf"
+    data, path = gguf_file.read_bytes(), tmp_path / "model.gguf"
     for size in [4, 5, 12, 23, 24, 40, *range(100, len(data), 4001), len(data) - 64]:
         path.write_bytes(data[:size])
         message, hint = refusal(load_all, path)
@@ -282,8 +279,8 @@ def test_truncated_file_is_refused_and_leaves_nothing(
     assert not list(cache.glob("bases/*"))
 
 
-def test_damaged_bytes_never_raise_anything_else(sample: Path, tmp_path: Path) -> None:
-    data, path = sample.read_bytes(), tmp_path / "model.gguf"
+def test_damaged_bytes_never_raise_anything_else(gguf_file: Path, tmp_path: Path) -> None:
+    data, path = gguf_file.read_bytes(), tmp_path / "model.gguf"
     generator = random.Random(3)
     messages = []
     for _ in range(60):
@@ -299,27 +296,27 @@ def test_damaged_bytes_never_raise_anything_else(sample: Path, tmp_path: Path) -
     assert set(messages) == {f"{path}: {DAMAGED}"}
 
 
-def test_full_disk_is_one_line_and_leaves_no_weights(sample: Path) -> None:
+def test_full_disk_is_one_line_and_leaves_no_weights(gguf_file: Path) -> None:
     """A limit on the size of files stands for the full disk: writing fails in the same way."""
-    folder = prepare_folder(sample)
+    folder = prepare_folder(gguf_file)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        message, hint = refusal(ensure_weights, sample, folder)
+        message, hint = refusal(ensure_weights, gguf_file, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert message.startswith(f"{folder / 'model.safetensors'}: cannot be written (")
     assert hint == "make room there, or name another cache folder in D2L_CACHE"
     assert not list(folder.glob("model.safetensors*"))
-    assert load_all(sample).config.hidden_size == tiny.HIDDEN
+    assert load_all(gguf_file).config.hidden_size == tiny.HIDDEN
 
 
 def test_cache_that_cannot_be_written_is_one_line(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file"))
     with pytest.raises(D2LError) as raised:
-        prepare_folder(sample)
+        prepare_folder(gguf_file)
     assert "cannot be written" in raised.value.message
     assert "\n" not in raised.value.message
