@@ -13,7 +13,9 @@ from typing import cast
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 _NAME = re.compile(
-    r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<subfolder>[\w.-][\w./-]*))?"
+    r"(?P<repo>\w[\w.-]*/\w[\w.-]*)"
+    r"(?:@(?P<revision>[\w./-]+))?"
+    r"(?::(?P<subfolder>[\w.-][\w./-]*))?"
 )
 _CHECKPOINT_FILES = (
     "config.json",
