@@ -1,0 +1,161 @@
+"""The parts of README.md that are made from the code: run by `make docs`, checked by a test.
+
+Each stands between `<!-- generated: NAME -->` and `<!-- end -->`. Usage:
+python tests/generated_docs.py README.md
+"""
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+from typer.models import OptionInfo
+
+from d2l import cli
+from d2l.adapters.merge import METHODS
+from d2l.bases.families import FAMILIES
+from d2l.documents.readers import READERS
+from d2l.hypernets.checkpoints import FORMATS
+from d2l.hypernets.registry import ALIASES
+
+PACKAGE = Path(__file__).parents[1] / "d2l"
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def list_commands(app: typer.Typer, path: str = "d2l") -> Iterator[tuple[str, Callable[..., None]]]:
+    """Every command below an app: the words that call it, and its function."""
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__.replace("_", "-")
+        yield f"{path} {name}", command.callback
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from list_commands(group.typer_instance, f"{path} {group.name}")
+
+
+def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
+    """Spelling and meaning of an option or argument, with its choices and its default."""
+    kind, info = get_args(hint)[:2]
+    name = parameter.name
+    if isinstance(info, OptionInfo):
+        # In an annotation the first spelling stands where Typer expects the default.
+        spelled = [info.default] if isinstance(info.default, str) else []
+        spelled += info.param_decls or ()
+        name = f"`{' '.join(spelled or ['--' + name.replace('_', '-')])}`"
+    meaning = str(info.help)
+    choices = [c for part in (kind, *get_args(kind)) for c in get_args(part) if isinstance(c, str)]
+    if choices:
+        meaning += f" One of {', '.join(f'`{choice}`' for choice in dict.fromkeys(choices))}."
+    default = parameter.default
+    if isinstance(default, str | int | float) and not isinstance(default, bool):
+        meaning += f" Default: `{default}`."
+    return [name, meaning.replace("|", "\\|")]
+
+
+def write_commands() -> str:
+    """A table of arguments and options for every command."""
+    parts = []
+    for words, function in list_commands(cli.app):
+        hints = get_type_hints(function, include_extras=True)
+        rows = [
+            describe_parameter(parameter, hints[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+        ]
+        about = inspect.getdoc(function) or ""
+        table = make_table(("argument or option", "meaning"), rows) if rows else ""
+        parts.append(f"**`{words}`**: {about}\n\n{table}")
+    return "\n".join(parts)
+
+
+def write_checkpoints() -> str:
+    """The table of names that `--checkpoint` knows."""
+    rows = [
+        [
+            f"`{alias.name}`",
+            f"{alias.base} ({alias.license})",
+            alias.network,
+            f"{alias.size_bytes / 1e6:,.0f} MB",
+            f"`{alias.location}` on the hub" if alias.location else "in the package",
+        ]
+        for alias in ALIASES.values()
+    ]
+    return make_table(("name", "base (license)", "network", "size", "where"), rows)
+
+
+def write_inputs() -> str:
+    """The table of document formats."""
+    rows = [
+        [f"`{name}`", reader.description, " ".join(f"`{s}`" for s in reader.suffixes)]
+        for name, reader in READERS.items()
+    ]
+    return make_table(("format", "what", "suffixes"), rows)
+
+
+def write_choices() -> str:
+    """The tables of base families, merge methods and checkpoint formats."""
+    methods = [
+        [f"`{name}`", (method.__doc__ or "").splitlines()[0]] for name, method in METHODS.items()
+    ]
+    families = [[f"`{name}`", family.description] for name, family in FAMILIES.items()]
+    formats = [[f"`{entry.name}`", entry.description] for entry in FORMATS]
+    return "\n".join(
+        (
+            make_table(("base family", "what"), families),
+            make_table(("`--merge`", "for Doc-to-LoRA networks"), methods),
+            make_table(("checkpoint format", "what"), formats),
+        )
+    )
+
+
+def write_tree() -> str:
+    """Every module with the first line of its docstring, rooms last."""
+
+    def show(path: Path, indent: str) -> str:
+        about = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()[0]
+        name = f"{path.parent.name}/" if path.name == "__init__.py" else path.name
+        return f"{indent}{name:<{20 - len(indent)}} {about}\n"
+
+    def walk(folder: Path, indent: str) -> Iterator[str]:
+        yield show(folder / "__init__.py", indent)
+        for path in sorted(folder.glob("*.py")):
+            if path.name != "__init__.py":
+                yield show(path, indent + "  ")
+        for path in sorted(folder.iterdir()):
+            if (path / "__init__.py").is_file():
+                yield from walk(path, indent + "  ")
+
+    return "```text\n" + "".join(walk(PACKAGE, "")) + "```\n"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "checkpoints": write_checkpoints,
+    "choices": write_choices,
+    "commands": write_commands,
+    "inputs": write_inputs,
+    "tree": write_tree,
+}
+
+
+def rewrite(text: str) -> str:
+    """The text with every generated part made anew."""
+    return _BLOCK.sub(lambda match: match[1] + SECTIONS[match[2]]() + match[3], text)
+
+
+def main() -> None:
+    """Rewrite the files named on the command line."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(rewrite(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

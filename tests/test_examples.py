@@ -1,0 +1,88 @@
+"""Every file in examples/ is a short script that runs, or data that a script reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from d2l.bases.models import BaseFiles
+from d2l.documents.document import Source
+from d2l.documents.readers import read_document
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+
+
+def run_script(name: str, *arguments: str, folder: Path) -> str:
+    """What a script prints on standard output; it must succeed."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments, "--tiny"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_demo_asks_with_and_without_the_adapter_and_counts(
+    tmp_path: Path, smollm2_files: BaseFiles
+) -> None:
+    assert smollm2_files  # only asks for the base
+    printed = run_script("demo.py", folder=tmp_path)
+    rows = [json.loads(line) for line in read_lines("handbook_questions.jsonl")][:2]
+    for row in rows:
+        assert row["answers"][0] in printed
+    right = printed.splitlines()[-1].split()
+    assert right[0] == "right:"
+    assert right[2:4] == ["of", "2"]
+    marked = printed.count("✓")
+    assert int(right[1]) + int(right[7]) == marked
+    assert (tmp_path / "demo" / "handbook.lora" / "adapter_model.safetensors").is_file()
+
+
+def test_handbook_is_what_its_script_makes(tmp_path: Path) -> None:
+    """Compared as text: another version of the PDF library may write other bytes."""
+    run_script("make_handbook.py", str(tmp_path / "first_page.pdf"), folder=tmp_path)
+    first = read_document(Source("first", tmp_path / "first_page.pdf"))
+    committed = read_document(Source("handbook", EXAMPLES / "handbook.pdf"))
+    content = json.loads((EXAMPLES / "handbook.json").read_text("utf-8"))
+    assert len(first.sections) == 1
+    assert len(committed.sections) == 2
+    # On a single page nothing tells the footer from the text.
+    paragraphs = [p for p in first.text.split("\n\n") if content["footer"] not in p]
+    assert committed.sections[0].text.startswith("\n\n".join(paragraphs))
+    for section in content["sections"]:
+        for text in (section["heading"], *section.get("text", ())):
+            assert " ".join(text.split()) in " ".join(committed.text.split())
+        for row in section.get("table", ()):
+            assert " | ".join(row) in committed.text
+    assert content["footer"] not in committed.text  # it repeats on every page
+
+
+def test_every_answer_stands_in_the_handbook() -> None:
+    text = read_document(Source("handbook", EXAMPLES / "handbook.pdf")).text
+    rows = [json.loads(line) for line in read_lines("handbook_questions.jsonl")]
+    assert len(rows) == 10
+    for row in rows:
+        assert any(answer.removeprefix("the ") in text for answer in row["answers"]), row
+
+
+def read_lines(name: str) -> list[str]:
+    return (EXAMPLES / name).read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_short_and_can_run_small(script: Path) -> None:
+    text = script.read_text("utf-8")
+    assert len(text.splitlines()) <= 40
+    assert "--tiny" in text
+
+
+def test_all_scripts_are_run_by_a_test_above() -> None:
+    assert [path.name for path in SCRIPTS] == ["demo.py", "make_handbook.py"]
