@@ -98,8 +98,8 @@ def same_model(name: str, files: BaseFiles) -> bool:
         return known is not None and files.digest() == known.sha256
     last = name.rstrip("/").split("/")[-1]
     hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
-    known = (files.folder.name, files.folder.resolve().name)  # of a link, and of what it leads to
-    return last in known or hub_folder in files.folder.parts
+    places = (files.folder.name, files.folder.resolve().name)  # a link's, and what it leads to
+    return last in places or hub_folder in files.folder.parts
 
 
 def pick_device(device: str) -> str:
