@@ -10,11 +10,12 @@ from typing import Any
 
 import peft
 import transformers
+from safetensors import SafetensorError
 
 from d2l.adapters.provenance import CHAT_TEMPLATE, AdapterInfo, read_info
 from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
-from d2l.errors import AdapterError
+from d2l.errors import AdapterError, BaseModelError
 
 Emit = Callable[[str], None]
 
@@ -72,22 +73,35 @@ class Asker:
         A document that does not fit into the base's window is cut at its end.
         """
         window = int(self.model.config.max_position_embeddings) - self.options.max_tokens
-        empty = self._prompt(
-            self.base_tokenizer, _WITH_DOCUMENT.format(document="", question=question)
-        )
-        ids = self.base_tokenizer(document, add_special_tokens=False)["input_ids"]
-        room = max(window - len(empty), 0)
-        left_out = max(len(ids) - room, 0)
-        kept = self.base_tokenizer.decode(ids[:room]) if left_out else document
-        prompt = self._prompt(
-            self.base_tokenizer, _WITH_DOCUMENT.format(document=kept, question=question)
-        )
+        with quiet_transformers():  # it warns of texts longer than the window, which is the point
+            encoded = self.base_tokenizer(
+                document, add_special_tokens=False, return_offsets_mapping=True
+            )
+        starts = [start for start, _ in encoded["offset_mapping"]]
+        room, kept = len(starts), document
+        prompt = self._prompt_about(kept, question)
+        while room > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
+            room = max(room - (len(prompt) - window), 0)
+            kept = document[: starts[room]]
+            prompt = self._prompt_about(kept, question)
         with self.model.disable_adapter():
-            return self._generate(prompt, emit), left_out
+            return self._generate(prompt, emit), len(starts) - room
+
+    def _prompt_about(self, document: str, question: str) -> list[int]:
+        text = _WITH_DOCUMENT.format(document=document, question=question)
+        return self._prompt(self.base_tokenizer, text)
 
     def _prompt(self, tokenizer: Any, text: str) -> list[int]:
+        if not tokenizer.chat_template:
+            raise BaseModelError(
+                f"{tokenizer.name_or_path}: has no chat template, so it cannot be asked",
+                hint="name the base's instruction-tuned version with --base",
+            )
         turns = [{"role": "user", "content": text}]
-        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        with quiet_transformers():
+            ids = tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, return_dict=False
+            )
         return list(ids)
 
     def _generate(self, ids: list[int], emit: Emit) -> str:
@@ -131,19 +145,40 @@ def load_asker(adapter: Path, options: AskOptions) -> Asker:
     device = pick_device(options.device)
     model = load_causal(base, device=device, dtype=pick_dtype(device))
     _check_fit(info, model)
-    with quiet_transformers():
-        tuned = peft.PeftModel.from_pretrained(model, str(adapter)).eval()
-        base_tokenizer = transformers.AutoTokenizer.from_pretrained(
-            base.folder, local_files_only=True
-        )
-        own = (adapter / CHAT_TEMPLATE).is_file() and (adapter / "tokenizer.json").is_file()
-        tokenizer = (
-            transformers.AutoTokenizer.from_pretrained(adapter, local_files_only=True)
-            if own
-            else base_tokenizer
-        )
-    opening = (((info.provenance or {}).get("prompt") or {}).get("opening") or {}).get("ids", ())
-    return Asker(info, tuned, tokenizer, base_tokenizer, options, tuple(opening))
+    tuned = _put_on(model, adapter)
+    base_tokenizer = _load_tokenizer(base.folder)
+    own = (adapter / CHAT_TEMPLATE).is_file() and (adapter / "tokenizer.json").is_file()
+    tokenizer = _load_tokenizer(adapter) if own else base_tokenizer
+    return Asker(info, tuned, tokenizer, base_tokenizer, options, _find_opening(info))
+
+
+def _put_on(model: Any, adapter: Path) -> Any:
+    try:
+        with quiet_transformers():
+            return peft.PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise AdapterError(
+            f"{adapter}: PEFT cannot load this adapter",
+            hint=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+        ) from error
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    try:
+        with quiet_transformers():
+            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BaseModelError(
+            f"{folder}: the tokenizer cannot be loaded",
+            hint="the folder needs tokenizer.json and tokenizer_config.json, undamaged",
+        ) from error
+
+
+def _find_opening(info: AdapterInfo) -> tuple[int, ...]:
+    """Ids that prompts must begin with; none for other networks and other tools."""
+    prompt = (info.provenance or {}).get("prompt")
+    opening = prompt.get("opening") if isinstance(prompt, dict) else None
+    return tuple(opening["ids"]) if opening else ()
 
 
 def _find_base(info: AdapterInfo, options: AskOptions) -> BaseFiles:
@@ -156,12 +191,18 @@ def _find_base(info: AdapterInfo, options: AskOptions) -> BaseFiles:
 def _check_fit(info: AdapterInfo, model: Any) -> None:
     """Refuse a base whose linear layers do not have the adapter's shapes."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    for name, tensor in info.tensors.items():
-        if ".lora_A." not in name:
+    for name in info.tensors:
+        if ".lora_A." not in name and ".lora_B." not in name:
             continue
-        module = name.removeprefix("base_model.model.").split(".lora_A.")[0]
-        d_out = info.tensors[name.replace(".lora_A.", ".lora_B.")].shape[0]
-        expected = (d_out, tensor.shape[1])
+        module = name.removeprefix("base_model.model.").split(".lora_")[0]
+        a = info.tensors.get(name.replace(".lora_B.", ".lora_A."))
+        b = info.tensors.get(name.replace(".lora_A.", ".lora_B."))
+        if a is None or b is None or (len(a.shape), len(b.shape)) != (2, 2):
+            raise AdapterError(
+                f"{info.folder}: {module} does not have two matrices, lora_A and lora_B",
+                hint="the adapter is damaged: compile the document again",
+            )
+        expected = (b.shape[0], a.shape[1])
         found = shapes.get(f"{module}.weight")
         if found != expected:
             raise AdapterError(

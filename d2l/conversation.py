@@ -9,20 +9,28 @@ from typing import TextIO
 from d2l import console
 from d2l.adapters.provenance import read_info
 from d2l.ask import Asker
-from d2l.documents.document import Source
+from d2l.documents.document import Document, Source
+from d2l.documents.inputs import printable
 from d2l.documents.readers import read_document
 from d2l.errors import D2LError, DocumentError
 
 
-def read_questions(question: str | None, stdin: TextIO) -> list[str]:
+def read_questions(question: str | None, stdin: TextIO | None) -> list[str]:
     """The question given, or every line of stdin that is not empty."""
-    if question is not None and question.strip():
-        return [question.strip()]
-    if question is not None:
+    try:
+        if question is not None:
+            lines = [question]
+        elif stdin is not None and not stdin.isatty():
+            lines = stdin.read().splitlines()
+        else:
+            hint = 'd2l ask ADAPTER "A question?", or pipe questions in'
+            raise D2LError("no question", hint=hint)
+        questions = [line.strip() for line in lines if line.strip()]
+        "".join(questions).encode()  # an argument that is not UTF-8 comes as half characters
+    except UnicodeError as error:
+        raise D2LError("the question is not UTF-8 text", hint="convert it to UTF-8") from error
+    if not questions and question is not None:
         raise D2LError("the question is empty", hint='d2l ask ADAPTER "A question?"')
-    if stdin.isatty():
-        raise D2LError("no question", hint='d2l ask ADAPTER "A question?", or pipe questions in')
-    questions = [line.strip() for line in stdin.read().splitlines() if line.strip()]
     if not questions:
         raise D2LError("no question on standard input", hint="write one question a line")
     return questions
@@ -32,21 +40,23 @@ def find_document(adapter: Path, given: str | None) -> str | None:
     """Text of the document to put into the prompt: the one given, else the adapter's own input
     if it still lies where it was and is unchanged; None if there is none at hand."""
     if given is not None:
-        path = Path(given)
-        if not path.is_file():
-            raise DocumentError(f"{given}: no such file")
-        return read_document(Source(given, path)).text
+        return read_document(Source(printable(given), Path(given))).text
     inputs = (read_info(adapter).provenance or {}).get("inputs", [])
     texts = []
     for entry in inputs:
-        path = Path(entry["name"])
-        if not path.is_file():
-            return None
-        document = read_document(Source(entry["name"], path))
-        if document.digest != entry["sha256"]:
+        document = _read_again(entry["name"])
+        if document is None or document.digest != entry["sha256"]:
             return None
         texts.append(document.text)
     return "\n\n".join(texts) or None
+
+
+def _read_again(name: str) -> Document | None:
+    """An input as it lies there now; None if it cannot be read, say for want of a password."""
+    try:
+        return read_document(Source(name, Path(name)))
+    except DocumentError:
+        return None
 
 
 def ask_all(
