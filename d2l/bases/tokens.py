@@ -5,6 +5,7 @@ Text in, ids out. Where the base's tokenizer is byte-level BPE, counting runs on
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import Any
 import tiktoken
 import tokenizers
 import transformers
+from jinja2 import TemplateError
 
 from d2l.bases.families import DocumentTemplate
-from d2l.bases.quiet import quiet_transformers
+from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 
 #: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
@@ -27,6 +29,12 @@ _BYTE_LEVEL = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!
 _DIGITS_BYTE_LEVEL = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
+#: White space in a row, in characters: tiktoken's pattern matcher panics at a million.
+_LONGEST_SPACE = 100_000
+_LONG_SPACE = re.compile(rf"\s{{{_LONGEST_SPACE}}}")
+#: UTF-8 of the scripts beyond U+FFFF, emoji and ideographs not among them. Most letters and digits
+#: new to Unicode are there, and the libraries follow different versions of it.
+_RARE_SCRIPT = re.compile(rb"\xf0[\x90-\x9e]")
 
 
 @dataclass(frozen=True)
@@ -61,12 +69,21 @@ class BaseTokenizer:
     def chat(self) -> Any:
         """The transformers tokenizer, for chat templates and decoding."""
         with quiet_transformers():
-            return transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+            try:
+                return transformers.AutoTokenizer.from_pretrained(
+                    self.folder, trust_remote_code=False, local_files_only=True
+                )
+            except LOAD_ERRORS as error:
+                raise BaseModelError(
+                    f"{self.folder}: tokenizer_config.json is not that of a known tokenizer",
+                    hint=explain(error),
+                ) from error
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ordinary text, nothing added."""
-        if self.fast is not None and self.fast.covers(text):
-            return self.fast.encoding.encode_ordinary(self._normalize(text))
+        normal = self._normalize(text)
+        if self.fast is not None and self.fast.covers(normal):
+            return self.fast.encoding.encode_ordinary(normal)
         return self.encode_slow(text)
 
     def encode_slow(self, text: str) -> list[int]:
@@ -119,7 +136,15 @@ class BaseTokenizer:
             return known
         mark = "\u2042document\u2042"
         turns = [{"role": "system", "content": ""}, {"role": "user", "content": mark}]
-        rendered = self.chat.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        try:
+            rendered = self.chat.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BaseModelError(
+                f"{self.folder}: there is no chat template that takes a document",
+                hint=explain(error),
+            ) from error
         before, found, after = rendered.partition(mark)
         if not found:
             raise BaseModelError(
@@ -149,18 +174,26 @@ class BaseTokenizer:
 
 @dataclass(frozen=True)
 class FastEncoding:
-    """A tiktoken Encoding that equals a model's tokenizer on all text without `foreign` letters.
+    """A tiktoken Encoding that equals a model's tokenizer on all text that it `covers`.
 
     Some vocabularies lack single bytes (SmolLM2's lacks 21, control characters most of them),
-    which the model's own tokenizer drops; text with such a byte is left to that tokenizer.
+    which the model's own tokenizer drops. Some have added tokens that are ordinary text (Gemma's
+    "<table>"), which stand in no merge list. Text with either is left to that tokenizer.
     """
 
     encoding: tiktoken.Encoding
     missing: bytes  # single bytes that the vocabulary lacks
+    added: tuple[str, ...] = ()  # tokens that are looked for before the text is split
 
     def covers(self, text: str) -> bool:
-        """Whether `text` is free of bytes that the vocabulary lacks."""
-        return not self.missing or not _contains_any(text, self.missing)
+        """Whether the encoding is known to give the same ids for `text`."""
+        data = text.encode("utf-8")
+        return not (
+            len(data.translate(None, self.missing)) != len(data)
+            or _RARE_SCRIPT.search(data)
+            or any(token in text for token in self.added)
+            or (len(text) > _LONGEST_SPACE and _LONG_SPACE.search(text))
+        )
 
 
 @lru_cache(maxsize=4)
@@ -203,26 +236,28 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
     """Build a tiktoken Encoding from a `tokenizer.json`, or None where it would not be equal.
 
     tiktoken merges the pair whose result has the lowest id, a tokenizer.json the pair that
-    stands first in its merge list: equal when ids grow along that list. Works offline: nothing
-    but the model's own files is read.
+    stands first in its merge list: equal when ids grow along that list and it leads from the
+    bytes of every token to that token. Works offline: only the model's own files are read.
     """
     model = tokenizer.get("model", {})
     pattern = _find_pattern(tokenizer)
     unlike = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     if pattern is None or model.get("type") != "BPE" or any(model.get(key) for key in unlike):
         return None
-    to_byte = {symbol: byte for byte, symbol in _byte_symbols().items()}
-    special = {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    added = tokenizer.get("added_tokens", [])
+    special = {token["content"]: token["id"] for token in added}
     ordinary = {token: index for token, index in model["vocab"].items() if token not in special}
-    if any(symbol not in to_byte for token in ordinary for symbol in token):
+    to_byte = str.maketrans({symbol: chr(byte) for byte, symbol in _byte_symbols().items()})
+    if not set("".join(ordinary)).issubset(_byte_symbols().values()):
         return None
-    ranks = {bytes(to_byte[s] for s in token): index for token, index in ordinary.items()}
-    merged = [
-        ranks.get(bytes(to_byte[s] for s in "".join(merge).replace(" ", "")), -1)
-        for merge in model["merges"]
-    ]
-    several = sum(len(token) > 1 for token in ranks)
-    if merged != sorted(set(merged)) or len(merged) != several or -1 in merged:
+    ranks = {token.translate(to_byte).encode("latin-1"): n for token, n in ordinary.items()}
+    pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
+    merged = [ordinary.get("".join(pair), -1) for pair in pairs]
+    several = [token for token in ordinary if len(token) > 1]
+    if merged != sorted(set(merged)) or len(merged) != len(several) or -1 in merged:
+        return None
+    merging = tokenizers.models.BPE(vocab=model["vocab"], merges=pairs)
+    if any(len(merging.tokenize(token)) != 1 for token in several):
         return None
     missing = bytes(byte for byte in range(256) if bytes([byte]) not in ranks)
     beyond = max(ranks.values(), default=0) + max(special.values(), default=0) + 1
@@ -230,12 +265,8 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
     encoding = tiktoken.Encoding(
         "d2l", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
     )
-    return FastEncoding(encoding, missing)
-
-
-def _contains_any(text: str, missing: bytes) -> bool:
-    data = text.encode("utf-8")
-    return len(data.translate(None, missing)) != len(data)
+    ordinary_text = tuple(token["content"] for token in added if not token.get("special"))
+    return FastEncoding(encoding, missing, ordinary_text)
 
 
 def _find_pattern(tokenizer: dict[str, Any]) -> str | None:
