@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -260,6 +261,24 @@ def test_force_replaces_adapters_only(place: Path, command: Command) -> None:
         "hint: --force replaces only what d2l wrote; choose another -o\n"
     )
     assert (place / "notes.lora" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("place")
+def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert command(*COMPILE, "--offline").code == 0
+    asked = command("ask", "notes.lora", "Where?", "--offline", "--json", "--max-tokens", 2)
+    assert (asked.code, asked.err) == (0, "")
+    for name in ("sakana/gemma-2-2b", "org/repo"):
+        done = command("checkpoints", "show", name, "--offline")
+        assert done.code == 1
+        assert "and the hub was not asked (--offline)" in done.err
+    assert command("checkpoints", "ls").code == 0
 
 
 @pytest.mark.usefixtures("place")
