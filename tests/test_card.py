@@ -97,6 +97,15 @@ def test_names_of_any_kind_stand_in_the_lines_as_they_are(name: str, compiled: C
     assert strings.count(name) == 2  # tokenizer and adapter
 
 
+def test_the_lines_ask_for_what_version_4_of_transformers_does_not_give_by_default(
+    compiled: Compile,
+) -> None:
+    code = read_code(write_card(compiled("llama").plan, ADAPTER))
+    (call,) = [line for line in code.splitlines() if "apply_chat_template" in line]
+    assert "return_dict=True" in call
+    assert "**prompt" in code
+
+
 def test_the_public_networks_lines_take_the_bases_tokenizer(compiled: Compile) -> None:
     code = read_code(write_card(compiled("qwen3").plan, ADAPTER))
     assert 'AutoTokenizer.from_pretrained("tiny-org/qwen3-tiny")' in code
@@ -141,7 +150,7 @@ def test_the_folders_tokenizer_is_the_bases(compiled: Compile) -> None:
     text = "Rinse 14 filters, é ☃ <|im_end|> now."
     assert tokenizer(text)["input_ids"] == tiny.encode(text)
     assert (tokenizer.eos_token, tokenizer.bos_token) == ("<|im_end|>", "<|im_start|>")
-    # A model that is not a BERT refuses token types, which the class gives by default.
+    # Models refuse token types, which the class gives by default in version 4.
     assert list(tokenizer(text)) == ["input_ids", "attention_mask"]
 
 
@@ -162,6 +171,7 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
     texts = write_texts(done.plan, ADAPTER)
     settings = json.loads(texts["tokenizer_config.json"])
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert settings["model_input_names"] == ["input_ids", "attention_mask"]
     assert "chat_template" not in settings
     assert str(tmp_path) not in texts["tokenizer_config.json"]
     for name, text in texts.items():
