@@ -55,8 +55,8 @@ HARD = (
     "<repo_name><filename>x",
     "<|im_end|>" * 9,
     "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𝟙𝟚𝟛",
-    "\U00011de0\U00011de1 7",
-    "\U00016ff4",
+    "a\U00011de01 \U00011de0b  \U00011de0\U00011de0's",  # digits new to Unicode 17
+    "a\U00016ff41 \U00016ff4b  \U00016ff4\U00016ff4's",
     "\U000e0041",
     "\U0010ffff\uffff",
     "\U00050000",

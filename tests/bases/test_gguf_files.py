@@ -10,6 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -186,19 +187,26 @@ def test_config_describes_the_model_and_not_the_file(gguf_file: Path) -> None:
     assert "quantization_config" not in config
 
 
-@pytest.mark.parametrize(
-    "text", ["12345", "in 1871, 14 days", "a1b22c333", "  7", "v3.5!", "١٢٣ ½ ²", "no digits"]
-)
-def test_digits_are_split_by_the_pre_tokenizer_that_the_file_names(
-    gguf_file: Path, text: str
-) -> None:
-    assert BaseTokenizer(prepare_folder(gguf_file)).encode_slow(text) == tiny.encode(text)
+def test_tokenizer_gives_the_ids_of_the_one_in_the_file(gguf_file: Path) -> None:
+    tokenizer = BaseTokenizer(prepare_folder(gguf_file))
+    for text in (tiny.DOCUMENT, "in 1871, 14 days", "  7", "١٢٣ ½ ²", "é\U0001f600"):
+        assert tokenizer.encode_slow(text) == tiny.encode(text)
 
 
-def test_other_pre_tokenizers_are_left_alone(tmp_path: Path) -> None:
-    folder = prepare_folder(write_gguf(tmp_path / "gpt2.gguf", pre_tokenizer="gpt-2"))
-    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    assert tokenizer["pre_tokenizer"]["type"] == "ByteLevel"
+def split_text(folder: Path, text: str) -> list[str]:
+    """What the folder's tokenizer cuts text into before it merges; "\u0120" is a space."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return [part for part, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+
+
+def test_only_the_pre_tokenizer_named_smollm_splits_digits(gguf_file: Path, tmp_path: Path) -> None:
+    assert split_text(prepare_folder(gguf_file), "in  187") == ["in", "ĠĠ", "1", "8", "7"]
+    plain = write_gguf(tmp_path / "gpt2.gguf", pre_tokenizer="gpt-2")
+    assert split_text(prepare_folder(plain), "in  187") == ["in", "Ġ", "Ġ187"]
+
+
+def test_built_in_base_splits_digits(smollm2_files: BaseFiles) -> None:
+    assert split_text(smollm2_files.folder, "in  187") == ["in", "ĠĠ", "1", "8", "7"]
 
 
 def test_folder_is_made_once(gguf_file: Path) -> None:
@@ -229,7 +237,7 @@ def test_files_of_other_content_have_other_folders(tmp_path: Path, cache: Path) 
     copy = prepare_folder(write_gguf(tmp_path / "c.gguf"))
     assert first == copy != second
     assert {first.parent, second.parent} == {cache / "bases"}
-    assert first.name == f"{file_digest(tmp_path / 'a.gguf')[:16]}-v1"
+    assert first.name == f"{file_digest(tmp_path / 'a.gguf')[:16]}-v2"
 
 
 def test_folder_that_is_not_complete_is_made_again(gguf_file: Path) -> None:
