@@ -61,7 +61,7 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
         ("documents", ", ".join(map(_quote, names))),
         ("base model", _quote(config.base)),
         ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
-        ("tokens read", f"{plan.n_tokens:,} in {len(plan.chunks)} chunks"),
+        ("tokens read", plan.describe_tokens()),
         ("rank", f"{plan.rank}, on {', '.join(config.target_modules)}"),
         ("merge", plan.method if plan.rank == plan.full_rank else f"{plan.method}, then SVD"),
     ]

@@ -177,7 +177,7 @@ def ask(
         bool, typer.Option("--compare", help="Show the base's answer beside it.")
     ] = False,
     document: Annotated[
-        str | None, typer.Option(help="With --compare: also ask with this document in the prompt.")
+        str | None, typer.Option(help="Compare with this document in the base's prompt, too.")
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
@@ -191,7 +191,8 @@ def ask(
     from d2l.conversation import ask_all, find_document, read_questions
 
     questions = read_questions(question, sys.stdin)
-    text = find_document(adapter, document) if compare or document else None
+    compare = compare or document is not None
+    text = find_document(adapter, document) if compare else None
     asker = load_asker(adapter, AskOptions(base, device, max_tokens, temperature, offline))
     ask_all(asker, questions, document=text, compare=compare, as_json=as_json)
 

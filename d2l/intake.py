@@ -47,8 +47,8 @@ def read_inputs(
     if not inputs:
         raise DocumentError("no input was named", hint="name files, folders, or - for stdin")
     documents: list[Document] = []
-    skipped: list[tuple[str, str]] = []
-    expanded = expand_inputs(inputs)
+    expanded = expand_inputs(inputs, skip_bad=options.skip_bad)
+    skipped = [(name, error.message) for name, error in expanded.bad]
     for source in expanded.sources:
         try:
             documents.append(

@@ -57,6 +57,11 @@ class CompilePlan:
         """Tokens that the base will read, templates included."""
         return sum(len(chunk.token_ids) for chunk in self.chunks)
 
+    def describe_tokens(self) -> str:
+        """What is read, for people: "267 in 1 chunk"."""
+        n_chunks = len(self.chunks)
+        return f"{self.n_tokens:,} in {n_chunks:,} {'chunk' if n_chunks == 1 else 'chunks'}"
+
 
 def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePlan:
     """Plan the compilation of documents: chunks, rank and size, and everything checked.
@@ -68,7 +73,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     checkpoint = find_checkpoint(options.checkpoint, offline=options.offline)
     config = read_config(checkpoint.path)
     base = find_base(config.base, override=options.base, offline=options.offline)
-    warnings = check_fit(config, base)
+    warnings = check_fit(config, base, given=options.base)
     encoder = _find_encoder(config, base, options)
     tokenizer = load_tokenizer(encoder.folder)
     if isinstance(config, SeatsConfig):
@@ -95,8 +100,11 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     )
 
 
-def check_fit(config: HypernetConfig, base: BaseFiles) -> list[str]:
-    """Refuse a base whose shapes differ from the checkpoint's; warn where only its name does."""
+def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = None) -> list[str]:
+    """Refuse a base whose shapes differ from the checkpoint's; warn where only its name does.
+
+    `given` is what the user called the base, which is what the warning calls it.
+    """
     found = base.config
     family = base.family
     n_layers = int(found.num_hidden_layers)
@@ -115,7 +123,7 @@ def check_fit(config: HypernetConfig, base: BaseFiles) -> list[str]:
             )
     if same_model(config.base, base):
         return []
-    where = base.gguf or base.folder
+    where = given or base.gguf or base.folder
     return [
         f"the checkpoint was trained for {config.base}, and {where} does not look like it: the "
         "shapes fit, so every runtime will accept the adapter, but answers may be nonsense"

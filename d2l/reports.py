@@ -29,7 +29,8 @@ def remarks(intake: Intake) -> Iterator[str]:
         yield f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
     if intake.ignored:
         shown = ", ".join(intake.ignored[:3]) + (", …" if len(intake.ignored) > 3 else "")
-        yield f"passed over {len(intake.ignored)} files of other kinds: {shown}"
+        files = "file" if len(intake.ignored) == 1 else "files"
+        yield f"passed over {len(intake.ignored)} {files} of other kinds: {shown}"
 
 
 def report_plan(plan: CompilePlan, options: CompileOptions, intake: Intake) -> Report:
@@ -46,7 +47,7 @@ def report_plan(plan: CompilePlan, options: CompileOptions, intake: Intake) -> R
         *_describe_inputs(intake),
         f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
         f"base        {plan.config.base}",
-        f"tokens      {plan.n_tokens:,} in {len(plan.chunks)} chunks",
+        f"tokens      {plan.describe_tokens()}",
         f"rank        {_describe_rank(plan)}",
         f"weights     {_size(plan.adapter_bytes)} ({options.dtype})",
         f"time        about {seconds:.1f} s on {device} past start-up (from {origin})",
@@ -68,7 +69,7 @@ def report_run(done: CompileResult, intake: Intake) -> Report:
     lines = [
         str(done.adapter),
         *_describe_inputs(intake),
-        f"tokens      {plan.n_tokens:,} in {len(plan.chunks)} chunks",
+        f"tokens      {plan.describe_tokens()}",
         f"rank        {_describe_rank(plan)}",
         f"size        {_size(info.size_bytes)}",
         f"time        {done.seconds:.1f} s on {done.device} past start-up",

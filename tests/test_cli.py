@@ -232,12 +232,18 @@ def test_bad_inputs_are_skipped_only_when_asked_and_are_listed(
     place: Path, command: Command
 ) -> None:
     (place / "empty.txt").touch()
-    words = ("compile", "empty.txt", "notes.txt", "-o", "n.lora", "--checkpoint", "seats")
+    words = ("compile", "no.pdf", "empty.txt", "notes.txt", "-o", "n.lora", "--checkpoint", "seats")
     assert command(*words).code == 1
     assert not (place / "n.lora").exists()
     done = command(*words, "--skip-bad", "--json")
-    skipped = [{"name": "empty.txt", "reason": "empty.txt: the file is empty"}]
-    assert done.err == "warning: skipped empty.txt: the file is empty\n"
+    skipped = [
+        {"name": "no.pdf", "reason": "no.pdf: no such file or folder"},
+        {"name": "empty.txt", "reason": "empty.txt: the file is empty"},
+    ]
+    assert done.err == (
+        "warning: skipped no.pdf: no such file or folder\n"
+        "warning: skipped empty.txt: the file is empty\n"
+    )
     assert json.loads(done.out)["skipped"] == skipped
     assert json.loads((place / "n.lora" / "d2l.json").read_text())["skipped"] == skipped
 

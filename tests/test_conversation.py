@@ -234,16 +234,17 @@ def test_compare_shows_the_three_arms_below_each_other(
 ) -> None:
     done = compiled(kind)
     (tmp_path / "document.txt").write_text(tiny.DOCUMENT)
-    arguments = (QUESTIONS[0], "--compare", "--document", tmp_path / "document.txt")
+    arguments = (QUESTIONS[0], "--document", tmp_path / "document.txt")
     wanted = expect(kind, done, QUESTIONS[0])
     assert len(set(wanted.values())) == 3
-    outcome = ask(command, done, *arguments)
+    outcome = ask(command, done, *arguments, "--compare")
     assert outcome.out.splitlines() == [
         f"adapter             {one_line(wanted['adapter'])}",
         f"base alone          {one_line(wanted['base'])}",
         f"document in prompt  {one_line(wanted['prompt'])}",
     ]
     assert (outcome.code, outcome.err) == (0, "")
+    # Naming a document is asking for the comparison.
     answers = json.loads(ask(command, done, *arguments, "--json").out)["answers"]
     assert answers == [{"question": QUESTIONS[0], **wanted, "prompt_tokens_left_out": 0}]
 

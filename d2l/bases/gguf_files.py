@@ -24,7 +24,7 @@ from d2l.errors import BaseModelError
 from d2l.folders import building
 
 #: Bumped when the folders made from a GGUF file change, so that old ones are not used.
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def prepare_folder(gguf: Path) -> Path:
         _plain_config(config).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         _restore_pretokenizer(gguf, temporary / "tokenizer.json")
+        _name_plain_class(temporary / "tokenizer_config.json")
     return folder
 
 
@@ -138,6 +139,14 @@ def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
     digits = {"type": "Digits", "individual_digits": True}
     document["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, byte_level]}
     tokenizer_json.write_text(json.dumps(document, ensure_ascii=False), "utf-8")
+
+
+def _name_plain_class(tokenizer_config: Path) -> None:
+    """Name the class that takes tokenizer.json as it is: every transformers knows it, while
+    version 4 cannot load the classes that version 5 writes."""
+    settings = json.loads(tokenizer_config.read_text("utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    tokenizer_config.write_text(json.dumps(settings, ensure_ascii=False, indent=2), "utf-8")
 
 
 def _check_magic(gguf: Path) -> None:

@@ -17,14 +17,18 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What to read, and the files of folders passed over because no reader takes their kind."""
+    """What to read, and what not: files of folders passed over because no reader takes their kind,
+    and inputs that lead nowhere, (name, what is wrong)."""
 
     sources: tuple[Source, ...]
     ignored: tuple[str, ...] = ()
+    bad: tuple[tuple[str, DocumentError], ...] = ()
 
 
-def expand_inputs(inputs: Sequence[str]) -> Inputs:
+def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
     """Name every document that the inputs mean, each file once, folders sorted by path.
+
+    An input that leads nowhere raises, or is listed with `skip_bad`.
 
     Folders are read with their subfolders; hidden entries and links to folders are passed over.
     A file is taken whatever its suffix if it is named itself, by its suffix if a folder holds it.
@@ -34,25 +38,39 @@ def expand_inputs(inputs: Sequence[str]) -> Inputs:
     sources: list[Source] = []
     ignored: list[str] = []
     seen: set[str] = set()
+    bad: list[tuple[str, DocumentError]] = []
     for given in inputs:
         if given == STDIN:
             sources.append(Source(STDIN))
             continue
-        path = Path(given)
-        files = [path] if not is_folder(path) else list_folder(path)
-        taken = [file for file in files if file is path or has_known_suffix(file)]
-        if not taken:
-            raise DocumentError(
-                f"{printable(given)}: no readable documents in this folder",
-                hint=f"it should hold files named {', '.join(known_suffixes())}",
-            )
-        ignored += [printable(str(file)) for file in files if file not in taken]
+        try:
+            taken, passed_over = find_files(Path(given))
+        except DocumentError as error:
+            if not skip_bad:
+                raise
+            bad.append((printable(given), error))
+            continue
+        ignored += [printable(str(file)) for file in passed_over]
         for file in taken:
             real = os.path.realpath(file)
             if real not in seen:
                 seen.add(real)
                 sources.append(Source(printable(str(file)), path=file))
-    return Inputs(tuple(sources), tuple(ignored))
+    return Inputs(tuple(sources), tuple(ignored), tuple(bad))
+
+
+def find_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The documents that a path means, and files of a folder that no reader takes."""
+    if not is_folder(path):
+        return [path], []
+    files = list_folder(path)
+    taken = [file for file in files if has_known_suffix(file)]
+    if not taken:
+        raise DocumentError(
+            f"{printable(str(path))}: no readable documents in this folder",
+            hint=f"it should hold files named {', '.join(known_suffixes())}",
+        )
+    return taken, [file for file in files if file not in taken]
 
 
 def is_folder(path: Path) -> bool:

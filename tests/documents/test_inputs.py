@@ -20,6 +20,19 @@ def test_missing_path_is_named() -> None:
     assert caught.value.message == "no/such.pdf: no such file or folder"
 
 
+def test_path_that_leads_nowhere_is_listed_where_bad_ones_are_skipped(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "empty").mkdir()
+    found = expand_inputs(
+        ["no/such.pdf", str(tmp_path / "a.txt"), str(tmp_path / "empty")], skip_bad=True
+    )
+    assert [source.path for source in found.sources] == [tmp_path / "a.txt"]
+    assert [(name, error.message) for name, error in found.bad] == [
+        ("no/such.pdf", "no/such.pdf: no such file or folder"),
+        (str(tmp_path / "empty"), f"{tmp_path / 'empty'}: no readable documents in this folder"),
+    ]
+
+
 def test_standard_input_is_named_once_at_most() -> None:
     with pytest.raises(DocumentError, match=r"^-: standard input is named twice$"):
         expand_inputs(["-", "-"])
