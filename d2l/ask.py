@@ -166,7 +166,9 @@ def _put_on(model: Any, adapter: Path) -> Any:
 def _load_tokenizer(folder: Path) -> Any:
     try:
         with quiet_transformers():
-            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(
             f"{folder}: the tokenizer cannot be loaded",

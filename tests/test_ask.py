@@ -1,3 +1,4 @@
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -205,6 +206,19 @@ def test_a_seats_adapter_without_its_tokenizer_is_refused_too(
     (adapter / "chat_template.jinja").unlink()
     error = refuse(lambda: load(compiled("seats"), adapter).answer(QUESTION))
     assert error.message.startswith(f"{adapter}: the prompt does not begin with")
+
+
+def test_code_beside_an_adapter_is_not_run_nor_is_the_user_asked(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, marker = copy_adapter(compiled("seats"), tmp_path), tmp_path / "ran"
+    (adapter / "evil.py").write_text(f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n")
+    code = {"AutoTokenizer": ["evil.Slow", "evil.Fast"]}
+    change_json(adapter / "tokenizer_config.json", auto_map=code, tokenizer_class="Evil")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    error = refuse(lambda: load(compiled("seats"), adapter))
+    assert error.message == f"{adapter}: the tokenizer cannot be loaded"
+    assert not marker.exists()
 
 
 # ---- bases that do not fit ----------------------------------------------------------------------
