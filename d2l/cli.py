@@ -209,6 +209,37 @@ def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
         views.show_adapter(view)
 
 
+@app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a TOML file.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder of the run; one that is there goes on.")
+    ] = Path("run"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Check recipe and data; load no weights.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a seat network further; the folder of the run is a checkpoint."""
+    from d2l import recipes, views
+    from d2l import train as pipeline
+
+    wanted = recipes.read_recipe(recipe)
+    if check:
+        rows = pipeline.check(wanted)
+        if as_json:
+            console.result_json({"sources": rows})
+        else:
+            views.show_sources(rows)
+        return
+    with console.Steps("training") as steps:
+        pipeline.train(wanted, out, watch=views.follow_training(steps, wanted.steps))
+    if as_json:
+        console.result_json({"checkpoint": str(out)})
+    else:
+        console.result(str(out))
+
+
 @checkpoints_app.command("ls", epilog="Example: d2l checkpoints ls")
 def list_checkpoints(as_json: AsJson = False) -> None:
     """List the checkpoints that have a short name."""

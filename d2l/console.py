@@ -79,10 +79,12 @@ class Steps:
             self._task = self._bar.add_task(self._label, total=None)
         return self
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, label: str | None = None) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            self._bar.update(
+                self._task, completed=done, total=total, description=label or self._label
+            )
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

@@ -32,3 +32,7 @@ class MergeError(D2LError):
 
 class AdapterError(D2LError):
     """An adapter folder cannot be read or written."""
+
+
+class RecipeError(D2LError):
+    """A training recipe, its data or the state of a run cannot be used."""

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all.
+"""Folders and files that appear whole or not at all.
 
 Shared by everything that writes a folder: adapters, converted checkpoints, cached bases.
 """
@@ -102,3 +102,13 @@ def _check_place(parent: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, then rename it: never half a file at `path`."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

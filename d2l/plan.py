@@ -204,6 +204,12 @@ def chunk_for_seats(
         for document in documents
     ]
     lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
+    for document, sizes in zip(documents, lengths, strict=True):
+        if not sum(sizes):
+            raise DocumentError(
+                f"{document.name}: no text that the base's tokenizer knows",
+                hint="leave this document out",
+            )
     shares = _share_seats(lengths, config, options)
     chunks: list[Chunk] = []
     for document, packed, ranks in zip(documents, pieces, shares, strict=True):

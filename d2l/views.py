@@ -1,6 +1,7 @@
 """What `inspect` and `checkpoints` print: values in, lines on stdout out."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from d2l import console
@@ -138,3 +139,28 @@ def show_checkpoint(values: dict[str, Any]) -> None:
         text = f"{len(value)} values" if long else value
         rows.append((key, str(text) if len(str(text)) <= 100 else f"{str(text)[:97]}…"))
     _show_rows(rows)
+
+
+def show_sources(rows: list[dict[str, Any]]) -> None:
+    """Print what each source of a recipe gives for each length."""
+    console.show_table(
+        ("source", "tokens", "passages", "questions"),
+        [
+            (
+                row["source"],
+                str(row["tokens"]),
+                f"{row['passages']:,}",
+                f"{row['questions']:,}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def follow_training(steps: console.Steps, n_steps: int) -> Callable[[dict[str, Any]], None]:
+    """Show every step of a run on a progress bar, with its loss."""
+
+    def follow(row: dict[str, Any]) -> None:
+        steps(row["step"], max(n_steps, row["step"]), f"training, loss {row['loss']:.3f}")
+
+    return follow

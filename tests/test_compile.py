@@ -288,6 +288,15 @@ def test_nothing_to_compile_is_refused() -> None:
         pipeline.prepare([], pipeline.CompileOptions())
 
 
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_a_document_without_any_token_is_refused(text: str) -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    documents = [make_document(*PAGES), make_document(text, name="empty.txt")]
+    with pytest.raises(DocumentError) as refused:
+        pipeline.prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+    assert refused.value.message == "empty.txt: no text that the base's tokenizer knows"
+
+
 @pytest.mark.parametrize("scale", [math.nan, math.inf])
 @pytest.mark.parametrize("network", ["doc_to_lora", "seats"])
 def test_strengths_that_are_no_numbers_leave_nothing_behind(scale: float, network: str) -> None:

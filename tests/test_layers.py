@@ -34,6 +34,7 @@ OPENERS = {
     "documents.readers.epub",
     "documents.sandbox",
     "folders",
+    "general_answers",
     "hypernets.archives",
     "hypernets.checkpoints",
     "hypernets.compact",
@@ -43,6 +44,9 @@ OPENERS = {
     "hypernets.seats_config",
     "hypernets.statistics",
     "rates",
+    "recipes",
+    "train",
+    "training_data",
 }
 _OPENING = {
     "open",

@@ -1,0 +1,259 @@
+"""Training items for the seat network: passages of one length, with what is asked about them.
+
+Takes data files (JSON lines, plain or gzip, rows of doc, question, answers; or of doc alone) and
+the base's tokenizer; gives passages and, for each step, a draw from them. Knows nothing of
+networks or losses. Draws depend on the seed and the step alone, so a run resumes where it was.
+"""
+
+import gzip
+import json
+import random
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from d2l.bases.tokens import BaseTokenizer
+from d2l.documents.chunks import Piece, pack_sentences
+from d2l.errors import RecipeError
+from d2l.hypernets.seats_config import SeatsConfig, allot_seats
+from d2l.hypernets.seats_training import Exercise
+from d2l.recipes import Recipe, Source
+
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
+_CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
+_RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
+_CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
+_MAX_ANSWER_TOKENS = 32
+_MAX_QUESTION_TOKENS = 64
+_MAX_DRAWS = 20  # until a batch has something to ask
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text and its questions, each with its first answer."""
+
+    text: str
+    questions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One chunk of a document: its text, its ids, and what can be asked about it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    questions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class DrawnMemory:
+    """Passages that share a memory, the seats of each, and exercises about any of them."""
+
+    passages: tuple[Passage, ...]
+    seats: tuple[int, ...]
+    exercises: tuple[Exercise, ...]
+
+
+#: Passages by the limit in tokens: for every source its weight and its passages.
+Pools = Mapping[int, Sequence[tuple[float, Sequence[Passage]]]]
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Group a file's rows by their text; rows without a question give documents without one.
+
+    Raises RecipeError with the file and the line.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    found: dict[str, list[tuple[str, str]]] = {}
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                text, question = _read_row(line, f"{path}, line {number}")
+                found.setdefault(text, []).extend([question] if question is not None else [])
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecipeError(f"{path}: cannot be read ({reason})") from error
+    return [Document(text, tuple(questions)) for text, questions in found.items()]
+
+
+def _read_row(line: str, where: str) -> tuple[str, tuple[str, str] | None]:
+    """A row's document, and its question with the first answer if it has one."""
+    try:
+        row = json.loads(line)
+        asked = (row["question"], row["answers"][0]) if "question" in row else None
+        for value in (row["doc"], *(asked or ())):
+            if not isinstance(value, str) or not value.strip():
+                raise TypeError(f"expected text, got {value!r:.40}")
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise RecipeError(
+            f"{where}: not a row of training data ({type(error).__name__}: {error})",
+            hint="a row is a JSON object with doc, and for a question also question and answers",
+        ) from error
+    return row["doc"], asked
+
+
+def cut_passages(
+    documents: Sequence[Document], *, tokenizer: BaseTokenizer, limit: int, minimum: int
+) -> list[Passage]:
+    """Cut documents into passages; a question goes with the one passage that holds its answer.
+
+    Questions whose answer stands in no passage of the document, or in several, are left out:
+    "3" may be anybody's number of children.
+    """
+    passages = []
+    for document in documents:
+        pieces = pack_sentences(document.text, tokenizer=tokenizer, limit=limit, minimum=minimum)
+        owned: list[list[tuple[str, str]]] = [[] for _ in pieces]
+        for question, answer in document.questions:
+            holding = _find_holders(answer, pieces)
+            if len(holding) == 1:
+                owned[holding[0]].append((question, answer))
+        passages += [
+            Passage(piece.text, piece.token_ids, tuple(questions))
+            for piece, questions in zip(pieces, owned, strict=True)
+            if len(piece.token_ids) >= minimum
+        ]
+    return passages
+
+
+def _find_holders(answer: str, pieces: Sequence[Piece]) -> list[int]:
+    """Indices of pieces in which the answer stands as whole words."""
+    if len(pieces) == 1:
+        return [0]
+    words = re.escape(" ".join(answer.split())).replace(r"\ ", r"\s+")
+    whole = re.compile(rf"(?<!\w){words}(?!\w)")
+    return [index for index, piece in enumerate(pieces) if whole.search(piece.text)]
+
+
+def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
+    """A sentence's first words to continue, what follows, and whether that ends the sentence.
+
+    None where no sentence is long enough.
+    """
+    shortest = _CUE_WORDS[0] + _RECITED_WORDS[0]
+    sentences = [words for s in _SENTENCE.findall(text) if len(words := s.split()) >= shortest]
+    if not sentences:
+        return None
+    words = chance.choice(sentences)
+    n_cue = chance.randint(_CUE_WORDS[0], min(_CUE_WORDS[1], len(words) - _RECITED_WORDS[0]))
+    rest = words[n_cue:]
+    cue = chance.choice(_CUES).format(" ".join(words[:n_cue]))
+    return cue, " ".join(rest[: _RECITED_WORDS[1]]), len(rest) <= _RECITED_WORDS[1]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Everything that steps draw from: passages by limit and source, and general exercises, which
+    carry the base's own distribution as their reference."""
+
+    passages: Pools
+    recipe: Recipe
+    general: Sequence[Exercise]
+    tokenizer: BaseTokenizer
+    config: SeatsConfig
+
+    def draw(self, step: int) -> list[DrawnMemory]:
+        """The batch of one step: memories of equally many seats, and something to ask."""
+        for attempt in range(_MAX_DRAWS):
+            drawn = self._draw(random.Random(f"{self.recipe.seed}:{step}:{attempt}"))
+            if any(memory.exercises for memory in drawn):
+                return drawn
+        raise RecipeError(
+            "the data hold next to nothing to ask",
+            hint="add questions, or documents with sentences of six words and more",
+        )
+
+    def _draw(self, chance: random.Random) -> list[DrawnMemory]:
+        lengths = self.recipe.lengths
+        length = chance.choices(lengths, [length.weight for length in lengths])[0]
+        pools = self.passages[length.tokens]
+        weights = [weight for weight, _ in pools]
+        groups = []
+        for _ in range(length.memories):
+            chosen = chance.choices(pools, weights, k=length.chunks)
+            groups.append(tuple(chance.choice(passages) for _, passages in chosen))
+        n_seats = max(
+            sum(allot_seats([len(p.token_ids) for p in group], config=self.config))
+            for group in groups
+        )
+        return [
+            DrawnMemory(
+                group,
+                tuple(_share(group, n_seats)),
+                tuple(self._ask(group, length.questions, chance)),
+            )
+            for group in groups
+        ]
+
+    def _ask(
+        self, group: Sequence[Passage], n_questions: int, chance: random.Random
+    ) -> Iterator[Exercise]:
+        """Exercises about a memory's passages in turn, no question twice.
+
+        At most half of them are recitations, so a memory with few questions gets fewer.
+        """
+        left = {index: list(passage.questions) for index, passage in enumerate(group)}
+        for questions in left.values():
+            chance.shuffle(questions)
+        start, n_recited = chance.randrange(len(group)), 0
+        for number in range(n_questions):
+            index = (start + number) % len(group)
+            if self.general and chance.random() < self.recipe.general_share:
+                yield chance.choice(self.general)
+            elif left[index] and chance.random() >= self.recipe.recitation_share:
+                yield self._make(*left[index].pop())
+            elif n_recited < max(n_questions // 2, 1):
+                recited = make_recitation(group[index].text, chance)
+                if recited is None:
+                    continue
+                n_recited += 1
+                cue, rest, complete = recited
+                yield self._make(cue, rest, complete=complete)
+
+    def _make(self, question: str, answer: str, *, complete: bool = True) -> Exercise:
+        """The question in the rest of the template, and its answer; ended if it is complete."""
+        asked = self.tokenizer.encode(question)[:_MAX_QUESTION_TOKENS]
+        answered = self.tokenizer.encode(answer)[:_MAX_ANSWER_TOKENS]
+        end = (self.config.end_token,) if complete else ()
+        prompt = (*self.config.after_opening, *asked, *self.config.before_answer)
+        return Exercise(prompt, (*answered, *end))
+
+
+def _share(group: Sequence[Passage], n_seats: int) -> list[int]:
+    """Seats of each passage of a memory, by its tokens, at least one each."""
+    sizes = [len(passage.token_ids) for passage in group]
+    total, read, ends = sum(sizes), 0, [0]
+    for size in sizes:
+        read += size
+        ends.append(round(read * n_seats / total))
+    return [max(stop - start, 1) for start, stop in pairwise(ends)]
+
+
+def build_pools(
+    sources: Sequence[Source],
+    limits: Sequence[int],
+    *,
+    folder: Path,
+    tokenizer: BaseTokenizer,
+    minimum: int,
+) -> Pools:
+    """Passages of every limit, source by source with the source's weight.
+
+    Where a source asks questions, passages that got none are left out.
+    """
+    pools: dict[int, list[tuple[float, list[Passage]]]] = {limit: [] for limit in limits}
+    for source in sources:
+        documents = read_documents(folder / source.path)
+        random.Random(source.path).shuffle(documents)
+        documents = documents[: source.max_documents]
+        asks = any(document.questions for document in documents)
+        for limit, pool in pools.items():
+            found = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
+            found = [passage for passage in found if passage.questions or not asks]
+            if not found:
+                raise RecipeError(f"{source.path}: holds no passage of {minimum} tokens or more")
+            pool.append((source.weight, found))
+    return pools
