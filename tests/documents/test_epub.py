@@ -44,6 +44,21 @@ def test_chapters_come_in_spine_order_without_the_contents() -> None:
     )
 
 
+def test_member_that_the_spine_lists_by_its_parts_is_read_once() -> None:
+    parts = "".join(
+        f'<item id="{part}" href="a.xhtml#{part}" media-type="application/xhtml+xml"/>'
+        for part in ("p1", "p2")
+    )
+    package = f"""<package xmlns="http://www.idpf.org/2007/opf" version="2.0"><manifest>
+      <item id="b" href="b%20two.xhtml" media-type="application/xhtml+xml"/>{parts}</manifest>
+      <spine><itemref idref="b"/><itemref idref="p1"/><itemref idref="p2"/></spine></package>"""
+    book = make_epub({"OEBPS/book.opf": package})
+    assert [section.heading for section in read_bytes(book, "a.epub").sections] == [
+        "First",
+        "Second",
+    ]
+
+
 def test_manual_keeps_the_words_of_its_links() -> None:
     document = samples.read_shared("developers-reference.epub")
     assert "how to become a member (Applying to Become a Member)" in document.text

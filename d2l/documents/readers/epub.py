@@ -54,7 +54,7 @@ def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:
         member = resolve(folder, item.get("href", ""))
         if "nav" not in item.get("properties", "").split() and member not in contents:
             chapters.append(member)
-    return chapters
+    return list(dict.fromkeys(chapters))  # a spine may list the parts of one member, by fragment
 
 
 def find_all(root: Any, name: str) -> Iterator[Any]:
