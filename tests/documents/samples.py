@@ -47,8 +47,21 @@ def pdf_page(lines: Sequence[str], top: float = 700, leading: float = 12) -> str
     return "\n".join(pdf_line(line, 72, top - leading * n) for n, line in enumerate(lines))
 
 
-def make_pdf(pages: Sequence[str | bytes], *, extra: Sequence[bytes] = ()) -> bytes:
-    """Assemble a PDF by hand; a page is its operators, or a compressed stream of them."""
+HELVETICA = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+# A font that tells its widths: half an em for every character.
+HALF_EM = (
+    b"<< /Type /Font /Subtype /TrueType /BaseFont /Even /Encoding /WinAnsiEncoding "
+    b"/FirstChar 32 /Widths [" + b"500 " * 224 + b"] >>"
+)
+
+
+def make_pdf(
+    pages: Sequence[str | bytes], *, font: bytes = HELVETICA, extra: Sequence[bytes] = ()
+) -> bytes:
+    """Assemble a PDF by hand; a page is its operators, or a compressed stream of them.
+
+    Font F1 is the one given; extra objects are numbered from 4 + 2 * len(pages).
+    """
     n_pages = len(pages)
     kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(n_pages))
     fonts = "/F1 3 0 R /F2 << /Type /Font /Subtype /Type1 /BaseFont /Courier >>"
@@ -56,7 +69,7 @@ def make_pdf(pages: Sequence[str | bytes], *, extra: Sequence[bytes] = ()) -> by
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         f"<< /Type /Pages /Kids [{kids}] /Count {n_pages} >>".encode(),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+        font,
     ]
     for number, page in enumerate(pages):
         is_scan = page == SCAN

@@ -145,6 +145,18 @@ def test_two_pages_are_too_few_to_tell_a_header() -> None:
     assert "Pump Manual, Release 7" in manual(2).text
 
 
+@pytest.mark.parametrize("footers", [("I", "II", "III", "IV"), ("Page 1 of 2", "Page 2 of 2")])
+def test_page_numbers_in_capitals_and_of_two_pages_are_dropped(footers: tuple[str, ...]) -> None:
+    pages = [
+        pdf_page([f"{word} pumps leak."]) + "\n" + pdf_line(footer, 300, 40)
+        for word, footer in zip(WORDS, footers, strict=False)
+    ]
+    document = read_bytes(make_pdf(pages), "a.pdf")
+    assert [section.text for section in document.sections] == [
+        f"{word} pumps leak." for word in WORDS[: len(footers)]
+    ]
+
+
 def test_line_ends_of_paragraphs_go_and_others_stay() -> None:
     page = pdf_page(
         [

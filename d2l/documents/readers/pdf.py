@@ -28,8 +28,10 @@ from d2l.documents.readers.pdf_layout import (
 )
 from d2l.documents.readers.pdf_lines import read_lines
 from d2l.documents.readers.pdf_margins import drop_running_lines
+from d2l.documents.readers.pdf_widths import Measure, find_measures
 from d2l.errors import DocumentError
 
+GARBLED = "fonts that do not tell their characters; run OCR if the text is garbled"
 TAIL_BYTES = 1 << 16  # where the end-of-file mark of an intact file is found
 
 # What pypdf raises on files that break its expectations, besides its own errors.
@@ -65,9 +67,11 @@ def parse_pdf(request: ParseRequest) -> Parsed:
     propagate, logger.propagate = logger.propagate, False
     try:
         reader = open_pdf(request, repairs)
-        pages, failed = read_pages(reader, request)
+        pages, failed, garbled = read_pages(reader, request)
         sections = tuple(bound_text(make_sections(reader, pages), request))
         notes = describe_pages(reader, pages, failed, request, repairs.n_repairs > 0)
+        if garbled:
+            notes += (f"{name_pages(garbled, len(pages))} {GARBLED}",)
     finally:
         logger.propagate = propagate
         logger.removeHandler(repairs)
@@ -146,19 +150,24 @@ def harden_hash(key: bytes) -> bytes:
 
 def read_pages(
     reader: PdfReader, request: ParseRequest
-) -> tuple[list[list[Line]], tuple[int, ...]]:
-    """Give the lines of each page, and the numbers of pages that cannot be read."""
+) -> tuple[list[list[Line]], tuple[int, ...], tuple[int, ...]]:
+    """Give the lines of each page; and the numbers of those not read, and of those guessed."""
     pages: list[list[Line]] = []
     failed: list[int] = []
+    garbled: list[int] = []
     n_chars = 0
+    known: dict[int, Measure] = {}
     mended: set[int] = set()
     n_pages = len(reader.pages)
     for number in range(1, n_pages + 1):
         lines: list[Line] = []
         try:
             page = reader.pages[number - 1]
+            measures = find_measures(page.get("/Resources"), known)  # first: mending changes widths
             mend_fonts(page.get("/Resources"), mended)
-            lines = read_lines(page)
+            lines, is_guess = read_lines(page, measures)
+            if is_guess:
+                garbled.append(number)
         except PARSE_ERRORS as error:
             if n_pages == 1:
                 raise damaged(request, "PDF", name_error(error)) from None
@@ -168,7 +177,7 @@ def read_pages(
         if n_chars > 2 * request.max_chars:  # lines shrink later; bound_text counts exactly
             break
         request.on_progress(number, n_pages)
-    return pages, tuple(failed)
+    return pages, tuple(failed), tuple(garbled)
 
 
 def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:

@@ -3,10 +3,12 @@
 Takes the resources of a page, changes their fonts in memory; knows nothing of the text.
 """
 
+import re
 from typing import Any
 
 from pypdf.generic import (
     ArrayObject,
+    DecodedStreamObject,
     DictionaryObject,
     FloatObject,
     NameObject,
@@ -16,12 +18,23 @@ from pypdf.generic import (
 SPACE_WIDTH = 250  # of a space in thousandths of the font size, as in Times
 WIDEST_SPACE = 400  # a wider glyph at the space's code is another glyph or a guess
 MAX_NESTED_FORMS = 8
+UNUSED_CODE = 0xFFFE  # of two bytes: no font has so many glyphs
+LIGATURE_NAMES = ("/ff", "/fi", "/fl", "/ffi", "/ffl")
+NUMBERED_GLYPH = re.compile(r"/(?!u)[a-zA-Z]{1,5}\d{1,5}$")  # names nothing: g36, cid0042
+BF_RANGE = re.compile(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*(?:<([0-9A-Fa-f]+)>|\[([^]]*)\])")
+N_CODES = 256  # of a simple font; pypdf refuses to read a page whose font lists more widths
 ORDERINGS_WITHOUT_SPACES = ("Japan1", "GB1", "CNS1")  # CJK fonts, whose text has no word gaps
 
 
 def look_up(holder: DictionaryObject, key: str) -> Any:
     """Give the object that a dictionary names, or None."""
     return holder[key].get_object() if key in holder else None
+
+
+def read_numbers(array: Any) -> list[float]:
+    """Give an array's numbers; none if it is no array of numbers."""
+    values = [item.get_object() for item in array] if isinstance(array, ArrayObject) else []
+    return [float(v) for v in values] if all(isinstance(v, (int, float)) for v in values) else []
 
 
 def list_xobjects(resources: Any) -> list[DictionaryObject]:
@@ -33,6 +46,15 @@ def list_xobjects(resources: Any) -> list[DictionaryObject]:
     return [value for value in values if isinstance(value, DictionaryObject)]
 
 
+def list_fonts(resources: Any) -> dict[str, DictionaryObject]:
+    """Give the fonts that resources name."""
+    resources = resources.get_object() if resources is not None else None
+    fonts = look_up(resources, "/Font") if isinstance(resources, DictionaryObject) else None
+    named = fonts.items() if isinstance(fonts, DictionaryObject) else ()
+    found = {name: font.get_object() for name, font in named}
+    return {name: font for name, font in found.items() if isinstance(font, DictionaryObject)}
+
+
 def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
     """Give the fonts of a page and its forms a plausible space, in memory only.
 
@@ -42,11 +64,10 @@ def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
     resources = resources.get_object() if resources is not None else None
     if not isinstance(resources, DictionaryObject) or depth > MAX_NESTED_FORMS:
         return
-    fonts = resources.get("/Font", DictionaryObject()).get_object()
-    for font in fonts.values() if isinstance(fonts, DictionaryObject) else ():
-        font = font.get_object()
-        if isinstance(font, DictionaryObject) and id(font) not in mended:
+    for font in list_fonts(resources).values():
+        if id(font) not in mended:
             mended.add(id(font))
+            mend_glyph_names(font)
             mend_composite(font) if font.get("/Subtype") == "/Type0" else mend_simple(font)
     for form in list_xobjects(resources):
         if form.get("/Subtype") == "/Form" and id(form) not in mended:
@@ -54,11 +75,46 @@ def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
             mend_fonts(form.get("/Resources"), mended, depth + 1)
 
 
+def mend_glyph_names(font: DictionaryObject) -> None:
+    """Cut variants off the names of glyphs ("a.sc"), and name ligatures as pypdf knows them.
+
+    See the Adobe Glyph List Specification, 2: pypdf gives a name it does not know as the text.
+    """
+    encoding = look_up(font, "/Encoding")
+    names = look_up(encoding, "/Differences") if isinstance(encoding, DictionaryObject) else None
+    if isinstance(names, ArrayObject):
+        encoding[NameObject("/Differences")] = ArrayObject(map(mend_glyph_name, names))
+
+
+def mend_glyph_name(name: Any) -> Any:
+    """Give the plain name of a glyph; a number between the names stays as it is."""
+    if not isinstance(name, NameObject) or name.startswith("/."):
+        return name
+    plain = name.split(".")[0]
+    ligature = plain.replace("_", "")
+    return NameObject(ligature if ligature in LIGATURE_NAMES else plain)
+
+
+def hides_text(font: DictionaryObject) -> bool:
+    """Whether a font leaves open which characters its codes are, so that pypdf has to guess."""
+    if "/ToUnicode" in font:
+        return False
+    encoding = look_up(font, "/Encoding")
+    if font.get("/Subtype") == "/Type0":
+        return encoding in ("/Identity-H", "/Identity-V")
+    names = look_up(encoding, "/Differences") if isinstance(encoding, DictionaryObject) else None
+    glyphs = [n for n in names or () if isinstance(n, NameObject) and n != "/.notdef"]
+    return bool(glyphs) and all(map(NUMBERED_GLYPH.match, glyphs))
+
+
 def mend_simple(font: DictionaryObject) -> None:
     """Set the width of code 32 where a proportional font has none, or one of another glyph."""
-    if "/Widths" not in font or font.get("/Subtype") == "/Type3":
+    widths = read_numbers(look_up(font, "/Widths"))
+    if not widths or font.get("/Subtype") == "/Type3":
         return
-    widths = [float(width.get_object()) for width in look_up(font, "/Widths")]
+    if len(widths) > N_CODES:  # groff lists one too many
+        widths = widths[:N_CODES]
+        font[NameObject("/Widths")] = ArrayObject(FloatObject(width) for width in widths)
     first = int(font.get("/FirstChar", 0))
     if len({width for width in widths if width}) < 2:  # monospaced: the guess is right
         return
@@ -74,15 +130,35 @@ def mend_simple(font: DictionaryObject) -> None:
 
 
 def mend_composite(font: DictionaryObject) -> None:
-    """Set the width of glyph 32, which pypdf takes for the space if no glyph is one."""
+    """Give a space to a font that has none: pypdf takes glyph 32 for it, whatever that shows."""
     to_unicode = font.get("/ToUnicode")
     stream = to_unicode.get_object() if to_unicode is not None else None
-    if stream is None or not hasattr(stream, "get_data") or b"<0020>" in stream.get_data():
+    if stream is None or not hasattr(stream, "get_data") or has_space(stream.get_data()):
         return
     descendant = look_up(font, "/DescendantFonts")[0].get_object()
     system = descendant.get("/CIDSystemInfo", DictionaryObject()).get_object()
     if str(system.get("/Ordering", "")) in ORDERINGS_WITHOUT_SPACES:
         return
     widths = descendant.get("/W", ArrayObject()).get_object()
-    space = (NumberObject(32), ArrayObject([NumberObject(SPACE_WIDTH)]))
+    space = (NumberObject(UNUSED_CODE), ArrayObject([NumberObject(SPACE_WIDTH)]))
     descendant[NameObject("/W")] = ArrayObject([*widths, *space])
+    mended = DecodedStreamObject()
+    mended.set_data(stream.get_data() + b"\nbeginbfchar <%04X> <0020> endbfchar" % UNUSED_CODE)
+    font[NameObject("/ToUnicode")] = mended
+
+
+def has_space(to_unicode: bytes) -> bool:
+    """Whether a map from codes to text gives a space for some code.
+
+    The code 32 proves nothing: it may stand for any glyph.
+    """
+    for pairs in re.findall(rb"beginbfchar(.*?)endbfchar", to_unicode, re.S):
+        if b"0020" in re.findall(rb"<(\w*)>", pairs)[1::2]:
+            return True
+    for ranges in re.findall(rb"beginbfrange(.*?)endbfrange", to_unicode, re.S):
+        for low, high, start, listed in BF_RANGE.findall(ranges):
+            if b"<0020>" in listed:
+                return True
+            if start and 0 <= 32 - int(start, 16) <= int(high, 16) - int(low, 16):
+                return True
+    return False

@@ -16,14 +16,24 @@ from d2l.documents.parsing import CELL
 # Letter shapes that fonts draw as one glyph, spelled out.
 LIGATURES = {ord(char): unicodedata.normalize("NFKC", char) for char in "ﬀﬁﬂﬃﬄﬅﬆ"}
 LIGATURES |= {0xA0: " ", 0xAD: "-", 0x2010: "-", 0x2011: "-"}
+LIGATURES |= {0x7F: "•"}  # what WinAnsiEncoding shows for every code without a character
+# TeX draws accents apart from their letters; what may be an apostrophe, a home folder or a quote
+# is left alone.
+ACCENTS = {"¨": "\u0308", "´": "\u0301", "`": "\u0300", "ˆ": "\u0302", "˜": "\u0303",
+           "ˇ": "\u030c", "˘": "\u0306", "˚": "\u030a", "˝": "\u030b", "¸": "\u0327"}  # fmt: skip
+ACCENTED = re.compile(
+    r"(?P<mark>[¨ˇ˘˚˝¸])(?P<letter>[A-Za-zı])|(?P<acute>´)(?P<under>[aceinouyzıACEINOUYZ]|s(?=[^\W\d_]))"
+    r"|(?<=[^\W\d_])(?P<other>[`ˆ˜])(?P<vowel>[aeinouı])|(?P<base>[cCsStT])(?P<cedilla>¸)"
+)
 LEADER = re.compile(r"(?: ?[.·…_]){5,}| ?(?:\. ){3,}\.?")
-HAS_LEADER = re.compile(r" \.\.\. ?\S{1,8}$| \.\.\.$")
+HAS_LEADER = re.compile(r" \.\.\. ?\S{1,8}$| \.\.\.(?: ?[\divxlc–-]{1,8},?)*$")
 CJK = r"\u2e80-\u2fdf\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 GAP_IN_CJK = re.compile(f"(?<=[{CJK}]) (?=[{CJK}])")
 # A control character, or half a surrogate pair: neither is text.
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 
 BULLET = re.compile(r"[•◦▪▫‣⁃∙●○■□*] ?\S|[–—-] ?\w")
+ITEM_MARK = re.compile(r"[•◦▪▫‣⁃∙●○■□–—]$|\(?(?:\d{1,3}|[a-zA-Z])[.)]$")  # on its own
 NUMBER = re.compile(r"\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)] |\d+(?:\.\d+)+ ")
 SENTENCE_END = re.compile(r"[.!?:;。！？：；…][\"')\]»”’]*$")
 HYPHEN_END = re.compile(r"[^\W\d_]-$")
@@ -31,9 +41,13 @@ URL_END = re.compile(r"(?:https?:|(?:https?:|www\.)\S*[/.:?=&_-])$")
 
 PARAGRAPH_GAP = 1.25  # times the usual distance of baselines
 INDENT = 0.8  # times the font size; less is noise
-FULL = 0.92  # of the column, for widths are estimates
-MIN_COLUMN = 0.6  # of the page's wide lines; narrower blocks are lists, not paragraphs
-MIN_COLUMN_EMS = 18  # a paragraph's lines are no shorter, even in columns
+FULL = 0.98  # of the column, where the ends of lines are known
+ABOUT_FULL = 0.92  # where they are estimates
+MIN_COLUMN = 0.7  # of the page's wide lines; narrower blocks are lists, not paragraphs
+MIN_COLUMN_EMS = 18  # a paragraph's lines are no shorter, even in columns, unless justified
+MIN_JUSTIFIED_EMS = 8
+SAME_X = 1.0  # points between the beginnings of lines that stand below each other
+JUSTIFIED = 1.0  # points between the ends of lines that reach one edge
 
 
 @dataclass(frozen=True)
@@ -47,16 +61,20 @@ class Line:
     bold: bool = False
     mono: bool = False
     cells: int = 1  # more than one: a row of a table
-
-    @property
-    def width(self) -> float:
-        """Estimated, for the fonts' own widths are not at hand."""
-        return self.size * sum(map(estimate_em, self.text)) * (1.1 if self.mono else 1.0)
+    end: float | None = None  # where it ends along the writing; None: not known
+    last_cell: float | None = None  # where the last cell of a row begins
 
     @property
     def right(self) -> float:
-        """Where the line ends, estimated."""
-        return self.x + self.width
+        """Where the line ends, estimated if it is not known."""
+        if self.end is not None and self.end > self.x:
+            return self.end
+        return self.x + self.size * sum(map(estimate_em, self.text)) * (1.1 if self.mono else 1.0)
+
+    @property
+    def width(self) -> float:
+        """How long the line is."""
+        return self.right - self.x
 
 
 def estimate_em(char: str) -> float:
@@ -72,9 +90,17 @@ def estimate_em(char: str) -> float:
 
 def clean_line(text: str) -> str:
     """Spell out ligatures, shorten dot leaders, drop what is not text."""
-    text = JUNK.sub("", text.translate(LIGATURES))
+    text = ACCENTED.sub(join_accent, JUNK.sub("", text.translate(LIGATURES)))
     text = " ".join(LEADER.sub(" ... ", text).split())
     return GAP_IN_CJK.sub("", text)
+
+
+def join_accent(match: re.Match[str]) -> str:
+    """Put an accent on its letter, if there is a character for both."""
+    letter = next(filter(None, match.group("letter", "under", "vowel", "base"))).replace("ı", "i")
+    mark = ACCENTS[next(filter(None, match.group("mark", "acute", "other", "cedilla")))]
+    joined = unicodedata.normalize("NFC", letter + mark)
+    return joined if len(joined) == 1 else match[0]
 
 
 def merge_rows(lines: Sequence[Line]) -> list[Line]:
@@ -83,13 +109,15 @@ def merge_rows(lines: Sequence[Line]) -> list[Line]:
     for line in lines:
         last = merged[-1] if merged else None
         if last and line.x > last.x and abs(line.y - last.y) < 0.3 * min(line.size, last.size):
-            far = line.x - last.right > 0.6 * line.size
+            far = line.x - last.right > 0.6 * line.size and not ITEM_MARK.match(last.text)
             merged[-1] = replace(
                 last,
                 text=last.text + (CELL if far else " ") + line.text,
                 bold=last.bold and line.bold,
                 mono=last.mono and line.mono,
                 cells=last.cells + far,
+                end=line.end,
+                last_cell=line.x if far else line.last_cell or last.last_cell,
             )
         else:
             merged.append(line)
@@ -170,8 +198,10 @@ def column_edges(lines: Sequence[Line], leading: dict[int, float]) -> list[float
     edges = []
     for block in blocks:
         left = min(line.x for line in block)
-        narrowest = max(least, MIN_COLUMN_EMS * block[0].size)
-        edge = max(left + narrowest, *(line.right for line in block))
+        edge = max(line.right for line in block)
+        n_full = sum(edge - line.right < JUSTIFIED for line in block)
+        if n_full < 2 or edge - left < MIN_JUSTIFIED_EMS * block[0].size:
+            edge = max(edge, left + max(least, MIN_COLUMN_EMS * block[0].size))
         edges += [edge] * len(block)
     return edges
 
@@ -179,7 +209,11 @@ def column_edges(lines: Sequence[Line], leading: dict[int, float]) -> list[float
 def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -> bool:
     """Whether the last line goes on with the paragraph that the lines before it make."""
     above, below = paragraph[-2:]
-    if above.cells > 1 or below.cells > 1 or HAS_LEADER.search(above.text):
+    if below.cells > 1 or HAS_LEADER.search(above.text):
+        return False
+    if above.cells > 1 and (above.last_cell is None or abs(below.x - above.last_cell) > SAME_X):
+        return False
+    if above.mono != below.mono and abs(below.x - above.x) > INDENT * above.size:
         return False
     if not same_size(above, below) or ends_heading(above, below):
         return False
@@ -198,15 +232,16 @@ def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -
     if broken_word or (URL_END.search(above.text) and not below.text[0].isupper()):
         return True
     left = min(line.x for line in paragraph)
-    next_word = replace(below, text=" " + below.text.split(" ", 1)[0])
-    wrapped = above.right + next_word.width - left >= FULL * (edge - left)
+    next_word = (len(below.text.split(" ", 1)[0]) + 1) / len(below.text) * below.width
+    full, half = (ABOUT_FULL, 0.5) if above.end is None else (FULL, 0.75)
+    wrapped = above.right + next_word - left >= full * (edge - left)
     if NUMBER.match(below.text) and (
         not wrapped or NUMBER.match(paragraph[0].text) or SENTENCE_END.search(above.text)
     ):
         return False
     if below.x > above.x + INDENT * above.size and not starts_item(above):
         return wrapped and not SENTENCE_END.search(above.text)
-    return wrapped or (goes_on and above.right - left > 0.5 * (edge - left))
+    return wrapped or (goes_on and above.right - left > half * (edge - left))
 
 
 def starts_item(line: Line) -> bool:

@@ -93,18 +93,18 @@ def find_repeated(pages: Sequence[Sequence[Line]]) -> set[Place]:
 
 
 def read_numbers(text: str) -> set[int]:
-    """Give the numbers that a line begins or ends with, in digits or small roman letters."""
+    """Give the numbers that a line begins or ends with, or counts by: "Page 3 of 12", "iv"."""
     words = re.findall(r"\w+", text)
     return {
         int(word) if word.isdecimal() else read_roman(word)
-        for word in {*words[:1], *words[-1:]}
-        if (word.isdecimal() and len(word) < 6) or re.fullmatch("[ivxlc]{1,8}", word)
+        for word in {*words[:1], *words[-3:-2], *words[-1:]}
+        if (word.isdecimal() and len(word) < 6) or re.fullmatch("[ivxlc]{1,8}|[IVXLC]{1,8}", word)
     }
 
 
 def read_roman(word: str) -> int:
     """Read a roman number: a smaller letter before a larger one counts against it."""
-    values = [ROMAN[letter] for letter in word]
+    values = [ROMAN[letter] for letter in word.lower()]
     return sum(
         -value if value < max(values[index:]) else value for index, value in enumerate(values)
     )
