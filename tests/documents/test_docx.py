@@ -1,5 +1,12 @@
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+
 import docx
 import pytest
+from docx.opc.constants import RELATIONSHIP_TYPE as RT
+from docx.opc.packuri import PackURI
+from docx.opc.part import Part
 from docx.oxml import parse_xml
 
 from d2l.documents.document import Section
@@ -8,6 +15,11 @@ from tests.documents import samples
 from tests.documents.samples import make_docx, make_zip, read_bytes, save_docx
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+
+
+def list_members(data: bytes) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        yield from ((name, archive.read(name)) for name in archive.namelist())
 
 
 @pytest.mark.parametrize(
@@ -26,6 +38,37 @@ def test_damaged_document_is_refused(data: bytes, why: str) -> None:
 def test_document_without_text_is_refused() -> None:
     with pytest.raises(DocumentError, match=r"^a.docx: no text in this docx document$"):
         read_bytes(save_docx(docx.Document()), "a.docx")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ms-word.document.macroEnabled.main",
+        "ms-word.template.macroEnabledTemplate.main",
+        "openxmlformats-officedocument.wordprocessingml.template.main",
+    ],
+)
+def test_document_with_macros_and_template_are_read(kind: str) -> None:
+    members = dict(list_members(make_docx()))
+    types = members["[Content_Types].xml"]
+    usual = b"openxmlformats-officedocument.wordprocessingml.document.main"
+    members["[Content_Types].xml"] = types.replace(usual, kind.encode())
+    assert read_bytes(make_zip(members), "a.docm").text == read_bytes(make_docx(), "a.docx").text
+
+
+def test_paragraphs_of_a_footnote_stay_apart() -> None:
+    document = docx.Document()
+    text = "".join(f"<w:p><w:r><w:t>{line}</w:t></w:r></w:p>" for line in ("See A.", "And B."))
+    notes = Part(
+        PackURI("/word/footnotes.xml"),
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.footnotes+xml",
+        f'<w:footnotes {W}><w:footnote w:id="2">{text}</w:footnote></w:footnotes>'.encode(),
+        document.part.package,
+    )
+    document.part.relate_to(notes, RT.FOOTNOTES)
+    paragraph = document.add_paragraph("Why")
+    paragraph._p.append(parse_xml(f'<w:r {W}><w:footnoteReference w:id="2"/></w:r>'))
+    assert read_bytes(save_docx(document), "a.docx").text == "Why[2]\n\n[2] See A. And B."
 
 
 def test_headings_lists_and_tables_come_in_order_and_merged_cells_once() -> None:

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
-import docx
 import docx.opc.exceptions
 import lxml.etree
+from docx.opc.part import PartFactory
+from docx.package import Package
+from docx.parts.document import DocumentPart
 
 from d2l.documents.document import Section
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
@@ -26,6 +28,13 @@ SKIPPED = frozenset((W + "del", W + "moveFrom", W + "txbxContent", FALLBACK, W +
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
 NOTES = (("footnoteReference", "footnotes"), ("endnoteReference", "endnotes"))
 HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
+# python-docx takes a document with macros, or a template, for something else.
+OTHER_MAIN_TYPES = (
+    "application/vnd.ms-word.document.macroEnabled.main+xml",
+    "application/vnd.ms-word.template.macroEnabledTemplate.main+xml",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.template.main+xml",
+)
+PartFactory.part_type_for |= dict.fromkeys(OTHER_MAIN_TYPES, DocumentPart)
 DOCX_ERRORS = (
     docx.opc.exceptions.PackageNotFoundError,
     lxml.etree.LxmlError,
@@ -39,7 +48,8 @@ def parse_docx(request: ParseRequest) -> Parsed:
     """Read the body; headers and footers of pages are left out."""
     open_archive(request, KIND).close()
     try:
-        document = docx.Document(BytesIO(request.data))
+        part: Any = Package.open(BytesIO(request.data)).main_document_part
+        document = part.document
         body = document.element.body
     except ZIP_ERRORS:
         raise damaged(request, KIND, "one of its parts cannot be unpacked") from None
@@ -250,7 +260,10 @@ def read_notes(document: Any, request: ParseRequest) -> dict[tuple[str, str], st
             continue
         root = parse_xml(relation.target_part.blob, request, KIND)
         for note in (*root.iter(W + "footnote"), *root.iter(W + "endnote")):
-            words = " ".join("".join(text.text or "" for text in note.iter(W + "t")).split())
-            if words:
+            paragraphs = (
+                "".join(text.text or "" for text in paragraph.iter(W + "t"))
+                for paragraph in note.iter(W + "p")
+            )
+            if words := " ".join(" ".join(paragraphs).split()):
                 notes[part, note.get(W + "id", "")] = words
     return notes
