@@ -97,6 +97,12 @@ def compile_command(
     chunk_tokens: Annotated[
         int | None, typer.Option(min=1, help="Chunk limit; default: the checkpoint's own.")
     ] = None,
+    tokens_per_seat: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Seat networks: fewer recall more, and disturb other answers more."
+        ),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
     format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Read text in this encoding.")] = None,
@@ -145,6 +151,7 @@ def compile_command(
         merge=MergeOptions(merge, scale, bias_scale),
         max_rank=max_rank,
         chunk_tokens=chunk_tokens,
+        tokens_per_seat=tokens_per_seat,
         dtype=dtype,
         offline=offline,
         force=force,

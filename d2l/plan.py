@@ -4,7 +4,7 @@ Reads the checkpoint's configuration and the base's config and tokenizer; `compi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from d2l.bases.models import BaseFiles, find_base, same_model
 from d2l.bases.tokens import BaseTokenizer, load_tokenizer
@@ -31,6 +31,7 @@ class CompileOptions:
     merge: MergeOptions = field(default_factory=MergeOptions)
     max_rank: int | None = None
     chunk_tokens: int | None = None
+    tokens_per_seat: int | None = None  # seat networks only; None: the checkpoint's own
     dtype: str = "bf16"  # of the written adapter; a key of peft_files.DTYPES
     offline: bool = False
     force: bool = False
@@ -81,6 +82,11 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
         warnings += _warn_long(config, chunks)
     else:
         assert isinstance(config, DocToLoraConfig)  # FORMATS reads no other kind
+        if options.tokens_per_seat is not None:
+            raise MergeError(
+                f"{checkpoint.name}: is no seat network, so it has no tokens per seat",
+                hint="leave --tokens-per-seat out",
+            )
         chunks = chunk_for_doc_to_lora(documents, tokenizer, config, encoder, options)
     full, rank = _plan_rank(config, chunks, options)
     itemsize = 4 if options.dtype == "fp32" else 2
@@ -224,6 +230,8 @@ def _share_seats(
     lengths: Sequence[Sequence[int]], config: SeatsConfig, options: CompileOptions
 ) -> list[list[int]]:
     """Seats of every chunk of every document."""
+    if options.tokens_per_seat is not None:
+        config = replace(config, tokens_per_seat=options.tokens_per_seat)
     flat = [length for document in lengths for length in document]
     if options.merge.method == "average":
         each = count_seats(max(flat), config=config, max_seats=options.max_rank)

@@ -70,6 +70,7 @@ def describe(
             "bias_scale": options.merge.bias_scale,
             "max_rank": options.max_rank,
             "chunk_tokens": options.chunk_tokens,
+            "tokens_per_seat": options.tokens_per_seat,
             "dtype": options.dtype,
         },
         "merge_error": {name: _short(error) for name, error in sorted(merge_error.items())},

@@ -191,6 +191,26 @@ def test_max_rank_bounds_the_seats() -> None:
     assert done.merge_error == {}
 
 
+def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    config = tiny.make_seats_config()
+    document = make_document(*PAGES[:2])
+
+    def plan_with(tokens_per_seat: int | None) -> pipeline.CompilePlan:
+        options = pipeline.CompileOptions(checkpoint=checkpoint, tokens_per_seat=tokens_per_seat)
+        return pipeline.prepare([document], options)
+
+    n_tokens = plan_with(None).n_tokens - len(plan_with(None).chunks) * len(config.read_opening)
+    for wanted in (config.tokens_per_seat, 2, 1):
+        seats = min(max(math.ceil(n_tokens / wanted), config.min_seats), config.max_seats)
+        assert plan_with(wanted).rank == seats
+    assert plan_with(None).rank == plan_with(config.tokens_per_seat).rank < plan_with(2).rank
+    assert plan_with(1).warnings == plan_with(None).warnings  # what the network holds is the same
+    public = pipeline.CompileOptions(checkpoint=str(set_up("llama")), tokens_per_seat=4)
+    with pytest.raises(MergeError, match="is no seat network"):
+        pipeline.prepare([document], public)
+
+
 def test_chunks_know_their_pages_and_documents() -> None:
     checkpoint = str(set_up("llama", "seats"))
     documents = [make_document(*PAGES), make_document(PAGES[0], name="second.pdf")]

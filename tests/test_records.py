@@ -114,6 +114,7 @@ def test_options_notes_and_skipped_inputs_are_recorded(
         "bias_scale": 2.0,
         "max_rank": 4,
         "chunk_tokens": 40,
+        "tokens_per_seat": None,
         "dtype": "fp16",
     }
     assert record["inputs"][0]["notes"] == ["one of two pages"]
