@@ -11,7 +11,8 @@ def page(body: str) -> bytes:
 
 def test_furniture_is_left_out() -> None:
     body = """<header><a href="/">Logo</a></header><nav>Menu</nav><script>x()</script>
-      <style>p{}</style><noscript>Enable</noscript><div hidden>Hidden</div>
+      <style>p{}</style><noscript>Enable</noscript><noframes>Old</noframes>
+      <div hidden>Hidden</div>
       <p style="display: none">Unseen</p><h2>Head<a class="headerlink">¶</a></h2>
       <p>Body<span class="mw-editsection">[edit]</span> text<sup class="reference">[1]</sup>.</p>
       <p>See <a class="reference" href="#x">the next part</a>.</p>
@@ -19,6 +20,20 @@ def test_furniture_is_left_out() -> None:
     document = read_bytes(page(body), "a.html")
     assert document.text == "Head\n\nBody text.\n\nSee the next part."
     assert [section.heading for section in document.sections] == ["Head"]
+
+
+@pytest.mark.parametrize(
+    "furniture",
+    [
+        '<div class="navheader"><table><tr><td>Prev</td><td>Next</td></tr></table></div>',
+        '<div class="navfooter">Home</div>',
+        '<table class="nav-panel"><tr><td>[ Up ]</td></tr></table>',
+        '<a class="hash-link" href="#x">#</a>',
+    ],
+)
+def test_furniture_of_manuals_is_left_out(furniture: str) -> None:
+    body = f"{furniture}<h1>Pump<a class='copiable-link'> ¶</a></h1><p>Text</p>"
+    assert read_bytes(page(body), "a.html").text == "Pump\n\nText"
 
 
 def test_header_with_the_title_keeps_the_title_only() -> None:
@@ -50,6 +65,11 @@ def test_table_rows_keep_their_cells_in_order() -> None:
     assert read_bytes(page(body), "a.html").text == (
         "Prices\n\nPart | Price\nSeal | 4 EUR\n5\nKits | A, B\n\nAfter"
     )
+
+
+def test_raised_number_does_not_run_into_the_digits_before_it() -> None:
+    body = "<p>10<sup>6</sup> or 10<sup>−3</sup> m<sup>2</sup>, the 1<sup>st</sup></p>"
+    assert read_bytes(page(body), "a.html").text == "10^6 or 10^−3 m2, the 1st"
 
 
 def test_page_nested_too_deeply_is_refused_and_not_cut_short() -> None:

@@ -18,9 +18,9 @@ from d2l.documents.sniff import decode_html
 
 DROPPED = frozenset(
     (
-        "script", "style", "noscript", "template", "nav", "head", "title", "button", "select",
-        "textarea", "input", "svg", "canvas", "iframe", "object", "embed", "audio", "video",
-        "map", "dialog", "datalist",
+        "script", "style", "noscript", "noframes", "template", "nav", "head", "title", "button",
+        "select", "textarea", "input", "svg", "canvas", "iframe", "object", "embed", "audio",
+        "video", "map", "dialog", "datalist",
     )
 )  # fmt: skip
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
@@ -30,7 +30,10 @@ DROPPED_CLASSES = frozenset(
     (
         "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
         "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
-        "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar",
+        "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar", "breadcrumbs",
+        "navheader", "navfooter",  # DocBook
+        "nav-panel", "copiable-link", "copiable-anchor",  # Texinfo
+        "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
     )
 )  # fmt: skip
 HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.I)
@@ -45,6 +48,7 @@ BLOCKS = HEADINGS | frozenset(
 )  # fmt: skip
 PROSE = HEADINGS | {"p"}
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
+RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # Marks inside the walk only, for JUNK is taken out of every page.
 LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
@@ -162,6 +166,8 @@ class _Flow:
             self._end_section(None)
         elif tag == "br":
             self._inline.append("\n")
+        elif tag == "sup" and is_power(self._inline, element.text_content()):
+            self._inline.append("^")
         elif tag == "pre":
             self._pre += 1
         elif tag in ("ul", "ol"):
@@ -258,6 +264,11 @@ class _Flow:
         if text.strip():
             self._sections.append(Section(text, heading=self._heading))
         self._blocks, self._heading = [], heading
+
+
+def is_power(before: list[str], raised: str) -> bool:
+    """Whether a raised number follows a digit, so that the two would read as one number."""
+    return bool(before and before[-1][-1:].isdigit() and RAISED_NUMBER.match(raised))
 
 
 def is_layout(row: Any) -> bool:
