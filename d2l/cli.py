@@ -30,6 +30,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Force = Annotated[bool, typer.Option("--force", help="Replace what d2l wrote there before.")]
 AdapterPath = Annotated[Path, typer.Argument(help="Adapter folder.")]
 
+_INTERRUPTED = 128 + signal.SIGINT
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -54,7 +56,19 @@ def main() -> None:
         console.show_error(error)
         sys.exit(1)
     except KeyboardInterrupt:  # Typer turns most of these into exit code 130, but not all
-        sys.exit(128 + signal.SIGINT)
+        _leave(_INTERRUPTED)
+    except SystemExit as stopped:
+        if stopped.code != _INTERRUPTED:
+            raise
+        _leave(_INTERRUPTED)
+
+
+def _leave(code: int) -> None:
+    """End now, everything being tidied up. At its regular end Python would kill itself with SIGINT
+    if the interruption had passed through an exec(): callers that are no shell would see -2."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _stop(number: int, _frame: object) -> None:
