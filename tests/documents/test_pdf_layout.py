@@ -45,6 +45,11 @@ def test_cells_that_do_not_begin_below_each_other_come_apart() -> None:
     ) == "command | name\nsetting | choices"  # fmt: skip
 
 
+def test_raised_number_does_not_run_into_the_digits_before_it() -> None:
+    power = "(about 10) Tj /F1 7 Tf 40 4 Td (6) Tj /F1 10 Tf 3.5 -4 Td ( pumps) Tj"
+    assert read(f"BT /F1 10 Tf 72 700 Td {power} ET") == "about 10^6 pumps"
+
+
 def test_cells_of_one_text_object_come_apart() -> None:
     moves = "(Part) Tj 100 0 Td (Code) Tj -100 -14 Td (Seal) Tj 100 0 Td (S-1) Tj"
     assert read(f"BT /F1 10 Tf 72 700 Td {moves} ET") == "Part | Code\nSeal | S-1"

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from pypdf import PageObject
@@ -28,6 +29,7 @@ from d2l.documents.readers.pdf_widths import Measure
 
 CELL_GAP = 0.8  # times the font size, between cells of a table; justified words stand closer
 SURE_GAP = 2.5  # times the font size, between cells that do not begin below each other
+RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 HEADING_MARK = re.compile(r"[A-Z]?\d*(?:\.\d+)*\.?$")
 WIDE_GAP = 1500  # between cells of a table, in thousandths of the font size
 BOLD = re.compile(r"bold|black|heavy|CMBX", re.I)  # in the name of a font
@@ -216,13 +218,14 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
     inked = [piece for piece in row.pieces if piece.text.strip()]
     is_mono = all(MONO.search(piece.font) for piece in inked)
     text, last_cell, begun = "", None, None  # pieces without a move between share a beginning
-    for piece in row.pieces:
+    for before, piece in pairwise((_Piece(""), *row.pieces)):
         x, mark = round(piece.x), clean_line(text)
         is_sure = x in uneven and not is_mono and not HEADING_MARK.match(mark)
         is_cell = (x in columns or is_sure) and x != begun and not ITEM_MARK.match(mark)
         if is_cell and mark and piece.text.strip():
             last_cell = piece.x
             text = text.rstrip() + CELL
+        text += "^" if is_power(before, piece) else ""
         text += piece.text.lstrip() if text.endswith(CELL) else piece.text
         begun = x if piece.text.strip() else begun
     text = clean_line(text)
@@ -240,6 +243,12 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
         end=row.end,
         last_cell=last_cell,
     )
+
+
+def is_power(before: _Piece, piece: _Piece) -> bool:
+    """Whether a small raised number follows a digit, so that the two would read as one number."""
+    is_raised = piece.y - before.y > 0.2 * before.size and piece.size < 0.85 * before.size
+    return is_raised and bool(before.text[-1:].isdigit() and RAISED_NUMBER.match(piece.text))
 
 
 def locate(cm: Sequence[float], tm: Sequence[float]) -> tuple[float, float, float]:
