@@ -31,6 +31,7 @@ OPENERS = {
     "bases.models",
     "documents.readers.__init__",
     "documents.readers.archives",
+    "documents.readers.docx",
     "documents.readers.epub",
     "documents.sandbox",
     "folders",
