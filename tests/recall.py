@@ -3,8 +3,9 @@
 Usage: python tests/recall.py QUESTIONS --tokens N [--tokens-per-seat N] [--passages N]
 
 QUESTIONS is a file of JSON lines, plain or gzip: doc, question, answers. Of every document the
-first passage of at most N tokens is compiled with the built-in default and read back from disk by
-PEFT; up to two questions whose answer stands in it are asked, greedy, 24 new tokens. Prints the
+first passage of at most N tokens that answers a question is compiled with the built-in default and
+read back from disk by PEFT; up to two questions whose answer stands in it, and nowhere else in the
+document, are asked, greedy, 24 new tokens. Prints the
 share of answers that contain a reference (SQuAD's normalization) with its standard error, with the
 adapter, by the base alone, and by the base with the passage before the question in its prompt.
 """
@@ -15,7 +16,7 @@ import json
 import math
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from d2l import compile as pipeline
@@ -23,7 +24,7 @@ from d2l import console
 from d2l.ask import AskOptions, load_asker
 from d2l.bases.models import find_base
 from d2l.bases.tokens import load_tokenizer
-from d2l.documents.chunks import pack_sentences
+from d2l.documents.chunks import Piece, pack_sentences
 from d2l.documents.document import Document, Section
 from d2l.scoring import contains_answer, normalize_answer
 
@@ -36,7 +37,7 @@ Asked = tuple[str, list[str]]  # a question with its references
 
 
 def read_passages(path: Path, n_tokens: int) -> Iterator[tuple[str, list[Asked]]]:
-    """First passage of every document, with the questions that it answers."""
+    """First passage of every document that answers a question, with the questions it answers."""
     tokenizer = load_tokenizer(find_base(BASE).folder)
     documents: dict[str, list[Asked]] = {}
     opener = gzip.open if path.suffix == ".gz" else open
@@ -44,11 +45,18 @@ def read_passages(path: Path, n_tokens: int) -> Iterator[tuple[str, list[Asked]]
         for row in map(json.loads, lines):
             documents.setdefault(row["doc"], []).append((row["question"], row["answers"]))
     for text, questions in documents.items():
-        piece = pack_sentences(text, tokenizer=tokenizer, limit=n_tokens, minimum=SMALLEST)[0]
-        words = f" {normalize_answer(piece.text)} "
-        held = [(q, a) for q, a in questions if f" {normalize_answer(a[0])} " in words]
-        if held and len(piece.token_ids) >= SMALLEST:
-            yield piece.text, held[:N_QUESTIONS]
+        pieces = pack_sentences(text, tokenizer=tokenizer, limit=n_tokens, minimum=SMALLEST)
+        for place, piece in enumerate(pieces):
+            held = [asked for asked in questions if find_holders(asked, pieces) == [place]]
+            if held and len(piece.token_ids) >= SMALLEST:
+                yield piece.text, held[:N_QUESTIONS]
+                break
+
+
+def find_holders(asked: Asked, pieces: Sequence[Piece]) -> list[int]:
+    """Passages in which the answer stands; where it is several, none is sure to be meant."""
+    answer = f" {normalize_answer(asked[1][0])} "
+    return [n for n, p in enumerate(pieces) if answer in f" {normalize_answer(p.text)} "]
 
 
 def ask_about(
