@@ -33,7 +33,7 @@ def refusal(data: bytes, name: str, **options: object) -> tuple[str, str | None]
         (make_zip({"x.bin": b"1"}), "a.epub", "a.epub: not an EPUB book; this is a ZIP archive",
          "give a document: pdf, docx, epub, html, markdown, text"),
         (make_zip({"xl/workbook.xml": b"1"}), "a.xlsx", "a.xlsx: this is an Excel workbook",
-         "give a document: pdf, docx, epub, html, markdown, text"),
+         "open it in its own program and save it as DOCX or PDF"),
         (b"\x89PNG\r\n\x1a\n\0\0", "a.md", "a.md: this is a PNG image",
          "give a document: pdf, docx, epub, html, markdown, text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99, "a.doc",

@@ -5,6 +5,7 @@ that can hide hostile content run in a child process; each has a module of its o
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def refuse_content(
             hint += ", or rename it"
     elif "encrypted" in content.words:
         hint = "open it in Word, remove the password and save it as .docx"
-    elif "Office" in content.words or "document" in content.words:
+    elif re.search("Office|Excel|PowerPoint|OpenDocument|document", content.words):
         hint = "open it in its own program and save it as DOCX or PDF"
     else:
         hint = f"give a document: {', '.join(READERS)}"
