@@ -44,6 +44,11 @@ def test_chapters_come_in_spine_order_without_the_contents() -> None:
     )
 
 
+def test_chapters_of_the_type_that_old_books_have_are_read() -> None:
+    package = samples.PACKAGE.replace("application/xhtml+xml", "text/x-oeb1-document")
+    assert read_bytes(make_epub({"OEBPS/book.opf": package}), "a.epub").text.startswith("First")
+
+
 def test_member_that_the_spine_lists_by_its_parts_is_read_once() -> None:
     parts = "".join(
         f'<item id="{part}" href="a.xhtml#{part}" media-type="application/xhtml+xml"/>'

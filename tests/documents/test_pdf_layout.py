@@ -65,6 +65,14 @@ def test_stretched_line_of_a_paragraph_is_no_row() -> None:
     assert " | " not in read(*page)
 
 
+def test_words_placed_one_by_one_in_a_justified_line_are_no_cells() -> None:
+    home = "BT 1 0 0 1 0 0 Tm 1 0 0 1"  # as ReportLab begins every text
+    words = (("A", 72), ("pump", 86), ("leaks", 115))  # 9 points apart
+    assert read(*(f"{home} {x} 700 Tm /F1 10 Tf ({word}) Tj ET" for word, x in words)) == (
+        "A pump leaks"
+    )
+
+
 def test_line_below_the_last_cell_goes_on_with_it() -> None:
     text = (("-a", "Reads every file of the folder that is"), ("-b", "Writes nothing."))
     first, second = rows(text[0], columns=(72, 110)), rows(text[1], columns=(72, 110))

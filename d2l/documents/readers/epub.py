@@ -18,7 +18,8 @@ from d2l.documents.sniff import decode_html
 from d2l.errors import DocumentError
 
 KIND = "EPUB book"
-CHAPTER_TYPES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
+CHAPTER_TYPES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml",
+                 "text/x-oeb1-document")  # fmt: skip
 
 
 def parse_epub(request: ParseRequest) -> Parsed:

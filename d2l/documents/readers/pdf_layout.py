@@ -109,7 +109,8 @@ def merge_rows(lines: Sequence[Line]) -> list[Line]:
     for line in lines:
         last = merged[-1] if merged else None
         if last and line.x > last.x and abs(line.y - last.y) < 0.3 * min(line.size, last.size):
-            far = line.x - last.right > 0.6 * line.size and not ITEM_MARK.match(last.text)
+            gap = 0.6 if last.end is None else 1.0  # justified words are up to an em apart
+            far = line.x - last.right > gap * line.size and not ITEM_MARK.match(last.text)
             merged[-1] = replace(
                 last,
                 text=last.text + (CELL if far else " ") + line.text,
