@@ -88,7 +88,10 @@ def load(plan: CompilePlan, device: str) -> tuple[ActivationEncoder, Hypernetwor
     n_layers = plan.config.reading.n_layers
     model = load_frozen(plan.encoder, device=device, dtype=dtype, n_layers=n_layers)
     hypernet = load_hypernet(plan.checkpoint.path, device=device, base=model if seats else None)
-    return ActivationEncoder(model, plan.config.reading), hypernet
+    encode = ActivationEncoder(model, plan.config.reading)
+    if n_leading := plan.config.reading.skip_tokens:
+        encode.read_ahead(plan.chunks[0].token_ids[:n_leading])
+    return encode, hypernet
 
 
 def _bound_rank(weights: LoraWeights, plan: CompilePlan) -> tuple[LoraWeights, dict[str, float]]:

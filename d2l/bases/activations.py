@@ -82,6 +82,11 @@ class ActivationEncoder:
         )
         return Activations(hidden, keys, values)
 
+    @torch.inference_mode()
+    def read_ahead(self, token_ids: Sequence[int]) -> None:
+        """Read the leading tokens of all chunks now: they are start-up, not work."""
+        self._read_context(tuple(token_ids))
+
     def _run(self, token_ids: Sequence[int], **options: Any) -> Any:
         device = next(self.model.parameters()).device
         return self.model(torch.tensor([token_ids], device=device), **options)  # (1, tokens)
