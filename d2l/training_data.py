@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from d2l.bases.tokens import BaseTokenizer
@@ -68,31 +68,57 @@ def read_documents(path: Path) -> list[Document]:
     """
     opener = gzip.open if path.suffix == ".gz" else open
     found: dict[str, list[tuple[str, str]]] = {}
+    number = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as lines:
+        with opener(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 text, question = _read_row(line, f"{path}, line {number}")
                 found.setdefault(text, []).extend([question] if question is not None else [])
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RecipeError(f"{path}: cannot be read ({reason})") from error
+        where = f"{path}, after line {number}" if number else str(path)
+        raise RecipeError(f"{where}: cannot be read ({reason})") from error
+    if not found:
+        raise RecipeError(f"{path}: the file is empty", hint="write one JSON object a line")
     return [Document(text, tuple(questions)) for text, questions in found.items()]
 
 
-def _read_row(line: str, where: str) -> tuple[str, tuple[str, str] | None]:
+def _read_row(line: bytes, where: str) -> tuple[str, tuple[str, str] | None]:
     """A row's document, and its question with the first answer if it has one."""
     try:
-        row = json.loads(line)
-        asked = (row["question"], row["answers"][0]) if "question" in row else None
-        for value in (row["doc"], *(asked or ())):
+        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_refuse_twice)
+        if not isinstance(row, dict):
+            raise TypeError(f"expected an object, got {type(row).__name__}")
+        asks = "question" in row or "answers" in row
+        answers = row["answers"] if asks else []
+        if not isinstance(answers, list) or (asks and not answers):
+            raise TypeError("answers is not a list of at least one text")
+        for value in (row["doc"], *([row["question"], *answers] if asks else [])):
             if not isinstance(value, str) or not value.strip():
                 raise TypeError(f"expected text, got {value!r:.40}")
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise RecipeError(
-            f"{where}: not a row of training data ({type(error).__name__}: {error})",
-            hint="a row is a JSON object with doc, and for a question also question and answers",
-        ) from error
-    return row["doc"], asked
+            value.encode("utf-8")  # JSON can spell halves of characters
+    except KeyError as error:
+        raise _bad_row(where, f"{error} is missing") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _bad_row(where, " ".join(str(error).split())) from error
+    return row["doc"], (row["question"], answers[0]) if asks else None
+
+
+def _bad_row(where: str, reason: str) -> RecipeError:
+    return RecipeError(
+        f"{where}: not a row of training data ({reason})",
+        hint="a row is a JSON object with doc, and for a question also question and answers",
+    )
+
+
+def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object's pairs as a dictionary; a name that stands there twice is an error."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r:.40} stands there twice")
+    return values
 
 
 def cut_passages(
@@ -223,13 +249,13 @@ class Mixture:
 
 
 def _share(group: Sequence[Passage], n_seats: int) -> list[int]:
-    """Seats of each passage of a memory, by its tokens, at least one each."""
+    """Seats of each passage of a memory, `n_seats` in all, by its tokens, at least one each."""
     sizes = [len(passage.token_ids) for passage in group]
-    total, read, ends = sum(sizes), 0, [0]
-    for size in sizes:
-        read += size
-        ends.append(round(read * n_seats / total))
-    return [max(stop - start, 1) for start, stop in pairwise(ends)]
+    ends = [0]
+    for number, read in enumerate(accumulate(sizes), start=1):
+        end = round(read * n_seats / sum(sizes))
+        ends.append(min(max(end, ends[-1] + 1), n_seats - (len(sizes) - number)))
+    return [stop - start for start, stop in pairwise(ends)]
 
 
 def build_pools(
@@ -254,6 +280,9 @@ def build_pools(
             found = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
             found = [passage for passage in found if passage.questions or not asks]
             if not found:
-                raise RecipeError(f"{source.path}: holds no passage of {minimum} tokens or more")
+                raise RecipeError(
+                    f"{folder / source.path}: holds no passage of {minimum} tokens or more"
+                    + (" that answers one of its questions" if asks else "")
+                )
             pool.append((source.weight, found))
     return pools

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,37 +62,67 @@ def test_rows_are_grouped_by_document_plain_or_compressed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "reason"),
     [
-        "{not json",
-        "[1, 2]",
-        '{"question": "Who?", "answers": ["I"]}',
-        '{"doc": "text", "question": "Who?"}',
-        '{"doc": "text", "question": "Who?", "answers": []}',
-        '{"doc": "text", "question": "Who?", "answers": [7]}',
-        '{"doc": "  "}',
-        "",
+        (b"{not json", "Expecting property name"),
+        (b"[1, 2]", "expected an object, got list"),
+        (b'{"question": "Who?", "answers": ["I"]}', "'doc' is missing"),
+        (b'{"doc": "text", "question": "Who?"}', "'answers' is missing"),
+        (b'{"doc": "text", "answers": ["I"]}', "'question' is missing"),
+        (b'{"doc": "text", "question": "Who?", "answers": []}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": "I"}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": null}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": ["I", 7]}', "expected text, got 7"),
+        (b'{"doc": "text", "question": ["Who?"], "answers": ["I"]}', "expected text, got ['Who?"),
+        (b'{"doc": " "}', "expected text, got ' '"),
+        (b'{"doc": NaN}', "expected text, got nan"),
+        (b'{"doc": 1e999}', "expected text, got inf"),
+        (b'{"doc": "one", "doc": "two"}', "'doc' stands there twice"),
+        (b'{"doc": "half \\ud800"}', "surrogates not allowed"),
+        (b'{"doc": "\xff"}', "can't decode byte 0xff"),
+        (b'{"doc": ' + b"[" * 50_000, "recursion"),
+        (b'{"doc": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b"", "Expecting value"),
     ],
 )
-def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(json.dumps(ROWS[0]) + "\n" + line + "\n")
+    path.write_bytes(json.dumps(ROWS[0]).encode() + b"\n" + line + b"\n")
     with pytest.raises(RecipeError) as refused:
         read_documents(path)
-    assert refused.value.message.startswith(f"{path}, line 2: not a row of training data (")
-    assert "\n" not in refused.value.message
+    message = refused.value.message
+    assert message.startswith(f"{path}, line 2: not a row of training data (")
+    assert reason in message
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 250
 
 
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [("a.jsonl.gz", b"no gzip"), ("b.jsonl.gz", gzip.compress(b"{}" * 999)[:20]), ("c", b"\xff")],
-)
-def test_an_unreadable_file_is_named(tmp_path: Path, name: str, data: bytes) -> None:
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(RecipeError, match="cannot be read"):
-        read_documents(tmp_path / name)
-    with pytest.raises(RecipeError, match="No such file"):
-        read_documents(tmp_path / "missing")
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    def refuse(name: str, data: bytes | None) -> str:
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(RecipeError) as refused:
+            read_documents(path)
+        message = refused.value.message
+        assert message.startswith(str(path))
+        return message.removeprefix(str(path))
+
+    rows = (json.dumps({"doc": f"text {n}"}) + "\n" for n in range(20_000))
+    whole = gzip.compress("".join(rows).encode())
+    assert refuse("a.jsonl.gz", b"no gzip") == ": cannot be read (Not a gzipped file (b'no'))"
+    cut = refuse("b.jsonl.gz", whole[: len(whole) // 2])
+    assert re.fullmatch(r", after line \d+: cannot be read \(Compressed file ended .*\)", cut)
+    assert refuse("c.jsonl", b"") == ": the file is empty"
+    assert refuse("d.jsonl", None) == ": cannot be read (No such file or directory)"
+    (tmp_path / "folder").mkdir()
+    assert refuse("folder", None) == ": cannot be read (Is a directory)"
+
+
+def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"doc": "one"}\r\n{"doc": "two"}\r\n')
+    assert [document.text for document in read_documents(path)] == ["one", "two"]
 
 
 def test_a_question_goes_with_the_only_passage_that_answers_it(tokenizer: BaseTokenizer) -> None:
@@ -144,6 +175,21 @@ def test_memories_of_a_draw_have_equally_many_seats_and_their_own_questions(
                 assert memory.passages[0].text == document
                 assert tokenizer.decode(exercise.answer[:-1]) == answer
                 assert exercise.answer[-1] == CONFIG.end_token
+
+
+def test_many_chunks_share_the_seats_one_each_at_least(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    """Passages of very different lengths in as many chunks as there are seats for."""
+    (length,) = recipe.lengths
+    for n_chunks in (CONFIG.min_seats, CONFIG.max_seats):
+        many = replace(recipe, lengths=(replace(length, chunks=n_chunks),))
+        mixture = make_mixture(many, tokenizer)
+        for step in range(5):
+            for memory in mixture.draw(step):
+                assert len(memory.seats) == n_chunks
+                assert min(memory.seats) >= 1
+                assert sum(memory.seats) <= CONFIG.max_seats
 
 
 def test_general_exercises_come_as_often_as_the_recipe_says(
