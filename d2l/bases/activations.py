@@ -93,15 +93,16 @@ class ActivationEncoder:
 
     def _read_context(self, token_ids: tuple[int, ...]) -> dict[str, Any]:
         """Arguments that let a chunk follow the leading tokens: a cache that it may extend."""
-        keyword = _cache_keyword(self.model)
+        keyword = cache_keyword(self.model)
         if self._context[0] != token_ids:
             self._context = (token_ids, getattr(self._run(token_ids, use_cache=True), keyword))
         # Copied whole: layers with a sliding window also count the tokens they no longer keep.
         return {keyword: copy.deepcopy(self._context[1]), "use_cache": True}
 
 
-def _cache_keyword(model: nn.Module) -> str:
-    """transformers 5 renames the argument and the output that hold past keys and values."""
+def cache_keyword(model: nn.Module) -> str:
+    """Name of the argument and of the output that hold past keys and values: transformers 5
+    renames them."""
     known = inspect.signature(model.forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 

@@ -1,0 +1,211 @@
+"""What a causal language model says after prompts: how likely given answers are, and its own.
+
+Token ids in; log-probabilities and greedy answers out. Knows nothing of documents, questions or
+adapters: with a `peft.PeftModel` the caller says whether the adapter is on.
+
+Prompts are read in batches, padded on the left, with position ids that do not count the padding,
+so batches change nothing but speed. What all prompts of a batch begin with is read once: questions
+about one document should stand next to each other. Memory stays flat: answers alone go through the
+head, and distributions come one item at a time.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import peft
+import torch
+from torch import Tensor
+
+from d2l.bases.activations import cache_keyword
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How answers are read and made: greedily, at most `max_tokens` up to the token `end`.
+
+    `batch` prompts are read at a time; `pad` is any token of the vocabulary.
+    """
+
+    max_tokens: int
+    batch: int
+    end: int
+    pad: int
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One prompt's outcome: log-probability of each token of the answer asked about, fp32
+    (tokens,) on the CPU, and the model's own greedy answer without the end token."""
+
+    log_probs: Tensor
+    answer: tuple[int, ...]
+
+
+@dataclass
+class _Read:
+    """Prompts that a model has read: its cache, which of its tokens count (rows, tokens), and the
+    logits after the last of them (rows, vocabulary)."""
+
+    cache: Any
+    mask: Tensor
+    logits: Tensor
+
+
+def examine(
+    model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], manner: Manner
+) -> list[Examined]:
+    """`token_log_probs` and `answer_greedily` at once, reading every prompt only once."""
+    found = []
+    for chosen, wanted in _cut(prompts, answers, size=manner.batch):
+        read = _read(model, chosen, manner.pad)
+        rows = _force(model, copy.deepcopy(read), wanted, manner.pad)
+        own = _go_on(model, read, max_tokens=manner.max_tokens, end=manner.end)
+        found += [
+            Examined(_pick(row, ids), answer)
+            for row, ids, answer in zip(rows, wanted, own, strict=True)
+        ]
+    return found
+
+
+def token_log_probs(
+    model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
+) -> list[Tensor]:
+    """Log-probability of each answer's tokens directly after its prompt, teacher-forced.
+
+    One fp32 CPU tensor (tokens,) an item. Prompts may not be empty.
+    """
+    found = []
+    for chosen, wanted in _cut(prompts, answers, size=batch):
+        rows = _force(model, _read(model, chosen, pad), wanted, pad)
+        found += [_pick(row, ids) for row, ids in zip(rows, wanted, strict=True)]
+    return found
+
+
+def token_distributions(
+    model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
+) -> Iterator[Tensor]:
+    """The whole distribution before each token of each answer: fp32 log-probabilities
+    (tokens, vocabulary) on the CPU, one item at a time."""
+    for chosen, wanted in _cut(prompts, answers, size=batch):
+        for row in _force(model, _read(model, chosen, pad), wanted, pad):
+            yield row.to(torch.float32).log_softmax(dim=-1).cpu()
+
+
+def answer_greedily(
+    model: Any, prompts: Sequence[Ids], *, max_tokens: int, batch: int, end: int, pad: int
+) -> list[tuple[int, ...]]:
+    """The most likely token again and again, up to `end`, which is left out."""
+    found: list[tuple[int, ...]] = []
+    for chosen, _ in _cut(prompts, prompts, size=batch):
+        found += _go_on(model, _read(model, chosen, pad), max_tokens=max_tokens, end=end)
+    return found
+
+
+def _cut(
+    prompts: Sequence[Ids], answers: Sequence[Ids], *, size: int
+) -> Iterator[tuple[Sequence[Ids], Sequence[Ids]]]:
+    assert len(prompts) == len(answers)
+    for start in range(0, len(prompts), size):
+        yield prompts[start : start + size], answers[start : start + size]
+
+
+@torch.inference_mode()
+def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
+    """Read a batch of prompts: what they share once, the rest side by side."""
+    n_shared = _count_shared(model, prompts)
+    longest = max(map(len, prompts))
+    rests, masks = [], []
+    for ids in prompts:
+        n_pads = longest - len(ids)
+        rests.append([pad] * n_pads + list(ids[n_shared:]))
+        masks.append([1] * n_shared + [0] * n_pads + [1] * (len(ids) - n_shared))
+    mask = torch.tensor(masks, device=model.device)  # (rows, tokens)
+    cache = None
+    if n_shared:
+        whole = torch.ones((1, n_shared), dtype=mask.dtype, device=mask.device)
+        first = torch.tensor([list(prompts[0][:n_shared])], device=model.device)
+        cache, _ = _run(model, first, mask=whole, cache=None, keep=1)
+        cache.batch_repeat_interleave(len(prompts))
+    rest = torch.tensor(rests, device=model.device)
+    cache, logits = _run(model, rest, mask=mask, cache=cache, keep=1)
+    return _Read(cache, mask, logits[:, -1])
+
+
+def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
+    """Tokens that all prompts begin with; each keeps one of its own, whose logits are wanted.
+
+    None where layers see a window only: it would count the padding after the shared tokens.
+    """
+    if len(prompts) < 2 or getattr(model.config, "sliding_window", None):
+        return 0
+    n_most = min(map(len, prompts)) - 1
+    first = prompts[0]
+    for place in range(n_most):
+        if any(ids[place] != first[place] for ids in prompts):
+            return place
+    return n_most
+
+
+@torch.inference_mode()
+def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
+    """Logits (tokens, vocabulary) before each answer's tokens, given the ones in front of it."""
+    longest = max(map(len, answers))
+    logits = read.logits[:, None]  # (rows, tokens, vocabulary)
+    if longest > 1:
+        n_pads = [longest - max(len(ids), 1) for ids in answers]
+        inputs = [[*ids[:-1], *[pad] * n] for ids, n in zip(answers, n_pads, strict=True)]
+        counted = [[1] * (longest - 1 - n) + [0] * n for n in n_pads]
+        mask = torch.cat([read.mask, torch.tensor(counted, device=read.mask.device)], dim=1)
+        ids = torch.tensor(inputs, device=read.mask.device)
+        _, later = _run(model, ids, mask=mask, cache=read.cache, keep=0)
+        logits = torch.cat([logits, later], dim=1)
+    return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
+
+
+def _pick(row: Tensor, ids: Ids) -> Tensor:
+    """Log-probabilities (tokens,) of the tokens `ids`, from logits (tokens, vocabulary)."""
+    log_probs = row.to(torch.float32).log_softmax(dim=-1)
+    places = torch.tensor(list(ids), dtype=torch.long, device=row.device)
+    return log_probs.gather(1, places[:, None])[:, 0].cpu()
+
+
+@torch.inference_mode()
+def _go_on(model: Any, read: _Read, *, max_tokens: int, end: int) -> list[tuple[int, ...]]:
+    """Greedy answers of all rows; rows that have ended go along until the last one has."""
+    cache, mask, logits = read.cache, read.mask, read.logits
+    answers: list[list[int]] = [[] for _ in range(len(logits))]
+    going = set(range(len(answers)))
+    for left in reversed(range(max_tokens)):
+        chosen = logits.argmax(dim=-1)  # (rows,)
+        for row, token in enumerate(chosen.tolist()):
+            if token == end:
+                going.discard(row)
+            elif row in going:
+                answers[row].append(token)
+        if not going or not left:
+            break
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        cache, later = _run(model, chosen[:, None], mask=mask, cache=cache, keep=1)
+        logits = later[:, -1]
+    return [tuple(answer) for answer in answers]
+
+
+def _run(model: Any, ids: Tensor, *, mask: Tensor, cache: Any, keep: int) -> tuple[Any, Tensor]:
+    """Read ids (rows, tokens) behind a cache: (cache, logits of the last `keep` tokens, or of all
+    where that is 0). `mask` (rows, tokens) also covers the cache."""
+    causal = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    keyword = cache_keyword(causal)
+    output = causal(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=places,
+        use_cache=True,
+        logits_to_keep=keep,
+        **{keyword: cache},
+    )
+    return getattr(output, keyword), output.logits
