@@ -77,7 +77,7 @@ def write_peft(folder: Path, weights: LoraWeights) -> Path:
         "lora_alpha": weights.rank * weights.scale,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": ["k_proj", "v_proj"],
+        "target_modules": sorted({name.rsplit(".", 1)[1] for name in weights.factors}),
         "layers_to_transform": layers,
         "layers_pattern": "layers",
         "inference_mode": True,

@@ -121,7 +121,7 @@ def test_what_the_user_can_fix_is_one_line_and_what_to_do(
         ),
         (
             ("--bias-scale", "2"),
-            "a seat network has no learned bias to scale",
+            "this network has no learned bias to scale",
             "leave the bias scale at 1",
         ),
         (

@@ -58,6 +58,11 @@ def make_config(**changes: object) -> SeatsConfig:
     return dataclasses.replace(config, **changes)
 
 
+def make_shared_config(**changes: object) -> SeatsConfig:
+    """The same with a shared LoRA."""
+    return make_config(**{"version": 1, "intermediate": 64, "shared_rank": 3, **changes})
+
+
 def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
     """The base with its head: a frozen random Llama; `.model` is what the network reads."""
     config = transformers.LlamaConfig(

@@ -11,6 +11,7 @@ fit the rounded weights, which are the ones that will run.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +19,31 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, MergeError
+from d2l.hypernets.shared_lora import SHARED_MODULE, SharedLora
 from d2l.hypernets.statistics import Statistics
 
 MODULES = ("k_proj", "v_proj")
 _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Seating:
+    """What seats are made with, whatever the memory: the second moments of ordinary text, the
+    solve's `epsilon`, and what the adapter adds besides, which moves the opening's states."""
+
+    statistics: Statistics
+    epsilon: float
+    shared: SharedLora | None = None
+
+
 def seat_memory(
     memory: Memory,
     base_model: nn.Module,
     *,
-    statistics: Statistics,
+    seating: Seating,
     opening: Sequence[int],
-    epsilon: float,
     base: str,
 ) -> LoraWeights:
     """Write `memory` into a LoRA on k_proj and v_proj of rank `memory.n_seats`, scale 1.
@@ -40,10 +52,13 @@ def seat_memory(
     first one (the sink, where attention rests) included, and as little as possible to ordinary
     text. Column i of B is what the seat's key or value lacks. Cost: one pass over the opening.
     """
+    statistics = seating.statistics
     _check(memory, statistics, opening)
     layers = range(statistics.first_layer, statistics.first_layer + statistics.n_layers)
-    inputs = record_inputs(memory, base_model, opening=opening, first_layer=layers.start)
-    answers = solve_answers(inputs, statistics.cholesky, epsilon=epsilon)
+    inputs = record_inputs(
+        memory, base_model, opening=opening, first_layer=layers.start, shared=seating.shared
+    )
+    answers = solve_answers(inputs, statistics.cholesky, epsilon=seating.epsilon)
     answers = answers.to(torch.float32).contiguous()
     factors = {}
     for index, layer in enumerate(layers):
@@ -52,7 +67,7 @@ def seat_memory(
             module = find_projection(base_model, layer, name)
             given = functional.linear(seats, *_exact_parameters(module))  # (seats, d_out)
             lacking = wanted[index].cpu().to(torch.float64) - given
-            factors[f"model.layers.{layer}.self_attn.{name}"] = LoraFactors(
+            factors[module_path(layer, name)] = LoraFactors(
                 # PEFT stores A once for each module, and safetensors refuses shared memory.
                 a=answers[index].clone(),  # (rank, d_in)
                 b=lacking.to(torch.float32).T.contiguous(),  # (d_out, rank)
@@ -62,12 +77,18 @@ def seat_memory(
 
 @torch.no_grad()
 def record_inputs(
-    memory: Memory, base_model: nn.Module, *, opening: Sequence[int], first_layer: int
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    first_layer: int,
+    shared: SharedLora | None = None,
 ) -> Tensor:
     """Attention inputs of the opening, memory imposed below: float64 (layers, tokens, d_in).
 
     One pass: each layer's seats get the memory's keys and values as they come out of k_proj and
     v_proj, so layers above see what the adapter will make of the opening. The sink keeps its own.
+    A shared LoRA acts on all tokens.
     """
     model = base_model
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
@@ -80,6 +101,10 @@ def record_inputs(
                 module = find_projection(model, first_layer + index, name)
                 record = inputs if name == "k_proj" else None  # v_proj has the same inputs
                 hooks.append(module.register_forward_hook(_impose(wanted[index], record)))
+            if shared is not None:
+                layer = first_layer + index
+                module = find_projection(model, layer, SHARED_MODULE)
+                hooks.append(module.register_forward_hook(_add(shared, layer)))
         device = next(model.parameters()).device
         model(torch.tensor([list(opening)], device=device), use_cache=False)
     finally:
@@ -111,8 +136,8 @@ def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor
 
 
 def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
-    """The base's k_proj or v_proj in one layer; raises BaseModelError where it is not linear."""
-    path = f"layers.{layer}.self_attn.{name}"
+    """One of the base's projections in one layer; raises BaseModelError where it is not linear."""
+    path = module_path(layer, name).removeprefix("model.")
     try:
         module = model.get_submodule(path)
     except AttributeError as error:
@@ -134,6 +159,15 @@ def _impose(wanted: Tensor, record: list[Tensor] | None) -> _Hook:
         imposed = output.clone()  # (1, tokens, d_out)
         imposed[0, 1:] = wanted.to(output.device, output.dtype)
         return imposed
+
+    return hook
+
+
+def _add(shared: SharedLora, layer: int) -> _Hook:
+    """Make a hook that adds the shared LoRA to a layer's down_proj."""
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + shared.change(layer, inputs[0])
 
     return hook
 

@@ -16,11 +16,13 @@ from torch.nn import functional
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import Activations
+from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError
 from d2l.hypernets.compact import read_weights
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
-from d2l.hypernets.seating import find_projection, seat_memory
+from d2l.hypernets.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats_config import SeatsConfig, centers, read_config
+from d2l.hypernets.shared_lora import SHARED_MODULE, SharedLora
 from d2l.hypernets.statistics import Statistics, read_statistics
 
 _PRIOR = -1.5  # log-weight of a token one seat's width away from the seat's center
@@ -92,6 +94,7 @@ class SeatNetwork(nn.Module):
         for correction in (self.key_correction, self.value_correction):
             nn.init.zeros_(correction.weight)
             nn.init.zeros_(correction.bias)
+        self.shared = SharedLora(config) if config.shared_rank else None
 
     def forward(
         self, hidden: Tensor, keys: Tensor, values: Tensor, n_seats: int
@@ -224,23 +227,26 @@ class Seats:
                 f"seats cannot be merged by {options.method!r}",
                 hint=f"choose one of {', '.join(sorted(JOINS))}",
             )
-        if options.bias_scale != 1.0:
+        shared = self.network.shared
+        if shared is None and options.bias_scale != 1.0:
             raise MergeError(
-                "a seat network has no learned bias to scale", hint="leave the bias scale at 1"
+                "this network has no learned bias to scale", hint="leave the bias scale at 1"
             )
         memories = [part for part in parts if isinstance(part, Memory)]
         if len(memories) != len(parts):
             raise MergeError("LoRA weights among memories: seats are merged before the seating")
         memory = JOINS[options.method](memories)
+        if shared is not None and options.bias_scale != 1.0:
+            shared = shared.scaled(options.bias_scale)
         weights = seat_memory(
             memory,
             self.base_model,
-            statistics=self.statistics,
+            seating=Seating(self.statistics, self.config.solve_epsilon, shared),
             opening=self.config.opening(memory.n_seats),
-            epsilon=self.config.solve_epsilon,
             base=self.config.base,
         )
-        return Assembled(_scale_delta(weights, options.scale), memory)
+        weights = _scale_delta(weights, options.scale)
+        return Assembled(weights if shared is None else _add_shared(weights, shared), memory)
 
 
 def load_seats(folder: Path, base_model: nn.Module) -> Seats:
@@ -319,3 +325,13 @@ def _scale_delta(weights: LoraWeights, scale: float) -> LoraWeights:
         return weights
     factors = {name: LoraFactors(f.a, f.b * scale) for name, f in weights.factors.items()}
     return replace(weights, factors=factors)
+
+
+def _add_shared(weights: LoraWeights, shared: SharedLora) -> LoraWeights:
+    """The seats' weights and, in their own modules and at the same rank, the shared LoRA."""
+    layers = range(shared.first_layer, shared.first_layer + shared.layers)
+    learned = {
+        module_path(layer, SHARED_MODULE): shared.factors(layer, rank=weights.rank)
+        for layer in layers
+    }
+    return replace(weights, factors={**weights.factors, **learned})

@@ -14,6 +14,8 @@ from pathlib import Path
 from d2l.bases.activations import Reading
 from d2l.errors import CheckpointError, MergeError
 
+_SINCE_1 = {"intermediate", "shared_rank"}  # keys that files of version 0 lack
+
 
 @dataclass(frozen=True)
 class SeatsConfig:
@@ -21,7 +23,8 @@ class SeatsConfig:
 
     `features` are hidden states as they enter a layer. Token ids: `read_opening` precedes a chunk
     when the base reads it; `opening_head` and then `opening_words` are the sink and the seats;
-    `after_opening` and `before_answer` surround the question of the default prompt.
+    `after_opening` and `before_answer` surround the question of the default prompt. Version 1 may
+    have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide.
     """
 
     network: str
@@ -55,9 +58,11 @@ class SeatsConfig:
     before_answer: tuple[int, ...]
     opening_head_text: str
     opening_words_text: str
+    intermediate: int = 0
+    shared_rank: int = 0
 
     def __post_init__(self) -> None:
-        zero = ("version", "end_token", "first_layer", "min_chunk_tokens")
+        zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
         for field in fields(self):
             value = getattr(self, field.name)
             low = 0 if field.name in zero else 1
@@ -69,7 +74,10 @@ class SeatsConfig:
                 raise CheckpointError(f"{field.name} is empty or holds a negative number")
         rules = {
             'network is "seats"': self.network == "seats",
-            "version is 0": self.version == 0,
+            "version is 0 or 1": self.version in (0, 1),
+            "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
+            "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
+            "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,
             "first_layer and features are layers": max(self.first_layer, *self.features)
             < self.layers,
             "width is a multiple of encoder_heads": self.width % self.encoder_heads == 0,
@@ -88,8 +96,8 @@ class SeatsConfig:
 
     @property
     def target_modules(self) -> tuple[str, ...]:
-        """Keys and values of the seats are written through these two."""
-        return ("k_proj", "v_proj")
+        """Keys and values of the seats are written through k_proj and v_proj."""
+        return ("down_proj", "k_proj", "v_proj") if self.shared_rank else ("k_proj", "v_proj")
 
     @property
     def n_base_layers(self) -> int:
@@ -103,12 +111,15 @@ class SeatsConfig:
 
     @property
     def module_shapes(self) -> dict[str, tuple[int, int]]:
-        """(d_in, d_out) of the two target modules."""
-        return dict.fromkeys(self.target_modules, (self.hidden, self.kv_heads * self.head_dim))
+        """(d_in, d_out) of the target modules."""
+        shapes = dict.fromkeys(self.target_modules, (self.hidden, self.kv_heads * self.head_dim))
+        if self.shared_rank:
+            shapes["down_proj"] = (self.intermediate, self.hidden)
+        return shapes
 
     @property
     def bias_rank(self) -> int:
-        """There is no document-independent part."""
+        """The shared LoRA lies in other modules than the seats, so it adds no rank."""
         return 0
 
     @property
@@ -132,12 +143,13 @@ def parse_config(raw: object, *, source: str) -> SeatsConfig:
     if not isinstance(raw, Mapping):
         raise CheckpointError(f"{source}: holds {type(raw).__name__}, expected an object")
     types = {field.name: field.type for field in fields(SeatsConfig)}
-    for what, keys in (("unknown", raw.keys() - types), ("missing", types.keys() - raw.keys())):
+    missing = types.keys() - raw.keys() - _SINCE_1
+    for what, keys in (("unknown", raw.keys() - types), ("missing", missing)):
         if keys:
             raise CheckpointError(f"{source}: {what} key {min(map(str, keys))!r}")
     values: dict[str, object] = {}
-    for name, expected in types.items():
-        value = raw[name]
+    for name in types.keys() & raw.keys():
+        expected, value = types[name], raw[name]
         if expected == tuple[int, ...] and isinstance(value, list):
             fits, value = all(type(item) is int for item in value), tuple(value)
         elif expected is float:

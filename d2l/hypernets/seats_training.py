@@ -23,6 +23,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from d2l.bases.activations import Activations
 from d2l.hypernets.seats import SeatNetwork
 from d2l.hypernets.seats_config import SeatsConfig
+from d2l.hypernets.shared_lora import SharedLora
 from d2l.hypernets.statistics import Statistics
 
 
@@ -91,10 +92,13 @@ class SeatedDecoder:
         inverse: Tensor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
         return inverse.to(torch.float64 if self.dtype == torch.float32 else torch.float32)
 
-    def logits(self, batch: PackedBatch, keys: Tensor, values: Tensor) -> Tensor:
+    def logits(
+        self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: SharedLora | None = None
+    ) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise.
 
-        `keys`, `values`: (memories, layers, seats, kv_heads * head_dim).
+        `keys`, `values`: (memories, layers, seats, kv_heads * head_dim). `shared` is what the
+        adapter adds besides, whatever the memory.
         """
         x = self.base.embed_tokens(batch.ids)  # (memories, tokens, hidden)
         rotary = self.base.rotary_emb(x, batch.positions)
@@ -106,7 +110,7 @@ class SeatedDecoder:
                 at = index - first
                 k, v = self._seat(h, (k, v), (keys[:, at], values[:, at]), at)
             x = x + self._attend(layer.self_attn, h, (k, v), rotary, batch.mask)
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
+            x = x + self._transform(layer, x, index, shared)
         wanted = x.flatten(0, 1)[torch.cat(batch.rows)]  # (rows, hidden)
         logits: Tensor = self.head(self.base.norm(wanted))
         return logits
@@ -125,6 +129,15 @@ class SeatedDecoder:
             parts = (outputs[:, :1], imposed.to(h.dtype), outputs[:, n_opening:] + leak)
             results.append(torch.cat(parts, dim=1))
         return results[0], results[1]
+
+    def _transform(self, layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:
+        """The MLP of x (memories, tokens, hidden), with the shared LoRA on its down_proj."""
+        h, mlp = layer.post_attention_layernorm(x), layer.mlp
+        inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (memories, tokens, intermediate)
+        result: Tensor = mlp.down_proj(inner)
+        if shared is not None and index >= self.config.first_layer:
+            result = result + shared.change(index, inner)
+        return result
 
     @torch.no_grad()
     def _solve(self, opening: Tensor, at: int) -> Tensor:
@@ -259,5 +272,5 @@ def batch_loss(
     opening = decoder.config.opening(keys.shape[2])
     packed = pack_exercises(exercises, opening, pad=decoder.config.end_token)
     flat = [exercise for group in exercises for exercise in group]
-    logits = decoder.logits(packed, keys, values)
+    logits = decoder.logits(packed, keys, values, network.shared)
     return measure_loss(logits, flat, general_weight=general_weight)

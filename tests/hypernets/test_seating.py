@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from d2l.adapters.weights import LoraWeights, Memory
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError
-from d2l.hypernets.seating import find_projection, record_inputs, seat_memory
+from d2l.hypernets.seating import Seating, find_projection, record_inputs, seat_memory
 from d2l.hypernets.seats_config import SeatsConfig
+from d2l.hypernets.shared_lora import SharedLora
 from tests.seat_goldens import GOLDENS, Compiled, ask, norm_error, tensor_errors
-from tests.tiny_seats import make_base, make_causal, make_config, make_statistics
+from tests.tiny_seats import (
+    make_base,
+    make_causal,
+    make_config,
+    make_network,
+    make_shared_config,
+    make_statistics,
+)
 
 N_SEATS = 9
 OPENING = make_config().opening(N_SEATS)
@@ -29,14 +38,16 @@ def make_memory(n_seats: int = N_SEATS, layers: int = 2) -> Memory:
 
 
 def seat(
-    base: nn.Module, memory: Memory | None = None, opening: Sequence[int] = OPENING
+    base: nn.Module,
+    memory: Memory | None = None,
+    opening: Sequence[int] = OPENING,
+    shared: SharedLora | None = None,
 ) -> LoraWeights:
     return seat_memory(
         memory or make_memory(),
         base,
-        statistics=make_statistics(),
+        seating=Seating(make_statistics(), make_config().solve_epsilon, shared),
         opening=opening,
-        epsilon=make_config().solve_epsilon,
         base="tiny/seats-base",
     )
 
@@ -62,9 +73,36 @@ def test_seats_get_their_keys_and_values_through_peft_and_the_sink_keeps_its_own
     with_peft: Callable[[Any, LoraWeights], Any],
 ) -> None:
     causal, memory = make_causal(), make_memory()
-    prompt = [*OPENING, 40, 41, 42]
     bare = watch_projections(causal, OPENING)
     model = with_peft(causal, seat(make_base(), memory))
+    check_projections(model, memory, bare)
+
+
+def test_seats_get_them_beside_a_shared_lora_too(
+    with_peft: Callable[[Any, LoraWeights], Any],
+) -> None:
+    causal, memory = make_causal(), make_memory()
+    shared = make_network(make_shared_config()).shared
+    assert shared is not None
+    weights = seat(make_base(), memory, shared=shared)
+    alone = with_peft(causal, replace(weights, factors=shared_factors(shared)))
+    bare = watch_projections(alone, OPENING)
+    bare = {name.removeprefix("base_model.model."): states for name, states in bare.items()}
+    alone.unload()
+    both = replace(weights, factors={**weights.factors, **shared_factors(shared)})
+    check_projections(with_peft(causal, both), memory, bare)
+
+
+def shared_factors(shared: SharedLora) -> dict[str, LoraFactors]:
+    return {
+        f"model.layers.{layer}.mlp.down_proj": shared.factors(layer, rank=N_SEATS)
+        for layer in (1, 2)
+    }
+
+
+def check_projections(model: Any, memory: Memory, bare: dict[str, Tensor]) -> None:
+    """Seats have the memory's keys and values; the sink, and layer 0, what they have bare."""
+    prompt = [*OPENING, 40, 41, 42]
     seen = watch_projections(model, prompt)
     for layer in range(3):
         for name, wanted in (("k_proj", memory.keys), ("v_proj", memory.values)):

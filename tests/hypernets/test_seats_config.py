@@ -50,6 +50,14 @@ def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
     ("changes", "message"),
     [
         ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"version": 2}, "version is 0 or 1"),
+        ({"shared_rank": 2, "intermediate": 64}, "only version 1 has a shared LoRA"),
+        ({"version": 1, "shared_rank": 2}, "a shared LoRA has intermediate above 0"),
+        (
+            {"version": 1, "shared_rank": 5, "intermediate": 64},
+            "shared_rank is at most min_seats",
+        ),
+        ({"shared_rank": -1}, "shared_rank is -1, expected 0 or more"),
         ({"width": None}, "width is 'None', expected <class 'int'>"),
         ({"width": True}, "width is 'True'"),
         ({"width": 0}, "width is 0, expected 1 or more"),
@@ -58,7 +66,6 @@ def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
         ({"features": []}, "features is empty"),
         ({"features": [0, 3]}, "first_layer and features are layers"),
         ({"network": "perceiver"}, 'network is "seats"'),
-        ({"version": 1}, "version is 0"),
         ({"statistics_ridge": float("nan")}, "statistics_ridge is nan"),
         ({"opening_head": [1, 2]}, r"min_seats \+ 1 tokens"),
         ({"opening_words": [1, 2]}, "max_seats - min_seats tokens"),

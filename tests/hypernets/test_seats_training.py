@@ -19,7 +19,13 @@ from d2l.hypernets.seats_training import (
     measure_loss,
     pack_exercises,
 )
-from tests.tiny_seats import make_causal, make_config, make_network, make_statistics
+from tests.tiny_seats import (
+    make_causal,
+    make_config,
+    make_network,
+    make_shared_config,
+    make_statistics,
+)
 
 CONFIG = make_config()
 CHUNKS = (tuple(range(30, 47)), tuple(range(40, 60, 2)))
@@ -36,9 +42,10 @@ def causal() -> Any:
     return make_causal()
 
 
-@pytest.fixture
-def seats(causal: Any) -> Seats:
-    return Seats(CONFIG, make_network(CONFIG), make_statistics(CONFIG), causal.model)
+@pytest.fixture(params=[CONFIG, make_shared_config()], ids=["seats", "seats and shared LoRA"])
+def seats(causal: Any, request: pytest.FixtureRequest) -> Seats:
+    config = request.param
+    return Seats(config, make_network(config), make_statistics(config), causal.model)
 
 
 def read_chunks(seats: Seats) -> list[ReadChunk]:
