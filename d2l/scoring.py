@@ -1,7 +1,8 @@
-"""Scores of answers against references: text in, truth values out."""
+"""Scores of answers against references: text in, truth values and shares out."""
 
 import re
 import string
+from collections import Counter
 from collections.abc import Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -20,3 +21,21 @@ def contains_answer(answer: str, references: Sequence[str]) -> bool:
     """
     padded = f" {normalize_answer(answer)} "
     return any(f" {normalize_answer(reference)} " in padded for reference in references)
+
+
+def match_exactly(answer: str, references: Sequence[str]) -> bool:
+    """Whether the answer equals any reference, both normalized: SQuAD v1.1's exact match."""
+    normal = normalize_answer(answer)
+    return any(normal == normalize_answer(reference) for reference in references)
+
+
+def token_f1(answer: str, references: Sequence[str]) -> float:
+    """SQuAD v1.1's F1 (evaluate-v1.1.py, f1_score): harmonic mean of precision and recall of the
+    answer's words against a reference's, both normalized; the best over the references."""
+    return max((_word_f1(answer, reference) for reference in references), default=0.0)
+
+
+def _word_f1(answer: str, reference: str) -> float:
+    said, wanted = normalize_answer(answer).split(), normalize_answer(reference).split()
+    n_common = (Counter(said) & Counter(wanted)).total()
+    return 2 * n_common / (len(said) + len(wanted)) if n_common else 0.0

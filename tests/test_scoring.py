@@ -1,6 +1,6 @@
 import pytest
 
-from d2l.scoring import contains_answer, normalize_answer
+from d2l.scoring import contains_answer, match_exactly, normalize_answer, token_f1
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,25 @@ def test_a_reference_counts_where_it_stands_as_whole_words(
     answer: str, references: list[str], found: bool
 ) -> None:
     assert contains_answer(answer, references) is found
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "exact", "f1"),
+    [
+        ("The 14 days.", ["14 days"], True, 1.0),
+        ("every 14 days", ["14 days"], False, 2 * (2 / 3) * 1 / (2 / 3 + 1)),
+        ("14 long days", ["days 14 short ones"], False, 2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4)),
+        ("red red blue", ["red"], False, 2 * (1 / 3) * 1 / (1 / 3 + 1)),  # a word counts once
+        ("blue", ["red", "Blue!", "dark blue"], True, 1.0),  # the best of the references
+        ("dark", ["red", "dark blue"], False, 2 * 1 * (1 / 2) / (1 + 1 / 2)),
+        ("blue", ["red"], False, 0.0),
+        ("", ["red"], False, 0.0),
+        ("the", ["a"], True, 0.0),  # nothing is left of both; SQuAD v1.1 gives no F1 for it
+        ("red", [], False, 0.0),
+    ],
+)
+def test_exact_match_and_f1_are_those_of_squad(
+    answer: str, references: list[str], exact: bool, f1: float
+) -> None:
+    assert match_exactly(answer, references) is exact
+    assert token_f1(answer, references) == pytest.approx(f1)
