@@ -232,20 +232,36 @@ def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a TOML file.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="A recipe, a TOML file; with --plot, folders of runs.")
+    ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder of the run; one that is there goes on.")
-    ] = Path("run"),
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder of the run (default: run), which goes on if it is there; with --plot, "
+            "the picture (default: curves.png).",
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check recipe and data; load no weights.")
     ] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of runs.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a seat network further; the folder of the run is a checkpoint."""
-    from d2l import recipes, views
+    """Train a network further; the folder of the run is a checkpoint. Ctrl-C is safe."""
+    from d2l import curves, recipes, training_view, views
+
+    if plot:
+        written = curves.draw_curves(paths, out or Path("curves.png"))
+        console.result_json({"picture": str(written)}) if as_json else console.result(str(written))
+        return
+    if len(paths) > 1:
+        raise typer.BadParameter("one recipe at a time; several paths are for --plot")
     from d2l import train as pipeline
 
-    wanted = recipes.read_recipe(recipe)
+    wanted = recipes.read_recipe(paths[0])
     if check:
         rows = pipeline.check(wanted)
         if as_json:
@@ -253,12 +269,17 @@ def train(
         else:
             views.show_sources(rows)
         return
-    with console.Steps("training") as steps:
-        pipeline.train(wanted, out, watch=views.follow_training(steps, wanted.steps))
-    if as_json:
-        console.result_json({"checkpoint": str(out)})
-    else:
-        console.result(str(out))
+    run = out or Path("run")
+    with training_view.TrainingView(wanted) as view:
+        first = pipeline.train(wanted, run, watch=view, stopping=view.stopping)
+    if view.stopped_by is not None:
+        if first:
+            console.note(f"stopped, the state is saved: the same command goes on ({run})")
+        raise typer.Exit(128 + view.stopped_by)
+    if first and as_json:
+        console.result_json({"checkpoint": str(run)})
+    elif first:
+        console.result(str(run))
 
 
 @checkpoints_app.command("ls", epilog="Example: d2l checkpoints ls")
@@ -304,6 +325,28 @@ def convert_checkpoint(
     from d2l.hypernets.registry import find_checkpoint
 
     written = convert(find_checkpoint(source, offline=offline).path, target, force=force)
+    if as_json:
+        console.result_json({"checkpoint": str(written)})
+    else:
+        console.result(str(written))
+
+
+@checkpoints_app.command(
+    "export", epilog="Example: d2l checkpoints export runs/one -o my-network --compact"
+)
+def export_checkpoint(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of d2l train.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Store matrices as 8-bit rows: a quarter of the size.")
+    ] = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the network of a run as a checkpoint folder with a card."""
+    from d2l.run_export import export_run
+
+    written = export_run(run, out, compact=compact, force=force)
     if as_json:
         console.result_json({"checkpoint": str(written)})
     else:

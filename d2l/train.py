@@ -1,220 +1,125 @@
-"""Recipe → hypernetwork checkpoint: trains the seat network further, and goes on where it was.
+"""Recipe → hypernetwork checkpoint: trains a network further, and goes on where it was.
 
-Knows the loop. What is drawn comes from `training_data`, the loss from
-`hypernets.seats_training`. The folder of a run is itself a checkpoint, beside its log and state.
+Knows the loop. What is drawn and the loss come from a `Trainee`; the folder of a run, which is
+itself a checkpoint, from `runs`; several processes from `processes`.
 """
 
 import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from d2l.bases.activations import ActivationEncoder
-from d2l.bases.models import BaseFiles, find_base, load_causal
-from d2l.bases.tokens import BaseTokenizer, load_tokenizer
-from d2l.errors import CheckpointError, RecipeError
-from d2l.folders import replace_file
-from d2l.general_answers import load_general, read_prompts
+from d2l.bases.models import find_base
+from d2l.bases.tokens import load_tokenizer
+from d2l.doc_to_lora_trainee import MIN_TOKENS, check_doc_to_lora, prepare_doc_to_lora
 from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.doc_to_lora import DocToLoraConfig
 from d2l.hypernets.registry import find_checkpoint
-from d2l.hypernets.seats import SeatNetwork, Seats, load_seats
 from d2l.hypernets.seats_config import SeatsConfig
-from d2l.hypernets.seats_training import BatchLoss, Exercise, ReadChunk, SeatedDecoder, batch_loss
+from d2l.optimizers import make_optimizers
+from d2l.processes import Team, join_team
 from d2l.recipes import Recipe
-from d2l.training_data import Mixture, Pools, build_pools
+from d2l.runs import LOG, Run, clean, load_state, note_recipe, open_folder, save_state, writing
+from d2l.seats_trainee import check_lengths, prepare_seats
+from d2l.trainees import Figure, Materials, Row, Trainee
+from d2l.training_data import Mixture, build_pools
 
-Row = dict[str, Any]
 Watch = Callable[[Row], None]  # what the log keeps of a step
-
-_LOG, _STATE, _GENERAL = "log.jsonl", "state.pt", "general.safetensors"
 
 
 def silent(row: Row) -> None:
     """Watch nothing of a step's `row`."""
 
 
-@dataclass(frozen=True)
-class Materials:
-    """What a recipe names, without any weights."""
-
-    source: Path
-    config: SeatsConfig
-    base: BaseFiles
-    tokenizer: BaseTokenizer
-    pools: Pools
+def never() -> bool:
+    """Do not stop before the recipe's end."""
+    return False
 
 
-@dataclass(frozen=True)
-class Workshop:
-    """What every step needs and none changes."""
+def train(
+    recipe: Recipe, out: Path, *, watch: Watch = silent, stopping: Callable[[], bool] = never
+) -> bool:
+    """Train in the folder `out` until the recipe's end; raises D2LError.
 
-    recipe: Recipe
-    source: Path  # the checkpoint that training starts from
-    seats: Seats
-    decoder: SeatedDecoder
-    read: ActivationEncoder
-    mixture: Mixture
-
-
-@dataclass
-class Run:
-    """A run between two steps: what the state file holds. Draws depend on the step alone."""
-
-    network: SeatNetwork
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    seconds: float = 0.0
-
-
-def train(recipe: Recipe, out: Path, *, watch: Watch = silent) -> Path:
-    """Train until the recipe's end; raises D2LError. An interrupted run goes on from its state."""
-    shop = prepare(recipe, out)
-    run = start_run(shop)
-    state = out / _STATE
-    if state.is_file():
-        load_state(run, state)
-    trim_log(out / _LOG, run.step)
-    saved = time.monotonic()
-    with (out / _LOG).open("a", encoding="utf-8") as log:
-        while progress(recipe, step=run.step, seconds=run.seconds) < 1:
-            row = train_step(run, shop)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
+    An interrupted run goes on from its last saved state. When `stopping` says so, the run ends
+    after the step that it is in, with its state saved. Of several processes the first one writes
+    and watches; true in that one, which is the only one where there is no other.
+    """
+    team = join_team(recipe)
+    found = gather(recipe)
+    open_folder(out)
+    trainee = PREPARE[found.config.kind](found, out, team)
+    network = trainee.network.train().requires_grad_(True)
+    run = Run(network, make_optimizers(network, recipe))
+    load_state(run, out)
+    if team.is_main:
+        clean(out, run.step)
+        note_recipe(out, recipe, run.step)
+    saved, stopped = time.monotonic(), False
+    while progress(recipe, step=run.step, seconds=run.seconds) < 1 and not stopped:
+        row, stopped = train_step(run, trainee, recipe, team, stopping)
+        if team.is_main:
+            with (out / LOG).open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
             watch(row)
             if time.monotonic() - saved > recipe.save_minutes * 60:
-                save(run, shop, out)
+                save(run, trainee, out)
                 saved = time.monotonic()
-    save(run, shop, out)
-    return out
+    if team.is_main:
+        save(run, trainee, out)
+    team.part()
+    return team.is_main
 
 
-def check(recipe: Recipe) -> list[Row]:
-    """Read all of a recipe's data, no weights: what each source gives for each length."""
-    materials = gather(recipe)
-    return [
-        {
-            "source": source.path,
-            "tokens": tokens,
-            "passages": len(passages),
-            "questions": sum(len(passage.questions) for passage in passages),
-        }
-        for tokens, pool in materials.pools.items()
-        for source, (_, passages) in zip(recipe.sources, pool, strict=True)
-    ]
+def train_step(
+    run: Run, trainee: Trainee, recipe: Recipe, team: Team, stopping: Callable[[], bool]
+) -> tuple[Row, bool]:
+    """One step: draw, loss, update. What the log keeps of it, and whether a process is to stop.
 
-
-def gather(recipe: Recipe) -> Materials:
-    """Find the checkpoint and its base, and read the data; raises D2LError."""
-    source = find_checkpoint(recipe.checkpoint).path
-    config = read_config(source)
-    if not isinstance(config, SeatsConfig):
-        raise RecipeError(
-            f"{recipe.checkpoint}: is a {config.kind} network", hint="only seat networks train yet"
-        )
-    for length in recipe.lengths:
-        if not config.min_chunk_tokens <= length.tokens <= config.chunk_tokens:
-            raise RecipeError(
-                f"tokens of a length is {length.tokens}, but this network reads chunks of "
-                f"{config.min_chunk_tokens} to {config.chunk_tokens}"
-            )
-    base = find_base(config.base)
-    tokenizer = load_tokenizer(base.folder)
-    pools = build_pools(
-        recipe.sources,
-        sorted({length.tokens for length in recipe.lengths}),
-        folder=Path(recipe.data),
-        tokenizer=tokenizer,
-        minimum=config.min_chunk_tokens,
-    )
-    return Materials(source, config, base, tokenizer, pools)
-
-
-def prepare(recipe: Recipe, out: Path) -> Workshop:
-    """Load the base, the network, the data and the general answers."""
-    found = gather(recipe)
-    source, config, files, tokenizer = found.source, found.config, found.base, found.tokenizer
-    causal = load_causal(files, device="cpu", dtype=getattr(torch, recipe.precision))
-    seats = load_seats(source, causal.model)
-    out.mkdir(parents=True, exist_ok=True)
-    general: list[Exercise] = []
-    if recipe.general_share > 0:
-        general = load_general(
-            out / _GENERAL, causal, read_prompts(), tokenizer=tokenizer, config=config
-        )
-    return Workshop(
-        recipe,
-        source,
-        seats,
-        SeatedDecoder(causal, seats.statistics, config),
-        ActivationEncoder(causal.model, config.reading),
-        Mixture(found.pools, recipe, tuple(general), tokenizer, config),
-    )
-
-
-def start_run(shop: Workshop) -> Run:
-    """A run at step 0 that trains the network of the checkpoint."""
-    network = shop.seats.network.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), betas=(shop.recipe.beta1, shop.recipe.beta2), weight_decay=0.0
-    )
-    return Run(network, optimizer)
-
-
-def train_step(run: Run, shop: Workshop) -> Row:
-    """One step: draw, read, loss, update. Returns what the log keeps of it."""
-    recipe = shop.recipe
+    Every process draws the same items and takes its share; gradients and figures are added up, so
+    a step is the same whatever their number, but for the order in which floats are added.
+    """
     started = time.monotonic()
-    drawn = shop.mixture.draw(run.step)
-    opening = shop.seats.config.read_opening
-    memories = [
-        [
-            ReadChunk(shop.read([*opening, *passage.token_ids]), n_seats)
-            for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
-        ]
-        for memory in drawn
-    ]
-    exercises = [memory.exercises for memory in drawn]
-    loss = batch_loss(
-        run.network, shop.decoder, memories, exercises, general_weight=recipe.general_weight
-    )
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()  # type: ignore[no-untyped-call]
+    drawn = trainee.draw(run.step)
+    run.optimizer.zero_grad()
+    total, figures = 0.0, list[Figure]()
+    for share in trainee.measure(team.share(drawn), drawn):
+        share.total.backward()  # type: ignore[no-untyped-call]
+        total += float(share.total.detach())
+        figures += share.figures
+    team.add_gradients(run.network)
     norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip))
     rate = learning_rate(recipe, step=run.step, seconds=run.seconds)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
     if math.isfinite(norm):  # a broken batch is skipped, and seen in the log
-        run.optimizer.step()
+        run.optimizer.step(rate)
+    taken = time.monotonic() - started
+    all_of_it = team.gather((total, figures, taken, stopping()))
     run.step += 1
-    run.seconds += time.monotonic() - started
-    return {
+    run.seconds += all_of_it[0][2]  # one clock for all, or they would not end at the same step
+    row = {
         "step": run.step,
-        "memories": len(drawn),
-        "chunks": len(drawn[0].passages),
-        "seats": sum(drawn[0].seats),
-        **summarize(loss, [exercise for group in exercises for exercise in group]),
+        **trainee.describe(drawn),
+        "loss": round(sum(one[0] for one in all_of_it), 6),
+        **summarize([figure for one in all_of_it for figure in one[1]]),
         "gradient": round(norm, 4),
         "rate": rate,
         "seconds": round(run.seconds, 1),
     }
+    return row, any(one[3] for one in all_of_it)
 
 
-def summarize(loss: BatchLoss, exercises: Sequence[Exercise]) -> Row:
+def summarize(figures: Sequence[Figure]) -> Row:
     """Means over the questions and, apart, over the general prompts."""
-    result = {"loss": round(float(loss.total.detach()), 6)}
-    general = torch.tensor([exercise.reference is not None for exercise in exercises])
-    for name, chosen in (("answers", ~general), ("general", general)):
-        if bool(chosen.any()):
-            result[name] = round(float(loss.losses[chosen].mean()), 6)
-            result[f"{name}_right"] = round(float(loss.right[chosen].mean()), 4)
+    result = {}
+    for kind in ("answers", "general"):
+        chosen = [figure for figure in figures if figure.kind == kind]
+        if chosen:
+            result[kind] = round(sum(figure.loss for figure in chosen) / len(chosen), 6)
+            right = sum(figure.right for figure in chosen) / len(chosen)
+            result[f"{kind}_right"] = round(right, 4)
     return result
 
 
@@ -233,43 +138,54 @@ def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
     return max(by_steps, by_hours)
 
 
-def save(run: Run, shop: Workshop, out: Path) -> None:
+def save(run: Run, trainee: Trainee, out: Path) -> None:
     """Write the state, and the checkpoint that the network is by now; each file whole or not."""
-    state = {
-        "network": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "step": run.step,
-        "seconds": run.seconds,
-    }
-    replace_file(out / _STATE, lambda target: torch.save(state, target))
-    for name in ("config.json", "statistics.safetensors"):
-        replace_file(out / name, partial(shutil.copyfile, shop.source / name))
-    tensors = {name: tensor.detach().clone() for name, tensor in run.network.state_dict().items()}
-    replace_file(out / "model.safetensors", lambda target: save_file(tensors, target))
+    with writing(out):
+        save_state(run, out)
+        trainee.write(out)
 
 
-def load_state(run: Run, path: Path) -> None:
-    """Put a saved state into `run`; raises CheckpointError."""
-    try:
-        state = torch.load(path, weights_only=True)
-        run.network.load_state_dict(state["network"])
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.step, run.seconds = state["step"], state["seconds"]
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
-        raise CheckpointError(
-            f"{path}: not the state of a run like this",
-            hint="delete it to start anew, or name another --out",
-        ) from error
+def check(recipe: Recipe) -> list[Row]:
+    """Read all of a recipe's data, no weights: what each source gives for each length."""
+    found = gather(recipe)
+    Mixture(found.pools, recipe).draw(0)  # raises where there is nothing to ask
+    return [
+        {
+            "source": source.path,
+            "tokens": tokens,
+            "passages": len(passages),
+            "questions": sum(len(passage.questions) for passage in passages),
+        }
+        for tokens, pool in found.pools.items()
+        for source, (_, passages) in zip(recipe.sources, pool, strict=True)
+    ]
 
 
-def trim_log(path: Path, step: int) -> None:
-    """Drop rows past the saved state, whose steps are taken again, and a row cut short."""
-    if not path.is_file():
-        return
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
-    try:
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"{path}: not the log of a run", hint="name another --out") from error
-    replace_file(path, lambda target: target.write_text("".join(kept), "utf-8"))
+def gather(recipe: Recipe) -> Materials:
+    """Find the checkpoint and its base, and read the data; raises D2LError."""
+    source = find_checkpoint(recipe.checkpoint).path
+    config = read_config(source)
+    base = find_base(config.base)
+    if isinstance(config, SeatsConfig):
+        check_lengths(config, recipe)
+        minimum = config.min_chunk_tokens
+    else:
+        assert isinstance(config, DocToLoraConfig)  # FORMATS reads no other kind
+        check_doc_to_lora(config, recipe, base)
+        minimum = MIN_TOKENS
+    tokenizer = load_tokenizer(base.folder)
+    pools = build_pools(
+        recipe.sources,
+        sorted({length.tokens for length in recipe.lengths}),
+        folder=Path(recipe.data),
+        tokenizer=tokenizer,
+        minimum=minimum,
+    )
+    return Materials(recipe, source, config, base, tokenizer, pools)
+
+
+#: How a kind of network gets ready to be trained.
+PREPARE: Mapping[str, Callable[[Materials, Path, Team], Trainee]] = {
+    "doc_to_lora": prepare_doc_to_lora,
+    "seats": prepare_seats,
+}

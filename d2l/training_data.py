@@ -1,8 +1,9 @@
-"""Training items for the seat network: passages of one length, with what is asked about them.
+"""What training reads and asks: passages of one length, with questions about them, as text.
 
 Takes data files (JSON lines, plain or gzip, rows of doc, question, answers; or of doc alone) and
 the base's tokenizer; gives passages and, for each step, a draw from them. Knows nothing of
-networks or losses. Draws depend on the seed and the step alone, so a run resumes where it was.
+networks or losses. Draws depend on the seed and the step alone, so the step is the position in the
+data: a run needs nothing else to go on where it was.
 """
 
 import gzip
@@ -12,13 +13,11 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from pathlib import Path
 
 from d2l.bases.tokens import BaseTokenizer
 from d2l.documents.chunks import Piece, pack_sentences
 from d2l.errors import RecipeError
-from d2l.hypernets.seats_config import SeatsConfig, allot_seats
 from d2l.hypernets.seats_training import Exercise
 from d2l.recipes import Recipe, Source
 
@@ -26,8 +25,6 @@ _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
 _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
-_MAX_ANSWER_TOKENS = 32
-_MAX_QUESTION_TOKENS = 64
 _MAX_DRAWS = 20  # until a batch has something to ask
 
 
@@ -49,12 +46,21 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class DrawnMemory:
-    """Passages that share a memory, the seats of each, and exercises about any of them."""
+class Asked:
+    """A question and its answer; `complete` where the answer ends there, instead of going on."""
+
+    question: str
+    answer: str
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Passages that are compiled together, and what is asked: about any of them, or a prompt that
+    has nothing to do with them, which is an `Exercise`."""
 
     passages: tuple[Passage, ...]
-    seats: tuple[int, ...]
-    exercises: tuple[Exercise, ...]
+    asked: tuple[Asked | Exercise, ...]
 
 
 #: Passages by the limit in tokens: for every source its weight and its passages.
@@ -172,27 +178,25 @@ def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] |
 
 @dataclass(frozen=True)
 class Mixture:
-    """Everything that steps draw from: passages by limit and source, and general exercises, which
-    carry the base's own distribution as their reference."""
+    """Everything that steps draw from: passages by limit and source, and prompts that have nothing
+    to do with them, which carry the base's own distribution as their reference."""
 
     passages: Pools
     recipe: Recipe
-    general: Sequence[Exercise]
-    tokenizer: BaseTokenizer
-    config: SeatsConfig
+    general: Sequence[Exercise] = ()
 
-    def draw(self, step: int) -> list[DrawnMemory]:
-        """The batch of one step: memories of equally many seats, and something to ask."""
+    def draw(self, step: int) -> list[Drawn]:
+        """The batch of one step, of one length; at least one question is among it."""
         for attempt in range(_MAX_DRAWS):
             drawn = self._draw(random.Random(f"{self.recipe.seed}:{step}:{attempt}"))
-            if any(memory.exercises for memory in drawn):
+            if any(one.asked for one in drawn):
                 return drawn
         raise RecipeError(
             "the data hold next to nothing to ask",
             hint="add questions, or documents with sentences of six words and more",
         )
 
-    def _draw(self, chance: random.Random) -> list[DrawnMemory]:
+    def _draw(self, chance: random.Random) -> list[Drawn]:
         lengths = self.recipe.lengths
         length = chance.choices(lengths, [length.weight for length in lengths])[0]
         pools = self.passages[length.tokens]
@@ -201,25 +205,14 @@ class Mixture:
         for _ in range(length.memories):
             chosen = chance.choices(pools, weights, k=length.chunks)
             groups.append(tuple(chance.choice(passages) for _, passages in chosen))
-        n_seats = max(
-            sum(allot_seats([len(p.token_ids) for p in group], config=self.config))
-            for group in groups
-        )
-        return [
-            DrawnMemory(
-                group,
-                tuple(_share(group, n_seats)),
-                tuple(self._ask(group, length.questions, chance)),
-            )
-            for group in groups
-        ]
+        return [Drawn(group, tuple(self._ask(group, length.questions, chance))) for group in groups]
 
     def _ask(
         self, group: Sequence[Passage], n_questions: int, chance: random.Random
-    ) -> Iterator[Exercise]:
-        """Exercises about a memory's passages in turn, no question twice.
+    ) -> Iterator[Asked | Exercise]:
+        """Questions about a group's passages in turn, none of them twice.
 
-        At most half of them are recitations, so a memory with few questions gets fewer.
+        At most half of them are recitations, so a group with few questions gets fewer.
         """
         left = {index: list(passage.questions) for index, passage in enumerate(group)}
         for questions in left.values():
@@ -230,32 +223,13 @@ class Mixture:
             if self.general and chance.random() < self.recipe.general_share:
                 yield chance.choice(self.general)
             elif left[index] and chance.random() >= self.recipe.recitation_share:
-                yield self._make(*left[index].pop())
+                yield Asked(*left[index].pop())
             elif n_recited < max(n_questions // 2, 1):
                 recited = make_recitation(group[index].text, chance)
                 if recited is None:
                     continue
                 n_recited += 1
-                cue, rest, complete = recited
-                yield self._make(cue, rest, complete=complete)
-
-    def _make(self, question: str, answer: str, *, complete: bool = True) -> Exercise:
-        """The question in the rest of the template, and its answer; ended if it is complete."""
-        asked = self.tokenizer.encode(question)[:_MAX_QUESTION_TOKENS]
-        answered = self.tokenizer.encode(answer)[:_MAX_ANSWER_TOKENS]
-        end = (self.config.end_token,) if complete else ()
-        prompt = (*self.config.after_opening, *asked, *self.config.before_answer)
-        return Exercise(prompt, (*answered, *end))
-
-
-def _share(group: Sequence[Passage], n_seats: int) -> list[int]:
-    """Seats of each passage of a memory, `n_seats` in all, by its tokens, at least one each."""
-    sizes = [len(passage.token_ids) for passage in group]
-    ends = [0]
-    for number, read in enumerate(accumulate(sizes), start=1):
-        end = round(read * n_seats / sum(sizes))
-        ends.append(min(max(end, ends[-1] + 1), n_seats - (len(sizes) - number)))
-    return [stop - start for start, stop in pairwise(ends)]
+                yield Asked(*recited)
 
 
 def build_pools(

@@ -1,7 +1,6 @@
 """What `inspect` and `checkpoints` print: values in, lines on stdout out."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from d2l import console
@@ -155,12 +154,3 @@ def show_sources(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
     )
-
-
-def follow_training(steps: console.Steps, n_steps: int) -> Callable[[dict[str, Any]], None]:
-    """Show every step of a run on a progress bar, with its loss."""
-
-    def follow(row: dict[str, Any]) -> None:
-        steps(row["step"], max(n_steps, row["step"]), f"training, loss {row['loss']:.3f}")
-
-    return follow

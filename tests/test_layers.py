@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "d2l"
 ROOMS = ("documents", "bases", "hypernets", "adapters")
 #: Everything printed comes from here.
-SURFACE = {"__main__", "cli", "console", "conversation", "views"}
+SURFACE = {"__main__", "cli", "console", "conversation", "training_view", "views"}
 #: Values and helpers that know no room; everybody may use them.
 SHARED = {"__init__", "errors", "folders"}
 #: What a room may use of other rooms, by module.
@@ -46,6 +46,9 @@ OPENERS = {
     "hypernets.statistics",
     "rates",
     "recipes",
+    "run_export",
+    "runs",
+    "seats_trainee",
     "train",
     "training_data",
 }

@@ -109,7 +109,7 @@ def test_a_finished_run_is_left_as_it_is(place: Path) -> None:
 def test_general_prompts_are_answered_once_and_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("d2l.train.read_prompts", lambda: ["Hello!", "What is a noun?"])
+    monkeypatch.setattr("d2l.seats_trainee.read_prompts", lambda: ["Hello!", "What is a noun?"])
     recipe = read_recipe(write_recipe(place / "a.toml", general_share=0.5))
     pipeline.train(recipe, place / "run")
     made = (place / "run" / "general.safetensors").read_bytes()

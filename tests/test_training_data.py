@@ -14,6 +14,7 @@ from d2l.errors import RecipeError
 from d2l.hypernets.seats_training import Exercise
 from d2l.recipes import Recipe, Source, read_recipe
 from d2l.training_data import (
+    Asked,
     Document,
     Mixture,
     build_pools,
@@ -48,7 +49,7 @@ def make_mixture(
         tokenizer=tokenizer,
         minimum=CONFIG.min_chunk_tokens,
     )
-    return Mixture(pools, recipe, general, tokenizer, CONFIG)
+    return Mixture(pools, recipe, general)
 
 
 def test_rows_are_grouped_by_document_plain_or_compressed(tmp_path: Path) -> None:
@@ -159,37 +160,18 @@ def test_a_draw_depends_on_seed_and_step_alone(recipe: Recipe, tokenizer: BaseTo
     assert [mixture.draw(n) for n in range(8)] != [other.draw(n) for n in range(8)]
 
 
-def test_memories_of_a_draw_have_equally_many_seats_and_their_own_questions(
+def test_questions_are_about_the_passages_they_come_with(
     recipe: Recipe, tokenizer: BaseTokenizer
 ) -> None:
-    answers = {row["question"]: (row["doc"], row["answers"][0]) for row in ROWS}
+    documents = {row["question"]: (row["doc"], row["answers"][0]) for row in ROWS}
     for step in range(8):
-        drawn = make_mixture(recipe, tokenizer).draw(step)
-        assert len({sum(memory.seats) for memory in drawn}) == 1
-        for memory in drawn:
-            assert CONFIG.min_seats <= sum(memory.seats) <= CONFIG.max_seats
-            for exercise in memory.exercises:
-                after, before = len(CONFIG.after_opening), len(CONFIG.before_answer)
-                question = tokenizer.decode(exercise.prompt[after:-before])
-                document, answer = answers[question]
-                assert memory.passages[0].text == document
-                assert tokenizer.decode(exercise.answer[:-1]) == answer
-                assert exercise.answer[-1] == CONFIG.end_token
-
-
-def test_many_chunks_share_the_seats_one_each_at_least(
-    recipe: Recipe, tokenizer: BaseTokenizer
-) -> None:
-    """Passages of very different lengths in as many chunks as there are seats for."""
-    (length,) = recipe.lengths
-    for n_chunks in (CONFIG.min_seats, CONFIG.max_seats):
-        many = replace(recipe, lengths=(replace(length, chunks=n_chunks),))
-        mixture = make_mixture(many, tokenizer)
-        for step in range(5):
-            for memory in mixture.draw(step):
-                assert len(memory.seats) == n_chunks
-                assert min(memory.seats) >= 1
-                assert sum(memory.seats) <= CONFIG.max_seats
+        for drawn in make_mixture(recipe, tokenizer).draw(step):
+            assert len(drawn.passages) == 1
+            assert len(set(drawn.asked)) == len(drawn.asked) == 2
+            for asked in drawn.asked:
+                assert isinstance(asked, Asked)
+                assert documents[asked.question] == (drawn.passages[0].text, asked.answer)
+                assert asked.complete
 
 
 def test_general_exercises_come_as_often_as_the_recipe_says(
@@ -197,8 +179,8 @@ def test_general_exercises_come_as_often_as_the_recipe_says(
 ) -> None:
     general = Exercise((2, 1), (5, 2))
     mixture = make_mixture(replace(recipe, general_share=0.5), tokenizer, (general,))
-    drawn = [m.exercises for step in range(200) for m in mixture.draw(step)]
-    flat = [exercise is general for exercises in drawn for exercise in exercises]
+    drawn = [one.asked for step in range(200) for one in mixture.draw(step)]
+    flat = [asked is general for several in drawn for asked in several]
     assert 0.4 < sum(flat) / len(flat) < 0.6
 
 

@@ -1,0 +1,202 @@
+"""A seat network in training: its data as exercises, its loss, its checkpoint.
+
+The loss itself is `hypernets.seats_training`; the loop is `train`.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from d2l.bases.activations import ActivationEncoder
+from d2l.bases.models import load_causal
+from d2l.bases.tokens import BaseTokenizer
+from d2l.errors import RecipeError
+from d2l.folders import replace_file
+from d2l.general_answers import load_general, read_prompts
+from d2l.hypernets.seats import SeatNetwork, Seats, load_seats
+from d2l.hypernets.seats_config import SeatsConfig, allot_seats, read_config
+from d2l.hypernets.seats_training import Exercise, ReadChunk, SeatedDecoder, batch_loss
+from d2l.hypernets.statistics import read_statistics
+from d2l.processes import Team
+from d2l.recipes import Recipe
+from d2l.trainees import Figure, Materials, Row, Share
+from d2l.training_data import Asked, Drawn, Mixture, Passage
+
+_MAX_ANSWER_TOKENS = 32
+_MAX_QUESTION_TOKENS = 64
+_GENERAL = "general.safetensors"
+_KEPT = ("config.json", "statistics.safetensors")
+
+
+@dataclass(frozen=True)
+class DrawnMemory:
+    """Passages that share a memory, the seats of each, and exercises about any of them."""
+
+    passages: tuple[Passage, ...]
+    seats: tuple[int, ...]
+    exercises: tuple[Exercise, ...]
+
+
+@dataclass(frozen=True)
+class SeatsTrainee:
+    """A `Trainee`: the seat network of a checkpoint on its frozen base."""
+
+    network: SeatNetwork
+    config: SeatsConfig
+    decoder: SeatedDecoder
+    read: ActivationEncoder
+    mixture: Mixture
+    tokenizer: BaseTokenizer
+    source: Path  # the checkpoint that training starts from
+
+    def draw(self, step: int) -> list[DrawnMemory]:
+        """The memories of one step, all of equally many seats."""
+        return plan_memories(self.mixture.draw(step), config=self.config, tokenizer=self.tokenizer)
+
+    def describe(self, drawn: Sequence[DrawnMemory]) -> Row:
+        """How many memories, of how many chunks and seats each."""
+        first = drawn[0]
+        return {"memories": len(drawn), "chunks": len(first.passages), "seats": sum(first.seats)}
+
+    def measure(self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]) -> Iterator[Share]:
+        """The mean over all of a step's exercises is the loss, so a share counts by its own."""
+        exercises = [exercise for memory in mine for exercise in memory.exercises]
+        if not exercises:
+            return
+        opening = self.config.read_opening
+        memories = [
+            [
+                ReadChunk(self.read([*opening, *passage.token_ids]), n_seats)
+                for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
+            ]
+            for memory in mine
+        ]
+        loss = batch_loss(
+            self.network,
+            self.decoder,
+            memories,
+            [memory.exercises for memory in mine],
+            general_weight=self.mixture.recipe.general_weight,
+        )
+        n_drawn = sum(len(memory.exercises) for memory in drawn)
+        figures = [
+            Figure("answers" if exercise.reference is None else "general", one, right)
+            for exercise, one, right in zip(
+                exercises, loss.losses.tolist(), loss.right.tolist(), strict=True
+            )
+        ]
+        yield Share(loss.total * (len(exercises) / n_drawn), tuple(figures))
+
+    def write(self, folder: Path) -> None:
+        """Put config.json, statistics.safetensors and model.safetensors into a folder."""
+        for name in _KEPT:
+            replace_file(folder / name, partial(shutil.copyfile, self.source / name))
+        tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
+        replace_file(folder / "model.safetensors", lambda target: save_file(tensors, target))
+
+
+def plan_memories(
+    drawn: Sequence[Drawn], *, config: SeatsConfig, tokenizer: BaseTokenizer
+) -> list[DrawnMemory]:
+    """Give every memory as many seats as the one of most tokens needs; questions as token ids."""
+    sizes = [[len(passage.token_ids) for passage in one.passages] for one in drawn]
+    n_seats = max(sum(allot_seats(group, config=config)) for group in sizes)
+    return [
+        DrawnMemory(
+            one.passages,
+            tuple(share_seats(group, n_seats)),
+            tuple(
+                make_exercise(asked, config=config, tokenizer=tokenizer)
+                if isinstance(asked, Asked)
+                else asked
+                for asked in one.asked
+            ),
+        )
+        for one, group in zip(drawn, sizes, strict=True)
+    ]
+
+
+def share_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
+    """Seats of each passage of a memory, `n_seats` in all, by its tokens, at least one each."""
+    ends = [0]
+    for number, read in enumerate(accumulate(sizes), start=1):
+        end = round(read * n_seats / sum(sizes))
+        ends.append(min(max(end, ends[-1] + 1), n_seats - (len(sizes) - number)))
+    return [stop - start for start, stop in pairwise(ends)]
+
+
+def make_exercise(asked: Asked, *, config: SeatsConfig, tokenizer: BaseTokenizer) -> Exercise:
+    """A question in the rest of the template, and its answer; ended if it is complete."""
+    question = tokenizer.encode(asked.question)[:_MAX_QUESTION_TOKENS]
+    answer = tokenizer.encode(asked.answer)[:_MAX_ANSWER_TOKENS]
+    end = (config.end_token,) if asked.complete else ()
+    return Exercise((*config.after_opening, *question, *config.before_answer), (*answer, *end))
+
+
+def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
+    """Refuse lengths that the network cannot read; raises RecipeError."""
+    # Every passage has min_chunk_tokens and more, so a memory has as many seats as these need.
+    dense = config.min_chunk_tokens >= config.tokens_per_seat
+    most = config.max_seats if dense else config.min_seats
+    for length in recipe.lengths:
+        if not config.min_chunk_tokens <= length.tokens <= config.chunk_tokens:
+            raise RecipeError(
+                f"tokens of a length is {length.tokens}, but this network reads chunks of "
+                f"{config.min_chunk_tokens} to {config.chunk_tokens}"
+            )
+        if length.chunks > most:
+            raise RecipeError(
+                f"chunks of a length is {length.chunks}, but there may be only {most} seats, and "
+                "each chunk needs one"
+            )
+
+
+def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
+    """Load the base and the network, and make or read the general answers; raises D2LError."""
+    recipe, config = found.recipe, found.config
+    assert isinstance(config, SeatsConfig)  # what the table of trainees goes by
+    dtype = getattr(torch, recipe.precision)
+    causal = load_causal(found.base, device=team.device, dtype=dtype)
+    if recipe.fresh:
+        seats = load_fresh(found.source, causal.model, recipe.seed)
+    else:
+        seats = load_seats(found.source, causal.model)
+    general: list[Exercise] = []
+    if recipe.general_share > 0:
+        with team.main_first():
+            general = load_general(
+                out / _GENERAL, causal, read_prompts(), tokenizer=found.tokenizer, config=config
+            )
+    return SeatsTrainee(
+        team.prepare(seats.network),
+        config,
+        SeatedDecoder(causal, seats.statistics, config),
+        ActivationEncoder(causal.model, config.reading),
+        Mixture(found.pools, recipe, tuple(general)),
+        found.tokenizer,
+        found.source,
+    )
+
+
+def load_fresh(folder: Path, base_model: nn.Module, seed: int) -> Seats:
+    """An untrained network of a checkpoint's configuration, drawn from `seed`; of its files only
+    config.json and statistics.safetensors are read."""
+    config = read_config(folder / "config.json")
+    statistics = read_statistics(
+        folder / "statistics.safetensors",
+        first_layer=config.first_layer,
+        n_layers=config.layers - config.first_layer,
+        d_in=config.hidden,
+        ridge=config.statistics_ridge,
+    )
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        network = SeatNetwork(config)
+    return Seats(config, network, statistics, base_model)

@@ -1,0 +1,91 @@
+"""Seat networks in training: seats and exercises from what is drawn, fresh weights, limits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from d2l.bases.tokens import BaseTokenizer
+from d2l.errors import RecipeError
+from d2l.recipes import Recipe, read_recipe
+from d2l.seats_trainee import check_lengths, load_fresh, plan_memories, share_seats
+from d2l.training_data import Asked, Drawn, Passage
+from tests import tiny
+from tests.recipes import write_recipe
+
+CONFIG = tiny.make_seats_config()
+TEXTS = (
+    "The pump stands in the harbor.",
+    "The lantern in the meadow is lit at 21:40 by the keeper.",
+)
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> BaseTokenizer:
+    return BaseTokenizer(tiny.write_base(tmp_path / "base", "llama"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return read_recipe(write_recipe(tmp_path / "a.toml"))
+
+
+def test_memories_of_a_step_have_equally_many_seats_and_questions_their_template(
+    tokenizer: BaseTokenizer,
+) -> None:
+    passages = [Passage(text, tuple(tokenizer.encode(text)), ()) for text in TEXTS]
+    asked = (Asked("Where is the pump?", "harbor"), Asked("How does it go on?", "lit", False))
+    drawn = [Drawn((passages[0],), asked), Drawn(tuple(passages), asked[:1])]
+    memories = plan_memories(drawn, config=CONFIG, tokenizer=tokenizer)
+    n_tokens = [sum(len(passage.token_ids) for passage in one.passages) for one in drawn]
+    expected = min(max(-(-max(n_tokens) // CONFIG.tokens_per_seat), CONFIG.min_seats), 12)
+    assert [sum(memory.seats) for memory in memories] == [expected, expected]
+    assert [len(memory.seats) for memory in memories] == [1, 2]
+    after, before = CONFIG.after_opening, CONFIG.before_answer
+    ended, cut = memories[0].exercises
+    assert ended.prompt == (*after, *tokenizer.encode("Where is the pump?"), *before)
+    assert ended.answer == (*tokenizer.encode("harbor"), CONFIG.end_token)
+    assert cut.answer == tuple(tokenizer.encode("lit"))
+
+
+def test_seats_are_shared_by_length_and_every_chunk_gets_one() -> None:
+    assert share_seats([30, 10], 8) == [6, 2]
+    assert share_seats([1, 1000, 1, 1], 4) == [1, 1, 1, 1]
+    assert share_seats([1000, 1, 1], 10) == [8, 1, 1]
+    assert share_seats([1, 1, 1000], 10) == [1, 1, 8]
+
+
+def test_lengths_that_the_network_cannot_read_are_refused(recipe: Recipe) -> None:
+    (length,) = recipe.lengths
+    check_lengths(CONFIG, replace(recipe, lengths=(replace(length, chunks=CONFIG.max_seats),)))
+    for change, message in (
+        ({"tokens": 25}, "tokens of a length is 25, but this network reads chunks of 4 to 24"),
+        ({"tokens": 3}, "tokens of a length is 3, but this network reads chunks of 4 to 24"),
+        (
+            {"chunks": CONFIG.max_seats + 1},
+            f"chunks of a length is {CONFIG.max_seats + 1}, but there may be only "
+            f"{CONFIG.max_seats} seats, and each chunk needs one",
+        ),
+    ):
+        with pytest.raises(RecipeError) as refused:
+            check_lengths(CONFIG, replace(recipe, lengths=(replace(length, **change),)))
+        assert refused.value.message == message
+
+
+def test_a_fresh_network_is_drawn_from_the_seed_and_needs_no_weights_file(tmp_path: Path) -> None:
+    folder = tiny.write_seats(tmp_path / "seats")
+    trained = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    base = tiny.make_causal("llama").model
+    state = torch.get_rng_state()
+    first, again, other = (load_fresh(folder, base, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's own draws go on as before
+    weights = [dict(seats.network.state_dict()) for seats in (first, again, other)]
+    assert weights[0].keys() == trained.keys()
+    name = "input_projection.weight"
+    assert torch.equal(weights[0][name], weights[1][name])
+    assert not torch.equal(weights[0][name], weights[2][name])
+    assert not torch.equal(weights[0][name], trained[name])
+    assert not weights[0]["key_correction.weight"].any()  # untrained, so nothing is corrected
