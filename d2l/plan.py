@@ -180,7 +180,8 @@ def chunk_for_doc_to_lora(
             begin = encoded.offsets[first][0] + start_of_text
             end = encoded.offsets[last - 1][1] + start_of_text
             source = document.where(begin, end)
-            chunks.append(Chunk(len(chunks), ids, source, document.name, config.rank))
+            span = (begin, end)
+            chunks.append(Chunk(len(chunks), ids, source, document.name, config.rank, span))
     return chunks
 
 
@@ -221,8 +222,9 @@ def chunk_for_seats(
     for document, packed, ranks in zip(documents, pieces, shares, strict=True):
         for piece, rank in zip(packed, ranks, strict=True):
             ids = (*config.read_opening, *piece.token_ids)
-            source = document.where(piece.start, piece.stop)
-            chunks.append(Chunk(len(chunks), ids, source, document.name, rank))
+            span = (piece.start, piece.stop)
+            source = document.where(*span)
+            chunks.append(Chunk(len(chunks), ids, source, document.name, rank, span))
     return chunks
 
 

@@ -54,6 +54,7 @@ def describe(
                 "index": chunk.index,
                 "document": chunk.document,
                 "source": chunk.source,
+                "characters": list(chunk.span),  # of the document's text as it was read
                 "n_tokens": len(chunk.token_ids),
                 # Compression mixes the slices, so they name no ranks of the written adapter.
                 "ranks": None if compressed else list(span),

@@ -157,6 +157,19 @@ def test_chunks_name_the_pages_that_their_tokens_come_from(kind: str, compiled: 
         assert chunk["source"] == "p. " + "-".join(map(str, pages))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_chunks_name_the_characters_that_they_are_made_of(kind: str, compiled: Compile) -> None:
+    done = compiled(kind)
+    (document,) = done.plan.documents
+    spans = [chunk["characters"] for chunk in read_record(done)["chunks"]]
+    assert (spans[0][0], spans[-1][1]) == (0, len(document.text))
+    between = "".join(document.text[left[1] : right[0]] for left, right in pairwise(spans))
+    assert not between.strip()
+    for (start, stop), chunk in zip(spans, done.plan.chunks, strict=True):
+        words = tiny.load_tokenizer().decode(list(chunk.token_ids)).split()
+        assert " ".join(document.text[start:stop].split()) in " ".join(words)
+
+
 def test_learned_ranks_are_the_same_for_every_document_and_others_are_not(
     tmp_path: Path, compiled: Compile
 ) -> None:

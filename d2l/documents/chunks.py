@@ -32,6 +32,7 @@ class Chunk:
     source: str  # "p. 3-5", for progress and provenance
     document: str = ""  # name of the input it belongs to
     rank: int = 0  # width of its slice of the adapter; 0 shares the slice before it
+    span: tuple[int, int] = (0, 0)  # [start, stop) in characters of its document's text
 
 
 @dataclass(frozen=True)
