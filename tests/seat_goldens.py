@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 BUILTIN = ROOT / "d2l" / "builtin" / "smollm2-135m"
 GOLDENS = ROOT / "tests" / "data" / "seats"
 ORIGINAL = ROOT.parent / "shared" / "seats-v0"
+COMPACT = GOLDENS / "v0"  # the same in 8 bits
 MAX_ANSWER_TOKENS = 20
 
 

@@ -20,7 +20,6 @@ from d2l.adapters.peft_files import read_adapter
 from d2l.bases.models import BaseFiles
 from d2l.cli import main
 from d2l.documents.document import Document, Section
-from d2l.hypernets.registry import find_checkpoint
 from d2l.hypernets.seats_config import read_config
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
 
@@ -128,8 +127,8 @@ def test_golden_seats_document_answers_as_recorded_through_both_commands(
 ) -> None:
     assert smollm2_files  # only asks for the base
     original = SIBLING.parent / "seats-v0"
-    # The built-in weights are the original's in 8 bits; `page` answers alike with both.
-    checkpoint = str(original) if original.is_dir() else "smollm2-135m"
+    # `page` answers alike with the original and with its 8-bit form.
+    checkpoint = str(original if original.is_dir() else SEATS / "v0")
     case = json.loads((SEATS / "cases.json").read_text("utf-8"))["page"]
     source, out = tmp_path / "page.txt", tmp_path / "page.lora"
     source.write_text(case["text"], "utf-8")
@@ -154,7 +153,7 @@ def test_golden_seats_document_answers_as_recorded_through_both_commands(
 
 def load_plan_opening() -> tuple[int, ...]:
     """Tokens that precede every chunk when the base reads it."""
-    return read_config(find_checkpoint("smollm2-135m").path / "config.json").read_opening
+    return read_config(SEATS / "v0" / "config.json").read_opening
 
 
 def compare_factors(

@@ -16,6 +16,7 @@ from d2l.bases.tokens import BaseTokenizer
 from d2l.hypernets.seats import Seats, load_seats
 from tests.seat_goldens import (
     BUILTIN,
+    COMPACT,
     GOLDENS,
     ORIGINAL,
     Compiled,
@@ -54,7 +55,12 @@ def shared_seats() -> Path:
 
 
 @pytest.fixture(scope="session")
-def builtin(smollm2: nn.Module) -> Seats:
+def compact(smollm2: nn.Module) -> Seats:
+    return load_seats(COMPACT, smollm2)
+
+
+@pytest.fixture(scope="session")
+def shipped(smollm2: nn.Module) -> Seats:
     return load_seats(BUILTIN, smollm2)
 
 
@@ -64,9 +70,15 @@ def original(smollm2: nn.Module, shared_seats: Path) -> Seats:
 
 
 @pytest.fixture(scope="session")
-def compile_builtin(builtin: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
-    """Compile a golden document by its name with the built-in weights; each only once."""
-    return cache(lambda name: compile_case(builtin, cases, name))
+def compile_compact(compact: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
+    """Compile a golden document by its name with the compact weights; each only once."""
+    return cache(lambda name: compile_case(compact, cases, name))
+
+
+@pytest.fixture(scope="session")
+def compile_shipped(shipped: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
+    """Compile a golden document by its name with the built-in default; each only once."""
+    return cache(lambda name: compile_case(shipped, cases, name))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from d2l.hypernets.compact import (
     quantize_rows,
     read_weights,
 )
-from tests.seat_goldens import BUILTIN
+from tests.seat_goldens import BUILTIN, COMPACT
 from tests.tiny_seats import make_network, write_checkpoint
 
 
@@ -88,12 +88,12 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         compact_folder(tmp_path, tmp_path / "out")
 
 
-def test_the_shipped_network_is_the_compact_form_of_the_original(
+def test_the_goldens_compact_network_is_that_of_the_original(
     shared_seats: Path, tmp_path: Path
 ) -> None:
     compact_folder(shared_seats, tmp_path)
     for path in tmp_path.iterdir():
-        assert path.read_bytes() == (BUILTIN / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (COMPACT / path.name).read_bytes(), path.name
 
 
 def test_the_shipped_network_is_small_enough_for_a_package() -> None:

@@ -118,11 +118,17 @@ def check_projections(model: Any, memory: Memory, bare: dict[str, Tensor]) -> No
 
 
 def check_answers(
-    weights: LoraWeights, memory: Memory, base: nn.Module, config: SeatsConfig
+    weights: LoraWeights,
+    memory: Memory,
+    base: nn.Module,
+    config: SeatsConfig,
+    shared: SharedLora | None = None,
 ) -> None:
     """Every row of A answers 1 to its own seat and 0 to the sink and to other seats."""
     opening = config.opening(memory.n_seats)
-    inputs = record_inputs(memory, base, opening=opening, first_layer=config.first_layer)
+    inputs = record_inputs(
+        memory, base, opening=opening, first_layer=config.first_layer, shared=shared
+    )
     for index, states in enumerate(inputs):
         layer = config.first_layer + index
         keys = weights.factors[f"model.layers.{layer}.self_attn.k_proj"]
@@ -261,10 +267,10 @@ def test_peft_answers_as_the_prototype(
 
 
 @pytest.mark.parametrize("name", ["note", "merged"])
-def test_shipped_weights_give_nearly_the_adapter_of_the_prototype(
-    compile_builtin: Callable[[str], Compiled], cases: dict[str, Any], name: str
+def test_compact_weights_give_nearly_the_adapter_of_the_prototype(
+    compile_compact: Callable[[str], Compiled], cases: dict[str, Any], name: str
 ) -> None:
-    assembled = compile_builtin(name).assembled
+    assembled = compile_compact(name).assembled
     assert norm_error(assembled, cases[name]) < 1e-3  # 8-bit weights; 3e-4 seen
     if name == "note":
         errors = tensor_errors(assembled, GOLDENS, name)
@@ -273,26 +279,26 @@ def test_shipped_weights_give_nearly_the_adapter_of_the_prototype(
         assert errors["b"] < 5e-3  # 8-bit weights; 1.8e-3 seen
 
 
-def test_shipped_a_answers_its_own_seat_only(
-    compile_builtin: Callable[[str], Compiled],
+def test_compact_a_answers_its_own_seat_only(
+    compile_compact: Callable[[str], Compiled],
     smollm2: nn.Module,
-    builtin: Any,
+    compact: Any,
 ) -> None:
-    assembled = compile_builtin("short").assembled
+    assembled = compile_compact("short").assembled
     assert assembled.memory is not None
-    check_answers(assembled.weights, assembled.memory, smollm2, builtin.config)
+    check_answers(assembled.weights, assembled.memory, smollm2, compact.config)
 
 
 @pytest.mark.parametrize("name", ["note", "short"])
-def test_shipped_weights_answer_as_the_prototype_through_peft(
-    compile_builtin: Callable[[str], Compiled],
+def test_compact_weights_answer_as_the_prototype_through_peft(
+    compile_compact: Callable[[str], Compiled],
     smollm2_causal: Any,
     smollm2_tokenizer: BaseTokenizer,
     with_peft: Callable[[Any, LoraWeights], Any],
     cases: dict[str, Any],
     name: str,
 ) -> None:
-    model = with_peft(smollm2_causal, compile_builtin(name).assembled.weights)
+    model = with_peft(smollm2_causal, compile_compact(name).assembled.weights)
     for question in cases[name]["questions"]:
         answer = ask(
             model,

@@ -339,8 +339,8 @@ def test_memory_is_that_of_the_prototype(
     assert errors["memory"] < 2e-5  # fp32 sums in another order; 1.2e-6 seen
 
 
-def test_shipped_weights_give_nearly_the_memory_of_the_prototype(
-    compile_builtin: Callable[[str], Compiled],
+def test_compact_weights_give_nearly_the_memory_of_the_prototype(
+    compile_compact: Callable[[str], Compiled],
 ) -> None:
-    errors = tensor_errors(compile_builtin("note").assembled, GOLDENS, "note")
+    errors = tensor_errors(compile_compact("note").assembled, GOLDENS, "note")
     assert errors["memory"] < 4e-3  # 8-bit weights; 1.4e-3 seen

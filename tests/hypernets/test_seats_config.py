@@ -14,10 +14,10 @@ from d2l.hypernets.seats_config import (
     parse_config,
     read_config,
 )
-from tests.seat_goldens import BUILTIN
+from tests.seat_goldens import COMPACT
 from tests.tiny_seats import make_config
 
-CONFIG = read_config(BUILTIN / "config.json")
+CONFIG = read_config(COMPACT / "config.json")
 
 
 def make_raw() -> dict[str, Any]:
