@@ -116,10 +116,9 @@ def _base_prompt() -> str:
 
 
 def _seats_limits(config: SeatsConfig) -> str:
-    held = config.max_seats * config.tokens_per_seat
     return (
         "- Seats remember short notes best. Recall falls with length: of a page some facts come "
-        f"back, of more than about {held:,} tokens few.\n"
+        f"back, of more than about {config.held_tokens:,} tokens few.\n"
         "- It answers in a few words; ask one fact at a time.\n"
         "- It changes general answers too, the more the more seats are used.\n"
         f"- It was made on {_quote(config.base_file)}. On other files of the same base, for "

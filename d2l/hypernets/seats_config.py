@@ -14,7 +14,7 @@ from pathlib import Path
 from d2l.bases.activations import Reading
 from d2l.errors import CheckpointError, MergeError
 
-_SINCE_1 = {"intermediate", "shared_rank"}  # keys that files of version 0 lack
+_SINCE_1 = {"intermediate", "shared_rank", "document_tokens"}  # keys that files of version 0 lack
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class SeatsConfig:
     `features` are hidden states as they enter a layer. Token ids: `read_opening` precedes a chunk
     when the base reads it; `opening_head` and then `opening_words` are the sink and the seats;
     `after_opening` and `before_answer` surround the question of the default prompt. Version 1 may
-    have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide.
+    have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide, and
+    says with `document_tokens` how long the documents of its training were.
     """
 
     network: str
@@ -60,6 +61,7 @@ class SeatsConfig:
     opening_words_text: str
     intermediate: int = 0
     shared_rank: int = 0
+    document_tokens: int = 0
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -121,6 +123,11 @@ class SeatsConfig:
     def bias_rank(self) -> int:
         """The shared LoRA lies in other modules than the seats, so it adds no rank."""
         return 0
+
+    @property
+    def held_tokens(self) -> int:
+        """Length up to which some recall can be expected: trained with, or else all seats full."""
+        return self.document_tokens or self.max_seats * self.tokens_per_seat
 
     @property
     def reading(self) -> Reading:
