@@ -36,6 +36,7 @@ OPENERS = {
     "documents.sandbox",
     "folders",
     "general_answers",
+    "harm",
     "hypernets.archives",
     "hypernets.checkpoints",
     "hypernets.compact",
