@@ -3,24 +3,27 @@
 One model in memory; the base alone is the same model with the adapter switched off.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import peft
 import transformers
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 
 from d2l.adapters.provenance import CHAT_TEMPLATE, AdapterInfo, read_info
 from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
+from d2l.wordings import WORDINGS, Turns, Wording, fit_document
 
 Emit = Callable[[str], None]
 
-#: How the base is asked about a document in its prompt.
-_WITH_DOCUMENT = "{document}\n\n{question}"
+#: Stands for an answer where only what follows it is wanted.
+_MARK = "\u2042answer\u2042"
 
 
 def discard(text: str) -> None:
@@ -51,19 +54,12 @@ class Asker:
 
     def answer(self, question: str, emit: Emit = discard) -> str:
         """Answer with the adapter; pieces of text go to `emit` as they come."""
-        ids = self._prompt(self.tokenizer, question)
-        if tuple(ids[: len(self.opening)]) != self.opening:
-            raise AdapterError(
-                f"{self.info.folder}: the prompt does not begin with the adapter's opening, "
-                "so its memory cannot be read",
-                hint=f"{CHAT_TEMPLATE} was changed, or the base's tokenizer is another one",
-            )
-        return self._generate(ids, emit)
+        return self._generate(self.prompt(question), emit)
 
     def answer_alone(self, question: str, emit: Emit = discard) -> str:
         """Answer with the base alone, in its own chat template."""
         with self.model.disable_adapter():
-            return self._generate(self._prompt(self.base_tokenizer, question), emit)
+            return self._generate(self.prompt_alone(question), emit)
 
     def answer_with_document(
         self, question: str, document: str, emit: Emit = discard
@@ -72,32 +68,67 @@ class Asker:
 
         A document that does not fit into the base's window is cut at its end.
         """
-        window = int(self.model.config.max_position_embeddings) - self.options.max_tokens
+        prompt, left_out = self.prompt_about(
+            document, question, WORDINGS["plain"], n_answer=self.options.max_tokens
+        )
+        with self.model.disable_adapter():
+            return self._generate(prompt, emit), left_out
+
+    def prompt(self, question: str) -> list[int]:
+        """Ids of the prompt that the adapter answers to; refused where it cannot."""
+        ids = self._render(self.tokenizer, [{"role": "user", "content": question}])
+        if tuple(ids[: len(self.opening)]) != self.opening:
+            raise AdapterError(
+                f"{self.info.folder}: the prompt does not begin with the adapter's opening, "
+                "so its memory cannot be read",
+                hint=f"{CHAT_TEMPLATE} was changed, or the base's tokenizer is another one",
+            )
+        return ids
+
+    def prompt_alone(self, question: str) -> list[int]:
+        """Ids of the base's own prompt for the question."""
+        return self._render(self.base_tokenizer, [{"role": "user", "content": question}])
+
+    def prompt_about(
+        self, document: str, question: str, wording: Wording, *, n_answer: int
+    ) -> tuple[list[int], int]:
+        """Ids of the base's prompt with the document in it, and how many of its tokens are left
+        out so that `n_answer` more fit into the base's window."""
         with quiet_transformers():  # it warns of texts longer than the window, which is the point
             encoded = self.base_tokenizer(
                 document, add_special_tokens=False, return_offsets_mapping=True
             )
-        starts = [start for start, _ in encoded["offset_mapping"]]
-        room, kept = len(starts), document
-        prompt = self._prompt_about(kept, question)
-        while room > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
-            room = max(room - (len(prompt) - window), 0)
-            kept = document[: starts[room]]
-            prompt = self._prompt_about(kept, question)
-        with self.model.disable_adapter():
-            return self._generate(prompt, emit), len(starts) - room
+        return fit_document(
+            document,
+            [start for start, _ in encoded["offset_mapping"]],
+            lambda text: self._render_wording(wording, text, question),
+            window=int(self.model.config.max_position_embeddings) - n_answer,
+        )
 
-    def _prompt_about(self, document: str, question: str) -> list[int]:
-        text = _WITH_DOCUMENT.format(document=document, question=question)
-        return self._prompt(self.base_tokenizer, text)
+    def end_token(self) -> int:
+        """The token that ends an answer in the base's chat template, else in its texts."""
+        question = {"role": "user", "content": "?"}
+        answer = {"role": "assistant", "content": _MARK}
+        with quiet_transformers():
+            text = str(self.base_tokenizer.apply_chat_template([question, answer], tokenize=False))
+            after = self.base_tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False)
+        control = self.base_tokenizer.added_tokens_decoder
+        found = [n for n in after["input_ids"][:1] if n in control and control[n].special]
+        return int(found[0] if found else self.base_tokenizer.eos_token_id)
 
-    def _prompt(self, tokenizer: Any, text: str) -> list[int]:
+    def _render_wording(self, wording: Wording, document: str, question: str) -> list[int]:
+        try:
+            return self._render(self.base_tokenizer, wording.turns(document, question))
+        except TemplateError:  # Gemma's template, for one, refuses system turns
+            turns = wording.turns_without_system(document, question)
+            return self._render(self.base_tokenizer, turns)
+
+    def _render(self, tokenizer: Any, turns: Turns) -> list[int]:
         if not tokenizer.chat_template:
             raise BaseModelError(
                 f"{tokenizer.name_or_path}: has no chat template, so it cannot be asked",
                 hint="name the base's instruction-tuned version with --base",
             )
-        turns = [{"role": "user", "content": text}]
         with quiet_transformers():
             ids = tokenizer.apply_chat_template(
                 turns, add_generation_prompt=True, return_dict=False
@@ -145,22 +176,51 @@ def load_asker(adapter: Path, options: AskOptions) -> Asker:
     device = pick_device(options.device)
     model = load_causal(base, device=device, dtype=pick_dtype(device))
     _check_fit(info, model)
-    tuned = _put_on(model, adapter)
+    with _loading(adapter):
+        tuned = peft.PeftModel.from_pretrained(model, str(adapter)).eval()
     base_tokenizer = _load_tokenizer(base.folder)
-    own = (adapter / CHAT_TEMPLATE).is_file() and (adapter / "tokenizer.json").is_file()
-    tokenizer = _load_tokenizer(adapter) if own else base_tokenizer
+    tokenizer = _find_tokenizer(adapter, base_tokenizer)
     return Asker(info, tuned, tokenizer, base_tokenizer, options, _find_opening(info))
 
 
-def _put_on(model: Any, adapter: Path) -> Any:
+def exchange_adapter(asker: Asker, adapter: Path) -> Asker:
+    """Take the adapter off and put another one of the same base on, which is not loaded again.
+
+    The asker given is of no use afterwards: its model is the new one's.
+    """
+    info, model = read_info(adapter), asker.model
+    (worn,) = model.peft_config
+    name = "other" if worn == "default" else "default"
+    with _loading(adapter):
+        model.load_adapter(str(adapter), adapter_name=name, torch_device=str(model.device))
+    model.set_adapter(name)
+    model.delete_adapter(worn)
+    model.eval()
+    return replace(
+        asker,
+        info=info,
+        tokenizer=_find_tokenizer(adapter, asker.base_tokenizer),
+        opening=_find_opening(info),
+    )
+
+
+@contextlib.contextmanager
+def _loading(adapter: Path) -> Iterator[None]:
+    """Nothing printed inside, and what PEFT raises in one line."""
     try:
         with quiet_transformers():
-            return peft.PeftModel.from_pretrained(model, str(adapter)).eval()
+            yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise AdapterError(
             f"{adapter}: PEFT cannot load this adapter",
             hint=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
         ) from error
+
+
+def _find_tokenizer(adapter: Path, base_tokenizer: Any) -> Any:
+    """The adapter's own tokenizer and chat template, where it has them."""
+    own = (adapter / CHAT_TEMPLATE).is_file() and (adapter / "tokenizer.json").is_file()
+    return _load_tokenizer(adapter) if own else base_tokenizer
 
 
 def _load_tokenizer(folder: Path) -> Any:

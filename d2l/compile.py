@@ -26,6 +26,7 @@ __all__ = ["CompileOptions", "CompilePlan", "CompileResult", "prepare", "run"]
 
 T = TypeVar("T")
 Watch = Callable[[Sequence[T], str], Iterable[T]]  # items and a label in, the items out
+Loaded = tuple[ActivationEncoder, Hypernetwork]
 
 
 def silent(items: Sequence[T], label: str) -> Iterable[T]:  # noqa: ARG001 - a Watch
@@ -51,15 +52,17 @@ def run(
     options: CompileOptions,
     watch: Watch = silent,  # type: ignore[type-arg]
     skipped: Sequence[tuple[str, str]] = (),
+    loaded: Loaded | None = None,
 ) -> CompileResult:
     """Read the chunks, write their weights, merge them, and store the adapter at `out`.
 
     One chunk's activations are on the device at a time; parts wait on the CPU. `skipped` are
-    inputs that could not be read, (name, reason), for the provenance. Raises D2LError.
+    inputs that could not be read, (name, reason), for the provenance. `loaded` is what `load` gave
+    for a plan of the same options: many documents, loaded once. Raises D2LError.
     """
     refuse_adapter(out, force=options.force)  # before the work, not after it
     device = pick_device(options.device)
-    encode, hypernet = load(plan, device)
+    encode, hypernet = loaded or load(plan, device)
     start = time.perf_counter()
     parts = [
         hypernet.generate(encode(chunk.token_ids), chunk.rank)
@@ -80,7 +83,7 @@ def run(
     return CompileResult(out, plan, device, seconds, merge_error)
 
 
-def load(plan: CompilePlan, device: str) -> tuple[ActivationEncoder, Hypernetwork]:
+def load(plan: CompilePlan, device: str) -> Loaded:
     """The base as an encoder, and the network. Seats impose keys on the base, so it stays fp32:
     rounding the base to bf16 moves logits by 0.15."""
     seats = plan.config.kind == "seats"

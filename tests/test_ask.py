@@ -10,13 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from d2l.ask import Asker, AskOptions, load_asker
+from d2l.ask import Asker, AskOptions, exchange_adapter, load_asker
+from d2l.documents.document import Document, Section
 from d2l.errors import AdapterError, BaseModelError, D2LError
+from d2l.wordings import WORDINGS
 from tests import tiny
 from tests.compiled import (
     KINDS,
     PEFT_DEPRECATION,
     Compiled,
+    compile_tiny,
     family_of,
     generate,
     make_dense,
@@ -180,6 +183,66 @@ def test_without_any_room_the_question_is_asked_alone(compiled: Compile) -> None
     _, left_out = asker.answer_with_document(QUESTION, tiny.DOCUMENT)
     assert prompts == [tiny.encode(write_prompt(f"\n\n{QUESTION}"))]
     assert left_out == len(tiny.encode(tiny.DOCUMENT))
+
+
+def test_a_wordings_system_text_stands_in_the_system_turn(compiled: Compile) -> None:
+    wording = WORDINGS["system"]
+    prompt, left_out = load(compiled("llama")).prompt_about(
+        "The text.", "Why?", wording, n_answer=9
+    )
+    expected = (
+        f"<|im_start|>system\n{wording.system}<|im_end|>\n"
+        "<|im_start|>user\nThe text.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (prompt, left_out) == (tiny.encode(expected), 0)
+
+
+def test_a_template_without_system_turns_gets_the_system_text_first(
+    compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled("llama")
+    base = shutil.copytree(done.base, tmp_path / "llama-tiny")
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    change_json(base / "tokenizer_config.json", chat_template=refusing + tiny.CHAT_TEMPLATE)
+    wording = WORDINGS["system"]
+    prompt, _ = load(done, base=str(base)).prompt_about("Text.", "Why?", wording, n_answer=9)
+    assert prompt == tiny.encode(write_prompt(f"{wording.system}\n\nText.\n\nWhy?"))
+
+
+def test_an_answer_ends_where_the_bases_chat_template_ends_it(
+    compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled("llama")
+    assert load(done).end_token() == tiny.CONTROL.index("<|im_end|>")
+    base = shutil.copytree(done.base, tmp_path / "llama-tiny")
+    other = tiny.CHAT_TEMPLATE.replace("<|im_end|>' + '\n'", "<end_of_turn>\n'")
+    change_json(base / "tokenizer_config.json", chat_template=other)
+    assert load(done, base=str(base)).end_token() == tiny.CONTROL.index("<end_of_turn>")
+    bare = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    change_json(base / "tokenizer_config.json", chat_template=bare, eos_token="</s>")
+    assert load(done, base=str(base)).end_token() == tiny.CONTROL.index("</s>")
+
+
+# ---- one adapter after the other ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "seats"])
+def test_an_adapter_takes_the_place_of_another_without_a_trace(
+    kind: str, compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled(kind)
+    page = Document("note.txt", "text", (Section("The copper lantern."),), "1" * 64, 19)
+    other = compile_tiny(tmp_path, kind, page)
+    expected = {path: load(done, path).answer(QUESTION) for path in (done.adapter, other.adapter)}
+    asker = load(done)
+    alone = asker.answer_alone(QUESTION)
+    for path in (other.adapter, done.adapter, done.adapter, other.adapter):
+        asker = exchange_adapter(asker, path)
+        assert asker.answer(QUESTION) == expected[path]
+        assert asker.answer_alone(QUESTION) == alone
+        assert len(asker.model.peft_config) == 1
+        assert asker.info.folder == path
+    assert len(set(expected.values())) == 2
 
 
 # ---- the opening --------------------------------------------------------------------------------
