@@ -1,0 +1,238 @@
+"""Adapter + its document → self-test: does the document come back, asked with its own sentences?
+
+No questions and no other model are needed. The second half of a sentence is scored given the first
+half in the wording of a question, `WORDING`: negative log-likelihood (NLL) per token with the
+adapter, and with the base alone in its own chat template. What counts is the difference, the gain:
+0 is an adapter that knows no more than the base, whatever the base knew before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d2l.ask import Asker
+from d2l.compile import Watch, silent
+from d2l.errors import DocumentError
+from d2l.examine import answer_greedily, token_log_probs
+from d2l.means import Mean, take_mean
+from d2l.originals import Originals
+from d2l.passages import MIN_WORDS, Passage, choose_passages, find_passages
+
+WORDING = "How does this go on? {}"
+#: Longest of the adapter's own continuations that are shown, in tokens.
+SAID_TOKENS = 40
+#: How many of the worst passages are shown with what the adapter says instead.
+N_WORST = 10
+
+
+@dataclass(frozen=True)
+class Recited:
+    """A passage with its scores, in nats a token; `said` is set for the worst ones."""
+
+    passage: Passage
+    base_nll: float
+    adapter_nll: float
+    said: str | None = None
+
+    @property
+    def gain(self) -> float:
+        """Nats a token by which the adapter expects the wanted half better than the base does."""
+        return self.base_nll - self.adapter_nll
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the passages of one place: a chunk, a page, or everything (`total`).
+
+    All three are None where a place has no sentence that could be asked.
+    """
+
+    document: str
+    place: str
+    chunk: int | None
+    page: int | None
+    n: int
+    base_nll: float | None = None
+    adapter_nll: float | None = None
+    gain: Mean | None = None
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The outcome; `n_sentences` counts those of the document, `total.n` those that were asked.
+
+    `pages` is empty for formats that have none.
+    """
+
+    total: Row
+    n_sentences: int
+    chunks: tuple[Row, ...]
+    pages: tuple[Row, ...]
+    worst: tuple[Recited, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What is best looked at: pages where there are any, else chunks."""
+        return self.pages or self.chunks
+
+    def to_json(self) -> dict[str, Any]:
+        """As `d2l probe --json` prints it."""
+        return {
+            "wording": WORDING,
+            "sentences": self.n_sentences,
+            **_scores(self.total),
+            "chunks": [_places(row, "chunk") | _scores(row) for row in self.chunks],
+            "pages": [_places(row, "page") | _scores(row) for row in self.pages],
+            "worst": [
+                {
+                    "document": recited.passage.document,
+                    "chunk": recited.passage.chunk,
+                    "page": recited.passage.page,
+                    "given": recited.passage.given,
+                    "wanted": recited.passage.wanted,
+                    "said": recited.said,
+                    "base_nll": recited.base_nll,
+                    "adapter_nll": recited.adapter_nll,
+                    "gain": recited.gain,
+                }
+                for recited in self.worst
+            ],
+        }
+
+
+def run_selftest(
+    asker: Asker,
+    originals: Originals,
+    *,
+    limit: int = 200,
+    batch: int = 8,
+    watch: Watch = silent,  # type: ignore[type-arg]
+) -> SelfTest:
+    """Ask the adapter on `asker` for the sentences of its documents (`originals.read_originals`).
+
+    At most `limit` sentences, spread evenly over the chunks. Raises DocumentError where there is no
+    sentence to ask, AdapterError where prompts do not begin with the adapter's opening.
+    """
+    passages = find_passages(originals.stretches)
+    if not passages:
+        raise DocumentError(
+            f"{originals.documents[0].name}: has no sentence of {MIN_WORDS} or more words, "
+            "so it cannot be tested from itself",
+            hint="write questions and give them with --qa FILE",
+        )
+    recited: list[Recited] = []
+    chosen = choose_passages(passages, limit)
+    for some in watch(_cut(chosen, batch), "self-test"):
+        recited += _recite(asker, some)
+    worst = sorted(recited, key=lambda one: one.gain)[:N_WORST]
+    return SelfTest(
+        total=_mean_row(Row("", "total", None, None, 0), recited),
+        n_sentences=len(passages),
+        chunks=_row_chunks(originals, recited),
+        pages=_row_pages(originals, recited),
+        worst=_let_say(asker, worst, batch=batch),
+    )
+
+
+def _recite(asker: Asker, passages: Sequence[Passage]) -> list[Recited]:
+    """Score a batch of passages with the adapter and with the base alone."""
+    wanted = [_encode(asker, passage.wanted) for passage in passages]
+    adapter = _score(asker, [asker.prompt(ask(p)) for p in passages], wanted)
+    with asker.model.disable_adapter():
+        base = _score(asker, [asker.prompt_alone(ask(p)) for p in passages], wanted)
+    return [Recited(*scored) for scored in zip(passages, base, adapter, strict=True)]
+
+
+def ask(passage: Passage) -> str:
+    """The passage's first half in the wording of a question."""
+    return WORDING.format(passage.given)
+
+
+def _encode(asker: Asker, text: str) -> list[int]:
+    return list(asker.base_tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _score(asker: Asker, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> list[float]:
+    """NLL per token of each wanted text after its prompt."""
+    pad = asker.end_token()
+    found = token_log_probs(asker.model, prompts, wanted, batch=len(prompts), pad=pad)
+    return [-float(log_probs.mean()) for log_probs in found]
+
+
+def _let_say(asker: Asker, worst: Sequence[Recited], *, batch: int) -> tuple[Recited, ...]:
+    """The same with the adapter's own greedy continuations."""
+    end = asker.end_token()
+    answers = answer_greedily(
+        asker.model,
+        [asker.prompt(ask(one.passage)) for one in worst],
+        max_tokens=SAID_TOKENS,
+        batch=batch,
+        end=end,
+        pad=end,
+    )
+    texts = [
+        str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers
+    ]
+    return tuple(
+        Recited(one.passage, one.base_nll, one.adapter_nll, said)
+        for one, said in zip(worst, texts, strict=True)
+    )
+
+
+def _row_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, ...]:
+    """One row a chunk, those without a passage included."""
+    rows = []
+    for stretch in originals.stretches:
+        name, chunk = stretch.document.name, stretch.chunk
+        place = stretch.place or (name if chunk is None else f"chunk {chunk}")
+        own = [one for one in recited if (one.passage.document, one.passage.chunk) == (name, chunk)]
+        rows.append(_mean_row(Row(name, place, chunk, None, 0), own))
+    return tuple(rows)
+
+
+def _row_pages(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, ...]:
+    """One row a page, those without a passage included."""
+    rows = []
+    for document in originals.documents:
+        name = document.name
+        for page in sorted({s.page for s in document.sections if s.page is not None}):
+            own = [
+                one for one in recited if (one.passage.document, one.passage.page) == (name, page)
+            ]
+            rows.append(_mean_row(Row(name, f"p. {page}", None, page, 0), own))
+    return tuple(rows)
+
+
+def _mean_row(row: Row, recited: Sequence[Recited]) -> Row:
+    """The row with the means of some passages."""
+    if not recited:
+        return row
+    return Row(
+        row.document,
+        row.place,
+        row.chunk,
+        row.page,
+        len(recited),
+        take_mean([one.base_nll for one in recited]).value,
+        take_mean([one.adapter_nll for one in recited]).value,
+        take_mean([one.gain for one in recited]),
+    )
+
+
+def _places(row: Row, key: str) -> dict[str, Any]:
+    number = row.chunk if key == "chunk" else row.page
+    return {"document": row.document, key: number, "place": row.place}
+
+
+def _scores(row: Row) -> dict[str, Any]:
+    return {
+        "n": row.n,
+        "base_nll": row.base_nll,
+        "adapter_nll": row.adapter_nll,
+        "gain": None if row.gain is None else row.gain.value,
+        "stderr": None if row.gain is None else row.gain.stderr,
+    }
+
+
+def _cut(items: Sequence[Passage], size: int) -> list[Sequence[Passage]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
