@@ -105,6 +105,11 @@ class Asker:
             window=int(self.model.config.max_position_embeddings) - n_answer,
         )
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text as the base's tokenizer makes them, nothing added."""
+        with quiet_transformers():  # it warns of texts longer than the window
+            return list(self.base_tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def end_token(self) -> int:
         """The token that ends an answer in the base's chat template, else in its texts."""
         question = {"role": "user", "content": "?"}

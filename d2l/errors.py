@@ -36,3 +36,7 @@ class AdapterError(D2LError):
 
 class RecipeError(D2LError):
     """A training recipe, its data or the state of a run cannot be used."""
+
+
+class ProbeError(D2LError):
+    """Questions for probing cannot be used, or a figure was not reached."""
