@@ -38,10 +38,8 @@ from d2l.training_data import Asked, Drawn, Mixture, Passage
 
 #: The shortest passage, in tokens.
 MIN_TOKENS = 16
-_MAX_ANSWER_TOKENS = 512
-_MAX_QUESTION_TOKENS = 512
-#: What the teacher's prompt needs beside its documents, at most.
-_ROOM_TOKENS = _MAX_ANSWER_TOKENS + _MAX_QUESTION_TOKENS + 256
+#: Parts of the base's window: documents in the teacher's prompt, a question, an answer.
+_DOCUMENTS_PART, _QUESTION_PART, _ANSWER_PART = 0.7, 0.1, 0.1
 #: The public recipe's outline in our own words: documents, what to do with them, the question.
 _TEACHER = (
     "# Provided Information\n{documents}\n\n---\n\n"
@@ -87,17 +85,18 @@ class DocToLoraTrainee:
         """The mean over a step's documents is the loss; each document is a share of its own."""
         for one in mine:
             asked = [item for item in one.asked if isinstance(item, Asked)]
+            questions = [self._cut(item.question, _QUESTION_PART) for item in asked]
             answers = [self._answer(item) for item in asked]
             documents = "\n\n".join(passage.text for passage in one.passages)
             teacher = [
-                self.chat.ask(_TEACHER.format(documents=documents, question=item.question))
-                for item in asked
+                self.chat.ask(_TEACHER.format(documents=documents, question=question))
+                for question in questions
             ]
             with torch.no_grad():
                 targets = [take_target(row) for row in predict(self.causal, teacher, answers)]
             generated = generate(self.network, [self._read(p) for p in one.passages])
             with adapted(self.causal, generated, self.network.config.scale):
-                student = [self.chat.ask(item.question) for item in asked]
+                student = [self.chat.ask(question) for question in questions]
                 logits = predict(self.causal, student, answers)
             l1 = self.mixture.recipe.generated_l1
             loss, losses = measure_document(logits, targets, generated, l1=l1)
@@ -112,8 +111,14 @@ class DocToLoraTrainee:
         return self.read(self.encode.ask(passage.text)).hidden
 
     def _answer(self, asked: Asked) -> tuple[int, ...]:
-        ids = self.chat.tokenizer.encode(asked.answer)[:_MAX_ANSWER_TOKENS]
+        ids = self.chat.tokenizer.encode(self._cut(asked.answer, _ANSWER_PART))
         return (*ids, self.chat.end_token) if asked.complete else tuple(ids)
+
+    def _cut(self, text: str, part: float) -> str:
+        """The beginning of a text that fits into a part of the base's window."""
+        ids = self.chat.tokenizer.encode(text)
+        most = int(self.causal.config.max_position_embeddings * part)
+        return text if len(ids) <= most else self.chat.tokenizer.decode(ids[:most])
 
     def write(self, folder: Path) -> None:
         """Put config.json and model.safetensors into a folder."""
@@ -142,12 +147,12 @@ def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) 
                 f"{name} is {value}, and that is for seat networks",
                 hint=f"set {name} = {off} to train a {config.kind} network",
             )
-    window = int(base.config.max_position_embeddings)
+    most = int(base.config.max_position_embeddings * _DOCUMENTS_PART)
     for length in recipe.lengths:
-        if length.chunks * length.tokens + _ROOM_TOKENS > window:
+        if length.chunks * length.tokens > most:
             raise RecipeError(
-                f"a length has {length.chunks} x {length.tokens} tokens, and the teacher's prompt "
-                f"needs {_ROOM_TOKENS} more, but the base reads {window}"
+                f"a length has {length.chunks} x {length.tokens} tokens, and the teacher, which "
+                f"reads them at once, has room for {most}"
             )
 
 
