@@ -13,6 +13,10 @@ class Mean:
     value: float
     stderr: float | None
 
+    def __str__(self) -> str:
+        error = "" if self.stderr is None else f" ± {self.stderr:.2f}"
+        return f"{self.value:.2f}{error}"
+
 
 def take_mean(values: Sequence[float]) -> Mean:
     """Mean and standard error (sample deviation over the root of n) of at least one value."""

@@ -8,14 +8,17 @@ adapter, and with the base alone in its own chat template. What counts is the di
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from d2l.ask import Asker
+from d2l.adapters.provenance import read_info
+from d2l.ask import Asker, AskOptions, load_asker
 from d2l.compile import Watch, silent
 from d2l.errors import DocumentError
 from d2l.examine import answer_greedily, token_log_probs
+from d2l.harm import Harm, answer_general, measure_harm
 from d2l.means import Mean, take_mean
-from d2l.originals import Originals
+from d2l.originals import Originals, read_originals
 from d2l.passages import MIN_WORDS, Passage, choose_passages, find_passages
 
 WORDING = "How does this go on? {}"
@@ -100,6 +103,52 @@ class SelfTest:
         }
 
 
+@dataclass(frozen=True)
+class SelfReport:
+    """What `d2l probe ADAPTER` has to tell; `harm` is None where it was not measured."""
+
+    adapter: str
+    base: str
+    selftest: SelfTest
+    harm: Harm | None
+    remarks: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `d2l probe --json` prints it."""
+        harm = {} if self.harm is None else {"harm": self.harm.to_json()}
+        return {"selftest": self.selftest.to_json(), **harm, "rows": []}
+
+
+@dataclass(frozen=True)
+class SelfOptions:
+    """How an adapter is tested: with `document` in place of what was compiled, if that moved; at
+    most `limit` sentences, in batches; `harm` says whether general prompts are asked, too."""
+
+    document: str | None = None
+    limit: int = 200
+    batch: int = 8
+    harm: bool = True
+
+
+def probe_itself(
+    adapter: Path,
+    asking: AskOptions,
+    options: SelfOptions,
+    watch: Watch = silent,  # type: ignore[type-arg]
+) -> SelfReport:
+    """Test one adapter with the sentences of its own document; raises D2LError."""
+    originals = read_originals(read_info(adapter), options.document)  # before weights are loaded
+    asker = load_asker(adapter, asking)
+    batch = options.batch
+    selftest = run_selftest(asker, originals, limit=options.limit, batch=batch, watch=watch)
+    harm = None
+    if options.harm:
+        general = answer_general(asker, batch=batch, watch=watch)
+        harm = measure_harm(asker, general, batch=batch, watch=watch)
+    base = str(asker.info.config.get("base_model_name_or_path"))
+    return SelfReport(str(adapter), base, selftest, harm, originals.remarks)
+
+
 def run_selftest(
     asker: Asker,
     originals: Originals,
@@ -136,7 +185,7 @@ def run_selftest(
 
 def _recite(asker: Asker, passages: Sequence[Passage]) -> list[Recited]:
     """Score a batch of passages with the adapter and with the base alone."""
-    wanted = [_encode(asker, passage.wanted) for passage in passages]
+    wanted = [asker.encode(passage.wanted) for passage in passages]
     adapter = _score(asker, [asker.prompt(ask(p)) for p in passages], wanted)
     with asker.model.disable_adapter():
         base = _score(asker, [asker.prompt_alone(ask(p)) for p in passages], wanted)
@@ -146,10 +195,6 @@ def _recite(asker: Asker, passages: Sequence[Passage]) -> list[Recited]:
 def ask(passage: Passage) -> str:
     """The passage's first half in the wording of a question."""
     return WORDING.format(passage.given)
-
-
-def _encode(asker: Asker, text: str) -> list[int]:
-    return list(asker.base_tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _score(asker: Asker, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> list[float]:
