@@ -8,27 +8,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from d2l import __version__, console
+from d2l.cli_options import AdapterPath, AsJson, Base, Device, Dtype, Force, Format, Merge, Offline
 from d2l.errors import D2LError
-
-# Names in help; a test compares them with the dictionaries that they stand for, which live in
-# modules that are too heavy to import here.
-Merge = Literal["concat", "average"]
-Dtype = Literal["bf16", "fp16", "fp32"]
-Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
-
-Base = Annotated[
-    str | None, typer.Option(help="Where the base lies: folder, GGUF file or hub name.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Open no socket.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what d2l wrote there before.")]
-AdapterPath = Annotated[Path, typer.Argument(help="Adapter folder.")]
+from d2l.probe_command import probe
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -228,6 +215,9 @@ def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
         console.result_json(view.values)
     else:
         views.show_adapter(view)
+
+
+app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe)
 
 
 @app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")

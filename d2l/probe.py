@@ -6,6 +6,7 @@ One model in memory; the adapter is the one on disk, loaded by PEFT. Prints noth
 from collections.abc import Sequence
 from pathlib import Path
 
+from d2l.adapters.provenance import AdapterInfo, read_info
 from d2l.ask import Asker, AskOptions, load_asker
 from d2l.compile import Watch, silent
 from d2l.errors import D2LError, ProbeError
@@ -30,13 +31,13 @@ def probe_adapter(
     Its document is read again from where it was, unless one is given. Without it there is none to
     put into the prompt, and whether an answer stands in what was compiled cannot be told.
     """
-    rows = read_questions(questions)
-    asker = load_asker(adapter, asking)
-    originals, remarks = _find_originals(asker, document)
+    rows, info = read_questions(questions), read_info(adapter)
+    originals, remarks = _find_originals(info, document)
     text = None if originals is None else "\n\n".join(one.text for one in originals.documents)
     if text is not None:
         rows, more = _choose(rows, text, questions)
         remarks += more
+    asker = load_asker(adapter, asking)
     arms, gathered = Arms(options), Gathered()
     for asked in watch(cut(rows[: options.limit], options.batch), "asking"):
         arms.ask_with_document(asker, asked, text, gathered)
@@ -56,10 +57,10 @@ def cut(questions: Sequence[Question], size: int) -> list[Sequence[Question]]:
     return [questions[start : start + size] for start in range(0, len(questions), size)]
 
 
-def _find_originals(asker: Asker, document: str | None) -> tuple[Originals | None, list[str]]:
+def _find_originals(info: AdapterInfo, document: str | None) -> tuple[Originals | None, list[str]]:
     """The adapter's documents, and remarks; none where they are not at hand, and no other given."""
     try:
-        originals = read_originals(asker.info, document)
+        originals = read_originals(info, document)
     except D2LError as error:
         if document is not None:
             raise

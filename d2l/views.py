@@ -1,11 +1,13 @@
-"""What `inspect` and `checkpoints` print: values in, lines on stdout out."""
+"""What `inspect`, `checkpoints` and `probe` print: values in, lines on stdout out."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l import console
 from d2l.inspection import AdapterView
 
+_ARMS = {"adapter": "adapter", "prompt": "document in prompt", "base": "base alone"}
 #: More rows than this are no picture any more.
 _MOST_BARS = 40
 
@@ -154,3 +156,38 @@ def show_sources(rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
     )
+
+
+def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | None) -> None:
+    """Print how much came back, set by set, length by length and arm by arm."""
+    console.show_table(
+        ("set", "tokens", "arm", "n", "contained", "exact match", "F1", "NLL", "without end"),
+        [
+            (
+                row["set"],
+                "?" if row["length"] is None else f"{row['length']:,}",
+                _ARMS[row["arm"]],
+                f"{row['n']:,}",
+                *(_with_error(row, key) for key in ("contained", "em", "f1")),
+                *(_with_error(row, key, digits=2) for key in ("nll", "nll_without_end")),
+            )
+            for row in rows
+        ],
+    )
+    prompts = [row for row in rows if row["arm"] == "prompt"]
+    if wordings := {row["wording"] for row in prompts}:
+        console.result(f"\nwording of the prompt: {', '.join(sorted(wordings))}")
+    if n_cut := sum(row["cut"] for row in prompts):
+        console.result(f"document cut to fit the prompt: {n_cut:,} questions")
+    for one in (harm or {}).get("by_seats", [harm] if harm else []):
+        seats = "" if one["seats"] is None else f" at {one['seats']} seats"
+        console.result(
+            f"harm{seats}: KL {_with_error(one, 'kl', digits=2)} nats a token, most likely token "
+            f"unchanged {_with_error(one, 'unchanged')} ({one['n']} general prompts)"
+        )
+
+
+def _with_error(row: Mapping[str, Any], key: str, digits: int = 3) -> str:
+    """A mean and its standard error, where there is one."""
+    error = row["stderr"][key]
+    return f"{row[key]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

@@ -15,12 +15,14 @@ from typing import get_args
 import pytest
 from typer.main import get_command
 
-from d2l import __version__, cli
+from d2l import __version__, cli, cli_options
 from d2l.adapters.merge import METHODS
 from d2l.adapters.peft_files import DTYPES
 from d2l.documents.readers import READERS
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats import JOINS
+from d2l.probe_arms import BEST
+from d2l.wordings import WORDINGS
 from tests import tiny
 from tests.command import Command
 
@@ -304,10 +306,11 @@ def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
 
 
 def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
-    assert list(get_args(cli.Merge)) == list(METHODS)
-    assert set(get_args(cli.Merge)) == set(JOINS)
-    assert list(get_args(cli.Dtype)) == list(DTYPES)
-    assert set(get_args(cli.Format)) == set(READERS)
+    assert list(get_args(cli_options.Merge)) == list(METHODS)
+    assert set(get_args(cli_options.Merge)) == set(JOINS)
+    assert list(get_args(cli_options.Dtype)) == list(DTYPES)
+    assert set(get_args(cli_options.Format)) == set(READERS)
+    assert list(get_args(cli_options.Wording)) == [*WORDINGS, BEST]
     command = get_command(cli.app).commands["compile"]  # type: ignore[attr-defined]
     defaults = {parameter.name: parameter.default for parameter in command.params}
     assert defaults["checkpoint"] == DEFAULT
