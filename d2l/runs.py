@@ -9,6 +9,7 @@ import json
 import pickle
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,8 +101,7 @@ def load_state(run: Run, folder: Path) -> None:
     if not path.is_file():
         return
     try:
-        # To the CPU: weights and optimizer are copied to where theirs are.
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = _open_state(path)
         run.network.load_state_dict(state["network"])
         run.optimizer.load_state_dict(state["optimizer"])
         run.step, run.seconds = int(state["step"]), float(state["seconds"])
@@ -116,11 +116,19 @@ def read_step(folder: Path) -> int:
     """The step of the saved state; raises CheckpointError."""
     path = folder / STATE
     try:
-        return int(torch.load(path, weights_only=True, map_location="cpu", mmap=True)["step"])
+        return int(_open_state(path, mmap=True)["step"])
     except _BROKEN as error:
         raise CheckpointError(
             f"{path}: not the state of a run", hint="name what d2l train wrote with --out"
         ) from error
+
+
+def _open_state(path: Path, *, mmap: bool = False) -> Row:
+    """A state file, to the CPU: weights and optimizer are copied to where theirs are."""
+    if not zipfile.is_zipfile(path):  # torch would take it for a file of its oldest kind
+        raise EOFError
+    state: Row = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+    return state
 
 
 def clean(folder: Path, step: int) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,15 +46,16 @@ def curve(run: Path) -> list[tuple[float, float]]:
 
 
 def test_a_toy_task_is_learned(place: Path) -> None:
-    """Four answers are all there is. Seen: 5 at first, 1.5 at the end."""
-    recipe = read_recipe(write_recipe(place / "a.toml", steps=300))
+    """Four answers are all there is. Seen: 5.5 at first, 1.4 at the end; with AdamW, 2.1."""
+    changes = {"steps": 150, "optimizer": "muon", "learning_rate": 0.03}
+    recipe = read_recipe(write_recipe(place / "a.toml", **changes))
     pipeline.train(recipe, place / "run")
     losses = [row["answers"] for row in read_log(place / "run")]
     assert sum(losses[:10]) / 10 > 4
-    assert sum(losses[-10:]) / 10 < 1.9
-    frozen = replace(recipe, learning_rate=1e-12, steps=20)
+    assert sum(losses[-10:]) / 10 < 1.8
+    frozen = replace(recipe, learning_rate=1e-12, steps=10)
     pipeline.train(frozen, place / "frozen")
-    assert sum(row["answers"] for row in read_log(place / "frozen")[-10:]) / 10 > 4
+    assert sum(row["answers"] for row in read_log(place / "frozen")) / 10 > 4
 
 
 def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> None:
@@ -71,31 +73,144 @@ def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> N
     assert any(not torch.equal(started[name], trained[name]) for name in started)
 
 
+def start_training(place: Path, recipe: Path, out: str) -> "subprocess.Popen[str]":
+    """`d2l train` as a process of its own, which can be killed."""
+    command = [sys.executable, "-m", "d2l", "train", str(recipe), "--out", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(happens: Callable[[], bool], child: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 240
+    while not happens():
+        assert time.monotonic() < deadline
+        assert child.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.002)
+
+
+def count_rows(log: Path) -> int:
+    return log.read_text("utf-8").count("\n") if log.is_file() else 0
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert curve(first) == curve(second)
+    before, after = (load_file(run / "model.safetensors") for run in (first, second))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_been(place: Path) -> None:
-    """Killed with SIGKILL, so nothing can tidy up; the state is saved after every step."""
+    """Killed with SIGKILL at a moment of chance, so nothing can tidy up; a state every step."""
     recipe = write_recipe(place / "a.toml", steps=12, save_minutes=1e-9)
     pipeline.train(read_recipe(recipe), place / "whole")
-    command = [sys.executable, "-m", "d2l", "train", str(recipe), "--out", "cut"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=place, env=environment) as child:
-        log = place / "cut" / "log.jsonl"
-        deadline = time.monotonic() + 60
-        while not log.is_file() or len(log.read_text("utf-8").splitlines()) < 4:
-            assert time.monotonic() < deadline
-            assert child.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.005)
+    cut = place / "cut"
+    with start_training(place, recipe, "cut") as child:
+        wait_for(lambda: count_rows(cut / "log.jsonl") >= 4, child)
         child.send_signal(signal.SIGKILL)
-    assert len(read_log_safely(log)) < 12
-    with log.open("a", encoding="utf-8") as torn:
+    assert child.returncode == -signal.SIGKILL
+    assert count_rows(cut / "log.jsonl") < 12
+    with (cut / "log.jsonl").open("a", encoding="utf-8") as torn:
         torn.write('{"step": 9')  # what a kill in the middle of a row leaves
-    pipeline.train(read_recipe(recipe), place / "cut")
-    assert curve(place / "cut") == curve(place / "whole")
-    whole, cut = (load_file(place / name / "model.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    pipeline.train(read_recipe(recipe), cut)
+    assert_same_run(place / "whole", cut)
+    assert {path.name for path in cut.iterdir()} == {path.name for path in Path("whole").iterdir()}
 
 
-def read_log_safely(path: Path) -> list[str]:
-    return [line for line in path.read_text("utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+#: Forks a run for every file that one renames, which kills itself with SIGKILL just before.
+_KILL_AT_EVERY_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from d2l.recipes import read_recipe
+from d2l.train import train
+recipe, rename, calls = read_recipe(Path(sys.argv[1])), Path.replace, 0
+def count_down(path, target):
+    global calls
+    calls -= 1
+    if calls == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+Path.replace = count_down
+for kill_at in range(1, 99):
+    child = os.fork()
+    if not child:
+        calls = kill_at
+        train(recipe, Path(f"cut{kill_at}"))
+        os._exit(0)
+    if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        break
+"""
+
+
+def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
+    recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
+    command = [sys.executable, "-c", _KILL_AT_EVERY_RENAME, str(recipe)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=place, env=environment, check=True)
+    *cut, whole = sorted(place.glob("cut*"), key=lambda run: int(run.name[3:]))
+    assert len(cut) == 14  # the log, the recipe, and four files of each of three savings
+    left = [{path.name.split(".")[0] for path in run.glob("*.*.[0-9]*")} for run in cut]
+    assert set().union(*left) == {"log", "recipes", "state", "config", "statistics", "model"}
+    for run in cut:
+        pipeline.train(read_recipe(recipe), run)
+        assert_same_run(whole, run)
+        assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_an_interrupted_run_saves_its_state_and_says_how_to_go_on(place: Path) -> None:
+    recipe = write_recipe(place / "a.toml", steps=400)
+    with start_training(place, recipe, "cut") as child:
+        wait_for(lambda: count_rows(place / "cut" / "log.jsonl") >= 2, child)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
+    assert (child.returncode, out) == (130, "")
+    assert err.splitlines() == [
+        "stopping after this step; a second time ends at once, at the state saved last",
+        "stopped, the state is saved: the same command goes on (cut)",
+    ]
+    n_rows = len(read_log(place / "cut"))
+    state = torch.load(place / "cut" / "state.pt", weights_only=True)
+    assert 2 <= state["step"] == n_rows < 400
+
+
+def test_a_run_that_is_stopped_and_goes_on_has_the_curve_of_one_that_was_not(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=6, optimizer="muon"))
+    pipeline.train(recipe, place / "whole")
+    answers = iter([False, True, True])
+    for _ in range(3):
+        pipeline.train(recipe, place / "cut", stopping=lambda: next(answers, False))
+    assert_same_run(place / "whole", place / "cut")
+
+
+def test_a_fresh_network_learns_without_the_checkpoints_weights(place: Path) -> None:
+    (place / "seats" / "model.safetensors").unlink()
+    recipe = read_recipe(write_recipe(place / "a.toml", fresh=True, steps=3))
+    pipeline.train(recipe, place / "run")
+    pipeline.train(replace(recipe, seed=2), place / "other")
+    assert curve(place / "run")[0] != curve(place / "other")[0]
+
+
+def test_the_recipes_of_a_run_are_kept(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=2))
+    for steps in (2, 2, 4):
+        pipeline.train(replace(recipe, steps=steps), place / "run")
+    entries = json.loads((place / "run" / "recipes.json").read_text("utf-8"))
+    assert [(entry["from_step"], entry["recipe"]["steps"]) for entry in entries] == [(0, 2), (2, 4)]
+    assert entries[0]["recipe"]["sources"][0]["path"] == "toy.jsonl"
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    with pytest.raises(RecipeError, match="seats: is not empty and holds no run"):
+        pipeline.train(recipe, Path("seats"))
+    assert len(list(Path("seats").iterdir())) == 3
+    with pytest.raises(RecipeError, match=r"a\.toml: cannot be written"):
+        pipeline.train(recipe, Path("a.toml"))
 
 
 def test_a_finished_run_is_left_as_it_is(place: Path) -> None:
@@ -143,14 +258,35 @@ def test_check_reads_the_data_and_no_weights(place: Path, command: Command) -> N
     assert not (place / "run").exists()
 
 
-def test_networks_that_cannot_be_trained_are_refused(place: Path) -> None:
+def test_lengths_that_the_network_cannot_read_are_refused(place: Path) -> None:
     recipe = read_recipe(write_recipe(place / "a.toml"))
-    tiny.write_doc_to_lora(place / "public", "llama")
-    with pytest.raises(RecipeError, match="public: is a doc_to_lora network"):
-        pipeline.check(replace(recipe, checkpoint="public"))
     long = replace(recipe, lengths=(Length(999, 1, 1, 1, 1.0),))
     with pytest.raises(RecipeError, match="tokens of a length is 999"):
         pipeline.check(long)
+
+
+def test_data_without_anything_to_ask_are_refused_by_check(place: Path) -> None:
+    (place / "data" / "toy.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern."}\n')
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    with pytest.raises(RecipeError, match="the data hold next to nothing to ask"):
+        pipeline.check(recipe)
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04 torn"])
+def test_a_state_that_is_damaged_is_refused(place: Path, content: bytes) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    (place / "run").mkdir()
+    (place / "run" / "state.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run/state\.pt: not the state of a run like this"):
+        pipeline.train(recipe, place / "run")
+
+
+def test_the_log_of_something_else_is_refused(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    (place / "run").mkdir()
+    (place / "run" / "log.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"event": 2}\n')
+    with pytest.raises(RecipeError, match=r"log\.jsonl, line 2: not a row of a run's log"):
+        pipeline.train(recipe, place / "run")
 
 
 def make_schedule(**changes: float) -> Recipe:
