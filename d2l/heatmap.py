@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 
 from d2l import console
 from d2l.means import Mean
-from d2l.selftest import Recited, Row, SelfReport
+from d2l.selftest import Recited, Row, SelfReport, scale_of
 
 #: More rows than this are no picture any more.
 _MOST_ROWS = 60
 _BAR = 24  # cells of a bar, where there is room for them
 _LABEL = 40  # most characters of a label
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-#: From no gain to the largest: colors that also differ in brightness (xterm's 256).
+#: From the largest loss over no gain to the largest gain (xterm's 256 colors).
 _COLORS = (160, 202, 214, 220, 148, 71, 28)
 #: Worst passages shown on a terminal; `--json` and `--html` have all.
 _SHOWN = 3
@@ -94,9 +94,9 @@ def _join(rows: Sequence[Row]) -> Row:
 def draw_rows(rows: Sequence[Row], *, several: bool, width: int, colored: bool) -> Iterator[str]:
     """One line a row: label, bar, gain, n. `several` puts the document before the place.
 
-    Bars are scaled to the largest gain; without one (a loss, or no sentences) a row has no bar.
+    Bars show the size of gains (full blocks) and losses (shaded), see `scale_of`.
     """
-    top = max((row.gain.value for row in rows if row.gain is not None), default=0.0)
+    scale = scale_of(rows)
     labels = [clean(f"{row.document}: {row.place}" if several else row.place) for row in rows]
     numbers = [_describe_row(row) for row in rows]
     right = max(map(len, numbers), default=0)
@@ -104,23 +104,25 @@ def draw_rows(rows: Sequence[Row], *, several: bool, width: int, colored: bool) 
     room = max(min(_LABEL, width - right - bar - 4), 6)
     left = min(max(map(len, labels), default=0), room)
     for row, label, number in zip(rows, labels, numbers, strict=True):
-        share = 0.0 if row.gain is None or top <= 0 else max(row.gain.value / top, 0.0)
+        share = 0.0 if row.gain is None else row.gain.value / scale
         cells = _draw_bar(share, bar)
         if colored and row.gain is not None:
             cells = f"\x1b[38;5;{_pick_color(share)}m{cells}\x1b[0m"
-        yield f"{_shorten(label, left):<{left}}  {cells}  {number:<{right}}".rstrip()
+        yield f"{_shorten(label, left):<{left}}  {cells}  {number}".rstrip()
 
 
 def _draw_bar(share: float, width: int) -> str:
-    """`share` of the width in eighths of a cell, the rest dotted."""
-    n_eighths = round(share * width * 8)
-    full, rest = divmod(n_eighths, 8)
-    drawn = "█" * full + (_EIGHTHS[rest] if rest else "")
+    """`share`, from -1 to 1, of the width: a gain in eighths of a cell, a loss shaded."""
+    if share < 0:
+        drawn = "░" * round(-share * width)
+    else:
+        full, rest = divmod(round(share * width * 8), 8)
+        drawn = "█" * full + (_EIGHTHS[rest] if rest else "")
     return drawn + "·" * (width - len(drawn))
 
 
 def _pick_color(share: float) -> int:
-    return _COLORS[min(int(share * len(_COLORS)), len(_COLORS) - 1)]
+    return _COLORS[round((share + 1) / 2 * (len(_COLORS) - 1))]
 
 
 def _describe_row(row: Row) -> str:

@@ -12,7 +12,7 @@ from d2l import __version__
 from d2l.errors import D2LError
 from d2l.folders import replace_file
 from d2l.means import Mean
-from d2l.selftest import WORDING, Recited, Row, SelfReport
+from d2l.selftest import WORDING, Recited, Row, SelfReport, scale_of
 
 #: Marks a file as one of ours, which may be replaced.
 _GENERATOR = '<meta name="generator" content="d2l probe">'
@@ -121,7 +121,7 @@ def _render_places(report: SelfReport) -> Iterator[str]:
     test = report.selftest
     rows = test.rows
     several = len({row.document for row in rows}) > 1
-    top = max((row.gain.value for row in rows if row.gain is not None), default=0.0)
+    scale = scale_of(rows)
     yield f"<h2>{'Pages' if test.pages else 'Chunks'}</h2>\n<table>\n<thead><tr>"
     yield "<th>Document</th>" if several else ""
     yield (
@@ -129,18 +129,18 @@ def _render_places(report: SelfReport) -> Iterator[str]:
         '<th class="number">NLL, base</th><th class="number">Sentences</th></tr></thead>\n<tbody>'
     )
     for row in rows:
-        yield _render_place(row, top=top, several=several)
+        yield _render_place(row, scale=scale, several=several)
     yield "</tbody>\n</table>"
 
 
-def _render_place(row: Row, *, top: float, several: bool) -> str:
+def _render_place(row: Row, *, scale: float, several: bool) -> str:
     numbers = [_number(row.adapter_nll), _number(row.base_nll), str(row.n)]
     return "".join(
         [
             "<tr>",
             f"<td>{escape(row.document)}</td>" if several else "",
             f"<td>{escape(row.place)}</td>",
-            f'<td class="number" style="background:{pick_color(row.gain, top)}">'
+            f'<td class="number" style="background:{pick_color(row.gain, scale)}">'
             f"{'–' if row.gain is None else row.gain}</td>",
             *(f'<td class="number">{number}</td>' for number in numbers),
             "</tr>",
@@ -165,13 +165,10 @@ def _render_worst(worst: Iterable[Recited]) -> Iterator[str]:
         yield "</dl></div>"
 
 
-def pick_color(gain: Mean | None, top: float) -> str:
-    """Background of a gain: red at 0 and below, over yellow to green at the largest; light enough
-    for dark text. White without a gain."""
-    if gain is None:
-        return "#fff"
-    share = min(max(gain.value / top, 0.0), 1.0) if top > 0 else 0.0
-    return f"hsl({round(120 * share)} 70% 82%)"
+def pick_color(gain: Mean | None, scale: float) -> str:
+    """Background of a gain: red at a loss of `scale`, yellow at 0, green at a gain of `scale`;
+    light enough for dark text. White without a gain."""
+    return "#fff" if gain is None else f"hsl({round(60 + 60 * gain.value / scale)} 70% 82%)"
 
 
 def _number(value: float | None) -> str:

@@ -3,7 +3,8 @@
 No questions and no other model are needed. The second half of a sentence is scored given the first
 half in the wording of a question, `WORDING`: negative log-likelihood (NLL) per token with the
 adapter, and with the base alone in its own chat template. What counts is the difference, the gain:
-0 is an adapter that knows no more than the base, whatever the base knew before.
+0 is an adapter that knows no more than the base, whatever the base knew before. A part of it can
+be the document's style and words rather than its facts: for these, ask questions with `--qa`.
 """
 
 from collections.abc import Sequence
@@ -18,14 +19,13 @@ from d2l.errors import DocumentError
 from d2l.examine import answer_greedily, token_log_probs
 from d2l.harm import Harm, answer_general, measure_harm
 from d2l.means import Mean, take_mean
-from d2l.originals import Originals, read_originals
+from d2l.originals import Originals, Stretch, read_originals
 from d2l.passages import MIN_WORDS, Passage, choose_passages, find_passages
 
 WORDING = "How does this go on? {}"
-#: Longest of the adapter's own continuations that are shown, in tokens.
-SAID_TOKENS = 40
 #: How many of the worst passages are shown with what the adapter says instead.
 N_WORST = 10
+_BEGIN_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,12 @@ class SelfTest:
                 for recited in self.worst
             ],
         }
+
+
+def scale_of(rows: Sequence[Row]) -> float:
+    """What a full bar or color stands for, in nats a token: the largest gain or loss, but at least
+    1, so that small differences look small."""
+    return max([1.0, *(abs(row.gain.value) for row in rows if row.gain is not None)])
 
 
 @dataclass(frozen=True)
@@ -205,12 +211,12 @@ def _score(asker: Asker, prompts: Sequence[list[int]], wanted: Sequence[list[int
 
 
 def _let_say(asker: Asker, worst: Sequence[Recited], *, batch: int) -> tuple[Recited, ...]:
-    """The same with the adapter's own greedy continuations."""
+    """The same with the adapter's own greedy continuations, as long as `asker` answers."""
     end = asker.end_token()
     answers = answer_greedily(
         asker.model,
         [asker.prompt(ask(one.passage)) for one in worst],
-        max_tokens=SAID_TOKENS,
+        max_tokens=asker.options.max_tokens,
         batch=batch,
         end=end,
         pad=end,
@@ -229,10 +235,16 @@ def _row_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, 
     rows = []
     for stretch in originals.stretches:
         name, chunk = stretch.document.name, stretch.chunk
-        place = stretch.place or (name if chunk is None else f"chunk {chunk}")
+        place = stretch.place or (name if chunk is None else f"chunk {chunk}: {_begin(stretch)}")
         own = [one for one in recited if (one.passage.document, one.passage.chunk) == (name, chunk)]
         rows.append(_mean_row(Row(name, place, chunk, None, 0), own))
     return tuple(rows)
+
+
+def _begin(stretch: Stretch) -> str:
+    """The first words of a stretch, where nothing else says which one it is."""
+    words = stretch.document.text[stretch.start : stretch.stop].split()[:_BEGIN_WORDS]
+    return " ".join(words) + " …"
 
 
 def _row_pages(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, ...]:

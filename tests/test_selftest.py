@@ -41,7 +41,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 def probe(done: Compiled, adapter: Path | None = None, **changes: Any) -> SelfReport:
-    asking = AskOptions(base=str(done.base), device="cpu", offline=True)
+    asking = AskOptions(base=str(done.base), device="cpu", max_tokens=30, offline=True)
     return probe_itself(adapter or done.adapter, asking, SelfOptions(harm=False, **changes))
 
 
@@ -99,7 +99,7 @@ def test_the_worst_passages_show_what_the_adapter_says(done: Compiled) -> None:
     dense = make_dense("seats", done.adapter)
     for one in probe(done).selftest.worst:
         prompt = write_prompt(f"How does this go on? {one.passage.given}", read_system(done))
-        assert one.said == generate(dense, prompt, 40)
+        assert one.said == generate(dense, prompt, 30)
 
 
 def test_chunks_are_those_that_the_adapter_records(done: Compiled) -> None:
