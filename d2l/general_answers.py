@@ -33,7 +33,7 @@ def answer_prompt(
 ) -> Exercise:
     """The base's greedy answer behind its own default opening, with its log-probabilities."""
     after = (*config.after_opening, *tokenizer.encode(prompt), *config.before_answer)
-    ids = torch.tensor([[*config.opening_head, *after]])  # (1, tokens)
+    ids = torch.tensor([[*config.opening_head, *after]], device=causal.device)  # (1, tokens)
     with torch.inference_mode():
         made = causal.generate(
             ids,
@@ -46,7 +46,7 @@ def answer_prompt(
             return_dict_in_generate=True,
         )
     answer = tuple(made.sequences[0, ids.shape[1] :].tolist())
-    logits = torch.cat(made.logits).to(torch.float32)  # (tokens, vocabulary)
+    logits = torch.cat(made.logits).to("cpu", torch.float32)  # (tokens, vocabulary)
     return Exercise(after, answer, logits.log_softmax(dim=-1).to(torch.bfloat16).clone())
 
 

@@ -54,9 +54,10 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> Optimizers:
     """
     matrices, others, by_muon = [], [], []
     for name, parameter in network.named_parameters():
+        stacked = name.startswith("shared.")  # factors of many layers in one matrix
         if not name.endswith("weight") or parameter.ndim < 2:
             others.append(parameter)
-        elif recipe.optimizer == "muon" and parameter.ndim == 2:
+        elif recipe.optimizer == "muon" and parameter.ndim == 2 and not stacked:
             by_muon.append(parameter)
         else:
             matrices.append(parameter)

@@ -98,3 +98,18 @@ def test_a_device_that_is_not_there_is_refused(recipe: Path) -> None:
         join_team(wanted)
     with pytest.raises(BaseModelError, match="unknown device 'gpu'"):
         join_team(read_recipe(write_recipe(recipe, device="gpu")))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("one_thread", "recipe")
+@pytest.mark.parametrize("checkpoint", ["seats", "public"])
+def test_a_cuda_device_has_the_loss_curve_of_the_cpu(tmp_path: Path, checkpoint: str) -> None:
+    """fp32, without TF32; the public network reads in bf16 on a GPU, as its original does."""
+    tiny.write_doc_to_lora(tmp_path / "public", "llama")
+    for device in ("cpu", "cuda"):
+        path = write_recipe(
+            tmp_path / f"{device}.toml", steps=3, device=device, checkpoint=checkpoint
+        )
+        pipeline.train(read_recipe(path), tmp_path / device)
+    losses = [[row["loss"] for row in read_log(tmp_path / name)] for name in ("cpu", "cuda")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3 if checkpoint == "seats" else 0.05)

@@ -62,6 +62,11 @@ class PackedBatch:
     mask: Tensor
     rows: tuple[Tensor, ...]
 
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The same on a device."""
+        ids, positions, mask = (t.to(device) for t in (self.ids, self.positions, self.mask))
+        return PackedBatch(ids, positions, mask, tuple(row.to(device) for row in self.rows))
+
 
 @dataclass(frozen=True)
 class BatchLoss:
@@ -90,7 +95,8 @@ class SeatedDecoder:
         cholesky = self.statistics.cholesky
         identity = torch.eye(cholesky.shape[-1], dtype=cholesky.dtype).expand_as(cholesky)
         inverse: Tensor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
-        return inverse.to(torch.float64 if self.dtype == torch.float32 else torch.float32)
+        dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
+        return inverse.to(self.head.weight.device, dtype)
 
     def logits(
         self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: SharedLora | None = None
@@ -245,17 +251,17 @@ def measure_loss(
         part = logits[start : start + len(exercise.answer)].to(torch.float32)
         start += len(exercise.answer)
         log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
-        answer = torch.tensor(exercise.answer)
+        answer = torch.tensor(exercise.answer, device=logits.device)
         if exercise.reference is None:
             losses.append(functional.nll_loss(log_probs, answer))
         else:
-            reference = exercise.reference.to(torch.float32)
+            reference = exercise.reference.to(logits.device, torch.float32)
             divergence = (reference.exp() * (reference - log_probs)).sum(dim=-1)
             losses.append(divergence.mean())
         weights.append(1.0 if exercise.reference is None else general_weight)
         right.append((part.argmax(dim=-1) == answer).float().mean())
     stacked = torch.stack(losses)
-    total = (stacked * torch.tensor(weights)).mean()
+    total = (stacked * torch.tensor(weights, device=logits.device)).mean()
     return BatchLoss(total, stacked.detach(), torch.stack(right))
 
 
@@ -270,7 +276,7 @@ def batch_loss(
     """Loss of a batch of memories, each with its exercises; one opening for all of them."""
     keys, values = write_memories(network, memories)
     opening = decoder.config.opening(keys.shape[2])
-    packed = pack_exercises(exercises, opening, pad=decoder.config.end_token)
+    packed = pack_exercises(exercises, opening, pad=decoder.config.end_token).to(keys.device)
     flat = [exercise for group in exercises for exercise in group]
     logits = decoder.logits(packed, keys, values, network.shared)
     return measure_loss(logits, flat, general_weight=general_weight)
