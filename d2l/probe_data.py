@@ -46,7 +46,7 @@ def _read_rows(path: Path, need_document: bool) -> Iterator[Question]:
     with opener(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _read_row(line, f"{path}, line {number}", need_document)
+                yield _read_row(line.strip(), f"{path}, line {number}", need_document)
     if not number:
         raise ProbeError(f"{path}: the file is empty", hint="write one JSON object a line")
 
