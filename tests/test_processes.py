@@ -101,6 +101,7 @@ def test_a_device_that_is_not_there_is_refused(recipe: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.usefixtures("one_thread", "recipe")
 @pytest.mark.parametrize("checkpoint", ["seats", "public"])
 def test_a_cuda_device_has_the_loss_curve_of_the_cpu(tmp_path: Path, checkpoint: str) -> None:
