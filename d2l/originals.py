@@ -61,7 +61,8 @@ def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
             f"{info.folder}: does not say what it was compiled from",
             hint="name the document with --document FILE",
         )
-    documents = tuple(_read_again(info, entry) for entry in record["inputs"])
+    entries = {entry["name"]: entry for entry in record["inputs"]}  # a file may be given twice
+    documents = tuple(_read_again(info, entry) for entry in entries.values())
     stretches = [s for document in documents for s in _find_stretches(record, document)]
     return Originals(documents, tuple(stretches))
 

@@ -137,3 +137,10 @@ def test_adapters_that_name_no_such_characters_are_one_stretch_a_document(
     assert found.stretches[-1].chunk is None
     assert (found.stretches[-1].start, found.stretches[-1].stop) == (0, len(tiny.DOCUMENT))
     assert found.stretches[0].chunk == 0
+
+
+def test_a_file_that_was_given_twice_is_one_document(info: AdapterInfo) -> None:
+    changed = change_record(info, lambda record: record["inputs"].append(record["inputs"][0]))
+    again = read_originals(changed)
+    assert len(again.documents) == 2
+    assert [s.chunk for s in again.stretches] == [s.chunk for s in read_originals(info).stretches]
