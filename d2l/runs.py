@@ -6,9 +6,11 @@ killed at any moment goes on from the last state that was saved.
 
 import contextlib
 import json
+import os
 import pickle
 import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -84,6 +86,35 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A block in which no other process trains in a run's folder; raises RecipeError where one
+    does. The system forgets the lock when the process ends, however it does."""
+    if sys.platform == "win32":  # has no locks of this kind
+        yield
+        return
+    import fcntl
+
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecipeError(
+                f"{folder}: another process trains there", hint="wait for it, or stop it"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def add_row(folder: Path, row: Row) -> None:
+    """Put a step into the log."""
+    with writing(folder), (folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(row) + "\n")
+
+
 def save_state(run: Run, folder: Path) -> None:
     """Write the state."""
     state = {
@@ -135,7 +166,7 @@ def clean(folder: Path, step: int) -> None:
     """Make a run's folder as it was when the state of `step` was saved, whatever came after."""
     for path in folder.iterdir():
         if _LEFT_OVER.fullmatch(path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
     trim_log(folder / LOG, step)
 
 

@@ -4,10 +4,10 @@ Knows the loop. What is drawn and the loss come from a `Trainee`; the folder of 
 itself a checkpoint, from `runs`; several processes from `processes`.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,7 +22,17 @@ from d2l.hypernets.seats_config import SeatsConfig
 from d2l.optimizers import make_optimizers
 from d2l.processes import Team, join_team
 from d2l.recipes import Recipe
-from d2l.runs import LOG, Run, clean, load_state, note_recipe, open_folder, save_state, writing
+from d2l.runs import (
+    Run,
+    add_row,
+    alone,
+    clean,
+    load_state,
+    note_recipe,
+    open_folder,
+    save_state,
+    writing,
+)
 from d2l.seats_trainee import check_lengths, prepare_seats
 from d2l.trainees import Figure, Materials, Row, Trainee
 from d2l.training_data import Mixture, build_pools
@@ -51,25 +61,25 @@ def train(
     team = join_team(recipe)
     found = gather(recipe)
     open_folder(out)
-    trainee = PREPARE[found.config.kind](found, out, team)
-    network = trainee.network.train().requires_grad_(True)
-    run = Run(network, make_optimizers(network, recipe))
-    load_state(run, out)
-    if team.is_main:
-        clean(out, run.step)
-        note_recipe(out, recipe, run.step)
-    saved, stopped = time.monotonic(), False
-    while progress(recipe, step=run.step, seconds=run.seconds) < 1 and not stopped:
-        row, stopped = train_step(run, trainee, recipe, team, stopping)
+    with alone(out) if team.is_main else nullcontext():
+        trainee = PREPARE[found.config.kind](found, out, team)
+        network = trainee.network.train().requires_grad_(True)
+        run = Run(network, make_optimizers(network, recipe))
+        load_state(run, out)
         if team.is_main:
-            with (out / LOG).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(row) + "\n")
-            watch(row)
-            if time.monotonic() - saved > recipe.save_minutes * 60:
-                save(run, trainee, out)
-                saved = time.monotonic()
-    if team.is_main:
-        save(run, trainee, out)
+            clean(out, run.step)
+            note_recipe(out, recipe, run.step)
+        saved, stopped = time.monotonic(), False
+        while progress(recipe, step=run.step, seconds=run.seconds) < 1 and not stopped:
+            row, stopped = train_step(run, trainee, recipe, team, stopping)
+            if team.is_main:
+                add_row(out, row)
+                watch(row)
+                if time.monotonic() - saved > recipe.save_minutes * 60:
+                    save(run, trainee, out)
+                    saved = time.monotonic()
+        if team.is_main:
+            save(run, trainee, out)
     team.part()
     return team.is_main
 

@@ -63,7 +63,6 @@ OPENERS = {
     "run_export",
     "runs",
     "seats_trainee",
-    "train",
     "training_data",
 }
 _OPENING = {

@@ -18,6 +18,7 @@ from d2l import train as pipeline
 from d2l.errors import CheckpointError, RecipeError
 from d2l.recipes import Length, Recipe, Source, read_recipe
 from d2l.train import learning_rate, progress
+from d2l.trainees import Row
 from tests import tiny
 from tests.command import Command
 from tests.recipes import write_data, write_recipe
@@ -193,6 +194,22 @@ def test_a_fresh_network_learns_without_the_checkpoints_weights(place: Path) -> 
     pipeline.train(recipe, place / "run")
     pipeline.train(replace(recipe, seed=2), place / "other")
     assert curve(place / "run")[0] != curve(place / "other")[0]
+
+
+def test_two_runs_in_one_folder_are_refused(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=2))
+    refused: list[str] = []
+
+    def start_another(row: Row) -> None:
+        with pytest.raises(RecipeError) as caught:
+            pipeline.train(recipe, place / "run")
+        refused.append(f"{row['step']}: {caught.value.message}")
+
+    pipeline.train(recipe, place / "run", watch=start_another)
+    message = f"{place}/run: another process trains there"
+    assert refused == [f"1: {message}", f"2: {message}"]
+    assert [row["step"] for row in read_log(place / "run")] == [1, 2]
+    pipeline.train(recipe, place / "run")  # and the folder is free again
 
 
 def test_the_recipes_of_a_run_are_kept(place: Path) -> None:
