@@ -60,10 +60,11 @@ class Recipe:
 
     checkpoint: network to train, a folder, file or name as for `d2l compile --checkpoint`. fresh:
     take only the checkpoint's config.json and statistics, and draw new weights from `seed` (seat
-    networks; its weights file may then be missing). data: folder of the sources' files. sources,
-    lengths: the mixture; every step draws a length, then passages from the sources. seed: of every
-    draw. steps, hours: the run ends after so many steps, or hours of training time, whichever comes
-    first; 0 is no limit.
+    networks; its weights file may then be missing). tokens_per_seat: another density of seats than
+    the checkpoint's; shared_rank: a shared LoRA that it lacks, drawn from `seed` (seat networks; 0
+    changes nothing). data: folder of the sources' files. sources, lengths: the mixture; every step
+    draws a length, then passages from the sources. seed: of every draw. steps, hours: the run ends
+    after so many steps, or hours of training time, whichever comes first; 0 is no limit.
 
     device: auto, cpu, cuda, cuda:N or mps; with several processes, each takes a CUDA device of its
     own, or all of them the CPU. precision: of the frozen base. mixed_precision: bf16 computes the
@@ -85,6 +86,8 @@ class Recipe:
     sources: tuple[Source, ...]
     lengths: tuple[Length, ...]
     fresh: bool = False
+    tokens_per_seat: int = _number(0, default=0)
+    shared_rank: int = _number(0, default=0)
     seed: int = _number(-(2**63), 2**63 - 1, default=0)
     steps: int = _number(0, default=0)
     hours: float = _number(0, 1e6, default=0.0)
@@ -197,7 +200,7 @@ def _find_problem(item: "Field[Any]", value: Any) -> tuple[str, str | None] | No
     if item.type in (int, float, str, bool) and type(value) is not item.type:
         wanted = getattr(item.type, "__name__", "")
         return f"{item.name} is {_show(value)}, expected {wanted}", None
-    if isinstance(value, str) and (not value.strip() or "\0" in value):
+    if isinstance(value, str) and not (value.strip() and value.isprintable() and len(value) < 1000):
         return f"{item.name} is {_show(value)}, expected text", None
     choices = item.metadata.get("choices")
     if choices and value not in choices:

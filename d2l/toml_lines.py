@@ -17,8 +17,8 @@ def find_line(text: str, key: str | None, table: tuple[str, int] | None = None) 
     """
     seen: dict[str, int] = {}
     current: tuple[str, int] | None = None
-    key_line = None if key is None else re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*=""")
-    for number, line in enumerate(text.splitlines(), start=1):
+    key_line = None if key is None else re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[.=]""")
+    for number, line in enumerate(text.split("\n"), start=1):
         header = _HEADER.match(line)
         if header:
             name = header[1].strip("\"'")

@@ -63,6 +63,9 @@ def test_the_recipe_that_is_shipped_reads() -> None:
         ("clip = 0.5", "clip = nan", 7, "clip is nan, expected above 0, at most 1e+09", None),
         ("seed = 1", "fresh = 1", 4, "fresh is 1, expected bool", None),
         ('data = "data"', 'data = "a\\u0000b"', 2, "data is 'a\\x00b', expected text", None),
+        ('data = "data"', 'data = "a\\nb"', 2, "data is 'a\\nb', expected text", None),
+        ('data = "data"', f'data = "{5000 * "x"}"', 2, "data is 'xxxx", None),
+        ("weight = 1.0", "weight = 1.0\na.b = 1", 16, "sources: unknown key 'a'", None),
         ('data = "data"', 'data = ""', 2, "data is '', expected text", None),
         (
             "general_share = 0.0",
