@@ -59,7 +59,7 @@ class Run:
     network: nn.Module
     optimizer: Optimizers
     step: int = 0
-    seconds: float = 0.0  # of training, over all its sessions
+    seconds: float = 0.0  # of training, over all its starts
 
 
 def open_folder(folder: Path) -> None:
