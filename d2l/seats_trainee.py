@@ -3,16 +3,16 @@
 The loss itself is `hypernets.seats_training`; the loop is `train`.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.models import load_causal
@@ -20,19 +20,19 @@ from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
 from d2l.folders import replace_file
 from d2l.general_answers import load_general, read_prompts
-from d2l.hypernets.seats import SeatNetwork, Seats, load_seats
-from d2l.hypernets.seats_config import SeatsConfig, allot_seats, read_config
+from d2l.hypernets.seats import SeatNetwork
+from d2l.hypernets.seats_config import SeatsConfig, allot_seats
 from d2l.hypernets.seats_training import Exercise, ReadChunk, SeatedDecoder, batch_loss
-from d2l.hypernets.statistics import read_statistics
 from d2l.processes import Team
 from d2l.recipes import Recipe
+from d2l.seats_start import load_start
 from d2l.trainees import Figure, Materials, Row, Share
 from d2l.training_data import Asked, Drawn, Mixture, Passage
 
 _MAX_ANSWER_TOKENS = 32
 _MAX_QUESTION_TOKENS = 64
 _GENERAL = "general.safetensors"
-_KEPT = ("config.json", "statistics.safetensors")
+_STATISTICS = "statistics.safetensors"
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,10 @@ class SeatsTrainee:
 
     def write(self, folder: Path) -> None:
         """Put config.json, statistics.safetensors and model.safetensors into a folder."""
-        for name in _KEPT:
-            replace_file(folder / name, partial(shutil.copyfile, self.source / name))
+        values = json.dumps(asdict(self.config), indent=1) + "\n"
+        replace_file(folder / "config.json", lambda target: target.write_text(values, "utf-8"))
+        statistics = self.source / _STATISTICS
+        replace_file(folder / _STATISTICS, partial(shutil.copyfile, statistics))
         tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
         replace_file(folder / "model.safetensors", lambda target: save_file(tensors, target))
 
@@ -164,10 +166,7 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
     assert isinstance(config, SeatsConfig)  # what the table of trainees goes by
     dtype = getattr(torch, recipe.precision)
     causal = load_causal(found.base, device=team.device, dtype=dtype)
-    if recipe.fresh:
-        seats = load_fresh(found.source, causal.model, recipe.seed)
-    else:
-        seats = load_seats(found.source, causal.model)
+    seats = load_start(found.source, config, causal.model, recipe)
     general: list[Exercise] = []
     if recipe.general_share > 0:
         with team.main_first():
@@ -183,20 +182,3 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
         found.tokenizer,
         found.source,
     )
-
-
-def load_fresh(folder: Path, base_model: nn.Module, seed: int) -> Seats:
-    """An untrained network of a checkpoint's configuration, drawn from `seed`; of its files only
-    config.json and statistics.safetensors are read."""
-    config = read_config(folder / "config.json")
-    statistics = read_statistics(
-        folder / "statistics.safetensors",
-        first_layer=config.first_layer,
-        n_layers=config.layers - config.first_layer,
-        d_in=config.hidden,
-        ridge=config.statistics_ridge,
-    )
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        network = SeatNetwork(config)
-    return Seats(config, network, statistics, base_model)

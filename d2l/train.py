@@ -33,6 +33,7 @@ from d2l.runs import (
     save_state,
     writing,
 )
+from d2l.seats_start import change_config
 from d2l.seats_trainee import check_lengths, prepare_seats
 from d2l.trainees import Figure, Materials, Row, Trainee
 from d2l.training_data import Mixture, build_pools
@@ -177,6 +178,7 @@ def gather(recipe: Recipe) -> Materials:
     config = read_config(source)
     base = find_base(config.base)
     if isinstance(config, SeatsConfig):
+        config = change_config(config, recipe, base.config)
         check_lengths(config, recipe)
         minimum = config.min_chunk_tokens
     else:

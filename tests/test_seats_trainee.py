@@ -4,13 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
 from d2l.recipes import Recipe, read_recipe
-from d2l.seats_trainee import check_lengths, load_fresh, plan_memories, share_seats
+from d2l.seats_trainee import check_lengths, plan_memories, share_seats
 from d2l.training_data import Asked, Drawn, Passage
 from tests import tiny
 from tests.recipes import write_recipe
@@ -72,20 +70,3 @@ def test_lengths_that_the_network_cannot_read_are_refused(recipe: Recipe) -> Non
         with pytest.raises(RecipeError) as refused:
             check_lengths(CONFIG, replace(recipe, lengths=(replace(length, **change),)))
         assert refused.value.message == message
-
-
-def test_a_fresh_network_is_drawn_from_the_seed_and_needs_no_weights_file(tmp_path: Path) -> None:
-    folder = tiny.write_seats(tmp_path / "seats")
-    trained = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    base = tiny.make_causal("llama").model
-    state = torch.get_rng_state()
-    first, again, other = (load_fresh(folder, base, seed) for seed in (1, 1, 2))
-    assert torch.equal(torch.get_rng_state(), state)  # the caller's own draws go on as before
-    weights = [dict(seats.network.state_dict()) for seats in (first, again, other)]
-    assert weights[0].keys() == trained.keys()
-    name = "input_projection.weight"
-    assert torch.equal(weights[0][name], weights[1][name])
-    assert not torch.equal(weights[0][name], weights[2][name])
-    assert not torch.equal(weights[0][name], trained[name])
-    assert not weights[0]["key_correction.weight"].any()  # untrained, so nothing is corrected
