@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from d2l.probe_report import Probe
     from d2l.selftest import SelfOptions
 
-_LENGTHS = (64, 240, 480, 960)
-_BOUNDED = ("contained", "em", "f1")
+LENGTHS = (64, 240, 480, 960)
+BOUNDED = ("contained", "em", "f1")
 
 
 def probe(
@@ -71,7 +71,7 @@ def probe(
 ) -> None:
     """Measure what comes back of a document: adapter, document in the prompt, base alone."""
     least = _parse_bounds(fail_under or ())
-    numbers = _parse_lengths(lengths) if lengths is not None else _LENGTHS
+    numbers = _parse_lengths(lengths) if lengths is not None else LENGTHS
     only_sets = {
         "--lengths": lengths,
         "--checkpoint": checkpoint,
@@ -152,11 +152,10 @@ def _parse_bounds(texts: Sequence[str]) -> dict[str, float]:
     """Scores and what they must reach at least."""
     least = {}
     for text in texts:
-        match = re.fullmatch(rf"({'|'.join(_BOUNDED)})=([0-9]*\.?[0-9]+)", text)
+        match = re.fullmatch(rf"({'|'.join(BOUNDED)})=([0-9]*\.?[0-9]+)", text)
         if match is None or float(match[2]) > 1:
             raise typer.BadParameter(
-                f"{text!r}: expected one of {', '.join(_BOUNDED)} and a share, "
-                "such as contained=0.3"
+                f"{text!r}: expected one of {', '.join(BOUNDED)} and a share, such as contained=0.3"
             )
         least[match[1]] = float(match[2])
     return least
