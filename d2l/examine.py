@@ -62,7 +62,7 @@ def examine(
     found = []
     for chosen, wanted in _cut(prompts, answers, size=manner.batch):
         read = _read(model, chosen, manner.pad)
-        rows = _force(model, copy.deepcopy(read), wanted, manner.pad)
+        rows = _force_and_forget(model, read, wanted, manner.pad)
         own = _go_on(model, read, max_tokens=manner.max_tokens, end=manner.end)
         found += [
             Examined(_pick(row, ids), answer)
@@ -140,7 +140,7 @@ def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
 
     None where layers see a window only: it would count the padding after the shared tokens.
     """
-    if len(prompts) < 2 or getattr(model.config, "sliding_window", None):
+    if len(prompts) < 2 or _has_windows(model):
         return 0
     n_most = min(map(len, prompts)) - 1
     first = prompts[0]
@@ -148,6 +148,10 @@ def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
         if any(ids[place] != first[place] for ids in prompts):
             return place
     return n_most
+
+
+def _has_windows(model: Any) -> bool:
+    return bool(getattr(model.config, "sliding_window", None))
 
 
 @torch.inference_mode()
@@ -164,6 +168,15 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
         _, later = _run(model, ids, mask=mask, cache=read.cache, keep=0)
         logits = torch.cat([logits, later], dim=1)
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
+
+
+def _force_and_forget(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
+    """The same, and the cache is again what it was: a copy of it would double its memory."""
+    if _has_windows(model):  # whose layers have dropped what would be needed again
+        return _force(model, copy.deepcopy(read), answers, pad)
+    rows = _force(model, read, answers, pad)
+    read.cache.crop(1 - max([1, *map(len, answers)]))  # negative: so many tokens off the end
+    return rows
 
 
 def _pick(row: Tensor, ids: Ids) -> Tensor:
