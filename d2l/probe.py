@@ -12,6 +12,7 @@ from d2l.compile import Watch, silent
 from d2l.errors import D2LError, ProbeError
 from d2l.harm import answer_general, measure_harm
 from d2l.originals import Originals, read_originals
+from d2l.passages import pick_evenly
 from d2l.probe_arms import Arms, Gathered, ProbeOptions
 from d2l.probe_data import Question, read_questions
 from d2l.probe_report import Cell, Probe, Row, make_rows
@@ -39,7 +40,7 @@ def probe_adapter(
         remarks += more
     asker = load_asker(adapter, asking)
     arms, gathered = Arms(options), Gathered()
-    for asked in watch(cut(rows[: options.limit], options.batch), "asking"):
+    for asked in watch(cut(pick_evenly(rows, options.limit), options.batch), "asking"):
         arms.ask_with_document(asker, asked, text, gathered)
         gathered.base.add(arms.ask_alone(asker, asked))
     cell = _describe(asker, text)

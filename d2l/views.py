@@ -7,7 +7,6 @@ from typing import Any
 from d2l import console
 from d2l.inspection import AdapterView
 
-_ARMS = {"adapter": "adapter", "prompt": "document in prompt", "base": "base alone"}
 #: More rows than this are no picture any more.
 _MOST_BARS = 40
 
@@ -160,13 +159,15 @@ def show_sources(rows: list[dict[str, Any]]) -> None:
 
 def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | None) -> None:
     """Print how much came back, set by set, length by length and arm by arm."""
+    scores = ("contained", "exact match", "F1", "NLL", "without end")
     console.show_table(
-        ("set", "tokens", "arm", "n", "contained", "exact match", "F1", "NLL", "without end"),
+        ("set", "length", "tokens", "arm", "n", *scores),
         [
             (
                 row["set"],
                 "?" if row["length"] is None else f"{row['length']:,}",
-                _ARMS[row["arm"]],
+                "?" if row["tokens"] is None else f"{row['tokens']:,.0f}",
+                _name_arm(row),
                 f"{row['n']:,}",
                 *(_with_error(row, key) for key in ("contained", "em", "f1")),
                 *(_with_error(row, key, digits=2) for key in ("nll", "nll_without_end")),
@@ -174,17 +175,23 @@ def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | Non
             for row in rows
         ],
     )
-    prompts = [row for row in rows if row["arm"] == "prompt"]
-    if wordings := {row["wording"] for row in prompts}:
-        console.result(f"\nwording of the prompt: {', '.join(sorted(wordings))}")
-    if n_cut := sum(row["cut"] for row in prompts):
-        console.result(f"document cut to fit the prompt: {n_cut:,} questions")
+    notes = []
+    if n_cut := sum(row.get("cut", 0) for row in rows):
+        notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
     for one in (harm or {}).get("by_seats", [harm] if harm else []):
         seats = "" if one["seats"] is None else f" at {one['seats']} seats"
-        console.result(
+        notes.append(
             f"harm{seats}: KL {_with_error(one, 'kl', digits=2)} nats a token, most likely token "
             f"unchanged {_with_error(one, 'unchanged')} ({one['n']} general prompts)"
         )
+    if notes:
+        console.result("\n".join(["", *notes]))
+
+
+def _name_arm(row: Mapping[str, Any]) -> str:
+    """The arm for people; the prompt's with the name of its wording."""
+    names = {"adapter": "adapter", "base": "base alone"}
+    return names.get(row["arm"]) or f"prompt ({row['wording']})"
 
 
 def _with_error(row: Mapping[str, Any], key: str, digits: int = 3) -> str:

@@ -84,13 +84,13 @@ def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
     lines = [line.split() for line in outcome.out.splitlines()]
-    arms = [line[:3] for line in lines if line[:1] == ["questions"]]
+    arms = [line[:2] + line[3:4] for line in lines if line[:1] == ["questions"]]
     assert arms == [
         ["questions", length, arm]
         for length in ("120", "60")
-        for arm in ("adapter", "document", "base")
+        for arm in ("adapter", "prompt", "base")
     ]
-    assert "wording of the prompt: plain" in outcome.out
+    assert "prompt (plain)" in outcome.out
 
 
 def test_a_figure_that_is_not_reached_is_exit_1_after_the_result(
