@@ -1,6 +1,19 @@
 """Ways to ask a base about a document in its prompt, and how a document is cut to fit.
 
 Texts in, turns and token ids out; tokenizers and rendering come in as functions.
+
+How many of 60 questions the built-in network's base (in bf16, on a CPU) answers on documents of at
+most 240 tokens, greedily, in 24 tokens, by `contained`; one standard error is about 3.6:
+
+    wording          SQuAD dev   synthetic dev   both
+    plain                   18              18     36
+    short                   19              21     40
+    labeled                 15              22     37
+    question-first          16              14     30
+    examples                16              15     31
+    system                  18              22     40
+
+The default, `short`, is as good as any; `--wording best` tries all of them in every cell.
 """
 
 from collections.abc import Callable, Sequence
