@@ -79,7 +79,7 @@ def test_python_blocks_run(tmp_path: Path, smollm2_files: BaseFiles) -> None:
     the base's name leads to a local copy instead of the hub."""
     load_weights(smollm2_files)
     shutil.copy(ROOT / "examples" / "handbook.pdf", tmp_path / "manual.pdf")
-    run_command("d2l compile manual.pdf -o handbook.lora --tokens-per-seat 4", tmp_path)
+    run_command("d2l compile manual.pdf -o handbook.lora --tokens-per-seat 2", tmp_path)
     loading, compiling = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     name = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
     assert name in loading

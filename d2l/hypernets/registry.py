@@ -82,7 +82,7 @@ ALIASES: dict[str, Alias] = {
             network="seats",
             base="HuggingFaceTB/SmolLM2-135M-Instruct",
             license="Apache-2.0",
-            size_bytes=15_500_000,
+            size_bytes=16_700_000,
         ),
         Alias(
             name="sakana/gemma-2-2b",
