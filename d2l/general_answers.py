@@ -1,10 +1,12 @@
 """The base's own answers to general prompts: what a memory must leave alone.
 
-A causal model in, exercises with the base's own distribution as their target out. Made once for a
-run and kept beside it, since a prompt takes seconds.
+A causal model in, exercises with the base's own distribution as their target out. The answers are
+made once for a run and kept beside it; the distributions, half a million bytes a token, are
+computed again whenever an exercise is asked.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from safetensors.torch import load_file, save_file
 
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
+from d2l.examine import answer_greedily, token_distributions
 from d2l.folders import replace_file
 from d2l.hypernets.seats_config import SeatsConfig
 from d2l.hypernets.seats_training import Exercise
 
 _PROMPTS = Path(__file__).parent / "builtin" / "general_prompts.txt"
+_MAX_PROMPT_TOKENS = 64
 _MAX_TOKENS = 20
+_BATCH = 16
 
 
 def read_prompts() -> list[str]:
@@ -28,26 +33,49 @@ def read_prompts() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def answer_prompt(
-    causal: Any, prompt: str, *, tokenizer: BaseTokenizer, config: SeatsConfig
-) -> Exercise:
-    """The base's greedy answer behind its own default opening, with its log-probabilities."""
-    after = (*config.after_opening, *tokenizer.encode(prompt), *config.before_answer)
-    ids = torch.tensor([[*config.opening_head, *after]], device=causal.device)  # (1, tokens)
-    with torch.inference_mode():
-        made = causal.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=_MAX_TOKENS,
-            eos_token_id=config.end_token,
-            pad_token_id=config.end_token,
-            output_logits=True,
-            return_dict_in_generate=True,
+def make_general(
+    causal: Any, prompts: Sequence[str], *, tokenizer: BaseTokenizer, config: SeatsConfig
+) -> list[Exercise]:
+    """The base's greedy answers behind its own default opening; `add_references` does the rest."""
+    afters = [
+        (
+            *config.after_opening,
+            *tokenizer.encode(prompt)[:_MAX_PROMPT_TOKENS],
+            *config.before_answer,
         )
-    answer = tuple(made.sequences[0, ids.shape[1] :].tolist())
-    logits = torch.cat(made.logits).to("cpu", torch.float32)  # (tokens, vocabulary)
-    return Exercise(after, answer, logits.log_softmax(dim=-1).to(torch.bfloat16).clone())
+        for prompt in prompts
+    ]
+    end = config.end_token
+    answers = answer_greedily(
+        causal,
+        [(*config.opening_head, *after) for after in afters],
+        max_tokens=_MAX_TOKENS,
+        batch=_BATCH,
+        end=end,
+        pad=end,
+    )
+    return [
+        Exercise(after, (*answer, end)[:_MAX_TOKENS], general=True)
+        for after, answer in zip(afters, answers, strict=True)
+    ]
+
+
+def add_references(
+    causal: Any, exercises: Sequence[Exercise], *, config: SeatsConfig
+) -> list[Exercise]:
+    """The same exercises, the general ones with the base's distribution before every token."""
+    general = [exercise for exercise in exercises if exercise.general]
+    found = token_distributions(
+        causal,
+        [(*config.opening_head, *exercise.prompt) for exercise in general],
+        [exercise.answer for exercise in general],
+        batch=_BATCH,
+        pad=config.end_token,
+    )
+    return [
+        replace(exercise, reference=next(found)) if exercise.general else exercise
+        for exercise in exercises
+    ]
 
 
 def load_general(
@@ -61,22 +89,20 @@ def load_general(
     """The exercises kept at `path`, or made and kept there; raises RecipeError."""
     if not path.is_file():
         tensors = {}
-        for index, prompt in enumerate(prompts):
-            made = answer_prompt(causal, prompt, tokenizer=tokenizer, config=config)
-            assert made.reference is not None
-            tensors[f"{index:04}.prompt"] = torch.tensor(made.prompt)
-            tensors[f"{index:04}.answer"] = torch.tensor(made.answer)
-            tensors[f"{index:04}.reference"] = made.reference
+        made = make_general(causal, prompts, tokenizer=tokenizer, config=config)
+        for index, exercise in enumerate(made):
+            tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
+            tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
         replace_file(path, lambda target: save_file(tensors, target))
     try:
         kept = load_file(path)
         return [
             Exercise(
-                tuple(kept[f"{index:04}.prompt"].tolist()),
-                tuple(kept[f"{index:04}.answer"].tolist()),
-                kept[f"{index:04}.reference"],
+                tuple(kept[f"{index:05}.prompt"].tolist()),
+                tuple(kept[f"{index:05}.answer"].tolist()),
+                general=True,
             )
-            for index in range(len(kept) // 3)
+            for index in range(len(kept) // 2)
         ]
     except (OSError, SafetensorError, KeyError) as error:
         raise RecipeError(f"{path}: cannot be read", hint="delete it to make it anew") from error

@@ -75,9 +75,12 @@ class Recipe:
     learning rate. learning_rate: its peak, after `warmup_steps`; then a cosine down to
     `final_share` of it. clip: largest norm of the gradient. beta1, beta2: AdamW's. weight_decay: of
     matrices. recitation_share: part of questions that give the beginning of a sentence and ask for
-    the rest. general_share: part of questions that have nothing to do with the document, whose
-    target is the base's own distribution; they count `general_weight` times (seat networks; 0 for
-    others). generated_l1: weight of the mean absolute value of what a Doc-to-LoRA network writes.
+    the rest; cloze_share: part that ask for a name or a number of a sentence; the two together are
+    at most 1, and all there is where a passage has no questions. general_share: part of questions
+    that have nothing to do with the document, whose target is the base's own distribution; they
+    count `general_weight` times (seat networks; 0 for others). They are the shipped general prompts
+    and `general_questions` of the data's questions, asked where their document is not at hand.
+    generated_l1: weight of the mean absolute value of what a Doc-to-LoRA network writes.
     save_minutes: time between saved states.
     """
 
@@ -103,8 +106,10 @@ class Recipe:
     beta2: float = _number(0, 1 - 1e-9, default=0.98)
     weight_decay: float = _number(0, 1e3, default=0.0)
     recitation_share: float = _number(0, 1, default=0.15)
+    cloze_share: float = _number(0, 1, default=0.0)
     general_share: float = _number(0, 1, default=0.125)
     general_weight: float = _number(0, default=1.0)
+    general_questions: int = _number(0, 10**5, default=0)
     generated_l1: float = _number(0, default=0.1)
     save_minutes: float = _number(0, 1e6, above=True, default=5.0)
 
@@ -112,6 +117,8 @@ class Recipe:
         _check_all(self, "")
         if self.steps == 0 and self.hours == 0:
             raise RecipeError("the recipe never ends", hint="set steps, hours, or both")
+        if self.recitation_share + self.cloze_share > 1:
+            raise RecipeError("recitation_share and cloze_share are more than 1 together")
         if not self.sources or not self.lengths:
             raise RecipeError("the recipe needs [[sources]] and [[lengths]]")
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,7 +20,7 @@ from d2l.bases.models import load_causal
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
 from d2l.folders import replace_file
-from d2l.general_answers import load_general, read_prompts
+from d2l.general_answers import add_references, load_general, read_prompts
 from d2l.hypernets.seats import SeatNetwork
 from d2l.hypernets.seats_config import SeatsConfig, allot_seats
 from d2l.hypernets.seats_training import Exercise, ReadChunk, SeatedDecoder, batch_loss
@@ -27,7 +28,7 @@ from d2l.processes import Team
 from d2l.recipes import Recipe
 from d2l.seats_start import load_start
 from d2l.trainees import Figure, Materials, Row, Share
-from d2l.training_data import Asked, Drawn, Mixture, Passage
+from d2l.training_data import Asked, Drawn, Mixture, Passage, choose_questions
 
 _MAX_ANSWER_TOKENS = 32
 _MAX_QUESTION_TOKENS = 64
@@ -50,6 +51,7 @@ class SeatsTrainee:
 
     network: SeatNetwork
     config: SeatsConfig
+    causal: Any  # the base with its head, which general prompts are held against
     decoder: SeatedDecoder
     read: ActivationEncoder
     mixture: Mixture
@@ -82,17 +84,20 @@ class SeatsTrainee:
             self.network,
             self.decoder,
             memories,
-            [memory.exercises for memory in mine],
+            [self._refer(memory.exercises) for memory in mine],
             general_weight=self.mixture.recipe.general_weight,
         )
         n_drawn = sum(len(memory.exercises) for memory in drawn)
         figures = [
-            Figure("answers" if exercise.reference is None else "general", one, right)
+            Figure("general" if exercise.general else "answers", one, right)
             for exercise, one, right in zip(
                 exercises, loss.losses.tolist(), loss.right.tolist(), strict=True
             )
         ]
         yield Share(loss.total * (len(exercises) / n_drawn), tuple(figures))
+
+    def _refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        return add_references(self.causal, exercises, config=self.config)
 
     def write(self, folder: Path) -> None:
         """Put config.json, statistics.safetensors and model.safetensors into a folder."""
@@ -169,13 +174,18 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
     seats = load_start(found.source, config, causal.model, recipe)
     general: list[Exercise] = []
     if recipe.general_share > 0:
+        prompts = [
+            *read_prompts(),
+            *choose_questions(found.pools, recipe.general_questions, seed=recipe.seed),
+        ]
         with team.main_first():
             general = load_general(
-                out / _GENERAL, causal, read_prompts(), tokenizer=found.tokenizer, config=config
+                out / _GENERAL, causal, prompts, tokenizer=found.tokenizer, config=config
             )
     return SeatsTrainee(
         team.prepare(seats.network),
         config,
+        causal,
         SeatedDecoder(causal, seats.statistics, config),
         ActivationEncoder(causal.model, config.reading),
         Mixture(found.pools, recipe, tuple(general)),

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.bases.tokens import BaseTokenizer
+from d2l.clozes import make_cloze
 from d2l.documents.chunks import Piece, pack_sentences
 from d2l.errors import RecipeError
 from d2l.hypernets.seats_training import Exercise
@@ -212,24 +213,48 @@ class Mixture:
     ) -> Iterator[Asked | Exercise]:
         """Questions about a group's passages in turn, none of them twice.
 
-        At most half of them are recitations, so a group with few questions gets fewer.
+        At most half of them are recitations, so a group with few questions may get fewer.
         """
         left = {index: list(passage.questions) for index, passage in enumerate(group)}
         for questions in left.values():
             chance.shuffle(questions)
-        start, n_recited = chance.randrange(len(group)), 0
+        start, recipe = chance.randrange(len(group)), self.recipe
+        made_share = recipe.recitation_share + recipe.cloze_share
+        most = {make_recitation: max(n_questions // 2, 1), _ask_cloze: n_questions}
         for number in range(n_questions):
             index = (start + number) % len(group)
-            if self.general and chance.random() < self.recipe.general_share:
+            if self.general and chance.random() < recipe.general_share:
                 yield chance.choice(self.general)
-            elif left[index] and chance.random() >= self.recipe.recitation_share:
+            elif left[index] and chance.random() >= made_share:
                 yield Asked(*left[index].pop())
-            elif n_recited < max(n_questions // 2, 1):
-                recited = make_recitation(group[index].text, chance)
-                if recited is None:
-                    continue
-                n_recited += 1
-                yield Asked(*recited)
+            else:
+                clozed = recipe.cloze_share and chance.random() * made_share < recipe.cloze_share
+                make = _ask_cloze if clozed else make_recitation
+                made = make(group[index].text, chance) if most[make] else None
+                if made is not None:
+                    most[make] -= 1
+                    yield Asked(*made)
+
+
+def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
+    made = make_cloze(text, chance)
+    return None if made is None else (*made, True)
+
+
+def choose_questions(pools: Pools, number: int, *, seed: int) -> list[str]:
+    """Questions of the data without their documents, none twice; fewer where there are fewer."""
+    chance = random.Random(f"{seed}:questions")
+    pool = pools[min(pools)]
+    asking = [(weight, found) for weight, found in pool if any(one.questions for one in found)]
+    chosen: dict[str, None] = {}
+    for _ in range(number * _MAX_DRAWS if asking else 0):
+        if len(chosen) == number:
+            break
+        found = chance.choices([one for _, one in asking], [weight for weight, _ in asking])[0]
+        questions = chance.choice(found).questions
+        if questions:
+            chosen[chance.choice(questions)[0]] = None
+    return list(chosen)
 
 
 def build_pools(

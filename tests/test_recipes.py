@@ -40,6 +40,13 @@ def test_the_recipe_that_is_shipped_reads() -> None:
         ("steps = 3", "", None, "the recipe never ends", "set steps, hours, or both"),
         ("steps = 3", 'steps = "3"', 3, "steps is '3', expected int", None),
         ("steps = 3", "steps = true", 3, "steps is True, expected int", None),
+        (
+            "recitation_share = 0.0",
+            "recitation_share = 0.2\ncloze_share = 0.9",
+            None,
+            "recitation_share and cloze_share are more than 1 together",
+            None,
+        ),
         ("steps = 3", "steps = 3.5", 3, "steps is 3.5, expected int", None),
         ("steps = 3", "steps = -3", 3, "steps is -3, expected 0 to 1e+09", None),
         ("steps = 3", "hours = inf", 3, "hours is inf, expected 0 to 1e+06", None),

@@ -17,7 +17,9 @@ from d2l.training_data import (
     Asked,
     Document,
     Mixture,
+    Passage,
     build_pools,
+    choose_questions,
     cut_passages,
     make_recitation,
     read_documents,
@@ -182,6 +184,36 @@ def test_general_exercises_come_as_often_as_the_recipe_says(
     drawn = [one.asked for step in range(200) for one in mixture.draw(step)]
     flat = [asked is general for several in drawn for asked in several]
     assert 0.4 < sum(flat) / len(flat) < 0.6
+
+
+def test_clozes_come_as_often_as_the_recipe_says(recipe: Recipe) -> None:
+    text = "The mill at Harrowgate was built in 1842 by Josiah Pell and his sons."
+    passage = Passage(text, tuple(range(20)), tuple((f"Question {n}?", "1842") for n in range(8)))
+    pools = {length.tokens: [(1.0, [passage])] for length in recipe.lengths}
+    mixture = Mixture(pools, replace(recipe, recitation_share=0.2, cloze_share=0.5))
+    asked = [one for step in range(200) for drawn in mixture.draw(step) for one in drawn.asked]
+    clozes = [
+        one.answer in {"Harrowgate", "1842", "Josiah Pell"}
+        and not one.question.startswith("Question ")
+        for one in asked
+        if isinstance(one, Asked)
+    ]
+    assert 0.4 < sum(clozes) / len(clozes) < 0.6
+
+
+def test_questions_without_their_documents_are_drawn_once_each(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    pools = make_mixture(recipe, tokenizer).passages
+    known = {
+        question for _, found in pools[min(pools)] for p in found for question, _ in p.questions
+    }
+    chosen = choose_questions(pools, 3, seed=1)
+    assert len(set(chosen)) == len(chosen) == 3
+    assert set(chosen) <= known
+    assert choose_questions(pools, 3, seed=1) == chosen
+    assert set(choose_questions(pools, 10**4, seed=1)) == known
+    assert choose_questions(pools, 0, seed=1) == []
 
 
 def test_sources_without_anything_to_ask_are_refused(tmp_path: Path, recipe: Recipe) -> None:

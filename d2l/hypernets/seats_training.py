@@ -31,12 +31,14 @@ from d2l.hypernets.statistics import Statistics
 class Exercise:
     """What follows the opening, and the answer it should get, end token included.
 
-    With `reference`, log-probabilities (tokens, vocabulary) for each token of the answer, the
-    target is that distribution: the base's own, which a silent memory must not move.
+    A `general` one has nothing to do with a document: its target is `reference`, the base's own
+    log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
+    must not move.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
+    general: bool = False
     reference: Tensor | None = None
 
 
@@ -126,7 +128,7 @@ class SeatedDecoder:
     ) -> tuple[Tensor, Tensor]:
         """Keys and values as the adapter leaves them: seats imposed, later tokens with the leak."""
         n_opening = wanted[0].shape[1] + 1
-        answers = self._solve(h[:, :n_opening].detach(), at)  # (memories, seats, d_in)
+        answers = self._solve(h[:, :n_opening], at)  # (memories, seats, d_in)
         response = h[:, n_opening:] @ answers.to(h.dtype).mT  # (memories, tokens, seats)
         results = []
         for outputs, imposed in zip(given, wanted, strict=True):
@@ -145,7 +147,6 @@ class SeatedDecoder:
             result = result + shared.change(index, inner)
         return result
 
-    @torch.no_grad()
     def _solve(self, opening: Tensor, at: int) -> Tensor:
         """A of every memory, see `seating.solve_answers`: (memories, seats, d_in)."""
         whitening = self.whitening[at]
@@ -242,7 +243,7 @@ def measure_loss(
 ) -> BatchLoss:
     """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
 
-    Cross-entropy of the answer, or divergence from the reference where an exercise has one,
+    Cross-entropy of the answer, or divergence from the reference where an exercise is general,
     which counts `general_weight` times.
     """
     losses, right, weights = [], [], []
@@ -252,13 +253,14 @@ def measure_loss(
         start += len(exercise.answer)
         log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
         answer = torch.tensor(exercise.answer, device=logits.device)
-        if exercise.reference is None:
+        if not exercise.general:
             losses.append(functional.nll_loss(log_probs, answer))
         else:
+            assert exercise.reference is not None
             reference = exercise.reference.to(logits.device, torch.float32)
             divergence = (reference.exp() * (reference - log_probs)).sum(dim=-1)
             losses.append(divergence.mean())
-        weights.append(1.0 if exercise.reference is None else general_weight)
+        weights.append(general_weight if exercise.general else 1.0)
         right.append((part.argmax(dim=-1) == answer).float().mean())
     stacked = torch.stack(losses)
     total = (stacked * torch.tensor(weights, device=logits.device)).mean()

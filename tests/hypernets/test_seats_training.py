@@ -1,11 +1,13 @@
 """The loss of training against the exported adapter, run by PEFT one question at a time."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder
@@ -56,7 +58,7 @@ def read_chunks(seats: Seats) -> list[ReadChunk]:
     ]
 
 
-def ask_alone(model: Any, exercise: Exercise, n_seats: int) -> torch.Tensor:
+def ask_alone(model: Any, exercise: Exercise, n_seats: int) -> Tensor:
     """Logits (tokens, vocabulary) that predict an answer, from a plain run of a model."""
     prompt = (*CONFIG.opening(n_seats), *exercise.prompt)
     ids = torch.tensor([[*prompt, *exercise.answer[:-1]]])
@@ -112,6 +114,32 @@ def test_every_parameter_learns_and_the_base_does_not(causal: Any, seats: Seats)
     assert all(parameter.grad is None for parameter in causal.parameters())
 
 
+def test_the_gradient_is_that_of_the_whole_adapter(causal: Any, seats: Seats) -> None:
+    """Of A as well: what a step along it gains is what it promises."""
+    network = copy.deepcopy(seats.network).requires_grad_(True)
+    decoder = SeatedDecoder(causal, seats.statistics, CONFIG)
+
+    def lose() -> Tensor:
+        return batch_loss(network, decoder, [read_chunks(seats)], [EXERCISES]).total
+
+    lose().backward()
+    gradients = [parameter.grad for parameter in network.parameters()]
+    norm = math.sqrt(sum(float(one.pow(2).sum()) for one in gradients if one is not None))
+    step = 1e-3
+
+    def move(by: float) -> None:
+        with torch.no_grad():
+            for parameter, one in zip(network.parameters(), gradients, strict=True):
+                if one is not None:
+                    parameter.add_(one, alpha=by / norm)
+
+    move(step)
+    above = float(lose().detach())
+    move(-2 * step)
+    below = float(lose().detach())
+    assert (above - below) / (2 * step) == pytest.approx(norm, rel=0.02)
+
+
 def test_exercises_stand_behind_the_opening_at_their_own_positions() -> None:
     opening = CONFIG.opening(4)
     batch = pack_exercises([EXERCISES[:2], EXERCISES[2:]], opening, pad=0)
@@ -131,7 +159,7 @@ def test_exercises_stand_behind_the_opening_at_their_own_positions() -> None:
 def test_general_exercises_are_scored_by_divergence_from_their_reference() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
     reference = torch.tensor([[0.5, 0.25, 0.25]]).log()
-    exercises = [Exercise((1,), (0,), reference), Exercise((1,), (0,))]
+    exercises = [Exercise((1,), (0,), general=True, reference=reference), Exercise((1,), (0,))]
     loss = measure_loss(logits, exercises, general_weight=3.0)
     divergence = 0.5 * math.log(1.5) + 2 * 0.25 * math.log(0.75)
     entropy = math.log(math.exp(2) + 2) - 2

@@ -1,0 +1,83 @@
+"""Questions made from a plain sentence: a name or a number in it becomes what is asked for.
+
+Text and a source of chance in, a question and its answer out; no model, no word lists but a few
+English ones. After the cloze translation of Lewis et al., "Unsupervised Question Answering by
+Cloze Translation" (ACL 2019): rough questions about unlimited text teach more than none.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+
+_SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?=\S)[^.!?\n]*)*[.!?]?")  # a point inside 3.5 ends none
+_MONTH = (
+    r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+)
+_DATE = rf"(?:\d{{1,2}} {_MONTH}(?: \d{{4}})?|{_MONTH} \d{{1,2}}(?:, \d{{4}})?|{_MONTH} \d{{4}})"
+_NUMBER = r"\$?\d+(?:,\d{3})*(?:\.\d+)?%?(?: (?:million|billion|percent|per cent))?"
+_NAME = r"[A-Z][\w'’.-]*\w(?: (?:(?:of|de|von|van|the|and) )?[A-Z][\w'’-]*\w){0,4}"
+_SPAN = re.compile(
+    rf"(?<![\w.,$-])(?:(?P<date>{_DATE})|(?P<number>{_NUMBER})|(?P<name>{_NAME}))(?!\w)"
+)
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
+_UNITLESS = re.compile(r"[^\w]*$|[,;:.)]")
+_STARTERS = """
+A After All Although An And As At Because Before Both But By Despite During Each For From
+Have He Her His However I If In It Its Many Most No Not On One Or Other She Since So Some Such
+That The Their Then There These They This Those Through To Today Two Under Unlike Until We What
+When Where Which While Who With You
+"""
+_SHORTEST, _LONGEST = 6, 45  # words of a sentence that is asked about
+_CONTEXT = 12  # words kept on each side of what is asked for
+_DROPPED = 0.12  # share of these words left out: a real question repeats the text only in part
+_BLANKS = ("Fill in the blank: {}", "What is missing? {}", "What is the missing word? {}")
+
+
+def make_cloze(text: str, chance: random.Random) -> tuple[str, str] | None:
+    """A question and its answer, a span that stands in the text only once; None without any."""
+    found = [
+        (sentence, match)
+        for sentence in _SENTENCE.findall(text)
+        if _SHORTEST <= len(sentence.split()) <= _LONGEST
+        for match in _find_spans(sentence)
+        if text.count(match.group()) == 1
+    ]
+    if not found:
+        return None
+    sentence, match = chance.choice(found)
+    left, right = sentence[: match.start()].split(), sentence[match.end() :].split()
+    left = [word for word in left[-_CONTEXT:] if chance.random() >= _DROPPED]
+    right = [word for word in right[:_CONTEXT] if chance.random() >= _DROPPED]
+    if chance.random() < 0.25:
+        asked = " ".join((*left, "___", *right))
+        return chance.choice(_BLANKS).format(asked), match.group()
+    words = _ask_for(match, right, chance)
+    if left and chance.random() < 0.4:  # in front, as in most questions
+        asked = " ".join((words, *left, *right))
+    else:
+        asked = " ".join((*left, words, *right))
+    asked = asked.strip(" ,;:.!?")
+    return f"{asked[:1].upper()}{asked[1:]}?", match.group()
+
+
+def _find_spans(sentence: str) -> Iterator[re.Match[str]]:
+    """Names, dates and numbers; a capital at a sentence's beginning alone makes no name."""
+    for match in _SPAN.finditer(sentence):
+        words = match.group().split()
+        opens = not sentence[: match.start()].strip()
+        if match.lastgroup != "name" or (
+            words[0] not in _STARTERS.split() and not (opens and len(words) < 2)
+        ):
+            yield match
+
+
+def _ask_for(match: re.Match[str], right: list[str], chance: random.Random) -> str:
+    """The question words that stand for a span."""
+    if match.lastgroup == "date":
+        return chance.choice(("when", "what date"))
+    if match.lastgroup == "name":
+        return chance.choice(("who", "what", "which", "who or what"))
+    if _YEAR.fullmatch(match.group()):
+        return chance.choice(("what year", "when", "which year"))
+    counts = right and not _UNITLESS.match(right[0]) and not match.group().endswith("%")
+    return chance.choice(("how many", "how much")) if counts else "what number"
