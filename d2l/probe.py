@@ -42,7 +42,8 @@ def probe_adapter(
     arms, gathered = Arms(options), Gathered()
     for asked in watch(cut(pick_evenly(rows, options.limit), options.batch), "asking"):
         arms.ask_with_document(asker, asked, text, gathered)
-        gathered.base.add(arms.ask_alone(asker, asked))
+        if options.compare:
+            gathered.base.add(arms.ask_alone(asker, asked))
     cell = _describe(asker, text)
     harm = _measure(asker, options.batch, watch) if options.harm else None
     return Probe(tuple(make_rows(cell, gathered)), harm, tuple(remarks))

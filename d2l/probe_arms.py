@@ -54,7 +54,8 @@ class Marks:
 class ProbeOptions:
     """How answers are asked for: at most `limit` questions in a cell, greedily, in batches.
 
-    `wording` is a key of WORDINGS or BEST; `harm` says whether general prompts are asked, too.
+    `wording` is a key of WORDINGS or BEST; `harm` says whether general prompts are asked, too,
+    `compare` whether the base is, alone and with the document in its prompt.
     """
 
     limit: int = 200
@@ -62,6 +63,7 @@ class ProbeOptions:
     batch: int = 8
     wording: str = DEFAULT_WORDING
     harm: bool = True
+    compare: bool = True
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -115,9 +117,10 @@ class Arms:
     def ask_with_document(
         self, asker: Asker, questions: Sequence[Question], document: str | None, into: Gathered
     ) -> None:
-        """The two arms that know the document; without it at hand, only the adapter."""
+        """The two arms that know the document; only the adapter where it is not at hand, or
+        nothing is compared."""
         into.adapter.add(self.ask_adapter(asker, questions))
-        if document is not None:
+        if document is not None and self.options.compare:
             for name, marks, n_cut in self.ask_about(asker, questions, document):
                 into.prompt.setdefault(name, Marks()).add(marks, n_cut)
 

@@ -64,6 +64,9 @@ def probe(
     no_harm: Annotated[
         bool, typer.Option("--no-harm", help="Leave the general prompts out.")
     ] = False,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="Ask no base alone or with the document.")
+    ] = False,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -87,13 +90,27 @@ def probe(
     if sets or qa is not None:
         _refuse({"--html": html}, "with --qa or --set")
     else:
-        _refuse({"--wording": wording, "--fail-under": fail_under}, "without --qa or --set")
+        only_questions = {
+            "--wording": wording,
+            "--fail-under": fail_under,
+            "--adapter-only": adapter_only,
+        }
+        _refuse(only_questions, "without --qa or --set")
+    if adapter_only:
+        _refuse({"--wording": wording}, "with --adapter-only")
 
     from d2l.ask import AskOptions
     from d2l.probe_arms import DEFAULT_WORDING, ProbeOptions
 
     asking = AskOptions(base=base, device=device, max_tokens=max_tokens, offline=offline)
-    options = ProbeOptions(limit, max_tokens, batch, wording or DEFAULT_WORDING, not no_harm)
+    options = ProbeOptions(
+        limit,
+        max_tokens,
+        batch,
+        wording or DEFAULT_WORDING,
+        harm=not no_harm,
+        compare=not adapter_only,
+    )
     if sets:
         from d2l.compile import CompileOptions
         from d2l.hypernets.registry import DEFAULT

@@ -68,7 +68,8 @@ def probe_sets(
                 arms.ask_with_document(asker, asked.questions, asked.document.text, gathered)
                 seats.append(count_seats(asker))
                 n_done += 1
-            questions = [one for asked in cell.documents for one in asked.questions]
+            compared = cell.documents if options.compare else ()
+            questions = [one for asked in compared for one in asked.questions]
             for some in cut(questions, options.batch):  # of several documents, to fill the batch
                 gathered.base.add(arms.ask_alone(asker, some))
             rows += make_rows(_describe(cell, seats), gathered)

@@ -46,8 +46,11 @@ class Probe:
 
 
 def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
-    """The rows of one cell. Of several wordings the best by contained, then by NLL, is the prompt
-    arm; all of them are listed in its row."""
+    """The rows of one cell, without arms that were not asked.
+
+    Of several wordings the best by contained, then by NLL, is the prompt arm; all of them are
+    listed in its row.
+    """
     rows = [_make_row(cell, "adapter", gathered.adapter)]
     if gathered.prompt:
         made = {name: _make_row(cell, "prompt", marks) for name, marks in gathered.prompt.items()}
@@ -57,7 +60,9 @@ def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
             keys = (*SCORES, "stderr")
             row["wordings"] = {name: {key: made[name][key] for key in keys} for name in made}
         rows.append(row)
-    return [*rows, _make_row(cell, "base", gathered.base)]
+    if gathered.base.marks:
+        rows.append(_make_row(cell, "base", gathered.base))
+    return rows
 
 
 def _make_row(cell: Cell, arm: str, marks: Marks) -> Row:

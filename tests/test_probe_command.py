@@ -47,6 +47,11 @@ def list_options(done: Compiled) -> list[object]:
         (["a.lora", "--qa", "q", "--html", "h"], "--html cannot be given with --qa or --set"),
         (["a.lora", "--fail-under", "em=1"], "--fail-under cannot be given without --qa or --set"),
         (["a.lora", "--wording", "plain"], "--wording cannot be given without --qa or --set"),
+        (["a.lora", "--adapter-only"], "--adapter-only cannot be given without --qa or --set"),
+        (
+            ["--set", "s", "--adapter-only", "--wording", "plain"],
+            "--wording cannot be given with --adapter-only",
+        ),
         (["--set", "s", "--lengths", "64,x"], "'64,x': expected numbers of tokens"),
         (["--set", "s", "--lengths", "0"], "'0': expected numbers of tokens"),
         (["--set", "s", "--lengths", ""], "'': expected numbers of tokens"),
@@ -91,6 +96,23 @@ def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -
         for arm in ("adapter", "prompt", "base")
     ]
     assert "prompt (plain)" in outcome.out
+
+
+@pytest.mark.parametrize("way", ["--qa", "--set"])
+def test_only_the_adapter_is_asked_where_nothing_is_compared(
+    done: Compiled, command: Command, way: str
+) -> None:
+    network = ["--checkpoint", done.checkpoint, "--lengths", "120"]
+    about = ["--set", done.root / "questions.jsonl", *network]
+    if way == "--qa":
+        about = [done.adapter, "--qa", done.root / "questions.jsonl"]
+    rows = {}
+    for only in ([], ["--adapter-only"]):
+        outcome = command("probe", *about, *only, "--json", *list_options(done))
+        assert (outcome.code, outcome.err) == (0, "")
+        rows[len(only)] = json.loads(outcome.out)["rows"]
+    assert [row["arm"] for row in rows[1]] == ["adapter"]
+    assert rows[1] == rows[0][:1]
 
 
 def test_a_figure_that_is_not_reached_is_exit_1_after_the_result(
