@@ -14,7 +14,7 @@ from d2l.errors import RecipeError
 from d2l.hypernets.compact import read_weights
 from d2l.hypernets.seats import SeatNetwork, Seats, build_network
 from d2l.hypernets.seats_config import SeatsConfig, read_config
-from d2l.hypernets.statistics import read_statistics
+from d2l.hypernets.statistics import Statistics, read_statistics
 from d2l.recipes import Recipe
 
 
@@ -46,16 +46,21 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
     )
 
 
-def load_start(folder: Path, config: SeatsConfig, base_model: nn.Module, recipe: Recipe) -> Seats:
-    """The checkpoint's weights in a network of `config`; what it lacks, or with `recipe.fresh`
-    all of it, is drawn from the recipe's seed. Raises CheckpointError."""
-    statistics = read_statistics(
-        folder / "statistics.safetensors",
+def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:
+    """The second moments that fit a network; raises CheckpointError."""
+    return read_statistics(
+        path,
         first_layer=config.first_layer,
         n_layers=config.n_adapted_layers,
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
+
+
+def load_start(folder: Path, config: SeatsConfig, base_model: nn.Module, recipe: Recipe) -> Seats:
+    """The checkpoint's weights in a network of `config`; what it lacks, or with `recipe.fresh`
+    all of it, is drawn from the recipe's seed. Raises CheckpointError."""
+    statistics = read_own_statistics(folder / "statistics.safetensors", config)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(recipe.seed)
         network = SeatNetwork(config)

@@ -6,7 +6,7 @@ The loss itself is `hypernets.seats_training`; the loop is `train`.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -24,9 +24,11 @@ from d2l.general_answers import add_references, load_general, read_prompts
 from d2l.hypernets.seats import SeatNetwork
 from d2l.hypernets.seats_config import SeatsConfig, allot_seats
 from d2l.hypernets.seats_training import Exercise, ReadChunk, SeatedDecoder, batch_loss
+from d2l.hypernets.statistics import write_statistics
 from d2l.processes import Team
 from d2l.recipes import Recipe
-from d2l.seats_start import load_start
+from d2l.seat_statistics import Batch, measure_moments
+from d2l.seats_start import load_start, read_own_statistics
 from d2l.trainees import Figure, Materials, Row, Share
 from d2l.training_data import Asked, Drawn, Mixture, Passage, choose_questions
 
@@ -56,7 +58,7 @@ class SeatsTrainee:
     read: ActivationEncoder
     mixture: Mixture
     tokenizer: BaseTokenizer
-    source: Path  # the checkpoint that training starts from
+    statistics: Path  # the file of second moments that seats are made with
 
     def draw(self, step: int) -> list[DrawnMemory]:
         """The memories of one step, all of equally many seats."""
@@ -72,18 +74,10 @@ class SeatsTrainee:
         exercises = [exercise for memory in mine for exercise in memory.exercises]
         if not exercises:
             return
-        opening = self.config.read_opening
-        memories = [
-            [
-                ReadChunk(self.read([*opening, *passage.token_ids]), n_seats)
-                for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
-            ]
-            for memory in mine
-        ]
         loss = batch_loss(
             self.network,
             self.decoder,
-            memories,
+            [self._read_all(memory) for memory in mine],
             [self._refer(memory.exercises) for memory in mine],
             general_weight=self.mixture.recipe.general_weight,
         )
@@ -96,6 +90,28 @@ class SeatsTrainee:
         ]
         yield Share(loss.total * (len(exercises) / n_drawn), tuple(figures))
 
+    def draw_texts(self, number: int) -> Iterator[Batch]:
+        """Batches of draws that no step has, and for each memory a text that it does not hold."""
+        for step in range(1, number + 1):
+            drawn = self.draw(-step)
+            texts = [memory.passages[0].token_ids for memory in self.draw(-number - step)]
+            end = (self.config.end_token,)
+            exercises = [
+                [
+                    *self._refer(memory.exercises),
+                    Exercise((*self.config.after_opening, *texts[index % len(texts)]), end),
+                ]
+                for index, memory in enumerate(drawn)
+            ]
+            yield [self._read_all(memory) for memory in drawn], exercises
+
+    def _read_all(self, memory: DrawnMemory) -> list[ReadChunk]:
+        opening = self.config.read_opening
+        return [
+            ReadChunk(self.read([*opening, *passage.token_ids]), n_seats)
+            for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
+        ]
+
     def _refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         return add_references(self.causal, exercises, config=self.config)
 
@@ -103,8 +119,8 @@ class SeatsTrainee:
         """Put config.json, statistics.safetensors and model.safetensors into a folder."""
         values = json.dumps(asdict(self.config), indent=1) + "\n"
         replace_file(folder / "config.json", lambda target: target.write_text(values, "utf-8"))
-        statistics = self.source / _STATISTICS
-        replace_file(folder / _STATISTICS, partial(shutil.copyfile, statistics))
+        if self.statistics != folder / _STATISTICS:
+            replace_file(folder / _STATISTICS, partial(shutil.copyfile, self.statistics))
         tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
         replace_file(folder / "model.safetensors", lambda target: save_file(tensors, target))
 
@@ -182,7 +198,7 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
             general = load_general(
                 out / _GENERAL, causal, prompts, tokenizer=found.tokenizer, config=config
             )
-    return SeatsTrainee(
+    trainee = SeatsTrainee(
         team.prepare(seats.network),
         config,
         causal,
@@ -190,5 +206,14 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
         ActivationEncoder(causal.model, config.reading),
         Mixture(found.pools, recipe, tuple(general)),
         found.tokenizer,
-        found.source,
+        found.source / _STATISTICS,
     )
+    if not recipe.statistics_draws:
+        return trainee
+    path = out / _STATISTICS
+    with team.main_first():
+        if not path.is_file():
+            batches = trainee.draw_texts(recipe.statistics_draws)
+            write_statistics(path, measure_moments(trainee.network, trainee.decoder, batches))
+    decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
+    return replace(trainee, decoder=decoder, statistics=path)

@@ -188,6 +188,22 @@ def test_a_run_that_is_stopped_and_goes_on_has_the_curve_of_one_that_was_not(pla
     assert_same_run(place / "whole", place / "cut")
 
 
+def test_statistics_are_measured_once_a_run_and_belong_to_its_checkpoint(place: Path) -> None:
+    given = (place / "seats" / "statistics.safetensors").read_bytes()
+    recipe = read_recipe(write_recipe(place / "a.toml", statistics_draws=2, steps=4))
+    pipeline.train(recipe, place / "whole")
+    own = (place / "whole" / "statistics.safetensors").read_bytes()
+    assert own != given
+    answers = iter([False, True])
+    for _ in range(2):
+        pipeline.train(recipe, place / "cut", stopping=lambda: next(answers, False))
+    assert curve(place / "whole") == curve(place / "cut")
+    assert (place / "cut" / "statistics.safetensors").read_bytes() == own
+    pipeline.train(replace(recipe, statistics_draws=0), place / "other")
+    assert (place / "other" / "statistics.safetensors").read_bytes() == given
+    assert curve(place / "other") != curve(place / "whole")
+
+
 def test_a_fresh_network_learns_without_the_checkpoints_weights(place: Path) -> None:
     (place / "seats" / "model.safetensors").unlink()
     recipe = read_recipe(write_recipe(place / "a.toml", fresh=True, steps=3))

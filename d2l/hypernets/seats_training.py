@@ -10,7 +10,7 @@ through the opening's states into the layers above. Llama's decoder layer is spe
 bases with another one need their own walk.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -54,20 +54,22 @@ class ReadChunk:
 class PackedBatch:
     """All exercises of each memory behind one opening, memories padded to the same length.
 
-    `ids`, `positions`: (memories, tokens). `mask`: (memories, 1, tokens, tokens), true where a
-    token sees another. `rows`: for each exercise, places of `ids` flattened that predict its
-    answer's tokens.
+    `ids`, `positions`: (memories, tokens), and `real`, false where a token only pads. `mask`:
+    (memories, 1, tokens, tokens), true where a token sees another. `rows`: for each exercise,
+    places of `ids` flattened that predict its answer's tokens.
     """
 
     ids: Tensor
     positions: Tensor
+    real: Tensor
     mask: Tensor
     rows: tuple[Tensor, ...]
 
     def to(self, device: torch.device) -> "PackedBatch":
         """The same on a device."""
-        ids, positions, mask = (t.to(device) for t in (self.ids, self.positions, self.mask))
-        return PackedBatch(ids, positions, mask, tuple(row.to(device) for row in self.rows))
+        given = (self.ids, self.positions, self.real, self.mask)
+        ids, positions, real, mask = (tensor.to(device) for tensor in given)
+        return PackedBatch(ids, positions, real, mask, tuple(row.to(device) for row in self.rows))
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,13 @@ class BatchLoss:
 
 
 class SeatedDecoder:
-    """The frozen base with memories seated in the loop. `causal` is a Llama with its head."""
+    """The frozen base with memories seated in the loop. `causal` is a Llama with its head.
+
+    `watch`, where it is set, gets every adapted layer's number, from 0, and the attention inputs
+    (tokens, d_in) of all that stands behind openings.
+    """
+
+    watch: Callable[[int, Tensor], None] | None = None
 
     def __init__(self, causal: Any, statistics: Statistics, config: SeatsConfig) -> None:
         self.base, self.head = causal.model, causal.lm_head
@@ -116,6 +124,9 @@ class SeatedDecoder:
             k, v = layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)
             if index >= first:
                 at = index - first
+                if self.watch is not None:
+                    start = keys.shape[2] + 1
+                    self.watch(at, h[:, start:][batch.real[:, start:]])
                 k, v = self._seat(h, (k, v), (keys[:, at], values[:, at]), at)
             x = x + self._attend(layer.self_attn, h, (k, v), rotary, batch.mask)
             x = x + self._transform(layer, x, index, shared)
@@ -233,6 +244,7 @@ def pack_exercises(
     return PackedBatch(
         pad_all(ids, pad),
         pad_all(positions, 0),
+        owned >= 0,
         (visible & causal)[:, None],
         tuple(torch.arange(n) + index * length + first for index, first, n in rows),
     )

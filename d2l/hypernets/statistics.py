@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from d2l.errors import CheckpointError
+from d2l.folders import replace_file
 
 _NAMES = ("correlation", "scale")
 
@@ -119,3 +120,18 @@ def read_statistics(
         ridge=ridge,
         source=str(path),
     )
+
+
+def write_statistics(path: Path, moments: Tensor) -> None:
+    """Write second moments (layers, d_in, d_in), without ridge, as `read_statistics` takes them.
+
+    Correlations are stored in fp16, scales in fp32.
+    """
+    scale = moments.diagonal(dim1=1, dim2=2).sqrt()  # (layers, d_in)
+    correlation = moments / scale[:, :, None] / scale[:, None, :]
+    rows, columns = torch.triu_indices(scale.shape[1], scale.shape[1])
+    tensors = {
+        "correlation": correlation[:, rows, columns].to(torch.float16).contiguous(),
+        "scale": scale.to(torch.float32).contiguous(),
+    }
+    replace_file(path, lambda target: save_file(tensors, target))
