@@ -38,8 +38,8 @@ lint: setup ## check style
 types: setup ## check types
 	$(BIN)/mypy
 
-docs: setup ## rewrite the generated parts of README.md
-	$(BIN)/python tests/generated_docs.py README.md
+docs: setup ## rewrite the generated parts of the README and of the default's card
+	$(BIN)/python tests/generated_docs.py README.md d2l/builtin/smollm2-135m/README.md
 
 check: lint types test ## lint, types and tests (which also fail when README.md is stale)
 

@@ -1,14 +1,16 @@
-"""The parts of README.md that are made from the code: run by `make docs`, checked by a test.
+"""The parts of documents that are made from the code and from records: run by `make docs`, checked
+by a test.
 
 Each stands between `<!-- generated: NAME -->` and `<!-- end -->`. Usage:
-python tests/generated_docs.py README.md
+python tests/generated_docs.py README.md d2l/builtin/smollm2-135m/README.md
 """
 
 import ast
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -23,6 +25,8 @@ from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES
 
 PACKAGE = Path(__file__).parents[1] / "d2l"
+#: What `d2l probe --set … --json` printed about the built-in default.
+RECALL = Path(__file__).parent / "data" / "seats" / "recall.json"
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -116,6 +120,43 @@ def write_choices() -> str:
     )
 
 
+def describe_scores(row: Mapping[str, Any]) -> str:
+    """Contained with its standard error, exact match, F1, and NLL with the end token."""
+    contained, error = (
+        f"{x:.2f}".lstrip("0") for x in (row["contained"], row["stderr"]["contained"])
+    )
+    shares = " / ".join(f"{row[key]:.2f}".lstrip("0") for key in ("em", "f1"))
+    return f"{contained} ± {error} / {shares} / {row['nll']:.2f}"
+
+
+def write_recall() -> str:
+    """The tables of what comes back through the built-in default, and of its harm."""
+    found = json.loads(RECALL.read_text("utf-8"))
+    cells: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in found["rows"]:
+        cells.setdefault((row["set"], row["length"]), {})[row["arm"]] = row
+    rows = [
+        [
+            f"{name.removeprefix('qa_dev_')}, {length:,}",
+            f"{arms['adapter']['seats']:.0f}",
+            str(arms["adapter"]["n"]),
+            *(describe_scores(arms[arm]) for arm in ("adapter", "prompt", "base")),
+        ]
+        for (name, length), arms in cells.items()
+    ]
+    columns = ("set, tokens", "seats", "n", "adapter", "document in the prompt", "base alone")
+    harm = [
+        [
+            str(one["seats"]),
+            f"{one['kl']:.2f} ± {one['stderr']['kl']:.2f}",
+            f"{one['unchanged']:.2f} ± {one['stderr']['unchanged']:.2f}".replace("0.", "."),
+        ]
+        for one in found["harm"]["by_seats"]
+    ]
+    changed = ("seats", "KL to the base, nats a token", "most likely tokens unchanged")
+    return f"{make_table(columns, rows)}\n{make_table(changed, harm)}"
+
+
 def write_tree() -> str:
     """Every module with the first line of its docstring, rooms last."""
 
@@ -141,6 +182,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "choices": write_choices,
     "commands": write_commands,
     "inputs": write_inputs,
+    "recall": write_recall,
     "tree": write_tree,
 }
 
