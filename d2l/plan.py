@@ -10,7 +10,7 @@ from d2l.bases.models import BaseFiles, find_base, same_model
 from d2l.bases.tokens import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk, pack_sentences, split_evenly
 from d2l.documents.document import Document
-from d2l.errors import BaseModelError, DocumentError, MergeError
+from d2l.errors import BaseModelError, CheckpointError, DocumentError, MergeError
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora import DocToLoraConfig
 from d2l.hypernets.protocol import HypernetConfig, MergeOptions
@@ -73,6 +73,12 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
         raise DocumentError("nothing to compile: no document was read")
     checkpoint = find_checkpoint(options.checkpoint, offline=options.offline)
     config = read_config(checkpoint.path)
+    if config.kind == "text_to_lora":
+        raise CheckpointError(
+            f"{checkpoint.name}: is a Text-to-LoRA network, which reads task descriptions and no "
+            "documents",
+            hint="use t2l make, or name another checkpoint",
+        )
     base = find_base(config.base, override=options.base, offline=options.offline)
     warnings = check_fit(config, base, given=options.base)
     encoder = _find_encoder(config, base, options)
@@ -81,7 +87,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
         chunks = chunk_for_seats(documents, tokenizer, config, options)
         warnings += _warn_long(config, chunks)
     else:
-        assert isinstance(config, DocToLoraConfig)  # FORMATS reads no other kind
+        assert isinstance(config, DocToLoraConfig)  # FORMATS reads no further kind
         if options.tokens_per_seat is not None:
             raise MergeError(
                 f"{checkpoint.name}: is no seat network, so it has no tokens per seat",

@@ -298,7 +298,8 @@ def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     assert (shown["network"], shown["config"]["base"]) == ("doc_to_lora", "tiny-org/llama-tiny")
     refused = command("checkpoints", "convert", "public", "copy")
     assert refused.err == (
-        "error: public: is not a released Doc-to-LoRA checkpoint\nhint: only these are converted\n"
+        "error: public: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint\n"
+        "hint: only these are converted\n"
     )
     table = command("checkpoints", "ls").out.splitlines()
     assert len(table) == len(rows) + 2

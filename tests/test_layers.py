@@ -55,6 +55,7 @@ OPENERS = {
     "hypernets.native",
     "hypernets.pickles",
     "hypernets.released",
+    "hypernets.released_text",
     "hypernets.seats_config",
     "hypernets.statistics",
     "probe_data",

@@ -23,6 +23,8 @@ _CHECKPOINT_FILES = (
     "statistics.safetensors",
     "pytorch_model.bin",
     "args.yaml",
+    "hypermod.pt",
+    "adapter_config.json",
 )
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 

@@ -14,12 +14,13 @@ from torch import nn
 
 from d2l.errors import CheckpointError
 from d2l.folders import building, refuse_existing
-from d2l.hypernets import doc_to_lora, native, released
+from d2l.hypernets import doc_to_lora, native, released, released_text, text_to_lora
 from d2l.hypernets.doc_to_lora import DocToLora, DocToLoraConfig
 from d2l.hypernets.native import naming
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
 from d2l.hypernets.seats import load_seats
 from d2l.hypernets.seats_config import read_config as read_seats_config
+from d2l.hypernets.text_to_lora import TextToLora, TextToLoraConfig
 
 
 class Loader(Protocol):
@@ -71,17 +72,46 @@ def checkpoint_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_text_config(path: Path) -> TextToLoraConfig:
+    """Read the configuration of a network that reads task descriptions; refuses all others."""
+    config = read_config(path)
+    if not isinstance(config, TextToLoraConfig):
+        raise CheckpointError(
+            f"{path}: is a {config.kind} network, which reads documents and no descriptions",
+            hint="use d2l compile, or name a Text-to-LoRA checkpoint",
+        )
+    return config
+
+
+def load_text_to_lora(path: Path, *, device: str) -> TextToLora:
+    """Read a network that reads task descriptions onto a device; refuses all others."""
+    if find_format(path).name == "released_text":
+        checkpoint = released_text.read_released(path)
+        tensors, file = checkpoint.read_tensors(), checkpoint.file
+        config = checkpoint.config
+    else:
+        config, file = read_text_config(path), path / native.WEIGHTS_FILE
+        tensors = native.read_tensors(file)
+    with naming(file):
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        native.check_shapes(shapes, text_to_lora.expected_shapes(config))
+        return text_to_lora.build(config, tensors, device=device)
+
+
 def convert(source: Path, target: Path, *, force: bool = False) -> Path:
     """Write a released checkpoint as a native folder: the same tensors, bit for bit.
 
     The folder appears whole or not at all.
     """
-    if find_format(source).name != "released":
+    readers = {"released": released.read_released, "released_text": released_text.read_released}
+    read = readers.get(find_format(source).name)
+    if read is None:
         raise CheckpointError(
-            f"{source}: is not a released Doc-to-LoRA checkpoint", hint="only these are converted"
+            f"{source}: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint",
+            hint="only these are converted",
         )
     refuse_existing(target, force=force, is_ours=_is_native, error=CheckpointError)
-    checkpoint = released.read_released(source)
+    checkpoint = read(source)
     config = checkpoint.config
     with building(target) as folder:
         native.write_folder(folder, config.kind, config.to_json(), checkpoint.read_tensors())
@@ -100,10 +130,14 @@ def _load_released(path: Path, *, device: str, base: nn.Module | None) -> DocToL
         return doc_to_lora.build(checkpoint.config, tensors, device=device)
 
 
-def _is_native(path: Path) -> bool:
-    """Tell a native Doc-to-LoRA folder by its header; a damaged config.json is an error."""
+def _read_kind(path: Path) -> object:
+    """The kind in a native folder's header; a damaged config.json is an error."""
     config = path / native.CONFIG_FILE
-    return config.is_file() and native.read_json(config).get("kind") == doc_to_lora.KIND
+    return native.read_json(config).get("kind") if config.is_file() else None
+
+
+def _is_native(path: Path) -> bool:
+    return _read_kind(path) in (doc_to_lora.KIND, text_to_lora.KIND)
 
 
 def _read_native_config(path: Path) -> DocToLoraConfig:
@@ -121,6 +155,20 @@ def _load_native(path: Path, *, device: str, base: nn.Module | None) -> DocToLor
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         native.check_shapes(shapes, doc_to_lora.expected_shapes(config))
         return doc_to_lora.build(config, tensors, device=device)
+
+
+def _read_native_text_config(path: Path) -> TextToLoraConfig:
+    fields = native.read_fields(path, text_to_lora.KIND)
+    with naming(path / native.CONFIG_FILE):
+        return TextToLoraConfig.from_json(fields)
+
+
+def _refuse_documents(path: Path, *, device: str, base: nn.Module | None) -> Hypernetwork:
+    del device, base
+    raise CheckpointError(
+        f"{path}: is a Text-to-LoRA network, which reads task descriptions and no documents",
+        hint="use t2l make, or name another checkpoint",
+    )
 
 
 def _find_native_weights(path: Path) -> Path:
@@ -151,10 +199,27 @@ FORMATS: tuple[Format, ...] = (
     Format(
         name="doc_to_lora",
         description="a d2l folder of a Doc-to-LoRA network (config.json, model.safetensors)",
-        matches=_is_native,
+        matches=lambda path: _read_kind(path) == doc_to_lora.KIND,
         read_config=_read_native_config,
         load=_load_native,
         find_weights=_find_native_weights,
+    ),
+    Format(
+        name="text_to_lora",
+        description="a d2l folder of a Text-to-LoRA network (config.json, model.safetensors)",
+        matches=lambda path: _read_kind(path) == text_to_lora.KIND,
+        read_config=_read_native_text_config,
+        load=_refuse_documents,
+        find_weights=_find_native_weights,
+    ),
+    Format(
+        name="released_text",
+        description="a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
+        "adapter_config.json)",
+        matches=released_text.matches,
+        read_config=lambda path: released_text.read_released(path).config,
+        load=_refuse_documents,
+        find_weights=released_text.find_file,
     ),
     Format(
         name="released",

@@ -7,9 +7,7 @@ Source of names and mathematics: SakanaAI/doc-to-lora, modeling/hypernet.py (Hyp
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
-from types import UnionType
-from typing import Any, get_args, get_origin
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.activations import Activations, Reading
 from d2l.bases.families import ATTENTION, MLP, module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError
-from d2l.hypernets.native import show
+from d2l.hypernets.fields import check_range, read_typed
 from d2l.hypernets.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
 
@@ -72,7 +70,7 @@ class DocToLoraConfig:
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
-            _check_range(name, getattr(self, name), low, high)
+            check_range(name, getattr(self, name), low, high)
         names = self.target_modules
         if not names or list(names) != sorted(set(names)) or not set(names) <= _MODULES:
             known = ", ".join(sorted(_MODULES))
@@ -80,7 +78,7 @@ class DocToLoraConfig:
         if not len(names) == len(self.d_in) == len(self.d_out):
             raise CheckpointError("d_in and d_out do not have one size per target module")
         for size in (*self.d_in, *self.d_out):
-            _check_range("size of a target module", size, 1, 1 << 20)
+            check_range("size of a target module", size, 1, 1 << 20)
         if self.encoder_type not in (PER_LAYER, EARLY_EXIT, EMBED_ONLY):
             raise CheckpointError(
                 f"encoder_type is not one of {PER_LAYER}, {EARLY_EXIT}, {EMBED_ONLY}"
@@ -88,9 +86,9 @@ class DocToLoraConfig:
         if (self.encoder_layer is not None) != (self.encoder_type == EARLY_EXIT):
             raise CheckpointError(f"encoder_layer is for encoder_type {EARLY_EXIT} only")
         if self.encoder_layer is not None:
-            _check_range("encoder_layer", self.encoder_layer, 1, 512)
+            check_range("encoder_layer", self.encoder_layer, 1, 512)
         if self.chunk_tokens is not None:
-            _check_range("chunk_tokens", self.chunk_tokens, 1, 1 << 30)
+            check_range("chunk_tokens", self.chunk_tokens, 1, 1 << 30)
         if not math.isfinite(self.scale):
             raise CheckpointError("scale is not a finite number")
 
@@ -135,21 +133,7 @@ class DocToLoraConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> "DocToLoraConfig":
         """Check names and types of JSON values, and make the configuration."""
-        known = {field.name: field for field in fields(cls)}
-        unknown = sorted(values.keys() - known.keys())
-        needed = {name for name, field in known.items() if field.default is MISSING}
-        missing = sorted(needed - values.keys())
-        if unknown or missing:
-            word, name = ("unknown", unknown[0]) if unknown else ("missing", missing[0])
-            raise CheckpointError(f"{word} field {show(name)} of {KIND}")
-        typed: dict[str, Any] = {}
-        for name, value in values.items():
-            wanted = known[name].type
-            if not _fits(value, wanted):
-                shown = getattr(wanted, "__name__", str(wanted))
-                raise CheckpointError(f"field {name} is not of type {shown}")
-            typed[name] = tuple(value) if isinstance(value, list) else value
-        return cls(**typed)
+        return cls(**read_typed(cls, values, kind=KIND))
 
 
 class DocToLora(nn.Module):
@@ -361,18 +345,3 @@ def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str
     owned = {name: tensor.to(device, torch.float32) for name, tensor in tensors.items()}
     network.load_state_dict(owned, strict=True, assign=True)
     return network.requires_grad_(False).eval()
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise CheckpointError(f"{name} is out of range, expected {low} to {high}")
-
-
-def _fits(value: object, wanted: Any) -> bool:
-    """Tell whether a JSON value has a field's type; a bool is no number, an int is a float."""
-    if isinstance(wanted, UnionType):
-        return any(_fits(value, option) for option in get_args(wanted))
-    if get_origin(wanted) is tuple:
-        item = get_args(wanted)[0]
-        return isinstance(value, list) and all(_fits(v, item) for v in value)
-    return type(value) is wanted or (wanted is float and type(value) is int)

@@ -36,7 +36,7 @@ class HypernetConfig(Protocol):
 
     @property
     def kind(self) -> str:
-        """Network kind: "doc_to_lora" or "seats"."""
+        """Network kind: "doc_to_lora", "seats" or "text_to_lora"."""
 
     @property
     def base(self) -> str:

@@ -161,7 +161,8 @@ def test_failed_conversion_leaves_nothing(run, tmp_path):
 
 def test_converted_checkpoint_is_not_converted_again(native, tmp_path):
     message, _ = refusal(convert, native, tmp_path / "again")
-    assert message == f"{native}: is not a released Doc-to-LoRA checkpoint"
+    wanted = "is not a released Doc-to-LoRA or Text-to-LoRA checkpoint"
+    assert message == f"{native}: {wanted}"
 
 
 def test_digest_is_that_of_the_weights_file(run, native):
