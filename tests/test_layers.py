@@ -35,6 +35,7 @@ OPENERS = {
     "card",  # copies the tokenizer files of the base
     "adapters.peft_files",
     "adapters.provenance",
+    "bases.embeddings",
     "bases.gguf_files",
     "bases.hub",
     "bases.storage",

@@ -16,13 +16,13 @@ import tokenizers
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from d2l.hypernets import native
 from d2l.hypernets.doc_to_lora import DocToLoraConfig
 from d2l.hypernets.seats_config import SeatsConfig
 from tests import tiny_seats
-from tests.hypernets import networks
+from tests.hypernets import networks, text_networks
 
 FAMILIES = ("gemma2", "llama", "mistral", "qwen3")
 N_LAYERS = 3
@@ -207,3 +207,43 @@ def add_delta(model: Any, weights: Any, names: Sequence[str] | None = None) -> A
             factors = weights.factors[name]
             model.get_submodule(name).weight += weights.scale * (factors.b @ factors.a)
     return model
+
+
+def write_encoder(folder: Path, *, seed: int = 0, scale: float = 0.3) -> Path:
+    """Write a random BERT's folder; `<bos>` and `</s>` are its [CLS] and [SEP]."""
+    config = transformers.BertConfig(
+        vocab_size=vocab_size(),
+        hidden_size=HIDDEN,
+        intermediate_size=INNER,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        initializer_range=scale,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.BertModel(config)
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    tokenizer = load_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A </s>", special_tokens=[("<bos>", 3), ("</s>", 7)]
+    )
+    (folder / "tokenizer.json").write_text(tokenizer.to_str(), "utf-8")
+    return folder
+
+
+def write_text_to_lora(folder: Path, family: str, embedder: str | None, **changes: Any) -> Path:
+    """Write a released Text-to-LoRA folder for the tiny base of a family."""
+    head_dim = 16 if family == "gemma2" else 8
+    sizes = {
+        "base": base_name(family),
+        "embedder": embedder,
+        "embedding_size": HIDDEN,
+        "n_layers": N_LAYERS,
+        "d_in": (HIDDEN, HIDDEN),
+        "d_out": (2 * head_dim, 4 * head_dim),  # of v_proj and q_proj
+    }
+    return text_networks.write_released(folder, text_networks.make_config(**(sizes | changes)))

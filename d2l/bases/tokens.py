@@ -163,6 +163,16 @@ class BaseTokenizer:
         """Ids of a prompt whose control tokens count, such as a rendered chat template."""
         return list(self._special.encode(text, add_special_tokens=False).ids)
 
+    def encode_whole(self, text: str, *, limit: int) -> list[int]:
+        """Ids with the special tokens that the tokenizer adds, such as BERT's [CLS] and [SEP].
+
+        Of a text of more than `limit` tokens the end is cut off, not the tokens added behind it.
+        """
+        encoding = self._special.encode(text)
+        ids, added = list(encoding.ids), encoding.special_tokens_mask
+        n_behind = next((n for n, special in enumerate(reversed(added)) if not special), 0)
+        return ids if len(ids) <= limit else ids[: limit - n_behind] + ids[len(ids) - n_behind :]
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Text of token ids."""
         return str(self._plain.decode(list(ids), skip_special_tokens=skip_special_tokens))
