@@ -15,7 +15,7 @@ from d2l.prompts import chat_template
 
 #: Names go in as string literals: a folder may be called anything. `return_dict` is the default
 #: of transformers 5 only.
-_LOADING = """\
+LOADING = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -55,11 +55,11 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
     config = plan.config
     seats = isinstance(config, SeatsConfig)
     names = [PurePath(document.name).name for document in plan.documents]
-    title = _quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
-    checkpoint = _quote(plan.checkpoint.name)
+    title = quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
+    checkpoint = quote(plan.checkpoint.name)
     rows = [
-        ("documents", ", ".join(map(_quote, names))),
-        ("base model", _quote(config.base)),
+        ("documents", ", ".join(map(quote, names))),
+        ("base model", quote(config.base)),
         ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
         ("tokens read", plan.describe_tokens()),
         ("rank", f"{plan.rank}, on {', '.join(config.target_modules)}"),
@@ -67,15 +67,15 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
     ]
     cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
     table = "\n".join(f"| {name} | {value} |" for name, value in cells)
-    loading = _LOADING.format(
-        tokenizer=_literal(adapter if seats else config.base),
-        base=_literal(config.base),
-        adapter=_literal(adapter),
+    loading = LOADING.format(
+        tokenizer=literal(adapter if seats else config.base),
+        base=literal(config.base),
+        adapter=literal(adapter),
     )
     limits = _seats_limits(config) if isinstance(config, SeatsConfig) else _public_limits()
     limits += "".join(f"- {' '.join(warning.split())}\n" for warning in plan.warnings)
     return (
-        f"---\nbase_model: {_literal(config.base)}\n"
+        f"---\nbase_model: {literal(config.base)}\n"
         "library_name: peft\ntags:\n- lora\n- d2l\n---\n\n"
         f"# {title}, compiled into a LoRA adapter\n\n"
         "This adapter was not fine-tuned. A pretrained network read the document once and wrote "
@@ -90,12 +90,12 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
     )
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A string literal of Python and of YAML: JSON's are both."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     """Markdown code of one line, whatever characters a file name has."""
     line = " ".join(text.split())
     longest = max(map(len, re.findall("`+", line)), default=0)
@@ -121,7 +121,7 @@ def _seats_limits(config: SeatsConfig) -> str:
         f"back, of more than about {config.held_tokens:,} tokens few.\n"
         "- It answers in a few words; ask one fact at a time.\n"
         "- It changes general answers too, the more the more seats are used.\n"
-        f"- It was made on {_quote(config.base_file)}. On other files of the same base, for "
+        f"- It was made on {quote(config.base_file)}. On other files of the same base, for "
         "example quantised in another way, answers differ a little.\n"
     )
 

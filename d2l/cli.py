@@ -1,4 +1,4 @@
-"""The `d2l` command line: parse options, call a pipeline, choose the exit code.
+"""The command lines of `d2l` and `t2l`: parse options, call a pipeline, choose the exit code.
 
 Exit 0 done, 1 something the user can fix, 2 wrong usage, 130 interrupted. Pipelines are imported
 inside the commands, so that help starts without torch.
@@ -15,6 +15,7 @@ import typer
 from d2l import __version__, console
 from d2l.cli_options import AdapterPath, AsJson, Base, Device, Dtype, Force, Format, Merge, Offline
 from d2l.errors import D2LError
+from d2l.make_command import t2l_app
 from d2l.probe_command import probe
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -32,11 +33,21 @@ app.add_typer(checkpoints_app, name="checkpoints")
 
 
 def main() -> None:
-    """Run the command line; the only place where errors become exit codes."""
+    """Run the `d2l` command line."""
+    _run(app, "d2l")
+
+
+def t2l() -> None:
+    """Run the `t2l` command line."""
+    _run(t2l_app, "t2l")
+
+
+def _run(commands: typer.Typer, name: str) -> None:
+    """Run a command line; the only place where errors become exit codes."""
     signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written stays behind
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        app(prog_name="d2l")
+        commands(prog_name=name)
     except D2LError as error:
         if "--debug" in sys.argv:
             raise

@@ -13,6 +13,7 @@ import typer
 Merge = Literal["concat", "average"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Wording = Literal["plain", "short", "labeled", "question-first", "examples", "system", "best"]
+Scaling = Literal["standard", "config"]
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 
 Base = Annotated[

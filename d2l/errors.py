@@ -18,6 +18,10 @@ class DocumentError(D2LError):
     """An input document cannot be read."""
 
 
+class DescriptionError(D2LError):
+    """A task description, or a table of them, cannot be used."""
+
+
 class BaseModelError(D2LError):
     """A base model cannot be found or loaded, or does not fit the checkpoint."""
 

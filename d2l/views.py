@@ -32,9 +32,15 @@ def show_adapter(view: AdapterView) -> None:
     rows += [
         ("made by", f"{tool['name']} {tool['version']}, checkpoint {checkpoint['name']}"),
         ("network", f"{checkpoint['network']}, sha256 {checkpoint['sha256'][:16]}…"),
-        ("base file", f"sha256 {provenance['base']['sha256'][:16]}…"),
-        ("merge", _describe_merge(provenance)),
     ]
+    if provenance["base"]["sha256"] is not None:  # descriptions are often made without weights
+        rows.append(("base file", f"sha256 {provenance['base']['sha256'][:16]}…"))
+    if (description := provenance.get("description")) is not None:
+        rows.append(("task", _shorten(" ".join(description["text"].split()), 100)))
+        rows.append(("embedder", description["embedder"]))
+        rows.append(("scaling", f"{provenance['options']['scaling']} ({provenance['scale']:g})"))
+    else:
+        rows.append(("merge", _describe_merge(provenance)))
     rows += [
         ("input", f"{entry['name']} ({entry['format']}, sha256 {entry['sha256'][:16]}…)")
         for entry in provenance["inputs"]
@@ -65,8 +71,10 @@ def _show_norms(provenance: dict[str, Any]) -> None:
     console.result("")
     layers = [(f"layer {n}", norm) for n, norm in enumerate(norms["layers"])]
     console.show_bars("norm of the delta by layer", layers)
-    console.result("")
     bars = _fold(_list_chunk_norms(provenance), most=_MOST_BARS)
+    if not bars:  # a description has no chunks
+        return
+    console.result("")
     console.show_bars(
         "norm of the delta by chunk", [(_shorten(_span(names)), norm) for names, norm in bars]
     )

@@ -1,6 +1,7 @@
 """Run the real command line in this process, as its user sees it."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -25,13 +26,20 @@ class Command:
         self._capsys = capsys
 
     def __call__(self, *arguments: object) -> Outcome:
-        """Run one command; anything but an exit is a bug and is raised."""
-        self._monkeypatch.setattr("sys.argv", ["d2l", *map(str, arguments)])
+        """Run one command of `d2l`; anything but an exit is a bug and is raised."""
+        return self._run(cli.main, "d2l", arguments)
+
+    def t2l(self, *arguments: object) -> Outcome:
+        """Run one command of `t2l`."""
+        return self._run(cli.t2l, "t2l", arguments)
+
+    def _run(self, main: Callable[[], None], name: str, arguments: tuple[object, ...]) -> Outcome:
+        self._monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
         self._capsys.readouterr()
         handler = signal.getsignal(signal.SIGTERM)
         try:
             with pytest.raises(SystemExit) as stopped:
-                cli.main()
+                main()
         finally:
             signal.signal(signal.SIGTERM, handler)
         captured = self._capsys.readouterr()

@@ -68,7 +68,7 @@ def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
 def write_commands() -> str:
     """A table of arguments and options for every command."""
     parts = []
-    for words, function in list_commands(cli.app):
+    for words, function in (*list_commands(cli.app), *list_commands(cli.t2l_app, "t2l")):
         hints = get_type_hints(function, include_extras=True)
         rows = [
             describe_parameter(parameter, hints[name])

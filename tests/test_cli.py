@@ -43,7 +43,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
-ALIASES = "smollm2-135m, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, "
+ALIASES = (
+    "smollm2-135m, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, sakana/qwen3-4b, "
+    "sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, sakana/gemma-2-2b-t2l"
+)
 
 
 @pytest.mark.parametrize(
@@ -72,16 +75,16 @@ ALIASES = "smollm2-135m, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistr
         (
             {"seats": "nope"},
             "checkpoint 'nope' not found",
-            "name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
-            + ALIASES
-            + "sakana/qwen3-4b",
+            "name a folder, a file, org/repo[@revision][:subfolder] or an alias: " + ALIASES,
         ),
         (
             {"seats": "notes.txt"},
             "notes.txt: is not a hypernetwork checkpoint",
             "expected one of: a d2l folder of a seat network (config.json, model.safetensors, "
             "statistics.safetensors); a d2l folder of a Doc-to-LoRA network (config.json, "
-            "model.safetensors); a released Doc-to-LoRA checkpoint (pytorch_model.bin or its run "
+            "model.safetensors); a d2l folder of a Text-to-LoRA network (config.json, "
+            "model.safetensors); a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
+            "adapter_config.json); a released Doc-to-LoRA checkpoint (pytorch_model.bin or its run "
             "folder)",
         ),
         (
@@ -292,7 +295,7 @@ def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("place")
 def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
-    assert [row["name"] for row in rows] == [*ALIASES.rstrip(", ").split(", "), "sakana/qwen3-4b"]
+    assert [row["name"] for row in rows] == ALIASES.split(", ")
     assert {row["source"] for row in rows if row["name"] == DEFAULT} == {"built in"}
     shown = json.loads(command("checkpoints", "show", "public", "--json").out)
     assert (shown["network"], shown["config"]["base"]) == ("doc_to_lora", "tiny-org/llama-tiny")

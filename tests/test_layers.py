@@ -15,12 +15,13 @@ SURFACE = {
     "console",
     "conversation",
     "heatmap",
+    "make_command",
     "probe_command",
     "training_view",
     "views",
 }
 #: Where functions are commands, with as many parameters as options.
-COMMANDS = {"cli", "probe_command"}
+COMMANDS = {"cli", "make_command", "probe_command"}
 #: Values and helpers that know no room; everybody may use them.
 SHARED = {"__init__", "errors", "folders"}
 #: What a room may use of other rooms, by module.
@@ -32,6 +33,7 @@ ACROSS = {
 }
 #: Modules that touch the disk: readers, models, checkpoints and adapter files, and their parts.
 OPENERS = {
+    "descriptions",
     "card",  # copies the tokenizer files of the base
     "adapters.peft_files",
     "adapters.provenance",

@@ -5,6 +5,7 @@ that comes with a model, reads safetensors only.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class Embedder:
                 f"{self.name}: the embedding of a description is not finite",
                 hint="the embedder's weights are damaged",
             )
-        return vector / length * len(vector) ** 0.5
+        scaled: Tensor = vector / length * math.sqrt(len(vector))
+        return scaled
 
 
 def format_description(text: str) -> str:

@@ -46,8 +46,9 @@ def parse_name(text: str) -> HubName | None:
     return HubName(match["repo"], match["revision"], match["subfolder"])
 
 
-def fetch_model(name: str, *, offline: bool) -> Path:
-    """Folder with a base model's config, tokenizer and safetensors; raises BaseModelError."""
+def fetch_model(name: str, *, offline: bool, config_only: bool = False) -> Path:
+    """Folder with a base model's config, tokenizer and safetensors, or with its config.json
+    alone; raises BaseModelError."""
     parsed = parse_name(name)
     if parsed is None:
         raise BaseModelError(
@@ -55,7 +56,8 @@ def fetch_model(name: str, *, offline: bool) -> Path:
             hint="name a folder, a .gguf file or org/repo[@revision] on the hub",
         )
     below = f"{parsed.subfolder}/" if parsed.subfolder else ""
-    patterns = [f"{below}{pattern}" for pattern in _MODEL_FILES]
+    wanted = ("config.json",) if config_only else _MODEL_FILES
+    patterns = [f"{below}{pattern}" for pattern in wanted]
     root = _snapshot(parsed, patterns, offline, BaseModelError)
     return _subfolder(root, parsed, BaseModelError)
 

@@ -63,11 +63,14 @@ class BaseFiles:
         return hub.join_digests([file_digest(shard) for shard in shards])
 
 
-def find_base(name: str, *, override: str | None = None, offline: bool = False) -> BaseFiles:
+def find_base(
+    name: str, *, override: str | None = None, offline: bool = False, config_only: bool = False
+) -> BaseFiles:
     """Locate a base by the name a checkpoint gives it, or where `override` says it lies.
 
     Tried in this order: `override` (folder, GGUF file or hub name), `name` as a folder below the
     working directory, the GGUF file of an installed package, the Hugging Face hub and its cache.
+    With `config_only` nothing but config.json is downloaded.
     """
     wanted = override if override is not None else name
     path = find_local(wanted)
@@ -83,7 +86,7 @@ def find_base(name: str, *, override: str | None = None, offline: bool = False) 
     if override is None and (packaged := gguf_files.find_packaged(name)) is not None:
         return BaseFiles(name, gguf_files.prepare_folder(packaged), gguf=packaged)
     try:
-        return BaseFiles(name, hub.fetch_model(wanted, offline=offline))
+        return BaseFiles(name, hub.fetch_model(wanted, offline=offline, config_only=config_only))
     except BaseModelError as error:
         hint = gguf_files.install_hint(name)
         if override is None and hint is not None:

@@ -78,7 +78,7 @@ def read_encoder_config(values: Mapping[str, object]) -> EncoderConfig:
         sizes[name] = value
     if sizes["hidden_size"] % (2 * sizes["num_attention_heads"]):
         raise BaseModelError("hidden_size is not an even multiple of num_attention_heads")
-    expected = {
+    expected: dict[str, dict[str, object]] = {
         BERT: {"position_embedding_type": "absolute", "hidden_act": "gelu"},
         GTE: {
             "position_embedding_type": "rope",
@@ -147,13 +147,14 @@ class TextEncoder(nn.Module):
         state: Tensor = embed["word_embeddings"](token_ids)
         rotation = None
         if self.config.model_type == BERT:
-            state = state + embed["position_embeddings"].weight[: len(token_ids)]
+            positions = torch.arange(len(token_ids), device=state.device)
+            state = state + embed["position_embeddings"](positions)
         else:
             rotation = make_rotation(self.config, len(token_ids), state.device)
         if self.config.type_vocab_size:
-            state = state + embed["token_type_embeddings"].weight[0]
+            state = state + embed["token_type_embeddings"](torch.zeros_like(token_ids))
         state = embed["LayerNorm"](state)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder["layer"].children():
             state = layer(state, rotation)
         return state
 

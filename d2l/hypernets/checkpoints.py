@@ -103,7 +103,10 @@ def convert(source: Path, target: Path, *, force: bool = False) -> Path:
 
     The folder appears whole or not at all.
     """
-    readers = {"released": released.read_released, "released_text": released_text.read_released}
+    readers: dict[str, Callable[[Path], released.Released | released_text.ReleasedText]] = {
+        "released": released.read_released,
+        "released_text": released_text.read_released,
+    }
     read = readers.get(find_format(source).name)
     if read is None:
         raise CheckpointError(

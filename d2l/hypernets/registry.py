@@ -73,7 +73,8 @@ def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
 
 
 # Folders, bases and parameter counts of the public checkpoints: README of SakanaAI/doc-to-lora
-# (commit baa85db) and the tensor shapes of its networks, four bytes a value.
+# (commit baa85db) and of SakanaAI/text-to-lora (commit 8ba7749), and the tensor shapes of their
+# networks, four bytes a value.
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
@@ -115,6 +116,30 @@ ALIASES: dict[str, Alias] = {
             license="Apache-2.0",
             size_bytes=1_684_000_000,
             location="SakanaAI/doc-to-lora:qwen_4b_d2l",
+        ),
+        Alias(
+            name="sakana/mistral-7b-t2l",
+            network="text_to_lora",
+            base="mistralai/Mistral-7B-Instruct-v0.2",
+            license="Apache-2.0",
+            size_bytes=263_000_000,
+            location="SakanaAI/text-to-lora:trained_t2l/mistral_7b_t2l",
+        ),
+        Alias(
+            name="sakana/llama-3.1-8b-t2l",
+            network="text_to_lora",
+            base="meta-llama/Llama-3.1-8B-Instruct",
+            license="Llama 3.1",
+            size_bytes=960_000_000,
+            location="SakanaAI/text-to-lora:trained_t2l/llama_8b_t2l",
+        ),
+        Alias(
+            name="sakana/gemma-2-2b-t2l",
+            network="text_to_lora",
+            base="google/gemma-2-2b-it",
+            license="Gemma",
+            size_bytes=570_000_000,
+            location="SakanaAI/text-to-lora:trained_t2l/gemma_2b_t2l",
         ),
     )
 }

@@ -219,7 +219,7 @@ class TextToLora(nn.Module):
         if config.shared_head:
             written = []
             for which, size in (("A", d_in), ("B", d_out)):
-                out = state + self.out_emb_norm(self.out_emb[module][which])
+                out = state + self.out_emb_norm(self.out_emb[module].get_parameter(which))
                 out = out + self.mlp2(out)  # (layers, latent)
                 if positions is not None:  # a residual block of its own, then added
                     out = out[:, None] + (positions + self.mlp2(positions))
@@ -239,10 +239,13 @@ class TextToLora(nn.Module):
         finished = []
         for which, values in (("A", a), ("B", b)):
             if self.config.z_scores:
-                deviation = self.std_recon_target[which][module]
-                values = values * (deviation + _Z_EPSILON) + self.mean_recon_target[which][module]
+                mean, deviation = (
+                    targets[which].get_parameter(module)
+                    for targets in (self.mean_recon_target, self.std_recon_target)
+                )
+                values = values * (deviation + _Z_EPSILON) + mean
             if self.config.adds_offset:
-                values = values + self.AB_offset[which][module]
+                values = values + self.AB_offset[which].get_parameter(module)
             finished.append(values / self.config.delta_scaling**0.5)
         return finished[0], finished[1]
 

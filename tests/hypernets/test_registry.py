@@ -21,7 +21,8 @@ BUILTIN = Path(__file__).parents[2] / "d2l" / "builtin"
 ON_HUB = [alias for alias in ALIASES.values() if alias.location is not None]
 HINT = (
     "name a folder, a file, org/repo[@revision][:subfolder] or an alias: smollm2-135m, "
-    "sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, sakana/qwen3-4b"
+    "sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, sakana/qwen3-4b, "
+    "sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, sakana/gemma-2-2b-t2l"
 )
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -83,9 +84,13 @@ def test_aliases_of_the_hub_name_a_subfolder_and_a_known_base(alias) -> None:
     parsed = parse_name(alias.location)
     assert parsed is not None
     assert parsed.subfolder
+    assert alias.size_bytes % 1_000_000 == 0
+    if alias.network == "text_to_lora":
+        assert alias.name.endswith("-t2l")
+        return
     known = {base for family in FAMILIES.values() for base in family.affixes or {}}
     assert alias.base in known
-    assert (alias.network, alias.size_bytes % 1_000_000) == ("doc_to_lora", 0)
+    assert alias.network == "doc_to_lora"
 
 
 def test_names_of_aliases_are_their_keys() -> None:
@@ -95,11 +100,12 @@ def test_names_of_aliases_are_their_keys() -> None:
 @pytest.mark.parametrize("alias", ON_HUB, ids=lambda alias: alias.name)
 def test_alias_of_the_hub_leads_to_its_subfolder_in_the_cache(alias, cache: Path) -> None:
     assert find_on_disk(alias) is None
+    repo, subfolder = alias.location.split(":")
     assert refusal(alias.name) == (
-        "SakanaAI/doc-to-lora: not on disk, and the hub was not asked (--offline)",
+        f"{repo}: not on disk, and the hub was not asked (--offline)",
         "download it once while online, or name a local folder",
     )
-    folder = fill_cache(cache, "SakanaAI/doc-to-lora", alias.location.split(":")[1])
+    folder = fill_cache(cache, repo, subfolder)
     assert find_on_disk(alias) == folder
     assert find_checkpoint(alias.name, offline=True) == CheckpointFiles(alias.name, folder)
 

@@ -1,0 +1,123 @@
+"""Task descriptions: an argument, standard input or a table in, checked texts out."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from d2l.errors import D2LError, DescriptionError
+
+#: A description is a few sentences; embedders read 8,192 tokens at most.
+MAX_CHARS = 20_000
+MAX_TABLE_BYTES = 64 << 20
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
+_QUOTES = ('"', "'")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: the adapter's name and its description, or what is wrong with it."""
+
+    line: int  # counted from 1
+    name: str = ""
+    text: str = ""
+    error: DescriptionError | None = None
+
+
+def check_description(text: str, where: str = "the description") -> str:
+    """Strip white space and one pair of quotes around; raises DescriptionError."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        text = text[1:-1].strip()
+    hint = "say in a sentence or two what the task is"
+    if not text:
+        raise DescriptionError(f"{where} is empty", hint=hint)
+    if len(text) > MAX_CHARS:
+        raise DescriptionError(
+            f"{where} has {len(text):,} characters, at most {MAX_CHARS:,} are read",
+            hint=f"{hint}; d2l compile is for documents",
+        )
+    if _CONTROL.search(text) or any("\ud800" <= c <= "\udfff" for c in text):
+        raise DescriptionError(f"{where} is not text", hint=hint)
+    return text
+
+
+def read_stream(stream: BinaryIO) -> str:
+    """A description from standard input, which is read no further than can be used."""
+    where = "the description on standard input"
+    data = stream.read(4 * MAX_CHARS + 1)
+    if len(data) > 4 * MAX_CHARS:  # no character has more bytes
+        raise DescriptionError(
+            f"{where} is larger than {4 * MAX_CHARS:,} bytes",
+            hint="say in a sentence or two what the task is; d2l compile is for documents",
+        )
+    return check_description(_decode(data, where), where)
+
+
+def read_table(path: Path) -> list[Row]:
+    """Rows of a file with a name, a tab and a description on every line.
+
+    Empty lines and a first line "name", "description" are passed over. A row that cannot be used
+    holds its error; the file itself raises DescriptionError.
+    """
+    try:
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise DescriptionError(f"{path}: is larger than {MAX_TABLE_BYTES:,} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise DescriptionError(
+            f"{path}: cannot be read ({error.strerror})", hint="check the path"
+        ) from error
+    rows: list[Row] = []
+    lines: dict[str, int] = {}
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not raw.strip() or (not rows and _is_header(raw)):
+            continue
+        try:
+            row = _read_row(raw, number, f"{path}, line {number}")
+            key = row.name.casefold()  # some file systems hold such names for one
+            if key in lines:
+                raise DescriptionError(
+                    f"{path}, line {number}: {row.name!r} is the name in line {lines[key]}, too"
+                )
+            lines[key] = number
+            rows.append(row)
+        except DescriptionError as error:
+            rows.append(Row(number, error=error))
+    if not rows:
+        raise DescriptionError(f"{path}: has no rows", hint="a name, a tab and a description each")
+    return rows
+
+
+def _is_header(raw: bytes) -> bool:
+    return [cell.strip().lower() for cell in raw.split(b"\t")] == [b"name", b"description"]
+
+
+def _read_row(raw: bytes, number: int, where: str) -> Row:
+    cells = _decode(raw, where).split("\t")
+    if len(cells) != 2:
+        raise DescriptionError(
+            f"{where}: has {len(cells)} column{'s' if len(cells) > 1 else ''}, expected 2",
+            hint="a name, a tab and a description",
+        )
+    name = cells[0].strip()
+    if not _NAME.fullmatch(name) or name[-1] in " .":
+        raise DescriptionError(
+            f"{where}: {name[:40]!r} cannot be the name of a folder",
+            hint="use letters, digits, spaces and .+-_",
+        )
+    return Row(number, name, check_description(cells[1], f"{where}: the description"))
+
+
+def _decode(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DescriptionError(f"{where} is not UTF-8 text", hint="convert it to UTF-8") from error
+
+
+def describe_error(error: D2LError) -> str:
+    """An error in one line."""
+    return f"{error.message} ({error.hint})" if error.hint else error.message

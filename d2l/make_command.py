@@ -1,0 +1,174 @@
+"""The `t2l` command line: task descriptions → adapters. Options in, one result or many out."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from d2l import __version__, console
+from d2l.cli_options import AsJson, Base, Device, Dtype, Force, Offline, Scaling
+
+if TYPE_CHECKING:
+    from d2l.make import Maker, MakeResult, Outcome
+
+t2l_app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.result(f"t2l {__version__}")
+        raise typer.Exit
+
+
+@t2l_app.callback()
+def set_up(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Make LoRA adapters from task descriptions, in one pass through a pretrained hypernetwork."""
+
+
+@t2l_app.command(
+    epilog='Example: t2l make "summarize legal contracts" --checkpoint trained_t2l/mistral_7b_t2l '
+    "-o legal.lora"
+)
+def make(
+    checkpoint: Annotated[
+        str, typer.Option(help="Alias, folder, file or org/repo[@revision][:subfolder].")
+    ],
+    description: Annotated[
+        str | None, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Adapter folder to write.")
+    ] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(help="Make many: a file with a name, a tab and a description on every line."),
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="With --batch: folder for the adapters, by their names.")
+    ] = None,
+    scaling: Annotated[
+        Scaling,
+        typer.Option(help="standard: alpha / rank; config: what the checkpoint's files say."),
+    ] = "standard",
+    base: Base = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="Where the embedder lies: folder or hub name.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make an adapter from a task description, or many from a table."""
+    if (description is None) == (batch is None):
+        raise typer.BadParameter("give a description, or a table with --batch")
+    if (out is None) != (batch is not None) or (out_dir is None) != (batch is None):
+        raise typer.BadParameter("-o goes with a description, --out-dir with --batch")
+    from d2l import make as pipeline
+    from d2l.adapters.peft_files import refuse_adapter
+    from d2l.descriptions import check_description, read_stream, read_table
+
+    options = pipeline.MakeOptions(
+        checkpoint=checkpoint,
+        base=base,
+        embedder=embedder,
+        device=device,
+        scaling=scaling,
+        dtype=dtype,
+        offline=offline,
+        force=force,
+    )
+    rows = read_table(batch) if batch is not None else []
+    text = ""
+    if description is not None and out is not None:
+        refuse_adapter(out, force=force)
+        text = (
+            read_stream(sys.stdin.buffer) if description == "-" else check_description(description)
+        )
+    plan = pipeline.prepare(options)
+    for message in plan.warnings:
+        console.warn(message)
+    maker = pipeline.load(plan)
+    if out is not None:
+        _show(maker.make(text, out), as_json=as_json)
+    elif out_dir is not None:
+        n_bad = _make_many(maker, rows, out_dir, as_json=as_json)
+        if n_bad:
+            console.note(f"{n_bad} of {len(rows)} rows were not made")
+            raise typer.Exit(1)
+
+
+def _make_many(maker: "Maker", rows: list[Any], folder: Path, *, as_json: bool) -> int:
+    """Make every row behind one progress bar, a result line each; gives the number of bad rows."""
+    from d2l.make import make_all
+
+    n_bad = 0
+    for row in console.watch(rows, "making"):
+        for outcome in make_all(maker, [row], folder):
+            n_bad += outcome.error is not None
+            _show_outcome(outcome, as_json=as_json)
+    return n_bad
+
+
+def _show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+    from d2l.descriptions import describe_error
+
+    if outcome.result is not None and as_json:
+        values = _values(outcome.result)
+        console.result_json({"line": outcome.row.line, "name": outcome.row.name, **values})
+    elif outcome.result is not None:
+        console.result(str(outcome.result.adapter))
+    elif outcome.error is not None:
+        message = describe_error(outcome.error)
+        console.note(f"error: {message}")
+        if as_json:
+            console.result_json({"line": outcome.row.line, "error": message})
+
+
+def _show(result: "MakeResult", *, as_json: bool) -> None:
+    if as_json:
+        console.result_json(_values(result))
+        return
+    plan = result.plan
+    rows = [
+        str(result.adapter),
+        f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
+        f"base        {plan.config.base}",
+        f"embedder    {plan.embedder_name}",
+        f"rank        {plan.config.rank}",
+        f"scaling     {plan.options.scaling} ({plan.scale:g})",
+        f"size        {result.size_bytes / 1e6:.2f} MB",
+        f"time        {result.seconds:.1f} s past start-up",
+    ]
+    console.result("\n".join(rows))
+
+
+def _values(result: "MakeResult") -> dict[str, Any]:
+    plan = result.plan
+    return {
+        "adapter": str(result.adapter),
+        "description": result.description,
+        "checkpoint": plan.checkpoint.name,
+        "base": plan.config.base,
+        "embedder": plan.embedder_name,
+        "rank": plan.config.rank,
+        "scaling": plan.options.scaling,
+        "scale": plan.scale,
+        "dtype": plan.options.dtype,
+        "size_bytes": result.size_bytes,
+        "seconds": round(result.seconds, 3),
+        "warnings": list(plan.warnings),
+    }
