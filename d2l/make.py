@@ -69,6 +69,7 @@ class MakeResult:
     plan: MakePlan
     size_bytes: int
     seconds: float
+    warnings: tuple[str, ...] = ()  # the plan's, and those of this description
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Maker:
             embedder=plan.embedder_name,
             scaling=options.scaling,
             dtype=options.dtype,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *self._warn_long(text)),
         )
         content = AdapterContent(
             weights=weights,
@@ -160,7 +161,17 @@ class Maker:
         write_adapter(content, out, dtype=options.dtype, force=options.force)
         seconds = time.perf_counter() - start
         size_bytes = sum(path.stat().st_size for path in out.iterdir())
-        return MakeResult(out, text, plan, size_bytes, seconds)
+        return MakeResult(out, text, plan, size_bytes, seconds, made.warnings)
+
+    def _warn_long(self, text: str) -> list[str]:
+        n_left_out = self._embedder.count_left_out(text)
+        if not n_left_out:
+            return []
+        window = self._embedder.window
+        return [
+            f"{self._embedder.name} reads {window:,} tokens; the last {n_left_out:,} of the "
+            "description are left out"
+        ]
 
 
 def load(plan: MakePlan) -> Maker:

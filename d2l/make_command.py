@@ -126,6 +126,8 @@ def _make_many(maker: "Maker", rows: list[Any], folder: Path, *, as_json: bool) 
 def _show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     from d2l.descriptions import describe_error
 
+    if outcome.result is not None:
+        _warn_more(outcome.result, f"line {outcome.row.line}: ")
     if outcome.result is not None and as_json:
         values = _values(outcome.result)
         console.result_json({"line": outcome.row.line, "name": outcome.row.name, **values})
@@ -138,7 +140,14 @@ def _show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
             console.result_json({"line": outcome.row.line, "error": message})
 
 
+def _warn_more(result: "MakeResult", where: str = "") -> None:
+    """Warnings of one description; those of the plan were shown before."""
+    for message in result.warnings[len(result.plan.warnings) :]:
+        console.warn(f"{where}{message}")
+
+
 def _show(result: "MakeResult", *, as_json: bool) -> None:
+    _warn_more(result)
     if as_json:
         console.result_json(_values(result))
         return
@@ -170,5 +179,5 @@ def _values(result: "MakeResult") -> dict[str, Any]:
         "dtype": plan.options.dtype,
         "size_bytes": result.size_bytes,
         "seconds": round(result.seconds, 3),
-        "warnings": list(plan.warnings),
+        "warnings": list(result.warnings),
     }

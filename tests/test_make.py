@@ -222,6 +222,16 @@ def test_batch_makes_every_good_row_with_one_load(
     assert command.t2l(*batch, "--force").out.splitlines()[-1] == "made/last"
 
 
+@pytest.mark.usefixtures("place")
+def test_a_description_that_is_cut_is_a_warning(command: Command) -> None:
+    long = "open the copper valve " * 60
+    done = command.t2l("make", long, "-o", "x", "--checkpoint", "by-gte", "--json")
+    (warning,) = json.loads(done.out)["warnings"]
+    assert warning.startswith("tiny-org/gte-tiny reads 128 tokens; the last ")
+    assert done.err == f"warning: {warning}\n"
+    assert warning in Path("x", "README.md").read_text("utf-8")
+
+
 # ---- refusals -----------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from d2l.errors import BaseModelError
 #: Longest description in tokens, as in SakanaAI/text-to-lora, utils/model_loading.py.
 MAX_TOKENS = 8192
 
+_UNBOUNDED = 1 << 30
 _MAX_CONFIG_BYTES = 1 << 20
 #: A sentence, one that means the same, and one about something else.
 _TRIPLES = (
@@ -54,11 +55,28 @@ _LEAST_FAR = 0.003
 
 
 class Embedder:
-    """Embeds descriptions, one at a time: `embed(text)` is the vector that networks read."""
+    """Embeds descriptions, one at a time: `embed(text)` is the vector that networks read.
 
-    def __init__(self, name: str, read: Callable[[str], Tensor]) -> None:
+    `tokenize(text, limit)` gives at most `limit` ids, `read(ids)` the vector of one token.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenize: Callable[[str, int], list[int]],
+        read: Callable[[list[int]], Tensor],
+        *,
+        window: int,
+    ) -> None:
         self.name = name
+        self.window = window  # longest description, in tokens
+        self._tokenize = tokenize
         self._read = read
+
+    def count_left_out(self, text: str) -> int:
+        """How many tokens of a description stand behind the window, and are not read."""
+        n_tokens = len(self._tokenize(format_description(text), _UNBOUNDED))
+        return max(0, n_tokens - self.window)
 
     def embed(self, text: str) -> Tensor:
         """(hidden,) float32 on the CPU, of length √hidden; `text` needs no full stop.
@@ -66,7 +84,8 @@ class Embedder:
         Source of the format and the length: SakanaAI/text-to-lora, utils/utils.py (embed_texts).
         """
         with torch.inference_mode():
-            vector = self._read(format_description(text)).float().cpu()
+            ids = self._tokenize(format_description(text), self.window)
+            vector = self._read(ids).float().cpu()
         length = torch.linalg.vector_norm(vector)
         if not bool(torch.isfinite(length)) or length == 0:
             raise BaseModelError(
@@ -88,14 +107,16 @@ def load_base_embedder(base: BaseFiles, *, device: str) -> Embedder:
     model: Any = load_frozen(base, device=device, dtype=pick_dtype(device))
     chat = load_tokenizer(base.folder).chat
 
-    def read(text: str) -> Tensor:
+    def tokenize(text: str, limit: int) -> list[int]:
         with quiet_transformers():
-            ids = chat(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+            return list(chat(text, truncation=True, max_length=limit)["input_ids"])
+
+    def read(ids: list[int]) -> Tensor:
         states = model(torch.tensor([ids], device=device), use_cache=False).last_hidden_state
         last: Tensor = states[0, -1]
         return last
 
-    return Embedder(base.name, read)
+    return Embedder(base.name, tokenize, read, window=MAX_TOKENS)
 
 
 def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
@@ -113,16 +134,18 @@ def load_encoder(files: BaseFiles, *, device: str) -> Embedder:
             raise
         raise BaseModelError(f"{folder}: {error.message}", hint=error.hint) from error
     tokenizer = load_tokenizer(folder)
-    limit = min(MAX_TOKENS, config.max_position_embeddings)
 
-    def read(text: str) -> Tensor:
-        ids = tokenizer.encode_whole(text, limit=limit)
+    def tokenize(text: str, limit: int) -> list[int]:
+        return tokenizer.encode_whole(text, limit=limit)
+
+    def read(ids: list[int]) -> Tensor:
         if max(ids, default=-1) >= config.vocab_size or not ids:
             raise BaseModelError(f"{folder}: the tokenizer does not fit the weights")
         first: Tensor = encoder(torch.tensor(ids, device=device))[0]
         return first
 
-    embedder = Embedder(files.name, read)
+    window = min(MAX_TOKENS, config.max_position_embeddings)
+    embedder = Embedder(files.name, tokenize, read, window=window)
     check_meaning(embedder)
     return embedder
 

@@ -103,8 +103,8 @@ def read_arguments(path: Path) -> dict[str, object]:
         if path.stat().st_size > MAX_ARGUMENTS_BYTES:
             raise CheckpointError(f"is larger than {MAX_ARGUMENTS_BYTES} bytes")
         text = path.read_text(encoding="utf-8", errors="replace")
-    found = re.finditer(r"^([A-Za-z_]\w*):[ \t]+(\S.*?)[ \t]*$", text, re.MULTILINE)
-    return {match[1]: _read_scalar(match[2]) for match in found}
+    found = re.finditer(r"^([A-Za-z_]\w*):[ \t]+(\S[^\n]*)$", text, re.MULTILINE)
+    return {match[1]: _read_scalar(match[2].rstrip()) for match in found}
 
 
 def _read_scalar(text: str) -> object:

@@ -88,6 +88,11 @@ def test_long_text_is_cut_but_ends_as_every_text(encoder_folder: Path) -> None:
     assert tokenizer.encode_whole("pump valve filter", limit=3) == [*whole[:2], 7]
     embedder = load_encoder(BaseFiles("gte-tiny", encoder_folder), device="cpu")
     assert bool(torch.isfinite(embedder.embed("pump valve " * 500)).all())
+    assert embedder.count_left_out("pump") == 0
+    assert (
+        embedder.count_left_out(" pump" * 500)
+        == len(tiny.encode("pump" + " pump" * 499 + ".")) + 2 - 128
+    )
 
 
 def test_paraphrases_are_nearer_than_unrelated_sentences(encoder_folder: Path) -> None:
@@ -116,8 +121,11 @@ def test_garbage_is_refused(tmp_path: Path, encoder_folder: Path) -> None:
 def test_vectors_have_the_length_that_networks_read() -> None:
     generator = torch.Generator().manual_seed(0)
     with pytest.raises(BaseModelError, match="the embedding of a description is not finite"):
-        Embedder("zero", lambda _: torch.zeros(4)).embed("x")
-    vector = Embedder("any", lambda _: torch.randn(64, generator=generator)).embed("x")
+        Embedder("zero", lambda *_: [1], lambda _: torch.zeros(4), window=9).embed("x")
+    random = Embedder(
+        "any", lambda *_: [1], lambda _: torch.randn(64, generator=generator), window=9
+    )
+    vector = random.embed("x")
     assert float(vector.norm()) == pytest.approx(8.0)
 
 
