@@ -50,6 +50,7 @@ def _describe_scaling(made: Made, config: TextToLoraConfig) -> str:
     if own:
         return text + "alpha / √rank, as the checkpoint's own configuration says"
     return text + (
-        "alpha / rank. The checkpoint's own configuration says alpha / √rank, but its published "
-        "scores come from a runtime that used alpha / rank (`--scaling config` keeps its own)"
+        "alpha / rank. The checkpoint's own configuration says alpha / √rank, but the published "
+        "scores of the public checkpoints come from a runtime that used alpha / rank "
+        "(`--scaling config` keeps the configuration's)"
     )

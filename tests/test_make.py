@@ -137,7 +137,7 @@ def test_made_adapters_are_asked_and_inspected(
     assert values["provenance"]["inputs"] == []
     card = (place / "task.lora" / "README.md").read_text("utf-8")
     assert TASK in card
-    assert "published scores come from a runtime that used alpha / rank" in card
+    assert "come from a runtime that used alpha / rank" in card
 
 
 def test_the_same_description_gives_the_same_bytes(place: Path) -> None:
