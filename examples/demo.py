@@ -16,7 +16,6 @@ here = Path(__file__).parent
 named = "--out" in sys.argv
 adapter = Path(sys.argv[sys.argv.index("--out") + 1]) if named else Path("demo", "handbook.lora")
 command = ["compile", str(here / "handbook.pdf"), "-o", str(adapter), "--force"]
-command += ["--tokens-per-seat", "2"]  # denser than usual: it is short, and should be recalled
 console.note(f"$ d2l {' '.join(command)}")
 subprocess.run([sys.executable, "-m", "d2l", *command], check=True)
 

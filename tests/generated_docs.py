@@ -135,16 +135,18 @@ def write_recall() -> str:
     cells: dict[tuple[str, int], dict[str, Any]] = {}
     for row in found["rows"]:
         cells.setdefault((row["set"], row["length"]), {})[row["arm"]] = row
+    titles = {"adapter": "adapter", "prompt": "document in the prompt", "base": "base alone"}
+    asked = [arm for arm in titles if all(arm in arms for arms in cells.values())]
     rows = [
         [
             f"{name.removeprefix('qa_dev_')}, {length:,}",
             f"{arms['adapter']['seats']:.0f}",
             str(arms["adapter"]["n"]),
-            *(describe_scores(arms[arm]) for arm in ("adapter", "prompt", "base")),
+            *(describe_scores(arms[arm]) for arm in asked),
         ]
         for (name, length), arms in cells.items()
     ]
-    columns = ("set, tokens", "seats", "n", "adapter", "document in the prompt", "base alone")
+    columns = ("set, tokens", "seats", "n", *(titles[arm] for arm in asked))
     harm = [
         [
             str(one["seats"]),

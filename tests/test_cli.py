@@ -389,6 +389,8 @@ def test_an_interrupted_command_leaves_nothing_behind(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, this test perhaps among them, ignore interrupts.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None

@@ -163,7 +163,8 @@ def test_seats_of_documents_compiled_together_are_those_of_each_alone(
     assert smollm2_files  # only asks for the base
     cases = json.loads((SEATS / "cases.json").read_text("utf-8"))
     documents = [make_document(cases[name]["text"], name=name) for name in ("short", "note")]
-    plan = pipeline.prepare(documents, pipeline.CompileOptions(offline=True))
+    options = pipeline.CompileOptions(checkpoint=str(SEATS / "v0"), offline=True)
+    plan = pipeline.prepare(documents, options)
     assert plan.rank == len(cases["merged"]["opening"]) - 1
     assert [chunk.rank for chunk in plan.chunks] == [18, 18]
     start = len(plan.config.read_opening)

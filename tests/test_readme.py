@@ -79,7 +79,7 @@ def test_python_blocks_run(tmp_path: Path, smollm2_files: BaseFiles) -> None:
     the base's name leads to a local copy instead of the hub."""
     load_weights(smollm2_files)
     shutil.copy(ROOT / "examples" / "handbook.pdf", tmp_path / "manual.pdf")
-    run_command("d2l compile manual.pdf -o handbook.lora --tokens-per-seat 2", tmp_path)
+    run_command("d2l compile manual.pdf -o handbook.lora", tmp_path)
     loading, compiling = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     name = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
     assert name in loading
@@ -114,6 +114,10 @@ def test_generated_parts_are_current() -> None:
         assert f"<!-- generated: {name} -->" in README
     if generated_docs.rewrite(README) != README:
         pytest.fail("README.md is stale: run `make docs`")
+    card = (ROOT / "d2l" / "builtin" / "smollm2-135m" / "README.md").read_text("utf-8")
+    assert "<!-- generated: recall -->" in card
+    if generated_docs.rewrite(card) != card:
+        pytest.fail("the card of the default is stale: run `make docs`")
 
 
 def test_files_that_are_linked_exist() -> None:
