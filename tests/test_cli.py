@@ -389,7 +389,7 @@ def test_an_interrupted_command_leaves_nothing_behind(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # jobs in the background ignore it
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # background jobs ignore it
     ) as child:
         assert child.stderr is not None
         child.stderr.readline()  # the warning that the document is long: planning is done
