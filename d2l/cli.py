@@ -13,8 +13,20 @@ from typing import Annotated
 import typer
 
 from d2l import __version__, console
-from d2l.cli_options import AdapterPath, AsJson, Base, Device, Dtype, Force, Format, Merge, Offline
+from d2l.cli_options import (
+    AdapterPath,
+    AsJson,
+    Base,
+    Device,
+    Dtype,
+    Force,
+    Format,
+    Merge,
+    Offline,
+    Targets,
+)
 from d2l.errors import D2LError
+from d2l.export_command import export, export_beside, refuse_beside
 from d2l.make_command import t2l_app
 from d2l.probe_command import probe
 
@@ -116,6 +128,7 @@ def compile_command(
         ),
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
+    to: Targets = None,
     format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Read text in this encoding.")] = None,
     password: Annotated[str | None, typer.Option(help="Password of encrypted PDFs.")] = None,
@@ -170,6 +183,7 @@ def compile_command(
     )
     if not dry_run:
         refuse_adapter(out, force=force)
+        refuse_beside(out, to, force=force)
     with console.Steps("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     plan = pipeline.prepare(intake.documents, options)
@@ -180,6 +194,8 @@ def compile_command(
     else:
         done = pipeline.run(plan, out, options=options, watch=console.watch, skipped=intake.skipped)
         report = reports.report_run(done, intake)
+        exports = export_beside(out, to, base=base, offline=offline, force=force)
+        report = reports.add_exports(report, exports)
     if as_json:
         console.result_json(report.values)
     else:
@@ -228,6 +244,7 @@ def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
         views.show_adapter(view)
 
 
+app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
 app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe)
 
 
@@ -352,3 +369,31 @@ def export_checkpoint(
         console.result_json({"checkpoint": str(written)})
     else:
         console.result(str(written))
+
+
+@checkpoints_app.command(
+    "widen",
+    epilog="Example: d2l checkpoints widen smollm2-135m -o wide --seats 240 --data docs.jsonl",
+)
+def widen_checkpoint(
+    name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+    seats: Annotated[int, typer.Option(min=1, help="Most seats of an adapter.")],
+    data: Annotated[Path, typer.Option(help="Texts to choose with: JSON lines of doc.")],
+    seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
+    base: Base = None,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a seat network's opening more words, so that it can be trained with more seats."""
+    from d2l.opening_words import Trials
+    from d2l.widen import WidenOptions, widen
+
+    with console.Steps("choosing words") as steps:
+        options = WidenOptions(name, seats, data, base, offline)
+        widen(options, out, force=force, trials=Trials(seed=seed, progress=steps))
+    if as_json:
+        console.result_json({"checkpoint": str(out)})
+    else:
+        console.result(str(out))

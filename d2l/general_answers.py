@@ -5,7 +5,7 @@ made once for a run and kept beside it; the distributions, half a million bytes 
 computed again whenever an exercise is asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,47 @@ from d2l.hypernets.seats_training import Exercise
 
 _PROMPTS = Path(__file__).parent / "builtin" / "general_prompts.txt"
 _MAX_PROMPT_TOKENS = 64
-_MAX_TOKENS = 20
-_BATCH = 16
+_MAX_TOKENS = 32
+_BATCH = 64
+_NUCLEUS = 0.9  # share of the probability that sampled tokens come from
 
 
 def read_prompts() -> list[str]:
     """The prompts that are shipped for training, one a line."""
     lines = _PROMPTS.read_text("utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def sample_prompts(
+    causal: Any, number: int, *, tokenizer: BaseTokenizer, config: SeatsConfig, seed: int
+) -> list[str]:
+    """What the base itself writes where a user would speak, none twice and none unfinished.
+
+    An instruction-tuned model, given the template up to the user's turn, writes such prompts as it
+    was tuned on ("Magpie", Xu et al. 2024, arXiv 2406.08464). Fewer where it repeats itself.
+    """
+    opening = torch.tensor([config.read_opening] * _BATCH, device=causal.device)
+    found: dict[str, None] = {}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for _ in range(2 * number // _BATCH + 1 if number else 0):
+            made = causal.generate(
+                opening,
+                attention_mask=torch.ones_like(opening),
+                do_sample=True,
+                top_k=0,
+                top_p=_NUCLEUS,
+                max_new_tokens=_MAX_PROMPT_TOKENS,
+                eos_token_id=config.end_token,
+                pad_token_id=config.end_token,
+            )
+            for ids in made[:, opening.shape[1] :].tolist():
+                n_tokens = ids.index(config.end_token) if config.end_token in ids else 0
+                text = tokenizer.decode(ids[:n_tokens], skip_special_tokens=True).strip()
+                found |= {text: None} if text else {}
+            if len(found) >= number:
+                break
+    return list(found)[:number]
 
 
 def make_general(
@@ -78,19 +111,11 @@ def add_references(
     ]
 
 
-def load_general(
-    path: Path,
-    causal: Any,
-    prompts: Sequence[str],
-    *,
-    tokenizer: BaseTokenizer,
-    config: SeatsConfig,
-) -> list[Exercise]:
+def load_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
     """The exercises kept at `path`, or made and kept there; raises RecipeError."""
     if not path.is_file():
         tensors = {}
-        made = make_general(causal, prompts, tokenizer=tokenizer, config=config)
-        for index, exercise in enumerate(made):
+        for index, exercise in enumerate(make()):
             tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
             tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
         replace_file(path, lambda target: save_file(tensors, target))

@@ -42,13 +42,15 @@ class Source:
 @dataclass(frozen=True)
 class Length:
     """One class of steps: `chunks` passages of at most `tokens` tokens in each of `memories`
-    memories, `questions` about each memory; drawn as often as `weight` says."""
+    memories, `questions` about each memory; drawn as often as `weight` says. `tokens_per_seat`:
+    the density of its seats, where it is not the recipe's (seat networks; 0 changes nothing)."""
 
     tokens: int = _number(1)
     chunks: int = _number(1, 1024)
     memories: int = _number(1, 4096)
     questions: int = _number(1, 4096)
     weight: float = _number(0, above=True)
+    tokens_per_seat: int = _number(0, default=0)
 
     def __post_init__(self) -> None:
         _check_all(self, "lengths: ")
@@ -81,7 +83,8 @@ class Recipe:
     at most 1, and all there is where a passage has no questions. general_share: part of questions
     that have nothing to do with the document, whose target is the base's own distribution; they
     count `general_weight` times (seat networks; 0 for others). They are the shipped general prompts
-    and `general_questions` of the data's questions, asked where their document is not at hand.
+    and `general_questions` of the data's questions, asked where their document is not at hand, and
+    `general_sampled` prompts that the base writes itself.
     generated_l1: weight of the mean absolute value of what a Doc-to-LoRA network writes.
     save_minutes: time between saved states.
     """
@@ -113,6 +116,7 @@ class Recipe:
     general_share: float = _number(0, 1, default=0.125)
     general_weight: float = _number(0, default=1.0)
     general_questions: int = _number(0, 10**5, default=0)
+    general_sampled: int = _number(0, 10**5, default=0)
     generated_l1: float = _number(0, default=0.1)
     save_minutes: float = _number(0, 1e6, above=True, default=5.0)
 

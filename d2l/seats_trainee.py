@@ -20,7 +20,13 @@ from d2l.bases.models import load_causal
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
 from d2l.folders import replace_file
-from d2l.general_answers import add_references, load_general, read_prompts
+from d2l.general_answers import (
+    add_references,
+    load_general,
+    make_general,
+    read_prompts,
+    sample_prompts,
+)
 from d2l.hypernets.seats import SeatNetwork
 from d2l.hypernets.seats_config import SeatsConfig, allot_seats
 from d2l.hypernets.seats_training import Exercise, ReadChunk, SeatedDecoder, batch_loss
@@ -129,8 +135,10 @@ def plan_memories(
     drawn: Sequence[Drawn], *, config: SeatsConfig, tokenizer: BaseTokenizer
 ) -> list[DrawnMemory]:
     """Give every memory as many seats as the one of most tokens needs; questions as token ids."""
+    density = drawn[0].tokens_per_seat or config.tokens_per_seat
+    dense = replace(config, tokens_per_seat=density)
     sizes = [[len(passage.token_ids) for passage in one.passages] for one in drawn]
-    n_seats = max(sum(allot_seats(group, config=config)) for group in sizes)
+    n_seats = max(sum(allot_seats(group, config=dense)) for group in sizes)
     return [
         DrawnMemory(
             one.passages,
@@ -166,9 +174,9 @@ def make_exercise(asked: Asked, *, config: SeatsConfig, tokenizer: BaseTokenizer
 def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
     """Refuse lengths that the network cannot read; raises RecipeError."""
     # Every passage has min_chunk_tokens and more, so a memory has as many seats as these need.
-    dense = config.min_chunk_tokens >= config.tokens_per_seat
-    most = config.max_seats if dense else config.min_seats
     for length in recipe.lengths:
+        density = length.tokens_per_seat or config.tokens_per_seat
+        most = config.max_seats if config.min_chunk_tokens >= density else config.min_seats
         if not config.min_chunk_tokens <= length.tokens <= config.chunk_tokens:
             raise RecipeError(
                 f"tokens of a length is {length.tokens}, but this network reads chunks of "
@@ -190,14 +198,8 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
     seats = load_start(found.source, config, causal.model, recipe)
     general: list[Exercise] = []
     if recipe.general_share > 0:
-        prompts = [
-            *read_prompts(),
-            *choose_questions(found.pools, recipe.general_questions, seed=recipe.seed),
-        ]
         with team.main_first():
-            general = load_general(
-                out / _GENERAL, causal, prompts, tokenizer=found.tokenizer, config=config
-            )
+            general = load_general(out / _GENERAL, partial(_answer_general, found, causal))
     trainee = SeatsTrainee(
         team.prepare(seats.network),
         config,
@@ -217,3 +219,19 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
             write_statistics(path, measure_moments(trainee.network, trainee.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
     return replace(trainee, decoder=decoder, statistics=path)
+
+
+def _answer_general(found: Materials, causal: Any) -> list[Exercise]:
+    """What a memory must leave alone, from all three sources of general prompts."""
+    recipe, config = found.recipe, found.config
+    assert isinstance(config, SeatsConfig)
+    sampled = sample_prompts(
+        causal,
+        recipe.general_sampled,
+        tokenizer=found.tokenizer,
+        config=config,
+        seed=recipe.seed,
+    )
+    asked = choose_questions(found.pools, recipe.general_questions, seed=recipe.seed)
+    prompts = [*read_prompts(), *asked, *sampled]
+    return make_general(causal, prompts, tokenizer=found.tokenizer, config=config)

@@ -58,10 +58,11 @@ class Asked:
 @dataclass(frozen=True)
 class Drawn:
     """Passages that are compiled together, and what is asked: about any of them, or a prompt that
-    has nothing to do with them, which is an `Exercise`."""
+    has nothing to do with them, which is an `Exercise`. With `tokens_per_seat` of its length."""
 
     passages: tuple[Passage, ...]
     asked: tuple[Asked | Exercise, ...]
+    tokens_per_seat: int = 0
 
 
 #: Passages by the limit in tokens: for every source its weight and its passages.
@@ -206,7 +207,14 @@ class Mixture:
         for _ in range(length.memories):
             chosen = chance.choices(pools, weights, k=length.chunks)
             groups.append(tuple(chance.choice(passages) for _, passages in chosen))
-        return [Drawn(group, tuple(self._ask(group, length.questions, chance))) for group in groups]
+        return [
+            Drawn(
+                group,
+                tuple(self._ask(group, length.questions, chance)),
+                length.tokens_per_seat,
+            )
+            for group in groups
+        ]
 
     def _ask(
         self, group: Sequence[Passage], n_questions: int, chance: random.Random

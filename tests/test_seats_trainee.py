@@ -48,6 +48,20 @@ def test_memories_of_a_step_have_equally_many_seats_and_questions_their_template
     assert cut.answer == tuple(tokenizer.encode("lit"))
 
 
+def test_a_length_may_have_a_density_of_its_own(tokenizer: BaseTokenizer, recipe: Recipe) -> None:
+    passage = Passage(TEXTS[1], tuple(tokenizer.encode(TEXTS[1])), ())
+    config = replace(CONFIG, min_seats=1, opening_head=CONFIG.opening_head[:2], max_seats=9)
+    for density in (0, 2, 4):
+        drawn = [Drawn((passage,), (), density)]
+        (memory,) = plan_memories(drawn, config=config, tokenizer=tokenizer)
+        seated = -(-len(passage.token_ids) // (density or CONFIG.tokens_per_seat))
+        assert sum(memory.seats) == min(seated, 9)
+    (length,) = recipe.lengths
+    sparse = replace(length, chunks=CONFIG.min_seats + 1, tokens_per_seat=5)
+    with pytest.raises(RecipeError, match=f"there may be only {CONFIG.min_seats} seats"):
+        check_lengths(CONFIG, replace(recipe, lengths=(sparse,)))
+
+
 def test_seats_are_shared_by_length_and_every_chunk_gets_one() -> None:
     assert share_seats([30, 10], 8) == [6, 2]
     assert share_seats([1, 1000, 1, 1], 4) == [1, 1, 1, 1]
