@@ -13,9 +13,14 @@ import typer
 Merge = Literal["concat", "average"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Wording = Literal["plain", "short", "labeled", "question-first", "examples", "system", "best"]
+Target = Literal["gguf", "ollama", "mlx", "merged"]
 Scaling = Literal["standard", "config"]
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 
+Targets = Annotated[
+    str | None,
+    typer.Option("--to", help="Export it, too, beside the adapter: gguf, ollama, mlx, merged."),
+]
 Base = Annotated[
     str | None, typer.Option(help="Where the base lies: folder, GGUF file or hub name.")
 ]

@@ -78,16 +78,24 @@ def _share(folder: Path) -> None:
 
 
 def refuse_existing(
-    folder: Path, *, force: bool, is_ours: Callable[[Path], bool], error: type[D2LError]
+    folder: Path,
+    *,
+    force: bool,
+    is_ours: Callable[[Path], bool],
+    error: type[D2LError],
+    is_kind: Callable[[Path], bool] = Path.is_dir,
 ) -> None:
-    """Raise unless `folder` is free and can be made, or `force` is set and it is our own kind."""
+    """Raise unless `folder` is free and can be made, or `force` is set and it is our own kind.
+
+    `is_kind` is `Path.is_file` where a single file is to be written.
+    """
     with _naming(folder, error):
         if not folder.exists() and not folder.is_symlink():
             _check_place(folder.absolute().parent)
             return
     if not force:
         raise error(f"{folder} exists already", hint="choose another -o, or replace it: --force")
-    if folder.is_symlink() or not folder.is_dir() or not is_ours(folder):
+    if folder.is_symlink() or not is_kind(folder) or not is_ours(folder):
         raise error(
             f"{folder} exists and was not written by d2l",
             hint="--force replaces only what d2l wrote; choose another -o",
@@ -102,6 +110,15 @@ def _check_place(parent: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make the file at `path`, whole or not at all, with the folders above it.
+
+    Raises D2LError where it cannot be written.
+    """
+    with _naming(path, D2LError), _making_parents(path):
+        replace_file(path, write)
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,6 +1,6 @@
 """What `d2l compile` tells its user: a plan or a finished run as text and as JSON values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from d2l.adapters.provenance import read_info
 from d2l.bases.models import pick_device
 from d2l.compile import CompileOptions, CompilePlan, CompileResult
 from d2l.documents.document import Document
+from d2l.export import ExportResult
 from d2l.intake import Intake
 from d2l.rates import estimate_seconds
 
@@ -77,6 +78,18 @@ def report_run(done: CompileResult, intake: Intake) -> Report:
     if done.merge_error:
         lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
     return Report("\n".join(lines), values)
+
+
+def add_exports(report: Report, exports: Sequence[ExportResult]) -> Report:
+    """The report of a run, and of what was exported beside the adapter."""
+    if not exports:
+        return report
+    lines = [f"export      {done.path} ({_size(done.size_bytes)}): {done.load}" for done in exports]
+    rows = [
+        {"export": str(done.path), "to": done.to, "size_bytes": done.size_bytes, "load": done.load}
+        for done in exports
+    ]
+    return Report("\n".join([report.text, *lines]), report.values | {"exports": rows})
 
 
 def _common(plan: CompilePlan, intake: Intake) -> dict[str, Any]:

@@ -14,6 +14,7 @@ SURFACE = {
     "cli",
     "console",
     "conversation",
+    "export_command",
     "heatmap",
     "make_command",
     "probe_command",
@@ -21,7 +22,7 @@ SURFACE = {
     "views",
 }
 #: Where functions are commands, with as many parameters as options.
-COMMANDS = {"cli", "make_command", "probe_command"}
+COMMANDS = {"cli", "export_command", "make_command", "probe_command", "train_command"}
 #: Values and helpers that know no room; everybody may use them.
 SHARED = {"__init__", "errors", "folders"}
 #: What a room may use of other rooms, by module.
@@ -36,6 +37,7 @@ OPENERS = {
     "descriptions",
     "card",  # copies the tokenizer files of the base
     "adapters.peft_files",
+    "adapters.mlx_adapter",
     "adapters.provenance",
     "bases.embeddings",
     "bases.gguf_files",
@@ -44,11 +46,13 @@ OPENERS = {
     "bases.tokens",
     "bases.models",
     "documents.readers.__init__",
+    "bases.shards",
     "documents.readers.archives",
     "documents.readers.docx",
     "documents.readers.epub",
     "documents.sandbox",
     "folders",
+    "export_targets",
     "general_answers",
     "harm",
     "html_report",

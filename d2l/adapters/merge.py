@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 from d2l.errors import MergeError
 
 Method = Callable[[Sequence[LoraWeights], LoraWeights | None], LoraWeights]
@@ -83,18 +82,12 @@ def _truncate(wide: LoraFactors, rank: int) -> tuple[LoraFactors, float]:
     a = (vt[: len(root)] * root[:, None]) @ q_a.T  # (rank, d_in)
     # A singular pair is known up to its sign: make the largest entry of each column of b positive.
     sign = torch.where(b.gather(0, b.abs().argmax(dim=0, keepdim=True)) < 0, -1.0, 1.0)
-    kept = LoraFactors(_pad(a * sign.T, rank, 0), _pad(b * sign, rank, 1))
+    # Where a module is too narrow to have that rank, zeros fill it up: ranks are uniform.
+    kept = pad_factors(LoraFactors(a * sign.T, b * sign), rank)
     energy = values.double().square()
     total = float(energy.sum())
     error = math.sqrt(float(energy[rank:].sum()) / total) if total > 0 else 0.0
     return LoraFactors(kept.a.to(wide.a.dtype), kept.b.to(wide.b.dtype)), error
-
-
-def _pad(factor: Tensor, rank: int, dim: int) -> Tensor:
-    """Fill up with zeros where a module is too narrow to have that rank: ranks are uniform."""
-    shape = list(factor.shape)
-    shape[dim] = rank - shape[dim]
-    return torch.cat([factor, factor.new_zeros(shape)], dim=dim).contiguous()
 
 
 def _check_alike(parts: Sequence[LoraWeights]) -> None:

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2l.adapters import provenance as names
-from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.adapters.scales import module_scale
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, MergeError
 from d2l.folders import building, refuse_existing
 
@@ -68,16 +69,39 @@ def refuse_adapter(out: Path, *, force: bool) -> None:
 
 
 def read_adapter(folder: Path) -> LoraWeights:
-    """Read the weights of a PEFT LoRA folder back; raises AdapterError."""
+    """Read the weights of a PEFT LoRA folder back, in fp32; raises AdapterError.
+
+    Where modules differ in rank or scale (`rank_pattern`, `alpha_pattern`), all get the highest
+    rank, filled up with zeros, and the first one's scale, the difference folded into b.
+    """
     info = names.read_info(folder)
-    rank, alpha = info.rank, info.config.get("lora_alpha", 0)
-    if rank < 1:
-        raise AdapterError(f"{folder / names.CONFIG}: r is {rank}, expected a positive rank")
-    if type(alpha) not in (int, float):
-        raise AdapterError(f"{folder / names.CONFIG}: lora_alpha is {alpha!r}, expected a number")
-    scale = alpha / (rank**0.5 if info.config.get("use_rslora") else rank)
+    if info.rank < 1:
+        raise AdapterError(f"{folder / names.CONFIG}: r is {info.rank}, expected a positive rank")
     path = folder / names.WEIGHTS
-    tensors = _load(path)
+    factors = _pair(_load(path), path)
+    if not factors:
+        raise AdapterError(f"{path}: no LoRA tensors")
+    try:
+        scales = {module: module_scale(info.config, module) for module in factors}
+    except AdapterError as error:
+        raise AdapterError(f"{folder / error.message}") from error
+    base = str(info.config.get("base_model_name_or_path", ""))
+    try:
+        if info.config.get("rank_pattern"):
+            rank = max(f.rank for f in factors.values())
+            factors = {name: pad_factors(f, rank) for name, f in factors.items()}
+        scale = next((scale for scale in scales.values() if scale), 0.0)
+        factors = {
+            name: f if scales[name] == scale else LoraFactors(f.a, f.b * (scales[name] / scale))
+            for name, f in factors.items()
+        }
+        return LoraWeights(base=base, scale=scale, factors=factors)
+    except MergeError as error:  # modules of different ranks
+        raise AdapterError(f"{path}: {error.message}") from error
+
+
+def _pair(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, LoraFactors]:
+    """Factors in fp32 by module, from the tensors of a PEFT file."""
     factors = {}
     for name, a in tensors.items():
         module, found, rest = name.removeprefix(_PREFIX).partition(".lora_A.")
@@ -90,13 +114,7 @@ def read_adapter(folder: Path) -> LoraWeights:
             factors[module] = LoraFactors(a.float(), tensors[partner].float())
         except MergeError as error:
             raise AdapterError(f"{path}: {module}: {error.message}") from error
-    if not factors:
-        raise AdapterError(f"{path}: no LoRA tensors")
-    base = str(info.config.get("base_model_name_or_path", ""))
-    try:
-        return LoraWeights(base=base, scale=scale, factors=factors)
-    except MergeError as error:  # modules of different ranks
-        raise AdapterError(f"{path}: {error.message}") from error
+    return factors
 
 
 def read_memory(folder: Path) -> Memory:

@@ -82,6 +82,20 @@ class Memory:
         return self.keys.shape[1]
 
 
+def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
+    """The same delta at a higher rank: rows of zeros below a, columns of zeros beside b."""
+    missing = rank - factors.rank
+    if missing < 0:
+        raise MergeError(f"factors of rank {factors.rank} cannot be padded to rank {rank}")
+    if not missing:
+        return LoraFactors(factors.a.contiguous(), factors.b.contiguous())
+    a, b = factors.a, factors.b
+    return LoraFactors(
+        torch.cat([a, a.new_zeros(missing, a.shape[1])], dim=0),  # (rank, d_in)
+        torch.cat([b, b.new_zeros(b.shape[0], missing)], dim=1),  # (d_out, rank)
+    )
+
+
 def delta_norm(factors: LoraFactors, scale: float = 1.0) -> float:
     """Frobenius norm of scale * b @ a, from the factors alone: ‖BA‖² = Σ (BᵀB) ∘ (AAᵀ)."""
     a = factors.a.to(torch.float64)

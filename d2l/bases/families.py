@@ -37,6 +37,11 @@ class Family:
     #: (prefix ids, suffix ids) around inner chunks, where the public code lists them by model
     #: name instead of deriving them (SakanaAI/doc-to-lora, ctx_to_lora/data/definitions.py).
     affixes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None
+    #: What llama.cpp calls the architecture, and whether its converter permutes the rows of q_proj
+    #: and k_proj for its own rotary order (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel,
+    #: which also takes Mistral, Gemma2Model, Qwen3Model).
+    gguf_arch: str = "llama"
+    gguf_permutes: bool = False
 
     def module_path(self, layer: int, module: str) -> str:
         """Name of a linear layer below the causal model, as PEFT spells it without its prefix."""
@@ -93,6 +98,7 @@ FAMILIES: dict[str, Family] = {
         affixes={
             "google/gemma-2-2b-it": ((2, 106, 1645, 110), (107, 108, 106, 2516, 108)),
         },
+        gguf_arch="gemma2",
     ),
     "mistral": Family(
         "mistral",
@@ -105,6 +111,7 @@ FAMILIES: dict[str, Family] = {
                 (733, 28748, 16289, 28793),
             ),
         },
+        gguf_permutes=True,
     ),
     "qwen3": Family(
         "qwen3",
@@ -120,6 +127,9 @@ FAMILIES: dict[str, Family] = {
                 (151645, 198, 151644, 77091, 198),
             ),
         },
+        gguf_arch="qwen3",
     ),
-    "llama": Family("llama", "Llama 2 and 3, SmolLM2 and relatives", attention="sdpa"),
+    "llama": Family(
+        "llama", "Llama 2 and 3, SmolLM2 and relatives", attention="sdpa", gguf_permutes=True
+    ),
 }

@@ -1,0 +1,199 @@
+"""LoRA weights → a GGUF adapter file, as llama.cpp and Ollama load it; and back.
+
+Weights and a few facts about the base in, one file out; knows nothing of PEFT folders. Names of
+tensors come from the `gguf` package's own maps. Keys and orientation as in ggml-org/llama.cpp,
+convert_lora_to_gguf.py at commit 0b03ada and src/llama-adapter.cpp at 0650ea8.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from torch import Tensor
+
+from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.errors import AdapterError
+
+#: Precisions that every build of llama.cpp multiplies LoRA in.
+DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+#: Says that d2l wrote the file; readers pass over keys that they do not know.
+_MARK = "d2l.format"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GgufBase:
+    """What an adapter file must know of its base. `permutes`: llama.cpp keeps the rows of q_proj
+    and k_proj in the order of its own rotary embedding, so b's rows are permuted likewise."""
+
+    arch: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    permutes: bool = False
+
+
+@dataclass(frozen=True)
+class GgufNotes:
+    """What the file says of itself; `prompt_prefix` is the text that every prompt begins with."""
+
+    name: str
+    prompt_prefix: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_gguf(
+    weights: LoraWeights, base: GgufBase, path: Path, *, notes: GgufNotes, dtype: str = "fp32"
+) -> None:
+    """Write an adapter file, read it back and compare; raises AdapterError.
+
+    `adapter.lora.alpha` is scale · rank, since llama.cpp multiplies by alpha / rank.
+    """
+    tensors = convert_factors(weights, base, dtype=dtype)
+    writer = gguf.GGUFWriter(path, base.arch)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(weights))
+    writer.add_name(notes.name)
+    writer.add_uint32(_MARK, _FORMAT)
+    if notes.prompt_prefix:
+        writer.add_string(gguf.Keys.Adapter.LORA_PROMPT_PREFIX, notes.prompt_prefix)
+    for key, text in sorted(notes.extra.items()):
+        writer.add_string(key, text)
+    for name, array in tensors.items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    _compare(path, tensors, weights, base)
+
+
+def convert_factors(
+    weights: LoraWeights, base: GgufBase, *, dtype: str = "fp32"
+) -> dict[str, np.ndarray]:
+    """Tensors of the file by name: `….lora_a` (rank, d_in) and `….lora_b` (d_out, rank), sorted by
+    layer. Raises AdapterError for modules that llama.cpp has no tensor for."""
+    arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(arches[base.arch], base.n_layers)
+    tensors: dict[str, np.ndarray] = {}
+    for module, factors in weights.factors.items():
+        name = names.get_name(module)
+        if name is None:
+            raise AdapterError(
+                f"{module}: the architecture {base.arch} of llama.cpp has no such tensor",
+                hint="export the adapter merged into its base: --to merged",
+            )
+        # llama.cpp takes an alpha of 0 for "no alpha", so a scale of 0 goes into b.
+        b = factors.b if weights.scale else torch.zeros_like(factors.b)
+        if base.permutes:
+            b = _permute(b, module, base)
+        tensors[f"{name}.weight.lora_a"] = _to_array(factors.a, dtype, module)
+        tensors[f"{name}.weight.lora_b"] = _to_array(b, dtype, module)
+    return dict(sorted(tensors.items()))
+
+
+def read_gguf(path: Path, base: GgufBase) -> LoraWeights:
+    """Read an adapter file back with the `gguf` package, permutation undone; raises AdapterError.
+
+    Modules have their names in transformers again; `base` of the result is empty.
+    """
+    try:
+        reader = gguf.GGUFReader(path)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise AdapterError(f"{path}: not a GGUF file that can be read") from error
+    field = reader.get_field(gguf.Keys.Adapter.LORA_ALPHA)
+    alpha = 0.0 if field is None else float(field.contents())
+    arrays = {tensor.name: tensor.data for tensor in reader.tensors}
+    modules = _modules_by_name(base)
+    factors = {}
+    for name, a in arrays.items():
+        if not name.endswith(".weight.lora_a"):
+            continue
+        module = modules[name.removesuffix(".weight.lora_a")]
+        b = torch.from_numpy(np.array(arrays[name.removesuffix("a") + "b"]))
+        b = _unpermute(b, module, base) if base.permutes else b
+        factors[module] = LoraFactors(torch.from_numpy(np.array(a)), b)
+    if not factors:
+        raise AdapterError(f"{path}: no LoRA tensors")
+    rank = next(iter(factors.values())).rank
+    return LoraWeights("", alpha / rank if alpha else 1.0, factors)
+
+
+def is_own_gguf(path: Path) -> bool:
+    """Whether d2l wrote this file."""
+    try:
+        return gguf.GGUFReader(path).get_field(_MARK) is not None
+    except (OSError, ValueError, KeyError, IndexError):
+        return False
+
+
+def _alpha(weights: LoraWeights) -> float:
+    return weights.scale * weights.rank if weights.scale else float(weights.rank)
+
+
+def _permute(b: Tensor, module: str, base: GgufBase) -> Tensor:
+    """Rows of b (d_out, rank) in llama.cpp's order: of each head, halves interleaved
+    (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel.permute)."""
+    heads = _heads(module, base)
+    if not heads:
+        return b
+    return b.reshape(heads, 2, b.shape[0] // heads // 2, -1).transpose(1, 2).reshape(b.shape)
+
+
+def _unpermute(b: Tensor, module: str, base: GgufBase) -> Tensor:
+    """The inverse of `_permute`."""
+    heads = _heads(module, base)
+    if not heads:
+        return b
+    return b.reshape(heads, b.shape[0] // heads // 2, 2, -1).transpose(1, 2).reshape(b.shape)
+
+
+def _heads(module: str, base: GgufBase) -> int:
+    """Heads among which a module's output rows are permuted; 0 where they are not."""
+    return {"q_proj": base.n_heads, "k_proj": base.n_kv_heads}.get(module.rsplit(".", 1)[-1], 0)
+
+
+def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:
+    if dtype not in DTYPES:
+        raise AdapterError(
+            f"llama.cpp adapters are not written in {dtype}",
+            hint=f"choose --dtype from {', '.join(DTYPES)}",
+        )
+    converted = tensor.to(DTYPES[dtype])
+    if not bool(torch.isfinite(converted).all()):
+        raise AdapterError(
+            f"{module}: has values that are not finite in {dtype}",
+            hint="`d2l check` says where; --dtype fp32 has the widest range",
+        )
+    return np.ascontiguousarray(converted.numpy())
+
+
+def _modules_by_name(base: GgufBase) -> dict[str, str]:
+    """Modules of transformers by llama.cpp's names, for the linear layers of the decoder."""
+    arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(arches[base.arch], base.n_layers)
+    attention = [f"self_attn.{m}" for m in ("q_proj", "k_proj", "v_proj", "o_proj")]
+    linear = [*attention, *(f"mlp.{m}" for m in ("gate_proj", "up_proj", "down_proj"))]
+    modules = [f"model.layers.{layer}.{m}" for layer in range(base.n_layers) for m in linear]
+    found = {names.get_name(m): m for m in (*modules, "lm_head")}
+    return {name: module for name, module in found.items() if name is not None}
+
+
+def _compare(
+    path: Path, tensors: Mapping[str, np.ndarray], weights: LoraWeights, base: GgufBase
+) -> None:
+    """Refuse a file that does not say what was to be written, bit for bit."""
+    found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    same = found.keys() == tensors.keys() and all(
+        found[name].dtype == array.dtype and np.array_equal(found[name], array)
+        for name, array in tensors.items()
+    )
+    if not same or read_gguf(path, base).factors.keys() != weights.factors.keys():
+        raise AdapterError(
+            f"{path.name}: what was read back is not what was written",
+            hint="the disk or the gguf package is at fault: try another place or version",
+        )

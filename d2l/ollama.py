@@ -1,0 +1,130 @@
+"""Ollama's Modelfile for an adapter: a chat template in Jinja in, a Go template and SYSTEM out.
+
+Text in, text out. Nothing of the Jinja source is parsed: the base's own tokenizer renders turns
+with marks in them, and what stands around the marks is what the Go template must put there.
+Syntax: ollama/ollama, docs/modelfile.md and docs/template.md; system messages are joined into
+`.System` and stay in `.Messages` (template/template.go: collate).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from d2l.errors import AdapterError
+
+Turns = Sequence[dict[str, str]]
+#: Renders turns as a prompt: (turns, whether an answer is to follow) → text.
+Render = Callable[[Turns, bool], str]
+_MARKS = {name: f"\u2042{name}\u2042" for name in ("system", "user", "answer", "again")}
+
+
+@dataclass(frozen=True)
+class Turning:
+    """What a chat template puts around turns.
+
+    `start`: before the first user turn where no system text is given; `before_system`,
+    `after_system`: around one that is given, which stands in the first user turn if `in_user`.
+    """
+
+    start: str
+    before_system: str
+    after_system: str
+    in_user: bool
+    before_user: str
+    before_answer: str
+    after_answer: str
+
+
+def read_turning(render: Render) -> Turning:
+    """Learn a chat template from what it renders; raises AdapterError where turns do not follow
+    each other in the same way every time."""
+    user = {"role": "user", "content": _MARKS["user"]}
+    answer = {"role": "assistant", "content": _MARKS["answer"]}
+    again = {"role": "user", "content": _MARKS["again"]}
+    system = {"role": "system", "content": _MARKS["system"]}
+    head, _, after = _cut(render([user, answer], False), "user", "answer")
+    _, between, next_turn, tail = _cut(
+        render([user, answer, again], True), "user", "answer", "again"
+    )
+    before_user = next_turn.removeprefix(after)
+    if not next_turn.startswith(after) or not head.endswith(before_user) or between != tail:
+        raise AdapterError(
+            "the base's chat template has no Ollama counterpart: its turns depend on their place",
+            hint="write TEMPLATE into the Modelfile by hand, beside `--to gguf`",
+        )
+    before_system, after_system = head, ""
+    in_user = True
+    try:
+        before_system, after_system, _ = _cut(render([system, user], False), "system", "user")
+        in_user = not after_system.endswith(before_user)
+    except AdapterError:  # templates that take no system text; it goes in front of the question
+        after_system = "\n\n"
+    if in_user and before_system.endswith(before_user):
+        before_system = before_system[: len(before_system) - len(before_user)]
+    return Turning(
+        start=head[: len(head) - len(before_user)],
+        before_system=before_system,
+        after_system=after_system if in_user else after_system[: -len(before_user) or None],
+        in_user=in_user,
+        before_user=before_user,
+        before_answer=tail,
+        after_answer=after,
+    )
+
+
+def write_template(turning: Turning, opening: str = "") -> str:
+    """The Go template. A seats adapter's `opening`, which SYSTEM also names, is part of `start`
+    and `before_system`: whatever system text a caller gives follows it."""
+    given = f"and .System (ne .System {_quote(opening)})" if opening else ".System"
+    before, after = _escape(turning.before_system), _escape(turning.after_system)
+    system = f"{before}{{{{ .System }}}}{after}"
+    start = _escape(turning.start)
+    if turning.in_user:
+        lead = f"{before}{{{{ $system := {given} }}}}"
+        first = (
+            f"{{{{ if $system }}}}{{{{ $.System }}}}{after}{{{{ $system = false }}}}{{{{ end }}}}"
+        )
+    else:
+        lead, first = f"{{{{ if {given} }}}}{system}{{{{ else }}}}{start}{{{{ end }}}}", ""
+    asked = (
+        f"{_escape(turning.before_user)}{first}{{{{ .Content }}}}{_escape(turning.before_answer)}"
+    )
+    return (
+        f"{lead}{{{{ range .Messages }}}}"
+        f'{{{{ if eq .Role "user" }}}}{asked}'
+        f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{_escape(turning.after_answer)}'
+        "{{ end }}{{ end }}"
+    )
+
+
+def write_modelfile(base: str, adapter: str, turning: Turning, opening: str = "") -> str:
+    """The Modelfile: FROM, ADAPTER, TEMPLATE, for a seats adapter SYSTEM, and greedy answers."""
+    template = write_template(turning, opening)
+    if '"""' in template + opening:
+        raise AdapterError("the chat template holds three quotes, which a Modelfile cannot")
+    stop = turning.after_answer.strip()
+    lines = [f"FROM {base}", f"ADAPTER {adapter}", f'TEMPLATE """{template}"""']
+    lines += [f'SYSTEM """{opening}"""'] if opening else []
+    lines += [f"PARAMETER stop {_quote(stop)}"] if stop else []
+    return "\n".join([*lines, "PARAMETER temperature 0", ""])
+
+
+def _cut(text: str, *names: str) -> list[str]:
+    """The text around its marks, which must stand there once each and in this order."""
+    parts = []
+    for name in names:
+        before, found, text = text.partition(_MARKS[name])
+        if not found:
+            raise AdapterError(f"the base's chat template leaves out a {name} turn")
+        parts.append(before)
+    return [*parts, text]
+
+
+def _escape(text: str) -> str:
+    """Literal text in a Go template."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def _quote(text: str) -> str:
+    """A string literal of Go, and of Modelfile parameters; JSON's are both."""
+    return json.dumps(text, ensure_ascii=False)
