@@ -29,6 +29,7 @@ from d2l.errors import D2LError
 from d2l.export_command import export, export_beside, refuse_beside
 from d2l.make_command import t2l_app
 from d2l.probe_command import probe
+from d2l.train_command import train
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -248,56 +249,7 @@ app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(e
 app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe)
 
 
-@app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")
-def train(
-    paths: Annotated[
-        list[Path], typer.Argument(help="A recipe, a TOML file; with --plot, folders of runs.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            help="Folder of the run (default: run), which goes on if it is there; with --plot, "
-            "the picture (default: curves.png).",
-        ),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check recipe and data; load no weights.")
-    ] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of runs.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Train a network further; the folder of the run is a checkpoint. Ctrl-C is safe."""
-    from d2l import curves, recipes, training_view, views
-
-    if plot:
-        written = curves.draw_curves(paths, out or Path("curves.png"))
-        console.result_json({"picture": str(written)}) if as_json else console.result(str(written))
-        return
-    if len(paths) > 1:
-        raise typer.BadParameter("one recipe at a time; several paths are for --plot")
-    from d2l import train as pipeline
-
-    wanted = recipes.read_recipe(paths[0])
-    if check:
-        rows = pipeline.check(wanted)
-        if as_json:
-            console.result_json({"sources": rows})
-        else:
-            views.show_sources(rows)
-        return
-    run = out or Path("run")
-    with training_view.TrainingView(wanted) as view:
-        first = pipeline.train(wanted, run, watch=view, stopping=view.stopping)
-    if view.stopped_by is not None:
-        if first:
-            console.note(f"stopped, the state is saved: the same command goes on ({run})")
-        raise typer.Exit(128 + view.stopped_by)
-    if first and as_json:
-        console.result_json({"checkpoint": str(run)})
-    elif first:
-        console.result(str(run))
+app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")(train)
 
 
 @checkpoints_app.command("ls", epilog="Example: d2l checkpoints ls")

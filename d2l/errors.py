@@ -44,3 +44,7 @@ class RecipeError(D2LError):
 
 class ProbeError(D2LError):
     """Questions for probing cannot be used, or a figure was not reached."""
+
+
+class TaskError(D2LError):
+    """A file of tasks, or what is to be measured with it, cannot be used."""

@@ -8,6 +8,7 @@ import typer
 
 from d2l import __version__, console
 from d2l.cli_options import AsJson, Base, Device, Dtype, Force, Offline, Scaling
+from d2l.train_command import train
 
 if TYPE_CHECKING:
     from d2l.make import Maker, MakeResult, Outcome
@@ -109,6 +110,9 @@ def make(
         if n_bad:
             console.note(f"{n_bad} of {len(rows)} rows were not made")
             raise typer.Exit(1)
+
+
+t2l_app.command(epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one")(train)
 
 
 def _make_many(maker: "Maker", rows: list[Any], folder: Path, *, as_json: bool) -> int:

@@ -87,6 +87,12 @@ class Recipe:
     `general_sampled` prompts that the base writes itself.
     generated_l1: weight of the mean absolute value of what a Doc-to-LoRA network writes.
     save_minutes: time between saved states.
+
+    A text network's sources are files of tasks; a step of a length draws `memories` tasks, a
+    description of each, and `questions` examples of at most `tokens` tokens, answer and chat
+    template included (`chunks` is 1). Tasks without a clear license are left out, and those named
+    in excluded. held_out: so many of the rest are kept out of training, those whose names have the
+    smallest SHA-256. descriptions: most of a task's that are used, drawn by chance.
     """
 
     checkpoint: str
@@ -119,6 +125,9 @@ class Recipe:
     general_sampled: int = _number(0, 10**5, default=0)
     generated_l1: float = _number(0, default=0.1)
     save_minutes: float = _number(0, 1e6, above=True, default=5.0)
+    excluded: tuple[str, ...] = ()
+    held_out: int = _number(0, default=0)
+    descriptions: int = _number(1, default=32)
 
     def __post_init__(self) -> None:
         _check_all(self, "")
@@ -154,6 +163,8 @@ def read_recipe(path: Path) -> Recipe:
             if not isinstance(items, list):
                 raise _Misfit(f"{key} is not a list of tables", f"write [[{key}]]", key)
             raw[key] = tuple(_build(kind, item, (key, n)) for n, item in enumerate(items))
+        if isinstance(raw.get("excluded"), list):
+            raw["excluded"] = tuple(raw["excluded"])
         recipe: Recipe = _build(Recipe, raw, None)
     except RecipeError as error:
         place = getattr(error, "place", None)
@@ -211,6 +222,10 @@ def _check_all(values: Any, where: str) -> None:
 
 def _find_problem(item: "Field[Any]", value: Any) -> tuple[str, str | None] | None:
     """What is wrong with a field's value, and a hint; a bool is no number, NaN in no range."""
+    if item.name == "excluded" and not (
+        isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+    ):
+        return f"{item.name} is {_show(value)}, expected a list of names", None
     if item.type in (int, float, str, bool) and type(value) is not item.type:
         wanted = getattr(item.type, "__name__", "")
         return f"{item.name} is {_show(value)}, expected {wanted}", None

@@ -31,7 +31,8 @@ Row = dict[str, Any]
 LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
 #: What a kill in the middle of a saving leaves behind: NAME.PID, and folders to fill.
 _LEFT_OVER = re.compile(
-    r"(state\.pt|log\.jsonl|(recipes|config)\.json|(model|statistics|general)\.safetensors)\.\d+"
+    r"(state\.pt|log\.jsonl|(recipes|config)\.json"
+    r"|(model|statistics|general|embeddings|familiarity)\.safetensors)\.\d+"
     r"|\.saving-.*"
 )
 #: What torch raises for files that are something else, or cut short, or of other tensors.

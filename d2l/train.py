@@ -20,6 +20,7 @@ from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora import DocToLoraConfig
 from d2l.hypernets.registry import find_checkpoint
 from d2l.hypernets.seats_config import SeatsConfig
+from d2l.hypernets.text_to_lora import TextToLoraConfig
 from d2l.optimizers import make_optimizers
 from d2l.processes import Team, join_team
 from d2l.recipes import Recipe
@@ -36,6 +37,8 @@ from d2l.runs import (
 )
 from d2l.seats_start import change_config
 from d2l.seats_trainee import check_lengths, prepare_seats
+from d2l.task_draws import check_tasks, count_tasks, gather_tasks
+from d2l.text_trainee import prepare_text
 from d2l.trainees import Figure, Materials, Row, Trainee
 from d2l.training_data import Mixture, build_pools
 
@@ -160,6 +163,8 @@ def save(run: Run, trainee: Trainee, out: Path) -> None:
 def check(recipe: Recipe) -> list[Row]:
     """Read all of a recipe's data, no weights: what each source gives for each length."""
     found = gather(recipe)
+    if found.tasks is not None:
+        return count_tasks(found.tasks, recipe, found.tokenizer)
     Mixture(found.pools, recipe).draw(0)  # raises where there is nothing to ask
     return [
         {
@@ -177,12 +182,16 @@ def gather(recipe: Recipe) -> Materials:
     """Find the checkpoint and its base, and read the data; raises D2LError."""
     source = find_checkpoint(recipe.checkpoint).path
     config = read_config(source)
+    base = find_base(config.base)
+    if isinstance(config, TextToLoraConfig):
+        check_tasks(config, recipe)
+        tasks, tokenizer = gather_tasks(recipe), load_tokenizer(base.folder)
+        return Materials(recipe, source, config, base, tokenizer, pools={}, tasks=tasks)
     if not isinstance(config, SeatsConfig | DocToLoraConfig):
         raise CheckpointError(
             f"{recipe.checkpoint}: is a {config.kind} network, which d2l train does not train",
-            hint="name a seat or a Doc-to-LoRA network",
+            hint="name a seat, a Doc-to-LoRA or a text network",
         )
-    base = find_base(config.base)
     if isinstance(config, SeatsConfig):
         config = change_config(config, recipe, base.config)
         check_lengths(config, recipe)
@@ -205,4 +214,5 @@ def gather(recipe: Recipe) -> Materials:
 PREPARE: Mapping[str, Callable[[Materials, Path, Team], Trainee]] = {
     "doc_to_lora": prepare_doc_to_lora,
     "seats": prepare_seats,
+    "text_to_lora": prepare_text,
 }

@@ -1,6 +1,7 @@
 """What the training loop needs of a kind of network, and what it gets back.
 
-The loop knows nothing else of networks; `seats_trainee` and `doc_to_lora_trainee` are the kinds.
+The loop knows nothing else of networks; `seats_trainee`, `doc_to_lora_trainee` and `text_trainee`
+are the kinds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.tokens import BaseTokenizer
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.recipes import Recipe
+from d2l.tasks import TaskSplit
 from d2l.training_data import Pools
 
 Row = dict[str, Any]
@@ -28,7 +30,8 @@ class Materials:
     config: HypernetConfig
     base: BaseFiles
     tokenizer: BaseTokenizer  # of the base
-    pools: Pools
+    pools: Pools  # passages of documents; none for text networks
+    tasks: TaskSplit | None = None  # what text networks have in their place
 
 
 @dataclass(frozen=True)

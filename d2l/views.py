@@ -151,15 +151,11 @@ def show_checkpoint(values: dict[str, Any]) -> None:
 
 def show_sources(rows: list[dict[str, Any]]) -> None:
     """Print what each source of a recipe gives for each length."""
+    columns = tuple(rows[0])
     console.show_table(
-        ("source", "tokens", "passages", "questions"),
+        [column.replace("_", " ") for column in columns],
         [
-            (
-                row["source"],
-                str(row["tokens"]),
-                f"{row['passages']:,}",
-                f"{row['questions']:,}",
-            )
+            [str(row[key]) if key in ("source", "tokens") else f"{row[key]:,}" for key in columns]
             for row in rows
         ],
     )

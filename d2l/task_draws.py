@@ -1,0 +1,160 @@
+"""What a text network's training asks: tasks, a description of each, and solved examples as ids.
+
+Tasks and the base's chat in, draws out. As for documents, seed and step alone decide what is drawn.
+Knows no network and no loss.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l.bases.tokens import BaseTokenizer
+from d2l.doc_to_lora_trainee import Chat, make_chat
+from d2l.errors import RecipeError
+from d2l.hypernets.text_to_lora import TextToLoraConfig
+from d2l.recipes import Recipe
+from d2l.task_texts import choose_descriptions
+from d2l.tasks import Task, TaskSplit, read_tasks, split_tasks
+
+#: Token ids of a prompt, and of the answer with the token that ends it.
+Exercise = tuple[tuple[int, ...], tuple[int, ...]]
+
+_FOR_SEATS: Mapping[str, Any] = {
+    "general_share": 0.0,
+    "tokens_per_seat": 0,
+    "shared_rank": 0,
+    "statistics_draws": 0,
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """A task in training: which of all descriptions are its own, and its examples, each with its
+    length in tokens."""
+
+    weight: float
+    descriptions: range
+    exercises: tuple[tuple[int, Exercise], ...]
+
+
+@dataclass(frozen=True)
+class DrawnTask:
+    """One task of a step: the number of its description, and what is asked. `seed` is for what
+    the network draws itself, its dropout."""
+
+    description: int
+    exercises: tuple[Exercise, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Courses:
+    """All tasks of a run, and the draws from them."""
+
+    recipe: Recipe
+    all: tuple[Course, ...]
+
+    def draw(self, step: int) -> list[DrawnTask]:
+        """Tasks of one step, none twice; fewer where fewer have examples so short."""
+        chance = random.Random(f"{self.recipe.seed}:{step}:tasks")
+        weights = [length.weight for length in self.recipe.lengths]
+        length = chance.choices(self.recipe.lengths, weights)[0]
+        left = [(one, _fitting(one, length.tokens)) for one in self.all]
+        left = [(one, fit) for one, fit in left if fit]
+        drawn = []
+        for _ in range(min(length.memories, len(left))):
+            number = chance.choices(range(len(left)), [one.weight for one, _ in left])[0]
+            course, fit = left.pop(number)
+            asked = chance.sample(fit, min(length.questions, len(fit)))
+            drawn.append(
+                DrawnTask(chance.choice(course.descriptions), tuple(asked), chance.getrandbits(48))
+            )
+        return drawn
+
+
+def _fitting(course: Course, tokens: int) -> list[Exercise]:
+    return [exercise for size, exercise in course.exercises if size <= tokens]
+
+
+def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
+    """Refuse what this kind of network cannot do; raises RecipeError."""
+    for name, off in _FOR_SEATS.items():
+        value = getattr(recipe, name)
+        if value:
+            raise RecipeError(
+                f"{name} is {value}, and that is for seat networks",
+                hint=f"set {name} = {off} to train a {config.kind} network",
+            )
+    if any(length.chunks != 1 for length in recipe.lengths):
+        raise RecipeError("chunks of a length is not 1, and tasks have no chunks")
+    if config.z_scores or config.delta_scaling != 1:
+        raise RecipeError(
+            f"{recipe.checkpoint}: was trained to give back other adapters",
+            hint="train a network without z_scores and delta_scaling",
+        )
+
+
+def gather_tasks(recipe: Recipe) -> TaskSplit:
+    """Read the sources and split them; raises D2LError."""
+    found: list[tuple[Task, float]] = []
+    for source in recipe.sources:
+        tasks = read_tasks(Path(recipe.data) / source.path)
+        random.Random(source.path).shuffle(tasks)
+        found += [(task, source.weight) for task in tasks[: source.max_documents]]
+    names = [task.name for task, _ in found]
+    for task, _ in found:
+        if names.count(task.name) > 1:
+            raise RecipeError(f"two sources have a task of the name {task.name!r}")
+        if not task.descriptions:
+            raise RecipeError(f"task {task.name!r} has no description")
+    return split_tasks(found, excluded=recipe.excluded, n_held_out=recipe.held_out)
+
+
+def make_courses(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> Courses:
+    """The training tasks in the base's chat; numbers of descriptions count through all tasks, in
+    order, as `list_descriptions` gives them. Raises RecipeError where no example is short enough.
+    """
+    chat = make_chat(tokenizer)
+    longest = max(length.tokens for length in recipe.lengths)
+    courses, start = [], 0
+    for task, weight in split.training:
+        stop = start + len(choose_descriptions(task, recipe.descriptions))
+        exercises = [make_exercise(chat, one.input, one.outputs[0]) for one in task.examples]
+        sized = ((len(prompt) + len(answer), (prompt, answer)) for prompt, answer in exercises)
+        short = tuple(one for one in sized if one[0] <= longest)
+        courses.append(Course(weight, range(start, stop), short))
+        start = stop
+    for length in recipe.lengths:
+        if not any(_fitting(course, length.tokens) for course in courses):
+            raise RecipeError(f"no example of the sources has at most {length.tokens} tokens")
+    return Courses(recipe, tuple(courses))
+
+
+def make_exercise(chat: Chat, asked: str, answer: str) -> Exercise:
+    """An example as ids: the input alone in the chat's user turn, no description beside it."""
+    return chat.ask(asked), (*chat.tokenizer.encode(answer), chat.end_token)
+
+
+def list_descriptions(tasks: Sequence[Task], most: int) -> list[str]:
+    """Descriptions of all tasks, in order."""
+    return [text for task in tasks for text in choose_descriptions(task, most)]
+
+
+def count_tasks(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> list[dict[str, Any]]:
+    """What all sources together give for each length."""
+    courses = make_courses(split, recipe, tokenizer)
+    rows = []
+    for tokens in sorted({length.tokens for length in recipe.lengths}):
+        found = [len(_fitting(course, tokens)) for course in courses.all]
+        rows.append(
+            {
+                "source": ", ".join(source.path for source in recipe.sources),
+                "tokens": tokens,
+                "tasks": sum(n > 0 for n in found),
+                "examples": sum(found),
+                "held_out": len(split.held_out),
+            }
+        )
+    return rows

@@ -1,0 +1,145 @@
+"""A Text-to-LoRA network in training: descriptions as embeddings, tasks as answers, its checkpoint.
+
+The base answers a task's inputs without any description in its prompt, with the LoRA that the
+network writes from one description. The loss is `hypernets.text_training`; the loop is `train`.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2l.bases.embeddings import Embedder, load_base_embedder, load_encoder
+from d2l.bases.models import BaseFiles, find_base, load_causal
+from d2l.hypernets import native, text_training
+from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, fit, write_familiarity
+from d2l.hypernets.text_to_lora import TextToLora, TextToLoraConfig, build
+from d2l.hypernets.text_training import (
+    Standard,
+    draw_tensors,
+    fold_standard,
+    measure_task,
+    unfold_standard,
+)
+from d2l.processes import Team
+from d2l.recipes import Recipe
+from d2l.task_draws import Courses, DrawnTask, list_descriptions, make_courses
+from d2l.task_texts import make_unlike
+from d2l.tasks import TaskSplit
+from d2l.text_embeddings import load_embeddings
+from d2l.trainees import Figure, Materials, Row, Share
+
+_EMBEDDINGS = "embeddings.safetensors"
+
+
+@dataclass(frozen=True)
+class Read:
+    """What training knows of descriptions: standardized embeddings of the training tasks'
+    (descriptions, embedding_size), their statistics, and how alike a new one is."""
+
+    embeddings: Tensor
+    standard: Standard
+    familiarity: Familiarity | None  # None where no task is held out to calibrate it with
+
+
+@dataclass(frozen=True)
+class TextTrainee:
+    """A `Trainee`: a Text-to-LoRA network on its frozen base."""
+
+    network: TextToLora
+    causal: Any
+    courses: Courses
+    read: Read
+
+    def draw(self, step: int) -> list[DrawnTask]:
+        """The tasks of one step."""
+        return self.courses.draw(step)
+
+    def describe(self, drawn: Sequence[DrawnTask]) -> Row:
+        """How many tasks, and how many examples in all."""
+        return {"tasks": len(drawn), "examples": sum(len(one.exercises) for one in drawn)}
+
+    def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[Share]:
+        """The mean over a step's tasks is the loss; each task is a share of its own."""
+        for one in mine:
+            embedding = self.read.embeddings[one.description].to(_device(self.network))
+            loss = measure_task(self.network, self.causal, embedding, one.exercises, seed=one.seed)
+            figures = [
+                Figure("answers", *pair)
+                for pair in zip(loss.losses.tolist(), loss.right.tolist(), strict=True)
+            ]
+            yield Share(loss.total / len(drawn), tuple(figures))
+
+    def write(self, folder: Path) -> None:
+        """Put config.json, model.safetensors and, where there is one, familiarity.safetensors
+        into a folder."""
+        config = self.network.config
+        tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
+        names = [native.CONFIG_FILE, native.WEIGHTS_FILE]
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
+            made = Path(temporary)
+            folded = fold_standard(tensors, self.read.standard)
+            native.write_folder(made, config.kind, config.to_json(), folded)
+            if self.read.familiarity is not None:
+                write_familiarity(made / FAMILIARITY_FILE, self.read.familiarity)
+                names.append(FAMILIARITY_FILE)
+            for name in names:
+                (made / name).replace(folder / name)
+
+
+def _device(network: TextToLora) -> torch.device:
+    return next(network.parameters()).device
+
+
+def prepare_text(found: Materials, out: Path, team: Team) -> TextTrainee:
+    """Embed all descriptions, or find them embedded, and load base and network; raises D2LError."""
+    recipe, config, tasks = found.recipe, found.config, found.tasks
+    assert isinstance(config, TextToLoraConfig)  # what the table of trainees goes by
+    assert tasks is not None
+    courses = make_courses(tasks, recipe, found.tokenizer)
+    embedder = partial(_load_embedder, config, found.base, team.device)
+    with team.main_first():
+        read = read_descriptions(tasks, recipe, out / _EMBEDDINGS, config, embedder)
+    causal = load_causal(found.base, device=team.device, dtype=getattr(torch, recipe.precision))
+    network = load_start(found.source, config, recipe, read.standard).to(team.device)
+    return TextTrainee(team.prepare(network), causal, courses, read)
+
+
+def read_descriptions(
+    tasks: TaskSplit, recipe: Recipe, path: Path, config: TextToLoraConfig, embedder: Any
+) -> Read:
+    """Embeddings of training and held-out descriptions, and of what is none, with what follows
+    from them; `path` keeps the embeddings, `embedder` loads what makes them."""
+    training = list_descriptions([task for task, _ in tasks.training], recipe.descriptions)
+    held_out = list_descriptions(tasks.held_out, recipe.descriptions)
+    texts = [*training, *held_out, *make_unlike(held_out)]
+    name = config.embedder or config.base
+    embeddings = load_embeddings(path, texts, name, embedder)
+    sizes = [len(training), len(held_out), 2 * len(held_out)]
+    own, new, unlike = torch.split(embeddings, sizes)
+    standard = text_training.take_standard(own)
+    familiarity = fit(own, new, unlike) if held_out else None
+    return Read(standard.apply(own), standard, familiarity)
+
+
+def load_start(
+    source: Path, config: TextToLoraConfig, recipe: Recipe, standard: Standard
+) -> TextToLora:
+    """The network that training starts from, reading standardized embeddings: a checkpoint's, or
+    a new one."""
+    if recipe.fresh:
+        return build(config, draw_tensors(config, seed=recipe.seed), device="cpu")
+    tensors = load_text_to_lora(source, device="cpu").state_dict()
+    return build(config, unfold_standard(tensors, standard), device="cpu")
+
+
+def _load_embedder(config: TextToLoraConfig, base: BaseFiles, device: str) -> Embedder:
+    if config.embedder is None:
+        return load_base_embedder(base, device=device)
+    return load_encoder(find_base(config.embedder), device=device)
