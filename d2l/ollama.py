@@ -24,6 +24,8 @@ class Turning:
 
     `start`: before the first user turn where no system text is given; `before_system`,
     `after_system`: around one that is given, which stands in the first user turn if `in_user`.
+    `lead` stands between `before_answer` and an answer that was given before, but does not ask for
+    one (Mistral's space).
     """
 
     start: str
@@ -32,6 +34,7 @@ class Turning:
     in_user: bool
     before_user: str
     before_answer: str
+    lead: str
     after_answer: str
 
 
@@ -47,7 +50,11 @@ def read_turning(render: Render) -> Turning:
         render([user, answer, again], True), "user", "answer", "again"
     )
     before_user = next_turn.removeprefix(after)
-    if not next_turn.startswith(after) or not head.endswith(before_user) or between != tail:
+    if (
+        not next_turn.startswith(after)
+        or not head.endswith(before_user)
+        or not between.startswith(tail)
+    ):
         raise AdapterError(
             "the base's chat template has no Ollama counterpart: its turns depend on their place",
             hint="write TEMPLATE into the Modelfile by hand, beside `--to gguf`",
@@ -68,6 +75,7 @@ def read_turning(render: Render) -> Turning:
         in_user=in_user,
         before_user=before_user,
         before_answer=tail,
+        lead=between.removeprefix(tail),
         after_answer=after,
     )
 
@@ -89,10 +97,11 @@ def write_template(turning: Turning, opening: str = "") -> str:
     asked = (
         f"{_escape(turning.before_user)}{first}{{{{ .Content }}}}{_escape(turning.before_answer)}"
     )
+    answered = f"{_escape(turning.lead)}{{{{ .Content }}}}{_escape(turning.after_answer)}"
     return (
         f"{lead}{{{{ range .Messages }}}}"
         f'{{{{ if eq .Role "user" }}}}{asked}'
-        f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{_escape(turning.after_answer)}'
+        f'{{{{ else if eq .Role "assistant" }}}}{answered}'
         "{{ end }}{{ end }}"
     )
 
