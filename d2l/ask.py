@@ -89,6 +89,10 @@ class Asker:
         """Ids of the base's own prompt for the question."""
         return self._render(self.base_tokenizer, [{"role": "user", "content": question}])
 
+    def prompt_after(self, turns: Turns, question: str) -> list[int]:
+        """Ids of the base's own prompt for the question behind earlier turns."""
+        return self._render(self.base_tokenizer, [*turns, {"role": "user", "content": question}])
+
     def prompt_about(
         self, document: str, question: str, wording: Wording, *, n_answer: int
     ) -> tuple[list[int], int]:

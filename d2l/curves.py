@@ -22,24 +22,15 @@ _SUFFIXES = (".pdf", ".png", ".svg")
 
 def draw_curves(folders: Sequence[Path], out: Path) -> Path:
     """Draw the runs' losses by step into one picture; raises RecipeError."""
-    if out.suffix not in _SUFFIXES:
-        raise RecipeError(
-            f"{out}: not the name of a picture", hint=f"end it in {', '.join(_SUFFIXES)}"
-        )
+    check_picture(out)
     runs = [(str(folder), read_log(folder)) for folder in folders]
     for name, rows in runs:
         if not rows:
             raise RecipeError(f"{name}: has made no step yet", hint="leave it out")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RecipeError(
-            "drawing needs matplotlib, which is not installed", hint="pip install 'd2l[plot]'"
-        ) from error
     panels = [
         panel for panel in _PANELS if any(panel[0] in row for _, rows in runs for row in rows)
     ]
-    figure = Figure(figsize=(9, 4 * len(panels)), layout="constrained")
+    figure = load_figure()(figsize=(9, 4 * len(panels)), layout="constrained")
     for axes, (key, label) in zip(
         figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
     ):
@@ -50,6 +41,30 @@ def draw_curves(folders: Sequence[Path], out: Path) -> Path:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
+    return save_picture(figure, out)
+
+
+def check_picture(out: Path) -> None:
+    """Refuse what is not the name of a picture; raises RecipeError."""
+    if out.suffix not in _SUFFIXES:
+        raise RecipeError(
+            f"{out}: not the name of a picture", hint=f"end it in {', '.join(_SUFFIXES)}"
+        )
+
+
+def load_figure() -> Any:
+    """matplotlib's class of figures; raises RecipeError where it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RecipeError(
+            "drawing needs matplotlib, which is not installed", hint="pip install 'd2l[plot]'"
+        ) from error
+    return Figure
+
+
+def save_picture(figure: Any, out: Path) -> Path:
+    """Write a figure in the format that the name says, whole or not at all."""
     kind = out.suffix.removeprefix(".")
     with writing(out):
         replace_file(out, lambda target: figure.savefig(target, format=kind, dpi=120))

@@ -8,6 +8,7 @@ import typer
 
 from d2l import __version__, console
 from d2l.cli_options import AsJson, Base, Device, Dtype, Force, Offline, Scaling
+from d2l.eval_command import evaluate
 from d2l.train_command import train
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def make(
             raise typer.Exit(1)
 
 
+t2l_app.command("eval", epilog="Example: t2l eval legal.lora tasks.jsonl")(evaluate)
 t2l_app.command(epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one")(train)
 
 

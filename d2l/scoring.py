@@ -39,3 +39,25 @@ def _word_f1(answer: str, reference: str) -> float:
     said, wanted = normalize_answer(answer).split(), normalize_answer(reference).split()
     n_common = (Counter(said) & Counter(wanted)).total()
     return 2 * n_common / (len(said) + len(wanted)) if n_common else 0.0
+
+
+def match_literally(answer: str, references: Sequence[str]) -> bool:
+    """Whether the answer equals any reference, but for white space and one full stop at the end.
+
+    Case and punctuation count: to write in capitals or in brackets may be the whole task.
+    """
+    said = _trim(answer)
+    return any(said == _trim(reference) for reference in references)
+
+
+def _trim(text: str) -> str:
+    return " ".join(text.split()).removesuffix(".")
+
+
+def rouge_l(answer: str, references: Sequence[str]) -> float:
+    """F1 of the longest common subsequence of words (Lin, ROUGE, 2004), stemmed, by the package
+    rouge-score; the best over the references."""
+    from rouge_score.rouge_scorer import RougeScorer  # starts slowly, and few scores need it
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    return max(float(scorer.score(one, answer)["rougeL"].fmeasure) for one in references)

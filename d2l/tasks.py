@@ -94,7 +94,7 @@ def _read_rows(path: Path) -> Iterator[Task | Example]:
     with opener(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _read_row(line, f"{path}, line {number}")
+                yield _read_row(line.strip(), f"{path}, line {number}")
     if not number:
         raise TaskError(f"{path}: the file is empty", hint="write one JSON object a line")
 

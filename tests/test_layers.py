@@ -14,16 +14,25 @@ SURFACE = {
     "cli",
     "console",
     "conversation",
+    "eval_command",
     "export_command",
     "heatmap",
     "make_command",
     "probe_command",
+    "task_views",
     "train_command",
     "training_view",
     "views",
 }
 #: Where functions are commands, with as many parameters as options.
-COMMANDS = {"cli", "export_command", "make_command", "probe_command", "train_command"}
+COMMANDS = {
+    "cli",
+    "export_command",
+    "eval_command",
+    "make_command",
+    "probe_command",
+    "train_command",
+}
 #: Values and helpers that know no room; everybody may use them.
 SHARED = {"__init__", "errors", "folders"}
 #: What a room may use of other rooms, by module.
