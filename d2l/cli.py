@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from d2l import __version__, console
+from d2l.check_command import check
 from d2l.cli_options import (
     AdapterPath,
     AsJson,
@@ -245,6 +246,7 @@ def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
         views.show_adapter(view)
 
 
+app.command(epilog="Example: d2l check manual.lora --runtime vllm --max-lora-rank 64")(check)
 app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
 app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe)
 
