@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from d2l import __version__, console
+from d2l.change_commands import diff, edit, merge
 from d2l.check_command import check
 from d2l.cli_options import (
     AdapterPath,
@@ -248,6 +249,9 @@ def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
 
 app.command(epilog="Example: d2l check manual.lora --runtime vllm --max-lora-rank 64")(check)
 app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
+app.command(epilog="Example: d2l merge a.lora b.lora -o both.lora --weights 1,0.5")(merge)
+app.command(epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora")(edit)
+app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
 app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe)
 
 

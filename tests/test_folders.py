@@ -7,7 +7,7 @@ import pytest
 from safetensors import SafetensorError
 
 from d2l.errors import AdapterError, CheckpointError, D2LError
-from d2l.folders import building, refuse_existing
+from d2l.folders import building, refuse_existing, write_file
 
 HINT = "choose a place that has room and that you may write to"
 
@@ -231,3 +231,43 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         refuse(out)
     assert caught.value.message == f"{out}: cannot be written (File name too long)"
+
+
+# ---- single files -------------------------------------------------------------------------------
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.bin"
+
+    def fail(temporary: Path) -> None:
+        temporary.write_bytes(b"half")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_file(path, fail)
+    assert list(tmp_path.iterdir()) == []
+    write_file(path, lambda temporary: temporary.write_bytes(b"whole"))
+    assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
+    with pytest.raises(D2LError, match=r"a\.bin/b: cannot be written"):
+        write_file(path / "b", lambda temporary: temporary.write_bytes(b"x"))
+
+
+def test_force_replaces_only_our_kind_of_file(tmp_path: Path) -> None:
+    own, folder = tmp_path / "own", tmp_path / "folder"
+    own.write_bytes(b"d2l")
+    folder.mkdir()
+
+    def refuse(path: Path) -> None:
+        refuse_existing(
+            path,
+            force=True,
+            is_ours=lambda found: found.read_bytes() == b"d2l",
+            error=D2LError,
+            is_kind=Path.is_file,
+        )
+
+    refuse(own)
+    own.write_bytes(b"other")
+    for path in (own, folder):
+        with pytest.raises(D2LError, match="was not written by d2l"):
+            refuse(path)

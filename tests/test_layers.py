@@ -11,6 +11,8 @@ ROOMS = ("documents", "bases", "hypernets", "adapters")
 #: Everything printed comes from here.
 SURFACE = {
     "__main__",
+    "change_commands",
+    "check_command",
     "cli",
     "console",
     "conversation",
@@ -44,6 +46,8 @@ ACROSS = {
 }
 #: Modules that touch the disk: readers, models, checkpoints and adapter files, and their parts.
 OPENERS = {
+    "change_records",  # copies the tokenizer files of the parents
+    "check",
     "descriptions",
     "card",  # copies the tokenizer files of the base
     "adapters.mlx_adapter",

@@ -174,11 +174,15 @@ def write_doc_to_lora(folder: Path, family: str, **changes: Any) -> Path:
     return folder
 
 
-def make_seats_config() -> SeatsConfig:
-    """Configuration of the tiny seat network, with token ids and texts of the tiny tokenizer."""
+def make_seats_config(repeats: int = 1) -> SeatsConfig:
+    """Configuration of the tiny seat network, with token ids and texts of the tiny tokenizer.
+
+    With `repeats` the opening's words come several times: room for several documents.
+    """
     head = f"<|im_start|>system\n{SYSTEM}"
     ids = encode(head)
-    words = [encode(f" {word}") for word in WORDS]
+    repeated = WORDS * repeats
+    words = [encode(f" {word}") for word in repeated]
     assert all(len(word) == 1 for word in words)
     return tiny_seats.make_config(
         base=base_name("llama"),
@@ -186,16 +190,16 @@ def make_seats_config() -> SeatsConfig:
         opening_head=tuple(ids),
         opening_words=tuple(word[0] for word in words),
         opening_head_text=head,
-        opening_words_text="".join(f" {word}" for word in WORDS),
+        opening_words_text="".join(f" {word}" for word in repeated),
         min_seats=len(ids) - 1,
-        max_seats=len(ids) - 1 + len(WORDS),
+        max_seats=len(ids) - 1 + len(repeated),
     )
 
 
-def write_seats(folder: Path) -> Path:
+def write_seats(folder: Path, repeats: int = 1) -> Path:
     """Write a seats checkpoint for the tiny Llama."""
     tiny_seats.write_checkpoint(folder)
-    values = dataclasses.asdict(make_seats_config())
+    values = dataclasses.asdict(make_seats_config(repeats))
     (folder / "config.json").write_text(json.dumps(values), "utf-8")
     return folder
 

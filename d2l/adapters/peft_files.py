@@ -56,7 +56,9 @@ def write_adapter(
         _write_json(folder / names.PROVENANCE, content.provenance)
         if content.memory is not None:
             pair = {"keys": content.memory.keys, "values": content.memory.values}
-            stored = {name: t.to(torch.bfloat16).contiguous() for name, t in pair.items()}
+            # As exact as the weights: an fp32 adapter is seated again from its memory to the bit.
+            kept = torch.float32 if dtype == "fp32" else torch.bfloat16
+            stored = {name: t.to(kept).contiguous() for name, t in pair.items()}
             save_file(stored, folder / names.MEMORY, _FORMAT)
         for name, text in content.texts.items():
             _write_text(folder / name, text)

@@ -12,6 +12,7 @@ fit the rounded weights, which are the ones that will run.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from d2l.hypernets.statistics import Statistics
 
 MODULES = ("k_proj", "v_proj")
 _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
+_Watch = Callable[[str, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,70 @@ def record_inputs(
     v_proj, so layers above see what the adapter will make of the opening. The sink keeps its own.
     A shared LoRA acts on all tokens.
     """
+    inputs: list[Tensor] = []
+
+    def watch(name: str, given: Tensor, _: Tensor) -> None:
+        if name == "k_proj":  # v_proj has the same inputs
+            inputs.append(given)
+
+    run_imposed(
+        memory, base_model, opening=opening, first_layer=first_layer, shared=shared, watch=watch
+    )
+    return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
+
+
+@torch.no_grad()
+def fill_memory(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    first_layer: int,
+    shared: SharedLora | None = None,
+) -> Memory:
+    """`memory`, and behind it the base's own keys and values for the rest of the opening.
+
+    Seated, the rest gets a delta of nought: these tokens are read as the base reads them. For a
+    memory of fewer seats than the shortest opening has. Cost: one pass over the opening.
+    """
+    if memory.n_seats >= len(opening) - 1:
+        return memory
+    found: dict[str, list[Tensor]] = {name: [] for name in MODULES}
+
+    def watch(name: str, _: Tensor, output: Tensor) -> None:
+        found[name].append(output[1:].cpu())  # the sink left out
+
+    run_imposed(
+        memory, base_model, opening=opening, first_layer=first_layer, shared=shared, watch=watch
+    )
+    keys, values = (torch.stack(found[name]) for name in MODULES)  # (layers, seats, heads · dim)
+    return Memory(keys, values)
+
+
+def run_imposed(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    first_layer: int,
+    shared: SharedLora | None,
+    watch: _Watch,
+) -> None:
+    """Run the opening through the base in fp32, the memory imposed on its first seats.
+
+    `watch` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out) of every k_proj and
+    v_proj with memory, layer by layer.
+    """
     model = base_model
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = copy.deepcopy(base_model).to(torch.float32)
-    inputs: list[Tensor] = []
     hooks: list[RemovableHandle] = []
     try:
         for index in range(memory.keys.shape[0]):
             for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
                 module = find_projection(model, first_layer + index, name)
-                record = inputs if name == "k_proj" else None  # v_proj has the same inputs
-                hooks.append(module.register_forward_hook(_impose(wanted[index], record)))
+                hook = _impose(wanted[index], partial(watch, name))
+                hooks.append(module.register_forward_hook(hook))
             if shared is not None:
                 layer = first_layer + index
                 module = find_projection(model, layer, SHARED_MODULE)
@@ -108,9 +163,8 @@ def record_inputs(
         device = next(model.parameters()).device
         model(torch.tensor([list(opening)], device=device), use_cache=False)
     finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
+        for handle in hooks:
+            handle.remove()
 
 
 def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor:
@@ -150,14 +204,13 @@ def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
     return module
 
 
-def _impose(wanted: Tensor, record: list[Tensor] | None) -> _Hook:
-    """Make a hook that gives seats their wanted outputs (seats, d_out) and may record inputs."""
+def _impose(wanted: Tensor, watch: Callable[[Tensor, Tensor], None]) -> _Hook:
+    """Make a hook that gives the first seats their wanted outputs (seats, d_out) and is watched."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if record is not None:
-            record.append(inputs[0][0])  # (tokens, d_in)
         imposed = output.clone()  # (1, tokens, d_out)
-        imposed[0, 1:] = wanted.to(output.device, output.dtype)
+        imposed[0, 1 : 1 + len(wanted)] = wanted.to(output.device, output.dtype)
+        watch(inputs[0][0], imposed[0])
         return imposed
 
     return hook

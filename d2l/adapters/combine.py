@@ -1,0 +1,132 @@
+"""Sums, slices and differences of adapters' deltas, from their factors alone.
+
+Weights in, weights or numbers out; knows nothing of files. Modules and ranks may differ.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.errors import MergeError
+
+
+def combine(parts: Sequence[LoraWeights], shares: Sequence[float]) -> LoraWeights:
+    """Weights whose delta is Σ share · delta over the parts, exactly; scale 1.
+
+    A part's ranks stand at the same place in all modules, so that they can be found again: the rank
+    is the sum of the parts' ranks, and a module that a part leaves alone has zeros there. Raises
+    MergeError for parts of different bases, or of different sizes.
+    """
+    if not parts or len(parts) != len(shares):
+        raise MergeError(f"{len(parts)} adapters and {len(shares)} weights: one each is needed")
+    if any(not math.isfinite(share) for share in shares):
+        raise MergeError("a weight is not a finite number")
+    bases = sorted({part.base for part in parts})
+    if len(bases) > 1:
+        raise MergeError(
+            f"the adapters are for different bases: {bases[0]} and {bases[1]}",
+            hint="a delta fits only the base that it was made for",
+        )
+    factors = {}
+    for name in sorted(set().union(*(part.factors for part in parts))):
+        if _split(name) is None:
+            raise MergeError(
+                f"{name} lies outside the decoder's layers, which cannot be merged",
+                hint="merge it into its base: d2l export --to merged",
+            )
+        have = [part.factors[name] for part in parts if name in part.factors]
+        sizes = {(f.b.shape[0], f.a.shape[1]) for f in have}
+        if len(sizes) > 1:
+            raise MergeError(f"{name} has different sizes (d_out, d_in): {sorted(sizes)}")
+        d_out, d_in = sizes.pop()
+        a, b = [], []
+        for part, share in zip(parts, shares, strict=True):
+            found = part.factors.get(name)
+            a.append(torch.zeros(part.rank, d_in) if found is None else found.a)
+            # In float64, so that a share is rounded once.
+            scaled = None if found is None else (found.b.double() * (part.scale * share)).float()
+            b.append(torch.zeros(d_out, part.rank) if scaled is None else scaled)
+        factors[name] = LoraFactors(torch.cat(a, dim=0), torch.cat(b, dim=1))
+    return fill_gaps(LoraWeights(bases[0], 1.0, factors))
+
+
+def fill_gaps(weights: LoraWeights) -> LoraWeights:
+    """Add zeros for every module in every layer that any module is adapted in.
+
+    A PEFT config names modules and layers, not pairs of them: without these, loaders that miss a
+    pair warn or fill it with random numbers.
+    """
+    places = {name: _split(name) for name in weights.factors}
+    layers = sorted({place[0] for place in places.values() if place is not None})
+    kinds = {place[1]: name for name, place in places.items() if place is not None}
+    factors = dict(weights.factors)
+    for layer in layers:
+        for kind, example in kinds.items():
+            name = f"model.layers.{layer}.{kind}"
+            if name not in factors:
+                like = weights.factors[example]
+                factors[name] = LoraFactors(torch.zeros_like(like.a), torch.zeros_like(like.b))
+    return replace(weights, factors=factors)
+
+
+def scale_ranks(weights: LoraWeights, ranks: Tensor, factor: float) -> LoraWeights:
+    """Multiply the share of some ranks (indices) in the delta by a factor."""
+    factors = {}
+    for name, f in weights.factors.items():
+        b = f.b.clone()  # (d_out, rank)
+        b[:, ranks] = (b[:, ranks].double() * factor).to(b.dtype)
+        factors[name] = LoraFactors(f.a, b)
+    return replace(weights, factors=factors)
+
+
+def keep_ranks(weights: LoraWeights, ranks: Tensor) -> LoraWeights:
+    """Leave out all but some ranks (indices, in order): their share in the delta goes."""
+    if not len(ranks):
+        raise MergeError("nothing of the adapter would be left", hint="drop less")
+    factors = {
+        name: LoraFactors(f.a[ranks].contiguous(), f.b[:, ranks].contiguous())
+        for name, f in weights.factors.items()
+    }
+    return replace(weights, factors=factors)
+
+
+def product_norm(a: Tensor, b: Tensor) -> float:
+    """Frobenius norm of b @ a, (d_out, rank) by (rank, d_in), without forming it.
+
+    ‖B A‖ = ‖R_b R_aᵀ‖ with B = Q_b R_b and Aᵀ = Q_a R_a, in float64: unlike the sum over BᵀB ∘ AAᵀ
+    it stays exact where the product nearly cancels, as in differences.
+    """
+    _, r_a = torch.linalg.qr(a.double().T)  # (min(d_in, rank), rank)
+    _, r_b = torch.linalg.qr(b.double())  # (min(d_out, rank), rank)
+    return float(torch.linalg.matrix_norm(r_b @ r_a.T))
+
+
+def difference_norms(first: LoraWeights, second: LoraWeights) -> dict[str, tuple[float, float]]:
+    """(‖ΔW₁‖, ‖ΔW₁ − ΔW₂‖) by module; a module that one of them lacks has no delta there."""
+    norms = {}
+    for name in sorted({*first.factors, *second.factors}):
+        stacked_a, stacked_b = [], []
+        for weights, sign in ((first, 1.0), (second, -1.0)):
+            factors = weights.factors.get(name)
+            if factors is not None:
+                stacked_a.append(factors.a.double())
+                stacked_b.append(factors.b.double() * (sign * weights.scale))
+        sizes = {(b.shape[0], a.shape[1]) for a, b in zip(stacked_a, stacked_b, strict=True)}
+        if len(sizes) > 1:
+            raise MergeError(f"{name} has different sizes (d_out, d_in): {sorted(sizes)}")
+        difference = product_norm(torch.cat(stacked_a, dim=0), torch.cat(stacked_b, dim=1))
+        own = product_norm(stacked_a[0], stacked_b[0]) if name in first.factors else 0.0
+        norms[name] = (own, difference)
+    return norms
+
+
+def _split(name: str) -> tuple[int, str] | None:
+    """(layer, name below it) of a module in a decoder layer."""
+    parts = name.split(".", 3)
+    if len(parts) == 4 and parts[:2] == ["model", "layers"] and parts[2].isdigit():
+        return int(parts[2]), parts[3]
+    return None

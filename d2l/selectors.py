@@ -1,0 +1,94 @@
+"""Which chunks of an adapter are meant: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3".
+
+Texts and chunk records in, indices out. A chunk is the smallest thing that can be chosen: pages
+that share one go or stay together, which is said.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from d2l.errors import AdapterError
+
+_PAGES = re.compile(r"^p\.?\s*(\d+)(?:\s*[-–]\s*(\d+))?$")
+_CHUNK = re.compile(r"^#(\d+)$")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Indices of chunks, and what else stands in them, for people."""
+
+    indices: tuple[int, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def select(text: str, chunks: Sequence[Mapping[str, Any]]) -> Selection:
+    """Chunks that `text` means; raises AdapterError where it means none.
+
+    A document is named as in d2l.json or by its file name alone; behind a colon a place in it:
+    pages, a heading as d2l.json has it, or "#n", the n-th chunk. "" before the colon: any document.
+    """
+    documents = {str(chunk["document"]) for chunk in chunks}
+    named, place = _split(text, documents)
+    found = [n for n, chunk in enumerate(chunks) if not named or chunk["document"] in named]
+    if not place:
+        return Selection(tuple(found))
+    pages, index = _PAGES.match(place), _CHUNK.match(place)
+    if index:
+        hit = [n for n in found if n == int(index[1])]
+    elif pages:
+        wanted = _range(pages)
+        hit = [n for n in found if _overlap(wanted, str(chunks[n]["source"]))]
+    else:
+        hit = [n for n in found if place in (chunks[n]["source"], f"§ {chunks[n]['source']}")]
+    if not hit:
+        places = sorted({str(chunks[n]["source"]) for n in found})
+        raise AdapterError(
+            f"{text}: no chunk of the adapter lies there",
+            hint=f"chunks lie at: {', '.join(map(repr, places[:8]))}"
+            + (", …" if len(places) > 8 else "")
+            + '; or name them "#0", "#1", … by their index',
+        )
+    return Selection(tuple(hit), tuple(_remark(wanted, chunks, hit)) if pages else ())
+
+
+def _split(text: str, documents: set[str]) -> tuple[set[str], str]:
+    """(documents meant, place): the longest beginning that is a document's name counts."""
+    for name, place in ((text, ""), *((text[:n], text[n + 1 :]) for n in _colons(text))):
+        full = {d for d in documents if name in (d, PurePath(d).name)}
+        if full or not name:
+            return full, place.strip()
+    if len(documents) == 1 and (_PAGES.match(text) or _CHUNK.match(text) or text[:1] == "§"):
+        return set(documents), text
+    raise AdapterError(
+        f"{text}: the adapter has no such document",
+        hint=f"it has: {', '.join(sorted(documents)) or 'none'}",
+    )
+
+
+def _colons(text: str) -> list[int]:
+    return [n for n in range(len(text) - 1, -1, -1) if text[n] == ":"]
+
+
+def _range(match: re.Match[str]) -> range:
+    first = int(match[1])
+    return range(first, int(match[2] or first) + 1)
+
+
+def _overlap(wanted: range, source: str) -> bool:
+    match = _PAGES.match(source)
+    return match is not None and bool(set(wanted) & set(_range(match)))
+
+
+def _remark(wanted: range, chunks: Sequence[Mapping[str, Any]], hit: Sequence[int]) -> list[str]:
+    """Pages that were not named and share a chunk with one that was."""
+    remarks = []
+    for n in hit:
+        match = _PAGES.match(str(chunks[n]["source"]))
+        more = sorted(set(_range(match)) - set(wanted)) if match else []
+        if more:
+            pages = ", ".join(map(str, more))
+            remarks.append(f"chunk {n} of {chunks[n]['document']} also holds text of page {pages}")
+    return remarks
