@@ -28,6 +28,8 @@ SURFACE = {
 }
 #: Where functions are commands, with as many parameters as options.
 COMMANDS = {
+    "change_commands",
+    "check_command",
     "cli",
     "export_command",
     "eval_command",
