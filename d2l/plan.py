@@ -4,7 +4,7 @@ Reads the checkpoint's configuration and the base's config and tokenizer; `compi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from d2l.bases.models import BaseFiles, find_base, same_model
 from d2l.bases.tokens import BaseTokenizer, load_tokenizer
@@ -15,7 +15,7 @@ from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora import DocToLoraConfig
 from d2l.hypernets.protocol import HypernetConfig, MergeOptions
 from d2l.hypernets.registry import DEFAULT, CheckpointFiles, find_checkpoint
-from d2l.hypernets.seats_config import SeatsConfig, allot_seats, count_seats
+from d2l.hypernets.seats_config import SeatsConfig, allot_seats, count_seats, set_density
 
 #: Chunk limit where neither the user nor the checkpoint names one: the public evaluation's.
 DEFAULT_CHUNK_TOKENS = 8192
@@ -239,7 +239,7 @@ def _share_seats(
 ) -> list[list[int]]:
     """Seats of every chunk of every document."""
     if options.tokens_per_seat is not None:
-        config = replace(config, tokens_per_seat=options.tokens_per_seat)
+        config = set_density(config, options.tokens_per_seat)
     flat = [length for document in lengths for length in document]
     if options.merge.method == "average":
         each = count_seats(max(flat), config=config, max_seats=options.max_rank)

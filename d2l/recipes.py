@@ -63,12 +63,13 @@ class Recipe:
     checkpoint: network to train, a folder, file or name as for `d2l compile --checkpoint`. fresh:
     take only the checkpoint's config.json and statistics, and draw new weights from `seed` (seat
     networks; its weights file may then be missing). tokens_per_seat: another density of seats than
-    the checkpoint's; shared_rank: a shared LoRA that it lacks, drawn from `seed` (seat networks; 0
-    changes nothing). statistics_draws: measure the second moments of ordinary text anew before the
-    first step, with the checkpoint's memories in place, over so many draws (seat networks; 0 takes
-    the checkpoint's). data: folder of the sources' files. sources, lengths: the mixture; every step
-    draws a length, then passages from the sources. seed: of every draw. steps, hours: the run ends
-    after so many steps, or hours of training time, whichever comes first; 0 is no limit.
+    the checkpoint's; dense_seats: so many of them hold one token each where a document is short;
+    shared_rank: a shared LoRA that it lacks, drawn from `seed` (seat networks; 0 changes nothing).
+    statistics_draws: measure the second moments of ordinary text anew before the first step, with
+    the checkpoint's memories in place, over so many draws (seat networks; 0 takes those there are).
+    data: folder of the sources' files. sources, lengths: the mixture; every step draws a length,
+    then passages from the sources. seed: of every draw. steps, hours: the run ends after so many
+    steps, or hours of training time, whichever comes first; 0 is no limit.
 
     device: auto, cpu, cuda, cuda:N or mps; with several processes, each takes a CUDA device of its
     own, or all of them the CPU. precision: of the frozen base. mixed_precision: bf16 computes the
@@ -101,6 +102,7 @@ class Recipe:
     lengths: tuple[Length, ...]
     fresh: bool = False
     tokens_per_seat: int = _number(0, default=0)
+    dense_seats: int = _number(0, default=0)
     shared_rank: int = _number(0, default=0)
     statistics_draws: int = _number(0, 10**6, default=0)
     seed: int = _number(-(2**63), 2**63 - 1, default=0)

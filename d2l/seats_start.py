@@ -34,12 +34,18 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
             f"shared_rank is {recipe.shared_rank}, but the smallest adapter has rank "
             f"{config.min_seats}"
         )
+    if recipe.dense_seats > config.max_seats:
+        raise RecipeError(
+            f"dense_seats is {recipe.dense_seats}, but this network has at most "
+            f"{config.max_seats} seats"
+        )
     longest = max(length.tokens * length.chunks for length in recipe.lengths)
     shared_rank = recipe.shared_rank or config.shared_rank
     return replace(
         config,
         version=1,
         tokens_per_seat=recipe.tokens_per_seat or config.tokens_per_seat,
+        dense_seats=recipe.dense_seats or config.dense_seats,
         shared_rank=shared_rank,
         intermediate=int(base_config.intermediate_size) if shared_rank else 0,
         document_tokens=max(longest, config.document_tokens),

@@ -28,7 +28,7 @@ from d2l.general_answers import (
     sample_prompts,
 )
 from d2l.hypernets.seats import SeatNetwork
-from d2l.hypernets.seats_config import SeatsConfig, allot_seats
+from d2l.hypernets.seats_config import SeatsConfig, allot_seats, set_density
 from d2l.hypernets.seats_training import Exercise, ReadChunk, SeatedDecoder, batch_loss
 from d2l.hypernets.statistics import write_statistics
 from d2l.processes import Team
@@ -135,10 +135,10 @@ def plan_memories(
     drawn: Sequence[Drawn], *, config: SeatsConfig, tokenizer: BaseTokenizer
 ) -> list[DrawnMemory]:
     """Give every memory as many seats as the one of most tokens needs; questions as token ids."""
-    density = drawn[0].tokens_per_seat or config.tokens_per_seat
-    dense = replace(config, tokens_per_seat=density)
+    density = drawn[0].tokens_per_seat
+    chosen = set_density(config, density) if density else config
     sizes = [[len(passage.token_ids) for passage in one.passages] for one in drawn]
-    n_seats = max(sum(allot_seats(group, config=dense)) for group in sizes)
+    n_seats = max(sum(allot_seats(group, config=chosen)) for group in sizes)
     return [
         DrawnMemory(
             one.passages,

@@ -70,6 +70,11 @@ def test_the_recipe_sets_density_and_length_of_documents(recipe: Recipe) -> None
     changed = change_config(CONFIG, longer, BASE_CONFIG)
     assert changed.tokens_per_seat == 2
     assert changed.held_tokens == 3 * length.tokens
+    dense = change_config(changed, replace(recipe, dense_seats=4), BASE_CONFIG)
+    assert (dense.tokens_per_seat, dense.dense_seats) == (2, 4)
+    assert change_config(dense, recipe, BASE_CONFIG).dense_seats == 4
+    with pytest.raises(RecipeError, match=f"at most {CONFIG.max_seats} seats"):
+        change_config(CONFIG, replace(recipe, dense_seats=99), BASE_CONFIG)
     # Going on with short documents only does not unlearn what long ones are.
     assert change_config(changed, recipe, BASE_CONFIG).held_tokens == 3 * length.tokens
 

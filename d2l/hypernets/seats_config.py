@@ -7,14 +7,15 @@ tensors.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
 from d2l.bases.activations import Reading
 from d2l.errors import CheckpointError, MergeError
 
-_SINCE_1 = {"intermediate", "shared_rank", "document_tokens"}  # keys that files of version 0 lack
+#: Keys that files of version 0 lack.
+_SINCE_1 = {"intermediate", "shared_rank", "document_tokens", "dense_seats"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class SeatsConfig:
     when the base reads it; `opening_head` and then `opening_words` are the sink and the seats;
     `after_opening` and `before_answer` surround the question of the default prompt. Version 1 may
     have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide, and
-    says with `document_tokens` how long the documents of its training were.
+    says with `document_tokens` how long the documents of its training were; a short document gets
+    a seat for every token, as far as `dense_seats` go.
     """
 
     network: str
@@ -62,6 +64,7 @@ class SeatsConfig:
     intermediate: int = 0
     shared_rank: int = 0
     document_tokens: int = 0
+    dense_seats: int = 0
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -79,6 +82,7 @@ class SeatsConfig:
             "version is 0 or 1": self.version in (0, 1),
             "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
+            "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,
             "first_layer and features are layers": max(self.first_layer, *self.features)
             < self.layers,
@@ -191,7 +195,13 @@ def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = N
             f"at most {most} seats were asked for, and the shortest opening has {config.min_seats}",
             hint=f"allow a rank of {config.min_seats} or more",
         )
-    return min(max(math.ceil(n_tokens / config.tokens_per_seat), config.min_seats), most)
+    sparse, dense = math.ceil(n_tokens / config.tokens_per_seat), min(n_tokens, config.dense_seats)
+    return min(max(sparse, dense, config.min_seats), most)
+
+
+def set_density(config: SeatsConfig, tokens_per_seat: int) -> SeatsConfig:
+    """The same network with one seat for so many tokens, whatever the document's length."""
+    return replace(config, tokens_per_seat=tokens_per_seat, dense_seats=0)
 
 
 def allot_seats(

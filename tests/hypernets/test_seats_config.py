@@ -13,6 +13,7 @@ from d2l.hypernets.seats_config import (
     count_seats,
     parse_config,
     read_config,
+    set_density,
 )
 from tests.seat_goldens import COMPACT
 from tests.tiny_seats import make_config
@@ -125,3 +126,14 @@ def test_most_seats_may_be_lowered_not_raised() -> None:
     assert sum(allot_seats([240] * 10, config=CONFIG, max_seats=500)) == 120
     with pytest.raises(MergeError, match="at most 17 seats were asked for"):
         allot_seats([240], config=CONFIG, max_seats=17)
+
+
+def test_short_documents_get_a_seat_for_every_token_as_far_as_dense_seats_go() -> None:
+    config = dataclasses.replace(CONFIG, version=1, tokens_per_seat=4, dense_seats=50)
+    counts = [count_seats(n, config=config) for n in (5, 18, 19, 50, 51, 200, 201, 10**4)]
+    assert counts == [18, 18, 19, 50, 50, 50, 51, 120]
+    assert count_seats(50, config=config, max_seats=30) == 30
+    sparse = set_density(config, 2)
+    assert [count_seats(n, config=sparse) for n in (50, 200)] == [25, 100]
+    with pytest.raises(CheckpointError, match="dense_seats is at most max_seats"):
+        dataclasses.replace(CONFIG, dense_seats=121)
