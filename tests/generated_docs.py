@@ -19,8 +19,10 @@ from typer.models import OptionInfo
 
 from d2l import cli
 from d2l.adapters.merge import METHODS
+from d2l.adapters.runtimes import RUNTIMES
 from d2l.bases.families import FAMILIES
 from d2l.documents.readers import READERS
+from d2l.export import EXPORTERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES
 
@@ -159,6 +161,30 @@ def write_recall() -> str:
     return f"{make_table(columns, rows)}\n{make_table(changed, harm)}"
 
 
+def write_exports() -> str:
+    """The table of what `d2l export` writes."""
+    rows = [
+        [f"`{name}`", exporter.description, f"`manual{exporter.suffix}`"]
+        for name, exporter in EXPORTERS.items()
+    ]
+    return make_table(("`--to`", "what", "beside `manual.lora`, by `compile --to`"), rows)
+
+
+def write_runtimes() -> str:
+    """The table of runtimes: how an adapter is loaded, and what that was checked with."""
+    names = {"path": "PATH", "name": "NAME", "base": "BASE", "template": "TEMPLATE"}
+    rows = [
+        [
+            name,
+            runtime.version,
+            f"`{(runtime.load + runtime.template).format(**names, max_rank='N', rank='N')}`",
+            f"`{runtime.checked}`" if runtime.checked.startswith("tests/") else runtime.checked,
+        ]
+        for name, runtime in RUNTIMES.items()
+    ]
+    return make_table(("runtime", "version", "load, with flags", "verified by"), rows)
+
+
 def write_tree() -> str:
     """Every module with the first line of its docstring, rooms last."""
 
@@ -183,8 +209,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "checkpoints": write_checkpoints,
     "choices": write_choices,
     "commands": write_commands,
+    "exports": write_exports,
     "inputs": write_inputs,
     "recall": write_recall,
+    "runtimes": write_runtimes,
     "tree": write_tree,
 }
 

@@ -89,6 +89,27 @@ def write_gguf(path: Path, pre_tokenizer: str = "smollm") -> Path:
     return path
 
 
+def write_dequantized(source: Path, path: Path) -> Path:
+    """A copy of a GGUF file with every matrix in fp32: the same weights, without their kernels."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(path, reader.get_field("general.architecture").contents())
+    left_out = ("general.architecture", "general.file_type", "general.quantization_version")
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF.") or key in left_out:
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(key, field.contents(), kind, inner)
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        writer.add_tensor(tensor.name, values.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def add_tokenizer(writer: gguf.GGUFWriter, pre_tokenizer: str) -> None:
     """The tiny tokenizer as GGUF metadata; control tokens are of type 3."""
     model = json.loads(tiny.tokenizer_json())["model"]
