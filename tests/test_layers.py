@@ -91,6 +91,7 @@ OPENERS = {
     "tasks",
     "text_embeddings",
     "training_data",
+    "widen",
 }
 _OPENING = {
     "open",
