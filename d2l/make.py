@@ -14,8 +14,9 @@ from d2l.adapters.peft_files import AdapterContent, refuse_adapter, write_adapte
 from d2l.bases.embeddings import Embedder, load_base_embedder, load_encoder
 from d2l.bases.models import BaseFiles, find_base, pick_device
 from d2l.descriptions import Row, check_description
-from d2l.errors import BaseModelError, D2LError
+from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
 from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora, read_text_config
+from d2l.hypernets.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
 from d2l.hypernets.registry import CheckpointFiles, find_checkpoint
 from d2l.hypernets.text_to_lora import TextToLora, TextToLoraConfig
 from d2l.plan import check_fit
@@ -26,6 +27,7 @@ class MakeOptions:
     """What the user may choose; the defaults are those of the command line.
 
     `scaling` is "standard", alpha / rank, or "config", what the checkpoint's own adapters declare.
+    `strict` refuses descriptions that are unlike those of training, instead of a warning.
     """
 
     checkpoint: str
@@ -36,6 +38,7 @@ class MakeOptions:
     dtype: str = "bf16"  # of the written adapter; a key of peft_files.DTYPES
     offline: bool = False
     force: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class MakePlan:
     embedder: BaseFiles | None  # None: the base embeds
     options: MakeOptions
     warnings: tuple[str, ...] = ()
+    familiarity: Familiarity | None = None  # None: the checkpoint does not say what it knows
 
     @property
     def scale(self) -> float:
@@ -62,7 +66,10 @@ class MakePlan:
 
 @dataclass(frozen=True)
 class MakeResult:
-    """What was written; `seconds` excludes loading the embedder and the network."""
+    """What was written; `seconds` excludes loading the embedder and the network.
+
+    `familiarity`: how alike the description is to those of training, from 0 to 1, if that is known.
+    """
 
     adapter: Path
     description: str
@@ -70,6 +77,7 @@ class MakeResult:
     size_bytes: int
     seconds: float
     warnings: tuple[str, ...] = ()  # the plan's, and those of this description
+    familiarity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,19 @@ def prepare(options: MakeOptions) -> MakePlan:
             f"{checkpoint.name}: its base embeds descriptions, so there is no other embedder",
             hint="leave --embedder out, or say where the base lies with --base",
         )
-    return MakePlan(checkpoint, config, base, embedder, options, tuple(warnings))
+    familiarity = _find_familiarity(checkpoint, config)
+    if options.strict and familiarity is None:
+        raise CheckpointError(
+            f"{checkpoint.name}: does not say which descriptions it was trained on",
+            hint="leave --strict out, which has nothing to compare with",
+        )
+    return MakePlan(checkpoint, config, base, embedder, options, tuple(warnings), familiarity)
+
+
+def _find_familiarity(checkpoint: CheckpointFiles, config: TextToLoraConfig) -> Familiarity | None:
+    """What lies beside the weights of networks that d2l trained."""
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    return read_familiarity(folder, config.embedding_size)
 
 
 def _find_base(
@@ -138,7 +158,12 @@ class Maker:
         text = check_description(description)
         refuse_adapter(out, force=options.force)
         start = time.perf_counter()
-        embedding = self._embedder.embed(text).to(next(self._network.parameters()).device)
+        embedding = self._embedder.embed(text)
+        familiarity = None if plan.familiarity is None else plan.familiarity.measure(embedding)
+        unlike = self._warn_unlike(familiarity)
+        if unlike and options.strict:
+            raise DescriptionError(unlike[0], hint="say what the task is, or leave --strict out")
+        embedding = embedding.to(next(self._network.parameters()).device)
         own = options.scaling == "config"
         weights = self._network.generate(embedding, own_scaling=own)
         made = make_records.Made(
@@ -150,7 +175,8 @@ class Maker:
             embedder=plan.embedder_name,
             scaling=options.scaling,
             dtype=options.dtype,
-            warnings=(*plan.warnings, *self._warn_long(text)),
+            familiarity=familiarity,
+            warnings=(*plan.warnings, *unlike, *self._warn_long(text)),
         )
         content = AdapterContent(
             weights=weights,
@@ -161,7 +187,16 @@ class Maker:
         write_adapter(content, out, dtype=options.dtype, force=options.force)
         seconds = time.perf_counter() - start
         size_bytes = sum(path.stat().st_size for path in out.iterdir())
-        return MakeResult(out, text, plan, size_bytes, seconds, made.warnings)
+        return MakeResult(out, text, plan, size_bytes, seconds, made.warnings, familiarity)
+
+    def _warn_unlike(self, familiarity: float | None) -> list[str]:
+        if familiarity is None or familiarity >= LEAST_FAMILIAR:
+            return []
+        return [
+            f"the description is unlike those that {self.plan.checkpoint.name} was trained on "
+            f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
+            "anything"
+        ]
 
     def _warn_long(self, text: str) -> list[str]:
         n_left_out = self._embedder.count_left_out(text)

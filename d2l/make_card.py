@@ -3,6 +3,7 @@
 from d2l import __version__
 from d2l.adapters.provenance import CARD
 from d2l.card import LOADING, literal, quote
+from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.text_to_lora import TextToLoraConfig
 from d2l.make_records import Made
 
@@ -16,6 +17,7 @@ def write_card(made: Made, config: TextToLoraConfig, adapter: str) -> str:
         ("base model", quote(config.base)),
         ("made by", f"d2l {__version__}, checkpoint {quote(made.checkpoint)} ({config.kind})"),
         ("description embedded by", quote(made.embedder)),
+        ("familiarity of the task", _describe_familiarity(made)),
         ("rank", f"{config.rank}, on {', '.join(config.target_modules)}"),
         ("scaling", _describe_scaling(made, config)),
     ]
@@ -38,6 +40,16 @@ def write_card(made: Made, config: TextToLoraConfig, adapter: str) -> str:
         "- Any text yields an adapter. One that is unlike the descriptions that the network was "
         "trained on need not help, and can harm.\n"
         "- The delta is computed for this base model only.\n"
+    )
+
+
+def _describe_familiarity(made: Made) -> str:
+    """How alike the description is to those of training, where that is known."""
+    if made.familiarity is None:
+        return "unknown: the checkpoint does not say which descriptions it was trained on"
+    return (
+        f"{made.familiarity:.2f} of 1, by the distance to the descriptions of training; below "
+        f"{LEAST_FAMILIAR:g} a text is more like no description"
     )
 
 

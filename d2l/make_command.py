@@ -70,6 +70,10 @@ def make(
     ] = None,
     device: Device = "auto",
     dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse descriptions unlike those of training."),
+    ] = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -92,6 +96,7 @@ def make(
         dtype=dtype,
         offline=offline,
         force=force,
+        strict=strict,
     )
     rows = read_table(batch) if batch is not None else []
     text = ""
@@ -163,12 +168,17 @@ def _show(result: "MakeResult", *, as_json: bool) -> None:
         f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
         f"base        {plan.config.base}",
         f"embedder    {plan.embedder_name}",
+        f"familiarity {_name_familiarity(result)}",
         f"rank        {plan.config.rank}",
         f"scaling     {plan.options.scaling} ({plan.scale:g})",
         f"size        {result.size_bytes / 1e6:.2f} MB",
         f"time        {result.seconds:.1f} s past start-up",
     ]
     console.result("\n".join(rows))
+
+
+def _name_familiarity(result: "MakeResult") -> str:
+    return "unknown" if result.familiarity is None else f"{result.familiarity:.2f}"
 
 
 def _values(result: "MakeResult") -> dict[str, Any]:
@@ -179,6 +189,7 @@ def _values(result: "MakeResult") -> dict[str, Any]:
         "checkpoint": plan.checkpoint.name,
         "base": plan.config.base,
         "embedder": plan.embedder_name,
+        "familiarity": None if result.familiarity is None else round(result.familiarity, 4),
         "rank": plan.config.rank,
         "scaling": plan.options.scaling,
         "scale": plan.scale,

@@ -26,6 +26,7 @@ class Made:
     embedder: str
     scaling: str
     dtype: str
+    familiarity: float | None = None  # None: the checkpoint does not say what it knows
     warnings: tuple[str, ...] = ()
 
 
@@ -44,6 +45,7 @@ def describe(made: Made, config: TextToLoraConfig, weights: LoraWeights) -> dict
             "text": made.text,
             "sha256": made.text_sha256,
             "embedder": made.embedder,
+            "familiarity": None if made.familiarity is None else round(made.familiarity, 4),
         },
         "inputs": [],  # documents; `ask --compare` and probes look for them here
         "skipped": [],

@@ -48,8 +48,8 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task, what is asked of it, and what is shown in the prompt. `descriptions` are taken in
-    turn, one a question. `metric`: "em" for short answers, else "rouge_l"."""
+    """A task, what is asked of it, and what is shown in the prompt. `metric`: "em" for short
+    answers, else "rouge_l"."""
 
     name: str
     descriptions: tuple[str, ...]
@@ -57,6 +57,11 @@ class AskedTask:
     shots: tuple[Example, ...]
     metric: str
     n_left_out: int  # examples too long
+
+    def spread(self, number: int, n_texts: int) -> int:
+        """Which of so many descriptions goes with a question: each with as many, side by side, so
+        that what their prompts begin with is read once."""
+        return number * n_texts // len(self.questions)
 
 
 @dataclass(frozen=True)
@@ -125,13 +130,15 @@ def _write_prompt(asker: Asker, task: AskedTask, arm: str, number: int) -> list[
     asked = task.questions[number].input
     if arm == "base":
         return asker.prompt_alone(asked)
-    description = task.descriptions[number % len(task.descriptions)]
+    description = task.descriptions[task.spread(number, len(task.descriptions))]
     shots = task.shots if arm == "examples" else ()
+    inputs = [*(shot.input for shot in shots), asked]
+    inputs[0] = f"{description}\n\n{inputs[0]}"
     turns: Turns = []
-    for shot in shots:
-        turns.append({"role": "user", "content": f"{description}\n\n{shot.input}"})
+    for text, shot in zip(inputs, shots, strict=False):  # the last input is what is asked
+        turns.append({"role": "user", "content": text})
         turns.append({"role": "assistant", "content": shot.outputs[0]})
-    return asker.prompt_after(turns, f"{description}\n\n{asked}")
+    return asker.prompt_after(turns, inputs[-1])
 
 
 def _ask(

@@ -28,7 +28,8 @@ from d2l.task_report import Answered, TaskReport, make_report
 from d2l.task_texts import choose_descriptions
 from d2l.tasks import Task, read_tasks
 
-#: Descriptions of a task from which adapters are made, and which stand in the prompt, in turn.
+#: Descriptions of a task from which adapters are made, and which stand in the prompt: each for as
+#: many of its examples.
 DESCRIPTIONS = 3
 
 
@@ -127,13 +128,14 @@ class _Bench:
     def ask(
         self, asked: AskedTask, descriptions: Sequence[str], options: TaskOptions
     ) -> list[TaskMark]:
-        """Marks of all questions in order, each by the adapter of a description in turn."""
-        marks: dict[int, TaskMark] = {}
-        step = len(descriptions)
-        for turn, description in enumerate(descriptions[: len(asked.questions)]):
-            asker = self.put_on(description)
-            numbers = range(turn, len(asked.questions), step)
-            questions = [asked.questions[number] for number in numbers]
-            found = ask_adapter(asker, asked, questions, options)
-            marks.update(zip(numbers, found, strict=True))
-        return [marks[number] for number in range(len(asked.questions))]
+        """Marks of all questions in order, each by the adapter of its description."""
+        marks: list[TaskMark] = []
+        for number, description in enumerate(descriptions):
+            questions = [
+                question
+                for place, question in enumerate(asked.questions)
+                if asked.spread(place, len(descriptions)) == number
+            ]
+            if questions:  # fewer questions than descriptions leave some out
+                marks += ask_adapter(self.put_on(description), asked, questions, options)
+        return marks

@@ -38,6 +38,8 @@ def show_adapter(view: AdapterView) -> None:
     if (description := provenance.get("description")) is not None:
         rows.append(("task", _shorten(" ".join(description["text"].split()), 100)))
         rows.append(("embedder", description["embedder"]))
+        if (familiarity := description.get("familiarity")) is not None:
+            rows.append(("familiarity", f"{familiarity:.2f}"))
         rows.append(("scaling", f"{provenance['options']['scaling']} ({provenance['scale']:g})"))
     else:
         rows.append(("merge", _describe_merge(provenance)))

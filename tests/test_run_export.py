@@ -99,7 +99,7 @@ def test_what_is_no_run_is_refused(place: Path, tmp_path: Path, command: Command
         (
             "runs/public",
             ("--compact",),
-            "runs/public: only seat networks have a compact form",
+            "runs/public: only seat and text networks have a compact form",
             "leave --compact out",
         ),
     ):

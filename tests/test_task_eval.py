@@ -90,19 +90,19 @@ def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command
     alone = [measure([{"role": "user", "content": word}]) for word in tiny_tasks.WORDS]
     expected = sum(alone) / len(alone)
     assert find(rows, task="ore", arm="base")["nll"] == pytest.approx(expected, abs=1e-4)
-    # Each of three descriptions in turn; which ones is drawn by the task's name.
+    # Three descriptions, each for two of six words; which ones is drawn by the task's name.
     chosen = choose_descriptions(read_tasks(Path("tasks.jsonl"))[0], 3)
     assert set(chosen) <= set(texts)
     prompted, shown = [], []
     for number, word in enumerate(tiny_tasks.WORDS):
-        text = chosen[number % 3]
-        asked = {"role": "user", "content": f"{text}\n\n{word}"}
-        prompted.append(measure([asked]))
+        text = chosen[number // 2]
+        prompted.append(measure([{"role": "user", "content": f"{text}\n\n{word}"}]))
         shot = [
             {"role": "user", "content": f"{text}\n\nmeadow"},
             {"role": "assistant", "content": "copper"},
         ]
-        shown.append(measure([*shot, asked]))  # the only one that is not asked
+        # The only one that is not asked; the description stands at the beginning.
+        shown.append(measure([*shot, {"role": "user", "content": word}]))
     for arm, values in (("prompt", prompted), ("examples", shown)):
         got = find(rows, task="ore", arm=arm)["nll"]
         assert got == pytest.approx(sum(values) / len(values), abs=1e-4)

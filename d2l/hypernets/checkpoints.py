@@ -15,6 +15,7 @@ from torch import nn
 from d2l.errors import CheckpointError
 from d2l.folders import building, refuse_existing
 from d2l.hypernets import doc_to_lora, native, released, released_text, text_to_lora
+from d2l.hypernets.compact import expand_tensors, is_compact
 from d2l.hypernets.doc_to_lora import DocToLora, DocToLoraConfig
 from d2l.hypernets.native import naming
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
@@ -92,6 +93,8 @@ def load_text_to_lora(path: Path, *, device: str) -> TextToLora:
     else:
         config, file = read_text_config(path), path / native.WEIGHTS_FILE
         tensors = native.read_tensors(file)
+        if is_compact(tensors):
+            tensors = expand_tensors(tensors, source=str(file))
     with naming(file):
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         native.check_shapes(shapes, text_to_lora.expected_shapes(config))

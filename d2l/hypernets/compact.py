@@ -6,7 +6,9 @@ nothing of networks: names and shapes are compared by who asks.
 
 A compact file is an ordinary safetensors file. A matrix `NAME` (two dimensions, its name ends in
 `.weight`) is stored as int8 under its own name, with `NAME.row_scale`, fp32, one for each row:
-weight = int8 * row_scale. All else (biases, norms, tables, sharpness) is stored as it was.
+weight = int8 * row_scale. All else (biases, norms, tables, sharpness) is stored as it was; of
+Text-to-LoRA networks also the first layer, into which the deviations of embeddings are folded, and
+in bf16 the offsets of adapters, which are no matrices.
 """
 
 import argparse
@@ -22,6 +24,8 @@ from torch import Tensor
 from d2l.errors import CheckpointError
 
 _SCALE = ".row_scale"
+_TEXT_EXACT = "task_encoder."
+_TEXT_OFFSETS = "AB_offset."
 _LARGEST = 127  # symmetric: -128 is never used
 _COPIED = ("config.json", "statistics.safetensors")
 
@@ -52,6 +56,23 @@ def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             result[name] = tensor
     return result
+
+
+def compact_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same for a Text-to-LoRA network's tensors."""
+    exact = {name: tensor for name, tensor in tensors.items() if name.startswith(_TEXT_EXACT)}
+    offsets = {
+        name: tensor.to(torch.bfloat16)
+        for name, tensor in tensors.items()
+        if name.startswith(_TEXT_OFFSETS)
+    }
+    others = {name: tensor for name, tensor in tensors.items() if name not in exact}
+    return compact_tensors(others) | exact | offsets
+
+
+def is_compact(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file's tensors are those of a compact file."""
+    return any(name.endswith(_SCALE) or t.dtype == torch.int8 for name, t in tensors.items())
 
 
 def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:

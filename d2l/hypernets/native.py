@@ -25,7 +25,9 @@ VERSION = 1
 # A configuration is a few kilobytes; anything much larger is not one.
 MAX_CONFIG_BYTES = 1 << 20
 
-DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32})
+DTYPES = frozenset(
+    {torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.int8}
+)
 
 FETCH_AGAIN = "the file is damaged or its download was cut short: fetch it again"
 

@@ -309,6 +309,7 @@ def build(config: TextToLoraConfig, tensors: Mapping[str, Tensor], *, device: st
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
-    owned = {name: tensor.to(device, torch.float32) for name, tensor in tensors.items()}
+    # Copied: where a file's tensors lie in memory decides how some CPUs add, and so the last bits.
+    owned = {n: tensor.to(device, torch.float32, copy=True) for n, tensor in tensors.items()}
     network.load_state_dict(owned, strict=True, assign=True)
     return network.requires_grad_(False).eval()
