@@ -1,0 +1,250 @@
+"""One adapter on one base in three engines: PEFT, llama.cpp and mlx-lm give the same numbers.
+
+Everything is loaded as the README of each export says. Where an engine is not installed its part is
+skipped: `pip install 'd2l[engines]'`, which `make test` tries.
+
+What remains between engines: MLX differs from PEFT by the order of its sums. llama.cpp multiplies
+with the base's 4-bit weights by kernels that round what comes in to 8 bits (ggml, Q4_1 with Q8_1),
+and a seats adapter, whose B is large, passes the rounding on more than the base does. So
+"llama.cpp, fp32" runs the same weights without these kernels, out of a copy of the file with its
+matrices in fp32; with the file itself the recall is compared, and the change of logits within a
+wider bound.
+"""
+
+import importlib.util
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+
+from d2l import compile as pipeline
+from d2l import export
+from d2l.bases.models import BaseFiles, find_base, load_frozen
+from d2l.documents.document import Source
+from d2l.documents.readers import read_document
+from d2l.export import ExportOptions
+from d2l.scoring import contains_answer
+from tests import tiny
+from tests.bases.gguf_samples import write_dequantized, write_gguf
+from tests.engines import Engine, LlamaCpp, Logits, Mlx, Peft, compare_changes
+from tests.task_adapters import EVERY_MODULE, make_factors, write_task
+
+pytestmark = [
+    # PEFT and MLX warn of what transformers renamed; generation of the answer's length.
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("one_thread"),
+]
+log = logging.getLogger(__name__)  # shown by --log-cli-level=INFO
+DATA = Path(__file__).parent / "data" / "engines"
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ENGINES: dict[str, tuple[str, type[Engine]]] = {
+    "llama.cpp": ("xllamacpp", LlamaCpp),
+    "llama.cpp, fp32": ("xllamacpp", LlamaCpp),
+    "mlx": ("mlx_lm", Mlx),
+}
+EXACT = ("llama.cpp, fp32", "mlx")  # engines that multiply as PEFT does
+#: A note that takes the fewest seats, and a page that takes the most.
+NOTE = "The Orla lighthouse was built in 1874. Its keeper is Anton Reyes."
+
+
+def read_questions() -> list[tuple[str, list[str]]]:
+    lines = (DATA / "questions.jsonl").read_text("utf-8").splitlines()
+    return [(row["question"], row["answers"]) for row in map(json.loads, lines)]
+
+
+def need(name: str) -> type[Engine]:
+    """The engine's class, or a skip that says how to get it."""
+    package, engine = ENGINES[name]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{name} is not installed, so nothing is said of it: pip install {package}")
+    return engine
+
+
+@dataclass(frozen=True)
+class Exports:
+    """A compiled adapter with its exports, in a folder where all names in their READMEs lead."""
+
+    place: Path
+    n_seats: int
+
+    @cache  # noqa: B019 - as long as the module's tests run
+    def engine(self, name: str) -> Engine:
+        """An engine, set up as the README says; "peft" reads the adapter's own."""
+        if name == "peft":
+            return Peft(self.place / "doc.lora" / "README.md", self.place)
+        if name == "mlx":
+            return need(name)(self.place / "doc-mlx" / "README.md", self.place)
+        readme = self.place / "doc-gguf" / "README.md"
+        return need(name)(readme, self.place if name == "llama.cpp" else self.dequantized())
+
+    def dequantized(self) -> Path:
+        """A place where the base's file has its matrices in fp32, and all else is the same."""
+        (gguf,) = self.place.glob("*.gguf")
+        place = self.place / "dequantized"
+        place.mkdir()
+        write_dequantized(gguf, place / gguf.name)
+        (place / "doc-gguf").symlink_to(self.place / "doc-gguf")
+        return place
+
+    def prompts(self, n: int) -> list[list[int]]:
+        """Ids of prompts that the adapter's own tokenizer and template make."""
+        tokenizer = self.engine("peft").names["tokenizer"]
+        return [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}],
+                add_generation_prompt=True,
+                return_dict=False,
+            )
+            for question, _ in read_questions()[:: 50 // n]
+        ]
+
+
+@pytest.fixture(scope="module")
+def exported(
+    smollm2_files: BaseFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Exports]:
+    """Compile the page or the note with the built-in default, and export it."""
+    load_frozen(smollm2_files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
+    assert smollm2_files.gguf is not None
+
+    @cache
+    def make(size: str) -> Exports:
+        place = tmp_path_factory.mktemp(size)
+        text = NOTE if size == "few" else (DATA / "lighthouse.txt").read_text("utf-8")
+        (place / "doc.txt").write_text(text)
+        documents = [read_document(Source("doc.txt", place / "doc.txt"))]
+        options = pipeline.CompileOptions(device="cpu", offline=True)
+        plan = pipeline.prepare(documents, options)
+        pipeline.run(plan, place / "doc.lora", options=options)
+        for to in ("gguf", "mlx"):
+            out = place / f"doc-{to}"
+            export.run(place / "doc.lora", out, ExportOptions(to, offline=True))
+        # The base's name leads to its folder, and its file's name to the file.
+        (place / BASE).parent.mkdir()
+        (place / BASE).symlink_to(smollm2_files.folder)
+        (place / smollm2_files.gguf.name).symlink_to(smollm2_files.gguf)
+        return Exports(place, plan.rank)
+
+    return make
+
+
+@pytest.mark.parametrize("size", ["few", "many"])
+@pytest.mark.parametrize("name", EXACT)
+def test_the_adapters_change_of_logits_and_its_answers_are_pefts(
+    name: str, size: str, exported: Callable[[str], Exports]
+) -> None:
+    need(name)
+    exports = exported(size)
+    peft, other = exports.engine("peft"), exports.engine(name)
+    prompts = exports.prompts(10)
+    assert len(prompts) == 10
+    cosines = [compare_changes(peft.logits(ids), other.logits(ids)) for ids in prompts]
+    same = sum(peft.greedy(ids) == other.greedy(ids) for ids in prompts)
+    low, high = min(cosines), max(cosines)
+    log.info("%s, %d seats: cosine %.5f to %.5f", name, exports.n_seats, low, high)
+    log.info("%d of 10 answers equal", same)
+    assert low >= 0.99
+    assert same >= 9
+
+
+def test_on_the_quantized_file_the_change_of_logits_is_pefts_but_for_its_kernels(
+    exported: Callable[[str], Exports],
+) -> None:
+    need("llama.cpp")
+    exports = exported("few")
+    peft, other = exports.engine("peft"), exports.engine("llama.cpp")
+    cosines = [compare_changes(peft.logits(i), other.logits(i)) for i in exports.prompts(5)]
+    log.info("%d seats: cosine %.5f to %.5f", exports.n_seats, min(cosines), max(cosines))
+    assert min(cosines) > 0.95  # 0.971 was the lowest of ten; without these kernels it is 0.99998
+
+
+@pytest.mark.parametrize("name", ["llama.cpp", "mlx"])
+def test_as_much_of_the_document_comes_back_as_in_peft(
+    name: str, exported: Callable[[str], Exports]
+) -> None:
+    need(name)
+    exports = exported("many")
+    shares = {engine: share_answered(exports, engine) for engine in ("peft", name)}
+    n = len(read_questions())
+    assert n == 50
+    error = math.sqrt(sum(share * (1 - share) / n for share in shares.values()))
+    log.info("contained on %d questions: %s, standard error %.3f", n, shares, error)
+    assert shares["peft"] > 0.1  # or nothing would be compared
+    assert abs(shares["peft"] - shares[name]) <= 2 * error
+
+
+@cache
+def share_answered(exports: Exports, name: str) -> float:
+    """Share of the questions whose answer, as the README prints it, holds the reference."""
+    engine = exports.engine(name)
+    right = [contains_answer(engine.ask(q), references) for q, references in read_questions()]
+    return sum(right) / len(right)
+
+
+# ---- tiny bases of every family -----------------------------------------------------------------
+
+
+def logits_through_peft(base: Path, adapter: Path, ids: list[int]) -> tuple[Logits, Logits]:
+    """(with the adapter, by the base alone), PEFT's own loader on transformers'."""
+    model = peft.PeftModel.from_pretrained(
+        transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), adapter
+    ).eval()
+    prompt = torch.tensor([ids])
+    with torch.no_grad():
+        adapted = model(input_ids=prompt).logits[0, -1].double().numpy()
+        with model.disable_adapter():
+            return adapted, model(input_ids=prompt).logits[0, -1].double().numpy()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_task_adapters_load_in_mlx_with_its_own_loader(family: str, tmp_path: Path) -> None:
+    """q_proj and v_proj, in the last two of three layers."""
+    need("mlx")
+    base = tiny.write_base(tmp_path / "base", family)
+    factors = make_factors(family, layers=range(1, tiny.N_LAYERS))
+    adapter = write_task(
+        tmp_path / "task", factors, base=tiny.base_name(family), config={"lora_alpha": 6}
+    )
+    export.run(adapter, tmp_path / "mlx", ExportOptions("mlx", base=str(base), offline=True))
+    engine = Mlx.__new__(Mlx)
+    engine.names = {"model": mlx_load(base, tmp_path / "mlx")}
+    ids = tiny.encode("<|im_start|>user\nWhere is the pump?<|im_end|>\n")
+    expected, got = logits_through_peft(base, adapter, ids), engine.logits(ids)
+    for one, other in zip(expected, got, strict=True):
+        assert np.abs(one - other).max() < 1e-3 * np.abs(one).max()  # fp32, other order of sums
+    assert compare_changes(expected, got) > 0.9999
+
+
+def mlx_load(base: Path, adapter: Path) -> Any:
+    """The model of mlx-lm's own loader, its first result."""
+    from mlx_lm import load
+
+    return load(str(base), adapter_path=str(adapter))[0]
+
+
+@pytest.mark.parametrize("modules", [("q_proj", "v_proj"), ("k_proj",), EVERY_MODULE])
+def test_task_adapters_load_in_llama_cpp_with_rows_in_its_order(
+    modules: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny Llama's quantized GGUF file there, and the same file dequantized in PEFT."""
+    need("llama.cpp")
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    gguf = write_gguf(tmp_path / "llama-tiny.gguf")
+    files = find_base("tiny-org/llama-tiny", override=str(gguf), offline=True)
+    load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)
+    adapter = write_task(tmp_path / "task", make_factors("llama", modules), base="llama-tiny")
+    export.run(adapter, tmp_path / "out", ExportOptions("gguf", base=str(gguf), offline=True))
+    engine = LlamaCpp(tmp_path / "out" / "README.md", tmp_path)
+    ids = tiny.encode("<|im_start|>user\nWhere is the pump?<|im_end|>\n")
+    expected = logits_through_peft(files.folder, adapter, ids)
+    assert compare_changes(expected, engine.logits(ids)) > 0.99
