@@ -61,6 +61,7 @@ OPENERS = {
     "bases.storage",
     "bases.tokens",
     "bases.models",
+    "bases.old_keys",
     "bases.shards",
     "documents.readers.__init__",
     "documents.readers.archives",

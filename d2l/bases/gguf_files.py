@@ -18,13 +18,14 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from d2l.bases.old_keys import add_old_keys
 from d2l.bases.quiet import explain, quiet_transformers
 from d2l.bases.storage import cache_dir, file_digest
 from d2l.errors import BaseModelError
 from d2l.folders import building
 
 #: Bumped when the folders made from a GGUF file change, so that old ones are not used.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def prepare_folder(gguf: Path) -> Path:
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     with building(folder) as temporary, quiet_transformers():
         _plain_config(config).save_pretrained(temporary)
+        add_old_keys(temporary / "config.json")
         tokenizer.save_pretrained(temporary)
         _restore_pretokenizer(gguf, temporary / "tokenizer.json")
         _name_plain_class(temporary / "tokenizer_config.json")

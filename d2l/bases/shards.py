@@ -14,6 +14,7 @@ from torch import Tensor
 
 from d2l.bases.gguf_files import ensure_weights
 from d2l.bases.models import BaseFiles
+from d2l.bases.old_keys import add_old_keys
 from d2l.errors import BaseModelError
 
 Change = Callable[[str, Tensor], Tensor]
@@ -94,6 +95,7 @@ def rewrite(base: BaseFiles, folder: Path, change: Change) -> None:
     for name in (*_TEXTS, "model.safetensors.index.json"):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
+    add_old_keys(folder / "config.json")
     _check_index(folder)
 
 

@@ -237,7 +237,7 @@ def test_files_of_other_content_have_other_folders(tmp_path: Path, cache: Path) 
     copy = prepare_folder(write_gguf(tmp_path / "c.gguf"))
     assert first == copy != second
     assert {first.parent, second.parent} == {cache / "bases"}
-    assert first.name == f"{file_digest(tmp_path / 'a.gguf')[:16]}-v2"
+    assert first.name == f"{file_digest(tmp_path / 'a.gguf')[:16]}-v3"
 
 
 def test_folder_that_is_not_complete_is_made_again(gguf_file: Path) -> None:
