@@ -331,7 +331,7 @@ def export_checkpoint(
 
 @checkpoints_app.command(
     "widen",
-    epilog="Example: d2l checkpoints widen smollm2-135m -o wide --seats 240 --data docs.jsonl",
+    epilog="Example: d2l checkpoints widen net -o wide --seats 300 --data a.jsonl",
 )
 def widen_checkpoint(
     name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
