@@ -43,7 +43,8 @@ class Source:
 class Length:
     """One class of steps: `chunks` passages of at most `tokens` tokens in each of `memories`
     memories, `questions` about each memory; drawn as often as `weight` says. `tokens_per_seat`:
-    the density of its seats, where it is not the recipe's (seat networks; 0 changes nothing)."""
+    the density of its seats, and `general_weight`: what general prompts count in it, where these
+    are not the recipe's (seat networks; 0 changes nothing)."""
 
     tokens: int = _number(1)
     chunks: int = _number(1, 1024)
@@ -51,6 +52,7 @@ class Length:
     questions: int = _number(1, 4096)
     weight: float = _number(0, above=True)
     tokens_per_seat: int = _number(0, default=0)
+    general_weight: float = _number(0, default=0.0)
 
     def __post_init__(self) -> None:
         _check_all(self, "lengths: ")

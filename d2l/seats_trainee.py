@@ -46,11 +46,13 @@ _STATISTICS = "statistics.safetensors"
 
 @dataclass(frozen=True)
 class DrawnMemory:
-    """Passages that share a memory, the seats of each, and exercises about any of them."""
+    """Passages that share a memory, the seats of each, and exercises about any of them, of which
+    general prompts count `general_weight` times."""
 
     passages: tuple[Passage, ...]
     seats: tuple[int, ...]
     exercises: tuple[Exercise, ...]
+    general_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class SeatsTrainee:
             self.decoder,
             [self._read_all(memory) for memory in mine],
             [self._refer(memory.exercises) for memory in mine],
-            general_weight=self.mixture.recipe.general_weight,
+            general_weight=mine[0].general_weight,
         )
         n_drawn = sum(len(memory.exercises) for memory in drawn)
         figures = [
@@ -149,6 +151,7 @@ def plan_memories(
                 else asked
                 for asked in one.asked
             ),
+            one.general_weight,
         )
         for one, group in zip(drawn, sizes, strict=True)
     ]

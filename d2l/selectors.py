@@ -42,7 +42,8 @@ def select(text: str, chunks: Sequence[Mapping[str, Any]]) -> Selection:
         wanted = _range(pages)
         hit = [n for n in found if _overlap(wanted, str(chunks[n]["source"]))]
     else:
-        hit = [n for n in found if place in (chunks[n]["source"], f"§ {chunks[n]['source']}")]
+        heading = place.removeprefix("§").strip()
+        hit = [n for n in found if str(chunks[n]["source"]).removeprefix("§").strip() == heading]
     if not hit:
         places = sorted({str(chunks[n]["source"]) for n in found})
         raise AdapterError(

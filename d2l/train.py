@@ -15,7 +15,6 @@ import torch
 from d2l.bases.models import find_base
 from d2l.bases.tokens import load_tokenizer
 from d2l.doc_to_lora_trainee import MIN_TOKENS, check_doc_to_lora, prepare_doc_to_lora
-from d2l.errors import CheckpointError
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora import DocToLoraConfig
 from d2l.hypernets.registry import find_checkpoint
@@ -187,16 +186,12 @@ def gather(recipe: Recipe) -> Materials:
         check_tasks(config, recipe)
         tasks, tokenizer = gather_tasks(recipe), load_tokenizer(base.folder)
         return Materials(recipe, source, config, base, tokenizer, pools={}, tasks=tasks)
-    if not isinstance(config, SeatsConfig | DocToLoraConfig):
-        raise CheckpointError(
-            f"{recipe.checkpoint}: is a {config.kind} network, which d2l train does not train",
-            hint="name a seat, a Doc-to-LoRA or a text network",
-        )
     if isinstance(config, SeatsConfig):
         config = change_config(config, recipe, base.config)
         check_lengths(config, recipe)
         minimum = config.min_chunk_tokens
     else:
+        assert isinstance(config, DocToLoraConfig)
         check_doc_to_lora(config, recipe, base)
         minimum = MIN_TOKENS
     tokenizer = load_tokenizer(base.folder)

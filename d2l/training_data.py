@@ -58,11 +58,13 @@ class Asked:
 @dataclass(frozen=True)
 class Drawn:
     """Passages that are compiled together, and what is asked: about any of them, or a prompt that
-    has nothing to do with them, which is an `Exercise`. With `tokens_per_seat` of its length."""
+    has nothing to do with them, which is an `Exercise` and counts `general_weight` times. With
+    `tokens_per_seat` of its length."""
 
     passages: tuple[Passage, ...]
     asked: tuple[Asked | Exercise, ...]
     tokens_per_seat: int = 0
+    general_weight: float = 1.0
 
 
 #: Passages by the limit in tokens: for every source its weight and its passages.
@@ -212,6 +214,7 @@ class Mixture:
                 group,
                 tuple(self._ask(group, length.questions, chance)),
                 length.tokens_per_seat,
+                length.general_weight or self.recipe.general_weight,
             )
             for group in groups
         ]

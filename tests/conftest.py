@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
+from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
 
@@ -32,6 +34,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compiled]:
     """Compile the tiny document by kind (tests/compiled.py); each only once, not to be changed."""
     return cache(lambda kind: compile_tiny(tmp_path_factory.mktemp(kind), kind))
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny base of every family; not to be changed."""
+    folder = tmp_path_factory.mktemp("bases")
+    for family in tiny.FAMILIES:
+        tiny.write_base(folder / f"{family}-tiny", family)
+    return folder
 
 
 @pytest.fixture

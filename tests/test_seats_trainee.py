@@ -52,10 +52,11 @@ def test_a_length_may_have_a_density_of_its_own(tokenizer: BaseTokenizer, recipe
     passage = Passage(TEXTS[1], tuple(tokenizer.encode(TEXTS[1])), ())
     config = replace(CONFIG, min_seats=1, opening_head=CONFIG.opening_head[:2], max_seats=9)
     for density in (0, 2, 4):
-        drawn = [Drawn((passage,), (), density)]
+        drawn = [Drawn((passage,), (), density, 7.0)]
         (memory,) = plan_memories(drawn, config=config, tokenizer=tokenizer)
         seated = -(-len(passage.token_ids) // (density or CONFIG.tokens_per_seat))
         assert sum(memory.seats) == min(seated, 9)
+        assert memory.general_weight == 7.0
     (length,) = recipe.lengths
     sparse = replace(length, chunks=CONFIG.min_seats + 1, tokens_per_seat=5)
     with pytest.raises(RecipeError, match=f"there may be only {CONFIG.min_seats} seats"):

@@ -21,7 +21,6 @@ from d2l.train import learning_rate, progress
 from d2l.trainees import Row
 from tests import tiny
 from tests.command import Command
-from tests.hypernets.text_networks import make_config, write_released
 from tests.recipes import write_data, write_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -290,13 +289,6 @@ def test_check_reads_the_data_and_no_weights(place: Path, command: Command) -> N
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: data/toy.jsonl, line 2: not a row of training data")
     assert not (place / "run").exists()
-
-
-def test_a_network_of_another_kind_is_refused(place: Path) -> None:
-    write_released(place / "text", make_config())
-    recipe = read_recipe(write_recipe(place / "a.toml", checkpoint="text"))
-    with pytest.raises(CheckpointError, match="is a text_to_lora network, which d2l train does"):
-        pipeline.check(recipe)
 
 
 def test_lengths_that_the_network_cannot_read_are_refused(place: Path) -> None:

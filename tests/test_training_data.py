@@ -186,6 +186,16 @@ def test_general_exercises_come_as_often_as_the_recipe_says(
     assert 0.4 < sum(flat) / len(flat) < 0.6
 
 
+def test_a_length_may_weigh_general_prompts_as_it_likes(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    (length,) = recipe.lengths
+    lengths = (length, replace(length, chunks=2, general_weight=7.0))
+    mixture = make_mixture(replace(recipe, lengths=lengths, general_weight=3.0), tokenizer)
+    drawn = [one for step in range(30) for one in mixture.draw(step)]
+    assert {(len(one.passages), one.general_weight) for one in drawn} == {(1, 3.0), (2, 7.0)}
+
+
 def test_clozes_come_as_often_as_the_recipe_says(recipe: Recipe) -> None:
     text = "The mill at Harrowgate was built in 1842 by Josiah Pell and his sons."
     passage = Passage(text, tuple(range(20)), tuple((f"Question {n}?", "1842") for n in range(8)))

@@ -5,13 +5,16 @@ from typing import Any
 
 import peft
 import pytest
+from peft.tuners.lora import LoraLayer
 
 from d2l.adapters.provenance import AdapterInfo, TensorInfo
 from d2l.adapters.scales import find_extras, module_rank, module_scale, refuse_extras
 from d2l.errors import AdapterError
 from tests import tiny
+from tests.compiled import PEFT_DEPRECATION
 
 
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -19,7 +22,7 @@ from tests import tiny
         {"lora_alpha": 5},
         {"use_rslora": True},
         {"rank_pattern": {"v_proj": 2, "layers.1.self_attn.q_proj": 7}},
-        {"alpha_pattern": {r"layers\\.[12]\\..*q_proj": 3.5}},
+        {"alpha_pattern": {r"layers\.[12]\..*q_proj": 3.5}},
         {"alpha_pattern": {"q_proj": 1}, "rank_pattern": {"q_proj": 2}, "use_rslora": True},
     ],
 )
@@ -28,7 +31,7 @@ def test_scales_and_ranks_are_pefts(changes: dict[str, Any]) -> None:
     model = peft.get_peft_model(tiny.make_causal("llama"), peft.LoraConfig(**config))
     found = 0
     for name, module in model.named_modules():
-        if hasattr(module, "scaling"):
+        if isinstance(module, LoraLayer):
             plain = name.removeprefix("base_model.model.")
             assert module_scale(config, plain) == pytest.approx(module.scaling["default"])
             assert module_rank(config, plain) == module.r["default"]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from tests import tiny
 from tests.bases.gguf_samples import write_gguf
 
 
@@ -26,15 +25,6 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
-
-
-@pytest.fixture(scope="session")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tiny base of every family."""
-    folder = tmp_path_factory.mktemp("bases")
-    for family in tiny.FAMILIES:
-        tiny.write_base(folder / f"{family}-tiny", family)
-    return folder
 
 
 @pytest.fixture
