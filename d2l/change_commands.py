@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l import console
-from d2l.cli_options import AdapterPath, AsJson, Base, Device, Dtype, Force, Merge, Offline
+from d2l.cli_options import AdapterPath, AsJson, Base, Device, Dtype, Force, Merge, Offline, Out
 
 if TYPE_CHECKING:
     from d2l.comparing import Difference, LayerChange
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="Adapter folder to write.")]
 Checkpoint = Annotated[
     str | None,
     typer.Option(help="Seats adapters: their network, if its name leads elsewhere by now."),

@@ -12,20 +12,25 @@ from typing import Annotated
 
 import typer
 
-from d2l import __version__, console
+from d2l import console
 from d2l.change_commands import diff, edit, merge
 from d2l.check_command import check
 from d2l.cli_options import (
     AdapterPath,
     AsJson,
     Base,
+    CheckpointName,
+    Debug,
     Device,
-    Dtype,
     Force,
     Format,
     Merge,
     Offline,
+    Out,
     Targets,
+    WrittenDtype,
+    make_app,
+    version_option,
 )
 from d2l.errors import D2LError
 from d2l.export_command import export, export_beside, refuse_beside
@@ -35,12 +40,7 @@ from d2l.train_command import train
 
 _INTERRUPTED = 128 + signal.SIGINT
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = make_app()
 checkpoints_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, show and convert checkpoints."
 )
@@ -88,19 +88,10 @@ def _stop(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        console.result(f"d2l {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def set_up(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, version_option("d2l")] = False,
+    debug: Debug = False,
 ) -> None:
     """Compile documents into LoRA adapters, in one pass through a pretrained hypernetwork."""
 
@@ -111,10 +102,8 @@ def set_up(
 )
 def compile_command(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Adapter folder to write.")],
-    checkpoint: Annotated[
-        str, typer.Option(help="Alias, folder, file or org/repo[@revision][:subfolder].")
-    ] = "smollm2-135m",
+    out: Out,
+    checkpoint: CheckpointName = "smollm2-135m",
     base: Base = None,
     device: Device = "auto",
     merge: Annotated[Merge, typer.Option(help="How chunks become one adapter.")] = "concat",
@@ -130,7 +119,7 @@ def compile_command(
             min=1, help="Seat networks: fewer recall more, and disturb other answers more."
         ),
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
+    dtype: WrittenDtype = "bf16",
     to: Targets = None,
     format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Read text in this encoding.")] = None,

@@ -6,35 +6,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d2l import __version__, console
-from d2l.cli_options import AsJson, Base, Device, Dtype, Force, Offline, Scaling
+from d2l import console
+from d2l.cli_options import (
+    AsJson,
+    Base,
+    CheckpointName,
+    Debug,
+    Device,
+    Force,
+    Offline,
+    Scaling,
+    WrittenDtype,
+    make_app,
+    version_option,
+)
 from d2l.eval_command import evaluate
 from d2l.train_command import train
 
 if TYPE_CHECKING:
     from d2l.make import Maker, MakeResult, Outcome
 
-t2l_app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        console.result(f"t2l {__version__}")
-        raise typer.Exit
+t2l_app = make_app()
 
 
 @t2l_app.callback()
 def set_up(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, version_option("t2l")] = False,
+    debug: Debug = False,
 ) -> None:
     """Make LoRA adapters from task descriptions, in one pass through a pretrained hypernetwork."""
 
@@ -44,9 +42,7 @@ def set_up(
     "-o legal.lora"
 )
 def make(
-    checkpoint: Annotated[
-        str, typer.Option(help="Alias, folder, file or org/repo[@revision][:subfolder].")
-    ],
+    checkpoint: CheckpointName,
     description: Annotated[
         str | None, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
     ] = None,
@@ -69,7 +65,7 @@ def make(
         str | None, typer.Option(help="Where the embedder lies: folder or hub name.")
     ] = None,
     device: Device = "auto",
-    dtype: Annotated[Dtype, typer.Option(help="Precision of the written weights.")] = "bf16",
+    dtype: WrittenDtype = "bf16",
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Refuse descriptions unlike those of training."),

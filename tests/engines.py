@@ -9,6 +9,7 @@ import io
 import os
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ PLAIN = 40  # a printable character in either vocabulary
 END = 2  # <|im_end|>, of the built-in network's base and of the tiny ones
 
 
-class Engine:
+class Engine(ABC):
     """What stands in a README, run in `place`, where its paths and the base's name lead."""
 
     def __init__(self, readme: Path, place: Path) -> None:
@@ -48,13 +49,13 @@ class Engine:
         answer = printed.getvalue().rpartition("<|im_start|>assistant\n")[2]
         return answer.replace("<|im_end|>", "").strip()
 
+    @abstractmethod
     def logits(self, ids: Sequence[int]) -> tuple[Logits, Logits]:
         """(with the adapter, by the base alone) for the token after `ids`, each (vocabulary,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def greedy(self, ids: Sequence[int]) -> list[int]:
         """The answer's most likely tokens, at most `N_GREEDY`, without the end token."""
-        raise NotImplementedError
 
 
 class Peft(Engine):

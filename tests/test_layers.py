@@ -14,6 +14,7 @@ SURFACE = {
     "change_commands",
     "check_command",
     "cli",
+    "cli_options",
     "console",
     "conversation",
     "eval_command",

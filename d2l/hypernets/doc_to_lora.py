@@ -7,7 +7,7 @@ Source of names and mathematics: SakanaAI/doc-to-lora, modeling/hypernet.py (Hyp
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.activations import Activations, Reading
 from d2l.bases.families import ATTENTION, MLP, module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError
-from d2l.hypernets.fields import check_range, read_typed
+from d2l.hypernets.fields import EveryLayer, check_range, read_typed
 from d2l.hypernets.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
 
@@ -43,7 +43,7 @@ _LIMITS = {
 
 
 @dataclass(frozen=True)
-class DocToLoraConfig:
+class DocToLoraConfig(EveryLayer):
     """Everything that determines the network's tensors, and what it reads."""
 
     base: str
@@ -75,10 +75,7 @@ class DocToLoraConfig:
         if not names or list(names) != sorted(set(names)) or not set(names) <= _MODULES:
             known = ", ".join(sorted(_MODULES))
             raise CheckpointError(f"target_modules are not a sorted choice of {known}")
-        if not len(names) == len(self.d_in) == len(self.d_out):
-            raise CheckpointError("d_in and d_out do not have one size per target module")
-        for size in (*self.d_in, *self.d_out):
-            check_range("size of a target module", size, 1, 1 << 20)
+        self.check_sizes(names)
         if self.encoder_type not in (PER_LAYER, EARLY_EXIT, EMBED_ONLY):
             raise CheckpointError(
                 f"encoder_type is not one of {PER_LAYER}, {EARLY_EXIT}, {EMBED_ONLY}"
@@ -107,28 +104,14 @@ class DocToLoraConfig:
         return Reading(self.n_layers - 1, tuple(range(self.n_layers)))
 
     @property
-    def n_base_layers(self) -> int:
-        """Number of decoder layers of the base."""
-        return self.n_layers
-
-    @property
-    def n_adapted_layers(self) -> int:
-        """Number of layers that an adapter changes: all of them."""
-        return self.n_layers
-
-    @property
     def module_shapes(self) -> Mapping[str, tuple[int, int]]:
         """(d_in, d_out) of each target module."""
-        return dict(zip(self.target_modules, zip(self.d_in, self.d_out, strict=True), strict=True))
+        return self.pair_sizes(self.target_modules)
 
     @property
     def bias_rank(self) -> int:
         """Rank that the learned, document-independent part adds to every adapter."""
         return self.rank if self.use_bias else 0
-
-    def to_json(self) -> dict[str, object]:
-        """Give the fields as JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> "DocToLoraConfig":

@@ -3,13 +3,50 @@
 A dataclass and plain values in, keyword arguments of the dataclass out; opens no file.
 """
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.native import show
+
+
+class EveryLayer:
+    """What configurations share whose networks adapt the same modules in all layers of the base.
+
+    A mixin of dataclasses that have `n_layers`, `d_in` and `d_out`.
+    """
+
+    n_layers: int
+    d_in: tuple[int, ...]
+    d_out: tuple[int, ...]
+
+    @property
+    def n_base_layers(self) -> int:
+        """Number of decoder layers of the base."""
+        return self.n_layers
+
+    @property
+    def n_adapted_layers(self) -> int:
+        """Number of layers that an adapter changes: all of them."""
+        return self.n_layers
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields as JSON values."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def pair_sizes(self, modules: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(d_in, d_out) of each module."""
+        return dict(zip(modules, zip(self.d_in, self.d_out, strict=True), strict=True))
+
+    def check_sizes(self, modules: Sequence[str]) -> None:
+        """Refuse sizes that are not one positive pair a module; raises CheckpointError."""
+        if not len(modules) == len(self.d_in) == len(self.d_out):
+            raise CheckpointError("d_in and d_out do not have one size per target module")
+        for size in (*self.d_in, *self.d_out):
+            check_range("size of a target module", size, 1, 1 << 20)
 
 
 def read_typed(cls: type, values: Mapping[str, object], *, kind: str) -> dict[str, Any]:

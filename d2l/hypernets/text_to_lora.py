@@ -7,7 +7,7 @@ Source of names and mathematics: SakanaAI/text-to-lora, hyper_llm_modulator/hype
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.activations import Reading
 from d2l.bases.families import ATTENTION, MLP, module_path
 from d2l.errors import CheckpointError
-from d2l.hypernets.fields import check_range, read_typed
+from d2l.hypernets.fields import EveryLayer, check_range, read_typed
 
 KIND = "text_to_lora"
 
@@ -36,7 +36,7 @@ _LIMITS = {
 
 
 @dataclass(frozen=True)
-class TextToLoraConfig:
+class TextToLoraConfig(EveryLayer):
     """Everything that determines the network's tensors and the adapters' scale.
 
     `scale` is alpha / rank; `rank_stabilized` says that the checkpoint's own adapters multiply it
@@ -69,10 +69,7 @@ class TextToLoraConfig:
         if not names or len(set(names)) != len(names) or not set(names) <= _MODULES:
             known = ", ".join(sorted(_MODULES))
             raise CheckpointError(f"module_order is not a choice of {known}")
-        if not len(names) == len(self.d_in) == len(self.d_out):
-            raise CheckpointError("d_in and d_out do not have one size per target module")
-        for size in (*self.d_in, *self.d_out):
-            check_range("size of a target module", size, 1, 1 << 20)
+        self.check_sizes(names)
         if self.latent_size % 4:
             raise CheckpointError("latent_size is not a multiple of 4")
         if not math.isfinite(self.scale):
@@ -91,19 +88,9 @@ class TextToLoraConfig:
         return tuple(sorted(self.module_order))
 
     @property
-    def n_base_layers(self) -> int:
-        """Number of decoder layers of the base."""
-        return self.n_layers
-
-    @property
-    def n_adapted_layers(self) -> int:
-        """Number of layers that an adapter changes: all of them."""
-        return self.n_layers
-
-    @property
     def module_shapes(self) -> Mapping[str, tuple[int, int]]:
         """(d_in, d_out) of each target module."""
-        return dict(zip(self.module_order, zip(self.d_in, self.d_out, strict=True), strict=True))
+        return self.pair_sizes(self.module_order)
 
     @property
     def bias_rank(self) -> int:
@@ -129,10 +116,6 @@ class TextToLoraConfig:
         published scores come from a runtime that ignored it.
         """
         return self.scale * (self.rank**0.5 if own and self.rank_stabilized else 1.0)
-
-    def to_json(self) -> dict[str, object]:
-        """Give the fields as JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> "TextToLoraConfig":
