@@ -32,7 +32,7 @@ from d2l.hypernets.doc_to_lora_training import (
     take_target,
 )
 from d2l.processes import Team
-from d2l.recipes import Recipe
+from d2l.recipes import Recipe, refuse_seat_keys
 from d2l.trainees import Figure, Materials, Row, Share
 from d2l.training_data import Asked, Drawn, Mixture, Passage
 
@@ -138,15 +138,12 @@ def _share_right(logits: torch.Tensor, answer: Sequence[int]) -> float:
 
 def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) -> None:
     """Refuse what this kind of network cannot do; raises RecipeError."""
-    for name, value, off in (
-        ("general_share", recipe.general_share, "0"),
-        ("fresh", recipe.fresh, "false"),
-    ):
-        if value:
-            raise RecipeError(
-                f"{name} is {value}, and that is for seat networks",
-                hint=f"set {name} = {off} to train a {config.kind} network",
-            )
+    refuse_seat_keys(recipe, config.kind)
+    if recipe.fresh:
+        raise RecipeError(
+            f"fresh is true, and a {config.kind} network is not begun anew",
+            hint="set fresh = false to train the checkpoint further",
+        )
     most = int(base.config.max_position_embeddings * _DOCUMENTS_PART)
     for length in recipe.lengths:
         if length.chunks * length.tokens > most:

@@ -26,6 +26,11 @@ def _choice(*choices: str, default: str) -> Any:
     return field(default=default, metadata={"choices": choices})
 
 
+#: Keys that only seat networks make use of; 0 switches them off.
+_FOR_SEATS = ("general_share", "tokens_per_seat", "dense_seats", "shared_rank", "statistics_draws")
+_OF_LENGTHS_FOR_SEATS = ("tokens_per_seat", "general_weight")
+
+
 @dataclass(frozen=True)
 class Source:
     """A data file (JSON lines of doc, question, answers; or of doc alone) and how often it is drawn
@@ -141,6 +146,23 @@ class Recipe:
             raise RecipeError("recitation_share and cloze_share are more than 1 together")
         if not self.sources or not self.lengths:
             raise RecipeError("the recipe needs [[sources]] and [[lengths]]")
+
+
+def refuse_seat_keys(recipe: Recipe, kind: str) -> None:
+    """Refuse what only seat networks make use of, for a network of another `kind`; raises
+    RecipeError."""
+    for name in _FOR_SEATS:
+        if value := getattr(recipe, name):
+            raise RecipeError(
+                f"{name} is {value}, and that is for seat networks",
+                hint=f"set {name} = 0 to train a {kind} network",
+            )
+    for name in _OF_LENGTHS_FOR_SEATS:
+        if value := max(getattr(length, name) for length in recipe.lengths):
+            raise RecipeError(
+                f"{name} of a length is {value}, and that is for seat networks",
+                hint=f"leave it out to train a {kind} network",
+            )
 
 
 def read_recipe(path: Path) -> Recipe:

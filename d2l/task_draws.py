@@ -5,7 +5,7 @@ Knows no network and no loss.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,12 @@ from d2l.bases.tokens import BaseTokenizer
 from d2l.doc_to_lora_trainee import Chat, make_chat
 from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora import TextToLoraConfig
-from d2l.recipes import Recipe
+from d2l.recipes import Recipe, refuse_seat_keys
 from d2l.task_texts import choose_descriptions
 from d2l.tasks import Task, TaskSplit, read_tasks, split_tasks
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
 Exercise = tuple[tuple[int, ...], tuple[int, ...]]
-
-_FOR_SEATS: Mapping[str, Any] = {
-    "general_share": 0.0,
-    "tokens_per_seat": 0,
-    "shared_rank": 0,
-    "statistics_draws": 0,
-}
 
 
 @dataclass(frozen=True)
@@ -80,13 +73,7 @@ def _fitting(course: Course, tokens: int) -> list[Exercise]:
 
 def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
     """Refuse what this kind of network cannot do; raises RecipeError."""
-    for name, off in _FOR_SEATS.items():
-        value = getattr(recipe, name)
-        if value:
-            raise RecipeError(
-                f"{name} is {value}, and that is for seat networks",
-                hint=f"set {name} = {off} to train a {config.kind} network",
-            )
+    refuse_seat_keys(recipe, config.kind)
     if any(length.chunks != 1 for length in recipe.lengths):
         raise RecipeError("chunks of a length is not 1, and tasks have no chunks")
     if config.z_scores or config.delta_scaling != 1:

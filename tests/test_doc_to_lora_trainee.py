@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,7 +88,12 @@ def test_what_only_seat_networks_have_is_refused(recipe: Recipe) -> None:
         pipeline.check(replace(recipe, general_share=0.5))
     assert refused.value.message == "general_share is 0.5, and that is for seat networks"
     assert refused.value.hint == "set general_share = 0 to train a doc_to_lora network"
-    with pytest.raises(RecipeError, match="fresh is True, and that is for seat networks"):
+    changes: tuple[dict[str, Any], ...] = ({"tokens_per_seat": 2}, {"general_weight": 2.0})
+    for change in changes:
+        lengths = (replace(recipe.lengths[0], **change),)
+        with pytest.raises(RecipeError, match=r"of a length is 2.*, and that is for seat networks"):
+            pipeline.check(replace(recipe, lengths=lengths))
+    with pytest.raises(RecipeError, match="fresh is true, and a doc_to_lora network is not begun"):
         pipeline.check(replace(recipe, fresh=True))
     long = replace(recipe, lengths=(Length(100, 4, 1, 1, 1.0),))
     with pytest.raises(RecipeError, match="a length has 4 x 100 tokens, and the teacher, which"):

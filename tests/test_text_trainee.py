@@ -163,6 +163,8 @@ def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, command: Co
     assert "held out" in command.t2l("train", "a.toml", "--check").out
     for change, message in (
         ({"general_share": 0.5}, "general_share is 0.5, and that is for seat networks"),
+        ({"dense_seats": 3}, "dense_seats is 3, and that is for seat networks"),
+        ({"lengths": (Length(64, 1, 2, 2, 1.0, 2),)}, "tokens_per_seat of a length is 2, and that"),
         ({"lengths": (Length(64, 2, 2, 2, 1.0),)}, "chunks of a length is not 1"),
     ):
         with pytest.raises(RecipeError, match=message):
