@@ -267,7 +267,7 @@ def _plan_rank(
 
 
 def _warn_long(config: SeatsConfig, chunks: Sequence[Chunk]) -> list[str]:
-    """Say when a document is longer than the seats can hold at the trained density."""
+    """Say when a document is longer than the seats can hold."""
     held = config.held_tokens
     n_tokens = sum(len(chunk.token_ids) - len(config.read_opening) for chunk in chunks)
     if n_tokens <= held:

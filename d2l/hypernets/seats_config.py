@@ -26,8 +26,9 @@ class SeatsConfig:
     when the base reads it; `opening_head` and then `opening_words` are the sink and the seats;
     `after_opening` and `before_answer` surround the question of the default prompt. Version 1 may
     have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide, and
-    says with `document_tokens` how long the documents of its training were; a short document gets
-    a seat for every token, as far as `dense_seats` go.
+    says with `document_tokens` up to which length some of a document comes back: that of training,
+    unless less was measured. A short document gets a seat for every token, as far as `dense_seats`
+    go.
     """
 
     network: str
@@ -130,7 +131,7 @@ class SeatsConfig:
 
     @property
     def held_tokens(self) -> int:
-        """Length up to which some recall can be expected: trained with, or else all seats full."""
+        """Length up to which some recall can be expected; unknown, that which fills all seats."""
         return self.document_tokens or self.max_seats * self.tokens_per_seat
 
     @property
