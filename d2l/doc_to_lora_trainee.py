@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.families import DocumentTemplate
+from d2l.bases.chats import Chat, make_chat
 from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
-from d2l.bases.quiet import explain
-from d2l.bases.tokens import BaseTokenizer, load_tokenizer
-from d2l.errors import BaseModelError, RecipeError
+from d2l.bases.tokens import load_tokenizer
+from d2l.errors import RecipeError
 from d2l.hypernets import native
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora import DocToLora, DocToLoraConfig
@@ -46,20 +44,6 @@ _TEACHER = (
     "Use the information above where it bears on the user input below, follow it where it is an "
     "instruction, and ignore it otherwise.\n\n# User Input\n{question}"
 )
-_MARK = "\u2042text\u2042"
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A base's chat around one user's text: what stands before and after, and what ends answers."""
-
-    template: DocumentTemplate
-    end_token: int
-    tokenizer: BaseTokenizer
-
-    def ask(self, text: str) -> tuple[int, ...]:
-        """Token ids of a prompt."""
-        return self.tokenizer.encode_template(self.template, text).ids
 
 
 @dataclass(frozen=True)
@@ -176,29 +160,3 @@ def prepare_doc_to_lora(found: Materials, out: Path, team: Team) -> DocToLoraTra
         make_chat(found.tokenizer),
         Mixture(found.pools, recipe),
     )
-
-
-def make_chat(tokenizer: BaseTokenizer) -> Chat:
-    """The base's own chat template around a user's text; raises BaseModelError.
-
-    An answer ends with the token that the template puts behind it, else the tokenizer's own.
-    """
-    user, answer = {"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}
-    chat = tokenizer.chat
-    try:
-        asked = chat.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-        answered = chat.apply_chat_template([user, answer], tokenize=False)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise BaseModelError(
-            f"{tokenizer.folder}: there is no chat template that takes a question",
-            hint=explain(error),
-        ) from error
-    before, _, after = asked.partition(_MARK)
-    ending = tokenizer.encode_control(answered.rpartition(_MARK)[2])
-    end = ending[0] if ending else chat.eos_token_id
-    if not after or end is None:
-        raise BaseModelError(
-            f"{tokenizer.folder}: the chat template does not say how an answer begins and ends",
-            hint="use an instruction-tuned base",
-        )
-    return Chat(DocumentTemplate(before, after), int(end), tokenizer)

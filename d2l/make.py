@@ -216,7 +216,8 @@ def load(plan: MakePlan) -> Maker:
         embedder = load_encoder(plan.embedder, device=device)
     else:
         assert plan.base is not None  # `_find_base` raises where it is needed and missing
-        embedder = load_base_embedder(plan.base, device=device)
+        as_question = plan.config.embeds_question
+        embedder = load_base_embedder(plan.base, device=device, as_question=as_question)
     width = len(embedder.embed("Answer the question."))
     if width != plan.config.embedding_size:
         raise BaseModelError(

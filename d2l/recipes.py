@@ -101,6 +101,8 @@ class Recipe:
     template included (`chunks` is 1). Tasks without a clear license are left out, and those named
     in excluded. held_out: so many of the rest are kept out of training, those whose names have the
     smallest SHA-256. descriptions: most of a task's that are used, drawn by chance.
+    embedding_noise: deviation of noise on a description's embedding, whose every coordinate has
+    deviation 1 over the descriptions of training.
     """
 
     checkpoint: str
@@ -137,6 +139,7 @@ class Recipe:
     excluded: tuple[str, ...] = ()
     held_out: int = _number(0, default=0)
     descriptions: int = _number(1, default=32)
+    embedding_noise: float = _number(0, 1e3, default=0.0)
 
     def __post_init__(self) -> None:
         _check_all(self, "")

@@ -5,13 +5,13 @@ Knows no network and no loss.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2l.bases.chats import Chat, make_chat
 from d2l.bases.tokens import BaseTokenizer
-from d2l.doc_to_lora_trainee import Chat, make_chat
 from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora import TextToLoraConfig
 from d2l.recipes import Recipe, refuse_seat_keys
@@ -20,6 +20,9 @@ from d2l.tasks import Task, TaskSplit, read_tasks, split_tasks
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
 Exercise = tuple[tuple[int, ...], tuple[int, ...]]
+
+#: Tokens, padding included, that one pass of the base takes: enough to keep two cores busy.
+_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,26 @@ class Courses:
                 DrawnTask(chance.choice(course.descriptions), tuple(asked), chance.getrandbits(48))
             )
         return drawn
+
+
+def group_by_length(drawn: Sequence[DrawnTask]) -> Iterator[list[DrawnTask]]:
+    """Tasks in groups, short ones first, whose padded lines are at most `_TOKENS` tokens together;
+    a task of more is a group of its own."""
+    group: list[DrawnTask] = []
+    n_lines = 0
+    for one in sorted(drawn, key=_longest):
+        n_lines += len(one.exercises)
+        if group and n_lines * _longest(one) > _TOKENS:
+            yield group
+            group, n_lines = [], len(one.exercises)
+        group.append(one)
+    if group:
+        yield group
+
+
+def _longest(one: DrawnTask) -> int:
+    """Tokens of its longest line."""
+    return max(len(prompt) + len(answer) for prompt, answer in one.exercises)
 
 
 def _fitting(course: Course, tokens: int) -> list[Exercise]:

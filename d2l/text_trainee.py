@@ -21,15 +21,22 @@ from d2l.hypernets.checkpoints import load_text_to_lora
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, fit, write_familiarity
 from d2l.hypernets.text_to_lora import TextToLora, TextToLoraConfig, build
 from d2l.hypernets.text_training import (
+    Lesson,
     Standard,
     draw_tensors,
     fold_standard,
-    measure_task,
+    measure_tasks,
     unfold_standard,
 )
 from d2l.processes import Team
 from d2l.recipes import Recipe
-from d2l.task_draws import Courses, DrawnTask, list_descriptions, make_courses
+from d2l.task_draws import (
+    Courses,
+    DrawnTask,
+    group_by_length,
+    list_descriptions,
+    make_courses,
+)
 from d2l.task_texts import make_unlike
 from d2l.tasks import TaskSplit
 from d2l.text_embeddings import load_embeddings
@@ -66,15 +73,24 @@ class TextTrainee:
         return {"tasks": len(drawn), "examples": sum(len(one.exercises) for one in drawn)}
 
     def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[Share]:
-        """The mean over a step's tasks is the loss; each task is a share of its own."""
-        for one in mine:
-            embedding = self.read.embeddings[one.description].to(_device(self.network))
-            loss = measure_task(self.network, self.causal, embedding, one.exercises, seed=one.seed)
+        """The mean over a step's tasks is the loss; tasks of about the same length are one share,
+        asked together."""
+        for group in group_by_length(mine):
+            loss = measure_tasks(self.network, self.causal, [self._lesson(one) for one in group])
             figures = [
                 Figure("answers", *pair)
                 for pair in zip(loss.losses.tolist(), loss.right.tolist(), strict=True)
             ]
             yield Share(loss.total / len(drawn), tuple(figures))
+
+    def _lesson(self, one: DrawnTask) -> Lesson:
+        """A drawn task with its description's embedding, and noise on it."""
+        embedding = self.read.embeddings[one.description]
+        deviation = self.courses.recipe.embedding_noise
+        if deviation:
+            chance = torch.Generator().manual_seed(one.seed)
+            embedding = embedding + deviation * torch.randn(len(embedding), generator=chance)
+        return Lesson(embedding.to(_device(self.network)), one.exercises, one.seed)
 
     def write(self, folder: Path) -> None:
         """Put config.json, model.safetensors and, where there is one, familiarity.safetensors
@@ -119,7 +135,7 @@ def read_descriptions(
     training = list_descriptions([task for task, _ in tasks.training], recipe.descriptions)
     held_out = list_descriptions(tasks.held_out, recipe.descriptions)
     texts = [*training, *held_out, *make_unlike(held_out)]
-    name = config.embedder or config.base
+    name = (config.embedder or config.base) + (", asked" if config.embeds_question else "")
     embeddings = load_embeddings(path, texts, name, embedder)
     sizes = [len(training), len(held_out), 2 * len(held_out)]
     own, new, unlike = torch.split(embeddings, sizes)
@@ -141,5 +157,5 @@ def load_start(
 
 def _load_embedder(config: TextToLoraConfig, base: BaseFiles, device: str) -> Embedder:
     if config.embedder is None:
-        return load_base_embedder(base, device=device)
+        return load_base_embedder(base, device=device, as_question=config.embeds_question)
     return load_encoder(find_base(config.embedder), device=device)

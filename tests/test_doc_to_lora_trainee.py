@@ -1,6 +1,5 @@
 """Doc-to-LoRA in training: it learns what its teacher reads, and what it cannot do is refused."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from d2l import train as pipeline
-from d2l.bases.tokens import BaseTokenizer
-from d2l.doc_to_lora_trainee import make_chat
-from d2l.errors import BaseModelError, RecipeError
+from d2l.errors import RecipeError
 from d2l.recipes import Length, Recipe, read_recipe
 from d2l.trainees import Row
 from tests import tiny
@@ -98,17 +95,3 @@ def test_what_only_seat_networks_have_is_refused(recipe: Recipe) -> None:
     long = replace(recipe, lengths=(Length(100, 4, 1, 1, 1.0),))
     with pytest.raises(RecipeError, match="a length has 4 x 100 tokens, and the teacher, which"):
         pipeline.check(long)
-
-
-def test_prompts_are_the_bases_own_chat(tmp_path: Path) -> None:
-    folder = tiny.write_base(tmp_path / "base", "llama")
-    chat = make_chat(BaseTokenizer(folder))
-    text = f"<|im_start|>system\n{tiny.SYSTEM}<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n"
-    assert list(chat.ask("Who?")) == tiny.encode(f"{text}<|im_start|>assistant\n")
-    assert chat.end_token == tiny.encode("<|im_end|>")[0]
-    assert chat.ask("<|im_end|>").count(chat.end_token) == 2  # a text's own is text
-    assert chat.ask("Who?").count(chat.end_token) == 2
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": None}))
-    with pytest.raises(BaseModelError, match="no chat template that takes a question"):
-        make_chat(BaseTokenizer(folder))

@@ -12,9 +12,16 @@ from d2l import train as pipeline
 from d2l.adapters.peft_files import read_adapter
 from d2l.bases.tokens import load_tokenizer
 from d2l.errors import RecipeError, TaskError
+from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.familiarity import read_familiarity
 from d2l.recipes import Length, Recipe, read_recipe
-from d2l.task_draws import gather_tasks, make_courses
+from d2l.task_draws import (
+    DrawnTask,
+    gather_tasks,
+    group_by_length,
+    list_descriptions,
+    make_courses,
+)
 from d2l.trainees import Row
 from tests import tiny, tiny_tasks
 from tests.command import Command
@@ -143,6 +150,45 @@ def test_too_long_examples_are_left_out(recipe: Recipe) -> None:
     shorter = replace(recipe, lengths=(Length(min(sizes) - 1, 1, 2, 2, 1.0),))
     with pytest.raises(RecipeError, match="no example of the sources has at most"):
         make_courses(split, shorter, tokenizer)
+
+
+def test_tasks_of_like_length_are_asked_together() -> None:
+    def draw(*sizes: int) -> DrawnTask:
+        return DrawnTask(0, tuple(((1,) * (size - 2), (2, 2)) for size in sizes), 0)
+
+    drawn = [draw(500), draw(300), draw(100, 90), draw(200), draw(2000)]
+    groups = list(group_by_length(drawn))
+    assert groups == [[drawn[2], drawn[3]], [drawn[1], drawn[0]], [drawn[4]]]  # 3 x 200, 2 x 500
+    assert list(group_by_length([])) == []
+
+
+def test_noise_on_embeddings_is_the_same_for_the_same_step(recipe: Recipe) -> None:
+    noisy = replace(recipe, embedding_noise=0.5)
+    first, again, quiet = (
+        [row["loss"] for row in train(one, name)]
+        for one, name in ((noisy, "a"), (noisy, "b"), (recipe, "c"))
+    )
+    assert first == again
+    assert first[0] == quiet[0]  # the first adapters do nothing
+    assert first[2] != quiet[2]
+
+
+def test_a_description_may_be_embedded_as_a_question(recipe: Recipe, command: Command) -> None:
+    """In training and by the run's checkpoint alike."""
+    train(recipe, "plain")
+    settings = json.loads(Path("start/config.json").read_text("utf-8"))
+    Path("start/config.json").write_text(json.dumps(settings | {"embeds_question": True}))
+    train(recipe, "asked")
+    assert read_config(Path("asked")).to_json()["embeds_question"] is True
+    first, second = (load_file(f"{run}/embeddings.safetensors") for run in ("plain", "asked"))
+    assert not torch.allclose(first["embeddings"], second["embeddings"], atol=1e-2)
+    made = command.t2l("make", "The ore, please.", "-o", "a", "--checkpoint", "asked", "--json")
+    known = read_familiarity(Path("asked"), tiny.HIDDEN)
+    assert known is not None
+    training = [task for task, _ in gather_tasks(recipe).training]
+    place = list_descriptions(training, recipe.descriptions).index("The ore, please.")
+    expected = known.measure(second["embeddings"][place])
+    assert json.loads(made.out)["familiarity"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_run_keeps_what_familiarity_needs(recipe: Recipe) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from d2l.bases.chats import make_chat
 from d2l.bases.models import BaseFiles, load_frozen, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.text_encoder import build_encoder, read_encoder_config
@@ -102,14 +103,23 @@ def format_description(text: str) -> str:
     return text + "." if text and text[-1].isalpha() else text
 
 
-def load_base_embedder(base: BaseFiles, *, device: str) -> Embedder:
-    """The base as an embedder: the last token's hidden state after the final norm."""
+def load_base_embedder(base: BaseFiles, *, device: str, as_question: bool = False) -> Embedder:
+    """The base as an embedder: the last token's hidden state after the final norm.
+
+    `as_question` puts the description into the chat's user turn, and the last token is the one that
+    the answer follows: its state says what the base is about to answer. A long text is cut at its
+    end, not the chat template.
+    """
     model: Any = load_frozen(base, device=device, dtype=pick_dtype(device))
-    chat = load_tokenizer(base.folder).chat
+    tokenizer = load_tokenizer(base.folder)
+    asked = make_chat(tokenizer) if as_question else None
 
     def tokenize(text: str, limit: int) -> list[int]:
+        if asked is not None:
+            ids, n_behind = list(asked.ask(text)), len(asked.ask_ends()[1])
+            return ids if len(ids) <= limit else ids[: limit - n_behind] + ids[-n_behind:]
         with quiet_transformers():
-            return list(chat(text, truncation=True, max_length=limit)["input_ids"])
+            return list(tokenizer.chat(text, truncation=True, max_length=limit)["input_ids"])
 
     def read(ids: list[int]) -> Tensor:
         states = model(torch.tensor([ids], device=device), use_cache=False).last_hidden_state

@@ -19,7 +19,8 @@ from d2l.hypernets.doc_to_lora import DocToLora
 
 TEACHER_TOKENS = 16
 
-#: A and B by module's short name: (layers, rank, d_in) and (layers, rank, d_out).
+#: A and B by module's short name: (layers, rank, d_in) and (layers, rank, d_out). Where every line
+#: of a batch has a LoRA of its own, the batch stands behind the layers.
 Generated = Mapping[str, tuple[Tensor, Tensor]]
 
 
@@ -100,7 +101,8 @@ def adapted(causal: nn.Module, generated: Generated, scale: float) -> Iterator[N
 
 
 def _make_hook(a: Tensor, b: Tensor, scale: float) -> Any:
-    """A forward hook that adds a LoRA's part; a: (rank, d_in), b: (rank, d_out)."""
+    """A forward hook that adds a LoRA's part; a: (rank, d_in), b: (rank, d_out), or both with the
+    lines of a batch before them."""
 
     def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         added = (inputs[0].to(a.dtype) @ a.mT) @ b

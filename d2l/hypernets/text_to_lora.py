@@ -61,6 +61,7 @@ class TextToLoraConfig(EveryLayer):
     adds_offset: bool  # a learned constant is added to a and b
     z_scores: bool  # outputs are multiples of a standard deviation from a mean
     delta_scaling: float = 1.0  # b @ a was trained to be this many times the delta
+    embeds_question: bool = False  # the base embeds a description as a user's turn of its chat
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -74,6 +75,8 @@ class TextToLoraConfig(EveryLayer):
             raise CheckpointError("latent_size is not a multiple of 4")
         if not math.isfinite(self.scale):
             raise CheckpointError("scale is not a finite number")
+        if self.embeds_question and self.embedder is not None:
+            raise CheckpointError("embeds_question is for networks whose base embeds descriptions")
         if not (math.isfinite(self.delta_scaling) and self.delta_scaling > 0):
             raise CheckpointError("delta_scaling is not a positive number")
 

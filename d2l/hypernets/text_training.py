@@ -88,35 +88,39 @@ def unfold_standard(tensors: Mapping[str, Tensor], standard: Standard) -> dict[s
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """A task: the embedding of its description, (embedding_size,), standardized, and ids of prompt
+    and answer of each exercise. `seed` decides the network's dropout, so that a step can be taken
+    again."""
+
+    embedding: Tensor
+    exercises: Sequence[tuple[Sequence[int], Sequence[int]]]
+    seed: int
+
+
+@dataclass(frozen=True)
 class TaskLoss:
-    """Mean over a task's answers, differentiable; and without a gradient, of each answer its loss
-    and the share of its tokens that were the most likely: (answers,)."""
+    """Of several tasks: the sum of their losses, each the mean over its answers, in nats a token,
+    differentiable; and without a gradient, of each answer its loss and the share of its tokens that
+    were the most likely: (answers,)."""
 
     total: Tensor
     losses: Tensor
     right: Tensor
 
 
-def measure_task(
-    network: TextToLora,
-    causal: Any,
-    embedding: Tensor,
-    exercises: Sequence[tuple[Sequence[int], Sequence[int]]],
-    *,
-    seed: int,
-) -> TaskLoss:
-    """Cross-entropy of a task's answers, nats a token, with the LoRA that the network writes.
-
-    `embedding`: (embedding_size,), standardized; `exercises`: ids of prompt and answer each.
-    Gradients flow to the network. `seed` decides its dropout, so that a step can be taken again.
+def measure_tasks(network: TextToLora, causal: Any, lessons: Sequence[Lesson]) -> TaskLoss:
+    """Cross-entropy of several tasks' answers, each with the LoRA that the network writes for its
+    task, in one pass of the base. Gradients flow to the network.
     """
-    device = embedding.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        written = network(embedding)
-    # b as the hooks of `adapted` take it: (layers, rank, d_out).
-    generated: Generated = {name: (a, b.transpose(1, 2)) for name, (a, b) in written.items()}
-    prompts, answers = zip(*exercises, strict=True)
+    written = [_write(network, lesson) for lesson in lessons]
+    n_lines = [len(lesson.exercises) for lesson in lessons]
+    lines = torch.repeat_interleave(torch.arange(len(lessons)), torch.tensor(n_lines))
+    generated: Generated = {  # a task's factors stand once for each of its lines
+        name: (_stack(written, name, 0)[:, lines], _stack(written, name, 1)[:, lines])
+        for name in network.config.module_order
+    }
+    prompts, answers = zip(*(one for lesson in lessons for one in lesson.exercises), strict=True)
     with adapted(causal, generated, network.config.scale):
         rows = predict(causal, prompts, answers)
     losses, right = [], []
@@ -124,5 +128,21 @@ def measure_task(
         wanted = torch.tensor(answer, device=logits.device)
         losses.append(cross_entropy(logits.float(), wanted))
         right.append((logits.detach().argmax(dim=-1) == wanted).float().mean())
-    stacked = torch.stack(losses)
-    return TaskLoss(stacked.mean(), stacked.detach(), torch.stack(right))
+    total = sum(part.mean() for part in torch.split(torch.stack(losses), n_lines))
+    assert isinstance(total, Tensor)  # there is at least one lesson
+    return TaskLoss(total, torch.stack(losses).detach(), torch.stack(right))
+
+
+def _write(network: TextToLora, lesson: Lesson) -> Generated:
+    """What the network writes for a task, b as the hooks of `adapted` take it: (layers, rank,
+    d_out)."""
+    device = lesson.embedding.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(lesson.seed)
+        written = network(lesson.embedding)
+    return {name: (a, b.transpose(1, 2)) for name, (a, b) in written.items()}
+
+
+def _stack(written: Sequence[Generated], name: str, which: int) -> Tensor:
+    """One module's a or b of all tasks: (layers, tasks, rank, d)."""
+    return torch.stack([one[name][which] for one in written], dim=1)

@@ -8,6 +8,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from d2l.bases.chats import make_chat
 from d2l.bases.embeddings import (
     Embedder,
     format_description,
@@ -79,6 +80,27 @@ def test_base_reads_its_last_token(tmp_path: Path, family: str) -> None:
         last = model(ids, output_hidden_states=True).hidden_states[-1][0, -1]
     wanted = last / last.norm() * 32**0.5
     torch.testing.assert_close(embedder.embed("open the copper valve"), wanted, atol=1e-4, rtol=0)
+
+
+def test_base_may_read_a_description_as_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = BaseFiles("base", tiny.write_base(tmp_path / "llama", "llama"))
+    embedder = load_base_embedder(files, device="cpu", as_question=True)
+    ids = list(make_chat(load_tokenizer(files.folder)).ask("open the copper valve."))
+    with torch.no_grad():
+        last = tiny.make_causal("llama").model(torch.tensor([ids])).last_hidden_state[0, -1]
+    wanted = last / last.norm() * 32**0.5
+    torch.testing.assert_close(embedder.embed("open the copper valve"), wanted, atol=1e-4, rtol=0)
+    plain = load_base_embedder(files, device="cpu").embed("open the copper valve")
+    assert not torch.allclose(plain, wanted, atol=1e-2)
+    # Of a long text the end is cut off, not what stands behind it.
+    monkeypatch.setattr("d2l.bases.embeddings.MAX_TOKENS", len(ids) + 2)
+    short = load_base_embedder(files, device="cpu", as_question=True)
+    assert torch.equal(short.embed("pump " * 99), short.embed("pump " * 98 + "valve"))
+    assert not torch.equal(short.embed("pump " * 99), short.embed("valve " + "pump " * 98))
+    assert short.count_left_out("open the copper valve") == 0
+    assert short.count_left_out("pump " * 99) > 80
 
 
 def test_long_text_is_cut_but_ends_as_every_text(encoder_folder: Path) -> None:

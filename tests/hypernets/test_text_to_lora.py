@@ -158,6 +158,10 @@ def test_configuration_survives_json() -> None:
         ({"d_in": (6,)}, "d_in and d_out do not have one size per target module"),
         ({"latent_size": 10}, "latent_size is not a multiple of 4"),
         ({"scale": float("inf")}, "scale is not a finite number"),
+        (
+            {"embeds_question": True, "embedder": "some/model"},
+            "embeds_question is for networks whose base embeds descriptions",
+        ),
         ({"delta_scaling": 0.0}, "delta_scaling is not a positive number"),
     ],
 )
