@@ -47,7 +47,7 @@ types: setup ## check types
 	$(BIN)/mypy
 
 docs: setup ## rewrite the generated parts of the README and of the default's card
-	$(BIN)/python tests/generated_docs.py README.md d2l/builtin/smollm2-135m/README.md
+	$(BIN)/python tests/generated_docs.py README.md d2l/builtin/*/README.md
 
 check: lint types test ## lint, types and tests (which also fail when README.md is stale)
 

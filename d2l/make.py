@@ -11,13 +11,13 @@ from pathlib import Path
 
 from d2l import make_card, make_records
 from d2l.adapters.peft_files import AdapterContent, refuse_adapter, write_adapter
-from d2l.bases.embeddings import Embedder, load_base_embedder, load_encoder
+from d2l.bases.embeddings import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, find_base, pick_device
 from d2l.descriptions import Row, check_description
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
 from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora, read_text_config
 from d2l.hypernets.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
-from d2l.hypernets.registry import CheckpointFiles, find_checkpoint
+from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, find_checkpoint
 from d2l.hypernets.text_to_lora import TextToLora, TextToLoraConfig
 from d2l.plan import check_fit
 
@@ -30,7 +30,7 @@ class MakeOptions:
     `strict` refuses descriptions that are unlike those of training, instead of a warning.
     """
 
-    checkpoint: str
+    checkpoint: str = DEFAULT_TEXT
     base: str | None = None  # where the base lies, if not where the checkpoint's name leads
     embedder: str | None = None  # the same for the embedder
     device: str = "auto"
@@ -143,9 +143,12 @@ def _find_base(
 class Maker:
     """A loaded embedder and network: many descriptions, loaded once."""
 
-    def __init__(self, plan: MakePlan, embedder: Embedder, network: TextToLora) -> None:
+    def __init__(
+        self, plan: MakePlan, embedder: Embedder, judge: Embedder, network: TextToLora
+    ) -> None:
         self.plan = plan
-        self._embedder = embedder
+        self._embedder = embedder  # for the network
+        self._judge = judge  # for the familiarity
         self._network = network
         self._digest = checkpoint_digest(plan.checkpoint.path)
         # Weights of the base take part only where it embeds.
@@ -159,7 +162,10 @@ class Maker:
         refuse_adapter(out, force=options.force)
         start = time.perf_counter()
         embedding = self._embedder.embed(text)
-        familiarity = None if plan.familiarity is None else plan.familiarity.measure(embedding)
+        familiarity = None
+        if plan.familiarity is not None:
+            same = self._judge is self._embedder
+            familiarity = plan.familiarity.measure(embedding if same else self._judge.embed(text))
         unlike = self._warn_unlike(familiarity)
         if unlike and options.strict:
             raise DescriptionError(unlike[0], hint="say what the task is, or leave --strict out")
@@ -212,12 +218,9 @@ class Maker:
 def load(plan: MakePlan) -> Maker:
     """Load embedder and network; raises D2LError, also where the one does not fit the other."""
     device = pick_device(plan.options.device)
-    if plan.embedder is not None:
-        embedder = load_encoder(plan.embedder, device=device)
-    else:
-        assert plan.base is not None  # `_find_base` raises where it is needed and missing
-        as_question = plan.config.embeds_question
-        embedder = load_base_embedder(plan.base, device=device, as_question=as_question)
+    embedder, judge = load_embedders(
+        plan.base, plan.embedder, as_questions=plan.config.embeds_question, device=device
+    )
     width = len(embedder.embed("Answer the question."))
     if width != plan.config.embedding_size:
         raise BaseModelError(
@@ -225,7 +228,7 @@ def load(plan: MakePlan) -> Maker:
             f"{plan.config.embedding_size}",
             hint=f"the checkpoint reads descriptions with {plan.embedder_name}",
         )
-    return Maker(plan, embedder, load_text_to_lora(plan.checkpoint.path, device=device))
+    return Maker(plan, embedder, judge, load_text_to_lora(plan.checkpoint.path, device=device))
 
 
 def make_all(maker: Maker, rows: Sequence[Row], folder: Path) -> Iterator[Outcome]:

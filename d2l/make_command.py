@@ -38,11 +38,9 @@ def set_up(
 
 
 @t2l_app.command(
-    epilog='Example: t2l make "summarize legal contracts" --checkpoint trained_t2l/mistral_7b_t2l '
-    "-o legal.lora"
+    epilog='Example: t2l make "summarize legal contracts" -o legal.lora',
 )
 def make(
-    checkpoint: CheckpointName,
     description: Annotated[
         str | None, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
     ] = None,
@@ -56,6 +54,7 @@ def make(
     out_dir: Annotated[
         Path | None, typer.Option(help="With --batch: folder for the adapters, by their names.")
     ] = None,
+    checkpoint: CheckpointName = "smollm2-135m-t2l",
     scaling: Annotated[
         Scaling,
         typer.Option(help="standard: alpha / rank; config: what the checkpoint's files say."),

@@ -4,7 +4,7 @@ The same inputs in the base's chat template, answered greedily. Without an adapt
 asked three times: the input alone, the description before it, and solved examples before both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -17,6 +17,8 @@ from d2l.passages import pick_evenly
 from d2l.scoring import match_literally, rouge_l
 from d2l.tasks import Example, Task
 from d2l.wordings import Turns
+
+Encode = Callable[[str], Sequence[int]]
 
 #: What is asked without an adapter, and what of the task stands in the prompt.
 PROMPTS = {
@@ -74,11 +76,11 @@ class TaskMark:
 
 
 def choose_questions(
-    task: Task, descriptions: Sequence[str], asker: Asker, options: TaskOptions
+    task: Task, descriptions: Sequence[str], encode: Encode, options: TaskOptions
 ) -> AskedTask:
     """Examples of a task that are short enough, evenly from its beginning to its end; what is
-    shown is never asked. Raises TaskError where nothing is left."""
-    fit = [one for one in task.examples if _fits(one, asker, options)]
+    shown is never asked. `encode` gives a text's ids. Raises TaskError where nothing is left."""
+    fit = [one for one in task.examples if _fits(one, encode, options)]
     asked = pick_evenly(fit, options.limit)
     inputs = {one.input for one in asked}
     others = [one for one in (*task.shots, *fit) if one.input not in inputs]
@@ -87,7 +89,7 @@ def choose_questions(
             f"task {task.name!r}: none of its {len(task.examples):,} examples has at most "
             f"{options.max_input:,} tokens"
         )
-    shots = [one for one in others if _fits(one, asker, options)]
+    shots = [one for one in others if _fits(one, encode, options)]
     n_words = median(len(one.outputs[0].split()) for one in asked)
     return AskedTask(
         task.name,
@@ -99,9 +101,9 @@ def choose_questions(
     )
 
 
-def _fits(example: Example, asker: Asker, options: TaskOptions) -> bool:
+def _fits(example: Example, encode: Encode, options: TaskOptions) -> bool:
     text = f"{example.input}\n{example.outputs[0]}"
-    return len(asker.encode(text)) <= options.max_input
+    return len(encode(text)) <= options.max_input
 
 
 def ask_adapter(

@@ -51,7 +51,7 @@ def eval_adapter(
     own = [str(described["text"])] if "text" in described else []
     answered, remarks = [], []
     for task in watch(found, "asking"):
-        asked = choose_questions(task, task.descriptions[:1] or own, asker, options)
+        asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, options)
         marks = {"adapter": ask_adapter(asker, asked, asked.questions, options)}
         if options.compare:
             marks |= ask_base(asker, asked, options)
@@ -93,7 +93,7 @@ def eval_network(
         answered = []
         for number, task in enumerate(watch(tasks, "asking")):
             asker = bench.put_on(texts[number][0])
-            asked = choose_questions(task, texts[number], asker, options)
+            asked = choose_questions(task, texts[number], asker.encode, options)
             marks = ask_base(asker, asked, options) if options.compare else {}
             marks = {"adapter": bench.ask(asked, texts[number], options), **marks}
             if shuffled:

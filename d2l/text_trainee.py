@@ -5,16 +5,16 @@ network writes from one description. The loss is `hypernets.text_training`; the 
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from d2l.bases.embeddings import Embedder, load_base_embedder, load_encoder
+from d2l.bases.embeddings import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, find_base, load_causal
 from d2l.hypernets import native, text_training
 from d2l.hypernets.checkpoints import load_text_to_lora
@@ -43,6 +43,7 @@ from d2l.text_embeddings import load_embeddings
 from d2l.trainees import Figure, Materials, Row, Share
 
 _EMBEDDINGS = "embeddings.safetensors"
+_QUESTIONS = "questions.safetensors"  # where the network reads descriptions as questions
 
 
 @dataclass(frozen=True)
@@ -119,29 +120,35 @@ def prepare_text(found: Materials, out: Path, team: Team) -> TextTrainee:
     assert isinstance(config, TextToLoraConfig)  # what the table of trainees goes by
     assert tasks is not None
     courses = make_courses(tasks, recipe, found.tokenizer)
-    embedder = partial(_load_embedder, config, found.base, team.device)
+    embedders = cache(partial(_load_embedders, config, found.base, team.device))
     with team.main_first():
-        read = read_descriptions(tasks, recipe, out / _EMBEDDINGS, config, embedder)
+        read = read_descriptions(tasks, recipe, out, config, embedders)
     causal = load_causal(found.base, device=team.device, dtype=getattr(torch, recipe.precision))
     network = load_start(found.source, config, recipe, read.standard).to(team.device)
     return TextTrainee(team.prepare(network), causal, courses, read)
 
 
 def read_descriptions(
-    tasks: TaskSplit, recipe: Recipe, path: Path, config: TextToLoraConfig, embedder: Any
+    tasks: TaskSplit,
+    recipe: Recipe,
+    folder: Path,
+    config: TextToLoraConfig,
+    embedders: Callable[[], tuple[Embedder, Embedder]],
 ) -> Read:
     """Embeddings of training and held-out descriptions, and of what is none, with what follows
-    from them; `path` keeps the embeddings, `embedder` loads what makes them."""
+    from them; `folder` keeps the embeddings, `embedders` loads what makes them."""
     training = list_descriptions([task for task, _ in tasks.training], recipe.descriptions)
     held_out = list_descriptions(tasks.held_out, recipe.descriptions)
     texts = [*training, *held_out, *make_unlike(held_out)]
-    name = (config.embedder or config.base) + (", asked" if config.embeds_question else "")
-    embeddings = load_embeddings(path, texts, name, embedder)
+    name = config.embedder or config.base
+    embeddings = load_embeddings(folder / _EMBEDDINGS, texts, name, lambda: embedders()[1])
     sizes = [len(training), len(held_out), 2 * len(held_out)]
-    own, new, unlike = torch.split(embeddings, sizes)
-    standard = text_training.take_standard(own)
-    familiarity = fit(own, new, unlike) if held_out else None
-    return Read(standard.apply(own), standard, familiarity)
+    known, new, unlike = torch.split(embeddings, sizes)
+    familiarity = fit(known, new, unlike) if held_out else None
+    if config.embeds_question:
+        known = load_embeddings(folder / _QUESTIONS, training, name, lambda: embedders()[0])
+    standard = text_training.take_standard(known)
+    return Read(standard.apply(known), standard, familiarity)
 
 
 def load_start(
@@ -155,7 +162,8 @@ def load_start(
     return build(config, unfold_standard(tensors, standard), device="cpu")
 
 
-def _load_embedder(config: TextToLoraConfig, base: BaseFiles, device: str) -> Embedder:
-    if config.embedder is None:
-        return load_base_embedder(base, device=device, as_question=config.embeds_question)
-    return load_encoder(find_base(config.embedder), device=device)
+def _load_embedders(
+    config: TextToLoraConfig, base: BaseFiles, device: str
+) -> tuple[Embedder, Embedder]:
+    encoder = None if config.embedder is None else find_base(config.embedder)
+    return load_embedders(base, encoder, as_questions=config.embeds_question, device=device)

@@ -2,7 +2,7 @@
 by a test.
 
 Each stands between `<!-- generated: NAME -->` and `<!-- end -->`. Usage:
-python tests/generated_docs.py README.md d2l/builtin/smollm2-135m/README.md
+python tests/generated_docs.py README.md d2l/builtin/*/README.md
 """
 
 import ast
@@ -25,10 +25,14 @@ from d2l.documents.readers import READERS
 from d2l.export import EXPORTERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES
+from d2l.task_report import NAMES, SCORES
 
 PACKAGE = Path(__file__).parents[1] / "d2l"
 #: What `d2l probe --set … --json` printed about the built-in default.
 RECALL = Path(__file__).parent / "data" / "seats" / "recall.json"
+#: What `t2l eval --held-out … --shuffled --json` printed about the built-in text network, with the
+#: rows of `python -m tests.oracle` as its `ceiling`.
+TASKS = Path(__file__).parent / "data" / "tasks" / "held_out.json"
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -161,6 +165,55 @@ def write_recall() -> str:
     return f"{make_table(columns, rows)}\n{make_table(changed, harm)}"
 
 
+def write_tasks() -> str:
+    """The tables of what adapters of held-out tasks' descriptions do, and of their ceiling."""
+    found = json.loads(TASKS.read_text("utf-8"))
+    arms = [row["arm"] for row in found["means"]]
+    by_task: dict[str, dict[str, Any]] = {}
+    for row in found["rows"]:
+        by_task.setdefault(row["task"], {})[row["arm"]] = row
+    rows = []
+    for task, marks in by_task.items():
+        metric = "exact" if marks["adapter"]["metric"] == "em" else "ROUGE-L"
+        cells = (f"{show_share(marks[a]['score'])} / {marks[a]['nll']:.2f}" for a in arms)
+        rows.append([f"`{task}`", metric, str(marks["adapter"]["n"]), *cells])
+    columns = ["task", "score", "n", *(NAMES[arm] for arm in arms)]
+    means = [
+        [NAMES[row["arm"]], str(row["n"]), show_mean(row, "score"), show_mean(row, "nll")]
+        for row in found["means"]
+    ]
+    differences = [
+        [f"adapter minus {NAMES[row['adapter_minus']]}", "", *(show_mean(row, k) for k in SCORES)]
+        for row in found["differences"]
+    ]
+    ceiling = [
+        [
+            f"`{row['task']}`",
+            str(row["tuned_on"]),
+            *(f"{show_share(r['score'])} / {r['nll']:.2f}" for r in (row, own, shown)),
+        ]
+        for row in found["ceiling"]
+        for own, shown in [[by_task[row["task"]][arm] for arm in ("adapter", "prompt")]]
+    ]
+    return "\n".join(
+        (
+            make_table(("mean over tasks", "n", "score", "NLL"), means + differences),
+            make_table(columns, rows),
+            make_table(("task", "tuned on", "adapter tuned", "adapter", NAMES["prompt"]), ceiling),
+        )
+    )
+
+
+def show_share(value: float) -> str:
+    """A share with two decimals, its zero left out."""
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
+def show_mean(row: Mapping[str, Any], key: str) -> str:
+    """A mean over tasks with its standard error."""
+    return f"{row[key]:.3f} ± {row['stderr'][key]:.3f}"
+
+
 def write_exports() -> str:
     """The table of what `d2l export` writes."""
     rows = [
@@ -213,6 +266,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "inputs": write_inputs,
     "recall": write_recall,
     "runtimes": write_runtimes,
+    "tasks": write_tasks,
     "tree": write_tree,
 }
 

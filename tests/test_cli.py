@@ -44,8 +44,9 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
 ALIASES = (
-    "smollm2-135m, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, sakana/qwen3-4b, "
-    "sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, sakana/gemma-2-2b-t2l"
+    "smollm2-135m, smollm2-135m-t2l, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, "
+    "sakana/mistral-7b, sakana/qwen3-4b, sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, "
+    "sakana/gemma-2-2b-t2l"
 )
 
 

@@ -285,7 +285,7 @@ def test_what_cannot_be_made_is_one_line(
         (TASK, "-o", "x", "--batch", "tasks.tsv", "--checkpoint", "by-gte"),
         (TASK, "-o", "x", "--out-dir", "y", "--checkpoint", "by-gte"),
         ("--batch", "tasks.tsv", "--checkpoint", "by-gte"),
-        (TASK, "-o", "x"),
+        (TASK,),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(

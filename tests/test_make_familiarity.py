@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_files import read_adapter
-from d2l.bases.embeddings import load_base_embedder
+from d2l.bases.embeddings import load_base_embedders
 from d2l.bases.models import find_base
 from d2l.hypernets import native
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
@@ -30,7 +30,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tiny_tasks.make_config()
     (tmp_path / "net").mkdir()
     native.write_folder(tmp_path / "net", config.kind, config.to_json(), make_tensors(config))
-    embedder = load_base_embedder(find_base(tiny.base_name("llama"), offline=True), device="cpu")
+    base = find_base(tiny.base_name("llama"), offline=True)
+    embedder, _ = load_base_embedders(base, device="cpu")
     known, strange = embedder.embed(KNOWN), embedder.embed(STRANGE)
     noise = torch.randn(40, len(known), generator=torch.Generator().manual_seed(0)) * 0.1
     familiarity = fit(known + noise, known + noise[:10] / 2, strange + noise[:10] / 2)
@@ -51,6 +52,16 @@ def test_a_familiar_description_says_so(place: Path, command: Command) -> None:
         f"familiarity {shown}" in command.t2l("make", KNOWN, "-o", "b", "--checkpoint", "net").out
     )
     assert ["familiarity", shown] in [x.split() for x in command("inspect", "a").out.splitlines()]
+
+
+def test_a_network_that_reads_questions_tells_by_the_bare_text(
+    place: Path, command: Command
+) -> None:
+    settings = json.loads((place / "net" / "config.json").read_text("utf-8"))
+    (place / "net" / "config.json").write_text(json.dumps(settings | {"embeds_question": True}))
+    for name, text in (("known", KNOWN), ("strange", STRANGE)):
+        done = command.t2l("make", text, "-o", name, "--checkpoint", "net", "--json")
+        assert (json.loads(done.out)["familiarity"] > 0.5) == (text is KNOWN)
 
 
 def test_a_strange_one_is_a_warning_and_strict_refuses_it(place: Path, command: Command) -> None:

@@ -114,10 +114,11 @@ def test_generated_parts_are_current() -> None:
         assert f"<!-- generated: {name} -->" in README
     if generated_docs.rewrite(README) != README:
         pytest.fail("README.md is stale: run `make docs`")
-    card = (ROOT / "d2l" / "builtin" / "smollm2-135m" / "README.md").read_text("utf-8")
-    assert "<!-- generated: recall -->" in card
-    if generated_docs.rewrite(card) != card:
-        pytest.fail("the card of the default is stale: run `make docs`")
+    for default, name in (("smollm2-135m", "recall"), ("smollm2-135m-t2l", "tasks")):
+        card = (ROOT / "d2l" / "builtin" / default / "README.md").read_text("utf-8")
+        assert f"<!-- generated: {name} -->" in card
+        if generated_docs.rewrite(card) != card:
+            pytest.fail(f"the card of {default} is stale: run `make docs`")
 
 
 def test_files_that_are_linked_exist() -> None:

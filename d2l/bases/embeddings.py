@@ -103,30 +103,52 @@ def format_description(text: str) -> str:
     return text + "." if text and text[-1].isalpha() else text
 
 
-def load_base_embedder(base: BaseFiles, *, device: str, as_question: bool = False) -> Embedder:
-    """The base as an embedder: the last token's hidden state after the final norm.
+def load_embedders(
+    base: BaseFiles | None, encoder: BaseFiles | None, *, as_questions: bool, device: str
+) -> tuple[Embedder, Embedder]:
+    """What a network reads descriptions with, and what tells how alike they are; raises
+    BaseModelError.
 
-    `as_question` puts the description into the chat's user turn, and the last token is the one that
-    the answer follows: its state says what the base is about to answer. A long text is cut at its
-    end, not the chat template.
+    Both are the encoder, where there is one; else the base, which a network may ask: what is about
+    to be answered says more of a task, and less of whether the text names one.
+    """
+    if encoder is not None:
+        embedder = load_encoder(encoder, device=device)
+        return embedder, embedder
+    assert base is not None  # one of the two there is
+    bare, asked = load_base_embedders(base, device=device)
+    return (asked if as_questions else bare), bare
+
+
+def load_base_embedders(base: BaseFiles, *, device: str) -> tuple[Embedder, Embedder]:
+    """The base as an embedder by the last token's hidden state after the final norm: of bare texts
+    and, second, of texts as a user's question in its chat.
+
+    The last token of the latter is the one that the answer follows, so its state says what the base
+    is about to answer. Raises BaseModelError.
     """
     model: Any = load_frozen(base, device=device, dtype=pick_dtype(device))
     tokenizer = load_tokenizer(base.folder)
-    asked = make_chat(tokenizer) if as_question else None
 
     def tokenize(text: str, limit: int) -> list[int]:
-        if asked is not None:
-            ids, n_behind = list(asked.ask(text)), len(asked.ask_ends()[1])
-            return ids if len(ids) <= limit else ids[: limit - n_behind] + ids[-n_behind:]
         with quiet_transformers():
             return list(tokenizer.chat(text, truncation=True, max_length=limit)["input_ids"])
+
+    def ask(text: str, limit: int) -> list[int]:
+        chat = make_chat(tokenizer)
+        ids, behind = list(chat.ask(text)), chat.ask_ends()[1]
+        # Of a long text the end is cut off, not what stands behind it.
+        return ids if len(ids) <= limit else [*ids[: limit - len(behind)], *behind]
 
     def read(ids: list[int]) -> Tensor:
         states = model(torch.tensor([ids], device=device), use_cache=False).last_hidden_state
         last: Tensor = states[0, -1]
         return last
 
-    return Embedder(base.name, tokenize, read, window=MAX_TOKENS)
+    return (
+        Embedder(base.name, tokenize, read, window=MAX_TOKENS),
+        Embedder(base.name, ask, read, window=MAX_TOKENS),
+    )
 
 
 def load_encoder(files: BaseFiles, *, device: str) -> Embedder:

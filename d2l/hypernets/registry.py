@@ -12,6 +12,8 @@ from d2l.bases.storage import find_local
 from d2l.errors import CheckpointError
 
 DEFAULT = "smollm2-135m"
+#: What `t2l make` takes where no checkpoint is named.
+DEFAULT_TEXT = "smollm2-135m-t2l"
 _BUILTIN = Path(__file__).parent.parent / "builtin"
 
 
@@ -84,6 +86,13 @@ ALIASES: dict[str, Alias] = {
             base="HuggingFaceTB/SmolLM2-135M-Instruct",
             license="Apache-2.0",
             size_bytes=16_700_000,
+        ),
+        Alias(
+            name=DEFAULT_TEXT,
+            network="text_to_lora",
+            base="HuggingFaceTB/SmolLM2-135M-Instruct",
+            license="Apache-2.0",
+            size_bytes=5_700_000,
         ),
         Alias(
             name="sakana/gemma-2-2b",

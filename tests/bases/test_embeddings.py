@@ -12,7 +12,7 @@ from d2l.bases.chats import make_chat
 from d2l.bases.embeddings import (
     Embedder,
     format_description,
-    load_base_embedder,
+    load_base_embedders,
     load_encoder,
     measure_distances,
 )
@@ -46,7 +46,8 @@ def test_recorded_embeddings_come_out(case: str) -> None:
         files = BaseFiles("gte", GOLDENS / info["args"]["emb_model"])
         embedder = load_encoder(files, device="cpu")
     else:
-        embedder = load_base_embedder(BaseFiles("b", GOLDENS / info["base_model"]), device="cpu")
+        files = BaseFiles("b", GOLDENS / info["base_model"])
+        embedder, _ = load_base_embedders(files, device="cpu")
     for index, text in enumerate(info["tasks"]):
         wanted = expected[f"text{index}.task_emb"][0]
         torch.testing.assert_close(embedder.embed(text), wanted, atol=1e-5, rtol=0)
@@ -73,7 +74,7 @@ def test_encoder_reads_its_first_token(encoder_folder: Path) -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_base_reads_its_last_token(tmp_path: Path, family: str) -> None:
     folder = tiny.write_base(tmp_path / family, family)
-    embedder = load_base_embedder(BaseFiles("base", folder), device="cpu")
+    embedder, _ = load_base_embedders(BaseFiles("base", folder), device="cpu")
     ids = torch.tensor([tiny.encode("open the copper valve.")])
     model = tiny.make_causal(family)
     with torch.no_grad():
@@ -86,17 +87,16 @@ def test_base_may_read_a_description_as_a_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = BaseFiles("base", tiny.write_base(tmp_path / "llama", "llama"))
-    embedder = load_base_embedder(files, device="cpu", as_question=True)
+    bare, embedder = load_base_embedders(files, device="cpu")
     ids = list(make_chat(load_tokenizer(files.folder)).ask("open the copper valve."))
     with torch.no_grad():
         last = tiny.make_causal("llama").model(torch.tensor([ids])).last_hidden_state[0, -1]
     wanted = last / last.norm() * 32**0.5
     torch.testing.assert_close(embedder.embed("open the copper valve"), wanted, atol=1e-4, rtol=0)
-    plain = load_base_embedder(files, device="cpu").embed("open the copper valve")
-    assert not torch.allclose(plain, wanted, atol=1e-2)
+    assert not torch.allclose(bare.embed("open the copper valve"), wanted, atol=1e-2)
     # Of a long text the end is cut off, not what stands behind it.
     monkeypatch.setattr("d2l.bases.embeddings.MAX_TOKENS", len(ids) + 2)
-    short = load_base_embedder(files, device="cpu", as_question=True)
+    _, short = load_base_embedders(files, device="cpu")
     assert torch.equal(short.embed("pump " * 99), short.embed("pump " * 98 + "valve"))
     assert not torch.equal(short.embed("pump " * 99), short.embed("valve " + "pump " * 98))
     assert short.count_left_out("open the copper valve") == 0

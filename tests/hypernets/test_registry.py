@@ -11,6 +11,7 @@ from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.registry import (
     ALIASES,
     DEFAULT,
+    DEFAULT_TEXT,
     CheckpointFiles,
     find_checkpoint,
     find_on_disk,
@@ -21,8 +22,8 @@ BUILTIN = Path(__file__).parents[2] / "d2l" / "builtin"
 ON_HUB = [alias for alias in ALIASES.values() if alias.location is not None]
 HINT = (
     "name a folder, a file, org/repo[@revision][:subfolder] or an alias: smollm2-135m, "
-    "sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, sakana/qwen3-4b, "
-    "sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, sakana/gemma-2-2b-t2l"
+    "smollm2-135m-t2l, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, "
+    "sakana/qwen3-4b, sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, sakana/gemma-2-2b-t2l"
 )
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -63,9 +64,12 @@ def refusal(name: str) -> tuple[str, str | None]:
 # ---- aliases ------------------------------------------------------------------------------------
 
 
-def test_default_is_shipped_in_the_package() -> None:
-    assert find_checkpoint(DEFAULT) == CheckpointFiles("smollm2-135m", BUILTIN / "smollm2-135m")
-    assert find_on_disk(ALIASES[DEFAULT]) == BUILTIN / "smollm2-135m"
+@pytest.mark.parametrize(
+    ("default", "name"), [(DEFAULT, "smollm2-135m"), (DEFAULT_TEXT, "smollm2-135m-t2l")]
+)
+def test_defaults_are_shipped_in_the_package(default: str, name: str) -> None:
+    assert find_checkpoint(default) == CheckpointFiles(name, BUILTIN / name)
+    assert find_on_disk(ALIASES[default]) == BUILTIN / name
 
 
 def test_shipped_checkpoints_are_what_the_table_says() -> None:
@@ -73,7 +77,7 @@ def test_shipped_checkpoints_are_what_the_table_says() -> None:
         if alias.location is None:
             folder = BUILTIN / alias.name
             config = read_config(folder)
-            assert (config.network, config.base) == (alias.network, alias.base)
+            assert (config.kind, config.base) == (alias.network, alias.base)
             size_bytes = sum(path.stat().st_size for path in folder.iterdir())
             assert alias.size_bytes == round(size_bytes, -5)  # to a tenth of a megabyte
             assert alias.license in (folder / "README.md").read_text("utf-8")
@@ -122,7 +126,10 @@ def test_alias_wins_over_a_folder_of_its_name() -> None:
 def test_list_says_what_is_on_disk(cache: Path) -> None:
     places = {alias.name: path for alias, path in list_aliases()}
     assert list(places) == list(ALIASES)
-    assert [name for name, path in places.items() if path is not None] == [DEFAULT]
+    assert [name for name, path in places.items() if path is not None] == [
+        DEFAULT,
+        DEFAULT_TEXT,
+    ]
     folder = fill_cache(cache, "SakanaAI/doc-to-lora", "qwen_4b_d2l")
     places = {alias.name: path for alias, path in list_aliases()}
     assert places["sakana/qwen3-4b"] == folder
