@@ -11,7 +11,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,11 @@ class Mlx(Engine):
         model = self.names["model"]
         steps = generate_step(mx.array(rest), model, max_tokens=N_GREEDY, prompt_cache=kept)
         return cut([int(token) for token, _ in steps])
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[list[int], Any]]:
+        """Ids that were read last, and mlx-lm's cache of them."""
+        return {}
 
     def _generate(
         self,
