@@ -176,6 +176,7 @@ class Mlx(Engine):
         from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 
         before, kept = self._kept.get(how) or ([], make_prompt_cache(self.names["model"]))
+        # The shorter of the two ends the comparison: a cache may hold more than the next prompt.
         same = [one == other for one, other in zip(before, ids[:-1], strict=False)]
         n_same = same.index(False) if False in same else len(same)
         trim_prompt_cache(kept, kept[0].offset - n_same)  # answers stand in it, too

@@ -19,7 +19,7 @@ from d2l import __version__, cli, cli_options
 from d2l.adapters.merge import METHODS
 from d2l.adapters.peft_files import DTYPES
 from d2l.documents.readers import READERS
-from d2l.hypernets.registry import DEFAULT
+from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.hypernets.seats import JOINS
 from d2l.probe_arms import BEST
 from d2l.wordings import WORDINGS
@@ -43,11 +43,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
-ALIASES = (
-    "smollm2-135m, smollm2-135m-t2l, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, "
-    "sakana/mistral-7b, sakana/qwen3-4b, sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, "
-    "sakana/gemma-2-2b-t2l"
-)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +71,8 @@ ALIASES = (
         (
             {"seats": "nope"},
             "checkpoint 'nope' not found",
-            "name a folder, a file, org/repo[@revision][:subfolder] or an alias: " + ALIASES,
+            "name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
+            + ", ".join(ALIASES),
         ),
         (
             {"seats": "notes.txt"},
@@ -296,7 +292,7 @@ def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("place")
 def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
-    assert [row["name"] for row in rows] == ALIASES.split(", ")
+    assert [row["name"] for row in rows] == list(ALIASES)
     assert {row["source"] for row in rows if row["name"] == DEFAULT} == {"built in"}
     shown = json.loads(command("checkpoints", "show", "public", "--json").out)
     assert (shown["network"], shown["config"]["base"]) == ("doc_to_lora", "tiny-org/llama-tiny")

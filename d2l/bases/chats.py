@@ -5,10 +5,7 @@ Tokenizer in, ids out; knows nothing of what is asked.
 
 from dataclasses import dataclass
 
-from jinja2 import TemplateError
-
 from d2l.bases.families import DocumentTemplate
-from d2l.bases.quiet import explain
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import BaseModelError
 
@@ -38,18 +35,11 @@ def make_chat(tokenizer: BaseTokenizer) -> Chat:
     An answer ends with the token that the template puts behind it, else the tokenizer's own.
     """
     user, answer = {"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}
-    chat = tokenizer.chat
-    try:
-        asked = chat.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-        answered = chat.apply_chat_template([user, answer], tokenize=False)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise BaseModelError(
-            f"{tokenizer.folder}: there is no chat template that takes a question",
-            hint=explain(error),
-        ) from error
+    asked = tokenizer.render_chat([user], taking="a question")
+    answered = tokenizer.render_chat([user, answer], taking="a question", opening=False)
     before, _, after = asked.partition(_MARK)
     ending = tokenizer.encode_control(answered.rpartition(_MARK)[2])
-    end = ending[0] if ending else chat.eos_token_id
+    end = ending[0] if ending else tokenizer.chat.eos_token_id
     if not after or end is None:
         raise BaseModelError(
             f"{tokenizer.folder}: the chat template does not say how an answer begins and ends",

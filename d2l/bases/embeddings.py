@@ -7,6 +7,7 @@ that comes with a model, reads safetensors only.
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from d2l.bases.chats import make_chat
+from d2l.bases.chats import Chat, make_chat
 from d2l.bases.models import BaseFiles, load_frozen, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.text_encoder import build_encoder, read_encoder_config
@@ -134,8 +135,12 @@ def load_base_embedders(base: BaseFiles, *, device: str) -> tuple[Embedder, Embe
         with quiet_transformers():
             return list(tokenizer.chat(text, truncation=True, max_length=limit)["input_ids"])
 
+    @cache
+    def load_chat() -> Chat:  # only when it is asked for: some bases have none
+        return make_chat(tokenizer)
+
     def ask(text: str, limit: int) -> list[int]:
-        chat = make_chat(tokenizer)
+        chat = load_chat()
         ids, behind = list(chat.ask(text)), chat.ask_ends()[1]
         # Of a long text the end is cut off, not what stands behind it.
         return ids if len(ids) <= limit else [*ids[: limit - len(behind)], *behind]

@@ -7,7 +7,7 @@ Text in, ids out. Where the base's tokenizer is byte-level BPE, counting runs on
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -136,22 +136,30 @@ class BaseTokenizer:
             return known
         mark = "\u2042document\u2042"
         turns = [{"role": "system", "content": ""}, {"role": "user", "content": mark}]
-        try:
-            rendered = self.chat.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise BaseModelError(
-                f"{self.folder}: there is no chat template that takes a document",
-                hint=explain(error),
-            ) from error
-        before, found, after = rendered.partition(mark)
+        before, found, after = self.render_chat(turns, taking="a document").partition(mark)
         if not found:
             raise BaseModelError(
                 f"{self.folder}: the chat template does not repeat the user's text",
                 hint="this base cannot be used with a Doc-to-LoRA checkpoint",
             )
         return DocumentTemplate(before, after)
+
+    def render_chat(
+        self, turns: Sequence[Mapping[str, str]], *, taking: str, opening: bool = True
+    ) -> str:
+        """The chat template's text around turns, with the opening of an answer or without.
+
+        Raises BaseModelError where there is no template for them; `taking` says what they hold.
+        """
+        try:
+            return str(
+                self.chat.apply_chat_template(turns, tokenize=False, add_generation_prompt=opening)
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise BaseModelError(
+                f"{self.folder}: there is no chat template that takes {taking}",
+                hint=explain(error),
+            ) from error
 
     def affixes(self, template: DocumentTemplate) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids of the template's two halves, to put around inner chunks."""
