@@ -34,11 +34,13 @@ _OF_LENGTHS_FOR_SEATS = ("tokens_per_seat", "general_weight")
 @dataclass(frozen=True)
 class Source:
     """A data file (JSON lines of doc, question, answers; or of doc alone) and how often it is drawn
-    from, relative to the others. Of a longer file, `max_documents` are taken, by chance."""
+    from, relative to the others. Of a longer file, `max_documents` are taken, by chance. Of files
+    of tasks, each task is drawn so often, and `hold_out` says whether any may be held out."""
 
     path: str
     weight: float = _number(0, above=True)
     max_documents: int = _number(1, default=100_000)
+    hold_out: bool = True
 
     def __post_init__(self) -> None:
         _check_all(self, "sources: ")

@@ -106,20 +106,30 @@ def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
         )
 
 
-def gather_tasks(recipe: Recipe) -> TaskSplit:
-    """Read the sources and split them; raises D2LError."""
+def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
+    """Read the sources and split them; raises D2LError. With `only_held_out`, sources of which no
+    task may be held out are not read, and need not be there."""
     found: list[tuple[Task, float]] = []
+    only_training: set[str] = set()
     for source in recipe.sources:
+        if only_held_out and not source.hold_out:
+            continue
         tasks = read_tasks(Path(recipe.data) / source.path)
         random.Random(source.path).shuffle(tasks)
         found += [(task, source.weight) for task in tasks[: source.max_documents]]
+        only_training.update(task.name for task in tasks if not source.hold_out)
     names = [task.name for task, _ in found]
     for task, _ in found:
         if names.count(task.name) > 1:
             raise RecipeError(f"two sources have a task of the name {task.name!r}")
         if not task.descriptions:
             raise RecipeError(f"task {task.name!r} has no description")
-    return split_tasks(found, excluded=recipe.excluded, n_held_out=recipe.held_out)
+    return split_tasks(
+        found,
+        excluded=[name for name in recipe.excluded if name in names or not only_held_out],
+        n_held_out=recipe.held_out,
+        only_training=only_training,
+    )
 
 
 def make_courses(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> Courses:

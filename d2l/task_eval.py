@@ -63,7 +63,7 @@ def eval_adapter(
 
 def read_held_out(recipe: Path) -> list[Task]:
     """The tasks that a training recipe holds out; raises D2LError."""
-    held_out = gather_tasks(read_recipe(recipe)).held_out
+    held_out = gather_tasks(read_recipe(recipe), only_held_out=True).held_out
     if not held_out:
         raise TaskError(f"{recipe}: holds no task out", hint="set held_out, or name a file")
     return list(held_out)

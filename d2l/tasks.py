@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,17 @@ def read_tasks(path: Path) -> list[Task]:
 
 
 def split_tasks(
-    found: Sequence[tuple[Task, float]], *, excluded: Sequence[str], n_held_out: int
+    found: Sequence[tuple[Task, float]],
+    *,
+    excluded: Sequence[str],
+    n_held_out: int,
+    only_training: Collection[str] = (),
 ) -> TaskSplit:
     """Leave out the excluded tasks and those without a clear license, and hold some of the rest.
 
     Held out are the `n_held_out` tasks the SHA-256 of whose names is smallest: which ones depends
-    on nothing that could be chosen. Raises TaskError.
+    on nothing that could be chosen. Those named in `only_training` are none of them. Raises
+    TaskError.
     """
     known = {task.name for task, _ in found}
     for name in excluded:
@@ -76,14 +81,15 @@ def split_tasks(
         for task, weight in found
         if task.license_clear and task.name not in set(excluded)
     ]
-    if len(fit) <= n_held_out:
+    open_to_both = [task for task, _ in fit if task.name not in only_training]
+    if len(fit) <= n_held_out or len(open_to_both) < n_held_out:
         raise TaskError(
-            f"{len(fit)} tasks have a clear license and are not excluded, and {n_held_out} of them "
-            "are held out",
+            f"{len(open_to_both)} tasks have a clear license and are not excluded, and "
+            f"{n_held_out} of them are held out",
             hint="add sources, or set held_out to less",
         )
-    ordered = sorted(fit, key=lambda one: hashlib.sha256(one[0].name.encode("utf-8")).digest())
-    held_out = tuple(task for task, _ in ordered[:n_held_out])
+    ordered = sorted(open_to_both, key=lambda task: hashlib.sha256(task.name.encode()).digest())
+    held_out = tuple(ordered[:n_held_out])
     names = {task.name for task in held_out}
     return TaskSplit(tuple(one for one in fit if one[0].name not in names), held_out)
 

@@ -97,6 +97,18 @@ def test_the_tasks_of_smallest_digest_are_held_out_whatever_their_order(tmp_path
         assert sorted(task.name for task, _ in split.training) == sorted(by_digest[4:])
 
 
+def test_tasks_for_training_only_are_never_held_out(tmp_path: Path) -> None:
+    rows = [tiny_tasks.make_row(f"task{n}") for n in range(6)]
+    found = [(task, 1.0) for task in read_tasks(tiny_tasks.write_tasks(tmp_path / "t", rows))]
+    (first,) = split_tasks(found, excluded=(), n_held_out=1).held_out
+    split = split_tasks(found, excluded=(), n_held_out=1, only_training=[first.name])
+    assert split.held_out != (first,)
+    assert first in [task for task, _ in split.training]
+    others = [task.name for task, _ in found[1:]]
+    with pytest.raises(TaskError, match="1 tasks have a clear license"):
+        split_tasks(found, excluded=(), n_held_out=2, only_training=others)
+
+
 def test_descriptions_are_chosen_the_same_way_again(tmp_path: Path) -> None:
     many = [f"Way {n} of saying it" for n in range(50)]
     row = tiny_tasks.make_row("ore", descriptions=many)

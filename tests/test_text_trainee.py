@@ -14,7 +14,7 @@ from d2l.bases.tokens import load_tokenizer
 from d2l.errors import RecipeError, TaskError
 from d2l.hypernets.checkpoints import load_text_to_lora, read_config
 from d2l.hypernets.familiarity import read_familiarity
-from d2l.recipes import Length, Recipe, read_recipe
+from d2l.recipes import Length, Recipe, Source, read_recipe
 from d2l.task_draws import (
     DrawnTask,
     gather_tasks,
@@ -125,6 +125,19 @@ def test_held_out_and_excluded_tasks_and_those_of_unclear_license_are_not_drawn(
     assert answers == {
         (*tokenizer.encode(word), tiny.encode("<|im_end|>")[0]) for word in ("copper", "meadow")
     }
+
+
+def test_sources_for_training_only_are_not_needed_to_name_the_held_out_tasks(
+    recipe: Recipe,
+) -> None:
+    more = Source("more.jsonl", 1.0, hold_out=False)
+    wide = replace(recipe, sources=(*recipe.sources, more), excluded=("lie", "extra"))
+    assert gather_tasks(wide, only_held_out=True).held_out == gather_tasks(recipe).held_out
+    rows = [tiny_tasks.make_row(name) for name in ("extra", "more")]
+    tiny_tasks.write_tasks(Path("data/more.jsonl"), rows)
+    split = gather_tasks(wide)
+    assert split.held_out == gather_tasks(recipe).held_out
+    assert {task.name for task, _ in split.training} == {"ore", "place", "more"}
 
 
 def test_no_prompt_holds_a_description(recipe: Recipe) -> None:
