@@ -22,6 +22,7 @@ FAMILIARITY_FILE = "familiarity.safetensors"
 LEAST_FAMILIAR = 0.5
 
 _AXES = 64
+_MOST_POINTS = 3000  # 128 bytes each in a checkpoint
 _NEAREST = 3
 _LEAST_DEVIATION = 1e-3
 _STEPS = 50  # of Newton's method, which needs about ten
@@ -56,9 +57,11 @@ def fit(training: Tensor, held_out: Tensor, unlike: Tensor) -> Familiarity:
 
     `held_out` are descriptions of other tasks, `unlike` texts that are none; both kinds count the
     same, however many there are. At least two training descriptions and one text of each kind.
+    Of very many training descriptions, every second or third is a point, so that files stay small.
     """
     mean, axes = _find_axes(training.double())
-    points = ((training.double() - mean) @ axes.T).half().float()
+    kept = training[:: math.ceil(len(training) / _MOST_POINTS)]
+    points = ((kept.double() - mean) @ axes.T).half().float()
     placed = Familiarity(mean.float(), axes.float(), points, 1.0, 0.0)
     slope, middle = _calibrate(
         measure_distances(placed, held_out).double(), measure_distances(placed, unlike).double()

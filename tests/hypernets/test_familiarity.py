@@ -39,6 +39,20 @@ def test_like_is_familiar_and_unlike_is_not(known) -> None:
     assert known.measure(draw(1, 5, shift=1e6)[0]) < 1e-100  # no overflow
 
 
+def test_of_very_many_descriptions_some_are_points_and_all_span_the_axes() -> None:
+    training = draw(6001, 10)
+    many = fit(training, draw(80, 1), draw(90, 2, shift=3.0))
+    torch.testing.assert_close(many.points, fit_points(training)[::3], atol=5e-3, rtol=5e-3)
+    assert many.measure(draw(1, 3)[0]) > 0.5 > many.measure(draw(1, 4, shift=3.0)[0])
+
+
+def fit_points(training: torch.Tensor) -> torch.Tensor:
+    """Training descriptions on axes found by hand: those of the standardized ones' covariance."""
+    centered = (training - training.mean(0)).double() / training.double().std(0, correction=0)
+    _, sizes, axes = torch.linalg.svd(centered, full_matrices=False)
+    return (centered @ axes.T / sizes * len(training) ** 0.5).float()
+
+
 def test_distances_are_in_units_of_the_training_descriptions_spread() -> None:
     """With all axes kept it is the Mahalanobis distance, to the nearest three on average."""
     training = draw(200, 6)
