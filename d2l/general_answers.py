@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
-from d2l.examine import answer_greedily, token_distributions
+from d2l.examine import answer_greedily
 from d2l.folders import replace_file
+from d2l.hypernets.doc_to_lora_training import predict
 from d2l.hypernets.seats_config import SeatsConfig
 from d2l.hypernets.seats_training import Exercise
 
@@ -93,21 +94,30 @@ def make_general(
     ]
 
 
+@torch.no_grad()
 def add_references(
-    causal: Any, exercises: Sequence[Exercise], *, config: SeatsConfig
-) -> list[Exercise]:
-    """The same exercises, the general ones with the base's distribution before every token."""
-    general = [exercise for exercise in exercises if exercise.general]
-    found = token_distributions(
-        causal,
-        [(*config.opening_head, *exercise.prompt) for exercise in general],
-        [exercise.answer for exercise in general],
-        batch=_BATCH,
-        pad=config.end_token,
+    causal: Any, groups: Sequence[Sequence[Exercise]], *, config: SeatsConfig
+) -> list[list[Exercise]]:
+    """The same exercises, the general ones with the base's distribution before every token.
+
+    All of them go through the base in one pass, which is most of the time that it takes.
+    """
+    general = [exercise for group in groups for exercise in group if exercise.general]
+    found = iter(
+        predict(
+            causal,
+            [(*config.opening_head, *exercise.prompt) for exercise in general],
+            [exercise.answer for exercise in general],
+        )
+        if general
+        else ()
     )
     return [
-        replace(exercise, reference=next(found)) if exercise.general else exercise
-        for exercise in exercises
+        [
+            replace(one, reference=next(found).float().log_softmax(dim=-1)) if one.general else one
+            for one in group
+        ]
+        for group in groups
     ]
 
 

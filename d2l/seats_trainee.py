@@ -86,7 +86,7 @@ class SeatsTrainee:
             self.network,
             self.decoder,
             [self._read_all(memory) for memory in mine],
-            [self._refer(memory.exercises) for memory in mine],
+            self._refer(mine),
             general_weight=mine[0].general_weight,
         )
         n_drawn = sum(len(memory.exercises) for memory in drawn)
@@ -106,10 +106,10 @@ class SeatsTrainee:
             end = (self.config.end_token,)
             exercises = [
                 [
-                    *self._refer(memory.exercises),
+                    *referred,
                     Exercise((*self.config.after_opening, *texts[index % len(texts)]), end),
                 ]
-                for index, memory in enumerate(drawn)
+                for index, referred in enumerate(self._refer(drawn))
             ]
             yield [self._read_all(memory) for memory in drawn], exercises
 
@@ -120,8 +120,9 @@ class SeatsTrainee:
             for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
         ]
 
-    def _refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        return add_references(self.causal, exercises, config=self.config)
+    def _refer(self, memories: Sequence[DrawnMemory]) -> list[list[Exercise]]:
+        groups = [memory.exercises for memory in memories]
+        return add_references(self.causal, groups, config=self.config)
 
     def write(self, folder: Path) -> None:
         """Put config.json, statistics.safetensors and model.safetensors into a folder."""

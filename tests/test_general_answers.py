@@ -9,7 +9,14 @@ import torch
 
 from d2l.bases.tokens import BaseTokenizer
 from d2l.errors import RecipeError
-from d2l.general_answers import load_general, make_general, read_prompts, sample_prompts
+from d2l.general_answers import (
+    add_references,
+    load_general,
+    make_general,
+    read_prompts,
+    sample_prompts,
+)
+from d2l.hypernets.seats_training import Exercise
 from tests import tiny
 
 CONFIG = tiny.make_seats_config()
@@ -58,3 +65,20 @@ def test_exercises_are_made_once_and_read_again(
     path.write_bytes(b"cut")
     with pytest.raises(RecipeError, match=r"general\.safetensors: cannot be read"):
         load_general(path, refuse)
+
+
+def test_references_are_what_the_base_says_of_each_exercise_alone(causal: Any) -> None:
+    """Whatever else is asked in the same pass, and without touching other exercises."""
+    short = Exercise((5, 9), (7, 3), general=True)
+    long = Exercise((5, 9, 11, 4, 6), (8, 2, 7), general=True)
+    other = Exercise((4, 4), (1,))
+    groups = add_references(causal, [[short, other], [], [long]], config=CONFIG)
+    assert [len(group) for group in groups] == [2, 0, 1]
+    assert groups[0][1] == other
+    for asked, found in ((short, groups[0][0]), (long, groups[2][0])):
+        ids = torch.tensor([[*CONFIG.opening_head, *asked.prompt, *asked.answer]])
+        rows = causal(ids).logits[0, -len(asked.answer) - 1 : -1].log_softmax(dim=-1)
+        assert found.reference is not None
+        assert not found.reference.requires_grad
+        torch.testing.assert_close(found.reference, rows.detach(), atol=1e-5, rtol=1e-5)
+    assert add_references(causal, [[other]], config=CONFIG) == [[other]]
