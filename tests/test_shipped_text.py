@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread", "smollm2_files"),
     pytest.mark.filterwarnings("ignore"),  # what transformers and PEFT renamed
 ]
-#: Four tasks, written for this test: none is among those of training.
+#: Four tasks, their descriptions and examples written for this test.
 OWN = Path(__file__).parent / "data" / "tasks" / "own.jsonl"
 
 

@@ -21,8 +21,9 @@ FAMILIARITY_FILE = "familiarity.safetensors"
 #: Below it a text is more likely none that says what a task is.
 LEAST_FAMILIAR = 0.5
 
-_AXES = 64
-_MOST_POINTS = 3000  # 128 bytes each in a checkpoint
+# Of 8 to 256 axes 32 told held-out descriptions from their own words shuffled best, with 64 less so.
+_AXES = 32
+_MOST_POINTS = 6000  # 64 bytes each in a checkpoint
 _NEAREST = 3
 _LEAST_DEVIATION = 1e-3
 _STEPS = 50  # of Newton's method, which needs about ten
