@@ -21,7 +21,7 @@ FAMILIARITY_FILE = "familiarity.safetensors"
 #: Below it a text is more likely none that says what a task is.
 LEAST_FAMILIAR = 0.5
 
-# Of 8 to 256 axes 32 told held-out descriptions from their own words shuffled best, with 64 less so.
+# Of 8 to 256 axes, 32 told held-out descriptions from their own words shuffled best.
 _AXES = 32
 _MOST_POINTS = 6000  # 64 bytes each in a checkpoint
 _NEAREST = 3
