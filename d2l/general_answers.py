@@ -100,7 +100,7 @@ def add_references(
 ) -> list[list[Exercise]]:
     """The same exercises, the general ones with the base's distribution before every token.
 
-    All of them go through the base in one pass, which is most of the time that it takes.
+    All of them go through the base in one pass: one for each memory took several times as long.
     """
     general = [exercise for group in groups for exercise in group if exercise.general]
     found = iter(
