@@ -84,8 +84,8 @@ def split_tasks(
     open_to_both = [task for task, _ in fit if task.name not in only_training]
     if len(fit) <= n_held_out or len(open_to_both) < n_held_out:
         raise TaskError(
-            f"{len(open_to_both)} tasks have a clear license and are not excluded, and "
-            f"{n_held_out} of them are held out",
+            f"{n_held_out} tasks are to be held out of the {len(open_to_both)} that have a clear "
+            "license, are not excluded and may be held out",
             hint="add sources, or set held_out to less",
         )
     ordered = sorted(open_to_both, key=lambda task: hashlib.sha256(task.name.encode()).digest())

@@ -105,7 +105,7 @@ def test_tasks_for_training_only_are_never_held_out(tmp_path: Path) -> None:
     assert split.held_out != (first,)
     assert first in [task for task, _ in split.training]
     others = [task.name for task, _ in found[1:]]
-    with pytest.raises(TaskError, match="1 tasks have a clear license"):
+    with pytest.raises(TaskError, match="2 tasks are to be held out of the 1 that have a clear"):
         split_tasks(found, excluded=(), n_held_out=2, only_training=others)
 
 

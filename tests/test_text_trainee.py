@@ -233,7 +233,7 @@ def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, command: Co
             pipeline.check(replace(recipe, **change))
     with pytest.raises(TaskError, match="excluded names 'nobody', which is no task"):
         pipeline.check(replace(recipe, excluded=("nobody",)))
-    with pytest.raises(TaskError, match="3 tasks have a clear license and are not excluded"):
+    with pytest.raises(TaskError, match="3 tasks are to be held out of the 3 that have a clear"):
         pipeline.check(replace(recipe, held_out=3))
     with pytest.raises(RecipeError, match=r"excluded is \[1\], expected a list of names"):
         replace(recipe, excluded=[1])

@@ -237,7 +237,7 @@ def _classes() -> Iterator[Draft]:
     labellings = (
         lambda cs: {c: c for c in cs},
         lambda cs: {c: c.upper() for c in cs},
-        lambda cs: dict(zip(cs, "ABCD", strict=False)),
+        lambda cs: dict(zip(cs, "ABCD"[: len(cs)], strict=True)),
         lambda cs: {c: str(n) for n, c in enumerate(cs, start=1)},
         lambda cs: {c: f"It is {articled(c)}." for c in cs},
         lambda cs: {c: f"category: {c}" for c in cs},
