@@ -113,6 +113,9 @@ FAMILIES: dict[str, Family] = {
         },
         gguf_permutes=True,
     ),
+    "qwen2": Family(
+        "qwen2", "Qwen 2 and 2.5 (biases on q, k and v)", attention="sdpa", gguf_arch="qwen2"
+    ),
     "qwen3": Family(
         "qwen3",
         "Qwen 3 (dense)",
