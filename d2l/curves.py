@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from d2l.errors import RecipeError
-from d2l.folders import replace_file
-from d2l.runs import Row, read_log, writing
+from d2l.folders import naming, replace_file
+from d2l.runs import Row, read_log
 
 _PANELS = (
     ("answers", "loss of answers (nats a token)"),
@@ -66,7 +66,7 @@ def load_figure() -> Any:
 def save_picture(figure: Any, out: Path) -> Path:
     """Write a figure in the format that the name says, whole or not at all."""
     kind = out.suffix.removeprefix(".")
-    with writing(out):
+    with naming(out, RecipeError):
         replace_file(out, lambda target: figure.savefig(target, format=kind, dpi=120))
     return out
 

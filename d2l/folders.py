@@ -24,7 +24,7 @@ def building(folder: Path) -> Iterator[Path]:
     folder is moved aside before the new one takes its name, so no reader sees a mixture. Raises
     D2LError where the files cannot be written.
     """
-    with _naming(folder, D2LError), _making_parents(folder):
+    with naming(folder, D2LError), _making_parents(folder):
         # Names may have 255 bytes, and a character up to four.
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         aside = temporary.with_name(temporary.name + ".old")
@@ -56,7 +56,7 @@ def _making_parents(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
+def naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
     """Turn what the system refuses (no permission, no room, no such place) into one line."""
     try:
         yield
@@ -89,7 +89,7 @@ def refuse_existing(
 
     `is_kind` is `Path.is_file` where a single file is to be written.
     """
-    with _naming(folder, error):
+    with naming(folder, error):
         if not folder.exists() and not folder.is_symlink():
             _check_place(folder.absolute().parent)
             return
@@ -117,7 +117,7 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises D2LError where it cannot be written.
     """
-    with _naming(path, D2LError), _making_parents(path):
+    with naming(path, D2LError), _making_parents(path):
         replace_file(path, write)
 
 

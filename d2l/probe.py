@@ -16,6 +16,7 @@ from d2l.passages import pick_evenly
 from d2l.probe_arms import Arms, Gathered, ProbeOptions
 from d2l.probe_data import Question, read_questions
 from d2l.probe_report import Cell, Probe, Row, make_rows
+from d2l.scoring import contains_answer
 
 
 def probe_adapter(
@@ -79,7 +80,7 @@ def _choose(
     """Questions about this document whose answer stands in it, and how many are left out."""
     words = " ".join(text.split())
     about = [q for q in questions if q.document is None or " ".join(q.document.split()) in words]
-    answered = [question for question in about if question.is_answered_by(text)]
+    answered = [question for question in about if contains_answer(text, question.references)]
     if not answered:
         raise ProbeError(
             f"{file}: none of its {len(questions):,} questions has its answer in the document",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from d2l.errors import ProbeError
-from d2l.scoring import contains_answer
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,6 @@ class Question:
     text: str
     references: tuple[str, ...]
     document: str | None = None
-
-    def is_answered_by(self, text: str) -> bool:
-        """Whether a reference stands in a text, as whole words, both normalized."""
-        return contains_answer(text, self.references)
 
 
 def read_questions(path: Path, *, need_document: bool = False) -> list[Question]:

@@ -73,13 +73,3 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         read_questions(empty)
     with pytest.raises(ProbeError, match=r"cut.gz: cannot be read \("):
         read_questions(cut)
-
-
-@pytest.mark.parametrize(
-    ("text", "answered"),
-    [("It stands in the Harbor.", True), ("It stands in harbors.", False), ("", False)],
-)
-def test_a_question_is_answered_where_a_reference_stands_as_whole_words(
-    text: str, answered: bool
-) -> None:
-    assert Question("Where?", ("the old harbor", "harbor")).is_answered_by(text) is answered
