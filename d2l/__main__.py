@@ -1,5 +1,5 @@
 """`python -m d2l` is `d2l`."""
 
-from d2l.cli import main
+from d2l.commands.main import main
 
 main()

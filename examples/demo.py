@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from d2l import console
-from d2l.ask import AskOptions, load_asker
-from d2l.scoring import contains_answer
+from d2l.commands import console
+from d2l.evaluation.metrics import contains_answer
+from d2l.inference.adapted_model import AskOptions, load_asker
 
 here = Path(__file__).parent
 named = "--out" in sys.argv

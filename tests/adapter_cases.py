@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2l.check import CheckOptions, Report, check
+from d2l.runtimes.check import CheckOptions, Report, check
 from tests import tiny
 from tests.task_adapters import EVERY_MODULE, PREFIX, make_factors, write_task
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from d2l import cli
+from d2l.commands import main as cli
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l import compile as pipeline
+from d2l.compiler import compile as pipeline
 from d2l.documents.document import Document, Section
 from tests import tiny
 

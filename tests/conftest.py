@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
+from tests.tools.seat_goldens import load_peft, write_peft
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -52,3 +55,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def with_peft(tmp_path: Path) -> Iterator[Callable[[Any, LoraWeights], Any]]:
+    """Load weights into a causal model through a PEFT folder; undone after the test."""
+    wrapped: list[Any] = []
+
+    def load(causal: Any, weights: LoraWeights) -> Any:
+        folder = write_peft(tmp_path / f"adapter-{len(wrapped)}", weights)
+        wrapped.append(load_peft(causal, folder))
+        return wrapped[-1]
+
+    yield load
+    for model in reversed(wrapped):
+        model.unload()

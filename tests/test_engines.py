@@ -27,13 +27,13 @@ import pytest
 import torch
 import transformers
 
-from d2l import compile as pipeline
-from d2l import export
 from d2l.bases.models import BaseFiles, find_base, load_frozen
+from d2l.compiler import compile as pipeline
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
-from d2l.export import ExportOptions
-from d2l.scoring import contains_answer
+from d2l.evaluation.metrics import contains_answer
+from d2l.runtimes import export
+from d2l.runtimes.export import ExportOptions
 from tests import tiny
 from tests.bases.gguf_samples import write_dequantized, write_gguf
 from tests.engines import Engine, LlamaCpp, Logits, Mlx, Peft, compare_changes

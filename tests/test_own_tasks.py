@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.tasks import Task, read_tasks
+from d2l.datasets.tasks import Task, read_tasks
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "own_tasks" / "make.py"
 FILES = ("newwiki", "quoref", "nq", "covidqa", "factbook", "synthetic")

@@ -15,12 +15,12 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from d2l import compile as pipeline
-from d2l.adapters.peft_files import read_adapter
+from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import BaseFiles
-from d2l.cli import main
+from d2l.commands.main import main
+from d2l.compiler import compile as pipeline
 from d2l.documents.document import Document, Section
-from d2l.hypernets.seats_config import read_config
+from d2l.hypernets.seats.config import read_config
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
 
 SEATS = Path(__file__).parent / "data" / "seats"

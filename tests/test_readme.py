@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from d2l.bases.models import BaseFiles, load_frozen
-from tests import generated_docs
+from tests.tools import generated_docs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -115,7 +115,7 @@ def test_generated_parts_are_current() -> None:
     if generated_docs.rewrite(README) != README:
         pytest.fail("README.md is stale: run `make docs`")
     for default, name in (("smollm2-135m", "recall"), ("smollm2-135m-t2l", "tasks")):
-        card = (ROOT / "d2l" / "builtin" / default / "README.md").read_text("utf-8")
+        card = (ROOT / "d2l" / "hypernets" / "builtin" / default / "README.md").read_text("utf-8")
         assert f"<!-- generated: {name} -->" in card
         if generated_docs.rewrite(card) != card:
             pytest.fail(f"the card of {default} is stale: run `make docs`")

@@ -18,9 +18,9 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from d2l.hypernets import native
-from d2l.hypernets.doc_to_lora import DocToLoraConfig
-from d2l.hypernets.seats_config import SeatsConfig
+from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.formats import native
+from d2l.hypernets.seats.config import SeatsConfig
 from tests import tiny_seats
 from tests.hypernets import networks, text_networks
 

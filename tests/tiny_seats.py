@@ -13,9 +13,9 @@ import transformers
 from safetensors.torch import save_file
 from torch import nn
 
-from d2l.hypernets.seats import SeatNetwork, Seats
-from d2l.hypernets.seats_config import SeatsConfig
-from d2l.hypernets.statistics import Statistics
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.network import SeatNetwork, Seats
+from d2l.hypernets.seats.second_moments import Statistics
 
 BASE = "tiny/seats-base"
 

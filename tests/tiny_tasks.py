@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from d2l.hypernets import native
-from d2l.hypernets.text_to_lora import TextToLoraConfig
+from d2l.hypernets.formats import native
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from tests import tiny
 from tests.hypernets import text_networks
 

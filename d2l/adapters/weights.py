@@ -38,7 +38,7 @@ class LoraWeights:
     """Factors of every targeted module, for one base model, at one uniform rank."""
 
     base: str  # model id these weights fit
-    scale: float  # delta = scale * b @ a; "alpha" exists only in peft_files.py
+    scale: float  # delta = scale * b @ a; "alpha" exists only in peft_folder.py
     factors: Mapping[str, LoraFactors]  # "model.layers.3.mlp.down_proj" -> factors
 
     def __post_init__(self) -> None:

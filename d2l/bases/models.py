@@ -14,11 +14,12 @@ import torch
 import transformers
 from torch import nn
 
-from d2l.bases import gguf_files, hub
+from d2l.bases import gguf as gguf_files
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
-from d2l.bases.storage import file_digest, find_local
 from d2l.errors import BaseModelError
+from d2l.files import hub
+from d2l.files.cache import file_digest, find_local
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from d2l.bases.gguf_files import ensure_weights
+from d2l.bases.gguf import ensure_weights
 from d2l.bases.models import BaseFiles
 from d2l.bases.old_keys import add_old_keys
 from d2l.errors import BaseModelError

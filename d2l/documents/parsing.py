@@ -8,14 +8,9 @@ from dataclasses import dataclass
 
 from d2l.documents.document import Section
 from d2l.errors import DocumentError
+from d2l.progress import Steps, ignore_steps
 
 CELL = " | "  # between the cells of a table row, in every format
-
-Progress = Callable[[int, int], None]  # done, total
-
-
-def ignore_progress(done: int, total: int) -> None:
-    """Take a progress report and do nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,7 @@ class ParseRequest:
     encoding: str | None = None
     max_chars: int = 100_000_000
     max_unpacked_bytes: int = 1 << 30  # of an archive's members together
-    on_progress: Progress = ignore_progress
+    on_progress: Steps = ignore_steps
 
 
 @dataclass(frozen=True)

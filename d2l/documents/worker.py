@@ -29,7 +29,7 @@ def main() -> None:
         head["encoding"],
         head["max_chars"],
         head["max_unpacked_bytes"],
-        lambda done, total: reply({"progress": [done, total]}),
+        lambda done, total, _label=None: reply({"progress": [done, total]}),
     )
     try:
         parsed = READERS[head["format"]].parse(request)

@@ -13,15 +13,19 @@ from typing import Protocol
 from torch import nn
 
 from d2l.errors import CheckpointError
-from d2l.folders import building, refuse_existing
-from d2l.hypernets import doc_to_lora, native, released, released_text, text_to_lora
-from d2l.hypernets.compact import expand_tensors, is_compact
-from d2l.hypernets.doc_to_lora import DocToLora, DocToLoraConfig
-from d2l.hypernets.native import naming
+from d2l.files.atomic import building, refuse_existing
+from d2l.hypernets.doc_to_lora import network as doc_to_lora
+from d2l.hypernets.doc_to_lora import released
+from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
+from d2l.hypernets.formats import native
+from d2l.hypernets.formats.int8 import expand_tensors, is_compact
+from d2l.hypernets.formats.native import naming
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
-from d2l.hypernets.seats import load_seats
-from d2l.hypernets.seats_config import read_config as read_seats_config
-from d2l.hypernets.text_to_lora import TextToLora, TextToLoraConfig
+from d2l.hypernets.seats.config import read_config as read_seats_config
+from d2l.hypernets.seats.network import load_seats
+from d2l.hypernets.text_to_lora import network as text_to_lora
+from d2l.hypernets.text_to_lora import released as released_text
+from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
 
 
 class Loader(Protocol):

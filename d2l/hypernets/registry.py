@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2l.bases import hub
-from d2l.bases.storage import find_local
 from d2l.errors import CheckpointError
+from d2l.files import hub
+from d2l.files.cache import find_local
 
 DEFAULT = "smollm2-135m"
 #: What `t2l make` takes where no checkpoint is named.
 DEFAULT_TEXT = "smollm2-135m-t2l"
-_BUILTIN = Path(__file__).parent.parent / "builtin"
+_BUILTIN = Path(__file__).parent / "builtin"
 
 
 @dataclass(frozen=True)

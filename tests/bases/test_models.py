@@ -7,7 +7,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from d2l.bases.gguf_files import PACKAGED, PackagedBase
+from d2l.bases.gguf import PACKAGED, PackagedBase
 from d2l.bases.models import BaseFiles, find_base, pick_device, pick_dtype, same_model
 from d2l.errors import BaseModelError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.bases.tokens import BaseTokenizer
+from d2l.bases.tokenizers import BaseTokenizer
 from d2l.documents.chunks import Piece, pack_sentences, split_evenly
 from tests import tiny
 

@@ -1,7 +1,7 @@
 """Fixtures for the seat network: the real base where it is installed, and the goldens."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles, load_causal, load_frozen
-from d2l.bases.tokens import BaseTokenizer
-from d2l.hypernets.seats import Seats, load_seats
-from tests.seat_goldens import (
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.hypernets.seats.network import Seats, load_seats
+from tests.tools.seat_goldens import (
     BUILTIN,
     COMPACT,
     GOLDENS,
     ORIGINAL,
     Compiled,
     compile_case,
-    load_peft,
-    write_peft,
 )
 
 
@@ -85,18 +82,3 @@ def compile_shipped(shipped: Seats, cases: dict[str, Any]) -> Callable[[str], Co
 def compile_original(original: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
     """Compile a golden document by its name with the original weights; each only once."""
     return cache(lambda name: compile_case(original, cases, name))
-
-
-@pytest.fixture
-def with_peft(tmp_path: Path) -> Iterator[Callable[[Any, LoraWeights], Any]]:
-    """Load weights into a causal model through a PEFT folder; undone after the test."""
-    wrapped: list[Any] = []
-
-    def load(causal: Any, weights: LoraWeights) -> Any:
-        folder = write_peft(tmp_path / f"adapter-{len(wrapped)}", weights)
-        wrapped.append(load_peft(causal, folder))
-        return wrapped[-1]
-
-    yield load
-    for model in reversed(wrapped):
-        model.unload()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from d2l.hypernets.doc_to_lora import DocToLoraConfig, build, expected_shapes
+from d2l.hypernets.doc_to_lora.network import DocToLoraConfig, build, expected_shapes
 
 SIZES = {"down_proj": (12, 8), "q_proj": (8, 10), "v_proj": (8, 6)}
 

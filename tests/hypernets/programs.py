@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.pickles import TensorRecord, read_object, read_tensors
+from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
 from tests.hypernets.networks import write_zip
 
 FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"

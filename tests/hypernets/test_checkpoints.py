@@ -17,7 +17,7 @@ from d2l.hypernets.checkpoints import (
     load_hypernet,
     read_config,
 )
-from d2l.hypernets.pickles import TensorRecord, read_object, read_tensors
+from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
 from tests.hypernets.loading import load_golden
 from tests.hypernets.networks import (

@@ -5,8 +5,8 @@ import pytest
 from huggingface_hub import constants
 
 from d2l.bases.families import FAMILIES
-from d2l.bases.hub import parse_name
 from d2l.errors import CheckpointError
+from d2l.files.hub import parse_name
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.registry import (
     ALIASES,
@@ -18,7 +18,7 @@ from d2l.hypernets.registry import (
     list_aliases,
 )
 
-BUILTIN = Path(__file__).parents[2] / "d2l" / "builtin"
+BUILTIN = Path(__file__).parents[2] / "d2l" / "hypernets" / "builtin"
 ON_HUB = [alias for alias in ALIASES.values() if alias.location is not None]
 HINT = (
     "name a folder, a file, org/repo[@revision][:subfolder] or an alias: smollm2-135m, "

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import torch
 
-from d2l.hypernets.text_to_lora import TextToLoraConfig, build, expected_shapes
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig, build, expected_shapes
 
 
 def make_config(**changes) -> TextToLoraConfig:

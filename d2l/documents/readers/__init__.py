@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from d2l.documents.document import Document, Source
-from d2l.documents.parsing import Parsed, Parser, ParseRequest, Progress, ignore_progress
+from d2l.documents.parsing import Parsed, Parser, ParseRequest
 from d2l.documents.readers.docx import parse_docx
 from d2l.documents.readers.epub import parse_epub
 from d2l.documents.readers.html import parse_html
-from d2l.documents.readers.pdf import parse_pdf
+from d2l.documents.readers.pdf.reader import parse_pdf
 from d2l.documents.readers.text import parse_markdown, parse_text
 from d2l.documents.sandbox import ReadLimits, run_in_child
 from d2l.documents.sniff import BINARY, Content, sniff
 from d2l.errors import DocumentError
+from d2l.progress import Steps, ignore_steps
 
 STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
 
@@ -43,7 +44,7 @@ def read_document(
     password: str | None = None,
     encoding: str | None = None,
     limits: ReadLimits | None = None,
-    on_progress: Progress = ignore_progress,
+    on_progress: Steps = ignore_steps,
 ) -> Document:
     """Read one source; the same bytes give the same document each time.
 

@@ -1,0 +1,108 @@
+"""The command `t2l eval`: what it was asked to do, which pipeline does it, what is printed.
+
+An adapter is asked a file of tasks; with `--checkpoint`, adapters are made from the descriptions
+of every task, and asked.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from d2l.commands import console
+from d2l.commands.options import AsJson, Base, Device, Offline
+
+if TYPE_CHECKING:
+    from d2l.evaluation.tasks.report import TaskReport
+
+
+def evaluate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="An adapter and a file of tasks; with --checkpoint the file alone."),
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Make an adapter from every task's descriptions, and ask it.")
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(help="With --checkpoint: a recipe, whose held-out tasks are the file's."),
+    ] = None,
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Ask adapters of other tasks' descriptions, too.")
+    ] = False,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="Do not ask the base.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Most examples of a task.")] = 20,
+    shots: Annotated[int, typer.Option(min=1, help="Solved examples in the prompt.")] = 3,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    max_input: Annotated[int, typer.Option(min=1, help="Longest example, in tokens.")] = 512,
+    batch: Annotated[int, typer.Option(min=1, help="Inputs read at a time.")] = 8,
+    plot: Annotated[Path | None, typer.Option(help="Draw the report, too: a .png.")] = None,
+    base: Base = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="With --checkpoint: where the embedder lies.")
+    ] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an adapter on tasks: beside the base alone, and with the task in its prompt."""
+    named = list(paths or ())
+    _check_usage(named, checkpoint, held_out, only_networks=shuffled or embedder is not None)
+    from d2l.compiler.make import MakeOptions
+    from d2l.datasets.tasks import read_tasks
+    from d2l.evaluation.tasks import evaluate as task_eval
+    from d2l.evaluation.tasks.arms import TaskOptions
+    from d2l.inference.adapted_model import AskOptions
+    from d2l.training.curves import check_picture
+
+    if plot is not None:
+        check_picture(plot)  # before the work, not after it
+    asking = AskOptions(base=base, device=device, max_tokens=max_tokens, offline=offline)
+    options = TaskOptions(limit, max_tokens, max_input, batch, shots, compare=not adapter_only)
+    if checkpoint is None:
+        report = task_eval.eval_adapter(
+            named[0], named[1], asking=asking, options=options, watch=console.watch
+        )
+    else:
+        making = MakeOptions(
+            checkpoint, base=base, embedder=embedder, device=device, offline=offline
+        )
+        report = task_eval.eval_network(
+            read_tasks(named[0]) if held_out is None else task_eval.read_held_out(held_out),
+            making=making,
+            asking=asking,
+            options=options,
+            shuffled=shuffled,
+            watch=console.watch,
+        )
+    _show(report, plot, as_json=as_json)
+
+
+def _check_usage(
+    paths: Sequence[Path], checkpoint: str | None, held_out: Path | None, *, only_networks: bool
+) -> None:
+    """Say what does not go together: wrong usage."""
+    if checkpoint is None and (held_out is not None or only_networks):
+        raise typer.BadParameter("--held-out, --shuffled and --embedder go with --checkpoint")
+    if checkpoint is None and len(paths) != 2:
+        raise typer.BadParameter("name an adapter and a file of tasks, or a --checkpoint")
+    if checkpoint is not None and len(paths) != (held_out is None):
+        raise typer.BadParameter("with --checkpoint, name one file of tasks, or --held-out RECIPE")
+
+
+def _show(report: "TaskReport", plot: Path | None, *, as_json: bool) -> None:
+    from d2l.commands.task_views import show_report
+    from d2l.evaluation.tasks.plot import draw_report
+
+    for remark in report.remarks:
+        console.note(remark)
+    if plot is not None:
+        console.note(f"drawn: {draw_report(report, plot)}")
+    if as_json:
+        console.result_json(report.to_json())
+    else:
+        show_report(report)

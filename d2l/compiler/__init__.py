@@ -1,0 +1,1 @@
+"""Compiler: documents or a description → adapter; adapters → adapter."""

@@ -1,0 +1,118 @@
+"""Two adapters → what differs: inputs, chunks, options, checkpoint, and the delta by layer."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.deltas import difference_norms
+from d2l.compiler.parents import Parent, read_parent
+
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One layer: ‖ΔW₁‖ and ‖ΔW₁ − ΔW₂‖ in the Frobenius norm over all its modules, in fp64."""
+
+    layer: str
+    norm: float
+    difference: float
+
+    @property
+    def relative(self) -> float | None:
+        """‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖; None where the first adapter changes nothing."""
+        return self.difference / self.norm if self.norm else (None if self.difference else 0.0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two adapters; `said` holds pairs (first, second) by what they are."""
+
+    said: Mapping[str, tuple[Any, Any]]
+    inputs: Mapping[str, str]  # name -> "added", "removed" or "changed"
+    chunks: Mapping[str, str]  # "document: place" -> the same
+    layers: tuple[LayerChange, ...]
+    whole: LayerChange
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs, neither in words nor in the delta."""
+        words = self.said or self.inputs or self.chunks
+        return not words and (self.whole.relative or 0.0) < 1e-12
+
+
+def compare(first: Path, second: Path) -> Difference:
+    """Compare two adapter folders; raises D2LError. No dense matrix is ever made."""
+    left, right = read_parent(first), read_parent(second)
+    norms = difference_norms(left.weights, right.weights)
+    layers: dict[str, list[tuple[float, float]]] = {}
+    for name, pair in norms.items():
+        match = _LAYER.search(f".{name}")
+        layers.setdefault(match[1] if match else name, []).append(pair)
+    order = sorted(layers, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
+    rows = tuple(_join(layer, layers[layer]) for layer in order)
+    return Difference(
+        said=_compare_words(left, right),
+        inputs=_compare_rows(_list_inputs(left), _list_inputs(right)),
+        chunks=_compare_rows(_list_chunks(left), _list_chunks(right)),
+        layers=rows,
+        whole=_join("all", list(norms.values())),
+    )
+
+
+def _join(layer: str, pairs: list[tuple[float, float]]) -> LayerChange:
+    return LayerChange(
+        layer, math.hypot(*(own for own, _ in pairs)), math.hypot(*(d for _, d in pairs))
+    )
+
+
+def _compare_words(left: Parent, right: Parent) -> dict[str, tuple[Any, Any]]:
+    """Base, rank, modules, checkpoint and options that differ."""
+    pairs = {
+        "base": (left.weights.base, right.weights.base),
+        "rank": (left.weights.rank, right.weights.rank),
+        "modules": (_modules(left), _modules(right)),
+    }
+    for key in ("name", "network", "sha256"):
+        both = [parent.provenance.get("checkpoint") or {} for parent in (left, right)]
+        pairs[f"checkpoint {key}"] = (both[0].get(key), both[1].get(key))
+    for key in sorted({*left.options, *right.options}):
+        pairs[f"option {key}"] = (left.options.get(key), right.options.get(key))
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _modules(parent: Parent) -> str:
+    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in parent.weights.factors}))
+
+
+def _list_inputs(parent: Parent) -> dict[str, Any]:
+    return {str(row["name"]): row.get("sha256") for row in parent.provenance.get("inputs", [])}
+
+
+def _list_chunks(parent: Parent) -> dict[str, Any]:
+    """Chunks by document and place. Two in one place, say on one page, are told apart by number."""
+    found: dict[str, Any] = {}
+    for chunk in parent.chunks:
+        name = f"{chunk['document']}: {chunk['source'] or 'text'}"
+        n = sum(1 for key in found if key == name or key.startswith(f"{name} ("))
+        ranks = chunk.get("ranks")
+        size = None if ranks is None else ranks[1] - ranks[0]
+        value = (chunk.get("characters"), chunk.get("n_tokens"), size, chunk.get("scale", 1.0))
+        found[f"{name} ({n + 1})" if n else name] = value
+    return found
+
+
+def _compare_rows(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, str]:
+    """What became of every row: added, removed or changed; rows that are alike are left out."""
+    found = {}
+    for name in [*left, *(name for name in right if name not in left)]:
+        if name not in right:
+            found[name] = "removed"
+        elif name not in left:
+            found[name] = "added"
+        elif left[name] != right[name]:
+            found[name] = "changed"
+    return found

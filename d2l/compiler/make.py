@@ -1,0 +1,244 @@
+"""Task description → adapter: `prepare()` returns a plan, `load()` a maker that writes adapters.
+
+No weights of the base are loaded unless the base itself embeds descriptions. Prints nothing.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
+from d2l.bases.embedders import Embedder, load_embedders
+from d2l.bases.models import BaseFiles, find_base, pick_device
+from d2l.compiler import make_card, make_records
+from d2l.compiler.plan import check_fit
+from d2l.datasets.descriptions import Row, check_description
+from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
+from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora, read_text_config
+from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, find_checkpoint
+from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
+from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
+
+
+@dataclass(frozen=True)
+class MakeOptions:
+    """What the user may choose; the defaults are those of the command line.
+
+    `scaling` is "standard", alpha / rank, or "config", what the checkpoint's own adapters declare.
+    `strict` refuses descriptions that are unlike those of training, instead of a warning.
+    """
+
+    checkpoint: str = DEFAULT_TEXT
+    base: str | None = None  # where the base lies, if not where the checkpoint's name leads
+    embedder: str | None = None  # the same for the embedder
+    device: str = "auto"
+    scaling: str = "standard"
+    dtype: str = "bf16"  # of the written adapter; a key of peft_folder.DTYPES
+    offline: bool = False
+    force: bool = False
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class MakePlan:
+    """Everything that is decided before weights are loaded; `warnings` are for the user."""
+
+    checkpoint: CheckpointFiles
+    config: TextToLoraConfig
+    base: BaseFiles | None  # None: its config is not at hand, and nothing else of it is needed
+    embedder: BaseFiles | None  # None: the base embeds
+    options: MakeOptions
+    warnings: tuple[str, ...] = ()
+    familiarity: Familiarity | None = None  # None: the checkpoint does not say what it knows
+
+    @property
+    def scale(self) -> float:
+        """Factor of b @ a in the adapters; it is folded into b when they are written."""
+        return self.config.scaling(own=self.options.scaling == "config")
+
+    @property
+    def embedder_name(self) -> str:
+        """What embeds descriptions, as the checkpoint names it."""
+        return self.config.embedder or self.config.base
+
+
+@dataclass(frozen=True)
+class MakeResult:
+    """What was written; `seconds` excludes loading the embedder and the network.
+
+    `familiarity`: how alike the description is to those of training, from 0 to 1, if that is known.
+    """
+
+    adapter: Path
+    description: str
+    plan: MakePlan
+    size_bytes: int
+    seconds: float
+    warnings: tuple[str, ...] = ()  # the plan's, and those of this description
+    familiarity: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row of a table: a result, or an error that names the row."""
+
+    row: Row
+    result: MakeResult | None = None
+    error: D2LError | None = None
+
+
+def prepare(options: MakeOptions) -> MakePlan:
+    """Find the checkpoint, its base's config and its embedder, and check that they fit.
+
+    Raises CheckpointError or BaseModelError with what to do about it.
+    """
+    checkpoint = find_checkpoint(options.checkpoint, offline=options.offline)
+    config = read_text_config(checkpoint.path)
+    base, warnings = _find_base(config, options)
+    embedder = None
+    if config.embedder is not None:
+        embedder = find_base(config.embedder, override=options.embedder, offline=options.offline)
+    elif options.embedder is not None:
+        raise BaseModelError(
+            f"{checkpoint.name}: its base embeds descriptions, so there is no other embedder",
+            hint="leave --embedder out, or say where the base lies with --base",
+        )
+    familiarity = _find_familiarity(checkpoint, config)
+    if options.strict and familiarity is None:
+        raise CheckpointError(
+            f"{checkpoint.name}: does not say which descriptions it was trained on",
+            hint="leave --strict out, which has nothing to compare with",
+        )
+    return MakePlan(checkpoint, config, base, embedder, options, tuple(warnings), familiarity)
+
+
+def _find_familiarity(checkpoint: CheckpointFiles, config: TextToLoraConfig) -> Familiarity | None:
+    """What lies beside the weights of networks that d2l trained."""
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    return read_familiarity(folder, config.embedding_size)
+
+
+def _find_base(
+    config: TextToLoraConfig, options: MakeOptions
+) -> tuple[BaseFiles | None, list[str]]:
+    """The base, and warnings. Where it does not embed, only its config is looked at, and only
+    where it is at hand: adapters for a gated base can be made without access to it."""
+    embeds = config.embedder is None
+    try:
+        base = find_base(
+            config.base, override=options.base, offline=options.offline, config_only=not embeds
+        )
+    except BaseModelError:
+        if embeds or options.base is not None:
+            raise
+        return None, [
+            f"the config of {config.base} is not at hand, so it was not checked that the "
+            "adapter's shapes fit"
+        ]
+    return base, check_fit(config, base, given=options.base)
+
+
+class Maker:
+    """A loaded embedder and network: many descriptions, loaded once."""
+
+    def __init__(
+        self, plan: MakePlan, embedder: Embedder, judge: Embedder, network: TextToLora
+    ) -> None:
+        self.plan = plan
+        self._embedder = embedder  # for the network
+        self._judge = judge  # for the familiarity
+        self._network = network
+        self._digest = checkpoint_digest(plan.checkpoint.path)
+        # Weights of the base take part only where it embeds.
+        embeds = plan.embedder is None and plan.base is not None
+        self._base_digest = plan.base.digest() if embeds and plan.base is not None else None
+
+    def make(self, description: str, out: Path) -> MakeResult:
+        """Write the adapter of one description at `out`; raises D2LError."""
+        plan, options = self.plan, self.plan.options
+        text = check_description(description)
+        refuse_adapter(out, force=options.force)
+        start = time.perf_counter()
+        embedding = self._embedder.embed(text)
+        familiarity = None
+        if plan.familiarity is not None:
+            same = self._judge is self._embedder
+            familiarity = plan.familiarity.measure(embedding if same else self._judge.embed(text))
+        unlike = self._warn_unlike(familiarity)
+        if unlike and options.strict:
+            raise DescriptionError(unlike[0], hint="say what the task is, or leave --strict out")
+        embedding = embedding.to(next(self._network.parameters()).device)
+        own = options.scaling == "config"
+        weights = self._network.generate(embedding, own_scaling=own)
+        made = make_records.Made(
+            text=text,
+            text_sha256=hashlib.sha256(text.encode("utf-8")).hexdigest(),
+            checkpoint=plan.checkpoint.name,
+            checkpoint_sha256=self._digest,
+            base_sha256=self._base_digest,
+            embedder=plan.embedder_name,
+            scaling=options.scaling,
+            dtype=options.dtype,
+            familiarity=familiarity,
+            warnings=(*plan.warnings, *unlike, *self._warn_long(text)),
+        )
+        content = AdapterContent(
+            weights=weights,
+            n_base_layers=plan.config.n_base_layers,
+            provenance=make_records.describe(made, plan.config, weights),
+            texts={make_card.CARD: make_card.write_card(made, plan.config, out.name)},
+        )
+        write_adapter(content, out, dtype=options.dtype, force=options.force)
+        seconds = time.perf_counter() - start
+        size_bytes = sum(path.stat().st_size for path in out.iterdir())
+        return MakeResult(out, text, plan, size_bytes, seconds, made.warnings, familiarity)
+
+    def _warn_unlike(self, familiarity: float | None) -> list[str]:
+        if familiarity is None or familiarity >= LEAST_FAMILIAR:
+            return []
+        return [
+            f"the description is unlike those that {self.plan.checkpoint.name} was trained on "
+            f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
+            "anything"
+        ]
+
+    def _warn_long(self, text: str) -> list[str]:
+        n_left_out = self._embedder.count_left_out(text)
+        if not n_left_out:
+            return []
+        window = self._embedder.window
+        return [
+            f"{self._embedder.name} reads {window:,} tokens; the last {n_left_out:,} of the "
+            "description are left out"
+        ]
+
+
+def load(plan: MakePlan) -> Maker:
+    """Load embedder and network; raises D2LError, also where the one does not fit the other."""
+    device = pick_device(plan.options.device)
+    embedder, judge = load_embedders(
+        plan.base, plan.embedder, as_questions=plan.config.embeds_question, device=device
+    )
+    width = len(embedder.embed("Answer the question."))
+    if width != plan.config.embedding_size:
+        raise BaseModelError(
+            f"{embedder.name}: embeddings are {width} wide, the checkpoint reads "
+            f"{plan.config.embedding_size}",
+            hint=f"the checkpoint reads descriptions with {plan.embedder_name}",
+        )
+    return Maker(plan, embedder, judge, load_text_to_lora(plan.checkpoint.path, device=device))
+
+
+def make_all(maker: Maker, rows: Sequence[Row], folder: Path) -> Iterator[Outcome]:
+    """Write one adapter a row below `folder`, and go on where a row cannot be used."""
+    for row in rows:
+        if row.error is not None:
+            yield Outcome(row, error=row.error)
+            continue
+        try:
+            yield Outcome(row, maker.make(row.text, folder / row.name))
+        except D2LError as error:
+            named = type(error)(f"line {row.line}: {error.message}", hint=error.hint)
+            yield Outcome(row, error=named)

@@ -1,0 +1,68 @@
+"""The model card of an adapter made from a task description; opens no file."""
+
+from d2l import __version__
+from d2l.adapters.info import CARD
+from d2l.compiler.card import LOADING, literal, quote
+from d2l.compiler.make_records import Made
+from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+
+__all__ = ["CARD", "write_card"]
+
+
+def write_card(made: Made, config: TextToLoraConfig, adapter: str) -> str:
+    """The model card: the description, how to load the adapter, its scale and its limits."""
+    rows = [
+        ("task", quote(made.text if len(made.text) <= 300 else made.text[:299] + "…")),
+        ("base model", quote(config.base)),
+        ("made by", f"d2l {__version__}, checkpoint {quote(made.checkpoint)} ({config.kind})"),
+        ("description embedded by", quote(made.embedder)),
+        ("familiarity of the task", _describe_familiarity(made)),
+        ("rank", f"{config.rank}, on {', '.join(config.target_modules)}"),
+        ("scaling", _describe_scaling(made, config)),
+    ]
+    cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
+    table = "".join(f"| {name} | {value} |\n" for name, value in cells)
+    base = literal(config.base)
+    loading = LOADING.format(tokenizer=base, base=base, adapter=literal(adapter)).replace(
+        "Ask something that the document answers.", "Give the task's input."
+    )
+    limits = "".join(f"- {' '.join(warning.split())}\n" for warning in made.warnings)
+    return (
+        f"---\nbase_model: {base}\nlibrary_name: peft\ntags:\n- lora\n- t2l\n---\n\n"
+        "# A task description, made into a LoRA adapter\n\n"
+        "This adapter was not fine-tuned. A pretrained network read one description of a task and "
+        "wrote these weights. `d2l.json` says exactly what went in.\n\n"
+        f"| | |\n| --- | --- |\n{table}\n"
+        f"## Load it\n\n```python\n{loading}```\n\n"
+        "Ask with the base's own chat template: one user turn, no system text.\n\n"
+        f"## Limits\n\n{limits}"
+        "- Any text yields an adapter. One that is unlike the descriptions that the network was "
+        "trained on need not help, and can harm.\n"
+        "- The delta is computed for this base model only.\n"
+    )
+
+
+def _describe_familiarity(made: Made) -> str:
+    """How alike the description is to those of training, where that is known."""
+    if made.familiarity is None:
+        return "unknown: the checkpoint does not say which descriptions it was trained on"
+    return (
+        f"{made.familiarity:.2f} of 1, by the distance to the descriptions of training; below "
+        f"{LEAST_FAMILIAR:g} a text is more like no description"
+    )
+
+
+def _describe_scaling(made: Made, config: TextToLoraConfig) -> str:
+    """The factor of b @ a, which stands folded into lora_B, and why it is this one."""
+    own = made.scaling == "config"
+    text = f"{config.scaling(own=own):g}, folded into lora_B: "
+    if not config.rank_stabilized:
+        return text + "alpha / rank"
+    if own:
+        return text + "alpha / √rank, as the checkpoint's own configuration says"
+    return text + (
+        "alpha / rank. The checkpoint's own configuration says alpha / √rank, but the published "
+        "scores of the public checkpoints come from a runtime that used alpha / rank "
+        "(`--scaling config` keeps the configuration's)"
+    )

@@ -1,0 +1,151 @@
+"""The strings that a PDF page shows, with their lengths and the spacing between their words.
+
+Takes a page, gives one with the same text for pypdf to read; knows nothing of lines.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pypdf import PageObject
+from pypdf.generic import (
+    ArrayObject,
+    ByteStringObject,
+    ContentStream,
+    FloatObject,
+    NameObject,
+)
+
+from d2l.documents.readers.pdf.fonts import look_up
+from d2l.documents.readers.pdf.widths import GUESS, Measure
+
+Operation = tuple[Any, bytes]  # operands, operator
+
+
+class Shown(ArrayObject):
+    """The strings and moves of one `TJ`, and how far they move the pen, in text space."""
+
+    length: float = 0.0
+    inked: float = 0.0  # the length without spaces at the end
+    is_exact: bool = True  # whether the font tells its widths
+
+
+@dataclass(frozen=True)
+class _State:
+    """The text state that decides how far strings go."""
+
+    font: Sequence[Any] = ()  # operands of the last `Tf`
+    measure: Measure = GUESS
+    size: float = 0.0
+    char_spacing: float = 0.0
+    word_spacing: float = 0.0
+    stretch: float = 1.0
+
+
+def spell_out_strings(page: PageObject, measures: Mapping[str, Measure]) -> PageObject:
+    """Give a page whose strings are all `Shown`; the page itself stays as it is.
+
+    pypdf does not count word spacing: it takes what follows justified spaces for far off, and
+    splits words. So each space comes with a move that does the same.
+    """
+    contents = look_up(page, "/Contents")
+    if contents is None:
+        return page
+    stream = ContentStream(contents, page.pdf, "bytes")
+    stream.operations = list(spell_out(stream.operations, measures))
+    spelled = PageObject(page.pdf, page.indirect_reference)
+    spelled.update(page)
+    spelled[NameObject("/Contents")] = stream
+    return spelled
+
+
+def spell_out(
+    operations: Sequence[Operation], measures: Mapping[str, Measure]
+) -> Iterator[Operation]:
+    """Yield operations that show the same, each string by a `TJ` of its own.
+
+    A `Tf` before what stands at a new place has pypdf report it as a piece of its own.
+    """
+    state = _State()
+    saved: list[_State] = []
+    has_moved = False
+    for operands, operator in operations:
+        if operator == b"q":
+            saved.append(state)
+        elif operator == b"Q" and saved:
+            state = saved.pop()
+        elif operator == b'"' and len(operands) == 3:
+            state = change_state(change_state(state, b"Tw", operands), b"Tc", operands[1:])
+            yield operands[1:2], b"Tc"
+        elif operator == b"Tf" and len(operands) == 2:
+            state = replace(
+                state,
+                font=operands,
+                measure=measures.get(operands[0], GUESS),
+                size=read_number(operands, 1),
+            )
+        else:
+            state = change_state(state, operator, operands)
+        if operator in (b"'", b'"'):
+            yield [], b"T*"
+        if operator in (b"Tj", b"TJ", b"'", b'"') and operands:
+            if has_moved and state.font:
+                yield state.font, b"Tf"
+            has_moved = False
+            yield [show(operands[-1], state)], b"TJ"
+        else:
+            has_moved |= operator in (b"Td", b"TD", b"Tm")
+            yield operands, operator
+
+
+def change_state(state: _State, operator: bytes, operands: Sequence[Any]) -> _State:
+    """Give the state after one of the operators that set a number of it."""
+    if operator == b"Tc":
+        return replace(state, char_spacing=read_number(operands, 0))
+    if operator == b"Tw":
+        return replace(state, word_spacing=read_number(operands, 0))
+    if operator == b"Tz":
+        return replace(state, stretch=read_number(operands, 0) / 100)
+    return state
+
+
+def show(operand: Any, state: _State) -> Shown:
+    """Measure what an operator shows, and add moves for its word spacing."""
+    shown = Shown()
+    shown.is_exact = state.measure.default is not None
+    spaced = state.word_spacing if state.measure.n_bytes == 1 else 0.0
+    for item in operand if isinstance(operand, ArrayObject) else [operand]:
+        if isinstance(item, bytes):
+            ink = item.rstrip(b" ") if state.measure.n_bytes == 1 else item
+            if ink:
+                shown.inked = shown.length + measure_text(ink, state, spaced)
+            shown.length += measure_text(item, state, spaced)
+            move = -1000 * spaced / state.size if state.size else 0.0
+            shown.extend(spread(item, move) if move else [item])
+        else:
+            shown.length -= read_number([item], 0) / 1000 * state.size * state.stretch
+            shown.append(item)
+    return shown
+
+
+def measure_text(raw: bytes, state: _State, word_spacing: float) -> float:
+    """Give the length of a string in text space."""
+    length = state.measure.measure(raw) * state.size
+    length += state.char_spacing * len(raw) / state.measure.n_bytes
+    return (length + word_spacing * raw.count(b" ")) * state.stretch
+
+
+def spread(raw: bytes, move: float) -> Iterator[Any]:
+    """Yield the words of a string, each with its space and a move after that."""
+    *words, last = raw.split(b" ")
+    for word in words:
+        yield ByteStringObject(word + b" ")
+        yield FloatObject(move)
+    if last:
+        yield ByteStringObject(last)
+
+
+def read_number(operands: Sequence[Any], index: int) -> float:
+    """Give an operand as a number; 0 if it is missing or none."""
+    value = operands[index] if index < len(operands) else None
+    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -1,0 +1,1 @@
+"""Evaluation: is it in there, does it help, does it harm?"""

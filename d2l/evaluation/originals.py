@@ -1,0 +1,114 @@
+"""An adapter's provenance → the documents that it was compiled from, read again.
+
+For probing: what is asked about must stand in what was compiled. Documents may have moved or
+changed since; then one line says so, and `--document` is the way on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.info import AdapterInfo
+from d2l.documents.document import Document, Source
+from d2l.documents.inputs import printable
+from d2l.documents.readers import read_document
+from d2l.errors import AdapterError, DocumentError
+
+_HINT = "name the document, or a copy of it, with --document FILE"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Characters [start, stop) of a document's text that belong to one chunk of the adapter;
+    `chunk` is None where the adapter does not say which."""
+
+    document: Document
+    chunk: int | None
+    start: int
+    stop: int
+
+    @property
+    def place(self) -> str:
+        """Where the stretch stands in its document: "p. 3-5", "§ Filters", or ""."""
+        return self.document.where(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The documents of an adapter, and what was compiled of them in order of the chunks.
+
+    `remarks` are for the user. `documents` holds one that was given with `--document` alone, if
+    there is one, called as the adapter calls it.
+    """
+
+    documents: tuple[Document, ...]
+    stretches: tuple[Stretch, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
+    """Read the adapter's documents from where they were, or the one given in their place.
+
+    Raises AdapterError where the adapter does not know them, and DocumentError where one of them
+    is gone, changed or unreadable.
+    """
+    record = info.provenance or {}
+    if given is not None:
+        return _take_given(info, read_document(Source(printable(given), Path(given))))
+    if not record.get("inputs"):
+        raise AdapterError(
+            f"{info.folder}: does not say what it was compiled from",
+            hint="name the document with --document FILE",
+        )
+    entries = {entry["name"]: entry for entry in record["inputs"]}  # a file may be given twice
+    documents = tuple(_read_again(info, entry) for entry in entries.values())
+    stretches = [s for document in documents for s in _find_stretches(record, document)]
+    return Originals(documents, tuple(stretches))
+
+
+def _read_again(info: AdapterInfo, entry: Mapping[str, Any]) -> Document:
+    name = entry["name"]
+    if name == "-":
+        raise DocumentError(
+            f"{info.folder}: was compiled from standard input, which is not kept", hint=_HINT
+        )
+    try:
+        document = read_document(Source(name, Path(name)), format=entry["format"])
+    except DocumentError as error:
+        raise DocumentError(
+            f"{info.folder}: its document cannot be read again ({error.message})", hint=_HINT
+        ) from error
+    if document.digest != entry["sha256"]:
+        raise DocumentError(
+            f"{name}: has changed since {info.folder} was compiled from it",
+            hint=f"compile it again, or {_HINT}",
+        )
+    return document
+
+
+def _take_given(info: AdapterInfo, document: Document) -> Originals:
+    """A document given by the user: known by its digest, else taken as it is, with a remark."""
+    record = info.provenance or {}
+    for entry in record.get("inputs", []):
+        if entry["sha256"] == document.digest:
+            known = replace(document, name=entry["name"])
+            return Originals((known,), tuple(_find_stretches(record, known)))
+    remark = (
+        f"{document.name} is not byte for byte what {info.folder} was compiled from: "
+        "what differs counts as forgotten"
+    )
+    return Originals((document,), (Stretch(document, None, 0, len(document.text)),), (remark,))
+
+
+def _find_stretches(record: Mapping[str, Any], document: Document) -> list[Stretch]:
+    """The document's chunks; all of it as one where they do not name its characters, or name
+    others than it has (read with another --encoding, say)."""
+    length = len(document.text)
+    chunks = [chunk for chunk in record["chunks"] if chunk["document"] == document.name]
+    spans = [chunk.get("characters") for chunk in chunks]
+    if not spans or not all(span and span[0] <= span[1] <= length for span in spans):
+        return [Stretch(document, None, 0, length)]
+    return [
+        Stretch(document, chunk["index"], *span) for chunk, span in zip(chunks, spans, strict=True)
+    ]

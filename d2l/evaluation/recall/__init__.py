@@ -1,0 +1,1 @@
+"""Recall: how much of a document comes back through an adapter."""

@@ -1,0 +1,158 @@
+"""Questions → marks, arm by arm: with the adapter, by the base alone, with the document in the
+prompt.
+
+The same questions in the same chat template, answered greedily; what is kept of an answer is its
+marks.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from d2l.datasets.questions import Question
+from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
+from d2l.inference.adapted_model import Asker
+from d2l.inference.likelihood import Manner, examine
+from d2l.inference.prompt_styles import WORDINGS
+
+#: All wordings are tried, and the best of each cell is compared with.
+BEST = "best"
+DEFAULT_WORDING = "short"
+
+#: What an answer is marked by; the first three are shares, the others nats a token.
+SCORES = ("contained", "em", "f1", "nll", "nll_without_end")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One answer: the greedy one against all references, and how unlikely the first reference was,
+    in nats a token, with the end token that follows it and without."""
+
+    contained: float
+    em: float
+    f1: float
+    nll: float
+    nll_without_end: float
+
+
+@dataclass
+class Marks:
+    """The marks of one arm in one cell; `n_cut` questions had their document cut to fit."""
+
+    marks: list[Mark] = field(default_factory=list)
+    n_cut: int = 0
+
+    def add(self, marks: Iterable[Mark], n_cut: int = 0) -> None:
+        """Count some more answers."""
+        self.marks += marks
+        self.n_cut += n_cut
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How answers are asked for: at most `limit` questions in a cell, greedily, in batches.
+
+    `wording` is a key of WORDINGS or BEST; `harm` says whether general prompts are asked, too,
+    `compare` whether the base is, alone and with the document in its prompt.
+    """
+
+    limit: int = 200
+    max_tokens: int = 24
+    batch: int = 8
+    wording: str = DEFAULT_WORDING
+    harm: bool = True
+    compare: bool = True
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """Names of the wordings to try."""
+        return tuple(WORDINGS) if self.wording == BEST else (self.wording,)
+
+
+@dataclass
+class Gathered:
+    """The marks of one cell by arm, those of the prompt arm by wording."""
+
+    adapter: Marks = field(default_factory=Marks)
+    base: Marks = field(default_factory=Marks)
+    prompt: dict[str, Marks] = field(default_factory=dict)
+
+
+@dataclass
+class Arms:
+    """Asks all arms. The base's own answers do not depend on the adapter: they are marked once."""
+
+    options: ProbeOptions
+    _alone: dict[Question, Mark] = field(default_factory=dict)
+
+    def ask_adapter(self, asker: Asker, questions: Sequence[Question]) -> list[Mark]:
+        """With the adapter that the asker holds; AdapterError where it cannot be asked."""
+        return self._ask(asker, [asker.prompt(one.text) for one in questions], questions)
+
+    def ask_alone(self, asker: Asker, questions: Sequence[Question]) -> list[Mark]:
+        """By the base alone."""
+        new = [one for one in dict.fromkeys(questions) if one not in self._alone]
+        with asker.model.disable_adapter():
+            marks = self._ask(asker, [asker.prompt_alone(one.text) for one in new], new)
+        self._alone.update(zip(new, marks, strict=True))
+        return [self._alone[one] for one in questions]
+
+    def ask_about(
+        self, asker: Asker, questions: Sequence[Question], document: str
+    ) -> Iterator[tuple[str, list[Mark], int]]:
+        """By the base with the document in its prompt: for every wording its name, the marks, and
+        how many questions had the document cut."""
+        n_answer = max(self.options.max_tokens, *map(len, _encode_answers(asker, questions)))
+        for name in self.options.wordings:
+            found = [
+                asker.prompt_about(document, one.text, WORDINGS[name], n_answer=n_answer)
+                for one in questions
+            ]
+            with asker.model.disable_adapter():
+                marks = self._ask(asker, [prompt for prompt, _ in found], questions)
+            yield name, marks, sum(left_out > 0 for _, left_out in found)
+
+    def ask_with_document(
+        self, asker: Asker, questions: Sequence[Question], document: str | None, into: Gathered
+    ) -> None:
+        """The two arms that know the document; only the adapter where it is not at hand, or
+        nothing is compared."""
+        into.adapter.add(self.ask_adapter(asker, questions))
+        if document is not None and self.options.compare:
+            for name, marks, n_cut in self.ask_about(asker, questions, document):
+                into.prompt.setdefault(name, Marks()).add(marks, n_cut)
+
+    def _ask(
+        self, asker: Asker, prompts: Sequence[list[int]], questions: Sequence[Question]
+    ) -> list[Mark]:
+        end = asker.end_token()
+        manner = Manner(self.options.max_tokens, self.options.batch, end=end, pad=end)
+        found = examine(asker.model, prompts, _encode_answers(asker, questions), manner)
+        return [
+            _mark(_decode(asker, one.answer), question.references, one.log_probs)
+            for question, one in zip(questions, found, strict=True)
+        ]
+
+
+def _mark(answer: str, references: Sequence[str], log_probs: Tensor) -> Mark:
+    """Marks of an answer; `log_probs` (tokens,) are of the first reference and the end token."""
+    return Mark(
+        contained=float(contains_answer(answer, references)),
+        em=float(match_exactly(answer, references)),
+        f1=token_f1(answer, references),
+        nll=-float(log_probs.mean()),
+        nll_without_end=-float(log_probs[:-1].mean()),
+    )
+
+
+def _encode_answers(asker: Asker, questions: Sequence[Question]) -> list[list[int]]:
+    """First reference answers as ids, each with the token that ends it."""
+    end = asker.end_token()
+    return [[*asker.encode(one.references[0]), end] for one in questions]
+
+
+def _decode(asker: Asker, ids: Sequence[int]) -> str:
+    text: Any = asker.base_tokenizer.decode(ids, skip_special_tokens=True)
+    return str(text).strip()

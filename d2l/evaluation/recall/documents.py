@@ -1,0 +1,180 @@
+"""A set of questions → documents of one length, each with the questions that are asked about it.
+
+Up to `PASSAGE_TOKENS` a document is one passage of one of the set's texts; a longer one holds
+passages of different texts side by side, each a section of its own, and is asked about all of
+them. A question goes with the one passage of its text in which its first answer stands; where it
+stands in several, or in several of those side by side, none is sure to be meant, and it is left
+out. The same file and length give the same documents.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from d2l.datasets.questions import Question
+from d2l.documents.chunks import Tokenizer, pack_sentences
+from d2l.documents.document import SEPARATOR, Document, Section
+from d2l.evaluation.metrics import contains_answer
+
+#: Longest document that is a single passage.
+PASSAGE_TOKENS = 240
+#: Shortest passage that is worth asking about.
+SMALLEST_TOKENS = 40
+#: Questions about a document of one passage, and about each of several side by side: more only
+#: where the set has too few passages for all questions that are wanted.
+FEWEST_ASKED, FEWEST_ASKED_BESIDE = 4, 2
+#: Passages at least this full are taken first, so that documents have about the length asked for.
+_FULL = 0.75
+_SEED = 20_261
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of one of the set's texts, and the questions that only it answers."""
+
+    text: str
+    n_tokens: int
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class AskedDocument:
+    """What is compiled, its length in tokens, and what is asked about it."""
+
+    document: Document
+    n_tokens: int
+    questions: tuple[Question, ...]
+
+
+def draw_documents(
+    questions: Sequence[Question], *, tokenizer: Tokenizer, length: int, limit: int
+) -> list[AskedDocument]:
+    """Documents of at most `length` tokens with `limit` questions in all.
+
+    Fewer where the set has no more. No question is asked twice; a passage stands in a second
+    document only where the last one has no other to be filled up with.
+    """
+    whole = min(length, PASSAGE_TOKENS)
+    passages = _cut_passages(questions, tokenizer, whole)
+    random.Random(f"{_SEED}:{length}").shuffle(passages)
+    passages.sort(key=lambda passage: passage.n_tokens < _FULL * whole)
+    if length <= PASSAGE_TOKENS:
+        fewest, groups = FEWEST_ASKED, [[passage] for passage in passages]
+    else:
+        fewest, groups = FEWEST_ASKED_BESIDE, list(_fill(_one_a_text(passages), length, tokenizer))
+    drawn: list[AskedDocument] = []
+    for most in range(fewest, max([fewest, *(len(p.questions) for p in passages)]) + 1):
+        drawn = list(_draw(groups, tokenizer, length=length, limit=limit, most=most))
+        if sum(len(one.questions) for one in drawn) == limit:
+            break
+    return drawn
+
+
+def _draw(
+    groups: Sequence[Sequence[Passage]],
+    tokenizer: Tokenizer,
+    *,
+    length: int,
+    limit: int,
+    most: int,
+) -> Iterator[AskedDocument]:
+    """Documents of these passages until there are `limit` questions, at most so many a passage."""
+    for number, group in enumerate(groups, start=1):
+        asked = _ask_about(group, most)[:limit]
+        if asked:
+            yield _join(group, asked, f"{length} tokens, {number}", tokenizer)
+        limit -= len(asked)
+        if not limit:
+            return
+
+
+def _cut_passages(questions: Sequence[Question], tokenizer: Tokenizer, limit: int) -> list[Passage]:
+    """Passages of all texts that answer something, none longer than `limit`."""
+    texts: dict[str, list[Question]] = {}
+    for question in questions:
+        assert question.document is not None  # sets are read so
+        texts.setdefault(question.document, []).append(question)
+    passages = []
+    for text, asked in texts.items():
+        pieces = pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=1)
+        owned: list[list[Question]] = [[] for _ in pieces]
+        for question in asked:
+            holding = [n for n, piece in enumerate(pieces) if _holds(piece.text, question)]
+            if len(holding) == 1:
+                owned[holding[0]].append(question)
+        passages += [
+            Passage(piece.text, len(piece.token_ids), tuple(own))
+            for piece, own in zip(pieces, owned, strict=True)
+            if own and min(SMALLEST_TOKENS, limit) <= len(piece.token_ids) <= limit
+        ]
+    return passages
+
+
+def _holds(text: str, question: Question) -> bool:
+    return contains_answer(text, question.references[:1])
+
+
+def _one_a_text(passages: Sequence[Passage]) -> list[Passage]:
+    """The first passage of every text, so that those side by side are of different ones."""
+    found: dict[str | None, Passage] = {}
+    for passage in passages:
+        found.setdefault(passage.questions[0].document, passage)
+    return list(found.values())
+
+
+def _fill(
+    passages: Sequence[Passage], length: int, tokenizer: Tokenizer
+) -> Iterator[list[Passage]]:
+    """Passages side by side, in order, until the next would exceed the length.
+
+    The last group is filled up with passages that stood in others, nothing being asked of these.
+    """
+    group: list[Passage] = []
+    for passage in passages:
+        if group and _count([*group, passage], tokenizer) > length:
+            yield group
+            group = []
+        group.append(passage)
+    if not group:
+        return
+    for passage in passages[: len(passages) - len(group)]:
+        if _count([*group, passage], tokenizer) > length:
+            break
+        group.append(replace(passage, questions=()))
+    yield group
+
+
+def _ask_about(group: Sequence[Passage], most: int) -> list[Question]:
+    """Questions of a group that exactly one of its passages answers, at most so many of each: one
+    of each passage in turn, so that any number of them is about as many passages as can be."""
+    return [
+        passage.questions[turn]
+        for turn in range(most)
+        for passage in group
+        if turn < len(passage.questions)
+        and sum(_holds(other.text, passage.questions[turn]) for other in group) == 1
+    ]
+
+
+def _join(
+    group: Sequence[Passage], asked: Sequence[Question], name: str, tokenizer: Tokenizer
+) -> AskedDocument:
+    text = _text_of(group)
+    data = text.encode("utf-8")
+    document = Document(
+        name=name,
+        format="text",
+        sections=tuple(Section(passage.text) for passage in group),
+        digest=hashlib.sha256(data).hexdigest(),
+        size_bytes=len(data),
+    )
+    return AskedDocument(document, _count(group, tokenizer), tuple(asked))
+
+
+def _count(group: Sequence[Passage], tokenizer: Tokenizer) -> int:
+    return len(tokenizer.encode(_text_of(group)))
+
+
+def _text_of(group: Sequence[Passage]) -> str:
+    return SEPARATOR.join(passage.text for passage in group)

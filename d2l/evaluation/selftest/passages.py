@@ -1,0 +1,129 @@
+"""Documents → passages to recite: sentences cut in two, each with its chunk and page.
+
+Text in, text out; which of them to ask, spread evenly over the chunks. Knows no model.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from d2l.documents.document import Document
+from d2l.evaluation.originals import Stretch
+
+T = TypeVar("T")
+
+#: Shortest sentence that is cut in two, and how much of a long one is used, in words.
+MIN_WORDS, MAX_WORDS = 8, 40
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?![a-z])")
+_LIST_MARK = re.compile(r"\s*(?:[-*+•·>#|=]+|\d+[.)]|\^?\[\d+\])\s+")
+#: Length of lines, in characters, that were broken where the page ended, not where they do.
+_WRAPPED = range(50, 121)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A sentence in two halves; `page` is None in formats that have none."""
+
+    document: str
+    chunk: int | None
+    page: int | None
+    given: str
+    wanted: str
+
+
+def find_passages(stretches: Sequence[Stretch]) -> list[Passage]:
+    """Every sentence of at least `MIN_WORDS` words whose second half begins in a stretch.
+
+    In order of the text; one that occurs several times is taken the first time only.
+    """
+    found: dict[tuple[str, str], Passage] = {}
+    documents = {id(stretch.document): stretch.document for stretch in stretches}
+    for key, document in documents.items():
+        own = [stretch for stretch in stretches if id(stretch.document) == key]
+        for given, wanted, middle in _halve_sentences(document.text):
+            at = next((s for s in own if s.start <= middle < s.stop), None)
+            if at is not None:
+                page = _find_page(document, middle)
+                passage = Passage(document.name, at.chunk, page, given, wanted)
+                found.setdefault((given, wanted), passage)
+    return list(found.values())
+
+
+def choose_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
+    """At most `limit` passages in order, as many of every chunk (else page) as possible, evenly
+    spaced in it."""
+    groups = [
+        list(group)
+        for _, group in groupby(
+            passages, key=lambda p: (p.document, p.chunk, p.page if p.chunk is None else None)
+        )
+    ]
+    counts = [0] * len(groups)
+    while (left := limit - sum(counts)) > 0:
+        growing = [n for n, group in enumerate(groups) if counts[n] < len(group)]
+        if not growing:
+            break
+        for n in pick_evenly(growing, left):
+            counts[n] += 1
+    return [p for group, n in zip(groups, counts, strict=True) for p in pick_evenly(group, n)]
+
+
+def pick_evenly(items: Sequence[T], n: int) -> list[T]:
+    """`n` of the items (all if there are fewer), each from the middle of its n-th part."""
+    count = min(n, len(items))
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
+
+
+def _halve_sentences(text: str) -> Iterator[tuple[str, str, int]]:
+    """(first half, second half, character at which the second begins) of every long sentence."""
+    for start, stop in _find_sentences(text):
+        words = [(m.group(), m.start()) for m in re.finditer(r"\S+", text[start:stop])]
+        if sum(any(map(str.isalpha, word)) for word, _ in words) < MIN_WORDS:
+            continue  # numbers and rules of tables are no words
+        words = words[:MAX_WORDS]
+        half = len(words) // 2
+        given = " ".join(word for word, _ in words[:half])
+        wanted = " ".join(word for word, _ in words[half:])
+        yield given, wanted, start + words[half][1]
+
+
+def _find_sentences(text: str) -> Iterator[tuple[int, int]]:
+    """[start, stop) of sentences; marks of list items and headings are left out."""
+    for start, stop in _find_paragraphs(text):
+        begin = start
+        ends = [m.span() for m in _SENTENCE_END.finditer(text, start, stop)]
+        for end, following in [*ends, (stop, stop)]:
+            mark = _LIST_MARK.match(text, begin, end)
+            yield (mark.end() if mark else begin), end
+            begin = following
+
+
+def _find_paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """[start, stop) of lines that belong together.
+
+    A line goes on with the next if it looks wrapped: about as long as a line of a page, not at a
+    sentence's end, and the next is neither empty nor an item of a list.
+    """
+    begin, wrapped = 0, False
+    start = 0
+    for line in text.splitlines(keepends=True):
+        goes_on = wrapped and line.strip() and not _LIST_MARK.match(line)
+        if not goes_on:
+            if begin < start:
+                yield begin, start
+            begin = start
+        bare = line.strip()
+        wrapped = len(bare) in _WRAPPED and bare[-1] not in ".!?:"
+        start += len(line)
+    if begin < start:
+        yield begin, start
+
+
+def _find_page(document: Document, character: int) -> int | None:
+    for start, stop, section in document.spans():
+        if start <= character < stop:
+            return section.page
+    return None

@@ -1,0 +1,1 @@
+"""Tasks: does an adapter do what its description says?"""

@@ -1,0 +1,1 @@
+"""Doc-to-LoRA: a chunk's activations → its LoRA."""

@@ -1,0 +1,330 @@
+"""The Doc-to-LoRA network: hidden states of one chunk to LoRA weights for its base model.
+
+Takes activations as tensors and gives LoraWeights on the CPU; knows nothing of documents or files.
+Module and parameter names are those of the released checkpoints, so weights load as they are.
+Source of names and mathematics: SakanaAI/doc-to-lora, modeling/hypernet.py (HyperLoRA).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from d2l.adapters.merge_methods import METHODS, compress, scaled
+from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.bases.activations import Activations, Reading
+from d2l.bases.families import ATTENTION, MLP, module_path
+from d2l.errors import BaseModelError, CheckpointError, MergeError
+from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
+from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed
+from d2l.hypernets.protocol import Assembled, MergeOptions, Part
+
+KIND = "doc_to_lora"
+
+PER_LAYER = "per_layer_activations"
+EARLY_EXIT = "early_exit"
+EMBED_ONLY = "embed_only"
+
+_MODULES = frozenset(ATTENTION + MLP)
+
+# Far above any released network; below it, building a network from a hostile file stays cheap.
+_LIMITS = {
+    "n_layers": (2, 512),
+    "rank": (1, 1024),
+    "latent_size": (1, 1 << 16),
+    "feature_size": (1, 1 << 18),
+    "n_latent_queries": (1, 1 << 16),
+    "n_blocks": (1, 128),
+    "n_self_attention": (0, 16),
+    "n_pre_head_blocks": (0, 64),
+}
+
+
+@dataclass(frozen=True)
+class DocToLoraConfig(EveryLayer):
+    """Everything that determines the network's tensors, and what it reads."""
+
+    base: str
+    encoder: str | None  # model that reads the document, where that is not the base
+    encoder_type: str  # PER_LAYER, EARLY_EXIT or EMBED_ONLY
+    encoder_layer: int | None  # early exit: number of layers that run
+    encoder_quantized: bool  # trained on activations of a 4-bit encoder
+    n_layers: int  # of the base
+    target_modules: tuple[str, ...]  # sorted
+    d_in: tuple[int, ...]  # of each target module
+    d_out: tuple[int, ...]
+    rank: int
+    scale: float  # delta = scale * b @ a; the original calls it lora_alpha
+    latent_size: int
+    feature_size: int  # hidden size of the encoder
+    n_latent_queries: int
+    n_blocks: int
+    n_self_attention: int  # self-attention layers per block
+    shared_weights: bool
+    n_pre_head_blocks: int
+    per_layer_pre_head: bool
+    use_bias: bool
+    chunk_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            check_range(name, getattr(self, name), low, high)
+        names = self.target_modules
+        if not names or list(names) != sorted(set(names)) or not set(names) <= _MODULES:
+            known = ", ".join(sorted(_MODULES))
+            raise CheckpointError(f"target_modules are not a sorted choice of {known}")
+        self.check_sizes(names)
+        if self.encoder_type not in (PER_LAYER, EARLY_EXIT, EMBED_ONLY):
+            raise CheckpointError(
+                f"encoder_type is not one of {PER_LAYER}, {EARLY_EXIT}, {EMBED_ONLY}"
+            )
+        if (self.encoder_layer is not None) != (self.encoder_type == EARLY_EXIT):
+            raise CheckpointError(f"encoder_layer is for encoder_type {EARLY_EXIT} only")
+        if self.encoder_layer is not None:
+            check_range("encoder_layer", self.encoder_layer, 1, 512)
+        if self.chunk_tokens is not None:
+            check_range("chunk_tokens", self.chunk_tokens, 1, 1 << 30)
+        if not math.isfinite(self.scale):
+            raise CheckpointError("scale is not a finite number")
+
+    @property
+    def kind(self) -> str:
+        """Network kind, as in a native checkpoint's header."""
+        return KIND
+
+    @property
+    def reading(self) -> Reading:
+        """Hidden states that the network reads; with per-layer reading, one per adapted layer."""
+        if self.encoder_layer is not None:
+            return Reading(self.encoder_layer, (self.encoder_layer,))
+        if self.encoder_type == EMBED_ONLY:
+            return Reading(1, (0,))  # one layer, so that state 0 is not the final norm's output
+        return Reading(self.n_layers - 1, tuple(range(self.n_layers)))
+
+    @property
+    def module_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(d_in, d_out) of each target module."""
+        return self.pair_sizes(self.target_modules)
+
+    @property
+    def bias_rank(self) -> int:
+        """Rank that the learned, document-independent part adds to every adapter."""
+        return self.rank if self.use_bias else 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> "DocToLoraConfig":
+        """Check names and types of JSON values, and make the configuration."""
+        return cls(**read_typed(cls, values, kind=KIND))
+
+
+class DocToLora(nn.Module):
+    """Perceiver, pre-head blocks and head; `generate` and `assemble` are its two uses."""
+
+    def __init__(self, config: DocToLoraConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_layers, rank = config.n_layers, config.rank
+        n_modules, width = len(config.target_modules), config.latent_size
+        n_out = n_modules * rank * (1 if config.encoder_type == PER_LAYER else n_layers)
+        layers = make_layers(
+            width,
+            n_blocks=config.n_blocks,
+            n_self_attention=config.n_self_attention,
+            shared=config.shared_weights,
+        )
+        perceiver = Perceiver(
+            config.feature_size, width, n_out, n_latents=config.n_latent_queries, layers=layers
+        )
+        self.aggregator = nn.ModuleDict({"perceiver": perceiver})
+        self.layers = nn.ModuleList(
+            PerLayerBlock(n_layers, width) if config.per_layer_pre_head else SharedBlock(width)
+            for _ in range(config.n_pre_head_blocks)
+        )
+        sizes = [i + o for i, o in zip(config.d_in, config.d_out, strict=True)]
+        head_shape = [n_layers, n_modules, width, max(sizes)]
+        if n_modules == 1:
+            del head_shape[1]
+        self.head = nn.ParameterDict({"weight": torch.zeros(head_shape)})
+        modules = list(zip(config.target_modules, config.d_in, config.d_out, strict=True))
+        self.bias_A = nn.ParameterDict({m: torch.zeros(n_layers, rank, i) for m, i, _ in modules})
+        self.bias_B = nn.ParameterDict({m: torch.zeros(n_layers, rank, o) for m, _, o in modules})
+        scaler = (1, n_layers, rank, 1)
+        self.scaler_A = nn.ParameterDict({m: torch.ones(scaler) for m, _, _ in modules})
+        self.scaler_B = nn.ParameterDict({m: torch.zeros(scaler) for m, _, _ in modules})
+
+    def forward(self, hidden: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Map hidden (layers, tokens, hidden) to each module's A and B.
+
+        A: (layers, rank, d_in); B: (layers, rank, d_out). On the network's device, float32.
+        """
+        return self.project(self.perceive(hidden))
+
+    def perceive(self, hidden: Tensor) -> Tensor:
+        """Read hidden states (layers, tokens, hidden) into (layers, modules, rank, latents)."""
+        config = self.config
+        device = self.head["weight"].device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            # One layer at a time, so that memory is one layer's; only this part of the original
+            # runs in bfloat16, and only on a GPU.
+            read = [self.aggregator["perceiver"](h.to(device, torch.float32)) for h in hidden]
+        shape = (config.n_layers, len(config.target_modules), config.rank, config.latent_size)
+        return torch.stack(read).reshape(shape)
+
+    def project(self, latents: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Map latents (layers, modules, rank, latents) to each module's A and B."""
+        config = self.config
+        x = latents
+        for block in self.layers:
+            x = block(x)
+        x = x / x.norm(dim=-1, keepdim=True)
+        head = self.head["weight"]
+        if head.ndim == 3:
+            head = head[:, None]  # (layers, modules, latents, d_in + d_out)
+        y = torch.einsum("lmrz,lmzd->lmrd", x, head)
+        factors = {}
+        for i, module in enumerate(config.target_modules):
+            stop = config.d_in[i] + config.d_out[i]
+            a = y[:, i, :, : config.d_in[i]] * self.scaler_A[module][0]
+            b = y[:, i, :, config.d_in[i] : stop] * self.scaler_B[module][0]
+            factors[module] = (a, b)
+        return factors
+
+    @torch.no_grad()
+    def generate(self, condition: Activations, rank: int) -> LoraWeights:
+        """Write one chunk's weights; below the network's own rank, the nearest of that rank."""
+        hidden = condition.hidden
+        n_states = len(self.config.reading.hidden_states)
+        if hidden.ndim != 3 or hidden.shape[0] != n_states or hidden.shape[1] == 0:
+            raise BaseModelError(
+                f"hidden states are {tuple(hidden.shape)}, "
+                f"expected ({n_states}, tokens, {self.config.feature_size})"
+            )
+        if hidden.shape[2] != self.config.feature_size:
+            raise BaseModelError(
+                f"hidden states are {hidden.shape[2]} wide, "
+                f"this checkpoint reads {self.config.feature_size}",
+                hint=f"it was made for {self.config.encoder or self.config.base}",
+            )
+        weights = self._name_factors(self(hidden))
+        if not all(
+            torch.isfinite(f.a).all() and torch.isfinite(f.b).all()
+            for f in weights.factors.values()
+        ):
+            raise BaseModelError(
+                "the network wrote weights that are not finite numbers",
+                hint="load the base model in bfloat16 or float32, not float16",
+            )
+        return compress(weights, rank)[0]
+
+    @torch.no_grad()
+    def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
+        """Merge the chunks' weights and add the learned part once."""
+        method = METHODS.get(options.method)
+        if method is None:
+            known = ", ".join(METHODS)
+            raise MergeError(f"unknown merge method {options.method!r}", hint=f"choose {known}")
+        chunks = []
+        for part in parts:
+            if not isinstance(part, LoraWeights):
+                raise MergeError("a Doc-to-LoRA network merges LoRA weights, not seat memories")
+            chunks.append(scaled(part, options.scale))
+        shared = None
+        if self.config.use_bias:
+            learned = {m: (self.bias_A[m], self.bias_B[m]) for m in self.config.target_modules}
+            shared = scaled(self._name_factors(learned), options.bias_scale)
+        return Assembled(method(chunks, shared))
+
+    def _name_factors(self, generated: Mapping[str, tuple[Tensor, Tensor]]) -> LoraWeights:
+        """Split A and B (layers, rank, d) by layer, in PEFT's orientation, on the CPU."""
+        factors = {}
+        for module, (a, b) in generated.items():
+            a, b = a.detach().cpu(), b.detach().cpu()
+            for layer in range(self.config.n_layers):
+                factors[module_path(layer, module)] = LoraFactors(
+                    a[layer].contiguous(), b[layer].T.contiguous()
+                )
+        return LoraWeights(self.config.base, self.config.scale, factors)
+
+
+class PerLayerBlock(nn.Module):
+    """Residual MLP before the head, with weights of its own for every layer."""
+
+    def __init__(self, n_layers: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width),
+            PerLayerLinear(n_layers, width, MLP_RATIO * width),
+            nn.SiLU(),
+            PerLayerLinear(n_layers, MLP_RATIO * width, width),
+            nn.LayerNorm(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update x (layers, modules, rank, latents)."""
+        out: Tensor = x + self.layers(x)
+        return out
+
+
+class PerLayerLinear(nn.Module):
+    """Linear map with weights of its own for every layer, stored input axis first."""
+
+    def __init__(self, n_layers: int, width: int, out_width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_layers, width, out_width))
+        self.bias = nn.Parameter(torch.zeros(1, n_layers, 1, 1, out_width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (layers, modules, rank, latents) along its last axis."""
+        return torch.einsum("lmrz,lzh->lmrh", x, self.weight) + self.bias[0]
+
+
+class SharedBlock(nn.Module):
+    """Residual MLP before the head, the same for all layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # Places 1 and 4 are dropout in the original, which does nothing outside of training.
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Identity(),
+            nn.Linear(width, MLP_RATIO * width),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Linear(MLP_RATIO * width, width),
+            nn.LayerNorm(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Update x (layers, modules, rank, latents)."""
+        out: Tensor = x + self.mlp(x)
+        return out
+
+
+def expected_shapes(config: DocToLoraConfig) -> dict[str, tuple[int, ...]]:
+    """Name every tensor of the network, with its shape; allocates nothing."""
+    with torch.device("meta"):
+        network = DocToLora(config)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> DocToLora:
+    """Make a frozen network of exactly these tensors, in float32 on a device.
+
+    The tensors are taken over, not copied, where they are float32 and on the device already.
+    """
+    with torch.device("meta"):
+        network = DocToLora(config)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
+    by_parameter: dict[int, str] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        twin = by_parameter.setdefault(id(parameter), name)
+        if twin != name and not torch.equal(tensors[name], tensors[twin]):
+            raise CheckpointError(f"{name} differs from {twin}, but blocks share their weights")
+    # Casting keeps shared storages apart, which costs memory only: values are equal.
+    owned = {name: tensor.to(device, torch.float32) for name, tensor in tensors.items()}
+    network.load_state_dict(owned, strict=True, assign=True)
+    return network.requires_grad_(False).eval()

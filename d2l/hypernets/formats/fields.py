@@ -1,0 +1,87 @@
+"""Checked fields of a network's configuration: JSON values to typed ones, and ranges.
+
+A dataclass and plain values in, keyword arguments of the dataclass out; opens no file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from d2l.errors import CheckpointError
+from d2l.hypernets.formats.native import show
+
+
+class EveryLayer:
+    """What configurations share whose networks adapt the same modules in all layers of the base.
+
+    A mixin of dataclasses that have `n_layers`, `d_in` and `d_out`.
+    """
+
+    n_layers: int
+    d_in: tuple[int, ...]
+    d_out: tuple[int, ...]
+
+    @property
+    def n_base_layers(self) -> int:
+        """Number of decoder layers of the base."""
+        return self.n_layers
+
+    @property
+    def n_adapted_layers(self) -> int:
+        """Number of layers that an adapter changes: all of them."""
+        return self.n_layers
+
+    def to_json(self) -> dict[str, object]:
+        """Give the fields as JSON values."""
+        values = asdict(self)  # type: ignore[call-overload]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def pair_sizes(self, modules: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(d_in, d_out) of each module."""
+        return dict(zip(modules, zip(self.d_in, self.d_out, strict=True), strict=True))
+
+    def check_sizes(self, modules: Sequence[str]) -> None:
+        """Refuse sizes that are not one positive pair a module; raises CheckpointError."""
+        if not len(modules) == len(self.d_in) == len(self.d_out):
+            raise CheckpointError("d_in and d_out do not have one size per target module")
+        for size in (*self.d_in, *self.d_out):
+            check_range("size of a target module", size, 1, 1 << 20)
+
+
+def read_typed(cls: type, values: Mapping[str, object], *, kind: str) -> dict[str, Any]:
+    """Check names and types of JSON values against a dataclass; lists become tuples.
+
+    Raises CheckpointError that names the first field which is unknown, missing or of another type.
+    """
+    known = {field.name: field for field in fields(cls)}
+    unknown = sorted(values.keys() - known.keys())
+    needed = {name for name, field in known.items() if field.default is MISSING}
+    missing = sorted(needed - values.keys())
+    if unknown or missing:
+        word, name = ("unknown", unknown[0]) if unknown else ("missing", missing[0])
+        raise CheckpointError(f"{word} field {show(name)} of {kind}")
+    typed: dict[str, Any] = {}
+    for name, value in values.items():
+        wanted = known[name].type
+        if not _fits(value, wanted):
+            shown = getattr(wanted, "__name__", str(wanted))
+            raise CheckpointError(f"field {name} is not of type {shown}")
+        typed[name] = tuple(value) if isinstance(value, list) else value
+    return typed
+
+
+def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a number outside `low` to `high`, both included; raises CheckpointError."""
+    if not low <= value <= high:
+        raise CheckpointError(f"{name} is out of range, expected {low} to {high}")
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    """Tell whether a JSON value has a field's type; a bool is no number, an int is a float."""
+    if isinstance(wanted, UnionType):
+        return any(_fits(value, option) for option in get_args(wanted))
+    if get_origin(wanted) is tuple:
+        item = get_args(wanted)[0]
+        return isinstance(value, list) and all(_fits(v, item) for v in value)
+    return type(value) is wanted or (wanted is float and type(value) is int)

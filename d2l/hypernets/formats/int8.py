@@ -1,0 +1,144 @@
+"""The compact form of a network's weights: 8-bit matrices with one scale a row.
+
+A weights file in, fp32 tensors out, plain and compact files alike; and the other way round,
+`python -m d2l.hypernets.formats.int8 SRC DST` makes the folder that is shipped as package data.
+Knows nothing of networks: names and shapes are compared by who asks.
+
+A compact file is an ordinary safetensors file. A matrix `NAME` (two dimensions, its name ends in
+`.weight`) is stored as int8 under its own name, with `NAME.row_scale`, fp32, one for each row:
+weight = int8 * row_scale. All else (biases, norms, tables, sharpness) is stored as it was; of
+Text-to-LoRA networks also the first layer, into which the deviations of embeddings are folded, and
+in bf16 the offsets of adapters, which are no matrices.
+"""
+
+import argparse
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from d2l.errors import CheckpointError
+
+_SCALE = ".row_scale"
+_TEXT_EXACT = "task_encoder."
+_TEXT_OFFSETS = "AB_offset."
+_LARGEST = 127  # symmetric: -128 is never used
+_COPIED = ("config.json", "statistics.safetensors")
+
+
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round a matrix (d_out, d_in) to int8 and one fp32 scale a row (d_out,).
+
+    Off by half a step at most: half a row's largest absolute value over 127.
+    """
+    exact = weight.to(torch.float32)
+    largest = exact.abs().amax(dim=1)  # (d_out,)
+    scale = torch.where(largest > 0, largest / _LARGEST, torch.ones_like(largest))
+    steps = (exact / scale[:, None]).round().clamp(-_LARGEST, _LARGEST)
+    return steps.to(torch.int8), scale
+
+
+def dequantize_rows(steps: Tensor, scale: Tensor) -> Tensor:
+    """Matrix (d_out, d_in) in fp32 from int8 steps and the scale of each row (d_out,)."""
+    return steps.to(torch.float32) * scale.to(torch.float32)[:, None]
+
+
+def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace every matrix by its 8-bit form; the rest is passed on as it is."""
+    result = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2 and name.endswith(".weight"):
+            result[name], result[name + _SCALE] = quantize_rows(tensor)
+        else:
+            result[name] = tensor
+    return result
+
+
+def compact_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same for a Text-to-LoRA network's tensors."""
+    exact = {name: tensor for name, tensor in tensors.items() if name.startswith(_TEXT_EXACT)}
+    offsets = {
+        name: tensor.to(torch.bfloat16)
+        for name, tensor in tensors.items()
+        if name.startswith(_TEXT_OFFSETS)
+    }
+    others = {name: tensor for name, tensor in tensors.items() if name not in exact}
+    return compact_tensors(others) | exact | offsets
+
+
+def is_compact(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file's tensors are those of a compact file."""
+    return any(name.endswith(_SCALE) or t.dtype == torch.int8 for name, t in tensors.items())
+
+
+def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """All tensors in fp32, 8-bit matrices multiplied out; `source` names the file in errors."""
+    result = {}
+    for name, tensor in tensors.items():
+        scale = tensors.get(name + _SCALE)
+        if name.endswith(_SCALE):
+            if name.removesuffix(_SCALE) not in tensors:
+                raise CheckpointError(f"{source}: {name} belongs to no tensor")
+        elif tensor.dtype == torch.int8 and scale is None:
+            raise CheckpointError(f"{source}: {name} is 8-bit, but {name + _SCALE} is missing")
+        elif tensor.dtype != torch.int8 and (scale is not None or not tensor.is_floating_point()):
+            raise CheckpointError(
+                f"{source}: {name} holds {tensor.dtype}, expected floating point, or int8 with "
+                f"{name + _SCALE}"
+            )
+        elif scale is None:
+            result[name] = tensor.to(torch.float32)
+        elif tensor.ndim == 2 and scale.shape == tensor.shape[:1]:
+            result[name] = dequantize_rows(tensor, scale)
+        else:
+            raise CheckpointError(
+                f"{source}: {name + _SCALE} has shape {tuple(scale.shape)}, expected one value "
+                f"for each row of {name} {tuple(tensor.shape)}"
+            )
+    return result
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a plain or compact weights file into fp32 tensors on the CPU."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as safetensors",
+            hint="a seats checkpoint holds config.json, model.safetensors, statistics.safetensors",
+        ) from error
+    return expand_tensors(tensors, source=str(path))
+
+
+def compact_folder(source: Path, target: Path) -> None:
+    """Write the compact form of a checkpoint folder; the same input gives the same bytes."""
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        tensors = load_file(source / "model.safetensors")
+        for name in _COPIED:
+            shutil.copyfile(source / name, target / name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{source}: not a checkpoint folder: {error}") from error
+    # One metadata entry: safetensors writes several in an order that changes from run to run.
+    # Not save_file: it makes files that only their owner can read, and these get installed.
+    data = save(compact_tensors(tensors), metadata={"format": "pt"})
+    (target / "model.safetensors").write_bytes(data)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: SRC and DST, two checkpoint folders."""
+    parser = argparse.ArgumentParser(
+        prog="python -m d2l.hypernets.formats.int8", description="Make a checkpoint folder compact."
+    )
+    parser.add_argument("source", type=Path, help="folder with plain weights")
+    parser.add_argument("target", type=Path, help="folder to write")
+    chosen = parser.parse_args(arguments)
+    compact_folder(chosen.source, chosen.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,371 @@
+"""Read a file made by `torch.save` without running anything that it contains.
+
+Takes a path; gives dicts, lists (for sets too), tuples, strings and numbers, a `Record` for an
+object of a known class, and a `TensorRecord` for a tensor whose bytes are still in the file. Knows
+nothing of networks.
+
+The pickle inside is not given to an unpickler: a pickle is a program, and Python's machine for it
+calls what the file names and sets attributes of what it finds (even of functions and classes that
+an allow-list returns). The machine here knows the few instructions that `torch.save` writes, and
+its values have no behavior: a global is a name, a call is a check of its arguments. No instruction
+copies a container, so time and memory are linear in the size of the pickle.
+"""
+
+import math
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from d2l.errors import CheckpointError
+from d2l.hypernets.formats.native import FETCH_AGAIN, naming, show
+from d2l.hypernets.formats.torch_zip import FOREIGN, list_entries, read_entry
+
+# The released files' pickles are about 40 KB; the tensors' bytes are not part of it.
+MAX_PICKLE_BYTES = 4 << 20
+MAX_DIMENSIONS = 8
+
+
+# Names a released file uses, found by dumping a file that SakanaAI/doc-to-lora had written.
+_STORAGES = {
+    "torch.FloatStorage": torch.float32,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.HalfStorage": torch.float16,
+    "torch.LongStorage": torch.int64,
+}
+_DICT = "collections.OrderedDict"
+_TENSOR = "torch._utils._rebuild_tensor_v2"
+_SETS = frozenset({"__builtin__.set", "builtins.set"})
+_ENUMS = re.compile(
+    r"peft\.utils\.peft_types\.(PeftType|TaskType)"
+    r"|ctx_to_lora(\.\w+)*\.(AGGREGATOR_TYPE|POOL_FN|CTX_ENCODER_TYPE|ExperimentSetup)"
+)
+# Older files name the same classes in other modules of the package (SakanaAI/doc-to-lora, demo).
+_CLASSES = re.compile(
+    r"peft\.tuners\.lora\.config\.(LoraConfig|LoraRuntimeConfig)"
+    r"|ctx_to_lora(\.\w+)*\.(HypernetConfig|AggregatorConfig|CtxEncoderArguments)"
+)
+
+
+@dataclass
+class Record:
+    """An object of a known class: the class's short name, and the attributes that were stored."""
+
+    name: str
+    values: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class StorageRecord:
+    """A stretch of numbers in the file, under `data/<key>`."""
+
+    key: str
+    dtype: torch.dtype
+    n_values: int
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """A view of a storage, known to lie inside it."""
+
+    storage: StorageRecord
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Global:
+    """A name that the pickle mentions; it is never looked up anywhere."""
+
+    name: str
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """Read the saved dictionary; tensors are not read, so this is fast for any size of file."""
+    with naming(path), path.open("rb") as file:
+        entries = list_entries(file)
+        pickle = _find_pickle(entries)
+        _check_byte_order(file, entries, pickle)
+        if entries[pickle].file_size > MAX_PICKLE_BYTES:
+            raise CheckpointError(
+                f"its pickle has {entries[pickle].file_size} bytes, "
+                f"expected at most {MAX_PICKLE_BYTES}"
+            )
+        value = _Machine().run(bytes(read_entry(file, entries[pickle])))
+        if not isinstance(value, dict):
+            raise CheckpointError(f"expected a dictionary of tensors, got {_kind(value)}")
+        return value
+
+
+def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, Tensor]:
+    """Read the named tensors onto the CPU; tensors that share a storage still share it."""
+    with naming(path), path.open("rb") as file:
+        entries = list_entries(file)
+        root = _find_pickle(entries).removesuffix("data.pkl")
+        wanted: dict[str, StorageRecord] = {}
+        for record in records.values():
+            if wanted.setdefault(record.storage.key, record.storage) != record.storage:
+                raise CheckpointError(f"storage {record.storage.key} is declared in two ways")
+        sizes = {s.key: s.n_values * s.dtype.itemsize for s in wanted.values()}
+        limit = path.stat().st_size
+        if sum(sizes.values()) > limit:  # entries may overlap, so each alone could fit
+            raise CheckpointError(
+                f"declares {sum(sizes.values())} bytes of tensors, but has only {limit} bytes",
+                hint=FETCH_AGAIN,
+            )
+        storages = {}
+        for key, storage in wanted.items():
+            entry = entries.get(f"{root}data/{key}")
+            got = entry.file_size if entry else 0
+            if entry is None or got != sizes[key]:
+                raise CheckpointError(
+                    f"storage {key} has {got} bytes, expected {sizes[key]}", hint=FETCH_AGAIN
+                )
+            storages[key] = _view(read_entry(file, entry), storage.dtype)
+        return {
+            name: storages[r.storage.key].as_strided(r.shape, r.stride, r.offset)
+            for name, r in records.items()
+        }
+
+
+def _view(data: bytearray, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+
+
+class _Machine:
+    """Executes the pickle instructions of `torch.save` on values that can do nothing."""
+
+    def __init__(self) -> None:
+        self.stack: list[object] = []
+        self.outer: list[list[object]] = []  # stacks set aside by MARK
+        self.memo: dict[int, object] = {}
+
+    def run(self, program: bytes) -> object:
+        """Execute a whole pickle and give its value."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # genops warns of odd escapes in names
+                for opcode, argument, _ in pickletools.genops(program):
+                    self._step(opcode.name, argument)
+            return self._pop()
+        except (ValueError, IndexError, KeyError) as error:
+            raise CheckpointError("its pickle is damaged", hint=FETCH_AGAIN) from error
+
+    def _step(self, name: str, argument: object) -> None:
+        """Execute an instruction that makes or keeps plain values."""
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                self.stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                self.stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE":
+                self.stack.append(argument)
+            case "EMPTY_TUPLE" | "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_SET":
+                empty = {"TUPLE": tuple, "LIST": list, "DICT": dict, "SET": list}
+                self.stack.append(empty[name.removeprefix("EMPTY_")]())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                items = [self._pop() for _ in range(int(name[-1]))]
+                self.stack.append(tuple(reversed(items)))
+            case "MARK":
+                self.outer.append(self.stack)
+                self.stack = []
+            case "TUPLE":
+                items = self._pop_to_mark()
+                self.stack.append(tuple(items))
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = self.stack[-1]
+            case "BINPUT" | "LONG_BINPUT":
+                self.memo[_index(argument)] = self.stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                self.stack.append(self.memo[_index(argument)])
+            case _:
+                self._act(name, argument)
+
+    def _act(self, name: str, argument: object) -> None:
+        """Execute an instruction that fills a container, names a global or makes an object."""
+        match name:
+            case "APPEND":
+                item = self._pop()
+                _extend(self.stack[-1], [item])
+            case "APPENDS" | "ADDITEMS":
+                items = self._pop_to_mark()
+                _extend(self.stack[-1], items)
+            case "SETITEM":
+                value, key = self._pop(), self._pop()
+                _update(self.stack[-1], [key, value])
+            case "SETITEMS":
+                items = self._pop_to_mark()
+                _update(self.stack[-1], items)
+            case "GLOBAL":
+                self.stack.append(_name_global(str(argument).replace(" ", ".", 1)))
+            case "STACK_GLOBAL":
+                parts = [self._pop(), self._pop()]  # attribute, module
+                self.stack.append(_name_global(".".join(map(_text, reversed(parts)))))
+            case "BINPERSID":
+                self.stack.append(_make_storage(self._pop()))
+            case "REDUCE":
+                arguments, called = self._pop(), self._pop()
+                self.stack.append(_call(called, arguments))
+            case "NEWOBJ":
+                arguments, called = self._pop(), self._pop()
+                self.stack.append(_make_record(called, arguments))
+            case "BUILD":
+                state = self._pop()
+                _fill_record(self.stack[-1], state)
+            case _:
+                raise CheckpointError(
+                    f"refuses the pickle instruction {name}, which torch.save does not write",
+                    hint=FOREIGN,
+                )
+
+    def _pop(self) -> object:
+        return self.stack.pop()
+
+    def _pop_to_mark(self) -> list[object]:
+        items, self.stack = self.stack, self.outer.pop()
+        return items
+
+
+def _index(argument: object) -> int:
+    assert isinstance(argument, int)  # pickletools decodes it so
+    return argument
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else f"({_kind(value)})"
+
+
+def _name_global(name: str) -> _Global:
+    """Accept a known name; anything else is refused before it can be called."""
+    known = name in _STORAGES or name in _SETS or name in (_DICT, _TENSOR)
+    if not (known or _ENUMS.fullmatch(name) or _CLASSES.fullmatch(name)):
+        raise CheckpointError(f"refuses to run `{show(name)[1:-1]}`", hint=FOREIGN)
+    return _Global(name)
+
+
+def _call(called: object, arguments: object) -> object:
+    """Do what a known callable would do, without calling it."""
+    if not isinstance(called, _Global) or not isinstance(arguments, tuple):
+        raise CheckpointError(f"refuses to call {_kind(called)}", hint=FOREIGN)
+    name = called.name
+    if name == _DICT and len(arguments) == 0:
+        return {}
+    if name == _TENSOR:
+        return _make_tensor(arguments)
+    if name in _SETS and len(arguments) == 1 and isinstance(arguments[0], list):
+        return arguments[0]  # a set of unchecked items could be made to hash without end
+    if _ENUMS.fullmatch(name) and len(arguments) == 1 and isinstance(arguments[0], str):
+        return arguments[0]
+    raise CheckpointError(f"refuses to call `{name}` with these arguments", hint=FOREIGN)
+
+
+def _make_record(called: object, arguments: object) -> Record:
+    if not isinstance(called, _Global) or not _CLASSES.fullmatch(called.name):
+        shown = f"`{called.name}`" if isinstance(called, _Global) else _kind(called)
+        raise CheckpointError(f"refuses to make an object of {shown}", hint=FOREIGN)
+    if arguments != ():
+        raise CheckpointError(f"refuses to call `{called.name}` with arguments", hint=FOREIGN)
+    return Record(called.name.rpartition(".")[2])
+
+
+def _fill_record(target: object, state: object) -> None:
+    """Give an object its attributes; on a dictionary (a state dict's `_metadata`) they are lost."""
+    if not isinstance(state, dict) or not isinstance(target, Record | dict):
+        raise CheckpointError(
+            f"refuses to set the state of {_kind(target)} from {_kind(state)}", hint=FOREIGN
+        )
+    if isinstance(target, Record):
+        hidden = next((name for name in state if name.startswith("__")), None)
+        if hidden is not None or target.values is not None:
+            shown = show(hidden or "its state again")[1:-1]
+            raise CheckpointError(f"refuses to set `{shown}` of `{target.name}`", hint=FOREIGN)
+        target.values = state
+
+
+def _make_storage(identity: object) -> StorageRecord:
+    """Check a persistent id: ("storage", type, key, device, number of values)."""
+    match identity:
+        case ("storage", _Global(name), str(key), str(), int(n_values)) if (
+            name in _STORAGES and re.fullmatch(r"[0-9]{1,9}", key) and 0 <= n_values < 1 << 40
+        ):
+            return StorageRecord(key, _STORAGES[name], n_values)
+    raise CheckpointError("refers to something that is not a tensor's storage", hint=FOREIGN)
+
+
+def _make_tensor(arguments: tuple[object, ...]) -> TensorRecord:
+    """Check that a tensor lies inside its storage, before any view of it is made."""
+    match arguments:
+        case (
+            StorageRecord() as storage,
+            int(offset),
+            tuple(shape),
+            tuple(stride),
+            bool(),
+            dict(hooks),
+        ) if not hooks:
+            if not (offset >= 0 and _are_counts(shape) and _are_counts(stride)):
+                raise CheckpointError("a tensor's shape is not made of counts", hint=FOREIGN)
+            if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
+                raise CheckpointError("a tensor's shape and strides do not fit", hint=FOREIGN)
+            size = math.prod(shape)
+            last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+            # More values than the storage has (strides of 0) would let a small file grow.
+            if size > storage.n_values or (size > 0 and last >= storage.n_values):
+                raise CheckpointError(
+                    f"a tensor reaches outside storage {storage.key} of {storage.n_values} values",
+                    hint=FETCH_AGAIN,
+                )
+            return TensorRecord(storage, offset, shape, stride)
+    raise CheckpointError(f"refuses to call `{_TENSOR}` with these arguments", hint=FOREIGN)
+
+
+def _are_counts(values: tuple[object, ...]) -> bool:
+    return all(type(value) is int and 0 <= value < 1 << 40 for value in values)
+
+
+def _extend(target: object, items: list[object]) -> None:
+    if not isinstance(target, list):
+        raise CheckpointError(f"refuses to add items to {_kind(target)}", hint=FOREIGN)
+    target.extend(items)
+
+
+def _update(target: object, items: list[object]) -> None:
+    keys, values = items[::2], items[1::2]
+    if not isinstance(target, dict) or not all(isinstance(key, str) for key in keys):
+        raise CheckpointError(
+            f"refuses to set items of {_kind(target)} by keys that are not names", hint=FOREIGN
+        )
+    target.update(zip(keys, values, strict=True))
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, _Global):
+        return f"`{value.name}`"
+    return f"`{value.name}`" if isinstance(value, Record) else f"a {type(value).__name__}"
+
+
+def _find_pickle(entries: Mapping[str, zipfile.ZipInfo]) -> str:
+    found = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(found) != 1:
+        raise CheckpointError(f"has {len(found)} data.pkl entries, expected 1", hint=FETCH_AGAIN)
+    return found[0]
+
+
+def _check_byte_order(
+    file: BufferedReader, entries: Mapping[str, zipfile.ZipInfo], pickle: str
+) -> None:
+    entry = entries.get(pickle.removesuffix("data.pkl") + "byteorder")
+    if entry is not None and entry.file_size < 16:
+        order = bytes(read_entry(file, entry)).decode("ascii", "replace")
+        if order != "little":
+            raise CheckpointError(f"has byte order {show(order)}, expected {show('little')}")

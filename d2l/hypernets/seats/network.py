@@ -1,0 +1,337 @@
+"""The seat network: what the base makes of a chunk, in; keys and values for the chunk's seats, out.
+
+A seat is a token of the opening that every prompt with the adapter begins with; it holds a few
+tokens' worth of the document. The network pools the chunk's own keys and values around each
+seat's place and corrects them. Knows nothing of documents; `seating` turns memories into LoRA.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases.activations import Activations
+from d2l.bases.families import module_path
+from d2l.errors import BaseModelError, CheckpointError, MergeError
+from d2l.hypernets.formats.int8 import read_weights
+from d2l.hypernets.protocol import Assembled, MergeOptions, Part
+from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
+from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
+from d2l.hypernets.seats.second_moments import Statistics, read_statistics
+from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
+
+_PRIOR = -1.5  # log-weight of a token one seat's width away from the seat's center
+_TYPICAL_LOG_WIDTH = 2.0  # ln of about 8 tokens a seat, so the width's vector starts near zero
+
+
+class _EncoderBlock(nn.Module):
+    """Pre-norm transformer block, bidirectional, with a learned bias on relative distance."""
+
+    def __init__(self, config: SeatsConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads, self.clip = config.encoder_heads, config.relative_clip
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, 4 * width)
+        self.mlp_out = nn.Linear(4 * width, width)
+        self.relative_bias = nn.Parameter(torch.zeros(self.heads, 2 * self.clip + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (tokens, width) to the same shape."""
+        n_tokens, width = x.shape
+        places = torch.arange(n_tokens, device=x.device)
+        distance = (places[None, :] - places[:, None]).clamp(-self.clip, self.clip) + self.clip
+        bias = self.relative_bias[:, distance]  # (heads, tokens, tokens), query by key
+        qkv = self.qkv(self.norm_attention(x)).view(n_tokens, 3, self.heads, -1)
+        q, k, v = qkv.permute(1, 2, 0, 3)  # each (heads, tokens, width / heads)
+        read = functional.scaled_dot_product_attention(q[None], k[None], v[None], bias[None])[0]
+        x = x + self.output(read.transpose(0, 1).reshape(n_tokens, width))
+        result: Tensor = x + self.mlp_out(functional.silu(self.mlp_in(self.norm_mlp(x))))
+        return result
+
+
+class SeatNetwork(nn.Module):
+    """A chunk's activations to keys and values of its seats; attribute names are the file's.
+
+    A fresh network has no corrections yet: seats hold the pooled keys and values around them.
+    """
+
+    def __init__(self, config: SeatsConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, layers = config.width, config.layers - config.first_layer
+        self.n_groups = layers * config.kv_heads
+        self.input_projection = nn.Linear(len(config.features) * config.hidden, width)
+        self.encoder = nn.ModuleList(_EncoderBlock(config) for _ in range(config.encoder_layers))
+        self.encoder_norm = nn.LayerNorm(width)
+        self.seat_table = nn.Parameter(0.02 * torch.randn(config.seat_table, width))
+        self.width_vector = nn.Parameter(torch.zeros(width))
+        self.anchor_query = nn.Linear(width, width)
+        self.anchor_key = nn.Linear(width, width)
+        self.anchor_value = nn.Linear(width, width)
+        self.anchor_sharpness = nn.Parameter(torch.ones(()))
+        self.seat_mlp = nn.ModuleDict(
+            {
+                "norm": nn.LayerNorm(width),
+                "in": nn.Linear(width, 4 * width),
+                "out": nn.Linear(4 * width, width),
+            }
+        )
+        self.seat_norm = nn.LayerNorm(width)
+        self.group_query = nn.Linear(width, self.n_groups * config.group_dim)
+        self.group_key = nn.Linear(width, self.n_groups * config.group_dim)
+        self.group_sharpness = nn.Parameter(torch.zeros(self.n_groups))
+        self.key_correction = nn.Linear(width, self.n_groups * config.head_dim)
+        self.value_correction = nn.Linear(width, self.n_groups * config.head_dim)
+        for correction in (self.key_correction, self.value_correction):
+            nn.init.zeros_(correction.weight)
+            nn.init.zeros_(correction.bias)
+        self.shared = SharedLora(config) if config.shared_rank else None
+
+    def forward(
+        self, hidden: Tensor, keys: Tensor, values: Tensor, n_seats: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of `n_seats` seats: (layers, seats, kv_heads * head_dim) each.
+
+        `hidden`: (layers, tokens, hidden), `keys`, `values`: (layers, tokens, kv_heads * head_dim).
+        """
+        n_tokens = hidden.shape[1]
+        seat_width = n_tokens / n_seats
+        places = torch.arange(n_tokens, dtype=torch.float64)
+        away = places[None] - torch.tensor(centers(n_seats, n_tokens), dtype=torch.float64)[:, None]
+        prior = _PRIOR * (away / max(seat_width, 1.0)) ** 2  # (seats, tokens)
+        prior = prior.to(hidden.device, hidden.dtype)
+        x = self.encode(hidden)
+        z = self.describe_seats(x, prior, seat_width)
+        dim = self.config.group_dim
+        queries = self.group_query(z).view(n_seats, self.n_groups, dim).transpose(0, 1)
+        tokens = self.group_key(x).view(n_tokens, self.n_groups, dim).permute(1, 2, 0)
+        logits = queries @ tokens / math.sqrt(dim)  # (layers * heads, seats, tokens)
+        logits = logits + self.group_sharpness.exp()[:, None, None] * prior
+        weights = logits.softmax(dim=-1)
+        return (
+            self._pool(weights, keys) + self._by_layer(self.key_correction(z)),
+            self._pool(weights, values) + self._by_layer(self.value_correction(z)),
+        )
+
+    def encode(self, hidden: Tensor) -> Tensor:
+        """Mix the hidden states (layers, tokens, hidden) of a chunk into (tokens, width)."""
+        normed = functional.layer_norm(hidden, hidden.shape[-1:])  # eps 1e-5
+        x: Tensor = self.input_projection(normed.transpose(0, 1).flatten(1))  # (tokens, width)
+        for block in self.encoder:
+            x = block(x)
+        result: Tensor = self.encoder_norm(x)
+        return result
+
+    def describe_seats(self, x: Tensor, prior: Tensor, seat_width: float) -> Tensor:
+        """State of each seat (seats, width) from tokens (tokens, width); prior (seats, tokens)."""
+        rows = torch.arange(prior.shape[0], device=x.device) % self.config.seat_table
+        u = self.seat_table[rows] + self.width_vector * (math.log(seat_width) - _TYPICAL_LOG_WIDTH)
+        logits = self.anchor_query(u) @ self.anchor_key(x).T / math.sqrt(self.config.width)
+        weights = (logits + self.anchor_sharpness * prior).softmax(dim=-1)  # (seats, tokens)
+        y = weights @ self.anchor_value(x) + u
+        inner = functional.silu(self.seat_mlp["in"](self.seat_mlp["norm"](y)))
+        result: Tensor = self.seat_norm(y + self.seat_mlp["out"](inner))
+        return result
+
+    def _pool(self, weights: Tensor, given: Tensor) -> Tensor:
+        """Average (layers, tokens, kv_heads * head_dim) by (layers * heads, seats, tokens)."""
+        layers, n_tokens, size = given.shape
+        heads = self.config.kv_heads
+        grouped = given.view(layers, n_tokens, heads, -1).transpose(1, 2).flatten(0, 1)
+        pooled = weights @ grouped  # (layers * heads, seats, head_dim)
+        return pooled.view(layers, heads, -1, size // heads).transpose(1, 2).flatten(2)
+
+    def _by_layer(self, written: Tensor) -> Tensor:
+        """(seats, layers * kv_heads * head_dim) to (layers, seats, kv_heads * head_dim)."""
+        size = self.config.kv_heads * self.config.head_dim
+        return written.view(written.shape[0], -1, size).transpose(0, 1)
+
+
+def build_network(
+    config: SeatsConfig, tensors: Mapping[str, Tensor], *, source: str
+) -> SeatNetwork:
+    """A frozen network with these weights; their names and shapes must be exactly the network's."""
+    with torch.device("meta"):  # no time and no random numbers spent on weights we replace
+        network = SeatNetwork(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    odd = sorted(expected.keys() ^ tensors.keys())
+    if odd:
+        what = "is missing" if odd[0] in expected else "is unknown"
+        raise CheckpointError(
+            f"{source}: tensor {odd[0]} {what}, expected {len(expected)} tensors, "
+            f"got {len(tensors)}",
+            hint="config.json and model.safetensors belong to different networks",
+        )
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}"
+            )
+    network.load_state_dict(dict(tensors), assign=True)
+    return network.eval().requires_grad_(False)
+
+
+class Seats:
+    """The seat network with its base, as a `Hypernetwork`."""
+
+    def __init__(
+        self,
+        config: SeatsConfig,
+        network: SeatNetwork,
+        statistics: Statistics,
+        base_model: nn.Module,
+    ) -> None:
+        expected = (config.kv_heads * config.head_dim, config.hidden)
+        for layer in (config.first_layer, config.layers - 1):
+            got = tuple(find_projection(base_model, layer, "k_proj").weight.shape)
+            if got != expected:
+                raise BaseModelError(
+                    f"k_proj of the base's layer {layer} has shape {got}, expected {expected}",
+                    hint=f"this checkpoint fits {config.base} only",
+                )
+        self.config = config
+        self.network = network
+        self.statistics = statistics
+        self.base_model = base_model
+
+    @torch.no_grad()
+    def generate(self, condition: Activations, rank: int) -> Memory:
+        """Memory of one chunk with `rank` seats; with rank 0, of one that claims no seat."""
+        assert condition.keys is not None
+        assert condition.values is not None
+        device = self.network.width_vector.device
+        keys, values = self.network(
+            *(
+                tensor.to(device, torch.float32)
+                for tensor in (condition.hidden, condition.keys, condition.values)
+            ),
+            n_seats=max(rank, 1),
+        )
+        return Memory(keys.cpu(), values.cpu(), claims_seats=rank > 0)
+
+    def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
+        """Join the memories, then seat them once. Adapters seated alone can't be added up:
+        they claim the same seats.
+        """
+        if options.method not in JOINS:
+            raise MergeError(
+                f"seats cannot be merged by {options.method!r}",
+                hint=f"choose one of {', '.join(sorted(JOINS))}",
+            )
+        shared = self.network.shared
+        if shared is None and options.bias_scale != 1.0:
+            raise MergeError(
+                "this network has no learned bias to scale", hint="leave the bias scale at 1"
+            )
+        memories = [part for part in parts if isinstance(part, Memory)]
+        if len(memories) != len(parts):
+            raise MergeError("LoRA weights among memories: seats are merged before the seating")
+        memory = JOINS[options.method](memories)
+        if shared is not None and options.bias_scale != 1.0:
+            shared = shared.scaled(options.bias_scale)
+        weights = seat_memory(
+            memory,
+            self.base_model,
+            seating=Seating(self.statistics, self.config.solve_epsilon, shared),
+            opening=self.config.opening(memory.n_seats),
+            base=self.config.base,
+        )
+        weights = _scale_delta(weights, options.scale)
+        return Assembled(weights if shared is None else _add_shared(weights, shared), memory)
+
+
+def load_seats(folder: Path, base_model: nn.Module) -> Seats:
+    """Read a checkpoint folder, plain or compact; the network goes to the base's device."""
+    config = read_config(folder / "config.json")
+    path = folder / "model.safetensors"
+    network = build_network(config, read_weights(path), source=str(path))
+    statistics = read_statistics(
+        folder / "statistics.safetensors",
+        first_layer=config.first_layer,
+        n_layers=config.layers - config.first_layer,
+        d_in=config.hidden,
+        ridge=config.statistics_ridge,
+    )
+    _ = statistics.cholesky  # the same for every document: start-up, not work
+    device = next(base_model.parameters()).device
+    return Seats(config, network.to(device), statistics, base_model)
+
+
+def join_memories(parts: Sequence[Memory]) -> Memory:
+    """Seats side by side, in order. Parts that claim no seat are averaged into the one before.
+
+    That seat becomes the plain mean of itself and all parts that fall to it; parts before every
+    seat fall to the first.
+    """
+    claiming = [part for part in parts if part.claims_seats]
+    if not claiming:
+        raise MergeError("no memory that claims a seat")
+    _check_sizes([(part.keys.shape[0], part.keys.shape[2]) for part in parts])
+    keys = torch.cat([part.keys for part in claiming], dim=1)  # (layers, seats, heads)
+    values = torch.cat([part.values for part in claiming], dim=1)
+    guests: dict[int, list[Memory]] = {}
+    n_seats = 0
+    for part in parts:
+        if part.claims_seats:
+            n_seats += part.n_seats
+        else:
+            guests.setdefault(max(n_seats - 1, 0), []).append(part)
+    for seat, fallen in guests.items():
+        keys[:, seat] = torch.stack([keys[:, seat], *(p.keys[:, 0] for p in fallen)]).mean(0)
+        values[:, seat] = torch.stack([values[:, seat], *(p.values[:, 0] for p in fallen)]).mean(0)
+    return Memory(keys, values)
+
+
+def average_memories(parts: Sequence[Memory]) -> Memory:
+    """Plain mean of memories that all fill the same seats: far less recall than `concat`."""
+    _check_sizes([tuple(part.keys.shape) for part in parts])
+    if not parts or not all(part.claims_seats for part in parts):
+        raise MergeError("averaging needs memories that all claim their seats")
+    return Memory(
+        torch.stack([part.keys for part in parts]).mean(0),
+        torch.stack([part.values for part in parts]).mean(0),
+    )
+
+
+#: How memories become one before they are seated.
+JOINS: dict[str, Callable[[Sequence[Memory]], Memory]] = {
+    "average": average_memories,
+    "concat": join_memories,
+}
+
+
+def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
+    if len(set(sizes)) > 1:
+        raise MergeError(
+            f"memories of different sizes: {sorted(set(sizes))}",
+            hint="merge only what one checkpoint wrote; for average, with equally many seats",
+        )
+
+
+def _scale_delta(weights: LoraWeights, scale: float) -> LoraWeights:
+    """Multiply every b, which keeps LoRA's own scale at 1; refuses what is not a finite number."""
+    if not math.isfinite(scale):
+        raise MergeError(f"scale is not a finite number: {scale}")
+    if scale == 1.0:
+        return weights
+    factors = {name: LoraFactors(f.a, f.b * scale) for name, f in weights.factors.items()}
+    return replace(weights, factors=factors)
+
+
+def _add_shared(weights: LoraWeights, shared: SharedLora) -> LoraWeights:
+    """The seats' weights and, in their own modules and at the same rank, the shared LoRA."""
+    layers = range(shared.first_layer, shared.first_layer + shared.layers)
+    learned = {
+        module_path(layer, SHARED_MODULE): shared.factors(layer, rank=weights.rank)
+        for layer in layers
+    }
+    return replace(weights, factors={**weights.factors, **learned})

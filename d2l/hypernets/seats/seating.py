@@ -1,0 +1,248 @@
+"""Seating: make an adapter that gives the opening's tokens the keys and values of a memory.
+
+A memory, the frozen base, its statistics and the opening's token ids in, LoRA weights out; knows
+nothing of documents or of the network that wrote the memory.
+
+Everything here is fp32 on the base's device, and the solves are float64 on the CPU: the second
+moments are so ill-conditioned that solving with them in fp32 moves logits by 7e-3. A base held in
+less than fp32 is copied to fp32 for the one pass (the copy is dropped afterwards); the seats then
+fit the rounded weights, which are the ones that will run.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases.families import module_path
+from d2l.errors import BaseModelError, MergeError
+from d2l.hypernets.seats.second_moments import Statistics
+from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
+
+MODULES = ("k_proj", "v_proj")
+_Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
+_Watch = Callable[[str, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Seating:
+    """What seats are made with, whatever the memory: the second moments of ordinary text, the
+    solve's `epsilon`, and what the adapter adds besides, which moves the opening's states."""
+
+    statistics: Statistics
+    epsilon: float
+    shared: SharedLora | None = None
+
+
+def seat_memory(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    seating: Seating,
+    opening: Sequence[int],
+    base: str,
+) -> LoraWeights:
+    """Write `memory` into a LoRA on k_proj and v_proj of rank `memory.n_seats`, scale 1.
+
+    Row i of A answers 1 to the state of the opening's token i + 1, 0 to its other tokens, the
+    first one (the sink, where attention rests) included, and as little as possible to ordinary
+    text. Column i of B is what the seat's key or value lacks. Cost: one pass over the opening.
+    """
+    statistics = seating.statistics
+    _check(memory, statistics, opening)
+    layers = range(statistics.first_layer, statistics.first_layer + statistics.n_layers)
+    inputs = record_inputs(
+        memory, base_model, opening=opening, first_layer=layers.start, shared=seating.shared
+    )
+    answers = solve_answers(inputs, statistics.cholesky, epsilon=seating.epsilon)
+    answers = answers.to(torch.float32).contiguous()
+    factors = {}
+    for index, layer in enumerate(layers):
+        seats = inputs[index, 1:]  # (seats, d_in), the sink left out
+        for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
+            module = find_projection(base_model, layer, name)
+            given = functional.linear(seats, *_exact_parameters(module))  # (seats, d_out)
+            lacking = wanted[index].cpu().to(torch.float64) - given
+            factors[module_path(layer, name)] = LoraFactors(
+                # PEFT stores A once for each module, and safetensors refuses shared memory.
+                a=answers[index].clone(),  # (rank, d_in)
+                b=lacking.to(torch.float32).T.contiguous(),  # (d_out, rank)
+            )
+    return LoraWeights(base, 1.0, factors)
+
+
+@torch.no_grad()
+def record_inputs(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    first_layer: int,
+    shared: SharedLora | None = None,
+) -> Tensor:
+    """Attention inputs of the opening, memory imposed below: float64 (layers, tokens, d_in).
+
+    One pass: each layer's seats get the memory's keys and values as they come out of k_proj and
+    v_proj, so layers above see what the adapter will make of the opening. The sink keeps its own.
+    A shared LoRA acts on all tokens.
+    """
+    inputs: list[Tensor] = []
+
+    def watch(name: str, given: Tensor, _: Tensor) -> None:
+        if name == "k_proj":  # v_proj has the same inputs
+            inputs.append(given)
+
+    run_imposed(
+        memory, base_model, opening=opening, first_layer=first_layer, shared=shared, watch=watch
+    )
+    return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
+
+
+@torch.no_grad()
+def fill_memory(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    first_layer: int,
+    shared: SharedLora | None = None,
+) -> Memory:
+    """`memory`, and behind it the base's own keys and values for the rest of the opening.
+
+    Seated, the rest gets a delta of nought: these tokens are read as the base reads them. For a
+    memory of fewer seats than the shortest opening has. Cost: one pass over the opening.
+    """
+    if memory.n_seats >= len(opening) - 1:
+        return memory
+    found: dict[str, list[Tensor]] = {name: [] for name in MODULES}
+
+    def watch(name: str, _: Tensor, output: Tensor) -> None:
+        found[name].append(output[1:].cpu())  # the sink left out
+
+    run_imposed(
+        memory, base_model, opening=opening, first_layer=first_layer, shared=shared, watch=watch
+    )
+    keys, values = (torch.stack(found[name]) for name in MODULES)  # (layers, seats, heads · dim)
+    return Memory(keys, values)
+
+
+def run_imposed(
+    memory: Memory,
+    base_model: nn.Module,
+    *,
+    opening: Sequence[int],
+    first_layer: int,
+    shared: SharedLora | None,
+    watch: _Watch,
+) -> None:
+    """Run the opening through the base in fp32, the memory imposed on its first seats.
+
+    `watch` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out) of every k_proj and
+    v_proj with memory, layer by layer.
+    """
+    model = base_model
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+        model = copy.deepcopy(base_model).to(torch.float32)
+    hooks: list[RemovableHandle] = []
+    try:
+        for index in range(memory.keys.shape[0]):
+            for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
+                module = find_projection(model, first_layer + index, name)
+                hook = _impose(wanted[index], partial(watch, name))
+                hooks.append(module.register_forward_hook(hook))
+            if shared is not None:
+                layer = first_layer + index
+                module = find_projection(model, layer, SHARED_MODULE)
+                hooks.append(module.register_forward_hook(_add(shared, layer)))
+        device = next(model.parameters()).device
+        model(torch.tensor([list(opening)], device=device), use_cache=False)
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor:
+    """Rows 1 … N of (H C⁻¹ Hᵀ + εI)⁻¹ H C⁻¹ for every layer: float64 (layers, seats, d_in).
+
+    `inputs` is H (layers, tokens, d_in), `cholesky` the lower factor of C (layers, d_in, d_in).
+    """
+    # C = LLᵀ and Y = L⁻¹Hᵀ: then H C⁻¹ Hᵀ = YᵀY, and A'ᵀ = L⁻ᵀ Y (YᵀY + εI)⁻¹.
+    whitened = torch.linalg.solve_triangular(
+        cholesky, inputs.mT, upper=False
+    )  # (layers, d_in, tokens)
+    gram = whitened.mT @ whitened  # (layers, tokens, tokens)
+    gram.diagonal(dim1=1, dim2=2).add_(epsilon)
+    factor, info = torch.linalg.cholesky_ex(gram)
+    if bool(info.any()) or not bool(factor.isfinite().all()):
+        raise MergeError(
+            "the opening's states cannot be told apart, or the memory is not finite",
+            hint="compile the document again; if this stays, the checkpoint is damaged",
+        )
+    rows = torch.cholesky_solve(whitened.mT, factor)[:, 1:]  # (layers, seats, d_in): no sink
+    answers: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
+    return answers
+
+
+def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
+    """One of the base's projections in one layer; raises BaseModelError where it is not linear."""
+    path = module_path(layer, name).removeprefix("model.")
+    try:
+        module = model.get_submodule(path)
+    except AttributeError as error:
+        raise BaseModelError(f"the base has no module {path}") from error
+    if not isinstance(module, nn.Linear) or not module.weight.is_floating_point():
+        raise BaseModelError(
+            f"the base's {path} is quantized or not linear: {type(module).__name__}",
+            hint="load the base in fp32 or bf16: seats need its exact keys and values",
+        )
+    return module
+
+
+def _impose(wanted: Tensor, watch: Callable[[Tensor, Tensor], None]) -> _Hook:
+    """Make a hook that gives the first seats their wanted outputs (seats, d_out) and is watched."""
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        imposed = output.clone()  # (1, tokens, d_out)
+        imposed[0, 1 : 1 + len(wanted)] = wanted.to(output.device, output.dtype)
+        watch(inputs[0][0], imposed[0])
+        return imposed
+
+    return hook
+
+
+def _add(shared: SharedLora, layer: int) -> _Hook:
+    """Make a hook that adds the shared LoRA to a layer's down_proj."""
+
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output + shared.change(layer, inputs[0])
+
+    return hook
+
+
+def _exact_parameters(module: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias in float64 on the CPU."""
+    bias: Tensor | None = module.bias
+    return (
+        module.weight.detach().cpu().to(torch.float64),
+        None if bias is None else bias.detach().cpu().to(torch.float64),
+    )
+
+
+def _check(memory: Memory, statistics: Statistics, opening: Sequence[int]) -> None:
+    """Refuse a memory that does not fit the opening or the statistics."""
+    if memory.n_seats != len(opening) - 1:
+        raise MergeError(
+            f"memory of {memory.n_seats} seats for an opening of {len(opening)} tokens",
+            hint="an opening has one token more than there are seats: its first holds none",
+        )
+    if memory.keys.shape[0] != statistics.n_layers:
+        raise MergeError(
+            f"memory of {memory.keys.shape[0]} layers, statistics of {statistics.n_layers}",
+            hint="the memory was written by another checkpoint",
+        )

@@ -1,0 +1,1 @@
+"""Text-to-LoRA: the embedding of a task's description → its LoRA."""

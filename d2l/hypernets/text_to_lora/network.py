@@ -1,0 +1,301 @@
+"""The Text-to-LoRA network: the embedding of a task description to LoRA weights for its base model.
+
+Takes one vector and gives LoraWeights on the CPU; knows nothing of texts, embedders or files.
+Module and parameter names are those of the released checkpoints, so weights load as they are.
+Source of names and mathematics: SakanaAI/text-to-lora, hyper_llm_modulator/hyper_modulator.py.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.bases.activations import Reading
+from d2l.bases.families import ATTENTION, MLP, module_path
+from d2l.errors import CheckpointError
+from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed
+
+KIND = "text_to_lora"
+
+_MODULES = frozenset(ATTENTION + MLP)
+_MLP_RATIO = 4
+_DROPOUT = 0.05  # in training only
+_Z_EPSILON = 1e-10
+
+# Far above any released network; below it, building a network from a hostile file stays cheap.
+_LIMITS = {
+    "n_layers": (1, 512),
+    "rank": (1, 1024),
+    "embedding_size": (1, 1 << 18),
+    "latent_size": (4, 1 << 16),
+    "head_size": (1, 1 << 18),
+}
+
+
+@dataclass(frozen=True)
+class TextToLoraConfig(EveryLayer):
+    """Everything that determines the network's tensors and the adapters' scale.
+
+    `scale` is alpha / rank; `rank_stabilized` says that the checkpoint's own adapters multiply it
+    by √rank (see `scaling`).
+    """
+
+    base: str
+    embedder: str | None  # model that embeds descriptions; None: the base itself
+    embedding_size: int
+    n_layers: int  # of the base
+    module_order: tuple[str, ...]  # order of the learned module embedding, not alphabetical
+    d_in: tuple[int, ...]  # of each module, in that order
+    d_out: tuple[int, ...]
+    rank: int
+    scale: float
+    rank_stabilized: bool
+    latent_size: int
+    head_size: int
+    shared_head: bool  # one output for a and b, told apart by a learned embedding
+    autoregressive: bool  # one rank at a time, told apart by a learned embedding
+    head_bias: bool
+    adds_offset: bool  # a learned constant is added to a and b
+    z_scores: bool  # outputs are multiples of a standard deviation from a mean
+    delta_scaling: float = 1.0  # b @ a was trained to be this many times the delta
+    embeds_question: bool = False  # the base embeds a description as a user's turn of its chat
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _LIMITS.items():
+            check_range(name, getattr(self, name), low, high)
+        names = self.module_order
+        if not names or len(set(names)) != len(names) or not set(names) <= _MODULES:
+            known = ", ".join(sorted(_MODULES))
+            raise CheckpointError(f"module_order is not a choice of {known}")
+        self.check_sizes(names)
+        if self.latent_size % 4:
+            raise CheckpointError("latent_size is not a multiple of 4")
+        if not math.isfinite(self.scale):
+            raise CheckpointError("scale is not a finite number")
+        if self.embeds_question and self.embedder is not None:
+            raise CheckpointError("embeds_question is for networks whose base embeds descriptions")
+        if not (math.isfinite(self.delta_scaling) and self.delta_scaling > 0):
+            raise CheckpointError("delta_scaling is not a positive number")
+
+    @property
+    def kind(self) -> str:
+        """Network kind, as in a native checkpoint's header."""
+        return KIND
+
+    @property
+    def target_modules(self) -> tuple[str, ...]:
+        """Short names of the adapted modules, sorted."""
+        return tuple(sorted(self.module_order))
+
+    @property
+    def module_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(d_in, d_out) of each target module."""
+        return self.pair_sizes(self.module_order)
+
+    @property
+    def bias_rank(self) -> int:
+        """Rank of a part that does not depend on the description: offsets add no rank."""
+        return 0
+
+    @property
+    def reading(self) -> Reading:
+        """What is read of the base: its last state where it embeds descriptions, else nothing."""
+        if self.embedder is None:
+            return Reading(self.n_layers, (self.n_layers,))
+        return Reading(0, ())
+
+    @property
+    def chunk_tokens(self) -> int | None:
+        """Chunk limit: none, descriptions are not cut into chunks."""
+        return None
+
+    def scaling(self, *, own: bool) -> float:
+        """Factor of b @ a: alpha / rank, or with `own` what the checkpoint's adapters declare.
+
+        The released adapters declare rank-stabilized scaling, alpha / √rank, while their
+        published scores come from a runtime that ignored it.
+        """
+        return self.scale * (self.rank**0.5 if own and self.rank_stabilized else 1.0)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> "TextToLoraConfig":
+        """Check names and types of JSON values, and make the configuration."""
+        return cls(**read_typed(cls, values, kind=KIND))
+
+
+class TextToLora(nn.Module):
+    """Encoders of description, layer and module, a residual trunk, and one head a module."""
+
+    def __init__(self, config: TextToLoraConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.latent_size
+        self.task_encoder = _Wrapped(
+            nn.Linear(config.embedding_size, width // 2), nn.LayerNorm(width // 2)
+        )
+        self.layer_depth_encoder = _embedding(config.n_layers, width // 4)
+        self.layer_type_encoder = _embedding(len(config.module_order), width // 4)
+        self.mixer = _feed_forward(nn.Identity(), width, width)
+        self.mlp1 = _Wrapped(*_feed_forward(nn.LayerNorm(width), width, width))
+        self.mlp2 = _Wrapped(*_feed_forward(nn.LayerNorm(width), width, width))
+        self.mlp3 = _feed_forward(nn.LayerNorm(width), width, config.head_size)
+        if config.shared_head:
+            self.out_emb = nn.ModuleDict(
+                {name: _vectors(A=(width,), B=(width,)) for name in config.module_order}
+            )
+            self.out_emb_norm = nn.LayerNorm(width)
+        if config.autoregressive:
+            self.pos_emb = _embedding(config.rank, width)
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Linear(config.head_size, self._n_outputs(*sizes), bias=config.head_bias)
+                for name, sizes in config.module_shapes.items()
+            }
+        )
+        if config.adds_offset:
+            self.AB_offset = self._targets()
+        if config.z_scores:
+            self.mean_recon_target = self._targets()
+            self.std_recon_target = self._targets()
+
+    def generate(self, embedding: Tensor, *, own_scaling: bool = False) -> LoraWeights:
+        """Weights of one description.
+
+        `embedding`: (embedding_size,), of length √embedding_size. The result is float32 on the
+        CPU, its scale that of `TextToLoraConfig.scaling`.
+        """
+        config = self.config
+        factors = {}
+        with torch.inference_mode():
+            for module, (a, b) in self(embedding).items():
+                for layer in range(config.n_layers):
+                    name = module_path(layer, module)
+                    factors[name] = LoraFactors(a[layer].cpu().clone(), b[layer].cpu().clone())
+        return LoraWeights(config.base, config.scaling(own=own_scaling), factors)
+
+    def encode(self, embedding: Tensor) -> Tensor:
+        """The network's own view of a description: (latent_size / 2,)."""
+        encoded: Tensor = self.task_encoder(embedding)
+        return encoded
+
+    def forward(self, embedding: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """(a, b) of each module: (layers, rank, d_in) and (layers, d_out, rank)."""
+        config = self.config
+        depths = self.layer_depth_encoder[1](self.layer_depth_encoder[0].weight)  # (layers, d)
+        kinds = self.layer_type_encoder[1](self.layer_type_encoder[0].weight)  # (modules, d)
+        task = self.encode(embedding).expand(config.n_layers, -1)  # (layers, e)
+        results = {}
+        for module, kind in zip(config.module_order, kinds, strict=True):
+            state = torch.cat([task, depths, kind.expand(config.n_layers, -1)], dim=-1)
+            state = self.mixer(state)  # (layers, latent)
+            state = state + self.mlp1(state)
+            a, b = self._write(module, state)
+            results[module] = self._finish(module, a, b.transpose(1, 2))
+        return results
+
+    def _write(self, module: str, state: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head says: (layers, rank, d_in) and (layers, rank, d_out)."""
+        config = self.config
+        n_layers, rank = config.n_layers, config.rank
+        d_in, d_out = config.module_shapes[module]
+        positions = self.pos_emb[1](self.pos_emb[0].weight) if config.autoregressive else None
+        if config.shared_head:
+            written = []
+            for which, size in (("A", d_in), ("B", d_out)):
+                out = state + self.out_emb_norm(self.out_emb[module].get_parameter(which))
+                out = out + self.mlp2(out)  # (layers, latent)
+                if positions is not None:  # a residual block of its own, then added
+                    out = out[:, None] + (positions + self.mlp2(positions))
+                values = self.heads[module](self.mlp3(out))
+                written.append(values.view(n_layers, rank, max(d_in, d_out))[..., :size])
+            return written[0], written[1]
+        if positions is not None:
+            state = state[:, None] + positions  # (layers, rank, latent)
+        values = self.heads[module](self.mlp3(state + self.mlp2(state)))
+        if positions is not None:
+            return values[..., :d_in], values[..., d_in:]
+        a, b = values.split([rank * d_in, rank * d_out], dim=-1)
+        return a.view(n_layers, rank, d_in), b.view(n_layers, rank, d_out)
+
+    def _finish(self, module: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Undo how the targets of training were scaled; a and b as PEFT orients them."""
+        finished = []
+        for which, values in (("A", a), ("B", b)):
+            if self.config.z_scores:
+                mean, deviation = (
+                    targets[which].get_parameter(module)
+                    for targets in (self.mean_recon_target, self.std_recon_target)
+                )
+                values = values * (deviation + _Z_EPSILON) + mean
+            if self.config.adds_offset:
+                values = values + self.AB_offset[which].get_parameter(module)
+            finished.append(values / self.config.delta_scaling**0.5)
+        return finished[0], finished[1]
+
+    def _n_outputs(self, d_in: int, d_out: int) -> int:
+        n_values = max(d_in, d_out) if self.config.shared_head else d_in + d_out
+        return n_values if self.config.autoregressive else n_values * self.config.rank
+
+    def _targets(self) -> nn.ModuleDict:
+        """A constant of the shape of every module's a, (layers, rank, d_in), and b."""
+        layers, rank = self.config.n_layers, self.config.rank
+        shapes = self.config.module_shapes
+        return nn.ModuleDict(
+            {
+                "A": _vectors(**{name: (layers, rank, d_in) for name, (d_in, _) in shapes.items()}),
+                "B": _vectors(
+                    **{name: (layers, d_out, rank) for name, (_, d_out) in shapes.items()}
+                ),
+            }
+        )
+
+
+class _Wrapped(nn.Module):
+    """Layers in a row under the name `mlp`, as the released files nest them."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(*layers)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(..., width) to (..., width of the last layer)."""
+        result: Tensor = self.mlp(state)
+        return result
+
+
+def _embedding(n_rows: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Embedding(n_rows, width), nn.LayerNorm(width))
+
+
+def _feed_forward(first: nn.Module, width: int, n_out: int) -> nn.Sequential:
+    """Two linear layers with SiLU after each; places 1 and 4 are those of the released files."""
+    inner = _MLP_RATIO * width
+    up, down = nn.Linear(width, inner), nn.Linear(inner, n_out)
+    return nn.Sequential(first, up, nn.SiLU(), nn.Dropout(_DROPOUT), down, nn.SiLU())
+
+
+def _vectors(**shapes: tuple[int, ...]) -> nn.ParameterDict:
+    return nn.ParameterDict({name: torch.zeros(shape) for name, shape in shapes.items()})
+
+
+def expected_shapes(config: TextToLoraConfig) -> dict[str, tuple[int, ...]]:
+    """Name every tensor of the network, with its shape; allocates nothing."""
+    with torch.device("meta"):
+        network = TextToLora(config)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def build(config: TextToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> TextToLora:
+    """Make a frozen network of exactly these tensors, in float32 on a device."""
+    with torch.device("meta"):
+        network = TextToLora(config)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")
+    # Copied: where a file's tensors lie in memory decides how some CPUs add, and so the last bits.
+    owned = {n: tensor.to(device, torch.float32, copy=True) for n, tensor in tensors.items()}
+    network.load_state_dict(owned, strict=True, assign=True)
+    return network.requires_grad_(False).eval()

@@ -1,0 +1,1 @@
+"""Inference: a base, with or without an adapter, asked."""

@@ -1,0 +1,1 @@
+"""Runtimes: who loads an adapter, how, and the files that they want."""

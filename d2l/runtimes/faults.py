@@ -1,0 +1,179 @@
+"""What is wrong with an adapter, whatever the runtime: names, shapes, values, its chat template.
+
+Facts and weights in, faults out. A fatal fault means that no runtime can answer with the adapter;
+the others are worth a look.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from d2l.adapters.peft_config import find_extras, module_rank
+from d2l.adapters.weights import LoraFactors, delta_norm
+from d2l.errors import AdapterError
+from d2l.runtimes.facts import Facts, find_place
+
+#: A module whose delta is this much larger than the median of its kind is named. The built-in
+#: network's adapters stay below 10, over layers and modules.
+OUTLIER = 50.0
+_FLOATS = ("F16", "BF16", "F32", "F64")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, and what to do about it."""
+
+    message: str
+    fix: str
+    fatal: bool = True
+
+
+def find_faults(facts: Facts, tensors: Mapping[str, Tensor], prompt: str | None) -> list[Fault]:
+    """All faults. `tensors` are those of the file; `prompt` is what the adapter's own chat template
+    makes of a question, None where it has none."""
+    named = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
+    return [*named, *_check_values(facts, tensors), *_check_opening(facts, prompt)]
+
+
+def _check_names(facts: Facts) -> Iterator[Fault]:
+    """Keys and the kind of adapter."""
+    kind = facts.config.get("peft_type", "LORA")
+    if kind != "LORA":
+        yield Fault(f"peft_type is {kind!r}: this is no LoRA adapter", "name a LoRA adapter")
+    default = [name for name in facts.info.tensors if ".default." in name]
+    if default:
+        yield Fault(
+            f'key {min(default)} has PEFT\'s own ".default." in it: PEFT loads nothing of such '
+            "keys, and warns only",
+            'take ".default" out of all keys, or save with save_pretrained',
+        )
+    if not facts.pairs and not find_extras(facts.info):
+        yield Fault("there are no LoRA tensors", "save the adapter with save_pretrained")
+    for module, shapes in facts.pairs.items():
+        for part in "AB":
+            if part not in shapes:
+                yield Fault(f"{module} has no lora_{part}", "save the adapter again, whole")
+    odd = {t.dtype for t in facts.info.tensors.values()} - set(_FLOATS)
+    if odd:
+        yield Fault(
+            f"values are stored as {', '.join(sorted(odd))}", "store them in bf16, fp16 or fp32"
+        )
+
+
+def _check_ranks(facts: Facts) -> Iterator[Fault]:
+    """Orientation of the factors, and the rank that the config declares for them."""
+    for module, shapes in facts.pairs.items():
+        a, b = shapes.get("A", ()), shapes.get("B", ())
+        if len(a) != 2 or len(b) != 2:
+            if a and b:
+                yield Fault(
+                    f"{module}: A is {a} and B {b}, two matrices are expected", "save again"
+                )
+            continue
+        try:
+            rank = module_rank(facts.config, module)
+        except AdapterError as error:
+            yield Fault(error.message, error.hint or "mend the config")
+            return
+        if type(rank) is not int or rank < 1:
+            yield Fault(f"r is {rank!r}, expected a positive whole number", "mend the config")
+            return
+        if a[0] == b[1] == rank:
+            continue
+        if a[0] == b[0] == rank or a[1] == b[1] == rank or (a[1], b[0]) == (rank, rank):
+            which = "B" if a[0] == rank else "A" if b[1] == rank else "A and B"
+            yield Fault(
+                f"{module}: {which} is stored transposed: A is {a}, B {b}, expected (rank, d_in) "
+                f"and (d_out, rank) with rank {rank}",
+                f"transpose {which}: mlx-lm, for one, stores factors that way round",
+            )
+        else:
+            yield Fault(
+                f"{module}: the config says rank {rank}, A is {a} and B {b}",
+                "correct r or rank_pattern in adapter_config.json",
+            )
+
+
+def _check_base(facts: Facts) -> Iterator[Fault]:
+    """Shapes and layers against the base's config, where that is at hand."""
+    if facts.base is None:
+        return
+    for module, shapes in facts.pairs.items():
+        layer = re.search(r"\.layers\.(\d+)\.", f".{module}")
+        if layer is not None and int(layer[1]) >= facts.base.n_layers:
+            yield Fault(
+                f"{module}: the base has {facts.base.n_layers} layers",
+                "the adapter belongs to another base: name it with --base",
+            )
+            continue
+        expected = facts.base.shapes.get(module.rsplit(".", 1)[-1])
+        a, b = shapes.get("A", ()), shapes.get("B", ())
+        if expected is None or len(a) != 2 or len(b) != 2:
+            continue
+        # Factors that are stored transposed were named above: their sizes are looked for as meant.
+        if expected not in ((a[1], b[0]), (a[1], b[1]), (a[0], b[0]), (a[0], b[1])):
+            yield Fault(
+                f"{module}: is {a[1]} → {b[0]}, the base has {expected[0]} → {expected[1]}",
+                "the adapter belongs to another base: name it with --base",
+            )
+
+
+def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault]:
+    """Values that are no numbers, modules without effect, and deltas far out of the ordinary."""
+    broken = [n for n, t in sorted(tensors.items()) if not bool(torch.isfinite(t.float()).all())]
+    if broken:
+        yield Fault(
+            f"{len(broken)} tensors have NaN or infinite values, for example {broken[0]}",
+            "compile or train it again; in fp32, if it was fp16",
+        )
+        return
+    placed = {find_place(name): tensor for name, tensor in tensors.items()}
+    norms: dict[str, dict[str, float]] = {}
+    dead = []
+    for module, shapes in facts.pairs.items():
+        a, b = (placed.get((module, part)) for part in "AB")
+        if a is None or b is None or len(shapes["A"]) != 2 or a.shape[0] != b.shape[-1]:
+            continue
+        norm = delta_norm(LoraFactors(a.float(), b.float()))
+        if norm == 0:
+            dead.append(module)
+        else:
+            norms.setdefault(module.rsplit(".", 1)[-1], {})[module] = norm
+    if dead:
+        yield Fault(
+            f"{len(dead)} modules change nothing (all zero), for example {dead[0]}",
+            "were they trained? they cost memory and time all the same",
+            fatal=False,
+        )
+    for of_kind in norms.values():
+        middle = statistics.median(of_kind.values())
+        module, largest = max(of_kind.items(), key=lambda item: item[1])
+        if len(of_kind) >= 3 and largest > OUTLIER * middle and math.isfinite(largest):
+            yield Fault(
+                f"{module}: the delta's norm is {largest:.3g}, {largest / middle:.0f} times the "
+                "median of its kind",
+                "look at what it was trained on; such a layer can drown all others",
+                fatal=False,
+            )
+
+
+def _check_opening(facts: Facts, prompt: str | None) -> Iterator[Fault]:
+    """A seats adapter's memory hangs on the first tokens of the prompt."""
+    recorded = (facts.info.provenance or {}).get("prompt")
+    opening = recorded.get("opening") if isinstance(recorded, Mapping) else None
+    if not opening:
+        return
+    fix = "put back the chat_template.jinja that d2l wrote, or compile the document again"
+    if prompt is None:
+        yield Fault("the chat template that puts the opening first is missing", fix)
+    elif not prompt.startswith(str(opening.get("text"))):
+        yield Fault(
+            "the chat template does not begin with the opening that the adapter answers to, so "
+            "its memory cannot be read",
+            fix,
+        )

@@ -1,0 +1,147 @@
+"""The README of an exported folder: how to load it, word for word; opens no file.
+
+Each target has a text below. Tests run the code in them as it stands.
+"""
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from d2l import __version__
+from d2l.compiler.card import literal, quote
+
+ADAPTER_FILE = "adapter.gguf"
+BASE_FILE = "base.gguf"
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What the texts name: the adapter's folder, the base as adapters call it, the GGUF file that
+    it was read from (or None), the folder or file that is written, and whether prompts begin with
+    an opening."""
+
+    adapter: str
+    base: str
+    base_file: str | None
+    out: str
+    seats: bool
+
+    @property
+    def gguf(self) -> str:
+        """Name of the base's GGUF file, as commands spell it."""
+        return self.base_file or f"{PurePath(self.base).name}.gguf"
+
+
+def load_line(facts: ExportFacts, to: str) -> str:
+    """One shell line that loads the export."""
+    single = facts.out.endswith(".gguf")
+    source = facts.adapter if single else facts.out  # of the chat template
+    lora = facts.out if single else f"{facts.out}/{ADAPTER_FILE}"
+    template = f" --jinja --chat-template-file {source}/chat_template.jinja"
+    return {
+        "gguf": f"llama-server -m {facts.gguf} --lora {lora}" + (template if facts.seats else ""),
+        "ollama": f"ollama create {_model_name(facts.out)} -f {facts.out}/Modelfile",
+        "mlx": f"mlx_lm.server --model {facts.base} --adapter-path {facts.out}"
+        + (f' --chat-template "$(cat {facts.out}/chat_template.jinja)"' if facts.seats else ""),
+        "merged": f"vllm serve {facts.out}",
+    }[to]
+
+
+def write_readme(facts: ExportFacts, to: str) -> str:
+    """The README of an exported folder."""
+    title, body = {"gguf": _gguf, "ollama": _ollama, "mlx": _mlx, "merged": _merged}[to](facts)
+    prompt = (
+        "\nThe memory hangs on the prompt's first tokens (the opening, in `d2l.json`). What is "
+        "shown above puts them there; a prompt without them cannot read the memory. A system "
+        "message of your own follows the opening.\n"
+        if facts.seats
+        else "\nAsk with the base's own chat template: one user turn, no system text.\n"
+    )
+    return (
+        f"# {title}\n\nExported by d2l {__version__} for {quote(facts.base)}. `d2l.json` says from "
+        f"which adapter.\n\n{body}{prompt}"
+    )
+
+
+def _gguf(facts: ExportFacts) -> tuple[str, str]:
+    template = (
+        f'params.chat_template = Path({literal(facts.out)}, "chat_template.jinja")'
+        '.read_text("utf-8")\nparams.use_jinja = True\n'
+        if facts.seats
+        else ""
+    )
+    imports = "from pathlib import Path\n\n" if facts.seats else ""
+    adapter = literal(f"{facts.out}/{ADAPTER_FILE}")
+    return "LoRA adapter for llama.cpp", (
+        f"`{ADAPTER_FILE}` is the adapter. The base is a GGUF file of the same model; its name "
+        f"below is {quote(facts.gguf)}.\n\n"
+        f"```sh\n{load_line(facts, 'gguf')}\n```\n\n"
+        "In Python, with llama.cpp in the package `xllamacpp`:\n\n"
+        f"```python\n{imports}import xllamacpp\n\n"
+        "params = xllamacpp.CommonParams()\n"
+        f"params.model.path = {literal(facts.gguf)}\n"
+        f"params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo({adapter}, 1.0)]\n"
+        f"{template}params.n_ctx = 4096\nparams.n_parallel = 1\n"
+        "server = xllamacpp.Server(params)\n"
+        'turns = [{"role": "user", "content": "Ask something."}]\n'
+        'request = {"messages": turns, "max_tokens": 40, "temperature": 0}\n'
+        "reply = server.handle_chat_completions(request)\n"
+        'print(reply["choices"][0]["message"]["content"])\n```\n'
+    )
+
+
+def _ollama(facts: ExportFacts) -> tuple[str, str]:
+    name = _model_name(facts.out)
+    base = (
+        f"The base is in the folder, too (`{BASE_FILE}`), so nothing is downloaded."
+        if facts.base_file
+        else "`FROM` names the base's folder on this machine; Ollama converts it when the model is "
+        "created."
+    )
+    return "Ollama model", (
+        f"`Modelfile` joins the base, the adapter and the chat template. {base}\n\n"
+        f'```sh\n{load_line(facts, "ollama")}\nollama run {name} "Ask something."\n```\n'
+    )
+
+
+def _mlx(facts: ExportFacts) -> tuple[str, str]:
+    own = (
+        f"model, _ = load({literal(facts.base)}, adapter_path={literal(facts.out)})\n"
+        f"tokenizer = load_tokenizer(Path({literal(facts.out)}))\n"
+    )
+    base = f"model, tokenizer = load({literal(facts.base)}, adapter_path={literal(facts.out)})\n"
+    imports = (
+        "from pathlib import Path\n\nfrom mlx_lm import generate, load\n"
+        "from mlx_lm.utils import load_tokenizer\n"
+        if facts.seats
+        else "from mlx_lm import generate, load\n"
+    )
+    return "LoRA adapter for mlx-lm", (
+        f"```sh\n{load_line(facts, 'mlx')}\n```\n\n```python\n{imports}\n"
+        f"{own if facts.seats else base}"
+        'turns = [{"role": "user", "content": "Ask something."}]\n'
+        "prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True)\n"
+        "print(generate(model, tokenizer, prompt, max_tokens=40))\n```\n"
+    )
+
+
+def _merged(facts: ExportFacts) -> tuple[str, str]:
+    out = literal(facts.out)
+    return "Model with the adapter merged in", (
+        "An ordinary model folder: the base with the adapter's delta added to its weights. It "
+        "needs no LoRA support, and it can be converted and quantized as any model.\n\n"
+        f"```sh\n{load_line(facts, 'merged')}\n```\n\n"
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({out})\n"
+        f"model = AutoModelForCausalLM.from_pretrained({out})\n"
+        'turns = [{"role": "user", "content": "Ask something."}]\n'
+        "prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, "
+        'return_dict=True, return_tensors="pt")\n'
+        "output = model.generate(**prompt, max_new_tokens=40, do_sample=False)\n"
+        "print(tokenizer.decode(output[0]))\n```\n"
+    )
+
+
+def _model_name(out: str) -> str:
+    """A name for `ollama create`: lower case, of letters, digits and dashes."""
+    kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in out.lower())
+    return kept.removesuffix("-ollama").strip("-") or "document"

@@ -1,0 +1,175 @@
+"""Rules of runtimes: what each asks of an adapter, as small functions. Facts in, a message or None.
+
+`runtimes` says which runtime has which rule, where that was read, and what it makes of a breach.
+"""
+
+from collections.abc import Callable
+
+from d2l.runtimes.facts import PREFIX, Facts
+
+Rule = Callable[[Facts], str | None]
+LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+#: Ways to start training that leave the base's weights as they are, so that a saved adapter is
+#: plain LoRA (vllm 0.33.0, lora/peft_helper.py: PEFTHelper._init_is_supported).
+_PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+
+
+def has(field: str, what: str) -> Rule:
+    """A rule against a config field that is set."""
+
+    def rule(facts: Facts) -> str | None:
+        return f"{field}: {what}" if facts.config.get(field) else None
+
+    return rule
+
+
+def has_bias(facts: Facts) -> str | None:
+    """Biases of the base that were trained along."""
+    bias = facts.config.get("bias", "none")
+    return None if bias == "none" else f"bias: {bias!r}, biases of the base were trained along"
+
+
+def has_special_start(facts: Facts) -> str | None:
+    """Training that started by changing the base's weights."""
+    start = facts.config.get("init_lora_weights", True)
+    if not isinstance(start, str) or start.lower() in _PLAIN_STARTS:
+        return None
+    return f"init_lora_weights: {start!r} changes the base's weights when PEFT loads it"
+
+
+def saves_modules(*allowed: str) -> Rule:
+    """A rule against whole modules beside the LoRA, but for those allowed."""
+
+    def rule(facts: Facts) -> str | None:
+        odd = [m for m in facts.config.get("modules_to_save") or () if m not in allowed]
+        return f"modules_to_save: {', '.join(map(str, odd))}" if odd else None
+
+    return rule
+
+
+def differs_in_rank(facts: Facts) -> str | None:
+    """One module of different ranks in different layers."""
+    for module in facts.modules:
+        ranks = {r for name, r in facts.ranks.items() if name.rsplit(".", 1)[-1] == module}
+        if len(ranks) > 1:
+            return f"rank of {module} is {' and '.join(map(str, sorted(ranks)))}, one is expected"
+    return None
+
+
+def targets_beyond(*known: str) -> Rule:
+    """A rule against modules that a runtime cannot adapt."""
+
+    def rule(facts: Facts) -> str | None:
+        odd = [module for module in facts.modules if module not in known]
+        return f"target modules: {', '.join(odd)} cannot be adapted there" if odd else None
+
+    return rule
+
+
+def is_above(allowed: tuple[int, ...]) -> Rule:
+    """A rule on the rank that a server reserves: one of `allowed`, and no less than the rank."""
+
+    def rule(facts: Facts) -> str | None:
+        given = facts.max_lora_rank
+        if given is not None and given not in allowed:
+            return f"--max-lora-rank is {given}, allowed are {', '.join(map(str, allowed))}"
+        most = given or allowed[-1]
+        if facts.rank > most:
+            return f"rank is {facts.rank}, above " + (
+                f"--max-lora-rank {most}" if given else f"{most}, the most that can be served"
+            )
+        return None
+
+    return rule
+
+
+def is_above_given(facts: Facts) -> str | None:
+    """A rank above the one that the server is started with."""
+    given = facts.max_lora_rank
+    if given is None or facts.rank <= given:
+        return None
+    return f"rank is {facts.rank}, above --max-lora-rank {given}"
+
+
+def has_no_natural_alpha(facts: Facts) -> str | None:
+    """An alpha that an unsigned integer cannot hold."""
+    alpha = facts.config.get("lora_alpha", 8)
+    fits = type(alpha) is int and 0 <= alpha < 1 << 32
+    return None if fits else f"lora_alpha: {alpha!r} is no unsigned integer"
+
+
+def lacks_prefix(facts: Facts) -> str | None:
+    """Keys that do not begin as PEFT writes them."""
+    odd = [name for name in facts.info.tensors if not name.startswith(PREFIX)]
+    return f"key {min(odd)} does not begin with {PREFIX}" if odd else None
+
+
+def leaves_layers_out(facts: Facts) -> str | None:
+    """A module that is adapted in some layers only."""
+    if facts.base is None:
+        return None
+    for module in facts.modules:
+        layers = facts.layers_of(module)
+        missing = sorted(set(range(facts.base.n_layers)) - layers)
+        if layers and missing:
+            return f"{module} is adapted in {len(layers)} of {facts.base.n_layers} layers"
+    return None
+
+
+def adapts_tied_head(facts: Facts) -> str | None:
+    """LoRA on a head that has no weights of its own."""
+    tied = facts.base is not None and facts.base.tied
+    return "lm_head shares the embedding's weights in this base" if _head(facts) and tied else None
+
+
+def _head(facts: Facts) -> bool:
+    return "lm_head" in facts.modules
+
+
+def adapts_embeddings(facts: Facts) -> str | None:
+    """LoRA on embeddings, whose factors have names of their own."""
+    odd = [name for name in facts.info.tensors if ".lora_embedding_" in name]
+    return f"key {min(odd)}: the embedding is adapted" if odd else None
+
+
+def has_other_tensors(*endings: str) -> Rule:
+    """A rule against tensors that are neither A nor B, nor end as a runtime also takes them."""
+
+    def rule(facts: Facts) -> str | None:
+        known = (".lora_A.weight", ".lora_B.weight", *endings)
+        odd = [name for name in facts.info.tensors if not name.endswith(known)]
+        return f"key {min(odd)} is no LoRA weight" if odd else None
+
+    return rule
+
+
+def is_of_other_base(*types: str) -> Rule:
+    """A rule on the base's architecture."""
+
+    def rule(facts: Facts) -> str | None:
+        if facts.base is None or facts.base.model_type in types:
+            return None
+        return f"bases of type {facts.base.model_type} have no adapters there"
+
+    return rule
+
+
+def looks_transposed(facts: Facts) -> str | None:
+    """Factors that a reader which goes by the longer side takes for transposed ones."""
+    for module, shapes in facts.pairs.items():
+        a, b = shapes.get("A", ()), shapes.get("B", ())
+        if len(a) == len(b) == 2 and (a[0] > a[1] or b[0] < b[1]):
+            return f"{module}: rank {a[0]} is above a side of the weight, and is taken for it"
+    return None
+
+
+def adapts_rotated(facts: Facts) -> str | None:
+    """LoRA on projections whose rows llama.cpp keeps in another order."""
+    llama = facts.base is not None and facts.base.model_type in ("llama", "mistral")
+    found = [module for module in ("q_proj", "k_proj") if module in facts.modules]
+    return f"the rows of {' and '.join(found)} have another order" if found and llama else None
+
+
+def pick_rank(rank: int, allowed: tuple[int, ...]) -> int | None:
+    """The lowest allowed rank that is enough; None where none is."""
+    return next((one for one in allowed if one >= rank), None)

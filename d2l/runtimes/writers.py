@@ -1,0 +1,212 @@
+"""The writers behind `d2l export`: an adapter with its base in, files in a folder out.
+
+Each reads back what it wrote, or calls what does. `d2l.runtimes.export` lists them.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+
+from d2l import __version__
+from d2l.adapters import info as names
+from d2l.adapters.info import AdapterInfo
+from d2l.adapters.weights import LoraWeights
+from d2l.bases.models import BaseFiles
+from d2l.bases.shards import list_tensors, refuse_quantized, rewrite
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.errors import AdapterError
+from d2l.files.cache import file_digest
+from d2l.runtimes import ollama
+from d2l.runtimes.gguf import GgufBase, GgufNotes, write_gguf
+from d2l.runtimes.mlx import write_mlx
+from d2l.runtimes.readme import ADAPTER_FILE, BASE_FILE, ExportFacts, write_readme
+
+#: Files of a seats adapter that make its prompts: they go into every exported folder.
+_PROMPT_FILES = (names.CHAT_TEMPLATE, "tokenizer.json", "tokenizer_config.json")
+_SYSTEM = "<|im_start|>system\n"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What a writer gets: the adapter as read, its base, the output's name, and a precision."""
+
+    info: AdapterInfo
+    weights: LoraWeights
+    base: BaseFiles
+    out: str
+    dtype: str | None
+
+    @property
+    def opening(self) -> str:
+        """Text that every prompt begins with; empty for all adapters but seats."""
+        prompt = (self.info.provenance or {}).get("prompt")
+        opening = prompt.get("opening") if isinstance(prompt, Mapping) else None
+        return str(opening["text"]) if opening else ""
+
+    @property
+    def facts(self) -> ExportFacts:
+        """What the texts about the export name."""
+        gguf = self.base.gguf.name if self.base.gguf is not None else None
+        base = self.weights.base or self.base.name
+        return ExportFacts(str(self.info.folder), base, gguf, self.out, bool(self.opening))
+
+
+def write_gguf_file(export: Export, path: Path) -> None:
+    """The adapter as one GGUF file. For seats it holds the opening as the prompt's prefix."""
+    config, family = export.base.config, export.base.family
+    heads = int(config.num_attention_heads)
+    base = GgufBase(
+        arch=family.gguf_arch,
+        n_layers=int(config.num_hidden_layers),
+        n_heads=heads,
+        n_kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        permutes=family.gguf_permutes,
+    )
+    name = export.info.folder.resolve().name.removesuffix(".lora")
+    notes = GgufNotes(name, prompt_prefix=export.opening)
+    write_gguf(export.weights, base, path, notes=notes, dtype=export.dtype or "fp32")
+
+
+def write_gguf_folder(export: Export, folder: Path) -> None:
+    """The GGUF file in a folder, beside what makes its prompts."""
+    write_gguf_file(export, folder / ADAPTER_FILE)
+    _copy_prompt_files(export, folder)
+
+
+def write_mlx_folder(export: Export, folder: Path) -> None:
+    """mlx-lm's two files, and for seats the tokenizer whose template puts the opening first."""
+    n_layers = int(export.base.config.num_hidden_layers)
+    write_mlx(export.weights, n_layers, folder, dtype=export.dtype or "fp32")
+    _copy_prompt_files(export, folder)
+
+
+def write_ollama(export: Export, folder: Path) -> None:
+    """Modelfile and adapter; and the base, where it is a GGUF file, so that nothing else is needed.
+
+    A base that is a model folder is named by its path.
+    """
+    write_gguf_file(export, folder / ADAPTER_FILE)
+    source = f"./{BASE_FILE}" if export.base.gguf is not None else str(export.base.folder.resolve())
+    turning = ollama.read_turning(make_render(export))
+    opening = export.opening.removeprefix(_SYSTEM)
+    text = ollama.write_modelfile(source, f"./{ADAPTER_FILE}", turning, opening)
+    (folder / "Modelfile").write_text(text, "utf-8", newline="\n")
+    if export.base.gguf is not None:
+        shutil.copyfile(export.base.gguf, folder / BASE_FILE)
+        if file_digest(folder / BASE_FILE) != file_digest(export.base.gguf):
+            raise AdapterError(
+                f"{BASE_FILE}: what was read back is not what was written",
+                hint="the disk is at fault: try another place",
+            )
+
+
+def write_merged(export: Export, folder: Path) -> None:
+    """The base's shards with the delta added, in the base's dtype, one shard in memory at a time.
+
+    W + scale · B A is computed in float64 and rounded once. Refuses quantized weights.
+    """
+    refuse_quantized(export.base)
+    if export.dtype is not None:
+        raise AdapterError(
+            "a merged model keeps its base's precision", hint="leave --dtype out, or convert it"
+        )
+    shapes = list_tensors(export.base)
+    for module, factors in export.weights.factors.items():
+        expected = (factors.b.shape[0], factors.a.shape[1])
+        found = shapes.get(f"{module}.weight")
+        if found != expected:
+            tied = "; it shares the embedding's weights" if module == "lm_head" else ""
+            raise AdapterError(
+                f"{module}.weight: expected {expected}, the base has {found or 'none'}{tied}",
+                hint="name the base that the adapter was made for with --base",
+            )
+
+    def change(name: str, weight: Tensor) -> Tensor:
+        factors = export.weights.factors.get(name.removesuffix(".weight"))
+        if factors is None:
+            return weight
+        if not weight.is_floating_point() or weight.element_size() < 2:
+            raise AdapterError(
+                f"{name}: is stored as {weight.dtype}, which no delta can be added to",
+                hint="name the base in fp32, fp16 or bf16 with --base",
+            )
+        delta = export.weights.scale * (factors.b.double() @ factors.a.double())  # (d_out, d_in)
+        merged = (weight.double() + delta).to(weight.dtype)
+        if not bool(torch.isfinite(merged).all()):
+            raise AdapterError(
+                f"{name}: has values that are not finite once the delta is added",
+                hint="`d2l check` says what is wrong with the adapter",
+            )
+        return merged
+
+    rewrite(export.base, folder, change)
+    _copy_prompt_files(export, folder)
+
+
+def write_notes(export: Export, folder: Path, to: str) -> None:
+    """README.md and d2l.json of an exported folder."""
+    (folder / names.CARD).write_text(write_readme(export.facts, to), "utf-8", newline="\n")
+    record = dict(export.info.provenance or {"format": names.FORMAT})
+    record["export"] = {
+        "to": to,
+        "d2l": __version__,
+        "adapter_sha256": file_digest(export.info.folder / names.WEIGHTS),
+        "dtype": export.dtype,
+    }
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / names.PROVENANCE).write_text(text, "utf-8", newline="\n")
+
+
+def is_export(folder: Path) -> bool:
+    """Whether `d2l export` wrote this folder."""
+    try:
+        found: Any = json.loads((folder / names.PROVENANCE).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("export"), dict)
+
+
+def make_render(export: Export) -> ollama.Render:
+    """How the adapter's prompts are rendered: by its own chat template, else by the base's.
+
+    A beginning token that the tokenizer adds anyway is left out, since the runtime adds it, too.
+    """
+    own = (export.info.folder / names.CHAT_TEMPLATE).is_file()
+    tokenizer = BaseTokenizer(export.info.folder if own else export.base.folder).chat
+    if not tokenizer.chat_template:
+        raise AdapterError(
+            f"{export.base.folder}: has no chat template, which an Ollama model needs",
+            hint="name the base's instruction-tuned version with --base",
+        )
+    added = tokenizer("", add_special_tokens=True)["input_ids"]
+    begin = tokenizer.decode(added[:1]) if added else ""
+
+    def render(turns: ollama.Turns, answering: bool) -> str:
+        try:
+            text = tokenizer.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=answering
+            )
+        except TemplateError as error:
+            raise AdapterError(f"the chat template refuses these turns: {error}") from error
+        return str(text).removeprefix(begin)
+
+    return render
+
+
+def _copy_prompt_files(export: Export, folder: Path) -> None:
+    """What makes a seats adapter's prompts, copied from its folder; nothing for others."""
+    for name in _PROMPT_FILES if export.opening else ():
+        source = export.info.folder / name
+        if not source.is_file():
+            raise AdapterError(
+                f"{source}: is missing, and prompts cannot be made without it",
+                hint="compile the document again",
+            )
+        shutil.copyfile(source, folder / name)

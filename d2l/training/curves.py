@@ -1,0 +1,91 @@
+"""The curves of training runs as a picture; matplotlib does it, an extra.
+
+Folders of runs in, one file out. Draws each step's figure thin and, over it, its mean over the last
+steps: a twentieth of the run, since classes of steps differ more than neighbors in time do.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from d2l.errors import RecipeError
+from d2l.files.atomic import naming, replace_file
+from d2l.training.run_folder import Row, read_log
+
+_PANELS = (
+    ("answers", "loss of answers (nats a token)"),
+    ("general", "divergence on general prompts (nats a token)"),
+)
+_SMOOTHED_SHARE = 20  # of a run's steps, one in so many is in the window
+_SUFFIXES = (".pdf", ".png", ".svg")
+
+
+def draw_curves(folders: Sequence[Path], out: Path) -> Path:
+    """Draw the runs' losses by step into one picture; raises RecipeError."""
+    check_picture(out)
+    runs = [(str(folder), read_log(folder)) for folder in folders]
+    for name, rows in runs:
+        if not rows:
+            raise RecipeError(f"{name}: has made no step yet", hint="leave it out")
+    panels = [
+        panel for panel in _PANELS if any(panel[0] in row for _, rows in runs for row in rows)
+    ]
+    figure = load_figure()(figsize=(9, 4 * len(panels)), layout="constrained")
+    for axes, (key, label) in zip(
+        figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
+    ):
+        for number, (name, rows) in enumerate(runs):
+            draw_run(axes, rows, key=key, name=name, color=f"C{number}")
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return save_picture(figure, out)
+
+
+def check_picture(out: Path) -> None:
+    """Refuse what is not the name of a picture; raises RecipeError."""
+    if out.suffix not in _SUFFIXES:
+        raise RecipeError(
+            f"{out}: not the name of a picture", hint=f"end it in {', '.join(_SUFFIXES)}"
+        )
+
+
+def load_figure() -> Any:
+    """matplotlib's class of figures; raises RecipeError where it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RecipeError(
+            "drawing needs matplotlib, which is not installed", hint="pip install 'd2l[plot]'"
+        ) from error
+    return Figure
+
+
+def save_picture(figure: Any, out: Path) -> Path:
+    """Write a figure in the format that the name says, whole or not at all."""
+    kind = out.suffix.removeprefix(".")
+    with naming(out, RecipeError):
+        replace_file(out, lambda target: figure.savefig(target, format=kind, dpi=120))
+    return out
+
+
+def draw_run(axes: Any, rows: Sequence[Row], *, key: str, name: str, color: str) -> None:
+    """One run's figure by step; nothing where no row has it."""
+    points = [(row["step"], row[key]) for row in rows if key in row]
+    if not points:
+        return
+    steps, values = zip(*points, strict=True)
+    window = max(len(values) // _SMOOTHED_SHARE, 1)
+    axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.7)
+    label = name if window == 1 else f"{name} (mean of {window} steps)"
+    axes.plot(steps, smooth(values, window), color=color, label=label)
+
+
+def smooth(values: Sequence[float], window: int) -> list[float]:
+    """Mean of each value and those before it, `window` in all; of fewer at the beginning."""
+    return [
+        sum(values[max(end - window, 0) : end]) / min(window, end)
+        for end in range(1, len(values) + 1)
+    ]

@@ -1,0 +1,1 @@
+"""Training of Doc-to-LoRA networks."""

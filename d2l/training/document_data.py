@@ -1,0 +1,298 @@
+"""What training reads and asks: passages of one length, with questions about them, as text.
+
+Takes data files (JSON lines, plain or gzip, rows of doc, question, answers; or of doc alone) and
+the base's tokenizer; gives passages and, for each step, a draw from them. Knows nothing of
+networks or losses. Draws depend on the seed and the step alone, so the step is the position in the
+data: a run needs nothing else to go on where it was.
+"""
+
+import gzip
+import json
+import random
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.documents.chunks import Piece, pack_sentences
+from d2l.errors import RecipeError
+from d2l.training.clozes import make_cloze
+from d2l.training.recipes import Recipe, Source
+from d2l.training.seats.loss import Exercise
+
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
+_CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
+_RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
+_CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
+_MAX_DRAWS = 20  # until a batch has something to ask
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text and its questions, each with its first answer."""
+
+    text: str
+    questions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One chunk of a document: its text, its ids, and what can be asked about it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    questions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question and its answer; `complete` where the answer ends there, instead of going on."""
+
+    question: str
+    answer: str
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Passages that are compiled together, and what is asked: about any of them, or a prompt that
+    has nothing to do with them, which is an `Exercise` and counts `general_weight` times. With
+    `tokens_per_seat` of its length."""
+
+    passages: tuple[Passage, ...]
+    asked: tuple[Asked | Exercise, ...]
+    tokens_per_seat: int = 0
+    general_weight: float = 1.0
+
+
+#: Passages by the limit in tokens: for every source its weight and its passages.
+Pools = Mapping[int, Sequence[tuple[float, Sequence[Passage]]]]
+
+
+def read_documents(path: Path) -> list[Document]:
+    """Group a file's rows by their text; rows without a question give documents without one.
+
+    Raises RecipeError with the file and the line.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    found: dict[str, list[tuple[str, str]]] = {}
+    number = 0
+    try:
+        with opener(path, "rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                text, question = _read_row(line, f"{path}, line {number}")
+                found.setdefault(text, []).extend([question] if question is not None else [])
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        where = f"{path}, after line {number}" if number else str(path)
+        raise RecipeError(f"{where}: cannot be read ({reason})") from error
+    if not found:
+        raise RecipeError(f"{path}: the file is empty", hint="write one JSON object a line")
+    return [Document(text, tuple(questions)) for text, questions in found.items()]
+
+
+def _read_row(line: bytes, where: str) -> tuple[str, tuple[str, str] | None]:
+    """A row's document, and its question with the first answer if it has one."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_refuse_twice)
+        if not isinstance(row, dict):
+            raise TypeError(f"expected an object, got {type(row).__name__}")
+        asks = "question" in row or "answers" in row
+        answers = row["answers"] if asks else []
+        if not isinstance(answers, list) or (asks and not answers):
+            raise TypeError("answers is not a list of at least one text")
+        for value in (row["doc"], *([row["question"], *answers] if asks else [])):
+            if not isinstance(value, str) or not value.strip():
+                raise TypeError(f"expected text, got {value!r:.40}")
+            value.encode("utf-8")  # JSON can spell halves of characters
+    except KeyError as error:
+        raise _bad_row(where, f"{error} is missing") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _bad_row(where, " ".join(str(error).split())) from error
+    return row["doc"], (row["question"], answers[0]) if asks else None
+
+
+def _bad_row(where: str, reason: str) -> RecipeError:
+    return RecipeError(
+        f"{where}: not a row of training data ({reason})",
+        hint="a row is a JSON object with doc, and for a question also question and answers",
+    )
+
+
+def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object's pairs as a dictionary; a name that stands there twice is an error."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r:.40} stands there twice")
+    return values
+
+
+def cut_passages(
+    documents: Sequence[Document], *, tokenizer: BaseTokenizer, limit: int, minimum: int
+) -> list[Passage]:
+    """Cut documents into passages; a question goes with the one passage that holds its answer.
+
+    Questions whose answer stands in no passage of the document, or in several, are left out:
+    "3" may be anybody's number of children.
+    """
+    passages = []
+    for document in documents:
+        pieces = pack_sentences(document.text, tokenizer=tokenizer, limit=limit, minimum=minimum)
+        owned: list[list[tuple[str, str]]] = [[] for _ in pieces]
+        for question, answer in document.questions:
+            holding = _find_holders(answer, pieces)
+            if len(holding) == 1:
+                owned[holding[0]].append((question, answer))
+        passages += [
+            Passage(piece.text, piece.token_ids, tuple(questions))
+            for piece, questions in zip(pieces, owned, strict=True)
+            if len(piece.token_ids) >= minimum
+        ]
+    return passages
+
+
+def _find_holders(answer: str, pieces: Sequence[Piece]) -> list[int]:
+    """Indices of pieces in which the answer stands as whole words."""
+    if len(pieces) == 1:
+        return [0]
+    words = re.escape(" ".join(answer.split())).replace(r"\ ", r"\s+")
+    whole = re.compile(rf"(?<!\w){words}(?!\w)")
+    return [index for index, piece in enumerate(pieces) if whole.search(piece.text)]
+
+
+def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
+    """A sentence's first words to continue, what follows, and whether that ends the sentence.
+
+    None where no sentence is long enough.
+    """
+    shortest = _CUE_WORDS[0] + _RECITED_WORDS[0]
+    sentences = [words for s in _SENTENCE.findall(text) if len(words := s.split()) >= shortest]
+    if not sentences:
+        return None
+    words = chance.choice(sentences)
+    n_cue = chance.randint(_CUE_WORDS[0], min(_CUE_WORDS[1], len(words) - _RECITED_WORDS[0]))
+    rest = words[n_cue:]
+    cue = chance.choice(_CUES).format(" ".join(words[:n_cue]))
+    return cue, " ".join(rest[: _RECITED_WORDS[1]]), len(rest) <= _RECITED_WORDS[1]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Everything that steps draw from: passages by limit and source, and prompts that have nothing
+    to do with them, which carry the base's own distribution as their reference."""
+
+    passages: Pools
+    recipe: Recipe
+    general: Sequence[Exercise] = ()
+
+    def draw(self, step: int) -> list[Drawn]:
+        """The batch of one step, of one length; at least one question is among it."""
+        for attempt in range(_MAX_DRAWS):
+            drawn = self._draw(random.Random(f"{self.recipe.seed}:{step}:{attempt}"))
+            if any(one.asked for one in drawn):
+                return drawn
+        raise RecipeError(
+            "the data hold next to nothing to ask",
+            hint="add questions, or documents with sentences of six words and more",
+        )
+
+    def _draw(self, chance: random.Random) -> list[Drawn]:
+        lengths = self.recipe.lengths
+        length = chance.choices(lengths, [length.weight for length in lengths])[0]
+        pools = self.passages[length.tokens]
+        weights = [weight for weight, _ in pools]
+        groups = []
+        for _ in range(length.memories):
+            chosen = chance.choices(pools, weights, k=length.chunks)
+            groups.append(tuple(chance.choice(passages) for _, passages in chosen))
+        return [
+            Drawn(
+                group,
+                tuple(self._ask(group, length.questions, chance)),
+                length.tokens_per_seat,
+                length.general_weight or self.recipe.general_weight,
+            )
+            for group in groups
+        ]
+
+    def _ask(
+        self, group: Sequence[Passage], n_questions: int, chance: random.Random
+    ) -> Iterator[Asked | Exercise]:
+        """Questions about a group's passages in turn, none of them twice.
+
+        At most half of them are recitations, so a group with few questions may get fewer.
+        """
+        left = {index: list(passage.questions) for index, passage in enumerate(group)}
+        for questions in left.values():
+            chance.shuffle(questions)
+        start, recipe = chance.randrange(len(group)), self.recipe
+        made_share = recipe.recitation_share + recipe.cloze_share
+        most = {make_recitation: max(n_questions // 2, 1), _ask_cloze: n_questions}
+        for number in range(n_questions):
+            index = (start + number) % len(group)
+            if self.general and chance.random() < recipe.general_share:
+                yield chance.choice(self.general)
+            elif left[index] and chance.random() >= made_share:
+                yield Asked(*left[index].pop())
+            else:
+                clozed = recipe.cloze_share and chance.random() * made_share < recipe.cloze_share
+                make = _ask_cloze if clozed else make_recitation
+                made = make(group[index].text, chance) if most[make] else None
+                if made is not None:
+                    most[make] -= 1
+                    yield Asked(*made)
+
+
+def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
+    made = make_cloze(text, chance)
+    return None if made is None else (*made, True)
+
+
+def choose_questions(pools: Pools, number: int, *, seed: int) -> list[str]:
+    """Questions of the data without their documents, none twice; fewer where there are fewer."""
+    chance = random.Random(f"{seed}:questions")
+    pool = pools[min(pools)]
+    asking = [(weight, found) for weight, found in pool if any(one.questions for one in found)]
+    chosen: dict[str, None] = {}
+    for _ in range(number * _MAX_DRAWS if asking else 0):
+        if len(chosen) == number:
+            break
+        found = chance.choices([one for _, one in asking], [weight for weight, _ in asking])[0]
+        questions = chance.choice(found).questions
+        if questions:
+            chosen[chance.choice(questions)[0]] = None
+    return list(chosen)
+
+
+def build_pools(
+    sources: Sequence[Source],
+    limits: Sequence[int],
+    *,
+    folder: Path,
+    tokenizer: BaseTokenizer,
+    minimum: int,
+) -> Pools:
+    """Passages of every limit, source by source with the source's weight.
+
+    Where a source asks questions, passages that got none are left out.
+    """
+    pools: dict[int, list[tuple[float, list[Passage]]]] = {limit: [] for limit in limits}
+    for source in sources:
+        documents = read_documents(folder / source.path)
+        random.Random(source.path).shuffle(documents)
+        documents = documents[: source.max_documents]
+        asks = any(document.questions for document in documents)
+        for limit, pool in pools.items():
+            found = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
+            found = [passage for passage in found if passage.questions or not asks]
+            if not found:
+                raise RecipeError(
+                    f"{folder / source.path}: holds no passage of {minimum} tokens or more"
+                    + (" that answers one of its questions" if asks else "")
+                )
+            pool.append((source.weight, found))
+    return pools

@@ -1,0 +1,143 @@
+"""The base's own answers to general prompts: what a memory must leave alone.
+
+A causal model in, exercises with the base's own distribution as their target out. The answers are
+made once for a run and kept beside it; the distributions, half a million bytes a token, are
+computed again whenever an exercise is asked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.errors import RecipeError
+from d2l.files.atomic import replace_file
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.inference.likelihood import answer_greedily
+from d2l.training.doc_to_lora.loss import predict
+from d2l.training.seats.loss import Exercise
+
+_PROMPTS = Path(__file__).parents[1] / "datasets" / "general_prompts.txt"
+_MAX_PROMPT_TOKENS = 64
+_MAX_TOKENS = 32
+_BATCH = 64
+_NUCLEUS = 0.9  # share of the probability that sampled tokens come from
+
+
+def read_prompts() -> list[str]:
+    """The prompts that are shipped for training, one a line."""
+    lines = _PROMPTS.read_text("utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def sample_prompts(
+    causal: Any, number: int, *, tokenizer: BaseTokenizer, config: SeatsConfig, seed: int
+) -> list[str]:
+    """What the base itself writes where a user would speak, none twice and none unfinished.
+
+    An instruction-tuned model, given the template up to the user's turn, writes such prompts as it
+    was tuned on ("Magpie", Xu et al. 2024, arXiv 2406.08464). Fewer where it repeats itself.
+    """
+    opening = torch.tensor([config.read_opening] * _BATCH, device=causal.device)
+    found: dict[str, None] = {}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for _ in range(2 * number // _BATCH + 1 if number else 0):
+            made = causal.generate(
+                opening,
+                attention_mask=torch.ones_like(opening),
+                do_sample=True,
+                top_k=0,
+                top_p=_NUCLEUS,
+                max_new_tokens=_MAX_PROMPT_TOKENS,
+                eos_token_id=config.end_token,
+                pad_token_id=config.end_token,
+            )
+            for ids in made[:, opening.shape[1] :].tolist():
+                n_tokens = ids.index(config.end_token) if config.end_token in ids else 0
+                text = tokenizer.decode(ids[:n_tokens], skip_special_tokens=True).strip()
+                found |= {text: None} if text else {}
+            if len(found) >= number:
+                break
+    return list(found)[:number]
+
+
+def make_general(
+    causal: Any, prompts: Sequence[str], *, tokenizer: BaseTokenizer, config: SeatsConfig
+) -> list[Exercise]:
+    """The base's greedy answers behind its own default opening; `add_references` does the rest."""
+    afters = [
+        (
+            *config.after_opening,
+            *tokenizer.encode(prompt)[:_MAX_PROMPT_TOKENS],
+            *config.before_answer,
+        )
+        for prompt in prompts
+    ]
+    end = config.end_token
+    answers = answer_greedily(
+        causal,
+        [(*config.opening_head, *after) for after in afters],
+        max_tokens=_MAX_TOKENS,
+        batch=_BATCH,
+        end=end,
+        pad=end,
+    )
+    return [
+        Exercise(after, (*answer, end)[:_MAX_TOKENS], general=True)
+        for after, answer in zip(afters, answers, strict=True)
+    ]
+
+
+@torch.no_grad()
+def add_references(
+    causal: Any, groups: Sequence[Sequence[Exercise]], *, config: SeatsConfig
+) -> list[list[Exercise]]:
+    """The same exercises, the general ones with the base's distribution before every token.
+
+    All of them go through the base in one pass: one for each memory took several times as long.
+    """
+    general = [exercise for group in groups for exercise in group if exercise.general]
+    found = iter(
+        predict(
+            causal,
+            [(*config.opening_head, *exercise.prompt) for exercise in general],
+            [exercise.answer for exercise in general],
+        )
+        if general
+        else ()
+    )
+    return [
+        [
+            replace(one, reference=next(found).float().log_softmax(dim=-1)) if one.general else one
+            for one in group
+        ]
+        for group in groups
+    ]
+
+
+def load_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
+    """The exercises kept at `path`, or made and kept there; raises RecipeError."""
+    if not path.is_file():
+        tensors = {}
+        for index, exercise in enumerate(make()):
+            tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
+            tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
+        replace_file(path, lambda target: save_file(tensors, target))
+    try:
+        kept = load_file(path)
+        return [
+            Exercise(
+                tuple(kept[f"{index:05}.prompt"].tolist()),
+                tuple(kept[f"{index:05}.answer"].tolist()),
+                general=True,
+            )
+            for index in range(len(kept) // 2)
+        ]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise RecipeError(f"{path}: cannot be read", hint="delete it to make it anew") from error

@@ -1,0 +1,213 @@
+"""Recipe → hypernetwork checkpoint: trains a network further, and goes on where it was.
+
+Knows the loop. What is drawn and the loss come from a `Trainee`; the folder of a run, which is
+itself a checkpoint, from `run_folder`; several processes from `distributed`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from d2l.bases.models import find_base
+from d2l.bases.tokenizers import load_tokenizer
+from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+from d2l.training.distributed import Team, join_team
+from d2l.training.doc_to_lora.learner import MIN_TOKENS, check_doc_to_lora, prepare_doc_to_lora
+from d2l.training.document_data import Mixture, build_pools
+from d2l.training.learner import Figure, Materials, Row, Trainee
+from d2l.training.optimizers import make_optimizers
+from d2l.training.recipes import Recipe
+from d2l.training.run_folder import (
+    Run,
+    add_row,
+    alone,
+    clean,
+    load_state,
+    note_recipe,
+    open_folder,
+    save_state,
+    writing,
+)
+from d2l.training.seats.learner import check_lengths, prepare_seats
+from d2l.training.seats.start import change_config
+from d2l.training.text_to_lora.data import check_tasks, count_tasks, gather_tasks
+from d2l.training.text_to_lora.learner import prepare_text
+
+Watch = Callable[[Row], None]  # what the log keeps of a step
+
+
+def silent(row: Row) -> None:
+    """Watch nothing of a step's `row`."""
+
+
+def never() -> bool:
+    """Do not stop before the recipe's end."""
+    return False
+
+
+def train(
+    recipe: Recipe, out: Path, *, watch: Watch = silent, stopping: Callable[[], bool] = never
+) -> bool:
+    """Train in the folder `out` until the recipe's end; raises D2LError.
+
+    An interrupted run goes on from its last saved state. When `stopping` says so, the run ends
+    after the step that it is in, with its state saved. Of several processes the first one writes
+    and watches; true in that one, which is the only one where there is no other.
+    """
+    team = join_team(recipe)
+    found = gather(recipe)
+    open_folder(out)
+    with alone(out) if team.is_main else nullcontext():
+        trainee = PREPARE[found.config.kind](found, out, team)
+        network = trainee.network.train().requires_grad_(True)
+        run = Run(network, make_optimizers(network, recipe))
+        load_state(run, out)
+        if team.is_main:
+            clean(out, run.step)
+            note_recipe(out, recipe, run.step)
+        saved, stopped = time.monotonic(), False
+        while progress(recipe, step=run.step, seconds=run.seconds) < 1 and not stopped:
+            row, stopped = train_step(run, trainee, recipe, team, stopping)
+            if team.is_main:
+                add_row(out, row)
+                watch(row)
+                if time.monotonic() - saved > recipe.save_minutes * 60:
+                    save(run, trainee, out)
+                    saved = time.monotonic()
+        if team.is_main:
+            save(run, trainee, out)
+    team.part()
+    return team.is_main
+
+
+def train_step(
+    run: Run, trainee: Trainee, recipe: Recipe, team: Team, stopping: Callable[[], bool]
+) -> tuple[Row, bool]:
+    """One step: draw, loss, update. What the log keeps of it, and whether a process is to stop.
+
+    Every process draws the same items and takes its share; gradients and figures are added up, so
+    a step is the same whatever their number, but for the order in which floats are added.
+    """
+    started = time.monotonic()
+    drawn = trainee.draw(run.step)
+    run.optimizer.zero_grad()
+    total, figures = 0.0, list[Figure]()
+    for share in trainee.measure(team.share(drawn), drawn):
+        share.total.backward()  # type: ignore[no-untyped-call]
+        total += float(share.total.detach())
+        figures += share.figures
+    team.add_gradients(run.network)
+    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip))
+    rate = learning_rate(recipe, step=run.step, seconds=run.seconds)
+    if math.isfinite(norm):  # a broken batch is skipped, and seen in the log
+        run.optimizer.step(rate)
+    taken = time.monotonic() - started
+    all_of_it = team.gather((total, figures, taken, stopping()))
+    run.step += 1
+    run.seconds += all_of_it[0][2]  # one clock for all, or they would not end at the same step
+    row = {
+        "step": run.step,
+        **trainee.describe(drawn),
+        "loss": round(sum(one[0] for one in all_of_it), 6),
+        **summarize([figure for one in all_of_it for figure in one[1]]),
+        "gradient": round(norm, 4),
+        "rate": rate,
+        "seconds": round(run.seconds, 1),
+    }
+    return row, any(one[3] for one in all_of_it)
+
+
+def summarize(figures: Sequence[Figure]) -> Row:
+    """Means over the questions and, apart, over the general prompts."""
+    result = {}
+    for kind in ("answers", "general"):
+        chosen = [figure for figure in figures if figure.kind == kind]
+        if chosen:
+            result[kind] = round(sum(figure.loss for figure in chosen) / len(chosen), 6)
+            right = sum(figure.right for figure in chosen) / len(chosen)
+            result[f"{kind}_right"] = round(right, 4)
+    return result
+
+
+def learning_rate(recipe: Recipe, *, step: int, seconds: float) -> float:
+    """Linear warm-up, then a cosine over whichever of steps and hours is further advanced."""
+    warm = min((step + 1) / max(recipe.warmup_steps, 1), 1.0)
+    done = min(progress(recipe, step=step, seconds=seconds), 1.0)
+    share = recipe.final_share + (1 - recipe.final_share) * (1 + math.cos(math.pi * done)) / 2
+    return recipe.learning_rate * warm * share
+
+
+def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
+    """Part of the run that is done; 1 or more at its end."""
+    by_steps = step / recipe.steps if recipe.steps > 0 else 0.0
+    by_hours = seconds / (recipe.hours * 3600) if recipe.hours > 0 else 0.0
+    return max(by_steps, by_hours)
+
+
+def save(run: Run, trainee: Trainee, out: Path) -> None:
+    """Write the state, and the checkpoint that the network is by now; each file whole or not."""
+    with writing(out):
+        save_state(run, out)
+        trainee.write(out)
+
+
+def check(recipe: Recipe) -> list[Row]:
+    """Read all of a recipe's data, no weights: what each source gives for each length."""
+    found = gather(recipe)
+    if found.tasks is not None:
+        return count_tasks(found.tasks, recipe, found.tokenizer)
+    Mixture(found.pools, recipe).draw(0)  # raises where there is nothing to ask
+    return [
+        {
+            "source": source.path,
+            "tokens": tokens,
+            "passages": len(passages),
+            "questions": sum(len(passage.questions) for passage in passages),
+        }
+        for tokens, pool in found.pools.items()
+        for source, (_, passages) in zip(recipe.sources, pool, strict=True)
+    ]
+
+
+def gather(recipe: Recipe) -> Materials:
+    """Find the checkpoint and its base, and read the data; raises D2LError."""
+    source = find_checkpoint(recipe.checkpoint).path
+    config = read_config(source)
+    base = find_base(config.base)
+    if isinstance(config, TextToLoraConfig):
+        check_tasks(config, recipe)
+        tasks, tokenizer = gather_tasks(recipe), load_tokenizer(base.folder)
+        return Materials(recipe, source, config, base, tokenizer, pools={}, tasks=tasks)
+    if isinstance(config, SeatsConfig):
+        config = change_config(config, recipe, base.config)
+        check_lengths(config, recipe)
+        minimum = config.min_chunk_tokens
+    else:
+        assert isinstance(config, DocToLoraConfig)
+        check_doc_to_lora(config, recipe, base)
+        minimum = MIN_TOKENS
+    tokenizer = load_tokenizer(base.folder)
+    pools = build_pools(
+        recipe.sources,
+        sorted({length.tokens for length in recipe.lengths}),
+        folder=Path(recipe.data),
+        tokenizer=tokenizer,
+        minimum=minimum,
+    )
+    return Materials(recipe, source, config, base, tokenizer, pools)
+
+
+#: How a kind of network gets ready to be trained.
+PREPARE: Mapping[str, Callable[[Materials, Path, Team], Trainee]] = {
+    "doc_to_lora": prepare_doc_to_lora,
+    "seats": prepare_seats,
+    "text_to_lora": prepare_text,
+}

@@ -1,0 +1,77 @@
+"""Optimizers of a network that is trained: AdamW, or Muon for its matrices and AdamW for the rest.
+
+A network and a recipe in, one object that steps. Knows nothing of losses.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from d2l.training.recipes import Recipe
+
+_MOMENTUM = 0.95  # of Muon, torch's default
+
+
+class Optimizers:
+    """Several optimizers, each with its own parameters, that step together at one rate."""
+
+    def __init__(self, parts: Mapping[str, torch.optim.Optimizer]) -> None:
+        self._parts = dict(parts)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for part in self._parts.values():
+            part.zero_grad(set_to_none=True)
+
+    def step(self, rate: float) -> None:
+        """Update every parameter at a learning rate."""
+        for part in self._parts.values():
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later steps depend on, by the optimizer's name."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state over; raises KeyError or ValueError where it is that of others."""
+        if state.keys() != self._parts.keys():
+            raise KeyError(f"state of {sorted(state)}, expected {sorted(self._parts)}")
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+
+def make_optimizers(network: nn.Module, recipe: Recipe) -> Optimizers:
+    """The recipe's optimizers of all parameters of a network.
+
+    Matrices are parameters of two and more dimensions whose name ends in `weight`: only they decay,
+    not tables, biases, norms and scalers. Muon takes those of two dimensions, which are weights of
+    linear layers; `match_rms_adamw` makes its updates as large as AdamW's, so that one rate fits
+    both (Liu et al., Muon is Scalable for LLM Training, 2025).
+    """
+    matrices, others, by_muon = [], [], []
+    for name, parameter in network.named_parameters():
+        stacked = name.startswith("shared.")  # factors of many layers in one matrix
+        if not name.endswith("weight") or parameter.ndim < 2:
+            others.append(parameter)
+        elif recipe.optimizer == "muon" and parameter.ndim == 2 and not stacked:
+            by_muon.append(parameter)
+        else:
+            matrices.append(parameter)
+    decayed = {"params": matrices, "weight_decay": recipe.weight_decay}
+    kept = {"params": others, "weight_decay": 0.0}
+    groups = [group for group in (decayed, kept) if group["params"]]
+    parts: dict[str, torch.optim.Optimizer] = {}
+    if groups:
+        parts["adamw"] = torch.optim.AdamW(groups, betas=(recipe.beta1, recipe.beta2))
+    if by_muon:
+        parts["muon"] = torch.optim.Muon(
+            by_muon,
+            momentum=_MOMENTUM,
+            weight_decay=recipe.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    return Optimizers(parts)

@@ -1,0 +1,140 @@
+"""A run → a checkpoint folder of its own: the files that `--checkpoint` needs, and a card.
+
+Reads the folder of a run and the facts of its recipe; computes nothing.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from d2l.errors import CheckpointError
+from d2l.files.atomic import building, refuse_existing
+from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.formats.int8 import compact_folder, compact_text
+from d2l.hypernets.formats.native import read_tensors
+from d2l.hypernets.protocol import HypernetConfig
+from d2l.training.run_folder import LOG, Row, read_log, read_recipes, read_step
+
+_WEIGHTS = "model.safetensors"
+_COPIED = ("config.json", "statistics.safetensors", "familiarity.safetensors")
+_AVERAGED = 50  # steps of the log behind the loss on the card
+
+
+def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = False) -> Path:
+    """Write the network of a run as a checkpoint folder, whole or not at all.
+
+    `compact` stores matrices as 8-bit rows (seat and text networks only). Raises CheckpointError
+    where `run` is not the folder of a run, or has saved nothing yet.
+    """
+    if not (run / LOG).is_file():
+        raise CheckpointError(
+            f"{run}: is not the folder of a run", hint="name what d2l train wrote with --out"
+        )
+    if not (run / _WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{run}: the run has saved no state yet", hint="let it go on until it has"
+        )
+    config = read_config(run)
+    if compact and config.kind not in _COMPACT:
+        raise CheckpointError(
+            f"{run}: only seat and text networks have a compact form", hint="leave --compact out"
+        )
+    refuse_existing(target, force=force, is_ours=_is_checkpoint, error=CheckpointError)
+    card = write_card(run, config, compact=compact)
+    with building(target) as folder:
+        if compact:
+            _COMPACT[config.kind](run, folder)
+        else:
+            for name in (*_COPIED, _WEIGHTS):
+                if (run / name).is_file():
+                    shutil.copyfile(run / name, folder / name)
+        (folder / "README.md").write_text(card, "utf-8")
+    return target
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.json", _WEIGHTS))
+
+
+def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
+    """The card of a run's network: what it is, and what its recipe says of its training."""
+    step = read_step(run)
+    rows = [row for row in read_log(run) if row["step"] <= step]
+    recipes = read_recipes(run)
+    n_values = sum(tensor.numel() for tensor in read_tensors(run / _WEIGHTS).values())
+    facts = [
+        ("base", config.base),
+        ("network", f"{config.kind}, {n_values:,} parameters"),
+        ("weights", "8-bit rows" if compact else "fp32"),
+        ("steps", f"{step:,}"),
+    ]
+    if rows:
+        facts.append(("training time", f"{rows[-1]['seconds'] / 3600:.2f} hours"))
+        facts += list(_describe_losses(rows[-_AVERAGED:]))
+    kind, use, measure = _KINDS[config.kind]
+    parts = [
+        f"# A {kind} network for {config.base}\n",
+        "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "
+        f"`{use} --checkpoint FOLDER`.\n",
+        _table(("", ""), facts),
+        *(_describe_recipe(entry) for entry in recipes),
+        "The licenses of the data are not known to the program that wrote this card: add them "
+        f"before you pass the network on, and what you measured (`{measure}`).\n",
+    ]
+    return "\n".join(parts)
+
+
+def _describe_losses(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Means of the log's last rows."""
+    found = []
+    for key, name in (("loss", "loss"), ("answers", "loss of answers"), ("general", "divergence")):
+        values = [row[key] for row in rows if key in row]
+        if values:
+            mean = sum(values) / len(values)
+            found.append((f"last {name}", f"{mean:.3f} nats, mean of {len(values)} steps"))
+    return found
+
+
+def _describe_recipe(entry: Row) -> str:
+    """What a run trained with from a step on."""
+    recipe: dict[str, Any] = dict(entry["recipe"])
+    sources, lengths = recipe.pop("sources"), recipe.pop("lengths")
+    keys = ", ".join(f"{name} = {value!r}" for name, value in recipe.items())
+    return "\n".join(
+        [
+            f"## From step {entry['from_step']:,}\n",
+            _table(tuple(sources[0]), [tuple(source.values()) for source in sources]),
+            _table(tuple(lengths[0]), [tuple(length.values()) for length in lengths]),
+            f"{keys}\n",
+        ]
+    )
+
+
+def _compact_text(run: Path, folder: Path) -> None:
+    """The compact form of a Text-to-LoRA network's folder."""
+    for name in _COPIED:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    # One metadata entry: safetensors writes several in an order that changes from run to run.
+    data = save(compact_text(read_tensors(run / _WEIGHTS)), metadata={"format": "pt"})
+    (folder / _WEIGHTS).write_bytes(data)
+
+
+_COMPACT: Mapping[str, Callable[[Path, Path], None]] = {
+    "seats": compact_folder,
+    "text_to_lora": _compact_text,
+}
+#: What a kind of network is called, how it is used, and how it is measured.
+_KINDS = {
+    "seats": ("seat", "d2l compile manual.pdf -o manual.lora", "d2l probe"),
+    "doc_to_lora": ("Doc-to-LoRA", "d2l compile manual.pdf -o manual.lora", "d2l probe"),
+    "text_to_lora": ("Text-to-LoRA", 't2l make "what the task is" -o task.lora', "t2l eval"),
+}
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(str(cell) for cell in cells)} |\n" for cells in lines)

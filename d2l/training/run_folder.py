@@ -1,0 +1,232 @@
+"""The folder of a run: its checkpoint, beside its state, its log and the recipes it ran with.
+
+Reads and writes them; knows no network and no loss. Every file is replaced whole, so a run that is
+killed at any moment goes on from the last state that was saved.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from d2l.errors import CheckpointError, RecipeError
+from d2l.files.atomic import replace_file
+from d2l.training.optimizers import Optimizers
+from d2l.training.recipes import Recipe
+
+Row = dict[str, Any]
+
+LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
+#: What a kill in the middle of a saving leaves behind: NAME.PID, and folders to fill.
+_LEFT_OVER = re.compile(
+    r"(state\.pt|log\.jsonl|(recipes|config)\.json"
+    r"|(model|statistics|general|embeddings|familiarity)\.safetensors)\.\d+"
+    r"|\.saving-.*"
+)
+#: What torch raises for files that are something else, or cut short, or of other tensors.
+_BROKEN = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+
+
+@dataclass
+class Run:
+    """A run between two steps.
+
+    The state file holds all of it: weights, optimizer, step, seconds. Nothing else is needed to go
+    on as if nothing had been: the learning rate follows from step and seconds, what is drawn from
+    seed and step, and nothing else in a step is random.
+    """
+
+    network: nn.Module
+    optimizer: Optimizers
+    step: int = 0
+    seconds: float = 0.0  # of training, over all its starts
+
+
+def open_folder(folder: Path) -> None:
+    """Make a run's folder, or find that it is one; raises RecipeError where it is something else,
+    whose files a run might replace."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not any((folder / n).is_file() for n in (LOG, STATE)):
+            raise RecipeError(
+                f"{folder}: is not empty and holds no run", hint="name another folder with --out"
+            )
+        (folder / LOG).touch()
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses (no permission, no room) into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors hides a full disk in its own
+        raise RecipeError(
+            f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})",
+            hint="name another folder with --out; the last saved state is whole",
+        ) from error
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """A block in which no other process trains in a run's folder; raises RecipeError where one
+    does. The system forgets the lock when the process ends, however it does."""
+    if sys.platform == "win32":  # has no locks of this kind
+        yield
+        return
+    import fcntl
+
+    with writing(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RecipeError(
+                f"{folder}: another process trains there", hint="wait for it, or stop it"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def add_row(folder: Path, row: Row) -> None:
+    """Put a step into the log."""
+    with writing(folder), (folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(row) + "\n")
+
+
+def save_state(run: Run, folder: Path) -> None:
+    """Write the state."""
+    state = {
+        "network": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "step": run.step,
+        "seconds": run.seconds,
+    }
+    replace_file(folder / STATE, lambda target: torch.save(state, target))
+
+
+def load_state(run: Run, folder: Path) -> None:
+    """Put the folder's saved state, if there is one, into `run`; raises CheckpointError."""
+    path = folder / STATE
+    if not path.is_file():
+        return
+    try:
+        state = _open_state(path)
+        run.network.load_state_dict(state["network"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.step, run.seconds = int(state["step"]), float(state["seconds"])
+    except _BROKEN as error:
+        raise CheckpointError(
+            f"{path}: not the state of a run like this",
+            hint="delete it to start anew, or name another --out",
+        ) from error
+
+
+def read_step(folder: Path) -> int:
+    """The step of the saved state; raises CheckpointError."""
+    path = folder / STATE
+    try:
+        return int(_open_state(path, mmap=True)["step"])
+    except _BROKEN as error:
+        raise CheckpointError(
+            f"{path}: not the state of a run", hint="name what d2l train wrote with --out"
+        ) from error
+
+
+def _open_state(path: Path, *, mmap: bool = False) -> Row:
+    """A state file, to the CPU: weights and optimizer are copied to where theirs are."""
+    if not zipfile.is_zipfile(path):  # torch would take it for a file of its oldest kind
+        raise EOFError
+    state: Row = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+    return state
+
+
+def clean(folder: Path, step: int) -> None:
+    """Make a run's folder as it was when the state of `step` was saved, whatever came after."""
+    for path in folder.iterdir():
+        if _LEFT_OVER.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    trim_log(folder / LOG, step)
+
+
+def trim_log(path: Path, step: int) -> None:
+    """Drop rows past the saved state, whose steps are taken again, and a row cut short."""
+    if not path.is_file():
+        return
+    kept = [line for line, row in _read_lines(path) if row["step"] <= step]
+    replace_file(path, lambda target: target.write_text("".join(kept), "utf-8"))
+
+
+def read_log(folder: Path) -> list[Row]:
+    """The rows of a run's log, one a step; raises RecipeError where it is not the log of a run."""
+    return [row for _, row in _read_lines(folder / LOG)]
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, Row]]:
+    """Whole lines and their rows; a last line that was cut short is left out."""
+    try:
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise RecipeError(
+            f"{path}: cannot be read ({reason})", hint="name the folder of a run of d2l train"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):
+            return
+        try:
+            row = json.loads(line)
+            if type(row["step"]) is not int or not isinstance(row["loss"], float):
+                raise TypeError("step or loss is no number")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RecipeError(
+                f"{path}, line {number}: not a row of a run's log", hint="name another folder"
+            ) from error
+        yield line, row
+
+
+def note_recipe(folder: Path, recipe: Recipe, step: int) -> None:
+    """Keep what a run trains with from `step` on, where that is not what it trained with before."""
+    known = [entry for entry in read_recipes(folder) if entry["from_step"] < step]
+    now = json.loads(json.dumps(asdict(recipe)))
+    if not known or known[-1]["recipe"] != now:
+        known.append({"from_step": step, "recipe": now})
+    text = json.dumps(known, indent=1, ensure_ascii=False)
+    replace_file(folder / RECIPES, lambda target: target.write_text(text + "\n", "utf-8"))
+
+
+def read_recipes(folder: Path) -> list[Row]:
+    """What a run trained with: {"from_step", "recipe"} each, in order; [] before its first step."""
+    path = folder / RECIPES
+    if not path.is_file():
+        return []
+    try:
+        entries = json.loads(path.read_text("utf-8"))
+        for entry in entries:
+            if type(entry["from_step"]) is not int or not isinstance(entry["recipe"], Mapping):
+                raise TypeError("from_step or recipe is something else")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"{path}: not what d2l train wrote", hint="name another --out") from error
+    return list(entries)

@@ -1,0 +1,241 @@
+"""A seat network in training: its data as exercises, its loss, its checkpoint.
+
+The loss itself is `loss`; the loop is `training.loop`.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from d2l.bases.activations import ActivationEncoder
+from d2l.bases.models import load_causal
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.errors import RecipeError
+from d2l.files.atomic import replace_file
+from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
+from d2l.hypernets.seats.network import SeatNetwork
+from d2l.hypernets.seats.second_moments import write_statistics
+from d2l.training.distributed import Team
+from d2l.training.document_data import Asked, Drawn, Mixture, Passage, choose_questions
+from d2l.training.general_prompts import (
+    add_references,
+    load_general,
+    make_general,
+    read_prompts,
+    sample_prompts,
+)
+from d2l.training.learner import Figure, Materials, Row, Share
+from d2l.training.recipes import Recipe
+from d2l.training.seats.loss import Exercise, ReadChunk, SeatedDecoder, batch_loss
+from d2l.training.seats.moments import Batch, measure_moments
+from d2l.training.seats.start import load_start, read_own_statistics
+
+_MAX_ANSWER_TOKENS = 32
+_MAX_QUESTION_TOKENS = 64
+_GENERAL = "general.safetensors"
+_STATISTICS = "statistics.safetensors"
+
+
+@dataclass(frozen=True)
+class DrawnMemory:
+    """Passages that share a memory, the seats of each, and exercises about any of them, of which
+    general prompts count `general_weight` times."""
+
+    passages: tuple[Passage, ...]
+    seats: tuple[int, ...]
+    exercises: tuple[Exercise, ...]
+    general_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class SeatsTrainee:
+    """A `Trainee`: the seat network of a checkpoint on its frozen base."""
+
+    network: SeatNetwork
+    config: SeatsConfig
+    causal: Any  # the base with its head, which general prompts are held against
+    decoder: SeatedDecoder
+    read: ActivationEncoder
+    mixture: Mixture
+    tokenizer: BaseTokenizer
+    statistics: Path  # the file of second moments that seats are made with
+
+    def draw(self, step: int) -> list[DrawnMemory]:
+        """The memories of one step, all of equally many seats."""
+        return plan_memories(self.mixture.draw(step), config=self.config, tokenizer=self.tokenizer)
+
+    def describe(self, drawn: Sequence[DrawnMemory]) -> Row:
+        """How many memories, of how many chunks and seats each."""
+        first = drawn[0]
+        return {"memories": len(drawn), "chunks": len(first.passages), "seats": sum(first.seats)}
+
+    def measure(self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]) -> Iterator[Share]:
+        """The mean over all of a step's exercises is the loss, so a share counts by its own."""
+        exercises = [exercise for memory in mine for exercise in memory.exercises]
+        if not exercises:
+            return
+        loss = batch_loss(
+            self.network,
+            self.decoder,
+            [self._read_all(memory) for memory in mine],
+            self._refer(mine),
+            general_weight=mine[0].general_weight,
+        )
+        n_drawn = sum(len(memory.exercises) for memory in drawn)
+        figures = [
+            Figure("general" if exercise.general else "answers", one, right)
+            for exercise, one, right in zip(
+                exercises, loss.losses.tolist(), loss.right.tolist(), strict=True
+            )
+        ]
+        yield Share(loss.total * (len(exercises) / n_drawn), tuple(figures))
+
+    def draw_texts(self, number: int) -> Iterator[Batch]:
+        """Batches of draws that no step has, and for each memory a text that it does not hold."""
+        for step in range(1, number + 1):
+            drawn = self.draw(-step)
+            texts = [memory.passages[0].token_ids for memory in self.draw(-number - step)]
+            end = (self.config.end_token,)
+            exercises = [
+                [
+                    *referred,
+                    Exercise((*self.config.after_opening, *texts[index % len(texts)]), end),
+                ]
+                for index, referred in enumerate(self._refer(drawn))
+            ]
+            yield [self._read_all(memory) for memory in drawn], exercises
+
+    def _read_all(self, memory: DrawnMemory) -> list[ReadChunk]:
+        opening = self.config.read_opening
+        return [
+            ReadChunk(self.read([*opening, *passage.token_ids]), n_seats)
+            for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
+        ]
+
+    def _refer(self, memories: Sequence[DrawnMemory]) -> list[list[Exercise]]:
+        groups = [memory.exercises for memory in memories]
+        return add_references(self.causal, groups, config=self.config)
+
+    def write(self, folder: Path) -> None:
+        """Put config.json, statistics.safetensors and model.safetensors into a folder."""
+        values = json.dumps(asdict(self.config), indent=1) + "\n"
+        replace_file(folder / "config.json", lambda target: target.write_text(values, "utf-8"))
+        if self.statistics != folder / _STATISTICS:
+            replace_file(folder / _STATISTICS, partial(shutil.copyfile, self.statistics))
+        tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
+        replace_file(folder / "model.safetensors", lambda target: save_file(tensors, target))
+
+
+def plan_memories(
+    drawn: Sequence[Drawn], *, config: SeatsConfig, tokenizer: BaseTokenizer
+) -> list[DrawnMemory]:
+    """Give every memory as many seats as the one of most tokens needs; questions as token ids."""
+    density = drawn[0].tokens_per_seat
+    chosen = set_density(config, density) if density else config
+    sizes = [[len(passage.token_ids) for passage in one.passages] for one in drawn]
+    n_seats = max(sum(allot_seats(group, config=chosen)) for group in sizes)
+    return [
+        DrawnMemory(
+            one.passages,
+            tuple(share_seats(group, n_seats)),
+            tuple(
+                make_exercise(asked, config=config, tokenizer=tokenizer)
+                if isinstance(asked, Asked)
+                else asked
+                for asked in one.asked
+            ),
+            one.general_weight,
+        )
+        for one, group in zip(drawn, sizes, strict=True)
+    ]
+
+
+def share_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
+    """Seats of each passage of a memory, `n_seats` in all, by its tokens, at least one each."""
+    ends = [0]
+    for number, read in enumerate(accumulate(sizes), start=1):
+        end = round(read * n_seats / sum(sizes))
+        ends.append(min(max(end, ends[-1] + 1), n_seats - (len(sizes) - number)))
+    return [stop - start for start, stop in pairwise(ends)]
+
+
+def make_exercise(asked: Asked, *, config: SeatsConfig, tokenizer: BaseTokenizer) -> Exercise:
+    """A question in the rest of the template, and its answer; ended if it is complete."""
+    question = tokenizer.encode(asked.question)[:_MAX_QUESTION_TOKENS]
+    answer = tokenizer.encode(asked.answer)[:_MAX_ANSWER_TOKENS]
+    end = (config.end_token,) if asked.complete else ()
+    return Exercise((*config.after_opening, *question, *config.before_answer), (*answer, *end))
+
+
+def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
+    """Refuse lengths that the network cannot read; raises RecipeError."""
+    # Every passage has min_chunk_tokens and more, so a memory has as many seats as these need.
+    for length in recipe.lengths:
+        density = length.tokens_per_seat or config.tokens_per_seat
+        most = config.max_seats if config.min_chunk_tokens >= density else config.min_seats
+        if not config.min_chunk_tokens <= length.tokens <= config.chunk_tokens:
+            raise RecipeError(
+                f"tokens of a length is {length.tokens}, but this network reads chunks of "
+                f"{config.min_chunk_tokens} to {config.chunk_tokens}"
+            )
+        if length.chunks > most:
+            raise RecipeError(
+                f"chunks of a length is {length.chunks}, but there may be only {most} seats, and "
+                "each chunk needs one"
+            )
+
+
+def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
+    """Load the base and the network, and make or read the general answers; raises D2LError."""
+    recipe, config = found.recipe, found.config
+    assert isinstance(config, SeatsConfig)  # what the table of trainees goes by
+    dtype = getattr(torch, recipe.precision)
+    causal = load_causal(found.base, device=team.device, dtype=dtype)
+    seats = load_start(found.source, config, causal.model, recipe)
+    general: list[Exercise] = []
+    if recipe.general_share > 0:
+        with team.main_first():
+            general = load_general(out / _GENERAL, partial(_answer_general, found, causal))
+    trainee = SeatsTrainee(
+        team.prepare(seats.network),
+        config,
+        causal,
+        SeatedDecoder(causal, seats.statistics, config),
+        ActivationEncoder(causal.model, config.reading),
+        Mixture(found.pools, recipe, tuple(general)),
+        found.tokenizer,
+        found.source / _STATISTICS,
+    )
+    if not recipe.statistics_draws:
+        return trainee
+    path = out / _STATISTICS
+    with team.main_first():
+        if not path.is_file():
+            batches = trainee.draw_texts(recipe.statistics_draws)
+            write_statistics(path, measure_moments(trainee.network, trainee.decoder, batches))
+    decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
+    return replace(trainee, decoder=decoder, statistics=path)
+
+
+def _answer_general(found: Materials, causal: Any) -> list[Exercise]:
+    """What a memory must leave alone, from all three sources of general prompts."""
+    recipe, config = found.recipe, found.config
+    assert isinstance(config, SeatsConfig)
+    sampled = sample_prompts(
+        causal,
+        recipe.general_sampled,
+        tokenizer=found.tokenizer,
+        config=config,
+        seed=recipe.seed,
+    )
+    asked = choose_questions(found.pools, recipe.general_questions, seed=recipe.seed)
+    prompts = [*read_prompts(), *asked, *sampled]
+    return make_general(causal, prompts, tokenizer=found.tokenizer, config=config)

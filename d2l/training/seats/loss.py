@@ -1,0 +1,296 @@
+"""The loss that a seat network is trained with: the real adapter's effect, differentiable.
+
+Takes memories that the network wrote and exercises (prompts with the answers they should get);
+gives a loss whose gradient reaches the network. Knows nothing of files, of sampling or of steps.
+
+Opening and questions of a memory run through the frozen base as one sequence: seats get the
+memory's keys and values, every later token's k_proj and v_proj get B(A h), as the exported LoRA
+adds it. A is computed with its inputs detached; gradients flow through keys, values and B, and
+through the opening's states into the layers above. Llama's decoder layer is spelled out here, so
+bases with another one need their own walk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from d2l.bases.activations import Activations
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.network import SeatNetwork
+from d2l.hypernets.seats.second_moments import Statistics
+from d2l.hypernets.seats.shared_lora import SharedLora
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What follows the opening, and the answer it should get, end token included.
+
+    A `general` one has nothing to do with a document: its target is `reference`, the base's own
+    log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
+    must not move.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    general: bool = False
+    reference: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ReadChunk:
+    """What the base makes of one chunk, and the number of seats it gets."""
+
+    activations: Activations
+    n_seats: int
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """All exercises of each memory behind one opening, memories padded to the same length.
+
+    `ids`, `positions`: (memories, tokens), and `real`, false where a token only pads. `mask`:
+    (memories, 1, tokens, tokens), true where a token sees another. `rows`: for each exercise,
+    places of `ids` flattened that predict its answer's tokens.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    real: Tensor
+    mask: Tensor
+    rows: tuple[Tensor, ...]
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The same on a device."""
+        given = (self.ids, self.positions, self.real, self.mask)
+        ids, positions, real, mask = (tensor.to(device) for tensor in given)
+        return PackedBatch(ids, positions, real, mask, tuple(row.to(device) for row in self.rows))
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Loss of a batch and what it is made of; `losses` and `right` have an entry an exercise."""
+
+    total: Tensor
+    losses: Tensor  # (exercises,) mean over an answer's tokens, detached
+    right: Tensor  # (exercises,) share of the answer's tokens that were the most likely
+
+
+class SeatedDecoder:
+    """The frozen base with memories seated in the loop. `causal` is a Llama with its head.
+
+    `watch`, where it is set, gets every adapted layer's number, from 0, and the attention inputs
+    (tokens, d_in) of all that stands behind openings.
+    """
+
+    watch: Callable[[int, Tensor], None] | None = None
+
+    def __init__(self, causal: Any, statistics: Statistics, config: SeatsConfig) -> None:
+        self.base, self.head = causal.model, causal.lm_head
+        self.statistics = statistics
+        self.config = config
+        self.dtype: torch.dtype = self.head.weight.dtype
+
+    @cached_property
+    def whitening(self) -> Tensor:
+        """Inverses of the second moments' Cholesky factors: (layers, d_in, d_in).
+
+        fp32 for a base in less than fp32, whose rounding moves logits more; float64 otherwise.
+        """
+        cholesky = self.statistics.cholesky
+        identity = torch.eye(cholesky.shape[-1], dtype=cholesky.dtype).expand_as(cholesky)
+        inverse: Tensor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
+        dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
+        return inverse.to(self.head.weight.device, dtype)
+
+    def logits(
+        self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: SharedLora | None = None
+    ) -> Tensor:
+        """Logits (rows, vocabulary) where answers are predicted, exercise after exercise.
+
+        `keys`, `values`: (memories, layers, seats, kv_heads * head_dim). `shared` is what the
+        adapter adds besides, whatever the memory.
+        """
+        x = self.base.embed_tokens(batch.ids)  # (memories, tokens, hidden)
+        rotary = self.base.rotary_emb(x, batch.positions)
+        first = self.config.first_layer
+        for index, layer in enumerate(self.base.layers):
+            h = layer.input_layernorm(x)
+            k, v = layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)
+            if index >= first:
+                at = index - first
+                if self.watch is not None:
+                    start = keys.shape[2] + 1
+                    self.watch(at, h[:, start:][batch.real[:, start:]])
+                k, v = self._seat(h, (k, v), (keys[:, at], values[:, at]), at)
+            x = x + self._attend(layer.self_attn, h, (k, v), rotary, batch.mask)
+            x = x + self._transform(layer, x, index, shared)
+        wanted = x.flatten(0, 1)[torch.cat(batch.rows)]  # (rows, hidden)
+        logits: Tensor = self.head(self.base.norm(wanted))
+        return logits
+
+    def _seat(
+        self, h: Tensor, given: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], at: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values as the adapter leaves them: seats imposed, later tokens with the leak."""
+        n_opening = wanted[0].shape[1] + 1
+        answers = self._solve(h[:, :n_opening], at)  # (memories, seats, d_in)
+        response = h[:, n_opening:] @ answers.to(h.dtype).mT  # (memories, tokens, seats)
+        results = []
+        for outputs, imposed in zip(given, wanted, strict=True):
+            lacking = imposed - outputs[:, 1:n_opening].to(imposed.dtype)  # B, transposed
+            leak = response @ lacking.to(h.dtype)
+            parts = (outputs[:, :1], imposed.to(h.dtype), outputs[:, n_opening:] + leak)
+            results.append(torch.cat(parts, dim=1))
+        return results[0], results[1]
+
+    def _transform(self, layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:
+        """The MLP of x (memories, tokens, hidden), with the shared LoRA on its down_proj."""
+        h, mlp = layer.post_attention_layernorm(x), layer.mlp
+        inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (memories, tokens, intermediate)
+        result: Tensor = mlp.down_proj(inner)
+        if shared is not None and index >= self.config.first_layer:
+            result = result + shared.change(index, inner)
+        return result
+
+    def _solve(self, opening: Tensor, at: int) -> Tensor:
+        """A of every memory, see `seating.solve_answers`: (memories, seats, d_in)."""
+        whitening = self.whitening[at]
+        whitened = opening.to(whitening.dtype) @ whitening.T  # (memories, tokens, d_in)
+        exact = whitened.to(torch.float64)
+        gram = exact @ exact.mT  # (memories, tokens, tokens)
+        gram.diagonal(dim1=1, dim2=2).add_(self.config.solve_epsilon)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        return inverse[:, 1:].to(whitened.dtype) @ whitened @ whitening
+
+    def _attend(
+        self,
+        attention: Any,
+        h: Tensor,
+        pair: tuple[Tensor, Tensor],
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor,
+    ) -> Tensor:
+        """Attention of h (memories, tokens, hidden) over keys and values given from outside."""
+        size = self.config.head_dim
+        q, k, v = (
+            tensor.unflatten(-1, (-1, size)).transpose(1, 2)
+            for tensor in (attention.q_proj(h), *pair)
+        )  # each (memories, heads, tokens, head_dim)
+        q, k = apply_rotary_pos_emb(q, k, *rotary)
+        repeat = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+        read = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        result: Tensor = attention.o_proj(read.transpose(1, 2).flatten(2))
+        return result
+
+
+def write_memories(
+    network: SeatNetwork, memories: Sequence[Sequence[ReadChunk]]
+) -> tuple[Tensor, Tensor]:
+    """Keys and values (memories, layers, seats, kv_heads * head_dim), chunks side by side.
+
+    All memories must have equally many seats.
+    """
+    keys, values = [], []
+    for chunks in memories:
+        written = []
+        for chunk in chunks:
+            read = chunk.activations
+            assert read.keys is not None
+            assert read.values is not None
+            # A clone: the reader's tensors come from inference mode, which autograd refuses.
+            given = (t.to(torch.float32).clone() for t in (read.hidden, read.keys, read.values))
+            written.append(network(*given, n_seats=chunk.n_seats))
+        keys.append(torch.cat([pair[0] for pair in written], dim=1))
+        values.append(torch.cat([pair[1] for pair in written], dim=1))
+    return torch.stack(keys), torch.stack(values)
+
+
+def pack_exercises(
+    exercises: Sequence[Sequence[Exercise]], opening: Sequence[int], *, pad: int
+) -> PackedBatch:
+    """Lay out each memory's exercises behind the opening; they do not see one another."""
+    ids: list[list[int]] = []
+    positions: list[list[int]] = []
+    owners: list[list[int]] = []  # number of the exercise a token belongs to, 0 for the opening
+    rows: list[tuple[int, int, int]] = []  # (memory, first predicting place, tokens)
+    start = len(opening)
+    for group in exercises:
+        line, places, owner = list(opening), list(range(start)), [0] * start
+        for number, exercise in enumerate(group, start=1):
+            tokens = (*exercise.prompt, *exercise.answer[:-1])
+            first = len(line) + len(exercise.prompt) - 1
+            rows.append((len(ids), first, len(exercise.answer)))
+            line += tokens
+            places += range(start, start + len(tokens))
+            owner += [number] * len(tokens)
+        ids.append(line)
+        positions.append(places)
+        owners.append(owner)
+    length = max(len(line) for line in ids)
+
+    def pad_all(lines: list[list[int]], filler: int) -> Tensor:
+        return torch.tensor([line + [filler] * (length - len(line)) for line in lines])
+
+    owned = pad_all(owners, -1)  # padding sees itself and the opening, so no row is empty
+    visible = (owned[:, None, :] == 0) | (owned[:, None, :] == owned[:, :, None])
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    return PackedBatch(
+        pad_all(ids, pad),
+        pad_all(positions, 0),
+        owned >= 0,
+        (visible & causal)[:, None],
+        tuple(torch.arange(n) + index * length + first for index, first, n in rows),
+    )
+
+
+def measure_loss(
+    logits: Tensor, exercises: Sequence[Exercise], *, general_weight: float = 1.0
+) -> BatchLoss:
+    """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
+
+    Cross-entropy of the answer, or divergence from the reference where an exercise is general,
+    which counts `general_weight` times.
+    """
+    losses, right, weights = [], [], []
+    start = 0
+    for exercise in exercises:
+        part = logits[start : start + len(exercise.answer)].to(torch.float32)
+        start += len(exercise.answer)
+        log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
+        answer = torch.tensor(exercise.answer, device=logits.device)
+        if not exercise.general:
+            losses.append(functional.nll_loss(log_probs, answer))
+        else:
+            assert exercise.reference is not None
+            reference = exercise.reference.to(logits.device, torch.float32)
+            divergence = (reference.exp() * (reference - log_probs)).sum(dim=-1)
+            losses.append(divergence.mean())
+        weights.append(general_weight if exercise.general else 1.0)
+        right.append((part.argmax(dim=-1) == answer).float().mean())
+    stacked = torch.stack(losses)
+    total = (stacked * torch.tensor(weights, device=logits.device)).mean()
+    return BatchLoss(total, stacked.detach(), torch.stack(right))
+
+
+def batch_loss(
+    network: SeatNetwork,
+    decoder: SeatedDecoder,
+    memories: Sequence[Sequence[ReadChunk]],
+    exercises: Sequence[Sequence[Exercise]],
+    *,
+    general_weight: float = 1.0,
+) -> BatchLoss:
+    """Loss of a batch of memories, each with its exercises; one opening for all of them."""
+    keys, values = write_memories(network, memories)
+    opening = decoder.config.opening(keys.shape[2])
+    packed = pack_exercises(exercises, opening, pad=decoder.config.end_token).to(keys.device)
+    flat = [exercise for group in exercises for exercise in group]
+    logits = decoder.logits(packed, keys, values, network.shared)
+    return measure_loss(logits, flat, general_weight=general_weight)

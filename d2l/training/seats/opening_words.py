@@ -1,0 +1,144 @@
+"""More seats for a seat network: the words that make its opening longer.
+
+A network on its base, the base's vocabulary and memories in; token ids out. Each word is a token of
+its own, and ordinary text should answer it as little as possible. How much it does is known without
+asking any: the mean squared answer of what the second moments C describe to seat i is
+diag((H C⁻¹ Hᵀ + εI)⁻¹)_i, since A C Aᵀ is that matrix (`seating` on A and H). It depends on the
+other seats, so words are tried in groups, behind the words that there are already.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from d2l.adapters.weights import Memory
+from d2l.documents.chunks import Tokenizer
+from d2l.errors import CheckpointError
+from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.seating import record_inputs
+
+#: A memory with so many seats, another one at each call.
+MakeMemory = Callable[[int], Memory]
+_LETTERS = (3, 10)  # of a word: shorter ones are common, longer ones leave no others beside them
+_COMMON = 1 / 8  # ids of byte-pair vocabularies go by frequency: the first words stand anywhere
+_ALIKE = 5  # letters that no two words of an opening begin with together
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How words are tried: all of them once, then the `best` of these `again` times, in groups that
+    the `seed` makes; `progress` is told how many groups are done, and of how many."""
+
+    again: int = 5
+    best: int = 3_000
+    seed: int = 0
+    progress: Callable[[int, int], object] = lambda done, total: None  # noqa: ARG005
+
+
+def list_candidates(pieces: Sequence[str]) -> list[int]:
+    """Ids of words in a vocabulary, given as the text of each id: a space and a few letters."""
+    return [
+        number
+        for number, piece in enumerate(pieces)
+        if number >= _COMMON * len(pieces)
+        and piece.startswith(" ")
+        and piece[1:].isalpha()
+        and piece.isascii()
+        and _LETTERS[0] <= len(piece) - 1 <= _LETTERS[1]
+    ]
+
+
+def rank_words(
+    seats: Seats,
+    candidates: Sequence[int],
+    n_new: int,
+    *,
+    make_memory: MakeMemory,
+    trials: Trials,
+) -> list[int]:
+    """Candidates from the one that ordinary text answers least, behind the network's opening.
+
+    `n_new` are tried at a time. A word's figure is the logarithm of its answer, averaged over
+    layers, against the mean of its group, whose memory it shares.
+    """
+    chance = random.Random(trials.seed)
+    figures: dict[int, list[float]] = {}
+    order, n_done = list(dict.fromkeys(candidates)), 0
+    n_groups = math.ceil(len(order) / n_new)
+    n_groups += trials.again * math.ceil(min(len(order), trials.best) / n_new)
+    for turn in range(1 + trials.again):
+        if turn == 1:
+            order = _sort(figures)[: trials.best]
+        chance.shuffle(order)
+        for group in _cut(order, n_new):
+            words = (*seats.config.opening_words, *group)
+            opening = (*seats.config.opening_head, *words)
+            answers = measure_answers(seats, opening, make_memory(len(opening) - 1))
+            own = answers[:, -len(group) :].log().mean(dim=0)  # (words,)
+            for word, figure in zip(group, (own - own.mean()).tolist(), strict=True):
+                figures.setdefault(word, []).append(figure)
+            n_done += 1
+            trials.progress(n_done, n_groups)
+    tried = set(order)
+    return _sort({word: found for word, found in figures.items() if word in tried})
+
+
+def measure_answers(seats: Seats, opening: Sequence[int], memory: Memory) -> Tensor:
+    """Mean squared answer of ordinary text to each seat: float64 (layers, seats)."""
+    config, statistics = seats.config, seats.statistics
+    inputs = record_inputs(
+        memory,
+        seats.base_model,
+        opening=opening,
+        first_layer=config.first_layer,
+        shared=seats.network.shared,
+    )  # (layers, tokens, d_in)
+    whitened = torch.linalg.solve_triangular(statistics.cholesky, inputs.mT, upper=False)
+    gram = whitened.mT @ whitened  # (layers, tokens, tokens)
+    gram.diagonal(dim1=1, dim2=2).add_(config.solve_epsilon)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    return inverse.diagonal(dim1=1, dim2=2)[:, 1:]  # without the sink
+
+
+def choose_words(
+    seats: Seats, ranked: Sequence[int], n_new: int, *, pieces: Sequence[str], tokenizer: Tokenizer
+) -> tuple[int, ...]:
+    """The first `n_new` words of a ranking that differ from all before them and that still stand as
+    one token each in the text of the opening; raises CheckpointError where there are too few."""
+    words = list(seats.config.opening_words)
+    text = "".join(pieces[word] for word in words)
+    wanted = len(words) + n_new
+    begun = {_begin(pieces[word]) for word in words}
+    for word in ranked:
+        if len(words) == wanted:
+            break
+        if _begin(pieces[word]) in begun:
+            continue
+        if tokenizer.encode(text + pieces[word]) == [*words, word]:
+            words.append(word)
+            text += pieces[word]
+            begun.add(_begin(pieces[word]))
+    if len(words) < wanted:
+        raise CheckpointError(
+            f"only {len(words) - wanted + n_new} words of the base's vocabulary can lengthen the "
+            f"opening, and {n_new} are wanted",
+            hint="ask for fewer seats",
+        )
+    return tuple(words[wanted - n_new :])
+
+
+def _begin(piece: str) -> str:
+    return piece.strip().lower()[:_ALIKE]
+
+
+def _sort(figures: Mapping[int, Sequence[float]]) -> list[int]:
+    return sorted(figures, key=lambda word: math.fsum(figures[word]) / len(figures[word]))
+
+
+def _cut(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

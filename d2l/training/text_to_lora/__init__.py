@@ -1,0 +1,1 @@
+"""Training of Text-to-LoRA networks."""

@@ -1,0 +1,50 @@
+"""Embeddings of many texts, kept in a file: embedding some thousand takes minutes on a CPU.
+
+Texts and an embedder in, one tensor out. The file names its texts by their digest, so that those
+of others are not taken for them.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from d2l.bases.embedders import Embedder
+from d2l.files.atomic import replace_file
+
+_KEY, _DIGEST = "embeddings", "texts_sha256"
+
+
+def load_embeddings(
+    path: Path, texts: Sequence[str], embedder: str, load: Callable[[], Embedder]
+) -> Tensor:
+    """(texts, embedding_size) fp32 on the CPU: from the file, else made and written there.
+
+    `embedder` is the name of what `load` gives, which is called only where it is needed.
+    """
+    digest = hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
+    kept = _read(path, digest)
+    if kept is not None:
+        return kept
+    embed = load().embed
+    made = torch.stack([embed(text) for text in texts])
+    replace_file(path, lambda target: save_file({_KEY: made}, target, {_DIGEST: digest}))
+    return made
+
+
+def _read(path: Path, digest: str) -> Tensor | None:
+    """What the file holds, if it is whole and of these texts."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            if (file.metadata() or {}).get(_DIGEST) != digest:
+                return None
+            found: Tensor = file.get_tensor(_KEY)
+    except (OSError, SafetensorError):
+        return None
+    return found

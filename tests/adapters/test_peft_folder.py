@@ -1,0 +1,377 @@
+import json
+import resource
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.adapters.peft_folder import (
+    DTYPES,
+    AdapterContent,
+    read_adapter,
+    read_memory,
+    refuse_adapter,
+    write_adapter,
+)
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.errors import AdapterError, D2LError
+from tests import tiny
+from tests.compiled import KINDS, PEFT_DEPRECATION, Compiled, make_dense, read_files
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HINT_AGAIN = "compile the document again"
+QUERY = torch.tensor([[1, 40, 50, 60, 70, 80, 90]])
+
+
+def make_weights(
+    family: str, rank: int = 3, scale: float = 0.25, layers: range = range(tiny.N_LAYERS)
+) -> LoraWeights:
+    """Random factors for every linear layer of a family's decoder layers."""
+    generator = torch.Generator().manual_seed(5)
+    parents = tuple(f"model.layers.{layer}." for layer in layers)
+    factors = {}
+    for name, module in tiny.make_causal(family).named_modules():
+        if name.startswith(parents) and isinstance(module, torch.nn.Linear):
+            a = torch.randn(rank, module.in_features, generator=generator)
+            b = torch.randn(module.out_features, rank, generator=generator)
+            factors[name] = LoraFactors(a, b)
+    return LoraWeights(tiny.base_name(family), scale, factors)
+
+
+def make_content(weights: LoraWeights | None = None, **changes: Any) -> AdapterContent:
+    content = AdapterContent(
+        weights=weights or make_weights("llama"),
+        n_base_layers=tiny.N_LAYERS,
+        provenance={"format": 1, "note": "é"},
+        texts={"README.md": "# Card\n"},
+    )
+    return replace(content, **changes)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
+
+
+def compute_logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(QUERY).logits
+
+
+# ---- what PEFT makes of a folder ----------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_logits_through_peft_are_those_of_w_plus_scaled_b_a(family: str, tmp_path: Path) -> None:
+    weights = make_weights(family)
+    folder = write_adapter(make_content(weights), tmp_path / "a.lora", dtype="fp32")
+    got = compute_logits(peft.PeftModel.from_pretrained(tiny.make_causal(family), str(folder)))
+    bare = tiny.make_causal(family)
+    without = compute_logits(bare)
+    expected = compute_logits(tiny.add_delta(bare, weights))
+    assert (expected - without).abs().max() > 1
+    # fp32 sums in another order, through three layers of random weights
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_adapters_load_without_a_warning_and_change_the_base_as_their_file_says(
+    kind: str, compiled: Callable[[str], Compiled]
+) -> None:
+    done = compiled(kind)
+    family = "llama" if kind == "seats" else kind
+    model = peft.PeftModel.from_pretrained(tiny.make_causal(family), str(done.adapter))
+    expected = compute_logits(make_dense(kind, done.adapter))
+    torch.testing.assert_close(compute_logits(model), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - compute_logits(tiny.make_causal(family))).abs().max() > 1e-2
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_factors_are_stored_in_the_precision_asked_for_with_scale_folded_into_b(
+    dtype: str, tmp_path: Path
+) -> None:
+    weights = make_weights("llama", scale=0.3)
+    folder = write_adapter(make_content(weights), tmp_path / "a.lora", dtype=dtype)
+    stored = load_file(folder / "adapter_model.safetensors")
+    rounding = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+    expected = {}
+    for name, factors in weights.factors.items():
+        expected[f"base_model.model.{name}.lora_A.weight"] = factors.a.to(rounding)
+        expected[f"base_model.model.{name}.lora_B.weight"] = (0.3 * factors.b).to(rounding)
+    assert stored.keys() == expected.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
+    model = peft.PeftModel.from_pretrained(tiny.make_causal("llama"), str(folder))
+    rounded = compute_logits(make_dense("llama", folder))
+    torch.testing.assert_close(compute_logits(model), rounded, rtol=1e-4, atol=1e-4)
+
+
+def test_alpha_equals_rank_and_both_are_integers(tmp_path: Path) -> None:
+    weights = make_weights("llama", rank=5, scale=0.123)
+    config = read_json(write_adapter(make_content(weights), tmp_path / "a") / "adapter_config.json")
+    assert (config["r"], config["lora_alpha"]) == (5, 5)
+    assert (type(config["r"]), type(config["lora_alpha"])) == (int, int)
+    assert (config["use_rslora"], config["use_dora"]) == (False, False)
+    assert config["base_model_name_or_path"] == "tiny-org/llama-tiny"
+    assert config["target_modules"] == sorted(config["target_modules"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"), [(range(3), None), (range(1, 3), [1, 2]), (range(2), [0, 1])]
+)
+def test_layers_are_named_only_where_some_are_missing(
+    layers: range, named: list[int] | None, tmp_path: Path
+) -> None:
+    content = make_content(make_weights("llama", layers=layers))
+    config = read_json(write_adapter(content, tmp_path / "a.lora") / "adapter_config.json")
+    assert config.get("layers_to_transform") == named
+    assert config.get("layers_pattern") == (None if named is None else "layers")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_and_nothing_is_written(
+    value: float, dtype: str, tmp_path: Path
+) -> None:
+    weights = make_weights("llama")
+    weights.factors["model.layers.1.mlp.up_proj"].b[2, 1] = value
+    with pytest.raises(AdapterError) as caught:
+        write_adapter(make_content(weights), tmp_path / "a.lora", dtype=dtype)
+    assert caught.value.message == (
+        f"the adapter has values that are not finite in {DTYPES[dtype]}, for example in "
+        "base_model.model.model.layers.1.mlp.up_proj.lora_B.weight"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_too_large_for_fp16_are_refused_there_and_kept_in_bf16(tmp_path: Path) -> None:
+    weights = make_weights("llama", scale=1e5)  # fp16 ends at 65,504
+    with pytest.raises(AdapterError, match=r"not finite in torch\.float16"):
+        write_adapter(make_content(weights), tmp_path / "a.lora", dtype="fp16")
+    assert write_adapter(make_content(weights), tmp_path / "a.lora", dtype="bf16").is_dir()
+
+
+def test_text_of_any_kind_can_be_written(tmp_path: Path) -> None:
+    """File names in another encoding than UTF-8 reach Python as half characters."""
+    content = make_content(provenance={"name": "a\udcff"}, texts={"README.md": "é 'a\udcff'\n"})
+    folder = write_adapter(content, tmp_path / "a.lora")
+    assert read_json(folder / "d2l.json") == {"name": "a\udcff"}
+    assert (folder / "README.md").read_bytes() == b"\xc3\xa9 'a\\udcff'\n"
+
+
+# ---- what stands at the target ------------------------------------------------------------------
+
+
+def test_an_existing_target_is_refused_without_force(tmp_path: Path) -> None:
+    out = write_adapter(make_content(), tmp_path / "a.lora")
+    before = read_files(out)
+    for refuse in (
+        lambda: write_adapter(make_content(), out),
+        lambda: refuse_adapter(out, force=0),
+    ):
+        with pytest.raises(AdapterError) as caught:
+            refuse()
+        assert caught.value.message == f"{out} exists already"
+        assert caught.value.hint == "choose another -o, or replace it: --force"
+    assert read_files(out) == before
+
+
+def test_force_replaces_an_adapter_whole(tmp_path: Path) -> None:
+    memory = Memory(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4))
+    out = write_adapter(make_content(memory=memory), tmp_path / "a.lora")
+    write_adapter(make_content(make_weights("llama", rank=2)), out, force=True)
+    assert "memory.safetensors" not in read_files(out)
+    assert read_adapter(out).rank == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lora"]
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "empty", "link", "broken link"])
+def test_force_never_replaces_anything_but_an_adapter_folder(there: str, tmp_path: Path) -> None:
+    out = tmp_path / "a.lora"
+    if there == "file":
+        out.write_text("notes")
+    elif there in ("folder", "empty"):
+        out.mkdir()
+        if there == "folder":
+            (out / "adapter_config.json").write_text("{}")
+    else:
+        target = tmp_path / "target"
+        if there == "link":
+            write_adapter(make_content(), target)
+        out.symlink_to(target)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(AdapterError) as caught:
+        write_adapter(make_content(), out, force=True)
+    assert caught.value.message == f"{out} exists and was not written by d2l"
+    assert caught.value.hint == "--force replaces only what d2l wrote; choose another -o"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    assert out.is_symlink() == there.endswith("link")
+
+
+class Stopping(Mapping[str, str]):
+    """Texts of which the second stops the writing, at a point where half of the files exist."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __getitem__(self, name: str) -> str:
+        if name == "second":
+            raise self.error
+        return name
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("first", "second")
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), RuntimeError("bug")])
+@pytest.mark.parametrize("old", [True, False])
+def test_stopped_in_the_middle_nothing_is_left_and_the_old_adapter_stays(
+    error: BaseException, old: bool, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.lora"
+    if old:
+        write_adapter(make_content(), out)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    content = make_content(make_weights("llama", rank=2), texts=Stopping(error))
+    with pytest.raises(type(error)):
+        write_adapter(content, out, force=True)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+    assert [path.name for path in tmp_path.iterdir()] == (["a.lora"] if old else [])
+
+
+@contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """Let the system refuse longer files, as it does when a disk is full: Python ignores the
+    signal that comes with it, so writing fails with an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "reason"),
+    [  # the weights do not fit; the weights do and the card does not
+        (4_000, "Error while serializing: I/O error: File too large (os error 27)"),
+        (40_000, "File too large"),
+    ],
+)
+def test_a_disk_without_room_is_one_clear_error_and_the_old_adapter_stays(
+    size_bytes: int, reason: str, tmp_path: Path
+) -> None:
+    out = write_adapter(make_content(), tmp_path / "a.lora")
+    before = read_files(out)
+    assert 4_000 < len(before["adapter_model.safetensors"]) < 40_000
+    content = make_content(texts={"README.md": "x" * 50_000})
+    with room_for(size_bytes), pytest.raises(D2LError) as caught:
+        write_adapter(content, out, force=True)
+    assert caught.value.message == f"{out}: cannot be written ({reason})"
+    assert caught.value.hint == "choose a place that has room and that you may write to"
+    assert read_files(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.lora"]
+
+
+# ---- reading back -------------------------------------------------------------------------------
+
+
+def test_reading_back_gives_the_factors_that_were_written(tmp_path: Path) -> None:
+    weights = make_weights("llama", scale=0.5)
+    back = read_adapter(write_adapter(make_content(weights), tmp_path / "a", dtype="fp32"))
+    assert (back.base, back.scale, back.rank) == ("tiny-org/llama-tiny", 1.0, 3)
+    assert back.factors.keys() == weights.factors.keys()
+    for name, factors in weights.factors.items():
+        assert torch.equal(back.factors[name].a, factors.a)
+        assert torch.equal(back.factors[name].b, 0.5 * factors.b)
+
+
+def test_scale_of_other_tools_is_alpha_over_rank_or_its_root(tmp_path: Path) -> None:
+    out = write_adapter(make_content(make_weights("llama", rank=4)), tmp_path / "a")
+    config = read_json(out / "adapter_config.json") | {"lora_alpha": 6}
+    (out / "adapter_config.json").write_text(json.dumps(config))
+    assert read_adapter(out).scale == 1.5
+    (out / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
+    assert read_adapter(out).scale == 3.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 0}, "r is 0, expected a positive rank"),
+        ({"r": "8"}, "r is '8', expected a whole number"),
+        ({"r": None}, "r is None, expected a whole number"),
+        ({"r": True}, "r is True, expected a whole number"),
+        ({"lora_alpha": "x"}, "lora_alpha is 'x', expected a number"),
+        ({"lora_alpha": None}, "lora_alpha is None, expected a number"),
+    ],
+)
+def test_a_config_with_wrong_values_is_one_clear_error(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    out = write_adapter(make_content(), tmp_path / "a.lora")
+    config = read_json(out / "adapter_config.json")
+    (out / "adapter_config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(AdapterError) as caught:
+        read_adapter(out)
+    assert caught.value.message == f"{out / 'adapter_config.json'}: {message}"
+
+
+def test_tensors_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    out = write_adapter(make_content(), tmp_path / "a.lora")
+    path = out / "adapter_model.safetensors"
+    good = load_file(path)
+    module = "model.layers.0.mlp.down_proj"
+    a, b = (f"base_model.model.{module}.lora_{letter}.weight" for letter in "AB")
+    cases = [
+        ({b: None}, f"{a} has no partner {b}"),
+        (
+            {a: torch.ones(2, 64)},
+            f"{module}: LoRA factors do not fit: a (2, 64), b (32, 3), "
+            "expected (rank, d_in) and (d_out, rank)",
+        ),
+        (
+            {a: torch.ones(2, 64), b: torch.ones(32, 2)},
+            "LoRA weights of different ranks: [2, 3]",
+        ),
+        (dict.fromkeys(good), "no LoRA tensors"),
+    ]
+    for changes, message in cases:
+        tensors = {k: v for k, v in (good | changes).items() if v is not None}
+        save_file(tensors, path)
+        with pytest.raises(AdapterError) as caught:
+            read_adapter(out)
+        assert caught.value.message == f"{path}: {message}"
+
+
+def test_memory_comes_back_as_bf16_holds_it_and_damage_is_named(tmp_path: Path) -> None:
+    memory = Memory(torch.randn(2, 3, 4), torch.randn(2, 3, 4))
+    out = write_adapter(make_content(memory=memory), tmp_path / "a.lora")
+    back = read_memory(out)
+    assert torch.equal(back.keys, memory.keys.bfloat16().float())
+    assert torch.equal(back.values, memory.values.bfloat16().float())
+    path = out / "memory.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(AdapterError, match="cut short or padded") as caught:
+        read_memory(out)
+    assert caught.value.hint == HINT_AGAIN
+    save_file({"keys": torch.zeros(1)}, path)
+    with pytest.raises(AdapterError) as caught:
+        read_memory(out)
+    assert caught.value.message == f"{path}: expected two tensors, keys and values"
+    path.unlink()
+    with pytest.raises(AdapterError) as caught:
+        read_memory(out)
+    assert caught.value.message == f"{out}: has no memory.safetensors"

@@ -1,0 +1,284 @@
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l.commands.conversation import find_document, read_questions
+from d2l.errors import D2LError, DocumentError
+from tests import tiny
+from tests.command import Command, Outcome
+from tests.compiled import Compiled, family_of, generate, make_dense, write_prompt
+from tests.documents.samples import encrypt_pdf, make_pdf, pdf_page
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Compile = Callable[[str], Compiled]
+QUESTIONS = ("How often is the filter rinsed?", "Where is the pump?")
+N_TOKENS = 6
+
+
+class Terminal(io.StringIO):
+    """Standard input that a user types into: all that is asked of it here is that it says so."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+# ---- questions ----------------------------------------------------------------------------------
+
+
+def refuse(question: str | None, stdin: Any) -> D2LError:
+    with pytest.raises(D2LError) as caught:
+        read_questions(question, stdin)
+    return caught.value
+
+
+def test_a_question_given_is_the_only_one_and_stdin_is_not_read() -> None:
+    stdin = io.StringIO("another\n")
+    assert read_questions("  How often?\nAnd why? ", stdin) == ["How often?\nAnd why?"]
+    assert stdin.read() == "another\n"
+
+
+def test_every_line_of_stdin_that_is_not_empty_is_a_question() -> None:
+    stdin = io.StringIO("  one? \n\n\ttwo?\r\n   \nthree?")
+    assert read_questions(None, stdin) == ["one?", "two?", "three?"]
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_refused(question: str) -> None:
+    error = refuse(question, io.StringIO("one?"))
+    assert error.message == "the question is empty"
+    assert error.hint == 'd2l ask ADAPTER "A question?"'
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_empty_stdin_is_refused(text: str) -> None:
+    error = refuse(None, io.StringIO(text))
+    assert error.message == "no question on standard input"
+    assert error.hint == "write one question a line"
+
+
+@pytest.mark.parametrize("stdin", [Terminal("one?"), None], ids=["terminal", "closed"])
+def test_nothing_is_read_from_a_terminal_or_a_closed_stdin(stdin: Any) -> None:
+    error = refuse(None, stdin)
+    assert error.message == "no question"
+    assert error.hint == 'd2l ask ADAPTER "A question?", or pipe questions in'
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as locales set it
+def test_stdin_in_another_encoding_is_refused(errors: str) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO("Größe?".encode("latin-1")), "utf-8", errors)
+    error = refuse(None, stdin)
+    assert error.message == "the question is not UTF-8 text"
+    assert error.hint == "convert it to UTF-8"
+
+
+def test_a_question_in_another_encoding_is_refused() -> None:
+    """The system hands bytes that are not UTF-8 over as half characters."""
+    question = "Größe?".encode("latin-1").decode("utf-8", "surrogateescape")
+    assert refuse(question, None).message == "the question is not UTF-8 text"
+
+
+# ---- the document -------------------------------------------------------------------------------
+
+
+def write_inputs(done: Compiled, folder: Path, *inputs: Path) -> Path:
+    """A copy of an adapter whose record names these files as its inputs, as they are now."""
+    adapter = shutil.copytree(done.adapter, folder / "copy.lora")
+    record = json.loads((adapter / "d2l.json").read_text("utf-8"))
+    record["inputs"] = [
+        {"name": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in inputs
+    ]
+    (adapter / "d2l.json").write_text(json.dumps(record), "utf-8")
+    return adapter
+
+
+def test_the_adapters_own_inputs_are_found_while_unchanged(
+    compiled: Compile, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.md"
+    first.write_text("The first.")
+    second.write_text("# The second")
+    adapter = write_inputs(compiled("llama"), tmp_path, first, second)
+    text = find_document(adapter, None)
+    assert text is not None
+    assert text.startswith("The first.\n\n")
+    assert "The second" in text
+    second.write_text("# The second, changed")
+    assert find_document(adapter, None) is None
+    second.unlink()
+    assert find_document(adapter, None) is None
+
+
+@pytest.mark.parametrize("now", [b"", b"%PDF-1.4 damaged", b"\x00\x01" * 50])
+def test_an_input_that_cannot_be_read_any_more_is_as_none(
+    now: bytes, compiled: Compile, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("The first.")
+    adapter = write_inputs(compiled("llama"), tmp_path, path)
+    path.write_bytes(now)
+    assert find_document(adapter, None) is None
+
+
+def test_an_input_that_needs_a_password_is_as_none(compiled: Compile, tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(encrypt_pdf(make_pdf([pdf_page(["secret"])]), "password"))
+    assert find_document(write_inputs(compiled("llama"), tmp_path, path), None) is None
+
+
+def test_adapters_from_stdin_or_of_other_tools_have_no_document(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_document(compiled("llama").adapter, None) is None  # its input is no file
+    adapter = write_inputs(compiled("llama"), tmp_path)
+    assert find_document(adapter, None) is None
+    (adapter / "d2l.json").unlink()
+    assert find_document(adapter, None) is None
+
+
+def test_the_document_given_wins_over_the_adapters_own(compiled: Compile, tmp_path: Path) -> None:
+    own, given = tmp_path / "own.txt", tmp_path / "given.txt"
+    own.write_text("own")
+    given.write_text("given")
+    adapter = write_inputs(compiled("llama"), tmp_path, own)
+    assert find_document(adapter, str(given)) == "given"
+
+
+def test_a_document_given_that_cannot_be_read_is_named(compiled: Compile, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    cases = {
+        str(tmp_path / "no.txt"): "no such file or folder",
+        str(tmp_path): "is a folder, not a document",
+        str(tmp_path / "empty.txt"): "the file is empty",
+        "The text itself instead of its name. " * 20: "File name too long",
+    }
+    for given, reason in cases.items():
+        with pytest.raises(DocumentError) as caught:
+            find_document(compiled("llama").adapter, given)
+        assert caught.value.message == f"{given}: {reason}"
+
+
+# ---- asking on the command line -----------------------------------------------------------------
+
+
+def ask(command: Command, done: Compiled, *arguments: object) -> Outcome:
+    fixed = ("--base", done.base, "--device", "cpu", "--offline", "--max-tokens", N_TOKENS)
+    return command("ask", done.adapter, *arguments, *fixed)
+
+
+def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
+    """Answers of the three arms by transformers itself, each from a prompt written by hand."""
+    words = "".join(f" {word}" for word in tiny.WORDS) if kind == "seats" else ""
+    bare = tiny.make_causal(family_of(kind))
+    told = write_prompt(f"{tiny.DOCUMENT}\n\n{question}")
+    prompt = write_prompt(question, tiny.SYSTEM + words)
+    return {
+        "adapter": generate(make_dense(kind, done.adapter), prompt, N_TOKENS),
+        "base": generate(bare, write_prompt(question), N_TOKENS),
+        "prompt": generate(bare, told, N_TOKENS),
+    }
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_one_question_prints_its_answer_alone(command: Command, compiled: Compile) -> None:
+    done = compiled("seats")
+    outcome = ask(command, done, QUESTIONS[0])
+    assert outcome.out.strip() == expect("seats", done, QUESTIONS[0])["adapter"]
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.endswith("\n")
+
+
+def test_several_questions_from_stdin_are_repeated_before_their_answers(
+    command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = compiled("llama")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(QUESTIONS)))
+    outcome = ask(command, done)
+    first, second = (expect("llama", done, question)["adapter"] for question in QUESTIONS)
+    assert (outcome.code, outcome.err) == (0, "")
+    _, head, rest = outcome.out.partition(f"? {QUESTIONS[0]}\n")
+    answer, head_2, answer_2 = rest.partition(f"? {QUESTIONS[1]}\n")
+    assert (head, head_2) == (f"? {QUESTIONS[0]}\n", f"? {QUESTIONS[1]}\n")
+    assert (answer.strip(), answer_2.strip()) == (first, second)
+
+
+def test_answers_as_json_are_one_object(
+    command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = compiled("llama")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(QUESTIONS)))
+    outcome = ask(command, done, "--json")
+    assert json.loads(outcome.out) == {
+        "adapter": str(done.adapter),
+        "answers": [
+            {"question": question, "adapter": expect("llama", done, question)["adapter"]}
+            for question in QUESTIONS
+        ],
+    }
+
+
+@pytest.mark.parametrize("kind", ["llama", "seats"])
+def test_compare_shows_the_three_arms_below_each_other(
+    kind: str, command: Command, compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled(kind)
+    (tmp_path / "document.txt").write_text(tiny.DOCUMENT)
+    arguments = (QUESTIONS[0], "--document", tmp_path / "document.txt")
+    wanted = expect(kind, done, QUESTIONS[0])
+    assert len(set(wanted.values())) == 3
+    outcome = ask(command, done, *arguments, "--compare")
+    assert outcome.out.splitlines() == [
+        f"adapter             {one_line(wanted['adapter'])}",
+        f"base alone          {one_line(wanted['base'])}",
+        f"document in prompt  {one_line(wanted['prompt'])}",
+    ]
+    assert (outcome.code, outcome.err) == (0, "")
+    # Naming a document is asking for the comparison.
+    answers = json.loads(ask(command, done, *arguments, "--json").out)["answers"]
+    assert answers == [{"question": QUESTIONS[0], **wanted, "prompt_tokens_left_out": 0}]
+
+
+def test_compare_without_a_document_at_hand_shows_two_arms(
+    command: Command, compiled: Compile
+) -> None:
+    done = compiled("llama")
+    wanted = expect("llama", done, QUESTIONS[0])
+    outcome = ask(command, done, QUESTIONS[0], "--compare")
+    assert outcome.out.splitlines() == [
+        f"adapter     {one_line(wanted['adapter'])}",
+        f"base alone  {one_line(wanted['base'])}",
+    ]
+
+
+def test_compare_says_what_of_a_long_document_was_left_out(
+    command: Command, compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled("llama")
+    (tmp_path / "long.txt").write_text(tiny.DOCUMENT * 20)
+    arguments = (QUESTIONS[0], "--compare", "--document", tmp_path / "long.txt")
+    outcome = ask(command, done, *arguments)
+    left_out = json.loads(ask(command, done, *arguments, "--json").out)["answers"][0][
+        "prompt_tokens_left_out"
+    ]
+    assert left_out > 500
+    assert outcome.err == f"the prompt holds the document without its last {left_out:,} tokens\n"
+
+
+def test_a_question_is_refused_before_the_base_is_looked_for(
+    command: Command, compiled: Compile
+) -> None:
+    done = compiled("llama")
+    outcome = command("ask", done.adapter, " ", "--base", "no/such-base", "--offline")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == 'error: the question is empty\nhint: d2l ask ADAPTER "A question?"\n'

@@ -1,0 +1,131 @@
+"""`inspect` and `checkpoints show`: facts as values, and the picture in the terminal."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from d2l.adapters.peft_folder import read_adapter
+from d2l.commands import views
+from d2l.commands.inspection import describe_checkpoint, inspect_adapter
+from tests import tiny
+from tests.command import Command
+from tests.compiled import compile_tiny, make_document
+
+
+def lines_of(command: Command, *words: object) -> list[str]:
+    done = command(*words)
+    assert (done.code, done.err) == (0, "")
+    return done.out.splitlines()
+
+
+def test_inspect_shows_provenance_and_a_bar_for_every_layer_and_chunk(
+    tmp_path: Path, command: Command
+) -> None:
+    done = compile_tiny(tmp_path, "mistral", chunk_tokens=40)
+    lines = lines_of(command, "inspect", done.adapter)
+    facts = dict(line.split("  ", 1) for line in lines[: lines.index("")])
+    facts = {name: value.strip() for name, value in facts.items()}
+    assert facts["base"] == "tiny-org/mistral-tiny"
+    assert facts["rank"] == f"{done.plan.rank} (alpha {done.plan.rank})"
+    assert facts["modules"] == f"down_proj in layers 0-{tiny.N_LAYERS - 1}"
+    assert facts["merge"] == "concat"
+    assert facts["input"].startswith("handbook.txt (text, sha256 0000000000000000")
+    layers = lines[lines.index("norm of the delta by layer") + 1 :][: tiny.N_LAYERS]
+    assert [line.split()[:2] for line in layers] == [["layer", "0"], ["layer", "1"], ["layer", "2"]]
+    for line, layer in zip(layers, range(tiny.N_LAYERS), strict=True):
+        f = read_adapter(done.adapter).factors[f"model.layers.{layer}.mlp.down_proj"]
+        norm = float((f.b.double() @ f.a.double()).norm())
+        assert float(line.split()[-1]) == pytest.approx(norm, rel=1e-3)  # four digits are shown
+    longest = max(layers, key=lambda line: float(line.split()[-1]))
+    assert longest.count("█") == 40
+    chunks = lines[lines.index("norm of the delta by chunk") + 1 :]
+    assert len(chunks) == len(done.plan.chunks) > 1
+    assert [line.strip().split("  ")[0] for line in chunks] == [c.source for c in done.plan.chunks]
+
+
+def test_inspect_of_a_compressed_adapter_tells_the_error(tmp_path: Path, command: Command) -> None:
+    done = compile_tiny(tmp_path, "llama", max_rank=2)
+    (merge,) = [line for line in lines_of(command, "inspect", done.adapter) if "merge" in line]
+    worst = max(done.result.merge_error.values())
+    full = done.plan.full_rank
+    assert merge.split("  ", 1)[1].strip() == (
+        f"concat, rank {full} cut to 2, error at most {worst:.2%}"
+    )
+
+
+def test_inspect_of_an_adapter_of_another_tool(tmp_path: Path, command: Command) -> None:
+    adapter = tmp_path / "foreign"
+    adapter.mkdir()
+    config = {"r": 2, "lora_alpha": 4, "base_model_name_or_path": "some/base"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    name = "base_model.model.model.layers.7.self_attn.q_proj.lora_{}.weight"
+    tensors = {name.format("A"): torch.ones(2, 8), name.format("B"): torch.ones(8, 2)}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    done = command("inspect", adapter)
+    assert done.code == 0
+    assert [line.split()[0] for line in done.out.splitlines()] == [
+        "adapter",
+        "base",
+        "rank",
+        "modules",
+        "size",
+    ]
+    assert "q_proj in layers 7-7" in done.out
+    assert done.err == (
+        "no d2l.json: made by another tool, so its documents and norms are unknown\n"
+    )
+
+
+def test_inspect_as_json_holds_what_is_stored(tmp_path: Path, command: Command) -> None:
+    done = compile_tiny(tmp_path, "seats")
+    values = json.loads(command("inspect", done.adapter, "--json").out)
+    assert values["provenance"] == json.loads((done.adapter / "d2l.json").read_text())
+    assert values["layers"] == [1, 2]  # the tiny seats start at layer 1
+    assert values["modules"] == ["k_proj", "v_proj"]
+    assert values == inspect_adapter(done.adapter).values
+
+
+def test_chunks_that_share_seats_stand_in_one_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compile_tiny(tmp_path, "seats", make_document("first.txt"), make_document("second.txt"))
+    view = inspect_adapter(done.adapter)
+    chunks = view.values["provenance"]["chunks"]
+    stop = chunks[0]["ranks"][1]
+    chunks[1]["ranks"] = [stop, stop]  # a share that rounds to no seat
+    views.show_adapter(view)
+    rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
+    assert len(rows) == len(chunks) - 1
+    assert rows[0].strip().startswith("first.txt: p. 1")
+
+
+def test_a_long_document_is_drawn_in_forty_rows_at_most(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = compile_tiny(tmp_path, "llama")
+    view = inspect_adapter(done.adapter)
+    provenance = view.values["provenance"]
+    provenance["chunks"] = [
+        {"index": n, "document": "a.pdf", "source": f"p. {n + 1}", "ranks": [n, n + 1]}
+        for n in range(100)
+    ]
+    provenance["norms"]["chunks"] = [2.0] * 100
+    views.show_adapter(view)
+    rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
+    assert len(rows) == 34  # three pages a row, the last alone
+    assert rows[0].split() == ["p.", "1", "…", "p.", "3", "█" * 40, "3.464"]  # 2 · √3
+    assert rows[-1].split()[:2] == ["p.", "100"]
+
+
+def test_checkpoint_is_described_without_its_weights(tmp_path: Path, command: Command) -> None:
+    checkpoint = tiny.write_seats(tmp_path / "seats")
+    values = describe_checkpoint(str(checkpoint), offline=True)
+    assert (values["network"], values["format"]) == ("seats", "seats")
+    assert values["config"]["base"] == "tiny-org/llama-tiny"
+    lines = lines_of(command, "checkpoints", "show", checkpoint)
+    names = [line.split()[0] for line in lines]
+    assert names[:5] == ["name", "path", "format", "network", "sha256"]
+    assert len(names) == len(set(names))

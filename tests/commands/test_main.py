@@ -1,0 +1,399 @@
+"""The command line as its users meet it: errors first, exact text and exit codes."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from typer.main import get_command
+
+from d2l import __version__
+from d2l.adapters.merge_methods import METHODS
+from d2l.adapters.peft_folder import DTYPES
+from d2l.commands import main as cli
+from d2l.commands import options as cli_options
+from d2l.documents.readers import READERS
+from d2l.evaluation.recall.arms import BEST
+from d2l.hypernets.registry import ALIASES, DEFAULT
+from d2l.hypernets.seats.network import JOINS
+from d2l.inference.prompt_styles import WORDINGS
+from tests import tiny
+from tests.command import Command
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a document, a base and two checkpoints that find their base in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(tmp_path / "seats")
+    tiny.write_doc_to_lora(tmp_path / "public", "llama")
+    (tmp_path / "notes.txt").write_text(NOTES, "utf-8")
+    return tmp_path
+
+
+#: For processes of their own, which may start in any folder.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
+COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        (
+            {"notes.txt": "missing.pdf"},
+            "missing.pdf: no such file or folder",
+            "check the path",
+        ),
+        (
+            {"notes.txt": "empty.txt"},
+            "empty.txt: the file is empty",
+            "give a document that has text",
+        ),
+        (
+            {"notes.lora": "notes.txt"},
+            "notes.txt exists already",
+            "choose another -o, or replace it: --force",
+        ),
+        (
+            {"notes.lora": "notes.txt/inside.lora"},
+            "notes.txt/inside.lora: cannot be written ({place}/notes.txt is not a folder)",
+            "choose a place that has room and that you may write to",
+        ),
+        (
+            {"seats": "nope"},
+            "checkpoint 'nope' not found",
+            "name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
+            + ", ".join(ALIASES),
+        ),
+        (
+            {"seats": "notes.txt"},
+            "notes.txt: is not a hypernetwork checkpoint",
+            "expected one of: a d2l folder of a seat network (config.json, model.safetensors, "
+            "statistics.safetensors); a d2l folder of a Doc-to-LoRA network (config.json, "
+            "model.safetensors); a d2l folder of a Text-to-LoRA network (config.json, "
+            "model.safetensors); a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
+            "adapter_config.json); a released Doc-to-LoRA checkpoint (pytorch_model.bin or its run "
+            "folder)",
+        ),
+        (
+            {"seats": "org/repo"},
+            "org/repo: not on disk, and the hub was not asked (--offline)",
+            "download it once while online, or name a local folder",
+        ),
+    ],
+)
+def test_what_the_user_can_fix_is_one_line_and_what_to_do(
+    place: Path, command: Command, change: dict[str, str], message: str, hint: str
+) -> None:
+    (place / "empty.txt").touch()
+    before = sorted(place.rglob("*"))
+    done = command(*(change.get(word, word) for word in COMPILE), "--offline")
+    message = message.replace("{place}", str(place))
+    assert (done.code, done.out, done.err) == (1, "", f"error: {message}\nhint: {hint}\n")
+    assert [path for path in sorted(place.rglob("*")) if "cache" not in path.parts] == before
+
+
+@pytest.mark.parametrize(
+    ("extra", "message", "hint"),
+    [
+        (
+            ("--device", "warp"),
+            "unknown device 'warp'",
+            "use auto, cpu, cuda, cuda:N or mps",
+        ),
+        (
+            ("--max-rank", "2"),
+            f"at most 2 seats were asked for, and the shortest opening has "
+            f"{tiny.make_seats_config().min_seats}",
+            f"allow a rank of {tiny.make_seats_config().min_seats} or more",
+        ),
+        (
+            ("--chunk-tokens", "9999"),
+            "chunks of 9999 tokens, but this network reads 4 to 24",
+            "leave --chunk-tokens out",
+        ),
+        (
+            ("--bias-scale", "2"),
+            "this network has no learned bias to scale",
+            "leave the bias scale at 1",
+        ),
+        (
+            ("--base", "seats"),
+            "seats: config.json is not that of a known model",
+            None,  # the reason is transformers' own
+        ),
+        (
+            ("--format", "pdf"),
+            "notes.txt: not a PDF document; this is text",
+            None,
+        ),
+        (
+            ("--max-bytes", "10"),
+            None,
+            None,
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_explained(
+    place: Path,
+    command: Command,
+    extra: tuple[str, str],
+    message: str | None,
+    hint: str | None,
+) -> None:
+    done = command(*COMPILE, *extra)
+    lines = done.err.splitlines()
+    assert (done.code, done.out, len(lines)) == (1, "", 2)
+    assert message is None or lines[0] == f"error: {message}"
+    assert hint is None or lines[1] == f"hint: {hint}"
+    assert not (place / "notes.lora").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compile", "notes.txt"), "Missing option '-o' / '--out'"),
+        ((*COMPILE, "--merge", "svd"), "'svd' is not one of 'concat', 'average'"),
+        ((*COMPILE, "--dtype", "int8"), "'int8' is not one of 'bf16', 'fp16', 'fp32'"),
+        ((*COMPILE, "--max-rank", "0"), "Invalid value for '--max-rank'"),
+        ((*COMPILE, "--scale", "much"), "Invalid value for '--scale'"),
+        (("compress", "notes.txt"), "No such command 'compress'"),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    place: Path, command: Command, words: tuple[str, ...], message: str
+) -> None:
+    done = command(*words)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert not (place / "notes.lora").exists()
+
+
+def test_debug_shows_the_traceback_of_an_error(place: Path) -> None:
+    done = run("--debug", "compile", "missing.pdf", "-o", "x.lora", folder=place)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "missing.pdf: no such file or folder" in done.stderr
+
+
+def test_result_is_one_json_object_and_nothing_else_on_standard_output(
+    place: Path, command: Command
+) -> None:
+    done = command(*COMPILE, "--json")
+    values = json.loads(done.out)
+    assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
+    assert (values["adapter"], values["device"]) == ("notes.lora", "cpu")
+    assert values["rank"] == json.loads((place / "notes.lora/adapter_config.json").read_text())["r"]
+    written = sum(path.stat().st_size for path in (place / "notes.lora").iterdir())
+    assert values["size_bytes"] == written
+
+
+def test_standard_input_is_a_document(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(NOTES.encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    done = command("compile", "-", "-o", "in.lora", "--checkpoint", "seats", "--json")
+    assert (done.code, json.loads(done.out)["inputs"][0]["name"]) == (0, "-")
+    command(*COMPILE)
+    name = "adapter_model.safetensors"
+    assert (place / "in.lora" / name).read_bytes() == (place / "notes.lora" / name).read_bytes()
+
+
+@pytest.mark.parametrize("checkpoint", ["seats", "public"])
+def test_dry_run_loads_no_weights_and_promises_what_is_written(
+    place: Path, command: Command, checkpoint: str
+) -> None:
+    words = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", checkpoint, "--json")
+    done = json.loads(command(*words).out)
+    tensors = (place / "notes.lora" / "adapter_model.safetensors").read_bytes()
+    header = 8 + int.from_bytes(tensors[:8], "little")
+    shutil.rmtree(place / "notes.lora")
+    for folder in (checkpoint, "tiny-org/llama-tiny"):
+        (place / folder / "model.safetensors").unlink()
+    plan = command(*words, "--dry-run")
+    promised = json.loads(plan.out)
+    assert plan.code == 0
+    assert not (place / "notes.lora").exists()
+    assert promised["adapter_bytes"] == len(tensors) - header
+    assert promised["estimate_from"] in ("last run", "stated rate")
+    same = ("rank", "n_tokens", "n_chunks", "chunks", "inputs", "base", "merge", "warnings")
+    assert {name: promised[name] for name in same} == {name: done[name] for name in same}
+
+
+def test_bad_inputs_are_skipped_only_when_asked_and_are_listed(
+    place: Path, command: Command
+) -> None:
+    (place / "empty.txt").touch()
+    words = ("compile", "no.pdf", "empty.txt", "notes.txt", "-o", "n.lora", "--checkpoint", "seats")
+    assert command(*words).code == 1
+    assert not (place / "n.lora").exists()
+    done = command(*words, "--skip-bad", "--json")
+    skipped = [
+        {"name": "no.pdf", "reason": "no.pdf: no such file or folder"},
+        {"name": "empty.txt", "reason": "empty.txt: the file is empty"},
+    ]
+    assert done.err == (
+        "warning: skipped no.pdf: no such file or folder\n"
+        "warning: skipped empty.txt: the file is empty\n"
+    )
+    assert json.loads(done.out)["skipped"] == skipped
+    assert json.loads((place / "n.lora" / "d2l.json").read_text())["skipped"] == skipped
+
+
+def test_the_same_command_writes_the_same_bytes(place: Path, command: Command) -> None:
+    def read() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (place / "notes.lora").iterdir()}
+
+    assert command(*COMPILE).code == 0
+    first = read()
+    assert command(*COMPILE, "--force").code == 0
+    assert read() == first
+
+
+def test_force_replaces_adapters_only(place: Path, command: Command) -> None:
+    (place / "notes.lora").mkdir()
+    (place / "notes.lora" / "thesis.txt").write_text("years of work")
+    done = command(*COMPILE, "--force")
+    assert done.err == (
+        "error: notes.lora exists and was not written by d2l\n"
+        "hint: --force replaces only what d2l wrote; choose another -o\n"
+    )
+    assert (place / "notes.lora" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.usefixtures("place")
+def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert command(*COMPILE, "--offline").code == 0
+    asked = command("ask", "notes.lora", "Where?", "--offline", "--json", "--max-tokens", 2)
+    assert (asked.code, asked.err) == (0, "")
+    for name in ("sakana/gemma-2-2b", "org/repo"):
+        done = command("checkpoints", "show", name, "--offline")
+        assert done.code == 1
+        assert "and the hub was not asked (--offline)" in done.err
+    assert command("checkpoints", "ls").code == 0
+
+
+@pytest.mark.usefixtures("place")
+def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
+    rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
+    assert [row["name"] for row in rows] == list(ALIASES)
+    assert {row["source"] for row in rows if row["name"] == DEFAULT} == {"built in"}
+    shown = json.loads(command("checkpoints", "show", "public", "--json").out)
+    assert (shown["network"], shown["config"]["base"]) == ("doc_to_lora", "tiny-org/llama-tiny")
+    refused = command("checkpoints", "convert", "public", "copy")
+    assert refused.err == (
+        "error: public: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint\n"
+        "hint: only these are converted\n"
+    )
+    table = command("checkpoints", "ls").out.splitlines()
+    assert len(table) == len(rows) + 2
+    assert table[2].split()[:2] == [DEFAULT, "HuggingFaceTB/SmolLM2-135M-Instruct"]
+
+
+def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
+    assert list(get_args(cli_options.Merge)) == list(METHODS)
+    assert set(get_args(cli_options.Merge)) == set(JOINS)
+    assert list(get_args(cli_options.Dtype)) == list(DTYPES)
+    assert set(get_args(cli_options.Format)) == set(READERS)
+    assert list(get_args(cli_options.Wording)) == [*WORDINGS, BEST]
+    command = get_command(cli.app).commands["compile"]  # type: ignore[attr-defined]
+    defaults = {parameter.name: parameter.default for parameter in command.params}
+    assert defaults["checkpoint"] == DEFAULT
+
+
+def list_commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of all commands below a Typer group."""
+    found = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        below = hasattr(command, "commands")
+        found += list_commands(command, (*path, name)) if below else [(*path, name)]
+    return found
+
+
+def test_help_of_every_command_ends_with_an_example(command: Command) -> None:
+    commands = list_commands(get_command(cli.app))
+    assert len(commands) >= 6
+    for path in commands:
+        done = command(*path, "--help")
+        last = done.out.strip().splitlines()[-1]
+        assert (done.code, done.err) == (0, "")
+        assert f"{last.strip()} ".startswith(f"Example: d2l {' '.join(path)} ")
+
+
+def test_version_is_the_packages(command: Command) -> None:
+    done = command("--version")
+    assert (done.code, done.out, done.err) == (0, f"d2l {__version__}\n", "")
+
+
+def run(*words: str, folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "d2l", *words],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("place")
+def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None:
+    assert command(*COMPILE).code == 0
+    program = (
+        "import sys\n"
+        "from d2l.commands.main import main\n"
+        "for words in (['--help'], ['--version'], ['inspect', 'notes.lora']):\n"
+        "    sys.argv = ['d2l', *words]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as stopped:\n"
+        "        assert not stopped.code, (words, stopped.code)\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'peft', 'tokenizers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, timeout=60)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_leaves_nothing_behind(
+    place: Path, number: signal.Signals, code: int
+) -> None:
+    (place / "long.txt").write_text(tiny.DOCUMENT * 400, "utf-8")
+    before = sorted(place.iterdir())
+    words = ("compile", "long.txt", "-o", "long.lora", "--checkpoint", "seats")
+    with subprocess.Popen(
+        [sys.executable, "-m", "d2l", *words, "--device", "cpu"],
+        cwd=place,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # background jobs ignore it
+    ) as child:
+        assert child.stderr is not None
+        child.stderr.readline()  # the warning that the document is long: planning is done
+        time.sleep(0.2)
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (code, "", "")
+    assert [path for path in sorted(place.iterdir()) if path.name != "cache"] == before

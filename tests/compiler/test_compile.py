@@ -1,0 +1,359 @@
+"""The pipeline on tiny bases of every family: what is written, merged, bounded and refused."""
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from d2l.adapters.peft_folder import read_adapter, read_memory
+from d2l.adapters.weights import LoraWeights
+from d2l.bases.models import BaseFiles
+from d2l.compiler import compile as pipeline
+from d2l.documents.document import Document, Section
+from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, MergeError
+from d2l.hypernets.protocol import MergeOptions
+from tests import tiny
+
+PAGES = (
+    "The filter is rinsed every 14 days. The pump stands in the harbor.",
+    "Open the copper valve before the pressure falls below 3 bar.",
+    "The lantern in the meadow is lit at 21:40. Ask the keeper for the key.",
+)
+SEATS = Path(__file__).parents[1] / "data" / "seats"
+QUERY = "Where is the pump?"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, below which checkpoints find their bases by relative names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def make_document(*pages: str, name: str = "manual.pdf") -> Document:
+    sections = tuple(Section(text, page) for page, text in enumerate(pages, start=1))
+    return Document(name, "pdf", sections, "0" * 64, 100)
+
+
+def set_up(family: str, network: str = "doc_to_lora", **changes: Any) -> Path:
+    """Write a base and a checkpoint into the working folder; the checkpoint's path."""
+    base = Path(tiny.base_name(family))
+    if not base.exists():
+        tiny.write_base(base, family)
+    if network == "seats":
+        return tiny.write_seats(Path("seats"))
+    return tiny.write_doc_to_lora(Path(f"network-{family}"), family, **changes)
+
+
+def compile_to(out: str, *documents: Document, **options: Any) -> pipeline.CompileResult:
+    chosen = pipeline.CompileOptions(device="cpu", **({"dtype": "fp32"} | options))
+    plan = pipeline.prepare(documents, chosen)
+    return pipeline.run(plan, Path(out), options=chosen)
+
+
+def dense(weights: LoraWeights) -> dict[str, torch.Tensor]:
+    """The delta of every module in float64."""
+    return {
+        name: weights.scale * f.b.double() @ f.a.double() for name, f in weights.factors.items()
+    }
+
+
+def largest_difference(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """Largest difference of two sets of deltas, relative to the largest value of the second."""
+    assert left.keys() == right.keys()
+    top = max(float(delta.abs().max()) for delta in right.values())
+    return max(float((left[name] - right[name]).abs().max()) for name in left) / top
+
+
+def load_causal(family: str) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        tiny.base_name(family), attn_implementation="eager", dtype=torch.float32
+    ).eval()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_every_family_gives_an_adapter_that_peft_computes_as_the_dense_delta(family: str) -> None:
+    modules = {
+        "down_proj": (tiny.INNER, tiny.HIDDEN),
+        "v_proj": (tiny.HIDDEN, 32 if family == "gemma2" else 16),
+    }
+    checkpoint = set_up(
+        family,
+        target_modules=tuple(modules),
+        d_in=tuple(size[0] for size in modules.values()),
+        d_out=tuple(size[1] for size in modules.values()),
+    )
+    done = compile_to("a.lora", make_document(*PAGES), checkpoint=str(checkpoint))
+    assert len(done.plan.chunks) > 1
+    weights = read_adapter(done.adapter)
+    assert {name.rsplit(".", 1)[1] for name in weights.factors} == set(modules)
+    query = torch.tensor([tiny.encode(QUERY)])
+    with torch.no_grad():
+        alone = load_causal(family)(query).logits
+        expected = tiny.add_delta(load_causal(family), weights)(query).logits
+        with warnings.catch_warnings():
+            # PEFT still asks by the old name of what transformers 5 has renamed.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
+            tuned = peft.PeftModel.from_pretrained(load_causal(family), "a.lora").eval()
+        got = tuned(query).logits
+    assert (got - expected).abs().max() < 1e-4 * alone.abs().max()  # fp32, another order of sums
+    assert (got - alone).abs().max() > 1e-2 * alone.abs().max()  # the adapter does something
+
+
+def test_concat_is_the_sum_and_average_the_mean_of_the_documents_deltas() -> None:
+    checkpoint = str(set_up("llama", use_bias=False))
+    documents = [make_document(page, name=f"{n}.txt") for n, page in enumerate(PAGES)]
+    alone = [
+        dense(read_adapter(compile_to(f"{n}.lora", d, checkpoint=checkpoint).adapter))
+        for n, d in enumerate(documents)
+    ]
+    summed = {name: sum(delta[name] for delta in alone) for name in alone[0]}
+    mean = {name: delta / len(alone) for name, delta in summed.items()}
+    for method, expected in (("concat", summed), ("average", mean)):
+        done = compile_to(
+            f"{method}.lora", *documents, checkpoint=checkpoint, merge=MergeOptions(method)
+        )
+        assert largest_difference(dense(read_adapter(done.adapter)), expected) < 1e-6
+
+
+def test_strengths_are_linear_in_the_delta() -> None:
+    checkpoint = str(set_up("llama"))
+
+    def compile_with(name: str, scale: float, bias_scale: float) -> dict[str, torch.Tensor]:
+        merge = MergeOptions(scale=scale, bias_scale=bias_scale)
+        done = compile_to(name, make_document(*PAGES), checkpoint=checkpoint, merge=merge)
+        return dense(read_adapter(done.adapter))
+
+    document, bias = compile_with("d", 1, 0), compile_with("b", 0, 1)
+    expected = {name: 0.5 * document[name] - 2 * bias[name] for name in bias}
+    assert largest_difference(compile_with("both", 0.5, -2), expected) < 1e-6
+
+
+def test_max_rank_keeps_the_largest_part_and_reports_what_it_cut_off() -> None:
+    checkpoint = str(set_up("llama"))
+    document = make_document(*PAGES)
+    wide = compile_to("wide.lora", document, checkpoint=checkpoint)
+    full = dense(read_adapter(wide.adapter))
+    done = compile_to("narrow.lora", document, checkpoint=checkpoint, max_rank=3)
+    narrow = dense(read_adapter(done.adapter))
+    assert read_adapter(done.adapter).rank == 3
+    stored = json.loads(Path("narrow.lora/d2l.json").read_text())["merge_error"]
+    for name, delta in full.items():
+        tail = torch.linalg.svdvals(delta)[3:]
+        best = float(tail.norm() / delta.norm())  # Eckart and Young
+        assert done.merge_error[name] == pytest.approx(best, rel=1e-3)
+        assert stored[name] == pytest.approx(best, rel=1e-3)
+        assert float((narrow[name] - delta).norm() / delta.norm()) == pytest.approx(best, rel=1e-3)
+    exact = compile_to("exact.lora", document, checkpoint=checkpoint, max_rank=wide.plan.rank)
+    assert exact.merge_error == {}
+    assert largest_difference(dense(read_adapter(exact.adapter)), full) < 1e-12
+
+
+def test_seats_of_documents_compiled_together_are_those_of_each_alone(
+    smollm2_files: BaseFiles,
+) -> None:
+    assert smollm2_files  # only asks for the base
+    cases = json.loads((SEATS / "cases.json").read_text("utf-8"))
+    documents = [make_document(cases[name]["text"], name=name) for name in ("short", "note")]
+    options = pipeline.CompileOptions(checkpoint=str(SEATS / "v0"), offline=True)
+    plan = pipeline.prepare(documents, options)
+    assert plan.rank == len(cases["merged"]["opening"]) - 1
+    assert [chunk.rank for chunk in plan.chunks] == [18, 18]
+    start = len(plan.config.read_opening)
+    for chunk, name in zip(plan.chunks, ("short", "note"), strict=True):
+        assert list(chunk.token_ids[start:]) == cases[name]["chunks"][0]["token_ids"]
+
+
+def test_average_gives_every_chunk_all_seats() -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    done = compile_to(
+        "a.lora", make_document(*PAGES), checkpoint=checkpoint, merge=MergeOptions("average")
+    )
+    assert len(done.plan.chunks) > 1
+    assert {chunk.rank for chunk in done.plan.chunks} == {done.plan.rank}
+    assert read_memory(done.adapter).n_seats == done.plan.rank
+
+
+def test_max_rank_bounds_the_seats() -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    document = make_document(*PAGES)
+    full = pipeline.prepare([document], pipeline.CompileOptions(checkpoint=checkpoint)).rank
+    done = compile_to("a.lora", document, checkpoint=checkpoint, max_rank=full - 1)
+    assert done.plan.rank == read_adapter(done.adapter).rank == full - 1
+    assert sum(chunk.rank for chunk in done.plan.chunks) == full - 1
+    assert done.merge_error == {}
+
+
+def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    config = tiny.make_seats_config()
+    document = make_document(*PAGES[:2])
+
+    def plan_with(tokens_per_seat: int | None) -> pipeline.CompilePlan:
+        options = pipeline.CompileOptions(checkpoint=checkpoint, tokens_per_seat=tokens_per_seat)
+        return pipeline.prepare([document], options)
+
+    n_tokens = plan_with(None).n_tokens - len(plan_with(None).chunks) * len(config.read_opening)
+    for wanted in (config.tokens_per_seat, 2, 1):
+        seats = min(max(math.ceil(n_tokens / wanted), config.min_seats), config.max_seats)
+        assert plan_with(wanted).rank == seats
+    assert plan_with(None).rank == plan_with(config.tokens_per_seat).rank < plan_with(2).rank
+    assert plan_with(1).warnings == plan_with(None).warnings  # what the network holds is the same
+    public = pipeline.CompileOptions(checkpoint=str(set_up("llama")), tokens_per_seat=4)
+    with pytest.raises(MergeError, match="is no seat network"):
+        pipeline.prepare([document], public)
+
+
+def test_chunks_know_their_pages_and_documents() -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    documents = [make_document(*PAGES), make_document(PAGES[0], name="second.pdf")]
+    plan = pipeline.prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+    assert [chunk.index for chunk in plan.chunks] == list(range(len(plan.chunks)))
+    assert plan.chunks[0].source == "p. 1"
+    assert {chunk.document for chunk in plan.chunks} == {"manual.pdf", "second.pdf"}
+    assert plan.chunks[-1].source == "p. 1"
+
+
+def test_a_base_of_another_size_is_refused_before_any_weights_are_read() -> None:
+    checkpoint = set_up("llama", d_in=(tiny.INNER + 2,))
+    (Path(tiny.base_name("llama")) / "model.safetensors").unlink()
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(BaseModelError) as refused:
+        pipeline.prepare(
+            [make_document(*PAGES)], pipeline.CompileOptions(checkpoint=str(checkpoint))
+        )
+    assert refused.value.message == (
+        "tiny-org/llama-tiny: down_proj is 64 → 32, the checkpoint is for 66 → 32"
+    )
+    assert refused.value.hint == "the checkpoint needs tiny-org/llama-tiny"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"encoder_type": "early_exit", "encoder_layer": 9},
+            "tiny-org/llama-tiny: has 3 layers, the checkpoint reads 9",
+        ),
+        (
+            {"feature_size": 48},
+            "tiny-org/llama-tiny: hidden states are 32 wide, the checkpoint reads 48",
+        ),
+    ],
+)
+def test_an_encoder_without_what_the_network_reads_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    options = pipeline.CompileOptions(checkpoint=str(set_up("llama", **changes)))
+    with pytest.raises(BaseModelError) as refused:
+        pipeline.prepare([make_document(*PAGES)], options)
+    assert refused.value.message == message
+    assert refused.value.hint == "the checkpoint reads documents with tiny-org/llama-tiny"
+
+
+def test_another_encoder_than_the_base_reads_the_document() -> None:
+    tiny.write_base(Path("reader"), "qwen3")
+    done = compile_to(
+        "a.lora", make_document(*PAGES), checkpoint=str(set_up("mistral", encoder="reader"))
+    )
+    before, after = done.plan.encoder.family.document_template.before, "<|im_end|>"  # Qwen's
+    first = done.plan.chunks[0].token_ids
+    assert list(first[: len(tiny.encode(before))]) == tiny.encode(before)
+    assert tiny.encode(after)[0] in done.plan.chunks[-1].token_ids
+    assert read_adapter(done.adapter).base == "tiny-org/mistral-tiny"
+
+
+def test_another_base_of_the_same_shapes_is_a_warning() -> None:
+    checkpoint = str(set_up("mistral"))
+    tiny.write_base(Path("stranger"), "mistral")
+    options = pipeline.CompileOptions(checkpoint=checkpoint, base="stranger")
+    (warning,) = pipeline.prepare([make_document(*PAGES)], options).warnings
+    assert warning == (
+        "the checkpoint was trained for tiny-org/mistral-tiny, and stranger does not look like "
+        "it: the shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
+    )
+    named = pipeline.CompileOptions(checkpoint=checkpoint, base="tiny-org/mistral-tiny")
+    assert pipeline.prepare([make_document(*PAGES)], named).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"chunk_tokens": 2}, MergeError, "chunks of 2 tokens"),
+        ({"max_rank": 1}, MergeError, "at most 1 seats were asked for"),
+        ({"base": "nowhere"}, BaseModelError, "base model 'nowhere' not found"),
+        ({"checkpoint": "nowhere"}, CheckpointError, "checkpoint 'nowhere' not found"),
+    ],
+)
+def test_impossible_plans_are_refused(
+    options: dict[str, Any], error: type[D2LError], message: str
+) -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    with pytest.raises(error, match=message):
+        pipeline.prepare(
+            [make_document(*PAGES)],
+            pipeline.CompileOptions(**({"checkpoint": checkpoint, "offline": True} | options)),
+        )
+
+
+def test_nothing_to_compile_is_refused() -> None:
+    with pytest.raises(DocumentError, match="no document was read"):
+        pipeline.prepare([], pipeline.CompileOptions())
+
+
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_a_document_without_any_token_is_refused(text: str) -> None:
+    checkpoint = str(set_up("llama", "seats"))
+    documents = [make_document(*PAGES), make_document(text, name="empty.txt")]
+    with pytest.raises(DocumentError) as refused:
+        pipeline.prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+    assert refused.value.message == "empty.txt: no text that the base's tokenizer knows"
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+@pytest.mark.parametrize("network", ["doc_to_lora", "seats"])
+def test_strengths_that_are_no_numbers_leave_nothing_behind(scale: float, network: str) -> None:
+    checkpoint = str(set_up("llama", network))
+    with pytest.raises(MergeError, match="finite number"):
+        compile_to(
+            "a.lora",
+            make_document(*PAGES),
+            checkpoint=checkpoint,
+            merge=MergeOptions(scale=scale),
+        )
+    assert not [path for path in Path().iterdir() if "a.lora" in path.name]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_precision_of_the_written_weights(dtype: str) -> None:
+    checkpoint = str(set_up("llama"))
+    exact = read_adapter(compile_to("exact", make_document(*PAGES), checkpoint=checkpoint).adapter)
+    done = compile_to("a.lora", make_document(*PAGES), checkpoint=checkpoint, dtype=dtype)
+    bits = {"bf16": 8, "fp16": 11, "fp32": 24}[dtype]  # of the significand
+    for name, factors in read_adapter(done.adapter).factors.items():
+        for got, expected in (
+            (factors.a, exact.factors[name].a),
+            (factors.b, exact.factors[name].b),
+        ):
+            assert ((got - expected).abs() <= expected.abs() * 2.0**-bits + 1e-7).all()
+
+
+def test_only_the_layers_that_are_read_are_loaded() -> None:
+    """The base of an early-exit network may lack everything above the layer it reads."""
+    checkpoint = set_up("llama", encoder_type="early_exit", encoder_layer=1)
+    base = Path(tiny.base_name("llama"))
+    tensors = load_file(base / "model.safetensors")
+    kept = {n: t for n, t in tensors.items() if ".layers.1." not in n and ".layers.2." not in n}
+    kept.pop("lm_head.weight", None)
+    assert len(kept) < len(tensors)
+    save_file(kept, base / "model.safetensors", {"format": "pt"})
+    done = compile_to("a.lora", make_document(*PAGES), checkpoint=str(checkpoint))
+    assert done.adapter.is_dir()

@@ -1,0 +1,128 @@
+"""What `t2l make` says of descriptions unlike those of training, and what --strict does."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from d2l.adapters.peft_folder import read_adapter
+from d2l.bases.embedders import load_base_embedders
+from d2l.bases.models import find_base
+from d2l.hypernets.formats import native
+from d2l.hypernets.text_to_lora.familiarity import FAMILIARITY_FILE, fit, write_familiarity
+from tests import tiny, tiny_tasks
+from tests.command import Command
+from tests.hypernets.text_networks import make_tensors
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KNOWN, STRANGE = "Name the ore of the valley.", "zzzzz qqqq"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network that knows descriptions around one text, and holds those around another unlike."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    tiny_tasks.write_place(tmp_path)
+    config = tiny_tasks.make_config()
+    (tmp_path / "net").mkdir()
+    native.write_folder(tmp_path / "net", config.kind, config.to_json(), make_tensors(config))
+    base = find_base(tiny.base_name("llama"), offline=True)
+    embedder, _ = load_base_embedders(base, device="cpu")
+    known, strange = embedder.embed(KNOWN), embedder.embed(STRANGE)
+    noise = torch.randn(40, len(known), generator=torch.Generator().manual_seed(0)) * 0.1
+    familiarity = fit(known + noise, known + noise[:10] / 2, strange + noise[:10] / 2)
+    write_familiarity(tmp_path / "net" / FAMILIARITY_FILE, familiarity)
+    return tmp_path
+
+
+def test_a_familiar_description_says_so(place: Path, command: Command) -> None:
+    done = command.t2l("make", KNOWN, "-o", "a", "--checkpoint", "net", "--strict", "--json")
+    assert (done.code, done.err) == (0, "")
+    values = json.loads(done.out)
+    assert values["familiarity"] > 0.9
+    shown = f"{values['familiarity']:.2f}"
+    recorded = json.loads((place / "a" / "d2l.json").read_text())
+    assert recorded["description"]["familiarity"] == values["familiarity"]
+    assert f"| familiarity of the task | {shown} of 1" in (place / "a" / "README.md").read_text()
+    assert (
+        f"familiarity {shown}" in command.t2l("make", KNOWN, "-o", "b", "--checkpoint", "net").out
+    )
+    assert ["familiarity", shown] in [x.split() for x in command("inspect", "a").out.splitlines()]
+
+
+def test_a_network_that_reads_questions_tells_by_the_bare_text(
+    place: Path, command: Command
+) -> None:
+    settings = json.loads((place / "net" / "config.json").read_text("utf-8"))
+    (place / "net" / "config.json").write_text(json.dumps(settings | {"embeds_question": True}))
+    for name, text in (("known", KNOWN), ("strange", STRANGE)):
+        done = command.t2l("make", text, "-o", name, "--checkpoint", "net", "--json")
+        assert (json.loads(done.out)["familiarity"] > 0.5) == (text is KNOWN)
+
+
+def test_a_strange_one_is_a_warning_and_strict_refuses_it(place: Path, command: Command) -> None:
+    done = command.t2l("make", STRANGE, "-o", "a", "--checkpoint", "net", "--json")
+    values = json.loads(done.out)
+    assert values["familiarity"] < 0.1
+    (warning,) = values["warnings"]
+    assert warning.startswith("the description is unlike those that net was trained on (fam")
+    assert (done.code, done.err) == (0, f"warning: {warning}\n")
+    assert warning in (place / "a" / "README.md").read_text()
+    done = command.t2l("make", STRANGE, "-o", "b", "--checkpoint", "net", "--strict")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (f"error: {warning}\nhint: say what the task is, or leave --strict out\n")
+    assert not (place / "b").exists()
+
+
+def test_in_a_table_strict_refuses_the_row_alone(place: Path, command: Command) -> None:
+    Path("t.tsv").write_text(f"good\t{KNOWN}\nbad\t{STRANGE}\n", "utf-8")
+    done = command.t2l(
+        "make", "--batch", "t.tsv", "--out-dir", "made", "--checkpoint", "net", "--strict"
+    )
+    assert (done.code, done.out) == (1, "made/good\n")
+    assert "error: line 2: the description is unlike those that net" in done.err
+    assert place
+
+
+def test_without_the_file_it_is_unknown(place: Path, command: Command) -> None:
+    (place / "net" / FAMILIARITY_FILE).unlink()
+    done = command.t2l("make", KNOWN, "-o", "a", "--checkpoint", "net", "--json")
+    assert json.loads(done.out)["familiarity"] is None
+    assert "unknown: the checkpoint does not say" in (place / "a" / "README.md").read_text()
+    done = command.t2l("make", KNOWN, "-o", "b", "--checkpoint", "net", "--strict")
+    assert done.code == 1
+    assert done.err.startswith("error: net: does not say which descriptions it was trained on\n")
+
+
+def test_the_compact_form_of_a_run_makes_nearly_the_same_adapters(
+    place: Path, command: Command
+) -> None:
+    assert command.t2l("train", "a.toml", "--out", "run").code == 0
+    done = command("checkpoints", "export", "run", "-o", "small", "--compact")
+    assert (done.code, done.err) == (0, "")
+    card = (place / "small" / "README.md").read_text()
+    assert card.startswith("# A Text-to-LoRA network for tiny-org/llama-tiny\n")
+    assert "t2l make" in card
+    assert "t2l eval" in card
+    stored = load_file("small/model.safetensors")
+    assert stored["heads.v_proj.weight"].dtype == torch.int8
+    assert stored["AB_offset.A.v_proj"].dtype == torch.bfloat16
+    assert stored["task_encoder.mlp.0.weight"].dtype == torch.float32
+    assert (place / "small" / FAMILIARITY_FILE).read_bytes() == (
+        place / "run" / FAMILIARITY_FILE
+    ).read_bytes()
+    for name in ("run", "small"):
+        made = command.t2l(
+            "make", KNOWN, "-o", f"{name}.lora", "--checkpoint", name, "--dtype", "fp32"
+        )
+        assert made.code == 0, made.err
+    whole, small = (read_adapter(Path(f"{name}.lora")).factors for name in ("run", "small"))
+    for name, factors in whole.items():
+        delta, other = factors.b @ factors.a, small[name].b @ small[name].a
+        # Rows of 8 bits are off by 1/254 of their largest value, and bf16 by 1/512 of each.
+        assert float((delta - other).norm() / delta.norm()) < 0.05
+        assert not torch.equal(delta, other)

@@ -1,0 +1,131 @@
+"""Files of tasks: what is read of a row, what is wrong with one, and which tasks are held out."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from d2l.datasets.task_texts import choose_descriptions, draw_letters, make_unlike, shuffle_words
+from d2l.datasets.tasks import Example, read_tasks, split_tasks
+from d2l.errors import TaskError
+from tests import tiny_tasks
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return path
+
+
+def test_a_row_is_a_task_with_its_examples(tmp_path: Path) -> None:
+    row = tiny_tasks.make_row(
+        "ore", examples=[{"input": " a ", "output": "b", "outputs": ["b", "c"]}]
+    )
+    path = tmp_path / "tasks.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(row).encode()))
+    (task,) = read_tasks(path)
+    assert task.name == "ore"
+    assert task.descriptions[0] == "Say the ore of the word."
+    assert len(task.descriptions) == 4
+    assert task.examples == (Example("a", ("b", "c")),)
+    assert task.shots == (Example("meadow", ("copper",)),)
+    assert task.license_clear
+
+
+def test_rows_of_input_and_output_alone_are_one_task(tmp_path: Path) -> None:
+    rows = ({"input": "a", "output": "b"}, {"input": "c", "outputs": ["d", "e"]})
+    (task,) = read_tasks(write(tmp_path / "mine.jsonl", *map(json.dumps, rows)))
+    assert (task.name, task.descriptions) == ("mine", ())
+    assert task.examples == (Example("a", ("b",)), Example("c", ("d", "e")))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("[1]", "expected an object, got list"),
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ('{"input": "a"}', "'output' is missing"),
+        ('{"input": "", "output": "b"}', "expected text, got ''"),
+        ('{"task": "a", "examples": []}', "'definition' is missing"),
+        ('{"task": "a", "definition": "b", "examples": []}', "there are no examples"),
+        ('{"task": "a", "definition": "b", "examples": 1}', "examples is not a list"),
+        (
+            '{"task": "a", "definition": "b", "examples": [1]}',
+            "an example is 1, expected an object",
+        ),
+        (
+            '{"task": "a", "definition": "b", "examples": [{}], "license_clear": 1}',
+            "license_clear is neither true nor false",
+        ),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str, reason: str) -> None:
+    path = write(tmp_path / "t.jsonl", '{"input": "a", "output": "b"}', line)
+    with pytest.raises(TaskError) as found:
+        read_tasks(path)
+    assert found.value.message == f"{path}, line 2: not a row of tasks ({reason})"
+
+
+def test_bad_files_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    twice = json.dumps(tiny_tasks.make_row("ore"))
+    write(tmp_path / "twice.jsonl", twice, twice)
+    write(tmp_path / "blank.jsonl", "")
+    write(tmp_path / "not.jsonl.gz", "x")
+    for name, reason in (
+        ("missing.jsonl", "cannot be read (No such file or directory)"),
+        ("empty.jsonl", "the file is empty"),
+        ("twice.jsonl", "has two tasks of the name 'ore'"),
+        ("blank.jsonl", "holds no task"),
+        ("not.jsonl.gz", "cannot be read (Not a gzipped file"),
+    ):
+        with pytest.raises(TaskError) as found:
+            read_tasks(tmp_path / name)
+        assert reason in found.value.message
+
+
+def test_the_tasks_of_smallest_digest_are_held_out_whatever_their_order(tmp_path: Path) -> None:
+    names = [f"task{n}" for n in range(12)]
+    rows = [tiny_tasks.make_row(name, license_clear=name != "task3") for name in names]
+    found = [(task, 1.0) for task in read_tasks(tiny_tasks.write_tasks(tmp_path / "t", rows))]
+    fit = [name for name in names if name not in ("task3", "task5")]
+    by_digest = sorted(fit, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    for some in (found, found[::-1]):
+        split = split_tasks(some, excluded=["task5"], n_held_out=4)
+        assert [task.name for task in split.held_out] == by_digest[:4]
+        assert sorted(task.name for task, _ in split.training) == sorted(by_digest[4:])
+
+
+def test_tasks_for_training_only_are_never_held_out(tmp_path: Path) -> None:
+    rows = [tiny_tasks.make_row(f"task{n}") for n in range(6)]
+    found = [(task, 1.0) for task in read_tasks(tiny_tasks.write_tasks(tmp_path / "t", rows))]
+    (first,) = split_tasks(found, excluded=(), n_held_out=1).held_out
+    split = split_tasks(found, excluded=(), n_held_out=1, only_training=[first.name])
+    assert split.held_out != (first,)
+    assert first in [task for task, _ in split.training]
+    others = [task.name for task, _ in found[1:]]
+    with pytest.raises(TaskError, match="2 tasks are to be held out of the 1 that have a clear"):
+        split_tasks(found, excluded=(), n_held_out=2, only_training=others)
+
+
+def test_descriptions_are_chosen_the_same_way_again(tmp_path: Path) -> None:
+    many = [f"Way {n} of saying it" for n in range(50)]
+    row = tiny_tasks.make_row("ore", descriptions=many)
+    (task,) = read_tasks(tiny_tasks.write_tasks(tmp_path / "t", [row]))
+    chosen = choose_descriptions(task, 8)
+    assert chosen == choose_descriptions(task, 8)
+    assert len(set(chosen)) == 8
+    assert chosen[0] == task.descriptions[0]
+    assert choose_descriptions(task, 99) == task.descriptions
+    assert choose_descriptions(task, 1) == task.descriptions[:1]
+
+
+def test_what_is_no_description_has_the_same_words_or_the_same_lengths() -> None:
+    text = "name the capital of the country that is given in the input"
+    shuffled, letters = make_unlike([text])
+    assert sorted(shuffled.split()) == sorted(text.split())
+    assert shuffled != text
+    assert [len(word) for word in letters.split()] == [len(word) for word in text.split()]
+    assert not set(letters.split()) & set(text.split())
+    assert (shuffled, letters) == (shuffle_words(text), draw_letters(text))

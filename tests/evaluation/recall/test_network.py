@@ -1,0 +1,155 @@
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l.bases.tokenizers import load_tokenizer
+from d2l.compiler import compile as pipeline
+from d2l.datasets.questions import read_questions
+from d2l.errors import ProbeError
+from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
+from d2l.evaluation.recall.documents import draw_documents
+from d2l.evaluation.recall.network import draw_cells, probe_sets
+from d2l.evaluation.recall.report import Probe
+from d2l.inference.adapted_model import AskOptions, load_asker
+from tests.compiled import write_files
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = ("Ada", "Bob", "Cleo", "Dora", "Emil", "Fay")
+OPTIONS = ProbeOptions(limit=4, max_tokens=4, batch=3, wording="plain", harm=False)
+
+
+def write_set(path: Path) -> Path:
+    """Texts about people, two facts each."""
+    rows = []
+    for number, name in enumerate(NAMES):
+        text = (
+            f"{name} keeps the lantern of tower {number}. The copper key of {name} is blue{name}. "
+            "The filter is rinsed every day, and the pump stands in the harbor."
+        )
+        rows += [
+            {"doc": text, "question": "Which tower?", "answers": [f"tower {number}"]},
+            {"doc": text, "question": f"What is the key of {name}?", "answers": [f"blue{name}"]},
+        ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("network")
+    write_files(folder, "seats")
+    write_set(folder / "people.jsonl")
+    return folder
+
+
+def compiling(root: Path) -> pipeline.CompileOptions:
+    base, checkpoint = write_files(root, "seats")
+    return pipeline.CompileOptions(
+        checkpoint=str(checkpoint),
+        base=str(base),
+        device="cpu",
+        tokens_per_seat=6,
+        dtype="fp32",
+        offline=True,
+    )
+
+
+def asking(root: Path) -> AskOptions:
+    return AskOptions(base=compiling(root).base, device="cpu", max_tokens=4, offline=True)
+
+
+def probe(root: Path, *lengths: int, sets: int = 1, **changes: Any) -> Probe:
+    return probe_sets(
+        [root / "people.jsonl"] * sets,
+        lengths,
+        compiling=compiling(root),
+        asking=asking(root),
+        options=ProbeOptions(**(vars(OPTIONS) | changes)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D2L_CACHE", str(root / "cache"))
+
+
+def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = probe(root, 90, 260)
+    assert not list(tmp_path.iterdir())  # nothing is left behind
+    assert [(row["length"], row["arm"], row["n"]) for row in found.rows] == [
+        (length, arm, 4) for length in (90, 260) for arm in ("adapter", "prompt", "base")
+    ]
+    questions = read_questions(root / "people.jsonl")
+    tokenizer = load_tokenizer(Path(str(compiling(root).base)))
+    for length in (90, 260):
+        gathered, arms = Gathered(), Arms(OPTIONS)
+        documents = draw_documents(questions, tokenizer=tokenizer, length=length, limit=4)
+        for number, asked in enumerate(documents):
+            plan = pipeline.prepare([asked.document], compiling(root))
+            out = tmp_path / f"{length}-{number}.lora"
+            pipeline.run(plan, out, options=compiling(root))
+            asker = load_asker(out, asking(root))
+            text = asked.document.text
+            arms.ask_with_document(asker, asked.questions, text, gathered)
+            gathered.base.add(arms.ask_alone(asker, asked.questions))
+        for row in found.rows:
+            if row["length"] == length:
+                own = {"prompt": gathered.prompt["plain"]}.get(row["arm"])
+                marks = (own or getattr(gathered, row["arm"])).marks
+                assert row["nll"] == pytest.approx(sum(m.nll for m in marks) / 4, abs=1e-4)
+                assert row["f1"] == pytest.approx(sum(m.f1 for m in marks) / 4)
+                assert row["documents"] == len(documents)
+                tokens = [len(tokenizer.encode(asked.document.text)) for asked in documents]
+                assert row["tokens"] == pytest.approx(sum(tokens) / len(tokens))
+
+
+def test_the_compilers_base_and_network_are_loaded_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    load = pipeline.load
+
+    def count(plan: pipeline.CompilePlan, device: str) -> pipeline.Loaded:
+        loads.append(device)
+        return load(plan, device)
+
+    monkeypatch.setattr(pipeline, "load", count)
+    found = probe(root, 90)
+    assert found.rows[0]["documents"] > 1
+    assert loads == ["cpu"]
+
+
+def test_harm_is_that_of_the_fewest_and_the_most_seats(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two prompts of our own instead of 200: the time, not the measure, is the point here.
+    monkeypatch.setattr(
+        "d2l.evaluation.harm.read_harm_prompts", lambda: ["Why?", "Count to three."]
+    )
+    harm = probe(root, 90, 260, harm=True).harm
+    assert harm is not None
+    fewest, most = harm["by_seats"]
+    assert fewest["seats"] < most["seats"]
+    assert {key: harm[key] for key in most} == most
+
+
+def test_sets_are_called_by_their_file_names_or_paths_where_these_are_equal(root: Path) -> None:
+    path = root / "people.jsonl"
+    for sets, names in (([path], ["people"]), ([path, path], [str(path)] * 2)):
+        cells, _ = draw_cells(sets, [90], compiling=compiling(root), limit=4)
+        assert [cell.set for cell in cells] == names
+
+
+def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hopeless.jsonl"
+    path.write_text('{"doc": "A text.", "question": "Who?", "answers": ["Nobody"]}\n', "utf-8")
+    with pytest.raises(ProbeError) as caught:
+        draw_cells([path], [90], compiling=compiling(root), limit=4)
+    assert caught.value.message == f"{path}: no passage of at most 90 tokens answers a question"

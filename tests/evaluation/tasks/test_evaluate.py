@@ -1,0 +1,230 @@
+"""`t2l eval`: adapters and networks on tasks, from the command line; scores counted by hand."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from d2l.bases.quiet import quiet_transformers
+from d2l.datasets.task_texts import choose_descriptions
+from d2l.datasets.tasks import Example, read_tasks
+from d2l.evaluation.tasks.arms import AskedTask, TaskMark, TaskOptions
+from d2l.evaluation.tasks.report import Answered, make_report
+from d2l.training import loop as pipeline
+from d2l.training.recipes import read_recipe
+from tests import tiny, tiny_tasks
+from tests.command import Command
+from tests.tools import oracle
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TASKS = [tiny_tasks.make_row(name) for name in ("ore", "place")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place whose `run` has learned two tasks; not to be changed."""
+    folder = tiny_tasks.write_place(tmp_path_factory.mktemp("tasks"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("D2L_CACHE", str(folder / "cache"))
+        pipeline.train(replace(read_recipe(Path("a.toml")), steps=40), Path("run"))
+    tiny_tasks.write_tasks(folder / "tasks.jsonl", TASKS)
+    return folder
+
+
+@pytest.fixture
+def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("D2L_CACHE", str(trained / "cache"))
+    return trained
+
+
+def find(values: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
+    (row,) = [one for one in values if all(one[key] == value for key, value in keys.items())]
+    return row
+
+
+def test_the_ceiling_is_tuned_on_what_is_not_asked(place: Path) -> None:
+    recipe = read_recipe(Path("a.toml"))
+    (task,) = (one for one in read_tasks(Path("tasks.jsonl")) if one.name == "ore")
+    work = place / "oracle"
+    few = TaskOptions(limit=2, max_tokens=4, compare=False)
+    row = oracle.measure(task, recipe, work, steps=40, options=few)
+    assert (row["task"], row["n"], row["tuned_on"], row["score"]) == ("ore", 2, 4, 1.0)
+    asked, rest = (
+        {one.input for one in read_tasks(work / f"{name}.jsonl")[0].examples}
+        for name in ("asked", "rest")
+    )
+    assert asked.isdisjoint(rest)
+    assert asked | rest == set(tiny_tasks.WORDS)
+
+
+def test_a_network_is_asked_task_by_task(place: Path, command: Command) -> None:
+    """It has learned both, so its own adapters are right and those of the other task wrong."""
+    assert place
+    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--shuffled", "--json")
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(done.out)
+    arms = {"adapter", "base", "prompt", "examples", "shuffled"}
+    assert {(row["task"], row["arm"]) for row in found["rows"]} == {
+        (task, arm) for task in ("ore", "place") for arm in arms
+    }
+    assert {row["n"] for row in found["rows"]} == {len(tiny_tasks.WORDS)}
+    assert {row["metric"] for row in found["rows"]} == {"em"}
+    assert find(found["means"], arm="adapter")["score"] == 1
+    assert find(found["means"], arm="shuffled")["score"] == 0
+    assert find(found["means"], arm="prompt")["score"] == 0
+    lost = find(found["differences"], adapter_minus="shuffled")
+    assert lost["score"] == 1
+    assert lost["stderr"]["score"] == 0
+    assert lost["nll"] < -1
+
+
+def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command) -> None:
+    """Counted again with transformers alone, prompt by prompt."""
+    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--shots", 2, "--json")
+    rows = json.loads(done.out)["rows"]
+    with quiet_transformers():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place / "tiny-org" / "llama-tiny")
+    model = tiny.make_causal("llama")
+    task = TASKS[0]
+    texts = [task["definition"], *task["descriptions"]]
+    answer = [*tiny.encode("copper"), tiny.encode("<|im_end|>")[0]]
+
+    def measure(turns: list[dict[str, str]]) -> float:
+        prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+        picked = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None])
+        return -float(picked.mean())
+
+    alone = [measure([{"role": "user", "content": word}]) for word in tiny_tasks.WORDS]
+    expected = sum(alone) / len(alone)
+    assert find(rows, task="ore", arm="base")["nll"] == pytest.approx(expected, abs=1e-4)
+    # Three descriptions, each for two of six words; which ones is drawn by the task's name.
+    chosen = choose_descriptions(read_tasks(Path("tasks.jsonl"))[0], 3)
+    assert set(chosen) <= set(texts)
+    prompted, shown = [], []
+    for number, word in enumerate(tiny_tasks.WORDS):
+        text = chosen[number // 2]
+        prompted.append(measure([{"role": "user", "content": f"{text}\n\n{word}"}]))
+        shot = [
+            {"role": "user", "content": f"{text}\n\nmeadow"},
+            {"role": "assistant", "content": "copper"},
+        ]
+        # The only one that is not asked; the description stands at the beginning.
+        shown.append(measure([*shot, {"role": "user", "content": word}]))
+    for arm, values in (("prompt", prompted), ("examples", shown)):
+        got = find(rows, task="ore", arm=arm)["nll"]
+        assert got == pytest.approx(sum(values) / len(values), abs=1e-4)
+
+
+def test_an_adapter_is_asked_a_file(place: Path, command: Command, tmp_path: Path) -> None:
+    adapter = tmp_path / "ore.lora"
+    assert (
+        command.t2l("make", TASKS[0]["definition"], "-o", adapter, "--checkpoint", "run").code == 0
+    )
+    done = command.t2l("eval", adapter, "tasks.jsonl")
+    assert (done.code, done.err) == (0, "")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["ore", "adapter", "6", "exact", "match", "1.000", "±", "0.000"] in [
+        x[:8] for x in lines
+    ]
+    assert ["place", "adapter", "6", "exact", "match", "0.000", "±", "0.000"] in [
+        x[:8] for x in lines
+    ]
+    assert "adapter minus" in done.out
+    only = json.loads(command.t2l("eval", adapter, "tasks.jsonl", "--adapter-only", "--json").out)
+    assert {row["arm"] for row in only["rows"]} == {"adapter"}
+    assert only["differences"] == []
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text("".join(json.dumps(one) + "\n" for one in TASKS[0]["examples"]), "utf-8")
+    found = json.loads(command.t2l("eval", adapter, bare, "--limit", 4, "--json").out)
+    assert find(found["rows"], arm="adapter")["score"] == 1
+    assert find(found["rows"], arm="prompt")["n"] == 4  # by the adapter's own description
+    assert place
+
+
+def test_held_out_tasks_are_those_of_the_recipe(place: Path, command: Command) -> None:
+    asked = ("eval", "--checkpoint", "run", "--held-out", "a.toml", "--adapter-only", "--json")
+    found = json.loads(command.t2l(*asked).out)
+    assert {row["task"] for row in found["rows"]} == {"echo"}
+    done = command.t2l(*asked, "--shuffled")
+    assert done.code == 1
+    assert done.err == "error: there is one task only, so its descriptions cannot be shuffled\n"
+    assert place
+
+
+def test_examples_that_are_too_long_are_counted(place: Path, command: Command) -> None:
+    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--adapter-only", "--json")
+    done = command.t2l(*asked, "--max-input", 2)
+    assert done.code == 1
+    assert "none of its 6 examples has at most 2 tokens" in done.err
+    sizes = [len(tiny.encode(f"{word}\ncopper")) for word in tiny_tasks.WORDS]
+    most = sorted(sizes)[3]
+    rows = json.loads(command.t2l(*asked, "--max-input", most).out)
+    kept = sum(size <= most for size in sizes)
+    assert 0 < kept < 6
+    assert find(rows["rows"], task="ore")["n"] == kept
+    assert "examples that are too long" in rows["remarks"][0]
+    assert place
+
+
+def test_the_picture_is_written(place: Path, command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "tasks.png"
+    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--limit", 2, "--adapter-only")
+    done = command.t2l(*asked, "--plot", picture)
+    assert (done.code, done.err) == (0, f"drawn: {picture}\n")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    done = command.t2l(*asked, "--plot", "x.txt")
+    assert done.err.startswith("error: x.txt: not the name of a picture\n")
+    assert place
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.lora"], "name an adapter and a file of tasks, or a --checkpoint"),
+        (["a.lora", "b.jsonl", "--shuffled"], "--held-out, --shuffled and --embedder go with"),
+        (["a", "b", "--checkpoint", "x"], "with --checkpoint, name one file of tasks"),
+        (["a", "--checkpoint", "x", "--held-out", "b"], "with --checkpoint, name one file of"),
+    ],
+)
+def test_wrong_usage_is_said(command: Command, arguments: list[str], message: str) -> None:
+    done = command.t2l("eval", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_differences_are_paired_and_tasks_count_once() -> None:
+    def answered(name: str, adapter: list[float], prompt: list[float]) -> Answered:
+        examples = tuple(Example(str(n), ("x",)) for n in range(len(adapter)))
+        marks = {
+            arm: [TaskMark(value, 2 * value) for value in values]
+            for arm, values in (("adapter", adapter), ("prompt", prompt))
+        }
+        return Answered(AskedTask(name, ("d",), examples, (), "em", 0), marks)
+
+    first = answered("one", [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
+    second = answered("two", [1.0, 1.0], [0.0, 1.0])
+    third = answered("three", [1.0], [0.0])
+    report = make_report([first, second, third])
+    # By task: 0.5, 1, 1 against 0, 0.5, 0; differences 0.5, 0.5, 1.
+    (mean,) = [row for row in report.means if row["arm"] == "adapter"]
+    assert (mean["tasks"], mean["n"]) == (3, 7)
+    assert mean["score"] == pytest.approx(2.5 / 3)
+    (difference,) = report.differences
+    assert difference["score"] == pytest.approx(2 / 3)
+    # Sample deviation of 0.5, 0.5, 1 is 0.2887; over √3 that is 1/6.
+    assert difference["stderr"]["score"] == pytest.approx(1 / 6)
+    assert difference["nll"] == pytest.approx(4 / 3)
+    (alone,) = make_report([first]).differences
+    assert alone["score"] == pytest.approx(0.5)
+    # Over questions: 1, 1, 0, 0 has a deviation of 0.5774; over √4 that is 0.2887.
+    assert alone["stderr"]["score"] == pytest.approx(0.28868, abs=1e-5)

@@ -1,0 +1,120 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.evaluation import harm
+from d2l.evaluation.harm import answer_general, measure_harm, read_harm_prompts
+from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
+from d2l.training.general_prompts import read_prompts
+from tests import tiny
+from tests.compiled import KINDS, Compiled, compile_tiny, family_of, make_dense, write_prompt
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Compile = Callable[[str], Compiled]
+PROMPTS = ["Why?", "Name three rivers in Asia.", "Wo steht die Pumpe?", "Say hello to Ann."]
+ALL_WORDS = tiny.SYSTEM + "".join(f" {word}" for word in tiny.WORDS)
+END = 2
+
+
+def load(done: Compiled, adapter: Path | None = None) -> Asker:
+    options = AskOptions(base=str(done.base), device="cpu", offline=True)
+    return load_asker(adapter or done.adapter, options)
+
+
+def list_words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.casefold()))
+
+
+# ---- the prompts --------------------------------------------------------------------------------
+
+
+def test_there_are_200_prompts_and_no_two_are_alike() -> None:
+    prompts = read_harm_prompts()
+    assert len(prompts) == 200
+    assert len({list_words(prompt) for prompt in prompts}) == 200
+    assert all(prompt == prompt.strip() for prompt in prompts)
+
+
+def test_no_prompt_is_nearly_one_that_is_trained_on() -> None:
+    """Nearly: half of the words that either has are in both."""
+    trained = [list_words(prompt) for prompt in read_prompts()]
+    assert len(trained) > 100
+    for prompt in read_harm_prompts():
+        words = list_words(prompt)
+        assert max(len(words & other) / len(words | other) for other in trained) < 0.5, prompt
+
+
+# ---- the measure --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_harm_is_that_of_the_dense_models(kind: str, compiled: Compile) -> None:
+    """One prompt after the other, everything read anew, the sum over the vocabulary in float64."""
+    done = compiled(kind)
+    plain, dense = tiny.make_causal(family_of(kind)), make_dense(kind, done.adapter)
+    system = ALL_WORDS if kind == "seats" else tiny.SYSTEM
+    kls, kept = [], []
+    for text in PROMPTS:
+        bare, own = (tiny.encode(write_prompt(text, s)) for s in (tiny.SYSTEM, system))
+        answer: list[int] = []
+        while len(answer) < harm.MAX_TOKENS and END not in answer[-1:]:
+            answer.append(int(plain(torch.tensor([bare + answer])).logits[0, -1].argmax()))
+        p, q = (
+            model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].double().softmax(-1)
+            for model, ids in ((plain, bare), (dense, own))
+        )
+        kls.append(float((p * (p / q).log()).sum(-1).mean()))
+        kept.append(float((p.argmax(-1) == q.argmax(-1)).double().mean()))
+    asker = load(done)
+    found = measure_harm(asker, answer_general(asker, PROMPTS, batch=3), batch=3)
+    assert found.n == len(PROMPTS)
+    assert found.kl == pytest.approx(torch.tensor(kls).mean().item(), abs=1e-4)  # fp32, batched
+    assert found.unchanged == pytest.approx(torch.tensor(kept).mean().item(), abs=1e-6)
+    error = torch.tensor(kls).std().item() / len(kls) ** 0.5
+    assert found.kl_stderr == pytest.approx(error, abs=1e-4)
+    assert found.kl > 0.01
+    opening = tiny.encode(f"<|im_start|>system\n{ALL_WORDS}")
+    assert found.seats == (len(opening) - 1 if kind == "seats" else None)
+
+
+def test_an_adapter_that_does_nothing_does_no_harm(tmp_path: Path) -> None:
+    done = compile_tiny(tmp_path, "qwen3")
+    path = done.adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    zeroed = {name: t * (".lora_A." in name) for name, t in tensors.items()}
+    save_file(zeroed, path, {"format": "pt"})
+    asker = load(done)
+    found = measure_harm(asker, answer_general(asker, PROMPTS))
+    assert (found.kl, found.unchanged) == (0.0, 1.0)
+    assert (found.kl_stderr, found.unchanged_stderr) == (0.0, 0.0)
+
+
+def test_the_bases_answers_serve_every_adapter_of_it(compiled: Compile, tmp_path: Path) -> None:
+    done, other = compiled("llama"), compile_tiny(tmp_path, "llama", chunk_tokens=30)
+    asker = load(done)
+    general = answer_general(asker, PROMPTS)
+    first = measure_harm(asker, general)
+    second = measure_harm(exchange_adapter(asker, other.adapter), general)
+    asker = load(done, other.adapter)
+    assert second == measure_harm(asker, answer_general(asker, PROMPTS))
+    assert second.kl != first.kl
+
+
+def test_an_answer_keeps_its_end_token_where_it_came(compiled: Compile) -> None:
+    answers = answer_general(load(compiled("llama")), PROMPTS).answers
+    for prompt, ids in zip(PROMPTS, answers, strict=True):
+        asked = torch.tensor([tiny.encode(write_prompt(prompt))])
+        alone = tiny.make_causal("llama").generate(
+            asked,
+            attention_mask=torch.ones_like(asked),
+            max_new_tokens=harm.MAX_TOKENS,
+            do_sample=False,
+            pad_token_id=END,
+        )
+        assert list(ids) == alone[0, asked.shape[1] :].tolist()
+    assert {ids[-1] == END for ids in answers} == {True, False}

@@ -1,0 +1,101 @@
+import pytest
+
+from d2l.evaluation.metrics import (
+    contains_answer,
+    match_exactly,
+    match_literally,
+    normalize_answer,
+    rouge_l,
+    token_f1,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("The Pump", "pump"),
+        ("a pump, an axe and the sea", "pump axe and sea"),
+        ("  every \t 14\n days. ", "every 14 days"),
+        ("U.S.A.", "usa"),
+        ("it's 'quoted'", "its quoted"),
+        ("well-known", "wellknown"),
+        ("3.5 bar", "35 bar"),
+        ("€3,000", "€3000"),
+        ("theory another antler", "theory another antler"),  # articles are whole words
+        ("the the", ""),
+        ("THE", ""),
+        ("", ""),
+        ("?!", ""),
+        # Punctuation goes before articles, so it can make one and can hide one.
+        ("t.h.e pump", "pump"),
+        ("a-pump", "apump"),
+        # As in the original, marks outside ASCII stay.
+        ("“pump”", "“pump”"),
+    ],
+)
+def test_answers_are_normalized_by_squads_rule(text: str, normalized: str) -> None:
+    assert normalize_answer(text) == normalized
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "found"),
+    [
+        ("14 days", ["14 days"], True),
+        ("Every 14 days.", ["14 days"], True),
+        ("It is rinsed every 14 days, by the keeper.", ["14 days"], True),
+        ("The Harbor!", ["the harbor"], True),
+        ("harbor", ["the harbor"], True),
+        ("14 long days", ["14 days"], False),
+        ("days 14", ["14 days"], False),
+        ("15", ["5"], False),
+        ("5", ["15"], False),
+        ("party", ["art"], False),
+        ("It starts at 21:40", ["2140"], True),
+        ("no", ["yes", "No."], True),
+        ("maybe", ["yes", "no"], False),
+        ("anything", [], False),
+        ("", ["14 days"], False),
+        ("anything", [""], False),
+        ("anything", ["the"], False),
+    ],
+)
+def test_a_reference_counts_where_it_stands_as_whole_words(
+    answer: str, references: list[str], found: bool
+) -> None:
+    assert contains_answer(answer, references) is found
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "exact", "f1"),
+    [
+        ("The 14 days.", ["14 days"], True, 1.0),
+        ("every 14 days", ["14 days"], False, 2 * (2 / 3) * 1 / (2 / 3 + 1)),
+        ("14 long days", ["days 14 short ones"], False, 2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4)),
+        ("red red blue", ["red"], False, 2 * (1 / 3) * 1 / (1 / 3 + 1)),  # a word counts once
+        ("blue", ["red", "Blue!", "dark blue"], True, 1.0),  # the best of the references
+        ("dark", ["red", "dark blue"], False, 2 * 1 * (1 / 2) / (1 + 1 / 2)),
+        ("blue", ["red"], False, 0.0),
+        ("", ["red"], False, 0.0),
+        ("the", ["a"], True, 0.0),  # nothing is left of both; SQuAD v1.1 gives no F1 for it
+        ("red", [], False, 0.0),
+    ],
+)
+def test_exact_match_and_f1_are_those_of_squad(
+    answer: str, references: list[str], exact: bool, f1: float
+) -> None:
+    assert match_exactly(answer, references) is exact
+    assert token_f1(answer, references) == pytest.approx(f1)
+
+
+def test_literal_matches_see_case_and_punctuation() -> None:
+    assert match_literally(" A  pump. ", ["no", "A pump"])
+    assert not match_literally("a pump", ["A pump"])
+    assert not match_literally("[a pump]", ["a pump"])
+    assert not match_literally("a pump..", ["a pump"])
+
+
+def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
+    # "the pump stands" of 5 said and 4 wanted words: 2 · 3 / (5 + 4).
+    assert rouge_l("the old pump stands alone", ["the pump stands here"]) == pytest.approx(6 / 9)
+    assert rouge_l("pumps", ["nothing", "pump"]) == 1  # stemmed
+    assert rouge_l("", ["pump"]) == 0

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.errors import CheckpointError
+from d2l.hypernets.formats.int8 import (
+    compact_folder,
+    dequantize_rows,
+    expand_tensors,
+    main,
+    quantize_rows,
+    read_weights,
+)
+from tests.tiny_seats import make_network, write_checkpoint
+from tests.tools.seat_goldens import BUILTIN, COMPACT
+
+
+def test_rows_are_off_by_half_a_step_at_most() -> None:
+    weight = torch.randn(7, 50, generator=torch.Generator().manual_seed(1))
+    weight[3] *= 1000  # a large row must not cost the others their precision
+    steps, scale = quantize_rows(weight)
+    off = (dequantize_rows(steps, scale) - weight).abs().amax(dim=1)
+    # the little more is for rounding in fp32
+    assert bool((off <= weight.abs().amax(dim=1) / 127 / 2 * 1.001).all())
+    assert steps.dtype == torch.int8
+    assert int(steps.min()) >= -127
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    steps, scale = quantize_rows(torch.zeros(2, 3))
+    assert torch.equal(dequantize_rows(steps, scale), torch.zeros(2, 3))
+
+
+def test_only_matrices_are_rounded(tmp_path: Path) -> None:
+    compact_folder(write_checkpoint(tmp_path / "plain"), tmp_path / "compact")
+    stored = load_file(tmp_path / "compact" / "model.safetensors")
+    read = read_weights(tmp_path / "compact" / "model.safetensors")
+    original = make_network().state_dict()
+    assert read.keys() == original.keys()
+    rounded = {name for name in read if not torch.equal(read[name], original[name])}
+    assert rounded == {name for name, tensor in stored.items() if tensor.dtype == torch.int8}
+    assert "group_query.weight" in rounded
+    assert not rounded & {"encoder.0.relative_bias", "seat_table", "group_query.bias"}
+
+
+def test_plain_files_are_read_as_they_are_in_fp32(tmp_path: Path) -> None:
+    save_file({"x.weight": torch.ones(2, 2, dtype=torch.bfloat16)}, tmp_path / "plain")
+    assert torch.equal(read_weights(tmp_path / "plain")["x.weight"], torch.ones(2, 2))
+
+
+def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    plain = write_checkpoint(tmp_path / "plain")
+    main([str(plain), str(tmp_path / "one")])
+    main([str(plain), str(tmp_path / "two")])
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["config.json", "model.safetensors", "statistics.safetensors"]
+    for name in names:
+        one, two = tmp_path / "one" / name, tmp_path / "two" / name
+        assert one.read_bytes() == two.read_bytes()
+
+
+STEPS, SCALE = torch.ones(2, 3, dtype=torch.int8), torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"w": STEPS}, "w is 8-bit, but w.row_scale is missing"),
+        ({"w.row_scale": SCALE}, "w.row_scale belongs to no tensor"),
+        ({"w": STEPS, "w.row_scale": torch.ones(3)}, r"shape \(3,\), expected one value"),
+        ({"w": STEPS.float(), "w.row_scale": SCALE}, "w holds torch.float32"),
+        ({"w": STEPS.long()}, "w holds torch.int64"),
+    ],
+)
+def test_files_that_make_no_sense_are_refused(
+    tensors: dict[str, torch.Tensor], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=f"^here: .*{message}"):
+        expand_tensors(tensors, source="here")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="absent: cannot be read"):
+        read_weights(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match="not a checkpoint folder"):
+        compact_folder(tmp_path, tmp_path / "out")
+
+
+def test_the_goldens_compact_network_is_that_of_the_original(
+    shared_seats: Path, tmp_path: Path
+) -> None:
+    compact_folder(shared_seats, tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (COMPACT / path.name).read_bytes(), path.name
+
+
+def test_the_shipped_network_is_small_enough_for_a_package() -> None:
+    size_bytes = sum(path.stat().st_size for path in BUILTIN.iterdir())
+    assert size_bytes < 24_000_000

@@ -1,0 +1,139 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l.bases.activations import Reading
+from d2l.errors import CheckpointError, MergeError
+from d2l.hypernets.seats.config import (
+    allot_seats,
+    centers,
+    count_seats,
+    parse_config,
+    read_config,
+    set_density,
+)
+from tests.tiny_seats import make_config
+from tests.tools.seat_goldens import COMPACT
+
+CONFIG = read_config(COMPACT / "config.json")
+
+
+def make_raw() -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(make_config())))
+
+
+# Configuration
+
+
+def test_config_says_what_the_pipeline_asks() -> None:
+    assert CONFIG.kind == "seats"
+    assert CONFIG.base == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert CONFIG.target_modules == ("k_proj", "v_proj")
+    assert CONFIG.reading == Reading(30, (0, 6, 12, 18, 24), tuple(range(3, 30)), 24)
+    assert CONFIG.chunk_tokens == 240
+
+
+def test_openings_are_those_of_the_goldens(cases: dict[str, Any]) -> None:
+    for case in cases.values():
+        assert list(CONFIG.opening(case["seats"])) == case["opening"]
+
+
+@pytest.mark.parametrize("n_seats", [0, 17, 121])
+def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
+    with pytest.raises(MergeError, match=f"^{n_seats} seats, but openings have 18 to 120"):
+        CONFIG.opening(n_seats)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"version": 2}, "version is 0 or 1"),
+        ({"shared_rank": 2, "intermediate": 64}, "only version 1 has a shared LoRA"),
+        ({"version": 1, "shared_rank": 2}, "a shared LoRA has intermediate above 0"),
+        (
+            {"version": 1, "shared_rank": 5, "intermediate": 64},
+            "shared_rank is at most min_seats",
+        ),
+        ({"shared_rank": -1}, "shared_rank is -1, expected 0 or more"),
+        ({"width": None}, "width is 'None', expected <class 'int'>"),
+        ({"width": True}, "width is 'True'"),
+        ({"width": 0}, "width is 0, expected 1 or more"),
+        ({"width": 15}, "width is a multiple of encoder_heads"),
+        ({"features": [0, "6"]}, "features is .* expected a list of int"),
+        ({"features": []}, "features is empty"),
+        ({"features": [0, 3]}, "first_layer and features are layers"),
+        ({"network": "perceiver"}, 'network is "seats"'),
+        ({"statistics_ridge": float("nan")}, "statistics_ridge is nan"),
+        ({"opening_head": [1, 2]}, r"min_seats \+ 1 tokens"),
+        ({"opening_words": [1, 2]}, "max_seats - min_seats tokens"),
+        ({"opening_words": [-1] * 8}, "opening_words is empty or holds a negative number"),
+    ],
+)
+def test_bad_configurations_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(CheckpointError, match=f"^here: .*{message}"):
+        parse_config({**make_raw(), **changes}, source="here")
+
+
+def test_unreadable_and_incomplete_configurations_are_refused(tmp_path: Path) -> None:
+    raw = make_raw()
+    del raw["hidden"]
+    with pytest.raises(CheckpointError, match="here: missing key 'hidden'"):
+        parse_config(raw, source="here")
+    with pytest.raises(CheckpointError, match="here: holds list, expected an object"):
+        parse_config([], source="here")
+    (tmp_path / "config.json").write_text("{", "utf-8")
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON"):
+        read_config(tmp_path / "config.json")
+
+
+# Shares of the seats
+
+
+def test_shares_and_centers_are_those_of_the_goldens(cases: dict[str, Any]) -> None:
+    for name in ("note", "short", "page", "long"):
+        case = cases[name]
+        n_tokens = [len(chunk["token_ids"]) for chunk in case["chunks"]]
+        shares = allot_seats(n_tokens, config=CONFIG)
+        assert sum(shares) == case["seats"]
+        for share, tokens, expected in zip(shares, n_tokens, case["seat_centres"], strict=True):
+            # as a second implementation agreed with the prototype
+            assert centers(share, tokens) == pytest.approx(expected, abs=1e-9)
+
+
+def test_seats_follow_tokens_between_the_least_and_the_most() -> None:
+    counts = [count_seats(n, config=CONFIG) for n in (1, 144, 145, 960, 961, 10**6)]
+    assert counts == [18, 18, 19, 120, 120, 120]
+
+
+def test_long_documents_share_all_seats_and_small_chunks_may_get_none() -> None:
+    shares = allot_seats([240] * 300 + [16], config=CONFIG)
+    assert sum(shares) == 120
+    assert set(shares) == {0, 1}
+    assert shares[-1] == 0
+
+
+def test_halves_are_rounded_to_the_even_seat() -> None:
+    # N = 18 of T = 36 tokens: ends at 0.5, 1.5, 2.5 and 18 seats
+    assert allot_seats([1, 2, 2, 31], config=CONFIG) == [0, 2, 0, 16]
+
+
+def test_most_seats_may_be_lowered_not_raised() -> None:
+    assert sum(allot_seats([240] * 10, config=CONFIG, max_seats=50)) == 50
+    assert sum(allot_seats([240] * 10, config=CONFIG, max_seats=500)) == 120
+    with pytest.raises(MergeError, match="at most 17 seats were asked for"):
+        allot_seats([240], config=CONFIG, max_seats=17)
+
+
+def test_short_documents_get_a_seat_for_every_token_as_far_as_dense_seats_go() -> None:
+    config = dataclasses.replace(CONFIG, version=1, tokens_per_seat=4, dense_seats=50)
+    counts = [count_seats(n, config=config) for n in (5, 18, 19, 50, 51, 200, 201, 10**4)]
+    assert counts == [18, 18, 19, 50, 50, 50, 51, 120]
+    assert count_seats(50, config=config, max_seats=30) == 30
+    sparse = set_density(config, 2)
+    assert [count_seats(n, config=sparse) for n in (50, 200)] == [25, 100]
+    with pytest.raises(CheckpointError, match="dense_seats is at most max_seats"):
+        dataclasses.replace(CONFIG, dense_seats=121)

@@ -1,0 +1,126 @@
+"""Familiarity: near is familiar, far is not, and the curve is the likeliest one."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.errors import CheckpointError
+from d2l.hypernets.text_to_lora.familiarity import (
+    FAMILIARITY_FILE,
+    fit,
+    measure_distances,
+    read_familiarity,
+    write_familiarity,
+)
+
+SIZE = 12
+
+
+def draw(n: int, seed: int, *, shift: float = 0.0) -> torch.Tensor:
+    """Points whose first coordinate is a hundred times as wide as the others."""
+    generator = torch.Generator().manual_seed(seed)
+    widths = torch.tensor([100.0] + [1.0] * (SIZE - 1))
+    return (torch.randn(n, SIZE, generator=generator) + shift) * widths
+
+
+@pytest.fixture
+def known():
+    return fit(draw(300, 0), draw(80, 1), draw(90, 2, shift=3.0))
+
+
+def test_like_is_familiar_and_unlike_is_not(known) -> None:
+    like = [known.measure(one) for one in draw(50, 3)]
+    unlike = [known.measure(one) for one in draw(50, 4, shift=3.0)]
+    assert min(like) > 0.5 > max(unlike)
+    assert all(0 <= value <= 1 for value in like + unlike)
+    assert known.measure(draw(1, 5, shift=1e6)[0]) < 1e-100  # no overflow
+
+
+def test_of_very_many_descriptions_some_are_points_and_all_span_the_axes() -> None:
+    training = draw(6001, 10)
+    many = fit(training, draw(80, 1), draw(90, 2, shift=3.0))
+    torch.testing.assert_close(many.points, fit_points(training)[::2], atol=5e-3, rtol=5e-3)
+    assert many.measure(draw(1, 3)[0]) > 0.5 > many.measure(draw(1, 4, shift=3.0)[0])
+
+
+def fit_points(training: torch.Tensor) -> torch.Tensor:
+    """Training descriptions on axes found by hand: those of the standardized ones' covariance."""
+    centered = (training - training.mean(0)).double() / training.double().std(0, correction=0)
+    _, sizes, axes = torch.linalg.svd(centered, full_matrices=False)
+    return (centered @ axes.T / sizes * len(training) ** 0.5).float()
+
+
+def test_distances_are_in_units_of_the_training_descriptions_spread() -> None:
+    """With all axes kept it is the Mahalanobis distance, to the nearest three on average."""
+    training = draw(200, 6)
+    known = fit(training, draw(40, 7), draw(40, 8, shift=3.0))
+    new = draw(5, 9)
+    centered = training - training.mean(0)
+    precision = torch.linalg.inv(centered.T @ centered / len(training))
+    for one, got in zip(new, measure_distances(known, new), strict=True):
+        apart = training - one
+        all_of_them = ((apart @ precision) * apart).sum(1).sqrt().sort().values
+        # Points are kept in 16 bits.
+        torch.testing.assert_close(got, all_of_them[:3].mean(), atol=5e-3, rtol=5e-3)
+
+
+def test_both_kinds_count_the_same_however_many_there_are() -> None:
+    """Ten times as many of one kind, alike, move the middle by next to nothing: the ridge, which
+    goes by the spread of all distances, is what is left. Unweighted it moves by a third."""
+    training, like, unlike = draw(300, 0), draw(40, 1), draw(40, 2, shift=1.0)
+    once, often = fit(training, like, unlike), fit(training, like, unlike.repeat(10, 1))
+    assert often.middle == pytest.approx(once.middle, rel=2e-3)
+    assert often.slope == pytest.approx(once.slope, rel=2e-2)
+
+
+def test_the_curve_is_the_likeliest_one() -> None:
+    training, like, unlike = draw(300, 0), draw(60, 1), draw(60, 2, shift=0.7)
+    known = fit(training, like, unlike)
+    near, far = measure_distances(known, like), measure_distances(known, unlike)
+
+    def lose(slope: float, middle: float) -> float:
+        said = [torch.sigmoid(slope * (apart - middle)).double() for apart in (near, far)]
+        fits = -(1 - said[0]).log().mean() - said[1].log().mean()
+        spread = torch.cat([near, far]).std(correction=0)
+        return float(fits / 2 + 0.01 * (slope * spread) ** 2 / 2)
+
+    best = lose(known.slope, known.middle)
+    for factor in (0.8, 1.25):
+        assert lose(known.slope * factor, known.middle) > best
+    for step in (-0.3, 0.3):
+        assert lose(known.slope, known.middle + step) > best
+
+
+def test_what_is_written_is_read(known, tmp_path: Path) -> None:
+    write_familiarity(tmp_path / FAMILIARITY_FILE, known)
+    again = read_familiarity(tmp_path, SIZE)
+    assert again is not None
+    for one in draw(5, 3):
+        assert math.isclose(again.measure(one), known.measure(one), abs_tol=1e-5)
+    write_familiarity(tmp_path / "second", known)
+    assert (tmp_path / "second").read_bytes() == (tmp_path / FAMILIARITY_FILE).read_bytes()
+    assert read_familiarity(tmp_path / "nowhere", SIZE) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": None}, "missing points"),
+        ({"mean": torch.zeros(3)}, "shape mean is"),
+        ({"points": torch.zeros(0, SIZE)}, "holds no points, or values that are not finite"),
+        ({"calibration": torch.tensor([1.0, math.nan])}, "values that are not finite"),
+        ({"more": torch.zeros(1)}, "unexpected more"),
+    ],
+)
+def test_damaged_files_are_refused(known, tmp_path: Path, changes, message: str) -> None:
+    path = tmp_path / FAMILIARITY_FILE
+    write_familiarity(path, known)
+    tensors = {n: t for n, t in (load_file(path) | changes).items() if t is not None}
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError) as found:
+        read_familiarity(tmp_path, SIZE)
+    assert str(path) in found.value.message
+    assert message in found.value.message

@@ -1,0 +1,108 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import peft
+import pytest
+import torch
+from torch import Tensor
+
+from d2l.inference.likelihood import (
+    Manner,
+    answer_greedily,
+    examine,
+    token_distributions,
+    token_log_probs,
+)
+from tests import tiny
+from tests.compiled import PEFT_DEPRECATION, Compiled, make_dense, write_prompt
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PAD, END, N_TOKENS = 0, 2, 9
+#: Of different lengths, with a beginning in common, longer than Gemma's window of 16 tokens.
+PROMPTS = [
+    tiny.encode(write_prompt(text))
+    for text in ("Why?", "How often is the filter rinsed?", tiny.DOCUMENT, "Wo steht die Pumpe?")
+]
+ANSWERS = [tiny.encode(text) for text in ("14 days<|im_end|>", "x", "the copper valve", "harbor")]
+
+
+def score_alone(model: Any, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """Log-probabilities (tokens, vocabulary) by one pass over one sequence, without any cache."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0]
+    return logits[len(prompt) - 1 : -1].float().log_softmax(dim=-1)
+
+
+def answer_alone(model: Any, prompt: Sequence[int]) -> tuple[int, ...]:
+    """Greedy answer that reads everything again for every token."""
+    ids = list(prompt)
+    for _ in range(N_TOKENS):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits
+        token = int(logits[0, -1].argmax())
+        if token == END:
+            break
+        ids.append(token)
+    return tuple(ids[len(prompt) :])
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_batches_say_what_one_sequence_after_the_other_says(family: str, batch: int) -> None:
+    model = tiny.make_causal(family)
+    whole = [score_alone(model, p, a) for p, a in zip(PROMPTS, ANSWERS, strict=True)]
+    found = token_log_probs(model, PROMPTS, ANSWERS, batch=batch, pad=PAD)
+    for row, answer, log_probs in zip(whole, ANSWERS, found, strict=True):
+        expected = torch.stack([row[place, token] for place, token in enumerate(answer)])
+        torch.testing.assert_close(log_probs, expected, atol=1e-4, rtol=0)
+    rows = list(token_distributions(model, PROMPTS, ANSWERS, batch=batch, pad=PAD))
+    for row, distribution in zip(whole, rows, strict=True):
+        torch.testing.assert_close(distribution, row, atol=1e-4, rtol=0)
+    own = answer_greedily(model, PROMPTS, max_tokens=N_TOKENS, batch=batch, end=END, pad=PAD)
+    assert own == [answer_alone(model, prompt) for prompt in PROMPTS]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama"])
+def test_both_at_once_are_each_by_itself(family: str) -> None:
+    model = tiny.make_causal(family)
+    found = examine(model, PROMPTS, ANSWERS, Manner(N_TOKENS, batch=3, end=END, pad=PAD))
+    own = answer_greedily(model, PROMPTS, max_tokens=N_TOKENS, batch=3, end=END, pad=PAD)
+    assert [one.answer for one in found] == own
+    scores = token_log_probs(model, PROMPTS, ANSWERS, batch=3, pad=PAD)
+    for one, expected in zip(found, scores, strict=True):
+        assert torch.equal(one.log_probs, expected)
+
+
+def test_an_answer_ends_before_the_end_token_and_the_others_go_on() -> None:
+    model = tiny.make_causal("llama")
+    never = tiny.vocab_size() - 1
+    free = answer_greedily(model, PROMPTS, max_tokens=6, batch=4, end=never, pad=PAD)
+    assert [len(answer) for answer in free] == [6] * 4
+    end = free[0][2]
+    ended = answer_greedily(model, PROMPTS, max_tokens=6, batch=4, end=end, pad=PAD)
+    for whole, answer in zip(free, ended, strict=True):
+        assert answer == (whole[: whole.index(end)] if end in whole else whole)
+    assert len(ended[0]) < 6 == max(map(len, ended))
+
+
+def test_the_same_prompt_twice_and_an_empty_answer_are_no_special_case() -> None:
+    model = tiny.make_causal("llama")
+    prompts, answers = [PROMPTS[0]] * 2, [[], ANSWERS[2]]
+    first, second = token_log_probs(model, prompts, answers, batch=2, pad=PAD)
+    assert first.shape == (0,)
+    alone = token_log_probs(model, prompts[1:], answers[1:], batch=1, pad=PAD)[0]
+    torch.testing.assert_close(second, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+def test_the_caller_says_whether_the_adapter_is_on(compiled: Callable[[str], Compiled]) -> None:
+    done = compiled("llama")
+    plain, dense = tiny.make_causal("llama"), make_dense("llama", done.adapter)
+    model = peft.PeftModel.from_pretrained(tiny.make_causal("llama"), str(done.adapter)).eval()
+    on = answer_greedily(model, PROMPTS, max_tokens=N_TOKENS, batch=4, end=END, pad=PAD)
+    with model.disable_adapter():
+        off = answer_greedily(model, PROMPTS, max_tokens=N_TOKENS, batch=4, end=END, pad=PAD)
+    assert on == [answer_alone(dense, prompt) for prompt in PROMPTS]
+    assert off == [answer_alone(plain, prompt) for prompt in PROMPTS]
+    assert on != off

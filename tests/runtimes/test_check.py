@@ -1,0 +1,190 @@
+"""`d2l check` on the table of adapters made for it, on seats, on damaged ones; the command."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from d2l.errors import AdapterError
+from d2l.runtimes.catalog import IGNORES, REFUSES, RUNTIMES
+from d2l.runtimes.check import CheckOptions, check
+from tests import tiny
+from tests.adapter_cases import CASES, SERVING, Case, run, write
+from tests.command import Command
+from tests.compiled import Compiled
+from tests.task_adapters import PREFIX, WEIGHTS, make_factors
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OURS = ("llama", "gemma2", "mistral", "qwen3", "seats")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_breaks_a_rule_is_found_and_nothing_else(
+    name: str, bases: Path, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    report = run(case, tmp_path / "a", bases)
+    faults = [f"{'!' if fault.fatal else ''}{fault.message}" for fault in report.faults]
+    assert len(faults) == len(case.faults), faults
+    for got, expected in zip(faults, case.faults, strict=True):
+        assert got.startswith("!") == expected.startswith("!")
+        assert expected.removeprefix("!") in got
+    fatal = any(fault.fatal for fault in report.faults)
+    for verdict in report.verdicts:
+        for effect, expected in ((REFUSES, case.refuses), (IGNORES, case.ignores)):
+            found = [f.message for f in verdict.findings if f.effect == effect]
+            if fatal and verdict.runtime not in expected:
+                continue  # rules may break, too, where nothing fits
+            assert bool(found) == (verdict.runtime in expected), (verdict.runtime, effect, found)
+            assert any(expected.get(verdict.runtime, "") in message for message in found) or not (
+                found
+            )
+        assert verdict.accepts == (not fatal and verdict.runtime not in case.refuses)
+    assert report.passes == (not fatal and not case.refuses)
+
+
+def test_the_table_is_large_and_breaks_every_rule(bases: Path, tmp_path: Path) -> None:
+    assert len(CASES) >= 25
+    broken = {
+        (verdict.runtime, finding.source, finding.effect)
+        for index, case in enumerate(CASES.values())
+        for verdict in run(case, tmp_path / str(index), bases).verdicts
+        for finding in verdict.findings
+    }
+    asked = {
+        (name, entry.source, entry.effect)
+        for name, one in RUNTIMES.items()
+        for entry in one.entries
+    }
+    assert asked == broken
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_adapters_of_d2l_are_clean(kind: str, compiled: Callable[[str], Compiled]) -> None:
+    done = compiled(kind)
+    report = check(done.adapter, CheckOptions(base=str(done.base), offline=True))
+    assert report.faults == ()
+    refusing = {v.runtime for v in report.verdicts if not v.accepts}
+    assert refusing == (set(SERVING) if kind == "seats" else set())  # seats leave layers out
+
+
+def test_the_serve_line_is_complete(bases: Path, tmp_path: Path) -> None:
+    adapter = write(Case(rank=20), tmp_path / "manual.lora")
+    (adapter / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    options = CheckOptions(("vllm",), base=str(bases / "llama-tiny"), offline=True)
+    (verdict,) = check(adapter, options).verdicts
+    assert verdict.load == (
+        f"vllm serve tiny-org/llama-tiny --enable-lora --max-lora-rank 32 --lora-modules "
+        f"manual={adapter} --chat-template {adapter}/chat_template.jinja"
+    )
+    lower = CheckOptions(("vllm",), 16, str(bases / "llama-tiny"), offline=True)
+    (verdict,) = check(adapter, lower).verdicts
+    assert verdict.findings[0].fix == (
+        "serve with --max-lora-rank 32, or make the adapter with --max-rank 16"
+    )
+
+
+# ---- the prompt of a seats adapter --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (tiny.CHAT_TEMPLATE, "does not begin with the opening"),
+        ("{% if %}", "does not begin with the opening"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "does not begin with the opening"),
+        (None, "the chat template that puts the opening first is missing"),
+    ],
+)
+def test_a_template_that_loses_the_opening_is_a_fault(
+    template: str | None, message: str, compiled: Callable[[str], Compiled], tmp_path: Path
+) -> None:
+    done = compiled("seats")
+    adapter = shutil.copytree(done.adapter, tmp_path / "a.lora")
+    path = adapter / "chat_template.jinja"
+    path.unlink() if template is None else path.write_text(template)
+    report = check(adapter, CheckOptions(base=str(done.base), offline=True))
+    assert [message in fault.message for fault in report.faults] == [True]
+    assert not any(verdict.accepts for verdict in report.verdicts)
+
+
+# ---- what cannot be looked at -------------------------------------------------------------------
+
+
+def test_without_the_base_the_rest_is_checked_and_that_is_said(bases: Path, tmp_path: Path) -> None:
+    adapter = write(CASES["for a deeper base"], tmp_path / "a")
+    report = check(adapter, CheckOptions(("vllm",), offline=True))
+    assert (report.faults, report.passes) == ((), True)
+    assert report.note is not None
+    assert report.note.startswith("shapes and layers were not compared with the base: ")
+    config = json.loads((bases / "llama-tiny" / "config.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text(json.dumps(config | {"model_type": "phi3"}))
+    report = check(adapter, CheckOptions(("vllm",), base=str(other), offline=True))
+    assert report.note == "shapes were not compared with the base, of unknown type phi3"
+    assert [fault.message for fault in report.faults if fault.fatal]  # layers are, all the same
+
+
+def test_unknown_runtimes_and_damaged_folders_are_named(tmp_path: Path) -> None:
+    adapter = write(Case(), tmp_path / "a")
+    with pytest.raises(AdapterError, match="unknown runtime 'vlm'") as caught:
+        check(adapter, CheckOptions(("vlm",), offline=True))
+    assert caught.value.hint == f"choose from {', '.join(RUNTIMES)}"
+    (adapter / WEIGHTS).write_bytes(b"cut")
+    with pytest.raises(AdapterError, match="not a safetensors file, or cut short"):
+        check(adapter, CheckOptions(offline=True))
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def test_the_command_prints_lines_and_exits_by_the_verdicts(
+    command: Command, bases: Path, tmp_path: Path
+) -> None:
+    adapter = write(Case(rank=20), tmp_path / "manual.lora")
+    words = ("check", adapter, "--base", bases / "llama-tiny", "--offline", "--runtime", "vllm")
+    done = command(*words)
+    line = (
+        f"vllm serve tiny-org/llama-tiny --enable-lora --max-lora-rank 32 --lora-modules "
+        f"manual={adapter}"
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (
+        f"{adapter}: rank 20 on q_proj, v_proj, for tiny-org/llama-tiny\n"
+        f"vllm (0.33.0) accepts\n  {line}\n"
+    )
+    done = command(*words, "--max-lora-rank", 16)
+    assert done.code == 1
+    assert done.out.splitlines()[1:] == [
+        "vllm (0.33.0) does not accept it",
+        f"  {line.replace('32', '16')}",
+        "  refuses: rank is 20, above --max-lora-rank 16",
+        "    do: serve with --max-lora-rank 32, or make the adapter with --max-rank 16",
+    ]
+    values = json.loads(command(*words, "--json").out)
+    assert (values["passes"], values["rank"], values["faults"]) == (True, 20, [])
+    assert [row["runtime"] for row in values["runtimes"]] == ["vllm"]
+    assert values["runtimes"][0]["load"] == line
+
+
+def test_every_rule_has_a_source_and_a_way_out() -> None:
+    for runtime in RUNTIMES.values():
+        assert runtime.version
+        for entry in runtime.entries:
+            assert entry.source
+            assert entry.fix
+            assert entry.rule.__doc__ or entry.rule.__qualname__
+
+
+def test_the_values_that_are_stored_are_those_that_were_given(tmp_path: Path) -> None:
+    """What the table rests on: the writer changes nothing."""
+    adapter = write(Case(), tmp_path / "a")
+    stored = load_file(adapter / WEIGHTS)
+    for module, (a, b) in make_factors("llama").items():
+        assert torch.equal(stored[f"{PREFIX}{module}.lora_A.weight"], a)
+        assert torch.equal(stored[f"{PREFIX}{module}.lora_B.weight"], b)

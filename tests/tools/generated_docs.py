@@ -1,0 +1,287 @@
+"""The parts of documents that are made from the code and from records: run by `make docs`, checked
+by a test.
+
+Each stands between `<!-- generated: NAME -->` and `<!-- end -->`. Usage:
+python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
+"""
+
+import ast
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import typer
+from typer.models import OptionInfo
+
+from d2l.adapters.merge_methods import METHODS
+from d2l.bases.families import FAMILIES
+from d2l.commands import main as cli
+from d2l.documents.readers import READERS
+from d2l.evaluation.tasks.report import NAMES, SCORES
+from d2l.hypernets.checkpoints import FORMATS
+from d2l.hypernets.registry import ALIASES
+from d2l.runtimes.catalog import RUNTIMES
+from d2l.runtimes.export import EXPORTERS
+
+PACKAGE = Path(__file__).parents[2] / "d2l"
+#: What `d2l probe --set … --json` printed about the built-in default.
+RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall.json"
+#: What `t2l eval --held-out … --shuffled --json` printed about the built-in text network, with the
+#: rows of `python -m tests.tools.oracle` as its `ceiling`.
+TASKS = Path(__file__).parents[1] / "data" / "tasks" / "held_out.json"
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def list_commands(app: typer.Typer, path: str = "d2l") -> Iterator[tuple[str, Callable[..., None]]]:
+    """Every command below an app: the words that call it, and its function."""
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__.replace("_", "-")
+        yield f"{path} {name}", command.callback
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        yield from list_commands(group.typer_instance, f"{path} {group.name}")
+
+
+def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
+    """Spelling and meaning of an option or argument, with its choices and its default."""
+    kind, info = get_args(hint)[:2]
+    name = parameter.name
+    if isinstance(info, OptionInfo):
+        # In an annotation the first spelling stands where Typer expects the default.
+        spelled = [info.default] if isinstance(info.default, str) else []
+        spelled += info.param_decls or ()
+        name = f"`{' '.join(spelled or ['--' + name.replace('_', '-')])}`"
+    meaning = str(info.help)
+    choices = [c for part in (kind, *get_args(kind)) for c in get_args(part) if isinstance(c, str)]
+    if choices:
+        meaning += f" One of {', '.join(f'`{choice}`' for choice in dict.fromkeys(choices))}."
+    default = parameter.default
+    if isinstance(default, str | int | float) and not isinstance(default, bool):
+        meaning += f" Default: `{default}`."
+    return [name, meaning.replace("|", "\\|")]
+
+
+def write_commands() -> str:
+    """A table of arguments and options for every command."""
+    parts = []
+    for words, function in (*list_commands(cli.app), *list_commands(cli.t2l_app, "t2l")):
+        hints = get_type_hints(function, include_extras=True)
+        rows = [
+            describe_parameter(parameter, hints[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+        ]
+        about = inspect.getdoc(function) or ""
+        table = make_table(("argument or option", "meaning"), rows) if rows else ""
+        parts.append(f"**`{words}`**: {about}\n\n{table}")
+    return "\n".join(parts)
+
+
+def write_checkpoints() -> str:
+    """The table of names that `--checkpoint` knows."""
+    rows = [
+        [
+            f"`{alias.name}`",
+            f"{alias.base} ({alias.license})",
+            alias.network,
+            f"{alias.size_bytes / 1e6:,.0f} MB",
+            f"`{alias.location}` on the hub" if alias.location else "in the package",
+        ]
+        for alias in ALIASES.values()
+    ]
+    return make_table(("name", "base (license)", "network", "size", "where"), rows)
+
+
+def write_inputs() -> str:
+    """The table of document formats."""
+    rows = [
+        [f"`{name}`", reader.description, " ".join(f"`{s}`" for s in reader.suffixes)]
+        for name, reader in READERS.items()
+    ]
+    return make_table(("format", "what", "suffixes"), rows)
+
+
+def write_choices() -> str:
+    """The tables of base families, merge methods and checkpoint formats."""
+    methods = [
+        [f"`{name}`", (method.__doc__ or "").splitlines()[0]] for name, method in METHODS.items()
+    ]
+    families = [[f"`{name}`", family.description] for name, family in FAMILIES.items()]
+    formats = [[f"`{entry.name}`", entry.description] for entry in FORMATS]
+    return "\n".join(
+        (
+            make_table(("base family", "what"), families),
+            make_table(("`--merge`", "for Doc-to-LoRA networks"), methods),
+            make_table(("checkpoint format", "what"), formats),
+        )
+    )
+
+
+def describe_scores(row: Mapping[str, Any]) -> str:
+    """Contained with its standard error, exact match, F1, and NLL with the end token."""
+    contained, error = (
+        f"{x:.2f}".lstrip("0") for x in (row["contained"], row["stderr"]["contained"])
+    )
+    shares = " / ".join(f"{row[key]:.2f}".lstrip("0") for key in ("em", "f1"))
+    return f"{contained} ± {error} / {shares} / {row['nll']:.2f}"
+
+
+def write_recall() -> str:
+    """The tables of what comes back through the built-in default, and of its harm."""
+    found = json.loads(RECALL.read_text("utf-8"))
+    cells: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in found["rows"]:
+        cells.setdefault((row["set"], row["length"]), {})[row["arm"]] = row
+    titles = {"adapter": "adapter", "prompt": "document in the prompt", "base": "base alone"}
+    asked = [arm for arm in titles if any(arm in arms for arms in cells.values())]
+    rows = [
+        [
+            f"{name.removeprefix('qa_dev_')}, {length:,}",
+            f"{arms['adapter']['seats']:.0f}",
+            str(arms["adapter"]["n"]),
+            *(describe_scores(arms[arm]) if arm in arms else "not run" for arm in asked),
+        ]
+        for (name, length), arms in cells.items()
+    ]
+    columns = ("set, tokens", "seats", "n", *(titles[arm] for arm in asked))
+    harm = [
+        [
+            str(one["seats"]),
+            f"{one['kl']:.2f} ± {one['stderr']['kl']:.2f}",
+            f"{one['unchanged']:.2f} ± {one['stderr']['unchanged']:.2f}".replace("0.", "."),
+        ]
+        for one in found["harm"]["by_seats"]
+    ]
+    changed = ("seats", "KL to the base, nats a token", "most likely tokens unchanged")
+    return f"{make_table(columns, rows)}\n{make_table(changed, harm)}"
+
+
+def write_tasks() -> str:
+    """The tables of what adapters of held-out tasks' descriptions do, and of their ceiling."""
+    found = json.loads(TASKS.read_text("utf-8"))
+    arms = [row["arm"] for row in found["means"]]
+    by_task: dict[str, dict[str, Any]] = {}
+    for row in found["rows"]:
+        by_task.setdefault(row["task"], {})[row["arm"]] = row
+    rows = []
+    for task, marks in by_task.items():
+        metric = "exact" if marks["adapter"]["metric"] == "em" else "ROUGE-L"
+        cells = (f"{show_share(marks[a]['score'])} / {marks[a]['nll']:.2f}" for a in arms)
+        rows.append([f"`{task}`", metric, str(marks["adapter"]["n"]), *cells])
+    columns = ["task", "score", "n", *(NAMES[arm] for arm in arms)]
+    means = [
+        [NAMES[row["arm"]], str(row["n"]), show_mean(row, "score"), show_mean(row, "nll")]
+        for row in found["means"]
+    ]
+    differences = [
+        [f"adapter minus {NAMES[row['adapter_minus']]}", "", *(show_mean(row, k) for k in SCORES)]
+        for row in found["differences"]
+    ]
+    ceiling = [
+        [
+            f"`{row['task']}`",
+            str(row["tuned_on"]),
+            *(f"{show_share(r['score'])} / {r['nll']:.2f}" for r in (row, own, shown)),
+        ]
+        for row in found["ceiling"]
+        for own, shown in [[by_task[row["task"]][arm] for arm in ("adapter", "prompt")]]
+    ]
+    return "\n".join(
+        (
+            make_table(("mean over tasks", "n", "score", "NLL"), means + differences),
+            make_table(columns, rows),
+            make_table(("task", "tuned on", "adapter tuned", "adapter", NAMES["prompt"]), ceiling),
+        )
+    )
+
+
+def show_share(value: float) -> str:
+    """A share with two decimals, its zero left out."""
+    return f"{value:.2f}".replace("0.", ".", 1)
+
+
+def show_mean(row: Mapping[str, Any], key: str) -> str:
+    """A mean over tasks with its standard error."""
+    return f"{row[key]:.3f} ± {row['stderr'][key]:.3f}"
+
+
+def write_exports() -> str:
+    """The table of what `d2l export` writes."""
+    rows = [
+        [f"`{name}`", exporter.description, f"`manual{exporter.suffix}`"]
+        for name, exporter in EXPORTERS.items()
+    ]
+    return make_table(("`--to`", "what", "beside `manual.lora`, by `compile --to`"), rows)
+
+
+def write_runtimes() -> str:
+    """The table of runtimes: how an adapter is loaded, and what that was checked with."""
+    names = {"path": "PATH", "name": "NAME", "base": "BASE", "template": "TEMPLATE"}
+    rows = [
+        [
+            name,
+            runtime.version,
+            f"`{(runtime.load + runtime.template).format(**names, max_rank='N', rank='N')}`",
+            f"`{runtime.checked}`" if runtime.checked.startswith("tests/") else runtime.checked,
+        ]
+        for name, runtime in RUNTIMES.items()
+    ]
+    return make_table(("runtime", "version", "load, with flags", "verified by"), rows)
+
+
+def write_tree() -> str:
+    """Every module with the first line of its docstring, rooms last."""
+
+    def show(path: Path, indent: str) -> str:
+        about = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()[0]
+        name = f"{path.parent.name}/" if path.name == "__init__.py" else path.name
+        return f"{indent}{name:<{24 - len(indent)}} {about}\n"
+
+    def walk(folder: Path, indent: str) -> Iterator[str]:
+        yield show(folder / "__init__.py", indent)
+        for path in sorted(folder.glob("*.py")):
+            if path.name != "__init__.py":
+                yield show(path, indent + "  ")
+        for path in sorted(folder.iterdir()):
+            if (path / "__init__.py").is_file():
+                yield from walk(path, indent + "  ")
+
+    return "```text\n" + "".join(walk(PACKAGE, "")) + "```\n"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "checkpoints": write_checkpoints,
+    "choices": write_choices,
+    "commands": write_commands,
+    "exports": write_exports,
+    "inputs": write_inputs,
+    "recall": write_recall,
+    "runtimes": write_runtimes,
+    "tasks": write_tasks,
+    "tree": write_tree,
+}
+
+
+def rewrite(text: str) -> str:
+    """The text with every generated part made anew."""
+    return _BLOCK.sub(lambda match: match[1] + SECTIONS[match[2]]() + match[3], text)
+
+
+def main() -> None:
+    """Rewrite the files named on the command line."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(rewrite(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

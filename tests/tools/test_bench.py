@@ -1,0 +1,30 @@
+"""The benchmark runs and prints figures that fit together; how good they are is for people."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from d2l.bases.models import BaseFiles
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_benchmark_prints_a_row_for_every_length(smollm2_files: BaseFiles) -> None:
+    assert smollm2_files  # only asks for the base
+    done = subprocess.run(
+        [sys.executable, "tests/tools/bench.py", "--tiny"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    header, _, row = done.stdout.splitlines()
+    columns = "tokens read base alone, s compile, s ratio tokens/s peak MB"
+    assert " ".join(header.split()) == columns
+    tokens, alone, whole, ratio, rate, peak = (float(cell.replace(",", "")) for cell in row.split())
+    assert 200 <= tokens < 400
+    assert abs(ratio - whole / alone) < 0.01 + 0.02 * ratio / min(alone, whole)  # rounded cells
+    assert abs(rate - tokens / whole) < 1 + 0.02 * rate / whole
+    assert 300 < peak < 4000

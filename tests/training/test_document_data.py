@@ -1,0 +1,234 @@
+"""What training draws: passages with the questions they answer, the same on every run."""
+
+import gzip
+import json
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.errors import RecipeError
+from d2l.training.document_data import (
+    Asked,
+    Document,
+    Mixture,
+    Passage,
+    build_pools,
+    choose_questions,
+    cut_passages,
+    make_recitation,
+    read_documents,
+)
+from d2l.training.recipes import Recipe, Source, read_recipe
+from d2l.training.seats.loss import Exercise
+from tests import tiny
+from tests.recipes import ROWS, write_data, write_recipe
+
+CONFIG = tiny.make_seats_config()
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> BaseTokenizer:
+    return BaseTokenizer(tiny.write_base(tmp_path / "base", "llama"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    write_data(tmp_path)
+    return replace(read_recipe(write_recipe(tmp_path / "a.toml")), data=str(tmp_path))
+
+
+def make_mixture(
+    recipe: Recipe, tokenizer: BaseTokenizer, general: tuple[Exercise, ...] = ()
+) -> Mixture:
+    pools = build_pools(
+        recipe.sources,
+        sorted({length.tokens for length in recipe.lengths}),
+        folder=Path(recipe.data),
+        tokenizer=tokenizer,
+        minimum=CONFIG.min_chunk_tokens,
+    )
+    return Mixture(pools, recipe, general)
+
+
+def test_rows_are_grouped_by_document_plain_or_compressed(tmp_path: Path) -> None:
+    path = write_data(tmp_path)
+    documents = read_documents(path)
+    assert [document.text for document in documents] == [ROWS[0]["doc"], ROWS[2]["doc"]]
+    assert documents[0].questions == (("Where is the pump?", "harbor"), ("How often?", "14 days"))
+    packed = tmp_path / "toy.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_documents(packed) == documents
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{not json", "Expecting property name"),
+        (b"[1, 2]", "expected an object, got list"),
+        (b'{"question": "Who?", "answers": ["I"]}', "'doc' is missing"),
+        (b'{"doc": "text", "question": "Who?"}', "'answers' is missing"),
+        (b'{"doc": "text", "answers": ["I"]}', "'question' is missing"),
+        (b'{"doc": "text", "question": "Who?", "answers": []}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": "I"}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": null}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": ["I", 7]}', "expected text, got 7"),
+        (b'{"doc": "text", "question": ["Who?"], "answers": ["I"]}', "expected text, got ['Who?"),
+        (b'{"doc": " "}', "expected text, got ' '"),
+        (b'{"doc": NaN}', "expected text, got nan"),
+        (b'{"doc": 1e999}', "expected text, got inf"),
+        (b'{"doc": "one", "doc": "two"}', "'doc' stands there twice"),
+        (b'{"doc": "half \\ud800"}', "surrogates not allowed"),
+        (b'{"doc": "\xff"}', "can't decode byte 0xff"),
+        (b'{"doc": ' + b"[" * 50_000, "recursion"),
+        (b'{"doc": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(ROWS[0]).encode() + b"\n" + line + b"\n")
+    with pytest.raises(RecipeError) as refused:
+        read_documents(path)
+    message = refused.value.message
+    assert message.startswith(f"{path}, line 2: not a row of training data (")
+    assert reason in message
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 250
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    def refuse(name: str, data: bytes | None) -> str:
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(RecipeError) as refused:
+            read_documents(path)
+        message = refused.value.message
+        assert message.startswith(str(path))
+        return message.removeprefix(str(path))
+
+    rows = (json.dumps({"doc": f"text {n}"}) + "\n" for n in range(20_000))
+    whole = gzip.compress("".join(rows).encode())
+    assert refuse("a.jsonl.gz", b"no gzip") == ": cannot be read (Not a gzipped file (b'no'))"
+    cut = refuse("b.jsonl.gz", whole[: len(whole) // 2])
+    assert re.fullmatch(r", after line \d+: cannot be read \(Compressed file ended .*\)", cut)
+    assert refuse("c.jsonl", b"") == ": the file is empty"
+    assert refuse("d.jsonl", None) == ": cannot be read (No such file or directory)"
+    (tmp_path / "folder").mkdir()
+    assert refuse("folder", None) == ": cannot be read (Is a directory)"
+
+
+def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"doc": "one"}\r\n{"doc": "two"}\r\n')
+    assert [document.text for document in read_documents(path)] == ["one", "two"]
+
+
+def test_a_question_goes_with_the_only_passage_that_answers_it(tokenizer: BaseTokenizer) -> None:
+    text = "The pump is in the harbor 3 times. The lantern is in the meadow 3 times."
+    questions = (("Where is the pump?", "harbor"), ("Where?", "the meadow"), ("How often?", "3"))
+    first, second = cut_passages(
+        [Document(text, questions)], tokenizer=tokenizer, limit=24, minimum=4
+    )
+    assert first.text == "The pump is in the harbor 3 times."
+    assert first.questions == (("Where is the pump?", "harbor"),)
+    assert second.questions == (("Where?", "the meadow"),)  # and "3" is anybody's
+
+
+def test_recitations_are_the_documents_own_words() -> None:
+    text = "One two three four five six seven. Too short. " + " ".join(["word"] * 40) + "."
+    for seed in range(20):
+        made = make_recitation(text, random.Random(seed))
+        assert made is not None
+        cue, rest, complete = made
+        given = cue.split(": ")[-1].split("? ")[-1]
+        assert f"{given} {rest}" in text
+        assert 3 <= len(given.split()) <= 6
+        assert 3 <= len(rest.split()) <= 10
+        assert complete == rest.endswith(".")
+    assert make_recitation("Too short. Again.", random.Random(0)) is None
+
+
+def test_a_draw_depends_on_seed_and_step_alone(recipe: Recipe, tokenizer: BaseTokenizer) -> None:
+    mixture = make_mixture(recipe, tokenizer)
+    again = make_mixture(recipe, tokenizer)
+    assert [mixture.draw(step) for step in range(8)] == [again.draw(step) for step in range(8)]
+    assert len({mixture.draw(step)[0].passages for step in range(8)}) > 1
+    other = make_mixture(replace(recipe, seed=2), tokenizer)
+    assert [mixture.draw(n) for n in range(8)] != [other.draw(n) for n in range(8)]
+
+
+def test_questions_are_about_the_passages_they_come_with(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    documents = {row["question"]: (row["doc"], row["answers"][0]) for row in ROWS}
+    for step in range(8):
+        for drawn in make_mixture(recipe, tokenizer).draw(step):
+            assert len(drawn.passages) == 1
+            assert len(set(drawn.asked)) == len(drawn.asked) == 2
+            for asked in drawn.asked:
+                assert isinstance(asked, Asked)
+                assert documents[asked.question] == (drawn.passages[0].text, asked.answer)
+                assert asked.complete
+
+
+def test_general_exercises_come_as_often_as_the_recipe_says(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    general = Exercise((2, 1), (5, 2))
+    mixture = make_mixture(replace(recipe, general_share=0.5), tokenizer, (general,))
+    drawn = [one.asked for step in range(200) for one in mixture.draw(step)]
+    flat = [asked is general for several in drawn for asked in several]
+    assert 0.4 < sum(flat) / len(flat) < 0.6
+
+
+def test_a_length_may_weigh_general_prompts_as_it_likes(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    (length,) = recipe.lengths
+    lengths = (length, replace(length, chunks=2, general_weight=7.0))
+    mixture = make_mixture(replace(recipe, lengths=lengths, general_weight=3.0), tokenizer)
+    drawn = [one for step in range(30) for one in mixture.draw(step)]
+    assert {(len(one.passages), one.general_weight) for one in drawn} == {(1, 3.0), (2, 7.0)}
+
+
+def test_clozes_come_as_often_as_the_recipe_says(recipe: Recipe) -> None:
+    text = "The mill at Harrowgate was built in 1842 by Josiah Pell and his sons."
+    passage = Passage(text, tuple(range(20)), tuple((f"Question {n}?", "1842") for n in range(8)))
+    pools = {length.tokens: [(1.0, [passage])] for length in recipe.lengths}
+    mixture = Mixture(pools, replace(recipe, recitation_share=0.2, cloze_share=0.5))
+    asked = [one for step in range(200) for drawn in mixture.draw(step) for one in drawn.asked]
+    clozes = [
+        one.answer in {"Harrowgate", "1842", "Josiah Pell"}
+        and not one.question.startswith("Question ")
+        for one in asked
+        if isinstance(one, Asked)
+    ]
+    assert 0.4 < sum(clozes) / len(clozes) < 0.6
+
+
+def test_questions_without_their_documents_are_drawn_once_each(
+    recipe: Recipe, tokenizer: BaseTokenizer
+) -> None:
+    pools = make_mixture(recipe, tokenizer).passages
+    known = {
+        question for _, found in pools[min(pools)] for p in found for question, _ in p.questions
+    }
+    chosen = choose_questions(pools, 3, seed=1)
+    assert len(set(chosen)) == len(chosen) == 3
+    assert set(chosen) <= known
+    assert choose_questions(pools, 3, seed=1) == chosen
+    assert set(choose_questions(pools, 10**4, seed=1)) == known
+    assert choose_questions(pools, 0, seed=1) == []
+
+
+def test_sources_without_anything_to_ask_are_refused(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / "plain.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern. Copper."}\n')
+    tokenizer = BaseTokenizer(tiny.write_base(tmp_path / "llama", "llama"))
+    poor = replace(recipe, sources=(Source("plain.jsonl", 1.0),))
+    with pytest.raises(RecipeError, match="the data hold next to nothing to ask"):
+        make_mixture(poor, tokenizer).draw(0)

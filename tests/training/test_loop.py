@@ -1,0 +1,347 @@
+"""Training on a toy task: it learns, goes on after any interruption, and leaves a checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from d2l.errors import CheckpointError, RecipeError
+from d2l.training import loop as pipeline
+from d2l.training.learner import Row
+from d2l.training.loop import learning_rate, progress
+from d2l.training.recipes import Length, Recipe, Source, read_recipe
+from tests import tiny
+from tests.command import Command
+from tests.recipes import write_data, write_recipe
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the tiny network, its base and the toy data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(tmp_path / "seats")
+    write_data(tmp_path / "data")
+    return tmp_path
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def curve(run: Path) -> list[tuple[float, float]]:
+    return [(row["step"], row["loss"]) for row in read_log(run)]
+
+
+def test_a_toy_task_is_learned(place: Path) -> None:
+    """Four answers are all there is. Seen: 5.5 at first, 1.4 at the end; with AdamW, 2.1."""
+    changes = {"steps": 150, "optimizer": "muon", "learning_rate": 0.03}
+    recipe = read_recipe(write_recipe(place / "a.toml", **changes))
+    pipeline.train(recipe, place / "run")
+    losses = [row["answers"] for row in read_log(place / "run")]
+    assert sum(losses[:10]) / 10 > 4
+    assert sum(losses[-10:]) / 10 < 1.8
+    frozen = replace(recipe, learning_rate=1e-12, steps=10)
+    pipeline.train(frozen, place / "frozen")
+    assert sum(row["answers"] for row in read_log(place / "frozen")) / 10 > 4
+
+
+def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> None:
+    recipe = write_recipe(place / "a.toml")
+    done = command("train", recipe, "--out", "run", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out) == {"checkpoint": "run"}
+    (place / "notes.txt").write_text("The pump stands in the harbor.")
+    compiled = command("compile", "notes.txt", "-o", "n.lora", "--checkpoint", "run", "--json")
+    assert compiled.code == 0, compiled.err
+    started, trained = (
+        load_file(name / "model.safetensors") for name in (Path("seats"), Path("run"))
+    )
+    assert started.keys() == trained.keys()
+    assert any(not torch.equal(started[name], trained[name]) for name in started)
+
+
+def start_training(place: Path, recipe: Path, out: str) -> "subprocess.Popen[str]":
+    """`d2l train` as a process of its own, which can be killed."""
+    command = [sys.executable, "-m", "d2l", "train", str(recipe), "--out", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(happens: Callable[[], bool], child: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 240
+    while not happens():
+        assert time.monotonic() < deadline
+        assert child.poll() is None, "the run ended before it could be stopped"
+        time.sleep(0.002)
+
+
+def count_rows(log: Path) -> int:
+    return log.read_text("utf-8").count("\n") if log.is_file() else 0
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert curve(first) == curve(second)
+    before, after = (load_file(run / "model.safetensors") for run in (first, second))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(place: Path) -> None:
+    """Killed with SIGKILL at a moment of chance, so nothing can tidy up; a state every step."""
+    recipe = write_recipe(place / "a.toml", steps=12, save_minutes=1e-9)
+    pipeline.train(read_recipe(recipe), place / "whole")
+    cut = place / "cut"
+    with start_training(place, recipe, "cut") as child:
+        wait_for(lambda: count_rows(cut / "log.jsonl") >= 4, child)
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert count_rows(cut / "log.jsonl") < 12
+    with (cut / "log.jsonl").open("a", encoding="utf-8") as torn:
+        torn.write('{"step": 9')  # what a kill in the middle of a row leaves
+    pipeline.train(read_recipe(recipe), cut)
+    assert_same_run(place / "whole", cut)
+    assert {path.name for path in cut.iterdir()} == {path.name for path in Path("whole").iterdir()}
+
+
+#: Forks a run for every file that one renames, which kills itself with SIGKILL just before.
+_KILL_AT_EVERY_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from d2l.training.recipes import read_recipe
+from d2l.training.loop import train
+recipe, rename, calls = read_recipe(Path(sys.argv[1])), Path.replace, 0
+def count_down(path, target):
+    global calls
+    calls -= 1
+    if calls == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+Path.replace = count_down
+for kill_at in range(1, 99):
+    child = os.fork()
+    if not child:
+        calls = kill_at
+        train(recipe, Path(f"cut{kill_at}"))
+        os._exit(0)
+    if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+        break
+"""
+
+
+def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
+    recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
+    command = [sys.executable, "-c", _KILL_AT_EVERY_RENAME, str(recipe)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=place, env=environment, check=True)
+    *cut, whole = sorted(place.glob("cut*"), key=lambda run: int(run.name[3:]))
+    assert len(cut) == 14  # the log, the recipe, and four files of each of three savings
+    left = [{path.name.split(".")[0] for path in run.glob("*.*.[0-9]*")} for run in cut]
+    assert set().union(*left) == {"log", "recipes", "state", "config", "statistics", "model"}
+    for run in cut:
+        pipeline.train(read_recipe(recipe), run)
+        assert_same_run(whole, run)
+        assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_an_interrupted_run_saves_its_state_and_says_how_to_go_on(place: Path) -> None:
+    recipe = write_recipe(place / "a.toml", steps=400)
+    with start_training(place, recipe, "cut") as child:
+        wait_for(lambda: count_rows(place / "cut" / "log.jsonl") >= 2, child)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate()
+    assert (child.returncode, out) == (130, "")
+    assert err.splitlines() == [
+        "stopping after this step; a second time ends at once, at the state saved last",
+        "stopped, the state is saved: the same command goes on (cut)",
+    ]
+    n_rows = len(read_log(place / "cut"))
+    state = torch.load(place / "cut" / "state.pt", weights_only=True)
+    assert 2 <= state["step"] == n_rows < 400
+
+
+def test_a_run_that_is_stopped_and_goes_on_has_the_curve_of_one_that_was_not(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=6, optimizer="muon"))
+    pipeline.train(recipe, place / "whole")
+    answers = iter([False, True, True])
+    for _ in range(3):
+        pipeline.train(recipe, place / "cut", stopping=lambda: next(answers, False))
+    assert_same_run(place / "whole", place / "cut")
+
+
+def test_statistics_are_measured_once_a_run_and_belong_to_its_checkpoint(place: Path) -> None:
+    given = (place / "seats" / "statistics.safetensors").read_bytes()
+    recipe = read_recipe(write_recipe(place / "a.toml", statistics_draws=2, steps=4))
+    pipeline.train(recipe, place / "whole")
+    own = (place / "whole" / "statistics.safetensors").read_bytes()
+    assert own != given
+    answers = iter([False, True])
+    for _ in range(2):
+        pipeline.train(recipe, place / "cut", stopping=lambda: next(answers, False))
+    assert curve(place / "whole") == curve(place / "cut")
+    assert (place / "cut" / "statistics.safetensors").read_bytes() == own
+    pipeline.train(replace(recipe, statistics_draws=0), place / "other")
+    assert (place / "other" / "statistics.safetensors").read_bytes() == given
+    assert curve(place / "other") != curve(place / "whole")
+
+
+def test_a_fresh_network_learns_without_the_checkpoints_weights(place: Path) -> None:
+    (place / "seats" / "model.safetensors").unlink()
+    recipe = read_recipe(write_recipe(place / "a.toml", fresh=True, steps=3))
+    pipeline.train(recipe, place / "run")
+    pipeline.train(replace(recipe, seed=2), place / "other")
+    assert curve(place / "run")[0] != curve(place / "other")[0]
+
+
+def test_two_runs_in_one_folder_are_refused(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=2))
+    refused: list[str] = []
+
+    def start_another(row: Row) -> None:
+        with pytest.raises(RecipeError) as caught:
+            pipeline.train(recipe, place / "run")
+        refused.append(f"{row['step']}: {caught.value.message}")
+
+    pipeline.train(recipe, place / "run", watch=start_another)
+    message = f"{place}/run: another process trains there"
+    assert refused == [f"1: {message}", f"2: {message}"]
+    assert [row["step"] for row in read_log(place / "run")] == [1, 2]
+    pipeline.train(recipe, place / "run")  # and the folder is free again
+
+
+def test_the_recipes_of_a_run_are_kept(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=2))
+    for steps in (2, 2, 4):
+        pipeline.train(replace(recipe, steps=steps), place / "run")
+    entries = json.loads((place / "run" / "recipes.json").read_text("utf-8"))
+    assert [(entry["from_step"], entry["recipe"]["steps"]) for entry in entries] == [(0, 2), (2, 4)]
+    assert entries[0]["recipe"]["sources"][0]["path"] == "toy.jsonl"
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    with pytest.raises(RecipeError, match="seats: is not empty and holds no run"):
+        pipeline.train(recipe, Path("seats"))
+    assert len(list(Path("seats").iterdir())) == 3
+    with pytest.raises(RecipeError, match=r"a\.toml: cannot be written"):
+        pipeline.train(recipe, Path("a.toml"))
+
+
+def test_a_finished_run_is_left_as_it_is(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    pipeline.train(recipe, place / "run")
+    before = curve(place / "run")
+    pipeline.train(recipe, place / "run")
+    assert curve(place / "run") == before
+
+
+def test_general_prompts_are_answered_once_and_kept(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "d2l.training.seats.learner.read_prompts", lambda: ["Hello!", "What is a noun?"]
+    )
+    recipe = read_recipe(write_recipe(place / "a.toml", general_share=0.5))
+    pipeline.train(recipe, place / "run")
+    made = (place / "run" / "general.safetensors").read_bytes()
+    assert any("general" in row for row in read_log(place / "run"))
+    pipeline.train(replace(recipe, steps=4), place / "run")
+    assert (place / "run" / "general.safetensors").read_bytes() == made
+
+
+def test_the_state_of_another_network_is_refused(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    (place / "run").mkdir()
+    torch.save({"network": {}, "optimizer": {}, "step": 1, "seconds": 1.0}, place / "run/state.pt")
+    with pytest.raises(CheckpointError) as refused:
+        pipeline.train(recipe, place / "run")
+    assert refused.value.message == f"{place}/run/state.pt: not the state of a run like this"
+    assert refused.value.hint == "delete it to start anew, or name another --out"
+
+
+def test_check_reads_the_data_and_no_weights(place: Path, command: Command) -> None:
+    for folder in ("seats", "tiny-org/llama-tiny"):
+        (place / folder / "model.safetensors").unlink()
+    recipe = write_recipe(place / "a.toml")
+    done = command("train", recipe, "--check", "--json")
+    assert json.loads(done.out) == {
+        "sources": [{"source": "toy.jsonl", "tokens": 24, "passages": 2, "questions": 4}]
+    }
+    (place / "data" / "toy.jsonl").write_text('{"doc": "text"}\n{"dok": "text"}\n')
+    done = command("train", recipe, "--check")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: data/toy.jsonl, line 2: not a row of training data")
+    assert not (place / "run").exists()
+
+
+def test_lengths_that_the_network_cannot_read_are_refused(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    long = replace(recipe, lengths=(Length(999, 1, 1, 1, 1.0),))
+    with pytest.raises(RecipeError, match="tokens of a length is 999"):
+        pipeline.check(long)
+
+
+def test_data_without_anything_to_ask_are_refused_by_check(place: Path) -> None:
+    (place / "data" / "toy.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern."}\n')
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    with pytest.raises(RecipeError, match="the data hold next to nothing to ask"):
+        pipeline.check(recipe)
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"PK\x03\x04 torn"])
+def test_a_state_that_is_damaged_is_refused(place: Path, content: bytes) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    (place / "run").mkdir()
+    (place / "run" / "state.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"run/state\.pt: not the state of a run like this"):
+        pipeline.train(recipe, place / "run")
+
+
+def test_the_log_of_something_else_is_refused(place: Path) -> None:
+    recipe = read_recipe(write_recipe(place / "a.toml"))
+    (place / "run").mkdir()
+    (place / "run" / "log.jsonl").write_text('{"step": 1, "loss": 2.5}\n{"event": 2}\n')
+    with pytest.raises(RecipeError, match=r"log\.jsonl, line 2: not a row of a run's log"):
+        pipeline.train(recipe, place / "run")
+
+
+def make_schedule(**changes: float) -> Recipe:
+    values = {"steps": 100, "hours": 0.0, "learning_rate": 2.0, "warmup_steps": 10}
+    source, length = Source("toy.jsonl", 1.0), Length(24, 1, 1, 1, 1.0)
+    return Recipe("seats", "data", (source,), (length,), final_share=0.1, **(values | changes))
+
+
+def test_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    recipe = make_schedule()
+    rates = [learning_rate(recipe, step=step, seconds=0.0) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2, rel=1e-3)  # a tenth of the warm-up
+    assert rates[50] == pytest.approx(2.0 * 0.55)  # half-way between 1 and 0.1
+    assert rates[100] == pytest.approx(0.2)
+    assert max(rates) < 2.0
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+
+
+def test_a_run_ends_after_steps_or_hours_whichever_comes_first() -> None:
+    recipe = make_schedule(steps=100, hours=1.0)
+    assert progress(recipe, step=50, seconds=0.0) == 0.5
+    assert progress(recipe, step=50, seconds=3600.0) == 1.0
+    assert progress(make_schedule(steps=0, hours=2.0), step=10**6, seconds=3600.0) == 0.5
