@@ -1,57 +1,171 @@
-"""Who may print, and how long things may be: read from the source with `ast`."""
+"""Who may import whom, who may print, and how long things may be: read from the source with `ast`.
+
+The package is a house: a few modules that everybody may use, and rooms. One case a room.
+"""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "d2l"
-#: Where functions are commands, with as many parameters as options.
-COMMANDS = "commands"
+#: What each room may import besides itself, floor by floor: only rooms of the floors above it.
+FLOORS: tuple[dict[str, str], ...] = (
+    {"errors": "", "progress": "", "__init__": ""},
+    {"files": ""},
+    {"documents": "files", "datasets": "files"},
+    {"bases": "files", "adapters": "files"},
+    {"hypernets": "adapters bases files"},
+    {"inference": "adapters bases", "runtimes": "adapters bases files"},
+    {
+        "compiler": "documents datasets bases adapters hypernets files",
+        "training": "documents datasets bases adapters hypernets inference files",
+    },
+    {"evaluation": "documents datasets bases adapters hypernets inference compiler files"},
+    {
+        "commands": "documents datasets bases adapters hypernets inference runtimes compiler "
+        "training evaluation files"
+    },
+)
+#: Modules at the root that every room may use.
+SHARED = set(FLOORS[0])
+USES = {room: set(uses.split()) for floor in FLOORS for room, uses in floor.items()}
+ROOMS = [room for room in USES if room not in SHARED]
+#: What starts before anything is computed, and so without these libraries.
+LIGHT = ("__init__", "commands.main", "commands.console", "commands.options")
+HEAVY = {"torch", "transformers"}
 
 
 def list_modules() -> dict[str, ast.Module]:
-    """Syntax tree of every module, by its dotted name below the package."""
-    return {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(
-            path.read_text("utf-8")
-        )
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
+    """Syntax tree of every module, by its dotted name below the package; folders by their own."""
+    modules = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        folder = parts[:-1] if parts[-1] == "__init__" else ()
+        modules[".".join(folder or parts)] = ast.parse(path.read_text("utf-8"))
+    return modules
 
 
 MODULES = list_modules()
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] != COMMANDS])
-def test_only_the_surface_prints(name: str) -> None:
-    for node in ast.walk(MODULES[name]):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id != "print", f"{name} prints"
-        if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr"):
-            # A mean's `stderr` is its error, and a child's `stdout` is read, not written.
-            if not isinstance(node.value, ast.Name) or node.value.id != "sys":
-                continue
-            # The parsers' child speaks to its parent through its own pipes.
-            assert name == "documents.worker", f"{name} uses {node.attr}"
-        if isinstance(node, ast.ImportFrom) and node.module == "sys":
-            assert not {alias.name for alias in node.names} & {"stdout", "stderr"}, name
+def room_of(name: str) -> str:
+    """The room of a module; `__main__` is the door of the command room."""
+    return "commands" if name == "__main__" else name.split(".")[0]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_modules_are_short_and_say_what_they_are(name: str) -> None:
-    path = PACKAGE / Path(*name.split(".")).with_suffix(".py")
-    assert len(path.read_text("utf-8").splitlines()) <= 400
-    described = ast.get_docstring(MODULES[name])
-    assert described, f"{name} has no docstring"
-    assert len(described.splitlines()[0]) <= 97
+def modules_of(room: str) -> list[str]:
+    return [name for name in MODULES if room_of(name) == room]
+
+
+def read_imports(nodes: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[str]:
+    """Dotted names that import statements name: modules of the package without `d2l.` before."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (inside(alias.name) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            for alias in node.names:
+                whole = inside(f"{node.module}.{alias.name}")
+                yield whole if whole in MODULES else inside(str(node.module))
+
+
+def inside(dotted: str) -> str:
+    return "__init__" if dotted == "d2l" else dotted.removeprefix("d2l.")
+
+
+def own_imports(name: str) -> set[str]:
+    """Modules of the package that a module imports, wherever in it."""
+    return {imported for imported in read_imports(ast.walk(MODULES[name])) if imported in MODULES}
+
+
+def folder_of(name: str) -> str:
+    """The sub-folder of a room that a module lies in, such as "training.seats"; "" at its front."""
+    folder = ".".join(name.split(".")[:2])
+    return folder if "." in name and (PACKAGE / Path(*folder.split("."))).is_dir() else ""
+
+
+def test_every_module_is_in_a_room_and_rooms_look_up() -> None:
+    assert {room_of(name) for name in MODULES} == set(USES)
+    above: set[str] = set()
+    for floor in FLOORS:
+        for room, uses in floor.items():
+            assert set(uses.split()) <= above - SHARED, f"{room} uses a room that is not above it"
+        above |= set(floor)
+
+
+@pytest.mark.parametrize("room", USES)
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    allowed = USES[room] | {room} | (SHARED if room not in SHARED else set())
+    for name in modules_of(room):
+        wrong = sorted(other for other in own_imports(name) if room_of(other) not in allowed)
+        assert not wrong, f"{name} imports {wrong}; {room} may use {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("room", sorted({room_of(n) for n in MODULES if folder_of(n)}))
+def test_a_sub_folder_does_not_import_the_front_of_its_room(room: str) -> None:
+    """The front of a room are its modules that put sub-folders to use."""
+    names = modules_of(room)
+    front = {name for name in names if not folder_of(name) and any(map(folder_of, own(name)))}
+    for name in filter(folder_of, names):
+        assert not own(name) & front, f"{name} imports {sorted(own(name) & front)}"
+
+
+def own(name: str) -> set[str]:
+    """What a module imports of its own room."""
+    return {other for other in own_imports(name) if room_of(other) == room_of(name)}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_what_starts_first_imports_no_heavy_library(name: str) -> None:
+    """Nor does anything that it imports at its top, however deep."""
+    seen, waiting = set(), {name}
+    while waiting:
+        at = waiting.pop()
+        seen.add(at)
+        for imported in read_imports(MODULES[at].body):
+            assert imported.split(".")[0] not in HEAVY, f"{at} imports {imported}"
+            parts = imported.split(".")
+            above = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+            waiting |= (above & MODULES.keys()) - seen
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "commands"])
+def test_only_commands_print(room: str) -> None:
+    for name in modules_of(room):
+        for node in ast.walk(MODULES[name]):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "print", f"{name} prints"
+            if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr"):
+                # A mean's `stderr` is its error, and a child's `stdout` is read, not written.
+                if not isinstance(node.value, ast.Name) or node.value.id != "sys":
+                    continue
+                # The parsers' child speaks to its parent through its own pipes.
+                assert name == "documents.worker", f"{name} uses {node.attr}"
+            if isinstance(node, ast.ImportFrom) and node.module == "sys":
+                assert not {alias.name for alias in node.names} & {"stdout", "stderr"}, name
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_modules_are_short_and_say_what_they_are(room: str) -> None:
+    for name in modules_of(room):
+        tree = MODULES[name]
+        path = PACKAGE / Path(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        assert len(path.read_text("utf-8").splitlines()) <= 400, f"{name} is long"
+        described = ast.get_docstring(tree)
+        assert described, f"{name} has no docstring"
+        assert len(described.splitlines()[0]) <= 97, name
+        if path.name == "__init__.py" and name != "documents.readers":
+            assert len(tree.body) == 1, f"{name} holds more than its docstring"
 
 
 def test_functions_are_short_and_take_few_arguments() -> None:
     for name, tree in MODULES.items():
         for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef) or name.split(".")[0] == COMMANDS:
-                continue
+            if not isinstance(node, ast.FunctionDef) or room_of(name) == "commands":
+                continue  # commands have as many parameters as options
             where = f"{name}.{node.name}"
             assert (node.end_lineno or 0) - node.lineno < 60, f"{where} is long"
             arguments = [*node.args.args, *node.args.kwonlyargs]

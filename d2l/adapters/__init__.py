@@ -1,1 +1,1 @@
-"""Adapters: LoRA weights in memory, merging them, and the files that runtimes load."""
+"""Adapters: LoRA weights in memory, merging them, PEFT folders, and what is said of them."""

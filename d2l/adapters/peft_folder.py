@@ -20,6 +20,7 @@ from d2l.adapters.peft_config import module_scale
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, MergeError
 from d2l.files.atomic import building, refuse_existing
+from d2l.files.tensors import read_header
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _PREFIX = "base_model.model."
@@ -131,7 +132,7 @@ def read_memory(folder: Path) -> Memory:
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
-    names.read_header(path)  # says what is wrong better than safetensors does
+    read_header(path)  # says what is wrong better than safetensors does
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -19,7 +19,7 @@ from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.files import hub
-from d2l.files.cache import file_digest, find_local
+from d2l.files.cache import file_digest, find_local, join_digests
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class BaseFiles:
         shards = sorted(self.folder.glob("*.safetensors"))
         if len(shards) == 1:
             return file_digest(shards[0])
-        return hub.join_digests([file_digest(shard) for shard in shards])
+        return join_digests([file_digest(shard) for shard in shards])
 
 
 def find_base(

@@ -127,3 +127,10 @@ def _print_table(table: "Table") -> None:
 def _write_error(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def show_rows(rows: Sequence[tuple[str, Any]]) -> None:
+    """A fact a line on stdout, names in a column."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        result(f"{name:<{width}}  {value}")

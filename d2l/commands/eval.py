@@ -4,9 +4,9 @@ An adapter is asked a file of tasks; with `--checkpoint`, adapters are made from
 of every task, and asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,8 +56,9 @@ def evaluate(
     from d2l.datasets.tasks import read_tasks
     from d2l.evaluation.tasks import evaluate as task_eval
     from d2l.evaluation.tasks.arms import TaskOptions
+    from d2l.files.plots import check_picture
     from d2l.inference.adapted_model import AskOptions
-    from d2l.training.curves import check_picture
+    from d2l.training.text_to_lora.data import read_held_out
 
     if plot is not None:
         check_picture(plot)  # before the work, not after it
@@ -72,7 +73,7 @@ def evaluate(
             checkpoint, base=base, embedder=embedder, device=device, offline=offline
         )
         report = task_eval.eval_network(
-            read_tasks(named[0]) if held_out is None else task_eval.read_held_out(held_out),
+            read_tasks(named[0]) if held_out is None else read_held_out(held_out),
             making=making,
             asking=asking,
             options=options,
@@ -95,7 +96,6 @@ def _check_usage(
 
 
 def _show(report: "TaskReport", plot: Path | None, *, as_json: bool) -> None:
-    from d2l.commands.task_views import show_report
     from d2l.evaluation.tasks.plot import draw_report
 
     for remark in report.remarks:
@@ -106,3 +106,61 @@ def _show(report: "TaskReport", plot: Path | None, *, as_json: bool) -> None:
         console.result_json(report.to_json())
     else:
         show_report(report)
+
+
+_METRICS = {"em": "exact match", "rouge_l": "ROUGE-L"}
+
+
+def show_report(report: "TaskReport") -> None:
+    """Print a row for every task and arm, the means over tasks and the paired differences."""
+    from d2l.evaluation.tasks.report import NAMES
+
+    console.show_table(
+        ("task", "arm", "n", "metric", "score", "NLL"),
+        [
+            (
+                row["task"],
+                NAMES[row["arm"]],
+                f"{row['n']:,}",
+                _METRICS[row["metric"]],
+                with_error(row, "score"),
+                with_error(row, "nll"),
+            )
+            for row in report.rows
+        ],
+    )
+    console.result("")
+    console.show_table(
+        ("mean over tasks", "tasks", "n", "score", "NLL"),
+        [
+            (
+                NAMES[row["arm"]],
+                f"{row['tasks']:,}",
+                f"{row['n']:,}",
+                with_error(row, "score"),
+                with_error(row, "nll"),
+            )
+            for row in report.means
+        ],
+    )
+    if not report.differences:
+        return
+    console.result("")
+    console.show_table(
+        ("adapter minus", "tasks", "score", "NLL"),
+        [
+            (
+                NAMES[row["adapter_minus"]],
+                f"{row['tasks']:,}",
+                with_error(row, "score", sign="+"),
+                with_error(row, "nll", sign="+"),
+            )
+            for row in report.differences
+        ],
+    )
+
+
+def with_error(row: Mapping[str, Any], key: str, *, sign: str = "") -> str:
+    """A mean and its standard error, where there is one."""
+    error = row["stderr"][key]
+    return f"{row[key]:{sign}.3f}" + ("" if error is None else f" ± {error:.3f}")

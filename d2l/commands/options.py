@@ -4,12 +4,18 @@ Imports no pipeline, so that help starts at once.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from d2l import __version__
 from d2l.commands import console
+
+if TYPE_CHECKING:
+    pass
+
+from typing import Literal
+
+from d2l import __version__
 
 # Names in help; a test compares them with the dictionaries that they stand for, which live in
 # modules that are too heavy to import here.
@@ -38,6 +44,13 @@ CheckpointName = Annotated[
 ]
 WrittenDtype = Annotated[Dtype, typer.Option(help="Precision of the written weights.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(help="Seats adapters: their network, if its name leads elsewhere by now."),
+]
+NewDtype = Annotated[
+    Dtype | None, typer.Option(help="Precision; default: the parents', or fp32 where they round.")
+]
 
 
 def make_app() -> typer.Typer:

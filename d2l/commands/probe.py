@@ -13,7 +13,6 @@ import typer
 
 from d2l.commands import console
 from d2l.commands.options import AsJson, Base, Device, Dtype, Offline, Wording
-from d2l.commands.views import show_recall
 
 if TYPE_CHECKING:
     from d2l.evaluation.recall.report import Probe
@@ -215,3 +214,46 @@ def _show(found: "Probe", least: Mapping[str, float], *, as_json: bool) -> None:
     else:
         show_recall(found.rows, found.harm)
     require_scores(found.rows, least)
+
+
+def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | None) -> None:
+    """Print how much came back, set by set, length by length and arm by arm."""
+    scores = ("contained", "exact match", "F1", "NLL", "without end")
+    console.show_table(
+        ("set", "length", "tokens", "arm", "n", *scores),
+        [
+            (
+                row["set"],
+                "?" if row["length"] is None else f"{row['length']:,}",
+                "?" if row["tokens"] is None else f"{row['tokens']:,.0f}",
+                _name_arm(row),
+                f"{row['n']:,}",
+                *(_with_error(row, key) for key in ("contained", "em", "f1")),
+                *(_with_error(row, key, digits=2) for key in ("nll", "nll_without_end")),
+            )
+            for row in rows
+        ],
+    )
+    notes = []
+    if n_cut := sum(row.get("cut", 0) for row in rows):
+        notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
+    for one in (harm or {}).get("by_seats", [harm] if harm else []):
+        seats = "" if one["seats"] is None else f" at {one['seats']} seats"
+        notes.append(
+            f"harm{seats}: KL {_with_error(one, 'kl', digits=2)} nats a token, most likely token "
+            f"unchanged {_with_error(one, 'unchanged')} ({one['n']} general prompts)"
+        )
+    if notes:
+        console.result("\n".join(["", *notes]))
+
+
+def _name_arm(row: Mapping[str, Any]) -> str:
+    """The arm for people; the prompt's with the name of its wording."""
+    names = {"adapter": "adapter", "base": "base alone"}
+    return names.get(row["arm"]) or f"prompt ({row['wording']})"
+
+
+def _with_error(row: Mapping[str, Any], key: str, digits: int = 3) -> str:
+    """A mean and its standard error, where there is one."""
+    error = row["stderr"][key]
+    return f"{row[key]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

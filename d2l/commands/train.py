@@ -1,7 +1,7 @@
 """The command `train` of both command lines: a recipe in, the folder of a run out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +29,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network further; the folder of the run is a checkpoint. Ctrl-C is safe."""
-    from d2l.commands import training_view, views
+    from d2l.commands import training_view
     from d2l.training import curves, recipes
 
     if plot:
@@ -46,7 +46,7 @@ def train(
         if as_json:
             console.result_json({"sources": rows})
         else:
-            views.show_sources(rows)
+            show_sources(rows)
         return
     run = out or Path("run")
     with training_view.TrainingView(wanted) as view:
@@ -59,3 +59,15 @@ def train(
         console.result_json({"checkpoint": str(run)})
     elif first:
         console.result(str(run))
+
+
+def show_sources(rows: list[dict[str, Any]]) -> None:
+    """Print what each source of a recipe gives for each length."""
+    columns = tuple(rows[0])
+    console.show_table(
+        [column.replace("_", " ") for column in columns],
+        [
+            [str(row[key]) if key in ("source", "tokens") else f"{row[key]:,}" for key in columns]
+            for row in rows
+        ],
+    )

@@ -4,28 +4,15 @@ A plan in, text files by name out; opens nothing but the base's tokenizer.
 """
 
 import json
-import re
 from pathlib import PurePath
 
 from d2l import __version__
+from d2l.adapters.card import LOADING, literal, quote
 from d2l.adapters.info import CARD, CHAT_TEMPLATE
 from d2l.compiler.plan import CompilePlan
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.opening import chat_template
 
-#: Names go in as string literals: a folder may be called anything. `return_dict` is the default
-#: of transformers 5 only.
-LOADING = """\
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({tokenizer})
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {adapter})
-turns = [{{"role": "user", "content": "Ask something that the document answers."}}]
-prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, \
-return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40, do_sample=False)[0]))
-"""
 #: What a tokenizer needs to know that is not in tokenizer.json.
 _TOKENIZER_KEYS = (
     "bos_token",
@@ -88,19 +75,6 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
         "- Answers can be wrong with confidence: check what matters against the document.\n"
         "- The document's content is in these weights. Share them as you would share the text.\n"
     )
-
-
-def literal(text: str) -> str:
-    """A string literal of Python and of YAML: JSON's are both."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def quote(text: str) -> str:
-    """Markdown code of one line, whatever characters a file name has."""
-    line = " ".join(text.split())
-    longest = max(map(len, re.findall("`+", line)), default=0)
-    fence = "`" * (longest + 1)
-    return f"{fence} {line} {fence}" if longest else f"{fence}{line}{fence}"
 
 
 def _seats_prompt(plan: CompilePlan) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l import __version__
+from d2l.adapters.card import LOADING, literal, quote
 from d2l.adapters.info import CARD, CHAT_TEMPLATE, FORMAT
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
-from d2l.compiler.card import LOADING, literal, quote
 from d2l.compiler.parents import Parent
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.config import SeatsConfig

@@ -13,10 +13,10 @@ from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapt
 from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, find_base, pick_device
 from d2l.compiler import make_card, make_records
-from d2l.compiler.plan import check_fit
 from d2l.datasets.descriptions import Row, check_description
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
 from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora, read_text_config
+from d2l.hypernets.fit import check_fit
 from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, find_checkpoint
 from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig

@@ -1,8 +1,8 @@
 """The model card of an adapter made from a task description; opens no file."""
 
 from d2l import __version__
+from d2l.adapters.card import LOADING, literal, quote
 from d2l.adapters.info import CARD
-from d2l.compiler.card import LOADING, literal, quote
 from d2l.compiler.make_records import Made
 from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig

@@ -6,13 +6,14 @@ Reads the checkpoint's configuration and the base's config and tokenizer; `compi
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from d2l.bases.models import BaseFiles, find_base, same_model
+from d2l.bases.models import BaseFiles, find_base
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk, pack_sentences, split_evenly
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError, DocumentError, MergeError
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.fit import check_fit
 from d2l.hypernets.protocol import HypernetConfig, MergeOptions
 from d2l.hypernets.registry import DEFAULT, CheckpointFiles, find_checkpoint
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, count_seats, set_density
@@ -110,36 +111,6 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
         adapter_bytes=rank * values * config.n_adapted_layers * itemsize,
         warnings=tuple(warnings),
     )
-
-
-def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = None) -> list[str]:
-    """Refuse a base whose shapes differ from the checkpoint's; warn where only its name does.
-
-    `given` is what the user called the base, which is what the warning calls it.
-    """
-    found = base.config
-    family = base.family
-    n_layers = int(found.num_hidden_layers)
-    if n_layers != config.n_base_layers:
-        raise BaseModelError(
-            f"{base.folder}: has {n_layers} layers, the checkpoint is for {config.n_base_layers}",
-            hint=f"the checkpoint needs {config.base}",
-        )
-    for module, expected in config.module_shapes.items():
-        shape = family.module_shape(found, module)
-        if shape != expected:
-            raise BaseModelError(
-                f"{base.folder}: {module} is {shape[0]} → {shape[1]}, "
-                f"the checkpoint is for {expected[0]} → {expected[1]}",
-                hint=f"the checkpoint needs {config.base}",
-            )
-    if same_model(config.base, base):
-        return []
-    where = given or base.gguf or base.folder
-    return [
-        f"the checkpoint was trained for {config.base}, and {where} does not look like it: the "
-        "shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
-    ]
 
 
 def _find_encoder(config: HypernetConfig, base: BaseFiles, options: CompileOptions) -> BaseFiles:

@@ -8,19 +8,19 @@ on. Memory stays flat: distributions of one batch are there at a time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.means import take_mean
+from d2l.evaluation.sampling import batched
 from d2l.inference.adapted_model import Asker
 from d2l.inference.likelihood import answer_greedily, token_distributions
 from d2l.progress import Progress, silent
 
 #: Longest answer of the base, in tokens, its end token included.
 MAX_TOKENS = 32
-_PROMPTS = Path(__file__).parents[1] / "datasets" / "harm_prompts.txt"
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,6 @@ class Harm:
         }
 
 
-def read_harm_prompts() -> list[str]:
-    """The prompts that are shipped for measuring, one a line."""
-    lines = _PROMPTS.read_text("utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 def answer_general(
     asker: Asker,
     prompts: Sequence[str] | None = None,
@@ -80,7 +74,7 @@ def answer_general(
     end = asker.end_token()
     answers: list[tuple[int, ...]] = []
     with asker.model.disable_adapter():
-        for chosen in watch(_cut(range(len(texts)), batch), "answering general prompts"):
+        for chosen in watch(batched(range(len(texts)), batch), "answering general prompts"):
             made = answer_greedily(
                 asker.model,
                 [asker.prompt_alone(texts[index]) for index in chosen],
@@ -107,7 +101,7 @@ def measure_harm(
     model, pad = asker.model, asker.end_token()
     kls: list[float] = []
     kept: list[float] = []
-    for chosen in watch(_cut(range(len(general.prompts)), batch), "measuring harm"):
+    for chosen in watch(batched(range(len(general.prompts)), batch), "measuring harm"):
         answers = [general.answers[index] for index in chosen]
         texts = [general.prompts[index] for index in chosen]
         bare = [asker.prompt_alone(text) for text in texts]
@@ -138,7 +132,3 @@ def compare(base: Tensor, adapter: Tensor) -> tuple[float, float]:
     kl = (base.exp() * (base - adapter)).sum(dim=-1)  # (tokens,)
     same = base.argmax(dim=-1) == adapter.argmax(dim=-1)
     return float(kl.mean()), float(same.float().mean())
-
-
-def _cut(items: range, size: int) -> list[range]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -73,3 +74,8 @@ def _write_digests(path: Path, known: dict[str, str]) -> None:
     except OSError:  # a read-only cache costs time, not correctness
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def join_digests(digests: Sequence[str]) -> str:
+    """One SHA-256 for several files: that of their digests, one a line, in order."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -3,7 +3,6 @@
 `offline` opens no socket. Progress bars are the hub library's own, on stderr.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,11 +74,6 @@ def cached_checkpoint(name: HubName) -> Path | None:
         return fetch_checkpoint(name, offline=True)
     except CheckpointError:
         return None
-
-
-def join_digests(digests: Sequence[str]) -> str:
-    """One SHA-256 for several files: that of their digests, one a line, in order."""
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _subfolder(root: Path, name: HubName, error_type: type[D2LError]) -> Path:

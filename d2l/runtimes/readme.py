@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from d2l import __version__
-from d2l.compiler.card import literal, quote
+from d2l.adapters.card import literal, quote
 
 ADAPTER_FILE = "adapter.gguf"
 BASE_FILE = "base.gguf"

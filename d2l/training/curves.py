@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l.errors import RecipeError
-from d2l.files.atomic import naming, replace_file
+from d2l.files.plots import check_picture, load_figure, save_picture
 from d2l.training.run_folder import Row, read_log
 
 _PANELS = (
@@ -17,7 +17,6 @@ _PANELS = (
     ("general", "divergence on general prompts (nats a token)"),
 )
 _SMOOTHED_SHARE = 20  # of a run's steps, one in so many is in the window
-_SUFFIXES = (".pdf", ".png", ".svg")
 
 
 def draw_curves(folders: Sequence[Path], out: Path) -> Path:
@@ -42,33 +41,6 @@ def draw_curves(folders: Sequence[Path], out: Path) -> Path:
         axes.grid(alpha=0.3)
         axes.legend()
     return save_picture(figure, out)
-
-
-def check_picture(out: Path) -> None:
-    """Refuse what is not the name of a picture; raises RecipeError."""
-    if out.suffix not in _SUFFIXES:
-        raise RecipeError(
-            f"{out}: not the name of a picture", hint=f"end it in {', '.join(_SUFFIXES)}"
-        )
-
-
-def load_figure() -> Any:
-    """matplotlib's class of figures; raises RecipeError where it is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RecipeError(
-            "drawing needs matplotlib, which is not installed", hint="pip install 'd2l[plot]'"
-        ) from error
-    return Figure
-
-
-def save_picture(figure: Any, out: Path) -> Path:
-    """Write a figure in the format that the name says, whole or not at all."""
-    kind = out.suffix.removeprefix(".")
-    with naming(out, RecipeError):
-        replace_file(out, lambda target: figure.savefig(target, format=kind, dpi=120))
-    return out
 
 
 def draw_run(axes: Any, rows: Sequence[Row], *, key: str, name: str, color: str) -> None:

@@ -1,40 +1,30 @@
 """What training reads and asks: passages of one length, with questions about them, as text.
 
-Takes data files (JSON lines, plain or gzip, rows of doc, question, answers; or of doc alone) and
-the base's tokenizer; gives passages and, for each step, a draw from them. Knows nothing of
-networks or losses. Draws depend on the seed and the step alone, so the step is the position in the
-data: a run needs nothing else to go on where it was.
+Takes files of documents, with questions or without, and the base's tokenizer; gives passages and,
+for each step, a draw from them. Knows nothing of networks or losses. Draws depend on the seed and
+the step alone, so the step is the position in the data: a run needs nothing else to go on where it
+was.
 """
 
-import gzip
-import json
 import random
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.questions import Document, read_documents
 from d2l.documents.chunks import Piece, pack_sentences
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
+from d2l.training.exercises import Exercise
 from d2l.training.recipes import Recipe, Source
-from d2l.training.seats.loss import Exercise
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
 _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
 _MAX_DRAWS = 20  # until a batch has something to ask
-
-
-@dataclass(frozen=True)
-class Document:
-    """A text and its questions, each with its first answer."""
-
-    text: str
-    questions: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -69,66 +59,6 @@ class Drawn:
 
 #: Passages by the limit in tokens: for every source its weight and its passages.
 Pools = Mapping[int, Sequence[tuple[float, Sequence[Passage]]]]
-
-
-def read_documents(path: Path) -> list[Document]:
-    """Group a file's rows by their text; rows without a question give documents without one.
-
-    Raises RecipeError with the file and the line.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    found: dict[str, list[tuple[str, str]]] = {}
-    number = 0
-    try:
-        with opener(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                text, question = _read_row(line, f"{path}, line {number}")
-                found.setdefault(text, []).extend([question] if question is not None else [])
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        where = f"{path}, after line {number}" if number else str(path)
-        raise RecipeError(f"{where}: cannot be read ({reason})") from error
-    if not found:
-        raise RecipeError(f"{path}: the file is empty", hint="write one JSON object a line")
-    return [Document(text, tuple(questions)) for text, questions in found.items()]
-
-
-def _read_row(line: bytes, where: str) -> tuple[str, tuple[str, str] | None]:
-    """A row's document, and its question with the first answer if it has one."""
-    try:
-        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_refuse_twice)
-        if not isinstance(row, dict):
-            raise TypeError(f"expected an object, got {type(row).__name__}")
-        asks = "question" in row or "answers" in row
-        answers = row["answers"] if asks else []
-        if not isinstance(answers, list) or (asks and not answers):
-            raise TypeError("answers is not a list of at least one text")
-        for value in (row["doc"], *([row["question"], *answers] if asks else [])):
-            if not isinstance(value, str) or not value.strip():
-                raise TypeError(f"expected text, got {value!r:.40}")
-            value.encode("utf-8")  # JSON can spell halves of characters
-    except KeyError as error:
-        raise _bad_row(where, f"{error} is missing") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _bad_row(where, " ".join(str(error).split())) from error
-    return row["doc"], (row["question"], answers[0]) if asks else None
-
-
-def _bad_row(where: str, reason: str) -> RecipeError:
-    return RecipeError(
-        f"{where}: not a row of training data ({reason})",
-        hint="a row is a JSON object with doc, and for a question also question and answers",
-    )
-
-
-def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object's pairs as a dictionary; a name that stands there twice is an error."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r:.40} stands there twice")
-    return values
 
 
 def cut_passages(

@@ -19,20 +19,13 @@ from d2l.errors import RecipeError
 from d2l.files.atomic import replace_file
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.inference.likelihood import answer_greedily
-from d2l.training.doc_to_lora.loss import predict
-from d2l.training.seats.loss import Exercise
+from d2l.training.exercises import Exercise
+from d2l.training.forward import predict
 
-_PROMPTS = Path(__file__).parents[1] / "datasets" / "general_prompts.txt"
 _MAX_PROMPT_TOKENS = 64
 _MAX_TOKENS = 32
 _BATCH = 64
 _NUCLEUS = 0.9  # share of the probability that sampled tokens come from
-
-
-def read_prompts() -> list[str]:
-    """The prompts that are shipped for training, one a line."""
-    lines = _PROMPTS.read_text("utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def sample_prompts(

@@ -7,9 +7,10 @@ import peft
 import pytest
 from peft.tuners.lora import LoraLayer
 
-from d2l.adapters.info import AdapterInfo, TensorInfo
+from d2l.adapters.info import AdapterInfo
 from d2l.adapters.peft_config import find_extras, module_rank, module_scale, refuse_extras
 from d2l.errors import AdapterError
+from d2l.files.tensors import TensorInfo
 from tests import tiny
 from tests.compiled import PEFT_DEPRECATION
 

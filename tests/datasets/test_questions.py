@@ -1,11 +1,13 @@
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from d2l.datasets.questions import Question, read_questions
-from d2l.errors import ProbeError
+from d2l.datasets.questions import Question, read_documents, read_questions
+from d2l.errors import ProbeError, RecipeError
+from tests.recipes import ROWS, write_data
 
 GOOD = {"question": "Where is the pump?", "answers": ["the harbor", "harbor"]}
 HINT = "a row is a JSON object with question and answers, answers being a list of texts"
@@ -73,3 +75,77 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         read_questions(empty)
     with pytest.raises(ProbeError, match=r"cut.gz: cannot be read \("):
         read_questions(cut)
+
+
+def test_rows_are_grouped_by_document_plain_or_compressed(tmp_path: Path) -> None:
+    path = write_data(tmp_path)
+    documents = read_documents(path)
+    assert [document.text for document in documents] == [ROWS[0]["doc"], ROWS[2]["doc"]]
+    assert documents[0].questions == (("Where is the pump?", "harbor"), ("How often?", "14 days"))
+    packed = tmp_path / "toy.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_documents(packed) == documents
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{not json", "Expecting property name"),
+        (b"[1, 2]", "expected an object, got list"),
+        (b'{"question": "Who?", "answers": ["I"]}', "'doc' is missing"),
+        (b'{"doc": "text", "question": "Who?"}', "'answers' is missing"),
+        (b'{"doc": "text", "answers": ["I"]}', "'question' is missing"),
+        (b'{"doc": "text", "question": "Who?", "answers": []}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": "I"}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": null}', "answers is not a list of at"),
+        (b'{"doc": "text", "question": "Who?", "answers": ["I", 7]}', "expected text, got 7"),
+        (b'{"doc": "text", "question": ["Who?"], "answers": ["I"]}', "expected text, got ['Who?"),
+        (b'{"doc": " "}', "expected text, got ' '"),
+        (b'{"doc": NaN}', "expected text, got nan"),
+        (b'{"doc": 1e999}', "expected text, got inf"),
+        (b'{"doc": "one", "doc": "two"}', "'doc' stands there twice"),
+        (b'{"doc": "half \\ud800"}', "surrogates not allowed"),
+        (b'{"doc": "\xff"}', "can't decode byte 0xff"),
+        (b'{"doc": ' + b"[" * 50_000, "recursion"),
+        (b'{"doc": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(ROWS[0]).encode() + b"\n" + line + b"\n")
+    with pytest.raises(RecipeError) as refused:
+        read_documents(path)
+    message = refused.value.message
+    assert message.startswith(f"{path}, line 2: not a row of training data (")
+    assert reason in message
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 250
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    def refuse(name: str, data: bytes | None) -> str:
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(RecipeError) as refused:
+            read_documents(path)
+        message = refused.value.message
+        assert message.startswith(str(path))
+        return message.removeprefix(str(path))
+
+    rows = (json.dumps({"doc": f"text {n}"}) + "\n" for n in range(20_000))
+    whole = gzip.compress("".join(rows).encode())
+    assert refuse("a.jsonl.gz", b"no gzip") == ": cannot be read (Not a gzipped file (b'no'))"
+    cut = refuse("b.jsonl.gz", whole[: len(whole) // 2])
+    assert re.fullmatch(r", after line \d+: cannot be read \(Compressed file ended .*\)", cut)
+    assert refuse("c.jsonl", b"") == ": the file is empty"
+    assert refuse("d.jsonl", None) == ": cannot be read (No such file or directory)"
+    (tmp_path / "folder").mkdir()
+    assert refuse("folder", None) == ": cannot be read (Is a directory)"
+
+
+def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"doc": "one"}\r\n{"doc": "two"}\r\n')
+    assert [document.text for document in read_documents(path)] == ["one", "two"]

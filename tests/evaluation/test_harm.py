@@ -1,4 +1,3 @@
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.evaluation import harm
-from d2l.evaluation.harm import answer_general, measure_harm, read_harm_prompts
+from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
-from d2l.training.general_prompts import read_prompts
 from tests import tiny
 from tests.compiled import KINDS, Compiled, compile_tiny, family_of, make_dense, write_prompt
 
@@ -26,27 +24,7 @@ def load(done: Compiled, adapter: Path | None = None) -> Asker:
     return load_asker(adapter or done.adapter, options)
 
 
-def list_words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", text.casefold()))
-
-
 # ---- the prompts --------------------------------------------------------------------------------
-
-
-def test_there_are_200_prompts_and_no_two_are_alike() -> None:
-    prompts = read_harm_prompts()
-    assert len(prompts) == 200
-    assert len({list_words(prompt) for prompt in prompts}) == 200
-    assert all(prompt == prompt.strip() for prompt in prompts)
-
-
-def test_no_prompt_is_nearly_one_that_is_trained_on() -> None:
-    """Nearly: half of the words that either has are in both."""
-    trained = [list_words(prompt) for prompt in read_prompts()]
-    assert len(trained) > 100
-    for prompt in read_harm_prompts():
-        words = list_words(prompt)
-        assert max(len(words & other) / len(words | other) for other in trained) < 0.5, prompt
 
 
 # ---- the measure --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from d2l.files.cache import cache_dir, file_digest, find_local
+from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +191,9 @@ def test_other_files_are_not_named_by_their_digest(name: str, tmp_path: Path) ->
 def test_missing_file_raises_as_opening_it_would(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         file_digest(tmp_path / "missing")
+
+
+def test_joined_digest_depends_on_every_digest_and_their_order() -> None:
+    assert join_digests(["aa", "bb"]) == hashlib.sha256(b"aa\nbb").hexdigest()
+    assert join_digests([]) == hashlib.sha256(b"").hexdigest()
+    assert len({join_digests(d) for d in (["a", "b"], ["b", "a"], ["ab"], ["a"], ["a", ""])}) == 5

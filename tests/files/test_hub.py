@@ -7,14 +7,7 @@ import pytest
 from huggingface_hub import constants
 
 from d2l.errors import BaseModelError, CheckpointError, D2LError
-from d2l.files.hub import (
-    HubName,
-    cached_checkpoint,
-    fetch_checkpoint,
-    fetch_model,
-    join_digests,
-    parse_name,
-)
+from d2l.files.hub import HubName, cached_checkpoint, fetch_checkpoint, fetch_model, parse_name
 from tests.files.hub_server import COMMIT, REPO, Hub, serve_hub
 
 FORM = "check the name; the form is org/repo[@revision][:subfolder]"
@@ -294,9 +287,3 @@ def test_without_a_network_the_cache_is_used(server: Hub) -> None:
 
 
 # ---- digests ------------------------------------------------------------------------------------
-
-
-def test_joined_digest_depends_on_every_digest_and_their_order() -> None:
-    assert join_digests(["aa", "bb"]) == hashlib.sha256(b"aa\nbb").hexdigest()
-    assert join_digests([]) == hashlib.sha256(b"").hexdigest()
-    assert len({join_digests(d) for d in (["a", "b"], ["b", "a"], ["ab"], ["a"], ["a", ""])}) == 5

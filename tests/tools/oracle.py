@@ -15,11 +15,12 @@ from d2l.commands import console
 from d2l.compiler.make import MakeOptions, load, prepare
 from d2l.datasets.tasks import Example, Task
 from d2l.evaluation.tasks.arms import TaskOptions, choose_questions
-from d2l.evaluation.tasks.evaluate import eval_adapter, read_held_out
+from d2l.evaluation.tasks.evaluate import eval_adapter
 from d2l.evaluation.tasks.report import Row
 from d2l.inference.adapted_model import AskOptions
 from d2l.training.loop import gather, train
 from d2l.training.recipes import Length, Recipe, Source, read_recipe
+from d2l.training.text_to_lora.data import read_held_out
 
 STEPS, LINES, TOKENS = 150, 8, 320
 # As the README's table of held-out tasks was made.

@@ -1,29 +1,25 @@
 """What training draws: passages with the questions they answer, the same on every run."""
 
-import gzip
-import json
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.questions import Document
 from d2l.errors import RecipeError
 from d2l.training.document_data import (
     Asked,
-    Document,
     Mixture,
     Passage,
     build_pools,
     choose_questions,
     cut_passages,
     make_recitation,
-    read_documents,
 )
+from d2l.training.exercises import Exercise
 from d2l.training.recipes import Recipe, Source, read_recipe
-from d2l.training.seats.loss import Exercise
 from tests import tiny
 from tests.recipes import ROWS, write_data, write_recipe
 
@@ -52,80 +48,6 @@ def make_mixture(
         minimum=CONFIG.min_chunk_tokens,
     )
     return Mixture(pools, recipe, general)
-
-
-def test_rows_are_grouped_by_document_plain_or_compressed(tmp_path: Path) -> None:
-    path = write_data(tmp_path)
-    documents = read_documents(path)
-    assert [document.text for document in documents] == [ROWS[0]["doc"], ROWS[2]["doc"]]
-    assert documents[0].questions == (("Where is the pump?", "harbor"), ("How often?", "14 days"))
-    packed = tmp_path / "toy.jsonl.gz"
-    packed.write_bytes(gzip.compress(path.read_bytes()))
-    assert read_documents(packed) == documents
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b"{not json", "Expecting property name"),
-        (b"[1, 2]", "expected an object, got list"),
-        (b'{"question": "Who?", "answers": ["I"]}', "'doc' is missing"),
-        (b'{"doc": "text", "question": "Who?"}', "'answers' is missing"),
-        (b'{"doc": "text", "answers": ["I"]}', "'question' is missing"),
-        (b'{"doc": "text", "question": "Who?", "answers": []}', "answers is not a list of at"),
-        (b'{"doc": "text", "question": "Who?", "answers": "I"}', "answers is not a list of at"),
-        (b'{"doc": "text", "question": "Who?", "answers": null}', "answers is not a list of at"),
-        (b'{"doc": "text", "question": "Who?", "answers": ["I", 7]}', "expected text, got 7"),
-        (b'{"doc": "text", "question": ["Who?"], "answers": ["I"]}', "expected text, got ['Who?"),
-        (b'{"doc": " "}', "expected text, got ' '"),
-        (b'{"doc": NaN}', "expected text, got nan"),
-        (b'{"doc": 1e999}', "expected text, got inf"),
-        (b'{"doc": "one", "doc": "two"}', "'doc' stands there twice"),
-        (b'{"doc": "half \\ud800"}', "surrogates not allowed"),
-        (b'{"doc": "\xff"}', "can't decode byte 0xff"),
-        (b'{"doc": ' + b"[" * 50_000, "recursion"),
-        (b'{"doc": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
-        (b"", "Expecting value"),
-    ],
-)
-def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: bytes, reason: str) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(json.dumps(ROWS[0]).encode() + b"\n" + line + b"\n")
-    with pytest.raises(RecipeError) as refused:
-        read_documents(path)
-    message = refused.value.message
-    assert message.startswith(f"{path}, line 2: not a row of training data (")
-    assert reason in message
-    assert "\n" not in message
-    assert len(message) < len(str(path)) + 250
-
-
-def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    def refuse(name: str, data: bytes | None) -> str:
-        path = tmp_path / name
-        if data is not None:
-            path.write_bytes(data)
-        with pytest.raises(RecipeError) as refused:
-            read_documents(path)
-        message = refused.value.message
-        assert message.startswith(str(path))
-        return message.removeprefix(str(path))
-
-    rows = (json.dumps({"doc": f"text {n}"}) + "\n" for n in range(20_000))
-    whole = gzip.compress("".join(rows).encode())
-    assert refuse("a.jsonl.gz", b"no gzip") == ": cannot be read (Not a gzipped file (b'no'))"
-    cut = refuse("b.jsonl.gz", whole[: len(whole) // 2])
-    assert re.fullmatch(r", after line \d+: cannot be read \(Compressed file ended .*\)", cut)
-    assert refuse("c.jsonl", b"") == ": the file is empty"
-    assert refuse("d.jsonl", None) == ": cannot be read (No such file or directory)"
-    (tmp_path / "folder").mkdir()
-    assert refuse("folder", None) == ": cannot be read (Is a directory)"
-
-
-def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"doc": "one"}\r\n{"doc": "two"}\r\n')
-    assert [document.text for document in read_documents(path)] == ["one", "two"]
 
 
 def test_a_question_goes_with_the_only_passage_that_answers_it(tokenizer: BaseTokenizer) -> None:

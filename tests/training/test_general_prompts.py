@@ -8,15 +8,10 @@ import pytest
 import torch
 
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.prompts import read_prompts
 from d2l.errors import RecipeError
-from d2l.training.general_prompts import (
-    add_references,
-    load_general,
-    make_general,
-    read_prompts,
-    sample_prompts,
-)
-from d2l.training.seats.loss import Exercise
+from d2l.training.exercises import Exercise
+from d2l.training.general_prompts import add_references, load_general, make_general, sample_prompts
 from tests import tiny
 
 CONFIG = tiny.make_seats_config()

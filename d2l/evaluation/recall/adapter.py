@@ -14,7 +14,7 @@ from d2l.evaluation.metrics import contains_answer
 from d2l.evaluation.originals import Originals, read_originals
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
-from d2l.evaluation.selftest.passages import pick_evenly
+from d2l.evaluation.sampling import batched, pick_evenly
 from d2l.inference.adapted_model import Asker, AskOptions, load_asker
 from d2l.progress import Progress, silent
 
@@ -41,7 +41,7 @@ def probe_adapter(
         remarks += more
     asker = load_asker(adapter, asking)
     arms, gathered = Arms(options), Gathered()
-    for asked in watch(cut(pick_evenly(rows, options.limit), options.batch), "asking"):
+    for asked in watch(batched(pick_evenly(rows, options.limit), options.batch), "asking"):
         arms.ask_with_document(asker, asked, text, gathered)
         if options.compare:
             gathered.base.add(arms.ask_alone(asker, asked))
@@ -53,11 +53,6 @@ def probe_adapter(
 def count_seats(asker: Asker) -> int | None:
     """Seats of the adapter that an asker holds; None for networks without seats."""
     return len(asker.opening) - 1 if asker.opening else None
-
-
-def cut(questions: Sequence[Question], size: int) -> list[Sequence[Question]]:
-    """Batches, in order."""
-    return [questions[start : start + size] for start in range(0, len(questions), size)]
 
 
 def _find_originals(info: AdapterInfo, document: str | None) -> tuple[Originals | None, list[str]]:

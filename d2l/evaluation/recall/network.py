@@ -16,16 +16,17 @@ from pathlib import Path
 from d2l.bases.models import find_base, pick_device
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler import compile as pipeline
-from d2l.compiler.plan import check_fit
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.means import take_mean
-from d2l.evaluation.recall.adapter import count_seats, cut
+from d2l.evaluation.recall.adapter import count_seats
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
+from d2l.evaluation.sampling import batched
 from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.fit import check_fit
 from d2l.hypernets.registry import find_checkpoint
 from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
 from d2l.progress import Steps, ignore_steps
@@ -65,7 +66,8 @@ def probe_sets(
                 n_done += 1
             compared = cell.documents if options.compare else ()
             questions = [one for asked in compared for one in asked.questions]
-            for some in cut(questions, options.batch):  # of several documents, to fill the batch
+            # Questions of several documents fill a batch.
+            for some in batched(questions, options.batch):
                 gathered.base.add(arms.ask_alone(asker, some))
             rows += make_rows(_describe(cell, seats), gathered)
         progress(n_done, total, "measuring harm")

@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
 
 from d2l.documents.document import Document
 from d2l.evaluation.originals import Stretch
-
-T = TypeVar("T")
+from d2l.evaluation.sampling import pick_evenly
 
 #: Shortest sentence that is cut in two, and how much of a long one is used, in words.
 MIN_WORDS, MAX_WORDS = 8, 40
@@ -69,12 +67,6 @@ def choose_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
         for n in pick_evenly(growing, left):
             counts[n] += 1
     return [p for group, n in zip(groups, counts, strict=True) for p in pick_evenly(group, n)]
-
-
-def pick_evenly(items: Sequence[T], n: int) -> list[T]:
-    """`n` of the items (all if there are fewer), each from the middle of its n-th part."""
-    count = min(n, len(items))
-    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
 
 
 def _halve_sentences(text: str) -> Iterator[tuple[str, str, int]]:

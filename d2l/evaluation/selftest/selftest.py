@@ -17,6 +17,7 @@ from d2l.errors import DocumentError
 from d2l.evaluation.harm import Harm, answer_general, measure_harm
 from d2l.evaluation.means import Mean, take_mean
 from d2l.evaluation.originals import Originals, Stretch, read_originals
+from d2l.evaluation.sampling import batched
 from d2l.evaluation.selftest.passages import MIN_WORDS, Passage, choose_passages, find_passages
 from d2l.inference.adapted_model import Asker, AskOptions, load_asker
 from d2l.inference.likelihood import answer_greedily, token_log_probs
@@ -177,7 +178,7 @@ def run_selftest(
         )
     recited: list[Recited] = []
     chosen = choose_passages(passages, limit)
-    for some in watch(_cut(chosen, batch), "self-test"):
+    for some in watch(batched(chosen, batch), "self-test"):
         recited += _recite(asker, some)
     worst = sorted(recited, key=lambda one: one.gain)[:N_WORST]
     return SelfTest(
@@ -289,7 +290,3 @@ def _scores(row: Row) -> dict[str, Any]:
         "gain": None if row.gain is None else row.gain.value,
         "stderr": None if row.gain is None else row.gain.stderr,
     }
-
-
-def _cut(items: Sequence[Passage], size: int) -> list[Sequence[Passage]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

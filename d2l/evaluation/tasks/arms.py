@@ -13,7 +13,7 @@ from torch import Tensor
 from d2l.datasets.tasks import Example, Task
 from d2l.errors import TaskError
 from d2l.evaluation.metrics import match_literally, rouge_l
-from d2l.evaluation.selftest.passages import pick_evenly
+from d2l.evaluation.sampling import pick_evenly
 from d2l.inference.adapted_model import Asker
 from d2l.inference.likelihood import Manner, examine
 from d2l.inference.prompt_styles import Turns

@@ -25,8 +25,6 @@ from d2l.evaluation.tasks.arms import (
 from d2l.evaluation.tasks.report import Answered, TaskReport, make_report
 from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
 from d2l.progress import Progress, silent
-from d2l.training.recipes import read_recipe
-from d2l.training.text_to_lora.data import gather_tasks
 
 #: Descriptions of a task from which adapters are made, and which stand in the prompt: each for as
 #: many of its examples.
@@ -59,14 +57,6 @@ def eval_adapter(
             remarks.append(f"task {task.name!r} has no description to put into the prompt")
         answered.append(Answered(asked, marks))
     return make_report(answered, remarks)
-
-
-def read_held_out(recipe: Path) -> list[Task]:
-    """The tasks that a training recipe holds out; raises D2LError."""
-    held_out = gather_tasks(read_recipe(recipe), only_held_out=True).held_out
-    if not held_out:
-        raise TaskError(f"{recipe}: holds no task out", hint="set held_out, or name a file")
-    return list(held_out)
 
 
 def eval_network(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from d2l.evaluation.tasks.report import NAMES, TaskReport
-from d2l.training.curves import load_figure, save_picture
+from d2l.files.plots import load_figure, save_picture
 
 _PANELS = (("score", "score (exact match or ROUGE-L)"), ("nll", "NLL (nats a token)"))
 _ROW_INCHES = 0.22

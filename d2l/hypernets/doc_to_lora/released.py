@@ -23,14 +23,13 @@ from d2l.hypernets.doc_to_lora.network import (
     expected_shapes,
 )
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.native import check_shapes, naming, show
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming, show
 from d2l.hypernets.formats.pickles import Record, TensorRecord
 
 WEIGHTS_FILE = "pytorch_model.bin"
 ARGUMENTS_FILE = "args.yaml"
 MAX_ARGUMENTS_BYTES = 1 << 20
 
-UNUSABLE = "the original code cannot run it either, or never released one like it"
 
 _BASE = "base_model_name_or_path"
 _NETWORK = "hypernet_config"

@@ -165,3 +165,6 @@ def _first(items: Sequence[str]) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+UNUSABLE = "the original code cannot run it either, or never released one like it"

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.doc_to_lora.released import UNUSABLE
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.native import check_shapes, naming, read_json, show
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming, read_json, show
 from d2l.hypernets.formats.pickles import TensorRecord
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig, expected_shapes
 

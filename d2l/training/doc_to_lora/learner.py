@@ -23,8 +23,9 @@ from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
 from d2l.hypernets.formats import native
 from d2l.training.distributed import Team
-from d2l.training.doc_to_lora.loss import adapted, generate, measure_document, predict, take_target
+from d2l.training.doc_to_lora.loss import generate, measure_document, take_target
 from d2l.training.document_data import Asked, Drawn, Mixture, Passage
+from d2l.training.forward import adapted, predict
 from d2l.training.learner import Figure, Materials, Row, Share
 from d2l.training.recipes import Recipe, refuse_seat_keys
 

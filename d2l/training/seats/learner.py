@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.models import load_causal
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.prompts import read_prompts
 from d2l.errors import RecipeError
 from d2l.files.atomic import replace_file
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
@@ -25,16 +26,11 @@ from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.training.distributed import Team
 from d2l.training.document_data import Asked, Drawn, Mixture, Passage, choose_questions
-from d2l.training.general_prompts import (
-    add_references,
-    load_general,
-    make_general,
-    read_prompts,
-    sample_prompts,
-)
+from d2l.training.exercises import Exercise
+from d2l.training.general_prompts import add_references, load_general, make_general, sample_prompts
 from d2l.training.learner import Figure, Materials, Row, Share
 from d2l.training.recipes import Recipe
-from d2l.training.seats.loss import Exercise, ReadChunk, SeatedDecoder, batch_loss
+from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.seats.moments import Batch, measure_moments
 from d2l.training.seats.start import load_start, read_own_statistics
 

@@ -25,21 +25,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """What follows the opening, and the answer it should get, end token included.
-
-    A `general` one has nothing to do with a document: its target is `reference`, the base's own
-    log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
-    must not move.
-    """
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-    general: bool = False
-    reference: Tensor | None = None
+from d2l.training.exercises import Exercise
 
 
 @dataclass(frozen=True)

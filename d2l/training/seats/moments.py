@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from d2l.hypernets.seats.network import SeatNetwork
-from d2l.training.seats.loss import Exercise, ReadChunk, SeatedDecoder, batch_loss
+from d2l.training.exercises import Exercise
+from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 
 Batch = tuple[Sequence[Sequence[ReadChunk]], Sequence[Sequence[Exercise]]]
 

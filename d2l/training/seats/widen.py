@@ -17,6 +17,7 @@ from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.models import find_base, load_frozen
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
+from d2l.datasets.questions import Document, read_documents
 from d2l.documents.chunks import pack_sentences
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building, refuse_existing
@@ -24,7 +25,6 @@ from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.registry import find_checkpoint
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats, join_memories, load_seats
-from d2l.training.document_data import Document, read_documents
 from d2l.training.seats.opening_words import Trials, choose_words, list_candidates, rank_words
 
 _COPIED = ("model.safetensors", "statistics.safetensors")

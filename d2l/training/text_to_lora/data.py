@@ -14,9 +14,9 @@ from d2l.bases.chat import Chat, make_chat
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
-from d2l.errors import RecipeError
+from d2l.errors import RecipeError, TaskError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
-from d2l.training.recipes import Recipe, refuse_seat_keys
+from d2l.training.recipes import Recipe, read_recipe, refuse_seat_keys
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
 Exercise = tuple[tuple[int, ...], tuple[int, ...]]
@@ -178,3 +178,11 @@ def count_tasks(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> l
             }
         )
     return rows
+
+
+def read_held_out(recipe: Path) -> list[Task]:
+    """The tasks that a training recipe holds out; raises D2LError."""
+    held_out = gather_tasks(read_recipe(recipe), only_held_out=True).held_out
+    if not held_out:
+        raise TaskError(f"{recipe}: holds no task out", hint="set held_out, or name a file")
+    return list(held_out)

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
-from d2l.training.doc_to_lora.loss import Generated, adapted, predict
+from d2l.training.forward import Generated, adapted, predict
 
 _FIRST = "task_encoder.mlp.0"
 _LEAST_DEVIATION = 1e-3  # of embeddings of length √embedding_size

@@ -2,7 +2,7 @@ import pytest
 
 from d2l.documents.document import Document, Section
 from d2l.evaluation.originals import Stretch
-from d2l.evaluation.selftest.passages import Passage, choose_passages, find_passages, pick_evenly
+from d2l.evaluation.selftest.passages import Passage, choose_passages, find_passages
 
 LONG = "one two three four five six seven eight"
 
@@ -123,11 +123,3 @@ def test_chunks_share_the_limit_evenly(
 def test_pages_share_the_limit_where_chunks_are_not_known() -> None:
     passages = [Passage("a", None, page, str(n), "x") for page in (1, 2) for n in range(9)]
     assert [p.page for p in choose_passages(passages, 4)] == [1, 1, 2, 2]
-
-
-def test_what_is_picked_lies_evenly() -> None:
-    assert pick_evenly(range(10), 1) == [5]
-    assert pick_evenly(range(10), 2) == [2, 7]
-    assert pick_evenly(range(100), 4) == [12, 37, 62, 87]
-    assert pick_evenly("abc", 9) == ["a", "b", "c"]
-    assert pick_evenly("abc", 0) == []

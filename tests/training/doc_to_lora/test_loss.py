@@ -15,15 +15,8 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.hypernets.doc_to_lora.network import DocToLora, build
 from d2l.hypernets.protocol import MergeOptions
-from d2l.training.doc_to_lora.loss import (
-    Target,
-    adapted,
-    distill,
-    generate,
-    measure_document,
-    predict,
-    take_target,
-)
+from d2l.training.doc_to_lora.loss import Target, distill, generate, measure_document, take_target
+from d2l.training.forward import adapted, predict
 from tests import tiny
 from tests.hypernets import networks
 

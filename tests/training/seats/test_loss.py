@@ -13,8 +13,8 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder
 from d2l.hypernets.protocol import MergeOptions
 from d2l.hypernets.seats.network import Seats
+from d2l.training.exercises import Exercise
 from d2l.training.seats.loss import (
-    Exercise,
     ReadChunk,
     SeatedDecoder,
     batch_loss,

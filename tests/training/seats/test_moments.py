@@ -11,7 +11,8 @@ from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
 from d2l.hypernets.seats.seating import record_inputs, solve_answers
 from d2l.hypernets.seats.second_moments import read_statistics, write_statistics
-from d2l.training.seats.loss import Exercise, ReadChunk, SeatedDecoder, write_memories
+from d2l.training.exercises import Exercise
+from d2l.training.seats.loss import ReadChunk, SeatedDecoder, write_memories
 from d2l.training.seats.moments import Batch, measure_moments
 from tests.tiny_seats import make_causal, make_config, make_network, make_statistics
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from d2l.commands.conversation import find_document, read_questions
+from d2l.commands.ask import find_document, read_questions
 from d2l.errors import D2LError, DocumentError
 from tests import tiny
 from tests.command import Command, Outcome

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.commands.reports import remarks, report_plan, report_run
+from d2l.commands.compile import remarks, report_plan, report_run
 from d2l.compiler.timing import remember_rate
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake

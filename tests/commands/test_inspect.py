@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.adapters.peft_folder import read_adapter
-from d2l.commands import views
-from d2l.commands.inspection import describe_checkpoint, inspect_adapter
+from d2l.adapters.summary import inspect_adapter
+from d2l.commands.checkpoints import describe_checkpoint
+from d2l.commands.inspect import show_adapter
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, make_document
@@ -96,7 +97,7 @@ def test_chunks_that_share_seats_stand_in_one_row(
     chunks = view.values["provenance"]["chunks"]
     stop = chunks[0]["ranks"][1]
     chunks[1]["ranks"] = [stop, stop]  # a share that rounds to no seat
-    views.show_adapter(view)
+    show_adapter(view)
     rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
     assert len(rows) == len(chunks) - 1
     assert rows[0].strip().startswith("first.txt: p. 1")
@@ -113,7 +114,7 @@ def test_a_long_document_is_drawn_in_forty_rows_at_most(
         for n in range(100)
     ]
     provenance["norms"]["chunks"] = [2.0] * 100
-    views.show_adapter(view)
+    show_adapter(view)
     rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
     assert len(rows) == 34  # three pages a row, the last alone
     assert rows[0].split() == ["p.", "1", "…", "p.", "3", "█" * 40, "3.464"]  # 2 · √3

@@ -1,14 +1,24 @@
-"""What `inspect`, `checkpoints` and `probe` print: values in, lines on stdout out."""
+"""The command `d2l inspect`: where an adapter came from, its rank and size, and its norms."""
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
+from d2l.adapters.summary import AdapterView, inspect_adapter
 from d2l.commands import console
-from d2l.commands.inspection import AdapterView
+from d2l.commands.console import show_rows
+from d2l.commands.options import AdapterPath, AsJson
 
 #: More rows than this are no picture any more.
 _MOST_BARS = 40
+
+
+def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
+    """Show where an adapter came from, its rank and size, and its norms."""
+    view = inspect_adapter(adapter)
+    if as_json:
+        console.result_json(view.values)
+    else:
+        show_adapter(view)
 
 
 def show_adapter(view: AdapterView) -> None:
@@ -25,7 +35,7 @@ def show_adapter(view: AdapterView) -> None:
     ]
     provenance = values["provenance"]
     if provenance is None:
-        _show_rows(rows)
+        show_rows(rows)
         console.note("no d2l.json: made by another tool, so its documents and norms are unknown")
         return
     tool, checkpoint = provenance["tool"], provenance["checkpoint"]
@@ -49,14 +59,8 @@ def show_adapter(view: AdapterView) -> None:
     ]
     rows += [("skipped", entry["reason"]) for entry in provenance["skipped"]]
     rows += [("warning", warning) for warning in provenance["warnings"]]
-    _show_rows(rows)
+    show_rows(rows)
     _show_norms(provenance)
-
-
-def _show_rows(rows: list[tuple[str, Any]]) -> None:
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        console.result(f"{name:<{width}}  {value}")
 
 
 def _describe_merge(provenance: dict[str, Any]) -> str:
@@ -118,89 +122,3 @@ def _span(names: list[str]) -> str:
 
 def _shorten(label: str, width: int = 48) -> str:
     return label if len(label) <= width else label[: width - 1] + "…"
-
-
-def show_checkpoints(rows: list[dict[str, Any]]) -> None:
-    """Print the table of known checkpoints."""
-    console.show_table(
-        ("name", "base", "base licence", "network", "size", "on disk"),
-        [
-            (
-                row["name"],
-                row["base"],
-                row["base_license"],
-                row["network"],
-                f"{row['size_bytes'] / 1e6:,.0f} MB",
-                "built in" if row["source"] == "built in" else ("yes" if row["on_disk"] else "no"),
-            )
-            for row in rows
-        ],
-    )
-
-
-def show_checkpoint(values: dict[str, Any]) -> None:
-    """Print a checkpoint's facts; long lists of token ids are shown by their length."""
-    config = values["config"]
-    rows = [(key, values[key]) for key in ("name", "path", "format", "network", "sha256")]
-    for key, value in config.items():
-        if key == "network":
-            continue  # the kind, shown above
-        long = isinstance(value, list | tuple) and len(value) > 8
-        text = f"{len(value)} values" if long else value
-        rows.append((key, str(text) if len(str(text)) <= 100 else f"{str(text)[:97]}…"))
-    _show_rows(rows)
-
-
-def show_sources(rows: list[dict[str, Any]]) -> None:
-    """Print what each source of a recipe gives for each length."""
-    columns = tuple(rows[0])
-    console.show_table(
-        [column.replace("_", " ") for column in columns],
-        [
-            [str(row[key]) if key in ("source", "tokens") else f"{row[key]:,}" for key in columns]
-            for row in rows
-        ],
-    )
-
-
-def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | None) -> None:
-    """Print how much came back, set by set, length by length and arm by arm."""
-    scores = ("contained", "exact match", "F1", "NLL", "without end")
-    console.show_table(
-        ("set", "length", "tokens", "arm", "n", *scores),
-        [
-            (
-                row["set"],
-                "?" if row["length"] is None else f"{row['length']:,}",
-                "?" if row["tokens"] is None else f"{row['tokens']:,.0f}",
-                _name_arm(row),
-                f"{row['n']:,}",
-                *(_with_error(row, key) for key in ("contained", "em", "f1")),
-                *(_with_error(row, key, digits=2) for key in ("nll", "nll_without_end")),
-            )
-            for row in rows
-        ],
-    )
-    notes = []
-    if n_cut := sum(row.get("cut", 0) for row in rows):
-        notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
-    for one in (harm or {}).get("by_seats", [harm] if harm else []):
-        seats = "" if one["seats"] is None else f" at {one['seats']} seats"
-        notes.append(
-            f"harm{seats}: KL {_with_error(one, 'kl', digits=2)} nats a token, most likely token "
-            f"unchanged {_with_error(one, 'unchanged')} ({one['n']} general prompts)"
-        )
-    if notes:
-        console.result("\n".join(["", *notes]))
-
-
-def _name_arm(row: Mapping[str, Any]) -> str:
-    """The arm for people; the prompt's with the name of its wording."""
-    names = {"adapter": "adapter", "base": "base alone"}
-    return names.get(row["arm"]) or f"prompt ({row['wording']})"
-
-
-def _with_error(row: Mapping[str, Any], key: str, digits: int = 3) -> str:
-    """A mean and its standard error, where there is one."""
-    error = row["stderr"][key]
-    return f"{row[key]:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

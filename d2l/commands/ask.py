@@ -1,18 +1,47 @@
-"""A session of questions: from the command line or stdin, answered side by side.
+"""The command `d2l ask`: questions in, answers out, streamed, side by side or as JSON."""
 
-The one pipeline that prints as it goes, since answers are streamed.
-"""
-
+import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
 
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.documents.document import Document, Source
-from d2l.documents.inputs import printable
-from d2l.documents.readers import read_document
+from d2l.commands.options import AdapterPath, AsJson, Base, Device, Offline
 from d2l.errors import D2LError, DocumentError
-from d2l.inference.adapted_model import Asker
+
+if TYPE_CHECKING:
+    from d2l.documents.document import Document
+    from d2l.inference.adapted_model import Asker
+
+
+def ask(
+    adapter: AdapterPath,
+    question: Annotated[
+        str | None, typer.Argument(help="Without one, questions are read from stdin, one a line.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show the base's answer beside it.")
+    ] = False,
+    document: Annotated[
+        str | None, typer.Option(help="Compare with this document in the base's prompt, too.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    base: Base = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer questions with the base and an adapter."""
+    from d2l.inference.adapted_model import AskOptions, load_asker
+
+    questions = read_questions(question, sys.stdin)
+    compare = compare or document is not None
+    text = find_document(adapter, document) if compare else None
+    asker = load_asker(adapter, AskOptions(base, device, max_tokens, temperature, offline))
+    ask_all(asker, questions, document=text, compare=compare, as_json=as_json)
 
 
 def read_questions(question: str | None, stdin: TextIO | None) -> list[str]:
@@ -39,6 +68,10 @@ def read_questions(question: str | None, stdin: TextIO | None) -> list[str]:
 def find_document(adapter: Path, given: str | None) -> str | None:
     """Text of the document to put into the prompt: the one given, else the adapter's own input
     if it still lies where it was and is unchanged; None if there is none at hand."""
+    from d2l.documents.document import Source
+    from d2l.documents.inputs import printable
+    from d2l.documents.readers import read_document
+
     if given is not None:
         return read_document(Source(printable(given), Path(given))).text
     inputs = (read_info(adapter).provenance or {}).get("inputs", [])
@@ -51,8 +84,11 @@ def find_document(adapter: Path, given: str | None) -> str | None:
     return "\n\n".join(texts) or None
 
 
-def _read_again(name: str) -> Document | None:
+def _read_again(name: str) -> "Document | None":
     """An input as it lies there now; None if it cannot be read, say for want of a password."""
+    from d2l.documents.document import Source
+    from d2l.documents.readers import read_document
+
     try:
         return read_document(Source(name, Path(name)))
     except DocumentError:
@@ -60,7 +96,7 @@ def _read_again(name: str) -> Document | None:
 
 
 def ask_all(
-    asker: Asker, questions: list[str], *, document: str | None, compare: bool, as_json: bool
+    asker: "Asker", questions: list[str], *, document: str | None, compare: bool, as_json: bool
 ) -> None:
     """Answer every question and print: streamed text, side by side, or JSON."""
     rows = []

@@ -1,0 +1,66 @@
+"""The command `d2l diff`: what differs between two adapters."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from d2l.commands import console
+from d2l.commands.options import AsJson
+
+if TYPE_CHECKING:
+    from d2l.compiler.diff import Difference, LayerChange
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(help="Adapter folder.")],
+    second: Annotated[Path, typer.Argument(help="Adapter folder to compare with it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between two adapters, and by how much each layer's delta changed."""
+    from d2l.compiler.diff import compare
+
+    found = compare(first, second)
+    if as_json:
+        console.result_json(_describe(found))
+    else:
+        _show(found)
+
+
+def _describe(found: "Difference") -> dict[str, Any]:
+    def row(change: "LayerChange") -> dict[str, Any]:
+        return {
+            "layer": change.layer,
+            "norm": change.norm,
+            "difference": change.difference,
+            "relative": change.relative,
+        }
+
+    return {
+        "same": found.same,
+        "changed": {name: list(pair) for name, pair in found.said.items()},
+        "inputs": dict(found.inputs),
+        "chunks": dict(found.chunks),
+        "layers": [row(change) for change in found.layers],
+        "all": row(found.whole),
+    }
+
+
+def _show(found: "Difference") -> None:
+    for name, (before, after) in found.said.items():
+        console.result(f"{name}: {before} → {after}")
+    for kind, rows in (("input", found.inputs), ("chunk", found.chunks)):
+        for name, what in rows.items():
+            console.result(f"{kind} {what}: {name}")
+    if found.same:
+        console.result("nothing differs")
+        return
+    cells = [
+        (change.layer, f"{change.norm:.4g}", f"{change.difference:.4g}", _percent(change.relative))
+        for change in (*found.layers, found.whole)
+    ]
+    console.show_table(("layer", "‖ΔW₁‖", "‖ΔW₁ − ΔW₂‖", "change"), cells)
+
+
+def _percent(relative: float | None) -> str:
+    return "new" if relative is None else f"{relative:.2%}"

@@ -1,0 +1,20 @@
+"""What a memory is asked in training: a prompt behind its opening, and the answer it should get."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """What follows the opening, and the answer it should get, end token included.
+
+    A `general` one has nothing to do with a document: its target is `reference`, the base's own
+    log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
+    must not move.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    general: bool = False
+    reference: Tensor | None = None

@@ -1,0 +1,95 @@
+"""What is said of weights files that are cut short, padded, damaged or something else."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l.errors import AdapterError
+from d2l.files.tensors import read_header
+from tests.adapters.test_info import HINT_AGAIN, change_header, write_adapter
+
+
+@pytest.mark.parametrize("keep", [0, 7, 8, 9, 60])
+def test_a_file_cut_inside_its_header_is_one_clear_error(keep: int, tmp_path: Path) -> None:
+    path = write_adapter(tmp_path / "a") / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(AdapterError) as caught:
+        read_header(path)
+    assert caught.value.message == f"{path}: not a safetensors file, or cut short ({keep} bytes)"
+    assert caught.value.hint == HINT_AGAIN
+
+
+@pytest.mark.parametrize("data", [b"<html>404 Not Found</html>", b"\xff" * 4096, b"PK\3\4" * 99])
+def test_another_file_under_that_name_is_one_clear_error(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(AdapterError) as caught:
+        read_header(path)
+    size = f"{len(data):,}"
+    assert caught.value.message == f"{path}: not a safetensors file, or cut short ({size} bytes)"
+
+
+@pytest.mark.parametrize("change", [-20, -1, 1, 500])
+def test_a_truncated_or_padded_file_is_one_clear_error(change: int, tmp_path: Path) -> None:
+    path = write_adapter(tmp_path / "a") / "adapter_model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:change] if change < 0 else data + bytes(change))
+    with pytest.raises(AdapterError) as caught:
+        read_header(path)
+    assert caught.value.message == (
+        f"{path}: cut short or padded: {len(data) + change:,} bytes, its header says {len(data):,}"
+    )
+    assert caught.value.hint == HINT_AGAIN
+
+
+def set_field(field: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def change(header: dict[str, Any]) -> dict[str, Any]:
+        header["x.lora_A.weight"][field] = value
+        return header
+
+    return change
+
+
+DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "not JSON": lambda _: b"{" * 50,
+    "not UTF-8": lambda _: b"\xff" * 50,
+    "a list": lambda _: [1, 2],
+    "nested without end": lambda _: b"[" * 100_000,
+    "a tensor that is no object": lambda header: header | {"x.lora_A.weight": 5},
+    "no offsets": lambda header: header | {"x.lora_A.weight": {"dtype": "F32", "shape": [2, 5]}},
+    "unknown type": set_field("dtype", "Q4_1"),
+    "another type": set_field("dtype", "F16"),
+    "another shape": set_field("shape", [5, 5]),
+    "shape of text": set_field("shape", "25"),
+    "negative sizes": set_field("shape", [-2, -5]),
+    "sizes that are no integers": set_field("shape", [2.0, 5.0]),
+    "offsets of text": set_field("data_offsets", ["0", "40"]),
+    "three offsets": set_field("data_offsets", [0, 40, 52]),
+    "negative offsets": set_field("data_offsets", [-40, 0]),
+    "a gap": set_field("data_offsets", [4, 44]),
+    "an overlap": set_field("data_offsets", [0, 44]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_header_is_one_clear_error(
+    damage: Callable[[dict[str, Any]], Any], tmp_path: Path
+) -> None:
+    path = write_adapter(tmp_path / "a") / "adapter_model.safetensors"
+    change_header(path, damage)
+    with pytest.raises(AdapterError) as caught:
+        read_header(path)
+    assert caught.value.message == f"{path}: the safetensors header is damaged"
+    assert caught.value.hint == HINT_AGAIN
+
+
+def test_a_header_of_absurd_length_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "adapter_model.safetensors"
+    with path.open("wb") as file:  # a sparse file: its header would be of 20 MB
+        file.write(struct.pack("<Q", 20_000_000))
+        file.truncate(30_000_000)
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        read_header(path)
