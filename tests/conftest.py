@@ -17,6 +17,7 @@ from tests.compiled import Compiled, compile_tiny
 from tests.tools.seat_goldens import load_peft, write_peft
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,15 @@ def smollm2_files() -> BaseFiles:
         return find_base(BASE, offline=True)
     except BaseModelError as error:
         pytest.skip(f"the built-in network's base is not installed: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def qwen_files() -> BaseFiles:
+    """The default's base, which is fetched and not installed: tests that need it are skipped."""
+    try:
+        return find_base(QWEN, offline=True)
+    except BaseModelError as error:
+        pytest.skip(f"the default's base is not here: {error.message}")
 
 
 @pytest.fixture

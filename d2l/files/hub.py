@@ -3,11 +3,12 @@
 `offline` opens no socket. Progress bars are the hub library's own, on stderr.
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
@@ -86,23 +87,24 @@ def _subfolder(root: Path, name: HubName, error_type: type[D2LError]) -> Path:
     return folder
 
 
+def fetch_file(repo: str, file: str, *, revision: str | None) -> Path:
+    """One file of a model repository, in the hub's cache; raises BaseModelError.
+
+    A download that was interrupted goes on where it was.
+    """
+    import huggingface_hub
+
+    with _naming(HubName(repo, revision), False, BaseModelError):
+        return Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
+
+
 def _snapshot(
     name: HubName, patterns: Sequence[str], offline: bool, error_type: type[D2LError]
 ) -> Path:
     """Download (or find) the files of a repository that match `patterns`."""
     import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
-    # Which HTTP library raises (requests, httpx, …) depends on the hub library's version.
-    transport = cast("type[Exception]", HfHubHTTPError.__bases__[0])
-    try:
+    with _naming(name, offline, error_type):
         return Path(
             huggingface_hub.snapshot_download(
                 name.repo,
@@ -111,6 +113,32 @@ def _snapshot(
                 local_files_only=offline,
             )
         )
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """What the HTTP libraries raise that the hub's library uses: which one, its version decides."""
+    names = ("httpx", "httpx2", "requests")
+    return tuple(sys.modules[name].HTTPError for name in names if name in sys.modules)
+
+
+@contextlib.contextmanager
+def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterator[None]:
+    """Turn what the hub's library raises into one line about the repository."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # RuntimeError and ValueError: Xet, and answers that are not JSON.
+    unreachable: tuple[type[Exception], ...]
+    unreachable = (*_transport_errors(), HfHubHTTPError, OSError, RuntimeError, ValueError)
+    try:
+        yield
     except GatedRepoError as error:
         raise error_type(
             f"{name.repo}: access on the hub is restricted",
@@ -128,7 +156,12 @@ def _snapshot(
             + ("was not asked (--offline)" if offline else "cannot be reached"),
             hint="download it once while online, or name a local folder",
         ) from error
-    except (transport, OSError, RuntimeError, ValueError) as error:  # the last two: Xet, bad JSON
+    except EntryNotFoundError as error:
+        raise error_type(
+            f"{name.repo}: has no such file on the hub",
+            hint="check the network, or name a local folder",
+        ) from error
+    except unreachable as error:
         raise error_type(
             f"{name.repo}: the hub cannot be reached ({type(error).__name__})",
             hint="check the network, or name a local folder",

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from d2l.bases.activations import cache_keyword
+from d2l.bases.models import read_out
 
 Ids = Sequence[int]
 
@@ -210,15 +211,16 @@ def _go_on(model: Any, read: _Read, *, max_tokens: int, end: int) -> list[tuple[
 def _run(model: Any, ids: Tensor, *, mask: Tensor, cache: Any, keep: int) -> tuple[Any, Tensor]:
     """Read ids (rows, tokens) behind a cache: (cache, logits of the last `keep` tokens, or of all
     where that is 0). `mask` (rows, tokens) also covers the cache."""
-    causal = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+    causal: Any = model.get_base_model() if isinstance(model, peft.PeftModel) else model
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     keyword = cache_keyword(causal)
-    output = causal(
+    output = causal.model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=places,
         use_cache=True,
-        logits_to_keep=keep,
         **{keyword: cache},
     )
-    return getattr(output, keyword), output.logits
+    # Made contiguous: of a slice, matmul would copy the head once for every row.
+    wanted = output.last_hidden_state[:, -keep:].contiguous()
+    return getattr(output, keyword), read_out(causal, wanted)

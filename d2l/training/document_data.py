@@ -10,30 +10,34 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import Document, read_documents
+from d2l.datasets.questions import Document
 from d2l.documents.chunks import Piece, pack_sentences
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
 from d2l.training.exercises import Exercise
-from d2l.training.recipes import Recipe, Source
+from d2l.training.recipes import Recipe
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
 _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
+#: What an adapter is trained to say where the document does not answer.
+SILENCE = "The document does not say."
 _MAX_DRAWS = 20  # until a batch has something to ask
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One chunk of a document: its text, its ids, and what can be asked about it."""
+    """One chunk of a document: its text, its ids, and what can be asked about it. Passages of one
+    `group` are of one document, or of documents that belong together."""
 
     text: str
     token_ids: tuple[int, ...]
     questions: tuple[tuple[str, str], ...]
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,19 @@ class Drawn:
     general_weight: float = 1.0
 
 
+class PassagePool(Protocol):
+    """A sequence of passages that knows which of them belong together."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Passage: ...
+    def __iter__(self) -> Iterator[Passage]: ...
+
+    def neighbors(self, index: int) -> range:
+        """Places of all passages in the group of the one at `index`, itself among them."""
+
+
 #: Passages by the limit in tokens: for every source its weight and its passages.
-Pools = Mapping[int, Sequence[tuple[float, Sequence[Passage]]]]
+Pools = Mapping[int, Sequence[tuple[float, PassagePool]]]
 
 
 def cut_passages(
@@ -70,7 +85,8 @@ def cut_passages(
     "3" may be anybody's number of children.
     """
     passages = []
-    for document in documents:
+    for number, document in enumerate(documents):
+        group = f"title {document.title}" if document.title else f"document {number}"
         pieces = pack_sentences(document.text, tokenizer=tokenizer, limit=limit, minimum=minimum)
         owned: list[list[tuple[str, str]]] = [[] for _ in pieces]
         for question, answer in document.questions:
@@ -78,7 +94,7 @@ def cut_passages(
             if len(holding) == 1:
                 owned[holding[0]].append((question, answer))
         passages += [
-            Passage(piece.text, piece.token_ids, tuple(questions))
+            Passage(piece.text, piece.token_ids, tuple(questions), group)
             for piece, questions in zip(pieces, owned, strict=True)
             if len(piece.token_ids) >= minimum
         ]
@@ -138,10 +154,10 @@ class Mixture:
         groups = []
         for _ in range(length.memories):
             chosen = chance.choices(pools, weights, k=length.chunks)
-            groups.append(tuple(chance.choice(passages) for _, passages in chosen))
+            groups.append([(pool, chance.randrange(len(pool))) for _, pool in chosen])
         return [
             Drawn(
-                group,
+                tuple(pool[index] for pool, index in group),
                 tuple(self._ask(group, length.questions, chance)),
                 length.tokens_per_seat,
                 length.general_weight or self.recipe.general_weight,
@@ -150,12 +166,13 @@ class Mixture:
         ]
 
     def _ask(
-        self, group: Sequence[Passage], n_questions: int, chance: random.Random
+        self, places: Sequence[tuple[PassagePool, int]], n_questions: int, chance: random.Random
     ) -> Iterator[Asked | Exercise]:
-        """Questions about a group's passages in turn, none of them twice.
+        """Questions about the passages at these places in turn, none of them twice.
 
         At most half of them are recitations, so a group with few questions may get fewer.
         """
+        group = [pool[index] for pool, index in places]
         left = {index: list(passage.questions) for index, passage in enumerate(group)}
         for questions in left.values():
             chance.shuffle(questions)
@@ -166,7 +183,13 @@ class Mixture:
             index = (start + number) % len(group)
             if self.general and chance.random() < recipe.general_share:
                 yield chance.choice(self.general)
-            elif left[index] and chance.random() >= made_share:
+                continue
+            if chance.random() < recipe.unanswerable_share:
+                foreign = _find_foreign(places[index], group, chance)
+                if foreign is not None:
+                    yield Asked(foreign, SILENCE)
+                    continue
+            if left[index] and chance.random() >= made_share:
                 yield Asked(*left[index].pop())
             else:
                 clozed = recipe.cloze_share and chance.random() * made_share < recipe.cloze_share
@@ -175,6 +198,21 @@ class Mixture:
                 if made is not None:
                     most[make] -= 1
                     yield Asked(*made)
+
+
+def _find_foreign(
+    place: tuple[PassagePool, int], group: Sequence[Passage], chance: random.Random
+) -> str | None:
+    """A question about a neighbor of the passage at `place` whose answer stands in none of a
+    memory's passages; None where the one that was tried is no such question."""
+    pool, index = place
+    neighbors = pool.neighbors(index)
+    other = pool[chance.choice(neighbors)]
+    if other in group or not other.questions:
+        return None
+    question, answer = chance.choice(other.questions)
+    held = any(answer.casefold() in passage.text.casefold() for passage in group)
+    return None if held else question
 
 
 def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
@@ -196,33 +234,3 @@ def choose_questions(pools: Pools, number: int, *, seed: int) -> list[str]:
         if questions:
             chosen[chance.choice(questions)[0]] = None
     return list(chosen)
-
-
-def build_pools(
-    sources: Sequence[Source],
-    limits: Sequence[int],
-    *,
-    folder: Path,
-    tokenizer: BaseTokenizer,
-    minimum: int,
-) -> Pools:
-    """Passages of every limit, source by source with the source's weight.
-
-    Where a source asks questions, passages that got none are left out.
-    """
-    pools: dict[int, list[tuple[float, list[Passage]]]] = {limit: [] for limit in limits}
-    for source in sources:
-        documents = read_documents(folder / source.path)
-        random.Random(source.path).shuffle(documents)
-        documents = documents[: source.max_documents]
-        asks = any(document.questions for document in documents)
-        for limit, pool in pools.items():
-            found = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
-            found = [passage for passage in found if passage.questions or not asks]
-            if not found:
-                raise RecipeError(
-                    f"{folder / source.path}: holds no passage of {minimum} tokens or more"
-                    + (" that answers one of its questions" if asks else "")
-                )
-            pool.append((source.weight, found))
-    return pools

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from d2l.bases.families import module_path
+from d2l.bases.models import read_out
 
 #: A and B by module's short name: (layers, rank, d_in) and (layers, rank, d_out). Where every line
 #: of a batch has a LoRA of its own, the batch stands behind the layers.
@@ -61,12 +62,5 @@ def predict(
         hidden[index, len(prompt) - 1 : len(line)]
         for index, (prompt, line) in enumerate(zip(prompts, lines, strict=True))
     ]
-    logits = _read_out(causal, torch.cat(rows))
+    logits = read_out(causal, torch.cat(rows))
     return list(torch.split(logits, [len(row) for row in rows]))
-
-
-def _read_out(causal: Any, hidden: Tensor) -> Tensor:
-    """The head's logits (tokens, vocabulary), with Gemma's soft cap where the base has one."""
-    logits: Tensor = causal.lm_head(hidden)
-    cap = getattr(causal.config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -25,7 +25,7 @@ from d2l.training.forward import predict
 _MAX_PROMPT_TOKENS = 64
 _MAX_TOKENS = 32
 _BATCH = 64
-_NUCLEUS = 0.9  # share of the probability that sampled tokens come from
+_TOP = 64  # tokens that are sampled from; a nucleus would sort the vocabulary at every token
 
 
 def sample_prompts(
@@ -45,8 +45,7 @@ def sample_prompts(
                 opening,
                 attention_mask=torch.ones_like(opening),
                 do_sample=True,
-                top_k=0,
-                top_p=_NUCLEUS,
+                top_k=_TOP,
                 max_new_tokens=_MAX_PROMPT_TOKENS,
                 eos_token_id=config.end_token,
                 pad_token_id=config.end_token,

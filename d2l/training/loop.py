@@ -21,9 +21,10 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from d2l.training.distributed import Team, join_team
 from d2l.training.doc_to_lora.learner import MIN_TOKENS, check_doc_to_lora, prepare_doc_to_lora
-from d2l.training.document_data import Mixture, build_pools
+from d2l.training.document_data import Mixture
 from d2l.training.learner import Figure, Materials, Row, Trainee
 from d2l.training.optimizers import make_optimizers
+from d2l.training.passage_store import build_pools
 from d2l.training.recipes import Recipe
 from d2l.training.run_folder import (
     Run,

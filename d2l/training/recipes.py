@@ -27,7 +27,14 @@ def _choice(*choices: str, default: str) -> Any:
 
 
 #: Keys that only seat networks make use of; 0 switches them off.
-_FOR_SEATS = ("general_share", "tokens_per_seat", "dense_seats", "shared_rank", "statistics_draws")
+_FOR_SEATS = (
+    "unanswerable_share",
+    "general_share",
+    "tokens_per_seat",
+    "dense_seats",
+    "shared_rank",
+    "statistics_draws",
+)
 _OF_LENGTHS_FOR_SEATS = ("tokens_per_seat", "general_weight")
 
 
@@ -90,7 +97,9 @@ class Recipe:
     `final_share` of it. clip: largest norm of the gradient. beta1, beta2: AdamW's. weight_decay: of
     matrices. recitation_share: part of questions that give the beginning of a sentence and ask for
     the rest; cloze_share: part that ask for a name or a number of a sentence; the two together are
-    at most 1, and all there is where a passage has no questions. general_share: part of questions
+    at most 1, and all there is where a passage has no questions. unanswerable_share: part of
+    questions that are asked of a neighboring passage, which the right answer to is that the
+    document does not say. general_share: part of questions
     that have nothing to do with the document, whose target is the base's own distribution; they
     count `general_weight` times (seat networks; 0 for others). They are the shipped general prompts
     and `general_questions` of the data's questions, asked where their document is not at hand, and
@@ -132,6 +141,7 @@ class Recipe:
     weight_decay: float = _number(0, 1e3, default=0.0)
     recitation_share: float = _number(0, 1, default=0.15)
     cloze_share: float = _number(0, 1, default=0.0)
+    unanswerable_share: float = _number(0, 1, default=0.0)
     general_share: float = _number(0, 1, default=0.125)
     general_weight: float = _number(0, default=1.0)
     general_questions: int = _number(0, 10**5, default=0)

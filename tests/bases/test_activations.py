@@ -48,7 +48,9 @@ def project(family: str, states: Sequence[Tensor], layer: int, module: str) -> T
         scale = 1 + scale
     epsilon = tiny.make_causal(family).config.rms_norm_eps
     normed = inputs / (inputs.pow(2).mean(-1, keepdim=True) + epsilon).sqrt() * scale
-    return normed @ getattr(block.self_attn, module).weight.T
+    return torch.nn.functional.linear(
+        normed, getattr(block.self_attn, module).weight, getattr(block.self_attn, module).bias
+    )
 
 
 def assert_equal_activations(got: Activations, expected: Activations) -> None:

@@ -30,6 +30,15 @@ PUBLIC = {
         },
         (4096, 14336, 4096, 1024),
     ),
+    "qwen2": (
+        {
+            "hidden_size": 896,
+            "intermediate_size": 4864,
+            "num_attention_heads": 14,
+            "num_key_value_heads": 2,
+        },
+        (896, 4864, 896, 128),
+    ),
     "qwen3": (
         {
             "hidden_size": 2560,
@@ -133,7 +142,7 @@ def test_unknown_type_is_refused(model_type: str) -> None:
     with pytest.raises(BaseModelError) as raised:
         find_family(model_type)
     assert raised.value.message == f"base models of type {model_type!r} are not supported"
-    assert raised.value.hint == "supported: gemma2, llama, mistral, qwen3"
+    assert raised.value.hint == "supported: gemma2, llama, mistral, qwen2, qwen3"
 
 
 @pytest.mark.parametrize("module", ["lm_head", "", "mlp.down_proj"])

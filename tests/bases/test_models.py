@@ -7,9 +7,10 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from d2l.bases.gguf import PACKAGED, PackagedBase
+from d2l.bases.catalog import BY_NAME
 from d2l.bases.models import BaseFiles, find_base, pick_device, pick_dtype, same_model
 from d2l.errors import BaseModelError
+from tests.bases.known import in_package
 
 NAME = "tiny-org/llama-tiny"
 NOT_FOUND = "name a folder, a .gguf file or org/repo[@revision] on the hub"
@@ -56,8 +57,8 @@ def test_package_comes_before_the_hub_and_after_a_folder(
     shutil.copy(gguf_file, package / "tiny.gguf")
     monkeypatch.syspath_prepend(package.parent)
     digest = hashlib.sha256(gguf_file.read_bytes()).hexdigest()
-    known = PackagedBase(package.name, "1", "tiny.gguf", digest)
-    monkeypatch.setitem(PACKAGED, NAME, known)
+    known = in_package(NAME, digest, package.name)
+    monkeypatch.setitem(BY_NAME, NAME, known)
     assert find_base(NAME, offline=True).gguf == package / "tiny.gguf"
     assert find_base(NAME, override=NAME, offline=True).folder == snapshot  # asked for by name
     shutil.copytree(base, alone / NAME)
@@ -151,7 +152,7 @@ def test_gguf_file_is_known_by_its_digest(gguf_file: Path, monkeypatch: pytest.M
     files = find_base(NAME, override=str(gguf_file))
     assert not same_model(NAME, files)
     for digest, same in ((files.digest(), True), ("0" * 64, False)):
-        monkeypatch.setitem(PACKAGED, NAME, PackagedBase("package", "1", "file", digest))
+        monkeypatch.setitem(BY_NAME, NAME, in_package(NAME, digest, "package"))
         assert same_model(NAME, files) is same
 
 

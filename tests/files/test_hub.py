@@ -269,7 +269,7 @@ def test_broken_connection_is_one_line(server: Hub, broken: str, kind: str) -> N
 def test_file_that_cannot_be_had_is_one_line(server: Hub) -> None:
     server.file_error = (404, "EntryNotFound")
     message, hint = refusal(fetch_model, REPO, offline=False)
-    assert message.startswith("org/repo: the hub cannot be reached (")
+    assert message == "org/repo: has no such file on the hub"
     assert hint == NO_NETWORK
 
 

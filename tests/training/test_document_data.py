@@ -10,15 +10,16 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import Document
 from d2l.errors import RecipeError
 from d2l.training.document_data import (
+    SILENCE,
     Asked,
     Mixture,
     Passage,
-    build_pools,
     choose_questions,
     cut_passages,
     make_recitation,
 )
 from d2l.training.exercises import Exercise
+from d2l.training.passage_store import PassageStore, build_pools
 from d2l.training.recipes import Recipe, Source, read_recipe
 from tests import tiny
 from tests.recipes import ROWS, write_data, write_recipe
@@ -121,7 +122,8 @@ def test_a_length_may_weigh_general_prompts_as_it_likes(
 def test_clozes_come_as_often_as_the_recipe_says(recipe: Recipe) -> None:
     text = "The mill at Harrowgate was built in 1842 by Josiah Pell and his sons."
     passage = Passage(text, tuple(range(20)), tuple((f"Question {n}?", "1842") for n in range(8)))
-    pools = {length.tokens: [(1.0, [passage])] for length in recipe.lengths}
+    pool = PassageStore.from_passages([passage])
+    pools = {length.tokens: [(1.0, pool)] for length in recipe.lengths}
     mixture = Mixture(pools, replace(recipe, recitation_share=0.2, cloze_share=0.5))
     asked = [one for step in range(200) for drawn in mixture.draw(step) for one in drawn.asked]
     clozes = [
@@ -131,6 +133,33 @@ def test_clozes_come_as_often_as_the_recipe_says(recipe: Recipe) -> None:
         if isinstance(one, Asked)
     ]
     assert 0.4 < sum(clozes) / len(clozes) < 0.6
+
+
+def test_unanswerable_questions_are_those_of_neighbors_that_no_passage_answers(
+    recipe: Recipe,
+) -> None:
+    passages = [
+        Passage("The mill was built by Pell.", (1, 2), (("Who built the mill?", "Pell"),), "town"),
+        Passage("The tower stands in Moor.", (3, 4), (("Where is the tower?", "Moor"),), "town"),
+        Passage("Moor has a tower of Pell.", (5, 6), (("Whose tower is it?", "Pell"),), "town"),
+        Passage("The owl eats mice.", (7, 8), (("What does it eat?", "mice"),), "bird"),
+    ]
+    pool = PassageStore.from_passages(passages)
+    pools = {length.tokens: [(1.0, pool)] for length in recipe.lengths}
+    mixture = Mixture(pools, replace(recipe, unanswerable_share=0.5))
+    silent = {
+        (drawn.passages[0].text, asked.question)
+        for step in range(200)
+        for drawn in mixture.draw(step)
+        for asked in drawn.asked
+        if isinstance(asked, Asked) and asked.answer == SILENCE
+    }
+    mill, tower = (passage.text for passage in passages[:2])
+    assert silent == {
+        (mill, "Where is the tower?"),
+        (tower, "Who built the mill?"),
+        (tower, "Whose tower is it?"),
+    }
 
 
 def test_questions_without_their_documents_are_drawn_once_each(

