@@ -1,13 +1,13 @@
-"""The commands `d2l checkpoints …`: list, show, convert, export and widen checkpoints."""
+"""The commands `d2l checkpoints …`: list, show, convert, export, begin and widen checkpoints."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from d2l.commands import console
 from d2l.commands.console import show_rows
-from d2l.commands.options import AsJson, Base, Force, Offline
+from d2l.commands.options import AsJson, Base, Device, Force, Offline
 
 checkpoints_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, show and convert checkpoints."
@@ -79,6 +79,37 @@ def export_command(
         console.result_json({"checkpoint": str(written)})
     else:
         console.result(str(written))
+
+
+@checkpoints_app.command(
+    "new", epilog="Example: d2l checkpoints new seats --base qwen2.5-coder-0.5b --seats 320 -o net"
+)
+def new_command(
+    kind: Annotated[Literal["seats"], typer.Argument(help="Kind of network.")],  # noqa: ARG001
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+    base: Annotated[str, typer.Option(help="Folder, GGUF file, alias or hub name of the base.")],
+    seats: Annotated[int, typer.Option(min=1, help="Most seats of an adapter.")] = 320,
+    width: Annotated[int, typer.Option(min=16, help="Of the network, a multiple of 64.")] = 320,
+    system: Annotated[
+        str | None, typer.Option(help="The opening's text, where the base's template has none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
+    device: Device = "auto",
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a network for another base: its config.json and second moments, to be trained fresh."""
+    from d2l.training.seats.create import CreateOptions, create
+    from d2l.training.seats.opening_words import Trials
+
+    options = CreateOptions(base, seats, width, system, device, offline, seed)
+    with console.Steps("reading plain text") as steps:
+        create(options, out, watch=steps, trials=Trials(seed=seed), force=force)
+    if as_json:
+        console.result_json({"checkpoint": str(out)})
+    else:
+        console.result(str(out))
 
 
 @checkpoints_app.command(

@@ -15,7 +15,7 @@ from d2l.bases.activations import Reading
 from d2l.errors import CheckpointError, MergeError
 
 #: Keys that files of version 0 lack.
-_SINCE_1 = {"intermediate", "shared_rank", "document_tokens", "dense_seats"}
+_SINCE_1 = {"intermediate", "shared_rank", "document_tokens", "dense_seats", "base_digest"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class SeatsConfig:
     have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide, and
     says with `document_tokens` up to which length some of a document comes back: that of training,
     unless less was measured. A short document gets a seat for every token, as far as `dense_seats`
-    go.
+    go. `base_digest` is the SHA-256 of the base's weights that the second moments were measured on;
+    empty where it was not noted.
     """
 
     network: str
@@ -66,6 +67,7 @@ class SeatsConfig:
     shared_rank: int = 0
     document_tokens: int = 0
     dense_seats: int = 0
+    base_digest: str = ""
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -76,7 +78,8 @@ class SeatsConfig:
                 raise CheckpointError(f"{field.name} is {value}, expected {low} or more")
             if field.type is float and not (math.isfinite(value) and value > 0):
                 raise CheckpointError(f"{field.name} is {value}, expected a number above 0")
-            if field.type == tuple[int, ...] and (not value or min(value) < 0):
+            empty = field.name == "opening_words" and self.max_seats == self.min_seats
+            if field.type == tuple[int, ...] and (min(value, default=-1 + empty) < 0):
                 raise CheckpointError(f"{field.name} is empty or holds a negative number")
         rules = {
             'network is "seats"': self.network == "seats",

@@ -16,6 +16,8 @@ from torch import Tensor
 from d2l.errors import CheckpointError
 from d2l.files.atomic import replace_file
 
+#: What the file is called in a checkpoint's folder.
+FILE_NAME = "statistics.safetensors"
 _NAMES = ("correlation", "scale")
 
 
@@ -122,16 +124,22 @@ def read_statistics(
     )
 
 
-def write_statistics(path: Path, moments: Tensor) -> None:
-    """Write second moments (layers, d_in, d_in), without ridge, as `read_statistics` takes them.
-
-    Correlations are stored in fp16, scales in fp32.
-    """
+def pack_moments(moments: Tensor, *, first_layer: int, ridge: float, source: str) -> Statistics:
+    """Second moments (layers, d_in, d_in), without ridge: correlations in fp16, scales in fp32."""
     scale = moments.diagonal(dim1=1, dim2=2).sqrt()  # (layers, d_in)
     correlation = moments / scale[:, :, None] / scale[:, None, :]
     rows, columns = torch.triu_indices(scale.shape[1], scale.shape[1])
-    tensors = {
-        "correlation": correlation[:, rows, columns].to(torch.float16).contiguous(),
-        "scale": scale.to(torch.float32).contiguous(),
-    }
+    return Statistics(
+        correlation[:, rows, columns].to(torch.float16).contiguous(),
+        scale.to(torch.float32).contiguous(),
+        first_layer=first_layer,
+        ridge=ridge,
+        source=source,
+    )
+
+
+def write_statistics(path: Path, moments: Tensor) -> None:
+    """Write second moments (layers, d_in, d_in), without ridge, as `read_statistics` takes them."""
+    packed = pack_moments(moments, first_layer=0, ridge=0.0, source=str(path))
+    tensors = {"correlation": packed.correlation, "scale": packed.scale}
     replace_file(path, lambda target: save_file(tensors, target))

@@ -23,8 +23,9 @@ from d2l.errors import CheckpointError
 from d2l.files.atomic import building, refuse_existing
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.seats.calibration import combine_memories
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.network import Seats, join_memories, load_seats
+from d2l.hypernets.seats.network import Seats, load_seats
 from d2l.training.seats.opening_words import Trials, choose_words, list_candidates, rank_words
 
 _COPIED = ("model.safetensors", "statistics.safetensors")
@@ -124,13 +125,7 @@ class _Memories:
 
     def draw(self, n_seats: int) -> Memory:
         """As many as are needed, by chance, cut off after `n_seats`."""
-        drawn: list[Memory] = []
-        while sum(memory.n_seats for memory in drawn) < n_seats:
-            drawn.append(self._chance.choice(self._kept))
-        joined = join_memories(drawn)
-        return Memory(
-            joined.keys[:, :n_seats].contiguous(), joined.values[:, :n_seats].contiguous()
-        )
+        return combine_memories(self._kept, n_seats, self._chance)
 
 
 def _is_checkpoint(folder: Path) -> bool:
