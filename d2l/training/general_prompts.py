@@ -5,8 +5,12 @@ made once for a run and kept beside it; the distributions, half a million bytes 
 computed again whenever an exercise is asked.
 """
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.errors import RecipeError
 from d2l.files.atomic import replace_file
+from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.inference.likelihood import answer_greedily
 from d2l.training.exercises import Exercise
@@ -113,23 +117,43 @@ def add_references(
     ]
 
 
-def load_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
-    """The exercises kept at `path`, or made and kept there; raises RecipeError."""
-    if not path.is_file():
-        tensors = {}
-        for index, exercise in enumerate(make()):
-            tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
-            tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
-        replace_file(path, lambda target: save_file(tensors, target))
+def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
+    """The exercises kept at `path`; made, and kept there if that can be, where none or damaged
+    ones are."""
     try:
-        kept = load_file(path)
-        return [
-            Exercise(
-                tuple(kept[f"{index:05}.prompt"].tolist()),
-                tuple(kept[f"{index:05}.answer"].tolist()),
-                general=True,
-            )
-            for index in range(len(kept) // 2)
-        ]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise RecipeError(f"{path}: cannot be read", hint="delete it to make it anew") from error
+        return _read(path)
+    except (OSError, SafetensorError, KeyError):
+        made = list(make())
+    with contextlib.suppress(OSError, SafetensorError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, partial(_write, made))
+    return made
+
+
+def general_path(prompts: Sequence[str], *, base: str, precision: str, config: SeatsConfig) -> Path:
+    """Where the answers of a base, given by the digest of its weights, to these prompts are kept
+    for all runs."""
+    openings = (config.opening_head, config.after_opening, config.before_answer)
+    decisive = [base, precision, config.end_token, openings, prompts, _MAX_PROMPT_TOKENS]
+    key = hashlib.sha256(json.dumps([*decisive, _MAX_TOKENS]).encode()).hexdigest()[:32]
+    return cache_dir() / "general" / f"{key}.safetensors"
+
+
+def _read(path: Path) -> list[Exercise]:
+    kept = load_file(path)
+    return [
+        Exercise(
+            tuple(kept[f"{index:05}.prompt"].tolist()),
+            tuple(kept[f"{index:05}.answer"].tolist()),
+            general=True,
+        )
+        for index in range(len(kept) // 2)
+    ]
+
+
+def _write(exercises: Sequence[Exercise], path: Path) -> None:
+    tensors = {}
+    for index, exercise in enumerate(exercises):
+        tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
+        tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
+    save_file(tensors, path)

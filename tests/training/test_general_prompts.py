@@ -9,9 +9,14 @@ import torch
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
-from d2l.errors import RecipeError
 from d2l.training.exercises import Exercise
-from d2l.training.general_prompts import add_references, load_general, make_general, sample_prompts
+from d2l.training.general_prompts import (
+    add_references,
+    general_path,
+    keep_general,
+    make_general,
+    sample_prompts,
+)
 from tests import tiny
 
 CONFIG = tiny.make_seats_config()
@@ -49,17 +54,32 @@ def test_sampled_prompts_are_finished_differ_and_follow_from_the_seed(
 def test_exercises_are_made_once_and_read_again(
     causal: Any, tokenizer: BaseTokenizer, tmp_path: Path
 ) -> None:
-    path = tmp_path / "general.safetensors"
+    path = tmp_path / "cache" / "general.safetensors"
     made = make_general(causal, read_prompts()[:3], tokenizer=tokenizer, config=CONFIG)
-    assert load_general(path, lambda: made) == made
+    assert keep_general(path, lambda: made) == made
 
     def refuse() -> list[Any]:
         raise AssertionError("made twice")
 
-    assert load_general(path, refuse) == made
+    assert keep_general(path, refuse) == made
     path.write_bytes(b"cut")
-    with pytest.raises(RecipeError, match=r"general\.safetensors: cannot be read"):
-        load_general(path, refuse)
+    assert keep_general(path, lambda: made) == made  # a damaged file is as good as none
+    assert keep_general(path, refuse) == made
+    (tmp_path / "file").write_text("no folder")
+    assert keep_general(tmp_path / "file" / "general.safetensors", lambda: made) == made
+
+
+def test_kept_answers_are_those_of_one_base_and_these_prompts() -> None:
+    given = {"base": "aa", "precision": "float32", "config": CONFIG}
+    paths = [
+        general_path(["Hello"], **given),
+        general_path(["Hello", "you"], **given),
+        general_path(["Hello"], **given | {"base": "bb"}),
+        general_path(["Hello"], **given | {"precision": "bfloat16"}),
+        general_path(["Hello"], **given | {"config": replace(CONFIG, before_answer=(9,))}),
+    ]
+    assert len(set(paths)) == len(paths)
+    assert general_path(["Hello"], **given) == paths[0]
 
 
 def test_references_are_what_the_base_says_of_each_exercise_alone(causal: Any) -> None:

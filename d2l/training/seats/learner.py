@@ -27,7 +27,13 @@ from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.training.distributed import Team
 from d2l.training.document_data import Asked, Drawn, Mixture, Passage, choose_questions
 from d2l.training.exercises import Exercise
-from d2l.training.general_prompts import add_references, load_general, make_general, sample_prompts
+from d2l.training.general_prompts import (
+    add_references,
+    general_path,
+    keep_general,
+    make_general,
+    sample_prompts,
+)
 from d2l.training.learner import Figure, Materials, Row, Share
 from d2l.training.recipes import Recipe
 from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
@@ -36,7 +42,6 @@ from d2l.training.seats.start import load_start, read_own_statistics
 
 _MAX_ANSWER_TOKENS = 32
 _MAX_QUESTION_TOKENS = 64
-_GENERAL = "general.safetensors"
 _STATISTICS = "statistics.safetensors"
 
 
@@ -199,7 +204,7 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
     general: list[Exercise] = []
     if recipe.general_share > 0:
         with team.main_first():
-            general = load_general(out / _GENERAL, partial(_answer_general, found, causal))
+            general = _answer_general(found, causal)
     trainee = SeatsTrainee(
         team.prepare(seats.network),
         config,
@@ -225,13 +230,16 @@ def _answer_general(found: Materials, causal: Any) -> list[Exercise]:
     """What a memory must leave alone, from all three sources of general prompts."""
     recipe, config = found.recipe, found.config
     assert isinstance(config, SeatsConfig)
-    sampled = sample_prompts(
-        causal,
-        recipe.general_sampled,
-        tokenizer=found.tokenizer,
-        config=config,
-        seed=recipe.seed,
-    )
+    base, tokenizer = found.base.digest(), found.tokenizer
     asked = choose_questions(found.pools, recipe.general_questions, seed=recipe.seed)
-    prompts = [*read_prompts(), *asked, *sampled]
-    return make_general(causal, prompts, tokenizer=found.tokenizer, config=config)
+    given = [*read_prompts(), *asked]
+
+    def make() -> list[Exercise]:
+        number, seed = recipe.general_sampled, recipe.seed
+        own = sample_prompts(causal, number, tokenizer=tokenizer, config=config, seed=seed)
+        return make_general(causal, [*given, *own], tokenizer=tokenizer, config=config)
+
+    sampled = f"{recipe.general_sampled} sampled from {recipe.seed}"
+    decisive = [*given, *([sampled] if recipe.general_sampled else [])]
+    path = general_path(decisive, base=base, precision=recipe.precision, config=config)
+    return keep_general(path, make)
