@@ -150,6 +150,7 @@ for kill_at in range(1, 99):
 
 def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
+    pipeline.train(read_recipe(recipe), place / "first")  # what the cache keeps is renamed, too
     command = [sys.executable, "-c", _KILL_AT_EVERY_RENAME, str(recipe)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=place, env=environment, check=True)
@@ -257,7 +258,6 @@ def test_a_finished_run_is_left_as_it_is(place: Path) -> None:
 def test_general_prompts_are_answered_once_and_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(place / "cache"))
     monkeypatch.setattr(
         "d2l.training.seats.learner.read_prompts", lambda: ["Hello!", "What is a noun?"]
     )
