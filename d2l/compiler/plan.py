@@ -6,18 +6,23 @@ Reads the checkpoint's configuration and the base's config and tokenizer; `compi
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from d2l.bases.models import BaseFiles, find_base
+from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk, pack_sentences, split_evenly
 from d2l.documents.document import Document
-from d2l.errors import BaseModelError, CheckpointError, DocumentError, MergeError
-from d2l.hypernets.checkpoints import read_config
+from d2l.errors import BaseModelError, DocumentError, MergeError
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.fit import check_fit
+from d2l.hypernets.fit import Kinds, OpenNetwork, open_network
 from d2l.hypernets.protocol import HypernetConfig, MergeOptions
-from d2l.hypernets.registry import DEFAULT, CheckpointFiles, find_checkpoint
+from d2l.hypernets.registry import DEFAULT, CheckpointFiles
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, count_seats, set_density
 
+#: The networks that read documents.
+DOCUMENTS: Kinds[SeatsConfig | DocToLoraConfig] = Kinds(
+    (SeatsConfig, DocToLoraConfig),
+    "{name}: is a Text-to-LoRA network, which reads task descriptions and no documents",
+    "use t2l make, or name another checkpoint",
+)
 #: Chunk limit where neither the user nor the checkpoint names one: the public evaluation's.
 DEFAULT_CHUNK_TOKENS = 8192
 
@@ -72,26 +77,19 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     """
     if not documents:
         raise DocumentError("nothing to compile: no document was read")
-    checkpoint = find_checkpoint(options.checkpoint, offline=options.offline)
-    config = read_config(checkpoint.path)
-    if config.kind == "text_to_lora":
-        raise CheckpointError(
-            f"{checkpoint.name}: is a Text-to-LoRA network, which reads task descriptions and no "
-            "documents",
-            hint="use t2l make, or name another checkpoint",
-        )
-    base = find_base(config.base, override=options.base, offline=options.offline)
-    warnings = check_fit(config, base, given=options.base)
-    encoder = _find_encoder(config, base, options)
-    tokenizer = load_tokenizer(encoder.folder)
+    network = open_network(
+        options.checkpoint, kinds=DOCUMENTS, base=options.base, offline=options.offline
+    )
+    config, base, warnings = network.config, network.base, list(network.warnings)
+    encoder = _find_encoder(network)
+    tokenizer = network.tokenizer if encoder is base else load_tokenizer(encoder.folder)
     if isinstance(config, SeatsConfig):
         chunks = chunk_for_seats(documents, tokenizer, config, options)
         warnings += _warn_long(config, chunks)
     else:
-        assert isinstance(config, DocToLoraConfig)  # FORMATS reads no further kind
         if options.tokens_per_seat is not None:
             raise MergeError(
-                f"{checkpoint.name}: is no seat network, so it has no tokens per seat",
+                f"{network.files.name}: is no seat network, so it has no tokens per seat",
                 hint="leave --tokens-per-seat out",
             )
         chunks = chunk_for_doc_to_lora(documents, tokenizer, config, encoder, options)
@@ -101,7 +99,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     return CompilePlan(
         chunks=tuple(chunks),
         config=config,
-        checkpoint=checkpoint,
+        checkpoint=network.files,
         base=base,
         encoder=encoder,
         documents=tuple(documents),
@@ -113,10 +111,11 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     )
 
 
-def _find_encoder(config: HypernetConfig, base: BaseFiles, options: CompileOptions) -> BaseFiles:
+def _find_encoder(network: OpenNetwork[SeatsConfig | DocToLoraConfig]) -> BaseFiles:
     """The model that reads documents; refused where it has not what the network reads."""
+    config = network.config
     name = getattr(config, "encoder", None)  # set where it is not the base
-    encoder = base if name is None else find_base(name, offline=options.offline)
+    encoder = network.base if name is None else network.find_other(name)
     hint = f"the checkpoint reads documents with {name or config.base}"
     n_layers, width = int(encoder.config.num_hidden_layers), int(encoder.config.hidden_size)
     if n_layers < config.reading.n_layers:
