@@ -15,7 +15,7 @@ from pathlib import Path
 
 from d2l.bases.models import pick_device
 from d2l.compiler import compile as pipeline
-from d2l.compiler.plan import DOCUMENTS
+from d2l.compiler.kinds import DOCUMENTS
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
