@@ -253,7 +253,7 @@ def _describe_inputs(intake: "Intake") -> list[str]:
 def _describe_rank(plan: "CompilePlan") -> str:
     if plan.rank != plan.full_rank:
         return f"{plan.rank} (bounded, from {plan.full_rank})"
-    return f"{plan.rank} (seats)" if plan.config.kind == "seats" else str(plan.rank)
+    return f"{plan.rank}{plan.kind.rank_unit}"
 
 
 def _size(n_bytes: int) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson
+from d2l.commands.options import AsJson, Base, Offline
 
 
 def train(
@@ -26,6 +26,8 @@ def train(
         bool, typer.Option("--check", help="Check recipe and data; load no weights.")
     ] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of runs.")] = False,
+    base: Base = None,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a network further; the folder of the run is a checkpoint. Ctrl-C is safe."""
@@ -41,8 +43,10 @@ def train(
     from d2l.training import loop as pipeline
 
     wanted = recipes.read_recipe(paths[0])
+    for warning in pipeline.warn_of_base(wanted, base=base, offline=offline):
+        console.warn(warning)
     if check:
-        rows = pipeline.check(wanted)
+        rows = pipeline.check(wanted, base=base, offline=offline)
         if as_json:
             console.result_json({"sources": rows})
         else:
@@ -50,7 +54,9 @@ def train(
         return
     run = out or Path("run")
     with training_view.TrainingView(wanted) as view:
-        first = pipeline.train(wanted, run, watch=view, stopping=view.stopping)
+        first = pipeline.train(
+            wanted, run, base=base, offline=offline, watch=view, stopping=view.stopping
+        )
     if view.stopped_by is not None:
         if first:
             console.note(f"stopped, the state is saved: the same command goes on ({run})")

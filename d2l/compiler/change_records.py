@@ -15,7 +15,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.compiler.parents import Parent
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.opening import chat_template, opening_text
+from d2l.hypernets.seats.opening import chat_template
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
@@ -84,22 +84,6 @@ def write_texts(
                 raise AdapterError(f"{source}: {name} is missing", hint="compile it again")
             texts[name] = (source / name).read_text("utf-8")
     return texts
-
-
-def describe_prompt(config: SeatsConfig, n_seats: int) -> dict[str, Any]:
-    """The prompt that a seats adapter answers to."""
-    return {
-        "chat_template": CHAT_TEMPLATE,
-        "turns": "user",
-        "opening": {
-            "ids": list(config.opening(n_seats)),
-            "text": opening_text(config, n_seats),
-            "seats": list(range(1, n_seats + 1)),  # positions; 0 is the sink
-        },
-    }
-
-
-BASE_PROMPT: Mapping[str, Any] = {"chat_template": "base", "turns": "user", "opening": None}
 
 
 def _options(parents: Sequence[Parent]) -> dict[str, Any]:

@@ -77,13 +77,12 @@ def run(
 
 
 def load(plan: CompilePlan, device: str) -> Loaded:
-    """The base as an encoder, and the network. Seats impose keys on the base, so it stays fp32:
-    rounding the base to bf16 moves logits by 0.15."""
-    seats = plan.config.kind == "seats"
-    dtype = torch.float32 if seats else pick_dtype(device)
+    """The base as an encoder, and the network."""
+    imposes = plan.kind.imposes_on_base
+    dtype = torch.float32 if imposes else pick_dtype(device)
     n_layers = plan.config.reading.n_layers
     model = load_frozen(plan.encoder, device=device, dtype=dtype, n_layers=n_layers)
-    hypernet = load_hypernet(plan.checkpoint.path, device=device, base=model if seats else None)
+    hypernet = load_hypernet(plan.checkpoint.path, device=device, base=model if imposes else None)
     encode = ActivationEncoder(model, plan.config.reading)
     if n_leading := plan.config.reading.skip_tokens:
         encode.read_ahead(plan.chunks[0].token_ids[:n_leading])

@@ -16,7 +16,8 @@ from d2l.adapters.deltas import keep_ranks, scale_ranks
 from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.compiler import change_records
-from d2l.compiler.change_records import BASE_PROMPT, Change
+from d2l.compiler.change_records import Change
+from d2l.compiler.doc_to_lora import BASE_PROMPT
 from d2l.compiler.merge import ANY_DEPTH
 from d2l.compiler.parents import (
     ChangeOptions,
@@ -26,6 +27,7 @@ from d2l.compiler.parents import (
     read_parent,
     seat_again,
 )
+from d2l.compiler.seats import describe_prompt
 from d2l.compiler.selectors import select
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.config import SeatsConfig
@@ -81,7 +83,7 @@ def edit(folder: Path, out: Path, *, edits: Edits, options: ChangeOptions) -> Ed
     said = f"An adapter of {len(kept)} of {len(chunks)} chunks"
     values = {"drop": list(edits.drop), "keep": list(edits.keep), "scale": dict(edits.scale)}
     change = Change("edit", values, said, tuple(plan.remarks))
-    prompt = change_records.describe_prompt(*seats) if seats else BASE_PROMPT
+    prompt = describe_prompt(*seats) if seats else BASE_PROMPT
     content = AdapterContent(
         weights=weights,
         n_base_layers=ANY_DEPTH,

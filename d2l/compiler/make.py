@@ -11,15 +11,22 @@ from pathlib import Path
 
 from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
 from d2l.bases.embedders import Embedder, load_embedders
-from d2l.bases.models import BaseFiles, find_base, pick_device
+from d2l.bases.models import BaseFiles, pick_device
 from d2l.compiler import make_card, make_records
 from d2l.datasets.descriptions import Row, check_description
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
-from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora, read_text_config
-from d2l.hypernets.fit import check_fit
-from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, find_checkpoint
+from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora
+from d2l.hypernets.fit import Kinds, OpenNetwork, open_network
+from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles
 from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
+
+#: The networks that read descriptions of tasks.
+DESCRIPTIONS = Kinds(
+    (TextToLoraConfig,),
+    "{path}: is a {kind} network, which reads documents and no descriptions",
+    "use d2l compile, or name a Text-to-LoRA checkpoint",
+)
 
 
 @dataclass(frozen=True)
@@ -94,12 +101,14 @@ def prepare(options: MakeOptions) -> MakePlan:
 
     Raises CheckpointError or BaseModelError with what to do about it.
     """
-    checkpoint = find_checkpoint(options.checkpoint, offline=options.offline)
-    config = read_text_config(checkpoint.path)
-    base, warnings = _find_base(config, options)
+    network = open_network(
+        options.checkpoint, kinds=DESCRIPTIONS, base=options.base, offline=options.offline
+    )
+    checkpoint, config = network.files, network.config
+    base, warnings = _find_base(network)
     embedder = None
     if config.embedder is not None:
-        embedder = find_base(config.embedder, override=options.embedder, offline=options.offline)
+        embedder = network.find_other(config.embedder, given=options.embedder)
     elif options.embedder is not None:
         raise BaseModelError(
             f"{checkpoint.name}: its base embeds descriptions, so there is no other embedder",
@@ -111,7 +120,7 @@ def prepare(options: MakeOptions) -> MakePlan:
             f"{checkpoint.name}: does not say which descriptions it was trained on",
             hint="leave --strict out, which has nothing to compare with",
         )
-    return MakePlan(checkpoint, config, base, embedder, options, tuple(warnings), familiarity)
+    return MakePlan(checkpoint, config, base, embedder, options, warnings, familiarity)
 
 
 def _find_familiarity(checkpoint: CheckpointFiles, config: TextToLoraConfig) -> Familiarity | None:
@@ -121,23 +130,22 @@ def _find_familiarity(checkpoint: CheckpointFiles, config: TextToLoraConfig) -> 
 
 
 def _find_base(
-    config: TextToLoraConfig, options: MakeOptions
-) -> tuple[BaseFiles | None, list[str]]:
+    network: OpenNetwork[TextToLoraConfig],
+) -> tuple[BaseFiles | None, tuple[str, ...]]:
     """The base, and warnings. Where it does not embed, only its config is looked at, and only
     where it is at hand: adapters for a gated base can be made without access to it."""
-    embeds = config.embedder is None
+    embeds = network.config.embedder is None
     try:
-        base = find_base(
-            config.base, override=options.base, offline=options.offline, config_only=not embeds
-        )
+        base = network.find_base(config_only=not embeds)
     except BaseModelError:
-        if embeds or options.base is not None:
+        if embeds or network.given is not None:
             raise
-        return None, [
-            f"the config of {config.base} is not at hand, so it was not checked that the "
-            "adapter's shapes fit"
-        ]
-    return base, check_fit(config, base, given=options.base)
+        name = network.config.base
+        return None, (
+            f"the config of {name} is not at hand, so it was not checked that the adapter's shapes "
+            "fit",
+        )
+    return base, network.fit(base)
 
 
 class Maker:

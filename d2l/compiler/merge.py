@@ -17,7 +17,8 @@ from d2l.adapters.merge_methods import compress
 from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.compiler import change_records
-from d2l.compiler.change_records import BASE_PROMPT, Change
+from d2l.compiler.change_records import Change
+from d2l.compiler.doc_to_lora import BASE_PROMPT
 from d2l.compiler.parents import (
     ChangeOptions,
     Parent,
@@ -27,6 +28,7 @@ from d2l.compiler.parents import (
     read_parent,
     seat_again,
 )
+from d2l.compiler.seats import describe_prompt
 from d2l.errors import MergeError
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import join_memories
@@ -89,7 +91,7 @@ def merge(
     change = Change("merge", values, said, warnings, errors)
     prompt = BASE_PROMPT
     if merged.seats is not None:
-        prompt = change_records.describe_prompt(*merged.seats)
+        prompt = describe_prompt(*merged.seats)
     content = AdapterContent(
         weights=weights,
         n_base_layers=ANY_DEPTH,

@@ -17,13 +17,13 @@ from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.peft_config import refuse_extras
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
-from d2l.bases.models import find_base, load_frozen, pick_device
+from d2l.bases.models import load_frozen, pick_device
 from d2l.errors import AdapterError, CheckpointError
-from d2l.hypernets.checkpoints import checkpoint_digest, load_hypernet, read_config
+from d2l.hypernets.fit import SEATS, open_network
 from d2l.hypernets.protocol import Assembled, MergeOptions
-from d2l.hypernets.registry import CheckpointFiles, find_checkpoint
+from d2l.hypernets.registry import CheckpointFiles
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.network import Seats, load_seats
 from d2l.hypernets.seats.seating import MODULES, fill_memory
 
 
@@ -132,20 +132,21 @@ def load_seats_of(
                 f"{parents[0].info.folder}, so their seats cannot stand side by side",
                 hint="compile the documents again, with one checkpoint",
             )
-    files = find_checkpoint(options.checkpoint or str(first.get("name")), offline=options.offline)
-    if checkpoint_digest(files.path) != first.get("sha256"):
+    network = open_network(
+        options.checkpoint or str(first.get("name")),
+        kinds=SEATS,
+        base=options.base,
+        offline=options.offline,
+    )
+    if network.digest() != first.get("sha256"):
         raise CheckpointError(
-            f"{files.path}: is not the checkpoint that {parents[0].info.folder} was compiled with",
+            f"{network.files.path}: is not the checkpoint that {parents[0].info.folder} was "
+            "compiled with",
             hint="name that one with --checkpoint, or compile the document again",
         )
-    config = read_config(files.path)
-    assert isinstance(config, SeatsConfig)  # by its digest
-    base = find_base(config.base, override=options.base, offline=options.offline)
-    device = pick_device(options.device)
-    model = load_frozen(base, device=device, dtype=torch.float32, n_layers=config.reading.n_layers)
-    hypernet = load_hypernet(files.path, device=device, base=model)
-    assert isinstance(hypernet, Seats)
-    return hypernet, files
+    device, n_layers = pick_device(options.device), network.config.reading.n_layers
+    model = load_frozen(network.base, device=device, dtype=torch.float32, n_layers=n_layers)
+    return load_seats(network.files.path, model), network.files
 
 
 def seat_again(

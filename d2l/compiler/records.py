@@ -15,8 +15,6 @@ from d2l.bases.families import module_path
 from d2l.compiler.plan import CompileOptions, CompilePlan
 from d2l.hypernets.checkpoints import checkpoint_digest
 from d2l.hypernets.protocol import Assembled
-from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.opening import opening_text
 
 
 def describe(
@@ -75,7 +73,7 @@ def describe(
             "dtype": options.dtype,
         },
         "merge_error": {name: _short(error) for name, error in sorted(merge_error.items())},
-        "prompt": describe_prompt(plan),
+        "prompt": plan.kind.prompt(plan.config, plan.rank),
         "norms": describe_norms(assembled.weights, plan, slices),
         "warnings": list(plan.warnings),
     }
@@ -84,7 +82,7 @@ def describe(
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
     """[start, stop) of every chunk's ranks (or seats) before compression; all share them all
     where seats are averaged."""
-    if plan.config.kind == "seats" and plan.method == "average":
+    if plan.kind.averages_share and plan.method == "average":
         return [(0, plan.full_rank)] * len(plan.chunks)
     spans, start = [], 0
     for chunk in plan.chunks:
@@ -96,23 +94,6 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
 def bias_slice(plan: CompilePlan) -> tuple[int, int]:
     """[start, stop) of the ranks of the learned part; empty where there is none."""
     return plan.full_rank - plan.config.bias_rank, plan.full_rank
-
-
-def describe_prompt(plan: CompilePlan) -> dict[str, Any]:
-    """The prompt that the adapter answers to."""
-    config = plan.config
-    if not isinstance(config, SeatsConfig):
-        return {"chat_template": "base", "turns": "user", "opening": None}
-    ids = config.opening(plan.rank)
-    return {
-        "chat_template": "chat_template.jinja",
-        "turns": "user",
-        "opening": {
-            "ids": list(ids),
-            "text": opening_text(config, plan.rank),
-            "seats": list(range(1, plan.rank + 1)),  # positions; 0 is the sink
-        },
-    }
 
 
 def describe_norms(

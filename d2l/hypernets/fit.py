@@ -1,8 +1,102 @@
-"""Whether a base fits a checkpoint: its shapes must, and its name should."""
+"""A network's name → its configuration, and the base that fits it, with its tokenizer.
 
-from d2l.bases.models import BaseFiles, same_model
-from d2l.errors import BaseModelError
+The one place that goes from name to files to base. No weights are read, neither of the network nor
+of the base; shapes of a base must fit the checkpoint, and its name should.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from d2l.bases.models import BaseFiles, find_base, same_model
+from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
+from d2l.errors import BaseModelError, CheckpointError
+from d2l.hypernets.checkpoints import checkpoint_digest, read_config
 from d2l.hypernets.protocol import HypernetConfig
+from d2l.hypernets.registry import CheckpointFiles, find_checkpoint
+from d2l.hypernets.seats.config import SeatsConfig
+
+Config = TypeVar("Config", bound=HypernetConfig)
+
+
+@dataclass(frozen=True)
+class Kinds(Generic[Config]):
+    """The kinds of networks that a caller can use, and what it says of all others.
+
+    `refusal` may name the network's {name}, {path} and {kind}.
+    """
+
+    configs: tuple[type[Config], ...]
+    refusal: str
+    hint: str | None = None
+
+    def take(self, files: CheckpointFiles, config: HypernetConfig) -> Config:
+        """The configuration as one of these kinds; raises CheckpointError."""
+        if isinstance(config, self.configs):
+            return config
+        says = self.refusal.format(name=files.name, path=files.path, kind=config.kind)
+        raise CheckpointError(says, hint=self.hint)
+
+
+@dataclass(frozen=True)
+class OpenNetwork(Generic[Config]):
+    """A network without its weights. Its base and tokenizer are looked for when first asked for,
+    so a caller that needs the configuration alone waits for nothing else.
+
+    `given` is where the user says that the base lies, if not where the checkpoint's name leads.
+    """
+
+    files: CheckpointFiles
+    config: Config
+    given: str | None = None
+    offline: bool = False
+
+    def find_base(self, *, config_only: bool = False) -> BaseFiles:
+        """The base, not looked at yet: for callers that can do without it. Raises BaseModelError.
+
+        With `config_only` nothing of it but its config is downloaded.
+        """
+        return find_base(
+            self.config.base, override=self.given, offline=self.offline, config_only=config_only
+        )
+
+    def fit(self, base: BaseFiles) -> tuple[str, ...]:
+        """Refuse a base of other shapes; warnings where it does not look like the right one."""
+        return tuple(check_fit(self.config, base, given=self.given))
+
+    @cached_property
+    def base(self) -> BaseFiles:
+        """The base, whose shapes fit; raises BaseModelError."""
+        base = self.find_base()
+        self.fit(base)
+        return base
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the base."""
+        return self.fit(self.base)
+
+    @cached_property
+    def tokenizer(self) -> BaseTokenizer:
+        """The base's tokenizer."""
+        return load_tokenizer(self.base.folder)
+
+    def find_other(self, name: str, *, given: str | None = None) -> BaseFiles:
+        """A second model that the network reads with, by the name that its configuration has."""
+        return find_base(name, override=given, offline=self.offline)
+
+    def digest(self) -> str:
+        """SHA-256 of the network's weights file, in hex."""
+        return checkpoint_digest(self.files.path)
+
+
+def open_network(
+    name: str, *, kinds: Kinds[Config], base: str | None = None, offline: bool = False
+) -> OpenNetwork[Config]:
+    """Find a checkpoint and read its configuration; raises CheckpointError, also for a kind of
+    network that the caller cannot use."""
+    files = find_checkpoint(name, offline=offline)
+    return OpenNetwork(files, kinds.take(files, read_config(files.path)), base, offline)
 
 
 def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = None) -> list[str]:
@@ -33,3 +127,7 @@ def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = No
         f"the checkpoint was trained for {config.base}, and {where} does not look like it: the "
         "shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
     ]
+
+
+#: The networks whose adapters hold a memory, which can be seated again.
+SEATS = Kinds((SeatsConfig,), "{path}: is a {kind} network, which has no seats")

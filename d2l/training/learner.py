@@ -1,7 +1,6 @@
 """What the training loop needs of a kind of network, and what it gets back.
 
-The loop knows nothing else of networks; `seats.learner`, `doc_to_lora.learner` and
-`text_to_lora.learner` are the kinds.
+The loop knows nothing else of networks; `kinds` lists them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,27 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from d2l.bases.models import BaseFiles
-from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.tasks import TaskSplit
-from d2l.hypernets.protocol import HypernetConfig
-from d2l.training.document_data import Pools
-from d2l.training.recipes import Recipe
-
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Materials:
-    """What a recipe names, without any weights."""
-
-    recipe: Recipe
-    source: Path  # the checkpoint that training starts from
-    config: HypernetConfig
-    base: BaseFiles
-    tokenizer: BaseTokenizer  # of the base
-    pools: Pools  # passages of documents; none for text networks
-    tasks: TaskSplit | None = None  # what text networks have in their place
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,19 @@ itself a checkpoint, from `run_folder`; several processes from `distributed`.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from d2l.bases.models import find_base
-from d2l.bases.tokenizers import load_tokenizer
-from d2l.hypernets.checkpoints import read_config
-from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.registry import find_checkpoint
-from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+from d2l.hypernets.fit import OpenNetwork, open_network
 from d2l.training.distributed import Team, join_team
-from d2l.training.doc_to_lora.learner import MIN_TOKENS, check_doc_to_lora, prepare_doc_to_lora
-from d2l.training.document_data import Mixture
-from d2l.training.learner import Figure, Materials, Row, Trainee
+from d2l.training.kinds import TRAINABLE, find_kind
+from d2l.training.learner import Figure, Row, Trainee
+from d2l.training.materials import Materials
 from d2l.training.optimizers import make_optimizers
-from d2l.training.passage_store import build_pools
 from d2l.training.recipes import Recipe
 from d2l.training.run_folder import (
     Run,
@@ -37,10 +31,6 @@ from d2l.training.run_folder import (
     save_state,
     writing,
 )
-from d2l.training.seats.learner import check_lengths, prepare_seats
-from d2l.training.seats.start import change_config
-from d2l.training.text_to_lora.data import check_tasks, count_tasks, gather_tasks
-from d2l.training.text_to_lora.learner import prepare_text
 
 Watch = Callable[[Row], None]  # what the log keeps of a step
 
@@ -55,19 +45,26 @@ def never() -> bool:
 
 
 def train(
-    recipe: Recipe, out: Path, *, watch: Watch = silent, stopping: Callable[[], bool] = never
+    recipe: Recipe,
+    out: Path,
+    *,
+    base: str | None = None,
+    offline: bool = False,
+    watch: Watch = silent,
+    stopping: Callable[[], bool] = never,
 ) -> bool:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
+    `base` is where the base lies, if not where the checkpoint's name leads.
     An interrupted run goes on from its last saved state. When `stopping` says so, the run ends
     after the step that it is in, with its state saved. Of several processes the first one writes
     and watches; true in that one, which is the only one where there is no other.
     """
     team = join_team(recipe)
-    found = gather(recipe)
+    found = gather(recipe, base=base, offline=offline)
     open_folder(out)
     with alone(out) if team.is_main else nullcontext():
-        trainee = PREPARE[found.config.kind](found, out, team)
+        trainee = find_kind(found.config).prepare(found, out, team)
         network = trainee.network.train().requires_grad_(True)
         run = Run(network, make_optimizers(network, recipe))
         load_state(run, out)
@@ -160,55 +157,25 @@ def save(run: Run, trainee: Trainee, out: Path) -> None:
         trainee.write(out)
 
 
-def check(recipe: Recipe) -> list[Row]:
+def check(recipe: Recipe, *, base: str | None = None, offline: bool = False) -> list[Row]:
     """Read all of a recipe's data, no weights: what each source gives for each length."""
-    found = gather(recipe)
-    if found.tasks is not None:
-        return count_tasks(found.tasks, recipe, found.tokenizer)
-    Mixture(found.pools, recipe).draw(0)  # raises where there is nothing to ask
-    return [
-        {
-            "source": source.path,
-            "tokens": tokens,
-            "passages": len(passages),
-            "questions": sum(len(passage.questions) for passage in passages),
-        }
-        for tokens, pool in found.pools.items()
-        for source, (_, passages) in zip(recipe.sources, pool, strict=True)
-    ]
+    found = gather(recipe, base=base, offline=offline)
+    return find_kind(found.config).count(found)
 
 
-def gather(recipe: Recipe) -> Materials:
+def warn_of_base(
+    recipe: Recipe, *, base: str | None = None, offline: bool = False
+) -> tuple[str, ...]:
+    """What the user should know of the base before a run; raises where it does not fit."""
+    return _open(recipe, base=base, offline=offline).warnings
+
+
+def gather(recipe: Recipe, *, base: str | None = None, offline: bool = False) -> Materials[Any]:
     """Find the checkpoint and its base, and read the data; raises D2LError."""
-    source = find_checkpoint(recipe.checkpoint).path
-    config = read_config(source)
-    base = find_base(config.base)
-    if isinstance(config, TextToLoraConfig):
-        check_tasks(config, recipe)
-        tasks, tokenizer = gather_tasks(recipe), load_tokenizer(base.folder)
-        return Materials(recipe, source, config, base, tokenizer, pools={}, tasks=tasks)
-    if isinstance(config, SeatsConfig):
-        config = change_config(config, recipe, base.config)
-        check_lengths(config, recipe)
-        minimum = config.min_chunk_tokens
-    else:
-        assert isinstance(config, DocToLoraConfig)
-        check_doc_to_lora(config, recipe, base)
-        minimum = MIN_TOKENS
-    tokenizer = load_tokenizer(base.folder)
-    pools = build_pools(
-        recipe.sources,
-        sorted({length.tokens for length in recipe.lengths}),
-        folder=Path(recipe.data),
-        tokenizer=tokenizer,
-        minimum=minimum,
-    )
-    return Materials(recipe, source, config, base, tokenizer, pools)
+    network = _open(recipe, base=base, offline=offline)
+    _ = network.base  # must be there and fit, before any data is read
+    return find_kind(network.config).gather(recipe, network)
 
 
-#: How a kind of network gets ready to be trained.
-PREPARE: Mapping[str, Callable[[Materials, Path, Team], Trainee]] = {
-    "doc_to_lora": prepare_doc_to_lora,
-    "seats": prepare_seats,
-    "text_to_lora": prepare_text,
-}
+def _open(recipe: Recipe, *, base: str | None, offline: bool) -> OpenNetwork[Any]:
+    return open_network(recipe.checkpoint, kinds=TRAINABLE, base=base, offline=offline)

@@ -4,18 +4,16 @@ Reads the folder of a run and the facts of its recipe; computes nothing.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from safetensors.torch import save
 
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building, refuse_existing
 from d2l.hypernets.checkpoints import read_config
-from d2l.hypernets.formats.int8 import compact_folder, compact_text
 from d2l.hypernets.formats.native import read_tensors
 from d2l.hypernets.protocol import HypernetConfig
+from d2l.training.kinds import find_kind
 from d2l.training.run_folder import LOG, Row, read_log, read_recipes, read_step
 
 _WEIGHTS = "model.safetensors"
@@ -38,15 +36,16 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
             f"{run}: the run has saved no state yet", hint="let it go on until it has"
         )
     config = read_config(run)
-    if compact and config.kind not in _COMPACT:
+    write_compact = find_kind(config).compact
+    if compact and write_compact is None:
         raise CheckpointError(
             f"{run}: only seat and text networks have a compact form", hint="leave --compact out"
         )
     refuse_existing(target, force=force, is_ours=_is_checkpoint, error=CheckpointError)
     card = write_card(run, config, compact=compact)
     with building(target) as folder:
-        if compact:
-            _COMPACT[config.kind](run, folder)
+        if compact and write_compact is not None:
+            write_compact(run, folder)
         else:
             for name in (*_COPIED, _WEIGHTS):
                 if (run / name).is_file():
@@ -74,15 +73,15 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
     if rows:
         facts.append(("training time", f"{rows[-1]['seconds'] / 3600:.2f} hours"))
         facts += list(_describe_losses(rows[-_AVERAGED:]))
-    kind, use, measure = _KINDS[config.kind]
+    kind = find_kind(config)
     parts = [
-        f"# A {kind} network for {config.base}\n",
+        f"# A {kind.called} network for {config.base}\n",
         "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "
-        f"`{use} --checkpoint FOLDER`.\n",
+        f"`{kind.used} --checkpoint FOLDER`.\n",
         _table(("", ""), facts),
         *(_describe_recipe(entry) for entry in recipes),
         "The licenses of the data are not known to the program that wrote this card: add them "
-        f"before you pass the network on, and what you measured (`{measure}`).\n",
+        f"before you pass the network on, and what you measured (`{kind.measured}`).\n",
     ]
     return "\n".join(parts)
 
@@ -111,28 +110,6 @@ def _describe_recipe(entry: Row) -> str:
             f"{keys}\n",
         ]
     )
-
-
-def _compact_text(run: Path, folder: Path) -> None:
-    """The compact form of a Text-to-LoRA network's folder."""
-    for name in _COPIED:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, folder / name)
-    # One metadata entry: safetensors writes several in an order that changes from run to run.
-    data = save(compact_text(read_tensors(run / _WEIGHTS)), metadata={"format": "pt"})
-    (folder / _WEIGHTS).write_bytes(data)
-
-
-_COMPACT: Mapping[str, Callable[[Path, Path], None]] = {
-    "seats": compact_folder,
-    "text_to_lora": _compact_text,
-}
-#: What a kind of network is called, how it is used, and how it is measured.
-_KINDS = {
-    "seats": ("seat", "d2l compile manual.pdf -o manual.lora", "d2l probe"),
-    "doc_to_lora": ("Doc-to-LoRA", "d2l compile manual.pdf -o manual.lora", "d2l probe"),
-    "text_to_lora": ("Text-to-LoRA", 't2l make "what the task is" -o task.lora', "t2l eval"),
-}
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

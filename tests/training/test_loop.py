@@ -59,6 +59,20 @@ def test_a_toy_task_is_learned(place: Path) -> None:
     assert sum(row["answers"] for row in read_log(place / "frozen")) / 10 > 4
 
 
+def test_a_base_that_lies_elsewhere_is_named_and_must_fit(place: Path, command: Command) -> None:
+    (place / "tiny-org" / "llama-tiny").rename(place / "moved")
+    recipe = write_recipe(place / "a.toml", steps=1)
+    done = command("train", recipe, "--offline")
+    assert (done.code, place.joinpath("run").exists()) == (1, False)
+    done = command("train", recipe, "--offline", "--base", "moved", "--json")
+    assert done.code == 0
+    assert done.err.startswith("warning: the checkpoint was trained for tiny-org/llama-tiny, and")
+    config = json.loads((place / "moved" / "config.json").read_text("utf-8"))
+    (place / "moved" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
+    done = command("train", recipe, "--check", "--base", "moved")
+    assert (done.code, done.err.split(", ")[0]) == (1, "error: moved: has 5 layers")
+
+
 def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> None:
     recipe = write_recipe(place / "a.toml")
     done = command("train", recipe, "--out", "run", "--json")

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2l.bases.models import find_base, pick_device
-from d2l.bases.tokenizers import load_tokenizer
+from d2l.bases.models import pick_device
 from d2l.compiler import compile as pipeline
+from d2l.compiler.kinds import DOCUMENTS
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
@@ -25,9 +25,7 @@ from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
 from d2l.evaluation.sampling import batched
-from d2l.hypernets.checkpoints import read_config
-from d2l.hypernets.fit import check_fit
-from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.fit import open_network
 from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
 from d2l.progress import Steps, ignore_steps
 
@@ -83,11 +81,10 @@ def draw_cells(
     limit: int,
 ) -> tuple[list[DrawnCell], list[str]]:
     """Every set at every length, and remarks on the base, before anything is computed."""
-    checkpoint = find_checkpoint(compiling.checkpoint, offline=compiling.offline)
-    config = read_config(checkpoint.path)
-    base = find_base(config.base, override=compiling.base, offline=compiling.offline)
-    remarks = check_fit(config, base, given=compiling.base)
-    tokenizer = load_tokenizer(base.folder)
+    network = open_network(
+        compiling.checkpoint, kinds=DOCUMENTS, base=compiling.base, offline=compiling.offline
+    )
+    remarks, tokenizer = list(network.warnings), network.tokenizer
     cells = []
     for name, path in zip(_name_sets(sets), sets, strict=True):
         questions = read_questions(path, need_document=True)

@@ -16,17 +16,19 @@ import torch
 
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.chat import Chat, make_chat
-from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
+from d2l.bases.models import BaseFiles, load_causal, load_frozen
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
+from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
 from d2l.training.distributed import Team
 from d2l.training.doc_to_lora.loss import generate, measure_document, take_target
 from d2l.training.document_data import Asked, Drawn, Mixture, Passage
 from d2l.training.forward import adapted, predict
-from d2l.training.learner import Figure, Materials, Row, Share
+from d2l.training.learner import Figure, Row, Share
+from d2l.training.materials import Materials, gather_documents
 from d2l.training.recipes import Recipe, refuse_seat_keys
 
 #: The shortest passage, in tokens.
@@ -132,13 +134,22 @@ def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) 
             )
 
 
-def prepare_doc_to_lora(found: Materials, out: Path, team: Team) -> DocToLoraTrainee:
+def gather_doc_to_lora(
+    recipe: Recipe, network: OpenNetwork[DocToLoraConfig]
+) -> Materials[DocToLoraConfig]:
+    """Passages of documents, where the recipe asks for nothing else; raises D2LError."""
+    check_doc_to_lora(network.config, recipe, network.base)
+    return gather_documents(recipe, network, network.config, minimum=MIN_TOKENS)
+
+
+def prepare_doc_to_lora(
+    found: Materials[DocToLoraConfig], out: Path, team: Team
+) -> DocToLoraTrainee:
     """Load the base, its reader and the network; raises D2LError."""
     del out  # nothing is kept beside the run
     recipe, config = found.recipe, found.config
-    assert isinstance(config, DocToLoraConfig)  # what the table of trainees goes by
     dtype = getattr(torch, recipe.precision)
-    reader = found.base if config.encoder is None else find_base(config.encoder)
+    reader = found.base if config.encoder is None else found.network.find_other(config.encoder)
     # Loaded apart from the base: its upper layers are left out, and the final norm follows.
     n_layers = config.reading.n_layers
     encoder = load_frozen(reader, device=team.device, dtype=dtype, n_layers=n_layers)

@@ -21,6 +21,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
 from d2l.errors import RecipeError
 from d2l.files.atomic import replace_file
+from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
@@ -34,11 +35,12 @@ from d2l.training.general_prompts import (
     make_general,
     sample_prompts,
 )
-from d2l.training.learner import Figure, Materials, Row, Share
+from d2l.training.learner import Figure, Row, Share
+from d2l.training.materials import Materials, gather_documents
 from d2l.training.recipes import Recipe
 from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.seats.moments import Batch, measure_moments
-from d2l.training.seats.start import load_start, read_own_statistics
+from d2l.training.seats.start import change_config, load_start, read_own_statistics
 
 _MAX_ANSWER_TOKENS = 32
 _MAX_QUESTION_TOKENS = 64
@@ -194,10 +196,16 @@ def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
             )
 
 
-def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
+def gather_seats(recipe: Recipe, network: OpenNetwork[SeatsConfig]) -> Materials[SeatsConfig]:
+    """The network as the recipe makes it, and passages that it can read; raises D2LError."""
+    config = change_config(network.config, recipe, network.base.config)
+    check_lengths(config, recipe)
+    return gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
+
+
+def prepare_seats(found: Materials[SeatsConfig], out: Path, team: Team) -> SeatsTrainee:
     """Load the base and the network, and make or read the general answers; raises D2LError."""
     recipe, config = found.recipe, found.config
-    assert isinstance(config, SeatsConfig)  # what the table of trainees goes by
     dtype = getattr(torch, recipe.precision)
     causal = load_causal(found.base, device=team.device, dtype=dtype)
     seats = load_start(found.source, config, causal.model, recipe)
@@ -226,10 +234,9 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
     return replace(trainee, decoder=decoder, statistics=path)
 
 
-def _answer_general(found: Materials, causal: Any) -> list[Exercise]:
+def _answer_general(found: Materials[SeatsConfig], causal: Any) -> list[Exercise]:
     """What a memory must leave alone, from all three sources of general prompts."""
     recipe, config = found.recipe, found.config
-    assert isinstance(config, SeatsConfig)
     base, tokenizer = found.base.digest(), found.tokenizer
     asked = choose_questions(found.pools, recipe.general_questions, seed=recipe.seed)
     given = [*read_prompts(), *asked]

@@ -15,14 +15,13 @@ import torch
 
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.models import find_base, load_frozen
-from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
+from d2l.bases.models import load_frozen
+from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import Document, read_documents
 from d2l.documents.chunks import pack_sentences
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building, refuse_existing
-from d2l.hypernets.checkpoints import read_config
-from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.fit import SEATS, OpenNetwork, open_network
 from d2l.hypernets.seats.calibration import combine_memories
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats, load_seats
@@ -50,10 +49,10 @@ def widen(
 
     On two CPU cores: three minutes for 120 more seats of SmolLM2-135M.
     """
-    source = find_checkpoint(options.checkpoint, offline=options.offline).path
-    config = read_config(source)
-    if not isinstance(config, SeatsConfig):
-        raise CheckpointError(f"{source}: is a {config.kind} network, which has no seats")
+    network = open_network(
+        options.checkpoint, kinds=SEATS, base=options.base, offline=options.offline
+    )
+    source, config = network.files.path, network.config
     if options.n_seats <= config.max_seats:
         raise CheckpointError(
             f"{options.n_seats} seats, and the network has {config.max_seats} already",
@@ -64,7 +63,7 @@ def widen(
             f"{options.n_seats} seats, but a base {config.hidden} wide cannot tell so many apart"
         )
     refuse_existing(target, force=force, is_ours=_is_checkpoint, error=CheckpointError)
-    words = _find_words(options, source, config, trials)
+    words = _find_words(options, network, trials)
     widened = replace(
         config,
         max_seats=options.n_seats,
@@ -80,16 +79,15 @@ def widen(
 
 
 def _find_words(
-    options: WidenOptions, source: Path, config: SeatsConfig, trials: Trials
+    options: WidenOptions, network: OpenNetwork[SeatsConfig], trials: Trials
 ) -> dict[int, str]:
     """The words to add, and the text of each."""
     documents = read_documents(options.data)
-    found = find_base(config.base, override=options.base, offline=options.offline)
-    model = load_frozen(found, device="cpu", dtype=torch.float32, n_layers=config.layers)
-    tokenizer = load_tokenizer(found.folder)
-    seats = load_seats(source, model)
+    config, base, tokenizer = network.config, network.base, network.tokenizer
+    model = load_frozen(base, device="cpu", dtype=torch.float32, n_layers=config.layers)
+    seats = load_seats(network.files.path, model)
     memories = _Memories(seats, documents, tokenizer, random.Random(trials.seed))
-    pieces = [tokenizer.decode([number]) for number in range(found.config.vocab_size)]
+    pieces = [tokenizer.decode([number]) for number in range(base.config.vocab_size)]
     n_new = options.n_seats - config.max_seats
     ranked = rank_words(
         seats, list_candidates(pieces), n_new, make_memory=memories.draw, trials=trials

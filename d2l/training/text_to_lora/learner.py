@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from d2l.bases.embedders import Embedder, load_embedders
-from d2l.bases.models import BaseFiles, find_base, load_causal
+from d2l.bases.models import load_causal
 from d2l.datasets.task_texts import make_unlike
 from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
 from d2l.hypernets.text_to_lora.familiarity import (
     FAMILIARITY_FILE,
@@ -28,12 +29,16 @@ from d2l.hypernets.text_to_lora.familiarity import (
 )
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.training.distributed import Team
-from d2l.training.learner import Figure, Materials, Row, Share
+from d2l.training.learner import Figure, Row, Share
+from d2l.training.materials import Materials
 from d2l.training.recipes import Recipe
 from d2l.training.text_to_lora import loss as text_training
 from d2l.training.text_to_lora.data import (
     Courses,
     DrawnTask,
+    check_tasks,
+    count_tasks,
+    gather_tasks,
     group_by_length,
     list_descriptions,
     make_courses,
@@ -120,13 +125,26 @@ def _device(network: TextToLora) -> torch.device:
     return next(network.parameters()).device
 
 
-def prepare_text(found: Materials, out: Path, team: Team) -> TextTrainee:
+def gather_text(
+    recipe: Recipe, network: OpenNetwork[TextToLoraConfig]
+) -> Materials[TextToLoraConfig]:
+    """The tasks of a recipe that a text network can be trained by; raises D2LError."""
+    check_tasks(network.config, recipe)
+    return Materials(recipe, network, network.config, tasks=gather_tasks(recipe))
+
+
+def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
+    """What all sources together give for each length."""
+    assert materials.tasks is not None  # `gather_text` read them
+    return count_tasks(materials.tasks, materials.recipe, materials.tokenizer)
+
+
+def prepare_text(found: Materials[TextToLoraConfig], out: Path, team: Team) -> TextTrainee:
     """Embed all descriptions, or find them embedded, and load base and network; raises D2LError."""
     recipe, config, tasks = found.recipe, found.config, found.tasks
-    assert isinstance(config, TextToLoraConfig)  # what the table of trainees goes by
-    assert tasks is not None
+    assert tasks is not None  # `gather_text` read them
     courses = make_courses(tasks, recipe, found.tokenizer)
-    embedders = cache(partial(_load_embedders, config, found.base, team.device))
+    embedders = cache(partial(_load_embedders, found, team.device))
     with team.main_first():
         read = read_descriptions(tasks, recipe, out, config, embedders)
     causal = load_causal(found.base, device=team.device, dtype=getattr(torch, recipe.precision))
@@ -168,8 +186,7 @@ def load_start(
     return build(config, unfold_standard(tensors, standard), device="cpu")
 
 
-def _load_embedders(
-    config: TextToLoraConfig, base: BaseFiles, device: str
-) -> tuple[Embedder, Embedder]:
-    encoder = None if config.embedder is None else find_base(config.embedder)
-    return load_embedders(base, encoder, as_questions=config.embeds_question, device=device)
+def _load_embedders(found: Materials[TextToLoraConfig], device: str) -> tuple[Embedder, Embedder]:
+    config = found.config
+    encoder = None if config.embedder is None else found.network.find_other(config.embedder)
+    return load_embedders(found.base, encoder, as_questions=config.embeds_question, device=device)

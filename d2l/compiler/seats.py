@@ -1,0 +1,191 @@
+"""How a seat network compiles documents: chunks, seats, the prompt, and what the card says."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from d2l.adapters.card import quote
+from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.bases.models import BaseFiles
+from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
+from d2l.compiler.options import CompileOptions
+from d2l.documents.chunks import Chunk, pack_sentences
+from d2l.documents.document import Document
+from d2l.errors import DocumentError, MergeError
+from d2l.hypernets.fit import OpenNetwork
+from d2l.hypernets.seats.config import SeatsConfig, allot_seats, count_seats, set_density
+from d2l.hypernets.seats.opening import chat_template, opening_text
+
+#: What a tokenizer needs to know that is not in tokenizer.json.
+_TOKENIZER_KEYS = (
+    "bos_token",
+    "clean_up_tokenization_spaces",
+    "eos_token",
+    "model_max_length",
+    "pad_token",
+    "unk_token",
+)
+
+
+def find_reader(network: OpenNetwork[SeatsConfig]) -> BaseFiles:
+    """The base: seats are its own keys and values."""
+    refuse_shallow(network, network.base, network.config.base)
+    return network.base
+
+
+def cut(
+    documents: Sequence[Document],
+    network: OpenNetwork[SeatsConfig],
+    reader: Reader,
+    options: CompileOptions,
+) -> list[Chunk]:
+    """Pack sentences into chunks and share the seats among them.
+
+    Each document gets the seats that it would get alone, while all of them fit into the network:
+    then compiling together equals joining the memories of documents compiled one by one.
+    Otherwise all documents share the network's seats by length.
+    """
+    config, tokenizer = network.config, reader.tokenizer
+    limit = options.chunk_tokens or config.chunk_tokens
+    if not config.min_chunk_tokens <= limit <= config.chunk_tokens:
+        raise MergeError(
+            f"chunks of {limit} tokens, but this network reads "
+            f"{config.min_chunk_tokens} to {config.chunk_tokens}",
+            hint="leave --chunk-tokens out",
+        )
+    pieces = [
+        pack_sentences(
+            document.text, tokenizer=tokenizer, limit=limit, minimum=config.min_chunk_tokens
+        )
+        for document in documents
+    ]
+    lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
+    for document, sizes in zip(documents, lengths, strict=True):
+        if not sum(sizes):
+            raise DocumentError(
+                f"{document.name}: no text that the base's tokenizer knows",
+                hint="leave this document out",
+            )
+    shares = _share_seats(lengths, config, options)
+    chunks: list[Chunk] = []
+    for document, packed, ranks in zip(documents, pieces, shares, strict=True):
+        for piece, rank in zip(packed, ranks, strict=True):
+            ids = (*config.read_opening, *piece.token_ids)
+            span = (piece.start, piece.stop)
+            source = document.where(*span)
+            chunks.append(Chunk(len(chunks), ids, source, document.name, rank, span))
+    return chunks
+
+
+def _share_seats(
+    lengths: Sequence[Sequence[int]], config: SeatsConfig, options: CompileOptions
+) -> list[list[int]]:
+    """Seats of every chunk of every document."""
+    if options.tokens_per_seat is not None:
+        config = set_density(config, options.tokens_per_seat)
+    flat = [length for document in lengths for length in document]
+    if options.merge.method == "average":
+        each = count_seats(max(flat), config=config, max_seats=options.max_rank)
+        return [[each] * len(document) for document in lengths]
+    most = min(options.max_rank or config.max_seats, config.max_seats)
+    alone = [allot_seats(document, config=config, max_seats=most) for document in lengths]
+    if sum(map(sum, alone)) <= most:
+        return alone
+    together = iter(allot_seats(flat, config=config, max_seats=most))
+    return [[next(together) for _ in document] for document in lengths]
+
+
+def count_ranks(
+    config: SeatsConfig, chunks: Sequence[Chunk], options: CompileOptions
+) -> tuple[int, int]:
+    """Seats, which --max-rank bounded already when they were shared out."""
+    del config
+    ranks = [chunk.rank for chunk in chunks]
+    total = max(ranks) if options.merge.method == "average" else sum(ranks)
+    return total, total
+
+
+def warn_long(config: SeatsConfig, chunks: Sequence[Chunk]) -> list[str]:
+    """Say when a document is longer than the seats can hold."""
+    held = config.held_tokens
+    n_tokens = sum(len(chunk.token_ids) - len(config.read_opening) for chunk in chunks)
+    if n_tokens <= held:
+        return []
+    return [
+        f"the document has {n_tokens:,} tokens and this network holds about {held:,}: it is "
+        "compiled all the same, but expect few of its facts to come back "
+        "(compile the pages that matter, or use a larger checkpoint)"
+    ]
+
+
+def describe_prompt(config: SeatsConfig, n_seats: int) -> dict[str, Any]:
+    """The prompt that a seats adapter answers to."""
+    return {
+        "chat_template": CHAT_TEMPLATE,
+        "turns": "user",
+        "opening": {
+            "ids": list(config.opening(n_seats)),
+            "text": opening_text(config, n_seats),
+            "seats": list(range(1, n_seats + 1)),  # positions; 0 is the sink
+        },
+    }
+
+
+def write_texts(config: SeatsConfig, n_seats: int, base: BaseFiles) -> dict[str, str]:
+    """Tokenizer and chat template, so that `AutoTokenizer.from_pretrained` on the folder and
+    `apply_chat_template` alone make the prompt that the memory answers to."""
+    return {CHAT_TEMPLATE: chat_template(config, n_seats), **_tokenizer_files(base)}
+
+
+def _tokenizer_files(base: BaseFiles) -> dict[str, str]:
+    """The base's tokenizer, without the base's own chat template, which must not win.
+
+    Its class becomes the one that takes tokenizer.json as it is and that every transformers
+    knows: Llama's class of version 5 rebuilds its own, and version 4 cannot load those of 5.
+    """
+    folder = base.folder
+    texts = {"tokenizer.json": (folder / "tokenizer.json").read_text("utf-8")}
+    config = folder / "tokenizer_config.json"
+    found = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    settings = {key: found[key] for key in _TOKENIZER_KEYS if key in found}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_input_names"] = ["input_ids", "attention_mask"]  # no token types: not a BERT
+    texts["tokenizer_config.json"] = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    return texts
+
+
+def _describe_prompt_for_people(n_seats: int) -> str:
+    return (
+        f"The memory hangs on the first {n_seats + 1} tokens of the prompt (the opening, in "
+        "`d2l.json`). This folder's tokenizer and chat template put them there; a prompt without "
+        "them cannot read the memory. A system message of your own follows the opening.\n"
+    )
+
+
+def _list_limits(config: SeatsConfig) -> str:
+    return (
+        "- Seats remember short notes best. Recall falls with length: of a page some facts come "
+        f"back, of more than about {config.held_tokens:,} tokens few.\n"
+        "- It answers in a few words; ask one fact at a time.\n"
+        "- It changes general answers too, the more the more seats are used.\n"
+        f"- It was made on {quote(config.base_file)}. On other files of the same base, for "
+        "example quantised in another way, answers differ a little.\n"
+    )
+
+
+KIND = CompileKind(
+    config=SeatsConfig,
+    find_reader=find_reader,
+    cut=cut,
+    count_ranks=count_ranks,
+    warn=warn_long,
+    prompt=describe_prompt,
+    texts=write_texts,
+    card_prompt=_describe_prompt_for_people,
+    card_limits=_list_limits,
+    # Seats impose keys on the base: rounding it to bf16 moves logits by 0.15.
+    imposes_on_base=True,
+    averages_share=True,
+    own_tokenizer=True,
+    rank_unit=" (seats)",
+)

@@ -1,0 +1,86 @@
+"""The kinds of networks that can be trained: a row each, which is all that the loop knows of them.
+
+A new kind is a module that gathers its data and prepares a `Trainee`, and one row at the foot.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.fit import Config, Kinds, OpenNetwork
+from d2l.hypernets.formats.int8 import compact_folder
+from d2l.hypernets.protocol import HypernetConfig
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+from d2l.training.distributed import Team
+from d2l.training.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
+from d2l.training.learner import Row, Trainee
+from d2l.training.materials import Materials, count_documents
+from d2l.training.recipes import Recipe
+from d2l.training.seats.learner import gather_seats, prepare_seats
+from d2l.training.text_to_lora.compact import compact_text_folder
+from d2l.training.text_to_lora.learner import count_text, gather_text, prepare_text
+
+
+@dataclass(frozen=True)
+class TrainingKind(Generic[Config]):
+    """How networks of one configuration are trained, and what is said of them afterwards.
+
+    `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
+    `compact` writes the 8-bit form of a run's folder, where there is one. `called`, `used` and
+    `measured` are for the card of a trained network: its name, and the commands for it.
+    """
+
+    config: type[Config]
+    gather: Callable[[Recipe, OpenNetwork[Config]], Materials[Config]]
+    count: Callable[[Materials[Config]], list[Row]]
+    prepare: Callable[[Materials[Config], Path, Team], Trainee]
+    called: str
+    used: str
+    measured: str
+    compact: Callable[[Path, Path], None] | None = None
+
+
+def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
+    """The row of a network's kind."""
+    return next(row for row in KINDS if isinstance(config, row.config))
+
+
+_COMPILE = "d2l compile manual.pdf -o manual.lora"
+KINDS: tuple[TrainingKind[Any], ...] = (
+    TrainingKind(
+        config=SeatsConfig,
+        gather=gather_seats,
+        count=count_documents,
+        prepare=prepare_seats,
+        called="seat",
+        used=_COMPILE,
+        measured="d2l probe",
+        compact=compact_folder,
+    ),
+    TrainingKind(
+        config=DocToLoraConfig,
+        gather=gather_doc_to_lora,
+        count=count_documents,
+        prepare=prepare_doc_to_lora,
+        called="Doc-to-LoRA",
+        used=_COMPILE,
+        measured="d2l probe",
+    ),
+    TrainingKind(
+        config=TextToLoraConfig,
+        gather=gather_text,
+        count=count_text,
+        prepare=prepare_text,
+        called="Text-to-LoRA",
+        used='t2l make "what the task is" -o task.lora',
+        measured="t2l eval",
+        compact=compact_text_folder,
+    ),
+)
+#: What training takes, and what it says of a kind without a row.
+TRAINABLE: Kinds[Any] = Kinds(
+    tuple(row.config for row in KINDS), "{path}: is a {kind} network, which cannot be trained"
+)
