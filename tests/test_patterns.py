@@ -27,8 +27,8 @@ METHODS = ("compile", "match", "fullmatch", "search", "split", "sub", "findall",
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 SINGLE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN)
 ATOMIC = (codes.POSSESSIVE_REPEAT, codes.ATOMIC_GROUP)
-#: Modules whose patterns see the beginning of a file alone: so many characters.
-HEADS = {"d2l.documents.sniff": 4096}
+#: Modules whose patterns see so many characters at most: a file's beginning, a pattern in a config.
+HEADS = {"d2l.documents.sniff": 4096, "d2l.adapters.peft_config": 200}
 MANY = 100  # turns of a repeat that count as unbounded
 N_SHORT, N_LONG = 40, 40_000  # characters: enough for powers of two, and for squares, to be seen
 LIMIT_S = 2.0  # a good pattern takes milliseconds
