@@ -15,6 +15,7 @@ from pathlib import Path
 
 from d2l.bases.models import find_base, pick_device
 from d2l.bases.tokenizers import load_tokenizer
+from d2l.batches import batched
 from d2l.compiler import compile as pipeline
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
@@ -24,7 +25,6 @@ from d2l.evaluation.recall.adapter import count_seats
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
-from d2l.evaluation.sampling import batched
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.fit import check_fit
 from d2l.hypernets.registry import find_checkpoint
