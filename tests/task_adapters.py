@@ -55,7 +55,7 @@ def write_task(
         "lora_dropout": 0.0,
         "peft_type": "LORA",
         "r": rank,
-        "target_modules": sorted({name.rsplit(".", 1)[1] for name in factors}),
+        "target_modules": sorted({name.rsplit(".", 1)[-1] for name in factors}),
         "task_type": "CAUSAL_LM",
     }
     settings |= dict(config or {})

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from d2l.adapters import module_names
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import MergeError
 
@@ -33,7 +34,7 @@ def combine(parts: Sequence[LoraWeights], shares: Sequence[float]) -> LoraWeight
         )
     factors = {}
     for name in sorted(set().union(*(part.factors for part in parts))):
-        if _split(name) is None:
+        if not module_names.parse(name).in_decoder:
             raise MergeError(
                 f"{name} lies outside the decoder's layers, which cannot be merged",
                 hint="merge it into its base: d2l export --to merged",
@@ -60,13 +61,12 @@ def fill_gaps(weights: LoraWeights) -> LoraWeights:
     A PEFT config names modules and layers, not pairs of them: without these, loaders that miss a
     pair warn or fill it with random numbers.
     """
-    places = {name: _split(name) for name in weights.factors}
-    layers = sorted({place[0] for place in places.values() if place is not None})
-    kinds = {place[1]: name for name, place in places.items() if place is not None}
+    inside = [name for name in weights.factors if module_names.parse(name).in_decoder]
+    examples = {module_names.parse(name).path: name for name in inside}
     factors = dict(weights.factors)
-    for layer in layers:
-        for kind, example in kinds.items():
-            name = f"model.layers.{layer}.{kind}"
+    for layer in module_names.list_layers(inside):
+        for path, example in examples.items():
+            name = module_names.join(layer, path)
             if name not in factors:
                 like = weights.factors[example]
                 factors[name] = LoraFactors(torch.zeros_like(like.a), torch.zeros_like(like.b))
@@ -122,11 +122,3 @@ def difference_norms(first: LoraWeights, second: LoraWeights) -> dict[str, tuple
         own = product_norm(stacked_a[0], stacked_b[0]) if name in first.factors else 0.0
         norms[name] = (own, difference)
     return norms
-
-
-def _split(name: str) -> tuple[int, str] | None:
-    """(layer, name below it) of a module in a decoder layer."""
-    parts = name.split(".", 3)
-    if len(parts) == 4 and parts[:2] == ["model", "layers"] and parts[2].isdigit():
-        return int(parts[2]), parts[3]
-    return None

@@ -6,6 +6,7 @@ A parsed `adapter_config.json` and a module's name in, numbers out; opens no fil
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from d2l.adapters.info import CONFIG, AdapterInfo
@@ -23,6 +24,9 @@ _EXTRAS = {
     "trainable_token_indices": "new token embeddings",
     "target_parameters": "LoRA on bare parameters",
 }
+#: Bounds of patterns out of a config, which anybody may have written. Three repeats on names of
+#: this length take milliseconds; real names have about 60 characters.
+_MAX_PATTERN, _MAX_REPEATS, _MAX_NAME = 200, 3, 128
 
 
 def module_rank(config: Mapping[str, Any], module: str) -> int:
@@ -75,9 +79,51 @@ def _by_pattern(config: Mapping[str, Any], field: str, module: str, default: Any
     if not isinstance(pattern, Mapping):
         raise AdapterError(f"{CONFIG}: {field} is not an object")
     for key, value in pattern.items():
-        try:
-            if re.match(rf"(.*\.)?({key})$", module):
-                return value
-        except re.error as error:
-            raise AdapterError(f"{CONFIG}: {field} has {key!r}, no pattern") from error
+        plain = module == key or module.endswith(f".{key}")
+        if plain or re.match(_compile(field, key), _bound(module)):
+            return value
     return default
+
+
+def _bound(module: str) -> str:
+    if len(module) > _MAX_NAME:
+        raise AdapterError(f"{module[:_MAX_NAME]}…: is no name of a module", hint="it is too long")
+    return module
+
+
+@cache
+def _compile(field: str, key: str) -> re.Pattern[str]:
+    """The pattern of one key; raises AdapterError where it is none, or may take time without end:
+    a repeated group that can be divided in more than one way, or too many repeats."""
+    if len(key) > _MAX_PATTERN or _is_slow(key):
+        raise AdapterError(
+            f"{CONFIG}: {field} has {key[:_MAX_PATTERN]!r}, a pattern that may take for ever",
+            hint="name the modules in it, or their layers: no repeat inside a repeated group, and "
+            f"no more than {_MAX_REPEATS} repeats",
+        )
+    try:
+        return re.compile(rf"(.*\.)?({key})$")
+    except re.error as error:
+        raise AdapterError(f"{CONFIG}: {field} has {key!r}, no pattern") from error
+
+
+def _is_slow(key: str) -> bool:
+    """Whether a pattern repeats a group that holds a repeat or a choice, or repeats too often."""
+    # Escapes and sets stand for one character each.
+    signs = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", key)
+    n_repeats = 0
+    groups = [False]  # open groups, the pattern first: whether each holds a repeat or a choice
+    for before, sign, after in zip(" " + signs, signs, signs[1:] + " ", strict=False):
+        if sign == "(":
+            groups.append(False)
+        elif sign == ")" and len(groups) > 1:
+            varies = groups.pop()
+            if varies and after in "*+{":
+                return True
+            groups[-1] |= varies
+        elif sign == "|":
+            groups[-1] = True
+        elif sign in "*+{?" and before not in "(*+?}":
+            groups[-1] = True
+            n_repeats += 1
+    return n_repeats > _MAX_REPEATS

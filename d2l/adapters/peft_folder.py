@@ -5,7 +5,6 @@ folder is written whole or not at all, and the same values give the same bytes.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from d2l.adapters import info as names
+from d2l.adapters.module_names import PREFIX, list_layers, list_short
 from d2l.adapters.peft_config import module_scale
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, MergeError
@@ -23,8 +23,6 @@ from d2l.files.atomic import building, refuse_existing
 from d2l.files.tensors import read_header
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_PREFIX = "base_model.model."
-_LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _pair(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, LoraFact
     """Factors in fp32 by module, from the tensors of a PEFT file."""
     factors = {}
     for name, a in tensors.items():
-        module, found, rest = name.removeprefix(_PREFIX).partition(".lora_A.")
+        module, found, rest = name.removeprefix(PREFIX).partition(".lora_A.")
         if not found:
             continue
         partner = name.replace(".lora_A.", ".lora_B.")
@@ -143,8 +141,8 @@ def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor
     tensors = {}
     for module, factors in sorted(weights.factors.items()):
         scaled = factors.b.float() * weights.scale
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = factors.a.to(dtype).contiguous()
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = scaled.to(dtype).contiguous()
+        tensors[f"{PREFIX}{module}.lora_A.weight"] = factors.a.to(dtype).contiguous()
+        tensors[f"{PREFIX}{module}.lora_B.weight"] = scaled.to(dtype).contiguous()
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise AdapterError(
@@ -156,8 +154,7 @@ def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor
 
 def _config(weights: LoraWeights, n_base_layers: int) -> dict[str, Any]:
     """The fields that runtimes read; all others keep PEFT's defaults, so no version warns."""
-    modules = {name.rsplit(".", 1)[1] for name in weights.factors}
-    layers = sorted({int(_LAYER.search(name)[1]) for name in weights.factors})  # type: ignore[index]
+    layers = list_layers(weights.factors)
     config: dict[str, Any] = {
         "base_model_name_or_path": weights.base,
         "bias": "none",
@@ -169,12 +166,12 @@ def _config(weights: LoraWeights, n_base_layers: int) -> dict[str, Any]:
         "modules_to_save": None,
         "peft_type": "LORA",
         "r": weights.rank,
-        "target_modules": sorted(modules),
+        "target_modules": list_short(weights.factors),
         "task_type": "CAUSAL_LM",
         "use_dora": False,
         "use_rslora": False,
     }
-    if layers != list(range(n_base_layers)):
+    if layers and layers != list(range(n_base_layers)):
         config |= {"layers_to_transform": layers, "layers_pattern": "layers"}
     return config
 

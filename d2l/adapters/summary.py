@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.module_names import list_layers, list_short
 
 
 @dataclass(frozen=True)
@@ -18,24 +19,13 @@ class AdapterView:
 def inspect_adapter(folder: Path) -> AdapterView:
     """Read an adapter folder's facts; raises AdapterError. Works for adapters of other tools."""
     info = read_info(folder)
-    modules = sorted(
-        {name.split(".lora_A.")[0].rsplit(".", 1)[1] for name in info.tensors if ".lora_A." in name}
-    )
-    layers = sorted(
-        {
-            int(part)
-            for name in info.tensors
-            for before, part in zip(name.split("."), name.split(".")[1:], strict=False)
-            if before == "layers" and part.isdigit()
-        }
-    )
     values = {
         "adapter": str(folder),
         "base": info.config.get("base_model_name_or_path"),
         "rank": info.rank,
         "lora_alpha": info.config.get("lora_alpha"),
-        "modules": modules,
-        "layers": layers,
+        "modules": list_short(n.split(".lora_A.")[0] for n in info.tensors if ".lora_A." in n),
+        "layers": list_layers(info.tensors),
         "dtype": sorted({tensor.dtype for tensor in info.tensors.values()}),
         "size_bytes": info.size_bytes,
         "provenance": info.provenance,

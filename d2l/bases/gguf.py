@@ -6,7 +6,6 @@ A GGUF path in, a model folder out. Reading and dequantising is transformers' an
 import contextlib
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from safetensors.torch import save_file
 from d2l.bases.old_keys import add_old_keys
 from d2l.bases.quiet import explain, quiet_transformers
 from d2l.errors import BaseModelError
-from d2l.files.atomic import building
+from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest
 
 #: Bumped when the folders made from a GGUF file change, so that old ones are not used.
@@ -71,17 +70,13 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
-    temporary = weights.with_name(f"{weights.name}.{os.getpid()}")
     try:
-        save_file(state, temporary, metadata={"format": "pt"})
-        temporary.replace(weights)
+        replace_file(weights, lambda target: save_file(state, target, metadata={"format": "pt"}))
     except (OSError, SafetensorError) as error:
         raise BaseModelError(
             f"{weights}: cannot be written ({explain(error)})",
             hint="make room there, or name another cache folder in D2L_CACHE",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _plain_config(config: Any) -> Any:

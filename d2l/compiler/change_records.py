@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from d2l import __version__
+from d2l.adapters import module_names
 from d2l.adapters.card import LOADING, literal, quote
 from d2l.adapters.info import CARD, CHAT_TEMPLATE, FORMAT
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
@@ -109,10 +110,10 @@ def _describe_norms(
     """Frobenius norm of the delta by layer and by chunk, as in compiled adapters."""
     by_layer: dict[int, list[float]] = {}
     for name, factors in weights.factors.items():
-        parts = name.split(".")
-        if parts[:2] == ["model", "layers"]:
+        place = module_names.parse(name)
+        if place.in_decoder and place.layer is not None:
             norm = delta_norm(factors, weights.scale)
-            by_layer.setdefault(int(parts[2]), []).append(norm)
+            by_layer.setdefault(place.layer, []).append(norm)
     by_chunk = []
     for chunk in chunks:
         if chunk.get("ranks") is None:
@@ -131,7 +132,7 @@ def _write_card(
     parents: Sequence[Parent], weights: LoraWeights, out: str, change: Change, *, seats: bool
 ) -> str:
     """The model card: from what it was made, how to load it."""
-    modules = sorted({name.rsplit(".", 1)[1] for name in weights.factors})
+    modules = module_names.list_short(weights.factors)
     base = literal(weights.base)
     loading = LOADING.format(
         tokenizer=literal(out) if seats else base, base=base, adapter=literal(out)

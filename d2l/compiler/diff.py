@@ -1,16 +1,14 @@
 """Two adapters → what differs: inputs, chunks, options, checkpoint, and the delta by layer."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from d2l.adapters import module_names
 from d2l.adapters.deltas import difference_norms
 from d2l.compiler.parents import Parent, read_parent
-
-_LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ def compare(first: Path, second: Path) -> Difference:
     norms = difference_norms(left.weights, right.weights)
     layers: dict[str, list[tuple[float, float]]] = {}
     for name, pair in norms.items():
-        match = _LAYER.search(f".{name}")
-        layers.setdefault(match[1] if match else name, []).append(pair)
+        layer = module_names.parse(name).layer
+        layers.setdefault(name if layer is None else str(layer), []).append(pair)
     order = sorted(layers, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
     rows = tuple(_join(layer, layers[layer]) for layer in order)
     return Difference(
@@ -85,7 +83,7 @@ def _compare_words(left: Parent, right: Parent) -> dict[str, tuple[Any, Any]]:
 
 
 def _modules(parent: Parent) -> str:
-    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in parent.weights.factors}))
+    return ", ".join(module_names.list_short(parent.weights.factors))
 
 
 def _list_inputs(parent: Parent) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.module_names import parse
 from d2l.adapters.peft_config import refuse_extras
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
@@ -170,7 +171,7 @@ def seat_again(
     if bool((factors != 1).any()):
         scaled = {
             name: LoraFactors(f.a, (f.b.double() * factors).to(f.b.dtype))
-            if name.rsplit(".", 1)[-1] in MODULES
+            if parse(name).short in MODULES
             else f
             for name, f in assembled.weights.factors.items()
         }

@@ -5,10 +5,10 @@ A plan in, seconds out. Kept in the cache folder; losing it only loses the estim
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 from d2l.compiler.plan import CompilePlan
+from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir
 
 #: Assumed until there is a measurement, in multiply-adds a second: half of what two laptop cores
@@ -33,14 +33,10 @@ def remember_rate(plan: CompilePlan, device: str, seconds: float) -> None:
         return
     path = _file()
     rates = _read(path) | {_key(plan, device): round(plan.n_tokens / seconds, 1)}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    text = json.dumps(rates, sort_keys=True)
+    with contextlib.suppress(OSError):  # an estimate is not worth failing a finished run
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(rates, sort_keys=True), "utf-8")
-        temporary.replace(path)
-    except OSError:  # an estimate is not worth failing a finished run
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        replace_file(path, lambda target: target.write_text(text, "utf-8"))
 
 
 def _file() -> Path:

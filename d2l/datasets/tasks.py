@@ -4,16 +4,15 @@ A row has task, definition, descriptions and examples of input and output; other
 over. Rows of input and output alone are one task without a description. Knows no network.
 """
 
-import gzip
 import hashlib
-import json
-import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d2l.errors import TaskError
+from d2l.files.jsonl import RowFormat, check_text, read_rows
 
 _HINT = (
     "a row is a JSON object with task, definition, and examples, a list of objects with input and "
@@ -52,11 +51,7 @@ class TaskSplit:
 
 def read_tasks(path: Path) -> list[Task]:
     """Read a file of tasks; raises TaskError with the file and the line."""
-    try:
-        return _join(list(_read_rows(path)), path)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TaskError(f"{path}: cannot be read ({reason})", hint="check the path") from error
+    return _join(read_rows(path, RowFormat("a row of tasks", _HINT, TaskError), _make_row), path)
 
 
 def split_tasks(
@@ -73,13 +68,12 @@ def split_tasks(
     TaskError.
     """
     known = {task.name for task, _ in found}
+    left_out = set(excluded)
     for name in excluded:
         if name not in known:
             raise TaskError(f"excluded names {name!r}, which is no task of the sources")
     fit = [
-        (task, weight)
-        for task, weight in found
-        if task.license_clear and task.name not in set(excluded)
+        (task, weight) for task, weight in found if task.license_clear and task.name not in left_out
     ]
     open_to_both = [task for task, _ in fit if task.name not in only_training]
     if len(fit) <= n_held_out or len(open_to_both) < n_held_out:
@@ -94,30 +88,9 @@ def split_tasks(
     return TaskSplit(tuple(one for one in fit if one[0].name not in names), held_out)
 
 
-def _read_rows(path: Path) -> Iterator[Task | Example]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    with opener(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _read_row(line.strip(), f"{path}, line {number}")
-    if not number:
-        raise TaskError(f"{path}: the file is empty", hint="write one JSON object a line")
-
-
-def _read_row(line: bytes, where: str) -> Task | Example:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-        if not isinstance(row, dict):
-            raise TypeError(f"expected an object, got {type(row).__name__}")
-        if "task" not in row and "examples" not in row:
-            return _read_example(row)
-        return _read_task(row)
-    except KeyError as error:
-        raise TaskError(f"{where}: not a row of tasks ({error} is missing)", hint=_HINT) from error
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise TaskError(f"{where}: not a row of tasks ({reason})", hint=_HINT) from error
+def _make_row(row: dict[str, Any]) -> Task | Example:
+    is_task = "task" in row or "examples" in row
+    return _read_task(row) if is_task else _read_example(row)
 
 
 def _read_task(row: dict[str, Any]) -> Task:
@@ -129,8 +102,8 @@ def _read_task(row: dict[str, Any]) -> Task:
     if not examples:
         raise TypeError("there are no examples")
     return Task(
-        name=_check_text(row["task"]),
-        descriptions=tuple(dict.fromkeys(_check_text(text).strip() for text in descriptions)),
+        name=check_text(row["task"]),
+        descriptions=tuple(dict.fromkeys(check_text(text).strip() for text in descriptions)),
         examples=examples,
         shots=tuple(map(_read_example, _list(row, "positive_examples"))),
         license_clear=clear,
@@ -144,8 +117,8 @@ def _read_example(row: Any) -> Example:
     outputs = [*([row["output"]] if "output" in row else []), *_list(row, "outputs")]
     if not outputs:
         raise KeyError("output")
-    checked = dict.fromkeys(_check_text(output).strip() for output in outputs)
-    return Example(_check_text(row["input"]).strip(), tuple(checked))
+    checked = dict.fromkeys(check_text(output).strip() for output in outputs)
+    return Example(check_text(row["input"]).strip(), tuple(checked))
 
 
 def _list(row: dict[str, Any], key: str) -> list[Any]:
@@ -155,13 +128,6 @@ def _list(row: dict[str, Any], key: str) -> list[Any]:
     return values
 
 
-def _check_text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise TypeError(f"expected text, got {value!r:.40}")
-    value.encode("utf-8")  # JSON can spell halves of characters
-    return value
-
-
 def _join(rows: Sequence[Task | Example], path: Path) -> list[Task]:
     """Tasks of a file, rows without a task's name being one more."""
     tasks = [row for row in rows if isinstance(row, Task)]
@@ -169,9 +135,8 @@ def _join(rows: Sequence[Task | Example], path: Path) -> list[Task]:
     if bare:
         name = path.name.removesuffix(".gz").removesuffix(".jsonl")
         tasks.append(Task(name, (), bare))
-    names = [task.name for task in tasks]
-    for name in names:
-        if names.count(name) > 1:
+    for name, n_tasks in Counter(task.name for task in tasks).items():
+        if n_tasks > 1:
             raise TaskError(f"{path}: has two tasks of the name {name!r}")
     if not tasks:
         raise TaskError(f"{path}: holds no task", hint=_HINT)

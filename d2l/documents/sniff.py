@@ -16,8 +16,10 @@ MAX_CONTROL_SHARE = 0.01  # of control characters in something that is still tex
 SAMPLE_BYTES = 1 << 20  # of a text file, enough to tell its encoding
 
 PDF_HEADER = re.compile(rb"%PDF-\d\.\d")
+# Atomic and possessive: what was skipped is not tried again in another way, so a page's start
+# takes one pass. With plain groups, a comment and a few spaces take time without end.
 HTML_START = re.compile(
-    rb"(?:\s+|<!--.*?-->|<\?xml[^>]*>)*<(?:!doctype\s+html|html|head|body)[\s>]", re.I | re.S
+    rb"(?>\s+|<!--(?>.*?-->)|<\?xml[^>]*>)*+<(?:!doctype\s+html|html|head|body)[\s>]", re.I | re.S
 )
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 META_CHARSET = re.compile(rb"<meta[^>]*?charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]*?encoding"

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from d2l.bases.batches import batched
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.means import take_mean
-from d2l.evaluation.sampling import batched
 from d2l.inference.adapted_model import Asker
 from d2l.inference.likelihood import answer_greedily, token_distributions
 from d2l.progress import Progress, silent

@@ -1,4 +1,4 @@
-"""Which of many items are asked, and in which batches."""
+"""Which of many items are asked."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,8 +10,3 @@ def pick_evenly(items: Sequence[T], n: int) -> list[T]:
     """`n` of the items (all if there are fewer), each from the middle of its n-th part."""
     count = min(n, len(items))
     return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
-
-
-def batched(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """The items in order, `size` at a time."""
-    return [items[start : start + size] for start in range(0, len(items), size)]

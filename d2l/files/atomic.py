@@ -121,6 +121,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         replace_file(path, write)
 
 
+#: What a kill in the middle of `replace_file` leaves beside a file: its name and this, a pattern.
+LEFT_OVER = r"\.\d+"
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then rename it: never half a file at `path`."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import platformdirs
 
+from d2l.files.atomic import replace_file
+
 _BLOCK = 1 << 20
 
 
@@ -66,14 +68,9 @@ def _read_digests(path: Path) -> dict[str, str]:
 
 def _write_digests(path: Path, known: dict[str, str]) -> None:
     fresh = dict(list(known.items())[-256:])
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # a read-only cache costs time, not correctness
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(fresh), "utf-8")
-        temporary.replace(path)
-    except OSError:  # a read-only cache costs time, not correctness
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        replace_file(path, lambda target: target.write_text(json.dumps(fresh), "utf-8"))
 
 
 def join_digests(digests: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from d2l.bases.activations import cache_keyword
+from d2l.bases.batches import batched
 from d2l.bases.models import read_out
 
 Ids = Sequence[int]
@@ -61,7 +62,7 @@ def examine(
 ) -> list[Examined]:
     """`token_log_probs` and `answer_greedily` at once, reading every prompt only once."""
     found = []
-    for chosen, wanted in _cut(prompts, answers, size=manner.batch):
+    for chosen, wanted in _pair_up(prompts, answers, manner.batch):
         read = _read(model, chosen, manner.pad)
         rows = _force_and_forget(model, read, wanted, manner.pad)
         own = _go_on(model, read, max_tokens=manner.max_tokens, end=manner.end)
@@ -80,7 +81,7 @@ def token_log_probs(
     One fp32 CPU tensor (tokens,) an item. Prompts may not be empty.
     """
     found = []
-    for chosen, wanted in _cut(prompts, answers, size=batch):
+    for chosen, wanted in _pair_up(prompts, answers, batch):
         rows = _force(model, _read(model, chosen, pad), wanted, pad)
         found += [_pick(row, ids) for row, ids in zip(rows, wanted, strict=True)]
     return found
@@ -91,7 +92,7 @@ def token_distributions(
 ) -> Iterator[Tensor]:
     """The whole distribution before each token of each answer: fp32 log-probabilities
     (tokens, vocabulary) on the CPU, one item at a time."""
-    for chosen, wanted in _cut(prompts, answers, size=batch):
+    for chosen, wanted in _pair_up(prompts, answers, batch):
         for row in _force(model, _read(model, chosen, pad), wanted, pad):
             yield row.to(torch.float32).log_softmax(dim=-1).cpu()
 
@@ -101,17 +102,17 @@ def answer_greedily(
 ) -> list[tuple[int, ...]]:
     """The most likely token again and again, up to `end`, which is left out."""
     found: list[tuple[int, ...]] = []
-    for chosen, _ in _cut(prompts, prompts, size=batch):
+    for chosen in batched(prompts, batch):
         found += _go_on(model, _read(model, chosen, pad), max_tokens=max_tokens, end=end)
     return found
 
 
-def _cut(
-    prompts: Sequence[Ids], answers: Sequence[Ids], *, size: int
+def _pair_up(
+    prompts: Sequence[Ids], answers: Sequence[Ids], size: int
 ) -> Iterator[tuple[Sequence[Ids], Sequence[Ids]]]:
+    """Prompts and their answers, `size` at a time."""
     assert len(prompts) == len(answers)
-    for start in range(0, len(prompts), size):
-        yield prompts[start : start + size], answers[start : start + size]
+    return zip(batched(prompts, size), batched(answers, size), strict=True)
 
 
 @torch.inference_mode()

@@ -3,9 +3,11 @@
 Every rule names where it was read, and in which version. Rules themselves are in `rules`.
 """
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from d2l.adapters.card import literal
 from d2l.runtimes import rules
 from d2l.runtimes.facts import Facts
 
@@ -35,8 +37,9 @@ class Entry:
 class Runtime:
     """A runtime: the version whose text was read, how an adapter is loaded, and its rules.
 
-    `load` and `template` are parts of a shell line (for PEFT, of Python). `checked` says which test
-    runs the real thing, or that nothing but the text was read.
+    `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` makes of a name
+    what stands for it there). `checked` says which test runs the real thing, or that nothing but
+    the text was read.
     """
 
     version: str
@@ -44,13 +47,15 @@ class Runtime:
     template: str
     checked: str
     entries: tuple[Entry, ...]
+    quote: Callable[[str], str] = shlex.quote
 
 
 def load_line(runtime: Runtime, facts: Facts) -> str:
     """How the adapter is loaded: with the lowest rank that is enough, or the one that was given."""
     given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
     line = runtime.load + (runtime.template if facts.template else "")
-    return line.format(**_words(facts), max_rank=given, rank=facts.max_lora_rank or facts.rank)
+    words = {what: runtime.quote(word) for what, word in _words(facts).items()}
+    return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
 
 
 def describe_fix(entry: Entry, facts: Facts) -> str:
@@ -60,7 +65,7 @@ def describe_fix(entry: Entry, facts: Facts) -> str:
     lower = [rank for rank in VLLM_RANKS if rank < facts.rank and rank <= served]
     needed = rules.pick_rank(facts.rank, VLLM_RANKS)
     return entry.fix.format(
-        **_words(facts),
+        **{what: shlex.quote(word) for what, word in _words(facts).items()},
         lower=max(lower, default=1),
         needed=f"--max-lora-rank {needed}" if needed else "a runtime without a limit",
     )
@@ -108,7 +113,7 @@ def _serving(source: str) -> tuple[Entry, ...]:
 RUNTIMES: Mapping[str, Runtime] = {
     "peft": Runtime(
         "0.21.2",
-        'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{path}")',
+        "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {path})",
         "",
         "tests/test_engines.py",
         (
@@ -120,6 +125,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 "nothing of other keys and warns",
             ),
         ),
+        quote=literal,
     ),
     "vllm": Runtime(
         "0.33.0",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2l.adapters import module_names
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_config import refuse_extras
 from d2l.adapters.peft_folder import read_adapter
@@ -121,15 +122,14 @@ def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
     """Refuse a base that the adapter's modules do not fit; unknown modules are the writer's."""
     n_layers = int(base.config.num_hidden_layers)
     for module, factors in weights.factors.items():
-        parts = module.split(".")
-        layer = int(parts[2]) if parts[:2] == ["model", "layers"] and parts[2].isdigit() else None
-        if layer is not None and layer >= n_layers:
+        name = module_names.parse(module)
+        if name.in_decoder and name.layer is not None and name.layer >= n_layers:
             raise AdapterError(
                 f"{module}: the base has {n_layers} layers",
                 hint="name the base that the adapter was made for with --base",
             )
         try:
-            expected = base.family.module_shape(base.config, parts[-1])
+            expected = base.family.module_shape(base.config, name.short)
         except BaseModelError:
             continue
         found = (factors.a.shape[1], factors.b.shape[0])

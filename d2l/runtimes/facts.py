@@ -9,17 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
-
-PREFIX = "base_model.model."
-_LAYER = re.compile(r"\.layers\.(\d+)\.")
-_LORA = re.compile(r"\.lora_([AB])(\.default)?\.weight$")
-
-
-def find_place(name: str) -> tuple[str, str] | None:
-    """(module without PEFT's prefix, "A" or "B") of a key; None for keys of other forms."""
-    match = _LORA.search(name)
-    return (name[: match.start()].removeprefix(PREFIX), match[1]) if match is not None else None
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class Facts:
         """Shapes of A and B, {"A": …, "B": …}, by module name without PEFT's prefix."""
         found: dict[str, dict[str, tuple[int, ...]]] = {}
         for name, tensor in self.info.tensors.items():
-            place = find_place(name)
+            place = module_names.parse_key(name)
             if place is not None:
                 found.setdefault(place[0], {})[place[1]] = tensor.shape
         return dict(sorted(found.items()))
@@ -69,12 +60,12 @@ class Facts:
     @cached_property
     def modules(self) -> list[str]:
         """Short names of the adapted modules, sorted."""
-        return sorted({name.rsplit(".", 1)[-1] for name in self.pairs})
+        return module_names.list_short(self.pairs)
 
     def layers_of(self, module: str) -> set[int]:
         """Layers in which a module is adapted."""
-        named = [name for name in self.pairs if name.rsplit(".", 1)[-1] == module]
-        return {int(match[1]) for name in named if (match := _LAYER.search(f".{name}"))}
+        named = [name for name in self.pairs if module_names.parse(name).short == module]
+        return set(module_names.list_layers(named))
 
     @property
     def name(self) -> str:

@@ -5,7 +5,6 @@ the others are worth a look.
 """
 
 import math
-import re
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from d2l.adapters import module_names
 from d2l.adapters.peft_config import find_extras, module_rank
 from d2l.adapters.weights import LoraFactors, delta_norm
 from d2l.errors import AdapterError
-from d2l.runtimes.facts import Facts, find_place
+from d2l.runtimes.facts import Facts
 
 #: A module whose delta is this much larger than the median of its kind is named. The built-in
 #: network's adapters stay below 10, over layers and modules.
@@ -104,14 +104,14 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
     if facts.base is None:
         return
     for module, shapes in facts.pairs.items():
-        layer = re.search(r"\.layers\.(\d+)\.", f".{module}")
-        if layer is not None and int(layer[1]) >= facts.base.n_layers:
+        name = module_names.parse(module)
+        if name.layer is not None and name.layer >= facts.base.n_layers:
             yield Fault(
                 f"{module}: the base has {facts.base.n_layers} layers",
                 "the adapter belongs to another base: name it with --base",
             )
             continue
-        expected = facts.base.shapes.get(module.rsplit(".", 1)[-1])
+        expected = facts.base.shapes.get(name.short)
         a, b = shapes.get("A", ()), shapes.get("B", ())
         if expected is None or len(a) != 2 or len(b) != 2:
             continue
@@ -132,7 +132,7 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
             "compile or train it again; in fp32, if it was fp16",
         )
         return
-    placed = {find_place(name): tensor for name, tensor in tensors.items()}
+    placed = {module_names.parse_key(name): tensor for name, tensor in tensors.items()}
     norms: dict[str, dict[str, float]] = {}
     dead = []
     for module, shapes in facts.pairs.items():
@@ -143,7 +143,7 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
         if norm == 0:
             dead.append(module)
         else:
-            norms.setdefault(module.rsplit(".", 1)[-1], {})[module] = norm
+            norms.setdefault(module_names.parse(module).short, {})[module] = norm
     if dead:
         yield Fault(
             f"{len(dead)} modules change nothing (all zero), for example {dead[0]}",

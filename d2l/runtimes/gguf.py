@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from d2l.adapters.module_names import parse
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import AdapterError
 
@@ -154,7 +155,7 @@ def _unpermute(b: Tensor, module: str, base: GgufBase) -> Tensor:
 
 def _heads(module: str, base: GgufBase) -> int:
     """Heads among which a module's output rows are permuted; 0 where they are not."""
-    return {"q_proj": base.n_heads, "k_proj": base.n_kv_heads}.get(module.rsplit(".", 1)[-1], 0)
+    return {"q_proj": base.n_heads, "k_proj": base.n_kv_heads}.get(parse(module).short, 0)
 
 
 def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:

@@ -5,7 +5,6 @@ tuner/utils.py: load_adapters and linear_to_lora_layers; tuner/lora.py: LoRALine
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from d2l.adapters import module_names
 from d2l.adapters.peft_folder import DTYPES
 from d2l.adapters.weights import LoraWeights
 from d2l.errors import AdapterError
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
-_LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
 
 
 def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str = "fp32") -> None:
@@ -66,10 +65,10 @@ def _config(weights: LoraWeights, n_layers: int) -> Mapping[str, Any]:
     modules outside the layers are named in full."""
     layers, keys = [], set()
     for module in weights.factors:
-        match = _LAYER.match(module)
-        if match is not None:
-            layers.append(int(match[1]))
-        keys.add(match[2] if match is not None else module)
+        name = module_names.parse(module)
+        if name.in_decoder and name.layer is not None:
+            layers.append(name.layer)
+        keys.add(name.path if name.in_decoder else module)
     if not layers:
         raise AdapterError("the adapter changes no decoder layer, which mlx-lm needs")
     return {

@@ -3,6 +3,7 @@
 Each target has a text below. Tests run the code in them as it stands.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -34,15 +35,18 @@ class ExportFacts:
 def load_line(facts: ExportFacts, to: str) -> str:
     """One shell line that loads the export."""
     single = facts.out.endswith(".gguf")
-    source = facts.adapter if single else facts.out  # of the chat template
-    lora = facts.out if single else f"{facts.out}/{ADAPTER_FILE}"
-    template = f" --jinja --chat-template-file {source}/chat_template.jinja"
+    source = facts.adapter if single else facts.out
+    template = shlex.quote(f"{source}/chat_template.jinja")
+    gguf, base, out = map(shlex.quote, (facts.gguf, facts.base, facts.out))
+    lora = out if single else shlex.quote(f"{facts.out}/{ADAPTER_FILE}")
+    modelfile = shlex.quote(f"{facts.out}/Modelfile")
     return {
-        "gguf": f"llama-server -m {facts.gguf} --lora {lora}" + (template if facts.seats else ""),
-        "ollama": f"ollama create {_model_name(facts.out)} -f {facts.out}/Modelfile",
-        "mlx": f"mlx_lm.server --model {facts.base} --adapter-path {facts.out}"
-        + (f' --chat-template "$(cat {facts.out}/chat_template.jinja)"' if facts.seats else ""),
-        "merged": f"vllm serve {facts.out}",
+        "gguf": f"llama-server -m {gguf} --lora {lora}"
+        + (f" --jinja --chat-template-file {template}" if facts.seats else ""),
+        "ollama": f"ollama create {_model_name(facts.out)} -f {modelfile}",
+        "mlx": f"mlx_lm.server --model {base} --adapter-path {out}"
+        + (f' --chat-template "$(cat {template})"' if facts.seats else ""),
+        "merged": f"vllm serve {out}",
     }[to]
 
 

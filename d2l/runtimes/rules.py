@@ -5,7 +5,8 @@
 
 from collections.abc import Callable
 
-from d2l.runtimes.facts import PREFIX, Facts
+from d2l.adapters.module_names import PREFIX, parse
+from d2l.runtimes.facts import Facts
 
 Rule = Callable[[Facts], str | None]
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
@@ -50,7 +51,7 @@ def saves_modules(*allowed: str) -> Rule:
 def differs_in_rank(facts: Facts) -> str | None:
     """One module of different ranks in different layers."""
     for module in facts.modules:
-        ranks = {r for name, r in facts.ranks.items() if name.rsplit(".", 1)[-1] == module}
+        ranks = {r for name, r in facts.ranks.items() if parse(name).short == module}
         if len(ranks) > 1:
             return f"rank of {module} is {' and '.join(map(str, sorted(ranks)))}, one is expected"
     return None

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from d2l.errors import CheckpointError, RecipeError
-from d2l.files.atomic import replace_file
+from d2l.files.atomic import LEFT_OVER, replace_file
 from d2l.training.optimizers import Optimizers
 from d2l.training.recipes import Recipe
 
@@ -32,7 +32,7 @@ LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
 #: What a kill in the middle of a saving leaves behind: NAME.PID, and folders to fill.
 _LEFT_OVER = re.compile(
     r"(state\.pt|log\.jsonl|(recipes|config)\.json"
-    r"|(model|statistics|general|embeddings|familiarity)\.safetensors)\.\d+"
+    rf"|(model|statistics|general|embeddings|familiarity)\.safetensors){LEFT_OVER}"
     r"|\.saving-.*"
 )
 #: What torch raises for files that are something else, or cut short, or of other tensors.

@@ -6,7 +6,7 @@ None where it finds nothing.
 
 import re
 
-_HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$")
 
 
 def find_line(text: str, key: str | None, table: tuple[str, int] | None = None) -> int | None:
@@ -21,7 +21,7 @@ def find_line(text: str, key: str | None, table: tuple[str, int] | None = None) 
     for number, line in enumerate(text.split("\n"), start=1):
         header = _HEADER.match(line)
         if header:
-            name = header[1].strip("\"'")
+            name = header[1].strip().strip("\"'")
             current = (name, seen.get(name, 0))
             seen[name] = current[1] + 1
             if (key is None and current == table) or (table is None and key == name):

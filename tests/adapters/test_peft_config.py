@@ -1,5 +1,6 @@
 """Rank and scale by module: what PEFT itself makes of the same config."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,46 @@ def test_scales_and_ranks_are_pefts(changes: dict[str, Any]) -> None:
 def test_configs_without_a_usable_scale_are_refused(config: dict[str, Any], message: str) -> None:
     with pytest.raises(AdapterError, match=message):
         module_scale(config, "model.layers.0.self_attn.q_proj")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "(.*)*x",
+        "(a+)+b",
+        "(a|a)*b",
+        "((x)*)*",
+        "(?:[^.]+.?){9,}!",
+        ".*.*.*.*.*.*x",
+        "a?" * 30,
+        "a" * 999,
+    ],
+)
+def test_patterns_that_may_take_for_ever_are_refused(key: str) -> None:
+    began = time.process_time()
+    with pytest.raises(AdapterError, match="a pattern that may take for ever"):
+        module_rank({"r": 2, "rank_pattern": {key: 1}}, "model.layers.0." + "a" * 99)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [r"layers\.[12]\..*q_proj", r"(0|1|2)\.\w+\.q_proj", r".*\.layers\.\d+\..*", "[*+(]?q_proj"],
+)
+def test_patterns_of_the_usual_kinds_are_followed(key: str) -> None:
+    config = {"r": 2, "rank_pattern": {key: 1}}
+    assert module_rank(config, "model.layers.1.self_attn.q_proj") == 1
+    assert module_rank(config, "lm_head") == 2
+
+
+def test_the_slowest_pattern_that_is_followed_is_quick() -> None:
+    config = {"r": 2, "rank_pattern": {".*.*.*x": 1}}
+    began = time.process_time()
+    for layer in range(30):
+        assert module_rank(config, f"model.layers.{layer}.self_attn.q_proj.base_layer") == 2
+    assert time.process_time() - began < 5
+    with pytest.raises(AdapterError, match="is no name of a module"):
+        module_rank(config, "a." * 200)
 
 
 def make_info(config: dict[str, Any], *names: str) -> AdapterInfo:

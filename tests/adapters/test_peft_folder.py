@@ -136,6 +136,16 @@ def test_layers_are_named_only_where_some_are_missing(
     assert config.get("layers_pattern") == (None if named is None else "layers")
 
 
+def test_modules_outside_the_layers_are_written_and_read_back(tmp_path: Path) -> None:
+    factors = LoraFactors(torch.ones(3, tiny.HIDDEN), torch.ones(5, 3))
+    weights = LoraWeights("tiny-org/llama-tiny", 1.0, {"lm_head": factors})
+    folder = write_adapter(make_content(weights), tmp_path / "a.lora")
+    config = read_json(folder / "adapter_config.json")
+    assert config["target_modules"] == ["lm_head"]
+    assert "layers_to_transform" not in config
+    assert read_adapter(folder).factors.keys() == {"lm_head"}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_values_that_are_not_finite_are_refused_and_nothing_is_written(

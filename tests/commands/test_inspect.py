@@ -14,6 +14,7 @@ from d2l.commands.inspect import show_adapter
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, make_document
+from tests.task_adapters import write_task
 
 
 def lines_of(command: Command, *words: object) -> list[str]:
@@ -78,6 +79,15 @@ def test_inspect_of_an_adapter_of_another_tool(tmp_path: Path, command: Command)
     assert done.err == (
         "no d2l.json: made by another tool, so its documents and norms are unknown\n"
     )
+
+
+def test_inspect_of_an_adapter_on_the_head_alone(tmp_path: Path, command: Command) -> None:
+    """A module whose name has no dot in it."""
+    pair = {"lm_head": (torch.ones(4, 32), torch.ones(420, 4))}
+    adapter = write_task(tmp_path / "head", pair, base="org/base")
+    values = json.loads(command("inspect", adapter, "--json").out)
+    assert (values["modules"], values["layers"], values["rank"]) == (["lm_head"], [], 4)
+    assert "lm_head" in command("inspect", adapter).out
 
 
 def test_inspect_as_json_holds_what_is_stored(tmp_path: Path, command: Command) -> None:

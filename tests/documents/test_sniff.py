@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from d2l.documents.sniff import decode, decode_html, sniff
@@ -100,3 +102,20 @@ def test_short_shift_jis_file_is_read_right() -> None:
         "名前,年齢,住所\n佐藤太郎,30,東京\n三木英子,25,大阪\n髙橋淳,35,名古屋\n"
     )
     assert document.notes == ("read as cp932 text; if characters look wrong, give --encoding",)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"<!-- x -->" + b" " * 900 + b"# Title", "text"),
+        (b"<!-- x -->\n" * 90 + b"# Title", "text"),
+        (b"<!-- x -->\n" * 80 + b"<html>", "an HTML page"),
+        (b"<!--" * 250, "text"),
+        (b"<!-- a --> text <!-- b --><html>", "text"),  # a comment ends where it ends first
+    ],
+)
+def test_comments_and_spaces_above_a_text_take_no_time(start: bytes, words: str) -> None:
+    """With a pattern that tries every way to divide them this would take years."""
+    began = time.process_time()
+    assert sniff(start).words == words
+    assert time.process_time() - began < 1

@@ -1,6 +1,8 @@
 """`d2l check` on the table of adapters made for it, on seats, on damaged ones; the command."""
 
+import ast
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +88,32 @@ def test_the_serve_line_is_complete(bases: Path, tmp_path: Path) -> None:
     assert verdict.findings[0].fix == (
         "serve with --max-lora-rank 32, or make the adapter with --max-rank 16"
     )
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_lines_are_quoted_whatever_a_folder_is_called(
+    runtime: str, bases: Path, tmp_path: Path
+) -> None:
+    """Each part of a line that names a file is that name and nothing else."""
+    adapter = write(Case(rank=20, config={"use_rslora": True}), tmp_path / "my adapter; x")
+    (adapter / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    options = CheckOptions((runtime,), base=str(bases / "llama-tiny"), offline=True)
+    (verdict,) = check(adapter, options).verdicts
+    if runtime == "peft":  # a line of Python, not of a shell
+        assert ast.literal_eval(verdict.load.rsplit(", ", 1)[1].removesuffix(")")) == str(adapter)
+        return
+    for line in (verdict.load, *(f.fix for f in verdict.findings if str(adapter) in f.fix)):
+        plain = line.replace('"$(cat ', "").replace(')"', "")
+        words = shlex.split(plain, comments=False)
+        named = [word for word in words if "my adapter" in word]
+        assert named
+        assert all(
+            word.removeprefix("my-adapter-x=") in (str(adapter), f"{adapter}/chat_template.jinja")
+            for word in named
+        )
+        assert ";" not in plain.replace(shlex.quote(str(adapter)), "").replace(
+            shlex.quote(f"{adapter}/chat_template.jinja"), ""
+        )
 
 
 # ---- the prompt of a seats adapter --------------------------------------------------------------

@@ -4,6 +4,7 @@ tests/test_engines.py runs the exports in real engines.
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from d2l.errors import AdapterError, BaseModelError
 from d2l.runtimes import export
 from d2l.runtimes.export import EXPORTERS, ExportOptions
+from d2l.runtimes.readme import ExportFacts, load_line
 from tests import tiny
 from tests.bases.gguf_samples import write_gguf
 from tests.compiled import (
@@ -114,6 +116,20 @@ def test_every_folder_says_how_to_load_it_and_where_it_came_from(
     if kind == "seats" and to != "ollama":  # its prompts are made by these, elsewhere by the base's
         assert files >= {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}
     assert result.size_bytes == sum(p.stat().st_size for p in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("to", EXPORTERS)
+def test_load_lines_are_quoted_whatever_a_folder_is_called(to: str, single: bool) -> None:
+    out = "my export; x" + (".gguf" if single else "")
+    facts = ExportFacts("my adapter; x", "org/base; y", "base; y.gguf", out, seats=True)
+    line = load_line(facts, to)
+    names = {"my adapter; x", "org/base; y", "base; y.gguf", out}
+    files = ("", "/chat_template.jinja", "/adapter.gguf", "/Modelfile")
+    known = {f"{name}{file}" for name in names for file in files}
+    words = shlex.split(line.replace('"$(cat ', "").replace(')"', ""))
+    assert out in " ".join(words)
+    assert all(word in known for word in words if ";" in word or " " in word)
 
 
 @pytest.mark.parametrize("to", EXPORTERS)

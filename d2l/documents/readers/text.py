@@ -10,7 +10,7 @@ from d2l.documents.document import Section
 from d2l.documents.parsing import Parsed, ParseRequest, bound_text
 from d2l.documents.sniff import Decoded, decode
 
-ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(?P<title>.*?))?(?:[ \t]+#+)?[ \t]*$")
+ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 # Lines that cannot be the paragraph above a setext underline.
@@ -53,9 +53,8 @@ def find_headings(lines: list[str]) -> Iterator[tuple[int, str | None]]:
     """Yield (line, title) of ATX and setext headings outside code fences and front matter."""
     fence = ""
     paragraph = -1  # where the paragraph began that the line above belongs to; -1: none
-    for number, line in enumerate(lines):
-        if number < skip_front_matter(lines):
-            continue
+    first = skip_front_matter(lines)
+    for number, line in enumerate(lines[first:], start=first):
         opening = FENCE.match(line)
         if fence:
             mark = opening["mark"] if opening else ""
@@ -64,7 +63,7 @@ def find_headings(lines: list[str]) -> Iterator[tuple[int, str | None]]:
         elif opening:
             fence, paragraph = opening["mark"], -1
         elif atx := ATX.match(line):
-            yield number, atx["title"] or None
+            yield number, read_title(line[atx.end() :]) or None
             paragraph = -1
         elif paragraph >= 0 and UNDERLINE.match(line):
             yield paragraph, " ".join(part.strip() for part in lines[paragraph:number])
@@ -73,6 +72,17 @@ def find_headings(lines: list[str]) -> Iterator[tuple[int, str | None]]:
             paragraph = -1
         elif paragraph < 0 and (number == 0 or not lines[number - 1].strip()):
             paragraph = number
+
+
+def read_title(text: str) -> str:
+    """The title of an ATX heading from what follows its marks: without spaces around it, and
+    without closing marks that a space stands before.
+
+    Not a pattern: one that tries where the title ends takes time with the square of the line.
+    """
+    title = text.strip(" \t")
+    unmarked = title.rstrip("#")
+    return unmarked.rstrip(" \t") if unmarked.endswith((" ", "\t")) else title
 
 
 def skip_front_matter(lines: list[str]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2l.adapters.info import AdapterInfo, read_info
+from d2l.bases.batches import batched
 from d2l.datasets.questions import Question, read_questions
 from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
@@ -14,7 +15,7 @@ from d2l.evaluation.metrics import contains_answer
 from d2l.evaluation.originals import Originals, read_originals
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
-from d2l.evaluation.sampling import batched, pick_evenly
+from d2l.evaluation.sampling import pick_evenly
 from d2l.inference.adapted_model import Asker, AskOptions, load_asker
 from d2l.progress import Progress, silent
 

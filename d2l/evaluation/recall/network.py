@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from d2l.bases.batches import batched
 from d2l.bases.models import pick_device
 from d2l.compiler import compile as pipeline
 from d2l.compiler.kinds import DOCUMENTS
@@ -24,7 +25,6 @@ from d2l.evaluation.recall.adapter import count_seats
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
-from d2l.evaluation.sampling import batched
 from d2l.hypernets.fit import open_network
 from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
 from d2l.progress import Steps, ignore_steps

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from d2l.adapters.info import read_info
+from d2l.bases.batches import batched
 from d2l.errors import DocumentError
 from d2l.evaluation.harm import Harm, answer_general, measure_harm
 from d2l.evaluation.means import Mean, take_mean
 from d2l.evaluation.originals import Originals, Stretch, read_originals
-from d2l.evaluation.sampling import batched
 from d2l.evaluation.selftest.passages import MIN_WORDS, Passage, choose_passages, find_passages
 from d2l.inference.adapted_model import Asker, AskOptions, load_asker
 from d2l.inference.likelihood import answer_greedily, token_log_probs

@@ -9,13 +9,14 @@ other seats, so words are tried in groups, behind the words that there are alrea
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from d2l.adapters.weights import Memory
+from d2l.bases.batches import batched
 from d2l.documents.chunks import Tokenizer
 from d2l.errors import CheckpointError
 from d2l.hypernets.seats.network import Seats
@@ -74,7 +75,7 @@ def rank_words(
         if turn == 1:
             order = _sort(figures)[: trials.best]
         chance.shuffle(order)
-        for group in _cut(order, n_new):
+        for group in batched(order, n_new):
             words = (*seats.config.opening_words, *group)
             opening = (*seats.config.opening_head, *words)
             answers = measure_answers(seats, opening, make_memory(len(opening) - 1))
@@ -137,8 +138,3 @@ def _begin(piece: str) -> str:
 
 def _sort(figures: Mapping[int, Sequence[float]]) -> list[int]:
     return sorted(figures, key=lambda word: math.fsum(figures[word]) / len(figures[word]))
-
-
-def _cut(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]

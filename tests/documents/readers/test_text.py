@@ -1,7 +1,10 @@
+import time
+
 import pytest
 
 from d2l.documents.document import Section
 from d2l.documents.readers import read_document
+from d2l.documents.readers.text import find_headings
 from tests.documents import samples
 from tests.documents.samples import read_bytes
 
@@ -72,3 +75,40 @@ def test_sections_of_a_long_markdown_file_hold_all_its_words() -> None:
     document = read_document(source)
     assert document.text.split() == source.path.read_text("utf-8").split()
     assert document.sections[1].heading == "Afghanistan"
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# A", "A"),
+        ("   ###### A b \t", "A b"),
+        ("## A ##", "A"),
+        ("## A#", "A#"),
+        ("# C# ## \t", "C#"),
+        ("# #", "#"),
+        ("#", None),
+        ("#\t", None),
+    ],
+)
+def test_titles_of_headings_are_without_their_marks(line: str, title: str | None) -> None:
+    assert list(find_headings([line])) == [(0, title)]
+
+
+@pytest.mark.parametrize("line", ["    # A", "#A", "####### A", r"\# A"])
+def test_other_lines_with_a_mark_are_no_headings(line: str) -> None:
+    assert list(find_headings([line])) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n" + "key: value\n" * 200_000,  # front matter that nothing ends
+        "# a" + " " * 2_000_000 + "b",
+        "# a" + " #" * 1_000_000 + "b",
+    ],
+)
+def test_long_markdown_takes_the_time_of_one_pass(text: str) -> None:
+    """The square of these lengths would take hours."""
+    began = time.process_time()
+    list(find_headings(text.split("\n")))
+    assert time.process_time() - began < 5

@@ -26,7 +26,7 @@ ACCENTED = re.compile(
     r"|(?<=[^\W\d_])(?P<other>[`ˆ˜])(?P<vowel>[aeinouı])|(?P<base>[cCsStT])(?P<cedilla>¸)"
 )
 LEADER = re.compile(r"(?: ?[.·…_]){5,}| ?(?:\. ){3,}\.?")
-HAS_LEADER = re.compile(r" \.\.\. ?\S{1,8}$| \.\.\.(?: ?[\divxlc–-]{1,8},?)*$")
+HAS_LEADER = re.compile(r" \.\.\. ?\S{1,8}$| \.\.\.(?: ?[\divxlc–-],?)*$")
 CJK = r"\u2e80-\u2fdf\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 GAP_IN_CJK = re.compile(f"(?<=[{CJK}]) (?=[{CJK}])")
 # A control character, or half a surrogate pair: neither is text.
