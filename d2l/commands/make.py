@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
+from d2l.commands import train as train_command
 from d2l.commands.eval import evaluate
 from d2l.commands.options import (
     AsJson,
@@ -18,10 +19,10 @@ from d2l.commands.options import (
     Offline,
     Scaling,
     WrittenDtype,
+    accepting,
     make_app,
     version_option,
 )
-from d2l.commands.train import train
 
 if TYPE_CHECKING:
     from d2l.compiler.make import Maker, MakeResult, Outcome
@@ -114,7 +115,10 @@ def make(
 
 
 t2l_app.command("eval", epilog="Example: t2l eval legal.lora tasks.jsonl")(evaluate)
-t2l_app.command(epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one")(train)
+t2l_app.command(
+    epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one",
+    cls=accepting(train_command.RENAMED),
+)(train_command.train)
 
 
 def _make_many(maker: "Maker", rows: list[Any], folder: Path, *, as_json: bool) -> int:

@@ -16,6 +16,7 @@ from d2l.bases.models import find_base
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.fit import check_fit
 from d2l.hypernets.registry import find_checkpoint
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
@@ -25,7 +26,7 @@ from d2l.training.document_data import Mixture
 from d2l.training.learner import Figure, Materials, Row, Trainee
 from d2l.training.optimizers import make_optimizers
 from d2l.training.passage_store import build_pools
-from d2l.training.recipes import Recipe
+from d2l.training.recipes import Recipe, refuse_other_kinds
 from d2l.training.run_folder import (
     Run,
     add_row,
@@ -54,8 +55,17 @@ def never() -> bool:
     return False
 
 
+def unheard(message: str) -> None:
+    """Let a warning, `message`, go by."""
+
+
 def train(
-    recipe: Recipe, out: Path, *, watch: Watch = silent, stopping: Callable[[], bool] = never
+    recipe: Recipe,
+    out: Path,
+    *,
+    watch: Watch = silent,
+    stopping: Callable[[], bool] = never,
+    warn: Callable[[str], None] = unheard,
 ) -> bool:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
@@ -64,7 +74,7 @@ def train(
     and watches; true in that one, which is the only one where there is no other.
     """
     team = join_team(recipe)
-    found = gather(recipe)
+    found = gather(recipe, warn if team.is_main else unheard)
     open_folder(out)
     with alone(out) if team.is_main else nullcontext():
         trainee = PREPARE[found.config.kind](found, out, team)
@@ -106,7 +116,7 @@ def train_step(
         total += float(share.total.detach())
         figures += share.figures
     team.add_gradients(run.network)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.optimizer.clip))
     rate = learning_rate(recipe, step=run.step, seconds=run.seconds)
     if math.isfinite(norm):  # a broken batch is skipped, and seen in the log
         run.optimizer.step(rate)
@@ -140,10 +150,11 @@ def summarize(figures: Sequence[Figure]) -> Row:
 
 def learning_rate(recipe: Recipe, *, step: int, seconds: float) -> float:
     """Linear warm-up, then a cosine over whichever of steps and hours is further advanced."""
-    warm = min((step + 1) / max(recipe.warmup_steps, 1), 1.0)
+    warm = min((step + 1) / max(recipe.optimizer.warmup_steps, 1), 1.0)
     done = min(progress(recipe, step=step, seconds=seconds), 1.0)
-    share = recipe.final_share + (1 - recipe.final_share) * (1 + math.cos(math.pi * done)) / 2
-    return recipe.learning_rate * warm * share
+    final = recipe.optimizer.final_share
+    share = final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+    return recipe.optimizer.learning_rate * warm * share
 
 
 def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
@@ -160,12 +171,13 @@ def save(run: Run, trainee: Trainee, out: Path) -> None:
         trainee.write(out)
 
 
-def check(recipe: Recipe) -> list[Row]:
+def check(recipe: Recipe, warn: Callable[[str], None] = unheard) -> list[Row]:
     """Read all of a recipe's data, no weights: what each source gives for each length."""
-    found = gather(recipe)
+    found = gather(recipe, warn)
     if found.tasks is not None:
         return count_tasks(found.tasks, recipe, found.tokenizer)
-    Mixture(found.pools, recipe).draw(0)  # raises where there is nothing to ask
+    asking = getattr(recipe, found.config.kind)
+    Mixture(found.pools, recipe, asking).draw(0)  # raises where there is nothing to ask
     return [
         {
             "source": source.path,
@@ -178,11 +190,16 @@ def check(recipe: Recipe) -> list[Row]:
     ]
 
 
-def gather(recipe: Recipe) -> Materials:
-    """Find the checkpoint and its base, and read the data; raises D2LError."""
-    source = find_checkpoint(recipe.checkpoint).path
+def gather(recipe: Recipe, warn: Callable[[str], None] = unheard) -> Materials:
+    """Find the checkpoint and its base, and read the data; raises D2LError. `warn` is told where
+    the recipe's base does not look like the one of the checkpoint."""
+    source = find_checkpoint(recipe.checkpoint, offline=recipe.offline).path
     config = read_config(source)
-    base = find_base(config.base)
+    refuse_other_kinds(recipe, config.kind)
+    base = find_base(config.base, override=recipe.base, offline=recipe.offline)
+    if recipe.base is not None:
+        for message in check_fit(config, base, given=recipe.base):
+            warn(message)
     if isinstance(config, TextToLoraConfig):
         check_tasks(config, recipe)
         tasks, tokenizer = gather_tasks(recipe), load_tokenizer(base.folder)

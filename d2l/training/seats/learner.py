@@ -197,7 +197,7 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
     causal = load_causal(found.base, device=team.device, dtype=dtype)
     seats = load_start(found.source, config, causal.model, recipe)
     general: list[Exercise] = []
-    if recipe.general_share > 0:
+    if recipe.seats.general_share > 0:
         with team.main_first():
             general = load_general(out / _GENERAL, partial(_answer_general, found, causal))
     trainee = SeatsTrainee(
@@ -206,16 +206,16 @@ def prepare_seats(found: Materials, out: Path, team: Team) -> SeatsTrainee:
         causal,
         SeatedDecoder(causal, seats.statistics, config),
         ActivationEncoder(causal.model, config.reading),
-        Mixture(found.pools, recipe, tuple(general)),
+        Mixture(found.pools, recipe, recipe.seats, tuple(general)),
         found.tokenizer,
         found.source / _STATISTICS,
     )
-    if not recipe.statistics_draws:
+    if not recipe.seats.statistics_draws:
         return trainee
     path = out / _STATISTICS
     with team.main_first():
         if not path.is_file():
-            batches = trainee.draw_texts(recipe.statistics_draws)
+            batches = trainee.draw_texts(recipe.seats.statistics_draws)
             write_statistics(path, measure_moments(trainee.network, trainee.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
     return replace(trainee, decoder=decoder, statistics=path)
@@ -227,11 +227,11 @@ def _answer_general(found: Materials, causal: Any) -> list[Exercise]:
     assert isinstance(config, SeatsConfig)
     sampled = sample_prompts(
         causal,
-        recipe.general_sampled,
+        recipe.seats.general_sampled,
         tokenizer=found.tokenizer,
         config=config,
         seed=recipe.seed,
     )
-    asked = choose_questions(found.pools, recipe.general_questions, seed=recipe.seed)
+    asked = choose_questions(found.pools, recipe.seats.general_questions, seed=recipe.seed)
     prompts = [*read_prompts(), *asked, *sampled]
     return make_general(causal, prompts, tokenizer=found.tokenizer, config=config)

@@ -93,7 +93,7 @@ class TextTrainee:
     def _lesson(self, one: DrawnTask) -> Lesson:
         """A drawn task with its description's embedding, and noise on it."""
         embedding = self.read.embeddings[one.description]
-        deviation = self.courses.recipe.embedding_noise
+        deviation = self.courses.recipe.text_to_lora.embedding_noise
         if deviation:
             chance = torch.Generator().manual_seed(one.seed)
             embedding = embedding + deviation * torch.randn(len(embedding), generator=chance)
@@ -126,7 +126,7 @@ def prepare_text(found: Materials, out: Path, team: Team) -> TextTrainee:
     assert isinstance(config, TextToLoraConfig)  # what the table of trainees goes by
     assert tasks is not None
     courses = make_courses(tasks, recipe, found.tokenizer)
-    embedders = cache(partial(_load_embedders, config, found.base, team.device))
+    embedders = cache(partial(_load_embedders, config, found.base, team.device, recipe.offline))
     with team.main_first():
         read = read_descriptions(tasks, recipe, out, config, embedders)
     causal = load_causal(found.base, device=team.device, dtype=getattr(torch, recipe.precision))
@@ -143,8 +143,10 @@ def read_descriptions(
 ) -> Read:
     """Embeddings of training and held-out descriptions, and of what is none, with what follows
     from them; `folder` keeps the embeddings, `embedders` loads what makes them."""
-    training = list_descriptions([task for task, _ in tasks.training], recipe.descriptions)
-    held_out = list_descriptions(tasks.held_out, recipe.descriptions)
+    training = list_descriptions(
+        [task for task, _ in tasks.training], recipe.text_to_lora.descriptions
+    )
+    held_out = list_descriptions(tasks.held_out, recipe.text_to_lora.descriptions)
     texts = [*training, *held_out, *make_unlike(held_out)]
     name = config.embedder or config.base
     embeddings = load_embeddings(folder / _EMBEDDINGS, texts, name, lambda: embedders()[1])
@@ -169,7 +171,7 @@ def load_start(
 
 
 def _load_embedders(
-    config: TextToLoraConfig, base: BaseFiles, device: str
+    config: TextToLoraConfig, base: BaseFiles, device: str, offline: bool
 ) -> tuple[Embedder, Embedder]:
-    encoder = None if config.embedder is None else find_base(config.embedder)
+    encoder = None if config.embedder is None else find_base(config.embedder, offline=offline)
     return load_embedders(base, encoder, as_questions=config.embeds_question, device=device)

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from d2l.errors import RecipeError
 from d2l.training import loop as pipeline
 from d2l.training.learner import Row
-from d2l.training.recipes import Length, Recipe, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Length, Recipe
 from tests import tiny
 from tests.command import Command
 from tests.hypernets.networks import write_released
-from tests.recipes import write_data, write_recipe
+from tests.recipes import change, write_data, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,7 +30,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     tiny.write_doc_to_lora(tmp_path / "public", "llama")
     write_data(tmp_path / "data")
     changes = {"checkpoint": "public", "steps": 30, "learning_rate": 0.03}
-    return read_recipe(write_recipe(tmp_path / "a.toml", **changes))
+    return read_recipe(write_recipe(tmp_path / "a.toml", "doc_to_lora", **changes))
 
 
 def train(recipe: Recipe, out: str) -> list[Row]:
@@ -46,7 +47,7 @@ def test_the_loss_falls_and_the_run_is_a_checkpoint(
     rows = train(recipe, "run")
     assert rows[0]["answers"] > 1.6
     assert sum(row["answers"] for row in rows[-5:]) / 5 < 1.2
-    frozen = train(replace(recipe, learning_rate=1e-12, steps=3), "frozen")
+    frozen = train(change(recipe, learning_rate=1e-12, steps=3), "frozen")
     assert frozen[-1]["answers"] > 1.6
     before, after = (load_file(f"{name}/model.safetensors") for name in ("public", "run"))
     assert before.keys() == after.keys()
@@ -82,12 +83,13 @@ def test_chunks_of_one_memory_are_stacked(recipe: Recipe) -> None:
 
 def test_what_only_seat_networks_have_is_refused(recipe: Recipe) -> None:
     with pytest.raises(RecipeError) as refused:
-        pipeline.check(replace(recipe, general_share=0.5))
-    assert refused.value.message == "general_share is 0.5, and that is for seat networks"
-    assert refused.value.hint == "set general_share = 0 to train a doc_to_lora network"
+        pipeline.check(change(recipe, general_share=0.5))
+    said = "[seats] is for seats networks, and public is a doc_to_lora network"
+    assert refused.value.message == said
+    assert refused.value.hint == "leave [seats] out"
     changes: tuple[dict[str, Any], ...] = ({"tokens_per_seat": 2}, {"general_weight": 2.0})
-    for change in changes:
-        lengths = (replace(recipe.lengths[0], **change),)
+    for values in changes:
+        lengths = (replace(recipe.lengths[0], **values),)
         with pytest.raises(RecipeError, match=r"of a length is 2.*, and that is for seat networks"):
             pipeline.check(replace(recipe, lengths=lengths))
     with pytest.raises(RecipeError, match="fresh is true, and a doc_to_lora network is not begun"):
