@@ -46,8 +46,8 @@ lint: setup ## check style
 types: setup ## check types
 	$(BIN)/mypy
 
-docs: setup ## rewrite the generated parts of the README and of the default's card
-	$(BIN)/python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
+docs: setup ## rewrite the generated parts of the READMEs and of the default's card
+	$(BIN)/python tests/tools/generated_docs.py README.md examples/recipes/README.md d2l/hypernets/builtin/*/README.md
 
 check: lint types test ## lint, types and tests (which also fail when README.md is stale)
 

@@ -152,6 +152,7 @@ for kill_at in range(1, 99):
 
 def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
+    pipeline.check(read_recipe(recipe))  # keeps the passages, whose file is renamed, too
     command = [sys.executable, "-c", _KILL_AT_EVERY_RENAME, str(recipe)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=place, env=environment, check=True)
