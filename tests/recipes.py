@@ -17,7 +17,11 @@ _RECIPE: dict[str, Any] = {
     "learning_rate": 0.01,
     "warmup_steps": 2,
     "clip": 0.5,
-    "recitation_share": 0.0,
+}
+_OF_KINDS: dict[str, dict[str, Any]] = {
+    "seats": {"recitation_share": 0.0, "general_share": 0.0},
+    "doc_to_lora": {"recitation_share": 0.0},
+    "text_to_lora": {},
 }
 _LISTS = """\
 [[sources]]
@@ -59,7 +63,7 @@ def find_table(name: str, kind: str) -> str:
 
 def write_recipe(path: Path, kind: str = "seats", **changes: Any) -> Path:
     """A recipe of a few steps on the toy data; `changes` are keys of any of its tables."""
-    values = _RECIPE | ({"general_share": 0.0} if kind == "seats" else {}) | changes
+    values = _RECIPE | _OF_KINDS[kind] | changes
     lines: dict[str, list[str]] = {}
     for name, value in values.items():
         lines.setdefault(find_table(name, kind), []).append(f"{name} = {json.dumps(value)}")

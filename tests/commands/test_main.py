@@ -30,15 +30,13 @@ from tests.command import Command
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A working folder with a document, a base and two checkpoints that find their base in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats")
-    tiny.write_doc_to_lora(tmp_path / "public", "llama")
-    (tmp_path / "notes.txt").write_text(NOTES, "utf-8")
-    return tmp_path
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    tiny.write_doc_to_lora(working_folder / "public", "llama")
+    (working_folder / "notes.txt").write_text(NOTES, "utf-8")
+    return working_folder
 
 
 #: For processes of their own, which may start in any folder.

@@ -30,14 +30,12 @@ weight = 1.0
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recipe(working_folder: Path) -> Path:
     """A recipe with batches that two processes cannot halve."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats")
-    write_data(tmp_path / "data")
-    path = write_recipe(tmp_path / "a.toml", steps=12, device="cpu")
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    write_data(working_folder / "data")
+    path = write_recipe(working_folder / "a.toml", steps=12, device="cpu")
     text = path.read_text("utf-8").replace("memories = 2", "memories = 3")
     path.write_text(text + _ANOTHER_LENGTH, "utf-8")
     return path

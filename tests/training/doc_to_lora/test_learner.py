@@ -22,15 +22,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def recipe(working_folder: Path) -> Recipe:
     """A recipe for a tiny public network, in a working folder with its base and the toy data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_doc_to_lora(tmp_path / "public", "llama")
-    write_data(tmp_path / "data")
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_doc_to_lora(working_folder / "public", "llama")
+    write_data(working_folder / "data")
     changes = {"checkpoint": "public", "steps": 30, "learning_rate": 0.03}
-    return read_recipe(write_recipe(tmp_path / "a.toml", "doc_to_lora", **changes))
+    return read_recipe(write_recipe(working_folder / "a.toml", "doc_to_lora", **changes))
 
 
 def train(recipe: Recipe, out: str) -> list[Row]:

@@ -32,11 +32,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def recipe(working_folder: Path) -> Recipe:
     """A recipe of a few steps, in a working folder with all that it names."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny_tasks.write_place(tmp_path)
+    tiny_tasks.write_place(working_folder)
     return read_recipe(Path("a.toml"))
 
 
