@@ -64,6 +64,7 @@ def run_command(command: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_console_blocks_print_what_they_say(tmp_path: Path, smollm2_files: BaseFiles) -> None:
     assert smollm2_files  # the blocks compile with the built-in default
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
@@ -74,6 +75,7 @@ def test_console_blocks_print_what_they_say(tmp_path: Path, smollm2_files: BaseF
             assert mask(run_command(step.command, tmp_path)) == mask(step.output), step.command
 
 
+@pytest.mark.slow
 def test_python_blocks_run(tmp_path: Path, smollm2_files: BaseFiles) -> None:
     """As a reader would: the adapter and the document that the blocks name lie in the folder, and
     the base's name leads to a local copy instead of the hub."""

@@ -178,6 +178,7 @@ def test_wrong_usage_exits_with_2(
     assert not (place / "notes.lora").exists()
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback_of_an_error(place: Path) -> None:
     done = run("--debug", "compile", "missing.pdf", "-o", "x.lora", folder=place)
     assert done.returncode == 1
@@ -372,6 +373,7 @@ def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None
     subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_leaves_nothing_behind(
     place: Path, number: signal.Signals, code: int

@@ -45,6 +45,7 @@ def read_log(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_have_the_loss_curve_of_one(recipe: Path, tmp_path: Path) -> None:
     """fp32; what the two add up in another order differs by rounding, which 12 steps amplify."""

@@ -176,7 +176,7 @@ def test_questions_without_their_documents_are_drawn_once_each(
     assert len(set(chosen)) == len(chosen) == 3
     assert set(chosen) <= known
     assert choose_questions(pools, 3, seed=1) == chosen
-    assert set(choose_questions(pools, 10**4, seed=1)) == known
+    assert set(choose_questions(pools, 100, seed=1)) == known
     assert choose_questions(pools, 0, seed=1) == []
 
 

@@ -106,6 +106,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_been(place: Path) -> None:
     """Killed with SIGKILL at a moment of chance, so nothing can tidy up; a state every step."""
     recipe = write_recipe(place / "a.toml", steps=12, save_minutes=1e-9)
@@ -148,6 +149,7 @@ for kill_at in range(1, 99):
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
     pipeline.check(read_recipe(recipe))  # keeps the passages, whose file is renamed, too
@@ -164,6 +166,7 @@ def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
         assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_saves_its_state_and_says_how_to_go_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=400)
     with start_training(place, recipe, "cut") as child:

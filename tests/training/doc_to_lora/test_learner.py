@@ -37,6 +37,7 @@ def train(recipe: Recipe, out: str) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_run_is_a_checkpoint(
     recipe: Recipe, command: Command, tmp_path: Path
 ) -> None:
