@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu fmt lint types docs check bench clean
+.PHONY: help setup demo test test-all test-gpu fmt lint types docs check bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,11 @@ demo: setup ## compile examples/handbook.pdf and ask it ten questions, with and 
 	done
 	@touch $@
 
-test: setup .venv/engines ## run all tests (CPU, offline)
-	$(BIN)/python -m pytest
+test: setup ## run the tests that are not slow (CPU, offline)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup .venv/engines ## run all tests, engines among them; print coverage and what is slow
+	$(BIN)/python -m pytest --durations=25 --cov --cov-report=term
 
 test-gpu: setup ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
@@ -46,10 +49,10 @@ lint: setup ## check style
 types: setup ## check types
 	$(BIN)/mypy
 
-docs: setup ## rewrite the generated parts of the README and of the default's card
-	$(BIN)/python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
+docs: setup ## rewrite the generated parts of the READMEs and of the default's card
+	$(BIN)/python tests/tools/generated_docs.py README.md examples/recipes/README.md d2l/hypernets/builtin/*/README.md
 
-check: lint types test ## lint, types and tests (which also fail when README.md is stale)
+check: lint types test-all ## lint, types and all tests (which also fail when README.md is stale)
 
 bench: setup ## measure compile time against the bare base model, and peak memory
 	$(BIN)/python tests/tools/bench.py

@@ -38,6 +38,14 @@ def qwen_files() -> BaseFiles:
 
 
 @pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a cache of its own; checkpoints find their bases below it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command line, called in this process."""
     return Command(monkeypatch, capsys)

@@ -1,22 +1,29 @@
 """A toy training task for the tiny seat network: a recipe and its data."""
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-_RECIPE = """\
-checkpoint = "seats"
-data = "data"
-steps = 3
-seed = 1
-learning_rate = 0.01
-warmup_steps = 2
-clip = 0.5
-recitation_share = 0.0
-general_share = 0.0
-save_minutes = 60.0
-precision = "float32"
+from d2l.training.recipes import TABLES, Recipe
 
+_RECIPE: dict[str, Any] = {
+    "checkpoint": "seats",
+    "data": "data",
+    "steps": 3,
+    "seed": 1,
+    "save_minutes": 60.0,
+    "precision": "float32",
+    "learning_rate": 0.01,
+    "warmup_steps": 2,
+    "clip": 0.5,
+}
+_OF_KINDS: dict[str, dict[str, Any]] = {
+    "seats": {"recitation_share": 0.0, "general_share": 0.0},
+    "doc_to_lora": {"recitation_share": 0.0},
+    "text_to_lora": {},
+}
+_LISTS = """\
 [[sources]]
 path = "toy.jsonl"
 weight = 1.0
@@ -46,18 +53,35 @@ ROWS = [
 ]
 
 
-def write_recipe(path: Path, **changes: Any) -> Path:
-    """A recipe of a few steps on the toy data; `changes` are keys of its first part."""
-    lines = _RECIPE.splitlines()
-    for name, value in changes.items():
-        spelled = f"{name} = {json.dumps(value)}"
-        found = [n for n, line in enumerate(lines) if line.startswith(f"{name} = ")]
-        if found:
-            lines[found[0]] = spelled
-        else:
-            lines.insert(0, spelled)
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+def find_table(name: str, kind: str) -> str:
+    """The table that a key stands in, in a recipe of this kind; "" for those above all tables."""
+    for title in ("", "optimizer", kind):
+        if name in (item.name for item in fields(TABLES[title])):
+            return title
+    raise KeyError(f"{name} is no key of a {kind} recipe")
+
+
+def write_recipe(path: Path, kind: str = "seats", **changes: Any) -> Path:
+    """A recipe of a few steps on the toy data; `changes` are keys of any of its tables."""
+    values = _RECIPE | _OF_KINDS[kind] | changes
+    lines: dict[str, list[str]] = {}
+    for name, value in values.items():
+        lines.setdefault(find_table(name, kind), []).append(f"{name} = {json.dumps(value)}")
+    parts = [lines.pop(""), *([f"[{title}]", *keys] for title, keys in lines.items())]
+    text = "\n\n".join(["\n".join(part) for part in parts] + [_LISTS])
+    path.write_text(text, "utf-8")
     return path
+
+
+def change(recipe: Recipe, kind: str = "seats", **changes: Any) -> Recipe:
+    """The recipe with other values for keys of any of its tables."""
+    for name, value in changes.items():
+        title = find_table(name, kind)
+        if title:
+            table = replace(getattr(recipe, title), **{name: value})
+            recipe = replace(recipe, **{title: table})
+    shared = {name: value for name, value in changes.items() if not find_table(name, kind)}
+    return replace(recipe, **shared)
 
 
 def write_data(folder: Path) -> Path:

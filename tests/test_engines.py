@@ -1,7 +1,7 @@
 """One adapter on one base in three engines: PEFT, llama.cpp and mlx-lm give the same numbers.
 
 Everything is loaded as the README of each export says. Where an engine is not installed its part is
-skipped: `pip install 'd2l[engines]'`, which `make test` tries.
+skipped: `pip install 'd2l[engines]'`, which `make test-all` tries.
 
 What remains between engines: MLX differs from PEFT by the order of its sums. llama.cpp multiplies
 with the base's 4-bit weights by kernels that round what comes in to 8 bits (ggml, Q4_1 with Q8_1),
@@ -40,6 +40,7 @@ from tests.engines import Engine, LlamaCpp, Logits, Mlx, Peft, compare_changes
 from tests.task_adapters import EVERY_MODULE, make_factors, write_task
 
 pytestmark = [
+    pytest.mark.slow,
     # PEFT and MLX warn of what transformers renamed; generation of the answer's length.
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.usefixtures("one_thread"),

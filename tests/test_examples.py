@@ -30,6 +30,7 @@ def run_script(name: str, *arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_demo_asks_with_and_without_the_adapter_and_counts(
     tmp_path: Path, smollm2_files: BaseFiles
 ) -> None:

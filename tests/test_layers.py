@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "d2l"
 #: What each room may import besides itself, floor by floor: only rooms of the floors above it.
 FLOORS: tuple[dict[str, str], ...] = (
-    {"errors": "", "progress": "", "batches": "", "__init__": ""},
+    {"errors": "", "progress": "", "__init__": ""},
     {"files": ""},
     {"documents": "files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},

@@ -119,6 +119,7 @@ def test_golden_user_scaling_is_a_strength_linear_in_the_delta(
     assert (logits - expected).abs().max() < LOGITS
 
 
+@pytest.mark.slow
 def test_golden_seats_document_answers_as_recorded_through_both_commands(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

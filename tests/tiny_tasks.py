@@ -17,11 +17,14 @@ data = "data"
 fresh = true
 steps = 3
 seed = 1
-learning_rate = 0.005
-warmup_steps = 2
-general_share = 0.0
 save_minutes = 60.0
 precision = "float32"
+
+[optimizer]
+learning_rate = 0.005
+warmup_steps = 2
+
+[text_to_lora]
 excluded = ["lie"]
 held_out = 1
 descriptions = 3

@@ -14,6 +14,7 @@ from d2l.commands.options import (
     Base,
     CheckpointName,
     Device,
+    DryRun,
     Force,
     Format,
     Merge,
@@ -21,6 +22,7 @@ from d2l.commands.options import (
     Out,
     Targets,
     WrittenDtype,
+    split_list,
 )
 
 if TYPE_CHECKING:
@@ -65,9 +67,7 @@ def compile_command(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without inputs that cannot be read.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; load no weights.")
-    ] = False,
+    dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
@@ -102,9 +102,10 @@ def compile_command(
         offline=offline,
         force=force,
     )
+    targets = split_list("--to", to)
     if not dry_run:
         refuse_adapter(out, force=force)
-        refuse_beside(out, to, force=force)
+        refuse_beside(out, targets, force=force)
     with console.Steps("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     plan = pipeline.prepare(intake.documents, options)
@@ -115,7 +116,7 @@ def compile_command(
     else:
         done = pipeline.run(plan, out, options=options, watch=console.watch, skipped=intake.skipped)
         report = report_run(done, intake)
-        exports = export_beside(out, to, base=base, offline=offline, force=force)
+        exports = export_beside(out, targets, base=base, offline=offline, force=force)
         report = add_exports(report, exports)
     if as_json:
         console.result_json(report.values)

@@ -17,6 +17,9 @@ from d2l.commands.options import (
     Out,
 )
 
+#: Spellings of earlier versions.
+RENAMED = {"--scale": "--rescale"}
+
 
 def edit(
     adapter: AdapterPath,
@@ -28,7 +31,7 @@ def edit(
     keep: Annotated[
         list[str] | None, typer.Option(help="Keep these alone, named as for --drop; repeatable.")
     ] = None,
-    scale: Annotated[
+    rescale: Annotated[
         list[str] | None,
         typer.Option(help='Multiply the strength of these: "FILE:p. 3=0.5"; repeatable.'),
     ] = None,
@@ -44,7 +47,7 @@ def edit(
     from d2l.compiler import edit as editing
     from d2l.compiler.parents import ChangeOptions
 
-    edits = editing.Edits(tuple(drop or ()), tuple(keep or ()), _read_factors(scale or []))
+    edits = editing.Edits(tuple(drop or ()), tuple(keep or ()), _read_factors(rescale or []))
     options = ChangeOptions(checkpoint, base, device, dtype, offline, force)
     done = editing.edit(adapter, out, edits=edits, options=options)
     for message in done.warnings:

@@ -1,5 +1,6 @@
 """The command `d2l export`: options in, a file or folder for another runtime out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def show(done: "ExportResult") -> str:
     return f"{done.path}\nsize        {done.size_bytes / 1e6:.2f} MB\nload        {done.load}"
 
 
-def export_beside(adapter: Path, targets: str | None, **options: Any) -> "list[ExportResult]":
+def export_beside(adapter: Path, targets: Sequence[str], **options: Any) -> "list[ExportResult]":
     """What `d2l compile --to` does behind the adapter: export it to each target, beside it.
 
     `options` are fields of ExportOptions.
@@ -66,7 +67,7 @@ def export_beside(adapter: Path, targets: str | None, **options: Any) -> "list[E
     from d2l.runtimes import export as pipeline
 
     done = []
-    for to in _split(targets):
+    for to in dict.fromkeys(targets):
         place = pipeline.place_beside(adapter, to)
         done.append(pipeline.run(adapter, place, pipeline.ExportOptions(to, **options)))
         for message in done[-1].warnings:
@@ -74,17 +75,12 @@ def export_beside(adapter: Path, targets: str | None, **options: Any) -> "list[E
     return done
 
 
-def refuse_beside(adapter: Path, targets: str | None, *, force: bool) -> None:
+def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None:
     """Raise before the work where one of the exports is unknown or could not be written."""
     if not targets:
         return
     from d2l.runtimes import export as pipeline
 
-    for to in _split(targets):
+    for to in dict.fromkeys(targets):
         place = pipeline.place_beside(adapter, to)
         pipeline.refuse_export(place, pipeline.ExportOptions(to, force=force))
-
-
-def _split(targets: str | None) -> list[str]:
-    """Names between commas, each once."""
-    return list(dict.fromkeys(name.strip() for name in (targets or "").split(",") if name.strip()))

@@ -12,19 +12,19 @@ from typing import Annotated
 import typer
 
 from d2l.commands import bases, console
+from d2l.commands import edit as edit_command
+from d2l.commands import merge as merge_command
+from d2l.commands import probe as probe_command
+from d2l.commands import train as train_command
 from d2l.commands.ask import ask
 from d2l.commands.check import check
 from d2l.commands.checkpoints import checkpoints_app
 from d2l.commands.compile import compile_command
 from d2l.commands.diff import diff
-from d2l.commands.edit import edit
 from d2l.commands.export import export
 from d2l.commands.inspect import inspect
 from d2l.commands.make import t2l_app
-from d2l.commands.merge import merge
-from d2l.commands.options import Debug, make_app, version_option
-from d2l.commands.probe import probe
-from d2l.commands.train import train
+from d2l.commands.options import Debug, accepting, make_app, version_option
 from d2l.errors import D2LError
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -88,8 +88,20 @@ app.command(epilog='Example: d2l ask manual.lora "How often is the filter rinsed
 app.command(epilog="Example: d2l inspect manual.lora")(inspect)
 app.command(epilog="Example: d2l check manual.lora --runtime vllm --max-lora-rank 64")(check)
 app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
-app.command(epilog="Example: d2l merge a.lora b.lora -o both.lora --weights 1,0.5")(merge)
-app.command(epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora")(edit)
+app.command(
+    epilog="Example: d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5",
+    cls=accepting(merge_command.RENAMED),
+)(merge_command.merge)
+app.command(
+    epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
+    cls=accepting(edit_command.RENAMED),
+)(edit_command.edit)
 app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
-app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe)
-app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")(train)
+app.command(
+    epilog="Example: d2l probe manual.lora --qa questions.jsonl",
+    cls=accepting(probe_command.RENAMED),
+)(probe_command.probe)
+app.command(
+    epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one",
+    cls=accepting(train_command.RENAMED),
+)(train_command.train)

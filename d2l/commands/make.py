@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
+from d2l.commands import train as train_command
 from d2l.commands.eval import evaluate
 from d2l.commands.options import (
     AsJson,
@@ -14,17 +15,18 @@ from d2l.commands.options import (
     CheckpointName,
     Debug,
     Device,
+    DryRun,
     Force,
     Offline,
     Scaling,
     WrittenDtype,
+    accepting,
     make_app,
     version_option,
 )
-from d2l.commands.train import train
 
 if TYPE_CHECKING:
-    from d2l.compiler.make import Maker, MakeResult, Outcome
+    from d2l.compiler.make import MakePlan, Maker, MakeResult, Outcome
 
 t2l_app = make_app()
 
@@ -39,6 +41,7 @@ def set_up(
 
 @t2l_app.command(
     epilog='Example: t2l make "summarize legal contracts" -o legal.lora',
+    cls=accepting({"--batch": "--table"}),
 )
 def make(
     description: Annotated[
@@ -47,12 +50,12 @@ def make(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Adapter folder to write.")
     ] = None,
-    batch: Annotated[
+    table: Annotated[
         Path | None,
         typer.Option(help="Make many: a file with a name, a tab and a description on every line."),
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option(help="With --batch: folder for the adapters, by their names.")
+        Path | None, typer.Option(help="With --table: folder for the adapters, by their names.")
     ] = None,
     checkpoint: CheckpointName = "smollm2-135m-t2l",
     scaling: Annotated[
@@ -69,15 +72,16 @@ def make(
         bool,
         typer.Option("--strict", help="Refuse descriptions unlike those of training."),
     ] = False,
+    dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter from a task description, or many from a table."""
-    if (description is None) == (batch is None):
-        raise typer.BadParameter("give a description, or a table with --batch")
-    if (out is None) != (batch is not None) or (out_dir is None) != (batch is None):
-        raise typer.BadParameter("-o goes with a description, --out-dir with --batch")
+    if (description is None) == (table is None):
+        raise typer.BadParameter("give a description, or a table with --table")
+    if (out is None) != (table is not None) or (out_dir is None) != (table is None):
+        raise typer.BadParameter("-o goes with a description, --out-dir with --table")
     from d2l.adapters.peft_folder import refuse_adapter
     from d2l.compiler import make as pipeline
     from d2l.datasets.descriptions import check_description, read_stream, read_table
@@ -93,16 +97,20 @@ def make(
         force=force,
         strict=strict,
     )
-    rows = read_table(batch) if batch is not None else []
+    rows = read_table(table) if table is not None else []
     text = ""
     if description is not None and out is not None:
-        refuse_adapter(out, force=force)
+        if not dry_run:
+            refuse_adapter(out, force=force)
         text = (
             read_stream(sys.stdin.buffer) if description == "-" else check_description(description)
         )
     plan = pipeline.prepare(options)
     for message in plan.warnings:
         console.warn(message)
+    if dry_run:
+        _show_plan(plan, n_adapters=len(rows) or 1, as_json=as_json)
+        return
     maker = pipeline.load(plan)
     if out is not None:
         _show(maker.make(text, out), as_json=as_json)
@@ -114,7 +122,10 @@ def make(
 
 
 t2l_app.command("eval", epilog="Example: t2l eval legal.lora tasks.jsonl")(evaluate)
-t2l_app.command(epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one")(train)
+t2l_app.command(
+    epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one",
+    cls=accepting(train_command.RENAMED),
+)(train_command.train)
 
 
 def _make_many(maker: "Maker", rows: list[Any], folder: Path, *, as_json: bool) -> int:
@@ -157,19 +168,52 @@ def _show(result: "MakeResult", *, as_json: bool) -> None:
     if as_json:
         console.result_json(_values(result))
         return
-    plan = result.plan
+    network, sizes = _describe_plan(result.plan)
     rows = [
         str(result.adapter),
-        f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
-        f"base        {plan.config.base}",
-        f"embedder    {plan.embedder_name}",
+        *network,
         f"familiarity {_name_familiarity(result)}",
-        f"rank        {plan.config.rank}",
-        f"scaling     {plan.options.scaling} ({plan.scale:g})",
+        *sizes,
         f"size        {result.size_bytes / 1e6:.2f} MB",
         f"time        {result.seconds:.1f} s past start-up",
     ]
     console.result("\n".join(rows))
+
+
+def _describe_plan(plan: "MakePlan") -> tuple[list[str], list[str]]:
+    """What makes the adapters, and what they will be, a fact a line."""
+    network = [
+        f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
+        f"base        {plan.config.base}",
+        f"embedder    {plan.embedder_name}",
+    ]
+    sizes = [
+        f"rank        {plan.config.rank}",
+        f"scaling     {plan.options.scaling} ({plan.scale:g})",
+    ]
+    return network, sizes
+
+
+def _show_plan(plan: "MakePlan", *, n_adapters: int, as_json: bool) -> None:
+    """Print what would be made; no weights are loaded for it."""
+    if as_json:
+        values = _plan_values(plan) | {"n_adapters": n_adapters, "warnings": list(plan.warnings)}
+        console.result_json(values)
+        return
+    network, sizes = _describe_plan(plan)
+    console.result("\n".join([*network, *sizes, f"adapters    {n_adapters}"]))
+
+
+def _plan_values(plan: "MakePlan") -> dict[str, Any]:
+    return {
+        "checkpoint": plan.checkpoint.name,
+        "base": plan.config.base,
+        "embedder": plan.embedder_name,
+        "rank": plan.config.rank,
+        "scaling": plan.options.scaling,
+        "scale": plan.scale,
+        "dtype": plan.options.dtype,
+    }
 
 
 def _name_familiarity(result: "MakeResult") -> str:

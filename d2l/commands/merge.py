@@ -1,5 +1,6 @@
 """The command `d2l merge`: adapters of one base in, one adapter out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,16 +17,21 @@ from d2l.commands.options import (
     NewDtype,
     Offline,
     Out,
+    split_list,
 )
+
+#: Spellings of earlier versions.
+RENAMED = {"--weights": "--weight", "--merge": "--method"}
 
 
 def merge(
     adapters: Annotated[list[Path], typer.Argument(help="Adapter folders, of one base.")],
     out: Out,
-    weights: Annotated[
-        str | None, typer.Option(help="Strength of each, with commas between: 1,0.5.")
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="Strength of an adapter, in their order; repeatable, once for each."),
     ] = None,
-    merge: Annotated[
+    method: Annotated[
         Merge, typer.Option(help="concat: the weighted sum; average: weights that sum to 1.")
     ] = "concat",
     max_rank: Annotated[int | None, typer.Option(min=1, help="Bound the adapter's rank.")] = None,
@@ -44,8 +50,8 @@ def merge(
     done = merging.merge(
         adapters,
         out,
-        shares=None if weights is None else _read_numbers(weights),
-        method=merge,
+        shares=_read_numbers(split_list("--weight", weight)) if weight else None,
+        method=method,
         max_rank=max_rank,
         options=ChangeOptions(checkpoint, base, device, dtype, offline, force),
     )
@@ -70,8 +76,11 @@ def merge(
     console.result("\n".join([*lines, f"size        {done.size_bytes / 1e6:.2f} MB"]))
 
 
-def _read_numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r}: numbers with commas between are expected") from error
+def _read_numbers(texts: Sequence[str]) -> list[float]:
+    numbers = []
+    for text in texts:
+        try:
+            numbers.append(float(text))
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r}: expected a number, such as 0.5") from error
+    return numbers

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, Device, Dtype, Offline, Wording
+from d2l.commands.options import AsJson, Base, Device, Dtype, Offline, Wording, split_list
 
 if TYPE_CHECKING:
     from d2l.evaluation.recall.report import Probe
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from d2l.inference.adapted_model import AskOptions
 
 LENGTHS = (64, 240, 480, 960)
+#: Spellings of earlier versions.
+RENAMED = {"--lengths": "--length"}
 BOUNDED = ("contained", "em", "f1")
 
 
@@ -36,8 +38,9 @@ def probe(
         list[Path] | None,
         typer.Option("--set", help="Compile and ask: JSON lines of doc, question, answers."),
     ] = None,
-    lengths: Annotated[
-        str | None, typer.Option(help="Documents of a set, in tokens; default: 64,240,480,960.")
+    length: Annotated[
+        list[str] | None,
+        typer.Option(help="Documents of a set, in tokens; repeatable; default: 64,240,480,960."),
     ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Network that compiles sets; default: the built-in one.")
@@ -73,9 +76,9 @@ def probe(
 ) -> None:
     """Measure what comes back of a document: adapter, document in the prompt, base alone."""
     least = _parse_bounds(fail_under or ())
-    numbers = _parse_lengths(lengths) if lengths is not None else LENGTHS
+    numbers = _parse_lengths(length) if length is not None else LENGTHS
     only_sets = {
-        "--lengths": lengths,
+        "--length": length,
         "--checkpoint": checkpoint,
         "--tokens-per-seat": tokens_per_seat,
         "--dtype": dtype,
@@ -156,11 +159,12 @@ def _refuse(given: Mapping[str, Any], where: str) -> None:
         raise typer.BadParameter(f"{', '.join(names)} cannot be given {where}")
 
 
-def _parse_lengths(text: str) -> tuple[int, ...]:
+def _parse_lengths(texts: Sequence[str]) -> tuple[int, ...]:
     """Whole numbers of tokens, each once."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch("[1-9][0-9]{0,8}", part) for part in parts):
-        raise typer.BadParameter(f"{text!r}: expected numbers of tokens, such as 64,240,480")
+    parts = split_list("--length", texts)
+    for part in parts or [""]:
+        if not re.fullmatch("[1-9][0-9]{0,8}", part):
+            raise typer.BadParameter(f"{part!r}: expected a number of tokens, such as 240")
     return tuple(dict.fromkeys(map(int, parts)))
 
 

@@ -1,62 +1,96 @@
 """The command `train` of both command lines: a recipe in, the folder of a run out."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, Offline
+from d2l.commands.options import AsJson, Base, DryRun, Offline
+
+if TYPE_CHECKING:
+    from d2l.training.recipes import Recipe
+
+#: Spellings of earlier versions.
+RENAMED = {"--check": "--dry-run", "--plot": "--curves"}
 
 
 def train(
     paths: Annotated[
-        list[Path], typer.Argument(help="A recipe, a TOML file; with --plot, folders of runs.")
+        list[Path], typer.Argument(help="A recipe, a TOML file; with --curves, folders of runs.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--out",
-            help="Folder of the run (default: run), which goes on if it is there; with --plot, "
+            help="Folder of the run (default: run), which goes on if it is there; with --curves, "
             "the picture (default: curves.png).",
         ),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check recipe and data; load no weights.")
-    ] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw the curves of runs.")] = False,
     base: Base = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the recipe's.")
+    ] = None,
+    dry_run: DryRun = False,
+    curves: Annotated[bool, typer.Option("--curves", help="Draw the curves of runs.")] = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a network further; the folder of the run is a checkpoint. Ctrl-C is safe."""
-    from d2l.commands import training_view
-    from d2l.training import curves, recipes
-
-    if plot:
-        written = curves.draw_curves(paths, out or Path("curves.png"))
-        console.result_json({"picture": str(written)}) if as_json else console.result(str(written))
+    if curves:
+        if dry_run:
+            raise typer.BadParameter("--dry-run is for a recipe, --curves for runs")
+        _draw(paths, out or Path("curves.png"), as_json=as_json)
         return
     if len(paths) > 1:
-        raise typer.BadParameter("one recipe at a time; several paths are for --plot")
-    from d2l.training import loop as pipeline
+        raise typer.BadParameter("one recipe at a time; several paths are for --curves")
+    from d2l.training.recipe_files import locating, open_recipe
 
-    wanted = recipes.read_recipe(paths[0])
-    for warning in pipeline.warn_of_base(wanted, base=base, offline=offline):
+    recipe, warning = open_recipe(paths[0])
+    if warning is not None:
         console.warn(warning)
-    if check:
-        rows = pipeline.check(wanted, base=base, offline=offline)
-        if as_json:
-            console.result_json({"sources": rows})
+    recipe = replace(
+        recipe,
+        base=recipe.base if base is None else base,
+        device=recipe.device if device is None else device,
+        offline=recipe.offline or offline,
+    )
+    with locating(paths[0]):
+        if dry_run:
+            _plan(recipe, as_json=as_json)
         else:
-            show_sources(rows)
-        return
-    run = out or Path("run")
-    with training_view.TrainingView(wanted) as view:
-        first = pipeline.train(
-            wanted, run, base=base, offline=offline, watch=view, stopping=view.stopping
-        )
+            _run(recipe, out or Path("run"), as_json=as_json)
+
+
+def _draw(runs: list[Path], picture: Path, *, as_json: bool) -> None:
+    """Draw the curves of runs into one picture."""
+    from d2l.training.curves import draw_curves
+
+    written = str(draw_curves(runs, picture))
+    console.result_json({"picture": written}) if as_json else console.result(written)
+
+
+def _plan(recipe: "Recipe", *, as_json: bool) -> None:
+    """Read recipe and data, and print what there is to train on."""
+    from d2l.training.loop import check
+
+    rows = check(recipe, console.warn)
+    if as_json:
+        console.result_json({"sources": rows})
+    else:
+        show_sources(rows)
+
+
+def _run(recipe: "Recipe", run: Path, *, as_json: bool) -> None:
+    """Train until the recipe's end, or until somebody stops it."""
+    from d2l.commands.training_view import TrainingView
+    from d2l.training import loop
+
+    with TrainingView(recipe) as view:
+        stopping = view.stopping
+        first = loop.train(recipe, run, watch=view, stopping=stopping, warn=console.warn)
     if view.stopped_by is not None:
         if first:
             console.note(f"stopped, the state is saved: the same command goes on ({run})")

@@ -18,7 +18,7 @@ from d2l.documents.chunks import Piece, pack_sentences
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
 from d2l.training.exercises import Exercise
-from d2l.training.recipes import Recipe
+from d2l.training.recipes import Questions, Recipe
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
@@ -133,6 +133,7 @@ class Mixture:
 
     passages: Pools
     recipe: Recipe
+    asking: Questions  # the recipe's table of the network's kind
     general: Sequence[Exercise] = ()
 
     def draw(self, step: int) -> list[Drawn]:
@@ -160,7 +161,7 @@ class Mixture:
                 tuple(pool[index] for pool, index in group),
                 tuple(self._ask(group, length.questions, chance)),
                 length.tokens_per_seat,
-                length.general_weight or self.recipe.general_weight,
+                length.general_weight or self.recipe.seats.general_weight,
             )
             for group in groups
         ]
@@ -176,15 +177,15 @@ class Mixture:
         left = {index: list(passage.questions) for index, passage in enumerate(group)}
         for questions in left.values():
             chance.shuffle(questions)
-        start, recipe = chance.randrange(len(group)), self.recipe
-        made_share = recipe.recitation_share + recipe.cloze_share
+        start, asking, seats = chance.randrange(len(group)), self.asking, self.recipe.seats
+        made_share = asking.recitation_share + asking.cloze_share
         most = {make_recitation: max(n_questions // 2, 1), _ask_cloze: n_questions}
         for number in range(n_questions):
             index = (start + number) % len(group)
-            if self.general and chance.random() < recipe.general_share:
+            if self.general and chance.random() < seats.general_share:
                 yield chance.choice(self.general)
                 continue
-            if chance.random() < recipe.unanswerable_share:
+            if chance.random() < seats.unanswerable_share:
                 foreign = _find_foreign(places[index], group, chance)
                 if foreign is not None:
                     yield Asked(foreign, SILENCE)
@@ -192,7 +193,7 @@ class Mixture:
             if left[index] and chance.random() >= made_share:
                 yield Asked(*left[index].pop())
             else:
-                clozed = recipe.cloze_share and chance.random() * made_share < recipe.cloze_share
+                clozed = asking.cloze_share and chance.random() * made_share < asking.cloze_share
                 make = _ask_cloze if clozed else make_recitation
                 made = make(group[index].text, chance) if most[make] else None
                 if made is not None:

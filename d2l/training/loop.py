@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from d2l.hypernets.fit import OpenNetwork, open_network
+from d2l.hypernets.fit import open_network
 from d2l.training.distributed import Team, join_team
 from d2l.training.kinds import TRAINABLE, find_kind
 from d2l.training.learner import Figure, Row, Trainee
 from d2l.training.materials import Materials
 from d2l.training.optimizers import make_optimizers
-from d2l.training.recipes import Recipe
+from d2l.training.recipes import Recipe, refuse_other_kinds
 from d2l.training.run_folder import (
     Run,
     add_row,
@@ -44,24 +44,26 @@ def never() -> bool:
     return False
 
 
+def unheard(message: str) -> None:
+    """Let a warning, `message`, go by."""
+
+
 def train(
     recipe: Recipe,
     out: Path,
     *,
-    base: str | None = None,
-    offline: bool = False,
     watch: Watch = silent,
     stopping: Callable[[], bool] = never,
+    warn: Callable[[str], None] = unheard,
 ) -> bool:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
-    `base` is where the base lies, if not where the checkpoint's name leads.
     An interrupted run goes on from its last saved state. When `stopping` says so, the run ends
     after the step that it is in, with its state saved. Of several processes the first one writes
     and watches; true in that one, which is the only one where there is no other.
     """
     team = join_team(recipe)
-    found = gather(recipe, base=base, offline=offline)
+    found = gather(recipe, warn if team.is_main else unheard)
     open_folder(out)
     with alone(out) if team.is_main else nullcontext():
         trainee = find_kind(found.config).prepare(found, out, team)
@@ -103,7 +105,7 @@ def train_step(
         total += float(share.total.detach())
         figures += share.figures
     team.add_gradients(run.network)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip))
+    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), recipe.optimizer.clip))
     rate = learning_rate(recipe, step=run.step, seconds=run.seconds)
     if math.isfinite(norm):  # a broken batch is skipped, and seen in the log
         run.optimizer.step(rate)
@@ -137,10 +139,11 @@ def summarize(figures: Sequence[Figure]) -> Row:
 
 def learning_rate(recipe: Recipe, *, step: int, seconds: float) -> float:
     """Linear warm-up, then a cosine over whichever of steps and hours is further advanced."""
-    warm = min((step + 1) / max(recipe.warmup_steps, 1), 1.0)
+    warm = min((step + 1) / max(recipe.optimizer.warmup_steps, 1), 1.0)
     done = min(progress(recipe, step=step, seconds=seconds), 1.0)
-    share = recipe.final_share + (1 - recipe.final_share) * (1 + math.cos(math.pi * done)) / 2
-    return recipe.learning_rate * warm * share
+    final = recipe.optimizer.final_share
+    share = final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+    return recipe.optimizer.learning_rate * warm * share
 
 
 def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
@@ -157,25 +160,19 @@ def save(run: Run, trainee: Trainee, out: Path) -> None:
         trainee.write(out)
 
 
-def check(recipe: Recipe, *, base: str | None = None, offline: bool = False) -> list[Row]:
+def check(recipe: Recipe, warn: Callable[[str], None] = unheard) -> list[Row]:
     """Read all of a recipe's data, no weights: what each source gives for each length."""
-    found = gather(recipe, base=base, offline=offline)
+    found = gather(recipe, warn)
     return find_kind(found.config).count(found)
 
 
-def warn_of_base(
-    recipe: Recipe, *, base: str | None = None, offline: bool = False
-) -> tuple[str, ...]:
-    """What the user should know of the base before a run; raises where it does not fit."""
-    return _open(recipe, base=base, offline=offline).warnings
-
-
-def gather(recipe: Recipe, *, base: str | None = None, offline: bool = False) -> Materials[Any]:
-    """Find the checkpoint and its base, and read the data; raises D2LError."""
-    network = _open(recipe, base=base, offline=offline)
-    _ = network.base  # must be there and fit, before any data is read
+def gather(recipe: Recipe, warn: Callable[[str], None] = unheard) -> Materials[Any]:
+    """Find the checkpoint and its base, and read the data; raises D2LError. `warn` is told where
+    the recipe's base does not look like the one of the checkpoint."""
+    network = open_network(
+        recipe.checkpoint, kinds=TRAINABLE, base=recipe.base, offline=recipe.offline
+    )
+    refuse_other_kinds(recipe, network.config.kind)
+    for message in network.warnings:  # the base must be there and fit, before any data is read
+        warn(message)
     return find_kind(network.config).gather(recipe, network)
-
-
-def _open(recipe: Recipe, *, base: str | None, offline: bool) -> OpenNetwork[Any]:
-    return open_network(recipe.checkpoint, kinds=TRAINABLE, base=base, offline=offline)

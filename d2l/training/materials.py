@@ -62,7 +62,8 @@ def gather_documents(
 
 def count_documents(materials: Materials[Config]) -> list[Row]:
     """What each source gives for each length; raises where there is nothing to ask."""
-    Mixture(materials.pools, materials.recipe).draw(0)
+    recipe = materials.recipe
+    Mixture(materials.pools, recipe, getattr(recipe, materials.config.kind)).draw(0)
     return [
         {
             "source": source.path,
@@ -71,5 +72,5 @@ def count_documents(materials: Materials[Config]) -> list[Row]:
             "questions": sum(len(passage.questions) for passage in passages),
         }
         for tokens, pool in materials.pools.items()
-        for source, (_, passages) in zip(materials.recipe.sources, pool, strict=True)
+        for source, (_, passages) in zip(recipe.sources, pool, strict=True)
     ]

@@ -1,290 +1,389 @@
-"""Training recipes: a TOML file in, checked values out.
+"""Training recipes: what a TOML file may say, as checked values; a table for each kind of network.
 
-Every key is known by name, type and range; what is wrong is one line with the file, the line and
-the key. Knows no network and loads nothing.
+Every key is known by name, type and range, and by the line of text below it, which is also what the
+table of keys in examples/recipes/README.md says. Knows no network and loads nothing.
 """
 
-import difflib
-import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from d2l.errors import RecipeError
-from d2l.training.toml_lines import find_line
 
 _MOST = 10**9  # steps, documents, tokens: more is a slip of the pen
-
-
-def _number(low: float, high: float = _MOST, *, above: bool = False, default: Any = MISSING) -> Any:
-    """A number's range, both ends included; `above` leaves the lower one out."""
-    return field(default=default, metadata={"low": low, "high": high, "above": above})
-
-
-def _choice(*choices: str, default: str) -> Any:
-    return field(default=default, metadata={"choices": choices})
-
-
-#: Keys that only seat networks make use of; 0 switches them off.
-_FOR_SEATS = (
-    "unanswerable_share",
-    "general_share",
-    "tokens_per_seat",
-    "dense_seats",
-    "shared_rank",
-    "statistics_draws",
+_CHECKS = ConfigDict(
+    strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
 )
-_OF_LENGTHS_FOR_SEATS = ("tokens_per_seat", "general_weight")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data file (JSON lines of doc, question, answers; or of doc alone) and how often it is drawn
-    from, relative to the others. Of a longer file, `max_documents` are taken, by chance. Of files
-    of tasks, each task is drawn so often, and `hold_out` says whether any may be held out."""
-
-    path: str
-    weight: float = _number(0, above=True)
-    max_documents: int = _number(1, default=100_000)
-    hold_out: bool = True
-
-    def __post_init__(self) -> None:
-        _check_all(self, "sources: ")
+def _check_text(value: str) -> str:
+    if not (value.strip() and value.isprintable() and len(value) < 1000):
+        raise ValueError("expected text")
+    return value
 
 
-@dataclass(frozen=True)
-class Length:
-    """One class of steps: `chunks` passages of at most `tokens` tokens in each of `memories`
-    memories, `questions` about each memory; drawn as often as `weight` says. `tokens_per_seat`:
-    the density of its seats, and `general_weight`: what general prompts count in it, where these
-    are not the recipe's (seat networks; 0 changes nothing)."""
-
-    tokens: int = _number(1)
-    chunks: int = _number(1, 1024)
-    memories: int = _number(1, 4096)
-    questions: int = _number(1, 4096)
-    weight: float = _number(0, above=True)
-    tokens_per_seat: int = _number(0, default=0)
-    general_weight: float = _number(0, default=0.0)
-
-    def __post_init__(self) -> None:
-        _check_all(self, "lengths: ")
+Text = Annotated[str, AfterValidator(_check_text)]
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Number = Annotated[int, Field(ge=1, le=_MOST)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, le=_MOST)]
+Weight = Annotated[float, Field(gt=0, le=_MOST)]
+Decay = Annotated[float, Field(ge=0, le=1 - 1e-9)]
+Hours = Annotated[float, Field(ge=0, le=1e6)]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; the fields are the keys of the file. Paths are from the working directory.
-
-    checkpoint: network to train, a folder, file or name as for `d2l compile --checkpoint`. fresh:
-    take only the checkpoint's config.json and statistics, and draw new weights from `seed` (seat
-    networks; its weights file may then be missing). tokens_per_seat: another density of seats than
-    the checkpoint's; dense_seats: so many of them hold one token each where a document is short;
-    shared_rank: a shared LoRA that it lacks, drawn from `seed` (seat networks; 0 changes nothing).
-    statistics_draws: measure the second moments of ordinary text anew before the first step, with
-    the checkpoint's memories in place, over so many draws (seat networks; 0 takes those there are).
-    data: folder of the sources' files. sources, lengths: the mixture; every step draws a length,
-    then passages from the sources. seed: of every draw. steps, hours: the run ends after so many
-    steps, or hours of training time, whichever comes first; 0 is no limit.
-
-    device: auto, cpu, cuda, cuda:N or mps; with several processes, each takes a CUDA device of its
-    own, or all of them the CPU. precision: of the frozen base. mixed_precision: bf16 computes the
-    network's matrices in bf16 under autocast, which pays on a GPU; its weights and the optimizer's
-    state stay fp32.
-
-    optimizer: adamw, or muon for the matrices of linear layers and AdamW for all else, both at one
-    learning rate. learning_rate: its peak, after `warmup_steps`; then a cosine down to
-    `final_share` of it. clip: largest norm of the gradient. beta1, beta2: AdamW's. weight_decay: of
-    matrices. recitation_share: part of questions that give the beginning of a sentence and ask for
-    the rest; cloze_share: part that ask for a name or a number of a sentence; the two together are
-    at most 1, and all there is where a passage has no questions. unanswerable_share: part of
-    questions that are asked of a neighboring passage, which the right answer to is that the
-    document does not say. general_share: part of questions
-    that have nothing to do with the document, whose target is the base's own distribution; they
-    count `general_weight` times (seat networks; 0 for others). They are the shipped general prompts
-    and `general_questions` of the data's questions, asked where their document is not at hand, and
-    `general_sampled` prompts that the base writes itself.
-    generated_l1: weight of the mean absolute value of what a Doc-to-LoRA network writes.
-    save_minutes: time between saved states.
-
-    A text network's sources are files of tasks; a step of a length draws `memories` tasks, a
-    description of each, and `questions` examples of at most `tokens` tokens, answer and chat
-    template included (`chunks` is 1). Tasks without a clear license are left out, and those named
-    in excluded. held_out: so many of the rest are kept out of training, those whose names have the
-    smallest SHA-256. descriptions: most of a task's that are used, drawn by chance.
-    embedding_noise: deviation of noise on a description's embedding, whose every coordinate has
-    deviation 1 over the descriptions of training.
-    """
-
-    checkpoint: str
-    data: str
-    sources: tuple[Source, ...]
-    lengths: tuple[Length, ...]
-    fresh: bool = False
-    tokens_per_seat: int = _number(0, default=0)
-    dense_seats: int = _number(0, default=0)
-    shared_rank: int = _number(0, default=0)
-    statistics_draws: int = _number(0, 10**6, default=0)
-    seed: int = _number(-(2**63), 2**63 - 1, default=0)
-    steps: int = _number(0, default=0)
-    hours: float = _number(0, 1e6, default=0.0)
-    device: str = "auto"
-    precision: str = _choice("bfloat16", "float32", default="bfloat16")
-    mixed_precision: str = _choice("no", "bf16", default="no")
-    optimizer: str = _choice("adamw", "muon", default="adamw")
-    learning_rate: float = _number(0, 1e3, above=True, default=5e-4)
-    warmup_steps: int = _number(0, default=30)
-    final_share: float = _number(0, 1, default=0.1)
-    clip: float = _number(0, above=True, default=0.5)
-    beta1: float = _number(0, 1 - 1e-9, default=0.9)
-    beta2: float = _number(0, 1 - 1e-9, default=0.98)
-    weight_decay: float = _number(0, 1e3, default=0.0)
-    recitation_share: float = _number(0, 1, default=0.15)
-    cloze_share: float = _number(0, 1, default=0.0)
-    unanswerable_share: float = _number(0, 1, default=0.0)
-    general_share: float = _number(0, 1, default=0.125)
-    general_weight: float = _number(0, default=1.0)
-    general_questions: int = _number(0, 10**5, default=0)
-    general_sampled: int = _number(0, 10**5, default=0)
-    generated_l1: float = _number(0, default=0.1)
-    save_minutes: float = _number(0, 1e6, above=True, default=5.0)
-    excluded: tuple[str, ...] = ()
-    held_out: int = _number(0, default=0)
-    descriptions: int = _number(1, default=32)
-    embedding_noise: float = _number(0, 1e3, default=0.0)
-
-    def __post_init__(self) -> None:
-        _check_all(self, "")
-        if self.steps == 0 and self.hours == 0:
-            raise RecipeError("the recipe never ends", hint="set steps, hours, or both")
-        if self.recitation_share + self.cloze_share > 1:
-            raise RecipeError("recitation_share and cloze_share are more than 1 together")
-        if not self.sources or not self.lengths:
-            raise RecipeError("the recipe needs [[sources]] and [[lengths]]")
-
-
-def refuse_seat_keys(recipe: Recipe, kind: str) -> None:
-    """Refuse what only seat networks make use of, for a network of another `kind`; raises
-    RecipeError."""
-    for name in _FOR_SEATS:
-        if value := getattr(recipe, name):
-            raise RecipeError(
-                f"{name} is {value}, and that is for seat networks",
-                hint=f"set {name} = 0 to train a {kind} network",
-            )
-    for name in _OF_LENGTHS_FOR_SEATS:
-        if value := max(getattr(length, name) for length in recipe.lengths):
-            raise RecipeError(
-                f"{name} of a length is {value}, and that is for seat networks",
-                hint=f"leave it out to train a {kind} network",
-            )
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe; raises RecipeError with the file, and the line if there is one."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        raw = tomllib.loads(text)
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror}", hint="name a TOML file") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise RecipeError(
-            f"{path}, line {line}: not UTF-8 text", hint="save it as UTF-8"
-        ) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # of TOML: tomllib's own, and int's for 5000 digits
-        reason = " ".join(str(error).split())[:200]
-        raise RecipeError(f"{path}: not TOML: {reason}") from error
-    try:
-        for key, kind in (("sources", Source), ("lengths", Length)):
-            items = raw.get(key, [])
-            if not isinstance(items, list):
-                raise _Misfit(f"{key} is not a list of tables", f"write [[{key}]]", key)
-            raw[key] = tuple(_build(kind, item, (key, n)) for n, item in enumerate(items))
-        if isinstance(raw.get("excluded"), list):
-            raw["excluded"] = tuple(raw["excluded"])
-        recipe: Recipe = _build(Recipe, raw, None)
-    except RecipeError as error:
-        place = getattr(error, "place", None)
-        line_number = None if place is None else find_line(text, *place)
-        where = f"{path}" if line_number is None else f"{path}, line {line_number}"
-        raise RecipeError(f"{where}: {error.message}", hint=error.hint) from error
-    return recipe
-
-
-class _Misfit(RecipeError):
-    """A key that does not fit; `place` is what `find_line` needs to find it in the file."""
+class MisfitError(RecipeError):
+    """A key or a table that does not fit; `place`, a key and a table with its number from 0, is
+    what `find_line` needs to find it in the file."""
 
     def __init__(
-        self, message: str, hint: str | None, key: str | None, table: tuple[str, int] | None = None
+        self,
+        message: str,
+        hint: str | None = None,
+        key: str | None = None,
+        table: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(message, hint)
         self.place = (key, table)
 
 
-def _build(kind: Any, raw: object, table: tuple[str, int] | None) -> Any:
-    """A dataclass from a table whose keys must be its fields."""
-    where = "" if table is None else f"{table[0]}: "
-    if not isinstance(raw, Mapping):
-        raise _Misfit(f"{where}{_show(raw)} is not a table", None, table[0] if table else None)
-    known = {item.name: item for item in fields(kind)}
-    for name in raw:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise _Misfit(f"{where}unknown key {_show(name)}", hint, name, table)
-    missing = [name for name, item in known.items() if item.default is MISSING and name not in raw]
-    if missing:
-        raise _Misfit(f"{where}missing key {missing[0]!r}", None, None, table)
-    values = {}
-    for name, value in raw.items():
-        fit = float(value) if _is_short_int(value) and known[name].type is float else value
-        problem = _find_problem(known[name], fit)
-        if problem is not None:
-            raise _Misfit(f"{where}{problem[0]}", problem[1], name, table)
-        values[name] = fit
-    return kind(**values)
+@dataclass(frozen=True, config=_CHECKS)
+class Table:
+    """Checked keys, wherever they come from; raises MisfitError for the first that does not fit."""
+
+    NAME: ClassVar[str] = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_what_is_wrong(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return check(values)
+        except ValidationError as error:
+            name, message, hint = _explain(cls, error.errors(include_url=False)[0])
+        where = f"{cls.NAME}: " if cls.NAME else ""
+        raise MisfitError(f"{where}{message}", hint, name)
 
 
-def _is_short_int(value: object) -> bool:
-    return type(value) is int and abs(value) < 2**63
+@dataclass(frozen=True, config=_CHECKS)
+class Source(Table):
+    """A data file: JSON lines of doc, question, answers, or of doc alone; of tasks for a text
+    network."""
+
+    NAME: ClassVar[str] = "sources"
+
+    path: Text
+    """The file, in the folder `data`."""
+    weight: Weight
+    """How often it is drawn from, relative to the others; of tasks, how often each of its own."""
+    max_documents: Number = 100_000
+    """Of a longer file, so many documents or tasks are taken, by chance."""
+    hold_out: bool = True
+    """Whether any of its tasks may be held out."""
 
 
-def _check_all(values: Any, where: str) -> None:
-    """Raise RecipeError for the first field of a dataclass that does not fit."""
-    for item in fields(values):
-        problem = _find_problem(item, getattr(values, item.name))
-        if problem is not None:
-            raise RecipeError(f"{where}{problem[0]}", hint=problem[1])
+@dataclass(frozen=True, config=_CHECKS)
+class Length(Table):
+    """One class of steps. For a text network a memory is a task, a question one of its examples,
+    and `chunks` is 1."""
+
+    NAME: ClassVar[str] = "lengths"
+
+    tokens: Number
+    """Most tokens of a passage; of an example with its answer and the chat's template."""
+    chunks: Annotated[int, Field(ge=1, le=1024)]
+    """Passages in a memory."""
+    memories: Annotated[int, Field(ge=1, le=4096)]
+    """Memories in a step."""
+    questions: Annotated[int, Field(ge=1, le=4096)]
+    """Questions about each memory."""
+    weight: Weight
+    """How often a step is of this class, relative to the others."""
+    tokens_per_seat: Count = 0
+    """Density of the seats in this class; 0: the recipe's. Seat networks only."""
+    general_weight: Strength = 0.0
+    """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
 
 
-def _find_problem(item: "Field[Any]", value: Any) -> tuple[str, str | None] | None:
-    """What is wrong with a field's value, and a hint; a bool is no number, NaN in no range."""
-    if item.name == "excluded" and not (
-        isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-    ):
-        return f"{item.name} is {_show(value)}, expected a list of names", None
-    if item.type in (int, float, str, bool) and type(value) is not item.type:
-        wanted = getattr(item.type, "__name__", "")
-        return f"{item.name} is {_show(value)}, expected {wanted}", None
-    if isinstance(value, str) and not (value.strip() and value.isprintable() and len(value) < 1000):
-        return f"{item.name} is {_show(value)}, expected text", None
-    choices = item.metadata.get("choices")
-    if choices and value not in choices:
-        return f"{item.name} is {_show(value)}", f"choose one of {', '.join(choices)}"
-    if "low" not in item.metadata:
-        return None
-    low, high, above = (item.metadata[key] for key in ("low", "high", "above"))
-    if (low < value if above else low <= value) and value <= high:  # NaN is neither
-        return None
-    span = f"above {low:g}, at most {high:g}" if above else f"{low:g} to {high:g}"
-    return f"{item.name} is {_show(value)}, expected {span}", None
+@dataclass(frozen=True, config=_CHECKS)
+class OptimizerTable(Table):
+    """The optimizer and its learning rate."""
+
+    NAME: ClassVar[str] = "optimizer"
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon takes the matrices of linear layers, and AdamW all else, at one learning rate."""
+    learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 5e-4
+    """Its peak, after the warm-up; then a cosine down."""
+    warmup_steps: Count = 30
+    """Steps until the peak."""
+    final_share: Share = 0.1
+    """Part of the peak that is left at the end."""
+    clip: Weight = 0.5
+    """Largest norm of the gradient."""
+    beta1: Decay = 0.9
+    """AdamW's."""
+    beta2: Decay = 0.98
+    """AdamW's."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    """Of matrices."""
 
 
-def _show(value: object) -> str:
+@dataclass(frozen=True, config=_CHECKS)
+class Questions(Table):
+    """What networks of documents are asked. Where a passage has no questions, recitations and
+    clozes are all there is."""
+
+    recitation_share: Share = 0.15
+    """Part of questions that give the beginning of a sentence and ask for the rest."""
+    cloze_share: Share = 0.0
+    """Part of questions that ask for a name or a number of a sentence."""
+
+    def __post_init__(self) -> None:
+        if self.recitation_share + self.cloze_share > 1:
+            raise MisfitError(
+                f"{self.NAME}: recitation_share and cloze_share are more than 1 together"
+            )
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class SeatsTable(Questions):
+    """What seat networks alone have. General prompts have nothing to do with the document, and
+    their target is the base's own distribution."""
+
+    NAME: ClassVar[str] = "seats"
+
+    unanswerable_share: Share = 0.0
+    """Part of questions asked of a neighboring passage: the document does not say."""
+    general_share: Share = 0.125
+    """Part of questions that are general prompts, the shipped ones among them."""
+    general_weight: Strength = 1.0
+    """How many times they count."""
+    general_questions: Annotated[int, Field(ge=0, le=10**5)] = 0
+    """So many of the data's questions, without their documents, are general prompts, too."""
+    general_sampled: Annotated[int, Field(ge=0, le=10**5)] = 0
+    """So many general prompts are written by the base."""
+    tokens_per_seat: Count = 0
+    """Another density of seats than the checkpoint's; 0: the checkpoint's."""
+    dense_seats: Count = 0
+    """So many seats hold one token each where a document is short; 0: as the checkpoint."""
+    shared_rank: Count = 0
+    """Rank of a shared LoRA that the checkpoint lacks, drawn from `seed`; 0: none is added."""
+    statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Second moments of ordinary text are measured anew over so many draws; 0: not measured."""
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class DocToLoraTable(Questions):
+    """What Doc-to-LoRA networks alone have."""
+
+    NAME: ClassVar[str] = "doc_to_lora"
+
+    generated_l1: Strength = 0.1
+    """Weight of the mean absolute value of what the network writes."""
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class TextToLoraTable(Table):
+    """What text networks alone have. Tasks without a clear license are left out."""
+
+    NAME: ClassVar[str] = "text_to_lora"
+
+    excluded: tuple[str, ...] = ()
+    """Names of tasks that are left out."""
+    held_out: Count = 0
+    """So many tasks are never trained on: those whose names have the smallest SHA-256."""
+    descriptions: Number = 32
+    """Most descriptions of a task that are used, drawn by chance."""
+    embedding_noise: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    """Deviation of noise on a description's embedding, whose every coordinate has deviation 1."""
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class Recipe(Table):
+    """How to train; the fields are the keys of the file. Paths are from the working directory."""
+
+    checkpoint: Text
+    """Network to train: a folder, file or name, as for `d2l compile --checkpoint`."""
+    data: Text
+    """Folder of the sources' files."""
+    sources: tuple[Source, ...]
+    lengths: tuple[Length, ...]
+    base: Text | None = None
+    """Where the base lies: folder, GGUF file or hub name; unset: what the checkpoint names."""
+    offline: bool = False
+    """Open no socket."""
+    fresh: bool = False
+    """Draw new weights from `seed`; of the checkpoint, take config and statistics alone."""
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] = 0
+    """Of every draw."""
+    steps: Count = 0
+    """The run ends after so many; 0: no limit."""
+    hours: Hours = 0.0
+    """The run ends after so many of training; 0: no limit. Steps or hours must be set."""
+    device: Text = "auto"
+    """auto, cpu, cuda, cuda:N or mps; of several processes, each takes a CUDA device of its own."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the frozen base."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """bf16: the network's matrices under autocast, for GPUs; weights and optimizer stay fp32."""
+    save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    """Time between saved states."""
+    optimizer: OptimizerTable = OptimizerTable()
+    seats: SeatsTable = SeatsTable()
+    doc_to_lora: DocToLoraTable = DocToLoraTable()
+    text_to_lora: TextToLoraTable = TextToLoraTable()
+
+    def __post_init__(self) -> None:
+        if self.steps == 0 and self.hours == 0:
+            raise MisfitError("the recipe never ends", "set steps, hours, or both")
+        if not self.sources or not self.lengths:
+            raise MisfitError("the recipe needs [[sources]] and [[lengths]]")
+
+
+#: The tables that only one kind of network has, by the kind.
+KINDS: dict[str, type[Table]] = {
+    "seats": SeatsTable,
+    "doc_to_lora": DocToLoraTable,
+    "text_to_lora": TextToLoraTable,
+}
+#: All tables by their names in a file; the keys above the first header have none.
+TABLES: dict[str, type[Table]] = {
+    "": Recipe,
+    "sources": Source,
+    "lengths": Length,
+    "optimizer": OptimizerTable,
+    **KINDS,
+}
+#: Keys of [[lengths]] that only seat networks make use of.
+OF_LENGTHS_FOR_SEATS = ("tokens_per_seat", "general_weight")
+
+
+def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
+    """Refuse what is for networks of another kind than the checkpoint's; raises MisfitError."""
+    for name, table in KINDS.items():
+        if name != kind and _is_in_use(getattr(recipe, name), table()):
+            raise MisfitError(
+                f"[{name}] is for {name} networks, and {recipe.checkpoint} is a {kind} network",
+                f"leave [{name}] out",
+                None,
+                (name, 0),
+            )
+    for index, length in enumerate(recipe.lengths if kind != "seats" else ()):
+        for name in OF_LENGTHS_FOR_SEATS:
+            if value := getattr(length, name):
+                raise MisfitError(
+                    f"{name} of a length is {value}, and that is for seat networks",
+                    f"leave it out to train a {kind} network",
+                    name,
+                    ("lengths", index),
+                )
+
+
+def _is_in_use(values: Table, standard: Table) -> bool:
+    """Whether a kind's table asks for what its kind alone has; what is 0 asks for nothing."""
+    shared = {item.name for item in fields(Questions)}
+    own = (item.name for item in fields(values) if item.name not in shared)
+    return any(getattr(values, name) not in (0, getattr(standard, name)) for name in own)
+
+
+def describe_keys() -> Iterator[tuple[str, str, str, str, str, str]]:
+    """A row for every key: table, name, type, range or choices, default, and what it says."""
+    for title, table in TABLES.items():
+        for item in fields(table):
+            info = table.__pydantic_fields__[item.name]  # type: ignore[attr-defined]
+            if item.name in TABLES:
+                continue
+            default = "required" if info.is_required() else _spell(info.default)
+            about = _find_description(table, item.name)
+            yield (
+                title,
+                item.name,
+                _name_type(info.annotation),
+                _span(table, item.name),
+                default,
+                about,
+            )
+
+
+def _find_description(table: type[Table], name: str) -> str:
+    """What stands below a key, in the class that brought it."""
+    for owner in table.__mro__:
+        info = getattr(owner, "__pydantic_fields__", {}).get(name)
+        if info is not None and info.description:
+            return str(info.description)
+    raise LookupError(f"{table.NAME}.{name} is not described")
+
+
+def _name_type(annotation: Any) -> str:
+    """The word for a key's type."""
+    if get_origin(annotation) is tuple:
+        return "list of names" if get_args(annotation)[0] is str else "list of tables"
+    return "str" if get_args(annotation) else str(annotation.__name__)
+
+
+def _spell(value: object) -> str:
+    """A default as TOML writes it."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return "[]" if value == () else str(value)
+
+
+def _span(table: type[Table], name: str) -> str:
+    """The range of a number, or the choices of a word; "" where neither bounds it."""
+    info = table.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    if get_origin(info.annotation) is Literal:
+        return ", ".join(get_args(info.annotation))
+    bounds = {
+        key: getattr(part, key)
+        for part in info.metadata
+        for key in ("ge", "gt", "le")
+        if hasattr(part, key)
+    }
+    if not bounds:
+        return ""
+    if "gt" in bounds:
+        return f"above {bounds['gt']:g}, at most {bounds['le']:g}"
+    return f"{bounds['ge']:g} to {bounds['le']:g}"
+
+
+def _explain(table: type[Table], error: ErrorDetails) -> tuple[str | None, str, str | None]:
+    """Name of a field that does not fit, what is wrong with it, and a hint."""
+    if not error["loc"]:
+        return None, f"{show(error['input'])} is not a table", None
+    at = error["loc"][0]
+    name = at if isinstance(at, str) else fields(table)[at].name
+    found = f"{name} is {show(error['input'])}"
+    if error["type"] == "missing":
+        return name, f"missing key {name!r}", None
+    if error["type"] == "unexpected_keyword_argument":
+        return name, f"unknown key {name!r}", None
+    span = _span(table, name)
+    if error["type"] == "literal_error":
+        return name, found, f"choose one of {span}"
+    if error["type"] == "value_error":
+        return name, f"{found}, expected text", None
+    if error["type"] in ("finite_number", "greater_than", "greater_than_equal", "less_than_equal"):
+        return name, f"{found}, expected {span}", None
+    wanted = _name_type(table.__pydantic_fields__[name].annotation)  # type: ignore[attr-defined]
+    return name, f"{found}, expected {'a ' if ' ' in wanted else ''}{wanted}", None
+
+
+def show(value: object) -> str:
     """A value on one short line."""
     if isinstance(value, int) and value.bit_length() > 128:
         return "a number of too many digits"  # thousands of them Python refuses to write

@@ -4,7 +4,7 @@ Reads the folder of a run and the facts of its recipe; computes nothing.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.formats.native import read_tensors
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.training.kinds import find_kind
+from d2l.training.recipes import KINDS
 from d2l.training.run_folder import LOG, Row, read_log, read_recipes, read_step
 
 _WEIGHTS = "model.safetensors"
@@ -79,7 +80,7 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
         "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "
         f"`{kind.used} --checkpoint FOLDER`.\n",
         _table(("", ""), facts),
-        *(_describe_recipe(entry) for entry in recipes),
+        *(_describe_recipe(entry, config.kind) for entry in recipes),
         "The licenses of the data are not known to the program that wrote this card: add them "
         f"before you pass the network on, and what you measured (`{kind.measured}`).\n",
     ]
@@ -97,11 +98,17 @@ def _describe_losses(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return found
 
 
-def _describe_recipe(entry: Row) -> str:
-    """What a run trained with from a step on."""
+def _describe_recipe(entry: Row, kind: str) -> str:
+    """What a run of a network of this kind trained with from a step on."""
     recipe: dict[str, Any] = dict(entry["recipe"])
     sources, lengths = recipe.pop("sources"), recipe.pop("lengths")
-    keys = ", ".join(f"{name} = {value!r}" for name, value in recipe.items())
+    others = KINDS.keys() - {kind}
+    keys = ", ".join(
+        f"{name} = {value!r}"
+        for title, values in recipe.items()
+        if title not in others
+        for name, value in _spell_out(title, values)
+    )
     return "\n".join(
         [
             f"## From step {entry['from_step']:,}\n",
@@ -110,6 +117,13 @@ def _describe_recipe(entry: Row) -> str:
             f"{keys}\n",
         ]
     )
+
+
+def _spell_out(title: str, values: Any) -> list[tuple[str, Any]]:
+    """A recipe's key and value, or those of one of its tables."""
+    if not isinstance(values, Mapping):
+        return [(title, values)]
+    return [(f"{title}.{name}", value) for name, value in values.items()]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

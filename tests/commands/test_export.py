@@ -16,14 +16,12 @@ COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats", 
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A working folder with a document, a base and a checkpoint that finds it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats")
-    (tmp_path / "notes.txt").write_text(NOTES, "utf-8")
-    return tmp_path
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    (working_folder / "notes.txt").write_text(NOTES, "utf-8")
+    return working_folder
 
 
 def test_choices_are_those_of_the_dictionary() -> None:
@@ -69,7 +67,7 @@ def test_what_stands_in_the_way_is_one_line_and_what_to_do(command: Command) -> 
 
 
 def test_compile_exports_beside_the_adapter(place: Path, command: Command) -> None:
-    done = command(*COMPILE, "--to", "gguf,mlx", "--json")
+    done = command(*COMPILE, "--to", "gguf", "--to", "mlx", "--json")
     rows = json.loads(done.out)["exports"]
     assert [(row["export"], row["to"]) for row in rows] == [
         ("notes.gguf", "gguf"),
@@ -85,7 +83,7 @@ def test_compile_refuses_an_export_before_the_work(place: Path, command: Command
     (place / "notes-mlx").mkdir()
     done = command(*COMPILE, "--to", "mlx")
     assert (done.code, done.err.splitlines()[0]) == (1, "error: notes-mlx exists already")
-    done = command(*COMPILE, "--to", "gguf,onnx")
+    done = command(*COMPILE, "--to", "gguf", "--to", "onnx")
     assert done.err == (
         "error: cannot export to 'onnx'\nhint: choose from gguf, ollama, mlx, merged\n"
     )

@@ -30,15 +30,13 @@ from tests.command import Command
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A working folder with a document, a base and two checkpoints that find their base in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats")
-    tiny.write_doc_to_lora(tmp_path / "public", "llama")
-    (tmp_path / "notes.txt").write_text(NOTES, "utf-8")
-    return tmp_path
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    tiny.write_doc_to_lora(working_folder / "public", "llama")
+    (working_folder / "notes.txt").write_text(NOTES, "utf-8")
+    return working_folder
 
 
 #: For processes of their own, which may start in any folder.
@@ -180,6 +178,7 @@ def test_wrong_usage_exits_with_2(
     assert not (place / "notes.lora").exists()
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback_of_an_error(place: Path) -> None:
     done = run("--debug", "compile", "missing.pdf", "-o", "x.lora", folder=place)
     assert done.returncode == 1
@@ -374,6 +373,7 @@ def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None
     subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, timeout=60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_leaves_nothing_behind(
     place: Path, number: signal.Signals, code: int

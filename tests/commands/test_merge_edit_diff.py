@@ -12,16 +12,14 @@ FIXED = ("--checkpoint", "seats", "--offline")
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> Path:
+def place(working_folder: Path, command: Command) -> Path:
     """A working folder with two adapters of a note each."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats", repeats=3)
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats", repeats=3)
     for name, text in (("a", "The pump stands in the harbor."), ("b", "The valve is copper.")):
-        (tmp_path / f"{name}.txt").write_text(text)
+        (working_folder / f"{name}.txt").write_text(text)
         assert command("compile", f"{name}.txt", "-o", f"{name}.lora", *FIXED).code == 0
-    return tmp_path
+    return working_folder
 
 
 def test_merging_dropping_and_comparing_go_round(place: Path, command: Command) -> None:
@@ -48,10 +46,10 @@ def test_merging_dropping_and_comparing_go_round(place: Path, command: Command) 
 
 
 def test_values_come_as_json(place: Path, command: Command) -> None:
-    words = ("--weights", "1,0.5", "--dtype", "fp32", "--json", *FIXED)
+    words = ("--weight", "1", "--weight", "0.5", "--dtype", "fp32", "--json", *FIXED)
     values = json.loads(command("merge", "a.lora", "b.lora", "-o", "both.lora", *words).out)
     assert (values["adapter"], values["max_merge_error"]) == ("both.lora", 0.0)
-    words = ("--scale", "a.txt=0.5", "--json", *FIXED)
+    words = ("--rescale", "a.txt=0.5", "--json", *FIXED)
     values = json.loads(command("edit", "both.lora", "-o", "weak.lora", *words).out)
     assert (values["n_chunks"], values["left_out"]) == (2, [])
     record = json.loads((place / "weak.lora" / "d2l.json").read_text())
@@ -67,10 +65,10 @@ def test_values_come_as_json(place: Path, command: Command) -> None:
             "error: none.lora: no such adapter folder",
         ),
         (("merge", "a.lora", "b.lora", "-o", "a.lora"), 1, "error: a.lora exists already"),
-        (("merge", "a.lora", "b.lora", "-o", "x", "--weights", "1;2"), 2, None),
+        (("merge", "a.lora", "b.lora", "-o", "x", "--weight", "1;2"), 2, None),
         (("edit", "a.lora", "-o", "x"), 1, "error: nothing to edit"),
-        (("edit", "a.lora", "-o", "x", "--scale", "a.txt"), 2, None),
-        (("edit", "a.lora", "-o", "x", "--scale", "a.txt=much"), 2, None),
+        (("edit", "a.lora", "-o", "x", "--rescale", "a.txt"), 2, None),
+        (("edit", "a.lora", "-o", "x", "--rescale", "a.txt=much"), 2, None),
         (("diff", "a.lora"), 2, None),
     ],
 )

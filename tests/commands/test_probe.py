@@ -41,7 +41,7 @@ def list_options(done: Compiled) -> list[object]:
         (["a.lora", "--set", "s.jsonl"], "ADAPTER cannot be given with --set"),
         (["--set", "s", "--qa", "q", "--document", "d"], "--qa, --document cannot be given with"),
         (["--set", "s", "--html", "h"], "--html cannot be given with --qa or --set"),
-        (["a.lora", "--lengths", "64"], "--lengths cannot be given without --set"),
+        (["a.lora", "--length", "64"], "--length cannot be given without --set"),
         (["a.lora", "--checkpoint", "c", "--dtype", "fp32"], "--checkpoint, --dtype cannot be"),
         (["a.lora", "--tokens-per-seat", "4", "--qa", "q"], "--tokens-per-seat cannot be given"),
         (["a.lora", "--qa", "q", "--html", "h"], "--html cannot be given with --qa or --set"),
@@ -52,9 +52,9 @@ def list_options(done: Compiled) -> list[object]:
             ["--set", "s", "--adapter-only", "--wording", "plain"],
             "--wording cannot be given with --adapter-only",
         ),
-        (["--set", "s", "--lengths", "64,x"], "'64,x': expected numbers of tokens"),
-        (["--set", "s", "--lengths", "0"], "'0': expected numbers of tokens"),
-        (["--set", "s", "--lengths", ""], "'': expected numbers of tokens"),
+        (["--set", "s", "--length", "64", "--length", "x"], "'x': expected a number of tokens"),
+        (["--set", "s", "--length", "0"], "'0': expected a number of tokens"),
+        (["--set", "s", "--length", ""], "'': expected a number of tokens"),
         (["--set", "s", "--fail-under", "nll=1"], "'nll=1': expected one of contained, em, f1"),
         (["--set", "s", "--fail-under", "em=1.5"], "'em=1.5': expected one of contained, em, f1"),
         (["--set", "s", "--fail-under", "em"], "'em': expected one of contained, em, f1"),
@@ -84,7 +84,7 @@ def test_json_holds_rows_of_all_arms(done: Compiled, command: Command) -> None:
 
 def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -> None:
     outcome = command(
-        "probe", "--set", done.root / "questions.jsonl", "--lengths", "120,60",
+        "probe", "--set", done.root / "questions.jsonl", "--length", 120, "--length", 60,
         "--checkpoint", done.checkpoint, "--wording", "plain", *list_options(done),
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
@@ -102,7 +102,7 @@ def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -
 def test_only_the_adapter_is_asked_where_nothing_is_compared(
     done: Compiled, command: Command, way: str
 ) -> None:
-    network = ["--checkpoint", done.checkpoint, "--lengths", "120"]
+    network = ["--checkpoint", done.checkpoint, "--length", 120]
     about = ["--set", done.root / "questions.jsonl", *network]
     if way == "--qa":
         about = [done.adapter, "--qa", done.root / "questions.jsonl"]

@@ -198,7 +198,7 @@ def test_batch_makes_every_good_row_with_one_load(
     monkeypatch.setattr("d2l.compiler.make.load_text_to_lora", count)
     table = "".join(f"task-{n}\tmake {n} of them\n" for n in range(1, 6))
     Path("tasks.tsv").write_text(f"{table}bad\nempty\t\nlast\t{TASK}\n", "utf-8")
-    batch = ("make", "--batch", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
+    batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
     done = command.t2l(*batch, "--json")
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 1
@@ -259,7 +259,7 @@ def test_a_description_that_is_cut_is_a_warning(command: Command) -> None:
             (TASK, "-o", "x", "--checkpoint", "shallow"),
             "tiny-org/mistral-tiny: has 3 layers, the checkpoint is for 2",
         ),
-        (("--batch", "none.tsv", "--out-dir", "x", "--checkpoint", "by-gte"), "none.tsv: cannot"),
+        (("--table", "none.tsv", "--out-dir", "x", "--checkpoint", "by-gte"), "none.tsv: cannot"),
     ],
 )
 def test_what_cannot_be_made_is_one_line(
@@ -282,9 +282,9 @@ def test_what_cannot_be_made_is_one_line(
     [
         (TASK, "--checkpoint", "by-gte"),
         ("-o", "x", "--checkpoint", "by-gte"),
-        (TASK, "-o", "x", "--batch", "tasks.tsv", "--checkpoint", "by-gte"),
+        (TASK, "-o", "x", "--table", "tasks.tsv", "--checkpoint", "by-gte"),
         (TASK, "-o", "x", "--out-dir", "y", "--checkpoint", "by-gte"),
-        ("--batch", "tasks.tsv", "--checkpoint", "by-gte"),
+        ("--table", "tasks.tsv", "--checkpoint", "by-gte"),
         (TASK,),
     ],
 )

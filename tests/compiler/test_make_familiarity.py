@@ -22,21 +22,19 @@ KNOWN, STRANGE = "Name the ore of the valley.", "zzzzz qqqq"
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A network that knows descriptions around one text, and holds those around another unlike."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny_tasks.write_place(tmp_path)
+    tiny_tasks.write_place(working_folder)
     config = tiny_tasks.make_config()
-    (tmp_path / "net").mkdir()
-    native.write_folder(tmp_path / "net", config.kind, config.to_json(), make_tensors(config))
+    (working_folder / "net").mkdir()
+    native.write_folder(working_folder / "net", config.kind, config.to_json(), make_tensors(config))
     base = find_base(tiny.base_name("llama"), offline=True)
     embedder, _ = load_base_embedders(base, device="cpu")
     known, strange = embedder.embed(KNOWN), embedder.embed(STRANGE)
     noise = torch.randn(40, len(known), generator=torch.Generator().manual_seed(0)) * 0.1
     familiarity = fit(known + noise, known + noise[:10] / 2, strange + noise[:10] / 2)
-    write_familiarity(tmp_path / "net" / FAMILIARITY_FILE, familiarity)
-    return tmp_path
+    write_familiarity(working_folder / "net" / FAMILIARITY_FILE, familiarity)
+    return working_folder
 
 
 def test_a_familiar_description_says_so(place: Path, command: Command) -> None:
@@ -81,7 +79,7 @@ def test_a_strange_one_is_a_warning_and_strict_refuses_it(place: Path, command: 
 def test_in_a_table_strict_refuses_the_row_alone(place: Path, command: Command) -> None:
     Path("t.tsv").write_text(f"good\t{KNOWN}\nbad\t{STRANGE}\n", "utf-8")
     done = command.t2l(
-        "make", "--batch", "t.tsv", "--out-dir", "made", "--checkpoint", "net", "--strict"
+        "make", "--table", "t.tsv", "--out-dir", "made", "--checkpoint", "net", "--strict"
     )
     assert (done.code, done.out) == (1, "made/good\n")
     assert "error: line 2: the description is unlike those that net" in done.err

@@ -2,7 +2,8 @@
 by a test.
 
 Each stands between `<!-- generated: NAME -->` and `<!-- end -->`. Usage:
-python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
+python tests/tools/generated_docs.py README.md examples/recipes/README.md \\
+    d2l/hypernets/builtin/*/README.md
 """
 
 import ast
@@ -11,6 +12,8 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -26,6 +29,7 @@ from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS
+from d2l.training.recipes import TABLES, describe_keys
 
 PACKAGE = Path(__file__).parents[2] / "d2l"
 #: What `d2l probe --set … --json` printed about the built-in default.
@@ -33,6 +37,8 @@ RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall.json"
 #: What `t2l eval --held-out … --shuffled --json` printed about the built-in text network, with the
 #: rows of `python -m tests.tools.oracle` as its `ceiling`.
 TASKS = Path(__file__).parents[1] / "data" / "tasks" / "held_out.json"
+#: What keys outside of all tables have in common.
+SHARED = "what every recipe has. Paths are from the working directory."
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -238,6 +244,19 @@ def write_runtimes() -> str:
     return make_table(("runtime", "version", "load, with flags", "verified by"), rows)
 
 
+def write_recipes() -> str:
+    """The table of a recipe's keys, a part for each of its tables."""
+    parts = []
+    for title, rows in groupby(describe_keys(), key=itemgetter(0)):
+        brackets = "[[{}]]" if title in ("sources", "lengths") else "[{}]"
+        name = f"`{brackets.format(title)}`" if title else "above all tables"
+        about = " ".join((inspect.getdoc(TABLES[title]) or "").split()) if title else SHARED
+        cells = [[f"`{row[1]}`", *row[2:4], f"`{row[4]}`", row[5]] for row in rows]
+        table = make_table(("key", "type", "range", "default", "meaning"), cells)
+        parts.append(f"**{name}**: {about}\n\n{table}")
+    return "\n".join(parts)
+
+
 def write_tree() -> str:
     """Every module with the first line of its docstring, rooms last."""
 
@@ -265,6 +284,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exports": write_exports,
     "inputs": write_inputs,
     "recall": write_recall,
+    "recipes": write_recipes,
     "runtimes": write_runtimes,
     "tasks": write_tasks,
     "tree": write_tree,

@@ -19,7 +19,8 @@ from d2l.evaluation.tasks.evaluate import eval_adapter
 from d2l.evaluation.tasks.report import Row
 from d2l.inference.adapted_model import AskOptions
 from d2l.training.loop import gather, train
-from d2l.training.recipes import Length, Recipe, Source, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Length, Recipe, Source, TextToLoraTable
 from d2l.training.text_to_lora.data import read_held_out
 
 STEPS, LINES, TOKENS = 150, 8, 320
@@ -50,9 +51,7 @@ def measure(
         lengths=(Length(TOKENS, 1, 1, LINES, 1.0),),
         steps=steps,
         hours=0.0,
-        excluded=(),
-        held_out=0,
-        embedding_noise=0.0,
+        text_to_lora=TextToLoraTable(descriptions=recipe.text_to_lora.descriptions),
     )
     train(own, work / "run")
     maker = load(prepare(MakeOptions(str(work / "run"), force=True)))

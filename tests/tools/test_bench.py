@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from d2l.bases.models import BaseFiles
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_benchmark_prints_a_row_for_every_length(smollm2_files: BaseFiles) -> None:
     assert smollm2_files  # only asks for the base
     done = subprocess.run(

@@ -40,7 +40,7 @@ def test_runs_become_one_picture(
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("one", "two")):
         write_run(tmp_path / "runs" / name, 300, seed=seed)
-    done = command("train", "--plot", "runs/one", "runs/two", "-o", "curves.png")
+    done = command("train", "--curves", "runs/one", "runs/two", "-o", "curves.png")
     assert (done.code, done.out, done.err) == (0, "curves.png\n", "")
     data = (tmp_path / "curves.png").read_bytes()
     assert data.startswith(b"\x89PNG")
@@ -61,7 +61,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path: Path, command: Command) -> N
         ((run, "-o", tmp_path / "a.gif"), f"{tmp_path}/a.gif: not the name of a picture"),
         ((run, "-o", tmp_path / "no" / "a.png"), f"{tmp_path}/no/a.png: cannot be written (No"),
     ):
-        done = command("train", "--plot", *arguments)
+        done = command("train", "--curves", *arguments)
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith(f"error: {message}")
     assert not picture.exists()
@@ -71,7 +71,7 @@ def test_without_matplotlib_the_extra_is_named(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as if it were not installed
-    done = command("train", "--plot", write_run(tmp_path / "run", 3, seed=0))
+    done = command("train", "--curves", write_run(tmp_path / "run", 3, seed=0))
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         "error: drawing needs matplotlib, which is not installed\nhint: pip install 'd2l[plot]'\n"
@@ -81,4 +81,4 @@ def test_without_matplotlib_the_extra_is_named(
 def test_several_paths_are_for_curves_only(command: Command) -> None:
     done = command("train", "a.toml", "b.toml")
     assert done.code == 2
-    assert "one recipe at a time; several paths are for --plot" in done.err
+    assert "one recipe at a time; several paths are for --curves" in done.err

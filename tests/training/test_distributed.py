@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from d2l.errors import BaseModelError
 from d2l.training import loop as pipeline
 from d2l.training.distributed import join_team
-from d2l.training.recipes import read_recipe
+from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.recipes import write_data, write_recipe
 
@@ -30,14 +30,12 @@ weight = 1.0
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def recipe(working_folder: Path) -> Path:
     """A recipe with batches that two processes cannot halve."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats")
-    write_data(tmp_path / "data")
-    path = write_recipe(tmp_path / "a.toml", steps=12, device="cpu")
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    write_data(working_folder / "data")
+    path = write_recipe(working_folder / "a.toml", steps=12, device="cpu")
     text = path.read_text("utf-8").replace("memories = 2", "memories = 3")
     path.write_text(text + _ANOTHER_LENGTH, "utf-8")
     return path
@@ -47,6 +45,7 @@ def read_log(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_have_the_loss_curve_of_one(recipe: Path, tmp_path: Path) -> None:
     """fp32; what the two add up in another order differs by rounding, which 12 steps amplify."""
@@ -103,13 +102,15 @@ def test_a_device_that_is_not_there_is_refused(recipe: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.usefixtures("one_thread", "recipe")
-@pytest.mark.parametrize("checkpoint", ["seats", "public"])
-def test_a_cuda_device_has_the_loss_curve_of_the_cpu(tmp_path: Path, checkpoint: str) -> None:
+@pytest.mark.parametrize(("checkpoint", "kind"), [("seats", "seats"), ("public", "doc_to_lora")])
+def test_a_cuda_device_has_the_loss_curve_of_the_cpu(
+    tmp_path: Path, checkpoint: str, kind: str
+) -> None:
     """fp32, without TF32; the public network reads in bf16 on a GPU, as its original does."""
     tiny.write_doc_to_lora(tmp_path / "public", "llama")
     for device in ("cpu", "cuda"):
         path = write_recipe(
-            tmp_path / f"{device}.toml", steps=3, device=device, checkpoint=checkpoint
+            tmp_path / f"{device}.toml", kind, steps=3, device=device, checkpoint=checkpoint
         )
         pipeline.train(read_recipe(path), tmp_path / device)
     losses = [[row["loss"] for row in read_log(tmp_path / name)] for name in ("cpu", "cuda")]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,24 +19,23 @@ from d2l.errors import CheckpointError, RecipeError
 from d2l.training import loop as pipeline
 from d2l.training.learner import Row
 from d2l.training.loop import learning_rate, progress
-from d2l.training.recipes import Length, Recipe, Source, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Length, Recipe, Source
 from tests import tiny
 from tests.command import Command
-from tests.recipes import write_data, write_recipe
+from tests.recipes import change, write_data, write_recipe
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A working folder with the tiny network, its base and the toy data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(tmp_path / "seats")
-    write_data(tmp_path / "data")
-    return tmp_path
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    write_data(working_folder / "data")
+    return working_folder
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
@@ -48,13 +48,13 @@ def curve(run: Path) -> list[tuple[float, float]]:
 
 def test_a_toy_task_is_learned(place: Path) -> None:
     """Four answers are all there is. Seen: 5.5 at first, 1.4 at the end; with AdamW, 2.1."""
-    changes = {"steps": 150, "optimizer": "muon", "learning_rate": 0.03}
+    changes = {"steps": 150, "name": "muon", "learning_rate": 0.03}
     recipe = read_recipe(write_recipe(place / "a.toml", **changes))
     pipeline.train(recipe, place / "run")
     losses = [row["answers"] for row in read_log(place / "run")]
     assert sum(losses[:10]) / 10 > 4
     assert sum(losses[-10:]) / 10 < 1.8
-    frozen = replace(recipe, learning_rate=1e-12, steps=10)
+    frozen = change(recipe, learning_rate=1e-12, steps=10)
     pipeline.train(frozen, place / "frozen")
     assert sum(row["answers"] for row in read_log(place / "frozen")) / 10 > 4
 
@@ -120,6 +120,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_been(place: Path) -> None:
     """Killed with SIGKILL at a moment of chance, so nothing can tidy up; a state every step."""
     recipe = write_recipe(place / "a.toml", steps=12, save_minutes=1e-9)
@@ -141,7 +142,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(place: Path) -> None:
 _KILL_AT_EVERY_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from d2l.training.recipes import read_recipe
+from d2l.training.recipe_files import read_recipe
 from d2l.training.loop import train
 recipe, rename, calls = read_recipe(Path(sys.argv[1])), Path.replace, 0
 def count_down(path, target):
@@ -162,6 +163,7 @@ for kill_at in range(1, 99):
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
     pipeline.train(read_recipe(recipe), place / "first")  # what the cache keeps is renamed, too
@@ -178,6 +180,7 @@ def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
         assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_saves_its_state_and_says_how_to_go_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=400)
     with start_training(place, recipe, "cut") as child:
@@ -195,7 +198,7 @@ def test_an_interrupted_run_saves_its_state_and_says_how_to_go_on(place: Path) -
 
 
 def test_a_run_that_is_stopped_and_goes_on_has_the_curve_of_one_that_was_not(place: Path) -> None:
-    recipe = read_recipe(write_recipe(place / "a.toml", steps=6, optimizer="muon"))
+    recipe = read_recipe(write_recipe(place / "a.toml", steps=6, name="muon"))
     pipeline.train(recipe, place / "whole")
     answers = iter([False, True, True])
     for _ in range(3):
@@ -214,7 +217,7 @@ def test_statistics_are_measured_once_a_run_and_belong_to_its_checkpoint(place: 
         pipeline.train(recipe, place / "cut", stopping=lambda: next(answers, False))
     assert curve(place / "whole") == curve(place / "cut")
     assert (place / "cut" / "statistics.safetensors").read_bytes() == own
-    pipeline.train(replace(recipe, statistics_draws=0), place / "other")
+    pipeline.train(change(recipe, statistics_draws=0), place / "other")
     assert (place / "other" / "statistics.safetensors").read_bytes() == given
     assert curve(place / "other") != curve(place / "whole")
 
@@ -297,12 +300,12 @@ def test_check_reads_the_data_and_no_weights(place: Path, command: Command) -> N
     for folder in ("seats", "tiny-org/llama-tiny"):
         (place / folder / "model.safetensors").unlink()
     recipe = write_recipe(place / "a.toml")
-    done = command("train", recipe, "--check", "--json")
+    done = command("train", recipe, "--dry-run", "--json")
     assert json.loads(done.out) == {
         "sources": [{"source": "toy.jsonl", "tokens": 24, "passages": 2, "questions": 4}]
     }
     (place / "data" / "toy.jsonl").write_text('{"doc": "text"}\n{"dok": "text"}\n')
-    done = command("train", recipe, "--check")
+    done = command("train", recipe, "--dry-run")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: data/toy.jsonl, line 2: not a row of training data")
     assert not (place / "run").exists()
@@ -339,10 +342,10 @@ def test_the_log_of_something_else_is_refused(place: Path) -> None:
         pipeline.train(recipe, place / "run")
 
 
-def make_schedule(**changes: float) -> Recipe:
-    values = {"steps": 100, "hours": 0.0, "learning_rate": 2.0, "warmup_steps": 10}
+def make_schedule(**changes: Any) -> Recipe:
     source, length = Source("toy.jsonl", 1.0), Length(24, 1, 1, 1, 1.0)
-    return Recipe("seats", "data", (source,), (length,), final_share=0.1, **(values | changes))
+    recipe = Recipe("seats", "data", (source,), (length,), steps=100)
+    return change(recipe, learning_rate=2.0, warmup_steps=10, final_share=0.1, **changes)
 
 
 def test_learning_rate_warms_up_and_falls_along_a_cosine() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from d2l.training.optimizers import Optimizers, make_optimizers
-from d2l.training.recipes import Recipe, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Recipe
 from tests.recipes import write_recipe
 
 RATE = 0.01
@@ -45,7 +46,7 @@ def take_steps(network: Network, optimizers: Optimizers, steps: range) -> None:
 def test_muon_takes_matrices_of_linear_layers_and_steps_as_far_as_adamw(
     tmp_path: Path, network: Network
 ) -> None:
-    recipe = make_recipe(tmp_path, optimizer="muon")
+    recipe = make_recipe(tmp_path, name="muon")
     optimizers = make_optimizers(network, recipe)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     take_steps(network, optimizers, range(1))
@@ -62,7 +63,7 @@ def test_muon_takes_matrices_of_linear_layers_and_steps_as_far_as_adamw(
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_only_matrices_decay(tmp_path: Path, network: Network, optimizer: str) -> None:
-    recipe = make_recipe(tmp_path, optimizer=optimizer, weight_decay=0.5)
+    recipe = make_recipe(tmp_path, name=optimizer, weight_decay=0.5)
     optimizers = make_optimizers(network, recipe)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for parameter in network.parameters():
@@ -77,7 +78,7 @@ def test_only_matrices_decay(tmp_path: Path, network: Network, optimizer: str) -
 def test_a_saved_state_goes_on_as_the_unsaved_would(
     tmp_path: Path, network: Network, optimizer: str
 ) -> None:
-    recipe = make_recipe(tmp_path, optimizer=optimizer)
+    recipe = make_recipe(tmp_path, name=optimizer)
     whole = make_optimizers(network, recipe)
     take_steps(network, whole, range(3))
     weights = {name: p.detach().clone() for name, p in network.state_dict().items()}
@@ -93,6 +94,6 @@ def test_a_saved_state_goes_on_as_the_unsaved_would(
 
 
 def test_the_state_of_another_optimizer_is_refused(tmp_path: Path, network: Network) -> None:
-    state = make_optimizers(network, make_recipe(tmp_path, optimizer="muon")).state_dict()
+    state = make_optimizers(network, make_recipe(tmp_path, name="muon")).state_dict()
     with pytest.raises(KeyError, match="adamw"):
         make_optimizers(network, make_recipe(tmp_path)).load_state_dict(state)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from d2l.hypernets.formats.int8 import read_weights
 from d2l.training import loop as pipeline
-from d2l.training.recipes import read_recipe
+from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.command import Command
 from tests.recipes import write_data, write_recipe
@@ -29,9 +29,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny.write_doc_to_lora(place / "public", "llama")
         write_data(place / "data")
         (place / "notes.txt").write_text("The pump stands in the harbor.", "utf-8")
-        for kind in ("seats", "public"):
-            recipe = read_recipe(write_recipe(place / f"{kind}.toml", checkpoint=kind))
-            pipeline.train(recipe, place / "runs" / kind)
+        for name, kind in (("seats", "seats"), ("public", "doc_to_lora")):
+            recipe = read_recipe(write_recipe(place / f"{name}.toml", kind, checkpoint=name))
+            pipeline.train(recipe, place / "runs" / name)
     return place
 
 

@@ -93,7 +93,7 @@ def draw_cells(
             if not documents:
                 raise ProbeError(
                     f"{path}: no passage of at most {length:,} tokens answers a question",
-                    hint="choose longer --lengths",
+                    hint="choose a longer --length",
                 )
             cells.append(DrawnCell(name, length, tuple(documents)))
     return cells, remarks

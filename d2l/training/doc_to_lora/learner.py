@@ -29,7 +29,7 @@ from d2l.training.document_data import Asked, Drawn, Mixture, Passage
 from d2l.training.forward import adapted, predict
 from d2l.training.learner import Figure, Row, Share
 from d2l.training.materials import Materials, gather_documents
-from d2l.training.recipes import Recipe, refuse_seat_keys
+from d2l.training.recipes import Recipe
 
 #: The shortest passage, in tokens.
 MIN_TOKENS = 16
@@ -79,7 +79,7 @@ class DocToLoraTrainee:
             with adapted(self.causal, generated, self.network.config.scale):
                 student = [self.chat.ask(question) for question in questions]
                 logits = predict(self.causal, student, answers)
-            l1 = self.mixture.recipe.generated_l1
+            l1 = self.mixture.recipe.doc_to_lora.generated_l1
             loss, losses = measure_document(logits, targets, generated, l1=l1)
             figures = [
                 Figure("answers", value, _share_right(row, answer))
@@ -119,7 +119,6 @@ def _share_right(logits: torch.Tensor, answer: Sequence[int]) -> float:
 
 def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) -> None:
     """Refuse what this kind of network cannot do; raises RecipeError."""
-    refuse_seat_keys(recipe, config.kind)
     if recipe.fresh:
         raise RecipeError(
             f"fresh is true, and a {config.kind} network is not begun anew",
@@ -164,5 +163,5 @@ def prepare_doc_to_lora(
         ActivationEncoder(encoder, config.reading),
         Chat(template, -1, tokenizer),  # a document is read, never answered
         make_chat(found.tokenizer),
-        Mixture(found.pools, recipe),
+        Mixture(found.pools, recipe, recipe.doc_to_lora),
     )

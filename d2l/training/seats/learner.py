@@ -210,7 +210,7 @@ def prepare_seats(found: Materials[SeatsConfig], out: Path, team: Team) -> Seats
     causal = load_causal(found.base, device=team.device, dtype=dtype)
     seats = load_start(found.source, config, causal.model, recipe)
     general: list[Exercise] = []
-    if recipe.general_share > 0:
+    if recipe.seats.general_share > 0:
         with team.main_first():
             general = _answer_general(found, causal)
     trainee = SeatsTrainee(
@@ -219,16 +219,16 @@ def prepare_seats(found: Materials[SeatsConfig], out: Path, team: Team) -> Seats
         causal,
         SeatedDecoder(causal, seats.statistics, config),
         ActivationEncoder(causal.model, config.reading),
-        Mixture(found.pools, recipe, tuple(general)),
+        Mixture(found.pools, recipe, recipe.seats, tuple(general)),
         found.tokenizer,
         found.source / _STATISTICS,
     )
-    if not recipe.statistics_draws:
+    if not recipe.seats.statistics_draws:
         return trainee
     path = out / _STATISTICS
     with team.main_first():
         if not path.is_file():
-            batches = trainee.draw_texts(recipe.statistics_draws)
+            batches = trainee.draw_texts(recipe.seats.statistics_draws)
             write_statistics(path, measure_moments(trainee.network, trainee.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
     return replace(trainee, decoder=decoder, statistics=path)
@@ -238,15 +238,15 @@ def _answer_general(found: Materials[SeatsConfig], causal: Any) -> list[Exercise
     """What a memory must leave alone, from all three sources of general prompts."""
     recipe, config = found.recipe, found.config
     base, tokenizer = found.base.digest(), found.tokenizer
-    asked = choose_questions(found.pools, recipe.general_questions, seed=recipe.seed)
+    asked = choose_questions(found.pools, recipe.seats.general_questions, seed=recipe.seed)
     given = [*read_prompts(), *asked]
 
     def make() -> list[Exercise]:
-        number, seed = recipe.general_sampled, recipe.seed
+        number, seed = recipe.seats.general_sampled, recipe.seed
         own = sample_prompts(causal, number, tokenizer=tokenizer, config=config, seed=seed)
         return make_general(causal, [*given, *own], tokenizer=tokenizer, config=config)
 
-    sampled = f"{recipe.general_sampled} sampled from {recipe.seed}"
-    decisive = [*given, *([sampled] if recipe.general_sampled else [])]
+    sampled = f"{recipe.seats.general_sampled} sampled from {recipe.seed}"
+    decisive = [*given, *([sampled] if recipe.seats.general_sampled else [])]
     path = general_path(decisive, base=base, precision=recipe.precision, config=config)
     return keep_general(path, make)

@@ -23,29 +23,30 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
 
     `base_config` is the base's, in the form that transformers gives it.
     """
-    if recipe.shared_rank and config.shared_rank not in (0, recipe.shared_rank):
+    wanted = recipe.seats
+    if wanted.shared_rank and config.shared_rank not in (0, wanted.shared_rank):
         raise RecipeError(
-            f"shared_rank is {recipe.shared_rank}, but the checkpoint has a shared LoRA of rank "
+            f"shared_rank is {wanted.shared_rank}, but the checkpoint has a shared LoRA of rank "
             f"{config.shared_rank}",
             hint="leave shared_rank out",
         )
-    if recipe.shared_rank > config.min_seats:
+    if wanted.shared_rank > config.min_seats:
         raise RecipeError(
-            f"shared_rank is {recipe.shared_rank}, but the smallest adapter has rank "
+            f"shared_rank is {wanted.shared_rank}, but the smallest adapter has rank "
             f"{config.min_seats}"
         )
-    if recipe.dense_seats > config.max_seats:
+    if wanted.dense_seats > config.max_seats:
         raise RecipeError(
-            f"dense_seats is {recipe.dense_seats}, but this network has at most "
+            f"dense_seats is {wanted.dense_seats}, but this network has at most "
             f"{config.max_seats} seats"
         )
     longest = max(length.tokens * length.chunks for length in recipe.lengths)
-    shared_rank = recipe.shared_rank or config.shared_rank
+    shared_rank = wanted.shared_rank or config.shared_rank
     return replace(
         config,
         version=1,
-        tokens_per_seat=recipe.tokens_per_seat or config.tokens_per_seat,
-        dense_seats=recipe.dense_seats or config.dense_seats,
+        tokens_per_seat=wanted.tokens_per_seat or config.tokens_per_seat,
+        dense_seats=wanted.dense_seats or config.dense_seats,
         shared_rank=shared_rank,
         intermediate=int(base_config.intermediate_size) if shared_rank else 0,
         document_tokens=max(longest, config.document_tokens),

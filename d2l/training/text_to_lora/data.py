@@ -16,7 +16,8 @@ from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
 from d2l.errors import RecipeError, TaskError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
-from d2l.training.recipes import Recipe, read_recipe, refuse_seat_keys
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Recipe
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
 Exercise = tuple[tuple[int, ...], tuple[int, ...]]
@@ -96,7 +97,6 @@ def _fitting(course: Course, tokens: int) -> list[Exercise]:
 
 def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
     """Refuse what this kind of network cannot do; raises RecipeError."""
-    refuse_seat_keys(recipe, config.kind)
     if any(length.chunks != 1 for length in recipe.lengths):
         raise RecipeError("chunks of a length is not 1, and tasks have no chunks")
     if config.z_scores or config.delta_scaling != 1:
@@ -126,8 +126,10 @@ def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
             raise RecipeError(f"task {task.name!r} has no description")
     return split_tasks(
         found,
-        excluded=[name for name in recipe.excluded if name in names or not only_held_out],
-        n_held_out=recipe.held_out,
+        excluded=[
+            name for name in recipe.text_to_lora.excluded if name in names or not only_held_out
+        ],
+        n_held_out=recipe.text_to_lora.held_out,
         only_training=only_training,
     )
 
@@ -140,7 +142,7 @@ def make_courses(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> 
     longest = max(length.tokens for length in recipe.lengths)
     courses, start = [], 0
     for task, weight in split.training:
-        stop = start + len(choose_descriptions(task, recipe.descriptions))
+        stop = start + len(choose_descriptions(task, recipe.text_to_lora.descriptions))
         exercises = [make_exercise(chat, one.input, one.outputs[0]) for one in task.examples]
         sized = ((len(prompt) + len(answer), (prompt, answer)) for prompt, answer in exercises)
         short = tuple(one for one in sized if one[0] <= longest)

@@ -98,7 +98,7 @@ class TextTrainee:
     def _lesson(self, one: DrawnTask) -> Lesson:
         """A drawn task with its description's embedding, and noise on it."""
         embedding = self.read.embeddings[one.description]
-        deviation = self.courses.recipe.embedding_noise
+        deviation = self.courses.recipe.text_to_lora.embedding_noise
         if deviation:
             chance = torch.Generator().manual_seed(one.seed)
             embedding = embedding + deviation * torch.randn(len(embedding), generator=chance)
@@ -161,8 +161,10 @@ def read_descriptions(
 ) -> Read:
     """Embeddings of training and held-out descriptions, and of what is none, with what follows
     from them; `folder` keeps the embeddings, `embedders` loads what makes them."""
-    training = list_descriptions([task for task, _ in tasks.training], recipe.descriptions)
-    held_out = list_descriptions(tasks.held_out, recipe.descriptions)
+    training = list_descriptions(
+        [task for task, _ in tasks.training], recipe.text_to_lora.descriptions
+    )
+    held_out = list_descriptions(tasks.held_out, recipe.text_to_lora.descriptions)
     texts = [*training, *held_out, *make_unlike(held_out)]
     name = config.embedder or config.base
     embeddings = load_embeddings(folder / _EMBEDDINGS, texts, name, lambda: embedders()[1])

@@ -15,7 +15,7 @@ from d2l.datasets.tasks import Example, read_tasks
 from d2l.evaluation.tasks.arms import AskedTask, TaskMark, TaskOptions
 from d2l.evaluation.tasks.report import Answered, make_report
 from d2l.training import loop as pipeline
-from d2l.training.recipes import read_recipe
+from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.command import Command
 from tests.tools import oracle

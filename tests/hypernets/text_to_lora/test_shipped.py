@@ -10,6 +10,7 @@ from d2l.hypernets.registry import DEFAULT_TEXT, find_checkpoint
 from tests.command import Command
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("one_thread", "smollm2_files"),
     pytest.mark.filterwarnings("ignore"),  # what transformers and PEFT renamed
 ]

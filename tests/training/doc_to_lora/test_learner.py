@@ -11,25 +11,24 @@ from safetensors.torch import load_file
 from d2l.errors import RecipeError
 from d2l.training import loop as pipeline
 from d2l.training.learner import Row
-from d2l.training.recipes import Length, Recipe, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Length, Recipe
 from tests import tiny
 from tests.command import Command
 from tests.hypernets.networks import write_released
-from tests.recipes import write_data, write_recipe
+from tests.recipes import change, write_data, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def recipe(working_folder: Path) -> Recipe:
     """A recipe for a tiny public network, in a working folder with its base and the toy data."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_base(tmp_path / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_doc_to_lora(tmp_path / "public", "llama")
-    write_data(tmp_path / "data")
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_doc_to_lora(working_folder / "public", "llama")
+    write_data(working_folder / "data")
     changes = {"checkpoint": "public", "steps": 30, "learning_rate": 0.03}
-    return read_recipe(write_recipe(tmp_path / "a.toml", **changes))
+    return read_recipe(write_recipe(working_folder / "a.toml", "doc_to_lora", **changes))
 
 
 def train(recipe: Recipe, out: str) -> list[Row]:
@@ -38,6 +37,7 @@ def train(recipe: Recipe, out: str) -> list[Row]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_run_is_a_checkpoint(
     recipe: Recipe, command: Command, tmp_path: Path
 ) -> None:
@@ -46,7 +46,7 @@ def test_the_loss_falls_and_the_run_is_a_checkpoint(
     rows = train(recipe, "run")
     assert rows[0]["answers"] > 1.6
     assert sum(row["answers"] for row in rows[-5:]) / 5 < 1.2
-    frozen = train(replace(recipe, learning_rate=1e-12, steps=3), "frozen")
+    frozen = train(change(recipe, learning_rate=1e-12, steps=3), "frozen")
     assert frozen[-1]["answers"] > 1.6
     before, after = (load_file(f"{name}/model.safetensors") for name in ("public", "run"))
     assert before.keys() == after.keys()
@@ -82,12 +82,13 @@ def test_chunks_of_one_memory_are_stacked(recipe: Recipe) -> None:
 
 def test_what_only_seat_networks_have_is_refused(recipe: Recipe) -> None:
     with pytest.raises(RecipeError) as refused:
-        pipeline.check(replace(recipe, general_share=0.5))
-    assert refused.value.message == "general_share is 0.5, and that is for seat networks"
-    assert refused.value.hint == "set general_share = 0 to train a doc_to_lora network"
+        pipeline.check(change(recipe, general_share=0.5))
+    said = "[seats] is for seats networks, and public is a doc_to_lora network"
+    assert refused.value.message == said
+    assert refused.value.hint == "leave [seats] out"
     changes: tuple[dict[str, Any], ...] = ({"tokens_per_seat": 2}, {"general_weight": 2.0})
-    for change in changes:
-        lengths = (replace(recipe.lengths[0], **change),)
+    for values in changes:
+        lengths = (replace(recipe.lengths[0], **values),)
         with pytest.raises(RecipeError, match=r"of a length is 2.*, and that is for seat networks"):
             pipeline.check(replace(recipe, lengths=lengths))
     with pytest.raises(RecipeError, match="fresh is true, and a doc_to_lora network is not begun"):

@@ -8,7 +8,8 @@ import pytest
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import RecipeError
 from d2l.training.document_data import Asked, Drawn, Passage
-from d2l.training.recipes import Recipe, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Recipe
 from d2l.training.seats.learner import check_lengths, plan_memories, share_seats
 from tests import tiny
 from tests.recipes import write_recipe

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from d2l.errors import RecipeError
-from d2l.training.recipes import Recipe, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import Recipe
 from d2l.training.seats.start import change_config, load_start
 from tests import tiny
-from tests.recipes import write_recipe
+from tests.recipes import change, write_recipe
 
 CONFIG = tiny.make_seats_config()
 BASE_CONFIG = tiny.make_causal("llama").config
@@ -48,7 +49,7 @@ def test_a_shared_lora_is_added_to_the_weights_that_are_there(
     tmp_path: Path, recipe: Recipe
 ) -> None:
     folder = tiny.write_seats(tmp_path / "seats")
-    wanted = replace(recipe, shared_rank=3)
+    wanted = change(recipe, shared_rank=3)
     config = change_config(CONFIG, wanted, BASE_CONFIG)
     assert (config.version, config.shared_rank) == (1, 3)
     assert config.intermediate == BASE_CONFIG.intermediate_size
@@ -66,23 +67,23 @@ def test_the_recipe_sets_density_and_length_of_documents(recipe: Recipe) -> None
     (length,) = recipe.lengths
     changed = change_config(CONFIG, recipe, BASE_CONFIG)
     assert changed == replace(CONFIG, version=1, document_tokens=length.tokens * length.chunks)
-    longer = replace(recipe, tokens_per_seat=2, lengths=(length, replace(length, chunks=3)))
+    longer = change(recipe, tokens_per_seat=2, lengths=(length, replace(length, chunks=3)))
     changed = change_config(CONFIG, longer, BASE_CONFIG)
     assert changed.tokens_per_seat == 2
     assert changed.held_tokens == 3 * length.tokens
-    dense = change_config(changed, replace(recipe, dense_seats=4), BASE_CONFIG)
+    dense = change_config(changed, change(recipe, dense_seats=4), BASE_CONFIG)
     assert (dense.tokens_per_seat, dense.dense_seats) == (2, 4)
     assert change_config(dense, recipe, BASE_CONFIG).dense_seats == 4
     with pytest.raises(RecipeError, match=f"at most {CONFIG.max_seats} seats"):
-        change_config(CONFIG, replace(recipe, dense_seats=99), BASE_CONFIG)
+        change_config(CONFIG, change(recipe, dense_seats=99), BASE_CONFIG)
     # Going on with short documents only does not unlearn what long ones are.
     assert change_config(changed, recipe, BASE_CONFIG).held_tokens == 3 * length.tokens
 
 
 def test_ranks_that_cannot_be_are_refused(recipe: Recipe) -> None:
     with pytest.raises(RecipeError, match=f"smallest adapter has rank {CONFIG.min_seats}"):
-        change_config(CONFIG, replace(recipe, shared_rank=CONFIG.min_seats + 1), BASE_CONFIG)
-    two = change_config(CONFIG, replace(recipe, shared_rank=2), BASE_CONFIG)
+        change_config(CONFIG, change(recipe, shared_rank=CONFIG.min_seats + 1), BASE_CONFIG)
+    two = change_config(CONFIG, change(recipe, shared_rank=2), BASE_CONFIG)
     assert change_config(two, recipe, BASE_CONFIG).shared_rank == 2
     with pytest.raises(RecipeError, match="the checkpoint has a shared LoRA of rank 2"):
-        change_config(two, replace(recipe, shared_rank=3), BASE_CONFIG)
+        change_config(two, change(recipe, shared_rank=3), BASE_CONFIG)

@@ -15,7 +15,8 @@ from d2l.hypernets.checkpoints import load_text_to_lora, read_config
 from d2l.hypernets.text_to_lora.familiarity import read_familiarity
 from d2l.training import loop as pipeline
 from d2l.training.learner import Row
-from d2l.training.recipes import Length, Recipe, Source, read_recipe
+from d2l.training.recipe_files import read_recipe
+from d2l.training.recipes import DocToLoraTable, Length, Recipe, SeatsTable, Source
 from d2l.training.text_to_lora.data import (
     DrawnTask,
     gather_tasks,
@@ -25,16 +26,15 @@ from d2l.training.text_to_lora.data import (
 )
 from tests import tiny, tiny_tasks
 from tests.command import Command
+from tests.recipes import change
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def recipe(working_folder: Path) -> Recipe:
     """A recipe of a few steps, in a working folder with all that it names."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny_tasks.write_place(tmp_path)
+    tiny_tasks.write_place(working_folder)
     return read_recipe(Path("a.toml"))
 
 
@@ -61,7 +61,7 @@ def test_it_learns_to_answer_by_the_description(recipe: Recipe, command: Command
 
 
 def test_new_weights_write_adapters_that_do_nothing(recipe: Recipe, command: Command) -> None:
-    train(replace(recipe, steps=1, learning_rate=1e-30), "run")
+    train(change(recipe, "text_to_lora", steps=1, learning_rate=1e-30), "run")
     command.t2l("make", "The ore, please.", "-o", "a", "--checkpoint", "run", "--dtype", "fp32")
     factors = read_adapter(Path("a")).factors
     assert len(factors) == 3 * tiny.N_LAYERS
@@ -104,7 +104,9 @@ def test_an_interrupted_run_goes_on_as_if_uninterrupted(recipe: Recipe) -> None:
 def test_a_run_is_where_another_can_begin(recipe: Recipe) -> None:
     """With a rate of next to nothing, the second run's network is the first one's."""
     train(recipe, "one")
-    still = replace(recipe, checkpoint="one", fresh=False, steps=1, learning_rate=1e-30)
+    still = change(
+        recipe, "text_to_lora", checkpoint="one", fresh=False, steps=1, learning_rate=1e-30
+    )
     train(still, "two")
     first, second = (load_file(f"{name}/model.safetensors") for name in ("one", "two"))
     for name, tensor in first.items():
@@ -131,7 +133,9 @@ def test_sources_for_training_only_are_not_needed_to_name_the_held_out_tasks(
     recipe: Recipe,
 ) -> None:
     more = Source("more.jsonl", 1.0, hold_out=False)
-    wide = replace(recipe, sources=(*recipe.sources, more), excluded=("lie", "extra"))
+    wide = change(
+        recipe, "text_to_lora", sources=(*recipe.sources, more), excluded=("lie", "extra")
+    )
     assert gather_tasks(wide, only_held_out=True).held_out == gather_tasks(recipe).held_out
     rows = [tiny_tasks.make_row(name) for name in ("extra", "more")]
     tiny_tasks.write_tasks(Path("data/more.jsonl"), rows)
@@ -176,7 +180,7 @@ def test_tasks_of_like_length_are_asked_together() -> None:
 
 
 def test_noise_on_embeddings_is_the_same_for_the_same_step(recipe: Recipe) -> None:
-    noisy = replace(recipe, embedding_noise=0.5)
+    noisy = change(recipe, "text_to_lora", embedding_noise=0.5)
     first, again, quiet = (
         [row["loss"] for row in train(one, name)]
         for one, name in ((noisy, "a"), (noisy, "b"), (recipe, "c"))
@@ -201,7 +205,7 @@ def test_a_description_may_be_embedded_as_a_question(recipe: Recipe, command: Co
     made = command.t2l("make", "The ore, please.", "-o", "a", "--checkpoint", "asked", "--json")
     assert made.code == 0, made.err
     training = [task for task, _ in gather_tasks(recipe).training]
-    place = list_descriptions(training, recipe.descriptions).index("The ore, please.")
+    place = list_descriptions(training, recipe.text_to_lora.descriptions).index("The ore, please.")
     weights = load_text_to_lora(Path("asked"), device="cpu").generate(asked[place])
     for name, factors in read_adapter(Path("a")).factors.items():  # of bf16
         torch.testing.assert_close(factors.a, weights.factors[name].a, atol=1e-3, rtol=1e-2)
@@ -212,28 +216,28 @@ def test_a_run_keeps_what_familiarity_needs(recipe: Recipe) -> None:
     known = read_familiarity(Path("run"), tiny.HIDDEN)
     assert known is not None
     assert len(known.points) == 6
-    train(replace(recipe, held_out=0), "none")
+    train(change(recipe, "text_to_lora", held_out=0), "none")
     assert read_familiarity(Path("none"), tiny.HIDDEN) is None
 
 
 def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, command: Command) -> None:
     Path("tiny-org/llama-tiny/model.safetensors").unlink()
-    done = command.t2l("train", "a.toml", "--check", "--json")
+    done = command.t2l("train", "a.toml", "--dry-run", "--json")
     assert json.loads(done.out)["sources"] == [
         {"source": "toy.jsonl", "tokens": 64, "tasks": 2, "examples": 12, "held_out": 1}
     ]
-    assert "held out" in command.t2l("train", "a.toml", "--check").out
-    for change, message in (
-        ({"general_share": 0.5}, "general_share is 0.5, and that is for seat networks"),
-        ({"dense_seats": 3}, "dense_seats is 3, and that is for seat networks"),
+    assert "held out" in command.t2l("train", "a.toml", "--dry-run").out
+    for changes, message in (
+        ({"seats": SeatsTable(dense_seats=3)}, r"\[seats\] is for seats"),
+        ({"doc_to_lora": DocToLoraTable(generated_l1=1.0)}, r"\[doc_to_lora\] is for doc_to_lora"),
         ({"lengths": (Length(64, 1, 2, 2, 1.0, 2),)}, "tokens_per_seat of a length is 2, and that"),
         ({"lengths": (Length(64, 2, 2, 2, 1.0),)}, "chunks of a length is not 1"),
     ):
         with pytest.raises(RecipeError, match=message):
-            pipeline.check(replace(recipe, **change))
+            pipeline.check(replace(recipe, **changes))
     with pytest.raises(TaskError, match="excluded names 'nobody', which is no task"):
-        pipeline.check(replace(recipe, excluded=("nobody",)))
+        pipeline.check(change(recipe, "text_to_lora", excluded=("nobody",)))
     with pytest.raises(TaskError, match="3 tasks are to be held out of the 3 that have a clear"):
-        pipeline.check(replace(recipe, held_out=3))
+        pipeline.check(change(recipe, "text_to_lora", held_out=3))
     with pytest.raises(RecipeError, match=r"excluded is \[1\], expected a list of names"):
-        replace(recipe, excluded=[1])
+        change(recipe, "text_to_lora", excluded=[1])
