@@ -46,10 +46,10 @@ lint: setup ## check style
 types: setup ## check types
 	$(BIN)/mypy
 
-docs: setup ## rewrite the generated parts of the README and of the default's card
-	$(BIN)/python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
+docs: setup ## rewrite the generated parts of all documents
+	$(BIN)/python tests/tools/generated_docs.py
 
-check: lint types test ## lint, types and tests (which also fail when README.md is stale)
+check: lint types test ## lint, types and tests (which also fail when a document is stale)
 
 bench: setup ## measure compile time against the bare base model, and peak memory
 	$(BIN)/python tests/tools/bench.py
