@@ -39,9 +39,11 @@ fmt: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: setup ## check style
+lint: setup ## check style, spelling and declared dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/deptry .
 
 types: setup ## check types
 	$(BIN)/mypy
