@@ -25,7 +25,9 @@ DOCUMENTS = {
 #: What the front page may hold: it is read on a screen or two.
 MAX_README_BYTES = 15_000
 #: Documents whose blocks take more than some ten seconds on a quiet machine.
-SLOW = {"README.md", "d2l/commands/README.md", "examples/editing/README.md"}
+SLOW = {"README.md", "d2l/commands/README.md"} | {
+    f"examples/{folder}/README.md" for folder in ("editing", "serving")
+}
 _FENCE = re.compile(r"^```((?:console|python)[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Seconds differ from run to run.
 _SECONDS = re.compile(r"\d+\.\d+ s\b")
