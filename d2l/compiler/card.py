@@ -96,7 +96,7 @@ def _seats_limits(config: SeatsConfig) -> str:
         "- It answers in a few words; ask one fact at a time.\n"
         "- It changes general answers too, the more the more seats are used.\n"
         f"- It was made on {quote(config.base_file)}. On other files of the same base, for "
-        "example quantised in another way, answers differ a little.\n"
+        "example quantized in another way, answers differ a little.\n"
     )
 
 
