@@ -42,17 +42,19 @@ fmt: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: setup ## check style
+lint: setup ## check style, spelling and declared dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/deptry .
 
 types: setup ## check types
 	$(BIN)/mypy
 
-docs: setup ## rewrite the generated parts of the READMEs and of the default's card
-	$(BIN)/python tests/tools/generated_docs.py README.md examples/recipes/README.md d2l/hypernets/builtin/*/README.md
+docs: setup ## rewrite the generated parts of all documents
+	$(BIN)/python tests/tools/generated_docs.py
 
-check: lint types test-all ## lint, types and all tests (which also fail when README.md is stale)
+check: lint types test-all ## lint, types and all tests (which also fail when a document is stale)
 
 bench: setup ## measure compile time against the bare base model, and peak memory
 	$(BIN)/python tests/tools/bench.py

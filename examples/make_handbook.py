@@ -20,7 +20,7 @@ for section in content["sections"][: 2 if "--tiny" in sys.argv else None]:
     story.append(Paragraph(section["heading"], sheet["Heading2"]))
     story += [Paragraph(text, sheet["BodyText"]) for text in section.get("text", [])]
     if "table" in section:
-        rules = TableStyle([("GRID", (0, 0), (-1, -1), 0.5, colors.grey)])
+        rules = TableStyle([("GRID", (0, 0), (-1, -1), 0.5, colors.gray)])
         story += [Spacer(1, 6), Table(section["table"], style=rules, hAlign="LEFT")]
 
 

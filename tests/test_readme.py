@@ -1,5 +1,7 @@
-"""README.md says what is so: its console blocks run here, its generated parts are current."""
+"""Documents say what is so: their console and Python blocks run here, their generated parts are
+current, and what they name exists."""
 
+import ast
 import os
 import re
 import shutil
@@ -11,35 +13,54 @@ from pathlib import Path
 import pytest
 import torch
 
+import d2l
 from d2l.bases.models import BaseFiles, load_frozen
 from tests.tools import generated_docs
 
-ROOT = Path(__file__).parents[1]
+ROOT = generated_docs.ROOT
 README = (ROOT / "README.md").read_text("utf-8")
-_FENCE = re.compile(r"^```(console[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+DOCUMENTS = {
+    str(path.relative_to(ROOT)): path.read_text("utf-8") for path in generated_docs.DOCUMENTS
+}
+#: What the front page may hold: it is read on a screen or two.
+MAX_README_BYTES = 15_000
+#: Documents whose blocks take more than some ten seconds on a quiet machine.
+SLOW = {"README.md", "d2l/commands/README.md"} | {
+    f"examples/{folder}/README.md" for folder in ("editing", "serving")
+}
+_FENCE = re.compile(r"^```((?:console|python)[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Seconds differ from run to run.
 _SECONDS = re.compile(r"\d+\.\d+ s\b")
+_BASE = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: `kind` is what stands behind its fence."""
+
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a console block and what README says it prints."""
+    """One command of a console block and what the document says it prints."""
 
     command: str
     output: str
 
 
-def read_blocks(kind: str) -> list[list[Step]]:
-    """All console blocks of a kind ("console" or "console no-run"), as commands with output."""
-    blocks = []
-    for match in _FENCE.finditer(README):
-        if match[1] != kind:
-            continue
-        parts = re.split(r"^\$ ", match[2], flags=re.MULTILINE)
-        assert not parts[0], "a console block begins with a command"
-        split = [part.partition("\n") for part in parts[1:]]
-        blocks.append([Step(command, output) for command, _, output in split])
-    return blocks
+def read_blocks(document: str) -> list[Block]:
+    """All console and Python blocks, in their order."""
+    return [Block(match[1], match[2]) for match in _FENCE.finditer(document)]
+
+
+def read_steps(block: Block) -> list[Step]:
+    """The commands of a console block with their output."""
+    parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
+    assert not parts[0], "a console block begins with a command"
+    split = [part.partition("\n") for part in parts[1:]]
+    return [Step(command, output) for command, _, output in split]
 
 
 def mask(text: str) -> str:
@@ -64,35 +85,44 @@ def run_command(command: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-def test_console_blocks_print_what_they_say(tmp_path: Path, smollm2_files: BaseFiles) -> None:
-    assert smollm2_files  # the blocks compile with the built-in default
+def run_python(code: str, folder: Path, base: Path) -> str:
+    """What a program prints; the base's name leads to a local copy instead of the hub."""
+    (folder / "program.py").write_text(code.replace(_BASE, repr(str(base))), "utf-8")
+    return run_command("python program.py", folder)
+
+
+def runnable() -> list[object]:
+    """Names of the documents that have blocks to run."""
+    kinds = {name: {block.kind for block in read_blocks(text)} for name, text in DOCUMENTS.items()}
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, found in kinds.items()
+        if found & {"console", "python"}
+    ]
+
+
+@pytest.mark.parametrize("name", runnable())
+def test_blocks_do_what_they_say(name: str, tmp_path: Path, smollm2_files: BaseFiles) -> None:
+    """As a reader would: from top to bottom, in a folder with the examples and a manual."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    blocks = read_blocks("console")
-    assert len(blocks) >= 5
-    for block in blocks:
-        for step in block:
-            assert mask(run_command(step.command, tmp_path)) == mask(step.output), step.command
-
-
-@pytest.mark.slow
-def test_python_blocks_run(tmp_path: Path, smollm2_files: BaseFiles) -> None:
-    """As a reader would: the adapter and the document that the blocks name lie in the folder, and
-    the base's name leads to a local copy instead of the hub."""
-    load_weights(smollm2_files)
     shutil.copy(ROOT / "examples" / "handbook.pdf", tmp_path / "manual.pdf")
-    run_command("d2l compile manual.pdf -o handbook.lora", tmp_path)
-    loading, compiling = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    name = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
-    assert name in loading
-    (tmp_path / "load.py").write_text(loading.replace(name, repr(str(smollm2_files.folder))))
-    printed = run_command("python load.py", tmp_path)
-    question, answer = printed.split("<|im_start|>user\n")[1].split("<|im_start|>assistant\n")
-    assert question.startswith("Which button starts the Orvane 40?")
-    assert answer.strip()
-    (tmp_path / "compile.py").write_text(compiling)
-    run_command("python compile.py", tmp_path)
-    assert (tmp_path / "manual.lora" / "adapter_model.safetensors").is_file()
+    load_weights(smollm2_files)
+    for block in read_blocks(DOCUMENTS[name]):
+        if block.kind == "python":
+            check_program(block.text, run_python(block.text, tmp_path, smollm2_files.folder))
+        elif block.kind == "console":
+            for step in read_steps(block):
+                assert mask(run_command(step.command, tmp_path)) == mask(step.output), step.command
+    for adapter in tmp_path.glob("*.lora"):
+        assert (adapter / "adapter_model.safetensors").is_file()
+
+
+def check_program(code: str, printed: str) -> None:
+    """A program that asks shows its question in the adapter's template, and an answer."""
+    if "Which button starts the Orvane 40?" in code:
+        question, answer = printed.split("<|im_start|>user\n")[1].split("<|im_start|>assistant\n")
+        assert question.startswith("Which button starts the Orvane 40?")
+        assert answer.strip()
 
 
 def load_weights(files: BaseFiles) -> None:
@@ -100,40 +130,89 @@ def load_weights(files: BaseFiles) -> None:
     load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)
 
 
+def test_the_documents_that_run_are_those_that_promise_to() -> None:
+    names = {parameter.values[0] for parameter in runnable()}  # type: ignore[attr-defined]
+    assert names >= {"README.md", "d2l/README.md", "d2l/commands/README.md"} | {
+        f"examples/{folder}/README.md" for folder in ("serving", "editing", "tasks")
+    }
+    assert names >= SLOW
+
+
 def test_blocks_that_do_not_run_here_need_a_gpu_a_download_or_make() -> None:
-    for block in read_blocks("console no-run"):
-        for step in block:
-            reasons = ("make ", "--device cuda", "sakana/", "pip install")
-            assert any(reason in step.command for reason in reasons), step.command
+    for text in DOCUMENTS.values():
+        for block in read_blocks(text):
+            if block.kind == "console no-run":
+                for step in read_steps(block):
+                    reasons = ("make ", "--device cuda", "sakana/", "pip install")
+                    assert any(reason in step.command for reason in reasons), step.command
 
 
-def test_every_console_block_is_of_a_known_kind() -> None:
-    assert {match[1] for match in _FENCE.finditer(README)} <= {"console", "console no-run"}
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_block_is_of_a_known_kind(name: str) -> None:
+    kinds = {block.kind for block in read_blocks(DOCUMENTS[name])}
+    assert kinds <= {"console", "console no-run", "python"}
 
 
 def test_generated_parts_are_current() -> None:
-    for name in generated_docs.SECTIONS.keys() - {"recipes"}:
-        assert f"<!-- generated: {name} -->" in README
-    recipes = (ROOT / "examples" / "recipes" / "README.md").read_text("utf-8")
-    assert "<!-- generated: recipes -->" in recipes
-    if generated_docs.rewrite(recipes) != recipes:
-        pytest.fail("examples/recipes/README.md is stale: run `make docs`")
-    if generated_docs.rewrite(README) != README:
-        pytest.fail("README.md is stale: run `make docs`")
-    for default, name in (("smollm2-135m", "recall"), ("smollm2-135m-t2l", "tasks")):
-        card = (ROOT / "d2l" / "hypernets" / "builtin" / default / "README.md").read_text("utf-8")
-        assert f"<!-- generated: {name} -->" in card
-        if generated_docs.rewrite(card) != card:
-            pytest.fail(f"the card of {default} is stale: run `make docs`")
+    together = "".join(DOCUMENTS.values())
+    for name in generated_docs.SECTIONS:
+        assert f"<!-- generated: {name} -->" in together
+    if stale := generated_docs.list_stale():
+        pytest.fail(f"stale, run `make docs`: {', '.join(map(str, stale))}")
 
 
-def test_files_that_are_linked_exist() -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_and_headings_that_are_linked_exist(name: str) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", DOCUMENTS[name]):
+        file, _, heading = link.partition("#")
+        target = (ROOT / name).parent / file if file else ROOT / name
+        assert target.exists(), link
+        assert not heading or heading in list_anchors(target.read_text("utf-8")), link
 
 
-def test_the_document_begins_with_the_two_commands() -> None:
+def list_anchors(text: str) -> set[str]:
+    """The anchors of a document's headings, as they are made on GitHub."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_document_is_linked_from_the_front_page_or_from_one_that_is() -> None:
+    seen, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop().resolve()
+        if path not in seen and path.suffix == ".md":
+            seen.add(path)
+            links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text("utf-8"))
+            waiting += [path.parent / link for link in links]
+    assert seen == set(generated_docs.DOCUMENTS)
+
+
+def test_the_front_page_is_short_and_begins_with_the_two_commands() -> None:
+    assert len(README.encode()) <= MAX_README_BYTES
     first, second = (README.index(f"$ {command}") for command in ("make demo", "make test"))
     assert first < second < README.index("## ")
+
+
+def test_the_way_of_a_document_names_functions_that_exist() -> None:
+    text = DOCUMENTS["d2l/README.md"]
+    names = re.findall(r"`([\w/]+\.py)`\s`(\w+)`", text)
+    assert len(names) >= 12
+    for file, name in names:
+        tree = ast.parse((ROOT / "d2l" / file).read_text("utf-8"))
+        defined = {
+            node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert name in defined | imported(tree), f"{file}: {name}"
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Names that a module takes from others."""
+    nodes = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name for node in nodes for alias in node.names}
+
+
+def test_the_version_is_the_newest_heading_of_changes() -> None:
+    changes = README[README.index("## Changes") :]
+    versions = re.findall(r"^### (\S+)$", changes, re.MULTILINE)
+    assert versions[0] == d2l.__version__
+    assert len(versions) <= 3

@@ -1,6 +1,6 @@
-"""GGUF files as bases: found where a package ships one, dequantised once into the cache.
+"""GGUF files as bases: found where a package ships one, dequantized once into the cache.
 
-A GGUF path in, a model folder out. Reading and dequantising is transformers' and gguf's work.
+A GGUF path in, a model folder out. Reading and dequantizing is transformers' and gguf's work.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def prepare_folder(gguf: Path) -> Path:
 
 
 def ensure_weights(gguf: Path, folder: Path) -> None:
-    """Dequantise to fp32 (once) into `folder`: exact, since every quantised value is one."""
+    """Dequantize to fp32 (once) into `folder`: exact, since every quantized value is one."""
     weights = folder / "model.safetensors"
     if weights.is_file():
         return
@@ -80,7 +80,7 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
 
 
 def _plain_config(config: Any) -> Any:
-    """A config that describes the dequantised folder instead of the GGUF file."""
+    """A config that describes the dequantized folder instead of the GGUF file."""
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     return config
@@ -131,7 +131,7 @@ def _check_magic(gguf: Path) -> None:
 @contextlib.contextmanager
 def _gguf_errors(gguf: Path) -> Iterator[None]:
     """Turn what the GGUF readers raise on damaged or unsupported files into one clear line."""
-    # The bar of the dequantising loop is a tqdm that knows no switch of transformers.
+    # The bar of the dequantizing loop is a tqdm that knows no switch of transformers.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         try:
             yield

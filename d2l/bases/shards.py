@@ -36,7 +36,7 @@ _TEXTS = (
 def list_shards(base: BaseFiles) -> list[Path]:
     """The safetensors files of a base, sorted; raises BaseModelError where there are none.
 
-    Weights of a GGUF file are dequantised first, once.
+    Weights of a GGUF file are dequantized first, once.
     """
     if base.gguf is not None:
         ensure_weights(base.gguf, base.folder)

@@ -95,7 +95,7 @@ class BaseTokenizer:
         return [start for start, _ in self._plain.encode(text, add_special_tokens=False).offsets]
 
     def encode_template(self, template: DocumentTemplate, document: str) -> Encoded:
-        """Ids of a document inside its template, as the public code tokenises the whole string.
+        """Ids of a document inside its template, as the public code tokenizes the whole string.
 
         Control tokens count in the template only. Offsets refer to `document`; tokens of the
         template have offsets at its start or end.

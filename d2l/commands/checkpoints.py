@@ -143,7 +143,7 @@ def widen_command(
 def show_checkpoints(rows: list[dict[str, Any]]) -> None:
     """Print the table of known checkpoints."""
     console.show_table(
-        ("name", "base", "base licence", "network", "size", "on disk"),
+        ("name", "base", "base license", "network", "size", "on disk"),
         [
             (
                 row["name"],

@@ -1,6 +1,6 @@
 """Everything printed: progress and errors on stderr, the result on stdout.
 
-No colour and no progress when stderr is not a terminal. rich is imported when something is drawn,
+No color and no progress when stderr is not a terminal. rich is imported when something is drawn,
 so that `--help` and `--version` start at once.
 """
 

@@ -55,10 +55,9 @@ NewDtype = Annotated[
 
 
 def make_app() -> typer.Typer:
-    """A command line as plain as d2l's are: no completion, no markup, no boxes."""
+    """A command line as plain as d2l's are: no markup, no boxes; the shell completes it."""
     return typer.Typer(
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )

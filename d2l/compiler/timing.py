@@ -12,7 +12,7 @@ from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir
 
 #: Assumed until there is a measurement, in multiply-adds a second: half of what two laptop cores
-#: reach in fp32 with SmolLM2-135M, and a fifth of a data-centre GPU's bf16 peak.
+#: reach in fp32 with SmolLM2-135M, and a fifth of a data-center GPU's bf16 peak.
 _STATED = {"cpu": 2.5e10, "mps": 5e11, "cuda": 5e13}
 
 

@@ -15,7 +15,7 @@ def normalize_answer(text: str) -> str:
 
 
 def contains_answer(answer: str, references: Sequence[str]) -> bool:
-    """Whether any reference stands in the answer as whole words, both normalised.
+    """Whether any reference stands in the answer as whole words, both normalized.
 
     "5" does not stand in "15", nor "art" in "party".
     """

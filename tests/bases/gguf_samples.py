@@ -1,4 +1,4 @@
-"""A GGUF file of the tiny Llama, quantised and laid out as llama.cpp's converter does it."""
+"""A GGUF file of the tiny Llama, quantized and laid out as llama.cpp's converter does it."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def interleave(rows: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
 
 
 def write_gguf(path: Path, pre_tokenizer: str = "smollm") -> Path:
-    """The tiny Llama with its tokenizer; each matrix in one of three quantised types."""
+    """The tiny Llama with its tokenizer; each matrix in one of three quantized types."""
     model = tiny.make_causal("llama")
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")

@@ -121,7 +121,7 @@ def test_built_in_base_is_the_package_that_the_requirements_name(
 # ---- what is made of a file ---------------------------------------------------------------------
 
 
-def test_dequantised_weights_are_ggufs_own(gguf_file: Path) -> None:
+def test_dequantized_weights_are_ggufs_own(gguf_file: Path) -> None:
     folder = prepare_folder(gguf_file)
     ensure_weights(gguf_file, folder)
     weights = load_file(folder / "model.safetensors")
@@ -151,8 +151,8 @@ def test_weights_of_the_built_in_base_are_ggufs_own(smollm2_files: BaseFiles) ->
             assert np.array_equal(weights.get_tensor(name), expected)
 
 
-def test_base_is_the_quantised_model(gguf_file: Path) -> None:
-    """Close to the model that was quantised, which other weights or shuffled rows are not."""
+def test_base_is_the_quantized_model(gguf_file: Path) -> None:
+    """Close to the model that was quantized, which other weights or shuffled rows are not."""
     ids = torch.arange(10, 50)[None]
     with torch.no_grad():
         got = load_all(gguf_file)(ids).logits

@@ -254,5 +254,5 @@ def test_shards_are_one_model_and_a_missing_one_is_refused(base: Path) -> None:
 def test_digest_of_a_single_file_is_its_own(base: Path, gguf_file: Path) -> None:
     weights = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
     assert BaseFiles(NAME, base).digest() == weights
-    quantised = hashlib.sha256(gguf_file.read_bytes()).hexdigest()
-    assert BaseFiles(NAME, base, gguf=gguf_file).digest() == quantised
+    quantized = hashlib.sha256(gguf_file.read_bytes()).hexdigest()
+    assert BaseFiles(NAME, base, gguf=gguf_file).digest() == quantized

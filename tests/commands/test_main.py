@@ -355,6 +355,47 @@ def run(*words: str, folder: Path, timeout: float = 120) -> subprocess.Completed
     )
 
 
+def in_bash(line: str, home: Path, **variables: str) -> str:
+    """What a line typed into bash prints, where the programs are on the path."""
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"{line}; exit $?"],  # not the last command: bash stays the parent
+        env=ENVIRONMENT | {"PATH": binaries, "HOME": str(home)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "typed", "completed"),
+    [("d2l", "ch", ["check", "checkpoints"]), ("t2l", "make --str", ["--strict"])],
+)
+def test_the_shell_completes_commands_and_options(
+    tmp_path: Path, program: str, typed: str, completed: list[str]
+) -> None:
+    words = f"{program} {typed}"
+    asked = {f"_{program.upper()}_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    answer = in_bash(program, tmp_path, **asked, COMP_CWORD=str(len(words.split()) - 1))
+    assert answer.split() == completed
+    shown = in_bash(f"{program} --show-completion", tmp_path)
+    assert f"complete -o default -F _{program}_completion {program}" in shown
+    in_bash(f"{program} --install-completion", tmp_path)
+    installed = tmp_path / ".bash_completions" / f"{program}.sh"
+    assert installed.read_text("utf-8").strip() == shown.strip()
+    assert str(installed) in (tmp_path / ".bashrc").read_text("utf-8")
+
+
+@pytest.mark.parametrize("program", ["d2l", "t2l"])
+def test_without_arguments_the_help_is_shown(command: Command, program: str) -> None:
+    run_program = command.t2l if program == "t2l" else command
+    without, asked = run_program(), run_program("--help")
+    assert (without.code, asked.code) == (2, 0)
+    assert without.out + without.err == asked.out
+
+
 @pytest.mark.usefixtures("place")
 def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None:
     assert command(*COMPILE).code == 0

@@ -2,8 +2,8 @@
 by a test.
 
 Each stands between `<!-- generated: NAME -->` and `<!-- end -->`. Usage:
-python tests/tools/generated_docs.py README.md examples/recipes/README.md \\
-    d2l/hypernets/builtin/*/README.md
+python tests/tools/generated_docs.py           rewrites all documents
+python tests/tools/generated_docs.py --check   names those that are stale, and exits with 1
 """
 
 import ast
@@ -27,11 +27,19 @@ from d2l.documents.readers import READERS
 from d2l.evaluation.tasks.report import NAMES, SCORES
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES
-from d2l.runtimes.catalog import RUNTIMES
+from d2l.runtimes.catalog import RUNTIMES, Runtime
 from d2l.runtimes.export import EXPORTERS
 from d2l.training.recipes import TABLES, describe_keys
 
-PACKAGE = Path(__file__).parents[2] / "d2l"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "d2l"
+#: Where documents lie. Not `**/*.md` of all: environments and test data have Markdown, too.
+_PLACES = ("*.md", ".github/*.md", "d2l/**/*.md", "examples/**/*.md")
+#: Every document of the project, the front page first.
+DOCUMENTS = tuple(path for place in _PLACES for path in sorted(ROOT.glob(place)))
+#: Lengths of the recall table that the front page shows: what fits well, what just fits, what not.
+SHOWN_LENGTHS = (64, 480, 2000)
+SETS = {"qa_dev_squad": "SQuAD", "qa_dev_synthetic": "fictional"}
 #: What `d2l probe --set … --json` printed about the built-in default.
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall.json"
 #: What `t2l eval --held-out … --shuffled --json` printed about the built-in text network, with the
@@ -141,12 +149,31 @@ def describe_scores(row: Mapping[str, Any]) -> str:
     return f"{contained} ± {error} / {shares} / {row['nll']:.2f}"
 
 
+def read_recall() -> dict[tuple[str, int], dict[str, Any]]:
+    """Rows of the record of recall by arm, for each set and length."""
+    cells: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in json.loads(RECALL.read_text("utf-8"))["rows"]:
+        cells.setdefault((row["set"], row["length"]), {})[row["arm"]] = row
+    return cells
+
+
+def write_rows() -> str:
+    """Six rows of recall for the front page: the base alone, the prompt and the adapter."""
+    rows = [
+        [
+            f"{SETS[name]}, {length:,}",
+            *(describe_scores(arms[arm]).split(" / ")[0] for arm in ("base", "prompt", "adapter")),
+        ]
+        for (name, length), arms in read_recall().items()
+        if length in SHOWN_LENGTHS
+    ]
+    columns = ("documents, tokens", "base alone", "document in the prompt", "adapter")
+    return make_table(columns, rows)
+
+
 def write_recall() -> str:
     """The tables of what comes back through the built-in default, and of its harm."""
-    found = json.loads(RECALL.read_text("utf-8"))
-    cells: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in found["rows"]:
-        cells.setdefault((row["set"], row["length"]), {})[row["arm"]] = row
+    cells = read_recall()
     titles = {"adapter": "adapter", "prompt": "document in the prompt", "base": "base alone"}
     asked = [arm for arm in titles if any(arm in arms for arms in cells.values())]
     rows = [
@@ -165,7 +192,7 @@ def write_recall() -> str:
             f"{one['kl']:.2f} ± {one['stderr']['kl']:.2f}",
             f"{one['unchanged']:.2f} ± {one['stderr']['unchanged']:.2f}".replace("0.", "."),
         ]
-        for one in found["harm"]["by_seats"]
+        for one in json.loads(RECALL.read_text("utf-8"))["harm"]["by_seats"]
     ]
     changed = ("seats", "KL to the base, nats a token", "most likely tokens unchanged")
     return f"{make_table(columns, rows)}\n{make_table(changed, harm)}"
@@ -229,14 +256,19 @@ def write_exports() -> str:
     return make_table(("`--to`", "what", "beside `manual.lora`, by `compile --to`"), rows)
 
 
+def show_load(runtime: Runtime) -> str:
+    """The line that loads an adapter, with names in capitals for what differs."""
+    names = {"path": "PATH", "name": "NAME", "base": "BASE", "template": "TEMPLATE"}
+    return f"`{(runtime.load + runtime.template).format(**names, max_rank='N', rank='N')}`"
+
+
 def write_runtimes() -> str:
     """The table of runtimes: how an adapter is loaded, and what that was checked with."""
-    names = {"path": "PATH", "name": "NAME", "base": "BASE", "template": "TEMPLATE"}
     rows = [
         [
             name,
             runtime.version,
-            f"`{(runtime.load + runtime.template).format(**names, max_rank='N', rank='N')}`",
+            show_load(runtime),
             f"`{runtime.checked}`" if runtime.checked.startswith("tests/") else runtime.checked,
         ]
         for name, runtime in RUNTIMES.items()
@@ -257,13 +289,33 @@ def write_recipes() -> str:
     return "\n".join(parts)
 
 
+def write_engines() -> str:
+    """The short table of runtimes for the front page."""
+    rows = [
+        [name, show_load(runtime), "run" if runtime.checked.startswith("tests/") else "by rule"]
+        for name, runtime in RUNTIMES.items()
+    ]
+    return make_table(("engine", "load", "verified"), rows)
+
+
+def read_about(path: Path) -> str:
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()[0]
+
+
+def write_rooms() -> str:
+    """One line a room: the folders right below the package."""
+    rooms = sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
+    rows = [[f"`d2l/{room.name}`", read_about(room / "__init__.py")] for room in rooms]
+    return make_table(("room", "what is in it"), rows)
+
+
 def write_tree() -> str:
     """Every module with the first line of its docstring, rooms last."""
 
     def show(path: Path, indent: str) -> str:
-        about = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()[0]
         name = f"{path.parent.name}/" if path.name == "__init__.py" else path.name
-        return f"{indent}{name:<{24 - len(indent)}} {about}\n"
+        return f"{indent}{name:<{24 - len(indent)}} {read_about(path)}\n"
 
     def walk(folder: Path, indent: str) -> Iterator[str]:
         yield show(folder / "__init__.py", indent)
@@ -281,10 +333,13 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "checkpoints": write_checkpoints,
     "choices": write_choices,
     "commands": write_commands,
+    "engines": write_engines,
     "exports": write_exports,
     "inputs": write_inputs,
     "recall": write_recall,
     "recipes": write_recipes,
+    "rooms": write_rooms,
+    "rows": write_rows,
     "runtimes": write_runtimes,
     "tasks": write_tasks,
     "tree": write_tree,
@@ -296,11 +351,20 @@ def rewrite(text: str) -> str:
     return _BLOCK.sub(lambda match: match[1] + SECTIONS[match[2]]() + match[3], text)
 
 
+def list_stale() -> list[Path]:
+    """Documents whose generated parts are not what they would be now."""
+    return [path for path in DOCUMENTS if rewrite(text := path.read_text("utf-8")) != text]
+
+
 def main() -> None:
-    """Rewrite the files named on the command line."""
-    for name in sys.argv[1:]:
-        path = Path(name)
-        path.write_text(rewrite(path.read_text("utf-8")), "utf-8")
+    """Rewrite the documents that are stale, or with --check only name them."""
+    stale = list_stale()
+    for path in stale:
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+        if "--check" not in sys.argv:
+            path.write_text(rewrite(path.read_text("utf-8")), "utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit("stale: run `make docs`")
 
 
 if __name__ == "__main__":

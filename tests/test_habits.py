@@ -1,0 +1,36 @@
+"""Habits are the same everywhere: before a commit, in `make check`, and in what is installed."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+CONFIG = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+HOOKS = [hook for repo in yaml.safe_load(CONFIG)["repos"] for hook in repo["hooks"]]
+
+
+def test_hooks_are_the_installed_tools_and_need_no_network() -> None:
+    assert "://" not in CONFIG
+    assert {repo["repo"] for repo in yaml.safe_load(CONFIG)["repos"]} == {"local"}
+    installed = {
+        re.split(r"[\[<>=]", name)[0] for name in PROJECT["project"]["optional-dependencies"]["dev"]
+    }
+    for hook in HOOKS:
+        tool = hook["entry"].split()[0]
+        assert hook["language"] == "system"
+        assert Path(tool).parent == Path(".venv/bin")
+        assert Path(tool).name in installed | {"python"}
+
+
+def test_hooks_and_make_run_the_same_tools() -> None:
+    made = re.findall(r"\$\(BIN\)/(\w+)", (ROOT / "Makefile").read_text("utf-8"))
+    assert {Path(hook["entry"].split()[0]).name for hook in HOOKS} <= set(made)
+
+
+def test_documents_of_the_package_are_installed_with_it() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["d2l"]
+    installed = {path for pattern in patterns for path in (ROOT / "d2l").glob(pattern)}
+    assert set((ROOT / "d2l").glob("**/README.md")) <= installed
