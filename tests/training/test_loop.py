@@ -69,7 +69,7 @@ def test_a_base_that_lies_elsewhere_is_named_and_must_fit(place: Path, command: 
     assert done.err.startswith("warning: the checkpoint was trained for tiny-org/llama-tiny, and")
     config = json.loads((place / "moved" / "config.json").read_text("utf-8"))
     (place / "moved" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
-    done = command("train", recipe, "--check", "--base", "moved")
+    done = command("train", recipe, "--dry-run", "--base", "moved")
     assert (done.code, done.err.split(", ")[0]) == (1, "error: moved: has 5 layers")
 
 
