@@ -82,7 +82,7 @@ def export_command(
 
 
 @checkpoints_app.command(
-    "new", epilog="Example: d2l checkpoints new seats --base qwen2.5-coder-0.5b --seats 320 -o net"
+    "new", epilog="Example: d2l checkpoints new seats --base model.gguf -o net"
 )
 def new_command(
     kind: Annotated[Literal["seats"], typer.Argument(help="Kind of network.")],  # noqa: ARG001
