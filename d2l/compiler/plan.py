@@ -10,8 +10,8 @@ from d2l.bases.models import BaseFiles, find_base
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk, pack_sentences, split_evenly
 from d2l.documents.document import Document
-from d2l.errors import BaseModelError, CheckpointError, DocumentError, MergeError
-from d2l.hypernets.checkpoints import read_config
+from d2l.errors import BaseModelError, CheckpointError, DocumentError, OptionError
+from d2l.hypernets.checkpoints import list_warnings, read_config
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.fit import check_fit
 from d2l.hypernets.protocol import HypernetConfig, MergeOptions
@@ -68,7 +68,7 @@ class CompilePlan:
 def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePlan:
     """Plan the compilation of documents: chunks, rank and size, and everything checked.
 
-    Raises CheckpointError, BaseModelError, DocumentError or MergeError with what to do about it.
+    Raises CheckpointError, BaseModelError, DocumentError or OptionError with what to do about it.
     """
     if not documents:
         raise DocumentError("nothing to compile: no document was read")
@@ -81,7 +81,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
             hint="use t2l make, or name another checkpoint",
         )
     base = find_base(config.base, override=options.base, offline=options.offline)
-    warnings = check_fit(config, base, given=options.base)
+    warnings = [*list_warnings(checkpoint.path), *check_fit(config, base, given=options.base)]
     encoder = _find_encoder(config, base, options)
     tokenizer = load_tokenizer(encoder.folder)
     if isinstance(config, SeatsConfig):
@@ -90,7 +90,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     else:
         assert isinstance(config, DocToLoraConfig)  # FORMATS reads no further kind
         if options.tokens_per_seat is not None:
-            raise MergeError(
+            raise OptionError(
                 f"{checkpoint.name}: is no seat network, so it has no tokens per seat",
                 hint="leave --tokens-per-seat out",
             )
@@ -176,7 +176,7 @@ def chunk_for_seats(
     """
     limit = options.chunk_tokens or config.chunk_tokens
     if not config.min_chunk_tokens <= limit <= config.chunk_tokens:
-        raise MergeError(
+        raise OptionError(
             f"chunks of {limit} tokens, but this network reads "
             f"{config.min_chunk_tokens} to {config.chunk_tokens}",
             hint="leave --chunk-tokens out",
@@ -228,7 +228,7 @@ def _plan_rank(
 ) -> tuple[int, int]:
     """Rank before and after `max_rank`; seats bound it when they are shared out."""
     if options.max_rank is not None and options.max_rank < 1:
-        raise MergeError(f"--max-rank is {options.max_rank}, expected 1 or more")
+        raise OptionError(f"--max-rank is {options.max_rank}, expected 1 or more")
     if isinstance(config, SeatsConfig):
         ranks = [chunk.rank for chunk in chunks]
         total = max(ranks) if options.merge.method == "average" else sum(ranks)

@@ -25,7 +25,7 @@ from d2l.evaluation.recall.adapter import count_seats
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
 from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
-from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.checkpoints import list_warnings, read_config
 from d2l.hypernets.fit import check_fit
 from d2l.hypernets.registry import find_checkpoint
 from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
@@ -86,7 +86,8 @@ def draw_cells(
     checkpoint = find_checkpoint(compiling.checkpoint, offline=compiling.offline)
     config = read_config(checkpoint.path)
     base = find_base(config.base, override=compiling.base, offline=compiling.offline)
-    remarks = check_fit(config, base, given=compiling.base)
+    remarks = list_warnings(checkpoint.path)
+    remarks += check_fit(config, base, given=compiling.base)
     tokenizer = load_tokenizer(base.folder)
     cells = []
     for name, path in zip(_name_sets(sets), sets, strict=True):
