@@ -30,6 +30,19 @@ class CheckpointError(D2LError):
     """A hypernetwork checkpoint cannot be found, is damaged, or is not safe to read."""
 
 
+class OptionError(D2LError):
+    """An option has a value that cannot be used, or one that means nothing here."""
+
+
+class MissingExtraError(D2LError):
+    """A library that only some commands need is not installed."""
+
+
+class ShapeError(D2LError):
+    """Weights or memories that are not well formed, or do not fit together: no value of theirs can
+    be made. Files that hold such weights raise AdapterError or CheckpointError instead."""
+
+
 class MergeError(D2LError):
     """Weights cannot be merged as asked."""
 

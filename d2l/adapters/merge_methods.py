@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
-from d2l.errors import MergeError
+from d2l.errors import MergeError, OptionError
 
 Method = Callable[[Sequence[LoraWeights], LoraWeights | None], LoraWeights]
 
@@ -47,7 +47,7 @@ def average(parts: Sequence[LoraWeights], shared: LoraWeights | None = None) -> 
 def scaled(weights: LoraWeights, factor: float) -> LoraWeights:
     """Multiply the delta by a factor, which goes into b; a factor of 1 changes nothing."""
     if not math.isfinite(factor):
-        raise MergeError(f"strength is {factor}, expected a finite number")
+        raise OptionError(f"strength is {factor}, expected a finite number")
     if factor == 1:
         return weights
     factors = {name: LoraFactors(f.a, f.b * factor) for name, f in weights.factors.items()}
@@ -61,7 +61,7 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, dict[str, fl
     have a smaller one. Weights of this rank or less come back unchanged.
     """
     if rank < 1:
-        raise MergeError(f"rank is {rank}, expected at least 1")
+        raise OptionError(f"rank is {rank}, expected at least 1")
     if rank >= weights.rank:
         return weights, dict.fromkeys(weights.factors, 0.0)
     factors, errors = {}, {}

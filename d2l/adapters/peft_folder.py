@@ -18,7 +18,7 @@ from d2l.adapters import info as names
 from d2l.adapters.module_names import PREFIX, list_layers, list_short
 from d2l.adapters.peft_config import module_scale
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
-from d2l.errors import AdapterError, MergeError
+from d2l.errors import AdapterError, ShapeError
 from d2l.files.atomic import building, refuse_existing
 from d2l.files.tensors import read_header
 
@@ -97,7 +97,7 @@ def read_adapter(folder: Path) -> LoraWeights:
             for name, f in factors.items()
         }
         return LoraWeights(base=base, scale=scale, factors=factors)
-    except MergeError as error:  # modules of different ranks
+    except ShapeError as error:  # modules of different ranks
         raise AdapterError(f"{path}: {error.message}") from error
 
 
@@ -113,7 +113,7 @@ def _pair(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, LoraFact
             raise AdapterError(f"{path}: {name} has no partner {partner}")
         try:
             factors[module] = LoraFactors(a.float(), tensors[partner].float())
-        except MergeError as error:
+        except ShapeError as error:
             raise AdapterError(f"{path}: {module}: {error.message}") from error
     return factors
 

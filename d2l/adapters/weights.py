@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d2l.errors import MergeError
+from d2l.errors import ShapeError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class LoraFactors:
 
     def __post_init__(self) -> None:
         if self.a.ndim != 2 or self.b.ndim != 2 or self.a.shape[0] != self.b.shape[1]:
-            raise MergeError(
+            raise ShapeError(
                 f"LoRA factors do not fit: a {tuple(self.a.shape)}, b {tuple(self.b.shape)}, "
                 "expected (rank, d_in) and (d_out, rank)"
             )
@@ -43,12 +43,12 @@ class LoraWeights:
 
     def __post_init__(self) -> None:
         if not self.factors:
-            raise MergeError("LoRA weights without any module")
+            raise ShapeError("LoRA weights without any module")
         ranks = {factors.rank for factors in self.factors.values()}
         if len(ranks) != 1:
-            raise MergeError(f"LoRA weights of different ranks: {sorted(ranks)}")
+            raise ShapeError(f"LoRA weights of different ranks: {sorted(ranks)}")
         if not math.isfinite(self.scale):
-            raise MergeError(f"LoRA scale is not a finite number: {self.scale}")
+            raise ShapeError(f"LoRA scale is not a finite number: {self.scale}")
 
     @property
     def rank(self) -> int:
@@ -71,7 +71,7 @@ class Memory:
 
     def __post_init__(self) -> None:
         if self.keys.ndim != 3 or self.keys.shape != self.values.shape:
-            raise MergeError(
+            raise ShapeError(
                 f"memory does not fit: keys {tuple(self.keys.shape)}, "
                 f"values {tuple(self.values.shape)}, expected (layers, seats, kv_heads * head_dim)"
             )
@@ -86,7 +86,7 @@ def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
     """The same delta at a higher rank: rows of zeros below a, columns of zeros beside b."""
     missing = rank - factors.rank
     if missing < 0:
-        raise MergeError(f"factors of rank {factors.rank} cannot be padded to rank {rank}")
+        raise ShapeError(f"factors of rank {factors.rank} cannot be padded to rank {rank}")
     if not missing:
         return LoraFactors(factors.a.contiguous(), factors.b.contiguous())
     a, b = factors.a, factors.b

@@ -43,10 +43,6 @@ class Family:
     gguf_arch: str = "llama"
     gguf_permutes: bool = False
 
-    def module_path(self, layer: int, module: str) -> str:
-        """Name of a linear layer below the causal model, as PEFT spells it without its prefix."""
-        return module_path(layer, module)
-
     def module_shape(self, config: Any, module: str) -> tuple[int, int]:
         """(d_in, d_out) of a linear layer, from the base's config."""
         hidden, inner = int(config.hidden_size), int(config.intermediate_size)

@@ -59,17 +59,17 @@ def show(done: "ExportResult") -> str:
     return f"{done.path}\nsize        {done.size_bytes / 1e6:.2f} MB\nload        {done.load}"
 
 
-def export_beside(adapter: Path, targets: Sequence[str], **options: Any) -> "list[ExportResult]":
-    """What `d2l compile --to` does behind the adapter: export it to each target, beside it.
-
-    `options` are fields of ExportOptions.
-    """
+def export_beside(
+    adapter: Path, targets: Sequence[str], *, base: str | None, offline: bool, force: bool
+) -> "list[ExportResult]":
+    """What `d2l compile --to` does behind the adapter: export it to each target, beside it."""
     from d2l.runtimes import export as pipeline
 
     done = []
     for to in dict.fromkeys(targets):
         place = pipeline.place_beside(adapter, to)
-        done.append(pipeline.run(adapter, place, pipeline.ExportOptions(to, **options)))
+        options = pipeline.ExportOptions(to, base, offline=offline, force=force)
+        done.append(pipeline.run(adapter, place, options))
         for message in done[-1].warnings:
             console.warn(message)
     return done

@@ -3,6 +3,7 @@
 Parents and new weights in, plain values and texts out; opens no file but the parents' tokenizers.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,11 @@ def describe(
     first = parents[0].provenance
     left = {chunk["document"] for chunk in chunks}
     rows = [row for parent in parents for row in parent.provenance.get("inputs", [])]
-    inputs = [row for n, row in enumerate(rows) if row["name"] in left and row not in rows[:n]]
+    # Equal rows have equal texts; of those the first stays where it is.
+    once: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        once.setdefault(json.dumps(row, sort_keys=True), row)
+    inputs = [row for row in once.values() if row["name"] in left]
     same = all(p.provenance.get("checkpoint") == first.get("checkpoint") for p in parents)
     checkpoint = first.get("checkpoint") if same else None
     return {

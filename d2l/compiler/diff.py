@@ -1,6 +1,7 @@
 """Two adapters → what differs: inputs, chunks, options, checkpoint, and the delta by layer."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +94,16 @@ def _list_inputs(parent: Parent) -> dict[str, Any]:
 def _list_chunks(parent: Parent) -> dict[str, Any]:
     """Chunks by document and place. Two in one place, say on one page, are told apart by number."""
     found: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
     for chunk in parent.chunks:
         name = f"{chunk['document']}: {chunk['source'] or 'text'}"
-        n = sum(1 for key in found if key == name or key.startswith(f"{name} ("))
+        counts[name] += 1
+        while (key := f"{name} ({counts[name]})" if counts[name] > 1 else name) in found:
+            counts[name] += 1
         ranks = chunk.get("ranks")
         size = None if ranks is None else ranks[1] - ranks[0]
         value = (chunk.get("characters"), chunk.get("n_tokens"), size, chunk.get("scale", 1.0))
-        found[f"{name} ({n + 1})" if n else name] = value
+        found[key] = value
     return found
 
 

@@ -8,7 +8,7 @@ from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
 from d2l.compiler.options import CompileOptions
 from d2l.documents.chunks import Chunk, split_evenly
 from d2l.documents.document import Document
-from d2l.errors import BaseModelError, MergeError
+from d2l.errors import BaseModelError, OptionError
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.fit import OpenNetwork
 
@@ -42,7 +42,7 @@ def cut(
 ) -> list[Chunk]:
     """Template each document, then cut its tokens evenly; documents never share a chunk."""
     if options.tokens_per_seat is not None:
-        raise MergeError(
+        raise OptionError(
             f"{network.files.name}: is no seat network, so it has no tokens per seat",
             hint="leave --tokens-per-seat out",
         )

@@ -79,7 +79,7 @@ class Parent:
         """Whether it holds a memory that can be seated again."""
         return self.opening is not None and (self.info.folder / names.MEMORY).is_file()
 
-    @property
+    @cached_property
     def memory(self) -> Memory:
         """The memory that it was seated from."""
         return read_memory(self.info.folder)

@@ -15,7 +15,7 @@ from d2l.compiler.kinds import DOCUMENTS, find_kind
 from d2l.compiler.options import CompileOptions
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
-from d2l.errors import DocumentError, MergeError
+from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.fit import OpenNetwork, open_network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
@@ -58,7 +58,7 @@ class CompilePlan:
 def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePlan:
     """Plan the compilation of documents: chunks, rank and size, and everything checked.
 
-    Raises CheckpointError, BaseModelError, DocumentError or MergeError with what to do about it.
+    Raises CheckpointError, BaseModelError, DocumentError or OptionError with what to do about it.
     """
     if not documents:
         raise DocumentError("nothing to compile: no document was read")
@@ -69,7 +69,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
     reader = _load_reader(network, kind)
     chunks = kind.cut(documents, network, reader, options)
     if options.max_rank is not None and options.max_rank < 1:
-        raise MergeError(f"--max-rank is {options.max_rank}, expected 1 or more")
+        raise OptionError(f"--max-rank is {options.max_rank}, expected 1 or more")
     full, rank = kind.count_ranks(config, chunks, options)
     itemsize = 4 if options.dtype == "fp32" else 2
     values = sum(d_in + d_out for d_in, d_out in config.module_shapes.values())

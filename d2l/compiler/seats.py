@@ -11,7 +11,7 @@ from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
 from d2l.compiler.options import CompileOptions
 from d2l.documents.chunks import Chunk, pack_sentences
 from d2l.documents.document import Document
-from d2l.errors import DocumentError, MergeError
+from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, count_seats, set_density
 from d2l.hypernets.seats.opening import chat_template, opening_text
@@ -48,7 +48,7 @@ def cut(
     config, tokenizer = network.config, reader.tokenizer
     limit = options.chunk_tokens or config.chunk_tokens
     if not config.min_chunk_tokens <= limit <= config.chunk_tokens:
-        raise MergeError(
+        raise OptionError(
             f"chunks of {limit} tokens, but this network reads "
             f"{config.min_chunk_tokens} to {config.chunk_tokens}",
             hint="leave --chunk-tokens out",

@@ -6,9 +6,11 @@ kind has its rule: `split_evenly` for Doc-to-LoRA, `pack_sentences` for seats.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
@@ -92,6 +94,30 @@ def pack_sentences(text: str, *, tokenizer: Tokenizer, limit: int, minimum: int)
     if len(packed) > 1 and len(packed[-1].token_ids) < minimum:
         packed[-2:] = [_join(packed[-2], packed[-1], tokenizer)]
     return packed
+
+
+def share_out(
+    pieces: Sequence[Piece],
+    questions: Sequence[T],
+    *,
+    find: Callable[[T], Callable[[str], object]],
+    trust_single: bool,
+) -> list[list[T]]:
+    """Each piece's questions: a question goes with the one piece that holds its answer.
+
+    `find` gives what tells whether a text holds a question's answer. Where several pieces do, or
+    none, the question is left out: "3" may be anybody's number of children. With `trust_single`
+    a text of one piece is taken to answer all of them, however it words the answer.
+    """
+    if trust_single and len(pieces) == 1:
+        return [list(questions)]
+    owned: list[list[T]] = [[] for _ in pieces]
+    for question in questions:
+        holds = find(question)
+        holding = [index for index, piece in enumerate(pieces) if holds(piece.text)]
+        if len(holding) == 1:
+            owned[holding[0]].append(question)
+    return owned
 
 
 def _split_sentences(text: str) -> list[tuple[str, int]]:

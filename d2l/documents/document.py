@@ -5,6 +5,7 @@ Knows nothing of files or formats: readers make these values.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 SEPARATOR = "\n\n"
@@ -49,7 +50,7 @@ class Document:
     size_bytes: int
     notes: tuple[str, ...] = ()  # what the reader wants told, e.g. "3 of 12 pages have no text"
 
-    @property
+    @cached_property
     def text(self) -> str:
         """All sections, joined by an empty line; a plain text file comes back unchanged."""
         return SEPARATOR.join(section.text for section in self.sections)

@@ -10,21 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2l.errors import BaseModelError, CheckpointError, D2LError
+from d2l.errors import BaseModelError, D2LError
 
 _NAME = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)"
     r"(?:@(?P<revision>[\w./-]+))?"
     r"(?::(?P<subfolder>[\w.-][\w./-]*))?"
-)
-_CHECKPOINT_FILES = (
-    "config.json",
-    "model.safetensors",
-    "statistics.safetensors",
-    "pytorch_model.bin",
-    "args.yaml",
-    "hypermod.pt",
-    "adapter_config.json",
 )
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 
@@ -62,19 +53,14 @@ def fetch_model(name: str, *, offline: bool, config_only: bool = False) -> Path:
     return _subfolder(root, parsed, BaseModelError)
 
 
-def fetch_checkpoint(name: HubName, *, offline: bool) -> Path:
-    """Folder with a hypernetwork checkpoint; raises CheckpointError."""
+def fetch(
+    name: HubName, files: Sequence[str], *, offline: bool, error_type: type[D2LError]
+) -> Path:
+    """The folder that a name leads to, with those of these files (patterns) that it has, in it or
+    a folder below it; raises the error given."""
     below = f"{name.subfolder}/" if name.subfolder else ""
-    wanted = [f"{below}{middle}{file}" for middle in ("", "*/") for file in _CHECKPOINT_FILES]
-    return _subfolder(_snapshot(name, wanted, offline, CheckpointError), name, CheckpointError)
-
-
-def cached_checkpoint(name: HubName) -> Path | None:
-    """The checkpoint's folder if all of it is on disk already; opens no socket."""
-    try:
-        return fetch_checkpoint(name, offline=True)
-    except CheckpointError:
-        return None
+    wanted = [f"{below}{middle}{file}" for middle in ("", "*/") for file in files]
+    return _subfolder(_snapshot(name, wanted, offline, error_type), name, error_type)
 
 
 def _subfolder(root: Path, name: HubName, error_type: type[D2LError]) -> Path:

@@ -45,6 +45,7 @@ class Format:
     read_config: Callable[[Path], HypernetConfig]
     load: Loader
     find_weights: Callable[[Path], Path]  # the file whose digest tells checkpoints apart
+    list_warnings: Callable[[Path], list[str]] = lambda _: []
 
 
 def find_format(path: Path) -> Format:
@@ -63,6 +64,11 @@ def find_format(path: Path) -> Format:
 def read_config(path: Path) -> HypernetConfig:
     """Read a checkpoint's configuration; no weights are read."""
     return find_format(path).read_config(path)
+
+
+def list_warnings(path: Path) -> list[str]:
+    """What the user should know of how a checkpoint is read; nearly always nothing."""
+    return find_format(path).list_warnings(path)
 
 
 def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> Hypernetwork:
@@ -238,5 +244,6 @@ FORMATS: tuple[Format, ...] = (
         read_config=_read_released_config,
         load=_load_released,
         find_weights=released.find_file,
+        list_warnings=released.list_warnings,
     ),
 )

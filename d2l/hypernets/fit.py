@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from d2l.bases.models import BaseFiles, find_base, same_model
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.errors import BaseModelError, CheckpointError
-from d2l.hypernets.checkpoints import checkpoint_digest, read_config
+from d2l.hypernets.checkpoints import checkpoint_digest, list_warnings, read_config
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles, find_checkpoint
 from d2l.hypernets.seats.config import SeatsConfig
@@ -62,7 +62,8 @@ class OpenNetwork(Generic[Config]):
 
     def fit(self, base: BaseFiles) -> tuple[str, ...]:
         """Refuse a base of other shapes; warnings where it does not look like the right one."""
-        return tuple(check_fit(self.config, base, given=self.given))
+        own = list_warnings(self.files.path)
+        return (*own, *check_fit(self.config, base, given=self.given))
 
     @cached_property
     def base(self) -> BaseFiles:
@@ -102,7 +103,8 @@ def open_network(
 def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = None) -> list[str]:
     """Refuse a base whose shapes differ from the checkpoint's; warn where only its name does.
 
-    `given` is what the user called the base, which is what the warning calls it.
+    `given` is what the user called the base, which is what the warning calls it. Another warning is
+    for a network that was trained on what a 4-bit model makes of a text: none is run here.
     """
     found = base.config
     family = base.family
@@ -120,12 +122,19 @@ def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = No
                 f"the checkpoint is for {expected[0]} → {expected[1]}",
                 hint=f"the checkpoint needs {config.base}",
             )
+    warnings = []
+    if getattr(config, "encoder_quantized", False):  # of Doc-to-LoRA networks
+        warnings.append(
+            "the checkpoint was trained on the activations of a 4-bit model, and the base runs in "
+            "full precision here: adapters come out close to the original's, not the same"
+        )
     if same_model(config.base, base):
-        return []
+        return warnings
     where = given or base.gguf or base.folder
     return [
+        *warnings,
         f"the checkpoint was trained for {config.base}, and {where} does not look like it: the "
-        "shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
+        "shapes fit, so every runtime will accept the adapter, but answers may be nonsense",
     ]
 
 

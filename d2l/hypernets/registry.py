@@ -14,6 +14,16 @@ from d2l.files.cache import find_local
 DEFAULT = "smollm2-135m"
 #: What `t2l make` takes where no checkpoint is named.
 DEFAULT_TEXT = "smollm2-135m-t2l"
+#: All files that checkpoints of any kind consist of; nothing else is downloaded.
+_FILES = (
+    "config.json",
+    "model.safetensors",
+    "statistics.safetensors",
+    "pytorch_model.bin",
+    "args.yaml",
+    "hypermod.pt",
+    "adapter_config.json",
+)
 _BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -56,7 +66,7 @@ def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
             hint="name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
             + ", ".join(ALIASES),
         )
-    return CheckpointFiles(name, hub.fetch_checkpoint(parsed, offline=offline))
+    return CheckpointFiles(name, fetch_checkpoint(parsed, offline=offline))
 
 
 def find_on_disk(alias: Alias) -> Path | None:
@@ -65,7 +75,20 @@ def find_on_disk(alias: Alias) -> Path | None:
         return _BUILTIN / alias.name
     parsed = hub.parse_name(alias.location)
     assert parsed is not None  # the table below holds hub names
-    return hub.cached_checkpoint(parsed)
+    return cached_checkpoint(parsed)
+
+
+def fetch_checkpoint(name: hub.HubName, *, offline: bool) -> Path:
+    """Folder with a checkpoint from the hub; raises CheckpointError."""
+    return hub.fetch(name, _FILES, offline=offline, error_type=CheckpointError)
+
+
+def cached_checkpoint(name: hub.HubName) -> Path | None:
+    """A hub checkpoint's folder if all of it is on disk already; opens no socket."""
+    try:
+        return fetch_checkpoint(name, offline=True)
+    except CheckpointError:
+        return None
 
 
 def list_aliases() -> Iterator[tuple[Alias, Path | None]]:

@@ -21,12 +21,13 @@ _SPAN = re.compile(
 )
 _YEAR = re.compile(r"1\d{3}|20\d{2}")
 _UNITLESS = re.compile(r"[^\w]*$|[,;:.)]")
-_STARTERS = """
+_OPENERS = """
 A After All Although An And As At Because Before Both But By Despite During Each For From
 Have He Her His However I If In It Its Many Most No Not On One Or Other She Since So Some Such
 That The Their Then There These They This Those Through To Today Two Under Unlike Until We What
 When Where Which While Who With You
 """
+_STARTERS = frozenset(_OPENERS.split())
 _SHORTEST, _LONGEST = 6, 45  # words of a sentence that is asked about
 _CONTEXT = 12  # words kept on each side of what is asked for
 _DROPPED = 0.12  # share of these words left out: a real question repeats the text only in part
@@ -66,7 +67,7 @@ def _find_spans(sentence: str) -> Iterator[re.Match[str]]:
         words = match.group().split()
         opens = not sentence[: match.start()].strip()
         if match.lastgroup != "name" or (
-            words[0] not in _STARTERS.split() and not (opens and len(words) < 2)
+            words[0] not in _STARTERS and not (opens and len(words) < 2)
         ):
             yield match
 

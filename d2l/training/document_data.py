@@ -8,13 +8,13 @@ was.
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import Document
-from d2l.documents.chunks import Piece, pack_sentences
+from d2l.documents.chunks import pack_sentences, share_out
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
 from d2l.training.exercises import Exercise
@@ -81,18 +81,15 @@ def cut_passages(
 ) -> list[Passage]:
     """Cut documents into passages; a question goes with the one passage that holds its answer.
 
-    Questions whose answer stands in no passage of the document, or in several, are left out:
-    "3" may be anybody's number of children.
+    As evaluation cuts them (`evaluation.recall.documents`), but for what counts as an answer: here
+    it must stand in the text as it is, since its words are learned, there scoring decides. And a
+    document of one passage keeps all its questions.
     """
     passages = []
     for number, document in enumerate(documents):
         group = f"title {document.title}" if document.title else f"document {number}"
         pieces = pack_sentences(document.text, tokenizer=tokenizer, limit=limit, minimum=minimum)
-        owned: list[list[tuple[str, str]]] = [[] for _ in pieces]
-        for question, answer in document.questions:
-            holding = _find_holders(answer, pieces)
-            if len(holding) == 1:
-                owned[holding[0]].append((question, answer))
+        owned = share_out(pieces, document.questions, find=_find_answer, trust_single=True)
         passages += [
             Passage(piece.text, piece.token_ids, tuple(questions), group)
             for piece, questions in zip(pieces, owned, strict=True)
@@ -101,13 +98,10 @@ def cut_passages(
     return passages
 
 
-def _find_holders(answer: str, pieces: Sequence[Piece]) -> list[int]:
-    """Indices of pieces in which the answer stands as whole words."""
-    if len(pieces) == 1:
-        return [0]
-    words = re.escape(" ".join(answer.split())).replace(r"\ ", r"\s+")
-    whole = re.compile(rf"(?<!\w){words}(?!\w)")
-    return [index for index, piece in enumerate(pieces) if whole.search(piece.text)]
+def _find_answer(asked: tuple[str, str]) -> Callable[[str], object]:
+    """Looks in a text for the answer, as whole words."""
+    words = re.escape(" ".join(asked[1].split())).replace(r"\ ", r"\s+")
+    return re.compile(rf"(?<!\w){words}(?!\w)").search
 
 
 def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] | None:

@@ -5,7 +5,7 @@ import torch
 
 from d2l.adapters.merge_methods import METHODS, average, compress, concat, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.errors import MergeError
+from d2l.errors import MergeError, OptionError
 
 SHAPES = {"model.layers.0.mlp.down_proj": (12, 8), "model.layers.0.self_attn.q_proj": (8, 10)}
 HINT = "merge only adapters made by the same hypernetwork checkpoint"
@@ -136,7 +136,7 @@ def test_scaled_is_linear_in_the_delta():
         got = scaled(part, factor)
         assert got.scale == part.scale
         assert_delta(got, lambda name, factor=factor: factor * delta(part, name))
-    with pytest.raises(MergeError, match="strength is nan, expected a finite number"):
+    with pytest.raises(OptionError, match="strength is nan, expected a finite number"):
         scaled(part, float("nan"))
 
 
@@ -215,7 +215,7 @@ def test_compress_keeps_the_dtype():
 
 
 def test_compress_refuses_bad_ranks_and_numbers():
-    with pytest.raises(MergeError, match="rank is 0, expected at least 1"):
+    with pytest.raises(OptionError, match="rank is 0, expected at least 1"):
         compress(make(0), 0)
     broken = make(0)
     broken.factors["model.layers.0.self_attn.q_proj"].a[0, 0] = float("nan")

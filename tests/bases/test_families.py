@@ -76,7 +76,7 @@ def test_module_paths_and_shapes_are_those_of_the_real_model(name: str) -> None:
     model = tiny.make_causal(name)
     family = FAMILIES[name]
     described = {
-        family.module_path(layer, module): family.module_shape(model.config, module)
+        module_path(layer, module): family.module_shape(model.config, module)
         for layer in range(model.config.num_hidden_layers)
         for module in (*ATTENTION, *MLP)
     }

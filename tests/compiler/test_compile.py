@@ -17,7 +17,7 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles
 from d2l.compiler import compile as pipeline
 from d2l.documents.document import Document, Section
-from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, MergeError
+from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, OptionError
 from d2l.hypernets.protocol import MergeOptions
 from tests import tiny
 
@@ -208,7 +208,7 @@ def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
     assert plan_with(None).rank == plan_with(config.tokens_per_seat).rank < plan_with(2).rank
     assert plan_with(1).warnings == plan_with(None).warnings  # what the network holds is the same
     public = pipeline.CompileOptions(checkpoint=str(set_up("llama")), tokens_per_seat=4)
-    with pytest.raises(MergeError, match="is no seat network"):
+    with pytest.raises(OptionError, match="is no seat network"):
         pipeline.prepare([document], public)
 
 
@@ -287,8 +287,8 @@ def test_another_base_of_the_same_shapes_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"chunk_tokens": 2}, MergeError, "chunks of 2 tokens"),
-        ({"max_rank": 1}, MergeError, "at most 1 seats were asked for"),
+        ({"chunk_tokens": 2}, OptionError, "chunks of 2 tokens"),
+        ({"max_rank": 1}, OptionError, "at most 1 seats were asked for"),
         ({"base": "nowhere"}, BaseModelError, "base model 'nowhere' not found"),
         ({"checkpoint": "nowhere"}, CheckpointError, "checkpoint 'nowhere' not found"),
     ],
@@ -322,7 +322,7 @@ def test_a_document_without_any_token_is_refused(text: str) -> None:
 @pytest.mark.parametrize("network", ["doc_to_lora", "seats"])
 def test_strengths_that_are_no_numbers_leave_nothing_behind(scale: float, network: str) -> None:
     checkpoint = str(set_up("llama", network))
-    with pytest.raises(MergeError, match="finite number"):
+    with pytest.raises(OptionError, match="finite number"):
         compile_to(
             "a.lora",
             make_document(*PAGES),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,3 +81,21 @@ def test_other_modules_and_ranks_of_other_tools_are_compared(tmp_path: Path) -> 
     first, second, _ = found.layers
     assert first.relative is not None
     assert (second.norm, second.relative) == (0.0, None)  # the first changes nothing there
+
+
+def test_chunks_of_one_place_are_told_apart_in_the_time_of_their_number(tmp_path: Path) -> None:
+    places = ["§ A", "§ A (2)", "§ A", *["p. 1"] * 50_000]
+    chunks = [{"document": "a.pdf", "source": place, "n_tokens": 1} for place in places]
+    folders = []
+    for name, found in (("old", chunks[3:]), ("new", chunks)):
+        factors = make_factors("llama", layers=[0])
+        folders.append(write_task(tmp_path / name, factors, base=tiny.base_name("llama")))
+        record = {"format": 1, "chunks": found}
+        (folders[-1] / "d2l.json").write_text(json.dumps(record))
+    began = time.process_time()
+    assert compare(*folders).chunks == {
+        "a.pdf: § A": "added",
+        "a.pdf: § A (2)": "added",
+        "a.pdf: § A (3)": "added",
+    }
+    assert time.process_time() - began < 20

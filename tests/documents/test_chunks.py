@@ -2,12 +2,13 @@ import itertools
 import json
 import random
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.documents.chunks import Piece, pack_sentences, split_evenly
+from d2l.documents.chunks import Piece, pack_sentences, share_out, split_evenly
 from tests import tiny
 
 SIBLING = Path(__file__).parents[2].parent / "shared" / "goldens" / "extras" / "chunking.json"
@@ -257,3 +258,11 @@ def test_packing_gives_the_same_pieces_again(byte_level: BaseTokenizer) -> None:
     )
     assert first == second
     assert len(first) > 5
+
+
+def test_a_question_goes_with_the_one_piece_that_holds_its_answer() -> None:
+    pieces = [Piece(text, (), 0, 0) for text in ("a b", "b c")]
+    ask = partial(share_out, find=lambda letter: lambda text: letter in text)
+    assert ask(pieces, "abcd", trust_single=False) == [["a"], ["c"]]
+    assert ask(pieces[:1], "bcd", trust_single=False) == [["b"]]
+    assert ask(pieces[:1], "bcd", trust_single=True) == [["b", "c", "d"]]

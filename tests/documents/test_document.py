@@ -31,6 +31,11 @@ def test_text_joins_sections_by_an_empty_line() -> None:
     assert make().text == ""
 
 
+def test_text_is_joined_once() -> None:
+    document = make(Section("a"), Section("b"))
+    assert document.text is document.text
+
+
 def test_spans_are_the_sections_places_in_the_text() -> None:
     document = paged("one", "", "three")
     assert document.text == "one\n\n\n\nthree"

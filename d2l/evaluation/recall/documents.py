@@ -9,11 +9,11 @@ out. The same file and length give the same documents.
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from d2l.datasets.questions import Question
-from d2l.documents.chunks import Tokenizer, pack_sentences
+from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
 from d2l.documents.document import SEPARATOR, Document, Section
 from d2l.evaluation.metrics import contains_answer
 
@@ -98,17 +98,17 @@ def _cut_passages(questions: Sequence[Question], tokenizer: Tokenizer, limit: in
     passages = []
     for text, asked in texts.items():
         pieces = pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=1)
-        owned: list[list[Question]] = [[] for _ in pieces]
-        for question in asked:
-            holding = [n for n, piece in enumerate(pieces) if _holds(piece.text, question)]
-            if len(holding) == 1:
-                owned[holding[0]].append(question)
+        owned = share_out(pieces, asked, find=_find_answer, trust_single=False)
         passages += [
             Passage(piece.text, len(piece.token_ids), tuple(own))
             for piece, own in zip(pieces, owned, strict=True)
             if own and min(SMALLEST_TOKENS, limit) <= len(piece.token_ids) <= limit
         ]
     return passages
+
+
+def _find_answer(question: Question) -> Callable[[str], object]:
+    return lambda text: _holds(text, question)
 
 
 def _holds(text: str, question: Question) -> bool:

@@ -10,7 +10,7 @@ _ROW_INCHES = 0.22
 
 
 def draw_report(report: TaskReport, out: Path) -> Path:
-    """Draw scores and likelihoods, with one standard error, into one file; raises RecipeError."""
+    """Draw scores and likelihoods, with one standard error, into one file; raises D2LError."""
     tasks = list(dict.fromkeys(row["task"] for row in report.rows))
     arms = [row["arm"] for row in report.means]
     height = 1.5 + _ROW_INCHES * len(tasks) * (len(arms) + 1)

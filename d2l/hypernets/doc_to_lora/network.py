@@ -16,7 +16,7 @@ from d2l.adapters.merge_methods import METHODS, compress, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.activations import Activations, Reading
 from d2l.bases.families import ATTENTION, MLP, module_path
-from d2l.errors import BaseModelError, CheckpointError, MergeError
+from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
@@ -224,7 +224,11 @@ class DocToLora(nn.Module):
         method = METHODS.get(options.method)
         if method is None:
             known = ", ".join(METHODS)
-            raise MergeError(f"unknown merge method {options.method!r}", hint=f"choose {known}")
+            raise OptionError(f"unknown merge method {options.method!r}", hint=f"choose {known}")
+        if not self.config.use_bias and options.bias_scale != 1.0:
+            raise OptionError(
+                "this network has no learned bias to scale", hint="leave the bias scale at 1"
+            )
         chunks = []
         for part in parts:
             if not isinstance(part, LoraWeights):

@@ -5,7 +5,6 @@ their names. The file's own configuration objects (SakanaAI/doc-to-lora, modelin
 modeling/aggregator.py, configs.py) are translated here and known nowhere else.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ _BASE = "base_model_name_or_path"
 _NETWORK = "hypernet_config"
 _ENCODER = "ctx_encoder_args"
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T", bool, int, str, float)
 
 
@@ -68,10 +66,15 @@ def find_file(path: Path) -> Path:
     steps = _list_steps(path)
     if not steps:
         raise CheckpointError(f"{path}: holds no {WEIGHTS_FILE}")
-    newest = steps[max(steps)]
-    if len(steps) > 1:
-        _log.warning("%s holds %d checkpoints; reading %s", path, len(steps), newest.parent.name)
-    return newest
+    return steps[max(steps)]
+
+
+def list_warnings(path: Path) -> list[str]:
+    """Say which of several checkpoints is read, where a run's folder holds them."""
+    n_steps = 0 if path.is_file() or (path / WEIGHTS_FILE).is_file() else len(_list_steps(path))
+    if n_steps < 2:
+        return []
+    return [f"{path} holds {n_steps} checkpoints; reading {find_file(path).parent.name}"]
 
 
 def read_released(path: Path) -> Released:

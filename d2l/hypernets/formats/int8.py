@@ -1,7 +1,6 @@
 """The compact form of a network's weights: 8-bit matrices with one scale a row.
 
-A weights file in, fp32 tensors out, plain and compact files alike; and the other way round,
-`python -m d2l.hypernets.formats.int8 SRC DST` makes the folder that is shipped as package data.
+A weights file in, fp32 tensors out, plain and compact files alike; and the other way round.
 Knows nothing of networks: names and shapes are compared by who asks.
 
 A compact file is an ordinary safetensors file. A matrix `NAME` (two dimensions, its name ends in
@@ -11,9 +10,8 @@ Text-to-LoRA networks also the first layer, into which the deviations of embeddi
 in bf16 the offsets of adapters, which are no matrices.
 """
 
-import argparse
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -127,18 +125,3 @@ def compact_folder(source: Path, target: Path) -> None:
     # Not save_file: it makes files that only their owner can read, and these get installed.
     data = save(compact_tensors(tensors), metadata={"format": "pt"})
     (target / "model.safetensors").write_bytes(data)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: SRC and DST, two checkpoint folders."""
-    parser = argparse.ArgumentParser(
-        prog="python -m d2l.hypernets.formats.int8", description="Make a checkpoint folder compact."
-    )
-    parser.add_argument("source", type=Path, help="folder with plain weights")
-    parser.add_argument("target", type=Path, help="folder to write")
-    chosen = parser.parse_args(arguments)
-    compact_folder(chosen.source, chosen.target)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from d2l.bases.activations import Reading
-from d2l.errors import CheckpointError, MergeError
+from d2l.errors import CheckpointError, MergeError, OptionError
 
 #: Keys that files of version 0 lack.
 _SINCE_1 = {"intermediate", "shared_rank", "document_tokens", "dense_seats", "base_digest"}
@@ -195,7 +195,7 @@ def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = N
     """Number of seats for a text of `n_tokens`; `max_seats` may only lower the network's own."""
     most = config.max_seats if max_seats is None else min(max_seats, config.max_seats)
     if most < config.min_seats:
-        raise MergeError(
+        raise OptionError(
             f"at most {most} seats were asked for, and the shortest opening has {config.min_seats}",
             hint=f"allow a rank of {config.min_seats} or more",
         )

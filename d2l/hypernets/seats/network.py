@@ -17,7 +17,7 @@ from torch.nn import functional
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.families import module_path
-from d2l.errors import BaseModelError, CheckpointError, MergeError
+from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.formats.int8 import read_weights
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
 from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
@@ -223,13 +223,13 @@ class Seats:
         they claim the same seats.
         """
         if options.method not in JOINS:
-            raise MergeError(
+            raise OptionError(
                 f"seats cannot be merged by {options.method!r}",
                 hint=f"choose one of {', '.join(sorted(JOINS))}",
             )
         shared = self.network.shared
         if shared is None and options.bias_scale != 1.0:
-            raise MergeError(
+            raise OptionError(
                 "this network has no learned bias to scale", hint="leave the bias scale at 1"
             )
         memories = [part for part in parts if isinstance(part, Memory)]
@@ -320,7 +320,7 @@ def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
 def _scale_delta(weights: LoraWeights, scale: float) -> LoraWeights:
     """Multiply every b, which keeps LoRA's own scale at 1; refuses what is not a finite number."""
     if not math.isfinite(scale):
-        raise MergeError(f"scale is not a finite number: {scale}")
+        raise OptionError(f"scale is not a finite number: {scale}")
     if scale == 1.0:
         return weights
     factors = {name: LoraFactors(f.a, f.b * scale) for name, f in weights.factors.items()}

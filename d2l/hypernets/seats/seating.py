@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.families import module_path
-from d2l.errors import BaseModelError, MergeError
+from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
 
@@ -237,12 +237,12 @@ def _exact_parameters(module: nn.Linear) -> tuple[Tensor, Tensor | None]:
 def _check(memory: Memory, statistics: Statistics, opening: Sequence[int]) -> None:
     """Refuse a memory that does not fit the opening or the statistics."""
     if memory.n_seats != len(opening) - 1:
-        raise MergeError(
+        raise ShapeError(
             f"memory of {memory.n_seats} seats for an opening of {len(opening)} tokens",
             hint="an opening has one token more than there are seats: its first holds none",
         )
     if memory.keys.shape[0] != statistics.n_layers:
-        raise MergeError(
+        raise ShapeError(
             f"memory of {memory.keys.shape[0]} layers, statistics of {statistics.n_layers}",
             hint="the memory was written by another checkpoint",
         )

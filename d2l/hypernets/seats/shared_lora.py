@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2l.adapters.weights import LoraFactors
-from d2l.errors import MergeError
+from d2l.errors import OptionError
 from d2l.hypernets.seats.config import SeatsConfig
 
 SHARED_MODULE = "down_proj"
@@ -46,9 +46,9 @@ class SharedLora(nn.Module):
 
     @torch.no_grad()
     def scaled(self, scale: float) -> "SharedLora":
-        """The same with `scale` times its effect; raises MergeError where that is no number."""
+        """The same with `scale` times its effect; raises OptionError where that is no number."""
         if not math.isfinite(scale):
-            raise MergeError(f"bias scale is not a finite number: {scale}")
+            raise OptionError(f"bias scale is not a finite number: {scale}")
         result = copy.deepcopy(self)
         result.b.weight.mul_(scale)
         return result

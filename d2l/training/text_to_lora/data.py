@@ -5,6 +5,7 @@ Knows no network and no loss.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,9 +119,9 @@ def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
         random.Random(source.path).shuffle(tasks)
         found += [(task, source.weight) for task in tasks[: source.max_documents]]
         only_training.update(task.name for task in tasks if not source.hold_out)
-    names = [task.name for task, _ in found]
+    names = Counter(task.name for task, _ in found)
     for task, _ in found:
-        if names.count(task.name) > 1:
+        if names[task.name] > 1:
             raise RecipeError(f"two sources have a task of the name {task.name!r}")
         if not task.descriptions:
             raise RecipeError(f"task {task.name!r} has no description")

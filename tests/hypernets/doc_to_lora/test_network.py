@@ -6,7 +6,7 @@ import torch
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import Activations, Reading
-from d2l.errors import BaseModelError, CheckpointError, MergeError
+from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig, build, expected_shapes
 from d2l.hypernets.protocol import MergeOptions
@@ -76,7 +76,8 @@ def test_golden_strengths_are_linear_in_the_delta(name):
     # The original multiplies A and B of the learned part, and A only of the chunks.
     strengths = golden.inputs["three.scalers"].tolist()
     chunk_scaled = [with_strength(p, s) for p, s in zip(parts, strengths, strict=True)]
-    options = MergeOptions(bias_scale=golden.strengths["bias_scaler"] ** 2)
+    learned = golden.strengths["bias_scaler"] ** 2 if network.config.use_bias else 1.0
+    options = MergeOptions(bias_scale=learned)
     merged = network.assemble(chunk_scaled, options).weights
     for factor_name in merged.factors:
         layer, module = factor_name.split(".")[2], factor_name.split(".")[-1]
@@ -258,10 +259,13 @@ def test_assemble_without_a_learned_part_is_the_chunks_alone():
 
 def test_assemble_refuses_unknown_methods_and_memories():
     network = make_network(make_config())
-    with pytest.raises(MergeError) as raised:
+    with pytest.raises(OptionError) as raised:
         network.assemble([], MergeOptions(method="svd"))
     assert raised.value.message == "unknown merge method 'svd'"
     assert raised.value.hint == "choose concat, average"
+    plain = make_network(make_config(use_bias=False))
+    with pytest.raises(OptionError, match="this network has no learned bias to scale"):
+        plain.assemble([], MergeOptions(bias_scale=0.5))
     with pytest.raises(MergeError, match="not seat memories"):
         network.assemble([Memory(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))], MergeOptions())
 

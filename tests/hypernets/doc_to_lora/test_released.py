@@ -1,10 +1,8 @@
-import logging
-
 import pytest
 import torch
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import load_hypernet
+from d2l.hypernets.checkpoints import list_warnings, load_hypernet
 from d2l.hypernets.doc_to_lora import released
 from d2l.hypernets.doc_to_lora.released import read_chunk_tokens, read_released
 from tests.hypernets.networks import make_config, make_tensors, write_released
@@ -40,15 +38,17 @@ def test_finds_the_file_itself_its_folder_and_a_run_folder(tmp_path):
     assert not released.matches(tmp_path)
 
 
-def test_newest_of_several_checkpoints_is_read_and_named(tmp_path, caplog):
+def test_newest_of_several_checkpoints_is_read_and_named(tmp_path):
     for step in (900, 20000, 1000):
         file = tmp_path / f"checkpoint-{step}" / "pytorch_model.bin"
         file.parent.mkdir()
         file.touch()
     (tmp_path / "checkpoint-last").mkdir()
-    with caplog.at_level(logging.WARNING):
-        assert released.find_file(tmp_path).parent.name == "checkpoint-20000"
-    assert caplog.messages == [f"{tmp_path} holds 3 checkpoints; reading checkpoint-20000"]
+    assert released.find_file(tmp_path).parent.name == "checkpoint-20000"
+    warning = f"{tmp_path} holds 3 checkpoints; reading checkpoint-20000"
+    assert released.list_warnings(tmp_path) == list_warnings(tmp_path) == [warning]
+    for path in (tmp_path / "checkpoint-900", tmp_path / "checkpoint-900" / "pytorch_model.bin"):
+        assert released.list_warnings(path) == []
 
 
 # ---- the configuration --------------------------------------------------------------------------

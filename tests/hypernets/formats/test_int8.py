@@ -9,7 +9,6 @@ from d2l.hypernets.formats.int8 import (
     compact_folder,
     dequantize_rows,
     expand_tensors,
-    main,
     quantize_rows,
     read_weights,
 )
@@ -52,8 +51,8 @@ def test_plain_files_are_read_as_they_are_in_fp32(tmp_path: Path) -> None:
 
 def test_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     plain = write_checkpoint(tmp_path / "plain")
-    main([str(plain), str(tmp_path / "one")])
-    main([str(plain), str(tmp_path / "two")])
+    compact_folder(plain, tmp_path / "one")
+    compact_folder(plain, tmp_path / "two")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == ["config.json", "model.safetensors", "statistics.safetensors"]
     for name in names:

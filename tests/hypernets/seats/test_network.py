@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import ActivationEncoder, Activations
-from d2l.errors import BaseModelError, CheckpointError, MergeError
+from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.protocol import Hypernetwork, MergeOptions
 from d2l.hypernets.seats.network import (
     SeatNetwork,
@@ -260,7 +260,7 @@ def test_memories_that_do_not_fit_are_refused() -> None:
     ],
 )
 def test_options_that_seats_do_not_have_are_refused(options: MergeOptions, message: str) -> None:
-    with pytest.raises(MergeError, match=message):
+    with pytest.raises(OptionError, match=message):
         make_seats().assemble([make_memory(4, 1)], options)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.errors import BaseModelError, MergeError
+from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.seating import Seating, find_projection, record_inputs, seat_memory
 from d2l.hypernets.seats.shared_lora import SharedLora
@@ -202,9 +202,9 @@ def test_hooks_are_removed_even_when_the_pass_fails() -> None:
 
 
 def test_a_memory_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(MergeError, match="9 seats for an opening of 9 tokens"):
+    with pytest.raises(ShapeError, match="9 seats for an opening of 9 tokens"):
         seat(make_base(), opening=OPENING[:-1])
-    with pytest.raises(MergeError, match="memory of 1 layers, statistics of 2"):
+    with pytest.raises(ShapeError, match="memory of 1 layers, statistics of 2"):
         seat(make_base(), make_memory(layers=1))
 
 

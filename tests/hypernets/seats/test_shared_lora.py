@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from d2l.adapters.weights import Memory
-from d2l.errors import MergeError
+from d2l.errors import OptionError
 from d2l.hypernets.protocol import MergeOptions
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.shared_lora import SharedLora
@@ -73,5 +73,5 @@ def test_strengths_of_the_document_and_of_the_shared_part_are_apart(seats: Seats
 
 
 def test_a_strength_that_is_no_number_is_refused(seats: Seats) -> None:
-    with pytest.raises(MergeError, match="bias scale is not a finite number: nan"):
+    with pytest.raises(OptionError, match="bias scale is not a finite number: nan"):
         seats.assemble([make_memory()], MergeOptions(bias_scale=float("nan")))
