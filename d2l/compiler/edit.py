@@ -128,7 +128,7 @@ def _refuse_mixed(parent: Parent) -> None:
 
 def _plan(edits: Edits, chunks: Sequence[Mapping[str, Any]]) -> _Plan:
     if not edits.drop and not edits.keep and not edits.scale:
-        raise AdapterError("nothing to edit", hint="give --drop, --keep or --scale")
+        raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
     remarks: list[str] = []
     picked: dict[str, set[int]] = {}
     for kind, texts in (("drop", edits.drop), ("keep", edits.keep)):

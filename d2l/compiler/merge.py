@@ -113,7 +113,7 @@ def _check_shares(
     if len(found) != len(parents):
         raise MergeError(
             f"{len(parents)} adapters and {len(found)} weights",
-            hint="give --weights one number for each adapter, with commas between them",
+            hint="give one --weight for each adapter, in their order",
         )
     if any(not math.isfinite(share) for share in found):
         raise MergeError("a weight is not a finite number")

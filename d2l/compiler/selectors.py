@@ -80,7 +80,10 @@ def _range(match: re.Match[str]) -> range:
 
 def _overlap(wanted: range, source: str) -> bool:
     match = _PAGES.match(source)
-    return match is not None and bool(set(wanted) & set(_range(match)))
+    if match is None:
+        return False
+    held = _range(match)  # compared by their ends: "p. 1-9999999999" is a range like any other
+    return max(wanted.start, held.start) < min(wanted.stop, held.stop)
 
 
 def _remark(wanted: range, chunks: Sequence[Mapping[str, Any]], hit: Sequence[int]) -> list[str]:
@@ -88,7 +91,7 @@ def _remark(wanted: range, chunks: Sequence[Mapping[str, Any]], hit: Sequence[in
     remarks = []
     for n in hit:
         match = _PAGES.match(str(chunks[n]["source"]))
-        more = sorted(set(_range(match)) - set(wanted)) if match else []
+        more = [page for page in _range(match) if page not in wanted] if match else []
         if more:
             pages = ", ".join(map(str, more))
             remarks.append(f"chunk {n} of {chunks[n]['document']} also holds text of page {pages}")

@@ -95,7 +95,7 @@ def test_the_bases_own_answers_are_made_once(compiled: Compile) -> None:
     first = arms.ask_alone(asker, QUESTIONS[:2])
     calls = []
     asker.model.register_forward_pre_hook(lambda *_: calls.append(1))
-    asker.model.get_base_model().register_forward_pre_hook(lambda *_: calls.append(1))
+    asker.model.get_base_model().model.register_forward_pre_hook(lambda *_: calls.append(1))
     assert arms.ask_alone(asker, [QUESTIONS[1], QUESTIONS[0], QUESTIONS[1]]) == [
         first[1],
         first[0],
