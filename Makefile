@@ -48,6 +48,7 @@ types: setup ## check types
 
 docs: setup ## rewrite the generated parts of the README and of the default's card
 	$(BIN)/python tests/tools/generated_docs.py README.md d2l/hypernets/builtin/*/README.md
+	$(BIN)/python tests/tools/provenance_schema.py
 
 check: lint types test ## lint, types and tests (which also fail when README.md is stale)
 
