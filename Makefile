@@ -51,8 +51,9 @@ lint: setup ## check style, spelling and declared dependencies
 types: setup ## check types
 	$(BIN)/mypy
 
-docs: setup ## rewrite the generated parts of all documents
+docs: setup ## rewrite the generated parts of all documents, and the schema of d2l.json
 	$(BIN)/python tests/tools/generated_docs.py
+	$(BIN)/python tests/tools/provenance_schema.py
 
 check: lint types test-all ## lint, types and all tests (which also fail when a document is stale)
 

@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from d2l.errors import AdapterError
 from d2l.files.tensors import TensorInfo, read_header
 
-FORMAT = 1  # of d2l.json
+if TYPE_CHECKING:
+    from d2l.adapters.provenance import Provenance
+
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PROVENANCE = "d2l.json"
@@ -28,7 +30,7 @@ class AdapterInfo:
     folder: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, TensorInfo]
-    provenance: Mapping[str, Any] | None
+    provenance: "Provenance | None"
     size_bytes: int
 
     @property
@@ -77,14 +79,10 @@ def _read_info(folder: Path) -> AdapterInfo:
     )
 
 
-def _read_provenance(path: Path) -> dict[str, Any]:
-    found = _read_object(path)
-    if found.get("format") != FORMAT:
-        raise AdapterError(
-            f"{path}: format is {found.get('format')!r}, this d2l reads {FORMAT}",
-            hint="use the d2l that wrote it, or compile the document again",
-        )
-    return found
+def _read_provenance(path: Path) -> "Provenance":
+    from d2l.adapters.provenance import Provenance  # slow to import, and not always needed
+
+    return Provenance.from_json(_read_object(path), source=str(path))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from d2l.adapters import info as names
 from d2l.adapters.module_names import PREFIX, list_layers, list_short
 from d2l.adapters.peft_config import module_scale
+from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, ShapeError
 from d2l.files.atomic import building, refuse_existing
@@ -35,7 +36,7 @@ class AdapterContent:
 
     weights: LoraWeights
     n_base_layers: int
-    provenance: Mapping[str, Any]
+    provenance: Provenance
     memory: Memory | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
 
@@ -52,7 +53,7 @@ def write_adapter(
     with building(out) as folder:
         save_file(_tensors(content.weights, DTYPES[dtype]), folder / names.WEIGHTS, _FORMAT)
         _write_json(folder / names.CONFIG, _config(content.weights, content.n_base_layers))
-        _write_json(folder / names.PROVENANCE, content.provenance)
+        _write_json(folder / names.PROVENANCE, content.provenance.to_json())
         if content.memory is not None:
             pair = {"keys": content.memory.keys, "values": content.memory.values}
             # As exact as the weights: an fp32 adapter is seated again from its memory to the bit.

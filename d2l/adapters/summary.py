@@ -28,6 +28,6 @@ def inspect_adapter(folder: Path) -> AdapterView:
         "layers": list_layers(info.tensors),
         "dtype": sorted({tensor.dtype for tensor in info.tensors.values()}),
         "size_bytes": info.size_bytes,
-        "provenance": info.provenance,
+        "provenance": None if info.provenance is None else info.provenance.to_json(),
     }
     return AdapterView(info, values)

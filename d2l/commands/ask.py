@@ -74,11 +74,11 @@ def find_document(adapter: Path, given: str | None) -> str | None:
 
     if given is not None:
         return read_document(Source(printable(given), Path(given))).text
-    inputs = (read_info(adapter).provenance or {}).get("inputs", [])
+    made = read_info(adapter).provenance
     texts = []
-    for entry in inputs:
-        document = _read_again(entry["name"])
-        if document is None or document.digest != entry["sha256"]:
+    for entry in () if made is None else made.inputs:
+        document = _read_again(entry.name)
+        if document is None or document.digest != entry.sha256:
             return None
         texts.append(document.text)
     return "\n\n".join(texts) or None

@@ -1,12 +1,15 @@
 """The command `d2l inspect`: where an adapter came from, its rank and size, and its norms."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 from d2l.adapters.summary import AdapterView, inspect_adapter
 from d2l.commands import console
 from d2l.commands.console import show_rows
 from d2l.commands.options import AdapterPath, AsJson
+
+if TYPE_CHECKING:
+    from d2l.adapters.provenance import Provenance
 
 #: More rows than this are no picture any more.
 _MOST_BARS = 40
@@ -33,51 +36,57 @@ def show_adapter(view: AdapterView) -> None:
         ("modules", f"{', '.join(values['modules'])} in layers {span}"),
         ("size", f"{values['size_bytes'] / 1e6:.2f} MB, {', '.join(values['dtype'])}"),
     ]
-    provenance = values["provenance"]
-    if provenance is None:
+    made = view.info.provenance
+    if made is None:
         show_rows(rows)
         console.note("no d2l.json: made by another tool, so its documents and norms are unknown")
         return
-    tool, checkpoint = provenance["tool"], provenance["checkpoint"]
+    tool, checkpoint = made.tool, made.checkpoint
+    digest = f", sha256 {checkpoint.sha256[:16]}…" if checkpoint.sha256 is not None else ""
     rows += [
-        ("made by", f"{tool['name']} {tool['version']}, checkpoint {checkpoint['name']}"),
-        ("network", f"{checkpoint['network']}, sha256 {checkpoint['sha256'][:16]}…"),
+        ("made by", f"{tool.name} {tool.version}, checkpoint {checkpoint.name}"),
+        ("network", f"{checkpoint.network}{digest}"),  # a mixture of networks has no digest
     ]
-    if provenance["base"]["sha256"] is not None:  # descriptions are often made without weights
-        rows.append(("base file", f"sha256 {provenance['base']['sha256'][:16]}…"))
-    if (description := provenance.get("description")) is not None:
-        rows.append(("task", _shorten(" ".join(description["text"].split()), 100)))
-        rows.append(("embedder", description["embedder"]))
-        if (familiarity := description.get("familiarity")) is not None:
-            rows.append(("familiarity", f"{familiarity:.2f}"))
-        rows.append(("scaling", f"{provenance['options']['scaling']} ({provenance['scale']:g})"))
-    else:
-        rows.append(("merge", _describe_merge(provenance)))
+    if made.base.sha256 is not None:  # descriptions are often made without weights
+        rows.append(("base file", f"sha256 {made.base.sha256[:16]}…"))
+    rows += _describe_making(made)
     rows += [
-        ("input", f"{entry['name']} ({entry['format']}, sha256 {entry['sha256'][:16]}…)")
-        for entry in provenance["inputs"]
+        ("input", f"{entry.name} ({entry.format}, sha256 {entry.sha256[:16]}…)")
+        for entry in made.inputs
     ]
-    rows += [("skipped", entry["reason"]) for entry in provenance["skipped"]]
-    rows += [("warning", warning) for warning in provenance["warnings"]]
+    rows += [("skipped", entry.reason) for entry in made.skipped]
+    rows += [("warning", warning) for warning in made.warnings]
     show_rows(rows)
-    _show_norms(provenance)
+    _show_norms(made)
 
 
-def _describe_merge(provenance: dict[str, Any]) -> str:
-    text = str(provenance["options"]["merge"])
-    errors = provenance["merge_error"].values()
-    if errors:
-        before = provenance["rank_before_max_rank"]
-        text += f", rank {before} cut to {provenance['rank']}, error at most {max(errors):.2%}"
-    return text
+def _describe_making(made: "Provenance") -> list[tuple[str, str]]:
+    """How it was made: from a description, or how the parts of documents were merged."""
+    described = made.description
+    if described is None:
+        return [("merge", _describe_merge(made))]
+    rows = [("task", _shorten(" ".join(described.text.split()), 100))]
+    rows.append(("embedder", described.embedder))
+    if described.familiarity is not None:
+        rows.append(("familiarity", f"{described.familiarity:.2f}"))
+    scale = "" if made.scale is None else f" ({made.scale:g})"
+    return [*rows, ("scaling", f"{made.options.scaling}{scale}")]
 
 
-def _show_norms(provenance: dict[str, Any]) -> None:
-    norms = provenance["norms"]
+def _describe_merge(made: "Provenance") -> str:
+    text, errors = str(made.options.merge), made.merge_error.values()
+    if not errors:
+        return text
+    before = made.rank_before_max_rank  # merged adapters do not say what they were cut from
+    cut = "cut to" if before is None else f"rank {before} cut to"
+    return f"{text}, {cut} {made.rank}, error at most {max(errors):.2%}"
+
+
+def _show_norms(made: "Provenance") -> None:
     console.result("")
-    layers = [(f"layer {n}", norm) for n, norm in enumerate(norms["layers"])]
+    layers = [(f"layer {n}", norm) for n, norm in enumerate(made.norms.layers)]
     console.show_bars("norm of the delta by layer", layers)
-    bars = _fold(_list_chunk_norms(provenance), most=_MOST_BARS)
+    bars = _fold(_list_chunk_norms(made), most=_MOST_BARS)
     if not bars:  # a description has no chunks
         return
     console.result("")
@@ -86,15 +95,17 @@ def _show_norms(provenance: dict[str, Any]) -> None:
     )
 
 
-def _list_chunk_norms(provenance: dict[str, Any]) -> list[tuple[list[str], float]]:
+def _list_chunk_norms(made: "Provenance") -> list[tuple[list[str], float]]:
     """(places, norm) of every slice of the adapter; chunks that share one stand together."""
-    several = len(provenance["inputs"]) > 1
+    several = len(made.inputs) > 1
     bars: list[tuple[list[str], float]] = []
-    last: list[int] | None = None
-    for chunk, norm in zip(provenance["chunks"], provenance["norms"]["chunks"], strict=True):
-        place = chunk["source"] or f"chunk {chunk['index']}"
-        label = f"{chunk['document']}: {place}" if several else place
-        ranks = chunk["ranks"]
+    last: tuple[int, int] | None = None
+    if len(made.norms.chunks) != len(made.chunks):  # a mixture: no ranks, no norm of one chunk
+        return []
+    for chunk, norm in zip(made.chunks, made.norms.chunks, strict=True):
+        place = chunk.source or f"chunk {chunk.index}"
+        label = f"{chunk.document}: {place}" if several else place
+        ranks = chunk.ranks
         shares = ranks is not None and (ranks[0] == ranks[1] or ranks == last)
         if shares and bars:  # averaged into the seat before, or into all seats
             bars[-1][0].append(label)

@@ -15,8 +15,9 @@ from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapt
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.models import load_frozen, pick_device, pick_dtype
-from d2l.compiler import card, records
+from d2l.compiler import card
 from d2l.compiler.plan import CompileOptions, CompilePlan, prepare
+from d2l.compiler.records import describe_compile
 from d2l.compiler.timing import remember_rate
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.protocol import Hypernetwork
@@ -66,7 +67,7 @@ def run(
     content = AdapterContent(
         weights=weights,
         n_base_layers=plan.config.n_base_layers,
-        provenance=records.describe(plan, options, assembled, merge_error, skipped),
+        provenance=describe_compile(plan, options, assembled, merge_error, skipped),
         memory=assembled.memory,
         texts=card.write_texts(plan, out.name),
     )

@@ -76,10 +76,13 @@ def _compare_words(left: Parent, right: Parent) -> dict[str, tuple[Any, Any]]:
         "modules": (_modules(left), _modules(right)),
     }
     for key in ("name", "network", "sha256"):
-        both = [parent.provenance.get("checkpoint") or {} for parent in (left, right)]
-        pairs[f"checkpoint {key}"] = (both[0].get(key), both[1].get(key))
-    for key in sorted({*left.options, *right.options}):
-        pairs[f"option {key}"] = (left.options.get(key), right.options.get(key))
+        pairs[f"checkpoint {key}"] = (
+            getattr(left.checkpoint, key, None),
+            getattr(right.checkpoint, key, None),
+        )
+    options = left.options.to_json(), right.options.to_json()
+    for key in sorted({*options[0], *options[1]}):
+        pairs[f"option {key}"] = (options[0].get(key), options[1].get(key))
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -88,7 +91,8 @@ def _modules(parent: Parent) -> str:
 
 
 def _list_inputs(parent: Parent) -> dict[str, Any]:
-    return {str(row["name"]): row.get("sha256") for row in parent.provenance.get("inputs", [])}
+    inputs = () if parent.provenance is None else parent.provenance.inputs
+    return {row.name: row.sha256 for row in inputs}
 
 
 def _list_chunks(parent: Parent) -> dict[str, Any]:
@@ -96,14 +100,12 @@ def _list_chunks(parent: Parent) -> dict[str, Any]:
     found: dict[str, Any] = {}
     counts: Counter[str] = Counter()
     for chunk in parent.chunks:
-        name = f"{chunk['document']}: {chunk['source'] or 'text'}"
+        name = f"{chunk.document}: {chunk.source or 'text'}"
         counts[name] += 1
         while (key := f"{name} ({counts[name]})" if counts[name] > 1 else name) in found:
             counts[name] += 1
-        ranks = chunk.get("ranks")
-        size = None if ranks is None else ranks[1] - ranks[0]
-        value = (chunk.get("characters"), chunk.get("n_tokens"), size, chunk.get("scale", 1.0))
-        found[key] = value
+        size = None if chunk.ranks is None else chunk.ranks[1] - chunk.ranks[0]
+        found[key] = (chunk.characters, chunk.n_tokens, size, chunk.scale)
     return found
 
 

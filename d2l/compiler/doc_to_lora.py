@@ -1,8 +1,8 @@
 """How a Doc-to-LoRA network compiles documents: chunks, ranks, and what the card says."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from d2l.adapters.provenance import Prompt
 from d2l.bases.models import BaseFiles
 from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
 from d2l.compiler.options import CompileOptions
@@ -15,7 +15,7 @@ from d2l.hypernets.fit import OpenNetwork
 #: Chunk limit where neither the user nor the checkpoint names one: the public evaluation's.
 DEFAULT_CHUNK_TOKENS = 8192
 #: What adapters without an opening answer to: the base's own chat, one user turn.
-BASE_PROMPT: Mapping[str, Any] = {"chat_template": "base", "turns": "user", "opening": None}
+BASE_PROMPT = Prompt(chat_template="base", turns="user", opening=None)
 
 
 def find_reader(network: OpenNetwork[DocToLoraConfig]) -> BaseFiles:
@@ -81,7 +81,7 @@ KIND = CompileKind(
     cut=cut,
     count_ranks=count_ranks,
     warn=lambda _config, _chunks: [],
-    prompt=lambda _config, _rank: dict(BASE_PROMPT),
+    prompt=lambda _config, _rank: BASE_PROMPT,
     texts=lambda _config, _rank, _base: {},
     card_prompt=lambda _rank: (
         "Ask with the base's own chat template: one user turn, no system text.\n"

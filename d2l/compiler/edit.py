@@ -8,15 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from d2l.adapters.deltas import keep_ranks, scale_ranks
 from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
+from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.compiler import change_records
-from d2l.compiler.change_records import Change
+from d2l.compiler.change_card import write_texts
 from d2l.compiler.doc_to_lora import BASE_PROMPT
 from d2l.compiler.merge import ANY_DEPTH
 from d2l.compiler.parents import (
@@ -27,6 +26,7 @@ from d2l.compiler.parents import (
     read_parent,
     seat_again,
 )
+from d2l.compiler.records import Change, describe_change
 from d2l.compiler.seats import describe_prompt
 from d2l.compiler.selectors import select
 from d2l.errors import AdapterError
@@ -74,7 +74,7 @@ def edit(folder: Path, out: Path, *, edits: Edits, options: ChangeOptions) -> Ed
     _refuse_mixed(parent)
     plan = _plan(edits, chunks)
     gone = [n for n in range(len(chunks)) if n not in plan.stays]
-    kept = [chunks[n] | _strength(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
+    kept = [_strengthen(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
     if parent.has_seats:
         weights, memory, seats = _edit_seats(parent, plan, options)
     else:
@@ -87,15 +87,15 @@ def edit(folder: Path, out: Path, *, edits: Edits, options: ChangeOptions) -> Ed
     content = AdapterContent(
         weights=weights,
         n_base_layers=ANY_DEPTH,
-        provenance=change_records.describe([parent], weights, kept, prompt, change),
+        provenance=describe_change([parent], weights, kept, prompt, change),
         memory=memory,
-        texts=change_records.write_texts([parent], weights, out.name, change, seats),
+        texts=write_texts([parent], weights, out.name, change, seats),
     )
     exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in edits.scale.values())
     dtype = pick_dtype([parent], options.dtype, exact=exact)
     write_adapter(content, out, dtype=dtype, force=options.force)
     size = sum(path.stat().st_size for path in out.iterdir())
-    named = tuple(f"{chunks[n]['document']}: {chunks[n]['source'] or f'#{n}'}" for n in gone)
+    named = tuple(f"{chunks[n].document}: {chunks[n].source or f'#{n}'}" for n in gone)
     return EditResult(out, weights.rank, size, len(kept), named, tuple(plan.remarks))
 
 
@@ -107,26 +107,27 @@ def _refuse_mixed(parent: Parent) -> None:
             f"{where}: does not say which ranks hold what",
             hint="only adapters that d2l compiled of documents can be edited",
         )
-    if parent.provenance.get("merge_error"):
-        full = parent.provenance.get("rank_before_max_rank", "a higher one")
+    made = parent.provenance
+    if made is not None and made.merge_error:
+        full = made.rank_before_max_rank or "a higher one"
         raise AdapterError(
             f"{where}: was cut from rank {full} to {parent.info.rank}, so every rank holds a bit "
             "of every chunk",
             hint="compile the document again, without --max-rank",
         )
-    if any(chunk.get("ranks") is None for chunk in chunks):
+    if any(chunk.ranks is None for chunk in chunks):
         raise AdapterError(
             f"{where}: is a mixture of seats and other adapters, whose ranks cannot be told apart",
             hint="edit the adapter of the document, then merge again",
         )
-    if parent.options.get("merge") == "average" and len(chunks) > 1:
+    if parent.options.merge == "average" and len(chunks) > 1:
         raise AdapterError(
             f"{where}: is the average of its chunks, not their sum",
             hint="compile with --merge concat",
         )
 
 
-def _plan(edits: Edits, chunks: Sequence[Mapping[str, Any]]) -> _Plan:
+def _plan(edits: Edits, chunks: Sequence[ChunkRecord]) -> _Plan:
     if not edits.drop and not edits.keep and not edits.scale:
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
     remarks: list[str] = []
@@ -175,30 +176,35 @@ def _edit_seats(
         )
     seats, files = load_seats_of([parent], options)
     left = Memory(memory.keys[:, kept].contiguous(), memory.values[:, kept].contiguous())
-    strength = float(parent.options.get("bias_scale", 1.0))
+    strength = float(parent.options.bias_scale)
     seated = seat_again(seats, files, left, factors[kept], bias_scale=strength)
     weights = seated.assembled.weights
     return weights, left, (seated.config, weights.rank)
 
 
-def _indices(chunks: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+def _indices(chunks: Sequence[ChunkRecord]) -> torch.Tensor:
     """Ranks, or seats, of chunks, in order."""
-    spans = [range(*chunk["ranks"]) for chunk in chunks]
+    spans = [range(*_ranks_of(chunk)) for chunk in chunks]
     return torch.tensor([rank for span in spans for rank in span], dtype=torch.long)
 
 
-def _strength(chunk: Mapping[str, Any], factor: float) -> dict[str, float]:
-    strength = float(chunk.get("scale", 1.0)) * factor
-    return {} if strength == 1 else {"scale": strength}
+def _ranks_of(chunk: ChunkRecord) -> tuple[int, int]:
+    assert chunk.ranks is not None  # `_refuse_mixed` looked
+    return chunk.ranks
 
 
-def _close_gaps(
-    kept: Sequence[dict[str, Any]], gone: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _strengthen(chunk: ChunkRecord, factor: float) -> ChunkRecord:
+    if factor == 1:
+        return chunk
+    return chunk.model_copy(update={"scale": float(chunk.scale) * factor})
+
+
+def _close_gaps(kept: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:
     """Chunks with their ranks moved down over those that went."""
+    left = [_ranks_of(chunk) for chunk in gone]
     result = []
     for chunk in kept:
-        start, stop = chunk["ranks"]
-        before = sum(g["ranks"][1] - g["ranks"][0] for g in gone if g["ranks"][1] <= start)
-        result.append(chunk | {"ranks": [start - before, stop - before]})
+        start, stop = _ranks_of(chunk)
+        before = sum(end - begin for begin, end in left if end <= start)
+        result.append(chunk.model_copy(update={"ranks": (start - before, stop - before)}))
     return result

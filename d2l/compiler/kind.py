@@ -5,8 +5,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
+from d2l.adapters.provenance import Prompt
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler.options import CompileOptions
@@ -49,7 +50,7 @@ class CompileKind(Generic[Config]):
     cut: Cut[Config]
     count_ranks: CountRanks[Config]
     warn: Callable[[Config, Sequence[Chunk]], list[str]]
-    prompt: Callable[[Config, int], dict[str, Any]]
+    prompt: Callable[[Config, int], Prompt]
     texts: Callable[[Config, int, BaseFiles], dict[str, str]]
     card_prompt: Callable[[int], str]
     card_limits: Callable[[Config], str]

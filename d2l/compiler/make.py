@@ -12,7 +12,8 @@ from pathlib import Path
 from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
 from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, pick_device
-from d2l.compiler import make_card, make_records
+from d2l.compiler import make_card
+from d2l.compiler.records import Made, describe_make
 from d2l.datasets.descriptions import Row, check_description
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
 from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora
@@ -180,7 +181,7 @@ class Maker:
         embedding = embedding.to(next(self._network.parameters()).device)
         own = options.scaling == "config"
         weights = self._network.generate(embedding, own_scaling=own)
-        made = make_records.Made(
+        made = Made(
             text=text,
             text_sha256=hashlib.sha256(text.encode("utf-8")).hexdigest(),
             checkpoint=plan.checkpoint.name,
@@ -195,7 +196,7 @@ class Maker:
         content = AdapterContent(
             weights=weights,
             n_base_layers=plan.config.n_base_layers,
-            provenance=make_records.describe(made, plan.config, weights),
+            provenance=describe_make(made, plan.config, weights),
             texts={make_card.CARD: make_card.write_card(made, plan.config, out.name)},
         )
         write_adapter(content, out, dtype=options.dtype, force=options.force)

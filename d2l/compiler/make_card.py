@@ -3,7 +3,7 @@
 from d2l import __version__
 from d2l.adapters.card import LOADING, literal, quote
 from d2l.adapters.info import CARD
-from d2l.compiler.make_records import Made
+from d2l.compiler.records import Made
 from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 

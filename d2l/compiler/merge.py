@@ -8,16 +8,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from d2l.adapters.deltas import combine
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
+from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.compiler import change_records
-from d2l.compiler.change_records import Change
+from d2l.compiler.change_card import write_texts
 from d2l.compiler.doc_to_lora import BASE_PROMPT
 from d2l.compiler.parents import (
     ChangeOptions,
@@ -28,6 +27,7 @@ from d2l.compiler.parents import (
     read_parent,
     seat_again,
 )
+from d2l.compiler.records import Change, describe_change
 from d2l.compiler.seats import describe_prompt
 from d2l.errors import MergeError
 from d2l.hypernets.seats.config import SeatsConfig
@@ -53,7 +53,7 @@ class Merged:
     """New weights with what must be said of them."""
 
     weights: LoraWeights
-    chunks: list[dict[str, Any]]
+    chunks: list[ChunkRecord]
     memory: Memory | None = None
     seats: tuple[SeatsConfig, int] | None = None
 
@@ -85,7 +85,7 @@ def merge(
     )
     weights, errors = _bound(merged, max_rank)
     warnings = _warn(parents, merged)
-    chunks = [chunk | {"ranks": None} for chunk in merged.chunks] if errors else merged.chunks
+    chunks = _unplaced(merged.chunks) if errors else merged.chunks
     values = {"method": method, "weights": list(shares), "max_rank": max_rank}
     said = f"{len(parents)} adapters, merged into one"
     change = Change("merge", values, said, warnings, errors)
@@ -95,9 +95,9 @@ def merge(
     content = AdapterContent(
         weights=weights,
         n_base_layers=ANY_DEPTH,
-        provenance=change_records.describe(parents, weights, chunks, prompt, change),
+        provenance=describe_change(parents, weights, chunks, prompt, change),
         memory=merged.memory,
-        texts=change_records.write_texts(parents, weights, out.name, change, merged.seats),
+        texts=write_texts(parents, weights, out.name, change, merged.seats),
     )
     exact = all(_is_plain_share(p, share) for p, share in zip(parents, shares, strict=True))
     dtype = pick_dtype(parents, options.dtype, exact=exact and not errors)
@@ -140,13 +140,13 @@ def join_seats(
     parents: Sequence[Parent], shares: Sequence[float], options: ChangeOptions
 ) -> Seated:
     """One memory of all parents' seats, seated; shares multiply what their seats add."""
-    strengths = {float(parent.options.get("bias_scale", 1.0)) for parent in parents}
+    strengths = {float(parent.options.bias_scale) for parent in parents}
     if len(strengths) > 1:
         raise MergeError(
             f"the learned part has different strengths in them: {sorted(strengths)}",
             hint="compile the documents again, with the same --bias-scale",
         )
-    if any(parent.options.get("merge") == "average" for parent in parents) and len(parents) > 1:
+    if any(parent.options.merge == "average" for parent in parents) and len(parents) > 1:
         raise MergeError(
             "seats that were averaged are shared by all of a document and cannot be joined",
             hint="compile with --merge concat",
@@ -177,23 +177,28 @@ def _add_up(parents: Sequence[Parent], shares: Sequence[float], options: ChangeO
     order = [*seated, *rest]
     chunks = _join_chunks([parents[n] for n in order], [shares[n] for n in order])
     # Ranks of a mixture are not to be edited: the seats could not be seated again without the rest.
-    chunks = [chunk | {"ranks": None} for chunk in chunks]
-    return Merged(weights, chunks, None, (joined.config, joined.assembled.weights.rank))
+    return Merged(weights, _unplaced(chunks), None, (joined.config, joined.assembled.weights.rank))
 
 
-def _join_chunks(parents: Sequence[Parent], shares: Sequence[float]) -> list[dict[str, Any]]:
+def _join_chunks(parents: Sequence[Parent], shares: Sequence[float]) -> list[ChunkRecord]:
     """All parents' chunks, their ranks moved to where they stand now, their strength multiplied."""
-    chunks, start = [], 0
+    chunks, start = list[ChunkRecord](), 0
     for parent, share in zip(parents, shares, strict=True):
         rank = parent.memory.n_seats if parent.has_seats else parent.weights.rank
-        own = float(parent.options.get("scale", 1.0)) if parent.has_seats else 1.0
+        own = float(parent.options.scale) if parent.has_seats else 1.0
         for chunk in parent.chunks:
-            ranks = chunk.get("ranks")
-            moved = None if ranks is None else [ranks[0] + start, ranks[1] + start]
-            factor = float(chunk.get("scale", 1.0)) * share * own
-            chunks.append(chunk | {"ranks": moved} | ({"scale": factor} if factor != 1 else {}))
+            ranks = chunk.ranks
+            moved = None if ranks is None else (ranks[0] + start, ranks[1] + start)
+            factor = float(chunk.scale) * share * own
+            strength = {"scale": factor} if factor != chunk.scale else {}
+            chunks.append(chunk.model_copy(update={"ranks": moved, **strength}))
         start += rank
     return chunks
+
+
+def _unplaced(chunks: Sequence[ChunkRecord]) -> list[ChunkRecord]:
+    """Chunks of which no rank is their own."""
+    return [chunk.model_copy(update={"ranks": None}) for chunk in chunks]
 
 
 def _bound(merged: Merged, max_rank: int | None) -> tuple[LoraWeights, dict[str, float]]:
@@ -216,12 +221,8 @@ def _warn(parents: Sequence[Parent], merged: Merged) -> tuple[str, ...]:
             "seats were made for the base as it is, and the other adapters change what it "
             "computes: what comes back of the documents is not known; measure it with d2l probe"
         )
-    biased = [
-        p
-        for p in parents
-        if (p.provenance.get("bias_ranks") or [0, 0])[0]
-        < (p.provenance.get("bias_ranks") or [0, 0])[1]
-    ]
+    learned = [p.provenance.bias_ranks for p in parents if p.provenance is not None]
+    biased = [span for span in learned if span is not None and span[0] < span[1]]
     if len(biased) > 1 and merged.seats is None:
         found.append(
             f"{len(biased)} of the adapters hold their network's learned, document-independent "

@@ -3,11 +3,10 @@
 Folders in; weights, memories and provenance out. For `d2l merge` and `d2l edit`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.module_names import parse
 from d2l.adapters.peft_config import refuse_extras
 from d2l.adapters.peft_folder import read_adapter, read_memory
+from d2l.adapters.provenance import Checkpoint, ChunkRecord, Opening, Options, Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.models import load_frozen, pick_device
 from d2l.errors import AdapterError, CheckpointError
@@ -52,27 +52,29 @@ class Parent:
         return read_adapter(self.info.folder)
 
     @property
-    def provenance(self) -> Mapping[str, Any]:
-        """What its d2l.json says; empty for adapters of other tools."""
-        return self.info.provenance or {}
+    def provenance(self) -> Provenance | None:
+        """What its d2l.json says; None for adapters of other tools."""
+        return self.info.provenance
 
     @property
-    def chunks(self) -> list[dict[str, Any]]:
+    def chunks(self) -> tuple[ChunkRecord, ...]:
         """Its chunks, each with `ranks` [start, stop) unless compression mixed them."""
-        return [dict(chunk) for chunk in self.provenance.get("chunks", [])]
+        return () if self.provenance is None else self.provenance.chunks
 
     @property
-    def options(self) -> Mapping[str, Any]:
+    def options(self) -> Options:
         """The options that it was compiled with."""
-        options = self.provenance.get("options")
-        return options if isinstance(options, Mapping) else {}
+        return Options() if self.provenance is None else self.provenance.options
 
     @property
-    def opening(self) -> Mapping[str, Any] | None:
+    def checkpoint(self) -> Checkpoint | None:
+        """The network that made it, where d2l did."""
+        return None if self.provenance is None else self.provenance.checkpoint
+
+    @property
+    def opening(self) -> Opening | None:
         """The opening that its prompts begin with, where it has one."""
-        prompt = self.provenance.get("prompt")
-        opening = prompt.get("opening") if isinstance(prompt, Mapping) else None
-        return opening if isinstance(opening, Mapping) else None
+        return None if self.provenance is None else self.provenance.prompt.opening
 
     @property
     def has_seats(self) -> bool:
@@ -86,11 +88,11 @@ class Parent:
 
     def seat_factors(self) -> Tensor:
         """What each seat's delta is multiplied by: (seats,), from its options and chunks."""
-        factors = torch.full((self.memory.n_seats,), float(self.options.get("scale", 1.0)))
+        factors = torch.full((self.memory.n_seats,), float(self.options.scale))
         for chunk in self.chunks:
-            if chunk.get("ranks") is not None:
-                start, stop = chunk["ranks"]
-                factors[start:stop] *= float(chunk.get("scale", 1.0))
+            if chunk.ranks is not None:
+                start, stop = chunk.ranks
+                factors[start:stop] *= float(chunk.scale)
         return factors.double()
 
 
@@ -124,22 +126,22 @@ def load_seats_of(
     parents: Sequence[Parent], options: ChangeOptions
 ) -> tuple[Seats, CheckpointFiles]:
     """The network that made these seats adapters, on its base; raises where they differ in it."""
-    first = parents[0].provenance.get("checkpoint", {})
+    first = parents[0].checkpoint
+    assert first is not None  # it has seats, which d2l.json says
     for parent in parents[1:]:
-        other = parent.provenance.get("checkpoint", {})
-        if other.get("sha256") != first.get("sha256"):
+        if parent.checkpoint is None or parent.checkpoint.sha256 != first.sha256:
             raise AdapterError(
                 f"{parent.info.folder} was compiled by another network than "
                 f"{parents[0].info.folder}, so their seats cannot stand side by side",
                 hint="compile the documents again, with one checkpoint",
             )
     network = open_network(
-        options.checkpoint or str(first.get("name")),
+        options.checkpoint or first.name,
         kinds=SEATS,
         base=options.base,
         offline=options.offline,
     )
-    if network.digest() != first.get("sha256"):
+    if network.digest() != first.sha256:
         raise CheckpointError(
             f"{network.files.path}: is not the checkpoint that {parents[0].info.folder} was "
             "compiled with",

@@ -1,82 +1,113 @@
 """What an adapter's `d2l.json` says: where it came from, exactly enough to make it again.
 
-A plan and its outcome in, plain JSON values out. No time stamps and no absolute paths of its
-own making: the same run gives the same bytes.
+A plan and its outcome in, `Provenance` out; one function a verb. No time stamps and no absolute
+paths of its own making: the same run gives the same bytes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from d2l import __version__
-from d2l.adapters.info import FORMAT
+from d2l.adapters.provenance import (
+    Base,
+    Checkpoint,
+    ChunkRecord,
+    Description,
+    Input,
+    Norms,
+    Options,
+    Prompt,
+    Provenance,
+    Skipped,
+    Span,
+    Tool,
+)
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
-from d2l.compiler.plan import CompileOptions, CompilePlan
+from d2l.compiler.doc_to_lora import BASE_PROMPT
+from d2l.compiler.options import CompileOptions
+from d2l.compiler.parents import Parent
+from d2l.compiler.plan import CompilePlan
+from d2l.documents.document import Document
 from d2l.hypernets.checkpoints import checkpoint_digest
-from d2l.hypernets.protocol import Assembled
+from d2l.hypernets.protocol import Assembled, HypernetConfig
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+
+_TOOL = Tool(name="d2l", version=__version__)
 
 
-def describe(
+def describe_compile(
     plan: CompilePlan,
     options: CompileOptions,
     assembled: Assembled,
     merge_error: Mapping[str, float],
     skipped: Sequence[tuple[str, str]],
-) -> dict[str, Any]:
-    """Provenance of an adapter: tool, checkpoint, base, inputs, chunks, options, prompt, norms."""
+) -> Provenance:
+    """Provenance of an adapter that was compiled of documents."""
     slices = rank_slices(plan)
     compressed = bool(merge_error)
-    return {
-        "format": FORMAT,
-        "tool": {"name": "d2l", "version": __version__},
-        "checkpoint": {
-            "name": plan.checkpoint.name,
-            "network": plan.config.kind,
-            "sha256": checkpoint_digest(plan.checkpoint.path),
-        },
-        "base": {"name": plan.config.base, "sha256": plan.base.digest()},
-        "inputs": [
-            {
-                "name": document.name,
-                "format": document.format,
-                "sha256": document.digest,
-                "size_bytes": document.size_bytes,
-                "notes": list(document.notes),
-            }
-            for document in plan.documents
-        ],
-        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
-        "chunks": [
-            {
-                "index": chunk.index,
-                "document": chunk.document,
-                "source": chunk.source,
-                "characters": list(chunk.span),  # of the document's text as it was read
-                "n_tokens": len(chunk.token_ids),
-                # Compression mixes the slices, so they name no ranks of the written adapter.
-                "ranks": None if compressed else list(span),
-            }
-            for chunk, span in zip(plan.chunks, slices, strict=True)
-        ],
-        # Ranks of the learned, document-independent part, which stands behind all chunks.
-        "bias_ranks": None if compressed else list(bias_slice(plan)),
-        "rank": plan.rank,
-        "rank_before_max_rank": plan.full_rank,
-        "options": {
-            "merge": options.merge.method,
-            "scale": options.merge.scale,
-            "bias_scale": options.merge.bias_scale,
-            "max_rank": options.max_rank,
-            "chunk_tokens": options.chunk_tokens,
-            "tokens_per_seat": options.tokens_per_seat,
-            "dtype": options.dtype,
-        },
-        "merge_error": {name: _short(error) for name, error in sorted(merge_error.items())},
-        "prompt": plan.kind.prompt(plan.config, plan.rank),
-        "norms": describe_norms(assembled.weights, plan, slices),
-        "warnings": list(plan.warnings),
-    }
+    return Provenance(
+        tool=_TOOL,
+        checkpoint=Checkpoint(
+            name=plan.checkpoint.name,
+            network=plan.config.kind,
+            sha256=checkpoint_digest(plan.checkpoint.path),
+        ),
+        base=Base(name=plan.config.base, sha256=plan.base.digest()),
+        inputs=tuple(map(_describe_input, plan.documents)),
+        skipped=tuple(Skipped(name=name, reason=reason) for name, reason in skipped),
+        # Compression mixes the slices, so they name no ranks of the written adapter.
+        chunks=_describe_chunks(plan, [None if compressed else span for span in slices]),
+        bias_ranks=None if compressed else bias_slice(plan),
+        rank=plan.rank,
+        rank_before_max_rank=plan.full_rank,
+        options=_describe_options(options),
+        merge_error=_shorten_all(merge_error),
+        prompt=plan.kind.prompt(plan.config, plan.rank),
+        norms=Norms(
+            layers=_norms_by_layer(assembled.weights, plan.config),
+            chunks=_norms_by_chunk(assembled.weights, slices),
+        ),
+        warnings=plan.warnings,
+    )
+
+
+def _describe_input(document: Document) -> Input:
+    return Input(
+        name=document.name,
+        format=document.format,
+        sha256=document.digest,
+        size_bytes=document.size_bytes,
+        notes=tuple(document.notes),
+    )
+
+
+def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[ChunkRecord, ...]:
+    return tuple(
+        ChunkRecord(
+            index=chunk.index,
+            document=chunk.document,
+            source=chunk.source,
+            characters=chunk.span,
+            n_tokens=len(chunk.token_ids),
+            ranks=span,
+        )
+        for chunk, span in zip(plan.chunks, ranks, strict=True)
+    )
+
+
+def _describe_options(options: CompileOptions) -> Options:
+    return Options(
+        merge=options.merge.method,
+        scale=options.merge.scale,
+        bias_scale=options.merge.bias_scale,
+        max_rank=options.max_rank,
+        chunk_tokens=options.chunk_tokens,
+        tokens_per_seat=options.tokens_per_seat,
+        dtype=options.dtype,
+    )
 
 
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
@@ -92,32 +123,168 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
 
 
 def bias_slice(plan: CompilePlan) -> tuple[int, int]:
-    """[start, stop) of the ranks of the learned part; empty where there is none."""
+    """[start, stop) of the ranks of the learned part, behind all chunks; empty where there is
+    none."""
     return plan.full_rank - plan.config.bias_rank, plan.full_rank
 
 
-def describe_norms(
-    weights: LoraWeights, plan: CompilePlan, slices: Sequence[tuple[int, int]]
-) -> dict[str, list[float]]:
-    """Frobenius norm of the delta by layer and by chunk, before compression.
+@dataclass(frozen=True)
+class Made:
+    """Where one adapter came from; `base_sha256` is None where no weights of the base were read."""
 
-    A layer's or chunk's norm is that of all its modules' deltas side by side.
+    text: str
+    text_sha256: str
+    checkpoint: str
+    checkpoint_sha256: str
+    base_sha256: str | None
+    embedder: str
+    scaling: str
+    dtype: str
+    familiarity: float | None = None  # None: the checkpoint does not say what it knows
+    warnings: tuple[str, ...] = ()
+
+
+def describe_make(made: Made, config: TextToLoraConfig, weights: LoraWeights) -> Provenance:
+    """Provenance of an adapter that was made from a description."""
+    return Provenance(
+        tool=_TOOL,
+        checkpoint=Checkpoint(
+            name=made.checkpoint, network=config.kind, sha256=made.checkpoint_sha256
+        ),
+        base=Base(name=config.base, sha256=made.base_sha256),
+        description=Description(
+            text=made.text,
+            sha256=made.text_sha256,
+            embedder=made.embedder,
+            familiarity=None if made.familiarity is None else round(made.familiarity, 4),
+        ),
+        inputs=(),  # documents; `ask --compare` and probes look for them here
+        skipped=(),
+        chunks=(),
+        rank=weights.rank,
+        scale=weights.scale,  # folded into lora_B
+        options=Options(scaling=made.scaling, dtype=made.dtype),
+        merge_error={},
+        prompt=BASE_PROMPT,
+        norms=Norms(layers=_norms_by_layer(weights, config), chunks=()),
+        warnings=made.warnings,
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done: a verb and its values, for d2l.json; `said` is a line for the card."""
+
+    verb: str  # "merge" or "edit"
+    values: Mapping[str, Any]
+    said: str
+    warnings: tuple[str, ...] = ()
+    merge_error: Mapping[str, float] = field(default_factory=dict)
+
+
+def describe_change(
+    parents: Sequence[Parent],
+    weights: LoraWeights,
+    chunks: Sequence[ChunkRecord],
+    prompt: Prompt,
+    change: Change,
+) -> Provenance:
+    """Provenance of an adapter that was made from others; the parents' own stand in it whole.
+
+    `chunks` have their new ranks; documents that no chunk is left of are not among the inputs.
     """
-    by_layer = []
-    for layer in range(plan.config.n_base_layers):
-        names = [module_path(layer, module) for module in plan.config.module_shapes]
-        norms = [
-            delta_norm(weights.factors[n], weights.scale) for n in names if n in weights.factors
-        ]
-        by_layer.append(_short(math.hypot(*norms)) if norms else 0.0)
-    by_chunk = []
-    for start, stop in slices:
-        norms = [
-            delta_norm(LoraFactors(f.a[start:stop], f.b[:, start:stop]), weights.scale)
-            for f in weights.factors.values()
-        ]
-        by_chunk.append(_short(math.hypot(*norms)))
-    return {"layers": by_layer, "chunks": by_chunk}
+    known = [parent.provenance for parent in parents if parent.provenance is not None]
+    first = parents[0].provenance
+    same = all(parent.checkpoint == parents[0].checkpoint for parent in parents)
+    mixture = Checkpoint(name=change.verb, network="mixture", sha256=None)
+    return Provenance(
+        tool=_TOOL,
+        checkpoint=first.checkpoint if first is not None and same else mixture,
+        base=first.base if first is not None else Base(name=weights.base, sha256=None),
+        inputs=_join_inputs(known, {chunk.document for chunk in chunks}),
+        skipped=tuple(row for made in known for row in made.skipped),
+        chunks=tuple(
+            chunk.model_copy(update={"index": index}) for index, chunk in enumerate(chunks)
+        ),
+        rank=weights.rank,
+        options=_join_options(parents),
+        merge_error=_shorten_all(change.merge_error),
+        prompt=prompt,
+        norms=Norms(
+            layers=_norms_by_name(weights),
+            chunks=_norms_by_chunk(weights, [c.ranks for c in chunks if c.ranks is not None]),
+        ),
+        warnings=change.warnings,
+        parents=tuple(map(_describe_parent, parents)),
+    ).model_copy(update={change.verb: dict(change.values)})
+
+
+def _join_inputs(parents: Sequence[Provenance], left: set[str]) -> tuple[Input, ...]:
+    """The parents' documents that are `left`, each once."""
+    rows = [row for made in parents for row in made.inputs]
+    return tuple(row for n, row in enumerate(rows) if row.name in left and row not in rows[:n])
+
+
+def _join_options(parents: Sequence[Parent]) -> Options:
+    """Options that all parents share; strengths are in the chunks and in the weights."""
+    said = [parent.options.to_json() for parent in parents]
+    shared = {
+        name: value
+        for name, value in said[0].items()
+        if all(other.get(name) == value for other in said)
+    }
+    return Options.model_validate({"merge": "concat", **shared, "scale": 1.0})
+
+
+def _describe_parent(parent: Parent) -> dict[str, Any]:
+    """A parent's provenance, or for adapters of other tools its config."""
+    made = parent.provenance
+    own = {"config": dict(parent.info.config)} if made is None else made.to_json()
+    return {"adapter": parent.info.folder.name, **own}
+
+
+def _norms_by_layer(weights: LoraWeights, config: HypernetConfig) -> tuple[float, ...]:
+    """Frobenius norm of all adapted modules' deltas side by side, by layer of the base."""
+    layers = range(config.n_base_layers)
+    return tuple(
+        _norm(weights, (module_path(layer, module) for module in config.module_shapes))
+        for layer in layers
+    )
+
+
+def _norms_by_name(weights: LoraWeights) -> tuple[float, ...]:
+    """The same where no network says which modules and layers there are."""
+    by_layer: dict[int, list[str]] = {}
+    for name in weights.factors:
+        parts = name.split(".")
+        if parts[:2] == ["model", "layers"]:
+            by_layer.setdefault(int(parts[2]), []).append(name)
+    layers = range(max(by_layer, default=-1) + 1)
+    return tuple(_norm(weights, by_layer.get(layer, ())) for layer in layers)
+
+
+def _norm(weights: LoraWeights, names: Iterable[str]) -> float:
+    present = [weights.factors[name] for name in names if name in weights.factors]
+    return _short(math.hypot(*(delta_norm(factors, weights.scale) for factors in present)))
+
+
+def _norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float, ...]:
+    """Frobenius norm of the delta of each slice of ranks."""
+    return tuple(
+        _short(
+            math.hypot(
+                *(
+                    delta_norm(LoraFactors(f.a[start:stop], f.b[:, start:stop]), weights.scale)
+                    for f in weights.factors.values()
+                )
+            )
+        )
+        for start, stop in slices
+    )
+
+
+def _shorten_all(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: _short(value) for name, value in sorted(values.items())}
 
 
 def _short(value: float) -> float:

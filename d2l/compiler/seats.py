@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.provenance import Opening, Prompt
 from d2l.bases.models import BaseFiles
 from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
 from d2l.compiler.options import CompileOptions
@@ -118,17 +118,14 @@ def warn_long(config: SeatsConfig, chunks: Sequence[Chunk]) -> list[str]:
     ]
 
 
-def describe_prompt(config: SeatsConfig, n_seats: int) -> dict[str, Any]:
+def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
     """The prompt that a seats adapter answers to."""
-    return {
-        "chat_template": CHAT_TEMPLATE,
-        "turns": "user",
-        "opening": {
-            "ids": list(config.opening(n_seats)),
-            "text": opening_text(config, n_seats),
-            "seats": list(range(1, n_seats + 1)),  # positions; 0 is the sink
-        },
-    }
+    opening = Opening(
+        ids=tuple(config.opening(n_seats)),
+        text=opening_text(config, n_seats),
+        seats=tuple(range(1, n_seats + 1)),  # positions; 0 is the sink
+    )
+    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening)
 
 
 def write_texts(config: SeatsConfig, n_seats: int, base: BaseFiles) -> dict[str, str]:

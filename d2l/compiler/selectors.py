@@ -5,11 +5,11 @@ that share one go or stay together, which is said.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
+from d2l.adapters.provenance import ChunkRecord
 from d2l.errors import AdapterError
 
 _PAGES = re.compile(r"^p\.?\s*(\d+)(?:\s*[-–]\s*(\d+))?$")
@@ -24,15 +24,15 @@ class Selection:
     remarks: tuple[str, ...] = ()
 
 
-def select(text: str, chunks: Sequence[Mapping[str, Any]]) -> Selection:
+def select(text: str, chunks: Sequence[ChunkRecord]) -> Selection:
     """Chunks that `text` means; raises AdapterError where it means none.
 
     A document is named as in d2l.json or by its file name alone; behind a colon a place in it:
     pages, a heading as d2l.json has it, or "#n", the n-th chunk. "" before the colon: any document.
     """
-    documents = {str(chunk["document"]) for chunk in chunks}
+    documents = {chunk.document for chunk in chunks}
     named, place = _split(text, documents)
-    found = [n for n, chunk in enumerate(chunks) if not named or chunk["document"] in named]
+    found = [n for n, chunk in enumerate(chunks) if not named or chunk.document in named]
     if not place:
         return Selection(tuple(found))
     pages, index = _PAGES.match(place), _CHUNK.match(place)
@@ -40,12 +40,12 @@ def select(text: str, chunks: Sequence[Mapping[str, Any]]) -> Selection:
         hit = [n for n in found if n == int(index[1])]
     elif pages:
         wanted = _range(pages)
-        hit = [n for n in found if _overlap(wanted, str(chunks[n]["source"]))]
+        hit = [n for n in found if _overlap(wanted, chunks[n].source)]
     else:
         heading = place.removeprefix("§").strip()
-        hit = [n for n in found if str(chunks[n]["source"]).removeprefix("§").strip() == heading]
+        hit = [n for n in found if chunks[n].source.removeprefix("§").strip() == heading]
     if not hit:
-        places = sorted({str(chunks[n]["source"]) for n in found})
+        places = sorted({chunks[n].source for n in found})
         raise AdapterError(
             f"{text}: no chunk of the adapter lies there",
             hint=f"chunks lie at: {', '.join(map(repr, places[:8]))}"
@@ -86,13 +86,13 @@ def _overlap(wanted: range, source: str) -> bool:
     return max(wanted.start, held.start) < min(wanted.stop, held.stop)
 
 
-def _remark(wanted: range, chunks: Sequence[Mapping[str, Any]], hit: Sequence[int]) -> list[str]:
+def _remark(wanted: range, chunks: Sequence[ChunkRecord], hit: Sequence[int]) -> list[str]:
     """Pages that were not named and share a chunk with one that was."""
     remarks = []
     for n in hit:
-        match = _PAGES.match(str(chunks[n]["source"]))
+        match = _PAGES.match(chunks[n].source)
         more = [page for page in _range(match) if page not in wanted] if match else []
         if more:
             pages = ", ".join(map(str, more))
-            remarks.append(f"chunk {n} of {chunks[n]['document']} also holds text of page {pages}")
+            remarks.append(f"chunk {n} of {chunks[n].document} also holds text of page {pages}")
     return remarks

@@ -4,12 +4,11 @@ For probing: what is asked about must stand in what was compiled. Documents may 
 changed since; then one line says so, and `--document` is the way on.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from d2l.adapters.info import AdapterInfo
+from d2l.adapters.provenance import Input, Provenance
 from d2l.documents.document import Document, Source
 from d2l.documents.inputs import printable
 from d2l.documents.readers import read_document
@@ -53,33 +52,33 @@ def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
     Raises AdapterError where the adapter does not know them, and DocumentError where one of them
     is gone, changed or unreadable.
     """
-    record = info.provenance or {}
+    made = info.provenance
     if given is not None:
         return _take_given(info, read_document(Source(printable(given), Path(given))))
-    if not record.get("inputs"):
+    if made is None or not made.inputs:
         raise AdapterError(
             f"{info.folder}: does not say what it was compiled from",
             hint="name the document with --document FILE",
         )
-    entries = {entry["name"]: entry for entry in record["inputs"]}  # a file may be given twice
+    entries = {entry.name: entry for entry in made.inputs}  # a file may be given twice
     documents = tuple(_read_again(info, entry) for entry in entries.values())
-    stretches = [s for document in documents for s in _find_stretches(record, document)]
+    stretches = [s for document in documents for s in _find_stretches(made, document)]
     return Originals(documents, tuple(stretches))
 
 
-def _read_again(info: AdapterInfo, entry: Mapping[str, Any]) -> Document:
-    name = entry["name"]
+def _read_again(info: AdapterInfo, entry: Input) -> Document:
+    name = entry.name
     if name == "-":
         raise DocumentError(
             f"{info.folder}: was compiled from standard input, which is not kept", hint=_HINT
         )
     try:
-        document = read_document(Source(name, Path(name)), format=entry["format"])
+        document = read_document(Source(name, Path(name)), format=entry.format)
     except DocumentError as error:
         raise DocumentError(
             f"{info.folder}: its document cannot be read again ({error.message})", hint=_HINT
         ) from error
-    if document.digest != entry["sha256"]:
+    if document.digest != entry.sha256:
         raise DocumentError(
             f"{name}: has changed since {info.folder} was compiled from it",
             hint=f"compile it again, or {_HINT}",
@@ -89,11 +88,11 @@ def _read_again(info: AdapterInfo, entry: Mapping[str, Any]) -> Document:
 
 def _take_given(info: AdapterInfo, document: Document) -> Originals:
     """A document given by the user: known by its digest, else taken as it is, with a remark."""
-    record = info.provenance or {}
-    for entry in record.get("inputs", []):
-        if entry["sha256"] == document.digest:
-            known = replace(document, name=entry["name"])
-            return Originals((known,), tuple(_find_stretches(record, known)))
+    made = info.provenance
+    for entry in () if made is None else made.inputs:
+        if made is not None and entry.sha256 == document.digest:
+            known = replace(document, name=entry.name)
+            return Originals((known,), tuple(_find_stretches(made, known)))
     remark = (
         f"{document.name} is not byte for byte what {info.folder} was compiled from: "
         "what differs counts as forgotten"
@@ -101,14 +100,12 @@ def _take_given(info: AdapterInfo, document: Document) -> Originals:
     return Originals((document,), (Stretch(document, None, 0, len(document.text)),), (remark,))
 
 
-def _find_stretches(record: Mapping[str, Any], document: Document) -> list[Stretch]:
+def _find_stretches(made: Provenance, document: Document) -> list[Stretch]:
     """The document's chunks; all of it as one where they do not name its characters, or name
     others than it has (read with another --encoding, say)."""
     length = len(document.text)
-    chunks = [chunk for chunk in record["chunks"] if chunk["document"] == document.name]
-    spans = [chunk.get("characters") for chunk in chunks]
-    if not spans or not all(span and span[0] <= span[1] <= length for span in spans):
+    chunks = [chunk for chunk in made.chunks if chunk.document == document.name]
+    spans = [(chunk.index, *chunk.characters) for chunk in chunks if chunk.characters is not None]
+    if not spans or len(spans) < len(chunks) or any(stop > length for _, _, stop in spans):
         return [Stretch(document, None, 0, length)]
-    return [
-        Stretch(document, chunk["index"], *span) for chunk, span in zip(chunks, spans, strict=True)
-    ]
+    return [Stretch(document, *span) for span in spans]

@@ -247,9 +247,8 @@ def _load_tokenizer(folder: Path) -> Any:
 
 def _find_opening(info: AdapterInfo) -> tuple[int, ...]:
     """Ids that prompts must begin with; none for other networks and other tools."""
-    prompt = (info.provenance or {}).get("prompt")
-    opening = prompt.get("opening") if isinstance(prompt, dict) else None
-    return tuple(opening["ids"]) if opening else ()
+    opening = info.provenance.prompt.opening if info.provenance is not None else None
+    return () if opening is None else opening.ids
 
 
 def _find_base(info: AdapterInfo, options: AskOptions) -> BaseFiles:

@@ -164,14 +164,14 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
 
 def _check_opening(facts: Facts, prompt: str | None) -> Iterator[Fault]:
     """A seats adapter's memory hangs on the first tokens of the prompt."""
-    recorded = (facts.info.provenance or {}).get("prompt")
-    opening = recorded.get("opening") if isinstance(recorded, Mapping) else None
-    if not opening:
+    made = facts.info.provenance
+    opening = made.prompt.opening if made is not None else None
+    if opening is None:
         return
     fix = "put back the chat_template.jinja that d2l wrote, or compile the document again"
     if prompt is None:
         yield Fault("the chat template that puts the opening first is missing", fix)
-    elif not prompt.startswith(str(opening.get("text"))):
+    elif not prompt.startswith(opening.text):
         yield Fault(
             "the chat template does not begin with the opening that the adapter answers to, so "
             "its memory cannot be read",

@@ -5,7 +5,6 @@ Each reads back what it wrote, or calls what does. `d2l.runtimes.export` lists t
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from d2l import __version__
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
+from d2l.adapters.provenance import VERSION
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles
 from d2l.bases.shards import list_tensors, refuse_quantized, rewrite
@@ -46,9 +46,8 @@ class Export:
     @property
     def opening(self) -> str:
         """Text that every prompt begins with; empty for all adapters but seats."""
-        prompt = (self.info.provenance or {}).get("prompt")
-        opening = prompt.get("opening") if isinstance(prompt, Mapping) else None
-        return str(opening["text"]) if opening else ""
+        made = self.info.provenance
+        return made.prompt.opening.text if made is not None and made.prompt.opening else ""
 
     @property
     def facts(self) -> ExportFacts:
@@ -153,7 +152,8 @@ def write_merged(export: Export, folder: Path) -> None:
 def write_notes(export: Export, folder: Path, to: str) -> None:
     """README.md and d2l.json of an exported folder."""
     (folder / names.CARD).write_text(write_readme(export.facts, to), "utf-8", newline="\n")
-    record = dict(export.info.provenance or {"format": names.FORMAT})
+    made = export.info.provenance
+    record: dict[str, Any] = {"format": VERSION} if made is None else made.to_json()
     record["export"] = {
         "to": to,
         "d2l": __version__,

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from d2l.adapters.info import is_adapter, read_info
 from d2l.errors import AdapterError
 from d2l.files.tensors import TensorInfo
+from tests.records import MINIMAL
 
 HINT_AGAIN = "compile the document again"
 TENSORS = {
@@ -41,11 +42,12 @@ def change_header(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def test_everything_but_the_weights_is_read(tmp_path: Path) -> None:
-    folder = write_adapter(tmp_path / "a", d2l={"format": 1, "rank": 2})
+    folder = write_adapter(tmp_path / "a", d2l=MINIMAL)
     info = read_info(folder)
     assert (info.folder, info.rank) == (folder, 2)
     assert info.config == {"r": 2, "peft_type": "LORA"}
-    assert info.provenance == {"format": 1, "rank": 2}
+    assert info.provenance is not None
+    assert info.provenance.to_json() == MINIMAL
     assert info.tensors == {
         "x.lora_A.weight": TensorInfo("F32", (2, 5)),
         "x.lora_B.weight": TensorInfo("BF16", (3, 2)),

@@ -19,10 +19,12 @@ from d2l.adapters.peft_folder import (
     refuse_adapter,
     write_adapter,
 )
+from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.errors import AdapterError, D2LError
 from tests import tiny
 from tests.compiled import KINDS, PEFT_DEPRECATION, Compiled, make_dense, read_files
+from tests.records import MINIMAL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,7 +51,7 @@ def make_content(weights: LoraWeights | None = None, **changes: Any) -> AdapterC
     content = AdapterContent(
         weights=weights or make_weights("llama"),
         n_base_layers=tiny.N_LAYERS,
-        provenance={"format": 1, "note": "é"},
+        provenance=Provenance.from_json(MINIMAL | {"note": "é"}, source="d2l.json"),
         texts={"README.md": "# Card\n"},
     )
     return replace(content, **changes)
@@ -171,9 +173,10 @@ def test_values_too_large_for_fp16_are_refused_there_and_kept_in_bf16(tmp_path: 
 
 def test_text_of_any_kind_can_be_written(tmp_path: Path) -> None:
     """File names in another encoding than UTF-8 reach Python as half characters."""
-    content = make_content(provenance={"name": "a\udcff"}, texts={"README.md": "é 'a\udcff'\n"})
+    named = Provenance.from_json(MINIMAL | {"warnings": ["a\udcff"]}, source="d2l.json")
+    content = make_content(provenance=named, texts={"README.md": "é 'a\udcff'\n"})
     folder = write_adapter(content, tmp_path / "a.lora")
-    assert read_json(folder / "d2l.json") == {"name": "a\udcff"}
+    assert read_json(folder / "d2l.json")["warnings"] == ["a\udcff"]
     assert (folder / "README.md").read_bytes() == b"\xc3\xa9 'a\\udcff'\n"
 
 

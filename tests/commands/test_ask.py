@@ -92,7 +92,12 @@ def write_inputs(done: Compiled, folder: Path, *inputs: Path) -> Path:
     adapter = shutil.copytree(done.adapter, folder / "copy.lora")
     record = json.loads((adapter / "d2l.json").read_text("utf-8"))
     record["inputs"] = [
-        {"name": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        {
+            "name": str(path),
+            "format": "text",
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "size_bytes": path.stat().st_size,
+        }
         for path in inputs
     ]
     (adapter / "d2l.json").write_text(json.dumps(record), "utf-8")

@@ -1,14 +1,17 @@
 """`inspect` and `checkpoints show`: facts as values, and the picture in the terminal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from d2l.adapters.peft_folder import read_adapter
-from d2l.adapters.summary import inspect_adapter
+from d2l.adapters.provenance import ChunkRecord, Norms
+from d2l.adapters.summary import AdapterView, inspect_adapter
 from d2l.commands.checkpoints import describe_checkpoint
 from d2l.commands.inspect import show_adapter
 from tests import tiny
@@ -99,15 +102,40 @@ def test_inspect_as_json_holds_what_is_stored(tmp_path: Path, command: Command) 
     assert values == inspect_adapter(done.adapter).values
 
 
+def change_view(view: AdapterView, **changes: Any) -> AdapterView:
+    """A view of an adapter whose provenance says something else."""
+    assert view.info.provenance is not None
+    made = view.info.provenance.model_copy(update=changes)
+    return replace(view, info=replace(view.info, provenance=made))
+
+
+def test_mixtures_are_shown_without_what_they_do_not_know(tmp_path: Path, command: Command) -> None:
+    """They have neither a network of their own nor ranks of one chunk."""
+    done = compile_tiny(tmp_path, "llama")
+    other = compile_tiny(tmp_path / "other", "llama", make_document("second.txt"))
+    record = json.loads((other.adapter / "d2l.json").read_text("utf-8"))
+    record["checkpoint"]["sha256"] = "0" * 64
+    (other.adapter / "d2l.json").write_text(json.dumps(record), "utf-8")
+    mixed = tmp_path / "mixed.lora"
+    merged = command("merge", done.adapter, other.adapter, "-o", mixed, "--max-rank", "2")
+    assert merged.code == 0, merged.err
+    shown = command("inspect", mixed)
+    assert (shown.code, shown.err) == (0, "")
+    assert "checkpoint merge\n" in shown.out
+    assert "cut to 2, error at most" in shown.out
+
+
 def test_chunks_that_share_seats_stand_in_one_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = compile_tiny(tmp_path, "seats", make_document("first.txt"), make_document("second.txt"))
     view = inspect_adapter(done.adapter)
-    chunks = view.values["provenance"]["chunks"]
-    stop = chunks[0]["ranks"][1]
-    chunks[1]["ranks"] = [stop, stop]  # a share that rounds to no seat
-    show_adapter(view)
+    assert view.info.provenance is not None
+    first, second, *rest = chunks = view.info.provenance.chunks
+    assert first.ranks is not None
+    stop = first.ranks[1]
+    without = second.model_copy(update={"ranks": (stop, stop)})  # a share that rounds to no seat
+    show_adapter(change_view(view, chunks=(first, without, *rest)))
     rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
     assert len(rows) == len(chunks) - 1
     assert rows[0].strip().startswith("first.txt: p. 1")
@@ -118,13 +146,12 @@ def test_a_long_document_is_drawn_in_forty_rows_at_most(
 ) -> None:
     done = compile_tiny(tmp_path, "llama")
     view = inspect_adapter(done.adapter)
-    provenance = view.values["provenance"]
-    provenance["chunks"] = [
-        {"index": n, "document": "a.pdf", "source": f"p. {n + 1}", "ranks": [n, n + 1]}
+    chunks = tuple(
+        ChunkRecord(index=n, document="a.pdf", source=f"p. {n + 1}", n_tokens=9, ranks=(n, n + 1))
         for n in range(100)
-    ]
-    provenance["norms"]["chunks"] = [2.0] * 100
-    show_adapter(view)
+    )
+    norms = Norms(layers=(1.0,), chunks=(2.0,) * 100)
+    show_adapter(change_view(view, chunks=chunks, norms=norms))
     rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
     assert len(rows) == 34  # three pages a row, the last alone
     assert rows[0].split() == ["p.", "1", "…", "p.", "3", "█" * 40, "3.464"]  # 2 · √3

@@ -2,15 +2,21 @@
 
 import pytest
 
+from d2l.adapters.provenance import ChunkRecord
 from d2l.compiler.selectors import select
 from d2l.errors import AdapterError
 
 CHUNKS = [
-    {"document": "docs/manual.pdf", "source": "p. 1-3"},
-    {"document": "docs/manual.pdf", "source": "p. 3"},
-    {"document": "docs/manual.pdf", "source": "p. 4-12"},
-    {"document": "notes: a list.md", "source": "§ Filters"},
-    {"document": "notes: a list.md", "source": ""},
+    ChunkRecord(index=index, document=document, source=source, n_tokens=9)
+    for index, (document, source) in enumerate(
+        (
+            ("docs/manual.pdf", "p. 1-3"),
+            ("docs/manual.pdf", "p. 3"),
+            ("docs/manual.pdf", "p. 4-12"),
+            ("notes: a list.md", "§ Filters"),
+            ("notes: a list.md", ""),
+        )
+    )
 ]
 
 

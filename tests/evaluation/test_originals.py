@@ -60,11 +60,11 @@ def test_documents_come_back_with_their_chunks(info: AdapterInfo, tmp_path: Path
     assert [one.name for one in found.documents] == [f"{tmp_path}/a.pdf", f"{tmp_path}/b.txt"]
     assert found.remarks == ()
     assert info.provenance is not None
-    chunks = info.provenance["chunks"]
-    assert [s.chunk for s in found.stretches] == [chunk["index"] for chunk in chunks]
-    assert [s.place for s in found.stretches] == [chunk["source"] for chunk in chunks]
+    chunks = info.provenance.chunks
+    assert [s.chunk for s in found.stretches] == [chunk.index for chunk in chunks]
+    assert [s.place for s in found.stretches] == [chunk.source for chunk in chunks]
     texts = [" ".join(s.document.text[s.start : s.stop].split()) for s in found.stretches]
-    n_first = sum(chunk["document"].endswith("a.pdf") for chunk in chunks)
+    n_first = sum(chunk.document.endswith("a.pdf") for chunk in chunks)
     assert " ".join(texts[:n_first]) == f"{FIRST} {SECOND}"
     assert " ".join(texts[n_first:]) == tiny.DOCUMENT
 

@@ -95,8 +95,8 @@ def _choose(
 def _describe(asker: Asker, text: str | None) -> Cell:
     """The one cell of an adapter: its document's name and length in tokens."""
     n_tokens = None if text is None else len(asker.encode(text))
-    inputs = (asker.info.provenance or {}).get("inputs", [])
-    names = [str(entry["name"]) for entry in inputs]
+    made = asker.info.provenance
+    names = [] if made is None else [entry.name for entry in made.inputs]
     return Cell(
         set=", ".join(names) or str(asker.info.folder),
         length=n_tokens,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2l.adapters.info import read_info
 from d2l.compiler.make import MakeOptions, Maker, load, prepare
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, read_tasks
@@ -45,8 +44,8 @@ def eval_adapter(
     """
     found = read_tasks(tasks)
     asker = load_asker(adapter, asking)
-    described = (read_info(adapter).provenance or {}).get("description") or {}
-    own = [str(described["text"])] if "text" in described else []
+    made = asker.info.provenance
+    own = [made.description.text] if made is not None and made.description is not None else []
     answered, remarks = [], []
     for task in watch(found, "asking"):
         asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, options)

@@ -1,0 +1,288 @@
+"""d2l.json as values: where an adapter came from, exactly enough to make it again.
+
+JSON values in, frozen records out, and back to the same values. Knows no folder and no verb; the
+schema for other programs lies beside it (`provenance.schema.json`).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
+
+from d2l.errors import AdapterError
+
+#: Raised with every change that an older d2l would misread.
+VERSION: Final = 1
+#: No count and no position is larger; what is cannot be exact in every program that reads JSON.
+_MOST = 2**53
+_HINT = "the file is damaged or was changed: compile the document again"
+
+
+def _check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value
+
+
+def _check_count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST:  # not isinstance: true is an int to it
+        raise ValueError("expected a whole number that is not negative")
+    return value
+
+
+def _check_number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected a number")
+    # Norms of a damaged network are not finite, and the writer of its weights says so. What is
+    # read is looked at before. An int stays one: what is read is written back as it was.
+    return value
+
+
+def _check_span(value: object) -> tuple[int, int]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("expected two numbers, a start and a stop")
+    start, stop = map(_check_count, value)
+    if start > stop:
+        raise ValueError("expected a start that is not behind its stop")
+    return start, stop
+
+
+# Own checks, not pydantic's: a half character, from a file name of another encoding, is text here.
+Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "string"})]
+Count = Annotated[
+    int,
+    PlainValidator(_check_count),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _MOST}),
+]
+Number = Annotated[float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
+#: [start, stop) of ranks, seats or characters.
+Span = Annotated[
+    tuple[int, int],
+    PlainValidator(_check_span),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": _MOST},
+            "minItems": 2,
+            "maxItems": 2,
+        }
+    ),
+]
+
+
+class Record(BaseModel):
+    """A part of d2l.json. What was not said is not written; what is not known here is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as JSON has them: what was read or given, and nothing else."""
+        values: dict[str, Any] = _plain(self.model_dump(exclude_unset=True))
+        return values
+
+
+class Tool(Record):
+    """The program that wrote the adapter."""
+
+    name: Text
+    version: Text
+
+
+class Checkpoint(Record):
+    """The network; a mixture of several has no digest, and its verb for a name."""
+
+    name: Text
+    network: Text
+    sha256: Text | None
+
+
+class Base(Record):
+    """The model that the adapter fits; no digest where its weights were not read."""
+
+    name: Text
+    sha256: Text | None
+
+
+class Input(Record):
+    """A document that went in."""
+
+    name: Text
+    format: Text
+    sha256: Text
+    size_bytes: Count
+    notes: tuple[Text, ...] = ()
+
+
+class Skipped(Record):
+    """An input that could not be read."""
+
+    name: Text
+    reason: Text
+
+
+class ChunkRecord(Record):
+    """A chunk of a document: where it stands, and which ranks (or seats) hold it.
+
+    `ranks` is None where compression or mixing left no rank to one chunk. `scale` is how much
+    stronger the chunk is than it was compiled.
+    """
+
+    index: Count
+    document: Text
+    source: Text
+    characters: Span | None = None  # of the document's text as it was read
+    n_tokens: Count
+    ranks: Span | None = None
+    scale: Number = 1.0
+
+
+class Opening(Record):
+    """What prompts must begin with; `seats` are positions in it, 0 is the sink."""
+
+    ids: tuple[Count, ...]
+    text: Text
+    seats: tuple[Count, ...]
+
+
+class Prompt(Record):
+    """The prompt that the adapter answers to."""
+
+    chat_template: Text
+    turns: Text
+    opening: Opening | None = None
+
+
+class Norms(Record):
+    """Frobenius norms of the delta, before compression."""
+
+    layers: tuple[Number, ...]
+    chunks: tuple[Number, ...]
+
+
+class Description(Record):
+    """The task description that an adapter was made from."""
+
+    text: Text
+    sha256: Text
+    embedder: Text
+    familiarity: Number | None = None
+
+
+class Options(Record):
+    """What the user chose; each verb has its own."""
+
+    merge: Text | None = None
+    scale: Number = 1.0
+    bias_scale: Number = 1.0
+    max_rank: Count | None = None
+    chunk_tokens: Count | None = None
+    tokens_per_seat: Count | None = None
+    dtype: Text | None = None
+    scaling: Text | None = None
+
+
+class Provenance(Record):
+    """All of d2l.json. Compiled, made and changed adapters say the first part alike."""
+
+    format: Literal[1] = VERSION
+    tool: Tool
+    checkpoint: Checkpoint
+    base: Base
+    inputs: tuple[Input, ...]
+    skipped: tuple[Skipped, ...]
+    chunks: tuple[ChunkRecord, ...]
+    rank: Count
+    options: Options
+    merge_error: dict[Text, Number]
+    prompt: Prompt
+    norms: Norms
+    warnings: tuple[Text, ...]
+    # Compiled of documents.
+    bias_ranks: Span | None = None  # of the learned part, which stands behind all chunks
+    rank_before_max_rank: Count | None = None
+    # Made from a description.
+    description: Description | None = None
+    scale: Number | None = None  # folded into lora_B
+    # Made from other adapters: what was done, and the parents' own provenance, whole.
+    merge: dict[str, Any] | None = None
+    edit: dict[str, Any] | None = None
+    parents: tuple[dict[str, Any], ...] = ()
+    # What `d2l export` adds.
+    export: dict[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, source: str) -> "Provenance":
+        """Read JSON values; raises AdapterError with one line that begins with `source`."""
+        found = values.get("format")
+        if type(found) is not int or found != VERSION:
+            raise AdapterError(
+                f"{source}: format is {_shorten(repr(found))}, this d2l reads {VERSION}",
+                hint="use the d2l that wrote it, or compile the document again",
+            )
+        try:
+            _refuse_unprintable(values)
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise AdapterError(f"{source}: {_explain(error)}", hint=_HINT) from error
+        except (ValueError, RecursionError) as error:
+            raise AdapterError(f"{source}: {error}", hint=_HINT) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of d2l.json, control characters of documents made visible."""
+        return {"format": self.format, **super().to_json()}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, and control characters as what `_refuse_unprintable` lets pass."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return "".join("\ufffd" if _is_control(c) else c for c in value) if _has(value) else value
+
+
+def _refuse_unprintable(value: object, where: str = "") -> None:
+    """Raise ValueError for control characters, which would reach a terminal, and for numbers that
+    no program could use, wherever they stand."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_unprintable(key, f"a name in {where or 'it'}")
+            _refuse_unprintable(inner, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            _refuse_unprintable(inner, f"{where}[{n}]")
+    elif _has(value):
+        raise ValueError(f"{_shorten(where)}: has control characters")
+    elif isinstance(value, int | float) and not abs(value) <= 2.0**1000:
+        raise ValueError(f"{_shorten(where)}: is not a finite number")
+
+
+def _has(value: object) -> bool:
+    return isinstance(value, str) and not value.isprintable() and any(map(_is_control, value))
+
+
+def _is_control(char: str) -> bool:
+    """Whether a character steers a terminal; line ends and the like are plain white space."""
+    return (char < " " or "\x7f" <= char < "\xa0") and not char.isspace()
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault, with its place: "chunks[2].ranks: expected …"."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
+    where = _shorten("".join(parts).removeprefix("."))
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    reason = first.get("ctx", {}).get("error") or _EXPECTED.get(first["type"], first["msg"])
+    return f"{where}: {reason}"
+
+
+_EXPECTED = {
+    "model_type": "expected a JSON object",
+    "dict_type": "expected a JSON object",
+    "tuple_type": "expected a list",
+}
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
