@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
 from d2l.bases.families import ATTENTION, FAMILIES, MLP
 from d2l.bases.models import find_base
-from d2l.errors import AdapterError, BaseModelError
+from d2l.errors import AdapterError, BaseModelError, OptionError
 from d2l.runtimes import catalog as runtimes
 from d2l.runtimes.catalog import REFUSES, RUNTIMES
 from d2l.runtimes.facts import BaseFacts, Facts
@@ -74,6 +74,7 @@ class Report:
 def check(adapter: Path, options: CheckOptions) -> Report:
     """Check an adapter folder; raises AdapterError where it cannot be read at all."""
     asked = _pick_runtimes(options.runtimes)
+    _refuse_idle_rank(options, asked)
     info = read_info(adapter)
     base, note = _find_base(info, options)
     facts = Facts(info, base, options.max_lora_rank)
@@ -108,6 +109,16 @@ def _pick_runtimes(names: Sequence[str]) -> list[str]:
     if odd:
         raise AdapterError(f"unknown runtime {odd[0]!r}", hint=f"choose from {', '.join(RUNTIMES)}")
     return list(names) or list(RUNTIMES)
+
+
+def _refuse_idle_rank(options: CheckOptions, asked: Sequence[str]) -> None:
+    """Refuse a rank where no server that is asked about is started with one."""
+    ranked = [name for name, runtime in RUNTIMES.items() if "--max-lora-rank" in runtime.load]
+    if options.max_lora_rank is not None and not set(ranked) & set(asked):
+        raise OptionError(
+            f"--max-lora-rank means nothing to {', '.join(asked)}",
+            hint=f"leave it out, or ask about {' or '.join(ranked)}",
+        )
 
 
 def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | None, str | None]:

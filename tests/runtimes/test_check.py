@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.errors import AdapterError
+from d2l.errors import AdapterError, OptionError
 from d2l.runtimes.catalog import IGNORES, REFUSES, RUNTIMES
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
@@ -216,3 +216,12 @@ def test_the_values_that_are_stored_are_those_that_were_given(tmp_path: Path) ->
     for module, (a, b) in make_factors("llama").items():
         assert torch.equal(stored[f"{PREFIX}{module}.lora_A.weight"], a)
         assert torch.equal(stored[f"{PREFIX}{module}.lora_B.weight"], b)
+
+
+def test_a_rank_that_no_runtime_asked_about_takes_is_refused(tmp_path: Path) -> None:
+    adapter = write(Case(), tmp_path / "a")
+    with pytest.raises(OptionError) as caught:
+        check(adapter, CheckOptions(("peft", "mlx"), max_lora_rank=8, offline=True))
+    assert caught.value.message == "--max-lora-rank means nothing to peft, mlx"
+    assert caught.value.hint == "leave it out, or ask about vllm or sglang"
+    check(adapter, CheckOptions(("peft", "vllm"), max_lora_rank=8, offline=True))
