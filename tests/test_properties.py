@@ -20,6 +20,7 @@ from safetensors.torch import save
 
 from d2l.adapters.info import read_info
 from d2l.adapters.merge_methods import average, concat, scaled
+from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.models import BaseFiles, find_base
 from d2l.bases.tokenizers import BaseTokenizer
@@ -112,19 +113,22 @@ def test_the_built_in_bases_fast_tokenizer_is_its_slow_one(
 
 NAMES = st.sampled_from(["a.pdf", "docs/b.pdf", "notes: c.md", "p. 3", "#1"])
 SOURCES = st.sampled_from(["", "p. 1", "p. 2-4", "§ Filters", "§ a:b"])
-CHUNKS = st.lists(st.fixed_dictionaries({"document": NAMES, "source": SOURCES}), min_size=1)
+CHUNKS = st.lists(
+    st.builds(ChunkRecord, index=st.just(0), document=NAMES, source=SOURCES, n_tokens=st.just(1)),
+    min_size=1,
+)
 
 
 @draw_some
 @given(CHUNKS, st.data())
-def test_a_chunk_is_found_by_its_own_name(chunks: list[dict[str, str]], data: Any) -> None:
+def test_a_chunk_is_found_by_its_own_name(chunks: list[ChunkRecord], data: Any) -> None:
     index = data.draw(st.integers(0, len(chunks) - 1))
     chunk = chunks[index]
-    assert select(f"{chunk['document']}:#{index}", chunks).indices == (index,)
-    same = tuple(n for n, one in enumerate(chunks) if one["document"] == chunk["document"])
-    assert select(chunk["document"], chunks).indices == same
-    if chunk["source"]:
-        assert index in select(f"{chunk['document']}:{chunk['source']}", chunks).indices
+    assert select(f"{chunk.document}:#{index}", chunks).indices == (index,)
+    same = tuple(n for n, one in enumerate(chunks) if one.document == chunk.document)
+    assert select(chunk.document, chunks).indices == same
+    if chunk.source:
+        assert index in select(f"{chunk.document}:{chunk.source}", chunks).indices
 
 
 # ---- merging ------------------------------------------------------------------------------------

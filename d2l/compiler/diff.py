@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d2l.adapters import module_names
 from d2l.adapters.deltas import difference_norms
+from d2l.adapters.provenance import ChunkRecord
 from d2l.compiler.parents import Parent, read_parent
 
 
@@ -56,7 +57,7 @@ def compare(first: Path, second: Path) -> Difference:
     return Difference(
         said=_compare_words(left, right),
         inputs=_compare_rows(_list_inputs(left), _list_inputs(right)),
-        chunks=_compare_rows(_list_chunks(left), _list_chunks(right)),
+        chunks=_compare_rows(list_chunks(left.chunks), list_chunks(right.chunks)),
         layers=rows,
         whole=_join("all", list(norms.values())),
     )
@@ -95,11 +96,12 @@ def _list_inputs(parent: Parent) -> dict[str, Any]:
     return {row.name: row.sha256 for row in inputs}
 
 
-def _list_chunks(parent: Parent) -> dict[str, Any]:
-    """Chunks by document and place. Two in one place, say on one page, are told apart by number."""
+def list_chunks(chunks: Sequence[ChunkRecord]) -> dict[str, Any]:
+    """What is known of chunks, by document and place; of two in one place, say on one page, the
+    second has a number."""
     found: dict[str, Any] = {}
     counts: Counter[str] = Counter()
-    for chunk in parent.chunks:
+    for chunk in chunks:
         name = f"{chunk.document}: {chunk.source or 'text'}"
         counts[name] += 1
         while (key := f"{name} ({counts[name]})" if counts[name] > 1 else name) in found:

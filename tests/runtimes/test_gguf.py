@@ -23,7 +23,13 @@ NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
-ARCHES = {"gemma2": "gemma2", "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+ARCHES = {
+    "gemma2": "gemma2",
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
 HEADS, KV_HEADS = 4, 2
 NOTES = GgufNotes("tiny", prompt_prefix="<|im_start|>system\nYou are kind")
 
