@@ -111,6 +111,13 @@ ALIASES: dict[str, Alias] = {
             size_bytes=16_700_000,
         ),
         Alias(
+            name="qwen2.5-coder-0.5b",
+            network="seats",
+            base="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+            license="Apache-2.0",
+            size_bytes=24_300_000,
+        ),
+        Alias(
             name=DEFAULT_TEXT,
             network="text_to_lora",
             base="HuggingFaceTB/SmolLM2-135M-Instruct",

@@ -128,6 +128,7 @@ def test_list_says_what_is_on_disk(cache: Path) -> None:
     assert list(places) == list(ALIASES)
     assert [name for name, path in places.items() if path is not None] == [
         DEFAULT,
+        "qwen2.5-coder-0.5b",
         DEFAULT_TEXT,
     ]
     folder = fill_cache(cache, "SakanaAI/doc-to-lora", "qwen_4b_d2l")
