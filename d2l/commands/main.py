@@ -17,6 +17,7 @@ from d2l.commands import merge as merge_command
 from d2l.commands import probe as probe_command
 from d2l.commands import train as train_command
 from d2l.commands.ask import ask
+from d2l.commands.calibrate import calibrate
 from d2l.commands.check import check
 from d2l.commands.checkpoints import checkpoints_app
 from d2l.commands.compile import compile_command
@@ -101,6 +102,7 @@ app.command(
     epilog="Example: d2l probe manual.lora --qa questions.jsonl",
     cls=accepting(probe_command.RENAMED),
 )(probe_command.probe)
+app.command(epilog="Example: d2l calibrate --base ./my-base")(calibrate)
 app.command(
     epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one",
     cls=accepting(train_command.RENAMED),

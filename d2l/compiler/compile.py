@@ -21,6 +21,8 @@ from d2l.compiler.records import describe_compile
 from d2l.compiler.timing import remember_rate
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.protocol import Hypernetwork
+from d2l.hypernets.seats.calibration import with_moments
+from d2l.hypernets.seats.network import Seats
 from d2l.progress import Progress, silent
 
 __all__ = ["CompileOptions", "CompilePlan", "CompileResult", "prepare", "run"]
@@ -84,6 +86,9 @@ def load(plan: CompilePlan, device: str) -> Loaded:
     n_layers = plan.config.reading.n_layers
     model = load_frozen(plan.encoder, device=device, dtype=dtype, n_layers=n_layers)
     hypernet = load_hypernet(plan.checkpoint.path, device=device, base=model if imposes else None)
+    if plan.moments is not None:
+        assert isinstance(hypernet, Seats)  # no other network has moments
+        hypernet = with_moments(hypernet, plan.moments)
     encode = ActivationEncoder(model, plan.config.reading)
     if n_leading := plan.config.reading.skip_tokens:
         encode.read_ahead(plan.chunks[0].token_ids[:n_leading])

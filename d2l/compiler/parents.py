@@ -23,6 +23,7 @@ from d2l.errors import AdapterError, CheckpointError
 from d2l.hypernets.fit import SEATS, open_network
 from d2l.hypernets.protocol import Assembled, MergeOptions
 from d2l.hypernets.registry import CheckpointFiles
+from d2l.hypernets.seats.calibration import with_moments
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats, load_seats
 from d2l.hypernets.seats.seating import MODULES, fill_memory
@@ -149,7 +150,8 @@ def load_seats_of(
         )
     device, n_layers = pick_device(options.device), network.config.reading.n_layers
     model = load_frozen(network.base, device=device, dtype=torch.float32, n_layers=n_layers)
-    return load_seats(network.files.path, model), network.files
+    seats, moments = load_seats(network.files.path, model), network.find_moments(network.base)
+    return seats if moments is None else with_moments(seats, moments), network.files
 
 
 def seat_again(

@@ -6,6 +6,7 @@ What differs from one kind of network to another stands in `kinds`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from d2l.bases.models import BaseFiles
@@ -25,7 +26,8 @@ __all__ = ["CompileOptions", "CompilePlan", "prepare"]
 
 @dataclass(frozen=True)
 class CompilePlan:
-    """Everything that is decided before computing; `warnings` are for the user."""
+    """Everything that is decided before computing; `warnings` are for the user. `moments`: second
+    moments that were measured on this base, where a seat network's own are of another."""
 
     chunks: tuple[Chunk, ...]
     config: HypernetConfig
@@ -38,6 +40,7 @@ class CompilePlan:
     full_rank: int  # before --max-rank
     adapter_bytes: int
     warnings: tuple[str, ...] = ()
+    moments: Path | None = None
 
     @property
     def kind(self) -> CompileKind[Any]:
@@ -85,6 +88,7 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
         full_rank=full,
         adapter_bytes=rank * values * config.n_adapted_layers * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
+        moments=network.find_moments(base),
     )
 
 

@@ -4,8 +4,10 @@ The one place that goes from name to files to base. No weights are read, neither
 of the base; shapes of a base must fit the checkpoint, and its name should.
 """
 
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from d2l.bases.models import BaseFiles, find_base, same_model
@@ -14,6 +16,7 @@ from d2l.errors import BaseModelError, CheckpointError
 from d2l.hypernets.checkpoints import checkpoint_digest, list_warnings, read_config
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles, find_checkpoint
+from d2l.hypernets.seats.calibration import moments_path
 from d2l.hypernets.seats.config import SeatsConfig
 
 Config = TypeVar("Config", bound=HypernetConfig)
@@ -63,7 +66,36 @@ class OpenNetwork(Generic[Config]):
     def fit(self, base: BaseFiles) -> tuple[str, ...]:
         """Refuse a base of other shapes; warnings where it does not look like the right one."""
         own = list_warnings(self.files.path)
-        return (*own, *check_fit(self.config, base, given=self.given))
+        fit = check_fit(self.config, base, given=self.given)
+        return (*own, *fit, *self._warn_of_moments(base))
+
+    def find_moments(self, base: BaseFiles) -> Path | None:
+        """Second moments measured on a base that is not the file that the network's own are of."""
+        if not self._is_another(base):
+            return None
+        path = moments_path(base=base.digest(), network=self.digest())
+        return path if path.is_file() else None
+
+    def _is_another(self, base: BaseFiles) -> bool:
+        """Whether a base has other weights than those that the network's moments are of."""
+        measured = getattr(self.config, "base_digest", "")  # of seat networks
+        return bool(measured) and base.digest() != measured
+
+    def _warn_of_moments(self, base: BaseFiles) -> list[str]:
+        """What the user should know of a base with other weights than the network was made on."""
+        if not self._is_another(base):
+            return []
+        if self.find_moments(base) is not None:
+            return [
+                "these weights of the base are not those of training: seats are made with the "
+                "second moments that d2l calibrate measured on them"
+            ]
+        where = shlex.quote(self.given or self.config.base)
+        name = shlex.quote(self.files.name)
+        return [
+            "these weights of the base are not those of training, so seats answer ordinary text "
+            f"more than they should; measure it: d2l calibrate --checkpoint {name} --base {where}"
+        ]
 
     @cached_property
     def base(self) -> BaseFiles:

@@ -22,7 +22,8 @@ BUILTIN = Path(__file__).parents[2] / "d2l" / "hypernets" / "builtin"
 ON_HUB = [alias for alias in ALIASES.values() if alias.location is not None]
 HINT = (
     "name a folder, a file, org/repo[@revision][:subfolder] or an alias: smollm2-135m, "
-    "smollm2-135m-t2l, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, sakana/mistral-7b, "
+    "qwen2.5-coder-0.5b, smollm2-135m-t2l, sakana/gemma-2-2b, sakana/gemma-2-2b-demo, "
+    "sakana/mistral-7b, "
     "sakana/qwen3-4b, sakana/mistral-7b-t2l, sakana/llama-3.1-8b-t2l, sakana/gemma-2-2b-t2l"
 )
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -12,6 +12,7 @@ the layers above. No leak is added, so nothing here depends on moments that were
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,8 +21,10 @@ from torch import Tensor
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
+from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.network import Seats, join_memories
 from d2l.hypernets.seats.seating import run_imposed
+from d2l.hypernets.seats.second_moments import read_statistics
 
 _TEXT = Path(__file__).parents[1] / "builtin" / "plain_text.txt"
 #: Tokens of plain text that are enough: with more, moments change less than seats notice.
@@ -86,6 +89,34 @@ def measure_moments(
         n_tokens += len(asked)
         watch(done, len(pieces))
     return totals / max(n_tokens, 1)
+
+
+def moments_path(*, base: str, network: str) -> Path:
+    """Where the moments of a base are kept that were measured for a network; both by the SHA-256 of
+    their weights, in hex."""
+    return cache_dir() / "moments" / f"{base[:16]}-{network[:16]}.safetensors"
+
+
+def with_moments(seats: Seats, path: Path) -> Seats:
+    """The network with second moments that were measured on the base at hand; raises
+    CheckpointError for a damaged file.
+
+    The ridge follows each input's own size there, against the base of training: a base whose inputs
+    are scaled by S has the second moment S C S, and so must its ridge be, or the same memory would
+    be seated otherwise.
+    """
+    config, own = seats.config, seats.statistics
+    statistics = read_statistics(
+        path,
+        first_layer=config.first_layer,
+        n_layers=config.n_adapted_layers,
+        d_in=config.hidden,
+        ridge=config.statistics_ridge,
+    )
+    sizes = own.scale.to(torch.float64).square()  # (layers, d_in)
+    ridge = own.ridge * sizes.mean(dim=1, keepdim=True)
+    ridge = ridge * statistics.scale.to(torch.float64).square() / sizes
+    return Seats(config, seats.network, replace(statistics, ridge_diagonal=ridge), seats.base_model)
 
 
 def write_memories(seats: Seats, pieces: Sequence[Sequence[int]]) -> list[Memory]:

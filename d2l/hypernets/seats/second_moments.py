@@ -27,7 +27,8 @@ class Statistics:
 
     `correlation`: (layers, d_in * (d_in + 1) / 2), the upper triangle with its diagonal, row by
     row. `scale`: (layers, d_in). A second moment's element i, j is correlation * scale_i * scale_j;
-    `ridge` times the mean diagonal is added to the diagonal. `source` names them in errors.
+    `ridge` times the mean diagonal is added to the diagonal, or `ridge_diagonal` (layers, d_in)
+    where that is given. `source` names them in errors.
     """
 
     correlation: Tensor
@@ -35,6 +36,7 @@ class Statistics:
     first_layer: int
     ridge: float
     source: str
+    ridge_diagonal: Tensor | None = None
 
     def __post_init__(self) -> None:
         d_in = self.scale.shape[-1]
@@ -63,7 +65,10 @@ class Statistics:
         packed = self.correlation[index].to(torch.float64)
         moment = packed[self._places]  # (d_in, d_in)
         moment.mul_(scale[:, None]).mul_(scale)
-        moment.diagonal().add_(self.ridge * moment.diagonal().mean())
+        if self.ridge_diagonal is None:
+            moment.diagonal().add_(self.ridge * moment.diagonal().mean())
+        else:
+            moment.diagonal().add_(self.ridge_diagonal[index].to(torch.float64))
         return moment
 
     @cached_property
