@@ -104,7 +104,12 @@ def make_causal(family: str) -> transformers.PreTrainedModel:
             {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16},
         ),
         "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM, {}),
-        "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM, {}),
+        "qwen2": (
+            transformers.Qwen2Config,
+            transformers.Qwen2ForCausalLM,
+            # What mlx-lm takes for Qwen 2 where config.json does not name it in its own place.
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0}},
+        ),
         "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM, {"head_dim": 8}),
     }[family]
     config = config_class(
