@@ -113,6 +113,7 @@ def _is_slow(key: str) -> bool:
     signs = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", key)
     n_repeats = 0
     groups = [False]  # open groups, the pattern first: whether each holds a repeat or a choice
+    # Not strict: the first has one sign more, which is that of the last itself.
     for before, sign, after in zip(" " + signs, signs, signs[1:] + " ", strict=False):
         if sign == "(":
             groups.append(False)
