@@ -1,6 +1,9 @@
 """How work says how far it is: what shows it is handed in, and by default shows nothing."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -20,6 +23,14 @@ class Steps(Protocol):
     def __call__(self, done: int, total: int, label: str | None = None, /) -> None:
         """Show it."""
         ...
+
+
+@contextlib.contextmanager
+def log_time(logger: logging.Logger, what: str, *values: object) -> Iterator[None]:
+    """Log at INFO, when the work inside is done, what was done and in how many seconds."""
+    start = time.perf_counter()
+    yield
+    logger.info(f"{what} (%.2f s)", *values, time.perf_counter() - start)
 
 
 def silent(items: Sequence[T], label: str) -> Iterable[T]:  # noqa: ARG001 - a Progress

@@ -1,44 +1,64 @@
-"""Folders and files that appear whole or not at all.
+"""Folders and files that appear whole or not at all, and stay there through a power cut.
 
 Shared by everything that writes a folder: adapters, converted checkpoints, cached bases.
 """
 
 import contextlib
-import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from d2l.errors import D2LError
+from d2l.files.leftovers import Workshop, open_workshop, recover
+from d2l.files.renames import exchange, move_if_free, sync, sync_names
+from d2l.files.tensors import FILE_ERRORS
+
+#: Others may take the place, or give it up, while it is being taken: how often to look again.
+_TRIES = 8
+Check = Callable[[], object]
+
+
+def replace_anything() -> None:
+    """Have no objection to what stands at a place: for places that are d2l's own."""
 
 
 @contextlib.contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def building(folder: Path, check: Check = replace_anything) -> Iterator[Path]:
     """A hidden sibling folder to fill; becomes `folder` at the end, or is removed on any error.
 
-    What stands at `folder` then is replaced: callers decide with `refuse_existing` first. The old
-    folder is moved aside before the new one takes its name, so no reader sees a mixture. Raises
+    `check` raises unless what stands at `folder` may be replaced; it is asked when the new folder
+    is whole, however long that took. Where nothing stands there, nothing is replaced that comes
+    meanwhile. Old and new change places in one step; where the system cannot do that, the old one
+    is moved aside first, and comes back (`recover`) if the process is killed there. Raises
     D2LError where the files cannot be written.
     """
     with naming(folder, D2LError), _making_parents(folder):
-        # Names may have 255 bytes, and a character up to four.
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
-        aside = temporary.with_name(temporary.name + ".old")
+        recover(folder)
+        with open_workshop(folder) as workshop:
+            yield workshop.new
+            _share(workshop.new)
+            sync(workshop.new)
+            _take_place(workshop.new, workshop, folder, check)
+
+
+def _take_place(made: Path, workshop: Workshop, place: Path, check: Check) -> None:
+    """Put what was made at its place, whatever comes and goes there meanwhile."""
+    for tries_left in reversed(range(_TRIES)):
+        stands = os.path.lexists(place)  # before the check: it passes what it has not seen
+        check()
         try:
-            yield temporary
-            _share(temporary)
-            if folder.exists():
-                folder.rename(aside)
-            temporary.rename(folder)
-        finally:
-            if aside.exists() and not folder.exists():  # failed or interrupted between the two
-                aside.rename(folder)
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(aside, ignore_errors=True)
+            if not stands:
+                move_if_free(made, place)
+            elif made.is_file():
+                made.replace(place)
+            elif not exchange(made, place):
+                place.rename(workshop.old)
+                move_if_free(made, place)
+            break
+        except (FileExistsError, FileNotFoundError):
+            if not tries_left:
+                raise
+    sync_names(place.parent)
 
 
 @contextlib.contextmanager
@@ -60,7 +80,7 @@ def naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
     """Turn what the system refuses (no permission, no room, no such place) into one line."""
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors hides a full disk in its own
+    except FILE_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         raise error_type(
             f"{folder}: cannot be written ({reason})",
@@ -77,59 +97,26 @@ def _share(folder: Path) -> None:
         path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
-def refuse_existing(
-    folder: Path,
-    *,
-    force: bool,
-    is_ours: Callable[[Path], bool],
-    error: type[D2LError],
-    is_kind: Callable[[Path], bool] = Path.is_dir,
+def write_file(
+    path: Path, write: Callable[[Path], object], check: Check = replace_anything
 ) -> None:
-    """Raise unless `folder` is free and can be made, or `force` is set and it is our own kind.
-
-    `is_kind` is `Path.is_file` where a single file is to be written.
-    """
-    with naming(folder, error):
-        if not folder.exists() and not folder.is_symlink():
-            _check_place(folder.absolute().parent)
-            return
-    if not force:
-        raise error(f"{folder} exists already", hint="choose another -o, or replace it: --force")
-    if folder.is_symlink() or not is_kind(folder) or not is_ours(folder):
-        raise error(
-            f"{folder} exists and was not written by d2l",
-            hint="--force replaces only what d2l wrote; choose another -o",
-        )
-
-
-def _check_place(parent: Path) -> None:
-    """Raise OSError unless a folder can be made in `parent`, which may not exist itself yet."""
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make the file at `path`, whole or not at all, with the folders above it.
+    """Let `write` make the file at `path`, whole or not at all, with the folders above it; `check`
+    is as for `building`.
 
     Raises D2LError where it cannot be written.
     """
     with naming(path, D2LError), _making_parents(path):
-        replace_file(path, write)
+        replace_file(path, write, check)
 
 
-#: What a kill in the middle of `replace_file` leaves beside a file: its name and this, a pattern.
-LEFT_OVER = r"\.\d+"
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path`, then rename it: never half a file at `path`."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def replace_file(
+    path: Path, write: Callable[[Path], object], check: Check = replace_anything
+) -> None:
+    """Let `write` make a file in a hidden folder beside `path`, then rename it: never half a file
+    at `path`."""
+    recover(path)
+    with open_workshop(path) as workshop:
+        made = workshop.new / path.name
+        write(made)
+        sync(made)
+        _take_place(made, workshop, path, check)

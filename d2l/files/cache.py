@@ -15,12 +15,11 @@ import platformdirs
 
 from d2l.files.atomic import replace_file
 
-_BLOCK = 1 << 20
-
 
 def cache_dir() -> Path:
-    """The user's cache folder: `D2L_CACHE` if set, else the platform's own place for caches."""
-    override = os.environ.get("D2L_CACHE")
+    """The user's cache folder: `D2L_CACHE_DIR` if set, else `D2L_CACHE`, its older name, else the
+    platform's own place for caches."""
+    override = os.environ.get("D2L_CACHE_DIR") or os.environ.get("D2L_CACHE")
     return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("d2l"))
 
 
@@ -33,25 +32,28 @@ def find_local(name: str) -> Path | None:
         return None
 
 
-def file_digest(path: Path) -> str:
+def folder_size(folder: Path) -> int:
+    """Bytes of the files in a folder, those of folders in it left out; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+
+
+def file_digest(path: Path, *, fresh: bool = False) -> str:
     """SHA-256 of a file's bytes, in hex, read in blocks.
 
     A file in the hub's cache is a link to a blob named by its own SHA-256, which is taken as is.
-    Others are remembered by size and modification time, so a 5 GB base is read once.
+    Others are remembered by size and modification time, so a 5 GB base is read once. `fresh`
+    reads the file in any case: bits can flip without leaving a trace in either.
     """
     target = path.resolve()
-    if target.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", target.name):
+    if not fresh and target.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", target.name):
         return target.name
     stat = target.stat()
     stamp = f"{target}:{stat.st_size}:{stat.st_mtime_ns}"
     memory = cache_dir() / "digests.json"
     known = _read_digests(memory)
-    if stamp not in known:
-        digest = hashlib.sha256()
+    if fresh or stamp not in known:
         with target.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        known[stamp] = digest.hexdigest()
+            known[stamp] = hashlib.file_digest(stream, "sha256").hexdigest()
         _write_digests(memory, known)
     return known[stamp]
 
@@ -59,7 +61,11 @@ def file_digest(path: Path) -> str:
 def _read_digests(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):  # no memory yet, or a damaged one: it is only a shortcut
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ):  # no memory yet, or a damaged one: it is only a shortcut
         return {}
     if not isinstance(found, dict):
         return {}

@@ -7,7 +7,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2l.errors import BaseModelError, D2LError
@@ -27,6 +27,14 @@ class HubName:
     repo: str
     revision: str | None = None
     subfolder: str | None = None
+
+    def at(self, revision: str | None) -> "HubName":
+        """The same at a revision; None leaves it as it is."""
+        return self if revision is None else replace(self, revision=revision)
+
+    def __str__(self) -> str:
+        at = f"@{self.revision}" if self.revision else ""
+        return f"{self.repo}{at}" + (f":{self.subfolder}" if self.subfolder else "")
 
 
 def parse_name(text: str) -> HubName | None:
@@ -152,3 +160,41 @@ def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterato
             f"{name.repo}: the hub cannot be reached ({type(error).__name__})",
             hint="check the network, or name a local folder",
         ) from error
+
+
+@dataclass(frozen=True)
+class Push:
+    """How a folder goes to the hub, in the words of huggingface_hub: all None means a commit on
+    the main branch, with the token of this machine's login."""
+
+    private: bool | None = None
+    token: str | None = None
+    revision: str | None = None  # the branch to commit to
+    commit_message: str | None = None
+
+
+def push_folder(folder: Path, repo: str, push: Push, *, error_type: type[D2LError]) -> str:
+    """Upload a folder's files as one commit to a model repository, which is made where there is
+    none; the commit's address. Raises the error given."""
+    import huggingface_hub
+
+    name = HubName(repo, push.revision)
+    try:
+        with _naming(name, False, error_type):
+            api = huggingface_hub.HfApi(token=push.token)
+            api.create_repo(repo, private=push.private, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                revision=push.revision,
+                commit_message=push.commit_message or "Upload an adapter made by d2l",
+            )
+    except error_type as error:
+        status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
+        if status not in (401, 403):
+            raise
+        raise error_type(
+            f"{repo}: the hub does not let you write there",
+            hint="log in with a token that may write: `hf auth login`, or give token=",
+        ) from error
+    return str(done.commit_url)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from d2l.errors import D2LError
 
 T = TypeVar("T")
+#: No row has more; what does (a bomb of zeros, a device) is not read to its end.
+MAX_LINE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,15 @@ def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) 
     `make` raises KeyError for a key that is missing, and ValueError or TypeError for a wrong value.
     Raises the format's error.
     """
-    number, made = 0, []
+    number, made, limit = 0, [], MAX_LINE_BYTES + 1
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(iter(lambda: lines.readline(limit), b""), start=1):
+                if len(line) == limit:
+                    raise rows.error(
+                        f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes",
+                        hint="write one JSON object a line",
+                    )
                 if line.strip() or rows.strict:
                     made.append(_make_row(line.strip(), f"{path}, line {number}", rows, make))
     except (OSError, EOFError, zlib.error) as error:

@@ -1,11 +1,23 @@
-"""Safetensors files: names, types and shapes of what is in them, read without torch."""
+"""Safetensors files: names, types and shapes of what is in them, read without torch; and tensors.
+
+Whoever reads one says by `read_tensors` or `find_kept` what a damaged one means to him.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors
+from safetensors import SafetensorError
 
-from d2l.errors import AdapterError
+from d2l.errors import AdapterError, D2LError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: What reading and writing files raises where tensors are among them: safetensors hides what the
+#: system says, such as a full disk, in an error of its own.
+FILE_ERRORS = (OSError, SafetensorError)
 
 #: A header larger than this belongs to no adapter (safetensors itself allows 100 MB).
 _MAX_HEADER_BYTES = 16 << 20
@@ -39,7 +51,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
                 name: TensorInfo(found.get_dtype(), tuple(found.get_shape()))
                 for name, found in slices.items()
             }
-    except safetensors.SafetensorError as error:
+    except SafetensorError as error:
         raise _explain(path, size, str(error)) from error
 
 
@@ -54,3 +66,29 @@ def _explain(path: Path, size: int, said: str) -> AdapterError:
             hint="pip install --upgrade safetensors",
         )
     return AdapterError(f"{path}: the safetensors header is damaged", hint=_AGAIN)
+
+
+def read_tensors(
+    path: Path, error: type[D2LError], *, says: str = "cannot be read", hint: str | None = None
+) -> "dict[str, Tensor]":
+    """Tensors of a file on the CPU, mapped; what is wrong with it is one line, the `error`."""
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FILE_ERRORS as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: {says} ({reason})", hint=hint) from problem
+
+
+def find_kept(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]] | None":
+    """Tensors, mapped, and metadata of a file that was kept to save work: None where there is none,
+    or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except FILE_ERRORS:
+        return None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import huggingface_hub
@@ -32,6 +33,8 @@ class Hub(ThreadingHTTPServer):
         self.file_error: tuple[int, str] | None = None
         self.broken = ""  # "drop": closes the connection; "portal": answers with a web page
         self.asked: set[str] = set()
+        self.pushed: list[dict[str, Any]] = []  # what was posted, line by line
+        self.push_error: int | None = None  # status of an answer to what is posted
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that go away."""
@@ -54,6 +57,28 @@ class _Answer(BaseHTTPRequestHandler):
             self._send(b"", 404)
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        """Take a new repository and one commit to it, as the hub's API has them."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path, url = urlsplit(self.path).path, f"http://127.0.0.1:{self.server.server_port}"
+        if self.server.push_error is not None:
+            self._send(b"{}", self.server.push_error)
+        elif path == "/api/repos/create":
+            self.server.pushed.append({"create": json.loads(body)})
+            self._send(json.dumps({"url": f"{url}/{REPO}", "id": "1", "name": REPO}).encode())
+        elif path == "/api/validate-yaml":
+            self._send(b'{"errors": [], "warnings": []}')
+        elif "/preupload/" in path:
+            names = [file["path"] for file in json.loads(body)["files"]]
+            files = [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]
+            self._send(json.dumps({"files": files}).encode())
+        elif "/commit/" in path:
+            self.server.pushed += [json.loads(line) for line in body.splitlines()]
+            done = {"commitUrl": f"{url}/{REPO}/commit/{COMMIT}", "commitOid": COMMIT}
+            self._send(json.dumps(done).encode())
+        else:
+            self._send(b"", 404)
 
     def _send_metadata(self, path: str) -> None:
         if self.server.metadata_error is not None:
@@ -86,7 +111,7 @@ class _Answer(BaseHTTPRequestHandler):
         if code:
             self.send_header("X-Error-Code", code)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, *_arguments: object) -> None:

@@ -1,23 +1,16 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
-from d2l.errors import AdapterError, CheckpointError, D2LError
-from d2l.files.atomic import building, refuse_existing, write_file
+from d2l.errors import CheckpointError, D2LError
+from d2l.files import renames
+from d2l.files.atomic import building, replace_file, write_file
 
 HINT = "choose a place that has room and that you may write to"
-
-
-def is_ours(folder: Path) -> bool:
-    return (folder / "mark").is_file()
-
-
-def refuse(folder: Path, *, force: bool = False) -> None:
-    refuse_existing(folder, force=force, is_ours=is_ours, error=CheckpointError)
 
 
 def fill(folder: Path, text: str) -> Path:
@@ -89,11 +82,71 @@ def test_folders_above_that_others_use_meanwhile_are_left_alone(tmp_path: Path) 
     assert list_all(tmp_path) == {"above": None, "above/other": "not ours"}
 
 
-def test_an_interrupt_between_the_two_renames_puts_the_old_folder_back(
+@pytest.fixture(params=["in one step", "in two renames"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How places are taken: as this system does it, and as one that knows no such call."""
+    if request.param == "in two renames":
+        monkeypatch.setattr(renames, "_find_call", lambda: None)
+
+
+@pytest.mark.usefixtures("_way")
+def test_what_stands_there_is_replaced_in_both_ways(tmp_path: Path) -> None:
+    out = fill(tmp_path / "out", "old")
+    with building(out) as folder:
+        (folder / "new").write_text("new")
+    assert list_all(tmp_path) == {"out": None, "out/new": "new"}
+
+
+@pytest.mark.usefixtures("_way")
+def test_what_comes_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    def refuse(path: Path) -> None:
+        if path.exists():
+            raise CheckpointError("exists already")
+
+    def lose(out: Path, come: Callable[[], object]) -> None:
+        with building(out, lambda: refuse(out)) as folder:
+            (folder / "new").write_text("new")
+            come()
+
+    with pytest.raises(CheckpointError):
+        lose(tmp_path / "a", lambda: fill(tmp_path / "a", "theirs"))
+    with pytest.raises(CheckpointError):
+        lose(tmp_path / "b", lambda: (tmp_path / "b").write_text("theirs"))
+
+    def write(target: Path) -> None:
+        target.write_text("mine")
+        (tmp_path / "c").write_text("theirs")
+
+    with pytest.raises(CheckpointError):
+        write_file(tmp_path / "c", write, lambda: refuse(tmp_path / "c"))
+    assert list_all(tmp_path) == {"a": None, "a/mark": "theirs", "b": "theirs", "c": "theirs"}
+
+
+@pytest.mark.usefixtures("_way")
+def test_what_comes_between_the_last_look_and_the_rename_is_not_replaced(tmp_path: Path) -> None:
+    """The check itself stands in for another process that is faster by a moment."""
+    looks = []
+
+    def look(path: Path) -> None:
+        looks.append(path.exists())
+        if len(looks) > 1:
+            raise CheckpointError("exists already")
+        path.write_text("theirs")
+
+    with pytest.raises(CheckpointError):
+        write_file(
+            tmp_path / "f", lambda made: made.write_text("mine"), lambda: look(tmp_path / "f")
+        )
+    assert looks == [False, True]
+    assert list_all(tmp_path) == {"f": "theirs"}
+
+
+def test_an_interrupt_between_two_renames_puts_the_old_folder_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rename that raises stands in for Ctrl-C at that instant, which no test could time: the
     old folder is aside then and the new one not yet in place."""
+    monkeypatch.setattr(renames, "_find_call", lambda: None)
     out = fill(tmp_path / "out", "old")
     rename = Path.rename
 
@@ -107,6 +160,36 @@ def test_an_interrupt_between_the_two_renames_puts_the_old_folder_back(
     with pytest.raises(KeyboardInterrupt), building(out) as folder:
         (folder / "new").write_text("new")
     assert list_all(tmp_path) == {"out": None, "out/mark": "old"}
+
+
+def test_files_and_names_are_on_the_disk_before_a_place_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut would leave cannot be tried here: the order of the calls stands for it."""
+    done: list[str] = []
+    fsync, rename = os.fsync, renames._rename
+
+    def note_sync(handle: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def note_rename(source: Path, target: Path, way: renames.Way) -> bool:
+        done.append(f"{way}: {target.name}")
+        return rename(source, target, way)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(renames, "_rename", note_rename)
+    for _ in range(2):
+        with building(tmp_path / "out") as folder:
+            (folder / "a").write_text("1")
+        replace_file(tmp_path / "file", lambda made: made.write_text("1"))
+    hidden = ".out."
+    steps = ["HIDDEN" if name.startswith(hidden) else name for name in done]
+    top = tmp_path.name
+    assert steps == [
+        *("a", "HIDDEN", "if free: out", top, "file", "if free: file", top),
+        *("a", "HIDDEN", "exchange: out", top, "file", top),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,71 +251,6 @@ def test_permissions_are_those_of_new_files(
     assert modes == {"out": folders, "sub": folders, "private": files}
 
 
-# ---- refuse_existing ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("force", [True, False])
-@pytest.mark.parametrize("out", ["out", "a/b/out"])
-def test_a_free_place_is_accepted_and_nothing_is_made(
-    out: str, force: bool, tmp_path: Path
-) -> None:
-    refuse(tmp_path / out, force=force)
-    assert list_all(tmp_path) == {}
-
-
-def test_a_relative_place_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    refuse(Path("out"))
-    refuse(Path("a/out"))
-
-
-def test_what_is_there_is_refused_without_force_in_the_callers_type(tmp_path: Path) -> None:
-    for out in (fill(tmp_path / "ours", "x"), tmp_path):
-        with pytest.raises(CheckpointError) as caught:
-            refuse(out)
-        assert caught.value.message == f"{out} exists already"
-        assert caught.value.hint == "choose another -o, or replace it: --force"
-
-
-def test_force_accepts_our_own_kind_only(tmp_path: Path) -> None:
-    refuse(fill(tmp_path / "ours", "x"), force=True)
-    (tmp_path / "file").write_text("")
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "ours")
-    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
-    for name in ("file", "foreign", "link", "broken"):
-        with pytest.raises(AdapterError) as caught:
-            refuse_existing(tmp_path / name, force=True, is_ours=is_ours, error=AdapterError)
-        assert caught.value.message == f"{tmp_path / name} exists and was not written by d2l"
-        assert caught.value.hint == "--force replaces only what d2l wrote; choose another -o"
-
-
-def test_a_place_below_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for out in (tmp_path / "file" / "out", tmp_path / "file" / "a" / "out"):
-        with pytest.raises(CheckpointError) as caught:
-            refuse(out)
-        reason = f"{tmp_path / 'file'} is not a folder"
-        assert caught.value.message == f"{out}: cannot be written ({reason})"
-        assert caught.value.hint == HINT
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
-def test_a_place_without_permission_is_refused_before_any_work(tmp_path: Path) -> None:
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    with pytest.raises(CheckpointError) as caught:
-        refuse(locked / "out")
-    assert caught.value.message == f"{locked / 'out'}: cannot be written (Permission denied)"
-
-
-def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    out = tmp_path / ("y" * 256)
-    with pytest.raises(CheckpointError) as caught:
-        refuse(out)
-    assert caught.value.message == f"{out}: cannot be written (File name too long)"
-
-
 # ---- single files -------------------------------------------------------------------------------
 
 
@@ -250,24 +268,3 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["a.bin"]
     with pytest.raises(D2LError, match=r"a\.bin/b: cannot be written"):
         write_file(path / "b", lambda temporary: temporary.write_bytes(b"x"))
-
-
-def test_force_replaces_only_our_kind_of_file(tmp_path: Path) -> None:
-    own, folder = tmp_path / "own", tmp_path / "folder"
-    own.write_bytes(b"d2l")
-    folder.mkdir()
-
-    def refuse(path: Path) -> None:
-        refuse_existing(
-            path,
-            force=True,
-            is_ours=lambda found: found.read_bytes() == b"d2l",
-            error=D2LError,
-            is_kind=Path.is_file,
-        )
-
-    refuse(own)
-    own.write_bytes(b"other")
-    for path in (own, folder):
-        with pytest.raises(D2LError, match="was not written by d2l"):
-            refuse(path)

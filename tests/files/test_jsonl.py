@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from d2l.errors import TaskError
-from d2l.files.jsonl import RowFormat, read_rows
+from d2l.files.jsonl import MAX_LINE_BYTES, RowFormat, read_rows
 
 ROWS = RowFormat("a row of numbers", "a row is an object with n", TaskError)
 STRICT = RowFormat("a row of numbers", "a row is an object with n", TaskError, strict=True)
@@ -66,3 +66,13 @@ def test_files_that_cannot_be_read_are_one_clear_error(tmp_path: Path) -> None:
             read_rows(path, ROWS, make)
         assert caught.value.message.startswith(str(path))
         assert message in caught.value.message
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_a_line_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.jsonl.gz"
+    bomb.write_bytes(gzip.compress(bytes(MAX_LINE_BYTES + 9), compresslevel=1))
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    for path in (bomb, tmp_path / "zero.jsonl"):
+        with pytest.raises(TaskError, match="line 1: longer than"):
+            read_rows(path, ROWS, make)

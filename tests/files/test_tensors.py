@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from d2l.errors import AdapterError
-from d2l.files.tensors import TensorInfo, read_header
+from d2l.errors import AdapterError, BaseModelError, CheckpointError
+from d2l.files.tensors import TensorInfo, find_kept, read_header, read_tensors
 from tests.adapters.test_info import HINT_AGAIN, change_header, write_adapter
 
 
@@ -129,3 +131,31 @@ def test_a_header_of_absurd_length_is_not_read(tmp_path: Path) -> None:
         file.truncate(30_000_000)
     with pytest.raises(AdapterError, match="not a safetensors file"):
         read_header(path)
+
+
+def test_tensors_are_read_or_one_line_says_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.arange(3.0)}, path, {"kind": "test"})
+    assert read_tensors(path, BaseModelError)["a"].tolist() == [0, 1, 2]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BaseModelError) as caught:
+        read_tensors(path, BaseModelError, says="is no checkpoint", hint="fetch it again")
+    assert caught.value.message.startswith(f"{path}: is no checkpoint (")
+    assert caught.value.hint == "fetch it again"
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot be read \("):
+        read_tensors(path, CheckpointError)
+
+
+def test_what_was_kept_is_found_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "kept.safetensors"
+    assert find_kept(path) is None
+    save_file({"a": torch.arange(3.0)}, path, {"of": "these texts"})
+    kept = find_kept(path)
+    assert kept is not None
+    assert (kept[0]["a"].tolist(), kept[1]) == ([0, 1, 2], {"of": "these texts"})
+    save_file({"a": torch.arange(3.0)}, path)
+    assert (find_kept(path) or ({}, None))[1] == {}
+    for damaged in (path.read_bytes()[:-1], b"", b"\0" * 99):
+        path.write_bytes(damaged)
+        assert find_kept(path) is None

@@ -1,0 +1,121 @@
+"""Entries of the cache folder: what they take of the disk, and which go when it is too much.
+
+An entry is a file `NAME.safetensors` in a folder of `ROOMS`; whoever uses one touches it, so the
+oldest modification time is that of the entry not used for the longest time.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.errors import OptionError
+from d2l.files.cache import cache_dir
+from d2l.files.leftovers import HIDDEN, remove
+
+#: Folders of entries that are made again by compiling again: parts of chunks, and joined parts.
+PARTS, ASSEMBLED = "parts", "assembled"
+ROOMS = (PARTS, ASSEMBLED)
+#: Files that `--explain` compares with, by document; small, and of no use without entries.
+PLACES = "places"
+_SUFFIX = ".safetensors"
+_MAX_SIZE = "D2L_CACHE_MAX_SIZE"
+DEFAULT_MAX_BYTES = 5 * 10**9
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+#: A hidden folder this old, in seconds, was left by a process that was killed.
+_ABANDONED_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache; `used` is when it was written or last read, in seconds since 1970."""
+
+    path: Path
+    size_bytes: int
+    used: float
+
+
+def entry_path(room: str, key: str) -> Path:
+    """Where an entry lies: below its first two digits, so that no folder has too many files."""
+    return cache_dir() / room / key[:2] / f"{key}{_SUFFIX}"
+
+
+def list_entries(*rooms: str) -> list[Entry]:
+    """Entries of rooms (default: all), those not used for the longest time first."""
+    found = [entry for room in rooms or ROOMS for entry in _walk(cache_dir() / room)]
+    return sorted(found, key=lambda entry: (entry.used, entry.path))
+
+
+def _walk(folder: Path) -> Iterator[Entry]:
+    for path in folder.glob(f"*/*{_SUFFIX}*"):
+        with contextlib.suppress(OSError):  # another process removed it meanwhile
+            stat = path.stat()
+            if path.suffix == _SUFFIX:
+                yield Entry(path, stat.st_size, stat.st_mtime)
+            elif re.fullmatch(HIDDEN, path.name) and time.time() - stat.st_mtime > _ABANDONED_S:
+                remove(path)
+
+
+def touch(path: Path) -> None:
+    """Note that an entry was used."""
+    with contextlib.suppress(OSError):  # a read-only cache only forgets the order
+        os.utime(path)
+
+
+def prune(max_bytes: int) -> list[Entry]:
+    """Remove entries, those not used for the longest time first, until all together take at most
+    `max_bytes`; what was removed."""
+    entries = list_entries()
+    total = sum(entry.size_bytes for entry in entries)
+    removed = []
+    for entry in entries:
+        if total <= max_bytes:
+            break
+        total -= entry.size_bytes
+        with contextlib.suppress(OSError):
+            entry.path.unlink(missing_ok=True)
+            removed.append(entry)
+    return removed
+
+
+def clean(*, everything: bool = False) -> int:
+    """Remove all entries, or all of the cache folder: bases, downloads and measurements, too.
+
+    Bytes that were freed.
+    """
+    root = cache_dir()
+    folders = [root] if everything else [root / room for room in (*ROOMS, PLACES)]
+    freed = sum(map(folder_bytes, folders))
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed - sum(map(folder_bytes, folders))
+
+
+def folder_bytes(folder: Path) -> int:
+    """What all files below a folder take."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).lstat().st_size
+    return total
+
+
+def max_bytes() -> int:
+    """What all entries together may take: `D2L_CACHE_MAX_SIZE`, or 5 GB; raises OptionError."""
+    given = os.environ.get(_MAX_SIZE)
+    return parse_size(given, source=_MAX_SIZE) if given else DEFAULT_MAX_BYTES
+
+
+def parse_size(text: str, *, source: str) -> int:
+    """Bytes of a size such as "500MB", "5 GB" or "0"; raises OptionError, naming `source`."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([kmgt]?)b?", text.lower().strip())
+    if match is None:
+        raise OptionError(
+            f"{source} is {text!r}, expected a size", hint="for example 500MB, 5GB or 0"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])

@@ -1,0 +1,31 @@
+"""A digest of a large file that is fast enough for every start: it sees damage, not malice.
+
+Each page of 4 KiB is added up as 64-bit integers, and the sums are hashed, so bits that flipped and
+pages that were lost, cut off or changed places are seen. Who wants to deceive it can: SHA-256 is
+for that.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+_PAGE = 4096
+_BLOCK_PAGES = 1 << 14  # 64 MiB at a time
+
+
+def page_digest(path: Path) -> str:
+    """Digest of a file's bytes, in hex. Raises OSError."""
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    n_pages = size // _PAGE
+    if n_pages:
+        words: np.ndarray = np.memmap(path, dtype="<u8", mode="r", shape=(n_pages, _PAGE // 8))
+        for start in range(0, n_pages, _BLOCK_PAGES):
+            block = words[start : start + _BLOCK_PAGES]
+            digest.update(np.add.reduce(block, axis=1, dtype="<u8").tobytes())
+    with path.open("rb") as stream:
+        stream.seek(n_pages * _PAGE)
+        digest.update(stream.read(_PAGE))
+    digest.update(str(size).encode())
+    return digest.hexdigest()
