@@ -5,14 +5,14 @@ kind has its rule: `split_evenly` for Doc-to-LoRA, `pack_sentences` for seats.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
-T = TypeVar("T")
+from d2l.documents.sentences import split_sentences
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+T = TypeVar("T")
 
 
 class Tokenizer(Protocol):
@@ -65,9 +65,20 @@ def split_evenly(
     if n_chunks == 1:
         return [(tuple(token_ids), 0, count)]
     length = math.ceil(count / n_chunks)
+    return split_at(token_ids, range(length, count, length), prefix=prefix, suffix=suffix)
+
+
+def split_at(
+    token_ids: Sequence[int],
+    borders: Sequence[int],
+    *,
+    prefix: Sequence[int],
+    suffix: Sequence[int],
+) -> list[tuple[tuple[int, ...], int, int]]:
+    """The same with the inner ends where they are wanted: indices in `token_ids`, rising."""
+    count = len(token_ids)
     chunks = []
-    for start in range(0, count, length):
-        stop = min(start + length, count)
+    for start, stop in pairwise([0, *borders, count]):
         head = () if start == 0 else tuple(prefix)
         tail = () if stop == count else tuple(suffix)
         chunks.append(((*head, *token_ids[start:stop], *tail), start, stop))
@@ -82,10 +93,10 @@ def pack_sentences(text: str, *, tokenizer: Tokenizer, limit: int, minimum: int)
     before it, which may then pass the limit.
     """
     packed: list[Piece] = []
-    for sentence, start in _split_sentences(text):
+    for sentence, start in split_sentences(text):
         ids = tuple(tokenizer.encode(sentence))
         whole = Piece(sentence, ids, start, start + len(sentence))
-        for piece in _cut(whole, tokenizer, limit) if len(ids) > limit else [whole]:
+        for piece in cut_long(whole, tokenizer, limit) if len(ids) > limit else [whole]:
             joined = _join(packed[-1], piece, tokenizer) if packed else None
             if joined is not None and len(joined.token_ids) <= limit:
                 packed[-1] = joined
@@ -120,25 +131,12 @@ def share_out(
     return owned
 
 
-def _split_sentences(text: str) -> list[tuple[str, int]]:
-    """Sentences without surrounding white space, each with its first character's position."""
-    found, start = [], 0
-    ends = [(match.start(), match.end()) for match in _SENTENCE_END.finditer(text)]
-    for stop, following in [*ends, (len(text), len(text))]:
-        raw = text[start:stop]
-        stripped = raw.strip()
-        if stripped:
-            found.append((stripped, start + raw.index(stripped)))
-        start = following
-    return found
-
-
 def _join(left: Piece, right: Piece, tokenizer: Tokenizer) -> Piece:
     joined = f"{left.text} {right.text}"
     return Piece(joined, tuple(tokenizer.encode(joined)), left.start, right.stop)
 
 
-def _cut(piece: Piece, tokenizer: Tokenizer, limit: int) -> list[Piece]:
+def cut_long(piece: Piece, tokenizer: Tokenizer, limit: int) -> list[Piece]:
     """Cut an over-long sentence every `limit` tokens.
 
     Ids are the sentence's own, sliced. A character whose bytes fall on both sides of a cut

@@ -3,10 +3,15 @@
 Knows nothing of files or formats: readers make these values.
 """
 
+import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
+
+from d2l.documents.findings import Finding
 
 SEPARATOR = "\n\n"
 
@@ -16,11 +21,14 @@ class Source:
     """One input before it is read: a file, or standard input.
 
     `name` is safe to print. Without a path the bytes are `data`, or what standard input holds.
+    `include_hidden`: text that a reader of the document cannot see is wanted, too.
     """
 
     name: str
     path: Path | None = None
     data: bytes | None = None
+    include_hidden: bool = False
+    shared: str = ""  # what is passed on of the name: without the folder that it was given with
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,16 @@ class Document:
     digest: str
     size_bytes: int
     notes: tuple[str, ...] = ()  # what the reader wants told, e.g. "3 of 12 pages have no text"
+    findings: tuple[Finding, ...] = ()  # hidden text, what looks like a secret, and the like
+    include_hidden: bool = False  # whether `text` holds hidden text, too
+    shared: str = ""  # as `Source.shared`
+
+    @classmethod
+    def from_text(cls, text: str, *, name: str = "text") -> "Document":
+        """A document of text that lies in no file; `name` is what its adapter calls it."""
+        data = text.encode("utf-8", errors="backslashreplace")
+        digest = hashlib.sha256(data).hexdigest()
+        return cls(name, "text", (Section(text),), digest, len(data), shared=name)
 
     @cached_property
     def text(self) -> str:
@@ -63,9 +81,16 @@ class Document:
             yield start, stop, section
             start = stop
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where each section begins in `text`, and where one more would."""
+        lengths = (len(section.text) + len(SEPARATOR) for section in self.sections)
+        return list(accumulate(lengths, initial=0))
+
     def where(self, start: int, stop: int) -> str:
         """Name the place of characters start…stop of `text`: "p. 3-5", "§ Filters", or ""."""
-        hit = [s for begin, end, s in self.spans() if begin < max(stop, start + 1) and end > start]
+        first = max(0, bisect_right(self._starts, start) - 1)
+        hit = self.sections[first : bisect_left(self._starts, max(stop, start + 1))]
         pages = [section.page for section in hit if section.page is not None]
         if pages:
             first, last = min(pages), max(pages)

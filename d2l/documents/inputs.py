@@ -4,6 +4,7 @@ Takes paths as given, gives sources in a fixed order; reads no file.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from d2l.documents.readers import READERS
 from d2l.errors import DocumentError
 
 STDIN = "-"
+#: What tells an adapter's folder, or an export's: its card is no document.
+OWN = "d2l.json"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
             sources.append(Source(STDIN))
             continue
         try:
-            taken, passed_over = find_files(Path(given))
+            taken, passed_over = find_files(given)
         except DocumentError as error:
             if not skip_bad:
                 raise
@@ -55,14 +58,29 @@ def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
             real = os.path.realpath(file)
             if real not in seen:
                 seen.add(real)
-                sources.append(Source(printable(str(file)), path=file))
+                sources.append(Source(printable(str(file)), file, shared=_share(file, given)))
     return Inputs(tuple(sources), tuple(ignored), tuple(bad))
 
 
-def find_files(path: Path) -> tuple[list[Path], list[Path]]:
+def _share(file: Path, given: str) -> str:
+    """What is passed on of a file's name: that below the folder given, or the file's own."""
+    return printable(file.name if file == Path(given) else file.relative_to(given).as_posix())
+
+
+def find_files(given: str) -> tuple[list[Path], list[Path]]:
     """The documents that a path means, and files of a folder that no reader takes."""
+    if not given.strip():  # the path of an empty name would be the working directory
+        raise DocumentError(
+            "an input has an empty name", hint="name files, folders, or - for stdin"
+        )
+    path = Path(given)
     if not is_folder(path):
         return [path], []
+    if (path / OWN).is_file():
+        raise DocumentError(
+            f"{printable(given)}: was written by d2l, it is no folder of documents",
+            hint="name the documents themselves",
+        )
     files = list_folder(path)
     taken = [file for file in files if has_known_suffix(file)]
     if not taken:
@@ -94,7 +112,9 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def walk_folder(folder: Path) -> Iterator[Path]:
-    """Yield regular files that are not hidden; links to folders are not followed."""
+    """Yield regular files that are not hidden, and links that lead where one may not look, which
+    only reading them can tell; links to folders are not followed, and folders that d2l wrote, such
+    as the output of the last run, are passed over."""
 
     def refuse(error: OSError) -> None:
         name = printable(str(error.filename or folder))
@@ -103,11 +123,33 @@ def walk_folder(folder: Path) -> Iterator[Path]:
         )
 
     for parent, folders, files in os.walk(folder, onerror=refuse):
+        if OWN in files:
+            folders[:], files = [], []
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             file = Path(parent, name)
-            if not name.startswith(".") and file.is_file():
+            if not name.startswith(".") and may_be_file(file):
                 yield file
+
+
+def may_hold(path: Path, size_bytes: int) -> bool:
+    """Whether a path leads to a regular file of a size. Names out of an adapter are opened only
+    then: they may be those of pipes and devices, which never end."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
+
+
+def may_be_file(path: Path) -> bool:
+    """Whether a path leads to a regular file, or to where nobody lets us see what it is."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # leads nowhere, or round in a circle
+        return False
 
 
 def known_suffixes() -> list[str]:

@@ -1,12 +1,14 @@
-"""Inputs → documents: every file, folder or stdin given, read one by one.
+"""InputLike → documents: every file, folder or stdin given, read one by one.
 
 One bad input fails the run unless bad ones are to be skipped; then each is listed with its reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from d2l.documents.document import Document
+from d2l.documents.findings import describe
 from d2l.documents.inputs import expand_inputs
 from d2l.documents.readers import read_document
 from d2l.documents.sandbox import ReadLimits
@@ -22,6 +24,7 @@ class ReadOptions:
     encoding: str | None = None
     password: str | None = None
     skip_bad: bool = False
+    include_hidden: bool = False
     limits: ReadLimits = field(default_factory=ReadLimits)
 
 
@@ -33,6 +36,50 @@ class Intake:
     documents: tuple[Document, ...]
     skipped: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...] = ()
+
+    def describe_findings(self) -> list[str]:
+        """A line for each sort of thing that was found in a document, with its places."""
+        return [
+            f"{document.name}: {describe(finding, include_hidden=document.include_hidden)}"
+            for document in self.documents
+            for finding in document.findings
+        ]
+
+    def refuse_findings(self) -> None:
+        """Raise DocumentError if anything was found in the documents; `describe_findings` says
+        what."""
+        n_findings = sum(len(document.findings) for document in self.documents)
+        if n_findings:
+            found = [document.name for document in self.documents if document.findings]
+            things = "finding" if n_findings == 1 else "findings"
+            more = "" if len(found) == 1 else f" and {len(found) - 1} more"
+            raise DocumentError(
+                f"--strict: {n_findings} {things} in {found[0]}{more}",
+                hint="mend the documents, or leave --strict out if all of it shall be compiled",
+            )
+
+
+#: What is compiled: a path, "-" for standard input, a document, several of these, or what was read.
+InputLike = str | Path | Document | Sequence[str | Path | Document] | Intake
+
+
+def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:
+    """Documents as they are, and those that paths lead to, read; raises DocumentError."""
+    if isinstance(inputs, Intake):
+        return inputs
+    items = [inputs] if isinstance(inputs, str | Path | Document) else list(inputs)
+    paths = [str(item) for item in items if not isinstance(item, Document)]
+    if len(paths) == len(items):
+        return read_inputs(paths, options)
+    read = [
+        Intake((item,), ()) if isinstance(item, Document) else read_inputs([str(item)], options)
+        for item in items
+    ]
+    return Intake(
+        tuple(document for intake in read for document in intake.documents),
+        tuple(row for intake in read for row in intake.skipped),
+        tuple(name for intake in read for name in intake.ignored),
+    )
 
 
 def read_inputs(
@@ -48,7 +95,7 @@ def read_inputs(
         try:
             documents.append(
                 read_document(
-                    source,
+                    replace(source, include_hidden=options.include_hidden),
                     format=options.format,
                     encoding=options.encoding,
                     password=options.password,

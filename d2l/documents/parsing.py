@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from d2l.documents.document import Section
+from d2l.documents.findings import Finding, gather
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps
 
@@ -24,6 +25,7 @@ class ParseRequest:
     max_chars: int = 100_000_000
     max_unpacked_bytes: int = 1 << 30  # of an archive's members together
     on_progress: Steps = ignore_steps
+    include_hidden: bool = False  # text that a reader of the document cannot see, too
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Parsed:
 
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 Parser = Callable[[ParseRequest], Parsed]
@@ -55,4 +58,14 @@ def damaged(request: ParseRequest, kind: str, why: str) -> DocumentError:
     return DocumentError(
         f"{request.name}: damaged or not a valid {kind} ({why})",
         hint="get an intact copy of the file, or open it in its own program and save it anew",
+    )
+
+
+def all_hidden(request: ParseRequest, findings: Iterable[Finding]) -> DocumentError:
+    """Say that no text is left but what cannot be seen; the caller raises the result."""
+    hidden = (finding for finding in gather(findings) if finding.kind == "hidden")
+    reasons = ", ".join(finding.what for finding in hidden)
+    return DocumentError(
+        f"{request.name}: all of its text is hidden ({reasons})",
+        hint="look at the document, and give --include-hidden if it shall be compiled all the same",
     )

@@ -21,9 +21,13 @@ PDF_HEADER = re.compile(rb"%PDF-\d\.\d")
 HTML_START = re.compile(
     rb"(?>\s+|<!--(?>.*?-->)|<\?xml[^>]*>)*+<(?:!doctype\s+html|html|head|body)[\s>]", re.I | re.S
 )
+HALVES = re.compile("[\ud800-\udfff]")  # utf-7 and unicode_escape can spell them
 CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-META_CHARSET = re.compile(rb"<meta[^>]*?charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]*?encoding"
-                          rb"\s*=\s*[\"']([\w.:-]+)", re.I)  # fmt: skip
+META_CHARSET = re.compile(
+    rb"<meta[^>]*?charset\s*+=\s*+[\"']?\s*+([\w.:-]+)|<\?xml[^>]*?encoding"
+    rb"\s*+=\s*+[\"']([\w.:-]+)",
+    re.I,
+)
 
 BINARY = "binary data"
 BINARY_MAGIC = (
@@ -168,6 +172,11 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> Decoded:
             f"{name}: not valid {found} text",
             hint="name the right encoding with --encoding, or leave the option out",
         ) from None
+    if HALVES.search(text):
+        raise DocumentError(
+            f"{name}: halves of characters, which are no text, when read as {found}",
+            hint="name the right encoding with --encoding, or leave the option out",
+        )
     plain = found in ("utf-8", "ascii") or any(data.startswith(bom) for bom, _ in BOMS)
     guessed = encoding is None and not plain
     return Decoded(normalize_newlines(text.removeprefix("\ufeff")), found, guessed)

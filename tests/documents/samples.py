@@ -12,7 +12,9 @@ import pytest
 from pypdf import PdfReader, PdfWriter
 
 from d2l.documents.document import Document, Source
-from d2l.documents.readers import read_document
+from d2l.documents.parsing import ParseRequest
+from d2l.documents.readers import choose_format, make_document, parse, read_document
+from d2l.documents.sniff import sniff
 
 DOCS = Path(__file__).parents[2].parent / "shared" / "docs"
 
@@ -34,6 +36,14 @@ def read_bytes(data: bytes, name: str = "sample", **options: object) -> Document
     """Read bytes as if they came from a file of this name."""
     path = Path(name) if Path(name).suffix else None
     return read_document(Source(name, path=path, data=data), **options)  # type: ignore[arg-type]
+
+
+def parse_here(data: bytes, name: str = "sample", *, include_hidden: bool = False) -> Document:
+    """The same in this process: for many small documents, whose parsers can be trusted."""
+    source = Source(name, path=Path(name) if Path(name).suffix else None, data=data)
+    format = choose_format(source, sniff(data), None)
+    request = ParseRequest(name, data, include_hidden=include_hidden)
+    return make_document(source, format, request, parse(format, request))
 
 
 def pdf_line(text: str, x: float, y: float, size: float = 10, font: str = "F1") -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import pytest
 
@@ -115,3 +116,22 @@ def test_documents_do_not_change() -> None:
         document.name = "other.pdf"  # type: ignore[misc]
     assert document == paged("ab")
     assert document.notes == ()
+
+
+def test_places_of_many_sections_are_found_at_once() -> None:
+    """Each place looks at a few of 50,000 sections: a look at all of them takes minutes."""
+    document = make(*(Section("ab", heading=f"Part {n}") for n in range(50_000)))
+    start = time.process_time()
+    for n in range(0, 50_000, 10):
+        assert document.where(4 * n, 4 * n + 2) == f"§ Part {n}"
+    assert time.process_time() - start < 5
+
+
+def test_places_at_the_edges_of_sections() -> None:
+    document = make(Section("", page=1), Section("ab", page=2), Section("", page=3))
+    assert [document.where(at, at) for at in range(9)] == [
+        *["p. 1"] * 2, *["p. 2"] * 4, *["p. 3"] * 2, ""
+    ]  # fmt: skip
+    assert document.where(-5, 1) == "p. 1"
+    assert document.where(1, 3) == "p. 1-2"
+    assert document.where(1, 2) == "p. 1"

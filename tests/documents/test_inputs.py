@@ -90,3 +90,63 @@ def test_names_that_are_not_text_are_made_printable(tmp_path: Path) -> None:
     (source,) = expand_inputs([str(tmp_path)]).sources
     assert source.name == f"{tmp_path}/a\ufffd\ufffd.txt"
     assert printable("été.txt") == "été.txt"
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_an_empty_name_is_not_the_working_folder(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a.txt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DocumentError) as caught:
+        expand_inputs([given])
+    assert caught.value.message == "an input has an empty name"
+
+
+def test_what_d2l_wrote_into_the_folder_is_no_document(tmp_path: Path) -> None:
+    fill(tmp_path, "a.txt", "sub/b.md", "out.lora/README.md", "out.lora/d2l.json")
+    fill(tmp_path, "out.lora/deeper/c.md")
+    found = expand_inputs([str(tmp_path)])
+    assert [source.path for source in found.sources] == [
+        tmp_path / "a.txt",
+        tmp_path / "sub" / "b.md",
+    ]
+    assert found.ignored == ()
+    with pytest.raises(DocumentError) as caught:
+        expand_inputs([str(tmp_path / "out.lora")])
+    assert caught.value.message == (
+        f"{tmp_path / 'out.lora'}: was written by d2l, it is no folder of documents"
+    )
+
+
+def test_a_link_to_where_one_may_not_look_is_left_to_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """root may look everywhere: a refused stat stands in for a folder without permission."""
+    fill(tmp_path, "a.txt")
+    (tmp_path / "b.txt").symlink_to("/nowhere-to-look/b.txt")
+    (tmp_path / "c.txt").symlink_to("c.txt")
+    stat = Path.stat
+
+    def refuse(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name == "b.txt" and follow_symlinks:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    found = expand_inputs([str(tmp_path)])
+    assert [source.path for source in found.sources] == [tmp_path / "a.txt", tmp_path / "b.txt"]
+
+
+def test_what_is_passed_on_of_a_name_has_no_folder_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "secret/a.txt", "secret/sub/b.md")
+    given = str(tmp_path / "secret")
+    shared = [source.shared for source in expand_inputs([given]).sources]
+    assert shared == ["a.txt", "sub/b.md"]
+    monkeypatch.chdir(tmp_path)
+    sources = expand_inputs(["secret/sub/b.md", "./secret/", "-"]).sources
+    assert [source.shared for source in sources] == ["b.md", "a.txt", ""]
+    monkeypatch.chdir(tmp_path / "secret")
+    assert [source.shared for source in expand_inputs(["."]).sources] == ["a.txt", "sub/b.md"]

@@ -119,3 +119,13 @@ def test_comments_and_spaces_above_a_text_take_no_time(start: bytes, words: str)
     began = time.process_time()
     assert sniff(start).words == words
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"), [(b"abc +2AA- def.", "utf-7"), (b"abc \\udc80.", "unicode_escape")]
+)
+def test_halves_of_characters_are_refused(data: bytes, encoding: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        decode(data, "a.txt", encoding)
+    expected = f"a.txt: halves of characters, which are no text, when read as {encoding}"
+    assert caught.value.message == expected

@@ -5,6 +5,7 @@ that can hide hostile content run in a child process; each has a module of its o
 """
 
 import hashlib
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -13,17 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from d2l.documents.document import Document, Source
-from d2l.documents.parsing import Parsed, Parser, ParseRequest
-from d2l.documents.readers.docx import parse_docx
-from d2l.documents.readers.epub import parse_epub
-from d2l.documents.readers.html import parse_html
-from d2l.documents.readers.pdf.reader import parse_pdf
+from d2l.documents.parsing import Parsed, Parser, ParseRequest, all_hidden
 from d2l.documents.readers.text import parse_markdown, parse_text
 from d2l.documents.sandbox import ReadLimits, run_in_child
+from d2l.documents.screening.screen import screen
 from d2l.documents.sniff import BINARY, Content, sniff
 from d2l.errors import DocumentError
-from d2l.progress import Steps, ignore_steps
+from d2l.progress import Steps, ignore_steps, log_time
 
+_log = logging.getLogger(__name__)
+
+#: Larger texts are parsed in a child process, too: what takes time there has a limit.
+IN_PROCESS_BYTES = 200_000
 STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
 
 
@@ -34,7 +36,7 @@ class Reader:
     suffixes: tuple[str, ...]
     description: str
     parse: Parser
-    sandboxed: bool  # parse in a child process, under limits of time and memory
+    sandboxed: bool  # parse in a child process whatever the size, under limits of time and memory
 
 
 def read_document(
@@ -49,6 +51,7 @@ def read_document(
     """Read one source; the same bytes give the same document each time.
 
     `format` is a key of `READERS` and overrides the suffix, not the evidence of the content.
+    Text that a reader cannot see is left out, unless the source wants it, and counted either way.
     """
     limits = limits or ReadLimits()
     data = read_bytes(source, limits)
@@ -65,20 +68,39 @@ def read_document(
         limits.max_chars,
         limits.memory_bytes // 2,
         on_progress,
+        source.include_hidden,
     )
-    parsed = run_in_child(name, request, limits) if reader.sandboxed else reader.parse(request)
-    return make_document(source, name, data, parsed)
+    in_child = reader.sandboxed or len(data) > IN_PROCESS_BYTES
+    with log_time(_log, "read %s as %s%s", source.name, name, ", in a child" * in_child):
+        parsed = run_in_child(name, request, limits) if in_child else parse(name, request)
+    return make_document(source, name, request, parsed)
 
 
-def make_document(source: Source, format: str, data: bytes, parsed: Parsed) -> Document:
+def parse(format: str, request: ParseRequest) -> Parsed:
+    """Parse with a format's reader, and look over what came of it."""
+    return screen(READERS[format].parse(request), request)
+
+
+def make_document(source: Source, format: str, request: ParseRequest, parsed: Parsed) -> Document:
     """Put text and provenance together; refuse a document without text."""
     if not any(section.text.strip() for section in parsed.sections):
+        if any(finding.kind == "hidden" for finding in parsed.findings):
+            raise all_hidden(request, parsed.findings)
         raise DocumentError(
             f"{source.name}: no text in this {format} document",
             hint="give a document that has text",
         )
-    digest = hashlib.sha256(data).hexdigest()
-    return Document(source.name, format, parsed.sections, digest, len(data), parsed.notes)
+    return Document(
+        source.name,
+        format,
+        parsed.sections,
+        hashlib.sha256(request.data).hexdigest(),
+        len(request.data),
+        parsed.notes,
+        parsed.findings,
+        request.include_hidden,
+        source.shared,
+    )
 
 
 def read_bytes(source: Source, limits: ReadLimits) -> bytes:
@@ -86,7 +108,7 @@ def read_bytes(source: Source, limits: ReadLimits) -> bytes:
     if source.data is not None:
         data = source.data[: limits.max_bytes + 1]
     elif source.path is None:
-        data = sys.stdin.buffer.read(limits.max_bytes + 1)
+        data = read_stdin(limits.max_bytes + 1)
     else:
         data = open_and_read(source.name, source.path, lambda file: file.read(limits.max_bytes + 1))
     if len(data) > limits.max_bytes:
@@ -101,6 +123,13 @@ def read_bytes(source: Source, limits: ReadLimits) -> bytes:
             hint="give a document that has text",
         )
     return data
+
+
+def read_stdin(n_bytes: int) -> bytes:
+    """Read standard input, at most so many bytes; say so where it is closed."""
+    if sys.stdin is None:
+        raise DocumentError("-: standard input is closed", hint="pipe a document in, or name one")
+    return sys.stdin.buffer.read(n_bytes)
 
 
 def open_and_read(name: str, path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
@@ -163,11 +192,39 @@ def refuse_content(
     return DocumentError(f"{source.name}: {not_that}this is {content.words}", hint=hint)
 
 
+# Parsers of the formats that run in a child process are imported there: they take longer to import
+# than a page takes to read.
+
+
+def _parse_pdf(request: ParseRequest) -> Parsed:
+    from d2l.documents.readers.pdf.reader import parse_pdf
+
+    return parse_pdf(request)
+
+
+def _parse_docx(request: ParseRequest) -> Parsed:
+    from d2l.documents.readers.docx import parse_docx
+
+    return parse_docx(request)
+
+
+def _parse_epub(request: ParseRequest) -> Parsed:
+    from d2l.documents.readers.epub import parse_epub
+
+    return parse_epub(request)
+
+
+def _parse_html(request: ParseRequest) -> Parsed:
+    from d2l.documents.readers.html import parse_html
+
+    return parse_html(request)
+
+
 READERS: dict[str, Reader] = {
-    "pdf": Reader((".pdf",), "a PDF document", parse_pdf, sandboxed=True),
-    "docx": Reader((".docx",), "a DOCX document", parse_docx, sandboxed=True),
-    "epub": Reader((".epub",), "an EPUB book", parse_epub, sandboxed=True),
-    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", parse_html, sandboxed=True),
+    "pdf": Reader((".pdf",), "a PDF document", _parse_pdf, sandboxed=True),
+    "docx": Reader((".docx",), "a DOCX document", _parse_docx, sandboxed=True),
+    "epub": Reader((".epub",), "an EPUB book", _parse_epub, sandboxed=True),
+    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", _parse_html, sandboxed=True),
     "markdown": Reader((".md", ".markdown"), "Markdown text", parse_markdown, sandboxed=False),
     "text": Reader(
         (".txt", ".text", ".rst", ".log", ".csv", ".tsv", ".adoc", ".asciidoc", ".org", ".tex"),

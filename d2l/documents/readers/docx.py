@@ -17,16 +17,18 @@ from docx.package import Package
 from docx.parts.document import DocumentPart
 
 from d2l.documents.document import Section
+from d2l.documents.findings import gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import ZIP_ERRORS, open_archive, parse_xml
+from d2l.documents.readers.docx_hidden import HiddenRuns, W, read_count
 
 KIND = "DOCX document"
-W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 SKIPPED = frozenset((W + "del", W + "moveFrom", W + "txbxContent", FALLBACK, W + "pPr", W + "rPr"))
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
 NOTES = (("footnoteReference", "footnotes"), ("endnoteReference", "endnotes"))
+RUNS = (W + "r", MATH + "r")
 HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
 # python-docx takes a document with macros, or a template, for something else.
 OTHER_MAIN_TYPES = (
@@ -57,18 +59,22 @@ def parse_docx(request: ParseRequest) -> Parsed:
         raise damaged(request, KIND, type(error).__name__) from None
     if body is None:
         raise damaged(request, KIND, "it has no body")
-    reader = _BodyReader(document, request)
-    return Parsed(tuple(bound_text(reader.read(body), request)))
+    hidden = HiddenRuns(document)
+    reader = _BodyReader(document, request, hidden)
+    sections = tuple(bound_text(reader.read(body), request))
+    return Parsed(sections, findings=gather(hidden.findings))
 
 
 class _BodyReader:
     """Walks a document's body; knows its styles, lists and notes."""
 
-    def __init__(self, document: Any, request: ParseRequest) -> None:
+    def __init__(self, document: Any, request: ParseRequest, hidden: HiddenRuns) -> None:
+        self._hidden = hidden
+        self._include_hidden = request.include_hidden
         self._headings = find_heading_styles(document)
         self._bullets = find_bullet_lists(document)
         self._list_styles = find_list_styles(document)
-        self._notes = read_notes(document, request)
+        self._notes = read_notes(document, request, hidden)
         self._pending: list[str] = []  # notes referred to since the last block
         self._counts: Counter[tuple[str, int]] = Counter()
 
@@ -94,6 +100,7 @@ class _BodyReader:
         """Yield (text, kind) of the paragraphs and tables below an element."""
         for child in parent:
             if child.tag == W + "p":
+                self._hidden.enter(child)
                 yield from self._read_paragraph(child)
             elif child.tag == W + "tbl":
                 rows = "\n".join(self._read_rows(child))
@@ -117,15 +124,29 @@ class _BodyReader:
                 yield mark + text, "item"
             else:
                 yield text, "paragraph"
-        for box in paragraph.iter(W + "txbxContent"):
-            if not any(parent.tag == FALLBACK for parent in box.iterancestors()):
-                yield from self._walk(box)
+        for box in self._find_boxes(paragraph):
+            yield from self._walk(box)
+
+    def _find_boxes(self, paragraph: Any) -> Iterator[Any]:
+        """Yield the contents of a paragraph's text boxes, but not of boxes inside them: those
+        belong to the paragraphs of the outer ones."""
+        waiting = list(reversed(paragraph))
+        while waiting:
+            element = waiting.pop()
+            if element.tag == W + "txbxContent":
+                yield element
+            elif element.tag == W + "r" and self._hidden.hides_boxes(element):
+                waiting += reversed(element) if self._include_hidden else ()
+            elif element.tag != FALLBACK:
+                waiting += reversed(element)
 
     def _read_inline(self, element: Any) -> str:
         """Give the text of runs, links, fields and formulas, deletions left out."""
         parts: list[str] = []
         for child in element:
             if child.tag in SKIPPED:
+                continue
+            if child.tag in RUNS and self._hidden.is_hidden(child) and not self._include_hidden:
                 continue
             if child.tag in (W + "t", MATH + "t"):
                 parts.append(child.text or "")
@@ -180,7 +201,7 @@ class _BodyReader:
         if number == "0":
             return ""
         level = numbering.find(W + "ilvl")
-        depth = int(level.get(W + "val", "0")) if level is not None else 0
+        depth = (read_count(level.get(W + "val")) or 0) if level is not None else 0
         if (number, depth) in self._bullets:
             return "  " * depth + "- "
         self._counts[number, depth] += 1
@@ -233,7 +254,7 @@ def find_bullet_lists(document: Any) -> frozenset[tuple[str, int]]:
     except (KeyError, NotImplementedError):
         return frozenset()
     bullets = {
-        (abstract.get(W + "abstractNumId"), int(level.get(W + "ilvl", "0")))
+        (abstract.get(W + "abstractNumId"), read_count(level.get(W + "ilvl")) or 0)
         for abstract in root.iter(W + "abstractNum")
         for level in abstract.iter(W + "lvl")
         if (form := level.find(W + "numFmt")) is not None and form.get(W + "val") == "bullet"
@@ -251,7 +272,9 @@ def find_bullet_lists(document: Any) -> frozenset[tuple[str, int]]:
     )
 
 
-def read_notes(document: Any, request: ParseRequest) -> dict[tuple[str, str], str]:
+def read_notes(
+    document: Any, request: ParseRequest, hidden: HiddenRuns
+) -> dict[tuple[str, str], str]:
     """Give the text of footnotes and endnotes by (part, id)."""
     notes: dict[tuple[str, str], str] = {}
     for relation in document.part.rels.values():
@@ -259,6 +282,9 @@ def read_notes(document: Any, request: ParseRequest) -> dict[tuple[str, str], st
         if relation.is_external or part not in ("footnotes", "endnotes"):
             continue
         root = parse_xml(relation.target_part.blob, request, KIND)
+        for run in [run for run in root.iter(W + "r") if hidden.is_hidden(run)]:
+            if not request.include_hidden:
+                run.getparent().remove(run)
         for note in (*root.iter(W + "footnote"), *root.iter(W + "endnote")):
             paragraphs = (
                 "".join(text.text or "" for text in paragraph.iter(W + "t"))

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from d2l.documents.document import Section
+from d2l.documents.findings import Finding, gather
 from d2l.documents.parsing import Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import open_archive, parse_xml, read_member
 from d2l.documents.readers.html import parse_tree, split_page
@@ -27,8 +28,10 @@ def parse_epub(request: ParseRequest) -> Parsed:
     with open_archive(request, KIND) as archive:
         chapters = list_chapters(archive, request)
         refuse_encrypted(archive, chapters, request)
-        sections = tuple(bound_text(read_chapters(archive, chapters, request), request))
-    return Parsed(sections)
+        findings: list[Finding] = []
+        read = read_chapters(archive, chapters, request, findings)
+        sections = tuple(bound_text(read, request))
+    return Parsed(sections, findings=gather(findings))
 
 
 def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:
@@ -83,16 +86,47 @@ def refuse_encrypted(archive: zipfile.ZipFile, chapters: list[str], request: Par
 
 
 def read_chapters(
-    archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest
+    archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest, findings: list[Finding]
 ) -> Iterator[Section]:
-    """Yield the sections of each chapter; one that lacks a heading goes on under the last."""
+    """Yield the sections of each chapter; one that lacks a heading goes on under the last.
+
+    What is hidden in them is added to `findings`.
+    """
     heading = None
+    sheets = _StyleSheets(archive, request)
     for number, member in enumerate(chapters, start=1):
         data = read_member(archive, member, request, KIND)
         request.on_progress(number, len(chapters))
         if not data.strip():
             continue
         markup = decode_html(data, f"{request.name}, {member}").text
-        for section in split_page(parse_tree(markup, request)):
+        root = parse_tree(markup, request)
+        parts, hidden = split_page(
+            root, sheets=sheets.find(root, member), include_hidden=request.include_hidden
+        )
+        findings += hidden
+        for section in parts:
             heading = section.heading or heading
             yield Section(section.text, heading=heading)
+
+
+class _StyleSheets:
+    """The style sheets that a book holds, each unpacked once."""
+
+    def __init__(self, archive: zipfile.ZipFile, request: ParseRequest) -> None:
+        self._archive = archive
+        self._request = request
+        self._names = set(archive.namelist())
+        self._texts: dict[str, str] = {}
+
+    def find(self, root: Any, chapter: str) -> list[str]:
+        """The sheets that a chapter links to; those that the book lacks count as empty."""
+        links = (link for link in root.iter("link") if "stylesheet" in link.get("rel", "").lower())
+        members = (resolve(posixpath.dirname(chapter), link.get("href", "")) for link in links)
+        return [self._read(member) for member in members if member in self._names]
+
+    def _read(self, member: str) -> str:
+        if member not in self._texts:
+            raw = read_member(self._archive, member, self._request, KIND)
+            self._texts[member] = raw.decode("utf-8", "replace")
+        return self._texts[member]

@@ -5,13 +5,14 @@ come row by row. The walk over the tree serves EPUB chapters as well.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import lxml.etree
 import lxml.html
 
 from d2l.documents.document import Section
+from d2l.documents.findings import Finding, gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.text import encoding_notes
 from d2l.documents.sniff import decode_html
@@ -20,7 +21,7 @@ DROPPED = frozenset(
     (
         "script", "style", "noscript", "noframes", "template", "nav", "head", "title", "button",
         "select", "textarea", "input", "svg", "canvas", "iframe", "object", "embed", "audio",
-        "video", "map", "dialog", "datalist",
+        "video", "map", "dialog", "datalist", "rp", "annotation",
     )
 )  # fmt: skip
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
@@ -36,7 +37,6 @@ DROPPED_CLASSES = frozenset(
         "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
     )
 )  # fmt: skip
-HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.I)
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 BLOCKS = HEADINGS | frozenset(
     (
@@ -48,11 +48,13 @@ BLOCKS = HEADINGS | frozenset(
 )  # fmt: skip
 PROSE = HEADINGS | {"p"}
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
+TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
 RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # Marks inside the walk only, for JUNK is taken out of every page.
 LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
+MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
 MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
 
@@ -60,8 +62,8 @@ def parse_html(request: ParseRequest) -> Parsed:
     """Read a page; one section per heading."""
     decoded = decode_html(request.data, request.name, request.encoding)
     root = parse_tree(decoded.text, request)
-    sections = bound_text(split_page(root), request)
-    return Parsed(tuple(sections), encoding_notes(decoded))
+    sections, findings = split_page(root, include_hidden=request.include_hidden)
+    return Parsed(tuple(bound_text(sections, request)), encoding_notes(decoded), findings)
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
@@ -74,15 +76,32 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         root = lxml.html.document_fromstring(raw, parser=parser)
     except (lxml.etree.LxmlError, ValueError) as error:
         raise damaged(request, "HTML page", type(error).__name__) from None
-    if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
-        raise damaged(request, "HTML page", "its elements are nested too deeply")
+    limits = [e.message for e in parser.error_log if e.type_name == "ERR_RESOURCE_LIMIT"]
+    if limits:
+        nested = any("depth" in message.lower() for message in limits)
+        why = "its elements are nested too deeply" if nested else TOO_LARGE
+        raise damaged(request, "HTML page", why)
     return root
 
 
-def split_page(root: Any) -> Iterator[Section]:
-    """Yield the sections of a parsed page, the text before the first heading among them."""
+def split_page(
+    root: Any, *, sheets: Iterable[str] = (), include_hidden: bool = False
+) -> tuple[list[Section], tuple[Finding, ...]]:
+    """Give the sections of a parsed page, the text before the first heading among them; and what
+    of that part is hidden, by the page's own style sheets and others."""
+    # Not at the top: a note in plain text starts without the libraries for style sheets.
+    from d2l.documents.readers.html_hidden import count_hidden, find_hidden
+
+    hidden = find_hidden(root, sheets)
     drop_furniture(root)
-    yield from _Flow().run(find_main(root))
+    main = find_main(root)
+    inside = set(main.iter())
+    hidden = [text for text in hidden if text.element in inside]
+    findings = gather(count_hidden(hidden))
+    if not include_hidden:
+        for text in hidden:
+            text.take_out()
+    return _Flow().run(main), findings
 
 
 def drop_furniture(root: Any) -> None:
@@ -95,11 +114,9 @@ def drop_furniture(root: Any) -> None:
 
 
 def is_furniture(element: Any) -> bool:
-    """Whether an element is navigation, code, or hidden."""
+    """Whether an element is navigation or code, or for the eyes alone."""
     tag, role = element.tag, element.get("role", "")
-    if tag in DROPPED or element.get("hidden") is not None:
-        return True
-    if HIDDEN_STYLE.search(element.get("style", "")) or element.get("aria-hidden") == "true":
+    if tag in DROPPED or element.get("aria-hidden", "").lower() == "true":
         return True
     classes = set(element.get("class", "").split())
     if classes & DROPPED_CLASSES:
@@ -172,7 +189,7 @@ class _Flow:
             self._pre += 1
         elif tag in ("ul", "ol"):
             start = element.get("start", "1")
-            number = int(start) if start.isdecimal() else 1
+            number = int(start) if start.isdecimal() and len(start) <= MAX_NUMBER_DIGITS else 1
             self._lists.append(number if tag == "ol" else None)
         elif tag == "li":
             self._item = self._next_mark()

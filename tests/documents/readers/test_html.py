@@ -80,6 +80,16 @@ def test_page_nested_too_deeply_is_refused_and_not_cut_short() -> None:
     )
 
 
+@pytest.mark.parametrize("large", ["<p title='{}'>a</p>", "<!--{}--><p>a</p>", "<p>{}</p>"])
+def test_page_with_something_too_large_is_told_from_a_nested_one(large: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        read_bytes(page(large.format("x" * 10_500_000)), "a.html")
+    assert caught.value.message == (
+        "a.html: damaged or not a valid HTML page (one of its attributes, comments or stretches "
+        "of text is larger than 10 MB)"
+    )
+
+
 def test_wikipedia_page_reads_as_an_article() -> None:
     document = samples.read_shared("wikipedia-page.html")
     lead = document.sections[0]

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from pypdf import PageObject
-from pypdf.generic import ArrayObject, DictionaryObject
+from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
 
 from d2l.documents.parsing import CELL
 from d2l.documents.readers.pdf.fonts import hides_text
@@ -37,10 +37,13 @@ MONO = re.compile(r"mono|courier|consol|menlo|code|typewriter|NimbusMon|[a-z]tt\
 SUBSET_TAG = re.compile(r"^/?(?:[A-Z]{6}\+)?")  # random letters before the name of a font
 
 
-def read_lines(page: PageObject, measures: Mapping[str, Measure]) -> tuple[list[Line], bool]:
-    """Extract a page's lines, cells of a row together; and whether their letters are a guess."""
+def read_lines(
+    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure]
+) -> tuple[list[Line], bool]:
+    """Extract the lines of a page with some content, cells of a row together; and whether their
+    letters are a guess."""
     collector = _PieceCollector()
-    plain = spell_out_strings(page, measures).extract_text(
+    plain = spell_out_strings(page, stream, measures).extract_text(
         visitor_operand_before=collector.see_operand, visitor_text=collector.see_text
     )
     collector.end_row()

@@ -27,8 +27,8 @@ def drop_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
     if sum(bool(lines) for lines in pages) < MIN_PAGES:
         return without(pages, peel_margins(pages, find_numbered_pair(pages)))
     numbered = find_numbered(pages)
-    found = numbered | find_repeated(pages)
-    dropped = peel_margins(pages, found | find_bands(pages, found))
+    running = numbered | find_repeated(pages)
+    dropped = peel_margins(pages, running | find_bands(pages, running))
     n_emptied = sum(
         all((number, index) in dropped for index in range(len(lines)))
         for number, lines in enumerate(pages)
@@ -47,12 +47,12 @@ def without(pages: Sequence[Sequence[Line]], dropped: set[Place]) -> list[list[L
     ]
 
 
-def peel_margins(pages: Sequence[Sequence[Line]], found: set[Place]) -> set[Place]:
+def peel_margins(pages: Sequence[Sequence[Line]], running: set[Place]) -> set[Place]:
     """Keep of the lines found those that no other line stands outside of."""
     peeled: set[Place] = set()
     for number, lines in enumerate(pages):
         for indices in margin_indices(lines):
-            outside = takewhile(lambda place: place in found, ((number, i) for i in indices))
+            outside = takewhile(lambda place: place in running, ((number, i) for i in indices))
             peeled.update(outside)
     return peeled
 
@@ -86,9 +86,9 @@ def find_repeated(pages: Sequence[Sequence[Line]]) -> set[Place]:
     least = max(MIN_PAGES, MIN_SHARE * sum(bool(lines) for lines in pages))
     return {
         place
-        for found in places.values()
-        if len({page for page, _ in found}) >= least
-        for place in found
+        for repeated in places.values()
+        if len({page for page, _ in repeated}) >= least
+        for place in repeated
     }
 
 
@@ -125,12 +125,12 @@ def find_numbered(pages: Sequence[Sequence[Line]]) -> set[Place]:
         if len(places) >= MIN_PAGES:
             heights[height] += len(places)
     n_pages = sum(bool(lines) for lines in pages)
-    found: set[Place] = set()
+    numbered: set[Place] = set()
     for (_, height), places in offsets.items():
         near = sum(heights[height + delta] for delta in (-1, 0, 1))
         if len(places) >= 2 and near >= max(MIN_PAGES, NUMBERED_SHARE * n_pages):
-            found |= places
-    return found
+            numbered |= places
+    return numbered
 
 
 def find_numbered_pair(pages: Sequence[Sequence[Line]]) -> set[Place]:
@@ -161,7 +161,7 @@ def find_bands(pages: Sequence[Sequence[Line]], dropped: set[Place]) -> set[Plac
 
     They share words with the running title of a page near by; the text of a body does not.
     """
-    found: set[Place] = set()
+    bands: set[Place] = set()
     for side in (0, 1):
         outermost: dict[float, list[Place]] = defaultdict(list)
         for number, lines in enumerate(pages):
@@ -179,8 +179,8 @@ def find_bands(pages: Sequence[Sequence[Line]], dropped: set[Place]) -> set[Plac
                 for i, text in enumerate(texts)
             )
             if n_alike >= 0.6 * len(texts):
-                found |= set(places)
-    return found
+                bands |= set(places)
+    return bands
 
 
 def stands_apart(line: Line, body: Line) -> bool:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -17,8 +18,10 @@ from pypdf.errors import PyPdfError
 from pypdf.generic import Destination, DictionaryObject
 
 from d2l.documents.document import Section
-from d2l.documents.parsing import Parsed, ParseRequest, bound_text, damaged
+from d2l.documents.findings import Finding, gather
+from d2l.documents.parsing import Parsed, ParseRequest, all_hidden, bound_text, damaged
 from d2l.documents.readers.pdf.fonts import MAX_NESTED_FORMS, list_xobjects, look_up, mend_fonts
+from d2l.documents.readers.pdf.layers import Layers
 from d2l.documents.readers.pdf.layout import (
     Line,
     clean_line,
@@ -28,6 +31,9 @@ from d2l.documents.readers.pdf.layout import (
 )
 from d2l.documents.readers.pdf.lines import read_lines
 from d2l.documents.readers.pdf.margins import drop_running_lines
+from d2l.documents.readers.pdf.omit import omit_hidden
+from d2l.documents.readers.pdf.strings import parse_content
+from d2l.documents.readers.pdf.visible import find_hidden
 from d2l.documents.readers.pdf.widths import Measure, find_measures
 from d2l.errors import DocumentError
 
@@ -67,17 +73,17 @@ def parse_pdf(request: ParseRequest) -> Parsed:
     propagate, logger.propagate = logger.propagate, False
     try:
         reader = open_pdf(request, repairs)
-        pages, failed, garbled = read_pages(reader, request)
-        sections = tuple(bound_text(make_sections(reader, pages), request))
-        notes = describe_pages(reader, pages, failed, request, repairs.n_repairs > 0)
-        if garbled:
-            notes += (f"{name_pages(garbled, len(pages))} {GARBLED}",)
+        read = read_pages(reader, request)
+        sections = tuple(bound_text(make_sections(reader, read.pages), request))
+        notes = describe_pages(reader, read, request, repairs.n_repairs > 0)
+        if read.garbled:
+            notes += (f"{name_pages(read.garbled, len(read.pages))} {GARBLED}",)
     finally:
         logger.propagate = propagate
         logger.removeHandler(repairs)
     if repairs.n_repairs:
         notes = ("the file is damaged; it was repaired, check that no text is missing", *notes)
-    return Parsed(sections, notes)
+    return Parsed(sections, notes, gather(read.findings))
 
 
 def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
@@ -148,13 +154,21 @@ def harden_hash(key: bytes) -> bytes:
     return key[:32]
 
 
-def read_pages(
-    reader: PdfReader, request: ParseRequest
-) -> tuple[list[list[Line]], tuple[int, ...], tuple[int, ...]]:
-    """Give the lines of each page; and the numbers of those not read, and of those guessed."""
-    pages: list[list[Line]] = []
-    failed: list[int] = []
-    garbled: list[int] = []
+@dataclass
+class PagesRead:
+    """The lines of each page; the numbers of those not read, and of those guessed; and what was
+    hidden on them."""
+
+    pages: list[list[Line]] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    garbled: list[int] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
+    """Read page by page, up to the most text that is allowed."""
+    read = PagesRead()
+    layers = Layers(reader)
     n_chars = 0
     known: dict[int, Measure] = {}
     mended: set[int] = set()
@@ -165,19 +179,25 @@ def read_pages(
             page = reader.pages[number - 1]
             measures = find_measures(page.get("/Resources"), known)  # first: mending changes widths
             mend_fonts(page.get("/Resources"), mended)
-            lines, is_guess = read_lines(page, measures)
+            stream = parse_content(page)
+            hidden = find_hidden(page, stream.operations, layers, known)
+            read.findings += [text.tell(number) for text in hidden.values()]
+            left_out = {path: text for path, text in hidden.items() if not text.is_kept}
+            if left_out and not request.include_hidden:
+                page, stream = omit_hidden(page, stream, left_out)
+            lines, is_guess = read_lines(page, stream, measures)
             if is_guess:
-                garbled.append(number)
+                read.garbled.append(number)
         except PARSE_ERRORS as error:
             if n_pages == 1:
                 raise damaged(request, "PDF", name_error(error)) from None
-            failed.append(number)
-        pages.append(lines)
+            read.failed.append(number)
+        read.pages.append(lines)
         n_chars += sum(len(line.text) for line in lines)
         if n_chars > 2 * request.max_chars:  # lines shrink later; bound_text counts exactly
             break
         request.on_progress(number, n_pages)
-    return pages, tuple(failed), tuple(garbled)
+    return read
 
 
 def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:
@@ -196,19 +216,18 @@ def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterato
 
 
 def describe_pages(
-    reader: PdfReader,
-    pages: Sequence[Sequence[Line]],
-    failed: Sequence[int],
-    request: ParseRequest,
-    was_repaired: bool,
+    reader: PdfReader, read: PagesRead, request: ParseRequest, was_repaired: bool
 ) -> tuple[str, ...]:
     """Note pages without text; raise if there is no text at all."""
+    pages, failed = read.pages, read.failed
     n_pages = len(pages)
     silent = [number for number, lines in enumerate(pages, start=1) if not lines]
     scanned = [n for n in silent if n not in failed and has_images(reader.pages[n - 1])]
     if len(silent) == n_pages:
         if failed:
             raise damaged(request, "PDF", f"none of its {n_pages} pages can be read")
+        if any(found.kind == "hidden" for found in read.findings) and not request.include_hidden:
+            raise all_hidden(request, read.findings)
         if was_repaired and not scanned:
             raise damaged(request, "PDF", "no text is left in it")
         count = "its only page has" if n_pages == 1 else f"all {n_pages} pages have"

@@ -5,7 +5,7 @@ Takes a page, gives one with the same text for pypdf to read; knows nothing of l
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from pypdf import PageObject
 from pypdf.generic import (
@@ -30,6 +30,30 @@ class Shown(ArrayObject):
     is_exact: bool = True  # whether the font tells its widths
 
 
+class TextState(Protocol):
+    """What decides how far a string goes."""
+
+    @property
+    def measure(self) -> Measure:
+        """The widths of the font."""
+
+    @property
+    def size(self) -> float:
+        """The font's size in text space."""
+
+    @property
+    def char_spacing(self) -> float:
+        """What is added to each character."""
+
+    @property
+    def word_spacing(self) -> float:
+        """What is added to each space of a font with codes of one byte."""
+
+    @property
+    def stretch(self) -> float:
+        """How wide characters are set; 1 is as wide as they are."""
+
+
 @dataclass(frozen=True)
 class _State:
     """The text state that decides how far strings go."""
@@ -42,20 +66,24 @@ class _State:
     stretch: float = 1.0
 
 
-def spell_out_strings(page: PageObject, measures: Mapping[str, Measure]) -> PageObject:
-    """Give a page whose strings are all `Shown`; the page itself stays as it is.
+def parse_content(page: PageObject) -> ContentStream:
+    """Parse the operations of a page; one without content has none."""
+    return ContentStream(look_up(page, "/Contents"), page.pdf, "bytes")
+
+
+def spell_out_strings(
+    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure]
+) -> PageObject:
+    """Give a page with some content whose strings are all `Shown`; the page stays as it is.
 
     pypdf does not count word spacing: it takes what follows justified spaces for far off, and
     splits words. So each space comes with a move that does the same.
     """
-    contents = look_up(page, "/Contents")
-    if contents is None:
-        return page
-    stream = ContentStream(contents, page.pdf, "bytes")
-    stream.operations = list(spell_out(stream.operations, measures))
     spelled = PageObject(page.pdf, page.indirect_reference)
     spelled.update(page)
-    spelled[NameObject("/Contents")] = stream
+    content = ContentStream(None, page.pdf)
+    content.operations = list(spell_out(stream.operations, measures))
+    spelled[NameObject("/Contents")] = content
     return spelled
 
 
@@ -128,7 +156,21 @@ def show(operand: Any, state: _State) -> Shown:
     return shown
 
 
-def measure_text(raw: bytes, state: _State, word_spacing: float) -> float:
+def measure_items(operand: Any, state: TextState) -> tuple[float, int]:
+    """How far strings and moves of one operator go, in text space; and how many signs they show."""
+    length, n_chars = 0.0, 0
+    n_bytes = state.measure.n_bytes
+    spaced = state.word_spacing if n_bytes == 1 else 0.0
+    for item in operand if isinstance(operand, ArrayObject) else [operand]:
+        if isinstance(item, bytes):
+            length += measure_text(item, state, spaced)
+            n_chars += len(item) // n_bytes - (item.count(b" ") if n_bytes == 1 else 0)
+        else:
+            length -= read_number([item], 0) / 1000 * state.size * state.stretch
+    return length, n_chars
+
+
+def measure_text(raw: bytes, state: TextState, word_spacing: float) -> float:
     """Give the length of a string in text space."""
     length = state.measure.measure(raw) * state.size
     length += state.char_spacing * len(raw) / state.measure.n_bytes

@@ -43,11 +43,14 @@ GUESS = Measure()
 
 def find_measures(resources: Any, known: dict[int, Measure]) -> dict[str, Measure]:
     """Give the measures of the fonts that resources name; `known` keeps them between pages."""
-    fonts = list_fonts(resources)
-    for font in fonts.values():
-        if id(font) not in known:
-            known[id(font)] = read_measure(font)
-    return {name: known[id(font)] for name, font in fonts.items()}
+    return {name: measure_font(font, known) for name, font in list_fonts(resources).items()}
+
+
+def measure_font(font: DictionaryObject, known: dict[int, Measure]) -> Measure:
+    """Give the measure of one font; `known` keeps it."""
+    if id(font) not in known:
+        known[id(font)] = read_measure(font)
+    return known[id(font)]
 
 
 def read_measure(font: DictionaryObject) -> Measure:

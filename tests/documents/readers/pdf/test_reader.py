@@ -199,6 +199,7 @@ def test_code_keeps_its_lines() -> None:
     )
 
 
+@pytest.mark.slow
 def test_manual_has_no_headers_and_no_page_numbers() -> None:
     document = samples.read_shared("developers-reference.pdf")
     assert "Reference, Release 13.20" not in document.text
@@ -210,12 +211,14 @@ def test_manual_has_no_headers_and_no_page_numbers() -> None:
     assert page.text.endswith("• password and preferred shell on Debian Project machines")
 
 
+@pytest.mark.slow
 def test_words_of_justified_text_come_apart() -> None:
     document = samples.read_shared("developers-reference.pdf")
     assert "In addition, if you have some packages ready for inclusion in Debian" in document.text
     assert "\ndists/stable/main/binary-amd64/\ndists/stable/main/binary-armel/\n" in document.text
 
 
+@pytest.mark.slow
 def test_cyrillic_manual_reads_well() -> None:
     document = samples.read_shared("debian-faq.ru.pdf")
     assert "ГЛАВА 3." not in document.text

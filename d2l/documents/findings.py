@@ -1,0 +1,82 @@
+"""What the user should know of a document's text before it is compiled: hidden text, and more.
+
+Findings count and name places; they never hold text of the document, which may be a secret.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal["hidden", "overflow", "instruction", "characters", "secret"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+N_PLACES_SHOWN = 5  # in a line for people
+MAX_PLACES = 1000  # kept of one finding; `count` counts on
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sort of thing found in a document.
+
+    `what` says which sort, `count` how much: characters of hidden text, else occurrences. Places
+    are pages of paged formats, else lines of the text as it was read; both count from 1.
+    """
+
+    kind: Kind
+    what: str
+    count: int
+    pages: tuple[int, ...] = ()
+    lines: tuple[int, ...] = ()
+
+
+def gather(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Add up findings of one sort; hidden text comes first, each kind's sorts in order of place."""
+    sorts: dict[tuple[str, str], list[Finding]] = {}
+    for finding in found:
+        sorts.setdefault((finding.kind, finding.what), []).append(finding)
+    added = (
+        Finding(
+            same[0].kind,
+            same[0].what,
+            sum(finding.count for finding in same),
+            _join(finding.pages for finding in same),
+            _join(finding.lines for finding in same),
+        )
+        for same in sorts.values()
+    )
+    return tuple(sorted(added, key=lambda finding: KINDS.index(finding.kind)))
+
+
+def _join(places: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    return tuple(sorted({number for numbers in places for number in numbers})[:MAX_PLACES])
+
+
+def describe(finding: Finding, *, include_hidden: bool = False) -> str:
+    """One line for people: "p. 2, 7: 140 characters of hidden text (white on white), left out"."""
+    places = name_places(finding)
+    words = _WORDS[finding.kind].format(
+        count=f"{finding.count:,}",
+        s="" if finding.count == 1 else "s",
+        what=finding.what,
+        done="included" if include_hidden else "left out",
+    )
+    return f"{places}: {words}" if places else words
+
+
+_WORDS: dict[Kind, str] = {
+    "hidden": "{count} character{s} of hidden text ({what}), {done}",
+    "overflow": "{count} character{s} cannot be seen ({what}), kept",
+    "instruction": "{count} passage{s} like an instruction to a model ({what})",
+    "characters": "{count} invisible character{s} ({what})",
+    "secret": "{count} passage{s} like a secret ({what})",
+}
+
+
+def name_places(finding: Finding) -> str:
+    """Say where: "p. 2, 7", "line 3", or "" where that is not known."""
+    numbers = finding.pages or finding.lines
+    if not numbers:
+        return ""
+    unit = "p." if finding.pages else ("line" if len(numbers) == 1 else "lines")
+    more = ", …" if len(numbers) > N_PLACES_SHOWN else ""
+    return f"{unit} {', '.join(map(str, numbers[:N_PLACES_SHOWN]))}{more}"

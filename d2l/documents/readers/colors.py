@@ -1,0 +1,43 @@
+"""Colors, and whether text of one color can be seen on another.
+
+Takes red, green and blue from 0 to 1, as pages and styles give them; knows no format.
+"""
+
+#: Red, green and blue from 0 to 1; None: not known, and so taken to be seen.
+Color = tuple[float, float, float] | None
+
+WHITE = (1.0, 1.0, 1.0)
+BLACK = (0.0, 0.0, 0.0)
+#: Text of less contrast cannot be read: #f0f0f0 on white has 1.14, and pale print has 1.6 (#ccc).
+LEAST_CONTRAST = 1.15
+#: Colors of one brightness may still differ: red on blue, yellow on white.
+LEAST_DIFFERENCE = 0.15
+
+
+def looks_like(color: Color, other: Color) -> bool:
+    """Whether text of one color cannot be seen on the other; False if either is not known."""
+    if color is None or other is None:
+        return False
+    if color == other:
+        return True
+    if max(abs(one - two) for one, two in zip(color, other, strict=True)) > LEAST_DIFFERENCE:
+        return False
+    light, dark = sorted((luminance(color), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05) < LEAST_CONTRAST
+
+
+def luminance(color: tuple[float, float, float]) -> float:
+    """Relative luminance of an sRGB color, by the Web Content Accessibility Guidelines."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (min(1.0, max(0.0, value)) for value in color)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def read_hex(digits: str) -> Color:
+    """The color of six hexadecimal digits; None if they are none."""
+    if len(digits) != 6 or not all(char in "0123456789abcdefABCDEF" for char in digits):
+        return None
+    red, green, blue = (int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4))
+    return red, green, blue

@@ -1,0 +1,67 @@
+"""A parsed document looked over before it is compiled: what its user should know of its text.
+
+Takes what a parser found, gives the same with findings, and without Unicode tags.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import replace
+
+from d2l.documents.document import SEPARATOR, Section
+from d2l.documents.findings import Finding, Kind, gather
+from d2l.documents.parsing import Parsed, ParseRequest
+from d2l.documents.screening.characters import find_unseen, spell_plainly, take_out_tags
+from d2l.documents.screening.instructions import find_instructions
+from d2l.documents.screening.secrets import find_secrets
+
+
+class _Lines:
+    """Which line of a document a position in a section's text is on."""
+
+    def __init__(self, text: str, first: int) -> None:
+        self._text = text
+        self._first = first
+        self._ends: list[int] | None = None  # found when a line is first asked for
+
+    def number(self, at: int) -> int:
+        """The line of a position; the document's first is 1."""
+        if self._ends is None:
+            self._ends = [match.start() for match in re.finditer("\n", self._text)]
+        return self._first + bisect_left(self._ends, at)
+
+
+def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
+    """Look over a parsed document; tags are taken out unless hidden text is wanted, too."""
+    findings = list(parsed.findings)
+    sections: list[Section] = []
+    line = 1
+    for section in parsed.sections:
+        text, n_tags = take_out_tags(section.text)
+        if n_tags:
+            findings.append(_place(section, line, "hidden", "Unicode tags", n_tags))
+            if not request.include_hidden:
+                section = replace(section, text=text)
+        findings += look_over(section, line)
+        sections.append(section)
+        line += section.text.count("\n") + SEPARATOR.count("\n")
+    return replace(parsed, sections=tuple(sections), findings=gather(findings))
+
+
+def look_over(section: Section, first: int) -> Iterator[Finding]:
+    """Yield what is found in a section that begins on a line of the document."""
+    text, plain = section.text, spell_plainly(section.text)
+    seen, read = _Lines(text, first), _Lines(plain, first)
+    for what, n_chars, at in find_unseen(text):
+        yield _place(section, seen.number(at), "characters", what, n_chars)
+    for what, at in find_instructions(plain):
+        yield _place(section, read.number(at), "instruction", what)
+    for what, at in find_secrets(plain):
+        yield _place(section, read.number(at), "secret", what)
+
+
+def _place(section: Section, line: int, kind: Kind, what: str, count: int = 1) -> Finding:
+    """A finding on the section's page, or else on a line."""
+    if section.page is not None:
+        return Finding(kind, what, count, pages=(section.page,))
+    return Finding(kind, what, count, lines=(line,))

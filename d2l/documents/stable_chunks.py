@@ -1,0 +1,117 @@
+"""Chunk borders that a change of the text moves only nearby: chosen by content, not by counting.
+
+Text in, pieces out. Packing from the start moves every border behind an inserted sentence. Here a
+text that is too long is cut at its best border: before a heading, else between paragraphs, else
+between sentences; among equals the one whose neighbors have the lowest digest. Each half is cut
+further. A change is seen by the stretches that hold it, and by no other.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from d2l.documents.chunks import Piece, Tokenizer, cut_long
+from d2l.documents.document import Document
+from d2l.documents.sentences import split_sentences
+
+_HEADING, _PARAGRAPH, _SENTENCE = range(3)
+_MARKDOWN_HEADING = re.compile(r"#{1,6} ")
+#: Each half of a cut holds at least this share of the limit, so that pieces do not get tiny.
+_LEAST_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A sentence, or a part of one that is too long alone; `border` is how good a cut before it
+    is, lower first."""
+
+    piece: Piece
+    border: tuple[int, str]
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.piece.token_ids)
+
+
+def pack_stable(
+    text: str, *, tokenizer: Tokenizer, limit: int, headings: Iterable[int] = ()
+) -> list[Piece]:
+    """Pack whole sentences, joined by a space, into pieces of at most `limit` tokens.
+
+    `headings` are characters of `text` at which a section with a heading of its own begins; lines
+    of Markdown headings are found. Pieces are shorter than those of `pack_sentences`, so there are
+    more of them.
+    """
+    units = _find_units(text, tokenizer, limit, sorted(headings))
+    pieces: list[Piece] = []
+    waiting = [units] if units else []
+    while waiting:  # no recursion: a text may be one cut after the other
+        stretch = waiting.pop()
+        whole = _join(stretch, tokenizer)
+        if len(stretch) == 1 or len(whole.token_ids) <= limit:
+            pieces.append(whole)
+        else:
+            at = _find_cut(stretch, limit)
+            waiting += [stretch[at:], stretch[:at]]
+    return pieces
+
+
+def find_headings(document: Document) -> list[int]:
+    """Characters of a document's text at which a section with a new heading begins."""
+    found: list[int] = []
+    last = None
+    for start, _, section in document.spans():
+        if section.heading is not None and section.heading != last:
+            found.append(start)
+        last = section.heading
+    return found
+
+
+def _find_units(
+    text: str, tokenizer: Tokenizer, limit: int, headings: Sequence[int]
+) -> list[_Unit]:
+    units: list[_Unit] = []
+    last_stop, last_text, waiting = 0, "", list(headings)
+    for sentence, start in split_sentences(text):
+        ids = tuple(tokenizer.encode(sentence))
+        whole = Piece(sentence, ids, start, start + len(sentence))
+        kind = _SENTENCE
+        if "\n\n" in text[last_stop:start]:
+            kind = _PARAGRAPH
+        while waiting and waiting[0] <= start:
+            waiting.pop(0)
+            kind = _HEADING
+        if _MARKDOWN_HEADING.match(sentence):
+            kind = _HEADING
+        for piece in cut_long(whole, tokenizer, limit) if len(ids) > limit else [whole]:
+            near = f"{last_text[-200:]}\n{piece.text[:200]}"
+            digest = hashlib.sha256(near.encode("utf-8", "backslashreplace")).hexdigest()
+            units.append(_Unit(piece, (kind, digest)))
+            kind, last_text = _SENTENCE, piece.text
+        last_stop = whole.stop
+    return units
+
+
+def _find_cut(units: Sequence[_Unit], limit: int) -> int:
+    """The unit that the second half begins with."""
+    total = sum(unit.n_tokens for unit in units)
+    least = min(limit * _LEAST_SHARE, total / 2)
+    best: tuple[tuple[int, str], int] | None = None
+    fairest, read = (total, 1), 0
+    for index, unit in enumerate(units):
+        if index:
+            smaller = min(read, total - read)
+            fairest = min(fairest, (total - 2 * smaller, index))
+            if smaller >= least and (best is None or unit.border < best[0]):
+                best = (unit.border, index)
+        read += unit.n_tokens
+    return best[1] if best is not None else fairest[1]
+
+
+def _join(units: Sequence[_Unit], tokenizer: Tokenizer) -> Piece:
+    first, last = units[0].piece, units[-1].piece
+    if len(units) == 1:
+        return first
+    text = " ".join(unit.piece.text for unit in units)
+    return Piece(text, tuple(tokenizer.encode(text)), first.start, last.stop)
