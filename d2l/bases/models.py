@@ -4,6 +4,7 @@ Knows nothing of hypernetworks. Never runs code that comes with a model, reads s
 """
 
 import copy
+import logging
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,14 @@ import transformers
 from torch import Tensor, nn
 
 from d2l.bases import gguf as gguf_files
-from d2l.bases.catalog import BY_ALIAS, BY_NAME, fetch_command, find_file
+from d2l.bases.catalog import BY_NAME
 from d2l.bases.families import Family, find_family
+from d2l.bases.locate import locate_base, weights_digest
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
-from d2l.files import hub
-from d2l.files.cache import file_digest, find_local, join_digests
+from d2l.progress import log_time
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,7 @@ class BaseFiles:
 
     def digest(self) -> str:
         """SHA-256 over what holds the weights: the GGUF file, or all safetensors shards."""
-        if self.gguf is not None:
-            return file_digest(self.gguf)
-        shards = sorted(self.folder.glob("*.safetensors"))
-        if len(shards) == 1:
-            return file_digest(shards[0])
-        return join_digests([file_digest(shard) for shard in shards])
+        return weights_digest(self.folder, self.gguf)
 
 
 def find_base(
@@ -74,26 +72,11 @@ def find_base(
     the working directory, the pinned file of a known base, the Hugging Face hub and its cache.
     Files of known bases are not downloaded here. With `config_only` nothing but config.json is.
     """
-    wanted = override if override is not None else name
-    path = find_local(wanted)
-    if path is not None and path.is_dir():
-        if not (path / "config.json").is_file():
-            raise BaseModelError(
-                f"{path}: no config.json, so this is not a model folder",
-                hint="name the folder that holds config.json, model.safetensors and tokenizer.json",
-            )
-        return BaseFiles(name, path)
-    if path is not None:
-        return BaseFiles(name, gguf_files.prepare_folder(path), gguf=path)
-    known = BY_NAME.get(name) if override is None else BY_ALIAS.get(override)
-    if known is None:
-        return BaseFiles(name, hub.fetch_model(wanted, offline=offline, config_only=config_only))
-    file = find_file(known)
-    if file is None:
-        raise BaseModelError(
-            f"the base {known.name} is not on this machine", hint=f"get it: {fetch_command(known)}"
-        )
-    return BaseFiles(name, gguf_files.prepare_folder(file), gguf=file)
+    place = locate_base(name, override=override, offline=offline, config_only=config_only)
+    if place.gguf is not None:
+        return BaseFiles(name, gguf_files.prepare_folder(place.gguf), gguf=place.gguf)
+    assert place.folder is not None
+    return BaseFiles(name, place.folder)
 
 
 def same_model(name: str, files: BaseFiles) -> bool:
@@ -176,7 +159,8 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
             hint="d2l reads model.safetensors (or its shards), not pickled weights",
         )
     family = find_family(str(config.model_type))
-    with quiet_transformers():
+    read = log_time(_log, "loaded the base %s from %s, %s", files.name, files.folder, dtype)
+    with read, quiet_transformers():
         try:
             model, info = factory.from_pretrained(
                 files.folder,

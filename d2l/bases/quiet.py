@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Iterator
 
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
+
+from d2l.files.tensors import FILE_ERRORS
 
 #: What transformers lets through from its parts where a file is damaged or says nonsense.
 LOAD_ERRORS = (
@@ -16,12 +17,11 @@ LOAD_ERRORS = (
     AttributeError,
     ImportError,
     LookupError,
-    OSError,
     RuntimeError,
     TypeError,
     ValueError,
-    SafetensorError,
     StrictDataclassError,
+    *FILE_ERRORS,
 )
 
 
@@ -41,6 +41,17 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """A panic of tokenizers, which is no Exception and so passes all that catch those, as one."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"tokenizers gave up: {error}") from error
 
 
 def explain(error: Exception) -> str:

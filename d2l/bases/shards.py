@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from d2l.bases.gguf import ensure_weights
 from d2l.bases.models import BaseFiles
 from d2l.bases.old_keys import add_old_keys
 from d2l.errors import BaseModelError
+from d2l.files.tensors import FILE_ERRORS
 
 Change = Callable[[str, Tensor], Tensor]
 #: What a model folder has beside weights, and what transformers, vLLM and mlx-lm read of it.
@@ -128,5 +129,5 @@ def _check_index(folder: Path) -> None:
 def _reading(shard: Path) -> safe_open:
     try:
         return safe_open(shard, framework="pt")
-    except (OSError, SafetensorError) as error:
+    except FILE_ERRORS as error:
         raise BaseModelError(f"{shard}: not a safetensors file that can be read") from error

@@ -19,7 +19,7 @@ import transformers
 from jinja2 import TemplateError
 
 from d2l.bases.families import DocumentTemplate
-from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
+from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.errors import BaseModelError
 
 #: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
@@ -29,6 +29,8 @@ _BYTE_LEVEL = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!
 _DIGITS_BYTE_LEVEL = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
+#: So many are encoded sooner by the model's own tokenizer than a quicker one is made.
+_FEW_CHARACTERS = 100_000
 #: White space in a row, in characters: tiktoken's pattern matcher panics at a million.
 _LONGEST_SPACE = 100_000
 _LONG_SPACE = re.compile(rf"\s{{{_LONGEST_SPACE}}}")
@@ -51,6 +53,7 @@ class BaseTokenizer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._n_encoded = 0  # characters so far
         self._json, text = _read_tokenizer(folder / "tokenizer.json")
         self._plain = _build_tokenizer(folder, text)
         self._plain.encode_special_tokens = True  # "<s>" in a document is text, not a token
@@ -58,7 +61,11 @@ class BaseTokenizer:
     @cached_property
     def fast(self) -> "FastEncoding | None":
         """The tiktoken counterpart, or None where the tokenizer is not plain byte-level BPE."""
-        return make_encoding(self._json)
+        try:
+            with panics_as_errors():
+                return make_encoding(self._json)
+        except LOAD_ERRORS:  # parts of other kinds than a known tokenizer's: it goes without
+            return None
 
     @cached_property
     def _special(self) -> tokenizers.Tokenizer:
@@ -81,6 +88,9 @@ class BaseTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ordinary text, nothing added."""
+        self._n_encoded += len(text)
+        if self._n_encoded <= _FEW_CHARACTERS:
+            return self.encode_slow(text)
         normal = self._normalize(text)
         if self.fast is not None and self.fast.covers(normal):
             return self.fast.encoding.encode_ordinary(normal)
@@ -235,7 +245,8 @@ def _read_tokenizer(path: Path) -> tuple[dict[str, Any], str]:
 def _build_tokenizer(folder: Path, text: str) -> tokenizers.Tokenizer:
     """A tokenizer without truncation and padding."""
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(text)
+        with panics_as_errors():
+            tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # tokenizers raises nothing narrower
         raise _not_a_tokenizer(folder / "tokenizer.json") from error
     tokenizer.no_truncation()
@@ -283,6 +294,8 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
     missing = bytes(byte for byte in range(256) if bytes([byte]) not in ranks)
     beyond = max(ranks.values(), default=0) + max(special.values(), default=0) + 1
     ranks |= {bytes([byte]): beyond + n for n, byte in enumerate(missing)}  # never produced
+    if len(set(ranks.values())) < len(ranks):  # two tokens of one id, at which tiktoken panics
+        return None
     encoding = tiktoken.Encoding(
         "d2l", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
     )

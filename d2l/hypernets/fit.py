@@ -5,10 +5,11 @@ of the base; shapes of a base must fit the checkpoint, and its name should.
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from d2l.bases.models import BaseFiles, find_base, same_model
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
@@ -23,20 +24,35 @@ Config = TypeVar("Config", bound=HypernetConfig)
 
 
 @dataclass(frozen=True)
+class Kind(Generic[Config]):
+    """A row of a table of kinds: what its owner must know of networks of one configuration."""
+
+    config: type[Config]
+
+
+Row = TypeVar("Row", bound=Kind[Any])
+
+
+def find_row(rows: Sequence[Row], config: object) -> Row | None:
+    """The row that a configuration belongs to; None where the table has none for it."""
+    return next((row for row in rows if isinstance(config, row.config)), None)
+
+
+@dataclass(frozen=True)
 class Kinds(Generic[Config]):
     """The kinds of networks that a caller can use, and what it says of all others.
 
     `refusal` may name the network's {name}, {path} and {kind}.
     """
 
-    configs: tuple[type[Config], ...]
+    rows: Sequence[Kind[Config]]
     refusal: str
     hint: str | None = None
 
     def take(self, files: CheckpointFiles, config: HypernetConfig) -> Config:
         """The configuration as one of these kinds; raises CheckpointError."""
-        if isinstance(config, self.configs):
-            return config
+        if find_row(self.rows, config) is not None:
+            return cast(Config, config)
         says = self.refusal.format(name=files.name, path=files.path, kind=config.kind)
         raise CheckpointError(says, hint=self.hint)
 
@@ -171,4 +187,4 @@ def check_fit(config: HypernetConfig, base: BaseFiles, *, given: str | None = No
 
 
 #: The networks whose adapters hold a memory, which can be seated again.
-SEATS = Kinds((SeatsConfig,), "{path}: is a {kind} network, which has no seats")
+SEATS = Kinds((Kind(SeatsConfig),), "{path}: is a {kind} network, which has no seats")

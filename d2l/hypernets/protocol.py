@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.bases.activations import Activations, Reading
+from d2l.bases.activations import Activations
+from d2l.bases.reading import Reading
 
 Part = LoraWeights | Memory
 

@@ -3,15 +3,21 @@
 The one table of known checkpoints stands at the foot.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.errors import CheckpointError
 from d2l.files import hub
-from d2l.files.cache import find_local
+from d2l.files.cache import file_digest, find_local
+from d2l.files.places import recall
+from d2l.files.regular import refuse_irregular
 
+#: What documents are compiled with where nobody names a checkpoint.
 DEFAULT = "smollm2-135m"
+#: The variable of the environment that names another default.
+DEFAULT_VARIABLE = "D2L_CHECKPOINT"
 #: What `t2l make` takes where no checkpoint is named.
 DEFAULT_TEXT = "smollm2-135m-t2l"
 #: All files that checkpoints of any kind consist of; nothing else is downloaded.
@@ -51,6 +57,12 @@ class CheckpointFiles:
     path: Path
 
 
+def default_checkpoint() -> str:
+    """What is meant where nobody names a checkpoint: that of `D2L_CHECKPOINT`, or `DEFAULT` where
+    the variable is empty or not set."""
+    return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
+
+
 def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
     """Locate a checkpoint, downloading it where it is not on disk; raises CheckpointError."""
     alias = ALIASES.get(name)
@@ -58,15 +70,59 @@ def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
         return CheckpointFiles(name, _BUILTIN / alias.name)
     path = find_local(name)
     if alias is None and path is not None:
+        refuse_irregular(path, CheckpointError)
         return CheckpointFiles(name, path)
     parsed = hub.parse_name(name if alias is None else str(alias.location))
     if parsed is None or (alias is None and name.startswith((".", "/", "~"))):
+        named = f" named in {DEFAULT_VARIABLE}" if name == os.environ.get(DEFAULT_VARIABLE) else ""
         raise CheckpointError(
-            f"checkpoint {name!r} not found",
+            f"checkpoint {name!r}{named} not found",
             hint="name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
             + ", ".join(ALIASES),
         )
     return CheckpointFiles(name, fetch_checkpoint(parsed, offline=offline))
+
+
+def digest_files(path: Path) -> dict[str, str]:
+    """SHA-256 of every file that a checkpoint consists of, by its path in the folder.
+
+    `path` is a checkpoint's folder, or its file of weights, with settings beside or above it.
+    """
+    if path.is_dir():
+        found = [file for name in _FILES for file in (path / name, *path.glob(f"*/{name}"))]
+        return {str(f.relative_to(path)): file_digest(f) for f in found if f.is_file()}
+    settings = [name for name in _FILES if name.endswith((".json", ".yaml"))]
+    around = [folder / name for folder in (path.parent, path.parent.parent) for name in settings]
+    return {file.name: file_digest(file) for file in (*around, path) if file.is_file()}
+
+
+def name_known(name: str, sha256: str | None) -> str:
+    """What to call the checkpoint that an adapter names, which may say no more than its folder's
+    name: where it lay when it was last used here, if the name itself leads nowhere.
+
+    What the name leads to goes first, for a network's SHA-256 is that of its weights, not of how
+    many seats its configuration allows.
+    """
+    if name in ALIASES or find_local(name) is not None:
+        return name
+    known = recall(sha256)
+    return name if known is None else str(known)
+
+
+def at_revision(name: str, revision: str | None) -> str:
+    """A checkpoint's name at a revision of its repository; raises CheckpointError where it lies in
+    none. None leaves the name as it is."""
+    if revision is None:
+        return name
+    alias = ALIASES.get(name)
+    location = name if alias is None else alias.location
+    parsed = None if location is None else hub.parse_name(location)
+    if parsed is None or (alias is None and find_local(name) is not None):
+        raise CheckpointError(
+            f"{name}: is no name on the hub, so it has no revisions",
+            hint="leave the revision out",
+        )
+    return str(parsed.at(revision))
 
 
 def find_on_disk(alias: Alias) -> Path | None:

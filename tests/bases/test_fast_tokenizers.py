@@ -22,6 +22,12 @@ RAW = (".txt", ".md", ".csv", ".html")  # taken as they are; the others through 
 LARGEST_PDF = 500_000  # reading takes seconds beyond; the one beyond is there as an EPUB too
 
 
+@pytest.fixture(autouse=True)
+def _fast_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short texts would be left to the model's own tokenizer."""
+    monkeypatch.setattr("d2l.bases.tokenizers._FEW_CHARACTERS", 0)
+
+
 def make_reference(tokenizer_json: str) -> tokenizers.Tokenizer:
     """The model's own tokenizer, for ordinary text."""
     tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json)
@@ -134,6 +140,7 @@ def test_every_character_has_the_ids_of_the_models_own_tokenizer(
         assert smollm2.encode(text) == encode(own, text), [hex(ord(c)) for c in batch]
 
 
+@pytest.mark.slow
 def test_documents_have_the_ids_of_the_models_own_tokenizer(
     smollm2: BaseTokenizer, own: tokenizers.Tokenizer
 ) -> None:
@@ -228,6 +235,7 @@ def change(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return document | {"model": document["model"] | changes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(DOCUMENTS.glob("*.txt")) + sorted(DOCUMENTS.glob("*.md")))
 def test_qwen_counts_fast_what_it_counts_slowly(qwen_files: BaseFiles, path: Path) -> None:
     tokenizer, text = BaseTokenizer(qwen_files.folder), path.read_text("utf-8")[:20_000]
@@ -235,6 +243,7 @@ def test_qwen_counts_fast_what_it_counts_slowly(qwen_files: BaseFiles, path: Pat
     assert tokenizer.encode(text) == tokenizer.encode_slow(text)
 
 
+@pytest.mark.slow
 def test_qwen_counts_hard_texts_alike(qwen_files: BaseFiles) -> None:
     tokenizer = BaseTokenizer(qwen_files.folder)
     odd = [text for text in HARD if tokenizer.encode(text) != tokenizer.encode_slow(text)]
@@ -317,3 +326,27 @@ def test_without_a_fast_encoding_the_models_own_is_used(tmp_path: Path) -> None:
     tokenizer = write_tokenizer(tmp_path, document)
     assert tokenizer.fast is None
     assert tokenizer.encode("The PUMP") == encode(make_reference(json.dumps(document)), "the pump")
+
+
+def test_two_tokens_of_one_id_have_no_counterpart_and_no_panic(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(tiny.tokenizer_json())
+    vocabulary = document["model"]["vocab"]
+    first, second = [token for token in vocabulary if len(token) == 1][:2]
+    vocabulary[first] = vocabulary[second]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), "utf-8")
+    assert BaseTokenizer(tmp_path).fast is None
+    assert capfd.readouterr().err == ""
+
+
+def test_nothing_is_made_for_a_short_text_and_a_long_one_has_the_same_ids(
+    tiny_tokenizer: BaseTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d2l.bases.tokenizers._FEW_CHARACTERS", 1000)
+    fresh, text = BaseTokenizer(tiny_tokenizer.folder), "The pump is rinsed every 14 days. "
+    first = fresh.encode(text)
+    assert "fast" not in vars(fresh)
+    for _ in range(40):
+        assert fresh.encode(text) == first
+    assert vars(fresh)["fast"] is not None

@@ -3,7 +3,9 @@ import json
 import random
 import resource
 import socket
+import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +139,7 @@ def test_dequantized_weights_are_ggufs_own(gguf_file: Path) -> None:
         assert np.array_equal(rows, expected)
 
 
+@pytest.mark.slow
 def test_weights_of_the_built_in_base_are_ggufs_own(smollm2_files: BaseFiles) -> None:
     assert smollm2_files.gguf is not None
     ensure_weights(smollm2_files.gguf, smollm2_files.folder)
@@ -204,6 +207,7 @@ def test_folder_is_made_once(gguf_file: Path) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert sorted(before) == [
         "chat_template.jinja",
+        "checks.json",
         "config.json",
         "model.safetensors",
         "tokenizer.json",
@@ -274,6 +278,29 @@ def test_truncated_file_is_refused_and_leaves_nothing(
         assert message == f"{path}: {DAMAGED}"
         assert hint
     assert not list(cache.glob("bases/*"))
+
+
+@pytest.mark.parametrize(
+    ("rest", "says"),
+    [
+        (struct.pack("<QQ", 2**62, 1), "it announces 4,611,686,018,427,387,904 tensors"),
+        (struct.pack("<QQ", 1, 2**62), "it announces 4,611,686,018,427,387,904 fields"),
+        (struct.pack("<QQQ", 1, 1, 2**62), "bytes in a text"),
+        (struct.pack("<QQQ1sI", 1, 1, 1, b"a", 13), "a value of type 13"),
+        (struct.pack("<QQQ1sIIQ", 1, 1, 1, b"a", 9, 8, 2**62), "elements"),
+        (struct.pack("<QQQ1sIIQ", 1, 1, 1, b"a", 9, 4, 2**30), "bytes in an array"),
+    ],
+)
+def test_counts_that_the_file_cannot_hold_are_refused_at_once(
+    rest: bytes, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<I", 3) + rest + bytes(1000))
+    began = time.monotonic()
+    message, hint = refusal(prepare_folder, path)
+    assert message == f"{path}: {DAMAGED}"
+    assert says in str(hint)
+    assert time.monotonic() - began < 2
 
 
 def test_damaged_bytes_never_raise_anything_else(gguf_file: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.network import Seats, load_seats
 from tests.tools.seat_goldens import (
     BUILTIN,
-    COMPACT,
     GOLDENS,
     ORIGINAL,
     Compiled,
@@ -52,8 +51,8 @@ def shared_seats() -> Path:
 
 
 @pytest.fixture(scope="session")
-def compact(smollm2: nn.Module) -> Seats:
-    return load_seats(COMPACT, smollm2)
+def compact(smollm2: nn.Module, seats_v0: Path) -> Seats:
+    return load_seats(seats_v0, smollm2)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from d2l.bases.activations import ActivationEncoder, Activations, Reading
+from d2l.bases.activations import ActivationEncoder, Activations
+from d2l.bases.reading import Reading
 
 COMMITTED = Path(__file__).parents[1] / "data" / "goldens"
 SIBLING = Path(__file__).parents[2].parent / "shared" / "goldens"

@@ -7,7 +7,7 @@ import pytest
 
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.fit import SEATS, Kinds, open_network
+from d2l.hypernets.fit import SEATS, Kind, Kinds, open_network
 from d2l.hypernets.seats.config import SeatsConfig
 from tests import tiny
 
@@ -21,12 +21,10 @@ def deepen(folder: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A working folder with the tiny seat network, and no base yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    tiny.write_seats(tmp_path / "seats")
-    return tmp_path
+    tiny.write_seats(working_folder / "seats")
+    return working_folder
 
 
 def test_the_configuration_is_read_without_a_base(place: Path) -> None:
@@ -55,7 +53,9 @@ def test_a_base_of_another_name_is_warned_of_and_of_other_shapes_refused(place: 
 
 @pytest.mark.usefixtures("place")
 def test_a_kind_that_the_caller_cannot_use_is_refused_in_its_words() -> None:
-    kinds = Kinds((DocToLoraConfig,), "{name} at {path}: a {kind} network {{}}", "try another")
+    kinds = Kinds(
+        (Kind(DocToLoraConfig),), "{name} at {path}: a {kind} network {{}}", "try another"
+    )
     with pytest.raises(CheckpointError) as caught:
         open_network("seats", kinds=kinds)
     assert (caught.value.message, caught.value.hint) == (

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from d2l.adapters.merge_methods import METHODS, compress, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.bases.activations import Activations, Reading
+from d2l.bases.activations import Activations
 from d2l.bases.families import ATTENTION, MLP, module_path
+from d2l.bases.reading import Reading
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
-from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed
+from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
 
 KIND = "doc_to_lora"
@@ -86,7 +87,7 @@ class DocToLoraConfig(EveryLayer):
             check_range("encoder_layer", self.encoder_layer, 1, 512)
         if self.chunk_tokens is not None:
             check_range("chunk_tokens", self.chunk_tokens, 1, 1 << 30)
-        if not math.isfinite(self.scale):
+        if not math.isfinite(to_float(self.scale)):
             raise CheckpointError("scale is not a finite number")
 
     @property

@@ -22,8 +22,10 @@ from d2l.hypernets.doc_to_lora.network import (
     expected_shapes,
 )
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming, show
+from d2l.hypernets.formats.fields import to_float
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming
 from d2l.hypernets.formats.pickles import Record, TensorRecord
+from d2l.hypernets.formats.showing import show
 
 WEIGHTS_FILE = "pytorch_model.bin"
 ARGUMENTS_FILE = "args.yaml"
@@ -240,7 +242,7 @@ def _get(values: Mapping[str, object], name: str, kind: type[_T], default: _T | 
     if value is None:
         value = default
     if kind is float and type(value) is int:
-        return kind(value)
+        return kind(to_float(value))
     if type(value) is not kind:
         raise CheckpointError(f"{name} is {show(value)}, expected {kind.__name__}")
     return value

@@ -3,13 +3,14 @@
 A dataclass and plain values in, keyword arguments of the dataclass out; opens no file.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.native import show
+from d2l.hypernets.formats.showing import show
 
 
 class EveryLayer:
@@ -69,6 +70,14 @@ def read_typed(cls: type, values: Mapping[str, object], *, kind: str) -> dict[st
             raise CheckpointError(f"field {name} is not of type {shown}")
         typed[name] = tuple(value) if isinstance(value, list) else value
     return typed
+
+
+def to_float(value: float) -> float:
+    """A number as a float; a whole number that is too large for one becomes infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:

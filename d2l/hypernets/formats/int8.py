@@ -6,8 +6,9 @@ Knows nothing of networks: names and shapes are compared by who asks.
 A compact file is an ordinary safetensors file. A matrix `NAME` (two dimensions, its name ends in
 `.weight`) is stored as int8 under its own name, with `NAME.row_scale`, fp32, one for each row:
 weight = int8 * row_scale. All else (biases, norms, tables, sharpness) is stored as it was; of
-Text-to-LoRA networks also the first layer, into which the deviations of embeddings are folded, and
-in bf16 the offsets of adapters, which are no matrices.
+Text-to-LoRA networks also the first layer, into which the deviations of embeddings are folded.
+Their offsets of adapters, a matrix for each layer in one tensor, are 8-bit rows, too; in older
+files they are bf16.
 """
 
 import shutil
@@ -15,11 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from d2l.errors import CheckpointError
+from d2l.files.tensors import FILE_ERRORS, read_tensors
 
 _SCALE = ".row_scale"
 _TEXT_EXACT = "task_encoder."
@@ -29,20 +30,21 @@ _COPIED = ("config.json", "statistics.safetensors")
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Round a matrix (d_out, d_in) to int8 and one fp32 scale a row (d_out,).
+    """Round a matrix (d_out, d_in), or several (layers, d_out, d_in), to int8 and one fp32 scale a
+    row, (d_out,) or (layers, d_out).
 
     Off by half a step at most: half a row's largest absolute value over 127.
     """
     exact = weight.to(torch.float32)
-    largest = exact.abs().amax(dim=1)  # (d_out,)
+    largest = exact.abs().amax(dim=-1)
     scale = torch.where(largest > 0, largest / _LARGEST, torch.ones_like(largest))
-    steps = (exact / scale[:, None]).round().clamp(-_LARGEST, _LARGEST)
+    steps = (exact / scale[..., None]).round().clamp(-_LARGEST, _LARGEST)
     return steps.to(torch.int8), scale
 
 
 def dequantize_rows(steps: Tensor, scale: Tensor) -> Tensor:
-    """Matrix (d_out, d_in) in fp32 from int8 steps and the scale of each row (d_out,)."""
-    return steps.to(torch.float32) * scale.to(torch.float32)[:, None]
+    """The same matrix in fp32, or several, from int8 steps and the scale of each row."""
+    return steps.to(torch.float32) * scale.to(torch.float32)[..., None]
 
 
 def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,13 +61,12 @@ def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def compact_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same for a Text-to-LoRA network's tensors."""
     exact = {name: tensor for name, tensor in tensors.items() if name.startswith(_TEXT_EXACT)}
-    offsets = {
-        name: tensor.to(torch.bfloat16)
-        for name, tensor in tensors.items()
-        if name.startswith(_TEXT_OFFSETS)
-    }
-    others = {name: tensor for name, tensor in tensors.items() if name not in exact}
-    return compact_tensors(others) | exact | offsets
+    offsets = {name: t for name, t in tensors.items() if name.startswith(_TEXT_OFFSETS)}
+    others = {n: t for n, t in tensors.items() if n not in exact and n not in offsets}
+    result = compact_tensors(others) | exact
+    for name, tensor in offsets.items():  # (layers, rank, d_in) or (layers, d_out, rank)
+        result[name], result[name + _SCALE] = quantize_rows(tensor)
+    return result
 
 
 def is_compact(tensors: Mapping[str, Tensor]) -> bool:
@@ -90,7 +91,7 @@ def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, T
             )
         elif scale is None:
             result[name] = tensor.to(torch.float32)
-        elif tensor.ndim == 2 and scale.shape == tensor.shape[:1]:
+        elif tensor.ndim in (2, 3) and scale.shape == tensor.shape[:-1]:
             result[name] = dequantize_rows(tensor, scale)
         else:
             raise CheckpointError(
@@ -102,14 +103,13 @@ def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, T
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a plain or compact weights file into fp32 tensors on the CPU."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as safetensors",
-            hint="a seats checkpoint holds config.json, model.safetensors, statistics.safetensors",
-        ) from error
-    return expand_tensors(tensors, source=str(path))
+    return expand_tensors(read_file(path), source=str(path))
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Tensors of one of a seats checkpoint's files, as they are stored; raises CheckpointError."""
+    hint = "a seats checkpoint holds config.json, model.safetensors, statistics.safetensors"
+    return read_tensors(path, CheckpointError, says="cannot be read as safetensors", hint=hint)
 
 
 def compact_folder(source: Path, target: Path) -> None:
@@ -119,7 +119,7 @@ def compact_folder(source: Path, target: Path) -> None:
         tensors = load_file(source / "model.safetensors")
         for name in _COPIED:
             shutil.copyfile(source / name, target / name)
-    except (OSError, SafetensorError) as error:
+    except FILE_ERRORS as error:
         raise CheckpointError(f"{source}: not a checkpoint folder: {error}") from error
     # One metadata entry: safetensors writes several in an order that changes from run to run.
     # Not save_file: it makes files that only their owner can read, and these get installed.

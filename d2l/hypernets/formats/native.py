@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.errors import CheckpointError
+from d2l.files import tensors as files
+from d2l.hypernets.formats.showing import show
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -54,7 +55,8 @@ def read_json(path: Path) -> dict[str, object]:
                 f"{size_bytes} bytes, expected at most {MAX_CONFIG_BYTES} of a configuration"
             )
         try:
-            values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+            text = path.read_bytes().decode("utf-8")
+            values = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int)
         except RecursionError as error:
             raise CheckpointError("is nested too deeply for a configuration") from error
         except ValueError as error:  # covers broken JSON and broken UTF-8
@@ -84,17 +86,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     with naming(path):
         if not path.is_file():
             raise CheckpointError("no such file", hint="is this the folder of a checkpoint?")
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"is not a complete safetensors file ({error})", hint=FETCH_AGAIN
-            ) from error
+    whole = "is not a complete safetensors file"
+    tensors = files.read_tensors(path, CheckpointError, says=whole, hint=FETCH_AGAIN)
+    with naming(path):
         for name, tensor in tensors.items():
             if tensor.dtype not in DTYPES:
                 raise CheckpointError(f"{name} has type {tensor.dtype}, expected float32 or alike")
-        return tensors
+    return dict(sorted(tensors.items()))
 
 
 def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]) -> None:
@@ -129,18 +127,6 @@ def write_folder(
     (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors makes its files private
 
 
-def show(value: object) -> str:
-    """Show a value from a file in a message: short, on one line, and safe for a terminal."""
-    if value is None:
-        return "missing"
-    if isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() < 64):
-        return str(value)
-    if isinstance(value, str):
-        text = value if value.isprintable() else ascii(value)[1:-1]
-        return f'"{text[:80]}…"' if len(text) > 80 else f'"{text}"'
-    return f"a value of type {type(value).__name__}"
-
-
 def _unshare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy what shares memory, as layers of a shared perceiver do: safetensors refuses it."""
     owned: dict[str, Tensor] = {}
@@ -161,6 +147,12 @@ def _first(items: Sequence[str]) -> str:
     """Name the first of many, and say how many more there are."""
     first = show(items[0])[1:-1]
     return first if len(items) == 1 else f"{first} (and {len(items) - 1} more)"
+
+
+def _read_int(digits: str) -> int:
+    if len(digits) > 20:  # more than any count has, and maybe more than a float can hold
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> None:

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.native import FETCH_AGAIN, naming, show
+from d2l.hypernets.formats.native import FETCH_AGAIN, naming
+from d2l.hypernets.formats.showing import show
 from d2l.hypernets.formats.torch_zip import FOREIGN, list_entries, read_entry
 
 # The released files' pickles are about 40 KB; the tensors' bytes are not part of it.

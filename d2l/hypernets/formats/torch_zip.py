@@ -10,7 +10,8 @@ import zipfile
 from io import BufferedReader
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.native import FETCH_AGAIN, show
+from d2l.hypernets.formats.native import FETCH_AGAIN
+from d2l.hypernets.formats.showing import show
 
 FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"
 BROKEN_ZIP = "is a damaged or truncated zip file"

@@ -32,13 +32,19 @@ N_TOKENS = 13_000
 _KEPT = 12  # memories that are put together anew for each text
 
 
+def read_plain_text() -> list[str]:
+    """The plain text that is shipped, a paragraph an entry."""
+    lines = _TEXT.read_text("utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def cut_plain_text(
     tokenizer: BaseTokenizer, *, limit: int, n_tokens: int = N_TOKENS
 ) -> list[list[int]]:
     """The first `n_tokens` of the plain text that is shipped, in pieces of at most `limit`."""
     pieces: list[list[int]] = []
-    for line in _TEXT.read_text("utf-8").splitlines():
-        ids = [] if line.startswith("#") else tokenizer.encode(line)
+    for line in read_plain_text():
+        ids = tokenizer.encode(line)
         for start in range(0, len(ids), limit):
             if n_tokens <= 0:
                 return pieces

@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
-from d2l.bases.activations import Reading
+from d2l.bases.reading import Reading
 from d2l.errors import CheckpointError, MergeError, OptionError
+from d2l.hypernets.formats.fields import to_float
+from d2l.hypernets.formats.showing import show
 
 #: Keys that files of version 0 lack.
 _SINCE_1 = {"intermediate", "shared_rank", "document_tokens", "dense_seats", "base_digest"}
@@ -76,8 +78,8 @@ class SeatsConfig:
             low = 0 if field.name in zero else 1
             if field.type is int and value < low:
                 raise CheckpointError(f"{field.name} is {value}, expected {low} or more")
-            if field.type is float and not (math.isfinite(value) and value > 0):
-                raise CheckpointError(f"{field.name} is {value}, expected a number above 0")
+            if field.type is float and not (math.isfinite(to_float(value)) and value > 0):
+                raise CheckpointError(f"{field.name} is {show(value)}, expected a number above 0")
             empty = field.name == "opening_words" and self.max_seats == self.min_seats
             if field.type == tuple[int, ...] and (min(value, default=-1 + empty) < 0):
                 raise CheckpointError(f"{field.name} is empty or holds a negative number")
@@ -136,6 +138,11 @@ class SeatsConfig:
     def held_tokens(self) -> int:
         """Length up to which some recall can be expected; unknown, that which fills all seats."""
         return self.document_tokens or self.max_seats * self.tokens_per_seat
+
+    @property
+    def held_density(self) -> float:
+        """Tokens a seat up to which some recall can be expected."""
+        return max(float(self.tokens_per_seat), self.held_tokens / self.max_seats)
 
     @property
     def reading(self) -> Reading:
@@ -215,13 +222,44 @@ def allot_seats(
 
     Chunk j ends at seat round(e · N / T), e its cumulative tokens; halves go to the even number.
     """
-    total = sum(chunk_tokens)
-    n_seats = count_seats(total, config=config, max_seats=max_seats)
+    n_seats = count_seats(sum(chunk_tokens), config=config, max_seats=max_seats)
+    return split_seats(chunk_tokens, n_seats)
+
+
+def split_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
+    """Share seats by size, in order: part j ends at round(e · N / T), e its cumulative size."""
+    total = sum(sizes)
     ends, read = [0], 0
-    for n_tokens in chunk_tokens:
-        read += n_tokens
+    for size in sizes:
+        read += size
         ends.append(round(read * n_seats / total))
     return [end - start for start, end in pairwise(ends)]
+
+
+def split_stable(sizes: Sequence[int], n_seats: int) -> list[int]:
+    """The same, each part by its own size: a change of one leaves nearly all others' seats.
+
+    Every part gets its share rounded down; what is left goes to the largest remainders.
+    """
+    total = sum(sizes)
+    shares = [divmod(size * n_seats, total) for size in sizes]
+    seats = [whole for whole, _ in shares]
+    by_rest = sorted(range(len(shares)), key=lambda index: (-shares[index][1], index))
+    for index in by_rest[: n_seats - sum(seats)]:
+        seats[index] += 1
+    return seats
+
+
+def level_seats(wanted: Sequence[int], n_seats: int) -> list[int]:
+    """Share `n_seats` among those who want more in all: who wants little gets it, and what is left
+    is shared evenly among the others, the largest of them getting what does not divide."""
+    granted = [0] * len(wanted)
+    hungry = sorted(range(len(wanted)), key=lambda place: wanted[place])
+    while hungry:
+        place = hungry.pop(0)
+        granted[place] = min(wanted[place], n_seats // (len(hungry) + 1))
+        n_seats -= granted[place]
+    return granted
 
 
 def centers(n_seats: int, n_tokens: int) -> list[float]:

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.adapters.merge_methods import scaled
+from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.formats.int8 import read_weights
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
 from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
+from d2l.hypernets.seats.factors import prepare_factors
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.second_moments import Statistics, read_statistics
 from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
@@ -245,7 +247,7 @@ class Seats:
             opening=self.config.opening(memory.n_seats),
             base=self.config.base,
         )
-        weights = _scale_delta(weights, options.scale)
+        weights = scaled(weights, options.scale)
         return Assembled(weights if shared is None else _add_shared(weights, shared), memory)
 
 
@@ -261,7 +263,7 @@ def load_seats(folder: Path, base_model: nn.Module) -> Seats:
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
-    _ = statistics.cholesky  # the same for every document: start-up, not work
+    prepare_factors(statistics)  # the same for every document: start-up, not work
     device = next(base_model.parameters()).device
     return Seats(config, network.to(device), statistics, base_model)
 
@@ -315,16 +317,6 @@ def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
             f"memories of different sizes: {sorted(set(sizes))}",
             hint="merge only what one checkpoint wrote; for average, with equally many seats",
         )
-
-
-def _scale_delta(weights: LoraWeights, scale: float) -> LoraWeights:
-    """Multiply every b, which keeps LoRA's own scale at 1; refuses what is not a finite number."""
-    if not math.isfinite(scale):
-        raise OptionError(f"scale is not a finite number: {scale}")
-    if scale == 1.0:
-        return weights
-    factors = {name: LoraFactors(f.a, f.b * scale) for name, f in weights.factors.items()}
-    return replace(weights, factors=factors)
 
 
 def _add_shared(weights: LoraWeights, shared: SharedLora) -> LoraWeights:

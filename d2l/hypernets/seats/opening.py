@@ -4,10 +4,9 @@ A seats adapter's memory hangs on the first tokens of the prompt, so its folder 
 whose default system text is that opening. ChatML only: the base of the built-in network uses it.
 """
 
+from d2l.bases.chat_templates import SYSTEM, write_template
 from d2l.errors import CheckpointError
 from d2l.hypernets.seats.config import SeatsConfig
-
-_SYSTEM = "<|im_start|>system\n"
 
 
 def opening_text(config: SeatsConfig, n_seats: int) -> str:
@@ -31,26 +30,8 @@ def chat_template(config: SeatsConfig, n_seats: int) -> str:
     A system message of the caller's own follows the opening on a new line, inside the same turn.
     """
     text = opening_text(config, n_seats)
-    if not text.startswith(_SYSTEM):
+    if not text.startswith(SYSTEM):
         raise CheckpointError(
             f"the opening does not begin with a ChatML system turn: {text[:40]!r}"
         )
-    system = text.removeprefix(_SYSTEM).replace("\\", "\\\\").replace("'", "\\'")
-    return (
-        f"{{%- set opening = '{system}' -%}}\n"
-        "{%- if messages and messages[0]['role'] == 'system' -%}\n"
-        "{%- set turns = messages[1:] -%}\n"
-        "{{- '<|im_start|>system\\n' + opening -}}\n"
-        "{%- if messages[0]['content'] and messages[0]['content'] != opening -%}\n"
-        "{{- '\\n' + messages[0]['content'] -}}\n"
-        "{%- endif -%}\n"
-        "{%- else -%}\n"
-        "{%- set turns = messages -%}\n"
-        "{{- '<|im_start|>system\\n' + opening -}}\n"
-        "{%- endif -%}\n"
-        "{{- '<|im_end|>\\n' -}}\n"
-        "{%- for message in turns -%}\n"
-        "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}\n"
-        "{%- endfor -%}\n"
-        "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}\n"
-    )
+    return write_template(text)

@@ -115,7 +115,7 @@ def fill_memory(
 ) -> Memory:
     """`memory`, and behind it the base's own keys and values for the rest of the opening.
 
-    Seated, the rest gets a delta of nought: these tokens are read as the base reads them. For a
+    Seated, the rest gets a delta of zero: these tokens are read as the base reads them. For a
     memory of fewer seats than the shortest opening has. Cost: one pass over the opening.
     """
     if memory.n_seats >= len(opening) - 1:
@@ -172,7 +172,19 @@ def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor
 
     `inputs` is H (layers, tokens, d_in), `cholesky` the lower factor of C (layers, d_in, d_in).
     """
-    # C = LLᵀ and Y = L⁻¹Hᵀ: then H C⁻¹ Hᵀ = YᵀY, and A'ᵀ = L⁻ᵀ Y (YᵀY + εI)⁻¹.
+    whitened, factor = whiten(inputs, cholesky, epsilon=epsilon)
+    # A'ᵀ = L⁻ᵀ Y (YᵀY + εI)⁻¹
+    rows = torch.cholesky_solve(whitened.mT, factor)[:, 1:]  # (layers, seats, d_in): no sink
+    answers: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
+    return answers
+
+
+def whiten(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Y = L⁻¹Hᵀ (layers, d_in, tokens), and the lower Cholesky factor of H C⁻¹ Hᵀ + εI = YᵀY + εI
+    (layers, tokens, tokens), where C = LLᵀ; arguments as for `solve_answers`.
+
+    Raises MergeError where the tokens' states cannot be told apart.
+    """
     whitened = torch.linalg.solve_triangular(
         cholesky, inputs.mT, upper=False
     )  # (layers, d_in, tokens)
@@ -184,9 +196,7 @@ def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor
             "the opening's states cannot be told apart, or the memory is not finite",
             hint="compile the document again; if this stays, the checkpoint is damaged",
         )
-    rows = torch.cholesky_solve(whitened.mT, factor)[:, 1:]  # (layers, seats, d_in): no sink
-    answers: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
-    return answers
+    return whitened, factor
 
 
 def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:

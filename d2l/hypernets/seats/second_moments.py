@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.files.atomic import replace_file
+from d2l.hypernets.formats.int8 import read_file
 
 #: What the file is called in a checkpoint's folder.
 FILE_NAME = "statistics.safetensors"
@@ -104,13 +104,7 @@ def read_statistics(
     path: Path, *, first_layer: int, n_layers: int, d_in: int, ridge: float
 ) -> Statistics:
     """Read `statistics.safetensors` for `n_layers` layers from `first_layer` upwards."""
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as safetensors",
-            hint="a seats checkpoint holds config.json, model.safetensors, statistics.safetensors",
-        ) from error
+    tensors = read_file(path)
     if sorted(tensors) != sorted(_NAMES):
         raise CheckpointError(f"{path}: holds {sorted(tensors)}, expected {sorted(_NAMES)}")
     expected = {"correlation": (n_layers, d_in * (d_in + 1) // 2), "scale": (n_layers, d_in)}

@@ -6,7 +6,8 @@ writes its own file beside a checkpoint's weights.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,11 @@ LEAST_FAMILIAR = 0.5
 # Of 8 to 256 axes, 32 told held-out descriptions from their own words shuffled best.
 _AXES = 32
 _MOST_POINTS = 6000  # 64 bytes each in a checkpoint
+#: What every coordinate's variance is raised by before axes are found that tell kinds apart, as a
+#: part of their mean: there are fewer texts than coordinates.
+_SHRINKAGE = 0.03
+_FURTHER = 1.5  # than salads lie other kinds: they are told apart better, so nothing is lost
+_LEAST_WIDTH = 1e-3  # of an axis's variance, of the widest: narrower ones repeat the others
 _NEAREST = 3
 _LEAST_DEVIATION = 1e-3
 _STEPS = 50  # of Newton's method, which needs about ten
@@ -37,7 +43,9 @@ class Familiarity:
     """Training descriptions as points in a space of a few axes, and the calibration.
 
     `mean` (embedding_size,), `axes` (axes, embedding_size), `points` (descriptions, axes). A
-    distance's familiarity is 1 / (1 + exp(slope · (distance − middle))).
+    distance's familiarity is 1 / (1 + exp(slope · (distance − middle))). `direction`, where there
+    is one: (embedding_size,), how far a text lies towards word salads; then the embeddings are
+    those that the network itself reads, else of the bare texts.
     """
 
     mean: Tensor
@@ -45,6 +53,7 @@ class Familiarity:
     points: Tensor
     slope: float
     middle: float
+    direction: Tensor | None = None
 
     def measure(self, embedding: Tensor) -> float:
         """From 0 to 1: how probable it is that this is a description, were that as probable as
@@ -53,39 +62,118 @@ class Familiarity:
         return 1 / (1 + math.exp(min(self.slope * (distance - self.middle), 700.0)))
 
 
-def fit(training: Tensor, held_out: Tensor, unlike: Tensor) -> Familiarity:
+def fit(
+    training: Tensor,
+    held_out: Tensor,
+    unlike: Tensor,
+    *,
+    known_unlike: Sequence[Tensor] = (),
+    salads: Tensor | None = None,
+) -> Familiarity:
     """Place the training descriptions and calibrate; embeddings (texts, embedding_size) each.
 
     `held_out` are descriptions of other tasks, `unlike` texts that are none; both kinds count the
     same, however many there are. At least two training descriptions and one text of each kind.
     Of very many training descriptions, every second or third is a point, so that files stay small.
+    The axes are the widest directions of the training descriptions; with `known_unlike`, kinds of
+    texts that are none and of which none is in `unlike`, those that tell the kinds apart; then the
+    inner half of the descriptions are points. With `salads`, too, texts without any order, there is
+    a direction towards them.
     """
-    mean, axes = _find_axes(training.double())
+    if known_unlike:
+        mean, axes = _find_telling_axes(training.double(), [kind.double() for kind in known_unlike])
+    else:
+        mean, axes = _find_axes(training.double())
     kept = training[:: math.ceil(len(training) / _MOST_POINTS)]
     points = ((kept.double() - mean) @ axes.T).half().float()
-    placed = Familiarity(mean.float(), axes.float(), points, 1.0, 0.0)
+    if known_unlike:  # the inner half: what lies at the edge is near to what is unlike
+        points = points[points.norm(dim=1) <= points.norm(dim=1).median()]
+    direction = None
+    if salads is not None:
+        direction = _find_direction(training.double(), salads.double()).float()
+        # The mean of salads lies 1 away, and those of the other kinds `_FURTHER` or more.
+        nearest = min(_measure_apart(points, (kind - mean) @ axes.T) for kind in known_unlike)
+        scale = nearest / _FURTHER
+        axes, points = axes / scale, (points / scale).half().float()
+    placed = Familiarity(mean.float(), axes.float(), points, 1.0, 0.0, direction)
     slope, middle = _calibrate(
         measure_distances(placed, held_out).double(), measure_distances(placed, unlike).double()
     )
-    return Familiarity(placed.mean, placed.axes, points, slope, middle)
+    return replace(placed, slope=slope, middle=middle)
 
 
 def measure_distances(known: Familiarity, embeddings: Tensor) -> Tensor:
-    """Mean distance to the nearest three training descriptions: (texts,)."""
-    own = (embeddings.float() - known.mean) @ known.axes.T  # (texts, axes)
-    apart = torch.cdist(own, known.points)  # (texts, descriptions)
+    """Mean distance to the nearest three training descriptions, or how far a text lies towards
+    salads where that is more: (texts,)."""
+    centered = embeddings.float() - known.mean
+    apart = _find_nearest(known.points, centered @ known.axes.T)
+    if known.direction is None:
+        return apart
+    return torch.maximum(apart, centered @ known.direction)
+
+
+def _find_nearest(points: Tensor, own: Tensor) -> Tensor:
+    """Mean distance of each of `own` (texts, axes) to the nearest three of `points`: (texts,)."""
+    apart = torch.cdist(own.float(), points)  # (texts, descriptions)
     return apart.topk(min(_NEAREST, apart.shape[1]), dim=1, largest=False).values.mean(dim=1)
+
+
+def _measure_apart(points: Tensor, own: Tensor) -> float:
+    """How far a kind of texts lies from the points, on average."""
+    return max(float(_find_nearest(points, own).mean()), _LEAST_DEVIATION)
 
 
 def _find_axes(training: Tensor) -> tuple[Tensor, Tensor]:
     """Mean, and the principal axes of standardized embeddings, scaled so that the training
     descriptions have a deviation of 1 along each."""
-    mean = training.mean(dim=0)
-    deviation = training.std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
+    mean, deviation = _measure_spread(training)
     _, sizes, axes = torch.linalg.svd((training - mean) / deviation, full_matrices=False)
     n_axes = min(_AXES, int((sizes > sizes[0] * 1e-4).sum()))
     lengths = sizes[:n_axes] / len(training) ** 0.5  # deviation along each axis
     return mean, axes[:n_axes] / lengths[:, None] / deviation
+
+
+def _find_telling_axes(training: Tensor, kinds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean, and axes of the space of the linear discriminants between each kind and the training
+    descriptions, which have a deviation of 1 along each and are uncorrelated."""
+    mean, deviation = _measure_spread(training)
+    own = (training - mean) / deviation
+    found = [_discriminate(own, (kind - mean) / deviation) for kind in kinds]
+    directions = torch.stack(found)
+    directions = directions / (own @ directions.T).std(dim=0, correction=0)[:, None]
+    sizes, turned = torch.linalg.eigh(_covariance(own @ directions.T))
+    wide = sizes > sizes[-1] * _LEAST_WIDTH
+    axes = (turned[:, wide] / sizes[wide].sqrt()).T @ directions
+    return mean, axes / deviation
+
+
+def _find_direction(training: Tensor, salads: Tensor) -> Tensor:
+    """The linear discriminant between training descriptions and salads, whose mean lies at 1."""
+    mean, deviation = _measure_spread(training)
+    other = (salads - mean) / deviation
+    direction = _discriminate((training - mean) / deviation, other)
+    scaled: Tensor = direction / (other @ direction).mean() / deviation
+    return scaled
+
+
+def _discriminate(own: Tensor, other: Tensor) -> Tensor:
+    """The direction of linear discriminant analysis from `own`, whose mean is 0, to `other`."""
+    spread = (_covariance(own) + _covariance(other)) / 2
+    ridge = _SHRINKAGE * spread.diagonal().mean()
+    regular = spread + ridge * torch.eye(len(spread)).to(spread)
+    found: Tensor = torch.linalg.solve(regular, other.mean(dim=0))
+    return found
+
+
+def _measure_spread(training: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each coordinate."""
+    deviation = training.std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
+    return training.mean(dim=0), deviation
+
+
+def _covariance(points: Tensor) -> Tensor:
+    centered = points - points.mean(dim=0)
+    return centered.T @ centered / len(points)
 
 
 def _calibrate(like: Tensor, unlike: Tensor) -> tuple[float, float]:
@@ -118,6 +206,8 @@ def write_familiarity(path: Path, known: Familiarity) -> None:
         "points": known.points.half(),  # rounded when they were placed
         "calibration": torch.tensor([known.slope, known.middle], dtype=torch.float32),
     }
+    if known.direction is not None:
+        tensors["direction"] = known.direction
     save_file({n: t.contiguous() for n, t in tensors.items()}, path, metadata={"format": "pt"})
     path.chmod(0o644)  # safetensors makes its files private
 
@@ -137,10 +227,13 @@ def read_familiarity(folder: Path, embedding_size: int) -> Familiarity | None:
             "points": (n_points, n_axes),
             "calibration": (2,),
         }
+        if "direction" in tensors:
+            expected["direction"] = (embedding_size,)
         native.check_shapes({name: t.shape for name, t in tensors.items()}, expected)
         finite = all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors.values())
         if not (n_points and n_axes and finite):
             raise CheckpointError("holds no points, or values that are not finite")
     slope, middle = tensors["calibration"].float().tolist()
     exact = {name: tensor.float() for name, tensor in tensors.items()}
-    return Familiarity(exact["mean"], exact["axes"], exact["points"], slope, middle)
+    direction = exact.get("direction")
+    return Familiarity(exact["mean"], exact["axes"], exact["points"], slope, middle, direction)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.bases.activations import Reading
 from d2l.bases.families import ATTENTION, MLP, module_path
+from d2l.bases.reading import Reading
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed
+from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
 
 KIND = "text_to_lora"
 
@@ -73,11 +73,11 @@ class TextToLoraConfig(EveryLayer):
         self.check_sizes(names)
         if self.latent_size % 4:
             raise CheckpointError("latent_size is not a multiple of 4")
-        if not math.isfinite(self.scale):
+        if not math.isfinite(to_float(self.scale)):
             raise CheckpointError("scale is not a finite number")
         if self.embeds_question and self.embedder is not None:
             raise CheckpointError("embeds_question is for networks whose base embeds descriptions")
-        if not (math.isfinite(self.delta_scaling) and self.delta_scaling > 0):
+        if not (math.isfinite(to_float(self.delta_scaling)) and self.delta_scaling > 0):
             raise CheckpointError("delta_scaling is not a positive number")
 
     @property

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming, read_json, show
+from d2l.hypernets.formats.fields import to_float
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming, read_json
 from d2l.hypernets.formats.pickles import TensorRecord
+from d2l.hypernets.formats.showing import show
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig, expected_shapes
 
 WEIGHTS_FILE = "hypermod.pt"
@@ -143,13 +145,13 @@ def _take_tensors(values: Mapping[str, object]) -> dict[str, TensorRecord]:
 def _read_scale(adapter: Mapping[str, object]) -> tuple[int, float]:
     """Rank and alpha of the generated adapters."""
     rank, alpha = adapter.get("r"), adapter.get("lora_alpha")
-    if type(rank) is not int or rank < 1:
+    if type(rank) is not int or not 1 <= rank < 1 << 20:
         raise CheckpointError(f"r is {show(rank)}, expected a positive whole number")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
+    if type(alpha) not in (int, float) or not abs(alpha) < 1 << 63:  # type: ignore[arg-type]
         raise CheckpointError(f"lora_alpha is {show(alpha)}, expected a number")
     if adapter.get("use_dora"):
         raise CheckpointError("use_dora is set, expected plain LoRA", hint=UNUSABLE)
-    return rank, float(alpha)
+    return rank, to_float(alpha)  # type: ignore[arg-type]
 
 
 def _check_modules(stored: object, order: tuple[str, ...]) -> None:
@@ -194,7 +196,7 @@ def _read_flags(arguments: Mapping[str, object]) -> dict[str, object]:
         "autoregressive": flags["autoreg_gen"],
         "adds_offset": not direct,
         "z_scores": task == "recon" and bool(flags["pred_z_score"]),
-        "delta_scaling": float(scaling) if direct else 1.0,
+        "delta_scaling": to_float(scaling) if direct else 1.0,
     }
 
 

@@ -7,13 +7,14 @@ from safetensors.torch import load_file, save_file
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.int8 import (
     compact_folder,
+    compact_text,
     dequantize_rows,
     expand_tensors,
     quantize_rows,
     read_weights,
 )
 from tests.tiny_seats import make_network, write_checkpoint
-from tests.tools.seat_goldens import BUILTIN, COMPACT
+from tests.tools.seat_goldens import BUILTIN, COMPACT, STORED_LAYERS
 
 
 def test_rows_are_off_by_half_a_step_at_most() -> None:
@@ -25,6 +26,36 @@ def test_rows_are_off_by_half_a_step_at_most() -> None:
     assert bool((off <= weight.abs().amax(dim=1) / 127 / 2 * 1.001).all())
     assert steps.dtype == torch.int8
     assert int(steps.min()) >= -127
+
+
+def test_matrices_of_several_layers_have_a_scale_for_each_row_of_each() -> None:
+    weights = torch.randn(3, 5, 20, generator=torch.Generator().manual_seed(2))
+    steps, scale = quantize_rows(weights)
+    assert scale.shape == (3, 5)
+    for layer in range(3):
+        for got, wanted in zip((steps, scale), quantize_rows(weights[layer]), strict=True):
+            assert torch.equal(got[layer], wanted)
+    read = expand_tensors({"w": steps, "w.row_scale": scale}, source="here")["w"]
+    assert float((read - weights).abs().max()) <= float(weights.abs().max()) / 254 * 1.001
+
+
+def test_text_networks_of_either_form_are_read() -> None:
+    """Offsets in 8 bits, and in bf16 as older files have them."""
+    offsets = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(3))
+    tensors = {
+        "task_encoder.mlp.0.weight": torch.randn(3, 5),
+        "heads.v_proj.weight": torch.randn(8, 2),
+        "AB_offset.A.v_proj": offsets,
+    }
+    compact = compact_text(tensors)
+    assert compact["AB_offset.A.v_proj"].dtype == torch.int8
+    assert torch.equal(compact["task_encoder.mlp.0.weight"], tensors["task_encoder.mlp.0.weight"])
+    older = {n: t for n, t in compact.items() if not n.startswith("AB_offset")}
+    older["AB_offset.A.v_proj"] = offsets.bfloat16()
+    for stored in (compact, older):
+        read = expand_tensors(stored, source="here")
+        assert read.keys() == tensors.keys()
+        torch.testing.assert_close(read["AB_offset.A.v_proj"], offsets, atol=0.02, rtol=0)
 
 
 def test_a_row_of_zeros_stays_zero() -> None:
@@ -91,8 +122,11 @@ def test_the_goldens_compact_network_is_that_of_the_original(
     shared_seats: Path, tmp_path: Path
 ) -> None:
     compact_folder(shared_seats, tmp_path)
-    for path in tmp_path.iterdir():
-        assert path.read_bytes() == (COMPACT / path.name).read_bytes(), path.name
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / name).read_bytes() == (COMPACT / name).read_bytes(), name
+    whole, stored = (load_file(at / "statistics.safetensors") for at in (tmp_path, COMPACT))
+    for name, tensor in stored.items():
+        assert torch.equal(whole[name][[layer - 3 for layer in STORED_LAYERS]], tensor), name
 
 
 def test_the_shipped_network_is_small_enough_for_a_package() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from d2l.bases.activations import Reading
+from d2l.bases.reading import Reading
 from d2l.errors import CheckpointError, MergeError, OptionError
 from d2l.hypernets.seats.config import (
     allot_seats,

@@ -11,6 +11,7 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.network import Seats
 from tests.hypernets.seats.test_seating import check_answers
+from tests.slow import slow_after
 from tests.tools.seat_goldens import GOLDENS, Compiled, ask
 
 RECORDED = json.loads((GOLDENS / "shipped.json").read_text("utf-8"))
@@ -28,7 +29,7 @@ def test_norms_are_those_of_the_plain_weights(
         assert float(factors.b.norm()) == pytest.approx(expected, rel=0.01)  # 8-bit weights
 
 
-@pytest.mark.parametrize("name", ["note", "page"])
+@pytest.mark.parametrize("name", slow_after(1, "note", "page"))
 def test_answers_are_those_of_the_plain_weights(
     compile_shipped: Callable[[str], Compiled],
     smollm2_causal: Any,

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from d2l.errors import CheckpointError
 from d2l.hypernets.text_to_lora.familiarity import (
     FAMILIARITY_FILE,
+    Familiarity,
     fit,
     measure_distances,
     read_familiarity,
@@ -92,6 +93,53 @@ def test_the_curve_is_the_likeliest_one() -> None:
         assert lose(known.slope * factor, known.middle) > best
     for step in (-0.3, 0.3):
         assert lose(known.slope, known.middle + step) > best
+
+
+def test_axes_that_tell_kinds_apart_do_so_where_the_widest_ones_do_not() -> None:
+    """Two kinds that differ from the descriptions in a coordinate each, as ten others do not."""
+
+    def off(n: int, seed: int, place: int) -> torch.Tensor:
+        return draw(n, seed) + 5 * torch.eye(SIZE)[place]
+
+    kinds = [off(60, 11, 3), off(60, 12, 7)]
+    new = torch.cat([off(40, 13, 3), off(40, 14, 7)])
+    known = fit(draw(300, 0), draw(80, 1), new, known_unlike=kinds)
+    assert known.axes.shape == (2, SIZE)
+    own = (draw(300, 0) - known.mean) @ known.axes.T
+    torch.testing.assert_close(own.T @ own / 300, torch.eye(2), atol=1e-3, rtol=0)
+    assert len(known.points) == 150
+    unlike, like = torch.cat([off(50, 15, 3), off(50, 17, 7)]), draw(100, 16)
+
+    def count_mistakes(judge: Familiarity) -> int:
+        said = [judge.measure(one) > 0.5 for one in (*unlike, *like)]
+        return sum(said[:100]) + said[100:].count(False)
+
+    assert count_mistakes(known) <= 10
+    assert count_mistakes(fit(draw(300, 0), draw(80, 1), new)) >= 15
+
+
+def test_salads_are_found_by_how_far_they_lie_in_one_direction(tmp_path: Path) -> None:
+    """The other way of it descriptions may be as far as they like: nothing is there."""
+
+    def off(n: int, seed: int, place: int, far: float) -> torch.Tensor:
+        return draw(n, seed) + far * torch.eye(SIZE)[place]
+
+    kinds, salads = [off(60, 11, 3, 8.0)], off(90, 12, 7, 5.0)
+    new = torch.cat([off(40, 13, 3, 8.0), off(40, 14, 7, 5.0)])
+    known = fit(draw(300, 0), draw(80, 1), new, known_unlike=kinds, salads=salads)
+    assert known.direction is not None
+    towards = (salads - known.mean) @ known.direction
+    assert float(towards.mean()) == pytest.approx(1, abs=1e-3)
+    assert float(measure_distances(known, kinds[0]).mean()) == pytest.approx(1.5, abs=0.05)
+    for unlike in (off(40, 15, 3, 8.0), off(40, 16, 7, 5.0)):
+        assert sum(known.measure(one) < 0.5 for one in unlike) >= 36
+    for like in (draw(40, 17), off(40, 18, 7, -5.0)):
+        assert sum(known.measure(one) > 0.5 for one in like) >= 36
+    write_familiarity(tmp_path / FAMILIARITY_FILE, known)
+    again = read_familiarity(tmp_path, SIZE)
+    assert again is not None
+    assert again.direction is not None
+    assert torch.equal(again.direction, known.direction)
 
 
 def test_what_is_written_is_read(known, tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from d2l.bases import copy_checks
+from d2l.bases.gguf import ensure_weights, prepare_folder
+from d2l.bases.inventory import verify_bases
+from d2l.errors import BaseModelError
+from d2l.files.cache import file_digest
+from tests.bases.gguf_samples import write_gguf
+
+HINT = "make room there, or name another cache folder in D2L_CACHE"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(copy_checks, "_seen", set())
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A GGUF file, and the copy that is made of it."""
+    root = tmp_path_factory.mktemp("sample")
+    gguf = write_gguf(root / "base.gguf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2L_CACHE", str(root / "cache"))
+        folder = prepare_folder(gguf)
+        ensure_weights(gguf, folder)
+    return gguf, folder
+
+
+@pytest.fixture
+def copy(sample: tuple[Path, Path], cache: Path) -> Path:
+    """The copy, in the test's own cache."""
+    folder = cache / "bases" / sample[1].name
+    shutil.copytree(sample[1], folder)
+    return folder
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def lose_a_page(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = bytes(4096)
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def use(gguf: Path) -> Path:
+    folder = prepare_folder(gguf)
+    ensure_weights(gguf, folder)
+    return folder
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, lose_a_page, cut])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_damaged_copy_is_made_again_with_one_line(
+    name: str,
+    damage: Callable[[Path], None],
+    sample: tuple[Path, Path],
+    copy: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gguf, sound = sample
+    damage(copy / name)
+    with caplog.at_level(logging.WARNING):
+        assert use(gguf) == use(gguf) == copy
+    reason = "it is not what was written"
+    said = f"{copy / name}: damaged ({reason}), made again from base.gguf"
+    assert [record.getMessage() for record in caplog.records] == [said]
+    for file in sound.iterdir():
+        assert (copy / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "null"])
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+def test_an_empty_or_odd_text_of_the_copy_is_made_again(
+    name: str, content: str, sample: tuple[Path, Path], copy: Path
+) -> None:
+    (copy / name).write_text(content)
+    use(sample[0])
+    assert (copy / name).read_bytes() == (sample[1] / name).read_bytes()
+
+
+def test_a_copy_of_earlier_versions_is_made_again_without_a_line(
+    sample: tuple[Path, Path], copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copy / copy_checks.FILE).unlink()
+    use(sample[0])
+    assert not caplog.records
+    assert (copy / copy_checks.FILE).read_bytes() == (sample[1] / copy_checks.FILE).read_bytes()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"files": 3}', '{"files": {"a": 1}}', "[" * 99999])
+def test_damaged_digests_are_none(content: str, sample: tuple[Path, Path], copy: Path) -> None:
+    (copy / copy_checks.FILE).write_text(content)
+    use(sample[0])
+    assert copy_checks.find_damage(copy, ["config.json", "model.safetensors"]) is None
+
+
+def test_what_is_sound_is_read_once_a_process(
+    sample: tuple[Path, Path], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(sample[0])
+    monkeypatch.setattr(copy_checks, "page_digest", lambda path: pytest.fail(str(path)))
+    use(sample[0])
+    flip_a_bit(copy / "model.safetensors")
+    with pytest.raises(pytest.fail.Exception, match=r"model\.safetensors"):
+        use(sample[0])
+
+
+def test_a_base_that_changed_since_it_was_read_is_refused(
+    sample: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The digest of a file is remembered by its size and time, which bits that rot do not change:
+    the memory is changed here instead."""
+    gguf = tmp_path / "base.gguf"
+    shutil.copyfile(sample[0], gguf)
+    folder = prepare_folder(gguf)
+    memory = tmp_path / "cache" / "digests.json"
+    known = {stamp: "0" * 64 for stamp in json.loads(memory.read_text())}
+    memory.write_text(json.dumps(known))
+    folder = prepare_folder(gguf)
+    with pytest.raises(BaseModelError, match="is no longer the file that"):
+        ensure_weights(gguf, folder)
+    assert file_digest(gguf) == file_digest(sample[0])  # it was read afresh
+
+
+def test_verify_reads_all_and_removes_a_damaged_copy(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d2l.bases.inventory.KNOWN", ())
+    row = {"what": "unpacked copy", "path": str(copy)}
+    assert verify_bases() == [row | {"state": "sound"}]
+    monkeypatch.setattr(copy_checks, "page_digest", lambda path: str(path))  # it would be deceived
+    flip_a_bit(copy / "model.safetensors")
+    reason = "damaged (model.safetensors: it is not what was written)"
+    assert verify_bases() == [row | {"state": f"{reason}, removed: it is made again when needed"}]
+    assert not copy.exists()
+    assert verify_bases() == []
+
+
+def test_a_cache_that_cannot_be_used_is_found_out_before_anything_is_converted(
+    sample: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("d2l.bases.gguf._write_texts", lambda *_: pytest.fail("too late"))
+    with pytest.raises(BaseModelError, match=r"cannot be written \(Not a directory\)") as caught:
+        prepare_folder(sample[0])
+    assert caught.value.hint == HINT
+
+
+def test_a_cache_without_room_is_found_out_before_anything_is_converted(
+    sample: tuple[Path, Path], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "model.safetensors").unlink()
+    usage = shutil.disk_usage(copy)._replace(free=1000)
+    monkeypatch.setattr("d2l.bases.gguf.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr(
+        "d2l.bases.gguf.transformers.AutoModelForCausalLM.from_pretrained",
+        lambda *_, **__: pytest.fail("too late"),
+    )
+    with pytest.raises(BaseModelError, match="No space left on device") as caught:
+        ensure_weights(sample[0], copy)
+    assert caught.value.hint == HINT
+
+
+def test_the_copy_is_exact(sample: tuple[Path, Path]) -> None:
+    tensors = load_file(sample[1] / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
