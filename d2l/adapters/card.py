@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 
 #: Names go in as string literals: a folder may be called anything. `return_dict` is the default
 #: of transformers 5 only.
@@ -9,23 +10,72 @@ LOADING = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+adapter = {adapter}  # the folder of this card, or the adapter's name on the hub
 tokenizer = AutoTokenizer.from_pretrained({tokenizer})
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {adapter})
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), adapter)
 turns = [{{"role": "user", "content": "Ask something that the document answers."}}]
 prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, \
 return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=40, do_sample=False)[0]))
+output = model.generate(**prompt, max_new_tokens=40, do_sample=False)
+answer = output[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(answer, skip_special_tokens=True))
 """
+#: What a folder is called in its own card: cards outlive the names of their folders.
+HERE = "."
+
+#: Why a seats adapter seems empty, the two most common causes first.
+KNOWS_NOTHING = """\
+## It knows nothing?
+
+- **PEFT's `add_weighted_adapter` on adapters of this kind gives rubbish**: all of them claim the
+  same tokens of the prompt. `d2l merge a.lora b.lora -o both.lora` joins their memories instead.
+- **With the base's own tokenizer or chat template the answers are fiction**, fluent and made up:
+  the memory hangs on the first tokens of the prompt, which are then not there. Take both from this
+  folder; give servers its `chat_template.jinja` (`d2l check ADAPTER` prints every engine's line).
+
+Else compare: `d2l ask ADAPTER --compare`, and measure: `d2l probe ADAPTER`.
+"""
+
+
+#: Stands for the adapter's folder in a card until it is written: a character that no name has.
+FOLDER = "\0"
+_NAMED = re.compile(r'^(adapter = )"(?:[^"\\\n]|\\.)*"(?=  #)', re.MULTILINE)
 
 
 def literal(text: str) -> str:
     """A string literal of Python and of YAML: JSON's are both."""
-    return json.dumps(text, ensure_ascii=False)
+    return text if text == FOLDER else json.dumps(text, ensure_ascii=False)
+
+
+def name_folder(card: str, called: str = HERE) -> str:
+    """The card with its folder's name in it: where it lies, or what it is `called` on the hub."""
+    return card.replace(FOLDER, literal(called))
+
+
+def unname_folder(card: str) -> str:
+    """The inverse, for a card that was read: what the folder is called goes from its one line."""
+    return _NAMED.sub(rf"\g<1>{FOLDER}", card.replace(FOLDER, "\ufffd"))
+
+
+def write_head(base: str, tag: str) -> str:
+    """A card's front matter, by which the hub finds it."""
+    return f"---\nbase_model: {literal(base)}\nlibrary_name: peft\ntags:\n- lora\n- {tag}\n---\n\n"
+
+
+def write_table(rows: Sequence[tuple[str, str]]) -> str:
+    """Rows of two cells, without a title."""
+    cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
+    return "| | |\n| --- | --- |\n" + "".join(f"| {name} | {value} |\n" for name, value in cells)
+
+
+def write_list(items: Sequence[str]) -> str:
+    """Items of one line each."""
+    return "".join(f"- {' '.join(item.split())}\n" for item in items)
 
 
 def quote(text: str) -> str:
     """Markdown code of one line, whatever characters a file name has."""
-    line = " ".join(text.split())
+    line = " ".join(text.replace(FOLDER, "\ufffd").split())
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {line} {fence}" if longest else f"{fence}{line}{fence}"

@@ -4,16 +4,19 @@ A folder in; its provenance (`d2l.json`), its PEFT config and the shapes of its 
 """
 
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2l.errors import AdapterError
+from d2l.files.cache import folder_size
+from d2l.files.leftovers import recover
 from d2l.files.tensors import TensorInfo, read_header
 
 if TYPE_CHECKING:
-    from d2l.adapters.provenance import Provenance
+    from d2l.adapters.provenance import ExportRecord, Provenance
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -21,6 +24,15 @@ PROVENANCE = "d2l.json"
 MEMORY = "memory.safetensors"
 CHAT_TEMPLATE = "chat_template.jinja"
 CARD = "README.md"
+LOCK = "d2l.lock"  # what went in and what came out, as digests: `compiler.lock` writes it
+#: What a tokenizer needs beside its chat template.
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+#: Questions of `d2l check --live`.
+LIVE_CHECK = "live_check.json"
+#: All that d2l writes into an adapter folder.
+FILES = (CONFIG, WEIGHTS, PROVENANCE, MEMORY, CHAT_TEMPLATE, CARD, *TOKENIZER, LIVE_CHECK, LOCK)
+#: A chunk takes some 200 bytes of d2l.json, and its parents' own stand in that of a merged adapter.
+_MAX_JSON_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,30 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
+def own_names(folder: Path) -> tuple[str, ...] | None:
+    """The names of files that d2l writes into an adapter folder; None for a folder that is not an
+    adapter of d2l, which its own d2l.json alone shows."""
+    try:
+        if not is_adapter(folder):
+            return None
+        made = _read_provenance(folder / PROVENANCE, {})  # whatever its ranks
+    except (AdapterError, OSError):
+        return None
+    return FILES if made.tool.name == "d2l" else None
+
+
+def read_export(folder: Path) -> "ExportRecord | None":
+    """What the d2l.json of an exported folder says of the export; None where it says nothing."""
+    from pydantic import ValidationError
+
+    from d2l.adapters.provenance import ExportRecord
+
+    try:
+        return ExportRecord.model_validate(_read_object(folder / PROVENANCE).get("export"))
+    except (AdapterError, OSError, ValidationError):
+        return None
+
+
 def read_info(folder: Path) -> AdapterInfo:
     """Read everything but the weights; raises AdapterError."""
     try:
@@ -60,6 +96,8 @@ def read_info(folder: Path) -> AdapterInfo:
 
 def _read_info(folder: Path) -> AdapterInfo:
     if not folder.is_dir():
+        recover(folder)
+    if not folder.is_dir():
         raise AdapterError(
             f"{folder}: no such adapter folder",
             hint="make one with `d2l compile DOCUMENT -o ADAPTER`",
@@ -69,23 +107,41 @@ def _read_info(folder: Path) -> AdapterInfo:
             f"{folder}: not an adapter ({CONFIG} and {WEIGHTS} are needed)",
             hint="name the folder that `d2l compile` wrote",
         )
-    provenance = folder / PROVENANCE
+    provenance, tensors = folder / PROVENANCE, read_header(folder / WEIGHTS)
     return AdapterInfo(
         folder=folder,
         config=_read_object(folder / CONFIG),
-        tensors=read_header(folder / WEIGHTS),
-        provenance=_read_provenance(provenance) if provenance.is_file() else None,
-        size_bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+        tensors=tensors,
+        provenance=_read_provenance(provenance, tensors) if provenance.is_file() else None,
+        size_bytes=folder_size(folder),
     )
 
 
-def _read_provenance(path: Path) -> "Provenance":
+def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenance":
     from d2l.adapters.provenance import Provenance  # slow to import, and not always needed
 
-    return Provenance.from_json(_read_object(path), source=str(path))
+    made = Provenance.from_json(_read_object(path), source=str(path))
+    rank = max(
+        (t.shape[0] for name, t in tensors.items() if ".lora_A." in name and t.shape), default=0
+    )
+    if 0 < rank < made.rank:  # whoever goes by its ranks would look for what is not there
+        raise AdapterError(
+            f"{path}: speaks of rank {made.rank}, and {WEIGHTS} has {rank}",
+            hint="it belongs to another adapter, or is damaged: compile the document again",
+        )
+    return made
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    found_there = path.stat()
+    if not stat.S_ISREG(found_there.st_mode):  # a pipe or a device, which may never end
+        raise AdapterError(f"{path}: is no regular file", hint="get the adapter again")
+    size = found_there.st_size
+    if size > _MAX_JSON_BYTES:
+        raise AdapterError(
+            f"{path}: has {size:,} bytes, more than {_MAX_JSON_BYTES:,}",
+            hint="it is damaged: compile the document again",
+        )
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -5,55 +5,116 @@ folder is written whole or not at all, and the same values give the same bytes.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from d2l.adapters import info as names
+from d2l.adapters.card import HERE, name_folder, unname_folder
+from d2l.adapters.find import refuse_adapter
+from d2l.adapters.info import AdapterInfo
+from d2l.adapters.lock_file import write_lock
 from d2l.adapters.module_names import PREFIX, list_layers, list_short
-from d2l.adapters.peft_config import module_scale
+from d2l.adapters.peft_config import module_scales, refuse_extras
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
-from d2l.errors import AdapterError, ShapeError
-from d2l.files.atomic import building, refuse_existing
-from d2l.files.tensors import read_header
+from d2l.errors import AdapterError, OptionError, ShapeError
+from d2l.files.atomic import building
+from d2l.files.printable import printable
+from d2l.files.tensors import read_header, read_tensors
+from d2l.progress import log_time
+
+_log = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+#: Names of the same in safetensors' headers.
+_STORED = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
+#: Text files of a folder that are read with it: the card, and what makes prompts.
+_TEXTS = (names.CARD, names.CHAT_TEMPLATE, *names.TOKENIZER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdapterContent:
     """Everything that goes into an adapter folder.
 
-    `n_base_layers` is the base's depth: an adapter of fewer layers names them in its config.
-    `texts` are further text files by name: the card, a chat template, tokenizer files.
+    `n_base_layers` is the base's depth: an adapter of fewer layers names them in its config. None:
+    whatever it is, and the config names the adapted layers, which holds for every depth.
+    `provenance` is None for adapters of other tools. `texts` are further text files by name: the
+    card, a chat template, tokenizer files; the card names the folder by `card.FOLDER`. `dtype`, a
+    key of DTYPES, is what the weights, fp32 here, are written in. `name` is the folder that it was
+    read from, or one that suits it. `lock` is what `compiler.lock` says of the making, if anything:
+    it holds for the folder that is written next, and is not read back.
     """
 
     weights: LoraWeights
-    n_base_layers: int
-    provenance: Provenance
+    n_base_layers: int | None
+    provenance: Provenance | None
     memory: Memory | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "bf16"
+    name: str = "adapter.lora"
+    lock: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        pick_torch_dtype(self.dtype)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """PEFT's config of it, as adapter_config.json has it: `lora_alpha` is the rank, since the
+        scale is folded into lora_B."""
+        return _config(self.weights, self.n_base_layers)
+
+    @property
+    def opening(self) -> str:
+        """Text that every prompt to it begins with; empty for all adapters but seats."""
+        made = self.provenance
+        return made.prompt.opening.text if made is not None and made.prompt.opening else ""
+
+    def to_state_dict(self, *, dtype: str | None = None) -> dict[str, torch.Tensor]:
+        """Tensors as adapter_model.safetensors has them, by PEFT's names: lora_A (rank, d_in) and
+        lora_B (d_out, rank), scale folded in, in `dtype` (None: its own).
+
+        Raises AdapterError where a value is not finite in that precision, OptionError for a
+        precision that is none.
+        """
+        return _tensors(self.weights, pick_torch_dtype(dtype or self.dtype))
+
+
+def pick_torch_dtype(dtype: str) -> torch.dtype:
+    """A precision by its name; raises OptionError."""
+    if dtype not in DTYPES:
+        raise OptionError(f"unknown precision {dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
+    return DTYPES[dtype]
 
 
 def write_adapter(
-    content: AdapterContent, out: Path, *, dtype: str = "bf16", force: bool = False
+    content: AdapterContent,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    force: bool = False,
+    called: str | None = None,
 ) -> Path:
     """Write an adapter folder; raises AdapterError where `out` may not be replaced.
 
     Scale is folded into b and `lora_alpha` equals the rank, both integers, so that alpha / rank
-    is 1 in every runtime.
+    is 1 in every runtime. `dtype` None is the content's own. The card names no path, but what the
+    adapter is `called` elsewhere.
     """
     refuse_adapter(out, force=force)
-    with building(out) as folder:
-        save_file(_tensors(content.weights, DTYPES[dtype]), folder / names.WEIGHTS, _FORMAT)
-        _write_json(folder / names.CONFIG, _config(content.weights, content.n_base_layers))
-        _write_json(folder / names.PROVENANCE, content.provenance.to_json())
+    dtype = dtype or content.dtype
+    may_replace = partial(refuse_adapter, out, force=force)
+    with log_time(_log, "wrote the adapter %s", out), building(out, may_replace) as folder:
+        save_file(content.to_state_dict(dtype=dtype), folder / names.WEIGHTS, _FORMAT)
+        _write_json(folder / names.CONFIG, content.config)
+        if content.provenance is not None:
+            _write_json(folder / names.PROVENANCE, content.provenance.to_json())
         if content.memory is not None:
             pair = {"keys": content.memory.keys, "values": content.memory.values}
             # As exact as the weights: an fp32 adapter is seated again from its memory to the bit.
@@ -61,13 +122,49 @@ def write_adapter(
             stored = {name: t.to(kept).contiguous() for name, t in pair.items()}
             save_file(stored, folder / names.MEMORY, _FORMAT)
         for name, text in content.texts.items():
-            _write_text(folder / name, text)
+            named = name_folder(text, called or HERE) if name == names.CARD else text
+            _write_text(folder / name, printable(named) if name == names.CARD else text)
+        if content.lock is not None:
+            write_lock(folder, content.lock)  # last: it has the digests of all others
     return out
 
 
-def refuse_adapter(out: Path, *, force: bool) -> None:
-    """Raise AdapterError unless an adapter may be written at `out`."""
-    refuse_existing(out, force=force, is_ours=names.is_adapter, error=AdapterError)
+def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:
+    """Read a PEFT LoRA folder with all that belongs to it; raises AdapterError, also for what is
+    more than plain LoRA, which cannot be `purpose`. Writing it anew gives the same bytes where d2l
+    wrote it."""
+    refuse_extras(info, purpose=purpose)
+    folder = info.folder
+    weights = read_adapter(folder)
+    texts = {name: _read_text(folder / name) for name in _TEXTS if (folder / name).is_file()}
+    if names.CARD in texts:
+        card = texts[names.CARD]
+        texts[names.CARD] = unname_folder(card)
+    named = bool(info.config.get("layers_to_transform"))
+    return AdapterContent(
+        weights=weights,
+        n_base_layers=None if named else len(list_layers(weights.factors)),
+        provenance=info.provenance,
+        memory=read_memory(folder) if (folder / names.MEMORY).is_file() else None,
+        texts=texts,
+        dtype=stored_dtype(info),
+        name=str(folder),
+    )
+
+
+def stored_dtype(info: AdapterInfo) -> str:
+    """The precision that all weights of a folder have, else "fp32"."""
+    stored = {tensor.dtype for tensor in info.tensors.values()}
+    return _STORED.get(next(iter(stored), ""), "fp32") if len(stored) == 1 else "fp32"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeError) as error:
+        raise AdapterError(
+            f"{path}: is not readable as UTF-8 text", hint="the file is damaged: write it again"
+        ) from error
 
 
 def read_adapter(folder: Path) -> LoraWeights:
@@ -84,7 +181,7 @@ def read_adapter(folder: Path) -> LoraWeights:
     if not factors:
         raise AdapterError(f"{path}: no LoRA tensors")
     try:
-        scales = {module: module_scale(info.config, module) for module in factors}
+        scales = module_scales(info.config, list(factors))
     except AdapterError as error:
         raise AdapterError(f"{folder / error.message}") from error
     base = str(info.config.get("base_model_name_or_path", ""))
@@ -132,10 +229,7 @@ def read_memory(folder: Path) -> Memory:
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
     read_header(path)  # says what is wrong better than safetensors does
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise AdapterError(f"{path}: {error}", hint="compile the document again") from error
+    return read_tensors(path, AdapterError, hint="compile the document again")
 
 
 def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -153,7 +247,7 @@ def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor
     return tensors
 
 
-def _config(weights: LoraWeights, n_base_layers: int) -> dict[str, Any]:
+def _config(weights: LoraWeights, n_base_layers: int | None) -> dict[str, Any]:
     """The fields that runtimes read; all others keep PEFT's defaults, so no version warns."""
     layers = list_layers(weights.factors)
     config: dict[str, Any] = {
@@ -172,7 +266,7 @@ def _config(weights: LoraWeights, n_base_layers: int) -> dict[str, Any]:
         "use_dora": False,
         "use_rslora": False,
     }
-    if layers and layers != list(range(n_base_layers)):
+    if layers and (n_base_layers is None or layers != list(range(n_base_layers))):
         config |= {"layers_to_transform": layers, "layers_pattern": "layers"}
     return config
 

@@ -7,7 +7,14 @@ schema for other programs lies beside it (`provenance.schema.json`).
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from d2l.errors import AdapterError
 
@@ -15,6 +22,8 @@ from d2l.errors import AdapterError
 VERSION: Final = 1
 #: No count and no position is larger; what is cannot be exact in every program that reads JSON.
 _MOST = 2**53
+#: Adapters merged of merged ones hold their parents, two steps each; more is no adapter's history.
+_MOST_NESTED = 200
 _HINT = "the file is damaged or was changed: compile the document again"
 
 
@@ -27,6 +36,12 @@ def _check_text(value: object) -> str:
 def _check_count(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MOST:  # not isinstance: true is an int to it
         raise ValueError("expected a whole number that is not negative")
+    return value
+
+
+def _check_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
     return value
 
 
@@ -55,6 +70,7 @@ Count = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _MOST}),
 ]
 Number = Annotated[float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
+Flag = Annotated[bool, PlainValidator(_check_flag), WithJsonSchema({"type": "boolean"})]
 #: [start, stop) of ranks, seats or characters.
 Span = Annotated[
     tuple[int, int],
@@ -103,6 +119,16 @@ class Base(Record):
     sha256: Text | None
 
 
+class FindingRecord(Record):
+    """What was found in a document, counted, with its pages or lines; never the text itself."""
+
+    kind: Text
+    what: Text
+    count: Count
+    pages: tuple[Count, ...] = ()
+    lines: tuple[Count, ...] = ()
+
+
 class Input(Record):
     """A document that went in."""
 
@@ -111,6 +137,8 @@ class Input(Record):
     sha256: Text
     size_bytes: Count
     notes: tuple[Text, ...] = ()
+    findings: tuple[FindingRecord, ...] = ()
+    include_hidden: Flag = False  # whether text that no reader sees was compiled, too
 
 
 class Skipped(Record):
@@ -142,6 +170,12 @@ class Opening(Record):
     ids: tuple[Count, ...]
     text: Text
     seats: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _check_seats(self) -> "Opening":
+        if any(seat >= len(self.ids) for seat in self.seats):
+            raise ValueError("a seat is no position of its ids")
+        return self
 
 
 class Prompt(Record):
@@ -181,6 +215,40 @@ class Options(Record):
     scaling: Text | None = None
 
 
+class Refinement(Record):
+    """Gradient steps on the adapter's own numbers, on the text of its documents, by SHA-256.
+
+    `steps` were taken, and the adapter is as it was after `kept` of them: 0 is the prediction.
+    `sentences` had something to ask for, and a writer asked `questions`. `recall` is the NLL of
+    answers on sentences held out, `harm` the KL of general prompts held out, before and after, in
+    nats a token. `reason` says why nothing was done.
+    """
+
+    steps: Count
+    kept: Count
+    seed: int
+    documents: tuple[Text, ...]
+    sentences: Count
+    questions: Count
+    precision: Text | None = None  # that the base ran in
+    recall: tuple[Number, Number] | None = None
+    harm: tuple[Number, Number] | None = None
+    reason: Text | None = None
+
+
+class ExportRecord(Record):
+    """What `d2l export` adds to d2l.json; that of another tool's adapter holds nothing else.
+
+    `d2l` is the version that wrote it, `files` are the names of all that it wrote.
+    """
+
+    d2l: Text
+    to: Text | None = None
+    adapter_sha256: Text | None = None
+    dtype: Text | None = None
+    files: tuple[Text, ...] | None = None  # versions before 0.2.0 did not list them
+
+
 class Provenance(Record):
     """All of d2l.json. Compiled, made and changed adapters say the first part alike."""
 
@@ -198,6 +266,7 @@ class Provenance(Record):
     norms: Norms
     warnings: tuple[Text, ...]
     # Compiled of documents.
+    refinement: Refinement | None = None  # whoever refines leaves no rank to a chunk
     bias_ranks: Span | None = None  # of the learned part, which stands behind all chunks
     rank_before_max_rank: Count | None = None
     # Made from a description.
@@ -209,6 +278,13 @@ class Provenance(Record):
     parents: tuple[dict[str, Any], ...] = ()
     # What `d2l export` adds.
     export: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check_ranks(self) -> "Provenance":
+        for n, chunk in enumerate(self.chunks):
+            if chunk.ranks is not None and chunk.ranks[1] > self.rank:
+                raise ValueError(f"chunks[{n}].ranks: the adapter has rank {self.rank}")
+        return self
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, source: str) -> "Provenance":
@@ -241,16 +317,18 @@ def _plain(value: Any) -> Any:
     return "".join("\ufffd" if _is_control(c) else c for c in value) if _has(value) else value
 
 
-def _refuse_unprintable(value: object, where: str = "") -> None:
-    """Raise ValueError for control characters, which would reach a terminal, and for numbers that
-    no program could use, wherever they stand."""
+def _refuse_unprintable(value: object, where: str = "", depth: int = 0) -> None:
+    """Raise ValueError for control characters, which would reach a terminal, for numbers that
+    no program could use, and for values in values without end, wherever they stand."""
+    if depth > _MOST_NESTED:
+        raise ValueError(f"{_shorten(where)}: is nested too deeply")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_unprintable(key, f"a name in {where or 'it'}")
-            _refuse_unprintable(inner, f"{where}.{key}" if where else key)
+            _refuse_unprintable(key, f"a name in {where or 'it'}", depth)
+            _refuse_unprintable(inner, f"{where}.{key}" if where else key, depth + 1)
     elif isinstance(value, list):
         for n, inner in enumerate(value):
-            _refuse_unprintable(inner, f"{where}[{n}]")
+            _refuse_unprintable(inner, f"{where}[{n}]", depth + 1)
     elif _has(value):
         raise ValueError(f"{_shorten(where)}: has control characters")
     elif isinstance(value, int | float) and not abs(value) <= 2.0**1000:
@@ -274,7 +352,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where} is missing"
     reason = first.get("ctx", {}).get("error") or _EXPECTED.get(first["type"], first["msg"])
-    return f"{where}: {reason}"
+    return f"{where}: {reason}" if where else str(reason)
 
 
 _EXPECTED = {

@@ -25,12 +25,16 @@ _PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands."""
+    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands.
+
+    `beyond`: kinds of networks none of whose adapters can keep it, whatever its user does.
+    """
 
     rule: rules.Rule
     effect: str
     fix: str
     source: str
+    beyond: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def _serving(source: str) -> tuple[Entry, ...]:
     stacked = f"{source}: LoraWeights, which needs every layer and stacks them"
     return (
         Entry(rules.lacks_prefix, REFUSES, "rename the keys: base_model.model.…", loaded),
-        Entry(rules.leaves_layers_out, REFUSES, _MERGE, stacked),
+        # Seats begin above the base's lowest layers, which have nothing to answer to.
+        Entry(rules.leaves_layers_out, REFUSES, _MERGE, stacked, beyond=("seats",)),
         Entry(rules.differs_in_rank, REFUSES, _MERGE, stacked),
         Entry(
             rules.targets_beyond(*rules.LINEAR, "lm_head"), IGNORES, _MERGE, f"{source}: layer_type"

@@ -7,21 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
-from d2l.bases.families import ATTENTION, FAMILIES, MLP
 from d2l.bases.models import find_base
 from d2l.errors import AdapterError, BaseModelError, OptionError
+from d2l.files.tensors import read_tensors
 from d2l.runtimes import catalog as runtimes
 from d2l.runtimes.catalog import REFUSES, RUNTIMES
 from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.faults import Fault, find_faults
-
-_QUESTION = {"role": "user", "content": "A question?"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one runtime makes of the adapter."""
+    """What one runtime makes of the adapter. `expected` is False where no adapter of its network
+    can be accepted there: that is told, and counts only where the runtime was asked for by name."""
 
     runtime: str
     version: str
@@ -54,6 +48,16 @@ class Verdict:
     load: str
     checked: str
     findings: tuple[Finding, ...]
+    expected: bool = True
+
+    def __str__(self) -> str:
+        word = "accepts" if self.accepts else "does not accept it"
+        if not self.expected:
+            word += ", nor any adapter of its network: not counted"
+        lines = [f"{self.runtime} ({self.version}) {word}", f"  {self.load}"]
+        for finding in self.findings:
+            lines += [f"  {finding.effect}: {finding.message}", f"    do: {finding.fix}"]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,15 @@ class Report:
     note: str | None = None
 
     @property
+    def runtimes(self) -> dict[str, Verdict]:
+        """The verdicts by the names of the runtimes: "vllm", "llama.cpp", …."""
+        return {verdict.runtime: verdict for verdict in self.verdicts}
+
+    @property
     def passes(self) -> bool:
-        """Whether all runtimes that were asked accept the adapter and nothing fatal is wrong."""
-        return all(verdict.accepts for verdict in self.verdicts)
+        """Whether nothing fatal is wrong, and all runtimes that were asked accept the adapter; if
+        none was named, all that can accept one of its network."""
+        return all(verdict.accepts or not verdict.expected for verdict in self.verdicts)
 
 
 def check(adapter: Path, options: CheckOptions) -> Report:
@@ -78,30 +88,36 @@ def check(adapter: Path, options: CheckOptions) -> Report:
     info = read_info(adapter)
     base, note = _find_base(info, options)
     facts = Facts(info, base, options.max_lora_rank)
-    try:
-        tensors = load_file(adapter / WEIGHTS)
-    except SafetensorError as error:
-        raise AdapterError(
-            f"{adapter / WEIGHTS}: {error}", hint="save the adapter again"
-        ) from error
-    faults = tuple(find_faults(facts, tensors, _render(facts)))
+    tensors = read_tensors(adapter / WEIGHTS, AdapterError, hint="save the adapter again")
+    faults = tuple(find_faults(facts, tensors))
     broken = any(fault.fatal for fault in faults)
-    verdicts = tuple(_judge(name, facts, broken=broken) for name in asked)
+    verdicts = tuple(
+        _judge(name, facts, broken=broken, named=bool(options.runtimes)) for name in asked
+    )
     return Report(facts, faults, verdicts, note)
 
 
-def _judge(name: str, facts: Facts, *, broken: bool) -> Verdict:
+def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
     """One runtime's rules; a broken adapter is accepted by none."""
     runtime = RUNTIMES[name]
-    findings = []
+    findings, avoidable = [], broken or named
     for entry in runtime.entries:
         message = entry.rule(facts)
         if message is not None:
             fix = runtimes.describe_fix(entry, facts)
             findings.append(Finding(entry.effect, message, fix, entry.source))
+            avoidable |= entry.effect == REFUSES and facts.network not in entry.beyond
     accepts = not broken and all(finding.effect != REFUSES for finding in findings)
     line = runtimes.load_line(runtime, facts)
-    return Verdict(name, runtime.version, accepts, line, runtime.checked, tuple(findings))
+    return Verdict(
+        name,
+        runtime.version,
+        accepts,
+        line,
+        runtime.checked,
+        tuple(findings),
+        expected=accepts or avoidable,
+    )
 
 
 def _pick_runtimes(names: Sequence[str]) -> list[str]:
@@ -128,28 +144,10 @@ def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | No
         if not name and options.base is None:
             raise BaseModelError("the adapter does not name its base")
         files = find_base(name, override=options.base, offline=options.offline, config_only=True)
-        config = files.config
+        base = BaseFacts.of(files.config)
     except BaseModelError as error:
         if options.base is not None:  # then it was to be there
             raise
         return None, f"shapes and layers were not compared with the base: {error.message}"
-    kind = str(config.model_type)
-    family = FAMILIES.get(kind)
-    shapes = {m: family.module_shape(config, m) for m in (*ATTENTION, *MLP)} if family else {}
-    note = None if family else f"shapes were not compared with the base, of unknown type {kind}"
-    tied = bool(getattr(config, "tie_word_embeddings", False))
-    return BaseFacts(kind, int(config.num_hidden_layers), tied, shapes), note
-
-
-def _render(facts: Facts) -> str | None:
-    """The prompt that the adapter's own chat template makes of a question; "" where it fails."""
-    if facts.template is None:
-        return None
-    # A template is a program of whoever made the adapter: it is run as transformers runs it, boxed.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    try:
-        source = Path(facts.template).read_text("utf-8")
-        template = environment.from_string(source)
-        return template.render(messages=[_QUESTION], add_generation_prompt=True)
-    except (jinja2.TemplateError, UnicodeError, TypeError, ValueError):
-        return ""
+    unknown = f"shapes were not compared with the base, of unknown type {base.model_type}"
+    return base, None if base.shapes else unknown

@@ -6,6 +6,7 @@ or not at all. Every writer reads back what it wrote. Prints nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from d2l.adapters import module_names
@@ -14,10 +15,13 @@ from d2l.adapters.peft_config import refuse_extras
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles, find_base
-from d2l.errors import AdapterError, BaseModelError
-from d2l.files.atomic import building, refuse_existing, write_file
+from d2l.errors import AdapterError
+from d2l.files.atomic import building, write_file
+from d2l.files.cache import folder_size
+from d2l.files.ownership import refuse_existing
 from d2l.runtimes import readme as export_card
 from d2l.runtimes import writers as export_targets
+from d2l.runtimes.facts import BaseFacts
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.runtimes.writers import Export
 
@@ -51,6 +55,26 @@ class Exporter:
 
 
 @dataclass(frozen=True)
+class ExportPlan:
+    """An export that is checked and not written: the adapter with its base, and where it goes."""
+
+    export: Export
+    exporter: Exporter
+    out: Path
+    options: ExportOptions
+
+    @property
+    def load(self) -> str:
+        """The shell line that loads what is written."""
+        return export_card.load_line(self.export.facts, self.options.to)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return _warnings(self.export, self.options)
+
+
+@dataclass(frozen=True)
 class ExportResult:
     """What was written, and the shell line that loads it."""
 
@@ -61,27 +85,43 @@ class ExportResult:
     warnings: tuple[str, ...] = ()
 
 
-def run(adapter: Path, out: Path, options: ExportOptions) -> ExportResult:
-    """Export an adapter folder to `out`; raises D2LError."""
-    exporter = find_exporter(options.to)
+def run(
+    adapter: Path, out: Path, options: ExportOptions, *, called: Path | None = None
+) -> ExportResult:
+    """Export an adapter folder to `out`; raises D2LError. The texts name the folder, or what it is
+    `called` where it lies there for a moment only."""
     refuse_export(out, options)
+    return write(prepare(adapter, out, options, called=called))
+
+
+def prepare(
+    adapter: Path, out: Path, options: ExportOptions, *, called: Path | None = None
+) -> ExportPlan:
+    """Read an adapter folder and find its base, whose shapes must fit; raises D2LError."""
+    exporter = find_exporter(options.to)
     info = read_info(adapter)
     refuse_extras(info, purpose="exported")
     weights = read_adapter(adapter)
     base = _find_base(weights.base, options, exporter)
     _check_shapes(weights, base)
-    export = Export(info, weights, base, out.name, options.dtype)
+    export = Export(info, weights, base, out.name, options.dtype, called or adapter)
+    return ExportPlan(export, exporter, out, options)
+
+
+def write(plan: ExportPlan) -> ExportResult:
+    """Write what was planned, whole or not at all; raises D2LError."""
+    export, exporter, out, options = plan.export, plan.exporter, plan.out, plan.options
+    refuse = partial(refuse_export, out, options)
     if exporter.write_one is not None and exporter.is_file(out):
         write_one = exporter.write_one
-        write_file(out, lambda path: write_one(export, path))
+        write_file(out, lambda path: write_one(export, path), refuse)
         size = out.stat().st_size
     else:
-        with building(out) as folder:
+        with building(out, refuse) as folder:
             exporter.write(export, folder)
             export_targets.write_notes(export, folder, options.to)
-        size = sum(path.stat().st_size for path in out.iterdir())
-    line = export_card.load_line(export.facts, options.to)
-    return ExportResult(out, options.to, size, line, _warnings(export, options))
+        size = folder_size(out)
+    return ExportResult(out, options.to, size, plan.load, plan.warnings)
 
 
 def find_exporter(to: str) -> Exporter:
@@ -93,13 +133,18 @@ def find_exporter(to: str) -> Exporter:
 
 def refuse_export(out: Path, options: ExportOptions) -> None:
     """Raise AdapterError unless an export may be written at `out`."""
-    if find_exporter(options.to).is_file(out):
-        refuse_existing(
-            out, force=options.force, is_ours=is_own_gguf, error=AdapterError, is_kind=Path.is_file
-        )
-    else:
-        is_ours = export_targets.is_export
-        refuse_existing(out, force=options.force, is_ours=is_ours, error=AdapterError)
+    is_file = find_exporter(options.to).is_file(out)
+    refuse_existing(
+        out,
+        force=options.force,
+        own_names=_own_file if is_file else export_targets.own_names,
+        error=AdapterError,
+        is_kind=Path.is_file if is_file else Path.is_dir,
+    )
+
+
+def _own_file(path: Path) -> tuple[str, ...] | None:
+    return () if is_own_gguf(path) else None
 
 
 def place_beside(adapter: Path, to: str) -> Path:
@@ -119,24 +164,14 @@ def _find_base(name: str, options: ExportOptions, exporter: Exporter) -> BaseFil
 
 
 def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
-    """Refuse a base that the adapter's modules do not fit; unknown modules are the writer's."""
-    n_layers = int(base.config.num_hidden_layers)
+    """Refuse a base that the adapter's modules do not fit; modules outside the decoder's layers are
+    the writer's, which knows whether its runtime has them."""
+    facts = BaseFacts.of(base.config)
     for module, factors in weights.factors.items():
-        name = module_names.parse(module)
-        if name.in_decoder and name.layer is not None and name.layer >= n_layers:
+        misfit = facts.find_misfit(module, (factors.a.shape[1], factors.b.shape[0]))
+        if misfit is not None and module_names.parse(module).in_decoder:
             raise AdapterError(
-                f"{module}: the base has {n_layers} layers",
-                hint="name the base that the adapter was made for with --base",
-            )
-        try:
-            expected = base.family.module_shape(base.config, name.short)
-        except BaseModelError:
-            continue
-        found = (factors.a.shape[1], factors.b.shape[0])
-        if found != expected:
-            raise AdapterError(
-                f"{module}: is {found[0]} → {found[1]}, the base has {expected[0]} → {expected[1]}",
-                hint="name the base that the adapter was made for with --base",
+                misfit, hint="name the base that the adapter was made for with --base"
             )
 
 

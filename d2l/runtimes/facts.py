@@ -11,16 +11,43 @@ from typing import Any
 
 from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
+from d2l.bases.families import ATTENTION, FAMILIES, MLP
 
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """The base's config, as far as rules ask for it. `shapes`: (d_in, d_out) by short name."""
+    """The base's config, as far as rules ask for it. `shapes`: (d_in, d_out) by short name;
+    `n_tokens`: size of the vocabulary."""
 
     model_type: str
     n_layers: int
     tied: bool
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    n_tokens: int | None = None
+
+    @classmethod
+    def of(cls, config: Any) -> "BaseFacts":
+        """Those of a config of transformers; without shapes where its family is not known."""
+        kind = str(config.model_type)
+        family = FAMILIES.get(kind)
+        return cls(
+            kind,
+            int(config.num_hidden_layers),
+            bool(getattr(config, "tie_word_embeddings", False)),
+            {m: family.module_shape(config, m) for m in (*ATTENTION, *MLP)} if family else {},
+            getattr(config, "vocab_size", None),
+        )
+
+    def find_misfit(self, module: str, size: tuple[int, int] | None) -> str | None:
+        """What is wrong with an adapter's module of this size, (d_in, d_out), on the base; None
+        where nothing is, or where it is not known. Without a size its layer alone is looked at."""
+        name = module_names.parse(module)
+        if name.layer is not None and name.layer >= self.n_layers:
+            return f"{module}: the base has {self.n_layers} layers"
+        expected = self.shapes.get(name.short)
+        if size is None or expected is None or size == expected:
+            return None
+        return f"{module}: is {size[0]} → {size[1]}, the base has {expected[0]} → {expected[1]}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,12 @@ class Facts:
     def base_name(self) -> str:
         """What the adapter calls its base, or "BASE"."""
         return str(self.config.get("base_model_name_or_path") or "BASE")
+
+    @property
+    def network(self) -> str | None:
+        """Kind of the network that made the adapter; None for other tools' adapters."""
+        made = self.info.provenance
+        return None if made is None else made.checkpoint.network
 
     @property
     def template(self) -> str | None:

@@ -8,19 +8,23 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from d2l.adapters import module_names
-from d2l.adapters.peft_config import find_extras, module_rank
+from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.peft_config import find_extras, module_ranks
 from d2l.adapters.weights import LoraFactors, delta_norm
+from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
 from d2l.runtimes.facts import Facts
 
 #: A module whose delta is this much larger than the median of its kind is named. The built-in
 #: network's adapters stay below 10, over layers and modules.
 OUTLIER = 50.0
+_QUESTION = {"role": "user", "content": "A question?"}
 _FLOATS = ("F16", "BF16", "F32", "F64")
 
 
@@ -33,11 +37,10 @@ class Fault:
     fatal: bool = True
 
 
-def find_faults(facts: Facts, tensors: Mapping[str, Tensor], prompt: str | None) -> list[Fault]:
-    """All faults. `tensors` are those of the file; `prompt` is what the adapter's own chat template
-    makes of a question, None where it has none."""
+def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
+    """All faults. `tensors` are those of the file."""
     named = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
-    return [*named, *_check_values(facts, tensors), *_check_opening(facts, prompt)]
+    return [*named, *_check_values(facts, tensors), *_check_template(facts)]
 
 
 def _check_names(facts: Facts) -> Iterator[Fault]:
@@ -67,6 +70,11 @@ def _check_names(facts: Facts) -> Iterator[Fault]:
 
 def _check_ranks(facts: Facts) -> Iterator[Fault]:
     """Orientation of the factors, and the rank that the config declares for them."""
+    try:
+        ranks = module_ranks(facts.config, list(facts.pairs))
+    except AdapterError as error:
+        yield Fault(error.message, error.hint or "mend the config")
+        return
     for module, shapes in facts.pairs.items():
         a, b = shapes.get("A", ()), shapes.get("B", ())
         if len(a) != 2 or len(b) != 2:
@@ -75,11 +83,7 @@ def _check_ranks(facts: Facts) -> Iterator[Fault]:
                     f"{module}: A is {a} and B {b}, two matrices are expected", "save again"
                 )
             continue
-        try:
-            rank = module_rank(facts.config, module)
-        except AdapterError as error:
-            yield Fault(error.message, error.hint or "mend the config")
-            return
+        rank = ranks[module]
         if type(rank) is not int or rank < 1:
             yield Fault(f"r is {rank!r}, expected a positive whole number", "mend the config")
             return
@@ -104,23 +108,13 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
     if facts.base is None:
         return
     for module, shapes in facts.pairs.items():
-        name = module_names.parse(module)
-        if name.layer is not None and name.layer >= facts.base.n_layers:
-            yield Fault(
-                f"{module}: the base has {facts.base.n_layers} layers",
-                "the adapter belongs to another base: name it with --base",
-            )
-            continue
-        expected = facts.base.shapes.get(name.short)
         a, b = shapes.get("A", ()), shapes.get("B", ())
-        if expected is None or len(a) != 2 or len(b) != 2:
-            continue
         # Factors that are stored transposed were named above: their sizes are looked for as meant.
-        if expected not in ((a[1], b[0]), (a[1], b[1]), (a[0], b[0]), (a[0], b[1])):
-            yield Fault(
-                f"{module}: is {a[1]} → {b[0]}, the base has {expected[0]} → {expected[1]}",
-                "the adapter belongs to another base: name it with --base",
-            )
+        whole = len(a) == len(b) == 2
+        sizes = [(a[1], b[0]), (a[1], b[1]), (a[0], b[0]), (a[0], b[1])] if whole else [None]
+        misfits = [facts.base.find_misfit(module, size) for size in sizes]
+        if misfits[0] is not None and None not in misfits:
+            yield Fault(misfits[0], "the adapter belongs to another base: name it with --base")
 
 
 def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault]:
@@ -162,18 +156,35 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
             )
 
 
-def _check_opening(facts: Facts, prompt: str | None) -> Iterator[Fault]:
-    """A seats adapter's memory hangs on the first tokens of the prompt."""
+def _check_template(facts: Facts) -> Iterator[Fault]:
+    """A chat template that cannot be rendered; and a seats adapter's memory hangs on the first
+    tokens of the prompt."""
     made = facts.info.provenance
     opening = made.prompt.opening if made is not None else None
-    if opening is None:
-        return
     fix = "put back the chat_template.jinja that d2l wrote, or compile the document again"
-    if prompt is None:
-        yield Fault("the chat template that puts the opening first is missing", fix)
-    elif not prompt.startswith(opening.text):
+    n_tokens = facts.base.n_tokens if facts.base is not None else None
+    if opening is not None and n_tokens is not None and max(opening.ids, default=0) >= n_tokens:
         yield Fault(
-            "the chat template does not begin with the opening that the adapter answers to, so "
-            "its memory cannot be read",
-            fix,
+            f"the opening has token {max(opening.ids)}, and the base {n_tokens:,} tokens",
+            "d2l.json is damaged, or the base another one: compile the document again",
         )
+    if facts.template is None:
+        if opening is not None:
+            yield Fault("the chat template that puts the opening first is missing", fix)
+        return
+    try:
+        template = Path(facts.template).read_text("utf-8")
+        if is_own(template, None if opening is None else opening.text):
+            return
+        prompt = render_apart(template, [_QUESTION], source=CHAT_TEMPLATE)
+    except AdapterError as error:
+        yield Fault(error.message, error.hint or fix)
+    except (OSError, UnicodeError) as error:
+        yield Fault(f"{CHAT_TEMPLATE}: cannot be read ({error})", fix)
+    else:
+        if opening is not None and not prompt.startswith(opening.text):
+            yield Fault(
+                "the chat template does not begin with the opening that the adapter answers to, so "
+                "its memory cannot be read",
+                fix,
+            )

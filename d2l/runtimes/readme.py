@@ -4,7 +4,9 @@ Each target has a text below. Tests run the code in them as it stands.
 """
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePath
 
 from d2l import __version__
@@ -51,8 +53,16 @@ def load_line(facts: ExportFacts, to: str) -> str:
 
 
 def write_readme(facts: ExportFacts, to: str) -> str:
-    """The README of an exported folder."""
-    title, body = {"gguf": _gguf, "ollama": _ollama, "mlx": _mlx, "merged": _merged}[to](facts)
+    """The README of an exported folder, whose lines are run in that folder: it may be moved."""
+    name = _model_name(facts.out)
+    facts = replace(facts, adapter=".", out=".")
+    bodies: dict[str, Callable[[ExportFacts], tuple[str, str]]] = {
+        "gguf": _gguf,
+        "ollama": partial(_ollama, name=name),
+        "mlx": _mlx,
+        "merged": _merged,
+    }
+    title, body = bodies[to](facts)
     prompt = (
         "\nThe memory hangs on the prompt's first tokens (the opening, in `d2l.json`). What is "
         "shown above puts them there; a prompt without them cannot read the memory. A system "
@@ -62,7 +72,7 @@ def write_readme(facts: ExportFacts, to: str) -> str:
     )
     return (
         f"# {title}\n\nExported by d2l {__version__} for {quote(facts.base)}. `d2l.json` says from "
-        f"which adapter.\n\n{body}{prompt}"
+        f"which adapter. Run the lines below in this folder.\n\n{body}{prompt}"
     )
 
 
@@ -76,8 +86,9 @@ def _gguf(facts: ExportFacts) -> tuple[str, str]:
     imports = "from pathlib import Path\n\n" if facts.seats else ""
     adapter = literal(f"{facts.out}/{ADAPTER_FILE}")
     return "LoRA adapter for llama.cpp", (
-        f"`{ADAPTER_FILE}` is the adapter. The base is a GGUF file of the same model; its name "
-        f"below is {quote(facts.gguf)}.\n\n"
+        f"`{ADAPTER_FILE}` is the adapter. The base is not in the folder: it is a GGUF file of the "
+        f"same model. Put {quote(facts.gguf)} here, or its path in place of its name; `d2l bases "
+        "ls` says where the files of known bases lie.\n\n"
         f"```sh\n{load_line(facts, 'gguf')}\n```\n\n"
         "In Python, with llama.cpp in the package `xllamacpp`:\n\n"
         f"```python\n{imports}import xllamacpp\n\n"
@@ -93,8 +104,7 @@ def _gguf(facts: ExportFacts) -> tuple[str, str]:
     )
 
 
-def _ollama(facts: ExportFacts) -> tuple[str, str]:
-    name = _model_name(facts.out)
+def _ollama(facts: ExportFacts, *, name: str) -> tuple[str, str]:
     base = (
         f"The base is in the folder, too (`{BASE_FILE}`), so nothing is downloaded."
         if facts.base_file
@@ -103,7 +113,7 @@ def _ollama(facts: ExportFacts) -> tuple[str, str]:
     )
     return "Ollama model", (
         f"`Modelfile` joins the base, the adapter and the chat template. {base}\n\n"
-        f'```sh\n{load_line(facts, "ollama")}\nollama run {name} "Ask something."\n```\n'
+        f'```sh\nollama create {name} -f Modelfile\nollama run {name} "Ask something."\n```\n'
     )
 
 
@@ -141,7 +151,8 @@ def _merged(facts: ExportFacts) -> tuple[str, str]:
         "prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, "
         'return_dict=True, return_tensors="pt")\n'
         "output = model.generate(**prompt, max_new_tokens=40, do_sample=False)\n"
-        "print(tokenizer.decode(output[0]))\n```\n"
+        'answer = output[0, prompt["input_ids"].shape[1] :]\n'
+        "print(tokenizer.decode(answer, skip_special_tokens=True))\n```\n"
     )
 
 

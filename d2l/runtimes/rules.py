@@ -42,7 +42,10 @@ def saves_modules(*allowed: str) -> Rule:
     """A rule against whole modules beside the LoRA, but for those allowed."""
 
     def rule(facts: Facts) -> str | None:
-        odd = [m for m in facts.config.get("modules_to_save") or () if m not in allowed]
+        named = facts.config.get("modules_to_save") or ()
+        if not isinstance(named, list | tuple):  # PEFT takes a name alone, too
+            named = [named]
+        odd = [m for m in named if m not in allowed]
         return f"modules_to_save: {', '.join(map(str, odd))}" if odd else None
 
     return rule

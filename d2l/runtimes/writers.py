@@ -16,32 +16,56 @@ from torch import Tensor
 from d2l import __version__
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
-from d2l.adapters.provenance import VERSION
+from d2l.adapters.provenance import VERSION, ExportRecord
 from d2l.adapters.weights import LoraWeights
+from d2l.bases.chat_templates import SYSTEM, is_own, render_apart
 from d2l.bases.models import BaseFiles
+from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors
 from d2l.bases.shards import list_tensors, refuse_quantized, rewrite
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
+from d2l.files.printable import printable
 from d2l.runtimes import ollama
 from d2l.runtimes.gguf import GgufBase, GgufNotes, write_gguf
 from d2l.runtimes.mlx import write_mlx
 from d2l.runtimes.readme import ADAPTER_FILE, BASE_FILE, ExportFacts, write_readme
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
-_PROMPT_FILES = (names.CHAT_TEMPLATE, "tokenizer.json", "tokenizer_config.json")
-_SYSTEM = "<|im_start|>system\n"
+_PROMPT_FILES = (names.CHAT_TEMPLATE, *names.TOKENIZER)
+#: What exports hold of which d2l.json does not say what they hold.
+_EARLIER = (
+    names.CARD,
+    names.PROVENANCE,
+    ADAPTER_FILE,
+    BASE_FILE,
+    "Modelfile",
+    "adapters.safetensors",
+    names.CONFIG,
+    *_PROMPT_FILES,
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "tokenizer.model",
+    "vocab.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What a writer gets: the adapter as read, its base, the output's name, and a precision."""
+    """What a writer gets: the adapter as read, its base, the output's name, a precision, and what
+    the texts call the adapter (its folder)."""
 
     info: AdapterInfo
     weights: LoraWeights
     base: BaseFiles
     out: str
     dtype: str | None
+    called: Path
 
     @property
     def opening(self) -> str:
@@ -54,7 +78,7 @@ class Export:
         """What the texts about the export name."""
         gguf = self.base.gguf.name if self.base.gguf is not None else None
         base = self.weights.base or self.base.name
-        return ExportFacts(str(self.info.folder), base, gguf, self.out, bool(self.opening))
+        return ExportFacts(str(self.called), base, gguf, self.out, bool(self.opening))
 
 
 def write_gguf_file(export: Export, path: Path) -> None:
@@ -68,7 +92,7 @@ def write_gguf_file(export: Export, path: Path) -> None:
         n_kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
         permutes=family.gguf_permutes,
     )
-    name = export.info.folder.resolve().name.removesuffix(".lora")
+    name = export.called.resolve().name.removesuffix(".lora")
     notes = GgufNotes(name, prompt_prefix=export.opening)
     write_gguf(export.weights, base, path, notes=notes, dtype=export.dtype or "fp32")
 
@@ -94,7 +118,7 @@ def write_ollama(export: Export, folder: Path) -> None:
     write_gguf_file(export, folder / ADAPTER_FILE)
     source = f"./{BASE_FILE}" if export.base.gguf is not None else str(export.base.folder.resolve())
     turning = ollama.read_turning(make_render(export))
-    opening = export.opening.removeprefix(_SYSTEM)
+    opening = export.opening.removeprefix(SYSTEM)
     text = ollama.write_modelfile(source, f"./{ADAPTER_FILE}", turning, opening)
     (folder / "Modelfile").write_text(text, "utf-8", newline="\n")
     if export.base.gguf is not None:
@@ -151,26 +175,33 @@ def write_merged(export: Export, folder: Path) -> None:
 
 def write_notes(export: Export, folder: Path, to: str) -> None:
     """README.md and d2l.json of an exported folder."""
-    (folder / names.CARD).write_text(write_readme(export.facts, to), "utf-8", newline="\n")
+    card = printable(write_readme(export.facts, to))
+    (folder / names.CARD).write_text(card, "utf-8", newline="\n")
     made = export.info.provenance
     record: dict[str, Any] = {"format": VERSION} if made is None else made.to_json()
-    record["export"] = {
-        "to": to,
-        "d2l": __version__,
-        "adapter_sha256": file_digest(export.info.folder / names.WEIGHTS),
-        "dtype": export.dtype,
-    }
+    record["export"] = ExportRecord(
+        to=to,
+        d2l=__version__,
+        adapter_sha256=file_digest(export.info.folder / names.WEIGHTS),
+        dtype=export.dtype,
+        files=tuple(sorted({path.name for path in folder.iterdir()} | {names.PROVENANCE})),
+    ).to_json()
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / names.PROVENANCE).write_text(text, "utf-8", newline="\n")
 
 
-def is_export(folder: Path) -> bool:
-    """Whether `d2l export` wrote this folder."""
-    try:
-        found: Any = json.loads((folder / names.PROVENANCE).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and isinstance(found.get("export"), dict)
+def own_names(folder: Path) -> tuple[str, ...] | None:
+    """The names of files that `d2l export` wrote into a folder; None where it did not write it."""
+    export = names.read_export(folder)
+    if export is None:
+        return None
+    listed = _EARLIER if export.files is None else export.files
+    # Names alone: a pattern in a stranger's d2l.json must not cover what it did not write.
+    return tuple(name for name in listed if name in _EARLIER or _is_plain(name))
+
+
+def _is_plain(name: str) -> bool:
+    return not set(name) & set("*?[")
 
 
 def make_render(export: Export) -> ollama.Render:
@@ -178,22 +209,40 @@ def make_render(export: Export) -> ollama.Render:
 
     A beginning token that the tokenizer adds anyway is left out, since the runtime adds it, too.
     """
-    own = (export.info.folder / names.CHAT_TEMPLATE).is_file()
-    tokenizer = BaseTokenizer(export.info.folder if own else export.base.folder).chat
+    template = export.info.folder / names.CHAT_TEMPLATE
+    own = template.is_file()
+    try:
+        with panics_as_errors():
+            tokenizer = BaseTokenizer(export.info.folder if own else export.base.folder).chat
+            added = tokenizer("", add_special_tokens=True)["input_ids"]
+            begin = tokenizer.decode(added[:1]) if added else ""
+            apart = own and not is_own(tokenizer.chat_template, export.opening or None)
+    except LOAD_ERRORS as error:
+        raise AdapterError(
+            f"{template.parent}: its tokenizer or chat template cannot be read", hint=explain(error)
+        ) from error
     if not tokenizer.chat_template:
         raise AdapterError(
             f"{export.base.folder}: has no chat template, which an Ollama model needs",
             hint="name the base's instruction-tuned version with --base",
         )
-    added = tokenizer("", add_special_tokens=True)["input_ids"]
-    begin = tokenizer.decode(added[:1]) if added else ""
 
     def render(turns: ollama.Turns, answering: bool) -> str:
         try:
-            text = tokenizer.apply_chat_template(
-                list(turns), tokenize=False, add_generation_prompt=answering
+            text = (
+                render_apart(
+                    tokenizer.get_chat_template(),
+                    turns,
+                    source=str(template),
+                    answering=answering,
+                    names=tokenizer.special_tokens_map,
+                )
+                if apart
+                else tokenizer.apply_chat_template(
+                    list(turns), tokenize=False, add_generation_prompt=answering
+                )
             )
-        except TemplateError as error:
+        except (*LOAD_ERRORS, TemplateError, RecursionError) as error:
             raise AdapterError(f"the chat template refuses these turns: {error}") from error
         return str(text).removeprefix(begin)
 

@@ -1,4 +1,5 @@
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -143,3 +144,20 @@ def test_provenance_of_another_format_is_refused(value: dict[str, Any], tmp_path
     found = value.get("format")
     assert caught.value.message == f"{folder / 'd2l.json'}: format is {found!r}, this d2l reads 1"
     assert caught.value.hint == "use the d2l that wrote it, or compile the document again"
+
+
+def test_a_provenance_of_more_rank_than_the_weights_have_is_refused(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", d2l=MINIMAL | {"rank": 10**12})
+    path = folder / "d2l.json"
+    with pytest.raises(AdapterError) as caught:
+        read_info(folder)
+    assert caught.value.message == (
+        f"{path}: speaks of rank 1000000000000, and adapter_model.safetensors has 2"
+    )
+
+
+def test_json_of_many_megabytes_is_not_read(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a")
+    os.truncate(folder / "adapter_config.json", 65 << 20)
+    with pytest.raises(AdapterError, match="has 68,157,440 bytes, more than 67,108,864"):
+        read_info(folder)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from d2l.adapters.find import refuse_adapter
 from d2l.adapters.peft_folder import (
     DTYPES,
     AdapterContent,
     read_adapter,
     read_memory,
-    refuse_adapter,
     write_adapter,
 )
 from d2l.adapters.provenance import Provenance

@@ -74,6 +74,9 @@ def test_what_is_read_is_written_back(values: dict[str, Any]) -> None:
         (("chunks", 1, "ranks"), [3, 1], "chunks[1].ranks: expected a start that is not behind"),
         (("chunks", 1, "ranks"), [3], "chunks[1].ranks: expected two numbers"),
         (("chunks", 1, "ranks"), [0, -1], "chunks[1].ranks: expected a whole number"),
+        (("chunks", 0, "ranks"), [0, 3], "chunks[0].ranks: the adapter has rank 2"),
+        (("chunks", 0, "ranks"), [0, 10**10], "chunks[0].ranks: the adapter has rank 2"),
+        (("prompt", "opening", "seats"), [2], "prompt.opening: a seat is no position of its ids"),
         (("options", "scale"), "1", "options.scale: expected a number"),
         (("options", "scale"), float("inf"), "options.scale: is not a finite number"),
         (("norms", "layers"), [float("nan")], "norms.layers[0]: is not a finite number"),
@@ -107,6 +110,18 @@ def test_values_nested_beyond_reason_are_refused() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert refuse(MINIMAL | {"new": deep}).startswith("d2l.json: ")
+
+
+@pytest.mark.parametrize("n_merges", [90, 110, 400])
+def test_what_is_accepted_can_be_written_however_deeply_it_is_nested(n_merges: int) -> None:
+    parents: list[Any] = []
+    for _ in range(n_merges):
+        parents = [{"parents": parents}]
+    values = MINIMAL | {"parents": parents}
+    if n_merges > 100:
+        assert refuse(values).endswith("is nested too deeply")
+    else:
+        assert Provenance.from_json(values, source="d2l.json").to_json() == values
 
 
 def test_control_characters_of_a_document_are_written_as_what_can_be_read() -> None:

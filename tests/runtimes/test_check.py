@@ -72,6 +72,25 @@ def test_adapters_of_d2l_are_clean(kind: str, compiled: Callable[[str], Compiled
     assert report.faults == ()
     refusing = {v.runtime for v in report.verdicts if not v.accepts}
     assert refusing == (set(SERVING) if kind == "seats" else set())  # seats leave layers out
+    assert report.passes
+    assert {v.runtime for v in report.verdicts if not v.expected} == refusing
+
+
+def test_what_no_adapter_of_a_network_can_meet_counts_only_where_it_is_asked_for(
+    command: Command, compiled: Callable[[str], Compiled]
+) -> None:
+    done = compiled("seats")
+    words = ("check", done.adapter, "--base", done.base, "--offline")
+    outcome = command(*words)
+    assert outcome.code == 0
+    told = [line for line in outcome.out.splitlines() if line.endswith("not counted")]
+    assert [line.split()[0] for line in told] == list(SERVING)
+    assert command(*words, "--runtime", "lorax").code == 1
+    assert command(*words, "--runtime", "vllm").code == 0
+    # What this one adapter breaks counts as before.
+    low = command(*words, "--max-lora-rank", 1)
+    assert low.code == 1
+    assert "vllm (0.33.0) does not accept it\n" in low.out
 
 
 def test_the_serve_line_is_complete(bases: Path, tmp_path: Path) -> None:
@@ -123,8 +142,21 @@ def test_lines_are_quoted_whatever_a_folder_is_called(
     ("template", "message"),
     [
         (tiny.CHAT_TEMPLATE, "does not begin with the opening"),
-        ("{% if %}", "does not begin with the opening"),
-        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "does not begin with the opening"),
+        ("{% if %}", "the chat template cannot be used (TemplateSyntaxError"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "cannot be used (SecurityError"),
+        ("{{ 1 / 0 }}", "cannot be used (ZeroDivisionError: division by zero)"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "cannot be used (RecursionError"),
+        (
+            "{{ raise_exception('no \\x1b[2J user') }}",
+            "cannot be used (TemplateError: no \\x1b[2J",
+        ),
+        ("{{ messages[0]['text']['x'] }}", "cannot be used (UndefinedError"),
+        ("{{ '%09999999999d' % 1 }}", "cannot be used (it uses more than 1 GB of memory)"),
+        ("{{ 'a' * 2000000 }}", "cannot be used (it writes more than 1,000,000 characters)"),
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "cannot be used (it takes more than 5 seconds)",
+        ),
         (None, "the chat template that puts the opening first is missing"),
     ],
 )
@@ -190,7 +222,7 @@ def test_the_command_prints_lines_and_exits_by_the_verdicts(
     assert done.code == 1
     assert done.out.splitlines()[1:] == [
         "vllm (0.33.0) does not accept it",
-        f"  {line.replace('32', '16')}",
+        f"  {line.replace('rank 32', 'rank 16')}",
         "  refuses: rank is 20, above --max-lora-rank 16",
         "    do: serve with --max-lora-rank 32, or make the adapter with --max-rank 16",
     ]

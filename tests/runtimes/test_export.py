@@ -4,10 +4,11 @@ tests/test_engines.py runs the exports in real engines.
 """
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import gguf
@@ -110,12 +111,20 @@ def test_every_folder_says_how_to_load_it_and_where_it_came_from(
     files = {path.name for path in (tmp_path / "out").iterdir()}
     readme = (tmp_path / "out" / "README.md").read_text("utf-8")
     record = json.loads((tmp_path / "out" / "d2l.json").read_text("utf-8"))
-    assert result.load in readme
+    assert _named_files(readme) <= files | {"."}
     assert record["export"]["to"] == to
     assert record["chunks"] == json.loads((done.adapter / "d2l.json").read_text())["chunks"]
     if kind == "seats" and to != "ollama":  # its prompts are made by these, elsewhere by the base's
         assert files >= {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}
     assert result.size_bytes == sum(p.stat().st_size for p in (tmp_path / "out").iterdir())
+
+
+def _named_files(readme: str) -> set[str]:
+    """What a README's lines name beside the base, as paths from its folder."""
+    code = "\n".join(re.findall(r"^```\w+\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE))
+    ours = re.findall(r"[\w./-]*(?:adapter\.gguf|\.jinja|Modelfile)|(?<=[ \"])\.(?=[\s\"])", code)
+    assert ours, "names nothing of the folder"
+    return {str(PurePath(name)) for name in ours}
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -156,6 +165,27 @@ def test_ollama_gets_base_adapter_and_the_opening(compiled: Compile, tmp_path: P
     assert text.startswith("FROM ./base.gguf\nADAPTER ./adapter.gguf\nTEMPLATE ")
     assert f'SYSTEM """{opening}"""' in text
     assert (tmp_path / "out" / "base.gguf").read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{{ '%09999999999d' % 1 }}", "it uses more than 1 GB of memory"),
+    ],
+)
+def test_a_strangers_template_is_rendered_apart(
+    template: str, says: str, compiled: Compile, tmp_path: Path
+) -> None:
+    adapter = shutil.copytree(compiled("seats").adapter, tmp_path / "a.lora")
+    (adapter / "chat_template.jinja").write_text(template)
+    options = ExportOptions("ollama", base=str(compiled("seats").base), offline=True)
+    with pytest.raises(AdapterError) as caught:
+        export.run(adapter, tmp_path / "out", options)
+    assert caught.value.message == (
+        f"{adapter / 'chat_template.jinja'}: the chat template cannot be used ({says})"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_ollama_names_a_base_that_is_a_folder(compiled: Compile, tmp_path: Path) -> None:

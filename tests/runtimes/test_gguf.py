@@ -1,5 +1,9 @@
 """GGUF adapters, read with the `gguf` package and compared tensor by tensor."""
 
+import resource
+import signal
+import struct
+import time
 from pathlib import Path
 
 import gguf
@@ -158,3 +162,28 @@ def test_only_files_of_d2l_are_its_own(tmp_path: Path) -> None:
     (tmp_path / "text.gguf").write_text("a text")
     own = [is_own_gguf(tmp_path / f"{name}.gguf") for name in ("own", "other", "text", "none")]
     assert own == [True, False, False, False]
+
+
+@pytest.mark.parametrize("counts", [(2**63, 1), (1, 2**63), (2**40, 2**40)])
+def test_counts_of_a_stranger_are_not_followed(counts: tuple[int, int], tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, *counts) + bytes(100_000))
+    began = time.monotonic()
+    assert not is_own_gguf(path)
+    assert time.monotonic() - began < 1
+    assert not is_own_gguf(tmp_path / "none")
+
+
+@pytest.mark.parametrize("n_bytes", [3000, 20_000])
+def test_a_disk_that_is_full_is_one_line(n_bytes: int, tmp_path: Path) -> None:
+    weights = make_weights("llama")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        with pytest.raises((AdapterError, OSError)) as caught:  # OSError: `write_file` words it
+            write_gguf(weights, make_base("llama"), tmp_path / "a.gguf", notes=NOTES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not isinstance(caught.value, AdapterError) or "what was read back" in str(caught.value)

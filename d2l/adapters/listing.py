@@ -1,0 +1,86 @@
+"""A folder → the adapters in it, in values: read without their weights and without torch."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.info import AdapterInfo, is_adapter, read_info
+from d2l.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An adapter of a folder. `error` says why one cannot be read, and then all else is empty.
+
+    `seats` is None for networks that have none. `inputs_date` is the day, as 2026-01-31, on which
+    the newest of the input files was changed last, where all of them still lie as they were read by
+    their size: nothing in an adapter tells the time, so that equal inputs give equal bytes.
+    """
+
+    name: str
+    base: str | None = None
+    inputs: tuple[str, ...] = ()
+    rank: int | None = None
+    seats: int | None = None
+    size_bytes: int | None = None
+    inputs_date: str | None = None
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `d2l ls --json` prints it."""
+        return asdict(self)
+
+
+def list_adapters(folder: Path) -> list[Entry]:
+    """The adapters in a folder, by name; the folder alone if it is one. Raises AdapterError."""
+    if not folder.is_dir():
+        raise AdapterError(f"{folder}: no such folder", hint="name a folder with adapters in it")
+    if is_adapter(folder):
+        return [_describe(folder)]
+    try:
+        return [_describe(path) for path in sorted(folder.iterdir()) if is_adapter(path)]
+    except OSError as error:
+        raise AdapterError(
+            f"{folder}: cannot be read ({error.strerror})", hint="check its permissions"
+        ) from error
+
+
+def _describe(folder: Path) -> Entry:
+    """One adapter; a damaged one with what is wrong, so that the others are still listed."""
+    name = folder.name or folder.resolve().name
+    try:
+        info = read_info(folder)
+        base, made = info.config.get("base_model_name_or_path"), info.provenance
+        opening = made.prompt.opening if made is not None else None
+        return Entry(
+            name,
+            base=base if isinstance(base, str) else None,
+            inputs=tuple(entry.name for entry in made.inputs) if made is not None else (),
+            rank=info.rank,
+            seats=len(opening.seats) if opening is not None else None,
+            size_bytes=info.size_bytes,
+            inputs_date=_date_inputs(info),
+        )
+    except AdapterError as error:
+        return Entry(name, error=error.message)
+
+
+def _date_inputs(info: AdapterInfo) -> str | None:
+    times = list(_find_times(info))
+    if not times or None in times:
+        return None
+    newest = max(when for when in times if when is not None)
+    return time.strftime("%Y-%m-%d", time.localtime(newest))
+
+
+def _find_times(info: AdapterInfo) -> Iterator[float | None]:
+    """When each input was changed last; None for one that is not there, or no longer the same."""
+    for entry in info.provenance.inputs if info.provenance is not None else ():
+        try:
+            found = Path(entry.name).stat()
+        except (OSError, ValueError):  # not there, or a name that no file can have
+            yield None
+            continue
+        yield found.st_mtime if found.st_size == entry.size_bytes else None
