@@ -17,12 +17,14 @@ from d2l.files.jsonl import RowFormat, check_text, read_rows
 class Question:
     """A question with its reference answers; the first is the one whose likelihood is measured.
 
-    `document` is the text that it is about, where the file gives one.
+    `document` is the text that it is about, where the file gives one; texts of one `title`, such
+    as the paragraphs of an article, belong together.
     """
 
     text: str
     references: tuple[str, ...]
     document: str | None = None
+    title: str = ""
 
 
 def read_questions(path: Path, *, need_document: bool = False) -> list[Question]:
@@ -34,11 +36,35 @@ def read_questions(path: Path, *, need_document: bool = False) -> list[Question]
 
 
 def _make_question(row: dict[str, Any], *, need_document: bool) -> Question:
-    answers = _read_answers(row)
-    document = row["doc"] if need_document else row.get("doc")
+    return _make(row, _read_answers(row), need_document=need_document)
+
+
+def read_unanswerable(path: Path, *, need_document: bool = False) -> list[Question]:
+    """Read a file of questions that a document does not answer; raises ProbeError.
+
+    Rows have question and, where documents differ, doc. Answers are not needed: those given are
+    what the document must not say.
+    """
+    keys = "doc and question" if need_document else "question"
+    hint = f"a row is a JSON object with {keys}; answers, where given, are a list of texts"
+    rows = RowFormat("a row of unanswerable questions", hint, ProbeError)
+    return read_rows(path, rows, partial(_make_unanswerable, need_document=need_document))
+
+
+def _make_unanswerable(row: dict[str, Any], *, need_document: bool) -> Question:
+    return _make(row, _read_answers(row) if row.get("answers") else [], need_document=need_document)
+
+
+def _make(row: dict[str, Any], answers: list[Any], *, need_document: bool) -> Question:
+    document, title = row["doc"] if need_document else row.get("doc"), row.get("title")
     for value in (row["question"], *answers, *([] if document is None else [document])):
         check_text(value)
-    return Question(row["question"].strip(), tuple(answer.strip() for answer in answers), document)
+    return Question(
+        text=row["question"].strip(),
+        references=tuple(answer.strip() for answer in answers),
+        document=document,
+        title=title if isinstance(title, str) else "",
+    )
 
 
 def _read_answers(row: dict[str, Any]) -> list[Any]:

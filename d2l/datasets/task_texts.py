@@ -5,9 +5,16 @@ Tasks in, texts out; everything is drawn by fixed rules, so that a run finds the
 
 import random
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from d2l.datasets.tasks import Task
+from d2l.datasets.no_descriptions import HURRIED, KINDS
+from d2l.datasets.tasks import Example, Task
+
+_N_SALADS = 800  # of each kind, of training descriptions
+_N_LETTERS = 240
+#: Kinds of texts that are made of words, or letters, without any order.
+SALADS = ("shuffled", "odd words", "letters")
 
 
 def choose_descriptions(task: Task, most: int) -> tuple[str, ...]:
@@ -16,6 +23,13 @@ def choose_descriptions(task: Task, most: int) -> tuple[str, ...]:
     if len(task.descriptions) <= most:
         return task.descriptions
     return (*first, *random.Random(task.name).sample(others, most - 1))
+
+
+def choose_examples(task: Task, most: int) -> tuple[Example, ...]:
+    """At most so many examples of a task, by chance; 0: all."""
+    if not most or len(task.examples) <= most:
+        return task.examples
+    return tuple(random.Random(f"examples: {task.name}").sample(task.examples, most))
 
 
 def shuffle_words(text: str) -> str:
@@ -33,6 +47,44 @@ def draw_letters(text: str) -> str:
     )
 
 
-def make_unlike(texts: Sequence[str]) -> list[str]:
-    """What is no description: each text's words shuffled, and random letters in their place."""
-    return [*map(shuffle_words, texts), *map(draw_letters, texts)]
+def draw_words(text: str, pool: Sequence[str]) -> str:
+    """Three to eight words of a pool, which have nothing to do with one another."""
+    chance = random.Random(f"words: {text}")
+    return " ".join(chance.sample(pool, min(chance.randint(3, 8), len(pool))))
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """What a network's familiarity is made with, beside its training descriptions: new
+    `descriptions`, and by kind texts that are none, to fit it to (`known`) and to calibrate it
+    on (`new`)."""
+
+    descriptions: tuple[str, ...]
+    known: Mapping[str, tuple[str, ...]]
+    new: Mapping[str, tuple[str, ...]]
+
+
+def make_contrasts(training: Sequence[str], held_out: Sequence[str]) -> Contrasts:
+    """Contrasts for training descriptions and those of held-out tasks.
+
+    Each kind of `no_descriptions` is halved; salads are made of the descriptions' own words, of
+    words from all of them, and of random letters.
+    """
+    chosen = random.Random("salads").sample(training, min(len(training), _N_SALADS))
+    new = (*held_out, *HURRIED)
+    return Contrasts(
+        new,
+        _mix(chosen, training) | {kind: texts[::2] for kind, texts in KINDS.items()},
+        _mix(new, new) | {kind: texts[1::2] for kind, texts in KINDS.items()},
+    )
+
+
+def _mix(texts: Sequence[str], all_texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The `SALADS` of some texts; only those of four words or more are shuffled."""
+    pool = sorted({word for text in all_texts for word in text.split() if word.isalpha()})
+    made = (
+        tuple(shuffle_words(text) for text in texts if len(text.split()) > 3),
+        tuple(draw_words(text, pool) for text in texts),
+        tuple(map(draw_letters, texts[:_N_LETTERS])),
+    )
+    return dict(zip(SALADS, made, strict=True))

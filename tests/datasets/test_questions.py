@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.questions import Question, read_documents, read_questions
+from d2l.datasets.questions import Question, read_documents, read_questions, read_unanswerable
 from d2l.errors import ProbeError, RecipeError
 from tests.recipes import ROWS, write_data
 
@@ -149,3 +149,23 @@ def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"doc": "one"}\r\n{"doc": "two"}\r\n')
     assert [document.text for document in read_documents(path)] == ["one", "two"]
+
+
+def test_unanswerable_questions_need_no_answers(tmp_path: Path) -> None:
+    path = tmp_path / "un.jsonl"
+    rows = [
+        {"question": "Why?", "doc": "A text.", "title": "T", "answers": []},
+        {"question": "Who?", "answers": ["Ada"]},
+        {"question": " What? "},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    assert read_unanswerable(path) == [
+        Question("Why?", (), "A text.", "T"),
+        Question("Who?", ("Ada",)),
+        Question("What?", ()),
+    ]
+    with pytest.raises(ProbeError, match=r"line 2: not a row of unanswerable .*'doc' is missing"):
+        read_unanswerable(path, need_document=True)
+    path.write_text('{"question": "Why?", "answers": "x"}', "utf-8")
+    with pytest.raises(ProbeError, match="answers is not a list of at least one text"):
+        read_unanswerable(path)

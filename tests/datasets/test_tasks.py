@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.task_texts import choose_descriptions, draw_letters, make_unlike, shuffle_words
+from d2l.datasets.no_descriptions import HURRIED, KINDS
+from d2l.datasets.task_texts import (
+    choose_descriptions,
+    choose_examples,
+    draw_letters,
+    draw_words,
+    make_contrasts,
+    shuffle_words,
+)
 from d2l.datasets.tasks import Example, read_tasks, split_tasks
 from d2l.errors import TaskError
 from tests import tiny_tasks
@@ -123,9 +131,36 @@ def test_descriptions_are_chosen_the_same_way_again(tmp_path: Path) -> None:
 
 def test_what_is_no_description_has_the_same_words_or_the_same_lengths() -> None:
     text = "name the capital of the country that is given in the input"
-    shuffled, letters = make_unlike([text])
+    shuffled, letters = shuffle_words(text), draw_letters(text)
     assert sorted(shuffled.split()) == sorted(text.split())
     assert shuffled != text
     assert [len(word) for word in letters.split()] == [len(word) for word in text.split()]
     assert not set(letters.split()) & set(text.split())
-    assert (shuffled, letters) == (shuffle_words(text), draw_letters(text))
+    pool = ["copper", "river", "slowly", "of", "nine"]
+    drawn = draw_words(text, pool).split()
+    assert 3 <= len(drawn) == len(set(drawn)) <= 5
+    assert set(drawn) <= set(pool)
+
+
+def test_examples_are_chosen_the_same_way_again(tmp_path: Path) -> None:
+    (task,) = read_tasks(tiny_tasks.write_tasks(tmp_path / "t", [tiny_tasks.make_row("ore")]))
+    chosen = choose_examples(task, 3)
+    assert chosen == choose_examples(task, 3)
+    assert len(set(chosen)) == 3
+    assert set(chosen) <= set(task.examples)
+    assert choose_examples(task, 0) == choose_examples(task, 99) == task.examples
+
+
+def test_what_familiarity_is_fitted_to_is_not_what_it_is_calibrated_on() -> None:
+    training = [f"Name the ore of the valley number {n}." for n in range(9)]
+    held_out = ["Write the length of the river in words."]
+    found = make_contrasts(training, held_out)
+    assert found.descriptions == (*held_out, *HURRIED)
+    assert set(found.known) == set(found.new) == {"shuffled", "odd words", "letters", *KINDS}
+    for kind, texts in found.known.items():
+        assert texts, kind
+        assert not set(texts) & set(found.new[kind]), kind
+    for kind, texts in KINDS.items():
+        assert len(set(texts)) == len(texts) >= 30, kind
+        assert {*found.known[kind], *found.new[kind]} == set(texts)
+    assert found == make_contrasts(training, held_out)

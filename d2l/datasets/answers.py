@@ -1,0 +1,157 @@
+"""What one could ask a text for: names, dates, numbers, things, steps, conditions, table cells.
+
+Text in, places of answers out, by rules for English that need no model. They are candidates: a
+question is written about each, and only those are kept that a reader answers with it.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["date", "number", "name", "quotation", "thing", "step", "condition", "cell"]
+
+_MONTH = (
+    r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+)
+_DATE = re.compile(
+    rf"\b(?:\d{{1,2}} {_MONTH}(?: \d{{4}})?|{_MONTH} \d{{1,2}}(?:, \d{{4}})?|{_MONTH} \d{{4}}"
+    r"|(?:1[0-9]|20)\d\d-\d\d-\d\d|(?:1[0-9]|20)\d\d)\b(?![\d,.%]\d)"
+)
+_UNIT = (
+    r"(?:percent|per cent|million|billion|thousand|hundred|degrees?|[°€%]\s?[CF]?|[cmk]m"
+    r"|[kKmMGT]?(?:B|Hz|W|V|A|g|l|L|m|bar|Pa|Wh)|days?|hours?|minutes?|seconds?|weeks?|months?"
+    r"|years?|times|people|miles?|(?:kilo)?met(?:er|re)s?|lit(?:er|re)s?|inches|feet|kilograms?)"
+)
+_NUMBER = re.compile(
+    rf"(?<![\w.,$€£-])(?!\d+[.)]\s)[$€£]?\d+(?:[,.:]\d+)*(?:\s?{_UNIT}(?![\w]))*(?![\w])"
+)
+_NAME = re.compile(
+    r"(?<!\w)[A-Z][\w'’-]*\w(?: (?:(?:of|de|von|van|the|and|for) )?[A-Z][\w'’-]*\w){0,4}"
+)
+_QUOTED = re.compile(r"(?<!\w)[\"“`]([^\"“”`\n]{2,60})[\"”`](?!\w)")
+_THING = re.compile(  # looked at without being used up: "the filter of the pump" is two of them
+    r"\b(?:the|a|an|its|their|his|her|every|each|two|three|four|five)\s+"
+    r"(?=((?:[a-z][\w-]*\s+){0,3}[a-z][\w-]*))",
+    re.IGNORECASE,
+)
+_STEP = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s+([A-Z][^.\n:;]{8,90})", re.MULTILINE)
+_CONDITION = re.compile(
+    r"\b(?:if|when|unless|before|after|while|because|until|in order to|so that)\s+"
+    r"([a-z][^,.;:\n]{8,80})", re.IGNORECASE
+)  # fmt: skip
+_CELL = re.compile(
+    r"(?:^|\|)[ \t]*[^|:\n]{2,40}(?::[ \t]+|\|[ \t]*)([^|\n]{1,60}?)[ \t]*(?=\||$)", re.MULTILINE
+)
+_COMMON_WORDS = """
+a after all also although an and another any are as at because before both but by can despite do
+does during each every few first for from had has have he her here his how however i if in is it
+its later many more most much my no not now of on one only or other our she since so some such that
+the their then there these they this those through thus to today two under unlike until we what when
+where which while who why will with you your
+"""
+#: A capital at a sentence's beginning makes no name of these.
+_OPENERS = frozenset(_COMMON_WORDS.split())
+_VERBS = """
+was were be been being would could should may might must shall than into onto over out up down about
+between within without against per via made used called known named came went
+"""
+#: Words that a thing ends before.
+_STOPS = _OPENERS | frozenset(_VERBS.split())
+_MOST_WORDS = 12
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Characters [start, stop) of a text that can be asked for, and by which rule."""
+
+    start: int
+    stop: int
+    kind: Kind
+
+    def of(self, text: str) -> str:
+        """Its words."""
+        return text[self.start : self.stop]
+
+
+def find_answers(text: str) -> list[Answer]:
+    """Candidates in order of the text, none inside or across another.
+
+    Where rules meet, the first of `_RULES` has it. Words that stand in the text several times are
+    left out: which of the places is meant, no question could say.
+    """
+    found: list[Answer] = []
+    for kind, rule in _RULES:
+        for start, stop in rule(text):
+            words = text[start:stop]
+            inside = any(start < one.stop and one.start < stop for one in found)
+            if inside or not 0 < len(words.split()) <= _MOST_WORDS or _is_repeated(words, text):
+                continue
+            found.append(Answer(start, stop, kind))
+    return sorted(found, key=lambda one: one.start)
+
+
+def _is_repeated(words: str, text: str) -> bool:
+    """Whether words stand in the text more than once, as whole words in any case."""
+    pattern = rf"(?<!\w){re.escape(words)}(?!\w)"
+    return sum(1 for _ in re.finditer(pattern, text, re.IGNORECASE)) != 1
+
+
+def _match(pattern: re.Pattern[str]) -> Callable[[str], Iterator[tuple[int, int]]]:
+    """Places that a pattern finds: its group, else all of it."""
+
+    def find(text: str) -> Iterator[tuple[int, int]]:
+        for match in pattern.finditer(text):
+            yield _strip(text, *match.span(pattern.groups))
+
+    return find
+
+
+def _strip(text: str, start: int, stop: int) -> tuple[int, int]:
+    """A place without white space and commas at its ends."""
+    words = text[start:stop]
+    return start + len(words) - len(words.lstrip()), stop - len(words) + len(words.rstrip(" \t,"))
+
+
+def _find_names(text: str) -> Iterator[tuple[int, int]]:
+    """Capitalized words; at a sentence's beginning two of them, or one that is no common word."""
+    for match in _NAME.finditer(text):
+        start, words = match.start(), match.group().split()
+        if words[0].lower() in _OPENERS:
+            start += len(words[0]) + 1
+            words = words[1:]
+        opens = re.search(r"(?:^|[.!?:\n]\s*|^\s*[-*•\d.)]+\s+)$", text[: match.start()])
+        if words and words[0][:1].isupper() and not (opens and len(words) < 2):
+            yield start, match.end()
+
+
+def _find_things(text: str) -> Iterator[tuple[int, int]]:
+    """Words behind an article up to the first that ends a noun phrase."""
+    for match in _THING.finditer(text):
+        start = stop = match.start(1)
+        for word in re.finditer(r"\S+", match.group(1)):
+            if word.group().lower() in _STOPS or word.group().endswith(("ly", "ing", "ed")):
+                break
+            stop = match.start(1) + word.end()
+        if stop - start >= 4:
+            yield start, stop
+
+
+def _find_cells(text: str) -> Iterator[tuple[int, int]]:
+    """Values behind "key: " on a line of its own, and cells behind a row's first."""
+    for match in _CELL.finditer(text):
+        if not set(match.group(1)) <= set("-: "):
+            yield _strip(text, *match.span(1))
+
+
+#: The first that finds words has them.
+_RULES: tuple[tuple[Kind, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
+    ("cell", _find_cells),
+    ("step", _match(_STEP)),
+    ("date", _match(_DATE)),
+    ("number", _match(_NUMBER)),
+    ("quotation", _match(_QUOTED)),
+    ("name", _find_names),
+    ("condition", _match(_CONDITION)),
+    ("thing", _find_things),
+)
