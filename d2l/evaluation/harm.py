@@ -15,7 +15,7 @@ from torch import Tensor
 from d2l.bases.batches import batched
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.means import take_mean
-from d2l.inference.adapted_model import Asker
+from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily, token_distributions
 from d2l.progress import Progress, silent
 
@@ -60,7 +60,7 @@ class Harm:
 
 
 def answer_general(
-    asker: Asker,
+    asker: AdaptedModel,
     prompts: Sequence[str] | None = None,
     *,
     batch: int = 8,
@@ -68,7 +68,7 @@ def answer_general(
 ) -> GeneralAnswers:
     """Let the base alone answer general prompts (those that are shipped, unless others are given).
 
-    Once for a base: adapters can be exchanged on it (`exchange_adapter`).
+    Once for a base: adapters can be exchanged on it (`set_adapter`).
     """
     texts = tuple(read_harm_prompts() if prompts is None else prompts)
     end = asker.end_token()
@@ -88,7 +88,7 @@ def answer_general(
 
 
 def measure_harm(
-    asker: Asker,
+    asker: AdaptedModel,
     general: GeneralAnswers,
     *,
     batch: int = 8,

@@ -1,7 +1,7 @@
 """An adapter's provenance → the documents that it was compiled from, read again.
 
-For probing: what is asked about must stand in what was compiled. Documents may have moved or
-changed since; then one line says so, and `--document` is the way on.
+What is asked about must stand in what was compiled, and so must what is shown beside the adapter.
+Documents may have moved or changed since; then one line says so, and `--document` is the way on.
 """
 
 from dataclasses import dataclass, replace
@@ -10,9 +10,10 @@ from pathlib import Path
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.provenance import Input, Provenance
 from d2l.documents.document import Document, Source
-from d2l.documents.inputs import printable
+from d2l.documents.inputs import may_hold, printable
 from d2l.documents.readers import read_document
 from d2l.errors import AdapterError, DocumentError
+from d2l.files.places import recall
 
 _HINT = "name the document, or a copy of it, with --document FILE"
 
@@ -45,6 +46,11 @@ class Originals:
     stretches: tuple[Stretch, ...]
     remarks: tuple[str, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """All documents in one prompt."""
+        return "\n\n".join(document.text for document in self.documents)
+
 
 def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
     """Read the adapter's documents from where they were, or the one given in their place.
@@ -54,7 +60,12 @@ def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
     """
     made = info.provenance
     if given is not None:
-        return _take_given(info, read_document(Source(printable(given), Path(given))))
+        source = Source(printable(given), Path(given))
+        document = read_document(source)
+        with_hidden = [e.sha256 for e in (made.inputs if made else ()) if e.include_hidden]
+        if document.digest in with_hidden:
+            document = read_document(replace(source, include_hidden=True))
+        return _take_given(info, document)
     if made is None or not made.inputs:
         raise AdapterError(
             f"{info.folder}: does not say what it was compiled from",
@@ -66,23 +77,38 @@ def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
     return Originals(documents, tuple(stretches))
 
 
+def find_originals(info: AdapterInfo) -> Originals | None:
+    """The adapter's documents, for callers that can do without: None where one is not known, gone,
+    changed or unreadable."""
+    try:
+        return read_originals(info)
+    except (AdapterError, DocumentError):
+        return None
+
+
 def _read_again(info: AdapterInfo, entry: Input) -> Document:
     name = entry.name
     if name == "-":
         raise DocumentError(
             f"{info.folder}: was compiled from standard input, which is not kept", hint=_HINT
         )
+    changed = DocumentError(
+        f"{name}: has changed since {info.folder} was compiled from it",
+        hint=f"compile it again, or {_HINT}",
+    )
+    place = recall(entry.sha256) or Path(name)
+    if place.exists() and not may_hold(place, entry.size_bytes):
+        raise changed
     try:
-        document = read_document(Source(name, Path(name)), format=entry.format)
+        document = read_document(
+            Source(name, place, include_hidden=entry.include_hidden), format=entry.format
+        )
     except DocumentError as error:
         raise DocumentError(
             f"{info.folder}: its document cannot be read again ({error.message})", hint=_HINT
         ) from error
     if document.digest != entry.sha256:
-        raise DocumentError(
-            f"{name}: has changed since {info.folder} was compiled from it",
-            hint=f"compile it again, or {_HINT}",
-        )
+        raise changed
     return document
 
 

@@ -26,7 +26,7 @@ Ids = Sequence[int]
 
 
 @dataclass(frozen=True)
-class Manner:
+class GenerationSettings:
     """How answers are read and made: greedily, at most `max_tokens` up to the token `end`.
 
     `batch` prompts are read at a time; `pad` is any token of the vocabulary.
@@ -39,7 +39,7 @@ class Manner:
 
 
 @dataclass(frozen=True)
-class Examined:
+class ScoredAnswer:
     """One prompt's outcome: log-probability of each token of the answer asked about, fp32
     (tokens,) on the CPU, and the model's own greedy answer without the end token."""
 
@@ -57,20 +57,20 @@ class _Read:
     logits: Tensor
 
 
-def examine(
-    model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], manner: Manner
-) -> list[Examined]:
+def score_answers(
+    model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], settings: GenerationSettings
+) -> list[ScoredAnswer]:
     """`token_log_probs` and `answer_greedily` at once, reading every prompt only once."""
-    found = []
-    for chosen, wanted in _pair_up(prompts, answers, manner.batch):
-        read = _read(model, chosen, manner.pad)
-        rows = _force_and_forget(model, read, wanted, manner.pad)
-        own = _go_on(model, read, max_tokens=manner.max_tokens, end=manner.end)
-        found += [
-            Examined(_pick(row, ids), answer)
+    scored = []
+    for chosen, wanted in _pair_up(prompts, answers, settings.batch):
+        read = _read(model, chosen, settings.pad)
+        rows = _force_and_forget(model, read, wanted, settings.pad)
+        own = _go_on(model, read, max_tokens=settings.max_tokens, end=settings.end)
+        scored += [
+            ScoredAnswer(_pick(row, ids), answer)
             for row, ids, answer in zip(rows, wanted, own, strict=True)
         ]
-    return found
+    return scored
 
 
 def token_log_probs(
@@ -80,11 +80,11 @@ def token_log_probs(
 
     One fp32 CPU tensor (tokens,) an item. Prompts may not be empty.
     """
-    found = []
+    log_probs = []
     for chosen, wanted in _pair_up(prompts, answers, batch):
         rows = _force(model, _read(model, chosen, pad), wanted, pad)
-        found += [_pick(row, ids) for row, ids in zip(rows, wanted, strict=True)]
-    return found
+        log_probs += [_pick(row, ids) for row, ids in zip(rows, wanted, strict=True)]
+    return log_probs
 
 
 def token_distributions(
@@ -101,10 +101,10 @@ def answer_greedily(
     model: Any, prompts: Sequence[Ids], *, max_tokens: int, batch: int, end: int, pad: int
 ) -> list[tuple[int, ...]]:
     """The most likely token again and again, up to `end`, which is left out."""
-    found: list[tuple[int, ...]] = []
+    answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, batch):
-        found += _go_on(model, _read(model, chosen, pad), max_tokens=max_tokens, end=end)
-    return found
+        answers += _go_on(model, _read(model, chosen, pad), max_tokens=max_tokens, end=end)
+    return answers
 
 
 def _pair_up(

@@ -9,7 +9,8 @@ import random
 import re
 from collections.abc import Iterator
 
-_SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?=\S)[^.!?\n]*)*[.!?]?")  # a point inside 3.5 ends none
+from d2l.documents.sentences import list_sentences
+
 _MONTH = (
     r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 )
@@ -38,7 +39,7 @@ def make_cloze(text: str, chance: random.Random) -> tuple[str, str] | None:
     """A question and its answer, a span that stands in the text only once; None without any."""
     found = [
         (sentence, match)
-        for sentence in _SENTENCE.findall(text)
+        for sentence in list_sentences(text, keep_points=True)
         if _SHORTEST <= len(sentence.split()) <= _LONGEST
         for match in _find_spans(sentence)
         if text.count(match.group()) == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from d2l.errors import RecipeError
 from d2l.files.plots import check_picture, load_figure, save_picture
-from d2l.training.run_folder import Row, read_log
+from d2l.training.run_folder import Row, RunFolder
 
 _PANELS = (
     ("answers", "loss of answers (nats a token)"),
@@ -22,7 +22,7 @@ _SMOOTHED_SHARE = 20  # of a run's steps, one in so many is in the window
 def draw_curves(folders: Sequence[Path], out: Path) -> Path:
     """Draw the runs' losses by step into one picture; raises RecipeError."""
     check_picture(out)
-    runs = [(str(folder), read_log(folder)) for folder in folders]
+    runs = [(str(folder), RunFolder(folder).read_log()) for folder in folders]
     for name, rows in runs:
         if not rows:
             raise RecipeError(f"{name}: has made no step yet", hint="leave it out")

@@ -14,18 +14,17 @@ from typing import Protocol
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import Document
+from d2l.datasets.silence import SILENCE
 from d2l.documents.chunks import pack_sentences, share_out
+from d2l.documents.sentences import list_sentences
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
 from d2l.training.exercises import Exercise
 from d2l.training.recipes import Questions, Recipe
 
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
 _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
-#: What an adapter is trained to say where the document does not answer.
-SILENCE = "The document does not say."
 _MAX_DRAWS = 20  # until a batch has something to ask
 
 
@@ -89,7 +88,7 @@ def cut_passages(
     for number, document in enumerate(documents):
         group = f"title {document.title}" if document.title else f"document {number}"
         pieces = pack_sentences(document.text, tokenizer=tokenizer, limit=limit, minimum=minimum)
-        owned = share_out(pieces, document.questions, find=_find_answer, trust_single=True)
+        owned = share_out(pieces, document.questions, find=_holds_answer, trust_single=True)
         passages += [
             Passage(piece.text, piece.token_ids, tuple(questions), group)
             for piece, questions in zip(pieces, owned, strict=True)
@@ -98,10 +97,15 @@ def cut_passages(
     return passages
 
 
-def _find_answer(asked: tuple[str, str]) -> Callable[[str], object]:
-    """Looks in a text for the answer, as whole words."""
+def find_answer(asked: tuple[str, str]) -> Callable[[str], Iterator[re.Match[str]]]:
+    """Looks in a text for all places of a question's answer, as whole words."""
     words = re.escape(" ".join(asked[1].split())).replace(r"\ ", r"\s+")
-    return re.compile(rf"(?<!\w){words}(?!\w)").search
+    return re.compile(rf"(?<!\w){words}(?!\w)").finditer
+
+
+def _holds_answer(asked: tuple[str, str]) -> Callable[[str], object]:
+    find = find_answer(asked)
+    return lambda text: next(find(text), None)
 
 
 def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
@@ -110,7 +114,8 @@ def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] |
     None where no sentence is long enough.
     """
     shortest = _CUE_WORDS[0] + _RECITED_WORDS[0]
-    sentences = [words for s in _SENTENCE.findall(text) if len(words := s.split()) >= shortest]
+    found = list_sentences(text, keep_points=False)
+    sentences = [words for sentence in found if len(words := sentence.split()) >= shortest]
     if not sentences:
         return None
     words = chance.choice(sentences)
@@ -216,10 +221,11 @@ def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None
 
 
 def choose_questions(pools: Pools, number: int, *, seed: int) -> list[str]:
-    """Questions of the data without their documents, none twice; fewer where there are fewer."""
+    """Questions of the data without their documents, none twice; fewer where there are fewer. The
+    first passage of a pool tells whether it has any: where a source asks, all passages do."""
     chance = random.Random(f"{seed}:questions")
     pool = pools[min(pools)]
-    asking = [(weight, found) for weight, found in pool if any(one.questions for one in found)]
+    asking = [(weight, found) for weight, found in pool if found[0].questions]
     chosen: dict[str, None] = {}
     for _ in range(number * _MAX_DRAWS if asking else 0):
         if len(chosen) == number:

@@ -8,19 +8,19 @@ computed again whenever an exercise is asked.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir
+from d2l.files.tensors import FILE_ERRORS, find_kept
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.inference.likelihood import answer_greedily
 from d2l.training.exercises import Exercise
@@ -120,11 +120,12 @@ def add_references(
 def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
     """The exercises kept at `path`; made, and kept there if that can be, where none or damaged
     ones are."""
-    try:
-        return _read(path)
-    except (OSError, SafetensorError, KeyError):
-        made = list(make())
-    with contextlib.suppress(OSError, SafetensorError):
+    kept = find_kept(path)
+    if kept is not None:
+        with contextlib.suppress(KeyError):
+            return _unpack(kept[0])
+    made = list(make())
+    with contextlib.suppress(*FILE_ERRORS):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, partial(_write, made))
     return made
@@ -139,8 +140,7 @@ def general_path(prompts: Sequence[str], *, base: str, precision: str, config: S
     return cache_dir() / "general" / f"{key}.safetensors"
 
 
-def _read(path: Path) -> list[Exercise]:
-    kept = load_file(path)
+def _unpack(kept: Mapping[str, torch.Tensor]) -> list[Exercise]:
     return [
         Exercise(
             tuple(kept[f"{index:05}.prompt"].tolist()),

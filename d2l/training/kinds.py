@@ -1,31 +1,37 @@
 """The kinds of networks that can be trained: a row each, which is all that the loop knows of them.
 
-A new kind is a module that gathers its data and prepares a `Trainee`, and one row at the foot.
+A new kind is a module that gathers its data and prepares a `Learner`, and one row at the foot.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.fit import Config, Kinds, OpenNetwork
+from d2l.hypernets.fit import Config, Kind, Kinds, OpenNetwork, find_row
 from d2l.hypernets.formats.int8 import compact_folder
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from d2l.training.distributed import Team
 from d2l.training.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
-from d2l.training.learner import Row, Trainee
+from d2l.training.learner import Learner, Row
 from d2l.training.materials import Materials, count_documents
 from d2l.training.recipes import Recipe
 from d2l.training.seats.learner import gather_seats, prepare_seats
 from d2l.training.text_to_lora.compact import compact_text_folder
 from d2l.training.text_to_lora.learner import count_text, gather_text, prepare_text
+from d2l.training.writer.learner import (
+    WriterConfig,
+    count_writer,
+    gather_writer,
+    prepare_writer,
+)
 
 
 @dataclass(frozen=True)
-class TrainingKind(Generic[Config]):
+class TrainingKind(Kind[Config]):
     """How networks of one configuration are trained, and what is said of them afterwards.
 
     `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
@@ -33,10 +39,9 @@ class TrainingKind(Generic[Config]):
     `measured` are for the card of a trained network: its name, and the commands for it.
     """
 
-    config: type[Config]
     gather: Callable[[Recipe, OpenNetwork[Config]], Materials[Config]]
     count: Callable[[Materials[Config]], list[Row]]
-    prepare: Callable[[Materials[Config], Path, Team], Trainee]
+    prepare: Callable[[Materials[Config], Path, Team], Learner]
     called: str
     used: str
     measured: str
@@ -44,8 +49,10 @@ class TrainingKind(Generic[Config]):
 
 
 def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
-    """The row of a network's kind."""
-    return next(row for row in KINDS if isinstance(config, row.config))
+    """The row of a network's kind, or of a writer."""
+    row = find_row((*KINDS, WRITER), config)
+    assert row is not None
+    return row
 
 
 _COMPILE = "d2l compile manual.pdf -o manual.lora"
@@ -80,7 +87,15 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         compact=compact_text_folder,
     ),
 )
-#: What training takes, and what it says of a kind without a row.
-TRAINABLE: Kinds[Any] = Kinds(
-    tuple(row.config for row in KINDS), "{path}: is a {kind} network, which cannot be trained"
+#: Question writers are no networks: a recipe asks for one, whatever network it names.
+WRITER: TrainingKind[Any] = TrainingKind(
+    config=WriterConfig,
+    gather=gather_writer,
+    count=count_writer,
+    prepare=prepare_writer,
+    called="question writer",
+    used="d2l ask manual.lora --questions manual.pdf",
+    measured="d2l probe",
 )
+#: What training takes, and what it says of a kind without a row.
+TRAINABLE: Kinds[Any] = Kinds(KINDS, "{path}: is a {kind} network, which cannot be trained")

@@ -31,7 +31,7 @@ class Share:
     figures: tuple[Figure, ...]
 
 
-class Trainee(Protocol):
+class Learner(Protocol):
     """A network on its frozen base, with its data."""
 
     @property
@@ -49,4 +49,4 @@ class Trainee(Protocol):
         graph need not outlive it. Nothing where nothing is asked about `mine`."""
 
     def write(self, folder: Path) -> None:
-        """Put the checkpoint that the network is by now into a folder; each file whole or not."""
+        """Put the checkpoint that the network is by now into an empty folder."""

@@ -1,6 +1,6 @@
 """Recipe → hypernetwork checkpoint: trains a network further, and goes on where it was.
 
-Knows the loop. What is drawn and the loss come from a `Trainee`; the folder of a run, which is
+Knows the loop. What is drawn and the loss come from a `Learner`; the folder of a run, which is
 itself a checkpoint, from `run_folder`; several processes from `distributed`.
 """
 
@@ -15,22 +15,12 @@ import torch
 
 from d2l.hypernets.fit import open_network
 from d2l.training.distributed import Team, join_team
-from d2l.training.kinds import TRAINABLE, find_kind
-from d2l.training.learner import Figure, Row, Trainee
+from d2l.training.kinds import TRAINABLE, WRITER, find_kind
+from d2l.training.learner import Figure, Learner, Row
 from d2l.training.materials import Materials
 from d2l.training.optimizers import make_optimizers
 from d2l.training.recipes import Recipe, refuse_other_kinds
-from d2l.training.run_folder import (
-    Run,
-    add_row,
-    alone,
-    clean,
-    load_state,
-    note_recipe,
-    open_folder,
-    save_state,
-    writing,
-)
+from d2l.training.run_folder import Run, RunFolder
 
 Watch = Callable[[Row], None]  # what the log keeps of a step
 
@@ -63,33 +53,34 @@ def train(
     and watches; true in that one, which is the only one where there is no other.
     """
     team = join_team(recipe)
-    found = gather(recipe, warn if team.is_main else unheard)
-    open_folder(out)
-    with alone(out) if team.is_main else nullcontext():
-        trainee = find_kind(found.config).prepare(found, out, team)
-        network = trainee.network.train().requires_grad_(True)
+    materials = gather(recipe, warn if team.is_main else unheard)
+    folder = RunFolder(out)
+    folder.open()
+    with folder.alone() if team.is_main else nullcontext():
+        learner = find_kind(materials.config).prepare(materials, out, team)
+        network = learner.network.train().requires_grad_(True)
         run = Run(network, make_optimizers(network, recipe))
-        load_state(run, out)
+        folder.load_state(run)
         if team.is_main:
-            clean(out, run.step)
-            note_recipe(out, recipe, run.step)
+            folder.clean(run.step)
+            folder.note_recipe(recipe, run.step)
         saved, stopped = time.monotonic(), False
         while progress(recipe, step=run.step, seconds=run.seconds) < 1 and not stopped:
-            row, stopped = train_step(run, trainee, recipe, team, stopping)
+            row, stopped = train_step(run, learner, recipe, team, stopping)
             if team.is_main:
-                add_row(out, row)
+                folder.add_row(row)
                 watch(row)
                 if time.monotonic() - saved > recipe.save_minutes * 60:
-                    save(run, trainee, out)
+                    save(run, learner, folder)
                     saved = time.monotonic()
         if team.is_main:
-            save(run, trainee, out)
+            save(run, learner, folder)
     team.part()
     return team.is_main
 
 
 def train_step(
-    run: Run, trainee: Trainee, recipe: Recipe, team: Team, stopping: Callable[[], bool]
+    run: Run, learner: Learner, recipe: Recipe, team: Team, stopping: Callable[[], bool]
 ) -> tuple[Row, bool]:
     """One step: draw, loss, update. What the log keeps of it, and whether a process is to stop.
 
@@ -97,10 +88,10 @@ def train_step(
     a step is the same whatever their number, but for the order in which floats are added.
     """
     started = time.monotonic()
-    drawn = trainee.draw(run.step)
+    drawn = learner.draw(run.step)
     run.optimizer.zero_grad()
     total, figures = 0.0, list[Figure]()
-    for share in trainee.measure(team.share(drawn), drawn):
+    for share in learner.measure(team.share(drawn), drawn):
         share.total.backward()  # type: ignore[no-untyped-call]
         total += float(share.total.detach())
         figures += share.figures
@@ -115,14 +106,14 @@ def train_step(
     run.seconds += all_of_it[0][2]  # one clock for all, or they would not end at the same step
     row = {
         "step": run.step,
-        **trainee.describe(drawn),
-        "loss": round(sum(one[0] for one in all_of_it), 6),
-        **summarize([figure for one in all_of_it for figure in one[1]]),
+        **learner.describe(drawn),
+        "loss": round(sum(share[0] for share in all_of_it), 6),
+        **summarize([figure for share in all_of_it for figure in share[1]]),
         "gradient": round(norm, 4),
         "rate": rate,
         "seconds": round(run.seconds, 1),
     }
-    return row, any(one[3] for one in all_of_it)
+    return row, any(share[3] for share in all_of_it)
 
 
 def summarize(figures: Sequence[Figure]) -> Row:
@@ -153,17 +144,18 @@ def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
     return max(by_steps, by_hours)
 
 
-def save(run: Run, trainee: Trainee, out: Path) -> None:
+def save(run: Run, learner: Learner, folder: RunFolder) -> None:
     """Write the state, and the checkpoint that the network is by now; each file whole or not."""
-    with writing(out):
-        save_state(run, out)
-        trainee.write(out)
+    with folder.writing():
+        folder.save_state(run)
+        with folder.replacing() as filled:
+            learner.write(filled)
 
 
 def check(recipe: Recipe, warn: Callable[[str], None] = unheard) -> list[Row]:
     """Read all of a recipe's data, no weights: what each source gives for each length."""
-    found = gather(recipe, warn)
-    return find_kind(found.config).count(found)
+    materials = gather(recipe, warn)
+    return find_kind(materials.config).count(materials)
 
 
 def gather(recipe: Recipe, warn: Callable[[str], None] = unheard) -> Materials[Any]:
@@ -172,7 +164,8 @@ def gather(recipe: Recipe, warn: Callable[[str], None] = unheard) -> Materials[A
     network = open_network(
         recipe.checkpoint, kinds=TRAINABLE, base=recipe.base, offline=recipe.offline
     )
-    refuse_other_kinds(recipe, network.config.kind)
+    kind = WRITER if recipe.writer.rank else find_kind(network.config)
+    refuse_other_kinds(recipe, "writer" if kind is WRITER else network.config.kind)
     for message in network.warnings:  # the base must be there and fit, before any data is read
         warn(message)
-    return find_kind(network.config).gather(recipe, network)
+    return kind.gather(recipe, network)

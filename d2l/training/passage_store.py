@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import overload
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
@@ -24,6 +23,7 @@ from d2l.datasets.questions import read_documents
 from d2l.errors import RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir, file_digest
+from d2l.files.tensors import FILE_ERRORS, find_kept
 from d2l.training.document_data import Passage, Pools, cut_passages
 from d2l.training.recipes import Source
 
@@ -120,9 +120,10 @@ class PassageStore(Sequence[Passage]):
 
 def load_store(path: Path) -> PassageStore | None:
     """The store kept at `path`; None where there is none, or a damaged one."""
+    kept = find_kept(path)
     try:
-        return PassageStore(load_file(path))
-    except (OSError, SafetensorError, ValueError, KeyError):
+        return None if kept is None else PassageStore(kept[0])
+    except ValueError:
         return None
 
 
@@ -161,7 +162,7 @@ def build_pools(
             store = load_store(kept)
             if store is None:
                 store = _cut_source(path, source, limit, minimum, tokenizer)
-                with contextlib.suppress(OSError, SafetensorError):
+                with contextlib.suppress(*FILE_ERRORS):
                     store.save(kept)
             pool.append((source.weight, store))
     return pools

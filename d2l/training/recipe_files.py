@@ -28,6 +28,7 @@ from d2l.training.recipes import (
 from d2l.training.toml_lines import find_line
 
 Raw = dict[str, Any]
+_MAX_BYTES = 10 << 20  # a recipe has some hundred lines; a device has no end
 
 #: Keys of every table.
 _KEYS = {title: tuple(item.name for item in fields(table)) for title, table in TABLES.items()}
@@ -78,7 +79,11 @@ def _find_line(path: Path, key: str | None, table: tuple[str, int] | None) -> in
 def _read(path: Path) -> Raw:
     """A file's values; raises RecipeError."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise RecipeError(f"{path}: is larger than {_MAX_BYTES:,} bytes", hint="name a recipe")
+        return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror}", hint="name a TOML file") from error
     except UnicodeDecodeError as error:

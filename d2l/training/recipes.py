@@ -4,7 +4,6 @@ Every key is known by name, type and range, and by the line of text below it, wh
 table of keys in examples/recipes/README.md says. Knows no network and loads nothing.
 """
 
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -205,8 +204,21 @@ class TextToLoraTable(Table):
     """So many tasks are never trained on: those whose names have the smallest SHA-256."""
     descriptions: Number = 32
     """Most descriptions of a task that are used, drawn by chance."""
+    examples: Count = 0
+    """Most examples of a task that are used, drawn by chance; 0: all."""
     embedding_noise: Annotated[float, Field(ge=0, le=1e3)] = 0.0
     """Deviation of noise on a description's embedding, whose every coordinate has deviation 1."""
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class WriterTable(Table):
+    """A question writer for the base of the network that `checkpoint` names, which itself stays as
+    it is."""
+
+    NAME: ClassVar[str] = "writer"
+
+    rank: Annotated[int, Field(ge=0, le=256)] = 0
+    """Rank of the writer's LoRA; 0: the recipe is for the network, and not for a writer."""
 
 
 @dataclass(frozen=True, config=_CHECKS)
@@ -243,6 +255,7 @@ class Recipe(Table):
     seats: SeatsTable = SeatsTable()
     doc_to_lora: DocToLoraTable = DocToLoraTable()
     text_to_lora: TextToLoraTable = TextToLoraTable()
+    writer: WriterTable = WriterTable()
 
     def __post_init__(self) -> None:
         if self.steps == 0 and self.hours == 0:
@@ -256,6 +269,7 @@ KINDS: dict[str, type[Table]] = {
     "seats": SeatsTable,
     "doc_to_lora": DocToLoraTable,
     "text_to_lora": TextToLoraTable,
+    "writer": WriterTable,
 }
 #: All tables by their names in a file; the keys above the first header have none.
 TABLES: dict[str, type[Table]] = {
@@ -297,53 +311,14 @@ def _is_in_use(values: Table, standard: Table) -> bool:
     return any(getattr(values, name) not in (0, getattr(standard, name)) for name in own)
 
 
-def describe_keys() -> Iterator[tuple[str, str, str, str, str, str]]:
-    """A row for every key: table, name, type, range or choices, default, and what it says."""
-    for title, table in TABLES.items():
-        for item in fields(table):
-            info = table.__pydantic_fields__[item.name]  # type: ignore[attr-defined]
-            if item.name in TABLES:
-                continue
-            default = "required" if info.is_required() else _spell(info.default)
-            about = _find_description(table, item.name)
-            yield (
-                title,
-                item.name,
-                _name_type(info.annotation),
-                _span(table, item.name),
-                default,
-                about,
-            )
-
-
-def _find_description(table: type[Table], name: str) -> str:
-    """What stands below a key, in the class that brought it."""
-    for owner in table.__mro__:
-        info = getattr(owner, "__pydantic_fields__", {}).get(name)
-        if info is not None and info.description:
-            return str(info.description)
-    raise LookupError(f"{table.NAME}.{name} is not described")
-
-
-def _name_type(annotation: Any) -> str:
+def name_type(annotation: Any) -> str:
     """The word for a key's type."""
     if get_origin(annotation) is tuple:
         return "list of names" if get_args(annotation)[0] is str else "list of tables"
     return "str" if get_args(annotation) else str(annotation.__name__)
 
 
-def _spell(value: object) -> str:
-    """A default as TOML writes it."""
-    if value is None:
-        return "unset"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    return "[]" if value == () else str(value)
-
-
-def _span(table: type[Table], name: str) -> str:
+def span_of(table: type[Table], name: str) -> str:
     """The range of a number, or the choices of a word; "" where neither bounds it."""
     info = table.__pydantic_fields__[name]  # type: ignore[attr-defined]
     if get_origin(info.annotation) is Literal:
@@ -372,14 +347,14 @@ def _explain(table: type[Table], error: ErrorDetails) -> tuple[str | None, str, 
         return name, f"missing key {name!r}", None
     if error["type"] == "unexpected_keyword_argument":
         return name, f"unknown key {name!r}", None
-    span = _span(table, name)
+    span = span_of(table, name)
     if error["type"] == "literal_error":
         return name, found, f"choose one of {span}"
     if error["type"] == "value_error":
         return name, f"{found}, expected text", None
     if error["type"] in ("finite_number", "greater_than", "greater_than_equal", "less_than_equal"):
         return name, f"{found}, expected {span}", None
-    wanted = _name_type(table.__pydantic_fields__[name].annotation)  # type: ignore[attr-defined]
+    wanted = name_type(table.__pydantic_fields__[name].annotation)  # type: ignore[attr-defined]
     return name, f"{found}, expected {'a ' if ' ' in wanted else ''}{wanted}", None
 
 

@@ -5,17 +5,18 @@ Reads the folder of a run and the facts of its recipe; computes nothing.
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from d2l.errors import CheckpointError
-from d2l.files.atomic import building, refuse_existing
-from d2l.hypernets.checkpoints import read_config
+from d2l.files.atomic import building
+from d2l.hypernets.checkpoints import read_config, refuse_checkpoint
 from d2l.hypernets.formats.native import read_tensors
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.training.kinds import find_kind
 from d2l.training.recipes import KINDS
-from d2l.training.run_folder import LOG, Row, read_log, read_recipes, read_step
+from d2l.training.run_folder import Row, RunFolder
 
 _WEIGHTS = "model.safetensors"
 _COPIED = ("config.json", "statistics.safetensors", "familiarity.safetensors")
@@ -28,7 +29,7 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
     `compact` stores matrices as 8-bit rows (seat and text networks only). Raises CheckpointError
     where `run` is not the folder of a run, or has saved nothing yet.
     """
-    if not (run / LOG).is_file():
+    if not RunFolder(run).has_log:
         raise CheckpointError(
             f"{run}: is not the folder of a run", hint="name what d2l train wrote with --out"
         )
@@ -42,9 +43,10 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
         raise CheckpointError(
             f"{run}: only seat and text networks have a compact form", hint="leave --compact out"
         )
-    refuse_existing(target, force=force, is_ours=_is_checkpoint, error=CheckpointError)
+    refuse = partial(refuse_checkpoint, target, force=force)
+    refuse()
     card = write_card(run, config, compact=compact)
-    with building(target) as folder:
+    with building(target, refuse) as folder:
         if compact and write_compact is not None:
             write_compact(run, folder)
         else:
@@ -55,15 +57,12 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
     return target
 
 
-def _is_checkpoint(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("config.json", _WEIGHTS))
-
-
 def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
     """The card of a run's network: what it is, and what its recipe says of its training."""
-    step = read_step(run)
-    rows = [row for row in read_log(run) if row["step"] <= step]
-    recipes = read_recipes(run)
+    folder = RunFolder(run)
+    step = folder.read_step()
+    rows = [row for row in folder.read_log() if row["step"] <= step]
+    recipes = folder.read_recipes()
     n_values = sum(tensor.numel() for tensor in read_tensors(run / _WEIGHTS).values())
     facts = [
         ("base", config.base),

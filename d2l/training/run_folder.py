@@ -11,29 +11,32 @@ import pickle
 import re
 import shutil
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from d2l.errors import CheckpointError, RecipeError
-from d2l.files.atomic import LEFT_OVER, replace_file
+from d2l.files.atomic import replace_file
+from d2l.files.leftovers import HIDDEN
+from d2l.files.tensors import FILE_ERRORS
 from d2l.training.optimizers import Optimizers
 from d2l.training.recipes import Recipe
 
 Row = dict[str, Any]
 
 LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
-#: What a kill in the middle of a saving leaves behind: NAME.PID, and folders to fill.
+#: What a kill in the middle of a saving leaves behind; NAME.PID and .saving-… before 0.2.0.
 _LEFT_OVER = re.compile(
     r"(state\.pt|log\.jsonl|(recipes|config)\.json"
-    rf"|(model|statistics|general|embeddings|familiarity)\.safetensors){LEFT_OVER}"
-    r"|\.saving-.*"
+    r"|(model|statistics|general|embeddings|familiarity)\.safetensors)\.\d+"
+    rf"|\.saving-.*|{HIDDEN}"
 )
 #: What torch raises for files that are something else, or cut short, or of other tensors.
 _BROKEN = (
@@ -63,96 +66,159 @@ class Run:
     seconds: float = 0.0  # of training, over all its starts
 
 
-def open_folder(folder: Path) -> None:
-    """Make a run's folder, or find that it is one; raises RecipeError where it is something else,
-    whose files a run might replace."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not any((folder / n).is_file() for n in (LOG, STATE)):
-            raise RecipeError(
-                f"{folder}: is not empty and holds no run", hint="name another folder with --out"
-            )
-        (folder / LOG).touch()
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run at `path`: what is called what in it, and when it is whole."""
 
+    path: Path
 
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what the system refuses (no permission, no room) into one line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # safetensors hides a full disk in its own
-        raise RecipeError(
-            f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})",
-            hint="name another folder with --out; the last saved state is whole",
-        ) from error
+    @property
+    def has_log(self) -> bool:
+        """Whether a run was ever started here."""
+        return (self.path / LOG).is_file()
 
+    def open(self) -> None:
+        """Make the folder, or find that it is a run's; raises RecipeError where it is something
+        else, whose files a run might replace."""
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            known = self.has_log or (self.path / STATE).is_file()
+            if any(self.path.iterdir()) and not known:
+                raise RecipeError(
+                    f"{self.path}: is not empty and holds no run",
+                    hint="name another folder with --out",
+                )
+            (self.path / LOG).touch()
 
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """A block in which no other process trains in a run's folder; raises RecipeError where one
-    does. The system forgets the lock when the process ends, however it does."""
-    if sys.platform == "win32":  # has no locks of this kind
-        yield
-        return
-    import fcntl
-
-    with writing(folder):
-        handle = os.open(folder, os.O_RDONLY)
-    try:
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn what the system refuses (no permission, no room) into one line."""
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            yield
+        except FILE_ERRORS as error:
             raise RecipeError(
-                f"{folder}: another process trains there", hint="wait for it, or stop it"
+                f"{self.path}: cannot be written ({getattr(error, 'strerror', None) or error})",
+                hint="name another folder with --out; the last saved state is whole",
             ) from error
-        yield
-    finally:
-        os.close(handle)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block in which no other process trains in the folder; raises RecipeError where one
+        does. The system forgets the lock when the process ends, however it does."""
+        if sys.platform == "win32":  # has no locks of this kind
+            yield
+            return
+        import fcntl
+
+        with self.writing():
+            handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RecipeError(
+                    f"{self.path}: another process trains there", hint="wait for it, or stop it"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def add_row(self, row: Row) -> None:
+        """Put a step into the log."""
+        with self.writing(), (self.path / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def save_state(self, run: Run) -> None:
+        """Write the state."""
+        state = {
+            "network": run.network.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "step": run.step,
+            "seconds": run.seconds,
+        }
+        replace_file(self.path / STATE, partial(_save, state))
+
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[Path]:
+        """A hidden folder to fill below this one: at the end, and only if all went well, its files
+        take their places, so no file of a checkpoint is new while another could not be written."""
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=self.path) as temporary:
+            yield Path(temporary)
+            for path in sorted(Path(temporary).iterdir()):
+                path.replace(self.path / path.name)
+
+    def load_state(self, run: Run) -> None:
+        """Put the folder's saved state, if there is one, into `run`; raises CheckpointError."""
+        path = self.path / STATE
+        if not path.is_file():
+            return
+        try:
+            state = _open_state(path)
+            run.network.load_state_dict(state["network"])
+            run.optimizer.load_state_dict(state["optimizer"])
+            run.step, run.seconds = int(state["step"]), float(state["seconds"])
+        except _BROKEN as error:
+            raise CheckpointError(
+                f"{path}: not the state of a run like this",
+                hint="delete it to start anew, or name another --out",
+            ) from error
+
+    def read_step(self) -> int:
+        """The step of the saved state; raises CheckpointError."""
+        path = self.path / STATE
+        try:
+            return int(_open_state(path, mmap=True)["step"])
+        except _BROKEN as error:
+            raise CheckpointError(
+                f"{path}: not the state of a run", hint="name what d2l train wrote with --out"
+            ) from error
+
+    def clean(self, step: int) -> None:
+        """Make a run's folder as it was when the state of `step` was saved, whatever came after."""
+        for path in self.path.iterdir():
+            if _LEFT_OVER.fullmatch(path.name):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        _trim_log(self.path / LOG, step)
+
+    def read_log(self) -> list[Row]:
+        """The rows of the log, one a step; raises RecipeError where it is not the log of a run."""
+        return [row for _, row in _read_lines(self.path / LOG)]
+
+    def note_recipe(self, recipe: Recipe, step: int) -> None:
+        """Keep what the run trains with from `step` on, where it trained with something else."""
+        known = [entry for entry in self.read_recipes() if entry["from_step"] < step]
+        now = json.loads(json.dumps(asdict(recipe)))
+        if not known or known[-1]["recipe"] != now:
+            known.append({"from_step": step, "recipe": now})
+        text = json.dumps(known, indent=1, ensure_ascii=False)
+        replace_file(self.path / RECIPES, lambda target: target.write_text(text + "\n", "utf-8"))
+
+    def read_recipes(self) -> list[Row]:
+        """What the run trained with: {"from_step", "recipe"} each, in order; [] before step 1."""
+        path = self.path / RECIPES
+        if not path.is_file():
+            return []
+        try:
+            entries = json.loads(path.read_text("utf-8"))
+            for entry in entries:
+                if type(entry["from_step"]) is not int or not isinstance(entry["recipe"], Mapping):
+                    raise TypeError("from_step or recipe is something else")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecipeError(
+                f"{path}: not what d2l train wrote", hint="name another --out"
+            ) from error
+        return list(entries)
 
 
-def add_row(folder: Path, row: Row) -> None:
-    """Put a step into the log."""
-    with writing(folder), (folder / LOG).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(row) + "\n")
-
-
-def save_state(run: Run, folder: Path) -> None:
-    """Write the state."""
-    state = {
-        "network": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "step": run.step,
-        "seconds": run.seconds,
-    }
-    replace_file(folder / STATE, lambda target: torch.save(state, target))
-
-
-def load_state(run: Run, folder: Path) -> None:
-    """Put the folder's saved state, if there is one, into `run`; raises CheckpointError."""
-    path = folder / STATE
-    if not path.is_file():
-        return
+def _save(state: Row, target: Path) -> None:
+    """Write a state to a file that is opened here: torch then keeps what the system said."""
     try:
-        state = _open_state(path)
-        run.network.load_state_dict(state["network"])
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.step, run.seconds = int(state["step"]), float(state["seconds"])
-    except _BROKEN as error:
-        raise CheckpointError(
-            f"{path}: not the state of a run like this",
-            hint="delete it to start anew, or name another --out",
-        ) from error
-
-
-def read_step(folder: Path) -> int:
-    """The step of the saved state; raises CheckpointError."""
-    path = folder / STATE
-    try:
-        return int(_open_state(path, mmap=True)["step"])
-    except _BROKEN as error:
-        raise CheckpointError(
-            f"{path}: not the state of a run", hint="name what d2l train wrote with --out"
-        ) from error
+        with target.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def _open_state(path: Path, *, mmap: bool = False) -> Row:
@@ -163,25 +229,12 @@ def _open_state(path: Path, *, mmap: bool = False) -> Row:
     return state
 
 
-def clean(folder: Path, step: int) -> None:
-    """Make a run's folder as it was when the state of `step` was saved, whatever came after."""
-    for path in folder.iterdir():
-        if _LEFT_OVER.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-    trim_log(folder / LOG, step)
-
-
-def trim_log(path: Path, step: int) -> None:
+def _trim_log(path: Path, step: int) -> None:
     """Drop rows past the saved state, whose steps are taken again, and a row cut short."""
     if not path.is_file():
         return
     kept = [line for line, row in _read_lines(path) if row["step"] <= step]
     replace_file(path, lambda target: target.write_text("".join(kept), "utf-8"))
-
-
-def read_log(folder: Path) -> list[Row]:
-    """The rows of a run's log, one a step; raises RecipeError where it is not the log of a run."""
-    return [row for _, row in _read_lines(folder / LOG)]
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Row]]:
@@ -205,28 +258,3 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Row]]:
                 f"{path}, line {number}: not a row of a run's log", hint="name another folder"
             ) from error
         yield line, row
-
-
-def note_recipe(folder: Path, recipe: Recipe, step: int) -> None:
-    """Keep what a run trains with from `step` on, where that is not what it trained with before."""
-    known = [entry for entry in read_recipes(folder) if entry["from_step"] < step]
-    now = json.loads(json.dumps(asdict(recipe)))
-    if not known or known[-1]["recipe"] != now:
-        known.append({"from_step": step, "recipe": now})
-    text = json.dumps(known, indent=1, ensure_ascii=False)
-    replace_file(folder / RECIPES, lambda target: target.write_text(text + "\n", "utf-8"))
-
-
-def read_recipes(folder: Path) -> list[Row]:
-    """What a run trained with: {"from_step", "recipe"} each, in order; [] before its first step."""
-    path = folder / RECIPES
-    if not path.is_file():
-        return []
-    try:
-        entries = json.loads(path.read_text("utf-8"))
-        for entry in entries:
-            if type(entry["from_step"]) is not int or not isinstance(entry["recipe"], Mapping):
-                raise TypeError("from_step or recipe is something else")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"{path}: not what d2l train wrote", hint="name another --out") from error
-    return list(entries)

@@ -10,7 +10,7 @@ _HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$")
 
 
 def find_line(text: str, key: str | None, table: tuple[str, int] | None = None) -> int | None:
-    """Number, from 1, of the line of `key` in `table`: (name, how manieth of that name, from 0).
+    """Number, from 1, of the line of `key` in `table`: (name, place among those of that name).
 
     Without a table, the key is looked for before the first header, then among the headers. Without
     a key, the line is that of the table's header.

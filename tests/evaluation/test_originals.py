@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     (root / "b.txt").write_text(tiny.DOCUMENT, "utf-8")
     paths = [root / "a.pdf", root / "b.txt"]
     documents = [read_document(Source(str(path), path)) for path in paths]
-    return compile_tiny(root, "seats", *documents)
+    return compile_tiny(root, "seats", *documents, keep_paths=True)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's cache may remember where the same document lay in another run."""
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -89,6 +97,15 @@ def test_a_document_that_changed_is_one_clear_line(info: AdapterInfo, tmp_path: 
     assert "--document FILE" in error.hint
 
 
+def test_a_pipe_in_the_documents_place_is_not_opened(info: AdapterInfo) -> None:
+    """It would be waited for, without end."""
+    assert info.provenance is not None
+    path = Path(info.provenance.inputs[0].name)
+    path.unlink()
+    os.mkfifo(path)
+    assert "has changed since" in refuse(info).message
+
+
 def test_what_came_from_standard_input_is_not_kept(info: AdapterInfo) -> None:
     changed = change_record(info, lambda record: record["inputs"][0].update(name="-"))
     assert refuse(changed).message == (
@@ -144,3 +161,20 @@ def test_a_file_that_was_given_twice_is_one_document(info: AdapterInfo) -> None:
     again = read_originals(changed)
     assert len(again.documents) == 2
     assert [s.chunk for s in again.stretches] == [s.chunk for s in read_originals(info).stretches]
+
+
+def test_hidden_text_that_was_compiled_is_read_again(info: AdapterInfo, tmp_path: Path) -> None:
+    hidden = f"1 g BT /F1 10 Tf 72 300 Td ({SECOND}) Tj ET"
+    data = make_pdf([f"{pdf_page([FIRST])} {hidden}"])
+    (tmp_path / "a.pdf").write_bytes(data)
+
+    def change(record: dict) -> None:
+        record["inputs"] = record["inputs"][:1]
+        digest = hashlib.sha256(data).hexdigest()
+        known = {"sha256": digest, "size_bytes": len(data), "include_hidden": True}
+        record["inputs"][0] |= known
+
+    changed = change_record(info, change)
+    for given in (None, f"{tmp_path}/a.pdf"):
+        (document,) = read_originals(changed, given).documents
+        assert SECOND in document.text

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.documents.document import Document, Section
-from d2l.errors import AdapterError, BaseModelError, D2LError
-from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
-from d2l.inference.prompt_styles import WORDINGS
+from d2l.errors import AdapterError, BaseModelError
+from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
 from tests.compiled import (
     KINDS,
@@ -25,49 +24,20 @@ from tests.compiled import (
     make_dense,
     write_prompt,
 )
+from tests.loaded import (
+    ALL_WORDS,
+    N_TOKENS,
+    QUESTION,
+    change_json,
+    copy_adapter,
+    load,
+    record_prompts,
+    refuse,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Compile = Callable[[str], Compiled]
-QUESTION = "How often is the filter rinsed?"
-ALL_WORDS = tiny.SYSTEM + "".join(f" {word}" for word in tiny.WORDS)
-WINDOW = 512  # of the tiny bases
-N_TOKENS = 16
-
-
-def load(done: Compiled, adapter: Path | None = None, **changes: Any) -> Asker:
-    values = {"base": str(done.base), "device": "cpu", "max_tokens": N_TOKENS, "offline": True}
-    return load_asker(adapter or done.adapter, AskOptions(**(values | changes)))
-
-
-def copy_adapter(done: Compiled, to: Path) -> Path:
-    return shutil.copytree(done.adapter, to / "copy.lora")
-
-
-def change_json(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
-
-
-def record_prompts(asker: Asker) -> list[list[int]]:
-    """Token ids of every prompt from now on: what the model's first pass of an answer reads."""
-    prompts: list[list[int]] = []
-    embed = asker.model.get_input_embeddings()
-
-    def note(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:
-        ids = inputs[0][0].tolist()
-        if len(ids) > 1:  # later passes read one token
-            prompts.append(ids)
-
-    embed.register_forward_pre_hook(note)
-    return prompts
-
-
-def refuse(load_it: Callable[[], object]) -> D2LError:
-    with pytest.raises(D2LError) as caught:
-        load_it()
-    return caught.value
-
-
 # ---- answers ------------------------------------------------------------------------------------
 
 
@@ -79,7 +49,7 @@ def test_answers_are_those_of_the_merged_dense_model(kind: str, compiled: Compil
     dense = make_dense(kind, done.adapter)
     for question in (QUESTION, "Where is the pump?", "Wo?"):
         prompt = write_prompt(question, ALL_WORDS if kind == "seats" else tiny.SYSTEM)
-        assert asker.answer(question) == generate(dense, prompt, N_TOKENS)
+        assert asker.ask(question) == generate(dense, prompt, N_TOKENS)
         assert prompts.pop() == tiny.encode(prompt)
 
 
@@ -87,10 +57,10 @@ def test_answers_are_those_of_the_merged_dense_model(kind: str, compiled: Compil
 def test_the_base_alone_answers_without_adapter_and_opening(kind: str, compiled: Compile) -> None:
     done = compiled(kind)
     asker = load(done)
-    before = asker.answer(QUESTION)
+    before = asker.ask(QUESTION)
     expected = generate(tiny.make_causal(family_of(kind)), write_prompt(QUESTION), N_TOKENS)
-    assert asker.answer_alone(QUESTION) == expected
-    assert asker.answer(QUESTION) == before  # the adapter is on again
+    assert asker.ask_alone(QUESTION) == expected
+    assert asker.ask(QUESTION) == before  # the adapter is on again
     if kind != "gemma2":  # whose random weights always say the same
         assert before != expected
 
@@ -100,20 +70,20 @@ def test_the_base_is_found_by_the_name_in_the_adapter(
 ) -> None:
     done = compiled("llama")
     monkeypatch.chdir(done.root)
-    assert load(done, base=None).answer(QUESTION) == load(done).answer(QUESTION)
+    assert load(done, base=None).ask(QUESTION) == load(done).ask(QUESTION)
 
 
 def test_answers_are_as_long_as_asked_for(compiled: Compile) -> None:
     done = compiled("llama")
     for n_tokens in (1, 5):
         expected = generate(make_dense("llama", done.adapter), write_prompt(QUESTION), n_tokens)
-        assert load(done, max_tokens=n_tokens).answer(QUESTION) == expected
+        assert load(done, max_tokens=n_tokens).ask(QUESTION) == expected
 
 
 def test_pieces_of_an_answer_come_as_they_are_made_and_make_the_whole(compiled: Compile) -> None:
     asker = load(compiled("seats"))
     pieces: list[str] = []
-    answer = asker.answer(QUESTION, pieces.append)
+    answer = asker.ask(QUESTION, pieces.append)
     assert len(pieces) > 1
     assert "".join(pieces).strip() == answer
     assert "<|im_" not in "".join(pieces)
@@ -127,7 +97,7 @@ def test_greedy_answers_do_not_heed_the_bases_own_sampling_settings(
     settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.8}
     (base / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": 2}))
     asker = load(done, base=str(base))
-    assert asker.answer(QUESTION) == load(done).answer(QUESTION)
+    assert asker.ask(QUESTION) == load(done).ask(QUESTION)
     assert capfd.readouterr() == ("", "")
 
 
@@ -137,90 +107,14 @@ def test_a_temperature_samples_reproducibly_under_a_seed(compiled: Compile) -> N
     for seed in (1, 1, 2):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            answers.append(asker.answer(QUESTION))
+            answers.append(asker.ask(QUESTION))
     assert answers[0] == answers[1] != answers[2]
 
 
-# ---- the document in the prompt -----------------------------------------------------------------
-
-
-def test_a_document_that_fits_stands_whole_before_the_question(compiled: Compile) -> None:
-    done = compiled("qwen3")
-    asker = load(done)
-    prompts = record_prompts(asker)
-    answer, left_out = asker.answer_with_document(QUESTION, tiny.DOCUMENT)
-    prompt = write_prompt(f"{tiny.DOCUMENT}\n\n{QUESTION}")
-    assert prompts == [tiny.encode(prompt)]
-    assert left_out == 0
-    assert answer == generate(tiny.make_causal("qwen3"), prompt, N_TOKENS)
-
-
-@pytest.mark.parametrize("text", [tiny.DOCUMENT, "🏔☃é", "1234567890", "\n \n\t"])
-@pytest.mark.parametrize("max_tokens", [1, N_TOKENS, 300])
-def test_a_longer_document_is_cut_at_its_end_to_fill_the_window(
-    text: str, max_tokens: int, compiled: Compile, capfd: pytest.CaptureFixture[str]
-) -> None:
-    document = text * 200
-    asker = load(compiled("llama"), max_tokens=max_tokens)
-    prompts = record_prompts(asker)
-    _, left_out = asker.answer_with_document(QUESTION, document)
-    (ids,) = prompts
-    room = WINDOW - max_tokens
-    assert room - 12 <= len(ids) <= room  # no character is cut in two, and the cut may join tokens
-    shown = tiny.load_tokenizer().decode(ids, skip_special_tokens=False)
-    before, after = write_prompt("@").split("@")
-    kept = shown.removeprefix(before).removesuffix(f"\n\n{QUESTION}{after}")
-    assert len(kept) < len(shown) - len(before)
-    assert document.startswith(kept)
-    n_tokens = len(tiny.encode(document))
-    assert left_out == pytest.approx(n_tokens - len(tiny.encode(kept)), abs=2)
-    assert capfd.readouterr().err == ""  # transformers would warn of the long text
-
-
-def test_without_any_room_the_question_is_asked_alone(compiled: Compile) -> None:
-    asker = load(compiled("llama"), max_tokens=WINDOW - 10)
-    prompts = record_prompts(asker)
-    _, left_out = asker.answer_with_document(QUESTION, tiny.DOCUMENT)
-    assert prompts == [tiny.encode(write_prompt(f"\n\n{QUESTION}"))]
-    assert left_out == len(tiny.encode(tiny.DOCUMENT))
-
-
-def test_a_wordings_system_text_stands_in_the_system_turn(compiled: Compile) -> None:
-    wording = WORDINGS["system"]
-    prompt, left_out = load(compiled("llama")).prompt_about(
-        "The text.", "Why?", wording, n_answer=9
-    )
-    expected = (
-        f"<|im_start|>system\n{wording.system}<|im_end|>\n"
-        "<|im_start|>user\nThe text.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert (prompt, left_out) == (tiny.encode(expected), 0)
-
-
-def test_a_template_without_system_turns_gets_the_system_text_first(
-    compiled: Compile, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e-9])
+def test_next_to_no_temperature_is_greedy(temperature: float, compiled: Compile) -> None:
     done = compiled("llama")
-    base = shutil.copytree(done.base, tmp_path / "llama-tiny")
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
-    change_json(base / "tokenizer_config.json", chat_template=refusing + tiny.CHAT_TEMPLATE)
-    wording = WORDINGS["system"]
-    prompt, _ = load(done, base=str(base)).prompt_about("Text.", "Why?", wording, n_answer=9)
-    assert prompt == tiny.encode(write_prompt(f"{wording.system}\n\nText.\n\nWhy?"))
-
-
-def test_an_answer_ends_where_the_bases_chat_template_ends_it(
-    compiled: Compile, tmp_path: Path
-) -> None:
-    done = compiled("llama")
-    assert load(done).end_token() == tiny.CONTROL.index("<|im_end|>")
-    base = shutil.copytree(done.base, tmp_path / "llama-tiny")
-    other = tiny.CHAT_TEMPLATE.replace("<|im_end|>' + '\n'", "<end_of_turn>\n'")
-    change_json(base / "tokenizer_config.json", chat_template=other)
-    assert load(done, base=str(base)).end_token() == tiny.CONTROL.index("<end_of_turn>")
-    bare = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    change_json(base / "tokenizer_config.json", chat_template=bare, eos_token="</s>")
-    assert load(done, base=str(base)).end_token() == tiny.CONTROL.index("</s>")
+    assert load(done, temperature=temperature).ask(QUESTION) == load(done).ask(QUESTION)
 
 
 # ---- one adapter after the other ----------------------------------------------------------------
@@ -233,13 +127,13 @@ def test_an_adapter_takes_the_place_of_another_without_a_trace(
     done = compiled(kind)
     page = Document("note.txt", "text", (Section("The copper lantern."),), "1" * 64, 19)
     other = compile_tiny(tmp_path, kind, page)
-    expected = {path: load(done, path).answer(QUESTION) for path in (done.adapter, other.adapter)}
+    expected = {path: load(done, path).ask(QUESTION) for path in (done.adapter, other.adapter)}
     asker = load(done)
-    alone = asker.answer_alone(QUESTION)
+    alone = asker.ask_alone(QUESTION)
     for path in (other.adapter, done.adapter, done.adapter, other.adapter):
-        asker = exchange_adapter(asker, path)
-        assert asker.answer(QUESTION) == expected[path]
-        assert asker.answer_alone(QUESTION) == alone
+        asker.set_adapter(path)
+        assert asker.ask(QUESTION) == expected[path]
+        assert asker.ask_alone(QUESTION) == alone
         assert len(asker.model.peft_config) == 1
         assert asker.info.folder == path
     assert len(set(expected.values())) == 2
@@ -252,14 +146,43 @@ def test_a_prompt_without_the_opening_is_refused(compiled: Compile, tmp_path: Pa
     adapter = copy_adapter(compiled("seats"), tmp_path)
     (adapter / "chat_template.jinja").write_text(tiny.CHAT_TEMPLATE, "utf-8")
     asker = load(compiled("seats"), adapter)
-    error = refuse(lambda: asker.answer(QUESTION))
+    error = refuse(lambda: asker.ask(QUESTION))
     assert isinstance(error, AdapterError)
     assert error.message == (
         f"{adapter}: the prompt does not begin with the adapter's opening, "
         "so its memory cannot be read"
     )
     assert error.hint == ("chat_template.jinja was changed, or the base's tokenizer is another one")
-    assert asker.answer_alone(QUESTION) == load(compiled("seats")).answer_alone(QUESTION)
+    assert asker.ask_alone(QUESTION) == load(compiled("seats")).ask_alone(QUESTION)
+
+
+def test_an_opening_beyond_the_vocabulary_is_one_clear_error(
+    compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled("seats")
+    adapter = copy_adapter(done, tmp_path)
+    values = json.loads((adapter / "d2l.json").read_text("utf-8"))
+    values["prompt"]["opening"]["ids"][-1] = 10**9
+    (adapter / "d2l.json").write_text(json.dumps(values), "utf-8")
+    error = refuse(lambda: load(done, adapter))
+    assert error.message == (
+        f"{adapter / 'd2l.json'}: the opening has token 1000000000, and the base "
+        f"{tiny.vocab_size():,} tokens"
+    )
+    report = check(adapter, CheckOptions(base=str(done.base), offline=True))
+    assert [fault.message for fault in report.faults] == [
+        f"the opening has token 1000000000, and the base {tiny.vocab_size():,} tokens"
+    ]
+
+
+def test_patterns_are_tried_before_peft_matches_them(compiled: Compile, tmp_path: Path) -> None:
+    done = compiled("llama")
+    adapter = copy_adapter(done, tmp_path)
+    change_json(adapter / "adapter_config.json", target_modules="(.*)*x")
+    error = refuse(lambda: load(done, adapter))
+    assert error.message == (
+        "adapter_config.json: target_modules has patterns that take more than 5 seconds"
+    )
 
 
 def test_a_seats_adapter_without_its_tokenizer_is_refused_too(
@@ -267,7 +190,7 @@ def test_a_seats_adapter_without_its_tokenizer_is_refused_too(
 ) -> None:
     adapter = copy_adapter(compiled("seats"), tmp_path)
     (adapter / "chat_template.jinja").unlink()
-    error = refuse(lambda: load(compiled("seats"), adapter).answer(QUESTION))
+    error = refuse(lambda: load(compiled("seats"), adapter).ask(QUESTION))
     assert error.message.startswith(f"{adapter}: the prompt does not begin with")
 
 
@@ -317,7 +240,7 @@ def test_an_adapter_that_names_no_base_needs_one(
     error = refuse(lambda: load(done, adapter, base=None))
     assert error.message == f"{adapter}: does not name its base"
     assert error.hint == "name it with --base"
-    assert load(done, adapter).answer(QUESTION) == load(done).answer(QUESTION)
+    assert load(done, adapter).ask(QUESTION) == load(done).ask(QUESTION)
 
 
 def test_a_base_without_a_chat_template_is_refused(compiled: Compile, tmp_path: Path) -> None:
@@ -325,7 +248,7 @@ def test_a_base_without_a_chat_template_is_refused(compiled: Compile, tmp_path: 
     base = shutil.copytree(done.base, tmp_path / "llama-tiny")
     change_json(base / "tokenizer_config.json", chat_template=None)
     asker = load(done, base=str(base))
-    for ask in (asker.answer, asker.answer_alone):
+    for ask in (asker.ask, asker.ask_alone):
         error = refuse(lambda ask=ask: ask(QUESTION))
         assert isinstance(error, BaseModelError)
         assert error.message == f"{base}: has no chat template, so it cannot be asked"
@@ -364,7 +287,7 @@ def test_an_adapter_that_peft_itself_wrote_answers(compiled: Compile, tmp_path: 
     asker = load(done, tmp_path / "foreign")
     merged = model.merge_and_unload()
     expected = generate(merged, write_prompt(QUESTION), N_TOKENS)
-    assert asker.answer(QUESTION) == expected != asker.answer_alone(QUESTION)
+    assert asker.ask(QUESTION) == expected != asker.ask_alone(QUESTION)
     assert asker.info.provenance is None
 
 

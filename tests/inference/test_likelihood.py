@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from d2l.inference.likelihood import (
-    Manner,
+    GenerationSettings,
     answer_greedily,
-    examine,
+    score_answers,
     token_distributions,
     token_log_probs,
 )
@@ -66,7 +66,9 @@ def test_batches_say_what_one_sequence_after_the_other_says(family: str, batch: 
 @pytest.mark.parametrize("family", ["gemma2", "llama"])
 def test_both_at_once_are_each_by_itself(family: str) -> None:
     model = tiny.make_causal(family)
-    found = examine(model, PROMPTS, ANSWERS, Manner(N_TOKENS, batch=3, end=END, pad=PAD))
+    found = score_answers(
+        model, PROMPTS, ANSWERS, GenerationSettings(N_TOKENS, batch=3, end=END, pad=PAD)
+    )
     own = answer_greedily(model, PROMPTS, max_tokens=N_TOKENS, batch=3, end=END, pad=PAD)
     assert [one.answer for one in found] == own
     scores = token_log_probs(model, PROMPTS, ANSWERS, batch=3, pad=PAD)

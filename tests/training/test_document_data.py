@@ -8,9 +8,9 @@ import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import Document
+from d2l.datasets.silence import SILENCE
 from d2l.errors import RecipeError
 from d2l.training.document_data import (
-    SILENCE,
     Asked,
     Mixture,
     Passage,

@@ -21,6 +21,7 @@ from d2l.training.learner import Row
 from d2l.training.loop import learning_rate, progress
 from d2l.training.recipe_files import read_recipe
 from d2l.training.recipes import Length, Recipe, Source
+from d2l.training.run_folder import Run, RunFolder
 from tests import tiny
 from tests.command import Command
 from tests.recipes import change, write_data, write_recipe
@@ -46,6 +47,7 @@ def curve(run: Path) -> list[tuple[float, float]]:
     return [(row["step"], row["loss"]) for row in read_log(run)]
 
 
+@pytest.mark.slow
 def test_a_toy_task_is_learned(place: Path) -> None:
     """Four answers are all there is. Seen: 5.5 at first, 1.4 at the end; with AdamW, 2.1."""
     changes = {"steps": 150, "name": "muon", "learning_rate": 0.03}
@@ -142,16 +144,19 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(place: Path) -> None:
 _KILL_AT_EVERY_RENAME = """
 import os, signal, sys
 from pathlib import Path
+from d2l.files import atomic
 from d2l.training.recipe_files import read_recipe
 from d2l.training.loop import train
-recipe, rename, calls = read_recipe(Path(sys.argv[1])), Path.replace, 0
-def count_down(path, target):
-    global calls
-    calls -= 1
-    if calls == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rename(path, target)
-Path.replace = count_down
+recipe, calls = read_recipe(Path(sys.argv[1])), 0
+def counted(rename):
+    def count_down(path, target):
+        global calls
+        calls -= 1
+        if calls == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(path, target)
+    return count_down
+Path.replace, atomic.move_if_free = counted(Path.replace), counted(atomic.move_if_free)
 for kill_at in range(1, 99):
     child = os.fork()
     if not child:
@@ -172,7 +177,7 @@ def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
     subprocess.run(command, cwd=place, env=environment, check=True)
     *cut, whole = sorted(place.glob("cut*"), key=lambda run: int(run.name[3:]))
     assert len(cut) == 14  # the log, the recipe, and four files of each of three savings
-    left = [{path.name.split(".")[0] for path in run.glob("*.*.[0-9]*")} for run in cut]
+    left = [{path.stem for path in run.glob(".*/*")} for run in cut]
     assert set().union(*left) == {"log", "recipes", "state", "config", "statistics", "model"}
     for run in cut:
         pipeline.train(read_recipe(recipe), run)
@@ -363,3 +368,27 @@ def test_a_run_ends_after_steps_or_hours_whichever_comes_first() -> None:
     assert progress(recipe, step=50, seconds=0.0) == 0.5
     assert progress(recipe, step=50, seconds=3600.0) == 1.0
     assert progress(make_schedule(steps=0, hours=2.0), step=10**6, seconds=3600.0) == 0.5
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Path) -> None:
+    """A stand-in for a network that is cut short between its two files, as by a full disk."""
+
+    class CutShort:
+        def __init__(self, *, whole: bool, text: str) -> None:
+            self.whole, self.text = whole, text
+
+        def write(self, folder: Path) -> None:
+            (folder / "config.json").write_text(self.text)
+            if not self.whole:
+                raise OSError(28, "No space left on device")
+            (folder / "model.safetensors").write_text(self.text)
+
+    network = torch.nn.Linear(2, 2)
+    optimizer: Any = torch.optim.SGD(network.parameters(), lr=0.1)
+    run = Run(network, optimizer)
+    pipeline.save(run, CutShort(whole=True, text="first"), RunFolder(tmp_path))  # type: ignore[arg-type]
+    with pytest.raises(RecipeError, match="No space left on device"):
+        pipeline.save(run, CutShort(whole=False, text="second"), RunFolder(tmp_path))  # type: ignore[arg-type]
+    names = ("config.json", "model.safetensors")
+    assert [(tmp_path / name).read_text() for name in names] == ["first", "first"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "state.pt"]

@@ -7,11 +7,11 @@ import pytest
 
 from d2l.errors import RecipeError
 from d2l.training.recipe_files import locating, open_recipe, read_recipe
+from d2l.training.recipe_keys import describe_keys
 from d2l.training.recipes import (
     KINDS,
     DocToLoraTable,
     Recipe,
-    describe_keys,
     refuse_other_kinds,
 )
 from tests.recipes import write_recipe
@@ -133,7 +133,7 @@ def test_every_key_is_described() -> None:
     rows = list(describe_keys())
     assert ("optimizer", "clip", "float", "above 0, at most 1e+09", "0.5") in [r[:5] for r in rows]
     assert {title for title, *_ in rows} == {
-        *("", "sources", "lengths", "optimizer", "seats", "doc_to_lora", "text_to_lora")
+        *("", "sources", "lengths", "optimizer", "seats", "doc_to_lora", "text_to_lora", "writer")
     }
     assert all(about.endswith((".", "?")) for *_, about in rows)
 
@@ -286,3 +286,10 @@ def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
     assert (
         refuse(tmp_path / "empty.toml")[0] == f"{tmp_path / 'empty.toml'}: missing key 'checkpoint'"
     )
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_a_recipe_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").symlink_to("/dev/zero")
+    with pytest.raises(RecipeError, match="is larger than"):
+        read_recipe(tmp_path / "r.toml")

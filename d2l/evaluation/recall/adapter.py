@@ -4,25 +4,28 @@ One model in memory; the adapter is the one on disk, loaded by PEFT. Prints noth
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.bases.batches import batched
-from d2l.datasets.questions import Question, read_questions
+from d2l.datasets.questions import Question, read_questions, read_unanswerable
+from d2l.datasets.silence import SILENCE
 from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.metrics import contains_answer
 from d2l.evaluation.originals import Originals, read_originals
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
-from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
+from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows, make_silence_rows
+from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
 from d2l.evaluation.sampling import pick_evenly
-from d2l.inference.adapted_model import Asker, AskOptions, load_asker
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
 
 
 def probe_adapter(
     adapter: Path,
-    questions: Path,
+    questions: Path | None,
     *,
     document: str | None,
     asking: AskOptions,
@@ -32,26 +35,83 @@ def probe_adapter(
     """Ask a file of questions about one adapter; raises D2LError.
 
     Its document is read again from where it was, unless one is given. Without it there is none to
-    put into the prompt, and whether an answer stands in what was compiled cannot be told.
+    put into the prompt, and whether an answer stands in what was compiled cannot be told. Without
+    `questions` only those are asked that the document does not answer (`options.unanswerable`).
     """
-    rows, info = read_questions(questions), read_info(adapter)
+    info = read_info(adapter)
     originals, remarks = _find_originals(info, document)
     text = None if originals is None else "\n\n".join(one.text for one in originals.documents)
-    if text is not None:
+    rows = [] if questions is None else read_questions(questions)
+    unanswered, more = _find_unanswerable(rows, text, options)
+    remarks += more
+    if text is not None and questions is not None:
         rows, more = _choose(rows, text, questions)
         remarks += more
-    asker = load_asker(adapter, asking)
-    arms, gathered = Arms(options), Gathered()
-    for asked in watch(batched(pick_evenly(rows, options.limit), options.batch), "asking"):
-        arms.ask_with_document(asker, asked, text, gathered)
-        if options.compare:
-            gathered.base.add(arms.ask_alone(asker, asked))
+    asker = AdaptedModel.load(adapter, asking)
+    arms = Arms(options)
+    gathered, silence = (
+        _gather(arms, asker, pick_evenly(chosen, options.limit), text, watch)
+        for chosen in (rows, unanswered)
+    )
     cell = _describe(asker, text)
     harm = _measure(asker, options.batch, watch) if options.harm else None
-    return Probe(tuple(make_rows(cell, gathered)), harm, tuple(remarks))
+    return Probe(
+        tuple(make_rows(cell, gathered)) if rows else (),
+        harm,
+        tuple(remarks),
+        tuple(make_silence_rows(cell, gathered, silence)) if unanswered else (),
+    )
 
 
-def count_seats(asker: Asker) -> int | None:
+def _gather(
+    arms: Arms,
+    asker: AdaptedModel,
+    questions: Sequence[Question],
+    text: str | None,
+    watch: Progress,
+) -> Gathered:
+    """Ask all arms; `text` is the adapter's document, where it is at hand."""
+    gathered = Gathered()
+    for asked in watch(batched(questions, arms.options.batch), "asking"):
+        arms.ask_with_document(asker, asked, text, gathered)
+        if arms.options.compare:
+            gathered.base.add(arms.ask_alone(asker, asked))
+    return gathered
+
+
+def _find_unanswerable(
+    questions: Sequence[Question], text: str | None, options: ProbeOptions
+) -> tuple[list[Question], list[str]]:
+    """What is asked though the document does not answer it, and remarks; raises ProbeError."""
+    given = options.unanswerable
+    if given is None:
+        return [], []
+    if given != NEIGHBORS:
+        rows = read_unanswerable(Path(given))
+        if text is None:
+            return [replace(row, references=(SILENCE,)) for row in rows], []
+        found = choose_given(rows, text, set())
+    elif text is None:
+        raise ProbeError(
+            "neighbors cannot be found without the document", hint="name it with --document FILE"
+        )
+    else:
+        words = " ".join(text.split())
+        documents = {row.document for row in questions if row.document is not None}
+        sources = {one for one in documents if " ".join(one.split()) in words}
+        rows, found = list(questions), ask_neighbors(questions, text, sources)
+    if not found:
+        raise ProbeError(
+            f"--unanswerable {given}: none of {len(rows):,} questions goes with this document "
+            "without an answer in it",
+            hint="rows with a doc must be about it; neighbors need rows of the same title",
+        )
+    n_left = len(rows) - len(found)
+    left = f"left out as unanswerable: {n_left:,} of {len(rows):,}, answered in the document or"
+    return found, [f"{left} about others"] if n_left and given != NEIGHBORS else []
+
+
+def count_seats(asker: AdaptedModel) -> int | None:
     """Seats of the adapter that an asker holds; None for networks without seats."""
     return len(asker.opening) - 1 if asker.opening else None
 
@@ -92,7 +152,7 @@ def _choose(
     return answered, remarks
 
 
-def _describe(asker: Asker, text: str | None) -> Cell:
+def _describe(asker: AdaptedModel, text: str | None) -> Cell:
     """The one cell of an adapter: its document's name and length in tokens."""
     n_tokens = None if text is None else len(asker.encode(text))
     made = asker.info.provenance
@@ -106,6 +166,6 @@ def _describe(asker: Asker, text: str | None) -> Cell:
     )
 
 
-def _measure(asker: Asker, batch: int, watch: Progress) -> Row:
+def _measure(asker: AdaptedModel, batch: int, watch: Progress) -> Row:
     general = answer_general(asker, batch=batch, watch=watch)
     return measure_harm(asker, general, batch=batch, watch=watch).to_json()

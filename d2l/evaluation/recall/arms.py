@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from d2l.datasets.questions import Question
+from d2l.datasets.silence import is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
-from d2l.inference.adapted_model import Asker
-from d2l.inference.likelihood import Manner, examine
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.inference.prompt_styles import WORDINGS
 
 #: All wordings are tried, and the best of each cell is compared with.
@@ -28,13 +29,15 @@ SCORES = ("contained", "em", "f1", "nll", "nll_without_end")
 @dataclass(frozen=True)
 class Mark:
     """One answer: the greedy one against all references, and how unlikely the first reference was,
-    in nats a token, with the end token that follows it and without."""
+    in nats a token, with the end token that follows it and without. `silent`: it says that there is
+    no answer."""
 
     contained: float
     em: float
     f1: float
     nll: float
     nll_without_end: float
+    silent: bool = False
 
 
 @dataclass
@@ -55,15 +58,16 @@ class ProbeOptions:
     """How answers are asked for: at most `limit` questions in a cell, greedily, in batches.
 
     `wording` is a key of WORDINGS or BEST; `harm` says whether general prompts are asked, too,
-    `compare` whether the base is, alone and with the document in its prompt.
+    `compare` whether the base is, alone and with the document in its prompt. `unanswerable` is a
+    file of questions that documents do not answer, or NEIGHBORS (`recall.unanswerable`).
     """
 
     limit: int = 200
-    max_tokens: int = 24
     batch: int = 8
     wording: str = DEFAULT_WORDING
     harm: bool = True
     compare: bool = True
+    unanswerable: str | None = None
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -87,35 +91,39 @@ class Arms:
     options: ProbeOptions
     _alone: dict[Question, Mark] = field(default_factory=dict)
 
-    def ask_adapter(self, asker: Asker, questions: Sequence[Question]) -> list[Mark]:
+    def ask_adapter(self, asker: AdaptedModel, questions: Sequence[Question]) -> list[Mark]:
         """With the adapter that the asker holds; AdapterError where it cannot be asked."""
-        return self._ask(asker, [asker.prompt(one.text) for one in questions], questions)
+        return self._ask(asker, [asker.prompt(question.text) for question in questions], questions)
 
-    def ask_alone(self, asker: Asker, questions: Sequence[Question]) -> list[Mark]:
+    def ask_alone(self, asker: AdaptedModel, questions: Sequence[Question]) -> list[Mark]:
         """By the base alone."""
-        new = [one for one in dict.fromkeys(questions) if one not in self._alone]
+        new = [question for question in dict.fromkeys(questions) if question not in self._alone]
         with asker.model.disable_adapter():
-            marks = self._ask(asker, [asker.prompt_alone(one.text) for one in new], new)
+            marks = self._ask(asker, [asker.prompt_alone(question.text) for question in new], new)
         self._alone.update(zip(new, marks, strict=True))
-        return [self._alone[one] for one in questions]
+        return [self._alone[question] for question in questions]
 
     def ask_about(
-        self, asker: Asker, questions: Sequence[Question], document: str
+        self, asker: AdaptedModel, questions: Sequence[Question], document: str
     ) -> Iterator[tuple[str, list[Mark], int]]:
         """By the base with the document in its prompt: for every wording its name, the marks, and
         how many questions had the document cut."""
-        n_answer = max(self.options.max_tokens, *map(len, _encode_answers(asker, questions)))
+        n_answer = max(asker.options.max_tokens, *map(len, _encode_answers(asker, questions)))
         for name in self.options.wordings:
-            found = [
-                asker.prompt_about(document, one.text, WORDINGS[name], n_answer=n_answer)
-                for one in questions
+            cut = [
+                asker.prompt_about(document, question.text, WORDINGS[name], n_answer=n_answer)
+                for question in questions
             ]
             with asker.model.disable_adapter():
-                marks = self._ask(asker, [prompt for prompt, _ in found], questions)
-            yield name, marks, sum(left_out > 0 for _, left_out in found)
+                marks = self._ask(asker, [prompt for prompt, _ in cut], questions)
+            yield name, marks, sum(left_out > 0 for _, left_out in cut)
 
     def ask_with_document(
-        self, asker: Asker, questions: Sequence[Question], document: str | None, into: Gathered
+        self,
+        asker: AdaptedModel,
+        questions: Sequence[Question],
+        document: str | None,
+        into: Gathered,
     ) -> None:
         """The two arms that know the document; only the adapter where it is not at hand, or
         nothing is compared."""
@@ -125,14 +133,16 @@ class Arms:
                 into.prompt.setdefault(name, Marks()).add(marks, n_cut)
 
     def _ask(
-        self, asker: Asker, prompts: Sequence[list[int]], questions: Sequence[Question]
+        self, asker: AdaptedModel, prompts: Sequence[list[int]], questions: Sequence[Question]
     ) -> list[Mark]:
         end = asker.end_token()
-        manner = Manner(self.options.max_tokens, self.options.batch, end=end, pad=end)
-        found = examine(asker.model, prompts, _encode_answers(asker, questions), manner)
+        settings = GenerationSettings(
+            asker.options.max_tokens, self.options.batch, end=end, pad=end
+        )
+        answers = score_answers(asker.model, prompts, _encode_answers(asker, questions), settings)
         return [
-            _mark(_decode(asker, one.answer), question.references, one.log_probs)
-            for question, one in zip(questions, found, strict=True)
+            _mark(_decode(asker, scored.answer), question.references, scored.log_probs)
+            for question, scored in zip(questions, answers, strict=True)
         ]
 
 
@@ -144,15 +154,16 @@ def _mark(answer: str, references: Sequence[str], log_probs: Tensor) -> Mark:
         f1=token_f1(answer, references),
         nll=-float(log_probs.mean()),
         nll_without_end=-float(log_probs[:-1].mean()),
+        silent=is_silence(answer),
     )
 
 
-def _encode_answers(asker: Asker, questions: Sequence[Question]) -> list[list[int]]:
+def _encode_answers(asker: AdaptedModel, questions: Sequence[Question]) -> list[list[int]]:
     """First reference answers as ids, each with the token that ends it."""
     end = asker.end_token()
-    return [[*asker.encode(one.references[0]), end] for one in questions]
+    return [[*asker.encode(question.references[0]), end] for question in questions]
 
 
-def _decode(asker: Asker, ids: Sequence[int]) -> str:
+def _decode(asker: AdaptedModel, ids: Sequence[int]) -> str:
     text: Any = asker.base_tokenizer.decode(ids, skip_special_tokens=True)
     return str(text).strip()

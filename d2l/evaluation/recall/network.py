@@ -14,89 +14,141 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2l.bases.batches import batched
-from d2l.bases.models import pick_device
-from d2l.compiler import compile as pipeline
-from d2l.compiler.kinds import DOCUMENTS
-from d2l.datasets.questions import read_questions
+from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.options import CompileOptions
+from d2l.compiler.plan import open_compiler
+from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.means import take_mean
 from d2l.evaluation.recall.adapter import count_seats
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
-from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows
-from d2l.hypernets.fit import open_network
-from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
+from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows, make_silence_rows
+from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Steps, ignore_steps
 
 
 @dataclass(frozen=True)
 class DrawnCell:
-    """Documents of one set and length, with their questions."""
+    """Documents of one set and length, with their questions, and for each what is asked though it
+    does not answer that."""
 
     set: str
     length: int
     documents: tuple[AskedDocument, ...]
+    unanswerable: tuple[tuple[Question, ...], ...]
 
 
 def probe_sets(
     sets: Sequence[Path],
     lengths: Sequence[int],
     *,
-    compiling: pipeline.CompileOptions,
+    compiling: CompileOptions,
     asking: AskOptions,
     options: ProbeOptions,
     progress: Steps = ignore_steps,
 ) -> Probe:
     """Compile documents of every length from every set and ask about them; raises D2LError."""
-    drawn, remarks = draw_cells(sets, lengths, compiling=compiling, limit=options.limit)
+    drawn, remarks = draw_cells(sets, lengths, compiling=compiling, options=options)
     total = sum(len(cell.documents) for cell in drawn)
-    arms, rows, n_done = Arms(options), [], 0
+    arms, rows, silence, n_done = Arms(options), list[Row](), list[Row](), 0
     with tempfile.TemporaryDirectory(prefix="d2l-probe-") as folder:
-        bench = _Bench(Path(folder), compiling, asking)
+        bench = _Bench(Path(folder), Compiler(compiling), asking)
         for cell in drawn:
-            gathered, seats = Gathered(), []
-            for asked in cell.documents:
+            answered, unanswered, seats = Gathered(), Gathered(), []
+            for asked, foreign in zip(cell.documents, cell.unanswerable, strict=True):
                 progress(n_done, total, f"{cell.set}, {cell.length:,} tokens")
-                asker = bench.compile(asked)
-                arms.ask_with_document(asker, asked.questions, asked.document.text, gathered)
+                asker, text = bench.compile(asked), asked.document.text
+                for questions, gathered in ((asked.questions, answered), (foreign, unanswered)):
+                    if questions:
+                        arms.ask_with_document(asker, questions, text, gathered)
                 seats.append(count_seats(asker))
                 n_done += 1
-            compared = cell.documents if options.compare else ()
-            questions = [one for asked in compared for one in asked.questions]
-            # Questions of several documents fill a batch.
-            for some in batched(questions, options.batch):
-                gathered.base.add(arms.ask_alone(asker, some))
-            rows += make_rows(_describe(cell, seats), gathered)
+            if options.compare:
+                _ask_alone(arms, asker, [one.questions for one in cell.documents], answered)
+                _ask_alone(arms, asker, cell.unanswerable, unanswered)
+            described = _describe(cell, seats)
+            rows += make_rows(described, answered)
+            if unanswered.adapter.marks:
+                silence += make_silence_rows(described, answered, unanswered)
         progress(n_done, total, "measuring harm")
         harm = bench.measure_harm(options.batch) if options.harm else None
-    return Probe(tuple(rows), harm, tuple(remarks))
+    return Probe(tuple(rows), harm, tuple(remarks), tuple(silence))
+
+
+def _ask_alone(
+    arms: Arms, asker: AdaptedModel, groups: Sequence[Sequence[Question]], into: Gathered
+) -> None:
+    """Ask the base alone; questions of several documents fill a batch."""
+    for some in batched([question for group in groups for question in group], arms.options.batch):
+        into.base.add(arms.ask_alone(asker, some))
 
 
 def draw_cells(
     sets: Sequence[Path],
     lengths: Sequence[int],
     *,
-    compiling: pipeline.CompileOptions,
-    limit: int,
+    compiling: CompileOptions,
+    options: ProbeOptions,
 ) -> tuple[list[DrawnCell], list[str]]:
     """Every set at every length, and remarks on the base, before anything is computed."""
-    network = open_network(
-        compiling.checkpoint, kinds=DOCUMENTS, base=compiling.base, offline=compiling.offline
+    given = options.unanswerable
+    known = (
+        None
+        if given in (None, NEIGHBORS)
+        else read_unanswerable(Path(str(given)), need_document=True)
     )
+    network = open_compiler(compiling)
     remarks, tokenizer = list(network.warnings), network.tokenizer
     cells = []
     for name, path in zip(_name_sets(sets), sets, strict=True):
         questions = read_questions(path, need_document=True)
         for length in lengths:
-            documents = draw_documents(questions, tokenizer=tokenizer, length=length, limit=limit)
+            documents = draw_documents(
+                questions, tokenizer=tokenizer, length=length, limit=options.limit
+            )
             if not documents:
                 raise ProbeError(
                     f"{path}: no passage of at most {length:,} tokens answers a question",
                     hint="choose a longer --length",
                 )
-            cells.append(DrawnCell(name, length, tuple(documents)))
+            foreign: list[tuple[Question, ...]] = [()] * len(documents)
+            if given is not None:
+                foreign = _find_unanswerable(documents, questions, known, options.limit)
+                if not any(foreign):
+                    raise ProbeError(
+                        f"{path}: --unanswerable {given} has no question for its documents of "
+                        f"{length:,} tokens that they do not answer",
+                        hint="neighbors need documents of one title; a file, a doc of the set",
+                    )
+            cells.append(DrawnCell(name, length, tuple(documents), tuple(foreign)))
     return cells, remarks
+
+
+def _find_unanswerable(
+    documents: Sequence[AskedDocument],
+    questions: Sequence[Question],
+    given: Sequence[Question] | None,
+    limit: int,
+) -> list[tuple[Question, ...]]:
+    """Of every document what it is asked though it does not answer it: at most as many questions as
+    it answers, and `limit` in all. `given` are those of a file, else neighbors are taken."""
+    chosen_of_each = []
+    for asked in documents:
+        sources = {
+            question.document for question in asked.questions if question.document is not None
+        }
+        text = asked.document.text
+        chosen = (
+            ask_neighbors(questions, text, sources)
+            if given is None
+            else choose_given(given, text, sources)
+        )
+        chosen_of_each.append(tuple(chosen[: min(len(asked.questions), limit)]))
+        limit -= len(chosen_of_each[-1])
+    return chosen_of_each
 
 
 @dataclass
@@ -104,21 +156,18 @@ class _Bench:
     """Compiles one document after the other and puts its adapter on the same base."""
 
     folder: Path
-    compiling: pipeline.CompileOptions
+    compiler: Compiler
     asking: AskOptions
-    loaded: pipeline.Loaded | None = None
-    asker: Asker | None = None
+    asker: AdaptedModel | None = None
     kept: dict[int, Path] = field(default_factory=dict)  # the fewest and the most ranks so far
     n_compiled: int = 0
 
-    def compile(self, asked: AskedDocument) -> Asker:
+    def compile(self, asked: AskedDocument) -> AdaptedModel:
         """The base with the adapter of this document; the one before is gone."""
-        plan = pipeline.prepare([asked.document], self.compiling)
-        if self.loaded is None:
-            self.loaded = pipeline.load(plan, pick_device(self.compiling.device))
+        plan = self.compiler.plan(asked.document)
         self.n_compiled += 1
         adapter = self.folder / f"{self.n_compiled}.lora"
-        pipeline.run(plan, adapter, options=self.compiling, loaded=self.loaded)
+        self.compiler(plan).save_pretrained(adapter)
         self.asker = self._put_on(adapter)
         self._keep_extremes(plan.rank, adapter)
         return self.asker
@@ -133,10 +182,11 @@ class _Bench:
             found.append(measure_harm(self.asker, general, batch=batch).to_json())
         return found[-1] | {"by_seats": found}
 
-    def _put_on(self, adapter: Path) -> Asker:
+    def _put_on(self, adapter: Path) -> AdaptedModel:
         if self.asker is None:
-            return load_asker(adapter, self.asking)
-        return exchange_adapter(self.asker, adapter)
+            return AdaptedModel.load(adapter, self.asking)
+        self.asker.set_adapter(adapter)
+        return self.asker
 
     def _keep_extremes(self, rank: int, adapter: Path) -> None:
         """Delete the adapters that are neither the first of the smallest nor of the largest."""

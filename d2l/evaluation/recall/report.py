@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from d2l.errors import ProbeError
-from d2l.evaluation.means import take_mean
-from d2l.evaluation.recall.arms import SCORES, Gathered, Marks
+from d2l.evaluation.means import Mean, take_mean
+from d2l.evaluation.recall.arms import SCORES, Gathered, Mark, Marks
 
 Row = dict[str, Any]
 
@@ -34,15 +34,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Probe:
-    """The outcome: rows, what the adapter does to other answers, and remarks for the user."""
+    """The outcome: rows, what the adapter does to other answers, and remarks for the user.
+
+    `silence` are rows, too: how often an answer was made up, and one kept back.
+    """
 
     rows: tuple[Row, ...]
     harm: Row | None = None
     remarks: tuple[str, ...] = ()
+    silence: tuple[Row, ...] = ()
 
     def to_json(self) -> Row:
         """As `d2l probe --json` prints it."""
-        return {"rows": list(self.rows)} | ({} if self.harm is None else {"harm": self.harm})
+        harm = {} if self.harm is None else {"harm": self.harm}
+        silence = {"unanswerable": list(self.silence)} if self.silence else {}
+        return {"rows": list(self.rows)} | silence | harm
 
 
 def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
@@ -54,7 +60,7 @@ def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
     rows = [_make_row(cell, "adapter", gathered.adapter)]
     if gathered.prompt:
         made = {name: _make_row(cell, "prompt", marks) for name, marks in gathered.prompt.items()}
-        best = max(made, key=lambda name: (made[name]["contained"], -made[name]["nll"]))
+        best = _find_best(gathered)
         row = made[best] | {"wording": best, "cut": gathered.prompt[best].n_cut}
         if len(made) > 1:
             keys = (*SCORES, "stderr")
@@ -80,6 +86,55 @@ def _make_row(cell: Cell, arm: str, marks: Marks) -> Row:
     }
 
 
+def _find_best(gathered: Gathered, *, by: tuple[str, ...] = ("contained", "nll")) -> str:
+    """The wording of the prompt with the best scores, of which the second decides between equals;
+    of NLL less is better."""
+    signs = {"nll": -1.0}
+
+    def score(name: str) -> tuple[float, ...]:
+        marks = gathered.prompt[name].marks
+        return tuple(signs.get(key, 1.0) * _mean(marks, key) for key in by)
+
+    return max(gathered.prompt, key=score)
+
+
+def _mean(marks: Sequence[Mark], key: str) -> float:
+    return take_mean([float(getattr(mark, key)) for mark in marks]).value
+
+
+def make_silence_rows(cell: Cell, answered: Gathered, unanswered: Gathered) -> list[Row]:
+    """How often each arm of a cell answers what the document does not say (false answers), and
+    denies what it does say (false silences; None where nothing that it says was asked).
+
+    The prompt arm has the wording that is best at answering; without answers to compare, the one
+    that is silent most often where it should be.
+    """
+    arms = {"adapter": (answered.adapter, unanswered.adapter)}
+    best = None
+    if unanswered.prompt:
+        best = _find_best(answered) if answered.prompt else _find_best(unanswered, by=("silent",))
+        arms["prompt"] = (answered.prompt.get(best, Marks()), unanswered.prompt[best])
+    if unanswered.base.marks:
+        arms["base"] = (answered.base, unanswered.base)
+    return [
+        {"set": cell.set, "length": cell.length, "arm": arm}
+        | ({"wording": best} if arm == "prompt" else {})
+        | {
+            "false_answers": _count([not mark.silent for mark in unasked.marks]),
+            "false_silences": _count([mark.silent and not mark.contained for mark in asked.marks]),
+        }
+        for arm, (asked, unasked) in arms.items()
+    ]
+
+
+def _count(cases: Sequence[bool]) -> Row | None:
+    """How many of the cases are so, and which share that is, with its standard error."""
+    if not cases:
+        return None
+    share = take_mean([float(case) for case in cases])
+    return {"n": share.n, "count": sum(cases), "share": share.value, "stderr": share.stderr}
+
+
 def require_scores(rows: Sequence[Row], least: Mapping[str, float]) -> None:
     """Raise ProbeError where a row of the adapter is under what was asked for."""
     short = [
@@ -96,3 +151,17 @@ def require_scores(rows: Sequence[Row], least: Mapping[str, float]) -> None:
 def name_cell(row: Row) -> str:
     """What a row is about, for people."""
     return row["set"] if row["length"] is None else f"{row['set']}, {row['length']:,} tokens"
+
+
+def name_arm(row: Row) -> str:
+    """The arm of a row for people; the prompt's with the name of its wording."""
+    names = {"adapter": "adapter", "base": "base alone"}
+    return names.get(row["arm"]) or f"prompt ({row['wording']})"
+
+
+def describe_count(counted: Row | None) -> str:
+    """A count for people: "31 of 40 (0.78 ± 0.07)"."""
+    if counted is None:
+        return "–"
+    share = Mean(counted["n"], counted["share"], counted["stderr"])
+    return f"{counted['count']:,} of {counted['n']:,} ({share})"

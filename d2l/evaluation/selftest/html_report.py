@@ -1,86 +1,32 @@
-"""A self-test as one HTML file that needs nothing else: no scripts, no fonts, no network.
+"""A self-test as one HTML file: totals, pages or chunks by gain, and the worst passages.
 
-Everything that comes from documents and models is escaped, and the page forbids itself to load or
-run anything, so that a document cannot do what its author wants in the reader's browser.
+Everything that comes from documents and models is escaped.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from d2l import __version__
-from d2l.errors import D2LError
+from d2l.evaluation.html_page import render_facts, render_page, write_page
 from d2l.evaluation.means import Mean
+from d2l.evaluation.selftest.questions import Answered, group_by_place
 from d2l.evaluation.selftest.selftest import WORDING, Recited, Row, SelfReport, scale_of
-from d2l.files.atomic import replace_file
-
-#: Marks a file as one of ours, which may be replaced.
-_GENERATOR = '<meta name="generator" content="d2l probe">'
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
-  color: #1c2430; background: #fff; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #dde2e8; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1rem; }
-dt { color: #5b6673; } dd { margin: 0; }
-.passage { border: 1px solid #dde2e8; border-radius: .4rem; padding: .6rem 1rem; margin: 1rem 0; }
-.note { color: #5b6673; }
-"""
-
-
-def refuse_report(path: Path) -> None:
-    """Raise D2LError where a report cannot go: a folder, or a file that is no report of ours."""
-    if path.is_dir():
-        raise D2LError(f"{path}: is a folder", hint="name a file, for example report.html")
-    if not path.parent.is_dir():
-        raise D2LError(f"{path.parent}: no such folder", hint="make it first, or choose another")
-    if path.exists() and _GENERATOR.encode() not in _read_head(path):
-        raise D2LError(
-            f"{path} exists and is no report of d2l", hint="choose another name for the report"
-        )
-
-
-def _read_head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(1000)
-    except OSError as error:
-        raise D2LError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def write_report(report: SelfReport, path: Path) -> None:
     """Write the report, whole or not at all; one that is there is replaced. Raises D2LError."""
-    refuse_report(path)
-    page = render_report(report).encode("utf-8", "replace")
-    try:
-        replace_file(path, lambda target: target.write_bytes(page))
-    except OSError as error:
-        raise D2LError(
-            f"{path}: cannot be written ({error.strerror})",
-            hint="choose a place that has room and that you may write to",
-        ) from error
+    write_page(render_report(report), path)
 
 
 def render_report(report: SelfReport) -> str:
     """The page as text."""
-    title = escape(f"d2l probe: {report.adapter}")
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            _GENERATOR,
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-            f"<h1>{title}</h1>",
-            *_render_totals(report),
-            *_render_places(report),
-            *_render_worst(report.selftest.worst),
-            f'<p class="note">Made by d2l {escape(__version__)}.</p>\n</body>\n</html>\n',
-        ]
+    body = (
+        *_render_totals(report),
+        *_render_places(report),
+        *_render_worst(report.selftest.worst),
+        *_render_answered(report.answered),
     )
+    return render_page(report.adapter, body)
 
 
 def _render_totals(report: SelfReport) -> Iterator[str]:
@@ -107,9 +53,7 @@ def _render_totals(report: SelfReport) -> Iterator[str]:
             )
         )
     facts += [("Remark", remark) for remark in report.remarks]
-    yield "<dl>"
-    yield from (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    yield "</dl>"
+    yield render_facts(facts)
     yield (
         '<p class="note">Gain: how much better the adapter expects the words that follow than the '
         "base without it. 0 is nothing remembered; below 0 the adapter is in the way. ± is one "
@@ -163,6 +107,25 @@ def _render_worst(worst: Iterable[Recited]) -> Iterator[str]:
         ):
             yield f"<dt>{name}</dt><dd>{escape(value)}</dd>"
         yield "</dl></div>"
+
+
+def _render_answered(answered: Sequence[Answered]) -> Iterator[str]:
+    """Every question of the writer, page by page, with what the adapter said."""
+    if not answered:
+        return
+    n_right = sum(one.contained for one in answered)
+    yield f"<h2>Questions: {n_right} of {len(answered)} answered</h2>"
+    for place, own in group_by_place(answered).items():
+        right = sum(one.contained for one in own)
+        yield f"<h3>{escape(place)}: {right} of {len(own)}</h3>\n<table>\n<thead><tr>"
+        yield "<th>Question</th><th>Answer</th><th>Adapter says</th></tr></thead>\n<tbody>"
+        for one in own:
+            color = pick_color(Mean(1, 1.0 if one.contained else -1.0, None), 1.0)
+            yield (
+                f"<tr><td>{escape(one.asked.question)}</td><td>{escape(one.asked.answer)}</td>"
+                f'<td style="background:{color}">{escape(one.said or "(nothing)")}</td></tr>'
+            )
+        yield "</tbody>\n</table>"
 
 
 def pick_color(gain: Mean | None, scale: float) -> str:

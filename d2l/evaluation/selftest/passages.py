@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from d2l.documents.document import Document
+from d2l.documents.sentences import find_sentences
 from d2l.evaluation.originals import Stretch
 from d2l.evaluation.sampling import pick_evenly
 
 #: Shortest sentence that is cut in two, and how much of a long one is used, in words.
 MIN_WORDS, MAX_WORDS = 8, 40
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?![a-z])")
-_LIST_MARK = re.compile(r"\s*(?:[-*+•·>#|=]+|\d+[.)]|\^?\[\d+\])\s+")
-#: Length of lines, in characters, that were broken where the page ended, not where they do.
-_WRAPPED = range(50, 121)
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def choose_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
 
 def _halve_sentences(text: str) -> Iterator[tuple[str, str, int]]:
     """(first half, second half, character at which the second begins) of every long sentence."""
-    for start, stop in _find_sentences(text):
+    for start, stop in find_sentences(text):
         words = [(m.group(), m.start()) for m in re.finditer(r"\S+", text[start:stop])]
         if sum(any(map(str.isalpha, word)) for word, _ in words) < MIN_WORDS:
             continue  # numbers and rules of tables are no words
@@ -80,38 +76,6 @@ def _halve_sentences(text: str) -> Iterator[tuple[str, str, int]]:
         given = " ".join(word for word, _ in words[:half])
         wanted = " ".join(word for word, _ in words[half:])
         yield given, wanted, start + words[half][1]
-
-
-def _find_sentences(text: str) -> Iterator[tuple[int, int]]:
-    """[start, stop) of sentences; marks of list items and headings are left out."""
-    for start, stop in _find_paragraphs(text):
-        begin = start
-        ends = [m.span() for m in _SENTENCE_END.finditer(text, start, stop)]
-        for end, following in [*ends, (stop, stop)]:
-            mark = _LIST_MARK.match(text, begin, end)
-            yield (mark.end() if mark else begin), end
-            begin = following
-
-
-def _find_paragraphs(text: str) -> Iterator[tuple[int, int]]:
-    """[start, stop) of lines that belong together.
-
-    A line goes on with the next if it looks wrapped: about as long as a line of a page, not at a
-    sentence's end, and the next is neither empty nor an item of a list.
-    """
-    begin, wrapped = 0, False
-    start = 0
-    for line in text.splitlines(keepends=True):
-        goes_on = wrapped and line.strip() and not _LIST_MARK.match(line)
-        if not goes_on:
-            if begin < start:
-                yield begin, start
-            begin = start
-        bare = line.strip()
-        wrapped = len(bare) in _WRAPPED and bare[-1] not in ".!?:"
-        start += len(line)
-    if begin < start:
-        yield begin, start
 
 
 def _find_page(document: Document, character: int) -> int | None:

@@ -4,11 +4,12 @@ No questions and no other model are needed. The second half of a sentence is sco
 half in the wording of a question, `WORDING`: negative log-likelihood (NLL) per token with the
 adapter, and with the base alone in its own chat template. What counts is the difference, the gain:
 0 is an adapter that knows no more than the base, whatever the base knew before. A part of it can
-be the document's style and words rather than its facts: for these, ask questions with `--qa`.
+be the document's style and words rather than its facts: for these, there are questions, those of a
+writer where there is one for the base (`questions`), or others with `--qa`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ from d2l.errors import DocumentError
 from d2l.evaluation.harm import Harm, answer_general, measure_harm
 from d2l.evaluation.means import Mean, take_mean
 from d2l.evaluation.originals import Originals, Stretch, read_originals
+from d2l.evaluation.sampling import pick_evenly
 from d2l.evaluation.selftest.passages import MIN_WORDS, Passage, choose_passages, find_passages
-from d2l.inference.adapted_model import Asker, AskOptions, load_asker
+from d2l.evaluation.selftest.questions import (
+    Answered,
+    answer_questions,
+    keep_questions,
+    write_questions,
+)
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.inference.likelihood import answer_greedily, token_log_probs
 from d2l.progress import Progress, silent
 
@@ -119,11 +127,17 @@ class SelfReport:
     selftest: SelfTest
     harm: Harm | None
     remarks: tuple[str, ...]
+    answered: tuple[Answered, ...] = ()  # questions of a writer, where there is one for the base
 
     def to_json(self) -> dict[str, Any]:
         """As `d2l probe --json` prints it."""
         harm = {} if self.harm is None else {"harm": self.harm.to_json()}
-        return {"selftest": self.selftest.to_json(), **harm, "rows": []}
+        asked = (
+            {"questions": [answered.to_json() for answered in self.answered]}
+            if self.answered
+            else {}
+        )
+        return {"selftest": self.selftest.to_json(), **asked, **harm, "rows": []}
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,7 @@ class SelfOptions:
     limit: int = 200
     batch: int = 8
     harm: bool = True
+    save: Path | None = None  # where questions of the writer are kept, as `--qa` reads them
 
 
 def probe_itself(
@@ -142,22 +157,32 @@ def probe_itself(
     asking: AskOptions,
     options: SelfOptions,
     watch: Progress = silent,
+    tell: Callable[[SelfReport], object] = lambda report: report,
 ) -> SelfReport:
-    """Test one adapter with the sentences of its own document; raises D2LError."""
+    """Test one adapter with the sentences of its own document; raises D2LError.
+
+    `tell` is given the report as soon as the self-test is in it, before harm is measured.
+    """
     originals = read_originals(read_info(adapter), options.document)  # before weights are loaded
-    asker = load_asker(adapter, asking)
+    asker = AdaptedModel.load(adapter, asking)
     batch = options.batch
     selftest = run_selftest(asker, originals, limit=options.limit, batch=batch, watch=watch)
-    harm = None
-    if options.harm:
-        general = answer_general(asker, batch=batch, watch=watch)
-        harm = measure_harm(asker, general, batch=batch, watch=watch)
     base = str(asker.info.config.get("base_model_name_or_path"))
-    return SelfReport(str(adapter), base, selftest, harm, originals.remarks)
+    written = write_questions(asker, originals, offline=asking.offline, watch=watch)
+    if options.save is not None:
+        keep_questions(written, options.save, base)
+    chosen = pick_evenly(written, options.limit)
+    answered = answer_questions(asker, chosen, batch=batch, watch=watch)
+    report = SelfReport(str(adapter), base, selftest, None, originals.remarks, answered)
+    tell(report)
+    if not options.harm:
+        return report
+    general = answer_general(asker, batch=batch, watch=watch)
+    return replace(report, harm=measure_harm(asker, general, batch=batch, watch=watch))
 
 
 def run_selftest(
-    asker: Asker,
+    asker: AdaptedModel,
     originals: Originals,
     *,
     limit: int = 200,
@@ -180,7 +205,7 @@ def run_selftest(
     chosen = choose_passages(passages, limit)
     for some in watch(batched(chosen, batch), "self-test"):
         recited += _recite(asker, some)
-    worst = sorted(recited, key=lambda one: one.gain)[:N_WORST]
+    worst = sorted(recited, key=lambda item: item.gain)[:N_WORST]
     return SelfTest(
         total=_mean_row(Row("", "total", None, None, 0), recited),
         n_sentences=len(passages),
@@ -190,7 +215,7 @@ def run_selftest(
     )
 
 
-def _recite(asker: Asker, passages: Sequence[Passage]) -> list[Recited]:
+def _recite(asker: AdaptedModel, passages: Sequence[Passage]) -> list[Recited]:
     """Score a batch of passages with the adapter and with the base alone."""
     wanted = [asker.encode(passage.wanted) for passage in passages]
     adapter = _score(asker, [asker.prompt(ask(p)) for p in passages], wanted)
@@ -204,19 +229,21 @@ def ask(passage: Passage) -> str:
     return WORDING.format(passage.given)
 
 
-def _score(asker: Asker, prompts: Sequence[list[int]], wanted: Sequence[list[int]]) -> list[float]:
+def _score(
+    asker: AdaptedModel, prompts: Sequence[list[int]], wanted: Sequence[list[int]]
+) -> list[float]:
     """NLL per token of each wanted text after its prompt."""
     pad = asker.end_token()
-    found = token_log_probs(asker.model, prompts, wanted, batch=len(prompts), pad=pad)
-    return [-float(log_probs.mean()) for log_probs in found]
+    scores = token_log_probs(asker.model, prompts, wanted, batch=len(prompts), pad=pad)
+    return [-float(log_probs.mean()) for log_probs in scores]
 
 
-def _let_say(asker: Asker, worst: Sequence[Recited], *, batch: int) -> tuple[Recited, ...]:
+def _let_say(asker: AdaptedModel, worst: Sequence[Recited], *, batch: int) -> tuple[Recited, ...]:
     """The same with the adapter's own greedy continuations, as long as `asker` answers."""
     end = asker.end_token()
     answers = answer_greedily(
         asker.model,
-        [asker.prompt(ask(one.passage)) for one in worst],
+        [asker.prompt(ask(item.passage)) for item in worst],
         max_tokens=asker.options.max_tokens,
         batch=batch,
         end=end,
@@ -226,8 +253,8 @@ def _let_say(asker: Asker, worst: Sequence[Recited], *, batch: int) -> tuple[Rec
         str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in answers
     ]
     return tuple(
-        Recited(one.passage, one.base_nll, one.adapter_nll, said)
-        for one, said in zip(worst, texts, strict=True)
+        Recited(item.passage, item.base_nll, item.adapter_nll, said)
+        for item, said in zip(worst, texts, strict=True)
     )
 
 
@@ -237,7 +264,9 @@ def _row_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, 
     for stretch in originals.stretches:
         name, chunk = stretch.document.name, stretch.chunk
         place = stretch.place or (name if chunk is None else f"chunk {chunk}: {_begin(stretch)}")
-        own = [one for one in recited if (one.passage.document, one.passage.chunk) == (name, chunk)]
+        own = [
+            item for item in recited if (item.passage.document, item.passage.chunk) == (name, chunk)
+        ]
         rows.append(_mean_row(Row(name, place, chunk, None, 0), own))
     return tuple(rows)
 
@@ -255,7 +284,9 @@ def _row_pages(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, .
         name = document.name
         for page in sorted({s.page for s in document.sections if s.page is not None}):
             own = [
-                one for one in recited if (one.passage.document, one.passage.page) == (name, page)
+                item
+                for item in recited
+                if (item.passage.document, item.passage.page) == (name, page)
             ]
             rows.append(_mean_row(Row(name, f"p. {page}", None, page, 0), own))
     return tuple(rows)
@@ -271,9 +302,9 @@ def _mean_row(row: Row, recited: Sequence[Recited]) -> Row:
         row.chunk,
         row.page,
         len(recited),
-        take_mean([one.base_nll for one in recited]).value,
-        take_mean([one.adapter_nll for one in recited]).value,
-        take_mean([one.gain for one in recited]),
+        take_mean([item.base_nll for item in recited]).value,
+        take_mean([item.adapter_nll for item in recited]).value,
+        take_mean([item.gain for item in recited]),
     )
 
 

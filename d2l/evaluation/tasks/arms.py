@@ -14,8 +14,8 @@ from d2l.datasets.tasks import Example, Task
 from d2l.errors import TaskError
 from d2l.evaluation.metrics import match_literally, rouge_l
 from d2l.evaluation.sampling import pick_evenly
-from d2l.inference.adapted_model import Asker
-from d2l.inference.likelihood import Manner, examine
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.inference.prompt_styles import Turns
 
 Encode = Callable[[str], Sequence[int]]
@@ -80,17 +80,17 @@ def choose_questions(
 ) -> AskedTask:
     """Examples of a task that are short enough, evenly from its beginning to its end; what is
     shown is never asked. `encode` gives a text's ids. Raises TaskError where nothing is left."""
-    fit = [one for one in task.examples if _fits(one, encode, options)]
+    fit = [example for example in task.examples if _fits(example, encode, options)]
     asked = pick_evenly(fit, options.limit)
-    inputs = {one.input for one in asked}
-    others = [one for one in (*task.shots, *fit) if one.input not in inputs]
+    inputs = {example.input for example in asked}
+    others = [example for example in (*task.shots, *fit) if example.input not in inputs]
     if not asked:
         raise TaskError(
             f"task {task.name!r}: none of its {len(task.examples):,} examples has at most "
             f"{options.max_input:,} tokens"
         )
-    shots = [one for one in others if _fits(one, encode, options)]
-    n_words = median(len(one.outputs[0].split()) for one in asked)
+    shots = [example for example in others if _fits(example, encode, options)]
+    n_words = median(len(example.outputs[0].split()) for example in asked)
     return AskedTask(
         task.name,
         tuple(descriptions),
@@ -107,27 +107,29 @@ def _fits(example: Example, encode: Encode, options: TaskOptions) -> bool:
 
 
 def ask_adapter(
-    asker: Asker, task: AskedTask, questions: Sequence[Example], options: TaskOptions
+    asker: AdaptedModel, task: AskedTask, questions: Sequence[Example], options: TaskOptions
 ) -> list[TaskMark]:
     """With the adapter that the asker holds, the input alone in the prompt."""
-    prompts = [asker.prompt(one.input) for one in questions]
+    prompts = [asker.prompt(question.input) for question in questions]
     return _ask(asker, prompts, questions, task, options)
 
 
-def ask_base(asker: Asker, task: AskedTask, options: TaskOptions) -> dict[str, list[TaskMark]]:
+def ask_base(
+    asker: AdaptedModel, task: AskedTask, options: TaskOptions
+) -> dict[str, list[TaskMark]]:
     """By the base, with each of PROMPTS; without examples to show and without a description,
     what would show them is left out."""
-    found = {}
+    marks = {}
     for arm in PROMPTS:
         if (arm != "base" and not task.descriptions) or (arm == "examples" and not task.shots):
             continue
         prompts = [_write_prompt(asker, task, arm, n) for n in range(len(task.questions))]
         with asker.model.disable_adapter():
-            found[arm] = _ask(asker, prompts, task.questions, task, options)
-    return found
+            marks[arm] = _ask(asker, prompts, task.questions, task, options)
+    return marks
 
 
-def _write_prompt(asker: Asker, task: AskedTask, arm: str, number: int) -> list[int]:
+def _write_prompt(asker: AdaptedModel, task: AskedTask, arm: str, number: int) -> list[int]:
     """Ids of the base's prompt for one question."""
     asked = task.questions[number].input
     if arm == "base":
@@ -144,7 +146,7 @@ def _write_prompt(asker: Asker, task: AskedTask, arm: str, number: int) -> list[
 
 
 def _ask(
-    asker: Asker,
+    asker: AdaptedModel,
     prompts: Sequence[list[int]],
     questions: Sequence[Example],
     task: AskedTask,
@@ -154,12 +156,12 @@ def _ask(
     answers = [[*asker.encode(one.outputs[0]), end] for one in questions]
     longest = max(len(asker.encode(one.outputs[0])) for one in task.questions)
     n_tokens = min(options.max_tokens, longest + _SPARE_TOKENS)
-    manner = Manner(n_tokens, options.batch, end=end, pad=end)
+    settings = GenerationSettings(n_tokens, options.batch, end=end, pad=end)
     score = match_literally if task.metric == "em" else rouge_l
     return [
         TaskMark(float(score(_decode(asker, one.answer), asked.outputs)), _nll(one.log_probs))
         for asked, one in zip(
-            questions, examine(asker.model, prompts, answers, manner), strict=True
+            questions, score_answers(asker.model, prompts, answers, settings), strict=True
         )
     ]
 
@@ -169,5 +171,5 @@ def _nll(log_probs: Tensor) -> float:
     return -float(log_probs.mean())
 
 
-def _decode(asker: Asker, ids: Sequence[int]) -> str:
+def _decode(asker: AdaptedModel, ids: Sequence[int]) -> str:
     return str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2l.compiler.make import MakeOptions, Maker, load, prepare
+from d2l.compiler.api.task_compiler import TaskCompiler
+from d2l.compiler.make import MakeOptions
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, read_tasks
 from d2l.errors import TaskError
@@ -22,7 +23,7 @@ from d2l.evaluation.tasks.arms import (
     choose_questions,
 )
 from d2l.evaluation.tasks.report import Answered, TaskReport, make_report
-from d2l.inference.adapted_model import Asker, AskOptions, exchange_adapter, load_asker
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
 
 #: Descriptions of a task from which adapters are made, and which stand in the prompt: each for as
@@ -43,7 +44,7 @@ def eval_adapter(
     In the prompt stands a task's own description, else the one that the adapter was made from.
     """
     found = read_tasks(tasks)
-    asker = load_asker(adapter, asking)
+    asker = AdaptedModel.load(adapter, asking)
     made = asker.info.provenance
     own = [made.description.text] if made is not None and made.description is not None else []
     answered, remarks = [], []
@@ -78,7 +79,9 @@ def eval_network(
         raise TaskError("there is one task only, so its descriptions cannot be shuffled")
     texts = [choose_descriptions(task, DESCRIPTIONS) for task in tasks]
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
-        bench = _Bench(load(prepare(making)), Path(folder), asking)
+        maker = TaskCompiler(making)
+        plan = maker.plan()
+        bench = _Bench(maker, Path(folder), asking)
         answered = []
         for number, task in enumerate(watch(tasks, "asking")):
             asker = bench.put_on(texts[number][0])
@@ -89,29 +92,29 @@ def eval_network(
                 others = texts[(number + 1) % len(tasks)]
                 marks["shuffled"] = bench.ask(asked, others, options)
             answered.append(Answered(asked, marks))
-    return make_report(answered, bench.maker.plan.warnings)
+    return make_report(answered, plan.warnings)
 
 
 @dataclass
 class _Bench:
     """Makes one adapter after the other and puts it on the same base."""
 
-    maker: Maker
+    maker: TaskCompiler
     folder: Path
     asking: AskOptions
-    asker: Asker | None = None
+    asker: AdaptedModel | None = None
     made: dict[str, Path] = field(default_factory=dict)  # by description
 
-    def put_on(self, description: str) -> Asker:
+    def put_on(self, description: str) -> AdaptedModel:
         """The base with the adapter of this description; the one before is gone."""
         if description not in self.made:
             adapter = self.folder / f"{len(self.made)}.lora"
-            self.made[description] = self.maker.make(description, adapter).adapter
+            self.made[description] = self.maker(description).save_pretrained(adapter)
         adapter = self.made[description]
         if self.asker is None:
-            self.asker = load_asker(adapter, self.asking)
+            self.asker = AdaptedModel.load(adapter, self.asking)
         else:
-            self.asker = exchange_adapter(self.asker, adapter)
+            self.asker.set_adapter(adapter)
         return self.asker
 
     def ask(

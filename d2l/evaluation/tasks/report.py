@@ -56,9 +56,9 @@ class TaskReport:
 
 def make_report(answered: Sequence[Answered], remarks: Sequence[str] = ()) -> TaskReport:
     """All of at least one task."""
-    rows = [_make_row(one, arm) for one in answered for arm in one.marks]
+    rows = [_make_row(task, arm) for task in answered for arm in task.marks]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    n_left_out = sum(one.task.n_left_out for one in answered)
+    n_left_out = sum(task.task.n_left_out for task in answered)
     if n_left_out:
         remarks = [*remarks, f"left out: {n_left_out:,} examples that are too long"]
     return TaskReport(
@@ -69,13 +69,13 @@ def make_report(answered: Sequence[Answered], remarks: Sequence[str] = ()) -> Ta
     )
 
 
-def _make_row(one: Answered, arm: str) -> Row:
-    marks = one.marks[arm]
+def _make_row(task: Answered, arm: str) -> Row:
+    marks = task.marks[arm]
     means = {key: take_mean([getattr(mark, key) for mark in marks]) for key in SCORES}
     return {
-        "task": one.task.name,
+        "task": task.task.name,
         "arm": arm,
-        "metric": one.task.metric,
+        "metric": task.task.metric,
         "n": len(marks),
         **{key: mean.value for key, mean in means.items()},
         "stderr": {key: mean.stderr for key, mean in means.items()},
@@ -84,17 +84,17 @@ def _make_row(one: Answered, arm: str) -> Row:
 
 def _take_means(arm: str, answered: Sequence[Answered]) -> Row:
     """Means over tasks, each counting once; the errors are those over tasks."""
-    having = [one for one in answered if arm in one.marks]
+    having = [task for task in answered if arm in task.marks]
     means = {
         key: take_mean(
-            [take_mean([getattr(mark, key) for mark in one.marks[arm]]).value for one in having]
+            [take_mean([getattr(mark, key) for mark in task.marks[arm]]).value for task in having]
         )
         for key in SCORES
     }
     return {
         "arm": arm,
         "tasks": len(having),
-        "n": sum(len(one.marks[arm]) for one in having),
+        "n": sum(len(task.marks[arm]) for task in having),
         **{key: mean.value for key, mean in means.items()},
         "stderr": {key: mean.stderr for key, mean in means.items()},
     }
@@ -105,16 +105,16 @@ def _compare(other: str, answered: Sequence[Answered]) -> Row:
 
     The errors are those over tasks; over questions where there is one task only.
     """
-    having = [one for one in answered if other in one.marks]
+    having = [task for task in answered if other in task.marks]
     result: Row = {"adapter_minus": other, "tasks": len(having)}
     errors = {}
     for key in SCORES:
         by_task = [
             [
                 getattr(mine, key) - getattr(theirs, key)
-                for mine, theirs in zip(one.marks["adapter"], one.marks[other], strict=True)
+                for mine, theirs in zip(task.marks["adapter"], task.marks[other], strict=True)
             ]
-            for one in having
+            for task in having
         ]
         values = by_task[0] if len(having) == 1 else [take_mean(some).value for some in by_task]
         mean = take_mean(values)

@@ -6,7 +6,6 @@ to train as the public networks were, let the answers in the data be the base's 
 `loss`; the loop is `training.loop`.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +43,8 @@ _TEACHER = (
 
 
 @dataclass(frozen=True)
-class DocToLoraTrainee:
-    """A `Trainee`: a Doc-to-LoRA network on its frozen base, one document's answers at a time."""
+class DocToLoraLearner:
+    """A `Learner`: a Doc-to-LoRA network on its frozen base, one document's answers at a time."""
 
     network: DocToLora
     causal: Any
@@ -102,13 +101,10 @@ class DocToLoraTrainee:
         return text if len(ids) <= most else self.chat.tokenizer.decode(ids[:most])
 
     def write(self, folder: Path) -> None:
-        """Put config.json and model.safetensors into a folder."""
+        """Put config.json and model.safetensors into an empty folder."""
         config = self.network.config
         tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
-            native.write_folder(Path(temporary), config.kind, config.to_json(), tensors)
-            for name in (native.CONFIG_FILE, native.WEIGHTS_FILE):
-                (Path(temporary) / name).replace(folder / name)
+        native.write_folder(folder, config.kind, config.to_json(), tensors)
 
 
 def _share_right(logits: torch.Tensor, answer: Sequence[int]) -> float:
@@ -142,26 +138,28 @@ def gather_doc_to_lora(
 
 
 def prepare_doc_to_lora(
-    found: Materials[DocToLoraConfig], out: Path, team: Team
-) -> DocToLoraTrainee:
+    materials: Materials[DocToLoraConfig], out: Path, team: Team
+) -> DocToLoraLearner:
     """Load the base, its reader and the network; raises D2LError."""
     del out  # nothing is kept beside the run
-    recipe, config = found.recipe, found.config
+    recipe, config = materials.recipe, materials.config
     dtype = getattr(torch, recipe.precision)
-    reader = found.base if config.encoder is None else found.network.find_other(config.encoder)
+    reader = (
+        materials.base if config.encoder is None else materials.network.find_other(config.encoder)
+    )
     # Loaded apart from the base: its upper layers are left out, and the final norm follows.
     n_layers = config.reading.n_layers
     encoder = load_frozen(reader, device=team.device, dtype=dtype, n_layers=n_layers)
-    causal = load_causal(found.base, device=team.device, dtype=dtype)
-    network = load_hypernet(found.source, device=team.device)
+    causal = load_causal(materials.base, device=team.device, dtype=dtype)
+    network = load_hypernet(materials.source, device=team.device)
     assert isinstance(network, DocToLora)
     tokenizer = load_tokenizer(reader.folder)
     template = tokenizer.document_template(reader.family.document_template)
-    return DocToLoraTrainee(
+    return DocToLoraLearner(
         team.prepare(network),
         causal,
         ActivationEncoder(encoder, config.reading),
         Chat(template, -1, tokenizer),  # a document is read, never answered
-        make_chat(found.tokenizer),
-        Mixture(found.pools, recipe, recipe.doc_to_lora),
+        make_chat(materials.tokenizer),
+        Mixture(materials.pools, recipe, recipe.doc_to_lora),
     )

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,8 @@ from d2l.bases.catalog import BY_ALIAS
 from d2l.bases.models import BaseFiles, find_base, load_frozen, pick_device
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.errors import BaseModelError, CheckpointError
-from d2l.files.atomic import building, refuse_existing
+from d2l.files.atomic import building
+from d2l.hypernets.checkpoints import refuse_checkpoint
 from d2l.hypernets.seats.calibration import (
     combine_memories,
     cut_plain_text,
@@ -39,6 +41,7 @@ from d2l.training.seats.opening_words import (
     choose_words,
     list_candidates,
     rank_words,
+    read_known_words,
 )
 
 _FEATURES = 5  # hidden states that the network reads, evenly over the layers
@@ -68,13 +71,14 @@ def create(
     options: CreateOptions, target: Path, *, watch: Watch, trials: Trials, force: bool = False
 ) -> SeatsConfig:
     """Write config.json and statistics.safetensors at `target`; raises D2LError."""
-    refuse_existing(target, force=force, is_ours=_is_start, error=CheckpointError)
+    refuse = partial(refuse_checkpoint, target, force=force)
+    refuse()
     known = BY_ALIAS.get(options.base)
     name = options.base if known is None else known.name
     base = find_base(name, override=options.base, offline=options.offline)
     tokenizer = load_tokenizer(base.folder)
     pieces = [tokenizer.decode([number]) for number in range(int(base.config.vocab_size))]
-    candidates = list_candidates(pieces)
+    candidates = list_candidates(pieces, known=read_known_words())
     bare = describe_base(base, tokenizer, options)
     n_new = options.n_seats - bare.min_seats
     if not 0 < n_new < min(bare.hidden, len(candidates)):
@@ -109,7 +113,7 @@ def create(
     words = choose_words(seats, ranked, n_new, pieces=pieces, tokenizer=tokenizer)
     config = add_words(bare, words, pieces)
     moments = measure(config, "reading plain text again")
-    with building(target) as folder:
+    with building(target, refuse) as folder:
         values = json.dumps(asdict(config), indent=1) + "\n"
         (folder / "config.json").write_text(values, "utf-8")
         write_statistics(folder / FILE_NAME, moments)
@@ -194,7 +198,3 @@ def pack(moments: Tensor, config: SeatsConfig) -> Statistics:
     return pack_moments(
         moments, first_layer=config.first_layer, ridge=config.statistics_ridge, source=config.base
     )
-
-
-def _is_start(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and (folder / FILE_NAME).is_file()

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from d2l.bases.models import load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
 from d2l.errors import RecipeError
-from d2l.files.atomic import replace_file
 from d2l.hypernets.fit import OpenNetwork
+from d2l.hypernets.formats import native
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
@@ -59,8 +58,8 @@ class DrawnMemory:
 
 
 @dataclass(frozen=True)
-class SeatsTrainee:
-    """A `Trainee`: the seat network of a checkpoint on its frozen base."""
+class SeatsLearner:
+    """A `Learner`: the seat network of a checkpoint on its frozen base."""
 
     network: SeatNetwork
     config: SeatsConfig
@@ -128,13 +127,12 @@ class SeatsTrainee:
         return add_references(self.causal, groups, config=self.config)
 
     def write(self, folder: Path) -> None:
-        """Put config.json, statistics.safetensors and model.safetensors into a folder."""
+        """Put config.json, statistics.safetensors and model.safetensors into an empty folder."""
         values = json.dumps(asdict(self.config), indent=1) + "\n"
-        replace_file(folder / "config.json", lambda target: target.write_text(values, "utf-8"))
-        if self.statistics != folder / _STATISTICS:
-            replace_file(folder / _STATISTICS, partial(shutil.copyfile, self.statistics))
+        (folder / native.CONFIG_FILE).write_text(values, "utf-8")
+        shutil.copyfile(self.statistics, folder / _STATISTICS)
         tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
-        replace_file(folder / "model.safetensors", lambda target: save_file(tensors, target))
+        save_file(tensors, folder / native.WEIGHTS_FILE)
 
 
 def plan_memories(
@@ -143,21 +141,21 @@ def plan_memories(
     """Give every memory as many seats as the one of most tokens needs; questions as token ids."""
     density = drawn[0].tokens_per_seat
     chosen = set_density(config, density) if density else config
-    sizes = [[len(passage.token_ids) for passage in one.passages] for one in drawn]
+    sizes = [[len(passage.token_ids) for passage in memory.passages] for memory in drawn]
     n_seats = max(sum(allot_seats(group, config=chosen)) for group in sizes)
     return [
         DrawnMemory(
-            one.passages,
+            memory.passages,
             tuple(share_seats(group, n_seats)),
             tuple(
                 make_exercise(asked, config=config, tokenizer=tokenizer)
                 if isinstance(asked, Asked)
                 else asked
-                for asked in one.asked
+                for asked in memory.asked
             ),
-            one.general_weight,
+            memory.general_weight,
         )
-        for one, group in zip(drawn, sizes, strict=True)
+        for memory, group in zip(drawn, sizes, strict=True)
     ]
 
 
@@ -203,42 +201,42 @@ def gather_seats(recipe: Recipe, network: OpenNetwork[SeatsConfig]) -> Materials
     return gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
 
 
-def prepare_seats(found: Materials[SeatsConfig], out: Path, team: Team) -> SeatsTrainee:
+def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> SeatsLearner:
     """Load the base and the network, and make or read the general answers; raises D2LError."""
-    recipe, config = found.recipe, found.config
+    recipe, config = materials.recipe, materials.config
     dtype = getattr(torch, recipe.precision)
-    causal = load_causal(found.base, device=team.device, dtype=dtype)
-    seats = load_start(found.source, config, causal.model, recipe)
+    causal = load_causal(materials.base, device=team.device, dtype=dtype)
+    seats = load_start(materials.source, config, causal.model, recipe)
     general: list[Exercise] = []
     if recipe.seats.general_share > 0:
         with team.main_first():
-            general = _answer_general(found, causal)
-    trainee = SeatsTrainee(
+            general = _answer_general(materials, causal)
+    learner = SeatsLearner(
         team.prepare(seats.network),
         config,
         causal,
         SeatedDecoder(causal, seats.statistics, config),
         ActivationEncoder(causal.model, config.reading),
-        Mixture(found.pools, recipe, recipe.seats, tuple(general)),
-        found.tokenizer,
-        found.source / _STATISTICS,
+        Mixture(materials.pools, recipe, recipe.seats, tuple(general)),
+        materials.tokenizer,
+        materials.source / _STATISTICS,
     )
     if not recipe.seats.statistics_draws:
-        return trainee
+        return learner
     path = out / _STATISTICS
     with team.main_first():
         if not path.is_file():
-            batches = trainee.draw_texts(recipe.seats.statistics_draws)
-            write_statistics(path, measure_moments(trainee.network, trainee.decoder, batches))
+            batches = learner.draw_texts(recipe.seats.statistics_draws)
+            write_statistics(path, measure_moments(learner.network, learner.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
-    return replace(trainee, decoder=decoder, statistics=path)
+    return replace(learner, decoder=decoder, statistics=path)
 
 
-def _answer_general(found: Materials[SeatsConfig], causal: Any) -> list[Exercise]:
+def _answer_general(materials: Materials[SeatsConfig], causal: Any) -> list[Exercise]:
     """What a memory must leave alone, from all three sources of general prompts."""
-    recipe, config = found.recipe, found.config
-    base, tokenizer = found.base.digest(), found.tokenizer
-    asked = choose_questions(found.pools, recipe.seats.general_questions, seed=recipe.seed)
+    recipe, config = materials.recipe, materials.config
+    base, tokenizer = materials.base.digest(), materials.tokenizer
+    asked = choose_questions(materials.pools, recipe.seats.general_questions, seed=recipe.seed)
     given = [*read_prompts(), *asked]
 
     def make() -> list[Exercise]:

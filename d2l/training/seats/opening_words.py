@@ -9,7 +9,8 @@ other seats, so words are tried in groups, behind the words that there are alrea
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,16 @@ from torch import Tensor
 
 from d2l.adapters.weights import Memory
 from d2l.bases.batches import batched
+from d2l.datasets.prompts import read_prompts
 from d2l.documents.chunks import Tokenizer
 from d2l.errors import CheckpointError
+from d2l.hypernets.seats.calibration import read_plain_text
 from d2l.hypernets.seats.network import Seats
-from d2l.hypernets.seats.seating import record_inputs
+from d2l.hypernets.seats.seating import record_inputs, whiten
 
 #: A memory with so many seats, another one at each call.
 MakeMemory = Callable[[int], Memory]
+_WORD = re.compile("[a-z]+")
 _LETTERS = (3, 10)  # of a word: shorter ones are common, longer ones leave no others beside them
 _COMMON = 1 / 8  # ids of byte-pair vocabularies go by frequency: the first words stand anywhere
 _ALIKE = 5  # letters that no two words of an opening begin with together
@@ -40,16 +44,23 @@ class Trials:
     progress: Callable[[int, int], object] = lambda done, total: None  # noqa: ARG005
 
 
-def list_candidates(pieces: Sequence[str]) -> list[int]:
-    """Ids of words in a vocabulary, given as the text of each id: a space and a few letters."""
+def read_known_words() -> set[str]:
+    """Every word, in small letters, of the texts that are shipped for calibration and training."""
+    texts = [*read_plain_text(), *read_prompts()]
+    return {word for text in texts for word in _WORD.findall(text.lower())}
+
+
+def list_candidates(pieces: Sequence[str], *, known: Container[str]) -> list[int]:
+    """Ids of words in a vocabulary, given as the text of each id: a space and a few small letters,
+    which spell one of the `known` words. A vocabulary made of the web holds many that nobody wants
+    to find in a system text."""
     return [
         number
         for number, piece in enumerate(pieces)
         if number >= _COMMON * len(pieces)
         and piece.startswith(" ")
-        and piece[1:].isalpha()
-        and piece.isascii()
         and _LETTERS[0] <= len(piece) - 1 <= _LETTERS[1]
+        and piece[1:] in known
     ]
 
 
@@ -98,10 +109,8 @@ def measure_answers(seats: Seats, opening: Sequence[int], memory: Memory) -> Ten
         first_layer=config.first_layer,
         shared=seats.network.shared,
     )  # (layers, tokens, d_in)
-    whitened = torch.linalg.solve_triangular(statistics.cholesky, inputs.mT, upper=False)
-    gram = whitened.mT @ whitened  # (layers, tokens, tokens)
-    gram.diagonal(dim1=1, dim2=2).add_(config.solve_epsilon)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    _, factor = whiten(inputs, statistics.cholesky, epsilon=config.solve_epsilon)
+    inverse = torch.cholesky_inverse(factor)
     return inverse.diagonal(dim1=1, dim2=2)[:, 1:]  # without the sink
 
 

@@ -9,6 +9,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,12 +21,19 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import Document, read_documents
 from d2l.documents.chunks import pack_sentences
 from d2l.errors import CheckpointError
-from d2l.files.atomic import building, refuse_existing
+from d2l.files.atomic import building
+from d2l.hypernets.checkpoints import refuse_checkpoint
 from d2l.hypernets.fit import SEATS, OpenNetwork, open_network
 from d2l.hypernets.seats.calibration import combine_memories
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats, load_seats
-from d2l.training.seats.opening_words import Trials, choose_words, list_candidates, rank_words
+from d2l.training.seats.opening_words import (
+    Trials,
+    choose_words,
+    list_candidates,
+    rank_words,
+    read_known_words,
+)
 
 _COPIED = ("model.safetensors", "statistics.safetensors")
 _KEPT_MEMORIES = 24  # words are tried behind random ones of them, side by side
@@ -62,7 +70,8 @@ def widen(
         raise CheckpointError(
             f"{options.n_seats} seats, but a base {config.hidden} wide cannot tell so many apart"
         )
-    refuse_existing(target, force=force, is_ours=_is_checkpoint, error=CheckpointError)
+    refuse = partial(refuse_checkpoint, target, force=force)
+    refuse()
     words = _find_words(options, network, trials)
     widened = replace(
         config,
@@ -70,7 +79,7 @@ def widen(
         opening_words=(*config.opening_words, *words),
         opening_words_text=config.opening_words_text + "".join(words.values()),
     )
-    with building(target) as folder:
+    with building(target, refuse) as folder:
         for name in _COPIED:
             shutil.copyfile(source / name, folder / name)
         text = json.dumps(asdict(widened), indent=1) + "\n"
@@ -90,7 +99,11 @@ def _find_words(
     pieces = [tokenizer.decode([number]) for number in range(base.config.vocab_size)]
     n_new = options.n_seats - config.max_seats
     ranked = rank_words(
-        seats, list_candidates(pieces), n_new, make_memory=memories.draw, trials=trials
+        seats,
+        list_candidates(pieces, known=read_known_words()),
+        n_new,
+        make_memory=memories.draw,
+        trials=trials,
     )
     words = choose_words(seats, ranked, n_new, pieces=pieces, tokenizer=tokenizer)
     return {word: pieces[word] for word in words}
@@ -124,7 +137,3 @@ class _Memories:
     def draw(self, n_seats: int) -> Memory:
         """As many as are needed, by chance, cut off after `n_seats`."""
         return combine_memories(self._kept, n_seats, self._chance)
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("config.json", *_COPIED))

@@ -13,7 +13,7 @@ from typing import Any
 
 from d2l.bases.chat import Chat, make_chat
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.task_texts import choose_descriptions
+from d2l.datasets.task_texts import choose_descriptions, choose_examples
 from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
 from d2l.errors import RecipeError, TaskError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
@@ -59,11 +59,11 @@ class Courses:
         chance = random.Random(f"{self.recipe.seed}:{step}:tasks")
         weights = [length.weight for length in self.recipe.lengths]
         length = chance.choices(self.recipe.lengths, weights)[0]
-        left = [(one, _fitting(one, length.tokens)) for one in self.all]
-        left = [(one, fit) for one, fit in left if fit]
+        left = [(course, _fitting(course, length.tokens)) for course in self.all]
+        left = [(course, fit) for course, fit in left if fit]
         drawn = []
         for _ in range(min(length.memories, len(left))):
-            number = chance.choices(range(len(left)), [one.weight for one, _ in left])[0]
+            number = chance.choices(range(len(left)), [course.weight for course, _ in left])[0]
             course, fit = left.pop(number)
             asked = chance.sample(fit, min(length.questions, len(fit)))
             drawn.append(
@@ -77,19 +77,19 @@ def group_by_length(drawn: Sequence[DrawnTask]) -> Iterator[list[DrawnTask]]:
     a task of more is a group of its own."""
     group: list[DrawnTask] = []
     n_lines = 0
-    for one in sorted(drawn, key=_longest):
-        n_lines += len(one.exercises)
-        if group and n_lines * _longest(one) > _TOKENS:
+    for task in sorted(drawn, key=_longest):
+        n_lines += len(task.exercises)
+        if group and n_lines * _longest(task) > _TOKENS:
             yield group
-            group, n_lines = [], len(one.exercises)
-        group.append(one)
+            group, n_lines = [], len(task.exercises)
+        group.append(task)
     if group:
         yield group
 
 
-def _longest(one: DrawnTask) -> int:
+def _longest(task: DrawnTask) -> int:
     """Tokens of its longest line."""
-    return max(len(prompt) + len(answer) for prompt, answer in one.exercises)
+    return max(len(prompt) + len(answer) for prompt, answer in task.exercises)
 
 
 def _fitting(course: Course, tokens: int) -> list[Exercise]:
@@ -110,23 +110,23 @@ def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
 def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
     """Read the sources and split them; raises D2LError. With `only_held_out`, sources of which no
     task may be held out are not read, and need not be there."""
-    found: list[tuple[Task, float]] = []
+    weighted: list[tuple[Task, float]] = []
     only_training: set[str] = set()
     for source in recipe.sources:
         if only_held_out and not source.hold_out:
             continue
         tasks = read_tasks(Path(recipe.data) / source.path)
         random.Random(source.path).shuffle(tasks)
-        found += [(task, source.weight) for task in tasks[: source.max_documents]]
+        weighted += [(task, source.weight) for task in tasks[: source.max_documents]]
         only_training.update(task.name for task in tasks if not source.hold_out)
-    names = Counter(task.name for task, _ in found)
-    for task, _ in found:
+    names = Counter(task.name for task, _ in weighted)
+    for task, _ in weighted:
         if names[task.name] > 1:
             raise RecipeError(f"two sources have a task of the name {task.name!r}")
         if not task.descriptions:
             raise RecipeError(f"task {task.name!r} has no description")
     return split_tasks(
-        found,
+        weighted,
         excluded=[
             name for name in recipe.text_to_lora.excluded if name in names or not only_held_out
         ],
@@ -144,9 +144,10 @@ def make_courses(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> 
     courses, start = [], 0
     for task, weight in split.training:
         stop = start + len(choose_descriptions(task, recipe.text_to_lora.descriptions))
-        exercises = [make_exercise(chat, one.input, one.outputs[0]) for one in task.examples]
+        examples = choose_examples(task, recipe.text_to_lora.examples)
+        exercises = [make_exercise(chat, one.input, one.outputs[0]) for one in examples]
         sized = ((len(prompt) + len(answer), (prompt, answer)) for prompt, answer in exercises)
-        short = tuple(one for one in sized if one[0] <= longest)
+        short = tuple(example for example in sized if example[0] <= longest)
         courses.append(Course(weight, range(start, stop), short))
         start = stop
     for length in recipe.lengths:
@@ -170,13 +171,13 @@ def count_tasks(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> l
     courses = make_courses(split, recipe, tokenizer)
     rows = []
     for tokens in sorted({length.tokens for length in recipe.lengths}):
-        found = [len(_fitting(course, tokens)) for course in courses.all]
+        counts = [len(_fitting(course, tokens)) for course in courses.all]
         rows.append(
             {
                 "source": ", ".join(source.path for source in recipe.sources),
                 "tokens": tokens,
-                "tasks": sum(n > 0 for n in found),
-                "examples": sum(found),
+                "tasks": sum(n > 0 for n in counts),
+                "examples": sum(counts),
                 "held_out": len(split.held_out),
             }
         )

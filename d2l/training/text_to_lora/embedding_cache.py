@@ -8,13 +8,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.embedders import Embedder
 from d2l.files.atomic import replace_file
+from d2l.files.tensors import find_kept
 
 _KEY, _DIGEST = "embeddings", "texts_sha256"
 
@@ -30,21 +29,14 @@ def load_embeddings(
     kept = _read(path, digest)
     if kept is not None:
         return kept
-    embed = load().embed
-    made = torch.stack([embed(text) for text in texts])
+    made = load().embed_all(texts)
     replace_file(path, lambda target: save_file({_KEY: made}, target, {_DIGEST: digest}))
     return made
 
 
 def _read(path: Path, digest: str) -> Tensor | None:
     """What the file holds, if it is whole and of these texts."""
-    if not path.is_file():
+    kept = find_kept(path)
+    if kept is None or kept[1].get(_DIGEST) != digest:
         return None
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            if (file.metadata() or {}).get(_DIGEST) != digest:
-                return None
-            found: Tensor = file.get_tensor(_KEY)
-    except (OSError, SafetensorError):
-        return None
-    return found
+    return kept[0].get(_KEY)

@@ -4,10 +4,10 @@ The base answers a task's inputs without any description in its prompt, with the
 network writes from one description. The loss is `loss`; the loop is `training.loop`.
 """
 
-import tempfile
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import load_causal
-from d2l.datasets.task_texts import make_unlike
+from d2l.datasets.task_texts import SALADS, make_contrasts
 from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.checkpoints import load_text_to_lora
 from d2l.hypernets.fit import OpenNetwork
@@ -45,16 +45,15 @@ from d2l.training.text_to_lora.data import (
 )
 from d2l.training.text_to_lora.embedding_cache import load_embeddings
 from d2l.training.text_to_lora.loss import (
-    Lesson,
-    Standard,
+    Standardization,
+    TaskBatch,
     draw_tensors,
-    fold_standard,
+    fold_standardization,
     measure_tasks,
-    unfold_standard,
+    unfold_standardization,
 )
 
 _EMBEDDINGS = "embeddings.safetensors"
-_QUESTIONS = "questions.safetensors"  # where the network reads descriptions as questions
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,13 @@ class Read:
     (descriptions, embedding_size), their statistics, and how alike a new one is."""
 
     embeddings: Tensor
-    standard: Standard
+    standardization: Standardization
     familiarity: Familiarity | None  # None where no task is held out to calibrate it with
 
 
 @dataclass(frozen=True)
-class TextTrainee:
-    """A `Trainee`: a Text-to-LoRA network on its frozen base."""
+class TextLearner:
+    """A `Learner`: a Text-to-LoRA network on its frozen base."""
 
     network: TextToLora
     causal: Any
@@ -82,43 +81,37 @@ class TextTrainee:
 
     def describe(self, drawn: Sequence[DrawnTask]) -> Row:
         """How many tasks, and how many examples in all."""
-        return {"tasks": len(drawn), "examples": sum(len(one.exercises) for one in drawn)}
+        return {"tasks": len(drawn), "examples": sum(len(task.exercises) for task in drawn)}
 
     def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[Share]:
         """The mean over a step's tasks is the loss; tasks of about the same length are one share,
         asked together."""
         for group in group_by_length(mine):
-            loss = measure_tasks(self.network, self.causal, [self._lesson(one) for one in group])
+            loss = measure_tasks(self.network, self.causal, [self._batch(task) for task in group])
             figures = [
                 Figure("answers", *pair)
                 for pair in zip(loss.losses.tolist(), loss.right.tolist(), strict=True)
             ]
             yield Share(loss.total / len(drawn), tuple(figures))
 
-    def _lesson(self, one: DrawnTask) -> Lesson:
+    def _batch(self, task: DrawnTask) -> TaskBatch:
         """A drawn task with its description's embedding, and noise on it."""
-        embedding = self.read.embeddings[one.description]
+        embedding = self.read.embeddings[task.description]
         deviation = self.courses.recipe.text_to_lora.embedding_noise
         if deviation:
-            chance = torch.Generator().manual_seed(one.seed)
+            chance = torch.Generator().manual_seed(task.seed)
             embedding = embedding + deviation * torch.randn(len(embedding), generator=chance)
-        return Lesson(embedding.to(_device(self.network)), one.exercises, one.seed)
+        return TaskBatch(embedding.to(_device(self.network)), task.exercises, task.seed)
 
     def write(self, folder: Path) -> None:
         """Put config.json, model.safetensors and, where there is one, familiarity.safetensors
-        into a folder."""
+        into an empty folder."""
         config = self.network.config
         tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
-        names = [native.CONFIG_FILE, native.WEIGHTS_FILE]
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
-            made = Path(temporary)
-            folded = fold_standard(tensors, self.read.standard)
-            native.write_folder(made, config.kind, config.to_json(), folded)
-            if self.read.familiarity is not None:
-                write_familiarity(made / FAMILIARITY_FILE, self.read.familiarity)
-                names.append(FAMILIARITY_FILE)
-            for name in names:
-                (made / name).replace(folder / name)
+        folded = fold_standardization(tensors, self.read.standardization)
+        native.write_folder(folder, config.kind, config.to_json(), folded)
+        if self.read.familiarity is not None:
+            write_familiarity(folder / FAMILIARITY_FILE, self.read.familiarity)
 
 
 def _device(network: TextToLora) -> torch.device:
@@ -139,17 +132,18 @@ def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
     return count_tasks(materials.tasks, materials.recipe, materials.tokenizer)
 
 
-def prepare_text(found: Materials[TextToLoraConfig], out: Path, team: Team) -> TextTrainee:
+def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) -> TextLearner:
     """Embed all descriptions, or find them embedded, and load base and network; raises D2LError."""
-    recipe, config, tasks = found.recipe, found.config, found.tasks
+    recipe, config, tasks = materials.recipe, materials.config, materials.tasks
     assert tasks is not None  # `gather_text` read them
-    courses = make_courses(tasks, recipe, found.tokenizer)
-    embedders = cache(partial(_load_embedders, found, team.device))
+    courses = make_courses(tasks, recipe, materials.tokenizer)
     with team.main_first():
-        read = read_descriptions(tasks, recipe, out, config, embedders)
-    causal = load_causal(found.base, device=team.device, dtype=getattr(torch, recipe.precision))
-    network = load_start(found.source, config, recipe, read.standard).to(team.device)
-    return TextTrainee(team.prepare(network), causal, courses, read)
+        read = read_descriptions(
+            tasks, recipe, out, config, partial(_load_embedder, materials, team.device)
+        )
+    causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
+    network = load_start(materials.source, config, recipe, read.standardization).to(team.device)
+    return TextLearner(team.prepare(network), causal, courses, read)
 
 
 def read_descriptions(
@@ -157,38 +151,79 @@ def read_descriptions(
     recipe: Recipe,
     folder: Path,
     config: TextToLoraConfig,
-    embedders: Callable[[], tuple[Embedder, Embedder]],
+    load: Callable[[], Embedder],
 ) -> Read:
     """Embeddings of training and held-out descriptions, and of what is none, with what follows
-    from them; `folder` keeps the embeddings, `embedders` loads what makes them."""
+    from them; `folder` keeps the embeddings, `load` gives what makes them."""
+    found = embed_contrasts(tasks, recipe, folder, config, load)
+    familiarity = None
+    if tasks.held_out:
+        familiarity = fit(
+            found.training,
+            found.descriptions,
+            torch.cat(list(found.new.values())),
+            known_unlike=[found.known[kind] for kind in found.known if kind not in SALADS],
+            salads=torch.cat([found.known[kind] for kind in SALADS]),
+        )
+    standardization = text_training.measure_embeddings(found.training)
+    return Read(standardization.apply(found.training), standardization, familiarity)
+
+
+@dataclass(frozen=True)
+class EmbeddedContrasts:
+    """Embeddings (texts, embedding_size) of training descriptions, and of `Contrasts`."""
+
+    training: Tensor
+    descriptions: Tensor
+    known: dict[str, Tensor]
+    new: dict[str, Tensor]
+
+
+def embed_contrasts(
+    tasks: TaskSplit,
+    recipe: Recipe,
+    folder: Path,
+    config: TextToLoraConfig,
+    load: Callable[[], Embedder],
+) -> EmbeddedContrasts:
+    """Embed what familiarity is made with, or find it in `folder`; `load` gives the embedder."""
     training = list_descriptions(
         [task for task, _ in tasks.training], recipe.text_to_lora.descriptions
     )
     held_out = list_descriptions(tasks.held_out, recipe.text_to_lora.descriptions)
-    texts = [*training, *held_out, *make_unlike(held_out)]
-    name = config.embedder or config.base
-    embeddings = load_embeddings(folder / _EMBEDDINGS, texts, name, lambda: embedders()[1])
-    sizes = [len(training), len(held_out), 2 * len(held_out)]
-    known, new, unlike = torch.split(embeddings, sizes)
-    familiarity = fit(known, new, unlike) if held_out else None
-    if config.embeds_question:
-        known = load_embeddings(folder / _QUESTIONS, training, name, lambda: embedders()[0])
-    standard = text_training.take_standard(known)
-    return Read(standard.apply(known), standard, familiarity)
+    contrasts = make_contrasts(training, held_out)
+    parts = [training, contrasts.descriptions, *contrasts.known.values(), *contrasts.new.values()]
+    texts = list(itertools.chain.from_iterable(parts))
+    reading = "as questions " if config.embeds_question else ""
+    name = f"{config.embedder or config.base} {reading}in {recipe.precision}"
+    embeddings = load_embeddings(folder / _EMBEDDINGS, texts, name, load)
+    first, second, *kinds = torch.split(embeddings, [len(part) for part in parts])
+    n_known = len(contrasts.known)
+    return EmbeddedContrasts(
+        first,
+        second,
+        dict(zip(contrasts.known, kinds[:n_known], strict=True)),
+        dict(zip(contrasts.new, kinds[n_known:], strict=True)),
+    )
 
 
 def load_start(
-    source: Path, config: TextToLoraConfig, recipe: Recipe, standard: Standard
+    source: Path, config: TextToLoraConfig, recipe: Recipe, standardization: Standardization
 ) -> TextToLora:
     """The network that training starts from, reading standardized embeddings: a checkpoint's, or
     a new one."""
     if recipe.fresh:
         return build(config, draw_tensors(config, seed=recipe.seed), device="cpu")
     tensors = load_text_to_lora(source, device="cpu").state_dict()
-    return build(config, unfold_standard(tensors, standard), device="cpu")
+    return build(config, unfold_standardization(tensors, standardization), device="cpu")
 
 
-def _load_embedders(found: Materials[TextToLoraConfig], device: str) -> tuple[Embedder, Embedder]:
-    config = found.config
-    encoder = None if config.embedder is None else found.network.find_other(config.embedder)
-    return load_embedders(found.base, encoder, as_questions=config.embeds_question, device=device)
+def _load_embedder(materials: Materials[TextToLoraConfig], device: str) -> Embedder:
+    """What the network reads descriptions with."""
+    config = materials.config
+    encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
+    dtype = getattr(torch, materials.recipe.precision)
+    embedder, _ = load_embedders(
+        materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
+    )
+    return embedder

@@ -22,7 +22,7 @@ _LEAST_DEVIATION = 1e-3  # of embeddings of length √embedding_size
 
 
 @dataclass(frozen=True)
-class Standard:
+class Standardization:
     """Mean and deviation of training descriptions' embeddings, (embedding_size,) fp32 each."""
 
     mean: Tensor
@@ -33,11 +33,11 @@ class Standard:
         return (embeddings - self.mean) / self.deviation
 
 
-def take_standard(embeddings: Tensor) -> Standard:
+def measure_embeddings(embeddings: Tensor) -> Standardization:
     """The statistics of embeddings (descriptions, embedding_size); at least one."""
     exact = embeddings.double()
     deviation = exact.std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
-    return Standard(exact.mean(dim=0).float(), deviation.float())
+    return Standardization(exact.mean(dim=0).float(), deviation.float())
 
 
 def draw_tensors(config: TextToLoraConfig, *, seed: int) -> dict[str, Tensor]:
@@ -63,10 +63,15 @@ def draw_tensors(config: TextToLoraConfig, *, seed: int) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in network.state_dict().items()}
 
 
-def fold_standard(tensors: Mapping[str, Tensor], standard: Standard) -> dict[str, Tensor]:
+def fold_standardization(
+    tensors: Mapping[str, Tensor], standardization: Standardization
+) -> dict[str, Tensor]:
     """Weights that read embeddings as they are, from weights that read standardized ones."""
     weight, bias = tensors[f"{_FIRST}.weight"], tensors[f"{_FIRST}.bias"]
-    mean, deviation = standard.mean.to(weight.device), standard.deviation.to(weight.device)
+    mean, deviation = (
+        standardization.mean.to(weight.device),
+        standardization.deviation.to(weight.device),
+    )
     folded = weight.double() / deviation
     shifted = bias.double() - folded @ mean.double()
     return {
@@ -76,19 +81,21 @@ def fold_standard(tensors: Mapping[str, Tensor], standard: Standard) -> dict[str
     }
 
 
-def unfold_standard(tensors: Mapping[str, Tensor], standard: Standard) -> dict[str, Tensor]:
-    """The inverse of `fold_standard`."""
+def unfold_standardization(
+    tensors: Mapping[str, Tensor], standardization: Standardization
+) -> dict[str, Tensor]:
+    """The inverse of `fold_standardization`."""
     weight, bias = tensors[f"{_FIRST}.weight"].double(), tensors[f"{_FIRST}.bias"].double()
-    shifted = bias + weight @ standard.mean.to(weight.device).double()
+    shifted = bias + weight @ standardization.mean.to(weight.device).double()
     return {
         **tensors,
-        f"{_FIRST}.weight": (weight * standard.deviation.to(weight.device)).float(),
+        f"{_FIRST}.weight": (weight * standardization.deviation.to(weight.device)).float(),
         f"{_FIRST}.bias": shifted.float(),
     }
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TaskBatch:
     """A task: the embedding of its description, (embedding_size,), standardized, and ids of prompt
     and answer of each exercise. `seed` decides the network's dropout, so that a step can be taken
     again."""
@@ -109,18 +116,18 @@ class TaskLoss:
     right: Tensor
 
 
-def measure_tasks(network: TextToLora, causal: Any, lessons: Sequence[Lesson]) -> TaskLoss:
+def measure_tasks(network: TextToLora, causal: Any, batches: Sequence[TaskBatch]) -> TaskLoss:
     """Cross-entropy of several tasks' answers, each with the LoRA that the network writes for its
     task, in one pass of the base. Gradients flow to the network.
     """
-    written = [_write(network, lesson) for lesson in lessons]
-    n_lines = [len(lesson.exercises) for lesson in lessons]
-    lines = torch.repeat_interleave(torch.arange(len(lessons)), torch.tensor(n_lines))
+    written = [_write(network, batch) for batch in batches]
+    n_lines = [len(batch.exercises) for batch in batches]
+    lines = torch.repeat_interleave(torch.arange(len(batches)), torch.tensor(n_lines))
     generated: Generated = {  # a task's factors stand once for each of its lines
         name: (_stack(written, name, 0)[:, lines], _stack(written, name, 1)[:, lines])
         for name in network.config.module_order
     }
-    prompts, answers = zip(*(one for lesson in lessons for one in lesson.exercises), strict=True)
+    prompts, answers = zip(*(one for batch in batches for one in batch.exercises), strict=True)
     with adapted(causal, generated, network.config.scale):
         rows = predict(causal, prompts, answers)
     losses, right = [], []
@@ -129,17 +136,17 @@ def measure_tasks(network: TextToLora, causal: Any, lessons: Sequence[Lesson]) -
         losses.append(cross_entropy(logits.float(), wanted))
         right.append((logits.detach().argmax(dim=-1) == wanted).float().mean())
     total = sum(part.mean() for part in torch.split(torch.stack(losses), n_lines))
-    assert isinstance(total, Tensor)  # there is at least one lesson
+    assert isinstance(total, Tensor)  # there is at least one batch
     return TaskLoss(total, torch.stack(losses).detach(), torch.stack(right))
 
 
-def _write(network: TextToLora, lesson: Lesson) -> Generated:
+def _write(network: TextToLora, batch: TaskBatch) -> Generated:
     """What the network writes for a task, b as the hooks of `adapted` take it: (layers, rank,
     d_out)."""
-    device = lesson.embedding.device
+    device = batch.embedding.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(lesson.seed)
-        written = network(lesson.embedding)
+        torch.manual_seed(batch.seed)
+        written = network(batch.embedding)
     return {name: (a, b.transpose(1, 2)) for name, (a, b) in written.items()}
 
 

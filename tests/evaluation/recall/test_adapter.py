@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.errors import DocumentError, ProbeError
@@ -48,8 +48,8 @@ def probe(done: Compiled, questions: Path, document: str | None = None, **change
         done.adapter,
         questions,
         document=document,
-        asking=AskOptions(base=str(done.base), device="cpu", offline=True),
-        options=ProbeOptions(**({"max_tokens": 4, "harm": False} | changes)),
+        asking=AskOptions(base=str(done.base), device="cpu", max_tokens=4, offline=True),
+        options=ProbeOptions(**({"harm": False} | changes)),
     )
 
 
@@ -123,9 +123,60 @@ def test_harm_is_measured_unless_left_out(
 def test_compiling_with_what_is_loaded_writes_the_same_bytes(
     done: Compiled, tmp_path: Path
 ) -> None:
-    written = [
-        pipeline.run(done.plan, tmp_path / name, options=done.options, loaded=loaded).adapter
-        for name, loaded in (("alone", None), ("loaded", pipeline.load(done.plan, "cpu")))
+    compiler = Compiler(done.plan.options)
+    written = [compiler(done.plan).save_pretrained(tmp_path / name) for name in ("first", "again")]
+    first, again = ((path / "adapter_model.safetensors").read_bytes() for path in written)
+    assert first == again == (done.adapter / "adapter_model.safetensors").read_bytes()
+
+
+# ---- what the document does not answer ----------------------------------------------------------
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def test_only_what_the_document_does_not_say_counts_as_unanswerable(
+    done: Compiled, tmp_path: Path
+) -> None:
+    given = write_rows(
+        tmp_path / "un.jsonl",
+        [
+            {"question": "What does it weigh?"},
+            {"question": "How often is it oiled?", "answers": ["14 days"]},  # it says that
+            {"question": "How high is it?", "answers": ["30 m"], "doc": tiny.DOCUMENT},
+            {"question": "Who is Ada?", "doc": "Another lantern."},
+        ],
+    )
+    found = probe_adapter(
+        done.adapter,
+        None,
+        document=None,
+        asking=AskOptions(base=str(done.base), device="cpu", max_tokens=4, offline=True),
+        options=ProbeOptions(harm=False, unanswerable=given),
+    )
+    assert found.rows == ()
+    assert [row["arm"] for row in found.silence] == ["adapter", "prompt", "base"]
+    for row in found.silence:
+        assert row["false_answers"]["n"] == 2
+        assert row["false_silences"] is None
+    assert found.remarks == (
+        "left out as unanswerable: 2 of 4, answered in the document or about others",
+    )
+
+
+def test_neighbors_of_the_adapters_document_come_from_the_questions(
+    done: Compiled, tmp_path: Path
+) -> None:
+    rows = [
+        {"question": "Which lantern?", "answers": ["in the meadow"], "doc": tiny.DOCUMENT},
+        {"question": "When is it lit?", "answers": ["at noon"], "doc": "It is lit at noon."},
+        {"question": "Who rows?", "answers": ["Bob"], "doc": "Bob rows."},
     ]
-    alone, loaded = ((path / "adapter_model.safetensors").read_bytes() for path in written)
-    assert alone == loaded
+    titled = [row | {"title": "Lanterns" if n < 2 else "Boats"} for n, row in enumerate(rows)]
+    (tmp_path / "titled").mkdir()
+    found = probe(done, write_questions(tmp_path / "titled", titled), unanswerable="neighbors")
+    assert [row["false_answers"]["n"] for row in found.silence] == [1, 1, 1]
+    with pytest.raises(ProbeError, match="--unanswerable neighbors: none of 3 questions"):
+        probe(done, write_questions(tmp_path, rows), unanswerable="neighbors")

@@ -5,7 +5,7 @@ import torch
 
 from d2l.datasets.questions import Question
 from d2l.evaluation.recall.arms import BEST, Arms, Gathered, ProbeOptions
-from d2l.inference.adapted_model import Asker, AskOptions, load_asker
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.inference.prompt_styles import WORDINGS
 from tests import tiny
 from tests.compiled import Compiled, make_dense, write_prompt
@@ -22,9 +22,9 @@ QUESTIONS = [
 ]
 
 
-def load(done: Compiled) -> Asker:
+def load(done: Compiled) -> AdaptedModel:
     options = AskOptions(base=str(done.base), device="cpu", max_tokens=N_TOKENS, offline=True)
-    return load_asker(done.adapter, options)
+    return AdaptedModel.load(done.adapter, options)
 
 
 def score(model: object, prompt: str, answer: str) -> tuple[float, float]:
@@ -42,7 +42,7 @@ def test_likelihoods_are_those_of_the_merged_dense_model_and_of_the_base(
     kind: str, compiled: Compile
 ) -> None:
     done = compiled(kind)
-    asker, arms = load(done), Arms(ProbeOptions(max_tokens=N_TOKENS, batch=2, wording="plain"))
+    asker, arms = load(done), Arms(ProbeOptions(batch=2, wording="plain"))
     gathered = Gathered()
     arms.ask_with_document(asker, QUESTIONS, tiny.DOCUMENT, gathered)
     dense, plain = make_dense(kind, done.adapter), tiny.make_causal("llama")
@@ -62,7 +62,7 @@ def test_likelihoods_are_those_of_the_merged_dense_model_and_of_the_base(
 
 def test_greedy_answers_are_marked_against_all_references(compiled: Compile) -> None:
     asker = load(compiled("llama"))
-    said = asker.answer(QUESTIONS[0].text)
+    said = asker.ask(QUESTIONS[0].text)
     words = said.split()
     assert len(words) > 1
     questions = [
@@ -70,7 +70,7 @@ def test_greedy_answers_are_marked_against_all_references(compiled: Compile) -> 
         Question(QUESTIONS[0].text, ("nothing", words[0])),
         Question(QUESTIONS[0].text, ("nothing",)),
     ]
-    whole, part, none = Arms(ProbeOptions(max_tokens=N_TOKENS)).ask_adapter(asker, questions)
+    whole, part, none = Arms(ProbeOptions()).ask_adapter(asker, questions)
     assert (whole.contained, whole.em, whole.f1) == (1.0, 1.0, 1.0)
     assert (part.contained, part.em) == (1.0, 0.0)
     assert 0 < part.f1 < 1
@@ -79,7 +79,7 @@ def test_greedy_answers_are_marked_against_all_references(compiled: Compile) -> 
 
 def test_all_wordings_are_tried_and_cut_documents_counted(compiled: Compile) -> None:
     asker, gathered = load(compiled("llama")), Gathered()
-    arms = Arms(ProbeOptions(max_tokens=N_TOKENS, wording=BEST))
+    arms = Arms(ProbeOptions(wording=BEST))
     arms.ask_with_document(asker, QUESTIONS[:2], tiny.DOCUMENT * 9, gathered)  # window: 512 tokens
     assert list(gathered.prompt) == list(WORDINGS)
     for marks in gathered.prompt.values():
@@ -91,7 +91,7 @@ def test_all_wordings_are_tried_and_cut_documents_counted(compiled: Compile) -> 
 
 
 def test_the_bases_own_answers_are_made_once(compiled: Compile) -> None:
-    asker, arms = load(compiled("llama")), Arms(ProbeOptions(max_tokens=N_TOKENS))
+    asker, arms = load(compiled("llama")), Arms(ProbeOptions())
     first = arms.ask_alone(asker, QUESTIONS[:2])
     calls = []
     asker.model.register_forward_pre_hook(lambda *_: calls.append(1))

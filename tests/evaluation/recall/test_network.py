@@ -7,19 +7,20 @@ import pytest
 
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import draw_documents
 from d2l.evaluation.recall.network import draw_cells, probe_sets
 from d2l.evaluation.recall.report import Probe
-from d2l.inference.adapted_model import AskOptions, load_asker
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("Ada", "Bob", "Cleo", "Dora", "Emil", "Fay")
-OPTIONS = ProbeOptions(limit=4, max_tokens=4, batch=3, wording="plain", harm=False)
+OPTIONS = ProbeOptions(limit=4, batch=3, wording="plain", harm=False)
 
 
 def write_set(path: Path) -> Path:
@@ -92,10 +93,9 @@ def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
         gathered, arms = Gathered(), Arms(OPTIONS)
         documents = draw_documents(questions, tokenizer=tokenizer, length=length, limit=4)
         for number, asked in enumerate(documents):
-            plan = pipeline.prepare([asked.document], compiling(root))
             out = tmp_path / f"{length}-{number}.lora"
-            pipeline.run(plan, out, options=compiling(root))
-            asker = load_asker(out, asking(root))
+            Compiler(compiling(root))(asked.document).save_pretrained(out)
+            asker = AdaptedModel.load(out, asking(root))
             text = asked.document.text
             arms.ask_with_document(asker, asked.questions, text, gathered)
             gathered.base.add(arms.ask_alone(asker, asked.questions))
@@ -116,9 +116,9 @@ def test_the_compilers_base_and_network_are_loaded_once(
     loads: list[str] = []
     load = pipeline.load
 
-    def count(plan: pipeline.CompilePlan, device: str) -> pipeline.Loaded:
-        loads.append(device)
-        return load(plan, device)
+    def count(plan: pipeline.CompilePlan) -> pipeline.Loaded:
+        loads.append(plan.options.device)
+        return load(plan)
 
     monkeypatch.setattr(pipeline, "load", count)
     found = probe(root, 90)
@@ -143,7 +143,7 @@ def test_harm_is_that_of_the_fewest_and_the_most_seats(
 def test_sets_are_called_by_their_file_names_or_paths_where_these_are_equal(root: Path) -> None:
     path = root / "people.jsonl"
     for sets, names in (([path], ["people"]), ([path, path], [str(path)] * 2)):
-        cells, _ = draw_cells(sets, [90], compiling=compiling(root), limit=4)
+        cells, _ = draw_cells(sets, [90], compiling=compiling(root), options=OPTIONS)
         assert [cell.set for cell in cells] == names
 
 
@@ -151,5 +151,52 @@ def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path:
     path = tmp_path / "hopeless.jsonl"
     path.write_text('{"doc": "A text.", "question": "Who?", "answers": ["Nobody"]}\n', "utf-8")
     with pytest.raises(ProbeError) as caught:
-        draw_cells([path], [90], compiling=compiling(root), limit=4)
+        draw_cells([path], [90], compiling=compiling(root), options=OPTIONS)
     assert caught.value.message == f"{path}: no passage of at most 90 tokens answers a question"
+
+
+# ---- what the documents do not answer -----------------------------------------------------------
+
+
+def write_articles(path: Path) -> Path:
+    """The same texts, as passages of two articles."""
+    rows = map(json.loads, write_set(path).read_text("utf-8").splitlines())
+    titled = [row | {"title": f"article {n // 6}"} for n, row in enumerate(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in titled), "utf-8")
+    return path
+
+
+def test_neighbors_are_asked_of_every_arm_and_counted(root: Path, tmp_path: Path) -> None:
+    found = probe_sets(
+        [write_articles(tmp_path / "articles.jsonl")],
+        [90],
+        compiling=compiling(root),
+        asking=asking(root),
+        options=ProbeOptions(**(vars(OPTIONS) | {"unanswerable": "neighbors"})),
+    )
+    assert [row["arm"] for row in found.silence] == ["adapter", "prompt", "base"]
+    for row in found.silence:
+        assert (row["set"], row["length"]) == ("articles", 90)
+        assert row["false_answers"]["n"] == 4  # as many as are answered
+        assert row["false_silences"]["n"] == 4
+    assert found.to_json()["unanswerable"] == list(found.silence)
+
+
+def test_sets_without_neighbors_are_refused_before_anything_is_computed(root: Path) -> None:
+    changed = ProbeOptions(**(vars(OPTIONS) | {"unanswerable": "neighbors"}))
+    with pytest.raises(ProbeError, match="has no question for its documents of 90 tokens"):
+        draw_cells([root / "people.jsonl"], [90], compiling=compiling(root), options=changed)
+
+
+def test_a_files_questions_go_with_the_passages_of_their_documents(
+    root: Path, tmp_path: Path
+) -> None:
+    lines = (root / "people.jsonl").read_text("utf-8").splitlines()
+    texts = [json.loads(line)["doc"] for line in lines][::2]
+    path = tmp_path / "unanswerable.jsonl"
+    rows = [{"doc": text, "question": f"How old is it? ({n})"} for n, text in enumerate(texts)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    changed = ProbeOptions(**(vars(OPTIONS) | {"unanswerable": str(path)}))
+    cells, _ = draw_cells([root / "people.jsonl"], [90], compiling=compiling(root), options=changed)
+    for asked, foreign in zip(cells[0].documents, cells[0].unanswerable, strict=True):
+        assert [one.document for one in foreign] == [asked.questions[0].document]

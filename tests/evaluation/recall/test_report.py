@@ -1,10 +1,18 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from d2l.errors import ProbeError
 from d2l.evaluation.recall.arms import Gathered, Mark, Marks
-from d2l.evaluation.recall.report import Cell, Probe, make_rows, require_scores
+from d2l.evaluation.recall.report import (
+    Cell,
+    Probe,
+    describe_count,
+    make_rows,
+    make_silence_rows,
+    require_scores,
+)
 
 CELL = Cell(set="dev", length=240, documents=2, tokens=200.5, seats=25.0)
 KEYS = ["contained", "em", "f1", "nll", "nll_without_end"]
@@ -70,3 +78,44 @@ def test_every_row_of_the_adapter_must_reach_the_bounds() -> None:
     nowhere = make_rows(Cell("notes", None, 1, None, None), gather(mark(0)))
     with pytest.raises(ProbeError, match=r"^notes: em is 0\.000, under 0\.1$"):
         require_scores(nowhere, {"em": 0.1})
+
+
+# ---- what the document does not answer ----------------------------------------------------------
+
+
+def say(*silent: bool, contained: float = 0.0) -> Marks:
+    return Marks([replace(mark(contained), silent=one) for one in silent])
+
+
+def test_false_answers_and_false_silences_are_counted_by_arm() -> None:
+    answered = Gathered(say(True, False, False, False), say(True, True), {"a": say(False)})
+    unanswered = Gathered(say(False, True, True), say(False, False), {"a": say(True)})
+    adapter, prompt, base = make_silence_rows(CELL, answered, unanswered)
+    assert (adapter["false_answers"]["n"], adapter["false_answers"]["count"]) == (3, 1)
+    assert adapter["false_answers"]["share"] == pytest.approx(1 / 3)
+    assert adapter["false_answers"]["stderr"] == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / 2))
+    assert adapter["false_silences"] == {"n": 4, "count": 1, "share": 0.25, "stderr": 0.25}
+    assert (prompt["arm"], prompt["wording"], prompt["false_answers"]["count"]) == (
+        "prompt",
+        "a",
+        0,
+    )
+    assert (base["false_answers"]["share"], base["false_silences"]["share"]) == (1.0, 1.0)
+    assert describe_count(adapter["false_silences"]) == "1 of 4 (0.25 ± 0.25)"
+
+
+def test_an_answer_that_holds_the_reference_is_no_false_silence() -> None:
+    """Where the document itself says that something is not known."""
+    answered = Gathered(say(True, contained=1.0))
+    (row,) = make_silence_rows(CELL, answered, Gathered(say(True)))
+    assert row["false_silences"]["count"] == 0
+    (alone,) = make_silence_rows(CELL, Gathered(), Gathered(say(True)))
+    assert alone["false_silences"] is None
+    assert describe_count(None) == "–"
+
+
+def test_the_wording_is_the_one_that_answers_best_or_else_is_silent_most() -> None:
+    unanswered = Gathered(say(True), Marks(), {"a": say(False), "b": say(True)})
+    answered = Gathered(say(False), Marks(), {"a": say(False, contained=1.0), "b": say(False)})
+    assert make_silence_rows(CELL, answered, unanswered)[1]["wording"] == "a"
+    assert make_silence_rows(CELL, Gathered(), unanswered)[1]["wording"] == "b"

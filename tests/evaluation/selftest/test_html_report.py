@@ -8,10 +8,10 @@ from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.errors import D2LError
 from d2l.evaluation.harm import Harm
+from d2l.evaluation.html_page import refuse_report
 from d2l.evaluation.means import Mean
 from d2l.evaluation.selftest.html_report import (
     pick_color,
-    refuse_report,
     render_report,
     write_report,
 )

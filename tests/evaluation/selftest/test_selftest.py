@@ -13,7 +13,7 @@ from d2l.documents.readers import read_document
 from d2l.errors import DocumentError
 from d2l.evaluation.originals import read_originals
 from d2l.evaluation.selftest.selftest import SelfOptions, SelfReport, probe_itself, run_selftest
-from d2l.inference.adapted_model import AskOptions, load_asker
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, generate, make_dense, write_prompt
 from tests.documents.samples import make_pdf, pdf_page
@@ -153,7 +153,9 @@ def test_a_missing_document_is_said_before_any_weights_are_loaded(
 
 
 def test_json_has_the_whole_outcome(done: Compiled) -> None:
-    asker = load_asker(done.adapter, AskOptions(base=str(done.base), device="cpu", offline=True))
+    asker = AdaptedModel.load(
+        done.adapter, AskOptions(base=str(done.base), device="cpu", offline=True)
+    )
     test = run_selftest(asker, read_originals(asker.info))
     values = SelfReport("a.lora", "base", test, None, ()).to_json()
     assert list(values) == ["selftest", "rows"]

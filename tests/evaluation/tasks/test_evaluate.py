@@ -14,6 +14,7 @@ from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Example, read_tasks
 from d2l.evaluation.tasks.arms import AskedTask, TaskMark, TaskOptions
 from d2l.evaluation.tasks.report import Answered, make_report
+from d2l.inference import adapted_model
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
@@ -49,6 +50,7 @@ def find(values: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.slow
 def test_the_ceiling_is_tuned_on_what_is_not_asked(place: Path) -> None:
     recipe = read_recipe(Path("a.toml"))
     (task,) = (one for one in read_tasks(Path("tasks.jsonl")) if one.name == "ore")
@@ -172,6 +174,26 @@ def test_examples_that_are_too_long_are_counted(place: Path, command: Command) -
     assert 0 < kept < 6
     assert find(rows["rows"], task="ore")["n"] == kept
     assert "examples that are too long" in rows["remarks"][0]
+    assert place
+
+
+def test_the_base_may_be_asked_in_another_precision(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    load = adapted_model.load_causal
+
+    def remember(*args: Any, **keywords: Any) -> Any:
+        loaded.append(keywords["dtype"])
+        return load(*args, **keywords)
+
+    monkeypatch.setattr(adapted_model, "load_causal", remember)
+    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--limit", 2, "--adapter-only", "--json")
+    exact = json.loads(command.t2l(*asked).out)
+    rounded = json.loads(command.t2l(*asked, "--dtype", "bf16").out)
+    assert loaded == [torch.float32, torch.bfloat16]
+    pairs = zip(exact["rows"], rounded["rows"], strict=True)
+    assert all(one["nll"] == pytest.approx(other["nll"], abs=0.2) for one, other in pairs)
     assert place
 
 

@@ -1,0 +1,163 @@
+"""A document → questions that a person might ask about it, with answers and pages.
+
+The writer of a base asks (`compiler.question_writer`); here they get their chunks and pages, and a
+file that `d2l probe --qa` reads. Writes nothing else and prints nothing.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l.bases.batches import batched
+from d2l.bases.models import find_base
+from d2l.bases.tokenizers import load_tokenizer
+from d2l.compiler.question_writer import explain_silence, write_about
+from d2l.documents.document import Document
+from d2l.errors import DocumentError
+from d2l.evaluation.metrics import contains_answer
+from d2l.evaluation.originals import Originals
+from d2l.files.atomic import replace_file
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.likelihood import answer_greedily
+from d2l.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class PageQuestion:
+    """A question about a document, its answer, and where that stands; `page` is None in formats
+    that have none, `chunk` where the adapter does not say."""
+
+    document: str
+    page: int | None
+    chunk: int | None
+    place: str
+    question: str
+    answer: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As `--json` and `--save` have it: question and answers are what `--qa` reads."""
+        return {
+            "question": self.question,
+            "answers": [self.answer],
+            "document": self.document,
+            "page": self.page,
+        }
+
+
+def write_questions(
+    asker: AdaptedModel,
+    originals: Originals,
+    *,
+    offline: bool = False,
+    watch: Progress = silent,
+) -> list[PageQuestion]:
+    """Questions about an adapter's documents, by the writer for its base, in order.
+
+    None where there is no writer for the base, or nothing that passes the round trip. The base is
+    the one on `asker`, its adapter switched off.
+    """
+    name = str(asker.info.config.get("base_model_name_or_path"))
+    base = find_base(name, override=asker.options.base, offline=offline)
+    texts = [document.text for document in originals.documents]
+    causal = asker.model.get_base_model()
+    with asker.model.disable_adapter():
+        questions = write_about(causal, load_tokenizer(base.folder), base, texts, watch=watch)
+    made = []
+    for written in questions:
+        document = originals.documents[written.document]
+        chunk = next(
+            (
+                s.chunk
+                for s in originals.stretches
+                if s.document is document and s.start <= written.start < s.stop
+            ),
+            None,
+        )
+        made.append(
+            PageQuestion(
+                document.name,
+                find_page(document, written.start),
+                chunk,
+                document.where(written.start, written.stop),
+                written.question,
+                written.answer,
+            )
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question, what the adapter said, and whether the answer is in that."""
+
+    asked: PageQuestion
+    said: str
+    contained: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As `d2l probe --json` prints it."""
+        return {**self.asked.to_json(), "said": self.said, "contained": self.contained}
+
+
+def answer_questions(
+    asker: AdaptedModel,
+    questions: Sequence[PageQuestion],
+    *,
+    batch: int = 8,
+    watch: Progress = silent,
+) -> tuple[Answered, ...]:
+    """Ask the adapter on `asker`; answers are greedy."""
+    end, made = asker.end_token(), list[Answered]()
+    for some in watch(batched(questions, batch), "asking"):
+        answers = answer_greedily(
+            asker.model,
+            [asker.prompt(question.question) for question in some],
+            max_tokens=asker.options.max_tokens,
+            batch=batch,
+            end=end,
+            pad=end,
+        )
+        for question, ids in zip(some, answers, strict=True):
+            said = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            made.append(Answered(question, said, contains_answer(said, (question.answer,))))
+    return tuple(made)
+
+
+def group_by_place(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """Questions by where their answers stand: a page, else a place or the document."""
+    groups: dict[str, list[Answered]] = {}
+    for answer in answered:
+        asked = answer.asked
+        where = f"p. {asked.page}" if asked.page is not None else asked.place
+        groups.setdefault(f"{asked.document}, {where}" if where else asked.document, []).append(
+            answer
+        )
+    return groups
+
+
+def find_page(document: Document, character: int) -> int | None:
+    """The page on which a character of a document's text stands."""
+    for start, stop, section in document.spans():
+        if start <= character < stop:
+            return section.page
+    return None
+
+
+def keep_questions(questions: Sequence[PageQuestion], path: Path, base: str) -> None:
+    """Write questions as JSON lines, whole or not at all; raises DocumentError where there are
+    none, or where that cannot be written."""
+    if not questions:
+        reason, hint = explain_silence(base)
+        raise DocumentError(f"no question to keep: {reason}", hint=hint)
+    lines = "".join(
+        json.dumps(question.to_json(), ensure_ascii=False, sort_keys=True) + "\n"
+        for question in questions
+    )
+    try:
+        replace_file(path, lambda target: target.write_text(lines, "utf-8"))
+    except OSError as error:
+        raise DocumentError(
+            f"{path}: cannot be written ({error.strerror})", hint="name another file with --save"
+        ) from error

@@ -1,0 +1,117 @@
+"""Turns to the ids of a prompt, by a tokenizer's chat template; a stranger's is run in a child.
+
+A transformers tokenizer in, ids out; knows no model.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from jinja2 import TemplateError
+
+from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
+from d2l.bases.chat_templates import is_own, render_apart, try_tokenizer
+from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
+from d2l.bases.tokenizer_files import read_compact
+from d2l.errors import BaseModelError
+from d2l.inference.prompt_styles import Turns
+
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class ChatPrompts:
+    """A tokenizer with its chat template.
+
+    `apart`: the template is a stranger's and rendered in a child process. `suspect` is the
+    stranger's tokenizer.json, which that child tries first; empty where it is the base's own.
+    """
+
+    tokenizer: Any
+    apart: bool = False
+    suspect: bytes = b""
+
+    def encode(self, turns: Turns, *, asks: bool = True) -> list[int]:
+        """Ids of the prompt of these turns, with an answer to be written if it `asks`; raises
+        D2LError."""
+        tokenizer = self.tokenizer
+        if not tokenizer.chat_template:
+            raise BaseModelError(
+                f"{tokenizer.name_or_path}: has no chat template, so it cannot be asked",
+                hint="name the base's instruction-tuned version with --base",
+            )
+        with _refusing(str(tokenizer.name_or_path)), quiet_transformers(), panics_as_errors():
+            if not self.apart:
+                ids = tokenizer.apply_chat_template(
+                    turns, add_generation_prompt=asks, return_dict=False
+                )
+                return list(ids)
+            text = render_apart(
+                tokenizer.get_chat_template(),
+                turns,
+                answering=asks,
+                source=str(Path(tokenizer.name_or_path) / CHAT_TEMPLATE),
+                names=tokenizer.special_tokens_map,
+                tokenizer=self.suspect,
+            )
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def find_chat(info: AdapterInfo, base: ChatPrompts, base_folder: Path) -> ChatPrompts:
+    """The adapter's own tokenizer and chat template, where it has both, else the base's."""
+    template, own = info.folder / CHAT_TEMPLATE, info.folder / TOKENIZER
+    if not (template.is_file() and own.is_file()):
+        return base
+    tokens = _read(own)
+    suspect = b"" if _is_copy(tokens, base_folder / TOKENIZER) else tokens
+    if suspect:  # before it is loaded: what it does to a child process is no harm
+        try_tokenizer(suspect, source=str(own))
+    tokenizer = load_tokenizer(info.folder)
+    made = info.provenance
+    opening = made.prompt.opening if made is not None else None
+    known = is_own(tokenizer.chat_template, None if opening is None else opening.text)
+    return ChatPrompts(tokenizer, not known or bool(suspect), suspect)
+
+
+def _is_copy(tokens: bytes, ours: Path) -> bool:
+    """Whether a tokenizer.json is the base's own, or what is written of it beside adapters."""
+    if not ours.is_file():
+        return False
+    return tokens == ours.read_bytes() or tokens == read_compact(ours).encode()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The transformers tokenizer of a folder; raises BaseModelError."""
+    try:
+        with quiet_transformers(), panics_as_errors():
+            return transformers.AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BaseModelError(
+            f"{folder}: the tokenizer cannot be loaded",
+            hint="the folder needs tokenizer.json and tokenizer_config.json, undamaged",
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BaseModelError(
+            f"{path}: cannot be read ({error.strerror})", hint="check its permissions"
+        ) from error
+
+
+@contextlib.contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """What a template or a tokenizer raises, as one line."""
+    try:
+        yield
+    except (*LOAD_ERRORS, RecursionError, TemplateError) as error:
+        raise BaseModelError(
+            f"{name}: the chat template does not take these turns", hint=explain(error)
+        ) from error

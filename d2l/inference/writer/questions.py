@@ -1,0 +1,123 @@
+"""A passage and answers in it → questions that the base, shown the passage, answers with them.
+
+A causal model and a writer's weights in; knows nothing of documents, files or how weights were
+found. A question counts only if it passes the round trip: the base alone, with the passage in its
+prompt, gives the marked answer.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from d2l.adapters.weights import LoraWeights
+from d2l.bases.chat import Chat
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.inference.attached import attached, on_device
+from d2l.inference.likelihood import answer_greedily
+from d2l.inference.prompt_styles import WORDINGS
+from d2l.inference.writer.prompts import Span, WriterPrompts
+
+_BATCH = 16
+_QUESTION_TOKENS, _ANSWER_TOKENS = 40, 24
+#: Words of a question; shorter ones name nothing, longer ones tell the answer.
+_WORDS = range(4, 31)
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a passage, and where its answer stands in it."""
+
+    question: str
+    span: Span
+
+
+@dataclass(frozen=True)
+class QuestionWriter:
+    """A base, and the writer's LoRA for it."""
+
+    causal: Any
+    chat: Chat
+    weights: LoraWeights
+
+    def write(self, text: str, spans: Sequence[Span]) -> list[Asked]:
+        """A question for every place of a passage that it finds one for, in order; none twice."""
+        prompts = WriterPrompts(self.chat)
+        before = prompts.passage(text)
+        with attached(self.causal, on_device(self.weights, self.causal.device), self.weights.scale):
+            made = self._go_on([(*before, *prompts.mark(text, s)) for s in spans], _QUESTION_TOKENS)
+        found: dict[str, Asked] = {}
+        for span, question in zip(spans, made, strict=True):
+            if is_question(question, answer=span.of(text)):
+                found.setdefault(question.casefold(), Asked(question, span))
+        return list(found.values())
+
+    def keep_answered(self, text: str, asked: Sequence[Asked]) -> list[Asked]:
+        """Those that the base, with the passage in its prompt, answers with the marked words."""
+        prompts = show_passage(text, [one.question for one in asked], self.chat.tokenizer)
+        replies = self._go_on(prompts, _ANSWER_TOKENS)
+        return [
+            one
+            for one, reply in zip(asked, replies, strict=True)
+            if agrees(reply, one.span.of(text), question=one.question)
+        ]
+
+    def _go_on(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        end = self.chat.end_token
+        made = answer_greedily(
+            self.causal, prompts, max_tokens=max_tokens, batch=_BATCH, end=end, pad=end
+        )
+        decode = self.chat.tokenizer.decode
+        return [decode(ids, skip_special_tokens=True).strip() for ids in made]
+
+
+def show_passage(
+    text: str, questions: Sequence[str], tokenizer: BaseTokenizer
+) -> list[tuple[int, ...]]:
+    """Prompts that show the base a passage and ask it: all begin with the passage, which is read
+    once. The wording is the one that gets the most right answers, and short ones, out of the bases
+    that have a writer. Raises BaseModelError for a chat template without system turns."""
+    wording = WORDINGS["system"]
+    turns = [
+        {"role": "system", "content": wording.system or ""},
+        {"role": "user", "content": wording.user},
+    ]
+    rendered = tokenizer.render_chat(turns, taking="a passage and a question")
+    before, _, rest = rendered.partition("{document}")
+    between, _, after = rest.partition("{question}")
+    shown = (*tokenizer.encode_control(before), *tokenizer.encode(text))
+    end = tokenizer.encode_control(after)
+    return [(*shown, *tokenizer.encode(between + question), *end) for question in questions]
+
+
+def is_question(text: str, *, answer: str) -> bool:
+    """Whether a text reads as one question that does not tell its own answer."""
+    words = text.split()
+    return (
+        len(words) in _WORDS
+        and text.endswith("?")
+        and text.count("?") == 1
+        and "[[" not in text
+        and f" {' '.join(plain_words(answer))} " not in f" {' '.join(plain_words(text))} "
+    )
+
+
+def agrees(reply: str, answer: str, *, question: str = "") -> bool:
+    """Whether a reply is the answer: the same words but for case, articles and punctuation, or the
+    answer with few words around it that are not the question's, or most of a long answer."""
+    said, wanted = list(plain_words(reply)), list(plain_words(answer))
+    if not said or not wanted:
+        return False
+    if f" {' '.join(wanted)} " in f" {' '.join(said)} ":
+        asked = set(plain_words(question))
+        return sum(word not in asked for word in said) <= 2 * len(wanted) + 6
+    shared = len(set(said) & set(wanted))
+    return len(wanted) > 3 and 2 * shared / (len(set(said)) + len(set(wanted))) >= 0.8
+
+
+def plain_words(text: str) -> Iterator[str]:
+    """Words in small letters without articles; numbers keep their points."""
+    for word in re.findall(r"\w+(?:[.,:]\d+)*", text.casefold()):
+        if not _ARTICLES.fullmatch(word):
+            yield word

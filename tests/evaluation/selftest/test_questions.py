@@ -1,0 +1,152 @@
+"""Questions of a writer: where their answers stand, how they are kept, and what is said of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l.compiler.question_writer import AboutText, choose, explain_silence, spread
+from d2l.datasets.answers import Answer
+from d2l.datasets.questions import read_questions
+from d2l.documents.document import Document, Section, Source
+from d2l.documents.readers import read_document
+from d2l.errors import DocumentError
+from d2l.evaluation.selftest import questions as asking
+from d2l.evaluation.selftest.questions import (
+    Answered,
+    PageQuestion,
+    find_page,
+    group_by_place,
+    keep_questions,
+)
+from tests import tiny
+from tests.command import Command
+from tests.compiled import LAST_PAGE, Compiled, compile_tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make_question(page: int | None = 2, answer: str = "96 steps") -> PageQuestion:
+    return PageQuestion("manual.pdf", page, 0, f"p. {page}", "How many steps has it?", answer)
+
+
+def test_kept_questions_are_what_qa_reads(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    keep_questions([make_question()], path, "a base")
+    (found,) = read_questions(path)
+    assert (found.text, found.references) == ("How many steps has it?", ("96 steps",))
+    assert json.loads(path.read_text("utf-8"))["page"] == 2
+
+
+def test_no_questions_are_no_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        DocumentError, match="there is no question writer for the base a base"
+    ) as caught:
+        keep_questions([], tmp_path / "questions.jsonl", "a base")
+    assert "--qa" in str(caught.value.hint)
+    assert not (tmp_path / "questions.jsonl").exists()
+
+
+def test_questions_are_grouped_by_page() -> None:
+    rows = [Answered(make_question(page), "said", contained=page == 1) for page in (1, 2, 1, None)]
+    found = group_by_place(rows)
+    assert {place: len(own) for place, own in found.items()} == {
+        "manual.pdf, p. 1": 2,
+        "manual.pdf, p. 2": 1,
+        "manual.pdf, p. None": 1,
+    }
+
+
+def test_pages_are_found_by_character() -> None:
+    document = Document("a", "pdf", (Section("one", 1), Section("two", 2)), "0" * 64, 6)
+    assert [find_page(document, place) for place in (0, 3, 5, 7, 99)] == [1, 1, 2, 2, None]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 8, 13])
+def test_passages_are_taken_spread_out(n: int) -> None:
+    order = spread(n)
+    assert sorted(order) == list(range(n))
+    if n == 8:
+        assert order[:4] == [0, 4, 2, 6]
+
+
+def test_of_many_answers_some_are_taken_from_everywhere() -> None:
+    answers = [Answer(10 * k, 10 * k + 4, "name") for k in range(100)]
+    chosen = choose(answers)
+    assert 10 < len(chosen) < 100
+    assert chosen[0].start == 0
+    assert chosen[-1].start > 900
+    assert choose(answers[:3]) == answers[:3]
+
+
+@pytest.fixture
+def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiled:
+    """A tiny adapter whose base has a writer that asks one question about the tower."""
+    path = tmp_path / "handbook.md"
+    path.write_text(f"{tiny.DOCUMENT}\n\n# Tower\n\n{LAST_PAGE}\n", "utf-8")
+    document = read_document(Source(str(path), path))
+
+    def write_about(*given: Any, **_: Any) -> list[AboutText]:
+        causal, texts = given[0], given[3]
+        assert causal.get_submodule("model.layers.1.self_attn.v_proj")
+        start = texts[0].index("96 steps")
+        return [AboutText(0, start, start + 8, "How many steps has it?", "96 steps")]
+
+    monkeypatch.setattr(asking, "write_about", write_about)
+    return compile_tiny(tmp_path, "seats", document)
+
+
+def test_ask_prints_what_one_could_ask(done: Compiled, command: Command) -> None:
+    options = ["--questions", done.root / "handbook.md", "--base", done.base, "--device", "cpu"]
+    outcome = command("ask", done.adapter, *options)
+    assert outcome.code == 0
+    assert "How many steps has it?  96 steps" in outcome.out
+    lines = command("ask", done.adapter, *options, "--jsonl")
+    assert json.loads(lines.out)["answers"] == ["96 steps"]
+    refused = command("ask", done.adapter, "What?", *options)
+    assert refused.code == 1
+    assert "--questions prints questions and asks none" in refused.err
+
+
+def test_a_base_without_a_writer_is_told_from_a_document_without_a_question(
+    done: Compiled, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "write_about", lambda *_, **__: [])
+    words = ["ask", done.adapter, "--questions", done.root / "handbook.md", "--base", done.base]
+    words += ["--device", "cpu"]
+    none = f"there is no question writer for the base {tiny.base_name('llama')}"
+    way = "compile the document with --checkpoint qwen2.5-coder-0.5b, whose base has one"
+    outcome = command(*words)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err.startswith(f"warning: no question: {none} ({way}")
+    told = json.loads(command(*words, "--json").out)
+    assert (told["questions"], told["reason"]) == ([], none)
+    assert told["hint"].startswith(way)
+
+    reason, hint = explain_silence("Qwen/Qwen2.5-Coder-0.5B-Instruct")
+    assert reason.startswith("nothing that the writer asked was answered")
+    assert "--checkpoint" not in hint
+
+
+def test_the_self_test_asks_them_and_keeps_them(done: Compiled, command: Command) -> None:
+    kept, page = done.root / "kept.jsonl", done.root / "report.html"
+    options = ["--base", done.base, "--device", "cpu", "--max-tokens", 4, "--no-harm"]
+    outcome = command("probe", done.adapter, *options, "--save", kept, "--html", page, "--json")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(outcome.out)["questions"]
+    assert (row["question"], row["answers"]) == ("How many steps has it?", ["96 steps"])
+    assert row["contained"] is False
+    assert len(read_questions(kept)) == 1
+    html = page.read_text("utf-8")
+    assert "Questions: 0 of 1 answered" in html
+    assert "How many steps has it?" in html
+    text = command("probe", done.adapter, *options)
+    assert "questions  0 of 1 answered" in text.out
+    assert "? How many steps has it?" in text.out
+
+
+def test_save_is_for_the_self_test_alone(command: Command) -> None:
+    outcome = command("probe", "a.lora", "--qa", "q", "--save", "s")
+    assert outcome.code == 2
+    assert "--save cannot be given" in " ".join(outcome.err.replace("│", " ").split())

@@ -1,0 +1,46 @@
+"""One base and more adapters than are kept in memory."""
+
+from pathlib import Path
+
+import pytest
+
+from d2l.errors import AdapterError
+from d2l.inference.serving.engine import Engine, Order
+from d2l.inference.serving.generation import Piece, Sampling
+from d2l.inference.serving.library import Library
+from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TURNS = [{"role": "user", "content": "Where is the pump?"}]
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return make_shelf(tmp_path_factory.mktemp("shelf"))
+
+
+def test_few_adapters_are_kept_and_all_answer_as_they_do_alone(shelf: Shelf) -> None:
+    entries = Library(shelf.folder, print).list_entries()
+    engine = Engine(entries.values(), shelf.asking, n_kept=2)
+    expected = {name: shelf.load(name).ask(TURNS[0]["content"]) for name in ADAPTERS}
+    model = engine._worn[0].adapted.model
+    for name in (*ADAPTERS, *reversed(ADAPTERS), "pump", "pump"):
+        said: list[str] = []
+        engine.answer(
+            Order(entries[name], Sampling(N_TOKENS), turns=TURNS),
+            lambda news, said=said: said.append(news.text) if isinstance(news, Piece) else None,  # type: ignore[misc]
+            lambda: False,
+        )
+        assert "".join(said) == expected[name]
+        assert len(model.peft_config) <= 2
+
+
+def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="no adapter here that says its base"):
+        Library(tmp_path, print)
+    with pytest.raises(AdapterError, match="cannot be listed"):
+        Library(tmp_path / "none", print)
+
+
+def test_an_adapters_own_folder_is_served_alone(shelf: Shelf) -> None:
+    assert list(Library(shelf.folder / "note.lora", print).list_entries()) == ["note"]

@@ -1,0 +1,122 @@
+"""The steps of refining: what is kept, when they end, and that the same steps give the same."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from d2l.training.document_data import Asked
+from d2l.training.exercises import Exercise
+from d2l.training.refine.drills import make_drills, sentences_of
+from d2l.training.refine.loop import Budget, Course, Outcome, Settings, refine
+
+TEXT = (
+    "The filter is rinsed every 14 days by Mara Lind. The pump in the harbor was built in 1931. "
+    "Open the copper valve before the pressure falls below 3 bar. The lantern is lit at 21:40. "
+    "The keeper of the meadow is called Jonas Vale and he lives in Oldport. The boat costs 250 "
+    "pounds a day in summer."
+)
+
+
+class Slope:
+    """A subject with one number: its answers grow likelier, or with `sign` -1 less likely, the
+    further it moves where drills pull it; general prompts suffer `harm` times the move."""
+
+    def __init__(self, sign: float = 1.0, harm: float = 0.0) -> None:
+        self.parameters = [nn.Parameter(torch.zeros(1))]
+        self.sign, self.harm = sign, harm
+
+    def ask(self, asked: Asked) -> Exercise:
+        return Exercise((1,), (0,) if asked.complete else (0, 0))
+
+    def bare(self, prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        return [tuple(prompt) for prompt in prompts]
+
+    def logits(self, exercises: Sequence[Exercise]) -> Tensor:
+        move = self.parameters[0]
+        rows = []
+        for one in exercises:
+            # In steps it is the training's pull that counts; without gradients, the verdict's.
+            pull = move if torch.is_grad_enabled() else self.sign * move
+            value = self.harm * move if one.general else pull
+            rows += [torch.cat([value, -value])] * len(one.answer)
+        return torch.stack(rows)
+
+    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        even = torch.full((1, 2), 0.5).log()
+        return [Exercise(e.prompt, e.answer, general=True, reference=even) for e in exercises]
+
+
+GENERAL = [Exercise((1,), (0,), general=True)] * 2
+
+
+def make_course() -> Course:
+    return Course(make_drills(sentences_of([TEXT]), []), GENERAL, GENERAL)
+
+
+def run(subject: Slope, budget: Budget, **changes: float) -> Outcome:
+    return refine(subject, make_course(), budget, settings=Settings(**changes))  # type: ignore[arg-type]
+
+
+def test_what_gets_better_is_kept() -> None:
+    subject = Slope()
+    outcome = run(subject, Budget(steps=20), check=5)
+    assert (outcome.steps, outcome.kept) == (20, 20)
+    assert outcome.after.recall < outcome.before.recall
+    assert float(subject.parameters[0].detach()) > 0
+
+
+def test_where_all_is_worse_the_start_comes_back_exactly() -> None:
+    subject = Slope(sign=-1.0)
+    outcome = run(subject, Budget(steps=50), check=5, patience=3)
+    assert outcome.kept == 0
+    assert outcome.steps == 15  # three verdicts, none better
+    assert outcome.after == outcome.before
+    assert float(subject.parameters[0].detach()) == 0
+
+
+def test_what_helps_less_than_its_harm_is_not_kept() -> None:
+    free = run(Slope(harm=3.0), Budget(steps=10), general_weight=0.0, harm_price=0.0)
+    assert free.kept > 0
+    assert free.after.harm > free.before.harm + 0.01
+    priced = Slope(harm=3.0)
+    outcome = run(priced, Budget(steps=10), general_weight=0.0, harm_price=1000.0)
+    assert outcome.kept == 0
+    assert float(priced.parameters[0].detach()) == 0
+
+
+def test_steps_end_it_between_two_verdicts_too() -> None:
+    outcome = run(Slope(), Budget(steps=7), check=5)
+    assert (outcome.steps, outcome.kept) == (7, 7)
+
+
+def clock(seconds: float) -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += seconds
+
+
+@pytest.mark.parametrize("until", [0.5, 20, 60])
+def test_time_ends_it_before_it_is_over(until: float) -> None:
+    ticks = clock(0.7)
+    shown: list[float] = []
+
+    def look() -> float:
+        shown.append(next(ticks))
+        return shown[-1]
+
+    outcome = run(Slope(), Budget(until=until, clock=look))
+    assert outcome.steps == 0 if until < 1 else outcome.steps > 0
+    assert shown[-1] <= max(until * 1.1, 2.1)
+
+
+def test_a_time_that_gives_as_many_steps_gives_the_same() -> None:
+    by_time, by_steps = Slope(), Slope()
+    ticks = clock(1.0)
+    first = run(by_time, Budget(until=30, clock=lambda: next(ticks)))
+    second = run(by_steps, Budget(steps=first.steps))
+    assert 0 < first.steps < 30
+    assert first == second
+    assert torch.equal(by_time.parameters[0], by_steps.parameters[0])

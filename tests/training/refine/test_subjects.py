@@ -1,0 +1,124 @@
+"""What moves: at the start it is the adapter as it is, and gradients reach its own numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases.chat import make_chat
+from d2l.bases.models import find_base, load_causal
+from d2l.bases.tokenizers import load_tokenizer
+from d2l.training.document_data import Asked
+from d2l.training.refine.decoder import MemoryDecoder
+from d2l.training.refine.subjects import MovableLora, MovableSeats, Moves
+from d2l.training.seats.loss import SeatedDecoder, pack_exercises
+from tests import tiny, tiny_seats
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ASKED = [Asked("pump", "harbor"), Asked("valve copper", "21:40", complete=False)]
+
+
+def make_seated(moves: Moves | None = None) -> tuple[MovableSeats, Memory]:
+    causal = tiny_seats.make_causal(tiny.vocab_size())
+    config = tiny_seats.make_config()
+    torch.manual_seed(3)
+    memory = Memory(torch.randn(2, 6, 16), torch.randn(2, 6, 16))
+    decoder = MemoryDecoder(causal, tiny_seats.make_statistics(config), config)
+    return MovableSeats(memory, decoder, causal, Words(), moves=moves), memory
+
+
+class Words:
+    """A tokenizer of characters."""
+
+    def encode(self, text: str) -> list[int]:
+        return [10 + ord(letter) % 40 for letter in text]
+
+
+def test_seats_begin_as_the_memory_that_they_are() -> None:
+    subject, memory = make_seated()
+    now = subject.memory()
+    assert torch.equal(now.keys, memory.keys)
+    assert torch.equal(now.values, memory.values)
+
+
+@pytest.mark.parametrize(
+    ("moves", "changed"),
+    [
+        (Moves(), (False, True)),
+        (Moves(keys=True), (True, True)),
+        (Moves(keys=True, values=False), (True, False)),
+    ],
+)
+def test_only_what_may_move_does(moves: Moves, changed: tuple[bool, bool]) -> None:
+    subject, memory = make_seated(moves)
+    exercises = [subject.ask(asked) for asked in ASKED]
+    rows = sum(len(exercise.answer) for exercise in exercises)
+    logits = subject.logits(exercises)
+    assert logits.shape == (rows, tiny.vocab_size())
+    logits.square().mean().backward()
+    optimizer = torch.optim.SGD(subject.parameters, lr=1.0)
+    optimizer.step()
+    now = subject.memory()
+    moved = (not torch.equal(now.keys, memory.keys), not torch.equal(now.values, memory.values))
+    assert moved == changed
+
+
+def test_general_prompts_are_referred_to_the_base_behind_its_own_opening() -> None:
+    subject, _ = make_seated()
+    exercise = subject.ask(Asked("hello", "yes"))
+    (found,) = subject.refer([exercise])
+    head = tiny_seats.make_config().opening_head
+    assert subject.bare([exercise.prompt]) == [(*head, *exercise.prompt)]
+    ids = torch.tensor([[*head, *exercise.prompt, *exercise.answer[:-1]]])
+    causal: Any = tiny_seats.make_causal(tiny.vocab_size())
+    with torch.no_grad():
+        logits = causal(ids).logits[0, -len(exercise.answer) :]
+    assert found.reference is not None
+    assert torch.allclose(found.reference, functional.log_softmax(logits, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
+def test_lora_begins_as_the_adapter_that_it_is(family: str, tmp_path: Path) -> None:
+    folder = tiny.write_base(tmp_path / f"{family}-tiny", family)
+    base = find_base(str(folder or tmp_path / f"{family}-tiny"), offline=True)
+    causal = load_causal(base, device="cpu", dtype=torch.float32)
+    module = causal.model.layers[1].mlp.down_proj
+    torch.manual_seed(5)
+    a, b = torch.randn(4, module.in_features) * 0.2, torch.randn(module.out_features, 4) * 0.2
+    weights = LoraWeights("tiny", 0.5, {"model.layers.1.mlp.down_proj": LoraFactors(a, b)})
+    subject = MovableLora(weights, causal, make_chat(load_tokenizer(base.folder)))
+    exercise = subject.ask(Asked("pump", "harbor"))
+    found = subject.logits([exercise])
+    with torch.no_grad():
+        module.weight += 0.5 * b @ a
+        ids = torch.tensor([[*exercise.prompt, *exercise.answer[:-1]]])
+        expected = causal(ids).logits[0, -len(exercise.answer) :]
+        module.weight -= 0.5 * b @ a
+    assert torch.allclose(found, expected, atol=1e-4)
+    found.square().mean().backward()
+    assert all(bool((p.grad != 0).any()) for p in subject.parameters if p.grad is not None)
+    assert len(subject.parameters) == 2
+    same = subject.weights().factors["model.layers.1.mlp.down_proj"]
+    assert torch.equal(same.a, a)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_one_memory_is_read_as_in_training(shared: bool) -> None:
+    """`SeatedDecoder`, whose numbers are those of the exported adapter, has all in one sequence."""
+    causal = tiny_seats.make_causal(tiny.vocab_size())
+    config = tiny_seats.make_shared_config() if shared else tiny_seats.make_config()
+    statistics = tiny_seats.make_statistics(config)
+    learned = tiny_seats.make_network(config).shared
+    torch.manual_seed(4)
+    keys, values = torch.randn(2, 7, 16), torch.randn(2, 7, 16)
+    subject, _ = make_seated()
+    exercises = [subject.ask(asked) for asked in (*ASKED, Asked("a", "b"))]
+    packed = pack_exercises([exercises], config.opening(7), pad=config.end_token)
+    decoder = SeatedDecoder(causal, statistics, config)
+    expected = decoder.logits(packed, keys[None], values[None], learned)
+    found = MemoryDecoder(causal, statistics, config).logits(exercises, keys, values, learned)
+    assert (learned is not None) == shared
+    assert torch.allclose(found, expected, atol=1e-4)
