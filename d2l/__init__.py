@@ -1,3 +1,80 @@
 """d2l: compile a document into a LoRA adapter, in one pass through a pretrained hypernetwork."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.2.0.dev0"
+
+if TYPE_CHECKING:  # at run time each name is imported when it is first asked for
+    from d2l.compiler.api.adapter import Adapter
+    from d2l.compiler.api.compiler import Compiler
+    from d2l.compiler.api.functions import (
+        check,
+        compile,
+        edit,
+        export,
+        merge,
+        plan_edit,
+        plan_export,
+        plan_merge,
+        refine,
+    )
+    from d2l.compiler.api.task_compiler import TaskCompiler
+    from d2l.documents.document import Document
+    from d2l.documents.intake import ReadOptions
+    from d2l.errors import D2LError
+    from d2l.inference.adapted_model import AdaptedModel
+
+#: All that is public; whatever else there is may change.
+__all__ = [
+    "AdaptedModel",
+    "Adapter",
+    "Compiler",
+    "D2LError",
+    "Document",
+    "ReadOptions",
+    "TaskCompiler",
+    "__version__",
+    "check",
+    "compile",
+    "edit",
+    "export",
+    "merge",
+    "plan_edit",
+    "plan_export",
+    "plan_merge",
+    "refine",
+]
+
+_FUNCTIONS = "d2l.compiler.api.functions"
+_PLACES = {
+    "AdaptedModel": "d2l.inference.adapted_model",
+    "Adapter": "d2l.compiler.api.adapter",
+    "Compiler": "d2l.compiler.api.compiler",
+    "D2LError": "d2l.errors",
+    "Document": "d2l.documents.document",
+    "ReadOptions": "d2l.documents.intake",
+    "TaskCompiler": "d2l.compiler.api.task_compiler",
+    "check": _FUNCTIONS,
+    "compile": _FUNCTIONS,
+    "edit": _FUNCTIONS,
+    "export": _FUNCTIONS,
+    "merge": _FUNCTIONS,
+    "plan_edit": _FUNCTIONS,
+    "plan_export": _FUNCTIONS,
+    "plan_merge": _FUNCTIONS,
+    "refine": _FUNCTIONS,
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name (PEP 562), so that `import d2l` alone needs neither torch nor time."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'd2l' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

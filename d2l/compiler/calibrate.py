@@ -5,15 +5,16 @@ computes the same they are measured here (`hypernets.seats.calibration` says why
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from d2l.bases.models import load_frozen, pick_device
-from d2l.hypernets.fit import SEATS, open_network
-from d2l.hypernets.registry import DEFAULT
+from d2l.hypernets.fit import SEATS, OpenNetwork, open_network
+from d2l.hypernets.registry import default_checkpoint
 from d2l.hypernets.seats.calibration import cut_plain_text, measure_moments, moments_path
+from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import load_seats
 from d2l.hypernets.seats.second_moments import write_statistics
 
@@ -22,14 +23,33 @@ from d2l.hypernets.seats.second_moments import write_statistics
 class CalibrateOptions:
     """Which network, and where the base lies that will serve."""
 
-    checkpoint: str = DEFAULT
+    checkpoint: str = field(default_factory=default_checkpoint)
     base: str | None = None
-    device: str = "auto"
     offline: bool = False
 
 
+@dataclass(frozen=True)
+class CalibratePlan:
+    """A network with its base, the text that the base will read, and the file that is written."""
+
+    network: OpenNetwork[SeatsConfig]
+    pieces: list[list[int]]
+    path: Path
+
+
+def prepare(options: CalibrateOptions) -> CalibratePlan:
+    """What measuring will do, without weights; raises D2LError."""
+    network = open_network(
+        options.checkpoint, kinds=SEATS, base=options.base, offline=options.offline
+    )
+    pieces = cut_plain_text(network.tokenizer, limit=network.config.chunk_tokens)
+    path = moments_path(base=network.base.digest(), network=network.digest())
+    return CalibratePlan(network, pieces, path)
+
+
 def calibrate(
-    options: CalibrateOptions,
+    plan: CalibratePlan,
+    device: str = "auto",
     *,
     watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
 ) -> Path:
@@ -37,15 +57,12 @@ def calibrate(
 
     `compile`, `merge` and `edit` find them where the base is not the file of training.
     """
-    network = open_network(
-        options.checkpoint, kinds=SEATS, base=options.base, offline=options.offline
+    network, device = plan.network, pick_device(device)
+    model = load_frozen(
+        network.base, device=device, dtype=torch.float32, n_layers=network.config.layers
     )
-    config, base, device = network.config, network.base, pick_device(options.device)
-    model = load_frozen(base, device=device, dtype=torch.float32, n_layers=config.layers)
     seats = load_seats(network.files.path, model)
-    pieces = cut_plain_text(network.tokenizer, limit=config.chunk_tokens)
-    moments = measure_moments(seats, pieces, watch=watch)
-    path = moments_path(base=base.digest(), network=network.digest())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_statistics(path, moments)
-    return path
+    moments = measure_moments(seats, plan.pieces, watch=watch)
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    write_statistics(plan.path, moments)
+    return plan.path

@@ -6,18 +6,62 @@ A plan in, text files by name out; opens nothing but the base's tokenizer.
 from pathlib import PurePath
 
 from d2l import __version__
-from d2l.adapters.card import LOADING, literal, quote
+from d2l.adapters.card import (
+    FOLDER,
+    KNOWS_NOTHING,
+    LOADING,
+    literal,
+    quote,
+    write_head,
+    write_list,
+    write_table,
+)
 from d2l.adapters.info import CARD
+from d2l.adapters.provenance import Refinement
+from d2l.bases.catalog import spell_base
 from d2l.compiler.plan import CompilePlan
 
+#: How an adapter came about, by whether steps on its document were kept.
+_ORIGINS = {
+    False: "This adapter was not fine-tuned. A pretrained network read the document once and wrote "
+    "these weights, so that the base model can answer questions about it without the text in its "
+    "prompt.",
+    True: "A pretrained network read the document once and wrote these weights, so that the base "
+    "model can answer questions about it without the text in its prompt. They were then corrected "
+    "by gradient steps on the document's own text.",
+}
 
-def write_texts(plan: CompilePlan, adapter: str) -> dict[str, str]:
-    """All text files of the adapter folder but its JSON configuration."""
+
+def write_texts(plan: CompilePlan, refinement: Refinement | None = None) -> dict[str, str]:
+    """All text files of the adapter folder but its JSON configuration. `refinement` is what was
+    done to the adapter after it was predicted, if anything."""
     prompt = plan.kind.texts(plan.config, plan.rank, plan.base)
-    return {CARD: write_card(plan, adapter), **prompt}
+    return {CARD: write_card(plan, refinement=refinement), **prompt}
 
 
-def write_card(plan: CompilePlan, adapter: str) -> str:
+def note_refinement(text: str, done: Refinement) -> str:
+    """A card with a line at its end on what was done to the adapter."""
+    return f"{text.rstrip()}\n- Refined: {describe_refinement(done)}.\n"
+
+
+def describe_refinement(done: Refinement) -> str:
+    """One line for people: steps, and what came of them."""
+    if done.reason is not None:
+        return done.reason
+    if not done.steps or done.recall is None or done.harm is None:
+        return "no step fitted into the time: the prediction is kept as it is"
+    before, after = done.recall
+    calm, harm = done.harm
+    kept = "" if done.kept else "; nothing was better than the prediction, which is kept"
+    return (
+        f"{done.steps:,} steps; held-out sentences {before:.2f} → {after:.2f} nats, "
+        f"general prompts {calm:.2f} → {harm:.2f}{kept}"
+    )
+
+
+def write_card(
+    plan: CompilePlan, adapter: str = FOLDER, refinement: Refinement | None = None
+) -> str:
     """The model card: what is in the adapter, how to load it, and its limits."""
     config, kind = plan.config, plan.kind
     names = [PurePath(document.name).name for document in plan.documents]
@@ -31,26 +75,23 @@ def write_card(plan: CompilePlan, adapter: str) -> str:
         ("rank", f"{plan.rank}, on {', '.join(config.target_modules)}"),
         ("merge", plan.method if plan.rank == plan.full_rank else f"{plan.method}, then SVD"),
     ]
-    cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
-    table = "\n".join(f"| {name} | {value} |" for name, value in cells)
     loading = LOADING.format(
-        tokenizer=literal(adapter if kind.own_tokenizer else config.base),
-        base=literal(config.base),
+        tokenizer="adapter" if kind.own_tokenizer else literal(config.base),
+        base=spell_base(config.base, plan.base.digest() if kind.own_tokenizer else None),
         adapter=literal(adapter),
     )
-    limits = kind.card_limits(config)
-    limits += "".join(f"- {' '.join(warning.split())}\n" for warning in plan.warnings)
-    return (
-        f"---\nbase_model: {literal(config.base)}\n"
-        "library_name: peft\ntags:\n- lora\n- d2l\n---\n\n"
+    trouble = f"{KNOWS_NOTHING}\n" if kind.own_tokenizer else ""
+    limits = kind.card_limits(config) + write_list(plan.warnings)
+    text = (
+        f"{write_head(config.base, 'd2l')}"
         f"# {title}, compiled into a LoRA adapter\n\n"
-        "This adapter was not fine-tuned. A pretrained network read the document once and wrote "
-        "these weights, so that the base model can answer questions about it without the text in "
-        "its prompt. `d2l.json` says exactly what went in.\n\n"
-        f"| | |\n| --- | --- |\n{table}\n\n"
+        f"{_ORIGINS[refinement is not None and refinement.kept > 0]} `d2l.json` says exactly what "
+        "went in.\n\n"
+        f"{write_table(rows)}\n"
         f"## Load it\n\n```python\n{loading}```\n\n"
-        f"{kind.card_prompt(plan.rank)}\n"
+        f"{kind.card_prompt(plan.rank)}\n{trouble}"
         f"## Limits\n\n{limits}"
         "- Answers can be wrong with confidence: check what matters against the document.\n"
         "- The document's content is in these weights. Share them as you would share the text.\n"
     )
+    return text if refinement is None else note_refinement(text, refinement)

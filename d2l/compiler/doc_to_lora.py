@@ -1,13 +1,16 @@
 """How a Doc-to-LoRA network compiles documents: chunks, ranks, and what the card says."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from d2l.adapters.provenance import Prompt
 from d2l.bases.models import BaseFiles
+from d2l.bases.tokenizers import BaseTokenizer, Encoded
 from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
 from d2l.compiler.options import CompileOptions
-from d2l.documents.chunks import Chunk, split_evenly
+from d2l.documents.chunks import Chunk, split_at, split_evenly
 from d2l.documents.document import Document
+from d2l.documents.stable_chunks import find_headings, pack_stable
 from d2l.errors import BaseModelError, OptionError
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.fit import OpenNetwork
@@ -57,7 +60,11 @@ def cut(
         text = document.text
         start_of_text = len(text) - len(text.lstrip())
         encoded = tokenizer.encode_template(template, text.strip())
-        slices = split_evenly(encoded.ids, limit=limit, prefix=prefix, suffix=suffix)
+        if options.chunking == "stable":
+            borders = _find_borders(document, encoded, tokenizer, limit)
+            slices = split_at(encoded.ids, borders, prefix=prefix, suffix=suffix)
+        else:
+            slices = split_evenly(encoded.ids, limit=limit, prefix=prefix, suffix=suffix)
         for ids, first, last in slices:
             begin = encoded.offsets[first][0] + start_of_text
             end = encoded.offsets[last - 1][1] + start_of_text
@@ -65,6 +72,19 @@ def cut(
             span = (begin, end)
             chunks.append(Chunk(len(chunks), ids, source, document.name, config.rank, span))
     return chunks
+
+
+def _find_borders(
+    document: Document, encoded: Encoded, tokenizer: BaseTokenizer, limit: int
+) -> list[int]:
+    """Tokens of the templated document that stable chunks begin with, but for the first."""
+    text = document.text
+    offset = len(text) - len(text.lstrip())
+    pieces = pack_stable(text, tokenizer=tokenizer, limit=limit, headings=find_headings(document))
+    starts = [start for start, _ in encoded.offsets]  # rising, as the text is read
+    return sorted(
+        {bisect_left(starts, piece.start - offset) for piece in pieces[1:]} - {0, len(starts)}
+    )
 
 
 def count_ranks(

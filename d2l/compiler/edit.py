@@ -12,21 +12,14 @@ from pathlib import Path
 import torch
 
 from d2l.adapters.deltas import keep_ranks, scale_ranks
-from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
+from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.compiler.change_card import write_texts
 from d2l.compiler.doc_to_lora import BASE_PROMPT
-from d2l.compiler.merge import ANY_DEPTH
-from d2l.compiler.parents import (
-    ChangeOptions,
-    Parent,
-    load_seats_of,
-    pick_dtype,
-    read_parent,
-    seat_again,
-)
+from d2l.compiler.parents import ChangeOptions, Parent, pick_dtype, read_parent
 from d2l.compiler.records import Change, describe_change
+from d2l.compiler.reseating import load_seats_of, seat_again
 from d2l.compiler.seats import describe_prompt
 from d2l.compiler.selectors import select
 from d2l.errors import AdapterError
@@ -43,65 +36,80 @@ class Edits:
 
 
 @dataclass(frozen=True)
-class EditResult:
-    """What was written; `left_out` are the chunks that went."""
+class EditPlan:
+    """Everything that is decided before weights are read: indices of chunks that stay, the factor
+    of each that is rescaled, the ranks (or seats) that are left, and remarks for the user."""
 
-    adapter: Path
+    parent: Parent
+    edits: Edits
+    stays: tuple[int, ...]
+    factors: Mapping[int, float]
     rank: int
-    size_bytes: int
-    n_chunks: int
-    left_out: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def gone(self) -> list[int]:
+        """Indices of chunks that are left out."""
+        return [n for n in range(len(self.parent.chunks)) if n not in self.stays]
 
-@dataclass(frozen=True)
-class _Plan:
-    """Indices of chunks that stay, the factor of each, and remarks."""
-
-    stays: list[int]
-    factors: dict[int, float]
-    remarks: list[str]
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What is left out, for people: "manual.pdf: p. 12-14"."""
+        chunks = self.parent.chunks
+        return tuple(f"{chunks[n].document}: {chunks[n].source or f'#{n}'}" for n in self.gone)
 
 
-def edit(folder: Path, out: Path, *, edits: Edits, options: ChangeOptions) -> EditResult:
-    """Write a copy of an adapter with edits done; raises D2LError.
+def prepare(adapter: AdapterContent | Path, edits: Edits) -> EditPlan:
+    """Plan edits of an adapter, in memory or in a folder; raises D2LError.
 
     Exact for adapters whose chunks were concatenated; compressed and averaged ones are refused.
     """
-    refuse_adapter(out, force=options.force)
-    parent = read_parent(folder)
-    chunks = parent.chunks
+    parent = read_parent(adapter)
     _refuse_mixed(parent)
-    plan = _plan(edits, chunks)
-    gone = [n for n in range(len(chunks)) if n not in plan.stays]
+    chunks = parent.chunks
+    stays, factors, remarks = _choose(edits, chunks)
+    whole = parent.count_seats() if parent.has_seats else parent.rank
+    gone = set(range(len(chunks))) - set(stays)
+    left = whole - len(set(_indices([chunks[n] for n in sorted(gone)]).tolist()))
+    if parent.has_seats:
+        left = len(_indices([chunks[n] for n in stays]))
+        if not left:
+            raise AdapterError(
+                "the chunks that would be left have no seats of their own",
+                hint="their share was averaged into the seat before them: drop less",
+            )
+    return EditPlan(parent, edits, tuple(stays), factors, left, tuple(remarks))
+
+
+def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
+    """Edit as planned, in memory; the adapter that it is made from stays. Raises D2LError."""
+    parent, edits = plan.parent, plan.edits
+    chunks = parent.chunks
     kept = [_strengthen(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
     if parent.has_seats:
-        weights, memory, seats = _edit_seats(parent, plan, options)
+        weights, memory, seats = _edit_seats(plan, options)
     else:
-        weights, memory, seats = _edit_ranks(parent, plan, gone), None, None
-    kept = _close_gaps(kept, [chunks[n] for n in gone])
+        weights, memory, seats = _edit_ranks(plan), None, None
+    kept = _close_gaps(kept, [chunks[n] for n in plan.gone])
     said = f"An adapter of {len(kept)} of {len(chunks)} chunks"
     values = {"drop": list(edits.drop), "keep": list(edits.keep), "scale": dict(edits.scale)}
-    change = Change("edit", values, said, tuple(plan.remarks))
+    change = Change("edit", values, said, plan.warnings)
     prompt = describe_prompt(*seats) if seats else BASE_PROMPT
-    content = AdapterContent(
+    exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in edits.scale.values())
+    return AdapterContent(
         weights=weights,
-        n_base_layers=ANY_DEPTH,
+        n_base_layers=None,
         provenance=describe_change([parent], weights, kept, prompt, change),
         memory=memory,
-        texts=write_texts([parent], weights, out.name, change, seats),
+        texts=write_texts([parent], weights, change, seats),
+        dtype=pick_dtype([parent], options.dtype, exact=exact),
+        name="edited.lora",
     )
-    exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in edits.scale.values())
-    dtype = pick_dtype([parent], options.dtype, exact=exact)
-    write_adapter(content, out, dtype=dtype, force=options.force)
-    size = sum(path.stat().st_size for path in out.iterdir())
-    named = tuple(f"{chunks[n].document}: {chunks[n].source or f'#{n}'}" for n in gone)
-    return EditResult(out, weights.rank, size, len(kept), named, tuple(plan.remarks))
 
 
 def _refuse_mixed(parent: Parent) -> None:
     """Refuse adapters whose ranks cannot be told apart by chunk, each with its reason."""
-    where, chunks = parent.info.folder, parent.chunks
+    where, chunks = parent.name, parent.chunks
     if not chunks:
         raise AdapterError(
             f"{where}: does not say which ranks hold what",
@@ -111,9 +119,15 @@ def _refuse_mixed(parent: Parent) -> None:
     if made is not None and made.merge_error:
         full = made.rank_before_max_rank or "a higher one"
         raise AdapterError(
-            f"{where}: was cut from rank {full} to {parent.info.rank}, so every rank holds a bit "
+            f"{where}: was cut from rank {full} to {parent.rank}, so every rank holds a bit "
             "of every chunk",
             hint="compile the document again, without --max-rank",
+        )
+    if made is not None and made.refinement is not None and made.refinement.kept:
+        raise AdapterError(
+            f"{where}: was refined on the whole of its document, so every seat and rank may hold a "
+            "bit of every page, and none can be taken out alone",
+            hint="compile the document again without what is to go, and refine that",
         )
     if any(chunk.ranks is None for chunk in chunks):
         raise AdapterError(
@@ -127,7 +141,10 @@ def _refuse_mixed(parent: Parent) -> None:
         )
 
 
-def _plan(edits: Edits, chunks: Sequence[ChunkRecord]) -> _Plan:
+def _choose(
+    edits: Edits, chunks: Sequence[ChunkRecord]
+) -> tuple[list[int], dict[int, float], list[str]]:
+    """(indices of chunks that stay, factors of those that are rescaled, remarks)."""
     if not edits.drop and not edits.keep and not edits.scale:
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
     remarks: list[str] = []
@@ -147,33 +164,29 @@ def _plan(edits: Edits, chunks: Sequence[ChunkRecord]) -> _Plan:
     stays = sorted(keep - picked.get("drop", set()))
     if not stays:
         raise AdapterError("no chunk would be left", hint="drop less")
-    return _Plan(stays, factors, remarks)
+    return stays, factors, remarks
 
 
-def _edit_ranks(parent: Parent, plan: _Plan, gone: Sequence[int]) -> LoraWeights:
+def _edit_ranks(plan: EditPlan) -> LoraWeights:
     """Leave out the ranks of chunks that go; all others stay, the learned part's among them."""
-    weights, chunks = parent.weights, parent.chunks
+    weights, chunks = plan.parent.weights, plan.parent.chunks
     for n, factor in plan.factors.items():
         if n in plan.stays:
             weights = scale_ranks(weights, _indices([chunks[n]]), factor)
-    dropped = set(_indices([chunks[n] for n in gone]).tolist())
+    dropped = set(_indices([chunks[n] for n in plan.gone]).tolist())
     kept = [rank for rank in range(weights.rank) if rank not in dropped]
     return keep_ranks(weights, torch.tensor(kept, dtype=torch.long))
 
 
 def _edit_seats(
-    parent: Parent, plan: _Plan, options: ChangeOptions
+    plan: EditPlan, options: ChangeOptions
 ) -> tuple[LoraWeights, Memory, tuple[SeatsConfig, int]]:
     """Take the seats of the chunks that stay out of the memory, and seat them again."""
+    parent = plan.parent
     chunks, memory, factors = parent.chunks, parent.memory, parent.seat_factors()
     for n, factor in plan.factors.items():
         factors[_indices([chunks[n]])] *= factor
     kept = _indices([chunks[n] for n in plan.stays])
-    if not len(kept):
-        raise AdapterError(
-            "the chunks that would be left have no seats of their own",
-            hint="their share was averaged into the seat before them: drop less",
-        )
     seats, files = load_seats_of([parent], options)
     left = Memory(memory.keys[:, kept].contiguous(), memory.values[:, kept].contiguous())
     strength = float(parent.options.bias_scale)

@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic
 
 from d2l.adapters.provenance import Prompt
 from d2l.bases.models import BaseFiles
@@ -14,7 +13,7 @@ from d2l.compiler.options import CompileOptions
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
-from d2l.hypernets.fit import Config, OpenNetwork
+from d2l.hypernets.fit import Config, Kind, OpenNetwork
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ CountRanks = Callable[[Config, Sequence[Chunk], CompileOptions], tuple[int, int]
 
 
 @dataclass(frozen=True)
-class CompileKind(Generic[Config]):
+class CompileKind(Kind[Config]):
     """How networks of one configuration compile documents.
 
     `find_reader` finds the model that reads, and refuses one that does not fit; `cut` makes the
@@ -45,7 +44,6 @@ class CompileKind(Generic[Config]):
     files that make the prompt, whether they hold a tokenizer, and two parts of the card.
     """
 
-    config: type[Config]
     find_reader: Callable[[OpenNetwork[Config]], BaseFiles]
     cut: Cut[Config]
     count_ranks: CountRanks[Config]

@@ -4,13 +4,13 @@ from typing import Any
 
 from d2l.compiler import doc_to_lora, seats
 from d2l.compiler.kind import CompileKind
-from d2l.hypernets.fit import Kinds
+from d2l.hypernets.fit import Kinds, find_row
 from d2l.hypernets.protocol import HypernetConfig
 
 KINDS: tuple[CompileKind[Any], ...] = (seats.KIND, doc_to_lora.KIND)
 #: What `compile` takes, and what it says of the only other kind.
 DOCUMENTS: Kinds[Any] = Kinds(
-    tuple(row.config for row in KINDS),
+    KINDS,
     "{name}: is a Text-to-LoRA network, which reads task descriptions and no documents",
     "use t2l make, or name another checkpoint",
 )
@@ -18,4 +18,6 @@ DOCUMENTS: Kinds[Any] = Kinds(
 
 def find_kind(config: HypernetConfig) -> CompileKind[Any]:
     """The row of a network that `DOCUMENTS` took."""
-    return next(row for row in KINDS if isinstance(config, row.config))
+    row = find_row(KINDS, config)
+    assert row is not None
+    return row

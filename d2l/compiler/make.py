@@ -1,33 +1,35 @@
-"""Task description → adapter: `prepare()` returns a plan, `load()` a maker that writes adapters.
+"""Task description → adapter: `prepare()` returns a plan, `load()` a maker of adapters in memory.
 
-No weights of the base are loaded unless the base itself embeds descriptions. Prints nothing.
+No weights of the base are loaded unless the base itself embeds descriptions. Writes nothing, prints
+nothing.
 """
 
 import hashlib
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TypedDict
 
-from d2l.adapters.peft_folder import AdapterContent, refuse_adapter, write_adapter
+from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, pick_device
-from d2l.compiler import make_card
+from d2l.compiler import make_card, privacy
 from d2l.compiler.records import Made, describe_make
-from d2l.datasets.descriptions import Row, check_description
-from d2l.errors import BaseModelError, CheckpointError, D2LError, DescriptionError
+from d2l.datasets.descriptions import check_description
+from d2l.errors import BaseModelError, CheckpointError, DescriptionError, OptionError
 from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora
-from d2l.hypernets.fit import Kinds, OpenNetwork, open_network
+from d2l.hypernets.fit import Kind, Kinds, OpenNetwork, open_network
 from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles
 from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
 
 #: The networks that read descriptions of tasks.
 DESCRIPTIONS = Kinds(
-    (TextToLoraConfig,),
+    (Kind(TextToLoraConfig),),
     "{path}: is a {kind} network, which reads documents and no descriptions",
     "use d2l compile, or name a Text-to-LoRA checkpoint",
 )
+#: The factor of b @ a: alpha / rank, or what the checkpoint's own adapters declare.
+SCALINGS = ("standard", "config")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,21 @@ class MakeOptions:
     scaling: str = "standard"
     dtype: str = "bf16"  # of the written adapter; a key of peft_folder.DTYPES
     offline: bool = False
-    force: bool = False
     strict: bool = False
+
+
+class MakeWishes(TypedDict, total=False):
+    """What may be wished for of one adapter, as keywords of `TaskCompiler.plan`.
+
+    scaling: the factor of the delta: "standard" (the default), alpha / rank, or "config", what the
+    checkpoint's own adapters declare.
+    strict: refuse a description that is unlike those of training, instead of a warning.
+    dtype: what the weights are written in: "bf16" (the default), "fp16" or "fp32".
+    """
+
+    scaling: str
+    strict: bool
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,11 @@ class MakePlan:
     options: MakeOptions
     warnings: tuple[str, ...] = ()
     familiarity: Familiarity | None = None  # None: the checkpoint does not say what it knows
+    description: str | None = None  # None: not known yet, or many
+
+    def describing(self, description: str) -> "MakePlan":
+        """The same for a description; raises DescriptionError where it cannot be used."""
+        return replace(self, description=check_description(description))
 
     @property
     def scale(self) -> float:
@@ -72,36 +92,17 @@ class MakePlan:
         return self.config.embedder or self.config.base
 
 
-@dataclass(frozen=True)
-class MakeResult:
-    """What was written; `seconds` excludes loading the embedder and the network.
-
-    `familiarity`: how alike the description is to those of training, from 0 to 1, if that is known.
-    """
-
-    adapter: Path
-    description: str
-    plan: MakePlan
-    size_bytes: int
-    seconds: float
-    warnings: tuple[str, ...] = ()  # the plan's, and those of this description
-    familiarity: float | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a row of a table: a result, or an error that names the row."""
-
-    row: Row
-    result: MakeResult | None = None
-    error: D2LError | None = None
-
-
 def prepare(options: MakeOptions) -> MakePlan:
     """Find the checkpoint, its base's config and its embedder, and check that they fit.
 
-    Raises CheckpointError or BaseModelError with what to do about it.
+    The plan is for any description (`describing` names one). Raises CheckpointError, BaseModelError
+    or OptionError with what to do about it.
     """
+    pick_torch_dtype(options.dtype)  # refuses what is none
+    if options.scaling not in SCALINGS:
+        raise OptionError(
+            f"unknown scaling {options.scaling!r}", hint=f"choose from {', '.join(SCALINGS)}"
+        )
     network = open_network(
         options.checkpoint, kinds=DESCRIPTIONS, base=options.base, offline=options.offline
     )
@@ -155,7 +156,6 @@ class Maker:
     def __init__(
         self, plan: MakePlan, embedder: Embedder, judge: Embedder, network: TextToLora
     ) -> None:
-        self.plan = plan
         self._embedder = embedder  # for the network
         self._judge = judge  # for the familiarity
         self._network = network
@@ -164,18 +164,17 @@ class Maker:
         embeds = plan.embedder is None and plan.base is not None
         self._base_digest = plan.base.digest() if embeds and plan.base is not None else None
 
-    def make(self, description: str, out: Path) -> MakeResult:
-        """Write the adapter of one description at `out`; raises D2LError."""
-        plan, options = self.plan, self.plan.options
-        text = check_description(description)
-        refuse_adapter(out, force=options.force)
-        start = time.perf_counter()
+    def make(self, plan: MakePlan) -> AdapterContent:
+        """The adapter of a plan's description, in memory; raises D2LError."""
+        options, text = plan.options, plan.description
+        if text is None:
+            raise OptionError("the plan has no description", hint="plan with one")
         embedding = self._embedder.embed(text)
         familiarity = None
         if plan.familiarity is not None:
-            same = self._judge is self._embedder
+            same = self._judge is self._embedder or plan.familiarity.direction is not None
             familiarity = plan.familiarity.measure(embedding if same else self._judge.embed(text))
-        unlike = self._warn_unlike(familiarity)
+        unlike = _warn_unlike(plan, familiarity)
         if unlike and options.strict:
             raise DescriptionError(unlike[0], hint="say what the task is, or leave --strict out")
         embedding = embedding.to(next(self._network.parameters()).device)
@@ -193,25 +192,19 @@ class Maker:
             familiarity=familiarity,
             warnings=(*plan.warnings, *unlike, *self._warn_long(text)),
         )
-        content = AdapterContent(
+        names = privacy.name_places(plan.checkpoint.name, options.base)
+        if PurePath(plan.embedder_name).is_absolute():  # else the checkpoint's name for all
+            names |= privacy.name_places(plan.embedder_name)
+        provenance = describe_make(made, plan.config, weights)
+        written = make_card.write_card(made, plan.config)
+        return AdapterContent(
             weights=weights,
             n_base_layers=plan.config.n_base_layers,
-            provenance=describe_make(made, plan.config, weights),
-            texts={make_card.CARD: make_card.write_card(made, plan.config, out.name)},
+            provenance=privacy.redact_provenance(provenance, names),
+            texts={make_card.CARD: privacy.redact(written, names)},
+            dtype=options.dtype,
+            name="task.lora",
         )
-        write_adapter(content, out, dtype=options.dtype, force=options.force)
-        seconds = time.perf_counter() - start
-        size_bytes = sum(path.stat().st_size for path in out.iterdir())
-        return MakeResult(out, text, plan, size_bytes, seconds, made.warnings, familiarity)
-
-    def _warn_unlike(self, familiarity: float | None) -> list[str]:
-        if familiarity is None or familiarity >= LEAST_FAMILIAR:
-            return []
-        return [
-            f"the description is unlike those that {self.plan.checkpoint.name} was trained on "
-            f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
-            "anything"
-        ]
 
     def _warn_long(self, text: str) -> list[str]:
         n_left_out = self._embedder.count_left_out(text)
@@ -240,14 +233,11 @@ def load(plan: MakePlan) -> Maker:
     return Maker(plan, embedder, judge, load_text_to_lora(plan.checkpoint.path, device=device))
 
 
-def make_all(maker: Maker, rows: Sequence[Row], folder: Path) -> Iterator[Outcome]:
-    """Write one adapter a row below `folder`, and go on where a row cannot be used."""
-    for row in rows:
-        if row.error is not None:
-            yield Outcome(row, error=row.error)
-            continue
-        try:
-            yield Outcome(row, maker.make(row.text, folder / row.name))
-        except D2LError as error:
-            named = type(error)(f"line {row.line}: {error.message}", hint=error.hint)
-            yield Outcome(row, error=named)
+def _warn_unlike(plan: MakePlan, familiarity: float | None) -> list[str]:
+    if familiarity is None or familiarity >= LEAST_FAMILIAR:
+        return []
+    return [
+        f"the description is unlike those that {plan.checkpoint.name} was trained on "
+        f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
+        "anything"
+    ]

@@ -1,7 +1,7 @@
 """The model card of an adapter made from a task description; opens no file."""
 
 from d2l import __version__
-from d2l.adapters.card import LOADING, literal, quote
+from d2l.adapters.card import FOLDER, LOADING, literal, quote, write_head, write_list, write_table
 from d2l.adapters.info import CARD
 from d2l.compiler.records import Made
 from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR
@@ -10,7 +10,7 @@ from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 __all__ = ["CARD", "write_card"]
 
 
-def write_card(made: Made, config: TextToLoraConfig, adapter: str) -> str:
+def write_card(made: Made, config: TextToLoraConfig) -> str:
     """The model card: the description, how to load the adapter, its scale and its limits."""
     rows = [
         ("task", quote(made.text if len(made.text) <= 300 else made.text[:299] + "…")),
@@ -21,22 +21,19 @@ def write_card(made: Made, config: TextToLoraConfig, adapter: str) -> str:
         ("rank", f"{config.rank}, on {', '.join(config.target_modules)}"),
         ("scaling", _describe_scaling(made, config)),
     ]
-    cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
-    table = "".join(f"| {name} | {value} |\n" for name, value in cells)
     base = literal(config.base)
-    loading = LOADING.format(tokenizer=base, base=base, adapter=literal(adapter)).replace(
+    loading = LOADING.format(tokenizer=base, base=base, adapter=FOLDER).replace(
         "Ask something that the document answers.", "Give the task's input."
     )
-    limits = "".join(f"- {' '.join(warning.split())}\n" for warning in made.warnings)
     return (
-        f"---\nbase_model: {base}\nlibrary_name: peft\ntags:\n- lora\n- t2l\n---\n\n"
+        f"{write_head(config.base, 't2l')}"
         "# A task description, made into a LoRA adapter\n\n"
         "This adapter was not fine-tuned. A pretrained network read one description of a task and "
         "wrote these weights. `d2l.json` says exactly what went in.\n\n"
-        f"| | |\n| --- | --- |\n{table}\n"
+        f"{write_table(rows)}\n"
         f"## Load it\n\n```python\n{loading}```\n\n"
         "Ask with the base's own chat template: one user turn, no system text.\n\n"
-        f"## Limits\n\n{limits}"
+        f"## Limits\n\n{write_list(made.warnings)}"
         "- Any text yields an adapter. One that is unlike the descriptions that the network was "
         "trained on need not help, and can harm.\n"
         "- The delta is computed for this base model only.\n"

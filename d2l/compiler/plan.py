@@ -5,21 +5,26 @@ What differs from one kind of network to another stands in `kinds`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from d2l.bases.models import BaseFiles
+from d2l.adapters.peft_folder import pick_torch_dtype
+from d2l.bases.models import BaseFiles, pick_device
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler.kind import CompileKind, Reader
 from d2l.compiler.kinds import DOCUMENTS, find_kind
-from d2l.compiler.options import CompileOptions
+from d2l.compiler.options import CHUNKINGS, CompileOptions
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
+from d2l.documents.intake import ReadOptions
 from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.fit import OpenNetwork, open_network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
+
+MAX_RANK = 10**9  # of what --max-rank takes: PEFT's own floats hold no more
 
 __all__ = ["CompileOptions", "CompilePlan", "prepare"]
 
@@ -35,12 +40,24 @@ class CompilePlan:
     base: BaseFiles
     encoder: BaseFiles  # the model that reads; nearly always the base itself
     documents: tuple[Document, ...]
-    method: str  # key of merge.METHODS
+    options: CompileOptions
     rank: int  # of the adapter that will be written
     full_rank: int  # before --max-rank
     adapter_bytes: int
     warnings: tuple[str, ...] = ()
     moments: Path | None = None
+    skipped: tuple[tuple[str, str], ...] = ()  # inputs that could not be read: (name, reason)
+    reading: ReadOptions = field(default_factory=ReadOptions)  # how the documents were read
+
+    @property
+    def method(self) -> str:
+        """How chunks become one adapter: a key of merge_methods.METHODS."""
+        return self.options.merge.method
+
+    @property
+    def device(self) -> str:
+        """The device that it will run on; raises BaseModelError where that is not there."""
+        return pick_device(self.options.device)
 
     @property
     def kind(self) -> CompileKind[Any]:
@@ -52,27 +69,63 @@ class CompilePlan:
         """Tokens that the base will read, templates included."""
         return sum(len(chunk.token_ids) for chunk in self.chunks)
 
+    @cached_property
+    def unrefinable(self) -> str | None:
+        """Why the documents cannot be refined on, in a sentence; None where they can."""
+        from d2l.compiler.refine_reasons import name_reason  # what trains, for those who refine
+
+        return name_reason(self.documents)
+
+    def count_ranks_of(self, document: str) -> int:
+        """Ranks, or seats, that hold something of one document, by its name."""
+        own = [chunk.rank for chunk in self.chunks if chunk.document == document]
+        shared = self.kind.averages_share and self.method == "average"
+        return max(own, default=0) if shared else sum(own)
+
     def describe_tokens(self) -> str:
         """What is read, for people: "267 in 1 chunk"."""
         n_chunks = len(self.chunks)
         return f"{self.n_tokens:,} in {n_chunks:,} {'chunk' if n_chunks == 1 else 'chunks'}"
 
 
-def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePlan:
+def open_compiler(options: CompileOptions) -> OpenNetwork[Any]:
+    """The network that compiles, without its weights; raises CheckpointError."""
+    return open_network(
+        options.checkpoint, kinds=DOCUMENTS, base=options.base, offline=options.offline
+    )
+
+
+def prepare(
+    documents: Sequence[Document],
+    options: CompileOptions,
+    *,
+    network: OpenNetwork[Any] | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
+    reading: ReadOptions | None = None,
+) -> CompilePlan:
     """Plan the compilation of documents: chunks, rank and size, and everything checked.
 
+    `network` is what `open_compiler` gave for the same options: many plans, opened once. `skipped`
+    are inputs that could not be read, (name, reason), for the provenance; `reading` is how the
+    others were read.
     Raises CheckpointError, BaseModelError, DocumentError or OptionError with what to do about it.
     """
     if not documents:
         raise DocumentError("nothing to compile: no document was read")
-    network: OpenNetwork[Any] = open_network(
-        options.checkpoint, kinds=DOCUMENTS, base=options.base, offline=options.offline
-    )
+    network = network or open_compiler(options)
     config, base, kind = network.config, network.base, find_kind(network.config)
+    pick_torch_dtype(options.dtype)  # refuses what is none
+    if options.chunking not in CHUNKINGS:
+        raise OptionError(
+            f"unknown chunking {options.chunking!r}", hint=f"choose from {', '.join(CHUNKINGS)}"
+        )
     reader = _load_reader(network, kind)
     chunks = kind.cut(documents, network, reader, options)
-    if options.max_rank is not None and options.max_rank < 1:
-        raise OptionError(f"--max-rank is {options.max_rank}, expected 1 or more")
+    if options.max_rank is not None and not 1 <= options.max_rank <= MAX_RANK:
+        raise OptionError(
+            f"--max-rank is not from 1 to {MAX_RANK:,}",
+            hint="leave it out where the rank shall not be bounded",
+        )
     full, rank = kind.count_ranks(config, chunks, options)
     itemsize = 4 if options.dtype == "fp32" else 2
     values = sum(d_in + d_out for d_in, d_out in config.module_shapes.values())
@@ -83,12 +136,14 @@ def prepare(documents: Sequence[Document], options: CompileOptions) -> CompilePl
         base=base,
         encoder=reader.files,
         documents=tuple(documents),
-        method=options.merge.method,
+        options=options,
         rank=rank,
         full_rank=full,
         adapter_bytes=rank * values * config.n_adapted_layers * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
         moments=network.find_moments(base),
+        skipped=tuple(skipped),
+        reading=reading or ReadOptions(),
     )
 
 

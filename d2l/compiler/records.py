@@ -7,14 +7,17 @@ paths of its own making: the same run gives the same bytes.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from d2l import __version__
+from d2l.adapters import module_names
 from d2l.adapters.provenance import (
     Base,
     Checkpoint,
     ChunkRecord,
     Description,
+    FindingRecord,
     Input,
     Norms,
     Options,
@@ -39,11 +42,7 @@ _TOOL = Tool(name="d2l", version=__version__)
 
 
 def describe_compile(
-    plan: CompilePlan,
-    options: CompileOptions,
-    assembled: Assembled,
-    merge_error: Mapping[str, float],
-    skipped: Sequence[tuple[str, str]],
+    plan: CompilePlan, assembled: Assembled, merge_error: Mapping[str, float]
 ) -> Provenance:
     """Provenance of an adapter that was compiled of documents."""
     slices = rank_slices(plan)
@@ -57,13 +56,13 @@ def describe_compile(
         ),
         base=Base(name=plan.config.base, sha256=plan.base.digest()),
         inputs=tuple(map(_describe_input, plan.documents)),
-        skipped=tuple(Skipped(name=name, reason=reason) for name, reason in skipped),
+        skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.skipped),
         # Compression mixes the slices, so they name no ranks of the written adapter.
         chunks=_describe_chunks(plan, [None if compressed else span for span in slices]),
         bias_ranks=None if compressed else bias_slice(plan),
         rank=plan.rank,
         rank_before_max_rank=plan.full_rank,
-        options=_describe_options(options),
+        options=_describe_options(plan.options),
         merge_error=_shorten_all(merge_error),
         prompt=plan.kind.prompt(plan.config, plan.rank),
         norms=Norms(
@@ -81,7 +80,27 @@ def _describe_input(document: Document) -> Input:
         sha256=document.digest,
         size_bytes=document.size_bytes,
         notes=tuple(document.notes),
+        **_describe_findings(document),
     )
+
+
+def _describe_findings(document: Document) -> dict[str, Any]:
+    """What was found in a document, counted; nothing where there was nothing."""
+    said: dict[str, Any] = {}
+    if document.include_hidden:
+        said["include_hidden"] = True
+    if document.findings:
+        said["findings"] = tuple(
+            FindingRecord(
+                kind=found.kind,
+                what=found.what,
+                count=found.count,
+                pages=found.pages,
+                lines=found.lines,
+            )
+            for found in document.findings
+        )
+    return said
 
 
 def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[ChunkRecord, ...]:
@@ -239,8 +258,8 @@ def _join_options(parents: Sequence[Parent]) -> Options:
 def _describe_parent(parent: Parent) -> dict[str, Any]:
     """A parent's provenance, or for adapters of other tools its config."""
     made = parent.provenance
-    own = {"config": dict(parent.info.config)} if made is None else made.to_json()
-    return {"adapter": parent.info.folder.name, **own}
+    own = {"config": dict(parent.config)} if made is None else made.to_json()
+    return {"adapter": PurePath(parent.name).name, **own}
 
 
 def _norms_by_layer(weights: LoraWeights, config: HypernetConfig) -> tuple[float, ...]:
@@ -256,9 +275,9 @@ def _norms_by_name(weights: LoraWeights) -> tuple[float, ...]:
     """The same where no network says which modules and layers there are."""
     by_layer: dict[int, list[str]] = {}
     for name in weights.factors:
-        parts = name.split(".")
-        if parts[:2] == ["model", "layers"]:
-            by_layer.setdefault(int(parts[2]), []).append(name)
+        module = module_names.parse(name)
+        if module.in_decoder and module.layer is not None:
+            by_layer.setdefault(module.layer, []).append(name)
     layers = range(max(by_layer, default=-1) + 1)
     return tuple(_norm(weights, by_layer.get(layer, ())) for layer in layers)
 

@@ -1,19 +1,32 @@
 """How a seat network compiles documents: chunks, seats, the prompt, and what the card says."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
 from d2l.adapters.provenance import Opening, Prompt
+from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles
+from d2l.bases.tokenizer_files import read_compact
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.compiler.forgotten import Share, find_forgotten, name_forgotten
 from d2l.compiler.kind import CompileKind, Reader, refuse_shallow
 from d2l.compiler.options import CompileOptions
-from d2l.documents.chunks import Chunk, pack_sentences
+from d2l.documents.chunks import Chunk, Piece, pack_sentences
 from d2l.documents.document import Document
-from d2l.errors import DocumentError, OptionError
+from d2l.documents.stable_chunks import find_headings, pack_stable
+from d2l.errors import BaseModelError, DocumentError, OptionError
 from d2l.hypernets.fit import OpenNetwork
-from d2l.hypernets.seats.config import SeatsConfig, allot_seats, count_seats, set_density
+from d2l.hypernets.seats.config import (
+    SeatsConfig,
+    count_seats,
+    level_seats,
+    set_density,
+    split_seats,
+    split_stable,
+)
 from d2l.hypernets.seats.opening import chat_template, opening_text
 
 #: What a tokenizer needs to know that is not in tokenizer.json.
@@ -43,7 +56,8 @@ def cut(
 
     Each document gets the seats that it would get alone, while all of them fit into the network:
     then compiling together equals joining the memories of documents compiled one by one.
-    Otherwise all documents share the network's seats by length.
+    Otherwise all documents share the network's seats: by length, or, where that would leave all of
+    them with more tokens a seat than the network remembers, so that the short ones keep theirs.
     """
     config, tokenizer = network.config, reader.tokenizer
     limit = options.chunk_tokens or config.chunk_tokens
@@ -53,12 +67,7 @@ def cut(
             f"{config.min_chunk_tokens} to {config.chunk_tokens}",
             hint="leave --chunk-tokens out",
         )
-    pieces = [
-        pack_sentences(
-            document.text, tokenizer=tokenizer, limit=limit, minimum=config.min_chunk_tokens
-        )
-        for document in documents
-    ]
+    pieces = [_pack(document, config, tokenizer, limit, options) for document in documents]
     lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
     for document, sizes in zip(documents, lengths, strict=True):
         if not sum(sizes):
@@ -77,10 +86,27 @@ def cut(
     return chunks
 
 
+def _pack(
+    document: Document,
+    config: SeatsConfig,
+    tokenizer: BaseTokenizer,
+    limit: int,
+    options: CompileOptions,
+) -> list[Piece]:
+    """The document's text in pieces, without the words that the network reads before each."""
+    if options.chunking == "stable":
+        headings = find_headings(document)
+        return pack_stable(document.text, tokenizer=tokenizer, limit=limit, headings=headings)
+    return pack_sentences(
+        document.text, tokenizer=tokenizer, limit=limit, minimum=config.min_chunk_tokens
+    )
+
+
 def _share_seats(
     lengths: Sequence[Sequence[int]], config: SeatsConfig, options: CompileOptions
 ) -> list[list[int]]:
     """Seats of every chunk of every document."""
+    held = config.held_density
     if options.tokens_per_seat is not None:
         config = set_density(config, options.tokens_per_seat)
     flat = [length for document in lengths for length in document]
@@ -88,11 +114,19 @@ def _share_seats(
         each = count_seats(max(flat), config=config, max_seats=options.max_rank)
         return [[each] * len(document) for document in lengths]
     most = min(options.max_rank or config.max_seats, config.max_seats)
-    alone = [allot_seats(document, config=config, max_seats=most) for document in lengths]
+    split = split_stable if options.chunking == "stable" else split_seats
+    alone = [
+        split(document, count_seats(sum(document), config=config, max_seats=most))
+        for document in lengths
+    ]
     if sum(map(sum, alone)) <= most:
         return alone
-    together = iter(allot_seats(flat, config=config, max_seats=most))
-    return [[next(together) for _ in document] for document in lengths]
+    count_seats(sum(flat), config=config, max_seats=most)  # refuses what no opening is short for
+    if sum(flat) <= held * most:
+        together = iter(split(flat, most))
+        return [[next(together) for _ in document] for document in lengths]
+    granted = level_seats([sum(document) for document in alone], most)
+    return [split(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
 
 
 def count_ranks(
@@ -106,15 +140,26 @@ def count_ranks(
 
 
 def warn_long(config: SeatsConfig, chunks: Sequence[Chunk]) -> list[str]:
-    """Say when a document is longer than the seats can hold."""
-    held = config.held_tokens
-    n_tokens = sum(len(chunk.token_ids) - len(config.read_opening) for chunk in chunks)
-    if n_tokens <= held:
-        return []
+    """Say what has more tokens than its seats can hold."""
+    tokens, seats = Counter[str](), Counter[str]()
+    for chunk in chunks:
+        tokens[chunk.document] += len(chunk.token_ids) - len(config.read_opening)
+        seats[chunk.document] += chunk.rank
+    held, total = config.held_tokens, tokens.total()
+    forgotten = find_forgotten([Share(n, tokens[n], seats[n]) for n in tokens], config)
+    if len(tokens) > 1 and forgotten:
+        return [name_forgotten(forgotten, config, alone="an adapter of its own with --each")]
+    if total > held:
+        return [
+            f"the document has {total:,} tokens and this network holds about {held:,}: it is "
+            "compiled all the same, but expect few of its facts to come back "
+            "(compile the pages that matter, or use a larger checkpoint)"
+        ]
     return [
-        f"the document has {n_tokens:,} tokens and this network holds about {held:,}: it is "
-        "compiled all the same, but expect few of its facts to come back "
-        "(compile the pages that matter, or use a larger checkpoint)"
+        f"{one.name} has {one.n_tokens:,} tokens for {one.n_seats:,} seats, and this network "
+        f"remembers about {config.held_density:.0f} tokens a seat: expect few of its facts to "
+        "come back"
+        for one in forgotten
     ]
 
 
@@ -141,9 +186,16 @@ def _tokenizer_files(base: BaseFiles) -> dict[str, str]:
     knows: Llama's class of version 5 rebuilds its own, and version 4 cannot load those of 5.
     """
     folder = base.folder
-    texts = {"tokenizer.json": (folder / "tokenizer.json").read_text("utf-8")}
+    texts = {"tokenizer.json": read_compact(folder / "tokenizer.json")}
     config = folder / "tokenizer_config.json"
-    found = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    try:
+        found = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise BaseModelError(
+            f"{config}: cannot be read ({error})", hint="get the base's files again"
+        ) from error
     settings = {key: found[key] for key in _TOKENIZER_KEYS if key in found}
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     settings["model_input_names"] = ["input_ids", "attention_mask"]  # no token types: not a BERT
@@ -165,8 +217,22 @@ def _list_limits(config: SeatsConfig) -> str:
         f"back, of more than about {config.held_tokens:,} tokens few.\n"
         "- It answers in a few words; ask one fact at a time.\n"
         "- It changes general answers too, the more the more seats are used.\n"
-        f"- It was made on {quote(config.base_file)}. On other files of the same base, for "
-        "example quantised in another way, answers differ a little.\n"
+        f"{_limit_bases(config)}\n"
+    )
+
+
+def _limit_bases(config: SeatsConfig) -> str:
+    file, known = quote(config.base_file), find_known(config.base)
+    if known is not None and known.rescaled and known.file == config.base_file:
+        return (
+            f"- It was made on {file}, whose parts are scaled otherwise than the original weights: "
+            "on those, and on other files of the base, it answers ordinary text wrongly. To serve "
+            "one of them, measure it once (`d2l calibrate --base BASE`), and compile with `--base "
+            "BASE`."
+        )
+    return (
+        f"- It was made on {file}. On other files of the same base, for example quantized in "
+        "another way, answers differ a little."
     )
 
 

@@ -7,13 +7,16 @@ that share one go or stay together, which is said.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import PurePath
 
 from d2l.adapters.provenance import ChunkRecord
 from d2l.errors import AdapterError
 
-_PAGES = re.compile(r"^p\.?\s*(\d+)(?:\s*[-–]\s*(\d+))?$")
-_CHUNK = re.compile(r"^#(\d+)$")
+#: Longer numbers are those of no page and no chunk, and slow to read.
+_PAGES = re.compile(r"^p\.?\s*(\d{1,18})(?:\s*[-–]\s*(\d{1,18}))?$")
+_CHUNK = re.compile(r"^#(\d{1,18})$")
+_MOST_NAMED = 20  # pages in a remark
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ def _remark(wanted: range, chunks: Sequence[ChunkRecord], hit: Sequence[int]) ->
     remarks = []
     for n in hit:
         match = _PAGES.match(chunks[n].source)
-        more = [page for page in _range(match) if page not in wanted] if match else []
+        held = _range(match) if match else wanted
+        before, behind = range(held.start, wanted.start), range(wanted.stop, held.stop)
+        more = [*islice(chain(before, behind), _MOST_NAMED + 1)]
         if more:
-            pages = ", ".join(map(str, more))
+            pages = ", ".join(map(str, more[:_MOST_NAMED])) + (", …" * (len(more) > _MOST_NAMED))
             remarks.append(f"chunk {n} of {chunks[n].document} also holds text of page {pages}")
     return remarks

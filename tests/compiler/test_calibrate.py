@@ -19,18 +19,16 @@ from tests.command import Command
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A network that says which weights it was made on; two bases that compute the same."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    base = tiny.write_base(tmp_path / "one" / "llama-tiny", "llama")
-    rescale(base, tmp_path / "two" / "llama-tiny")
-    folder = tiny.write_seats(tmp_path / "seats")
+    base = tiny.write_base(working_folder / "one" / "llama-tiny", "llama")
+    rescale(base, working_folder / "two" / "llama-tiny")
+    folder = tiny.write_seats(working_folder / "seats")
     config = dataclasses.asdict(read_config(folder / "config.json"))
     config |= {"version": 1, "base_digest": "0" * 64}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    (tmp_path / "note.txt").write_text(tiny.DOCUMENT, "utf-8")
-    return tmp_path
+    (working_folder / "note.txt").write_text(tiny.DOCUMENT, "utf-8")
+    return working_folder
 
 
 def rescale(base: Path, target: Path) -> None:
@@ -70,20 +68,28 @@ def read_logits(with_peft: Callable[..., Any], base: str, adapter: str) -> torch
     return logits
 
 
+@pytest.mark.slow
 def test_after_calibration_the_same_network_fits_both(
     place: Path, command: Command, with_peft: Callable[..., Any]
 ) -> None:
-    assert place.is_dir()
     bases = ("one/llama-tiny", "two/llama-tiny")
     for base, out in zip(bases, ("one.lora", "two.lora"), strict=True):
         assert f"d2l calibrate --checkpoint seats --base {base}" in compile_on(command, base, out)
     before = [
         read_logits(with_peft, *pair) for pair in zip(bases, ("one.lora", "two.lora"), strict=True)
     ]
+    kept = []
     for base, out in zip(bases, ("one.lora", "two.lora"), strict=True):
-        done = command("calibrate", "--checkpoint", "seats", "--base", base, "--json")
+        words = ("calibrate", "--checkpoint", "seats", "--base", base)
+        planned = json.loads(command(*words, "--dry-run", "--json").out)
+        assert planned["n_tokens"] > 0
+        assert not Path(planned["moments"]).exists()
+        done = command(*words, *(["--json"] if kept else []))  # as text, and as JSON
         assert done.code == 0, done.err
-        assert Path(json.loads(done.out)["moments"]).is_file()
+        moments = json.loads(done.out)["moments"] if kept else done.out.strip()
+        assert moments == planned["moments"]
+        kept.append(Path(moments))
+        assert kept[-1].is_file()
         assert "that d2l calibrate measured on them" in compile_on(command, base, out)
     one, two = (
         read_logits(with_peft, *pair) for pair in zip(bases, ("one.lora", "two.lora"), strict=True)
@@ -91,14 +97,6 @@ def test_after_calibration_the_same_network_fits_both(
     spread = float((one - one.mean()).abs().max())
     assert float((before[0] - before[1]).abs().max()) > 1e-2 * spread  # moments of other weights
     assert float((one - two).abs().max()) < 1e-3 * spread
-
-
-def test_moments_are_kept_by_the_weights_of_base_and_network(place: Path, command: Command) -> None:
-    kept = []
-    for base in ("one/llama-tiny", "two/llama-tiny"):
-        done = command("calibrate", "--checkpoint", "seats", "--base", base)
-        kept.append(Path(done.out.strip()))
-    assert kept[0] != kept[1]
-    digest = find_base("any", override="one/llama-tiny").digest()
-    assert kept[0].name.startswith(digest[:16])
+    assert kept[0] != kept[1]  # kept by the weights of base and network
+    assert kept[0].name.startswith(find_base("any", override=bases[0]).digest()[:16])
     assert kept[0].parent == place / "cache" / "moments"

@@ -1,6 +1,7 @@
 import ast
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +15,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from d2l import __version__
+from d2l.adapters.card import FOLDER, name_folder, unname_folder
 from d2l.compiler.card import write_card, write_texts
 from tests import tiny
 from tests.compiled import (
@@ -72,18 +74,24 @@ def read_limits(card: str) -> list[str]:
 def test_the_lines_under_load_it_run_as_they_stand_and_print_the_merged_models_answer(
     kind: str,
     compiled: Compile,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     done = compiled(kind)
-    monkeypatch.chdir(done.root)
-    code = read_code((done.adapter / "README.md").read_text("utf-8"))
+    folder = shutil.copytree(done.adapter, tmp_path / "renamed")  # a card names no path
+    for entry in done.root.iterdir():  # the base's name leads there
+        if not (folder / entry.name).exists():
+            (folder / entry.name).symlink_to(entry)
+    monkeypatch.chdir(folder)
+    code = read_code((folder / "README.md").read_text("utf-8"))
+    assert done.adapter.name not in code
     statements = [line for line in code.splitlines() if line and not line.startswith("from ")]
-    assert len(statements) == 5
+    assert len(statements) == 8
     exec(compile(code, "README.md", "exec"), {})
     prompt = write_prompt(QUESTION, ALL_WORDS if kind == "seats" else tiny.SYSTEM)
-    answer = generate(make_dense(kind, done.adapter), prompt, 40, raw=True)
-    assert capsys.readouterr().out == f"{prompt}{answer}\n"
+    answer = generate(make_dense(kind, done.adapter), prompt, 40)
+    assert capsys.readouterr().out.strip() == answer  # the answer alone, without its prompt
 
 
 @pytest.mark.parametrize(
@@ -94,7 +102,7 @@ def test_names_of_any_kind_stand_in_the_lines_as_they_are(name: str, compiled: C
     # half characters become their escapes when the file is written
     tree = ast.parse(code.encode("utf-8", "backslashreplace"))
     strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    assert strings.count(name) == 2  # tokenizer and adapter
+    assert strings.count(name) == 1  # a line of its own names it
 
 
 def test_the_lines_ask_for_what_version_4_of_transformers_does_not_give_by_default(
@@ -110,7 +118,21 @@ def test_the_public_networks_lines_take_the_bases_tokenizer(compiled: Compile) -
     code = read_code(write_card(compiled("qwen3").plan, ADAPTER))
     assert 'AutoTokenizer.from_pretrained("tiny-org/qwen3-tiny")' in code
     code = read_code(write_card(compiled("seats").plan, ADAPTER))
-    assert 'AutoTokenizer.from_pretrained("tiny.lora")' in code
+    assert "AutoTokenizer.from_pretrained(adapter)" in code
+    assert code.splitlines()[3].startswith('adapter = "tiny.lora"  # ')
+
+
+def test_cards_of_seats_say_first_why_an_adapter_seems_empty(compiled: Compile) -> None:
+    card = (compiled("seats").adapter / "README.md").read_text("utf-8")
+    causes = re.findall(r"^- (.*)$", card.split("## It knows nothing?")[1], re.MULTILINE)
+    assert "`add_weighted_adapter`" in causes[0]
+    assert "tokenizer or chat template" in causes[1]
+    assert "It knows nothing?" not in write_card(compiled("llama").plan)
+
+
+def test_a_card_that_is_read_and_written_again_is_called_as_it_is_then() -> None:
+    card = name_folder(f"adapter = {FOLDER}  # here\nadapter is {FOLDER}\n", 'org/a "b" c')
+    assert name_folder(unname_folder(card)).startswith('adapter = "."  # here\n')
 
 
 # ---- the tokenizer in the folder ----------------------------------------------------------------
@@ -168,7 +190,7 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
         values = json.loads(path.read_text("utf-8"))
         values |= {"tokenizer_class": old, "name_or_path": str(tmp_path), "is_local": True}
         path.write_text(json.dumps(values))
-    texts = write_texts(done.plan, ADAPTER)
+    texts = write_texts(done.plan)
     settings = json.loads(texts["tokenizer_config.json"])
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert settings["model_input_names"] == ["input_ids", "attention_mask"]
@@ -181,7 +203,7 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
 
 
 def test_adapters_of_the_public_networks_carry_the_card_only(compiled: Compile) -> None:
-    assert write_texts(compiled("llama").plan, ADAPTER).keys() == {"README.md"}
+    assert write_texts(compiled("llama").plan).keys() == {"README.md"}
 
 
 # ---- what the card says -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles
 from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
 from d2l.documents.document import Document, Section
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, OptionError
 from d2l.hypernets.protocol import MergeOptions
@@ -31,11 +33,9 @@ QUERY = "Where is the pump?"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A working folder, below which checkpoints find their bases by relative names."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+    return working_folder
 
 
 def make_document(*pages: str, name: str = "manual.pdf") -> Document:
@@ -53,10 +53,21 @@ def set_up(family: str, network: str = "doc_to_lora", **changes: Any) -> Path:
     return tiny.write_doc_to_lora(Path(f"network-{family}"), family, **changes)
 
 
-def compile_to(out: str, *documents: Document, **options: Any) -> pipeline.CompileResult:
-    chosen = pipeline.CompileOptions(device="cpu", **({"dtype": "fp32"} | options))
-    plan = pipeline.prepare(documents, chosen)
-    return pipeline.run(plan, Path(out), options=chosen)
+@dataclass(frozen=True)
+class Written:
+    """An adapter that was compiled and written: its plan, its folder, and its errors by module."""
+
+    plan: pipeline.CompilePlan
+    adapter: Path
+    merge_error: dict[str, float]
+
+
+def compile_to(out: str, *documents: Document, **options: Any) -> Written:
+    compiler = Compiler(pipeline.CompileOptions(device="cpu", **({"dtype": "fp32"} | options)))
+    plan = compiler.plan(documents)
+    adapter = compiler(plan)
+    assert adapter.provenance is not None
+    return Written(plan, adapter.save_pretrained(out), adapter.provenance.merge_error)
 
 
 def dense(weights: LoraWeights) -> dict[str, torch.Tensor]:
@@ -158,12 +169,12 @@ def test_max_rank_keeps_the_largest_part_and_reports_what_it_cut_off() -> None:
 
 
 def test_seats_of_documents_compiled_together_are_those_of_each_alone(
-    smollm2_files: BaseFiles,
+    smollm2_files: BaseFiles, seats_v0: Path
 ) -> None:
-    assert smollm2_files  # only asks for the base
     cases = json.loads((SEATS / "cases.json").read_text("utf-8"))
     documents = [make_document(cases[name]["text"], name=name) for name in ("short", "note")]
-    options = pipeline.CompileOptions(checkpoint=str(SEATS / "v0"), offline=True)
+    base = str(smollm2_files.folder)  # by its name it would be put together in this test's cache
+    options = pipeline.CompileOptions(checkpoint=str(seats_v0), base=base, offline=True)
     plan = pipeline.prepare(documents, options)
     assert plan.rank == len(cases["merged"]["opening"]) - 1
     assert [chunk.rank for chunk in plan.chunks] == [18, 18]
@@ -289,6 +300,9 @@ def test_another_base_of_the_same_shapes_is_a_warning() -> None:
     [
         ({"chunk_tokens": 2}, OptionError, "chunks of 2 tokens"),
         ({"max_rank": 1}, OptionError, "at most 1 seats were asked for"),
+        ({"max_rank": 0}, OptionError, "--max-rank is not from 1 to"),
+        ({"max_rank": 10**30}, OptionError, "--max-rank is not from 1 to"),
+        ({"max_rank": 10**5000}, OptionError, "--max-rank is not from 1 to"),
         ({"base": "nowhere"}, BaseModelError, "base model 'nowhere' not found"),
         ({"checkpoint": "nowhere"}, CheckpointError, "checkpoint 'nowhere' not found"),
     ],

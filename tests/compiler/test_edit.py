@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from d2l.adapters.peft_folder import read_adapter, read_memory
-from d2l.compiler import compile as pipeline
-from d2l.compiler.edit import Edits, edit
+from d2l.compiler.api.adapter import Adapter
+from d2l.compiler.edit import Edits, prepare
+from d2l.compiler.edit import run as run_plan
+from d2l.compiler.parents import ChangeOptions
 from d2l.documents.document import Document, Section
 from d2l.errors import AdapterError
 from d2l.hypernets.protocol import MergeOptions
@@ -32,6 +34,13 @@ def make_notes(*numbers: int) -> list[Document]:
 
 def read_record(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "d2l.json").read_text("utf-8"))
+
+
+def edit(
+    folder: Path, out: Path, *, edits: Edits, options: ChangeOptions, force: bool = False
+) -> Path:
+    made = Adapter.of(run_plan(prepare(folder, edits), options))
+    return made.save_pretrained(out, force=force)
 
 
 def run(done: Compiled, out: Path, **edits: Any) -> Path:
@@ -208,7 +217,11 @@ def test_adapters_of_other_tools_and_empty_edits_are_refused(tmp_path: Path) -> 
 def test_the_same_edit_gives_the_same_bytes(tmp_path: Path) -> None:
     done = compile_roomy(tmp_path, "seats", *make_notes(0, 1))
     first = read_files(run(done, tmp_path / "out", drop=("1.txt",)))
-    options = options_for(done, force=True)
-    edit(done.adapter, tmp_path / "out", edits=Edits(drop=("1.txt",)), options=options)
+    edit(
+        done.adapter,
+        tmp_path / "out",
+        edits=Edits(drop=("1.txt",)),
+        options=options_for(done),
+        force=True,
+    )
     assert read_files(tmp_path / "out") == first
-    assert pipeline.CompileOptions().force is False

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
-from d2l.compiler.make import MakeOptions, load, prepare
+from d2l.compiler.api.task_compiler import TaskCompiler
+from d2l.compiler.make import MakeOptions, prepare
 from d2l.hypernets.checkpoints import convert, load_text_to_lora
 from tests import tiny
 from tests.command import Command
@@ -31,8 +32,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # ---- recorded adapters --------------------------------------------------------------------------
 
 
-def loaded(case: str, **options: str):
-    return load(prepare(MakeOptions(f"t2l/{case}", offline=True, dtype="fp32", **options)))
+def write(maker: TaskCompiler, description: str, out: Path) -> Path:
+    return maker(description).save_pretrained(out)
+
+
+def loaded(case: str, **options: str) -> TaskCompiler:
+    return TaskCompiler(MakeOptions(f"t2l/{case}", offline=True, dtype="fp32", **options))
 
 
 @pytest.mark.skipif(not CASES, reason="the goldens are not beside the repository")
@@ -77,9 +82,9 @@ def test_converted_checkpoints_make_the_same_bytes(
 ) -> None:
     monkeypatch.chdir(GOLDENS)
     convert(Path(f"t2l/{case}"), tmp_path / "native")
-    first = loaded(case).make(TASK, tmp_path / "first").adapter
+    first = write(loaded(case), TASK, tmp_path / "first")
     native = MakeOptions(str(tmp_path / "native"), offline=True, dtype="fp32")
-    second = load(prepare(native)).make(TASK, tmp_path / "second").adapter
+    second = write(TaskCompiler(native), TASK, tmp_path / "second")
     name = "adapter_model.safetensors"
     assert (first / name).read_bytes() == (second / name).read_bytes()
 
@@ -88,14 +93,13 @@ def test_converted_checkpoints_make_the_same_bytes(
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(working_folder: Path) -> Path:
     """A folder with a base, an embedder and a checkpoint for each way to embed."""
-    monkeypatch.chdir(tmp_path)
-    tiny.write_base(tmp_path / "tiny-org" / "mistral-tiny", "mistral")
-    tiny.write_encoder(tmp_path / "tiny-org" / "gte-tiny")
-    tiny.write_text_to_lora(tmp_path / "by-gte", "mistral", "tiny-org/gte-tiny")
-    tiny.write_text_to_lora(tmp_path / "by-base", "mistral", None)
-    return tmp_path
+    tiny.write_base(working_folder / "tiny-org" / "mistral-tiny", "mistral")
+    tiny.write_encoder(working_folder / "tiny-org" / "gte-tiny")
+    tiny.write_text_to_lora(working_folder / "by-gte", "mistral", "tiny-org/gte-tiny")
+    tiny.write_text_to_lora(working_folder / "by-base", "mistral", None)
+    return working_folder
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -105,8 +109,8 @@ def test_every_family_gets_adapters_that_peft_loads(
     monkeypatch.chdir(tmp_path)
     tiny.write_base(tmp_path / "tiny-org" / f"{family}-tiny", family)
     checkpoint = tiny.write_text_to_lora(tmp_path / "t2l", family, None)
-    maker = load(prepare(MakeOptions(str(checkpoint), offline=True, dtype="fp32")))
-    out = maker.make(TASK, tmp_path / "task.lora").adapter
+    maker = TaskCompiler(MakeOptions(str(checkpoint), offline=True, dtype="fp32"))
+    out = write(maker, TASK, tmp_path / "task.lora")
     weights = read_adapter(out)
     direct = tiny.add_delta(tiny.make_causal(family), weights)
     with quiet_transformers():
@@ -141,12 +145,12 @@ def test_made_adapters_are_asked_and_inspected(
 
 
 def test_the_same_description_gives_the_same_bytes(place: Path) -> None:
-    maker = load(prepare(MakeOptions("by-gte", offline=True)))
-    first = maker.make(TASK, place / "one" / "x.lora").adapter
-    second = maker.make(TASK, place / "two" / "x.lora").adapter
+    maker = TaskCompiler(MakeOptions("by-gte", offline=True))
+    first = write(maker, TASK, place / "one" / "x.lora")
+    second = write(maker, TASK, place / "two" / "x.lora")
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes()
-    other = maker.make("light the lantern in the meadow", place / "other").adapter
+    other = write(maker, "light the lantern in the meadow", place / "other")
     name = "adapter_model.safetensors"
     assert (other / name).read_bytes() != (first / name).read_bytes()
 
@@ -326,6 +330,31 @@ def test_base_embeds_with_the_state_after_its_final_norm(place: Path) -> None:
     network = load_text_to_lora(place / "by-base", device="cpu")
     wanted = network.generate(last / last.norm() * 32**0.5)
     options = MakeOptions("by-base", offline=True, dtype="fp32")
-    made = read_adapter(load(prepare(options)).make(TASK, place / "made").adapter)
+    made = read_adapter(write(TaskCompiler(options), TASK, place / "made"))
     for name, factors in wanted.factors.items():
         torch.testing.assert_close(made.factors[name].a, factors.a, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("place")
+def test_a_table_with_results_is_gone_on_with(command: Command) -> None:
+    table = Path("tasks.tsv")
+    table.write_text("one\tmake one\nbad\ntwo\tmake two\n", "utf-8")
+    batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
+    batch = (*batch, "--results", "told.jsonl")
+    assert command.t2l(*batch).code == 1
+    told = [json.loads(line) for line in Path("told.jsonl").read_text("utf-8").splitlines()]
+    assert [(row["id"], row["status"]) for row in told] == [
+        ("one", "done"),
+        ("line 2", "failed"),
+        ("two", "done"),
+    ]
+    weights = [Path("made", name, "adapter_model.safetensors") for name in ("one", "two")]
+    before = [path.stat().st_mtime_ns for path in weights]
+    table.write_text("one\tmake one\nthree\tmake three\ntwo\tmake two\n", "utf-8")
+    done = command.t2l(*batch)
+    assert (done.code, done.out) == (0, "made/one\nmade/three\nmade/two\n")
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    table.write_text("one\tmake another\n", "utf-8")
+    done = command.t2l(*batch)
+    assert (done.code, "exists already" in done.err) == (1, True)
+    assert command.t2l("make", TASK, "-o", "x", "--results", "told.jsonl").code == 2

@@ -1,8 +1,10 @@
 """`merge`: dense arithmetic for LoRA, and for seats what compiling the documents together gives."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,16 @@ import pytest
 import torch
 
 from d2l.adapters.peft_folder import read_adapter, read_memory
-from d2l.compiler.merge import merge
+from d2l.adapters.provenance import Provenance
+from d2l.compiler import edit as editing
+from d2l.compiler.api.adapter import Adapter
+from d2l.compiler.edit import Edits
+from d2l.compiler.merge import run
+from d2l.compiler.merge_plan import prepare
 from d2l.compiler.parents import ChangeOptions
 from d2l.documents.document import Document, Section
 from d2l.errors import CheckpointError, D2LError, MergeError
-from d2l.inference.adapted_model import AskOptions, load_asker
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_dense, read_files, write_prompt
@@ -24,6 +31,17 @@ from tests.task_adapters import make_factors, write_task
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAGES = ("The pump stands in the harbor.", "Open the copper valve below 3 bar.")
 OFFLINE = ChangeOptions(device="cpu", offline=True)
+
+
+def merge(
+    folders: list[Path], out: Path, *, options: ChangeOptions, force: bool = False, **wishes: Any
+) -> Provenance:
+    """Merge folders and write the new one; what its d2l.json says."""
+    plan = prepare(folders, checkpoint=options.checkpoint, offline=options.offline, **wishes)
+    made = Adapter.of(run(plan, options))
+    made.save_pretrained(out, force=force)
+    assert made.provenance is not None
+    return made.provenance
 
 
 def dense(adapter: Path) -> dict[str, torch.Tensor]:
@@ -97,7 +115,7 @@ def test_the_delta_is_the_weighted_sum_of_different_modules_and_ranks(
         for name, delta in dense(folder).items():
             expected[name] = expected.get(name, 0.0) + factor * delta
     assert worst(dense(tmp_path / "both"), expected) < 1e-6
-    assert (done.rank, done.errors) == (10, {})
+    assert (done.rank, done.merge_error) == (10, {})
 
 
 def test_a_bounded_rank_is_the_nearest_and_its_error_is_reported(tmp_path: Path) -> None:
@@ -113,7 +131,7 @@ def test_a_bounded_rank_is_the_nearest_and_its_error_is_reported(tmp_path: Path)
     for name, delta in full.items():
         tail = torch.linalg.svdvals(delta)[5:]
         best = float(tail.norm() / delta.norm())  # Eckart and Young
-        assert done.errors[name] == pytest.approx(best, rel=1e-3)
+        assert done.merge_error[name] == pytest.approx(best, rel=1e-3)
         assert stored[name] == pytest.approx(best, rel=1e-3)
         assert float((narrow[name] - delta).norm() / delta.norm()) == pytest.approx(best, rel=1e-3)
 
@@ -212,7 +230,7 @@ def test_the_merged_seats_answer_as_those_compiled_together(tmp_path: Path) -> N
     together = compile_roomy(tmp_path, "seats", *notes)
     asking = AskOptions(base=str(done.base), device="cpu", max_tokens=8, offline=True)
     answers = [
-        load_asker(folder, asking).answer("Where is the pump?")
+        AdaptedModel.load(folder, asking).ask("Where is the pump?")
         for folder in (tmp_path / "merged.lora", together.adapter)
     ]
     assert answers[0] == answers[1]
@@ -244,7 +262,7 @@ def test_seats_with_a_task_are_a_mixture_that_is_warned_of(tmp_path: Path) -> No
         expected[name] = expected.get(name, 0.0) + delta
     assert worst(dense(tmp_path / "mixed.lora"), expected) < 1e-6
     # Probed: it still loads, its prompt begins with the opening, and it answers as the dense model.
-    asker = load_asker(
+    asker = AdaptedModel.load(
         tmp_path / "mixed.lora",
         AskOptions(base=str(done.base), device="cpu", max_tokens=8, offline=True),
     )
@@ -254,12 +272,12 @@ def test_seats_with_a_task_are_a_mixture_that_is_warned_of(tmp_path: Path) -> No
         wanted = make_dense("seats", tmp_path / "mixed.lora")(ids).logits
     assert (got - wanted).abs().max() < 1e-3
     assert not (tmp_path / "mixed.lora" / "memory.safetensors").exists()
-    assert len(asker.answer("Where is the pump?")) > 0
+    assert len(asker.ask("Where is the pump?")) > 0
     assert write_prompt("?")  # the base's own prompt stays what it was
 
 
 @pytest.mark.parametrize(
-    ("prepare", "message"),
+    ("prepared", "message"),
     [
         (lambda _: {"max_rank": 3}, "seats need rank .* and cannot be cut to 3"),
         (lambda _: {"shares": (1.0,)}, "2 adapters and 1 weights"),
@@ -268,18 +286,80 @@ def test_seats_with_a_task_are_a_mixture_that_is_warned_of(tmp_path: Path) -> No
     ],
 )
 def test_what_cannot_be_done_to_seats_is_refused(
-    prepare: Callable[[Path], dict[str, Any]], message: str, tmp_path: Path
+    prepared: Callable[[Path], dict[str, Any]], message: str, tmp_path: Path
 ) -> None:
     done, folders = compile_apart(tmp_path, "seats")
     with pytest.raises(MergeError, match=message):
-        merge(folders, tmp_path / "out", options=options_for(done), **prepare(tmp_path))
+        merge(folders, tmp_path / "out", options=options_for(done), **prepared(tmp_path))
     assert not (tmp_path / "out").exists()
 
 
-def test_more_seats_than_an_opening_has_and_other_networks_are_refused(tmp_path: Path) -> None:
+def test_more_seats_than_an_opening_has_are_seated_with_fewer_and_said(tmp_path: Path) -> None:
     done, folders = compile_apart(tmp_path, "seats")
-    with pytest.raises(MergeError, match="seats, but openings have at most"):
-        merge([*folders, *folders], tmp_path / "out", options=options_for(done))
+    copies = [folders[1].with_name(f"{n}.copy") for n in range(3)]
+    for copy in copies:
+        shutil.copytree(folders[1], copy)
+    most = done.plan.config.max_seats
+    before = [read_memory(folder).n_seats for folder in (*folders, *copies)]
+    assert sum(before) > most
+    result = merge([*folders, *copies], tmp_path / "out", options=options_for(done))
+    assert result.rank == most
+    assert result.warnings[0].startswith(
+        f"the adapters have {sum(before)} seats together, and an opening has at most {most}: "
+    )
+    record = json.loads((tmp_path / "out" / "d2l.json").read_text())
+    assert record["warnings"] == list(result.warnings)
+    spans = [chunk["ranks"] for chunk in record["chunks"]]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == most
+    assert all(left[1] == right[0] for left, right in pairwise(spans))
+    # Every seat is one of its parent's, at its chunk's place, in every layer and head.
+    memory, heads = read_memory(tmp_path / "out"), done.plan.config.kv_heads
+    for (start, stop), folder in zip(spans, (*folders, *copies), strict=True):
+        whole = read_memory(folder)
+        assert stop - start < whole.n_seats
+        for kept, had in ((memory.keys, whole.keys), (memory.values, whole.values)):
+            own = kept[:, start:stop].unflatten(2, (heads, -1))
+            old = had.unflatten(2, (heads, -1))
+            same = (own[:, :, None] == old[:, None]).all(-1)  # (layers, new, old, heads)
+            assert same.any(2).all()
+    # Edited, it is the others' seats alone, each document's as they were.
+    edits = editing.prepare(tmp_path / "out", Edits(drop=("0.txt",)))
+    left = editing.run(edits, options_for(done)).memory
+    assert left is not None
+    assert torch.equal(left.keys, memory.keys[:, spans[0][1] :])
+
+
+def test_adapters_in_memory_get_fewer_seats_as_those_on_disk(tmp_path: Path) -> None:
+    done, folders = compile_apart(tmp_path, "seats")
+    wishes = {"checkpoint": str(done.checkpoint), "offline": True}
+    held = [Adapter.from_pretrained(folder) for folder in folders * 3]
+    plans = [prepare(adapters, **wishes) for adapters in (folders * 3, held)]
+    assert plans[0].after == plans[1].after
+    assert sum(plans[1].after) < sum(plans[1].before)
+    options = options_for(done, checkpoint=None)  # the plan knows which network
+    made = [Adapter.of(run(plan, options)) for plan in plans]
+    assert made[0].weights.rank == plans[0].rank == made[1].weights.rank
+    for name, f in made[0].weights.factors.items():
+        assert torch.equal(f.b, made[1].weights.factors[name].b)
+
+
+def test_strengths_stay_with_the_seats_that_are_kept(tmp_path: Path) -> None:
+    done, folders = compile_apart(tmp_path, "seats")
+    copies = [shutil.copytree(folder, folder.with_suffix(".copy")) for folder in folders]
+    five = [*folders, *map(Path, copies), folders[0]]
+    merge(five, tmp_path / "even", options=options_for(done))
+    merge(five, tmp_path / "uneven", shares=(1, 1, 1, 1, 0.25), options=options_for(done))
+    even, uneven = (read_adapter(tmp_path / name) for name in ("even", "uneven"))
+    start, stop = json.loads((tmp_path / "even" / "d2l.json").read_text())["chunks"][-1]["ranks"]
+    for name, f in even.factors.items():
+        expected = f.b.clone()
+        expected[:, start:stop] *= 0.25
+        assert torch.allclose(uneven.factors[name].b, expected, rtol=1e-6, atol=0)
+
+
+def test_seats_of_other_networks_are_refused(tmp_path: Path) -> None:
+    done, folders = compile_apart(tmp_path, "seats")
     record = json.loads((folders[1] / "d2l.json").read_text())
     record["checkpoint"]["sha256"] = "0" * 64
     (folders[1] / "d2l.json").write_text(json.dumps(record))
@@ -292,9 +372,9 @@ def test_more_seats_than_an_opening_has_and_other_networks_are_refused(tmp_path:
 def test_the_same_merge_gives_the_same_bytes(tmp_path: Path) -> None:
     done, folders = compile_apart(tmp_path, "seats")
     for _ in range(2):
-        merge(folders, tmp_path / "out", options=options_for(done, force=True))
+        merge(folders, tmp_path / "out", options=options_for(done), force=True)
     first = read_files(tmp_path / "out")
-    merge(folders, tmp_path / "out", options=options_for(done, force=True))
+    merge(folders, tmp_path / "out", options=options_for(done), force=True)
     assert read_files(tmp_path / "out") == first
     with pytest.raises(D2LError, match="exists already"):
         merge(folders, tmp_path / "out", options=options_for(done))

@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from d2l import __version__
-from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Document, Section
+from d2l.documents.intake import Intake
 from d2l.hypernets.protocol import MergeOptions
 from tests import tiny
 from tests.compiled import (
@@ -94,7 +96,7 @@ def test_options_notes_and_skipped_inputs_are_recorded(
 ) -> None:
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
     base, checkpoint = write_files(tmp_path, "qwen3")
-    options = pipeline.CompileOptions(
+    options = CompileOptions(
         checkpoint=str(checkpoint),
         base=str(base),
         device="cpu",
@@ -104,10 +106,10 @@ def test_options_notes_and_skipped_inputs_are_recorded(
         max_rank=4,
     )
     document = Document("a.pdf", "pdf", (Section("Short."),), "1" * 64, 6, ("one of two pages",))
-    plan = pipeline.prepare([document], options)
-    skipped = [("b.pdf", "b.pdf: it is empty"), ("c.txt", "c.txt: no text")]
-    done = pipeline.run(plan, tmp_path / "a.lora", options=options, skipped=skipped)
-    record = json.loads((done.adapter / "d2l.json").read_text("utf-8"))
+    skipped = (("b.pdf", "b.pdf: it is empty"), ("c.txt", "c.txt: no text"))
+    adapter = Compiler(options)(Intake((document,), skipped))
+    out = adapter.save_pretrained(tmp_path / "a.lora")
+    record = json.loads((out / "d2l.json").read_text("utf-8"))
     assert record["options"] == {
         "merge": "average",
         "scale": 0.5,
@@ -291,17 +293,20 @@ def test_norms_are_those_of_the_dense_deltas(
 
 COMPILE_BOTH = """
 from pathlib import Path
-from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.options import CompileOptions
+from d2l.documents.intake import Intake
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 document = read_document(Source("handbook.txt", Path("handbook.txt")))
 for kind, base in (("qwen3", "qwen3-tiny"), ("seats", "llama-tiny")):
     checkpoint, base = f"{kind}/checkpoint", f"{kind}/tiny-org/{base}"
-    options = pipeline.CompileOptions(checkpoint, base, device="cpu", offline=True)
-    pipeline.run(pipeline.prepare([document], options), Path(kind, "tiny.lora"), options=options)
+    options = CompileOptions(checkpoint, base, device="cpu", offline=True)
+    Compiler(options)(document).save_pretrained(Path(kind, "tiny.lora"))
 """
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +326,7 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(
         env=os.environ | settings,
     )
     files = ["README.md", "adapter_config.json", "adapter_model.safetensors", "d2l.json"]
+    files.append("d2l.lock")
     of_seats = ["chat_template.jinja", "memory.safetensors", "tokenizer.json"]
     of_seats += ["tokenizer_config.json"]
     for kind, expected in (("qwen3", files), ("seats", files + of_seats)):

@@ -70,3 +70,12 @@ def test_what_is_not_there_is_refused_with_what_is(text: str, message: str, hint
 
 def test_a_range_of_any_length_is_compared_at_once() -> None:
     assert select("manual.pdf:p. 4-99999999999", CHUNKS).indices == (2,)
+
+
+def test_a_source_of_any_length_is_named_in_a_short_remark() -> None:
+    chunk = ChunkRecord(index=0, document="a.pdf", source="p. 1-99999999999", n_tokens=1)
+    (remark,) = select("a.pdf:p. 5", [chunk]).remarks
+    assert remark.startswith("chunk 0 of a.pdf also holds text of page 1, 2, 3, 4, 6, ")
+    assert remark.endswith(", 21, …")
+    with pytest.raises(AdapterError, match="no chunk of the adapter lies there"):
+        select("a.pdf:p. " + "9" * 5000, [chunk])

@@ -1,0 +1,1 @@
+"""The Python API: what `import d2l` gives, and what the commands call."""

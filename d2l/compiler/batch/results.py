@@ -1,0 +1,116 @@
+"""Results of a batch as JSON lines: one run appends, the next one goes on behind what is whole."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from d2l.errors import OptionError
+from d2l.files.atomic import naming, write_file
+from d2l.files.leftovers import take_lock
+
+DONE, FAILED = "done", "failed"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a row. `digest` is the SHA-256 of the adapter's lock, which has those of all
+    its files; `unchanged`: it was there already, and nothing was done. `warnings` are for who uses
+    the adapter: what was found in the document, and what the network cannot hold. `fatal`: every
+    other row would end as this one did."""
+
+    id: str
+    status: str
+    out: str = ""
+    digest: str | None = None
+    tokens: int = 0
+    chunks: int = 0
+    cached: int = 0
+    seconds: float = 0.0
+    error: Mapping[str, str] | None = None
+    warnings: Sequence[str] = ()
+    unchanged: bool = False
+    fatal: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's values."""
+        values: dict[str, Any] = {"id": self.id, "status": self.status, "out": self.out}
+        if self.status == DONE:
+            values |= {
+                "digest": self.digest,
+                "tokens": self.tokens,
+                "chunks": self.chunks,
+                "cached": self.cached,
+                "seconds": round(self.seconds, 3),
+            }
+            values |= {"warnings": list(self.warnings)} if self.warnings else {}
+        return values | ({"error": dict(self.error)} if self.error else {})
+
+
+def fail(row_id: str, out: str, kind: str, message: str, *, fatal: bool = False) -> Result:
+    """A row that failed: the kind of error, and one line."""
+    line = " ".join(message.split())
+    return Result(row_id, FAILED, out, error={"kind": kind, "message": line}, fatal=fatal)
+
+
+class Record:
+    """A file of results, open for one run: `rows` are the last lines by id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._file: BinaryIO
+
+    def __enter__(self) -> "Record":
+        with naming(self.path, OptionError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
+        if take_lock(self._file.fileno()) is False:
+            self._file.close()
+            raise OptionError(
+                f"{self.path}: another run writes its results there",
+                hint="wait for it, or name another file with --results",
+            )
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rfind(b"\n") + 1
+        self._file.truncate(whole)  # a line that was being written when the process was killed
+        for line in data[:whole].split(b"\n"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                values = json.loads(line)
+                self.rows[str(values["id"])] = values
+        return self
+
+    def add(self, result: Result) -> None:
+        """Write a row's line, unless that line is there already."""
+        known = self.rows.get(result.id, {})
+        told = (known.get("status"), known.get("digest"), known.get("out"))
+        if result.unchanged and told == (DONE, result.digest, result.out):
+            return
+        values = self.rows[result.id] = result.to_json()
+        self._file.write(_to_line(values))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def settle(self, ids: Sequence[str]) -> None:
+        """Write the file anew with one line for each row, in this order; rows of other runs that
+        share the file come last."""
+        order = [*ids, *(name for name in self.rows if name not in set(ids))]
+        data = b"".join(_to_line(self.rows[name]) for name in order if name in self.rows)
+        write_file(self.path, lambda target: target.write_bytes(data))
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _to_line(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=True) + "\n").encode()
+
+
+def read_results(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file of results."""
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        yield json.loads(line)

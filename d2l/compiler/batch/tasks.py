@@ -1,0 +1,68 @@
+"""A row with the description of a task → its adapter, and what is to be said of it."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.find import refuse_adapter
+from d2l.adapters.info import WEIGHTS, is_adapter, read_info
+from d2l.compiler.api.task_compiler import TaskCompiler
+from d2l.compiler.batch.results import DONE, Result, fail
+from d2l.compiler.batch.rows import Row
+from d2l.compiler.batch.work import describe_error
+from d2l.compiler.make import MakePlan
+from d2l.errors import D2LError
+from d2l.hypernets.checkpoints import checkpoint_digest
+
+
+@dataclass(frozen=True)
+class TaskWorker:
+    """Makes adapters of descriptions below a folder. With `resumes` a row is done already whose
+    adapter was made of the same description, network and options; `known` are lines of earlier
+    results by id, whose digest its weights must have then."""
+
+    compiler: TaskCompiler
+    plan: MakePlan
+    out_dir: Path
+    force: bool = False
+    resumes: bool = False
+    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def do(self, row: Row) -> Result:
+        """Make a row's adapter, unless it is there already."""
+        if row.error is not None:
+            return fail(row.id, row.out, "RowError", row.error)
+        out, start = self.out_dir / row.out, time.perf_counter()
+        try:
+            plan = self.plan.describing(row.description or "")
+            unchanged = self.resumes and self._is_done(row, out, plan)
+            if not unchanged:
+                refuse_adapter(out, force=self.force)
+                self.compiler(plan).save_pretrained(out, force=self.force)
+        except D2LError as error:
+            return fail(row.id, row.out, type(error).__name__, describe_error(error))
+        seconds = time.perf_counter() - start
+        return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=unchanged)
+
+    def _is_done(self, row: Row, out: Path, plan: MakePlan) -> bool:
+        made = read_info(out).provenance if is_adapter(out) else None
+        if made is None or made.description is None:
+            return False
+        digest = self.known.get(row.id, {}).get("digest")
+        return (
+            made.description.text == plan.description
+            and made.description.embedder == plan.embedder_name
+            and made.checkpoint.sha256 == checkpoint_digest(plan.checkpoint.path)
+            and made.options.scaling == plan.options.scaling
+            and made.options.dtype == plan.options.dtype
+            and digest in (None, _digest(out))
+        )
+
+
+def _digest(out: Path) -> str:
+    """SHA-256 of an adapter's weights."""
+    with (out / WEIGHTS).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,275 @@
+"""What an adapter was compiled from, as digests; and what of it is otherwise now.
+
+A plan in, the values of `d2l.lock` out; a lock and a request in, differences out. Comparing needs
+no torch: files are found and digested, nothing is parsed, and nothing is planned.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d2l import __version__
+from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
+from d2l.bases.locate import Place, locate_base
+from d2l.compiler.privacy import name_documents, name_places, name_shared
+from d2l.documents.inputs import STDIN, expand_inputs
+from d2l.errors import AdapterError, D2LError
+from d2l.files.cache import cache_dir, file_digest
+from d2l.hypernets.registry import digest_files, find_checkpoint
+
+if TYPE_CHECKING:
+    from d2l.bases.models import BaseFiles
+    from d2l.compiler.plan import CompilePlan
+
+#: Files of a base's folder that decide how text is read, beside its weights.
+_BASE_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+_MOMENTS = "moments"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for now. `options` are all that change the result, by name, as JSON values."""
+
+    inputs: tuple[str, ...]
+    options: Mapping[str, Any]
+    base: str | None = None
+    device: str = "auto"
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as the lock says: `kind` is "input", "network", "base", "option",
+    "tool" or "file"."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class State:
+    """A folder's lock, and all that differs from it."""
+
+    lock: Mapping[str, Any]
+    differences: tuple[Difference, ...]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether compiling again would change nothing."""
+        return not self.differences
+
+    @property
+    def may_replace(self) -> bool:
+        """Whether the folder is an older state of what is asked for, untouched: the same documents
+        by name and the same options. Then nothing is lost that cannot be made again."""
+        return not {"option", "file", "inputs"} & {found.kind for found in self.differences}
+
+    def refuse(self, out: Path, wanted: str, *, kinds: Sequence[str] = ()) -> None:
+        """Raise AdapterError that lists differences, all or those of some kinds."""
+        found = [d.text for d in self.differences if not kinds or d.kind in kinds]
+        if found:
+            raise AdapterError(
+                f"{wanted}: {out} has drifted from its lock: {'; '.join(found)}",
+                hint=f"compile without {wanted} to make it anew, and keep the new d2l.lock",
+            )
+
+
+def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]:
+    """The values of a compiled adapter's lock, without the digests of its files. `live_check`:
+    whether questions for a live check are among these."""
+    names = name_shared(plan)
+    values: dict[str, Any] = {
+        "tool": {
+            "d2l": __version__,
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        },
+        "inputs": [
+            {
+                "name": names.get(document.name, document.name),
+                "sha256": document.digest,
+                "size_bytes": document.size_bytes,
+                "text_sha256": _digest_text(document.text),
+            }
+            for document in plan.documents
+        ],
+        "skipped": [  # two of different folders may be called alike
+            {"name": names.get(name, name), "given_sha256": _digest_text(name)}
+            for name, _ in plan.skipped
+        ],
+        "chunks": [
+            {
+                "document": names.get(chunk.document, chunk.document),
+                "tokens_sha256": _digest_text(",".join(map(str, chunk.token_ids))),
+                "n_tokens": len(chunk.token_ids),
+                "rank": chunk.rank,
+            }
+            for chunk in plan.chunks
+        ],
+        "network": {
+            "name": names.get(plan.checkpoint.name, plan.checkpoint.name),
+            "files": digest_files(plan.checkpoint.path),
+        },
+        "base": _describe_base(plan.base),
+        "device": plan.device.split(":")[0],
+        "options": _describe_options(plan, names) | {"live_check": live_check},
+    }
+    if plan.encoder is not plan.base:
+        values["reader"] = _describe_base(plan.encoder)
+    if plan.moments is not None:
+        values[_MOMENTS] = {"file": plan.moments.name, "sha256": file_digest(plan.moments)}
+    return values
+
+
+def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
+    """Options by the names that a `Request` has them by."""
+    options, reading = plan.options, plan.reading
+    return {
+        "checkpoint": names.get(options.checkpoint, options.checkpoint),
+        "merge": options.merge.method,
+        "max_rank": options.max_rank,
+        "scale": options.merge.scale,
+        "bias_scale": options.merge.bias_scale,
+        "chunk_tokens": options.chunk_tokens,
+        "tokens_per_seat": options.tokens_per_seat,
+        "dtype": options.dtype,
+        "refine": None if options.refine is None else options.refine.seconds,
+        "refine_steps": None if options.refine is None else options.refine.steps,
+        "keep_paths": options.keep_paths,
+        "chunking": options.chunking,
+        "format": reading.format,
+        "encoding": reading.encoding,
+        "include_hidden": reading.include_hidden,
+        "skip_bad": reading.skip_bad,
+    }
+
+
+def check(out: Path, request: Request) -> State | None:
+    """Compare what is there now with an adapter's lock; None where there is no lock. Raises
+    AdapterError for a damaged lock."""
+    lock = read_lock(out)
+    if lock is None:
+        return None
+    try:
+        return State(lock, tuple(_compare(lock, request, out)))
+    except (KeyError, TypeError, AttributeError) as error:  # JSON, and yet none of ours
+        raise AdapterError(
+            f"{out}: its d2l.lock is damaged ({error!r})",
+            hint="compile the documents again: --force",
+        ) from error
+
+
+def _compare(lock: Mapping[str, Any], request: Request, out: Path) -> Iterator[Difference]:
+    if lock["tool"]["d2l"] != __version__:
+        yield Difference("tool", f"d2l {lock['tool']['d2l']} → {__version__}")
+    yield from _compare_inputs(lock, request)
+    yield from _compare_options(lock, request)
+    yield from _compare_network(lock, request)
+    yield from _compare_bases(lock, request)
+    for text in compare_files(lock, digest_folder(out)):
+        yield Difference("file", f"file {text}")
+
+
+def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+    """Bytes of the inputs, which are all that parsing depends on beside the tool."""
+    then = {row["name"]: row["sha256"] for row in lock["inputs"]}
+    skipped = {row["given_sha256"] for row in lock["skipped"]}
+    try:
+        expanded = expand_inputs(request.inputs, skip_bad=bool(request.options.get("skip_bad")))
+    except D2LError as error:
+        yield Difference("input", f"input {error.message}")
+        return
+    sources = [source for source in expanded.sources if _digest_text(source.name) not in skipped]
+    names = {} if request.options["keep_paths"] else name_documents(sources)
+    now = [names.get(source.name, source.name) for source in sources]
+    for source, name in zip(sources, now, strict=True):
+        if name in then and source.name != STDIN and source.path is not None:
+            if _digest_input(source.path) != then[name]:
+                yield Difference("input", f"input {source.name} changed")
+        elif source.name == STDIN:
+            yield Difference("input", "input - is standard input, which is not read twice")
+    if now != list(then):
+        gone = [f"input {name} is gone" for name in then if name not in now]
+        new = [f"input {name} is new" for name in now if name not in then]
+        for text in gone + new or ["inputs are in another order"]:
+            yield Difference("inputs", text)
+
+
+def _digest_input(path: Path) -> str | None:
+    """SHA-256 of a file's bytes, all of them read; None where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+    then, now = lock["options"], dict(request.options)
+    if not now["keep_paths"]:
+        now["checkpoint"] = name_places(now["checkpoint"]).get(now["checkpoint"], now["checkpoint"])
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            yield Difference("option", f"option {name} {then.get(name)} → {now.get(name)}")
+    device = request.device.split(":")[0]
+    if device not in ("auto", lock["device"]):
+        yield Difference("option", f"option device {lock['device']} → {device}")
+
+
+def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+    name = str(request.options["checkpoint"])
+    try:
+        files = digest_files(find_checkpoint(name, offline=request.offline).path)
+    except (D2LError, OSError) as error:
+        yield Difference("network", f"network {_message(error)}")
+        return
+    then = lock["network"]["files"]
+    if files != then:
+        changed = [f for f in sorted({*files, *then}) if files.get(f) != then.get(f)]
+        yield Difference("network", f"network {name} changed ({', '.join(changed)})")
+
+
+def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+    """The base, a model of its own that reads, and second moments that were measured."""
+    rows = [(lock["base"], request.base), (lock.get("reader"), None)]
+    for row, override in rows:
+        if row is None:
+            continue
+        try:
+            place = locate_base(row["name"], override=override, offline=request.offline)
+            now = _describe_place(row["name"], place)
+        except (D2LError, OSError) as error:
+            yield Difference("base", f"base {_message(error)}")
+            continue
+        if now != dict(row):
+            yield Difference("base", f"base {row['name']} changed")
+    moments = lock.get(_MOMENTS)
+    if moments is not None:
+        path = cache_dir() / _MOMENTS / Path(moments["file"]).name
+        if not path.is_file() or file_digest(path) != moments["sha256"]:
+            yield Difference("base", "base: its measured second moments changed or are gone")
+
+
+def _describe_base(files: "BaseFiles") -> dict[str, Any]:
+    folder = None if files.gguf is not None else files.folder
+    return _describe_place(files.name, Place(folder, files.gguf))
+
+
+def _describe_place(name: str, place: Place) -> dict[str, Any]:
+    """A model's name and digests; all that is read of a GGUF file is in the one digest."""
+    values: dict[str, Any] = {"name": name, "sha256": place.digest()}
+    if place.folder is not None:
+        found = [place.folder / file for file in _BASE_SETTINGS]
+        values["files"] = {path.name: file_digest(path) for path in found if path.is_file()}
+    return values
+
+
+def _digest_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _message(error: Exception) -> str:
+    return error.message if isinstance(error, D2LError) else str(error)

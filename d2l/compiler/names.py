@@ -1,0 +1,75 @@
+"""What the adapters of many documents are called: names in, folder names out."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+SUFFIX = ".lora"
+_STDIN = "stdin"
+_UNNAMED = "document"
+#: What is not taken over from a document's name: what some file system or shell would trip over.
+_ODD = re.compile(r"[^\w.+=@ -]")
+_LONGEST = 100  # characters of a name; file systems take 255 bytes
+
+
+def name_adapters(documents: Sequence[str]) -> list[str]:
+    """A folder name for the adapter of every document, by its name, none twice on any file system.
+
+    "docs/manual.pdf" gives "manual.lora". Of those that would be called alike all get more of
+    their path: the suffix ("manual.pdf.lora"), then the folders above ("docs-manual.pdf.lora"),
+    and at last numbers.
+    """
+    spellings = [list(_spell(name)) for name in documents]
+    used = [0] * len(documents)
+    while True:
+        chosen = [options[at] for options, at in zip(spellings, used, strict=True)]
+        counts = Counter(map(fold, chosen))
+        again = [
+            place
+            for place, name in enumerate(chosen)
+            if counts[fold(name)] > 1 and used[place] + 1 < len(spellings[place])
+        ]
+        if not again:
+            return [name + SUFFIX for name in _number(chosen)]
+        for place in again:
+            used[place] += 1
+
+
+def _spell(name: str) -> Iterator[str]:
+    """Ways to call a document's adapter, the shortest first."""
+    if name == "-":
+        yield _STDIN
+        return
+    path = PurePath(name)
+    yield clean(path.stem) or _UNNAMED
+    if not clean(path.stem):
+        return
+    yield clean(path.name)
+    for n in range(2, len(path.parts) + 1):
+        yield clean("-".join(part for part in path.parts[-n:] if part not in ("/", "..", ".")))
+
+
+def clean(name: str) -> str:
+    """The name without what does not belong into a file's name, and not hidden; maybe nothing."""
+    plain = _ODD.sub("_", unicodedata.normalize("NFC", name)).strip(" .-")
+    return plain[-_LONGEST:].strip(" .-")
+
+
+def fold(name: str) -> str:
+    """Equal for names that are one to a file system that knows no case."""
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _number(given: Sequence[str]) -> Iterator[str]:
+    """The names, each of those that stand there again with the next free number."""
+    taken = set(map(fold, given))
+    seen = set[str]()
+    for name in given:
+        chosen, n = name, 1
+        while fold(chosen) in seen or (n > 1 and fold(chosen) in taken):
+            n += 1
+            chosen = f"{name}-{n}"
+        seen.add(fold(chosen))
+        yield chosen

@@ -1,0 +1,371 @@
+"""What was made of chunks before: parts, and adapters joined of them, by everything they depend on.
+
+A plan in, the values that the cache holds for it out; and values in, entries of the cache folder
+out. An entry counts only if its key and the digest of all that is in it are right: damaged, foreign
+and misshapen ones are as good as none, and are written anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from d2l import __version__
+from d2l.adapters import module_names
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.compiler.plan import CompilePlan
+from d2l.errors import ShapeError
+from d2l.files import cache_entries as entries
+from d2l.files.atomic import replace_file
+from d2l.files.cache import cache_dir, file_digest, join_digests
+from d2l.files.tensors import find_kept
+from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
+from d2l.hypernets.registry import digest_files
+
+#: Raised with every change of what an entry holds.
+_FORMAT = "1"
+_PACKAGE = Path(__file__).parents[1]
+#: Rooms whose code decides what a part is.
+_ROOMS = ("adapters", "bases", "hypernets")
+
+
+@dataclass(frozen=True)
+class Key:
+    """Everything that an entry depends on, by name, as text."""
+
+    values: Mapping[str, str]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of it all, which is the entry's name."""
+        return hashlib.sha256(_to_json(self.values).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the cache holds for a plan; without keys: nothing is looked for, and nothing is kept.
+
+    `parts` are None where a chunk has to be read, or where `assembled` needs none of them.
+    """
+
+    keys: tuple[Key, ...] = ()
+    parts: tuple[Part | None, ...] = ()
+    whole: Key | None = None
+    assembled: Assembled | None = None
+
+    @property
+    def n_cached(self) -> int:
+        """Chunks that need not be read."""
+        if self.assembled is not None:
+            return len(self.keys)
+        return sum(part is not None for part in self.parts)
+
+    @property
+    def n_read(self) -> int:
+        """Chunks that have to be read."""
+        return len(self.keys) - self.n_cached
+
+    def part(self, index: int) -> Part | None:
+        """The part of a chunk, if it is here."""
+        return self.parts[index] if self.parts else None
+
+    def keep_part(self, index: int, part: Part) -> None:
+        """Store what was made of a chunk."""
+        if self.keys:
+            _write(
+                entries.entry_path(entries.PARTS, self.keys[index].digest), part, self.keys[index]
+            )
+
+    def keep_assembled(self, assembled: Assembled) -> None:
+        """Store what all parts make together, and keep the cache within its bound."""
+        if self.whole is None:
+            return
+        _write(entries.entry_path(entries.ASSEMBLED, self.whole.digest), assembled, self.whole)
+        entries.prune(entries.max_bytes())
+
+
+#: For plans that no cache is wanted for.
+NOTHING = Found()
+
+
+def look_up(plan: CompilePlan, *, device: str, base_dtype: torch.dtype) -> Found:
+    """Look for the parts of a plan, and for what was joined of them.
+
+    `device` and `base_dtype` are what the base would run on and in: results differ by bits there.
+    """
+    if not entries.max_bytes():  # and says now, not after the work, that it is no size
+        return NOTHING
+    common = _describe_run(plan, device, base_dtype)
+    keys = tuple(
+        Key(common | {"text": _digest_ids(chunk.token_ids), "rank": str(chunk.rank)})
+        for chunk in plan.chunks
+    )
+    whole = _describe_whole(plan, keys)
+    paths = [entries.entry_path(entries.PARTS, key.digest) for key in keys]
+    assembled = _read(entries.entry_path(entries.ASSEMBLED, whole.digest), whole)
+    if isinstance(assembled, Assembled) and _fits_whole(assembled, plan):
+        for path in paths:  # without them the next change would begin from nothing
+            entries.touch(path)
+        return Found(keys, (None,) * len(keys), whole, assembled)
+    parts: list[Part | None] = []
+    for path, key, chunk in zip(paths, keys, plan.chunks, strict=True):
+        part = _read(path, key)
+        fits = part is not None and not isinstance(part, Assembled)
+        fits = fits and _fits_part(part, plan.config, chunk.rank)
+        parts.append(part if fits else None)  # type: ignore[arg-type]
+    return Found(keys, tuple(parts), whole)
+
+
+def as_stored(part: Part) -> Part:
+    """The same values, laid out as they are read back, so that both give the same bits."""
+    if isinstance(part, Memory):
+        return Memory(part.keys.contiguous(), part.values.contiguous(), part.claims_seats)
+    factors = {
+        name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in part.factors.items()
+    }
+    return LoraWeights(part.base, part.scale, factors)
+
+
+# ---- keys ---------------------------------------------------------------------------------------
+
+
+def _describe_run(plan: CompilePlan, device: str, base_dtype: torch.dtype) -> dict[str, str]:
+    """What all chunks of a plan have in common."""
+    reader = plan.encoder
+    return {
+        "format": _FORMAT,
+        "network": join_files(digest_files(plan.checkpoint.path)),
+        "base": join_digests([reader.digest(), file_digest(reader.folder / "config.json")]),
+        "base_dtype": str(base_dtype).removeprefix("torch."),
+        "device": _describe_device(device),
+        "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
+        "d2l": f"{__version__}, {code_digest()[:16]}",
+    }
+
+
+def _describe_whole(plan: CompilePlan, keys: Sequence[Key]) -> Key:
+    merge, moments = plan.options.merge, plan.moments
+    return Key(
+        {
+            "parts": join_digests([key.digest for key in keys]),
+            "merge": merge.method,
+            "scale": repr(merge.scale),
+            "bias_scale": repr(merge.bias_scale),
+            "moments": "none" if moments is None else file_digest(moments),
+            "base": plan.base.digest(),
+        }
+    )
+
+
+def _describe_device(device: str) -> str:
+    """A device whose results are the same to the bit; on CPUs threads split sums, too."""
+    if device.startswith("cuda"):
+        return f"cuda, {torch.cuda.get_device_name(device)}"
+    if device != "cpu":
+        return device
+    capability = torch.backends.cpu.get_cpu_capability()
+    threads = torch.get_num_threads()
+    return f"cpu, {platform.machine()} {capability}, {threads} threads"
+
+
+def code_digest() -> str:
+    """SHA-256 over the code that makes parts: a version in development is many."""
+    files = [path for room in _ROOMS for path in sorted((_PACKAGE / room).rglob("*.py"))]
+    return join_digests([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
+
+
+def join_files(files: Mapping[str, str]) -> str:
+    """One SHA-256 for files by name."""
+    return join_digests([f"{name} {digest}" for name, digest in sorted(files.items())])
+
+
+def _digest_ids(ids: Sequence[int]) -> str:
+    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
+
+
+def _to_json(values: Mapping[str, str]) -> str:
+    return json.dumps(dict(values), sort_keys=True, ensure_ascii=True)
+
+
+# ---- entries ------------------------------------------------------------------------------------
+
+
+def _write(path: Path, value: Part | Assembled, key: Key) -> None:
+    """Write an entry, whole or not at all. A full disk costs the entry, not the adapter."""
+    tensors, said = _take_apart(value)
+    said |= {"key": key.digest, "made_of": _to_json(key.values)}
+    said["sha256"] = _digest_entry(tensors, said)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = save(tensors, said)
+        replace_file(path, lambda target: target.write_bytes(data))
+
+
+def _read(path: Path, key: Key) -> Part | Assembled | None:
+    """An entry's value; None where there is none, or one that is not what its key says."""
+    kept = find_kept(path)
+    if kept is None:
+        return None
+    tensors, said = kept
+    try:
+        digest = said.pop("sha256", "")
+        if said.get("key") != key.digest or digest != _digest_entry(tensors, said):
+            return None
+        value = _put_together(tensors, said)
+    except (ValueError, KeyError, TypeError, ShapeError):
+        return None
+    entries.touch(path)
+    return value
+
+
+def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and the rest as text."""
+    if isinstance(value, Memory):
+        pair = {"keys": value.keys, "values": value.values}
+        return _copy(pair), {"kind": "memory", "claims_seats": str(int(value.claims_seats))}
+    weights = value.weights if isinstance(value, Assembled) else value
+    tensors = {f"a.{name}": f.a for name, f in weights.factors.items()}
+    tensors |= {f"b.{name}": f.b for name, f in weights.factors.items()}
+    said = {
+        "kind": "assembled" if isinstance(value, Assembled) else "lora",
+        "base": weights.base,
+        "scale": repr(weights.scale),
+        "modules": json.dumps(list(weights.factors)),  # in their order
+    }
+    if isinstance(value, Assembled) and value.memory is not None:
+        tensors |= {"keys": value.memory.keys, "values": value.memory.values}
+    return _copy(tensors), said
+
+
+def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no storage, as the format wants them."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def _put_together(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> Part | Assembled:
+    """The value that `_take_apart` took apart."""
+    memory = None
+    if "keys" in tensors:
+        claims = said.get("claims_seats", "1") == "1"
+        memory = Memory(tensors["keys"], tensors["values"], claims)
+    if said["kind"] == "memory":
+        if memory is None:
+            raise KeyError("keys")
+        return memory
+    factors = {
+        name: LoraFactors(tensors[f"a.{name}"], tensors[f"b.{name}"])
+        for name in json.loads(said["modules"])
+    }
+    weights = LoraWeights(said["base"], float(said["scale"]), factors)
+    return weights if said["kind"] == "lora" else Assembled(weights, memory)
+
+
+def _digest_entry(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
+    """SHA-256 over everything in an entry: text, names, types, shapes and values."""
+    digest = hashlib.sha256(_to_json(said).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _fits_part(part: object, config: HypernetConfig, rank: int) -> bool:
+    """Whether a part has the shapes that the network gives one of `rank`."""
+    if isinstance(part, Memory):
+        width = config.module_shapes.get("k_proj", (0, 0))[1]
+        shape = (config.n_adapted_layers, max(rank, 1), width)
+        return tuple(part.keys.shape) == shape and part.claims_seats == (rank > 0)
+    return isinstance(part, LoraWeights) and part.rank <= rank and _fits(part, config)
+
+
+def _fits_whole(assembled: Assembled, plan: CompilePlan) -> bool:
+    return assembled.weights.rank == plan.full_rank and _fits(assembled.weights, plan.config)
+
+
+def _fits(weights: LoraWeights, config: HypernetConfig) -> bool:
+    shapes = config.module_shapes
+    return weights.base == config.base and all(
+        (f.a.shape[1], f.b.shape[0]) == shapes.get(module_names.parse(name).short)
+        for name, f in weights.factors.items()
+    )
+
+
+# ---- why a chunk is read ------------------------------------------------------------------------
+
+
+def explain(plan: CompilePlan, found: Found) -> list[str]:
+    """For each chunk that has to be read: what differs from the last compilation's chunk of the
+    same document and place."""
+    said = []
+    for chunk, key, (last, n) in zip(plan.chunks, found.keys, _places(plan), strict=True):
+        if found.assembled is not None or found.part(chunk.index) is not None:
+            continue
+        where = f" ({chunk.source})" if chunk.source else ""
+        said.append(f"{chunk.document}: chunk {n + 1}{where} is read: {_compare(key, last)}")
+    return said
+
+
+def _compare(key: Key, last: Mapping[str, str] | None) -> str:
+    if last is None:
+        return "no chunk stood here before"
+    changed = [name for name, value in key.values.items() if last.get(name) != value]
+    if not changed:
+        return "its entry is gone or damaged"
+    shown = [
+        name if len(key.values[name]) == 64 else f"{name} ({last.get(name)} → {key.values[name]})"
+        for name in changed
+    ]
+    return f"{', '.join(shown)} changed"
+
+
+def _places(plan: CompilePlan) -> Iterator[tuple[Mapping[str, str] | None, int]]:
+    """(the last compilation's values, index in its document) of every chunk."""
+    known: dict[str, list[dict[str, str]]] = {}
+    counts: dict[str, int] = {}
+    for chunk in plan.chunks:
+        name = chunk.document
+        if name not in known:
+            known[name] = _read_places(_places_path(name))
+        n = counts[name] = counts.get(name, -1) + 1
+        yield (known[name][n] if n < len(known[name]) else None), n
+
+
+def remember_places(plan: CompilePlan, found: Found) -> None:
+    """Note what the chunks of each document depended on, for the next `explain`."""
+    rows: dict[str, list[Mapping[str, str]]] = {}
+    for chunk, key in zip(plan.chunks, found.keys, strict=False):  # no keys: no cache
+        rows.setdefault(chunk.document, []).append(key.values)
+    for name, values in rows.items():
+        _note_places(_places_path(name), json.dumps([dict(row) for row in values]))
+
+
+def _note_places(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda target: target.write_text(text, "utf-8"))
+
+
+def _places_path(document: str) -> Path:
+    name = hashlib.sha256(document.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    return cache_dir() / entries.PLACES / f"{name}.json"
+
+
+def _read_places(path: Path) -> list[dict[str, str]]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    rows = found if isinstance(found, list) else []
+    return [row if isinstance(row, dict) else {} for row in rows]

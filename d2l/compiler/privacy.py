@@ -1,0 +1,88 @@
+"""What an adapter says of where its inputs lay: their names, and no folder of who made it.
+
+Names as given in, names to be passed on out; and texts and provenance with the one for the other.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from d2l.adapters.provenance import Provenance
+from d2l.documents.document import Document, Source
+from d2l.files.cache import find_local
+from d2l.hypernets.registry import ALIASES
+
+if TYPE_CHECKING:
+    from d2l.compiler.plan import CompilePlan
+
+#: Names as given, and what is passed on in their place.
+Names = Mapping[str, str]
+
+
+def name_shared(plan: "CompilePlan") -> Names:
+    """What is passed on of the names that a plan was given."""
+    if plan.options.keep_paths:
+        return {}
+    names = name_documents(plan.documents, [name for name, _ in plan.skipped])
+    return names | name_places(plan.checkpoint.name, plan.options.base)
+
+
+def name_documents(
+    documents: Sequence[Document | Source], skipped: Iterable[str] = ()
+) -> dict[str, str]:
+    """What each document is called in an adapter: its file's name, or its path within the folder
+    that was given; no two alike."""
+    wanted = {d.name: d.shared or PurePath(d.name).name for d in documents}
+    # Names without a folder stay: in texts, such a word may stand for something else.
+    names = {name: name for name, shared in wanted.items() if name == shared}
+    for name, shared in wanted.items():
+        if name not in names:
+            names[name] = _tell_apart(shared, names.values())
+    for name in skipped:
+        wanted.setdefault(name, PurePath(name).name)
+    return wanted | names
+
+
+def _tell_apart(name: str, taken: Collection[str]) -> str:
+    """The name, with a number behind its stem where it is taken."""
+    path, shared, n = PurePath(name), name, 1
+    while shared in taken:
+        n += 1
+        shared = str(path.with_stem(f"{path.stem} ({n})"))
+    return shared
+
+
+def name_places(*given: str | None) -> dict[str, str]:
+    """What checkpoints and bases are called that were named by where they lie."""
+    return {
+        name: PurePath(name).name
+        for name in given
+        if name is not None and name not in ALIASES and find_local(name) is not None
+    }
+
+
+def redact(text: str, names: Names) -> str:
+    """A text with what is passed on in place of what was given, the longest names first; what was
+    put in is not looked at again."""
+    given = sorted((name for name in names if name and name != names[name]), key=len, reverse=True)
+    if not given:
+        return text
+    return re.sub("|".join(map(re.escape, given)), lambda found: names[found[0]], text)
+
+
+def redact_provenance(made: Provenance, names: Names) -> Provenance:
+    """A provenance in which no name is as it was given."""
+    if all(given == shared for given, shared in names.items()):
+        return made
+    return Provenance.model_validate(_redact(made.model_dump(exclude_unset=True), names))
+
+
+def _redact(value: Any, names: Names) -> Any:
+    if isinstance(value, str):
+        return redact(value, names)
+    if isinstance(value, Mapping):
+        return {_redact(key, names): _redact(inner, names) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redact(inner, names) for inner in value]
+    return value

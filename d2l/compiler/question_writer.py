@@ -1,0 +1,152 @@
+"""Documents → questions that a person might ask, with answers and where these stand.
+
+Answers to ask for are found by rules, a writer's LoRA on the base asks for them, and the base, with
+the passage in its prompt, must give the answer back. Each passage stands for itself.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.peft_folder import read_adapter
+from d2l.bases.catalog import BY_NAME
+from d2l.bases.chat import make_chat
+from d2l.bases.models import BaseFiles
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.answers import Answer, find_answers
+from d2l.documents.chunks import pack_sentences
+from d2l.hypernets.registry import ALIASES
+from d2l.inference.writer.files import find_writer
+from d2l.inference.writer.prompts import Span
+from d2l.inference.writer.questions import QuestionWriter
+from d2l.progress import Progress, silent
+
+_PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
+#: Answers asked for in a passage, so that long documents are asked about everywhere.
+_MOST_ASKED = 16
+
+
+@dataclass(frozen=True)
+class AboutText:
+    """A question about a document, by its number, with its answer at characters [start, stop)."""
+
+    document: int
+    start: int
+    stop: int
+    question: str
+    answer: str
+
+
+def write_about(
+    causal: Any,
+    tokenizer: BaseTokenizer,
+    base: BaseFiles,
+    texts: Sequence[str],
+    *,
+    until: float | None = None,
+    watch: Progress = silent,
+) -> list[AboutText]:
+    """Questions about documents in order, those that passed the round trip; none where there is no
+    writer for the base. Past `until` on the clock (`time.monotonic`) no passage more is read;
+    passages are taken evenly spread."""
+    writer = open_writer(causal, tokenizer, base)
+    if writer is None:
+        return []
+    passages = list(cut(texts, tokenizer))
+    asked: list[AboutText] = []
+    for number in watch(spread(len(passages)), "asking questions"):
+        if until is not None and time.monotonic() > until:
+            break
+        asked += ask_about(writer, passages[number])
+    return sorted(asked, key=lambda item: (item.document, item.start))
+
+
+def open_writer(causal: Any, tokenizer: BaseTokenizer, base: BaseFiles) -> QuestionWriter | None:
+    """The writer that is shipped for a base; None where there is none."""
+    folder = _find_folder(base.name)
+    if folder is None:
+        return None
+    return QuestionWriter(causal, make_chat(tokenizer), read_adapter(folder))
+
+
+def _find_folder(base: str) -> Path | None:
+    known = BY_NAME.get(base)
+    return None if known is None else find_writer(known.alias)
+
+
+def explain_silence(base: str) -> tuple[str, str]:
+    """Why nothing was asked of documents on a base, by its name: (reason, what to do about it)."""
+    if _find_folder(base) is not None:
+        return (
+            "nothing that the writer asked was answered by the base with the passage in its prompt",
+            "the writer asks for names, numbers and dates told in plain sentences: name a document "
+            "that has some, or write questions yourself, for `d2l probe --qa`",
+        )
+    able = [alias.name for alias in ALIASES.values() if _find_folder(alias.base) is not None]
+    way = f"compile the document with --checkpoint {' or '.join(able)}, whose base has one, or "
+    return (
+        f"there is no question writer for the base {base}",
+        f"{way if able else ''}write questions yourself, for `d2l probe --qa`",
+    )
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of a document's text, as it stands there from character `start` on."""
+
+    document: int
+    start: int
+    text: str
+
+
+def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Passage]:
+    """Passages of whole sentences that a writer can read."""
+    for number, text in enumerate(texts):
+        packed = pack_sentences(
+            text, tokenizer=tokenizer, limit=_PASSAGE_TOKENS, minimum=_FEWEST_TOKENS
+        )
+        for piece in packed:
+            if len(piece.token_ids) >= _FEWEST_TOKENS:
+                yield Passage(number, piece.start, text[piece.start : piece.stop])
+
+
+def ask_about(writer: QuestionWriter, passage: Passage) -> list[AboutText]:
+    """Questions about one passage, those that passed the round trip."""
+    answers = choose(find_answers(passage.text))
+    asked = writer.write(passage.text, [Span(one.start, one.stop) for one in answers])
+    kept = writer.keep_answered(passage.text, asked)
+    return [
+        AboutText(
+            passage.document,
+            passage.start + one.span.start,
+            passage.start + one.span.stop,
+            one.question,
+            " ".join(one.span.of(passage.text).split()),
+        )
+        for one in kept
+    ]
+
+
+def choose(answers: Sequence[Answer]) -> list[Answer]:
+    """At most so many as are asked for, in order, evenly spread. Things come last: rules that know
+    no parts of speech are wrong about them most often, and fewer of them pass the round trip."""
+    sure = [one for one in answers if one.kind != "thing"]
+    things = [one for one in answers if one.kind == "thing"]
+    taken = _thin(sure, _MOST_ASKED)
+    taken += _thin(things, _MOST_ASKED - len(taken))
+    return sorted(taken, key=lambda one: one.start)
+
+
+def _thin(answers: Sequence[Answer], most: int) -> list[Answer]:
+    """At most so many, evenly spread."""
+    n = min(len(answers), most)
+    return [answers[index * len(answers) // n] for index in range(n)]
+
+
+def spread(n: int) -> list[int]:
+    """Numbers below `n`, in an order whose every beginning lies evenly among them: by their bits
+    read from behind."""
+    bits = max(n - 1, 1).bit_length()
+    return [m for m in (int(f"{k:0{bits}b}"[::-1], 2) for k in range(2**bits)) if m < n]

@@ -1,0 +1,175 @@
+"""An adapter, and the document that it was made from → the same, corrected on that document.
+
+A few gradient steps on the adapter's own numbers: the values of its seats, or A and B. It is
+drilled with what the document's own text gives, and held to the base where nothing is asked about
+it. What comes back is never worse, on sentences held out, than what went in. Reads no questions of
+anybody.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from d2l.adapters.provenance import Refinement
+from d2l.adapters.weights import LoraWeights, Memory
+from d2l.bases.chat import make_chat
+from d2l.bases.models import BaseFiles, load_causal
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.compiler.question_writer import AboutText, write_about
+from d2l.compiler.refine_options import RefineOptions
+from d2l.compiler.refine_reasons import name_reason
+from d2l.documents.document import Document
+from d2l.hypernets.seats.network import Seats
+from d2l.progress import Progress, silent
+from d2l.training.refine.decoder import MemoryDecoder
+from d2l.training.refine.drills import Sentence, Written, make_drills, sentences_of
+from d2l.training.refine.general import take_general
+from d2l.training.refine.loop import Budget, Course, Scores, Settings, refine
+from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
+
+#: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
+_FOR_LORA = Settings(rate=0.01, rounds=12)
+#: Part of a time budget that the question writer may take.
+_WRITING_SHARE = 0.4
+_PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is refined on what: the base, the documents, how long, and where."""
+
+    base: BaseFiles
+    tokenizer: BaseTokenizer
+    documents: tuple[Document, ...]
+    options: RefineOptions
+    device: str
+    watch: Progress = silent
+
+
+def refine_memory(
+    memory: Memory, seats: Seats, job: Job, *, bias_scale: float = 1.0
+) -> tuple[Memory, Refinement]:
+    """A memory that is corrected, to be seated as any other, and what was done. Raises D2LError."""
+
+    def make(causal: Any) -> Subject:
+        shared = seats.network.shared
+        if shared is not None and bias_scale != 1.0:
+            shared = shared.scaled(bias_scale)
+        decoder = MemoryDecoder(causal, seats.statistics, seats.config)
+        return MovableSeats(memory, decoder, causal, job.tokenizer, shared=shared)
+
+    subject, done = _refine(make, job, Settings())
+    if subject is None:
+        return memory, done
+    assert isinstance(subject, MovableSeats)
+    return subject.memory(), done
+
+
+def refine_weights(weights: LoraWeights, job: Job) -> tuple[LoraWeights, Refinement]:
+    """LoRA weights that are corrected, and what was done; asked in the base's own chat."""
+
+    def make(causal: Any) -> Subject:
+        return MovableLora(weights, causal, make_chat(job.tokenizer))
+
+    subject, done = _refine(make, job, _FOR_LORA)
+    if subject is None:
+        return weights, done
+    assert isinstance(subject, MovableLora)
+    return subject.weights(), done
+
+
+def pick_precision(device: str) -> torch.dtype:
+    """What the frozen base runs in while an adapter is refined: bf16 where it is fast, else fp32.
+    What moves is fp32 in any case."""
+    if device.startswith("cpu"):
+        abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        fast = abilities.get("amx_bf16") or abilities.get("avx512_bf16")
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def _refine(
+    make: Callable[[Any], Subject], job: Job, settings: Settings
+) -> tuple[Subject | None, Refinement]:
+    """Drill the subject that `make` makes on a causal base; None where nothing can be asked."""
+    start = time.monotonic()
+    texts = [document.text for document in job.documents]
+    sentences = sentences_of(texts)
+    if reason := name_reason(job.documents):
+        return None, _keep(job, sentences, reason)
+    until = None if job.options.seconds is None else start + job.options.seconds
+    causal = load_causal(job.base, device=job.device, dtype=pick_precision(job.device))
+    subject = make(causal)
+    writing = None if until is None else start + _WRITING_SHARE * (until - start)
+    written = write_about(causal, job.tokenizer, job.base, texts, until=writing, watch=job.watch)
+    about = list(_place(written, sentences))
+    drills = make_drills(sentences, about, seed=job.options.seed)
+    general, held = take_general(causal, subject, base=job.base.digest())
+    most = settings.most_steps(drills)
+    outcome = refine(
+        subject,
+        Course(drills, general, held),
+        Budget(min(most, job.options.steps or most), until),
+        settings=settings,
+        watch=_Meter(job, start),
+    )
+    before, after = outcome.before, outcome.after
+    done = _keep(job, sentences, None).model_copy(
+        update={
+            "steps": outcome.steps,
+            "kept": outcome.kept,
+            "precision": _PRECISIONS[causal.dtype],
+            "questions": len(about),
+            "recall": (_short(before.recall), _short(after.recall)),
+            "harm": (_short(before.harm), _short(after.harm)),
+        }
+    )
+    return subject, done
+
+
+def _keep(job: Job, sentences: Sequence[Sentence], reason: str | None) -> Refinement:
+    """What is said of a refinement of no step yet."""
+    done = Refinement(
+        steps=0,
+        kept=0,
+        seed=job.options.seed,
+        documents=tuple(document.digest for document in job.documents),
+        sentences=len(sentences),
+        questions=0,
+    )
+    return done if reason is None else done.model_copy(update={"reason": reason})
+
+
+def _place(written: Sequence[AboutText], sentences: Sequence[Sentence]) -> Iterator[Written]:
+    """Questions with the number of the sentence that holds their answer. Those whose answer stands
+    in none, or across two, are left out: what is held out must not be drilled."""
+    for one in written:
+        for number, sentence in enumerate(sentences):
+            same = sentence.document == one.document
+            if same and sentence.start <= one.start and one.stop <= sentence.stop:
+                yield Written(number, one.question, one.answer)
+                break
+
+
+def _short(value: float) -> float:
+    """Four significant digits."""
+    return float(f"{value:.4g}")
+
+
+class _Meter:
+    """Shows how far refining is, in steps or, where time ends it, in seconds."""
+
+    def __init__(self, job: Job, start: float) -> None:
+        self._start, self._by_time = start, job.options.steps is None
+        total = job.options.steps or round(job.options.seconds or 1)
+        self._items = iter(job.watch(range(total), "refining"))
+        self._shown = 0
+
+    def __call__(self, step: int, scores: Scores | None) -> None:
+        del scores
+        done = time.monotonic() - self._start if self._by_time else step
+        while self._shown < done and next(self._items, None) is not None:
+            self._shown += 1
