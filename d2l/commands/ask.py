@@ -1,25 +1,29 @@
 """The command `d2l ask`: questions in, answers out, streamed, side by side or as JSON."""
 
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
+import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
+from d2l.commands.conversation import Conversation, answer_arms, show_arms
 from d2l.commands.options import AdapterPath, AsJson, Base, Device, Offline
-from d2l.errors import D2LError, DocumentError
-
-if TYPE_CHECKING:
-    from d2l.documents.document import Document
-    from d2l.inference.adapted_model import Asker
+from d2l.errors import D2LError, OptionError
 
 
 def ask(
     adapter: AdapterPath,
     question: Annotated[
-        str | None, typer.Argument(help="Without one, questions are read from stdin, one a line.")
+        str | None,
+        typer.Argument(
+            help="Without one, questions are read from stdin, one a line; on a terminal they are "
+            "asked in turn (/help)."
+        ),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Show the base's answer beside it.")
@@ -27,21 +31,109 @@ def ask(
     document: Annotated[
         str | None, typer.Option(help="Compare with this document in the base's prompt, too.")
     ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(help="Ask nothing: print what one could ask of this document, and answers."),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
     as_json: AsJson = False,
+    as_lines: Annotated[
+        bool,
+        typer.Option("--jsonl", help="Print a JSON object a line, each when it is answered."),
+    ] = False,
 ) -> None:
     """Answer questions with the base and an adapter."""
-    from d2l.inference.adapted_model import AskOptions, load_asker
-
-    questions = read_questions(question, sys.stdin)
+    if as_json and as_lines:
+        raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
+    if questions is not None:
+        if question is not None or compare or document is not None:
+            raise OptionError(
+                "--questions prints questions and asks none", hint="leave the question out"
+            )
+        print_questions(
+            adapter, questions, (base, device, offline), as_json=as_json, as_lines=as_lines
+        )
+        return
+    talks = question is None and not as_json and not as_lines and _is_terminal()
+    given: Iterable[str] = ()
+    if as_lines and question is None:
+        given = read_lines(sys.stdin)
+    elif not talks:
+        given = read_questions(question, sys.stdin)
     compare = compare or document is not None
-    text = find_document(adapter, document) if compare else None
-    asker = load_asker(adapter, AskOptions(base, device, max_tokens, temperature, offline))
-    ask_all(asker, questions, document=text, compare=compare, as_json=as_json)
+    text = find_document(adapter, document) if compare or talks else None
+    model = d2l.AdaptedModel.from_pretrained(
+        adapter, base=base, device=device, local_files_only=offline
+    )
+    model.options = replace(model.options, max_tokens=max_tokens, temperature=temperature)
+    if talks:
+        Conversation(model, text, compare=compare).run()
+    elif as_lines:
+        for row in answer_all(model, given, document=text, compare=compare):
+            console.result_json(row)
+            console.flush()
+    else:
+        ask_all(model, list(given), document=text, compare=compare, as_json=as_json)
+
+
+def print_questions(
+    adapter: Path,
+    document: str,
+    where: tuple[str | None, str, bool],
+    *,
+    as_json: bool,
+    as_lines: bool,
+) -> None:
+    """Print questions that a document answers, with answers and pages; `where` are the base, the
+    device, and whether no socket is opened. Lines are what `d2l probe --qa` reads."""
+    from d2l.compiler.question_writer import explain_silence
+    from d2l.evaluation.originals import read_originals
+    from d2l.evaluation.selftest.questions import write_questions
+
+    base, device, offline = where
+    originals = read_originals(read_info(adapter), document)
+    for remark in originals.remarks:
+        console.note(remark)
+    model = d2l.AdaptedModel.from_pretrained(
+        adapter, base=base, device=device, local_files_only=offline
+    )
+    found = write_questions(model, originals, offline=offline, watch=console.watch)
+    rows = [one.to_json() for one in found]
+    told: dict[str, str] = {}
+    if not found:
+        reason, hint = explain_silence(str(model.info.config.get("base_model_name_or_path")))
+        told = {"reason": reason, "hint": hint}
+        console.warn(f"no question: {reason} ({hint})")
+    if as_json:
+        console.result_json({"adapter": str(adapter), "questions": rows, **told})
+    elif as_lines:
+        for row in rows:
+            console.result_json(row)
+    else:
+        for one in found:
+            console.result(f"{one.place or one.document}  {one.question}  {one.answer}")
+
+
+def _is_terminal() -> bool:
+    """Whether somebody types, and sees what is printed."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def read_lines(stdin: TextIO | None) -> Iterator[str]:
+    """Lines of stdin that are not empty, each when it comes."""
+    if stdin is None or stdin.isatty():
+        raise D2LError("no question", hint="pipe questions in, one a line")
+    try:
+        for line in stdin:
+            line.encode()  # what is not UTF-8 comes as half characters
+            if line.strip():
+                yield line.strip()
+    except UnicodeError as error:
+        raise D2LError("the question is not UTF-8 text", hint="convert it to UTF-8") from error
 
 
 def read_questions(question: str | None, stdin: TextIO | None) -> list[str]:
@@ -66,68 +158,45 @@ def read_questions(question: str | None, stdin: TextIO | None) -> list[str]:
 
 
 def find_document(adapter: Path, given: str | None) -> str | None:
-    """Text of the document to put into the prompt: the one given, else the adapter's own input
-    if it still lies where it was and is unchanged; None if there is none at hand."""
-    from d2l.documents.document import Source
-    from d2l.documents.inputs import printable
-    from d2l.documents.readers import read_document
+    """Text of the document to put into the prompt: the one given, else the adapter's own, read as
+    they were compiled; None if one of them is not at hand or has changed."""
+    from d2l.evaluation.originals import find_originals, read_originals
 
-    if given is not None:
-        return read_document(Source(printable(given), Path(given))).text
-    made = read_info(adapter).provenance
-    texts = []
-    for entry in () if made is None else made.inputs:
-        document = _read_again(entry.name)
-        if document is None or document.digest != entry.sha256:
-            return None
-        texts.append(document.text)
-    return "\n\n".join(texts) or None
-
-
-def _read_again(name: str) -> "Document | None":
-    """An input as it lies there now; None if it cannot be read, say for want of a password."""
-    from d2l.documents.document import Source
-    from d2l.documents.readers import read_document
-
-    try:
-        return read_document(Source(name, Path(name)))
-    except DocumentError:
-        return None
+    info = read_info(adapter)
+    found = read_originals(info, given) if given is not None else find_originals(info)
+    return (found.text or None) if found is not None else None
 
 
 def ask_all(
-    asker: "Asker", questions: list[str], *, document: str | None, compare: bool, as_json: bool
+    model: "d2l.AdaptedModel",
+    questions: list[str],
+    *,
+    document: str | None,
+    compare: bool,
+    as_json: bool,
 ) -> None:
     """Answer every question and print: streamed text, side by side, or JSON."""
-    rows = []
-    for question in questions:
-        if len(questions) > 1 and not as_json:
-            console.result(f"? {question}")
-        emit = console.stream if not as_json and not compare else None
-        row: dict[str, object] = {"question": question}
-        row["adapter"] = asker.answer(question, emit) if emit else asker.answer(question)
-        if emit:
-            console.result("")
-        if compare:
-            row["base"] = asker.answer_alone(question)
-            if document is not None:
-                row["prompt"], left_out = asker.answer_with_document(question, document)
-                row["prompt_tokens_left_out"] = left_out
-        rows.append(row)
-        if compare and not as_json:
-            _show_side_by_side(row)
     if as_json:
-        console.result_json({"adapter": str(asker.info.folder), "answers": rows})
+        rows = list(answer_all(model, questions, document=document, compare=compare))
+        console.result_json({"adapter": str(model.info.folder), "answers": rows})
+        return
+    for question in questions:
+        if len(questions) > 1:
+            console.result(f"? {question}")
+        if compare:
+            show_arms(answer_arms(model, question, document))
+        else:
+            model.ask(question, console.stream)
+            console.result("")
+        console.flush()
 
 
-def _show_side_by_side(row: dict[str, object]) -> None:
-    """One line an arm, since answers differ in length more than terminals do in width."""
-    arms = [("adapter", "adapter"), ("base", "base alone"), ("prompt", "document in prompt")]
-    width = max(len(label) for key, label in arms if key in row)
-    for key, label in arms:
-        if key in row:
-            answer = " ".join(str(row[key]).split())
-            console.result(f"{label:<{width}}  {answer}")
-    if row.get("prompt_tokens_left_out"):
-        left_out = row["prompt_tokens_left_out"]
-        console.note(f"the prompt holds the document without its last {left_out:,} tokens")
+def answer_all(
+    model: "d2l.AdaptedModel", questions: Iterable[str], *, document: str | None, compare: bool
+) -> Iterator[dict[str, object]]:
+    """A question's answers after the other, by arm."""
+    for question in questions:
+        if compare:
+            yield answer_arms(model, question, document)
+        else:
+            yield {"question": question, "adapter": model.ask(question)}

@@ -54,10 +54,28 @@ def fetch_base(
     known = require_known(name)
     with console.Steps(f"fetching {known.alias}") as progress:
         path = fetch(known, origin=origin, watch=progress)
-    if as_json:
-        console.result_json({"base": known.name, "path": str(path), "sha256": known.sha256})
-    else:
-        console.result(str(path))
+    console.emit(
+        {"base": known.name, "path": str(path), "sha256": known.sha256}, str(path), as_json=as_json
+    )
+
+
+@app.command("verify", epilog="Example: d2l bases verify")
+def verify_bases(as_json: AsJson = False) -> None:
+    """Read all bases here whole, and compare their SHA-256 with what it should be.
+
+    Every start looks for damage faster. A damaged copy in the cache is removed; it is made again
+    when it is next needed.
+    """
+    from d2l.bases.inventory import verify_bases
+
+    rows = verify_bases()
+
+    def show() -> None:
+        console.show_rows([(row["state"], f"{row['what']}, {row['path']}") for row in rows])
+
+    console.emit({"files": rows}, show if rows else "no base is here", as_json=as_json)
+    if any(row["state"] != "sound" for row in rows):
+        raise typer.Exit(1)
 
 
 def _megabytes(n_bytes: int) -> str:

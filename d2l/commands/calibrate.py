@@ -1,24 +1,38 @@
 """The command `d2l calibrate`: second moments of the base that will serve, measured and kept."""
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, CheckpointName, Device, Offline
+from d2l.commands.options import AsJson, Base, CheckpointName, Device, DryRun, Offline
+from d2l.hypernets.registry import DEFAULT
 
 
 def calibrate(
-    checkpoint: CheckpointName = "smollm2-135m",
+    checkpoint: CheckpointName = DEFAULT,
     base: Base = None,
     device: Device = "auto",
+    dry_run: DryRun = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure a base that is not the file of training, so that seats fit it. Minutes on a CPU."""
-    from d2l.compiler.calibrate import CalibrateOptions
-    from d2l.compiler.calibrate import calibrate as measure
+    from d2l.compiler import calibrate as pipeline
 
-    options = CalibrateOptions(checkpoint, base, device, offline)
+    plan = pipeline.prepare(pipeline.CalibrateOptions(checkpoint, base, offline))
+    if dry_run:
+        config, n_tokens = plan.network.config, sum(map(len, plan.pieces))
+        lines = [
+            f"checkpoint  {plan.network.files.name} ({config.kind})",
+            f"base        {config.base}",
+            f"tokens      {n_tokens:,} of plain text in {len(plan.pieces):,} pieces",
+            f"writes      {plan.path}",
+        ]
+        values = {
+            "checkpoint": plan.network.files.name,
+            "base": config.base,
+            "n_tokens": n_tokens,
+            "moments": str(plan.path),
+        }
+        console.emit(values, "\n".join(lines), as_json=as_json)
+        return
     with console.Steps("reading plain text") as steps:
-        path = measure(options, watch=steps)
-    if as_json:
-        console.result_json({"moments": str(path)})
-    else:
-        console.result(str(path))
+        path = pipeline.calibrate(plan, device, watch=steps)
+    console.emit({"moments": str(path)}, str(path), as_json=as_json)

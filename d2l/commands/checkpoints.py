@@ -18,10 +18,7 @@ checkpoints_app = typer.Typer(
 def list_command(as_json: AsJson = False) -> None:
     """List the checkpoints that have a short name."""
     rows = list_checkpoints()
-    if as_json:
-        console.result_json({"checkpoints": rows})
-    else:
-        show_checkpoints(rows)
+    console.emit({"checkpoints": rows}, lambda: show_checkpoints(rows), as_json=as_json)
 
 
 @checkpoints_app.command("show", epilog="Example: d2l checkpoints show smollm2-135m")
@@ -32,10 +29,7 @@ def show_command(
 ) -> None:
     """Show a checkpoint's configuration."""
     values = describe_checkpoint(name, offline=offline)
-    if as_json:
-        console.result_json(values)
-    else:
-        show_checkpoint(values)
+    console.emit(values, lambda: show_checkpoint(values), as_json=as_json)
 
 
 @checkpoints_app.command(
@@ -53,10 +47,7 @@ def convert_command(
     from d2l.hypernets.registry import find_checkpoint
 
     written = convert(find_checkpoint(source, offline=offline).path, target, force=force)
-    if as_json:
-        console.result_json({"checkpoint": str(written)})
-    else:
-        console.result(str(written))
+    console.emit({"checkpoint": str(written)}, str(written), as_json=as_json)
 
 
 @checkpoints_app.command(
@@ -75,10 +66,7 @@ def export_command(
     from d2l.training.run_export import export_run
 
     written = export_run(run, out, compact=compact, force=force)
-    if as_json:
-        console.result_json({"checkpoint": str(written)})
-    else:
-        console.result(str(written))
+    console.emit({"checkpoint": str(written)}, str(written), as_json=as_json)
 
 
 @checkpoints_app.command(
@@ -106,10 +94,7 @@ def new_command(
     options = CreateOptions(base, seats, width, system, device, offline, seed)
     with console.Steps("reading plain text") as steps:
         create(options, out, watch=steps, trials=Trials(seed=seed), force=force)
-    if as_json:
-        console.result_json({"checkpoint": str(out)})
-    else:
-        console.result(str(out))
+    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
 
 
 @checkpoints_app.command(
@@ -134,10 +119,7 @@ def widen_command(
     with console.Steps("choosing words") as steps:
         options = WidenOptions(name, seats, data, base, offline)
         widen(options, out, force=force, trials=Trials(seed=seed, progress=steps))
-    if as_json:
-        console.result_json({"checkpoint": str(out)})
-    else:
-        console.result(str(out))
+    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
 
 
 def show_checkpoints(rows: list[dict[str, Any]]) -> None:

@@ -1,18 +1,30 @@
-"""The command `d2l compile`: documents in, a plan or an adapter out, as text and as JSON."""
+"""The command `d2l compile`: documents in, a plan or an adapter out."""
 
-from collections.abc import Iterator, Sequence
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from d2l.adapters.info import read_info
+import d2l
 from d2l.commands import console
+from d2l.commands.compile_report import (
+    Report,
+    add_cached,
+    add_exports,
+    remarks,
+    report_plan,
+    report_run,
+)
 from d2l.commands.export import export_beside, refuse_beside
+from d2l.commands.live import add_live_check
+from d2l.commands.lock import Locking, check_lock, refuse_with_each, report_unchanged
 from d2l.commands.options import (
     AsJson,
     Base,
     CheckpointName,
+    Chunking,
     Device,
     DryRun,
     Force,
@@ -20,22 +32,27 @@ from d2l.commands.options import (
     Merge,
     Offline,
     Out,
+    RefineSteps,
+    RefineTime,
     Targets,
     WrittenDtype,
     split_list,
 )
+from d2l.compiler.lock import Request
+from d2l.compiler.refine_options import parse_time
+from d2l.hypernets.registry import DEFAULT
+from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from d2l.compiler.compile import CompileOptions, CompilePlan, CompileResult
-    from d2l.documents.document import Document
-    from d2l.documents.intake import Intake
-    from d2l.runtimes.export import ExportResult
+    from d2l.compiler.options import PlanWishes
+    from d2l.compiler.plan import CompilePlan
+    from d2l.documents.intake import Intake, ReadOptions
 
 
 def compile_command(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.")],
     out: Out,
-    checkpoint: CheckpointName = "smollm2-135m",
+    checkpoint: CheckpointName = DEFAULT,
     base: Base = None,
     device: Device = "auto",
     merge: Annotated[Merge, typer.Option(help="How chunks become one adapter.")] = "concat",
@@ -51,6 +68,8 @@ def compile_command(
             min=1, help="Seat networks: fewer recall more, and disturb other answers more."
         ),
     ] = None,
+    refine: RefineTime = None,
+    refine_steps: RefineSteps = None,
     dtype: WrittenDtype = "bf16",
     to: Targets = None,
     format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
@@ -64,25 +83,102 @@ def compile_command(
     parse_memory: Annotated[
         int | None, typer.Option(min=1, help="Memory limit of a parser, in MB.")
     ] = None,
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="One adapter for each input; -o is the folder of them all."),
+    ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without inputs that cannot be read.")
+    ] = False,
+    include_hidden: Annotated[
+        bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse hidden text, instructions to models, and secrets."),
+    ] = False,
+    live_check: Annotated[
+        bool,
+        typer.Option(
+            "--live-check", help="Ship questions for `d2l check --live`; takes seconds more."
+        ),
+    ] = False,
+    keep_paths: Annotated[
+        bool, typer.Option("--keep-paths", help="Name inputs in d2l.json by their whole paths.")
+    ] = False,
+    chunking: Annotated[
+        Chunking,
+        typer.Option(help="stable: a change of the text moves only the borders around it."),
+    ] = "usual",
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Write nothing; fail if anything drifted from d2l.lock."),
+    ] = False,
+    frozen: Annotated[
+        bool,
+        typer.Option("--frozen", help="Make exactly what d2l.lock says, offline, or fail."),
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Read every chunk; keep nothing in the cache.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why each chunk that is read was not cached.")
     ] = False,
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compile documents into one adapter."""
-    from d2l.adapters.peft_folder import refuse_adapter
-    from d2l.compiler import compile as pipeline
-    from d2l.documents.intake import ReadOptions, make_limits, read_inputs
-    from d2l.hypernets.protocol import MergeOptions
+    """Compile documents into one adapter, or with --each into one adapter each."""
+    offline = offline or frozen
+    targets = split_list("--to", to)
+    if each:
+        refuse_with_each(locked=locked, frozen=frozen)
+    request = Request(
+        inputs=tuple(inputs),
+        options={
+            "checkpoint": checkpoint,
+            "merge": merge,
+            "max_rank": max_rank,
+            "scale": scale,
+            "bias_scale": bias_scale,
+            "chunk_tokens": chunk_tokens,
+            "tokens_per_seat": tokens_per_seat,
+            "dtype": dtype,
+            "refine": None if refine is None else parse_time(refine),
+            "refine_steps": refine_steps,
+            "keep_paths": keep_paths,
+            "chunking": chunking,
+            "format": format,
+            "encoding": encoding,
+            "include_hidden": include_hidden,
+            "skip_bad": skip_bad,
+            "live_check": live_check,
+        },
+        base=base,
+        device=device,
+        offline=offline,
+    )
+    state = None
+    if locked or frozen or not (each or dry_run or force or strict or to):
+        state = check_lock(out, request, locked=locked, frozen=frozen)
+    if state is not None and (locked or state.is_current):
+        report_unchanged(out, state, as_json=as_json)
+        return
+    force = force or (state is not None and (frozen or state.may_replace))
 
+    from d2l.adapters.find import refuse_adapter
+    from d2l.documents.intake import ReadOptions, make_limits, read_inputs
+
+    if not dry_run and not each:
+        refuse_adapter(out, force=force)
+        refuse_beside(out, targets, force=force)
     reading = ReadOptions(
         format=format,
         encoding=encoding,
         password=password,
         skip_bad=skip_bad,
+        include_hidden=include_hidden,
         limits=make_limits(
             max_bytes=max_bytes,
             max_chars=max_chars,
@@ -90,172 +186,95 @@ def compile_command(
             memory_mb=parse_memory,
         ),
     )
-    options = pipeline.CompileOptions(
-        checkpoint=checkpoint,
-        base=base,
-        device=device,
-        merge=MergeOptions(merge, scale, bias_scale),
-        max_rank=max_rank,
-        chunk_tokens=chunk_tokens,
-        tokens_per_seat=tokens_per_seat,
-        dtype=dtype,
-        offline=offline,
-        force=force,
-    )
-    targets = split_list("--to", to)
-    if not dry_run:
-        refuse_adapter(out, force=force)
-        refuse_beside(out, targets, force=force)
     with console.Steps("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
-    plan = pipeline.prepare(intake.documents, options)
-    for message in (*remarks(intake), *plan.warnings):
+    for message in (*intake.describe_findings(), *remarks(intake)):
         console.warn(message)
-    if dry_run:
-        report = report_plan(plan, options, intake)
+    if strict:
+        intake.refuse_findings()
+    compiler = d2l.Compiler.from_pretrained(
+        checkpoint, base=base, device=device, local_files_only=offline
+    )
+    wishes: PlanWishes = {
+        "merge": merge,
+        "scale": scale,
+        "bias_scale": bias_scale,
+        "max_rank": max_rank,
+        "chunk_tokens": chunk_tokens,
+        "tokens_per_seat": tokens_per_seat,
+        "dtype": dtype,
+        "refine": refine,
+        "refine_steps": refine_steps,
+        "keep_paths": keep_paths,
+        "chunking": chunking,
+        "cache": not no_cache,
+    }
+    order = Order(
+        compiler,
+        wishes,
+        reading,
+        tuple(targets),
+        live_check=live_check,
+        force=force,
+        explain=explain,
+        locking=Locking(state, frozen=frozen),
+    )
+    if each:
+        from d2l.commands.compile_each import compile_each
+
+        report = compile_each(intake, out, order, skip_bad=skip_bad, dry_run=dry_run)
     else:
-        done = pipeline.run(plan, out, options=options, watch=console.watch, skipped=intake.skipped)
-        report = report_run(done, intake)
-        exports = export_beside(out, targets, base=base, offline=offline, force=force)
-        report = add_exports(report, exports)
-    if as_json:
-        console.result_json(report.values)
-    else:
-        console.result(report.text)
+        report = _compile_together(intake, out, order, dry_run=dry_run)
+    console.emit(report.values, report.text, as_json=as_json)
 
 
 @dataclass(frozen=True)
-class Report:
-    """The same facts twice: lines for people, values for programs."""
+class Order:
+    """How adapters are compiled and written, and what goes with each of them."""
 
-    text: str
-    values: dict[str, Any]
-
-
-def remarks(intake: "Intake") -> Iterator[str]:
-    """What the readers want told, and what was skipped."""
-    for document in intake.documents:
-        for note in document.notes:
-            yield f"{document.name}: {note}"
-    for name, reason in intake.skipped:
-        yield f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
-    if intake.ignored:
-        shown = ", ".join(intake.ignored[:3]) + (", …" if len(intake.ignored) > 3 else "")
-        files = "file" if len(intake.ignored) == 1 else "files"
-        yield f"passed over {len(intake.ignored)} {files} of other kinds: {shown}"
+    compiler: "d2l.Compiler"
+    wishes: "PlanWishes"
+    reading: "ReadOptions"
+    targets: tuple[str, ...]  # exports beside the adapter
+    live_check: bool
+    force: bool
+    explain: bool  # say why chunks are read that might have been in the cache
+    locking: Locking
 
 
-def report_plan(plan: "CompilePlan", options: "CompileOptions", intake: "Intake") -> Report:
-    """What would be done, and how long it would take past start-up."""
-    from d2l.bases.models import pick_device
-    from d2l.compiler.timing import estimate_seconds
-
-    device = pick_device(options.device)
-    seconds, origin = estimate_seconds(plan, device)
-    values = _common(plan, intake) | {
-        "device": device,
-        "adapter_bytes": plan.adapter_bytes,
-        "estimated_seconds": round(seconds, 2),
-        "estimate_from": origin,
-    }
-    lines = [
-        *_describe_inputs(intake),
-        f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
-        f"base        {plan.config.base}",
-        f"tokens      {plan.describe_tokens()}",
-        f"rank        {_describe_rank(plan)}",
-        f"weights     {_size(plan.adapter_bytes)} ({options.dtype})",
-        f"time        about {seconds:.1f} s on {device} past start-up (from {origin})",
-    ]
-    return Report("\n".join(lines), values)
+def _compile_together(intake: "Intake", out: Path, order: Order, *, dry_run: bool) -> Report:
+    """Plan one adapter of all documents, and write it unless the plan is all that is wanted."""
+    plan = order.compiler.plan(intake, reading=order.reading, **order.wishes)
+    for message in plan.warnings:
+        console.warn(message)
+    if dry_run:
+        return report_plan(plan, intake)
+    return compile_planned(plan, out, intake, order, watch=console.watch)
 
 
-def report_run(done: "CompileResult", intake: "Intake") -> Report:
-    """What was written."""
-    plan, info = done.plan, read_info(done.adapter)
-    worst = max(done.merge_error.values(), default=0.0)
-    values = _common(plan, intake) | {
-        "adapter": str(done.adapter),
-        "device": done.device,
-        "size_bytes": info.size_bytes,
-        "seconds": round(done.seconds, 3),
-        "max_merge_error": worst,
-    }
-    lines = [
-        str(done.adapter),
-        *_describe_inputs(intake),
-        f"tokens      {plan.describe_tokens()}",
-        f"rank        {_describe_rank(plan)}",
-        f"size        {_size(info.size_bytes)}",
-        f"time        {done.seconds:.1f} s on {done.device} past start-up",
-    ]
-    if done.merge_error:
-        lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
-    return Report("\n".join(lines), values)
+def compile_planned(
+    plan: "CompilePlan", out: Path, intake: "Intake", order: Order, *, watch: Progress = silent
+) -> Report:
+    """Write one adapter, and what was ordered beside it."""
+    found = order.compiler.look_up(plan)
+    if order.explain:
+        from d2l.compiler.part_cache import explain
 
-
-def add_exports(report: Report, exports: Sequence["ExportResult"]) -> Report:
-    """The report of a run, and of what was exported beside the adapter."""
-    if not exports:
-        return report
-    lines = [f"export      {done.path} ({_size(done.size_bytes)}): {done.load}" for done in exports]
-    rows = [
-        {"export": str(done.path), "to": done.to, "size_bytes": done.size_bytes, "load": done.load}
-        for done in exports
-    ]
-    return Report("\n".join([report.text, *lines]), report.values | {"exports": rows})
-
-
-def _common(plan: "CompilePlan", intake: "Intake") -> dict[str, Any]:
-    return {
-        "checkpoint": plan.checkpoint.name,
-        "base": plan.config.base,
-        "inputs": [_describe_document(document) for document in intake.documents],
-        "skipped": [{"name": name, "reason": reason} for name, reason in intake.skipped],
-        "n_tokens": plan.n_tokens,
-        "n_chunks": len(plan.chunks),
-        "chunks": [
-            {
-                "document": chunk.document,
-                "source": chunk.source,
-                "n_tokens": len(chunk.token_ids),
-                "rank": chunk.rank,
-            }
-            for chunk in plan.chunks
-        ],
-        "merge": plan.method,
-        "rank": plan.rank,
-        "rank_before_max_rank": plan.full_rank,
-        "warnings": list(plan.warnings),
-    }
-
-
-def _describe_document(document: "Document") -> dict[str, Any]:
-    return {
-        "name": document.name,
-        "format": document.format,
-        "n_sections": len(document.sections),
-        "n_chars": len(document.text),
-        "notes": list(document.notes),
-    }
-
-
-def _describe_inputs(intake: "Intake") -> list[str]:
-    documents = intake.documents
-    if len(documents) > 8:
-        chars = sum(len(document.text) for document in documents)
-        return [f"inputs      {len(documents)} documents, {chars:,} characters"]
-    return [
-        f"input       {document.name} ({document.format}, {len(document.text):,} characters)"
-        for document in documents
-    ]
-
-
-def _describe_rank(plan: "CompilePlan") -> str:
-    if plan.rank != plan.full_rank:
-        return f"{plan.rank} (bounded, from {plan.full_rank})"
-    return f"{plan.rank}{plan.kind.rank_unit}"
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"
+        for line in explain(plan, found):
+            console.note(line)
+    if found.assembled is None or plan.options.refine is not None:
+        order.compiler.load(plan)
+    start = time.perf_counter()
+    options = order.compiler.options
+    base, offline = options.base, options.offline
+    adapter = order.compiler(plan, watch=watch, found=found)
+    seconds = time.perf_counter() - start
+    if order.live_check:
+        adapter = add_live_check(adapter, plan, (base, options.device, offline))
+    start = time.perf_counter()
+    order.locking.refuse_other(adapter, out)
+    adapter.save_pretrained(out, force=order.force)
+    report = report_run(plan, out, intake, seconds=seconds + time.perf_counter() - start)
+    report = add_cached(report, plan, found)
+    exports = export_beside(out, order.targets, base=base, offline=offline, force=order.force)
+    return add_exports(report, exports)

@@ -1,59 +1,165 @@
 """Everything printed: progress and errors on stderr, the result on stdout.
 
-No color and no progress when stderr is not a terminal. rich is imported when something is drawn,
-so that `--help` and `--version` start at once.
+No color and no bars when stderr is not a terminal: long work then says in a line now and then how
+far it is. rich is imported when something is drawn, so that `--help` and `--version` start at once.
 """
 
-import json
+import enum
+import logging
+import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import StringIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from d2l.commands import streams
 from d2l.errors import D2LError
+from d2l.files.printable import CONTROLS, one_line, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 T = TypeVar("T")
+#: Seconds between two lines of progress where stderr is no terminal; shorter work says nothing.
+LOG_SECONDS = 20.0
+
+
+class Level(enum.IntEnum):
+    """How much is said beside the result: errors alone, the usual, or also what is loaded."""
+
+    QUIET = 0
+    USUAL = 1
+    VERBOSE = 2
+
+
+class _State:
+    level = Level.USUAL
+    logged: logging.Handler | None = None
+
+
+class _Logged(logging.Handler):
+    """What rooms log, on stderr, behind the seconds since this was switched on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record, but for warnings, which are shown at every level."""
+        if record.levelno >= logging.WARNING:
+            return
+        _write_error(one_line(f"{time.monotonic() - self._start:6.1f} s  {record.getMessage()}"))
+
+
+def set_level(level: Level) -> None:
+    """Say as much as `level` from here on."""
+    logger = logging.getLogger("d2l")
+    if _State.logged is not None:
+        logger.removeHandler(_State.logged)
+        logger.setLevel(logging.NOTSET)
+    _State.level, _State.logged = level, None
+    if level == Level.VERBOSE:
+        _State.logged = _Logged()
+        logger.addHandler(_State.logged)
+        logger.setLevel(logging.INFO)
 
 
 def show_error(error: D2LError) -> None:
     """One line that says what is wrong, one that says what to do."""
-    _write_error(f"error: {error.message}")
+    _write_error(one_line(f"error: {error.message}"))
     if error.hint:
-        _write_error(f"hint: {error.hint}")
+        _write_error(one_line(f"hint: {error.hint}"))
 
 
 def warn(message: str) -> None:
     """Something the user should know, on stderr."""
-    _write_error(f"warning: {message}")
+    if _State.level > Level.QUIET:
+        _write_error(one_line(f"warning: {message}"))
+
+
+class _Warnings(logging.Handler):
+    """Warnings of the rooms below, which print nothing themselves."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one."""
+        warn(record.getMessage())
+
+
+_WARNINGS = _Warnings(logging.WARNING)
+
+
+def listen() -> None:
+    """Show what the package's modules log as a warning."""
+    logging.getLogger("d2l").addHandler(_WARNINGS)  # once: the same handler is not added again
 
 
 def note(message: str) -> None:
     """A remark on stderr."""
-    _write_error(message)
+    if _State.level > Level.QUIET:
+        _write_error(message)
 
 
 def result(text: str) -> None:
     """The result, on stdout."""
-    sys.stdout.write(text + "\n")
+    streams.write(printable(text) + "\n")
+
+
+def drawn(text: str) -> None:
+    """A line of the result with colors of our own; strangers' text in it is printable already."""
+    streams.write(text + "\n")
 
 
 def result_json(value: Mapping[str, Any]) -> None:
-    """The result as one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """The result as one JSON object on stdout; NaN and infinity, no JSON, become null."""
+    text = streams.spell_json(_finite(value))
+    streams.write(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def emit(value: Mapping[str, Any], show: str | Callable[[], object], *, as_json: bool) -> None:
+    """The result on stdout: for programs as one JSON object, or for people as text, or as `show`
+    prints it."""
+    if as_json:
+        result_json(value)
+    elif isinstance(show, str):
+        result(show)
+    else:
+        show()
 
 
 def stream(text: str) -> None:
     """A piece of an answer on stdout, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    streams.write(printable(text))
+    streams.flush()
+
+
+def open_stdin() -> BinaryIO:
+    """Standard input, to read bytes from; raises D2LError where it is closed."""
+    if sys.stdin is None:
+        raise D2LError("standard input is closed", hint="pipe something in, or name a file")
+    return sys.stdin.buffer
+
+
+def flush() -> None:
+    """Hand what was printed of the result on, for whoever reads it through a pipe."""
+    streams.flush()
 
 
 def watch(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items behind a progress bar on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield from items
+    """Yield the items behind a progress bar on stderr; where that is no terminal, see `_Log`."""
+    if not _draws():
+        log = _Log(label)
+        for done, item in enumerate(items):
+            log(done, len(items))
+            yield item
         return
     from rich.console import Console
     from rich.progress import track
@@ -61,16 +167,34 @@ def watch(items: Sequence[T], label: str) -> Iterator[T]:
     yield from track(items, label, console=Console(stderr=True), transient=True)
 
 
+def _draws() -> bool:
+    return sys.stderr.isatty() and _State.level > Level.QUIET
+
+
+class _Log:
+    """Progress for files and pipes: a line every `LOG_SECONDS`, none for what is done before."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int, label: str | None = None) -> None:
+        if time.monotonic() - self._last >= LOG_SECONDS:
+            self._last = time.monotonic()
+            note(one_line(f"{label or self._label}: {done:,} of {total:,}"))
+
+
 class Steps:
     """A progress bar for work that reports how far it is: call it with (done, total)."""
 
     def __init__(self, label: str) -> None:
         self._label = label
+        self._log = _Log(label)
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> "Steps":
-        if sys.stderr.isatty():
+        if _draws():
             from rich.console import Console
             from rich.progress import Progress
 
@@ -85,6 +209,8 @@ class Steps:
             self._bar.update(
                 self._task, completed=done, total=total, description=label or self._label
             )
+        else:
+            self._log(done, total, label)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
@@ -95,17 +221,19 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A plain table on stdout, as wide as its content."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(one_line(cell)) for cell in row))  # brackets in it are no markup
     _print_table(table)
 
 
 def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) -> None:
     """Horizontal bars on stdout, scaled to the longest."""
+    bars = [(one_line(name), value) for name, value in bars]
     longest = max((value for _, value in bars), default=0.0)
     margin = max((len(name) for name, _ in bars), default=0)
     result(title)
@@ -117,15 +245,25 @@ def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) ->
 def _print_table(table: "Table") -> None:
     from rich.console import Console
 
-    wide = sys.stdout.isatty()
-    console = Console(file=sys.stdout, width=None if wide else 160, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")
+    wide = sys.stdout is not None and sys.stdout.isatty()
+    paper = _Paper()
+    width = None if wide else 160
+    Console(file=paper, force_terminal=wide, width=width, highlight=False).print(table)
+    streams.write("\n".join(line.rstrip() for line in paper.getvalue().splitlines()) + "\n")
+
+
+class _Paper(StringIO):
+    """What rich draws on in stdout's place: even where it captures, it writes to its file itself,
+    which may be full."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of stdout: rich draws lines in plain letters where it has no others."""
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def _write_error(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 
@@ -133,4 +271,4 @@ def show_rows(rows: Sequence[tuple[str, Any]]) -> None:
     """A fact a line on stdout, names in a column."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        result(f"{name:<{width}}  {value}")
+        result(one_line(f"{name:<{width}}  {value}"))

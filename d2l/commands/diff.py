@@ -21,10 +21,7 @@ def diff(
     from d2l.compiler.diff import compare
 
     found = compare(first, second)
-    if as_json:
-        console.result_json(_describe(found))
-    else:
-        _show(found)
+    console.emit(_describe(found), lambda: _show(found), as_json=as_json)
 
 
 def _describe(found: "Difference") -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The command `d2l edit`: pages and files of an adapter dropped, kept alone or rescaled."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import d2l
+from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
     AdapterPath,
@@ -11,11 +13,15 @@ from d2l.commands.options import (
     Base,
     Checkpoint,
     Device,
+    DryRun,
     Force,
     NewDtype,
     Offline,
     Out,
 )
+
+if TYPE_CHECKING:
+    from d2l.compiler.edit import EditPlan
 
 #: Spellings of earlier versions.
 RENAMED = {"--scale": "--rescale"}
@@ -39,34 +45,72 @@ def edit(
     base: Base = None,
     device: Device = "auto",
     dtype: NewDtype = None,
+    dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Drop, keep or rescale pages and files of an adapter, without reading the document again."""
-    from d2l.compiler import edit as editing
-    from d2l.compiler.parents import ChangeOptions
+    from d2l.adapters.find import refuse_adapter
 
-    edits = editing.Edits(tuple(drop or ()), tuple(keep or ()), _read_factors(rescale or []))
-    options = ChangeOptions(checkpoint, base, device, dtype, offline, force)
-    done = editing.edit(adapter, out, edits=edits, options=options)
-    for message in done.warnings:
+    if not dry_run:
+        refuse_adapter(out, force=force)
+    plan = d2l.plan_edit(
+        adapter, drop=drop or (), keep=keep or (), rescale=_read_factors(rescale or [])
+    )
+    for message in plan.warnings:
         console.warn(message)
-    if as_json:
-        console.result_json(
-            {
-                "adapter": str(done.adapter),
-                "rank": done.rank,
-                "size_bytes": done.size_bytes,
-                "n_chunks": done.n_chunks,
-                "left_out": list(done.left_out),
-                "warnings": list(done.warnings),
-            }
-        )
+    if dry_run:
+        values = {_unit(plan): plan.rank, **_describe_plan(plan)}
+        console.emit(values, _show_plan(plan), as_json=as_json)
         return
-    gone = [f"left out    {name}" for name in done.left_out]
-    rows = [str(done.adapter), *gone, f"chunks      {done.n_chunks}", f"rank        {done.rank}"]
-    console.result("\n".join([*rows, f"size        {done.size_bytes / 1e6:.2f} MB"]))
+    made = d2l.edit(
+        plan,
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        dtype=dtype,
+        local_files_only=offline,
+    )
+    made.save_pretrained(out, force=force)
+    values = {
+        "adapter": str(out),
+        "rank": made.weights.rank,
+        "size_bytes": read_info(out).size_bytes,
+        **_describe_plan(plan),
+    }
+    lines = [
+        str(out),
+        *_list_left_out(plan),
+        f"chunks      {len(plan.stays)}",
+        f"rank        {values['rank']}",
+        f"size        {values['size_bytes'] / 1e6:.2f} MB",
+    ]
+    console.emit(values, "\n".join(lines), as_json=as_json)
+
+
+def _describe_plan(plan: "EditPlan") -> dict[str, Any]:
+    """What `--json` prints of a plan, and of what was done."""
+    return {
+        "n_chunks": len(plan.stays),
+        "left_out": list(plan.left_out),
+        "warnings": list(plan.warnings),
+    }
+
+
+def _list_left_out(plan: "EditPlan") -> list[str]:
+    return [f"left out    {name}" for name in plan.left_out]
+
+
+def _unit(plan: "EditPlan") -> str:
+    """What chunks have, each its own: known before seats are solved for, where ranks are not."""
+    return "seats" if plan.parent.has_seats else "rank"
+
+
+def _show_plan(plan: "EditPlan") -> str:
+    kept = f"{len(plan.stays)} of {len(plan.parent.chunks)}"
+    lines = [*_list_left_out(plan), f"chunks      {kept}", f"{_unit(plan):<12}{plan.rank}"]
+    return "\n".join(lines)
 
 
 def _read_factors(texts: list[str]) -> dict[str, float]:

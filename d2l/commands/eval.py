@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, Device, Offline
+from d2l.commands.options import AsJson, Base, Device, Dtype, Offline
 
 if TYPE_CHECKING:
     from d2l.evaluation.tasks.report import TaskReport
@@ -46,6 +46,10 @@ def evaluate(
         str | None, typer.Option(help="With --checkpoint: where the embedder lies.")
     ] = None,
     device: Device = "auto",
+    dtype: Annotated[
+        Dtype | None,
+        typer.Option(help="Precision of the base that is asked; default: as the device needs."),
+    ] = None,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +66,9 @@ def evaluate(
 
     if plot is not None:
         check_picture(plot)  # before the work, not after it
-    asking = AskOptions(base=base, device=device, max_tokens=max_tokens, offline=offline)
+    asking = AskOptions(
+        base=base, device=device, max_tokens=max_tokens, offline=offline, dtype=dtype
+    )
     options = TaskOptions(limit, max_tokens, max_input, batch, shots, compare=not adapter_only)
     if checkpoint is None:
         report = task_eval.eval_adapter(
@@ -102,10 +108,7 @@ def _show(report: "TaskReport", plot: Path | None, *, as_json: bool) -> None:
         console.note(remark)
     if plot is not None:
         console.note(f"drawn: {draw_report(report, plot)}")
-    if as_json:
-        console.result_json(report.to_json())
-    else:
-        show_report(report)
+    console.emit(report.to_json(), lambda: show_report(report), as_json=as_json)
 
 
 _METRICS = {"em": "exact match", "rouge_l": "ROUGE-L"}

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import d2l
 from d2l.commands import console
 from d2l.commands.options import AdapterPath, AsJson, Base, Dtype, Force, Offline, Target
 
 if TYPE_CHECKING:
-    from d2l.runtimes.export import ExportResult
+    from d2l.runtimes.export import ExportPlan, ExportResult
 
 
 def export(
@@ -26,21 +27,54 @@ def export(
         Dtype | None, typer.Option(help="Precision; default: fp32, or the base's own when merged.")
     ] = None,
     base: Base = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan; write nothing.")
+    ] = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Write an adapter as another runtime loads it, and read it back."""
-    from d2l.runtimes import export as pipeline
-
-    options = pipeline.ExportOptions(to, base, dtype, offline, force)
-    done = pipeline.run(adapter, out, options)
+    if dry_run:
+        plan = d2l.plan_export(
+            adapter, out, to=to, base=base, dtype=dtype, local_files_only=offline
+        )
+        for message in plan.warnings:
+            console.warn(message)
+        console.emit(describe_plan(plan), show_plan(plan), as_json=as_json)
+        return
+    done = d2l.export(
+        adapter, out, to=to, base=base, dtype=dtype, force=force, local_files_only=offline
+    )
     for message in done.warnings:
         console.warn(message)
-    if as_json:
-        console.result_json(describe(done))
-    else:
-        console.result(show(done))
+    console.emit(describe(done), show(done), as_json=as_json)
+
+
+def describe_plan(plan: "ExportPlan") -> dict[str, Any]:
+    """The values that `--dry-run --json` prints."""
+    weights, base = plan.export.weights, plan.export.base
+    return {
+        "to": plan.options.to,
+        "base": weights.base or base.name,
+        "base_path": str(base.gguf or base.folder),
+        "rank": weights.rank,
+        "n_modules": len(weights.factors),
+        "load": plan.load,
+        "warnings": list(plan.warnings),
+    }
+
+
+def show_plan(plan: "ExportPlan") -> str:
+    """The lines that are printed of a plan for people."""
+    values = describe_plan(plan)
+    rows = [
+        f"base        {values['base']} ({values['base_path']})",
+        f"rank        {values['rank']}, on {values['n_modules']} modules",
+        f"writes      {plan.out} ({plan.exporter.description})",
+        f"load        {values['load']}",
+    ]
+    return "\n".join(rows)
 
 
 def describe(done: "ExportResult") -> dict[str, Any]:
@@ -63,13 +97,16 @@ def export_beside(
     adapter: Path, targets: Sequence[str], *, base: str | None, offline: bool, force: bool
 ) -> "list[ExportResult]":
     """What `d2l compile --to` does behind the adapter: export it to each target, beside it."""
+    if not targets:
+        return []
     from d2l.runtimes import export as pipeline
 
     done = []
     for to in dict.fromkeys(targets):
         place = pipeline.place_beside(adapter, to)
-        options = pipeline.ExportOptions(to, base, offline=offline, force=force)
-        done.append(pipeline.run(adapter, place, options))
+        done.append(
+            d2l.export(adapter, place, to=to, base=base, force=force, local_files_only=offline)
+        )
         for message in done[-1].warnings:
             console.warn(message)
     return done

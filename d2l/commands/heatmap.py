@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from d2l.commands import console
 from d2l.evaluation.means import Mean
+from d2l.evaluation.selftest.questions import Answered, group_by_place
 from d2l.evaluation.selftest.selftest import Recited, Row, SelfReport, scale_of
 
 #: More rows than this are no picture any more.
@@ -26,7 +27,8 @@ _SHOWN = 3
 
 
 def show_selftest(report: SelfReport) -> None:
-    """Print totals, one row a page (or chunk) with its gain, and the worst passages."""
+    """Print totals, one row a page (or chunk) with its gain, and the worst passages; harm, which
+    takes longer to measure, is printed by `show_harm`."""
     _show_totals(report)
     console.result("")
     test = report.selftest
@@ -35,15 +37,17 @@ def show_selftest(report: SelfReport) -> None:
     console.result(f"gain by {what}, nats a token over the base alone (sentences asked)")
     rows = fold_rows(test.rows, most=_MOST_ROWS)
     for line in draw_rows(rows, several=several, width=_width(), colored=_colored()):
-        console.result(line)
+        console.drawn(line)
     console.result("")
     console.result("worst passages")
     for recited in test.worst[:_SHOWN]:
         _show_passage(recited)
+    if report.answered:
+        _show_answered(report.answered)
 
 
 def _show_totals(report: SelfReport) -> None:
-    test, harm = report.selftest, report.harm
+    test = report.selftest
     total = test.total
     console.result(f"adapter    {report.adapter} on {report.base}")
     console.result(f"self-test  second halves of {total.n} of {test.n_sentences} sentences")
@@ -51,7 +55,27 @@ def _show_totals(report: SelfReport) -> None:
     console.result(
         f"nll        {total.adapter_nll:.2f} with the adapter, {total.base_nll:.2f} without"
     )
+
+
+def _show_answered(answered: Sequence[Answered]) -> None:
+    """How many questions of the writer were answered, page by page, and the first that were not."""
+    console.result("")
+    n_right = sum(one.contained for one in answered)
+    console.result(f"questions  {n_right} of {len(answered)} answered")
+    for place, own in group_by_place(answered).items():
+        right = sum(one.contained for one in own)
+        console.result(f"  {clean(place)}: {right} of {len(own)}")
+    for one in [one for one in answered if not one.contained][:_SHOWN]:
+        console.result(f"  ? {clean(one.asked.question)}")
+        console.result(f"         wanted  {clean(one.asked.answer)}")
+        console.result(f"         said    {clean(one.said)}")
+
+
+def show_harm(report: SelfReport) -> None:
+    """Print what the adapter does to other answers, where that was measured."""
+    harm = report.harm
     if harm is not None:
+        console.result("")
         seats = "" if harm.seats is None else f", {harm.seats} seats"
         kl = Mean(harm.n, harm.kl, harm.kl_stderr)
         console.result(

@@ -18,10 +18,7 @@ _MOST_BARS = 40
 def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
     """Show where an adapter came from, its rank and size, and its norms."""
     view = inspect_adapter(adapter)
-    if as_json:
-        console.result_json(view.values)
-    else:
-        show_adapter(view)
+    console.emit(view.values, lambda: show_adapter(view), as_json=as_json)
 
 
 def show_adapter(view: AdapterView) -> None:

@@ -4,6 +4,7 @@ Exit 0 done, 1 something the user can fix, 2 wrong usage, 130 interrupted. Pipel
 inside the commands, so that help starts without torch.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,12 +12,13 @@ from typing import Annotated
 
 import typer
 
-from d2l.commands import bases, console
+from d2l.commands import bases, cache, console, streams
 from d2l.commands import edit as edit_command
 from d2l.commands import merge as merge_command
 from d2l.commands import probe as probe_command
 from d2l.commands import train as train_command
 from d2l.commands.ask import ask
+from d2l.commands.batch import batch
 from d2l.commands.calibrate import calibrate
 from d2l.commands.check import check
 from d2l.commands.checkpoints import checkpoints_app
@@ -24,8 +26,18 @@ from d2l.commands.compile import compile_command
 from d2l.commands.diff import diff
 from d2l.commands.export import export
 from d2l.commands.inspect import inspect
+from d2l.commands.ls import list_adapters
 from d2l.commands.make import t2l_app
-from d2l.commands.options import Debug, accepting, make_app, version_option
+from d2l.commands.options import (
+    Debug,
+    accepting,
+    make_app,
+    make_command,
+    split_short,
+    version_option,
+)
+from d2l.commands.refine import refine
+from d2l.commands.serve import serve
 from d2l.errors import D2LError
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -33,6 +45,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 app = make_app()
 app.add_typer(checkpoints_app, name="checkpoints")
 app.add_typer(bases.app, name="bases", help="Base models: which are here, and getting them.")
+app.add_typer(cache.app, name="cache", help="What was made before and is kept: see and bound it.")
 
 
 def main() -> None:
@@ -48,9 +61,12 @@ def t2l() -> None:
 def _run(commands: typer.Typer, name: str) -> None:
     """Run a command line; the only place where errors become exit codes."""
     signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written stays behind
+    console.set_level(console.Level.USUAL)
+    streams.prepare()
+    console.listen()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        commands(prog_name=name)
+        _call(commands, name)
     except D2LError as error:
         if "--debug" in sys.argv:
             raise
@@ -64,11 +80,25 @@ def _run(commands: typer.Typer, name: str) -> None:
         _leave(_INTERRUPTED)
 
 
+def _call(commands: typer.Typer, name: str) -> None:
+    """Run the command that the arguments name, and have its output written."""
+    try:
+        make_command(commands)(args=split_short(sys.argv[1:]), prog_name=name)
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            streams.flush()
+        raise
+    except OSError as error:
+        streams.explain_loss(error)  # help is printed by Typer itself
+        raise
+
+
 def _leave(code: int) -> None:
     """End now, everything being tidied up. At its regular end Python would kill itself with SIGINT
     if the interruption had passed through an exec(): callers that are no shell would see -2."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # full, or closed
+            stream.flush()
     os._exit(code)
 
 
@@ -85,7 +115,10 @@ def set_up(
 
 
 app.command("compile", epilog="Example: d2l compile manual.pdf -o manual.lora")(compile_command)
+app.command(epilog="Example: d2l batch docs/ --out-dir adapters/")(batch)
 app.command(epilog='Example: d2l ask manual.lora "How often is the filter rinsed?"')(ask)
+app.command("ls", epilog="Example: d2l ls adapters/")(list_adapters)
+app.command(epilog="Example: d2l serve adapters/ --port 8080")(serve)
 app.command(epilog="Example: d2l inspect manual.lora")(inspect)
 app.command(epilog="Example: d2l check manual.lora --runtime vllm --max-lora-rank 64")(check)
 app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
@@ -97,6 +130,7 @@ app.command(
     epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
     cls=accepting(edit_command.RENAMED),
 )(edit_command.edit)
+app.command(epilog="Example: d2l refine manual.lora -o better.lora --refine 5m")(refine)
 app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
 app.command(
     epilog="Example: d2l probe manual.lora --qa questions.jsonl",

@@ -1,32 +1,42 @@
 """The `t2l` command line: task descriptions → adapters. Options in, one result or many out."""
 
-import sys
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import d2l
+from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands import train as train_command
 from d2l.commands.eval import evaluate
 from d2l.commands.options import (
     AsJson,
     Base,
-    CheckpointName,
     Debug,
     Device,
     DryRun,
     Force,
     Offline,
     Scaling,
+    TextCheckpointName,
     WrittenDtype,
     accepting,
     make_app,
     version_option,
 )
+from d2l.hypernets.registry import DEFAULT_TEXT
 
 if TYPE_CHECKING:
-    from d2l.compiler.make import MakePlan, Maker, MakeResult, Outcome
+    from d2l.adapters.provenance import Description, Provenance
+    from d2l.compiler.batch.results import Result
+    from d2l.compiler.batch.rows import Row as BatchRow
+    from d2l.compiler.make import MakePlan
+    from d2l.datasets.descriptions import Row
 
 t2l_app = make_app()
 
@@ -57,7 +67,13 @@ def make(
     out_dir: Annotated[
         Path | None, typer.Option(help="With --table: folder for the adapters, by their names.")
     ] = None,
-    checkpoint: CheckpointName = "smollm2-135m-t2l",
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --table: JSON lines of results; rows that are done are passed over."
+        ),
+    ] = None,
+    checkpoint: TextCheckpointName = DEFAULT_TEXT,
     scaling: Annotated[
         Scaling,
         typer.Option(help="standard: alpha / rank; config: what the checkpoint's files say."),
@@ -82,40 +98,38 @@ def make(
         raise typer.BadParameter("give a description, or a table with --table")
     if (out is None) != (table is not None) or (out_dir is None) != (table is None):
         raise typer.BadParameter("-o goes with a description, --out-dir with --table")
-    from d2l.adapters.peft_folder import refuse_adapter
-    from d2l.compiler import make as pipeline
+    if results is not None and table is None:
+        raise typer.BadParameter("--results goes with --table")
+    from d2l.adapters.find import refuse_adapter
     from d2l.datasets.descriptions import check_description, read_stream, read_table
 
-    options = pipeline.MakeOptions(
-        checkpoint=checkpoint,
-        base=base,
-        embedder=embedder,
-        device=device,
-        scaling=scaling,
-        dtype=dtype,
-        offline=offline,
-        force=force,
-        strict=strict,
-    )
     rows = read_table(table) if table is not None else []
     text = ""
     if description is not None and out is not None:
         if not dry_run:
             refuse_adapter(out, force=force)
         text = (
-            read_stream(sys.stdin.buffer) if description == "-" else check_description(description)
+            read_stream(console.open_stdin())
+            if description == "-"
+            else check_description(description)
         )
-    plan = pipeline.prepare(options)
+    compiler = d2l.TaskCompiler.from_pretrained(
+        checkpoint, base=base, embedder=embedder, device=device, local_files_only=offline
+    )
+    plan = compiler.plan(scaling=scaling, strict=strict, dtype=dtype)
     for message in plan.warnings:
         console.warn(message)
     if dry_run:
         _show_plan(plan, n_adapters=len(rows) or 1, as_json=as_json)
         return
-    maker = pipeline.load(plan)
+    compiler.load(plan)
     if out is not None:
-        _show(maker.make(text, out), as_json=as_json)
+        start = time.perf_counter()
+        compiler(plan.describing(text)).save_pretrained(out, force=force)
+        _show(_read(plan, out, time.perf_counter() - start), as_json=as_json)
     elif out_dir is not None:
-        n_bad = _make_many(maker, rows, out_dir, as_json=as_json)
+        many = _Many(compiler, plan, out_dir, force=force, as_json=as_json)
+        n_bad = many.make(rows, results)
         if n_bad:
             console.note(f"{n_bad} of {len(rows)} rows were not made")
             raise typer.Exit(1)
@@ -128,56 +142,106 @@ t2l_app.command(
 )(train_command.train)
 
 
-def _make_many(maker: "Maker", rows: list[Any], folder: Path, *, as_json: bool) -> int:
-    """Make every row behind one progress bar, a result line each; gives the number of bad rows."""
-    from d2l.compiler.make import make_all
+@dataclass(frozen=True)
+class _Made:
+    """An adapter that was written: its plan, what its d2l.json says, and seconds past start-up."""
 
-    n_bad = 0
-    for row in console.watch(rows, "making"):
-        for outcome in make_all(maker, [row], folder):
-            n_bad += outcome.error is not None
-            _show_outcome(outcome, as_json=as_json)
-    return n_bad
+    plan: "MakePlan"
+    adapter: Path
+    provenance: "Provenance"
+    size_bytes: int
+    seconds: float
+
+    @property
+    def description(self) -> "Description":
+        """What it was made from."""
+        assert self.provenance.description is not None
+        return self.provenance.description
+
+    def warn(self, where: str = "") -> None:
+        """Show the warnings of this description; those of the plan were shown before."""
+        for message in self.provenance.warnings[len(self.plan.warnings) :]:
+            console.warn(f"{where}{message}")
 
 
-def _show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
+def _read(plan: "MakePlan", adapter: Path, seconds: float) -> _Made:
+    info = read_info(adapter)
+    assert info.provenance is not None
+    return _Made(plan, adapter, info.provenance, info.size_bytes, seconds)
+
+
+@dataclass(frozen=True)
+class _Many:
+    """Makes the adapters of a table, a folder each, and goes on where a row cannot be used."""
+
+    compiler: "d2l.TaskCompiler"
+    plan: "MakePlan"
+    folder: Path
+    force: bool
+    as_json: bool
+
+    def make(self, rows: "Sequence[Row]", results: Path | None) -> int:
+        """Make all, as a batch that notes its results where that is wanted, and print a line for
+        each; how many could not be made."""
+        from d2l.compiler.batch.results import Record
+        from d2l.compiler.batch.run import run_batch, run_here
+        from d2l.compiler.batch.tasks import TaskWorker
+
+        wanted = [_make_row(row) for row in rows]
+        with contextlib.ExitStack() as stack:
+            record = stack.enter_context(Record(results)) if results is not None else None
+            worker = TaskWorker(
+                self.compiler,
+                self.plan,
+                self.folder,
+                force=self.force,
+                resumes=record is not None,
+                known={} if record is None else record.rows,
+            )
+            made = run_batch(run_here(worker, wanted), wanted, record)
+            # Results first: only their end settles the record.
+            pairs = zip(made, console.watch(rows, "making"), strict=True)
+            n_bad = sum(not self._show(row, result) for result, row in pairs)
+        return n_bad
+
+    def _show(self, row: "Row", result: "Result") -> bool:
+        """Print what became of a row; whether its adapter is there."""
+        if result.error is not None:
+            message = result.error["message"]
+            if row.error is None:  # which names its line itself
+                message = f"line {row.line}: {message}"
+            console.note(f"error: {message}")
+            if self.as_json:
+                console.result_json({"line": row.line, "error": message})
+            return False
+        made = _read(self.plan, Path(result.out), result.seconds)
+        made.warn(f"line {row.line}: ")
+        values = {"line": row.line, "name": row.name, **_values(made)}
+        console.emit(values, result.out, as_json=self.as_json)
+        return True
+
+
+def _make_row(row: "Row") -> "BatchRow":
+    """A table's row as one of a batch."""
+    from d2l.compiler.batch.rows import Row as BatchRow
     from d2l.datasets.descriptions import describe_error
 
-    if outcome.result is not None:
-        _warn_more(outcome.result, f"line {outcome.row.line}: ")
-    if outcome.result is not None and as_json:
-        values = _values(outcome.result)
-        console.result_json({"line": outcome.row.line, "name": outcome.row.name, **values})
-    elif outcome.result is not None:
-        console.result(str(outcome.result.adapter))
-    elif outcome.error is not None:
-        message = describe_error(outcome.error)
-        console.note(f"error: {message}")
-        if as_json:
-            console.result_json({"line": outcome.row.line, "error": message})
+    error = None if row.error is None else describe_error(row.error)
+    return BatchRow(row.name or f"line {row.line}", row.name, description=row.text, error=error)
 
 
-def _warn_more(result: "MakeResult", where: str = "") -> None:
-    """Warnings of one description; those of the plan were shown before."""
-    for message in result.warnings[len(result.plan.warnings) :]:
-        console.warn(f"{where}{message}")
-
-
-def _show(result: "MakeResult", *, as_json: bool) -> None:
-    _warn_more(result)
-    if as_json:
-        console.result_json(_values(result))
-        return
-    network, sizes = _describe_plan(result.plan)
+def _show(made: _Made, *, as_json: bool) -> None:
+    made.warn()
+    network, sizes = _describe_plan(made.plan)
     rows = [
-        str(result.adapter),
+        str(made.adapter),
         *network,
-        f"familiarity {_name_familiarity(result)}",
+        f"familiarity {_name_familiarity(made)}",
         *sizes,
-        f"size        {result.size_bytes / 1e6:.2f} MB",
-        f"time        {result.seconds:.1f} s past start-up",
+        f"size        {made.size_bytes / 1e6:.2f} MB",
+        f"time        {made.seconds:.1f} s past start-up",
     ]
-    console.result("\n".join(rows))
+    console.emit(_values(made), "\n".join(rows), as_json=as_json)
 
 
 def _describe_plan(plan: "MakePlan") -> tuple[list[str], list[str]]:
@@ -196,12 +260,10 @@ def _describe_plan(plan: "MakePlan") -> tuple[list[str], list[str]]:
 
 def _show_plan(plan: "MakePlan", *, n_adapters: int, as_json: bool) -> None:
     """Print what would be made; no weights are loaded for it."""
-    if as_json:
-        values = _plan_values(plan) | {"n_adapters": n_adapters, "warnings": list(plan.warnings)}
-        console.result_json(values)
-        return
+    values = _plan_values(plan) | {"n_adapters": n_adapters, "warnings": list(plan.warnings)}
     network, sizes = _describe_plan(plan)
-    console.result("\n".join([*network, *sizes, f"adapters    {n_adapters}"]))
+    text = "\n".join([*network, *sizes, f"adapters    {n_adapters}"])
+    console.emit(values, text, as_json=as_json)
 
 
 def _plan_values(plan: "MakePlan") -> dict[str, Any]:
@@ -216,24 +278,25 @@ def _plan_values(plan: "MakePlan") -> dict[str, Any]:
     }
 
 
-def _name_familiarity(result: "MakeResult") -> str:
-    return "unknown" if result.familiarity is None else f"{result.familiarity:.2f}"
+def _name_familiarity(made: _Made) -> str:
+    familiarity = made.description.familiarity
+    return "unknown" if familiarity is None else f"{familiarity:.2f}"
 
 
-def _values(result: "MakeResult") -> dict[str, Any]:
-    plan = result.plan
+def _values(made: _Made) -> dict[str, Any]:
+    plan = made.plan
     return {
-        "adapter": str(result.adapter),
-        "description": result.description,
+        "adapter": str(made.adapter),
+        "description": made.description.text,
         "checkpoint": plan.checkpoint.name,
         "base": plan.config.base,
         "embedder": plan.embedder_name,
-        "familiarity": None if result.familiarity is None else round(result.familiarity, 4),
+        "familiarity": made.description.familiarity,
         "rank": plan.config.rank,
         "scaling": plan.options.scaling,
         "scale": plan.scale,
         "dtype": plan.options.dtype,
-        "size_bytes": result.size_bytes,
-        "seconds": round(result.seconds, 3),
-        "warnings": list(result.warnings),
+        "size_bytes": made.size_bytes,
+        "seconds": round(made.seconds, 3),
+        "warnings": list(made.provenance.warnings),
     }

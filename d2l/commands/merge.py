@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import d2l
+from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
     AsJson,
     Base,
     Checkpoint,
     Device,
+    DryRun,
     Force,
     Merge,
     NewDtype,
@@ -19,6 +22,9 @@ from d2l.commands.options import (
     Out,
     split_list,
 )
+
+if TYPE_CHECKING:
+    from d2l.compiler.merge_plan import MergePlan
 
 #: Spellings of earlier versions.
 RENAMED = {"--weights": "--weight", "--merge": "--method"}
@@ -39,41 +45,92 @@ def merge(
     base: Base = None,
     device: Device = "auto",
     dtype: NewDtype = None,
+    dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Merge adapters of one base into one: documents, tasks, or both."""
-    from d2l.compiler import merge as merging
-    from d2l.compiler.parents import ChangeOptions
+    from d2l.adapters.find import refuse_adapter
 
-    done = merging.merge(
+    if not dry_run:
+        refuse_adapter(out, force=force)
+    plan = d2l.plan_merge(
         adapters,
-        out,
-        shares=_read_numbers(split_list("--weight", weight)) if weight else None,
+        weights=_read_numbers(split_list("--weight", weight)) if weight else None,
         method=method,
         max_rank=max_rank,
-        options=ChangeOptions(checkpoint, base, device, dtype, offline, force),
+        checkpoint=checkpoint,
+        local_files_only=offline,
     )
-    for message in done.warnings:
-        console.warn(message)
-    worst = max(done.errors.values(), default=0.0)
-    if as_json:
-        console.result_json(
-            {
-                "adapter": str(done.adapter),
-                "rank": done.rank,
-                "size_bytes": done.size_bytes,
-                "max_merge_error": worst,
-                "merge_error": done.errors,
-                "warnings": list(done.warnings),
-            }
-        )
+    for message in plan.warnings:
+        console.warn(message)  # decided and said before torch is imported
+    if dry_run:
+        console.emit(_describe_plan(plan), _show_plan(plan), as_json=as_json)
         return
-    lines = [str(done.adapter), f"rank        {done.rank}"]
-    if done.errors:
+    made = d2l.merge(
+        plan,
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        dtype=dtype,
+        local_files_only=offline,
+    )
+    made.save_pretrained(out, force=force)
+    console.emit(_describe(made, out), _show(made, out), as_json=as_json)
+
+
+def _describe(made: "d2l.Adapter", out: Path) -> dict[str, Any]:
+    """The values that `--json` prints."""
+    assert made.provenance is not None  # merging says where it came from
+    errors = made.provenance.merge_error
+    return {
+        "adapter": str(out),
+        "rank": made.weights.rank,
+        "size_bytes": read_info(out).size_bytes,
+        "max_merge_error": max(errors.values(), default=0.0),
+        "merge_error": errors,
+        "warnings": list(made.provenance.warnings),
+    }
+
+
+def _show(made: "d2l.Adapter", out: Path) -> str:
+    """The lines that are printed for people."""
+    values = _describe(made, out)
+    lines = [str(out), f"rank        {values['rank']}"]
+    if values["merge_error"]:
+        worst = values["max_merge_error"]
         lines.append(f"error       at most {worst:.2%} of a module's delta was cut off")
-    console.result("\n".join([*lines, f"size        {done.size_bytes / 1e6:.2f} MB"]))
+    return "\n".join([*lines, f"size        {values['size_bytes'] / 1e6:.2f} MB"])
+
+
+def _describe_plan(plan: "MergePlan") -> dict[str, Any]:
+    return {
+        "adapters": [parent.name for parent in plan.parents],
+        "weights": list(plan.shares),
+        "method": plan.method,
+        "rank": plan.rank,
+        "seats": list(plan.after),
+        "seats_before": list(plan.before),
+        "warnings": list(plan.warnings),
+    }
+
+
+def _show_plan(plan: "MergePlan") -> str:
+    rows = [
+        f"adapter     {parent.name} (rank {parent.rank}{_describe_seats(had, kept)}, "
+        f"strength {share:g})"
+        for parent, share, had, kept in zip(
+            plan.parents, plan.shares, plan.before, plan.after, strict=True
+        )
+    ]
+    return "\n".join([*rows, f"method      {plan.method}", f"rank        {plan.rank}"])
+
+
+def _describe_seats(before: int, after: int) -> str:
+    if after < before:
+        return f", {after:,} of {before:,} seats"
+    return ", seats" if before else ""
 
 
 def _read_numbers(texts: Sequence[str]) -> list[float]:

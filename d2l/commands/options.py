@@ -3,19 +3,27 @@
 Imports no pipeline, so that help starts at once.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from d2l import __version__
 from d2l.commands import console
+from d2l.hypernets.registry import DEFAULT_VARIABLE
 
+#: What takes the empty text for a text, or says itself what is wrong with it.
+_MAY_BE_EMPTY = ("password", "system", "description", "question")
 # Names in help; a test compares them with the dictionaries that they stand for, which live in
 # modules that are too heavy to import here.
 Merge = Literal["concat", "average"]
+Chunking = Literal["usual", "stable"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Wording = Literal["plain", "short", "labeled", "question-first", "examples", "system", "best"]
 Target = Literal["gguf", "ollama", "mlx", "merged"]
@@ -40,6 +48,12 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what d2l wrote the
 AdapterPath = Annotated[Path, typer.Argument(help="Adapter folder.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Adapter folder to write.")]
 CheckpointName = Annotated[
+    str,
+    typer.Option(
+        envvar=DEFAULT_VARIABLE, help="Alias, folder, file or org/repo[@revision][:subfolder]."
+    ),
+]
+TextCheckpointName = Annotated[  # which the default for documents is none of
     str, typer.Option(help="Alias, folder, file or org/repo[@revision][:subfolder].")
 ]
 WrittenDtype = Annotated[Dtype, typer.Option(help="Precision of the written weights.")]
@@ -49,18 +63,139 @@ Checkpoint = Annotated[
     str | None,
     typer.Option(help="Seats adapters: their network, if its name leads elsewhere by now."),
 ]
+RefineTime = Annotated[
+    str | None,
+    typer.Option(
+        "--refine",
+        metavar="TIME",
+        help="Correct the adapter on its own document for so long: 30s, 2m, 1h.",
+    ),
+]
+RefineSteps = Annotated[
+    int | None, typer.Option(min=1, help="Correct it for so many steps at most.")
+]
 NewDtype = Annotated[
     Dtype | None, typer.Option(help="Precision; default: the parents', or fp32 where they round.")
 ]
 
 
+def _choose(level: console.Level) -> Callable[[bool], None]:
+    def choose(wanted: bool) -> None:
+        if wanted:
+            console.set_level(level)
+
+    return choose
+
+
+#: What every command takes besides its own: said once in documents, not in each command's table.
+LEVELS: Mapping[str, Any] = {
+    "quiet": Annotated[
+        bool,
+        typer.Option(
+            "-q",
+            "--quiet",
+            help="Print results and errors alone.",
+            callback=_choose(console.Level.QUIET),
+            is_eager=True,
+        ),
+    ],
+    "verbose": Annotated[
+        bool,
+        typer.Option(
+            "-v",
+            "--verbose",
+            help="Say what is loaded, from where, and when.",
+            callback=_choose(console.Level.VERBOSE),
+            is_eager=True,
+        ),
+    ],
+}
+
+
+def _with_levels(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command's function that takes `LEVELS`, too; their callbacks have done all there is to."""
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        return function(**{name: value for name, value in values.items() if name not in LEVELS})
+
+    own = inspect.signature(function)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in LEVELS.items()
+    ]
+    setattr(command, "__signature__", own.replace(parameters=[*own.parameters.values(), *added]))  # noqa: B010
+    command.__annotations__ = get_type_hints(function, include_extras=True) | dict(LEVELS)
+    return command
+
+
+class _App(typer.Typer):
+    """An app all of whose commands take `LEVELS`."""
+
+    def command(self, *words: Any, **settings: Any) -> Callable[..., Any]:
+        """As Typer's; what it decorates stays as it is."""
+        register = super().command(*words, **settings)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            register(_with_levels(function))
+            return function
+
+        return decorate
+
+
 def make_app() -> typer.Typer:
     """A command line as plain as d2l's are: no markup, no boxes; the shell completes it."""
-    return typer.Typer(
+    return _App(
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+
+
+def make_command(app: typer.Typer) -> Any:
+    """The command line of an app, with what all its options share: no empty names, and "~" for the
+    home folder also where the shell leaves it (`--out=~/x`)."""
+    command = typer.main.get_command(app)
+    _guard(command)
+    return command
+
+
+def split_short(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `-o=x` taken apart, which click would read as a file called "=x"."""
+    result = list(arguments)
+    end = result.index("--") if "--" in result else len(result)
+    for index in reversed(range(end)):
+        if re.match("-[A-Za-z]=", result[index]):
+            result[index : index + 1] = [result[index][:2], result[index][3:]]
+    return result
+
+
+def _guard(command: Any) -> None:
+    """Look at every value of a command line, and of the commands below it, before it is read."""
+    for inner in getattr(command, "commands", {}).values():
+        _guard(inner)
+    for parameter in command.params:
+        if parameter.name not in _MAY_BE_EMPTY:
+            parameter.process_value = partial(_process, parameter, parameter.process_value)
+
+
+def _process(parameter: Any, process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    """The value of an option as the command gets it; refuses the empty text, also among others."""
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        raise typer.BadParameter("the name is empty", ctx=context, param=parameter)
+    made = process(context, value)
+    if isinstance(made, list):
+        return [_expand(item) for item in made]
+    return _expand(made)
+
+
+def _expand(value: Any) -> Any:
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError:  # no such user: then it is a name like any other
+        return value
 
 
 def version_option(name: str) -> Any:

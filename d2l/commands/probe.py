@@ -1,11 +1,13 @@
 """The command `d2l probe`: what it was asked to do, which pipeline does it, what is printed.
 
-Three ways: an adapter alone is tested with its document's own sentences, with `--qa` a file of
-questions is asked about it, and with `--set` documents are compiled and asked about.
+Three ways: an adapter alone is tested with its document's own sentences, with `--qa` (or
+`--unanswerable`) a file of questions is asked about it, and with `--set` documents are compiled and
+asked about.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +15,11 @@ import typer
 
 from d2l.commands import console
 from d2l.commands.options import AsJson, Base, Device, Dtype, Offline, Wording, split_list
+from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
 
 if TYPE_CHECKING:
     from d2l.evaluation.recall.report import Probe
-    from d2l.evaluation.selftest.selftest import SelfOptions
+    from d2l.evaluation.selftest.selftest import SelfOptions, SelfReport
     from d2l.inference.adapted_model import AskOptions
 
 LENGTHS = (64, 240, 480, 960)
@@ -38,12 +41,22 @@ def probe(
         list[Path] | None,
         typer.Option("--set", help="Compile and ask: JSON lines of doc, question, answers."),
     ] = None,
+    unanswerable: Annotated[
+        str | None,
+        typer.Option(
+            help="Questions that it does not answer: JSON lines of question, maybe doc; or "
+            "neighbors: those about other passages of the same title in --qa or --set."
+        ),
+    ] = None,
     length: Annotated[
         list[str] | None,
         typer.Option(help="Documents of a set, in tokens; repeatable; default: 64,240,480,960."),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Network that compiles sets; default: the built-in one.")
+        str | None,
+        typer.Option(
+            help=f"Network that compiles sets; default: {DEFAULT_VARIABLE}, or {DEFAULT}."
+        ),
     ] = None,
     tokens_per_seat: Annotated[
         int | None, typer.Option(min=1, help="As `d2l compile` takes it, for sets.")
@@ -61,7 +74,11 @@ def probe(
         typer.Option(help="contained=0.3, em=… or f1=…: exit 1 if the adapter has less."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write the self-test as one HTML file, too.")
+        Path | None, typer.Option(help="Write the report as one HTML file, too.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Keep the questions of the self-test, as --qa reads them."),
     ] = None,
     no_harm: Annotated[
         bool, typer.Option("--no-harm", help="Leave the general prompts out.")
@@ -77,29 +94,26 @@ def probe(
     """Measure what comes back of a document: adapter, document in the prompt, base alone."""
     least = _parse_bounds(fail_under or ())
     numbers = _parse_lengths(length) if length is not None else LENGTHS
-    only_sets = {
+    given = {
+        "ADAPTER": adapter,
+        "--qa": qa,
+        "--document": document,
+        "--set": sets,
+        "--unanswerable": unanswerable,
         "--length": length,
         "--checkpoint": checkpoint,
         "--tokens-per-seat": tokens_per_seat,
         "--dtype": dtype,
+        "--wording": wording,
+        "--fail-under": fail_under,
+        "--adapter-only": adapter_only,
+        "--save": save,
     }
-    if sets:
-        _refuse({"ADAPTER": adapter, "--qa": qa, "--document": document}, "with --set")
-    elif adapter is None:
-        raise typer.BadParameter("name an adapter, or sets of questions with --set")
-    else:
-        _refuse(only_sets, "without --set")
-    if sets or qa is not None:
-        _refuse({"--html": html}, "with --qa or --set")
-    else:
-        only_questions = {
-            "--wording": wording,
-            "--fail-under": fail_under,
-            "--adapter-only": adapter_only,
-        }
-        _refuse(only_questions, "without --qa or --set")
-    if adapter_only:
-        _refuse({"--wording": wording}, "with --adapter-only")
+    _refuse_misplaced({name for name, value in given.items() if value}, unanswerable)
+    if html is not None:
+        from d2l.evaluation.html_page import refuse_report
+
+        refuse_report(html)  # before the work, not after it
 
     from d2l.evaluation.recall.arms import DEFAULT_WORDING, ProbeOptions
     from d2l.inference.adapted_model import AskOptions
@@ -107,19 +121,18 @@ def probe(
     asking = AskOptions(base=base, device=device, max_tokens=max_tokens, offline=offline)
     options = ProbeOptions(
         limit,
-        max_tokens,
         batch,
         wording or DEFAULT_WORDING,
         harm=not no_harm,
         compare=not adapter_only,
+        unanswerable=unanswerable,
     )
     if sets:
         from d2l.compiler.compile import CompileOptions
         from d2l.evaluation.recall.network import probe_sets
-        from d2l.hypernets.registry import DEFAULT
 
         compiling = CompileOptions(
-            checkpoint=checkpoint or DEFAULT,
+            checkpoint=checkpoint or default_checkpoint(),
             base=base,
             device=device,
             tokens_per_seat=tokens_per_seat,
@@ -135,28 +148,53 @@ def probe(
                 options=options,
                 progress=progress,
             )
-        _show(found, least, as_json=as_json)
+        subject = ", ".join(map(str, sets))
+        _show(found, least, html=html, subject=subject, as_json=as_json)
         return
     assert adapter is not None
-    if qa is not None:
+    if qa is not None or unanswerable is not None:
         from d2l.evaluation.recall.adapter import probe_adapter
 
         found = probe_adapter(
             adapter, qa, document=document, asking=asking, options=options, watch=console.watch
         )
-        _show(found, least, as_json=as_json)
+        _show(found, least, html=html, subject=str(adapter), as_json=as_json)
         return
     from d2l.evaluation.selftest.selftest import SelfOptions
 
-    testing = SelfOptions(document, limit, batch, not no_harm)
+    testing = SelfOptions(document, limit, batch, not no_harm, save)
     _test_itself(adapter, asking, testing, html=html, as_json=as_json)
 
 
-def _refuse(given: Mapping[str, Any], where: str) -> None:
+def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None:
+    """Say which of the `given` options have no meaning in the way of probing that they ask for."""
+    if "--set" in given:
+        _refuse(given, ("ADAPTER", "--qa", "--document"), "with --set")
+    elif "ADAPTER" not in given:
+        raise typer.BadParameter("name an adapter, or sets of questions with --set")
+    else:
+        only_sets = ("--length", "--checkpoint", "--tokens-per-seat", "--dtype")
+        _refuse(given, only_sets, "without --set")
+    if not given & {"--qa", "--set"}:
+        _refuse(given, ("--fail-under",), "without --qa or --set")
+        if "--unanswerable" not in given:
+            only_questions = ("--wording", "--adapter-only")
+            _refuse(given, only_questions, "without --qa, --set or --unanswerable")
+        if unanswerable == "neighbors":
+            raise typer.BadParameter(
+                "--unanswerable neighbors needs --qa or --set to take them from"
+            )
+    if given & {"--qa", "--set", "--unanswerable"}:
+        _refuse(given, ("--save",), "with --qa, --set or --unanswerable")
+    if "--adapter-only" in given:
+        _refuse(given, ("--wording",), "with --adapter-only")
+
+
+def _refuse(given: AbstractSet[str], names: Sequence[str], where: str) -> None:
     """Say which options have no meaning here: wrong usage."""
-    names = [name for name, value in given.items() if value]
-    if names:
-        raise typer.BadParameter(f"{', '.join(names)} cannot be given {where}")
+    misplaced = [name for name in names if name in given]
+    if misplaced:
+        raise typer.BadParameter(f"{', '.join(misplaced)} cannot be given {where}")
 
 
 def _parse_lengths(texts: Sequence[str]) -> tuple[int, ...]:
@@ -190,54 +228,58 @@ def _test_itself(
     as_json: bool,
 ) -> None:
     """Run the self-test and print it, and write it as HTML if that is wanted."""
-    from d2l.commands.heatmap import show_selftest
-    from d2l.evaluation.selftest.html_report import refuse_report, write_report
+    from d2l.commands.heatmap import show_harm, show_selftest
+    from d2l.evaluation.selftest.html_report import write_report
     from d2l.evaluation.selftest.selftest import probe_itself
 
-    if html is not None:
-        refuse_report(html)  # before the work, not after it
-    report = probe_itself(adapter, asking, options, console.watch)
-    for remark in report.remarks:
-        console.note(remark)
+    def tell(report: "SelfReport") -> None:
+        """What is known before harm is measured, which takes minutes."""
+        for remark in report.remarks:
+            console.note(remark)
+        if not as_json:
+            show_selftest(report)
+            console.flush()
+
+    report = probe_itself(adapter, asking, options, console.watch, tell)
     if html is not None:
         write_report(report, html)
-    if as_json:
-        console.result_json(report.to_json())
-    else:
-        show_selftest(report)
+    console.emit(report.to_json(), lambda: show_harm(report), as_json=as_json)
 
 
-def _show(found: "Probe", least: Mapping[str, float], *, as_json: bool) -> None:
-    """Print the outcome, then refuse what is under the bounds."""
+def _show(
+    found: "Probe", least: Mapping[str, float], *, html: Path | None, subject: str, as_json: bool
+) -> None:
+    """Print the outcome, write it as HTML if that is wanted, then refuse what is under the
+    bounds."""
     from d2l.evaluation.recall.report import require_scores
 
     for remark in found.remarks:
         console.note(remark)
-    if as_json:
-        console.result_json(found.to_json())
-    else:
-        show_recall(found.rows, found.harm)
+    if html is not None:
+        from d2l.evaluation.html_page import write_page
+        from d2l.evaluation.recall.html_report import render_recall
+
+        write_page(render_recall(found, subject), html)
+    console.emit(
+        found.to_json(),
+        lambda: show_recall(found.rows, found.harm, found.silence),
+        as_json=as_json,
+    )
     require_scores(found.rows, least)
 
 
-def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | None) -> None:
+def show_recall(
+    rows: Sequence[Mapping[str, Any]],
+    harm: Mapping[str, Any] | None,
+    silence: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Print how much came back, set by set, length by length and arm by arm."""
-    scores = ("contained", "exact match", "F1", "NLL", "without end")
-    console.show_table(
-        ("set", "length", "tokens", "arm", "n", *scores),
-        [
-            (
-                row["set"],
-                "?" if row["length"] is None else f"{row['length']:,}",
-                "?" if row["tokens"] is None else f"{row['tokens']:,.0f}",
-                _name_arm(row),
-                f"{row['n']:,}",
-                *(_with_error(row, key) for key in ("contained", "em", "f1")),
-                *(_with_error(row, key, digits=2) for key in ("nll", "nll_without_end")),
-            )
-            for row in rows
-        ],
-    )
+    if rows:
+        _show_scores(rows)
+    if rows and silence:
+        console.result("")
+    if silence:
+        _show_silence(silence)
     notes = []
     if n_cut := sum(row.get("cut", 0) for row in rows):
         notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
@@ -251,10 +293,48 @@ def show_recall(rows: Sequence[Mapping[str, Any]], harm: Mapping[str, Any] | Non
         console.result("\n".join(["", *notes]))
 
 
-def _name_arm(row: Mapping[str, Any]) -> str:
-    """The arm for people; the prompt's with the name of its wording."""
-    names = {"adapter": "adapter", "base": "base alone"}
-    return names.get(row["arm"]) or f"prompt ({row['wording']})"
+def _show_scores(rows: Sequence[Mapping[str, Any]]) -> None:
+    from d2l.evaluation.recall.report import name_arm
+
+    scores = ("contained", "exact match", "F1", "NLL", "without end")
+    console.show_table(
+        ("set", "length", "tokens", "arm", "n", *scores),
+        [
+            (
+                row["set"],
+                _name_length(row),
+                "?" if row["tokens"] is None else f"{row['tokens']:,.0f}",
+                name_arm(dict(row)),
+                f"{row['n']:,}",
+                *(_with_error(row, key) for key in ("contained", "em", "f1")),
+                *(_with_error(row, key, digits=2) for key in ("nll", "nll_without_end")),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _show_silence(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Answers to what the document does not say, and silence on what it does."""
+    from d2l.evaluation.recall.report import describe_count, name_arm
+
+    console.show_table(
+        ("set", "length", "arm", "false answers", "false silences"),
+        [
+            (
+                row["set"],
+                _name_length(row),
+                name_arm(dict(row)),
+                describe_count(row["false_answers"]),
+                describe_count(row["false_silences"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _name_length(row: Mapping[str, Any]) -> str:
+    return "?" if row["length"] is None else f"{row['length']:,}"
 
 
 def _with_error(row: Mapping[str, Any], key: str, digits: int = 3) -> str:

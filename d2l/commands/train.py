@@ -77,10 +77,7 @@ def _plan(recipe: "Recipe", *, as_json: bool) -> None:
     from d2l.training.loop import check
 
     rows = check(recipe, console.warn)
-    if as_json:
-        console.result_json({"sources": rows})
-    else:
-        show_sources(rows)
+    console.emit({"sources": rows}, lambda: show_sources(rows), as_json=as_json)
 
 
 def _run(recipe: "Recipe", run: Path, *, as_json: bool) -> None:

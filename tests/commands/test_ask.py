@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,16 @@ import pytest
 
 from d2l.commands.ask import find_document, read_questions
 from d2l.errors import D2LError, DocumentError
+from d2l.files.printable import printable
 from tests import tiny
-from tests.command import Command, Outcome
-from tests.compiled import Compiled, family_of, generate, make_dense, write_prompt
+from tests.asking import QUESTIONS, ask, expect, one_line
+from tests.command import Command
+from tests.compiled import Compiled
 from tests.documents.samples import encrypt_pdf, make_pdf, pdf_page
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Compile = Callable[[str], Compiled]
-QUESTIONS = ("How often is the filter rinsed?", "Where is the pump?")
-N_TOKENS = 6
 
 
 class Terminal(io.StringIO):
@@ -121,6 +122,14 @@ def test_the_adapters_own_inputs_are_found_while_unchanged(
     assert find_document(adapter, None) is None
 
 
+def test_inputs_are_read_again_as_they_were_compiled(compiled: Compile, tmp_path: Path) -> None:
+    """Named .html and compiled with --format text, the document is its source, marks and all."""
+    page = tmp_path / "page.html"
+    page.write_text("<p>The <b>tower</b> has 96 steps.</p>")
+    adapter = write_inputs(compiled("llama"), tmp_path, page, page)  # a file may be given twice
+    assert find_document(adapter, None) == page.read_text()
+
+
 @pytest.mark.parametrize("now", [b"", b"%PDF-1.4 damaged", b"\x00\x01" * 50])
 def test_an_input_that_cannot_be_read_any_more_is_as_none(
     now: bytes, compiled: Compile, tmp_path: Path
@@ -149,6 +158,21 @@ def test_adapters_from_stdin_or_of_other_tools_have_no_document(
     assert find_document(adapter, None) is None
 
 
+def test_a_pipe_or_a_device_in_the_documents_place_is_not_opened(
+    compiled: Compile, tmp_path: Path
+) -> None:
+    """Either would never end."""
+    own = tmp_path / "own.txt"
+    own.write_text("own")
+    adapter = write_inputs(compiled("llama"), tmp_path, own)
+    own.unlink()
+    os.mkfifo(own)
+    assert find_document(adapter, None) is None
+    own.unlink()
+    own.symlink_to("/dev/zero")
+    assert find_document(adapter, None) is None
+
+
 def test_the_document_given_wins_over_the_adapters_own(compiled: Compile, tmp_path: Path) -> None:
     own, given = tmp_path / "own.txt", tmp_path / "given.txt"
     own.write_text("own")
@@ -174,28 +198,6 @@ def test_a_document_given_that_cannot_be_read_is_named(compiled: Compile, tmp_pa
 # ---- asking on the command line -----------------------------------------------------------------
 
 
-def ask(command: Command, done: Compiled, *arguments: object) -> Outcome:
-    fixed = ("--base", done.base, "--device", "cpu", "--offline", "--max-tokens", N_TOKENS)
-    return command("ask", done.adapter, *arguments, *fixed)
-
-
-def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
-    """Answers of the three arms by transformers itself, each from a prompt written by hand."""
-    words = "".join(f" {word}" for word in tiny.WORDS) if kind == "seats" else ""
-    bare = tiny.make_causal(family_of(kind))
-    told = write_prompt(f"{tiny.DOCUMENT}\n\n{question}")
-    prompt = write_prompt(question, tiny.SYSTEM + words)
-    return {
-        "adapter": generate(make_dense(kind, done.adapter), prompt, N_TOKENS),
-        "base": generate(bare, write_prompt(question), N_TOKENS),
-        "prompt": generate(bare, told, N_TOKENS),
-    }
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
 def test_one_question_prints_its_answer_alone(command: Command, compiled: Compile) -> None:
     done = compiled("seats")
     outcome = ask(command, done, QUESTIONS[0])
@@ -215,7 +217,7 @@ def test_several_questions_from_stdin_are_repeated_before_their_answers(
     _, head, rest = outcome.out.partition(f"? {QUESTIONS[0]}\n")
     answer, head_2, answer_2 = rest.partition(f"? {QUESTIONS[1]}\n")
     assert (head, head_2) == (f"? {QUESTIONS[0]}\n", f"? {QUESTIONS[1]}\n")
-    assert (answer.strip(), answer_2.strip()) == (first, second)
+    assert (answer.strip(), answer_2.strip()) == (printable(first), printable(second))
 
 
 def test_answers_as_json_are_one_object(
@@ -287,3 +289,34 @@ def test_a_question_is_refused_before_the_base_is_looked_for(
     outcome = command("ask", done.adapter, " ", "--base", "no/such-base", "--offline")
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err == 'error: the question is empty\nhint: d2l ask ADAPTER "A question?"\n'
+
+
+def test_answers_as_json_lines_come_one_by_one(
+    command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second question is only there once the first one's answer has been flushed."""
+    done = compiled("llama")
+    flushed: list[str] = []
+    written: list[str] = []
+
+    class Slow(io.StringIO):
+        def __iter__(self) -> Any:
+            yield QUESTIONS[0] + "\n\n"
+            assert [json.loads(line)["question"] for line in flushed] == [QUESTIONS[0]]
+            yield QUESTIONS[1]
+
+    def flush() -> None:
+        flushed.extend(written)
+
+    monkeypatch.setattr("sys.stdin", Slow())
+    monkeypatch.setattr("d2l.commands.console.flush", flush)
+    monkeypatch.setattr(
+        "d2l.commands.console.result_json", lambda row: written.append(json.dumps(row))
+    )
+    assert ask(command, done, "--jsonl").code == 0
+    assert [json.loads(line) for line in written] == [
+        {"question": question, "adapter": expect("llama", done, question)["adapter"]}
+        for question in QUESTIONS
+    ]
+    refused = ask(command, done, QUESTIONS[0], "--jsonl", "--json")
+    assert (refused.code, refused.out) == (1, "")

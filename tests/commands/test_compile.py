@@ -1,16 +1,27 @@
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from d2l.commands.compile import remarks, report_plan, report_run
+from d2l.commands.compile_report import remarks, report_plan, report_run
 from d2l.compiler.timing import remember_rate
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
 from tests import tiny
-from tests.compiled import LAST_PAGE, Compiled, compile_tiny, make_document
+from tests.command import Command
+from tests.compiled import (
+    LAST_PAGE,
+    Compiled,
+    compile_tiny,
+    make_document,
+    read_files,
+    write_files,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,7 +63,9 @@ def test_many_ignored_files_are_counted_and_three_are_named() -> None:
 def test_a_plan_tells_what_would_be_done(compiled: Compile) -> None:
     done = compiled("llama")
     n_tokens = sum(len(chunk.token_ids) for chunk in done.plan.chunks)
-    report = report_plan(done.plan, replace(done.options, dtype="bf16"), INTAKE)
+    report = report_plan(
+        replace(done.plan, options=replace(done.plan.options, dtype="bf16")), INTAKE
+    )
     # 6 ranks of 64 + 32 values in each of 3 layers, four bytes each
     assert done.plan.adapter_bytes == 6 * 96 * 3 * 4 == 6_912
     assert report.text.splitlines() == [
@@ -70,7 +83,7 @@ def test_a_plans_values_are_json_and_agree_with_the_adapter_that_is_written(
     compiled: Compile,
 ) -> None:
     done = compiled("llama")
-    values = report_plan(done.plan, done.options, INTAKE).values
+    values = report_plan(done.plan, INTAKE).values
     record = json.loads((done.adapter / "d2l.json").read_text("utf-8"))
     assert json.loads(json.dumps(values)) == values
     assert values == {
@@ -82,7 +95,9 @@ def test_a_plans_values_are_json_and_agree_with_the_adapter_that_is_written(
                 "format": "text",
                 "n_sections": 2,
                 "n_chars": N_CHARS,
+                "rank": 4,  # the other 2 are the learned part's
                 "notes": [],
+                "findings": [],
             }
         ],
         "skipped": [],
@@ -113,7 +128,7 @@ def test_the_size_in_the_plan_is_that_of_the_written_tensors(kind: str, compiled
     done = compiled(kind)
     path = done.adapter / "adapter_model.safetensors"
     header_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    values = report_plan(done.plan, done.options, INTAKE).values
+    values = report_plan(done.plan, INTAKE).values
     assert values["adapter_bytes"] == path.stat().st_size - header_bytes
 
 
@@ -121,7 +136,7 @@ def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
     done = compiled("llama")
     long = replace(done.plan, chunks=done.plan.chunks * 5)
     remember_rate(long, "cpu", 4 * long.n_tokens / 100)  # 25 tokens a second
-    report = report_plan(done.plan, done.options, INTAKE)
+    report = report_plan(done.plan, INTAKE)
     seconds = done.plan.n_tokens / 25
     assert report.values["estimated_seconds"] == round(seconds, 2)
     assert report.values["estimate_from"] == "last run"
@@ -132,7 +147,7 @@ def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
 def test_skipped_inputs_and_warnings_are_among_the_values(compiled: Compile) -> None:
     done = compiled("seats")
     intake = Intake(INTAKE.documents, (("b.pdf", "b.pdf: the file is empty"),))
-    values = report_plan(done.plan, done.options, intake).values
+    values = report_plan(done.plan, intake).values
     assert values["skipped"] == [{"name": "b.pdf", "reason": "b.pdf: the file is empty"}]
     assert values["warnings"] == list(done.plan.warnings) != []
 
@@ -140,24 +155,41 @@ def test_skipped_inputs_and_warnings_are_among_the_values(compiled: Compile) -> 
 def test_seats_and_a_bounded_rank_are_named_as_such(compiled: Compile, tmp_path: Path) -> None:
     seats, cut = compiled("seats"), compile_tiny(tmp_path, "llama", max_rank=3)
     for done, line in ((seats, "rank        17 (seats)"), (cut, "rank        3 (bounded, from 6)")):
-        assert line in report_plan(done.plan, done.options, INTAKE).text.splitlines()
-        assert line in report_run(done.result, INTAKE).text.splitlines()
+        assert line in report_plan(done.plan, INTAKE).text.splitlines()
+        assert line in report_run(done.plan, done.adapter, INTAKE, seconds=1.0).text.splitlines()
 
 
-@pytest.mark.parametrize(("n_documents", "lines"), [(8, 8), (9, 1)])
-def test_more_than_eight_inputs_are_summed_up(
-    n_documents: int, lines: int, compiled: Compile
-) -> None:
+def test_of_several_inputs_each_has_its_line_with_its_seats(tmp_path: Path) -> None:
+    tiny.write_seats(tmp_path / "checkpoint", repeats=3)
+    texts = ("The pump stands in the harbor.", "Open the copper valve.")
+    notes = [
+        Document(f"{n}.txt", "text", (Section(text),), "0" * 64, len(text))
+        for n, text in enumerate(texts)
+    ]
+    done = compile_tiny(tmp_path, "seats", *notes)
+    intake = Intake(tuple(notes), ())
+    plan, run = (
+        report_plan(done.plan, intake),
+        report_run(done.plan, done.adapter, intake, seconds=1.0),
+    )
+    seats = [chunk.rank for chunk in done.plan.chunks]
+    assert len(seats) == 2
+    for report in (plan, run):
+        shown = [line for line in report.text.splitlines() if line.startswith("input")]
+        assert shown == [
+            f"input       {n}.txt (text, {len(text)} characters): {seats[n]} seats"
+            for n, text in enumerate(texts)
+        ]
+        assert [row["rank"] for row in report.values["inputs"]] == seats
+
+
+def test_of_many_inputs_eight_are_shown_and_the_rest_is_summed_up(compiled: Compile) -> None:
     document = Document("a.txt", "text", (Section("x" * 1_000),), "0" * 64, 1_000)
     done = compiled("llama")
-    text = report_plan(done.plan, done.options, Intake((document,) * n_documents, ())).text
-    shown = [line for line in text.splitlines() if line.startswith("input")]
-    expected = {
-        8: ["input       a.txt (text, 1,000 characters)"] * 8,
-        9: ["inputs      9 documents, 9,000 characters"],
-    }
-    assert shown == expected[n_documents]
-    assert len(shown) == lines
+    lines = report_plan(done.plan, Intake((document,) * 10, ())).text.splitlines()
+    assert lines[:8] == ["input       a.txt (text, 1,000 characters): 0 ranks"] * 8
+    assert lines[8] == "            and 2 more, 2,000 characters: 0 ranks"
+    assert lines[9].startswith("checkpoint")
 
 
 # ---- a run --------------------------------------------------------------------------------------
@@ -165,8 +197,7 @@ def test_more_than_eight_inputs_are_summed_up(
 
 def test_a_run_tells_the_adapter_first_then_what_was_written(compiled: Compile) -> None:
     done = compiled("llama")
-    result = replace(done.result, seconds=12.345678)
-    report = report_run(result, INTAKE)
+    report = report_run(done.plan, done.adapter, INTAKE, seconds=12.345678)
     size = sum(path.stat().st_size for path in done.adapter.iterdir())
     assert report.text.splitlines() == [
         str(done.adapter),
@@ -181,15 +212,19 @@ def test_a_run_tells_the_adapter_first_then_what_was_written(compiled: Compile) 
     assert (values["adapter"], values["device"]) == (str(done.adapter), "cpu")
     assert (values["size_bytes"], values["seconds"]) == (size, 12.346)
     assert values["max_merge_error"] == 0.0
-    planned = report_plan(done.plan, done.options, INTAKE).values
+    planned = report_plan(done.plan, INTAKE).values
     shared = planned.keys() & values.keys()
     assert planned.keys() - shared == {"adapter_bytes", "estimated_seconds", "estimate_from"}
     assert all(values[key] == planned[key] for key in shared)
 
 
-def test_a_run_tells_the_worst_error_of_compression(compiled: Compile) -> None:
-    result = replace(compiled("llama").result, merge_error={"a": 0.01, "b": 0.12345, "c": 0.0})
-    report = report_run(result, INTAKE)
+def test_a_run_tells_the_worst_error_of_compression(compiled: Compile, tmp_path: Path) -> None:
+    done = compiled("llama")
+    adapter = shutil.copytree(done.adapter, tmp_path / "a.lora")
+    made = json.loads((adapter / "d2l.json").read_text("utf-8"))
+    made["merge_error"] = {"a": 0.01, "b": 0.12345, "c": 0.0}
+    (adapter / "d2l.json").write_text(json.dumps(made), "utf-8")
+    report = report_run(done.plan, adapter, INTAKE, seconds=1.0)
     assert report.values["max_merge_error"] == 0.12345
     assert report.text.splitlines()[-3:-1] == [
         "error       at most 12.35% of a module's delta was cut off",
@@ -201,6 +236,102 @@ def test_sizes_are_told_in_the_unit_that_suits_them(tmp_path: Path) -> None:
     done = compile_tiny(tmp_path, "llama")
     size = sum(path.stat().st_size for path in done.adapter.iterdir())
     (done.adapter / "more").write_bytes(bytes(99_999 - size))
-    assert "size        100.0 kB" in report_run(done.result, INTAKE).text
+    assert "size        100.0 kB" in report_run(done.plan, done.adapter, INTAKE, seconds=1.0).text
     (done.adapter / "more").write_bytes(bytes(12_345_678 - size))
-    assert "size        12.3 MB" in report_run(done.result, INTAKE).text
+    assert "size        12.3 MB" in report_run(done.plan, done.adapter, INTAKE, seconds=1.0).text
+
+
+# ---- one adapter for each -----------------------------------------------------------------------
+
+
+def test_each_writes_a_folder_of_adapters_that_equal_those_compiled_alone(
+    tmp_path: Path, command: Command
+) -> None:
+    base, checkpoint = write_files(tmp_path, "seats")
+    (tmp_path / "a.txt").write_text("The pump stands in the harbor.", "utf-8")
+    (tmp_path / "a.md").write_text("Open the copper valve below 3 bar.", "utf-8")
+    (tmp_path / "empty.txt").write_text("")
+    common = ["--checkpoint", checkpoint, "--base", base, "--device", "cpu", "--offline"]
+    inputs = [tmp_path / "a.txt", tmp_path / "a.md", tmp_path / "empty.txt"]
+    out = tmp_path / "all"
+    options = ["--each", "-o", out, "--to", "mlx", "--skip-bad", *common]
+    done = command("compile", *inputs, *options, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert [row["adapter"] for row in found["adapters"]] == [
+        str(out / "a.txt.lora"),
+        str(out / "a.md.lora"),
+    ]
+    assert [row["inputs"][0]["name"] for row in found["adapters"]] == [*map(str, inputs[:2])]
+    assert [row["name"] for row in found["skipped"]] == [str(tmp_path / "empty.txt")]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a.md-mlx",
+        "a.md.lora",
+        "a.txt-mlx",
+        "a.txt.lora",
+    ]
+    alone = command("compile", inputs[0], "-o", tmp_path / "a.txt.lora", *common)
+    assert alone.code == 0, alone.err
+    assert read_files(tmp_path / "a.txt.lora") == read_files(out / "a.txt.lora")
+    # Nothing is touched where one of them may not be written.
+    (tmp_path / "b.txt").write_text("The lantern is lit at dusk.", "utf-8")
+    again = command("compile", tmp_path / "b.txt", *inputs[:2], *options)
+    assert again.code == 1
+    assert f"{out / 'a.txt.lora'} exists already" in again.err
+    assert not (out / "b.lora").exists()
+
+
+def test_the_plan_of_each_is_told_one_by_one(tmp_path: Path, command: Command) -> None:
+    base, checkpoint = write_files(tmp_path, "seats")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("The pump stands in the harbor.", "utf-8")
+    options = ["--checkpoint", checkpoint, "--base", base, "--offline", "--dry-run"]
+    done = command(
+        "compile",
+        tmp_path / "a.txt",
+        tmp_path / "b.txt",
+        "--each",
+        "-o",
+        tmp_path / "all",
+        *options,
+    )
+    assert done.code == 0, done.err
+    plans = done.out.split("\n\n")
+    assert [plan.splitlines()[0] for plan in plans] == [
+        str(tmp_path / "all" / "a.lora"),
+        str(tmp_path / "all" / "b.lora"),
+    ]
+    assert all("rank        " in plan for plan in plans)
+    assert not (tmp_path / "all").exists()
+
+
+def test_each_does_not_write_into_an_adapter(tmp_path: Path, command: Command) -> None:
+    done = compile_tiny(tmp_path, "seats")
+    (tmp_path / "a.txt").write_text("The pump stands in the harbor.", "utf-8")
+    options = ["--checkpoint", done.checkpoint, "--base", done.base, "--offline"]
+    said = command("compile", tmp_path / "a.txt", "--each", "-o", done.adapter, *options)
+    assert said.code == 1
+    assert "is an adapter, and --each writes a folder of adapters" in said.err
+
+
+@pytest.mark.slow
+def test_compiling_a_note_imports_no_parser_and_nothing_that_runs_adapters(
+    compiled: Callable[[str], Compiled], tmp_path: Path
+) -> None:
+    """They take longer to import than a note takes to compile."""
+    done = compiled("seats")
+    (tmp_path / "note.txt").write_text(tiny.DOCUMENT)
+    words = ["d2l", "compile", str(tmp_path / "note.txt"), "-o", str(tmp_path / "note.lora")]
+    options = ["--checkpoint", str(done.plan.checkpoint.path), "--base", str(done.base)]
+    program = (
+        f"import sys\nsys.argv = {[*words, *options, '--device', 'cpu', '--offline']!r}\n"
+        "from d2l.commands.main import main\n"
+        "try:\n    main()\nexcept SystemExit as stopped:\n    assert not stopped.code\n"
+        "heavy = {'pypdf', 'docx', 'lxml', 'peft', 'gguf', 'd2l.training'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -1,12 +1,17 @@
 """What is printed where: results on stdout, the rest on stderr, nothing moving off a terminal."""
 
 import io
+import json
+import logging
+import math
+import re
 import sys
 
 import pytest
 
 from d2l.commands import console
 from d2l.errors import D2LError
+from d2l.progress import log_time
 
 
 class Terminal(io.StringIO):
@@ -30,6 +35,44 @@ def test_errors_and_remarks_go_to_stderr_and_results_to_stdout(
         "error: it is broken\nhint: mend it\nerror: no way out\nwarning: careful\nby the way\n"
     )
     assert captured.out == 'done\n{"answer": "Grüße", "n": 1}\n'
+
+
+HOSTILE = "a\x1b[2J\x9b31m\u202eb\x07\rc\udcff\u2067\u2028d\u2029"
+SPELLED = r"a\x1b[2J\x9b31m\u202eb\x07\x0dc\udcff\u2067\u2028d\u2029"
+
+
+def test_strangers_text_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_error(D2LError(f"{HOSTILE}\nerror: more", hint=HOSTILE))
+    console.warn(HOSTILE)
+    console.note(HOSTILE)
+    console.result(f"é\t{HOSTILE}\n日本")
+    console.stream(HOSTILE)
+    console.result("")
+    console.show_rows([("name", f"{HOSTILE}\nb")])
+    console.show_bars(HOSTILE, [(f"{HOSTILE}\n", 1.0)], width=2)
+    console.show_table(("file",), [[f"[red]{HOSTILE}[/link]\n"]])
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"error: {SPELLED}\\nerror: more\nhint: {SPELLED}\nwarning: {SPELLED}\n{SPELLED}\n"
+    )
+    assert captured.out == (
+        f"é\t{SPELLED}\n日本\n{SPELLED}\nname  {SPELLED}\\nb\n"
+        f"{SPELLED}\n  {SPELLED}\\n  ██  1\n"
+        f"file\n{'─' * (len(SPELLED) + 14)}\n[red]{SPELLED}[/link]\\n\n"
+    )
+
+
+def test_json_is_json_and_steers_no_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"text": HOSTILE, "rows": [(math.nan, 1.5), {"deep": -math.inf}], "n": 10**400}
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    console.result_json(values)
+    printed = capsys.readouterr().out
+    assert printed.rstrip("\n").isprintable()
+    read = json.loads(printed, parse_constant=refuse)
+    assert read == {"text": HOSTILE, "rows": [[None, 1.5], {"deep": None}], "n": 10**400}
 
 
 def test_no_progress_is_drawn_where_stderr_is_no_terminal(
@@ -71,3 +114,49 @@ def test_tables_are_as_wide_as_their_content(capsys: pytest.CaptureFixture[str])
         "long name   1",
         "b           22",
     ]
+
+
+def test_long_work_says_now_and_then_how_far_it_is_where_stderr_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 1000, 8))  # a step of work takes 8 seconds
+    monkeypatch.setattr("d2l.commands.console.time.monotonic", lambda: next(clock))
+    list(console.watch(range(8), "asking"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert len(lines) < 8  # not at every step
+    assert all(re.fullmatch("asking: [1-7] of 8", line) for line in lines)
+    with console.Steps("reading") as steps:
+        for done in range(6):
+            steps(done, 6, "page")
+    assert "page: 2 of 6" in capsys.readouterr().err
+
+
+def test_levels_change_what_is_said_beside_the_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = logging.getLogger("d2l.some.room")
+
+    def say() -> tuple[str, str]:
+        console.warn("odd")
+        console.note("by the way")
+        console.result("the result")
+        console.show_error(D2LError("wrong", hint="do this"))
+        with log_time(logger, "loaded %s", "the base\nfrom there"):
+            pass
+        return capsys.readouterr()
+
+    usual = "warning: odd\nby the way\nerror: wrong\nhint: do this\n"
+    try:
+        assert say() == ("the result\n", usual)
+        console.set_level(console.Level.QUIET)
+        assert say() == ("the result\n", "error: wrong\nhint: do this\n")
+        console.set_level(console.Level.VERBOSE)
+        out, err = say()
+        assert (out, err[: len(usual)]) == ("the result\n", usual)
+        assert re.fullmatch(
+            r" +0\.0 s  loaded the base\\nfrom there \(0\.00 s\)\n", err[len(usual) :]
+        )
+    finally:
+        console.set_level(console.Level.USUAL)
+    assert say() == ("the result\n", usual)

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from d2l.commands import heatmap
-from d2l.commands.heatmap import draw_rows, fold_rows, show_selftest
+from d2l.commands.heatmap import draw_rows, fold_rows, show_harm, show_selftest
 from d2l.evaluation.harm import Harm
 from d2l.evaluation.means import Mean
 from d2l.evaluation.selftest.passages import Passage
@@ -74,14 +74,14 @@ def test_many_rows_are_folded_into_means_over_their_sentences() -> None:
 
 def test_totals_rows_and_worst_passages_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     harm = Harm(18, 0.48, 0.75, 200, 0.02, 0.01)
-    show_selftest(make_report(make_row(1, 2.0), make_row(2, 1.0), harm=harm))
+    report = make_report(make_row(1, 2.0), make_row(2, 1.0), harm=harm)
+    show_selftest(report)
+    show_harm(report)
     assert capsys.readouterr().out == (
         "adapter    a.lora on org/base\n"
         "self-test  second halves of 3 of 9 sentences\n"
         "gain       1.50 ± 0.25 nats a token over the base alone\n"
         "nll        3.50 with the adapter, 5.00 without\n"
-        "harm       KL 0.48 ± 0.02 nats a token, 75.0% of most likely tokens unchanged "
-        "(200 general prompts, 18 seats)\n"
         "\n"
         "gain by page, nats a token over the base alone (sentences asked)\n"
         "p. 1  ████████████████████████   +2.00  (2)\n"
@@ -91,6 +91,9 @@ def test_totals_rows_and_worst_passages_are_printed(capsys: pytest.CaptureFixtur
         "  -1.50  a.pdf, p. 2: given words …\n"
         "         wanted  wanted words\n"
         "         said    said\n"
+        "\n"
+        "harm       KL 0.48 ± 0.02 nats a token, 75.0% of most likely tokens unchanged "
+        "(200 general prompts, 18 seats)\n"
     )
 
 

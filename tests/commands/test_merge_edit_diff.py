@@ -1,6 +1,8 @@
 """`d2l merge`, `d2l edit` and `d2l diff` as their users meet them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,65 @@ def test_merging_dropping_and_comparing_go_round(place: Path, command: Command) 
     assert "input added: b.txt" in shown.out
     assert shown.out.splitlines()[-1].split()[0] == "all"
     assert command("diff", "a.lora", "a.lora").out == "nothing differs\n"
+
+
+def test_dry_runs_tell_what_would_be_and_write_nothing(place: Path, command: Command) -> None:
+    both = ("merge", "a.lora", "b.lora", "-o", "both.lora")
+    planned = command(*both, "--weight", "1", "--weight", "0.5", "--dry-run")
+    ranks = [json.loads((place / f"{n}.lora/adapter_config.json").read_text())["r"] for n in "ab"]
+    assert (planned.code, planned.err) == (0, "")
+    assert planned.out.splitlines() == [
+        f"adapter     a.lora (rank {ranks[0]}, seats, strength 1)",
+        f"adapter     b.lora (rank {ranks[1]}, seats, strength 0.5)",
+        "method      concat",
+        f"rank        {sum(ranks)}",
+    ]
+    assert not (place / "both.lora").exists()
+    assert command(*both, *FIXED).code == 0
+    drop = ("edit", "both.lora", "--drop", "b.txt", "-o", "back.lora", "--dry-run")
+    assert command(*drop).out.splitlines() == [
+        "left out    b.txt: #1",
+        "chunks      1 of 2",
+        f"seats       {ranks[0]}",
+    ]
+    assert json.loads(command(*drop, "--json").out) == {
+        "seats": ranks[0], "n_chunks": 1, "left_out": ["b.txt: #1"], "warnings": [],
+    }  # fmt: skip
+    words = ("export", "both.lora", "--to", "gguf", "-o", "both.gguf", "--offline", "--dry-run")
+    exported = command(*words)
+    assert (exported.code, exported.err) == (0, "")
+    assert exported.out.splitlines()[2] == "writes      both.gguf (a GGUF adapter, for llama.cpp)"
+    assert json.loads(command(*words, "--json").out)["rank"] == sum(ranks)
+    left = {path.name for path in place.iterdir()}
+    assert not left & {"back.lora", "both.gguf"}
+    refused = command("edit", "a.lora", "--drop", "c.txt", "-o", "x", "--dry-run")
+    assert (refused.code, refused.out) == (1, "")
+
+
+def test_fewer_seats_are_said_by_the_plan_without_torch_and_by_the_merge(
+    place: Path, command: Command
+) -> None:
+    many = ("merge", *["a.lora", "b.lora"] * 4, "-o", "both.lora", *FIXED)
+    program = (
+        "import sys\nfrom d2l.commands.main import app\n"
+        f"app({[*many, '--dry-run', '--json']!r}, standalone_mode=False)\n"
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    values, heavy = run.stdout.splitlines()
+    plan = json.loads(values)
+    assert heavy == "False"
+    assert sum(plan["seats"]) == plan["rank"] < sum(plan["seats_before"])
+    planned = command(*many, "--dry-run")
+    had, kept = plan["seats_before"][0], plan["seats"][0]
+    assert f", {kept} of {had} seats, strength 1)" in planned.out.splitlines()[0]
+    assert planned.err.startswith(f"warning: the adapters have {sum(plan['seats_before'])} seats")
+    assert not (place / "both.lora").exists()
+    done = command(*many, "--json")
+    assert (done.code, done.err) == (0, planned.err)  # said once
+    made = json.loads(done.out)
+    assert (made["rank"], made["warnings"]) == (plan["rank"], plan["warnings"])
 
 
 def test_values_come_as_json(place: Path, command: Command) -> None:

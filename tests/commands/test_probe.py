@@ -6,6 +6,7 @@ import pytest
 from d2l.commands.probe import BOUNDED, LENGTHS
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
+from d2l.errors import D2LError
 from d2l.evaluation.recall.report import BOUNDED as BOUNDED_SCORES
 from tests import tiny
 from tests.command import Command
@@ -40,21 +41,24 @@ def list_options(done: Compiled) -> list[object]:
         ([], "name an adapter, or sets of questions with --set"),
         (["a.lora", "--set", "s.jsonl"], "ADAPTER cannot be given with --set"),
         (["--set", "s", "--qa", "q", "--document", "d"], "--qa, --document cannot be given with"),
-        (["--set", "s", "--html", "h"], "--html cannot be given with --qa or --set"),
         (["a.lora", "--length", "64"], "--length cannot be given without --set"),
         (["a.lora", "--checkpoint", "c", "--dtype", "fp32"], "--checkpoint, --dtype cannot be"),
         (["a.lora", "--tokens-per-seat", "4", "--qa", "q"], "--tokens-per-seat cannot be given"),
-        (["a.lora", "--qa", "q", "--html", "h"], "--html cannot be given with --qa or --set"),
         (["a.lora", "--fail-under", "em=1"], "--fail-under cannot be given without --qa or --set"),
-        (["a.lora", "--wording", "plain"], "--wording cannot be given without --qa or --set"),
-        (["a.lora", "--adapter-only"], "--adapter-only cannot be given without --qa or --set"),
+        (["a.lora", "--wording", "plain"], "--wording cannot be given without --qa, --set or"),
+        (["a.lora", "--adapter-only"], "--adapter-only cannot be given without --qa, --set or"),
+        (["a.lora", "--unanswerable", "neighbors"], "neighbors needs --qa or --set to"),
+        (
+            ["a.lora", "--unanswerable", "u", "--fail-under", "em=1"],
+            "--fail-under cannot be given without --qa or --set",
+        ),
         (
             ["--set", "s", "--adapter-only", "--wording", "plain"],
             "--wording cannot be given with --adapter-only",
         ),
         (["--set", "s", "--length", "64", "--length", "x"], "'x': expected a number of tokens"),
         (["--set", "s", "--length", "0"], "'0': expected a number of tokens"),
-        (["--set", "s", "--length", ""], "'': expected a number of tokens"),
+        (["--set", "s", "--length", ""], "--length': the name is empty"),
         (["--set", "s", "--fail-under", "nll=1"], "'nll=1': expected one of contained, em, f1"),
         (["--set", "s", "--fail-under", "em=1.5"], "'em=1.5': expected one of contained, em, f1"),
         (["--set", "s", "--fail-under", "em"], "'em': expected one of contained, em, f1"),
@@ -145,6 +149,61 @@ def test_an_adapter_alone_is_tested_with_its_own_sentences(
     assert "gain" in shown.out
 
 
+def test_the_self_test_is_printed_before_harm_is_measured(
+    done: Compiled, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Harm takes minutes; what is known before does not wait for it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise D2LError("harm is measured now")
+
+    monkeypatch.setattr("d2l.evaluation.selftest.selftest.answer_general", fail)
+    outcome = command("probe", done.adapter, "--base", done.base, "--device", "cpu")
+    assert (outcome.code, outcome.err) == (1, "error: harm is measured now\n")
+    assert "worst passages" in outcome.out
+
+
 def test_bounds_and_lengths_in_help_are_those_of_the_pipelines(command: Command) -> None:
     assert BOUNDED == BOUNDED_SCORES
     assert ",".join(map(str, LENGTHS)) in command("probe", "--help").out
+
+
+# ---- what the document does not answer ----------------------------------------------------------
+
+
+def test_false_answers_stand_beside_false_silences_as_text_json_and_html(
+    done: Compiled, command: Command, tmp_path: Path
+) -> None:
+    unanswerable, html = tmp_path / "unanswerable.jsonl", tmp_path / "report.html"
+    rows = [{"question": "Who is the keeper's daughter?"}, {"question": "What does it weigh?"}]
+    unanswerable.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    options = ["--unanswerable", unanswerable, *list_options(done)]
+    questions = done.root / "questions.jsonl"
+    outcome = command("probe", done.adapter, "--qa", questions, "--json", "--html", html, *options)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert [row["arm"] for row in found["unanswerable"]] == ["adapter", "prompt", "base"]
+    for row, scored in zip(found["unanswerable"], found["rows"], strict=True):
+        # Random weights never refuse.
+        assert row["false_answers"] == {"n": 2, "count": 2, "share": 1.0, "stderr": 0.0}
+        assert row["false_silences"]["n"] == scored["n"]
+        assert row["false_silences"]["count"] == 0
+    page = html.read_text("utf-8")
+    assert "2 of 2 (1.00 ± 0.00)" in page
+    assert "Questions that the document answers" in page
+    shown = command("probe", done.adapter, *options)
+    (head, *lines) = [line.split() for line in shown.out.splitlines() if line.strip("─ ")]
+    assert head == ["set", "length", "arm", "false", "answers", "false", "silences"]
+    assert len(lines) == 3
+    assert all(line[-7:] == ["2", "of", "2", "(1.00", "±", "0.00)", "–"] for line in lines)
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_asked(
+    done: Compiled, command: Command, tmp_path: Path
+) -> None:
+    other = tmp_path / "notes.html"
+    other.write_text("mine")
+    missing = tmp_path / "none.jsonl"
+    outcome = command("probe", done.adapter, "--qa", missing, "--html", other, *list_options(done))
+    assert outcome.code == 1
+    assert "exists and is no report of d2l" in outcome.err

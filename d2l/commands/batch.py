@@ -1,0 +1,293 @@
+"""The command `d2l batch`: many documents in, an adapter and a line of results for each out."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from d2l.commands import console
+from d2l.commands.options import (
+    AsJson,
+    Base,
+    CheckpointName,
+    Chunking,
+    Device,
+    Force,
+    Format,
+    Merge,
+    Offline,
+    WrittenDtype,
+)
+from d2l.errors import BaseModelError, CheckpointError, D2LError
+from d2l.hypernets.registry import DEFAULT
+
+if TYPE_CHECKING:
+    from d2l.compiler.batch.results import Record, Result
+    from d2l.compiler.batch.rows import Row
+    from d2l.compiler.batch.work import Job
+
+Engine = Literal["local", "ray"]
+_WRONG_USE = 2
+
+
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="A manifest (.jsonl), or folders, files, patterns, s3://bucket/docs/."),
+    ],
+    out_dir: Annotated[str, typer.Option(help="Folder of the adapters, or s3://bucket/adapters/.")],
+    results: Annotated[
+        Path | None, typer.Option(help="JSON lines; default: results.jsonl in --out-dir.")
+    ] = None,
+    checkpoint: CheckpointName = DEFAULT,
+    base: Base = None,
+    device: Device = "auto",
+    merge: Annotated[Merge, typer.Option(help="How chunks become one adapter.")] = "concat",
+    max_rank: Annotated[int | None, typer.Option(min=1, help="Bound every adapter's rank.")] = None,
+    scale: Annotated[float, typer.Option(help="Strength of the documents' part.")] = 1.0,
+    bias_scale: Annotated[float, typer.Option(help="Strength of the learned bias.")] = 1.0,
+    chunk_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Chunk limit; default: the checkpoint's own.")
+    ] = None,
+    tokens_per_seat: Annotated[
+        int | None, typer.Option(min=1, help="Seat networks: fewer recall more, and disturb more.")
+    ] = None,
+    dtype: WrittenDtype = "bf16",
+    chunking: Annotated[
+        Chunking,
+        typer.Option(help="stable: a change of the text moves only the borders around it."),
+    ] = "usual",
+    format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Read text in this encoding.")] = None,
+    include_hidden: Annotated[
+        bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
+    ] = False,
+    keep_paths: Annotated[
+        bool, typer.Option("--keep-paths", help="Name inputs in d2l.json by their whole paths.")
+    ] = False,
+    engine: Annotated[Engine, typer.Option(help="Where: processes here, or a Ray cluster.")] = (
+        "local"
+    ),
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, each with the network in memory.")
+    ] = 1,
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: every n-th row from the i-th on, for job arrays.")
+    ] = None,
+    max_errors: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many failed rows.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Only rows that failed the last time.")
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Read every chunk; keep nothing in the cache.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read the documents, and say what there is to do.")
+    ] = False,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile many documents, an adapter each; run again, it does what is not done.
+
+    A row whose adapter stands there whole, of the same input, network, base and options, is done.
+    One that fails is a line of the results, and is tried again by the next run. Exit code 0: all
+    rows are done, 1: some failed, 2: nothing could be begun.
+    """
+    from d2l.compiler.batch.work import Job
+
+    options = {
+        "merge": merge,
+        "max_rank": max_rank,
+        "scale": scale,
+        "bias_scale": bias_scale,
+        "chunk_tokens": chunk_tokens,
+        "tokens_per_seat": tokens_per_seat,
+        "dtype": dtype,
+        "chunking": chunking,
+        "format": format,
+        "encoding": encoding,
+        "include_hidden": include_hidden,
+        "keep_paths": keep_paths,
+    }
+    job = Job(
+        out_dir=out_dir,
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        options=options,
+        offline=offline,
+        force=force,
+        cache=not no_cache,
+    )
+    order = _Order(job, engine, workers, max_errors, as_json=as_json)
+    try:
+        rows = _list_rows(sources, shard)
+        path = results or _place_results(out_dir, shard)
+        if dry_run:
+            _show_plan(rows, order)
+            return
+        tally = order.run(rows, path, retry_failed=retry_failed)
+    except D2LError as error:  # not a row's: those are results
+        console.show_error(error)
+        raise typer.Exit(_WRONG_USE) from error
+    tally.show(path, as_json=as_json)
+    if tally.failed or tally.left:
+        raise typer.Exit(1)
+
+
+def _list_rows(sources: Sequence[str], shard: str | None) -> "list[Row]":
+    from d2l.compiler.batch.rows import list_rows, take_shard
+
+    return take_shard(list_rows(sources), shard)
+
+
+def _place_results(out_dir: str, shard: str | None) -> Path:
+    """Beside the adapters; of a store's in the working directory. Each shard has its own."""
+    from d2l.compiler.batch.stores import is_remote
+
+    of_shard = "" if shard is None else f"-{shard.replace('/', '-of-')}"
+    name = f"results{of_shard}.jsonl"
+    return Path(name) if is_remote(out_dir) else Path(out_dir, name)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """How rows are done, and how that is shown."""
+
+    job: "Job"
+    engine: Engine
+    n_workers: int
+    max_errors: int | None
+    as_json: bool
+
+    def run(self, rows: "Sequence[Row]", path: Path, *, retry_failed: bool) -> "_Tally":
+        """Do the rows, and count what became of them."""
+        from d2l.compiler.batch.results import Record
+        from d2l.compiler.batch.run import ENGINES, run_batch
+
+        with Record(path) as record:
+            if retry_failed:
+                rows = _pick_failed(rows, record)
+            tally = _Tally(len(rows), time.perf_counter())
+            if self.as_json:
+                console.result_json({"event": "start", "rows": len(rows)})
+            made = ENGINES[self.engine](self.job, rows, n_workers=self.n_workers)
+            results = run_batch(made, rows, record, max_errors=self.max_errors)
+            with closing(results), console.Steps("compiling") as steps:
+                self._follow(results, tally, steps)
+        return tally
+
+    def _follow(self, results: "Iterable[Result]", tally: "_Tally", steps: console.Steps) -> None:
+        steps(0, tally.rows)
+        for result in results:
+            tally.count(result)
+            if self.as_json:
+                event = {"event": "row", **result.to_json(), "unchanged": result.unchanged}
+                console.result_json(event)
+                console.flush()
+            elif result.error is not None:
+                console.note(f"failed: {result.id}: {result.error['message']}")
+            steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")
+
+
+def _pick_failed(rows: "Sequence[Row]", record: "Record") -> "list[Row]":
+    from d2l.compiler.batch.results import FAILED
+
+    return [row for row in rows if record.rows.get(row.id, {}).get("status") == FAILED]
+
+
+@dataclass
+class _Tally:
+    """What became of the rows of a run."""
+
+    rows: int
+    start: float
+    done: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    def count(self, result: "Result") -> None:
+        """Take in one result."""
+        self.failed += result.error is not None
+        self.unchanged += result.unchanged
+        self.done += result.error is None and not result.unchanged
+
+    @property
+    def ended(self) -> int:
+        """Rows that have a result."""
+        return self.done + self.unchanged + self.failed
+
+    @property
+    def left(self) -> int:
+        """Rows that were not begun, since too many failed."""
+        return self.rows - self.ended
+
+    @property
+    def rate(self) -> float:
+        """Rows a second until now."""
+        return self.ended / max(time.perf_counter() - self.start, 1e-9)
+
+    def show(self, path: Path, *, as_json: bool) -> None:
+        """The last line."""
+        seconds = time.perf_counter() - self.start
+        values: dict[str, Any] = {
+            "event": "end",
+            "rows": self.rows,
+            "done": self.done,
+            "unchanged": self.unchanged,
+            "failed": self.failed,
+            "left": self.left,
+            "results": str(path),
+            "seconds": round(seconds, 3),
+        }
+        parts = [f"{self.done:,} made", f"{self.unchanged:,} unchanged", f"{self.failed:,} failed"]
+        if self.left:
+            parts.append(f"{self.left:,} not begun")
+        text = f"{self.rows:,} rows: {', '.join(parts)} in {seconds:.1f} s; see {path}"
+        console.emit(values, text, as_json=as_json)
+
+
+def _show_plan(rows: "Sequence[Row]", order: _Order) -> None:
+    """Print what there is to do; no weights are loaded for it."""
+    from d2l.compiler.batch.work import Worker
+    from d2l.compiler.timing import estimate_seconds
+
+    worker = Worker(order.job)
+    values: dict[str, Any] = {"rows": len(rows), "done": 0, "failed": 0}
+    tokens, adapter_bytes, seconds, origin = 0, 0, 0.0, "stated rate"
+    for row in console.watch(rows, "reading"):
+        try:
+            plan = worker.plan(row)
+        except (BaseModelError, CheckpointError):  # which all rows share
+            raise
+        except D2LError as error:
+            values["failed"] += 1
+            console.note(f"cannot be done: {row.id}: {error.message}")
+            continue
+        if plan is None:
+            values["done"] += 1
+            continue
+        tokens += plan.n_tokens
+        adapter_bytes += plan.adapter_bytes
+        estimated, origin = estimate_seconds(plan, plan.device)
+        seconds += estimated / order.n_workers
+    values |= {
+        "tokens": tokens,
+        "adapter_bytes": adapter_bytes,
+        "estimated_seconds": round(seconds, 2),
+        "estimate_from": origin,
+    }
+    lines = [
+        f"rows        {len(rows):,}: {values['done']:,} done, {values['failed']:,} cannot be done",
+        f"tokens      {tokens:,}",
+        f"weights     {adapter_bytes / 1e6:,.1f} MB",
+        f"time        about {seconds:,.1f} s past start-up (from {origin})",
+    ]
+    console.emit(values, "\n".join(lines), as_json=order.as_json)

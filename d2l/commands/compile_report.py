@@ -1,0 +1,206 @@
+"""What `d2l compile` says of a plan and of a run, as text and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from d2l.adapters.info import read_info
+
+if TYPE_CHECKING:
+    from d2l.compiler.part_cache import Found
+    from d2l.compiler.plan import CompilePlan
+    from d2l.documents.document import Document
+    from d2l.documents.intake import Intake
+    from d2l.runtimes.export import ExportResult
+
+#: Inputs that have a line of their own in what is printed.
+_MOST_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """The same facts twice: lines for people, values for programs."""
+
+    text: str
+    values: dict[str, Any]
+
+
+def remarks(intake: "Intake") -> Iterator[str]:
+    """What the readers want told, and what was skipped."""
+    for document in intake.documents:
+        for note in document.notes:
+            yield f"{document.name}: {note}"
+    for name, reason in intake.skipped:
+        yield f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
+    if intake.ignored:
+        shown = ", ".join(intake.ignored[:3]) + (", …" if len(intake.ignored) > 3 else "")
+        files = "file" if len(intake.ignored) == 1 else "files"
+        yield f"passed over {len(intake.ignored)} {files} of other kinds: {shown}"
+
+
+def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
+    """What would be done, and how long it would take past start-up."""
+    from d2l.compiler.timing import estimate_seconds
+
+    device = plan.device
+    seconds, origin = estimate_seconds(plan, device)
+    values = _common(plan, intake) | {
+        "device": device,
+        "adapter_bytes": plan.adapter_bytes,
+        "estimated_seconds": round(seconds, 2),
+        "estimate_from": origin,
+        **_plan_refining(plan),
+    }
+    lines = [
+        *_describe_inputs(plan, intake),
+        f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
+        f"base        {plan.config.base}",
+        f"tokens      {plan.describe_tokens()}",
+        f"rank        {_describe_rank(plan)}",
+        f"weights     {_size(plan.adapter_bytes)} ({plan.options.dtype})",
+        f"time        about {seconds:.1f} s on {device} past start-up (from {origin})",
+        *_describe_refining(plan),
+    ]
+    return Report("\n".join(lines), values)
+
+
+def report_run(plan: "CompilePlan", out: Path, intake: "Intake", *, seconds: float) -> Report:
+    """What was written at `out`, and how long it took past start-up."""
+    info, device = read_info(out), plan.device
+    errors = {} if info.provenance is None else info.provenance.merge_error
+    done = None if info.provenance is None else info.provenance.refinement
+    worst = max(errors.values(), default=0.0)
+    values = _common(plan, intake) | {
+        "adapter": str(out),
+        "device": device,
+        "size_bytes": info.size_bytes,
+        "seconds": round(seconds, 3),
+        "max_merge_error": worst,
+        **({} if done is None else {"refinement": done.to_json()}),
+    }
+    lines = [
+        str(out),
+        *_describe_inputs(plan, intake),
+        f"tokens      {plan.describe_tokens()}",
+        f"rank        {_describe_rank(plan)}",
+        f"size        {_size(info.size_bytes)}",
+        f"time        {seconds:.1f} s on {device} past start-up",
+    ]
+    if errors:
+        lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
+    if done is not None:
+        from d2l.compiler.card import describe_refinement
+
+        lines.append(f"refined     {describe_refinement(done)}")
+    return Report("\n".join(lines), values)
+
+
+def add_cached(report: Report, plan: "CompilePlan", found: "Found") -> Report:
+    """The report of a run, and how much of it the cache held."""
+    n_chunks = len(plan.chunks)
+    values = report.values | {"n_cached": found.n_cached, "n_read": n_chunks - found.n_cached}
+    if not found.n_cached:
+        return Report(report.text, values)
+    chunks = "chunk" if n_chunks == 1 else "chunks"
+    line = f"cache       {n_chunks:,} {chunks}: {found.n_cached:,} cached, {found.n_read:,} read"
+    return Report(f"{report.text}\n{line}", values)
+
+
+def add_exports(report: Report, exports: Sequence["ExportResult"]) -> Report:
+    """The report of a run, and of what was exported beside the adapter."""
+    if not exports:
+        return report
+    lines = [f"export      {done.path} ({_size(done.size_bytes)}): {done.load}" for done in exports]
+    rows = [
+        {"export": str(done.path), "to": done.to, "size_bytes": done.size_bytes, "load": done.load}
+        for done in exports
+    ]
+    return Report("\n".join([report.text, *lines]), report.values | {"exports": rows})
+
+
+def _common(plan: "CompilePlan", intake: "Intake") -> dict[str, Any]:
+    return {
+        "checkpoint": plan.checkpoint.name,
+        "base": plan.config.base,
+        "inputs": [_describe_document(plan, document) for document in intake.documents],
+        "skipped": [{"name": name, "reason": reason} for name, reason in intake.skipped],
+        "n_tokens": plan.n_tokens,
+        "n_chunks": len(plan.chunks),
+        "chunks": [
+            {
+                "document": chunk.document,
+                "source": chunk.source,
+                "n_tokens": len(chunk.token_ids),
+                "rank": chunk.rank,
+            }
+            for chunk in plan.chunks
+        ],
+        "merge": plan.method,
+        "rank": plan.rank,
+        "rank_before_max_rank": plan.full_rank,
+        "warnings": list(plan.warnings),
+    }
+
+
+def _describe_document(plan: "CompilePlan", document: "Document") -> dict[str, Any]:
+    return {
+        "name": document.name,
+        "format": document.format,
+        "n_sections": len(document.sections),
+        "n_chars": len(document.text),
+        "rank": plan.count_ranks_of(document.name),
+        "notes": list(document.notes),
+        "findings": [
+            asdict(found) | {"pages": list(found.pages), "lines": list(found.lines)}
+            for found in document.findings
+        ],
+    }
+
+
+def _describe_inputs(plan: "CompilePlan", intake: "Intake") -> list[str]:
+    """A line for every input; of several also how many ranks or seats are its own."""
+    documents = intake.documents
+    if len(documents) == 1:
+        (document,) = documents
+        return [
+            f"input       {document.name} ({document.format}, {len(document.text):,} characters)"
+        ]
+    unit = "seats" if plan.kind.rank_unit else "ranks"
+    lines = [
+        f"input       {document.name} ({document.format}, {len(document.text):,} characters): "
+        f"{plan.count_ranks_of(document.name):,} {unit}"
+        for document in documents[:_MOST_SHOWN]
+    ]
+    if more := documents[_MOST_SHOWN:]:
+        chars = sum(len(document.text) for document in more)
+        ranks = sum(plan.count_ranks_of(document.name) for document in more)
+        lines.append(f"            and {len(more):,} more, {chars:,} characters: {ranks:,} {unit}")
+    return lines
+
+
+def _plan_refining(plan: "CompilePlan") -> dict[str, Any]:
+    """What `--json` says of refining, where it is wanted."""
+    options = plan.options.refine
+    if options is None:
+        return {}
+    return {
+        "refine": {"seconds": options.seconds, "steps": options.steps, "reason": plan.unrefinable}
+    }
+
+
+def _describe_refining(plan: "CompilePlan") -> list[str]:
+    options = plan.options.refine
+    if options is None:
+        return []
+    return [f"refining    {plan.unrefinable or f'{options.describe()} more, loading included'}"]
+
+
+def _describe_rank(plan: "CompilePlan") -> str:
+    if plan.rank != plan.full_rank:
+        return f"{plan.rank} (bounded, from {plan.full_rank})"
+    return f"{plan.rank}{plan.kind.rank_unit}"
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"

@@ -1,0 +1,131 @@
+"""`d2l ask` on a terminal: question after question, each behind the turns before it.
+
+A loaded model in, lines on stdout out. Nothing that is typed is kept.
+"""
+
+from typing import TYPE_CHECKING
+
+from d2l.commands import console
+from d2l.errors import D2LError
+
+if TYPE_CHECKING:
+    import d2l
+
+_PROMPT = "> "
+HELP = """\
+/compare            the last question once more, also by the base alone and with the document
+/compare QUESTION   this question so; what was said before is not seen by any of them
+/new                forget what was said
+/help               these lines
+/quit               leave (also Ctrl-D)"""
+
+
+class Conversation:
+    """Turns between a user and an adapter, whose `document` is there to compare with, or None."""
+
+    def __init__(
+        self, model: "d2l.AdaptedModel", document: str | None, *, compare: bool = False
+    ) -> None:
+        self._model = model
+        self._document = document
+        self._compare = compare
+        self._turns: list[dict[str, str]] = []
+        self._last: str | None = None
+
+    def run(self) -> None:
+        """Read lines until the user leaves. Ctrl-C stops an answer, or empties the line."""
+        _edit_lines()
+        console.note("ask away; /help lists what else there is")
+        while True:
+            try:
+                line = input(_PROMPT).strip()
+                line.encode()  # what is not UTF-8 comes as half characters
+                if line and not self.take(line):
+                    return
+            except EOFError:
+                console.result("")
+                return
+            except KeyboardInterrupt:
+                console.result("")
+            except UnicodeError:
+                console.show_error(D2LError("the question is not UTF-8 text"))
+            except D2LError as error:  # of one question; the next one may do
+                console.show_error(error)
+
+    def take(self, line: str) -> bool:
+        """Answer one line, a question or a command; False if the user leaves."""
+        word, _, rest = line.partition(" ")
+        if word in ("/quit", "/exit"):
+            return False
+        if word == "/compare":
+            self._show_arms(rest.strip() or self._last)
+        elif word == "/new":
+            self._turns, self._last = [], None
+        elif word == "/help":
+            console.result(HELP)
+        elif word.startswith("/"):
+            raise D2LError(f"{word}: no such command", hint="/help lists what there is")
+        elif self._compare:
+            self._show_arms(line)
+        else:
+            self._answer(line)
+        return True
+
+    def _answer(self, question: str) -> None:
+        self._last = question
+        turns = self._fit([*self._turns, {"role": "user", "content": question}])
+        answer = self._model.ask_turns(turns, console.stream)
+        console.result("")
+        self._turns = [*turns, {"role": "assistant", "content": answer}]
+
+    def _fit(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
+        """The turns without the oldest ones for which the base's window has no room."""
+        config = self._model.model.config.get_text_config()
+        room = int(config.max_position_embeddings) - self._model.options.max_tokens
+        kept = turns
+        while len(kept) > 1 and len(self._model.prompt_turns(kept)) > room:
+            kept = kept[2:]
+        if len(kept) < len(turns):
+            console.note("what was said first is forgotten: the base's window is full")
+        return kept
+
+    def _show_arms(self, question: str | None) -> None:
+        if question is None:
+            raise D2LError("there is no question to compare", hint="ask one, or /compare QUESTION")
+        self._last = question
+        show_arms(answer_arms(self._model, question, self._document))
+
+
+def _edit_lines() -> None:
+    """Let `input` edit a line and go back to those before it, where the system has readline."""
+    try:
+        import readline  # noqa: F401 - importing it is what does it
+    except ImportError:
+        return
+
+
+def answer_arms(
+    model: "d2l.AdaptedModel", question: str, document: str | None
+) -> dict[str, object]:
+    """One question's answers by the adapter, the base alone, and with the document in its prompt
+    where that is at hand."""
+    row: dict[str, object] = {"question": question}
+    row["adapter"] = model.ask(question)
+    row["base"] = model.ask_alone(question)
+    if document is not None:
+        row["prompt"], left_out = model.ask_with_document(question, document)
+        row["prompt_tokens_left_out"] = left_out
+    return row
+
+
+def show_arms(row: dict[str, object]) -> None:
+    """One line an arm, since answers differ in length more than terminals do in width."""
+    arms = [("adapter", "adapter"), ("base", "base alone"), ("prompt", "document in prompt")]
+    width = max(len(label) for key, label in arms if key in row)
+    for key, label in arms:
+        if key in row:
+            answer = " ".join(str(row[key]).split())
+            console.result(f"{label:<{width}}  {answer}")
+    if row.get("prompt_tokens_left_out"):
+        left_out = row["prompt_tokens_left_out"]
+        console.note(f"the prompt holds the document without its last {left_out:,} tokens")

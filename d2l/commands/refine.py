@@ -1,0 +1,120 @@
+"""The command `d2l refine`: an adapter and its document in, the same corrected on it out."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import d2l
+from d2l.adapters.info import read_info
+from d2l.commands import console
+from d2l.commands.options import (
+    AdapterPath,
+    AsJson,
+    Base,
+    Checkpoint,
+    Device,
+    DryRun,
+    Force,
+    NewDtype,
+    Offline,
+    Out,
+    RefineSteps,
+    RefineTime,
+)
+
+if TYPE_CHECKING:
+    from d2l.compiler.refine_options import RefineOptions
+    from d2l.documents.document import Document
+
+
+def refine(
+    adapter: AdapterPath,
+    out: Out,
+    document: Annotated[
+        list[Path] | None,
+        typer.Option(help="What it was compiled from; default: from where that was; repeatable."),
+    ] = None,
+    refine: RefineTime = None,
+    refine_steps: RefineSteps = None,
+    checkpoint: Checkpoint = None,
+    base: Base = None,
+    device: Device = "auto",
+    dtype: NewDtype = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Correct an adapter on its own document, for a time: 2m, unless said otherwise."""
+    from d2l.adapters.find import refuse_adapter
+    from d2l.compiler.refine_options import choose_refining
+    from d2l.compiler.refine_reasons import name_reason
+
+    options = choose_refining(refine, refine_steps) or choose_refining("2m", None)
+    assert options is not None
+    if not dry_run:
+        refuse_adapter(out, force=force)
+    documents = _read(adapter, document)
+    if dry_run:
+        reason = name_reason(documents)
+        _show_plan(options, reason, as_json=as_json)
+        return
+    start = time.perf_counter()
+    made = d2l.refine(
+        adapter,
+        documents,
+        time=options.seconds,
+        steps=options.steps,
+        watch=console.watch,
+        checkpoint=checkpoint,
+        base=base,
+        device=device,
+        dtype=dtype,
+        local_files_only=offline,
+    )
+    made.save_pretrained(out, force=force)
+    _show(made, out, time.perf_counter() - start, as_json=as_json)
+
+
+def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
+    """The documents that were named, or those that the adapter was compiled from."""
+    from d2l.evaluation.originals import read_originals
+
+    info = read_info(adapter)
+    if not given:
+        return list(read_originals(info).documents)
+    found = [read_originals(info, str(path)) for path in given]
+    for remark in (remark for one in found for remark in one.remarks):
+        console.warn(remark.partition(":")[0])
+    return [document for one in found for document in one.documents]
+
+
+def _show_plan(options: "RefineOptions", reason: str | None, *, as_json: bool) -> None:
+    values = {"seconds": options.seconds, "steps": options.steps, "reason": reason}
+    console.emit(values, f"refining    {reason or options.describe()}", as_json=as_json)
+
+
+def _show(made: "d2l.Adapter", out: Path, seconds: float, *, as_json: bool) -> None:
+    from d2l.compiler.card import describe_refinement
+    from d2l.compiler.refine_options import describe_time
+
+    assert made.provenance is not None  # refining says what it did
+    done = made.provenance.refinement
+    assert done is not None
+    values: dict[str, Any] = {
+        "adapter": str(out),
+        "rank": made.weights.rank,
+        "size_bytes": read_info(out).size_bytes,
+        "seconds": round(seconds, 1),
+        "refinement": done.to_json(),
+    }
+    lines = [
+        str(out),
+        f"rank        {values['rank']}",
+        f"size        {values['size_bytes'] / 1e6:.2f} MB",
+        f"time        {describe_time(seconds)}",
+        f"refined     {describe_refinement(done)}",
+    ]
+    console.emit(values, "\n".join(lines), as_json=as_json)

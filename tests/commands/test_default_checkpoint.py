@@ -1,0 +1,107 @@
+"""Which network is meant where nobody names one: on the command line and from Python."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import d2l
+from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.calibrate import CalibrateOptions
+from d2l.compiler.options import CompileOptions
+from d2l.hypernets.registry import DEFAULT, DEFAULT_TEXT, DEFAULT_VARIABLE, default_checkpoint
+from tests import tiny
+from tests.command import Command
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NOTE = "The filter is rinsed every 14 days. The pump stands in the harbor."
+
+
+@pytest.fixture
+def place(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two networks and their base; one of them is the default."""
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats")
+    tiny.write_doc_to_lora(working_folder / "public", "llama")
+    (working_folder / "note.txt").write_text(NOTE, "utf-8")
+    monkeypatch.setenv(DEFAULT_VARIABLE, "seats")
+    return working_folder
+
+
+def read(path: str) -> Any:
+    return json.loads(Path(path).read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, DEFAULT), ("", DEFAULT), ("a/b", "a/b")])
+def test_the_variable_names_the_default_unless_it_is_empty(
+    value: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("D2L_CHECKPOINT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("D2L_CHECKPOINT", value)
+    assert default_checkpoint() == expected
+    assert CompileOptions().checkpoint == expected
+    assert CalibrateOptions().checkpoint == expected
+
+
+@pytest.mark.usefixtures("place")
+def test_commands_take_it_and_adapters_name_the_network_itself(command: Command) -> None:
+    assert command("compile", "note.txt", "-o", "many/note.lora").code == 0
+    assert read("many/note.lora/d2l.json")["checkpoint"]["name"] == "seats"
+    lock = read("many/note.lora/d2l.lock")
+    assert (lock["network"]["name"], lock["options"]["checkpoint"]) == ("seats", "seats")
+    batch = ("batch", "note.txt", "--out-dir", "many", "--dry-run", "--json")
+    assert json.loads(command(*batch).out)["done"] == 1  # the same network, by its name
+    assert json.loads(command(*batch, "--checkpoint", "public").out)["done"] == 0
+    assert json.loads(command("calibrate", "--dry-run", "--json").out)["checkpoint"] == "seats"
+
+
+@pytest.mark.usefixtures("place")
+def test_an_option_or_argument_goes_before_it(command: Command) -> None:
+    assert command("compile", "note.txt", "-o", "a.lora", "--checkpoint", "public").code == 0
+    assert read("a.lora/d2l.json")["checkpoint"]["name"] == "public"
+    assert d2l.compile("note.txt", checkpoint="public").provenance.checkpoint.name == "public"
+    assert Compiler.from_pretrained("public").network.files.name == "public"
+
+
+@pytest.mark.usefixtures("place")
+def test_python_takes_it() -> None:
+    assert d2l.compile("note.txt").provenance.checkpoint.name == "seats"
+    assert Compiler.from_pretrained().network.files.name == "seats"
+    assert Compiler().network.files.name == "seats"
+
+
+@pytest.mark.usefixtures("place")
+def test_an_adapter_compiled_with_another_default_is_not_replaced_in_silence(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("compile", "note.txt", "-o", "a.lora").code == 0
+    monkeypatch.setenv(DEFAULT_VARIABLE, "public")
+    assert command("compile", "note.txt", "-o", "a.lora").code == 1
+    done = command("compile", "note.txt", "-o", "a.lora", "--locked")
+    assert "option checkpoint seats → public" in done.err
+
+
+@pytest.mark.usefixtures("place")
+def test_a_wrong_name_is_told_with_the_variable(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEFAULT_VARIABLE, "nope")
+    done = command("compile", "note.txt", "-o", "a.lora")
+    assert done.code == 1
+    assert done.err.startswith("error: checkpoint 'nope' named in D2L_CHECKPOINT not found\n")
+
+
+def test_help_names_the_variable_and_the_default(command: Command) -> None:
+    for name in ("compile", "batch", "calibrate"):
+        told = " ".join(command(name, "--help").out.split())
+        assert f"[env var: D2L_CHECKPOINT; default: {DEFAULT}]" in told
+    told = " ".join(command("probe", "--help").out.split())
+    assert f"default: D2L_CHECKPOINT, or {DEFAULT}." in told
+
+
+def test_task_descriptions_have_a_default_of_their_own(command: Command) -> None:
+    told = " ".join(command.t2l("make", "--help").out.split())
+    assert f"[default: {DEFAULT_TEXT}]" in told
+    assert "D2L_CHECKPOINT" not in told

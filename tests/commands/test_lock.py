@@ -1,0 +1,336 @@
+"""`d2l.lock`: what --locked and --frozen find, and a second run that has nothing to do."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from d2l.adapters.info import LOCK
+from tests import tiny
+from tests.command import Command, Outcome
+from tests.compiled import read_files, write_files
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
+COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "checkpoint", "--offline")
+COMPILE = (*COMPILE, "--device", "cpu")
+
+
+@pytest.fixture
+def place(working_folder: Path, command: Command) -> Path:
+    """A folder with a compiled adapter."""
+    write_files(working_folder, "seats")
+    (working_folder / "notes.txt").write_text(NOTES, "utf-8")
+    done = command(*COMPILE, *base())
+    assert done.code == 0, done.err
+    return working_folder
+
+
+def base() -> tuple[str, str]:
+    return ("--base", tiny.base_name("llama"))
+
+
+def alter_tensors(path: Path) -> None:
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    tensors[name] = tensors[name] + 0.01
+    save_file(tensors, path, {"format": "pt"})
+
+
+def test_a_lock_has_the_digests_of_all_that_went_in_and_came_out(place: Path) -> None:
+    lock = json.loads((place / "notes.lora" / LOCK).read_text("utf-8"))
+    made = json.loads((place / "notes.lora" / "d2l.json").read_text("utf-8"))
+    assert lock["inputs"][0]["sha256"] == made["inputs"][0]["sha256"]
+    assert lock["base"]["sha256"] == made["base"]["sha256"]
+    assert made["checkpoint"]["sha256"] in lock["network"]["files"].values()
+    assert len(lock["chunks"]) == len(made["chunks"])
+    names = {path.name for path in (place / "notes.lora").iterdir()}
+    assert set(lock["files"]) == names - {LOCK}
+    assert str(place) not in json.dumps(lock)
+
+
+def change_input(place: Path) -> None:
+    (place / "notes.txt").write_text(NOTES.replace("14", "15"), "utf-8")
+
+
+def change_network(place: Path) -> None:
+    alter_tensors(place / "checkpoint" / "model.safetensors")
+
+
+def change_statistics(place: Path) -> None:
+    alter_tensors(place / "checkpoint" / "statistics.safetensors")
+
+
+def change_base(place: Path) -> None:
+    alter_tensors(place / tiny.base_name("llama") / "model.safetensors")
+
+
+def change_tokenizer(place: Path) -> None:
+    path = place / tiny.base_name("llama") / "tokenizer.json"
+    path.write_text(path.read_text("utf-8") + "\n", "utf-8")
+
+
+def change_adapter(place: Path) -> None:
+    """One bit, with size and time as before."""
+    path = place / "notes.lora" / "adapter_model.safetensors"
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def add_file(place: Path) -> None:
+    (place / "notes.lora" / "notes.md").write_text("mine", "utf-8")
+
+
+def remove_card(place: Path) -> None:
+    (place / "notes.lora" / "README.md").unlink()
+
+
+DRIFTS: list[tuple[Callable[[Path], None], str]] = [
+    (change_input, "input notes.txt changed"),
+    (change_network, "network checkpoint changed (model.safetensors)"),
+    (change_statistics, "network checkpoint changed (statistics.safetensors)"),
+    (change_base, "base tiny/seats-base changed"),
+    (change_tokenizer, "base tiny/seats-base changed"),
+    (change_adapter, "file adapter_model.safetensors was altered"),
+    (add_file, "file notes.md was added"),
+    (remove_card, "file README.md is missing"),
+]
+
+
+@pytest.mark.parametrize(("drift", "said"), DRIFTS)
+def test_locked_finds_each_drift_and_writes_nothing(
+    drift: Callable[[Path], None], said: str, place: Path, command: Command
+) -> None:
+    assert command(*COMPILE, *base(), "--locked").code == 0
+    drift(place)
+    before = read_files(place / "notes.lora")
+    done = command(*COMPILE, *base(), "--locked")
+    name = json.loads((place / "notes.lora" / LOCK).read_text("utf-8"))["base"]["name"]
+    said = said.replace("tiny/seats-base", name)
+    expected = f"error: --locked: notes.lora has drifted from its lock: {said}"
+    assert (done.code, done.err.splitlines()[0]) == (1, expected)
+    assert read_files(place / "notes.lora") == before
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--scale", "0.5"), "option scale 1.0 → 0.5"),
+        (("--merge", "average"), "option merge concat → average"),
+        (("--dtype", "fp32"), "option dtype bf16 → fp32"),
+        (("--tokens-per-seat", "2"), "option tokens_per_seat None → 2"),
+        (("--chunking", "stable"), "option chunking usual → stable"),
+        (("--include-hidden",), "option include_hidden False → True"),
+    ],
+)
+def test_locked_finds_each_changed_option(
+    words: tuple[str, ...], said: str, command: Command
+) -> None:
+    done = command(*COMPILE, *base(), *words, "--locked")
+    assert done.code == 1
+    assert done.err.splitlines()[0].endswith(f": {said}")
+
+
+def test_locked_and_frozen_need_a_lock(place: Path, command: Command) -> None:
+    (place / "notes.lora" / LOCK).unlink()
+    for word in ("--locked", "--frozen"):
+        done = command(*COMPILE, *base(), word)
+        assert (done.code, done.err.splitlines()[0]) == (
+            1,
+            f"error: {word}: notes.lora has no d2l.lock",
+        )
+    done = command(*COMPILE, *base(), "--locked", "--frozen")
+    assert done.code == 1
+    assert "exclude each other" in done.err
+
+
+def test_each_adapter_has_the_lock_that_it_would_have_alone(place: Path, command: Command) -> None:
+    (place / "more.txt").write_text(NOTES + " The lamp is red.", "utf-8")
+    many = ("compile", "notes.txt", "more.txt", "--each", "-o", "all", "--skip-bad", *COMPILE[4:])
+    rows = json.loads(command(*many, *base(), "--json").out)["adapters"]
+    assert [(row["n_cached"], row["n_read"]) for row in rows] == [(1, 0), (0, 2)]
+    alone = read_files(place / "notes.lora")
+    assert read_files(place / "all" / "notes.lora") == alone
+    one = ("compile", "more.txt", "-o", "all/more.lora", *COMPILE[4:])
+    assert command(*one, *base(), "--locked").code == 0
+    for word in ("--locked", "--frozen"):
+        done = command(*many, *base(), word)
+        expected = f"error: {word} is for one adapter, and --each writes many"
+        assert (done.code, done.err.splitlines()[0]) == (1, expected)
+
+
+def test_a_damaged_lock_is_told(place: Path, command: Command) -> None:
+    path = place / "notes.lora" / LOCK
+    for text in ("{", "[]", '{"format": 9}', '{"format": 1, "files": {}}'):
+        path.write_text(text, "utf-8")
+        done = command(*COMPILE, *base())
+        assert done.code == 1
+        assert "d2l.lock" in done.err.splitlines()[0]
+
+
+def test_frozen_makes_an_altered_result_again_and_refuses_another(
+    place: Path, command: Command
+) -> None:
+    whole = read_files(place / "notes.lora")
+    change_adapter(place)
+    remove_card(place)
+    done = command(*COMPILE, *base(), "--frozen", "--no-cache")
+    assert done.code == 0, done.err
+    assert read_files(place / "notes.lora") == whole
+    lock = place / "notes.lora" / LOCK
+    digest = json.loads(lock.read_text("utf-8"))["files"]["adapter_model.safetensors"]
+    lock.write_text(lock.read_text("utf-8").replace(digest, "0" * 64), "utf-8")
+    before = read_files(place / "notes.lora")
+    done = command(*COMPILE, *base(), "--frozen")
+    assert done.code == 1
+    assert "adapter_model.safetensors was altered" in done.err
+    assert read_files(place / "notes.lora") == before
+
+
+@pytest.mark.parametrize("drift", [change_input, change_network, change_base])
+def test_frozen_refuses_what_drifted(
+    drift: Callable[[Path], None], place: Path, command: Command
+) -> None:
+    drift(place)
+    done = command(*COMPILE, *base(), "--frozen")
+    assert done.code == 1
+    assert "--frozen: notes.lora has drifted from its lock" in done.err
+
+
+def test_a_changed_document_is_compiled_again_where_it_was(place: Path, command: Command) -> None:
+    before = read_files(place / "notes.lora")
+    change_input(place)
+    assert command(*COMPILE, *base()).code == 0
+    assert read_files(place / "notes.lora") != before
+    assert command(*COMPILE, *base(), "--locked").code == 0
+
+
+@pytest.mark.parametrize("drift", [change_adapter, add_file])
+def test_what_was_altered_by_hand_is_not_replaced_without_force(
+    drift: Callable[[Path], None], place: Path, command: Command
+) -> None:
+    drift(place)
+    done = command(*COMPILE, *base())
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: notes.lora exists already")
+
+
+def test_other_options_and_other_documents_replace_nothing_without_force(
+    place: Path, command: Command
+) -> None:
+    (place / "more.txt").write_text(NOTES, "utf-8")
+    assert command(*COMPILE, *base(), "--scale", "0.5").code == 1
+    other = tuple(word.replace("notes.txt", "more.txt") for word in COMPILE)
+    assert command(*other, *base()).code == 1
+
+
+def run(place: Path, *words: str, modules: bool = False) -> Outcome:
+    """A command in a process of its own; with `modules` it says which heavy ones were imported."""
+    code = (
+        "import sys\nfrom d2l.commands.main import main\ntry:\n    main()\nfinally:\n"
+        "    print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
+    )
+    start = [sys.executable, "-c", code] if modules else [sys.executable, "-m", "d2l"]
+    done = subprocess.run(
+        [*start, *words], cwd=place, capture_output=True, text=True, timeout=120, check=False
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("extra", [(), ("--locked",), ("--frozen",)])
+def test_a_second_run_imports_no_torch_and_touches_nothing(
+    extra: tuple[str, ...], place: Path
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (place / "notes.lora").iterdir()}
+    done = run(place, *COMPILE, *base(), *extra, modules=True)
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [
+        "notes.lora",
+        "unchanged   inputs, network, base and options are those of notes.lora/d2l.lock",
+        "[]",
+    ]
+    assert {p: p.stat().st_mtime_ns for p in (place / "notes.lora").iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_second_run_takes_about_as_long_as_inspect(place: Path) -> None:
+    """At most 1.5 times as long; the best of several, in turns, since other work disturbs."""
+    best = {"compile": float("inf"), "inspect": float("inf")}
+    for _ in range(4):
+        for name, words in (
+            ("compile", (*COMPILE, *base())),
+            ("inspect", ("inspect", "notes.lora")),
+        ):
+            start = time.perf_counter()
+            assert run(place, *words).code == 0
+            best[name] = min(best[name], time.perf_counter() - start)
+    assert best["compile"] <= 1.5 * best["inspect"], best
+
+
+def test_the_second_run_counts_what_the_cache_held(place: Path, command: Command) -> None:
+    done = command(*COMPILE, *base(), "--force")
+    assert done.out.splitlines()[-1] == "cache       1 chunk: 1 cached, 0 read"
+    done = command(*COMPILE, *base(), "--force", "--no-cache", "--json")
+    assert (json.loads(done.out)["n_cached"], json.loads(done.out)["n_read"]) == (0, 1)
+    change_input(place)
+    done = command(*COMPILE, *base(), "--explain")
+    assert "notes.txt: chunk 1 is read: text changed" in done.err
+
+
+def test_the_cache_is_listed_pruned_and_cleaned(place: Path, command: Command) -> None:
+    assert command("cache", "dir").out == f"{place / 'cache'}\n"
+    rows = json.loads(command("cache", "ls", "--json").out)["rooms"]
+    assert [(row["kind"], row["entries"]) for row in rows] == [("parts", 1), ("assembled", 1)]
+    assert "parts" in command("cache", "ls").out
+    assert command("cache", "prune").out == "removed 0 entries, 0.0 MB\n"
+    assert command("cache", "prune", "--max-size", "much").code == 1
+    assert json.loads(command("cache", "prune", "--max-size", "0", "--json").out)["removed"] == 2
+    assert command("cache", "clean").code == 0
+    assert not (place / "cache" / "places").exists()
+
+
+def test_frozen_and_locked_hold_for_the_live_check_that_was_ordered(
+    place: Path, command: Command
+) -> None:
+    ordered = (*COMPILE, *base(), "--live-check")
+    assert command(*ordered, "--force").code == 0
+    whole = read_files(place / "notes.lora")
+    assert "live_check.json" in json.loads(whole[LOCK])["files"]
+    assert command(*ordered, "--locked").code == 0
+    (place / "notes.lora" / "live_check.json").unlink()
+    assert "live_check.json is missing" in command(*ordered, "--locked").err
+    done = command(*ordered, "--frozen")
+    assert done.code == 0, done.err
+    assert read_files(place / "notes.lora") == whole
+    done = command(*COMPILE, *base(), "--frozen")
+    assert "option live_check True → False" in done.err
+
+
+def test_a_lock_names_no_folder_and_holds_for_paths_of_any_form(
+    place: Path, command: Command
+) -> None:
+    words = ("--checkpoint", place / "checkpoint", "--offline", "--device", "cpu", "--skip-bad")
+    (place / "bad").mkdir()
+    (place / "bad" / "notes.txt").write_bytes(b"")  # called like the good one
+    inputs = (place / "notes.txt", place / "bad" / "notes.txt")
+    ordered = ("compile", *inputs, "-o", "other.lora", *words, *base())
+    assert command(*ordered).code == 0
+    text = (place / "other.lora" / LOCK).read_text("utf-8")
+    assert str(place) not in text
+    assert [row["name"] for row in json.loads(text)["inputs"]] == ["notes.txt"]
+    assert command(*ordered, "--locked").code == 0
+    change_input(place)
+    assert "input" in command(*ordered, "--locked").err
+    kept = command(*ordered, "--keep-paths", "--force")
+    assert kept.code == 0
+    assert str(place) in (place / "other.lora" / LOCK).read_text("utf-8")
+    assert command(*ordered, "--keep-paths", "--locked").code == 0

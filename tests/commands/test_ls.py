@@ -1,0 +1,95 @@
+"""`d2l ls`: the adapters in a folder, read without torch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+from tests.compiled import Compiled
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def folder(compiled: Callable[[str], Compiled], tmp_path: Path) -> Path:
+    """A seats adapter whose input lies there, one of another network, a damaged one, and a file."""
+    for kind in ("seats", "llama"):
+        shutil.copytree(compiled(kind).adapter, tmp_path / f"{kind}.lora")
+    source, record = tmp_path / "manual.txt", tmp_path / "seats.lora" / "d2l.json"
+    source.write_text("The pump.")
+    os.utime(source, (0, 1_700_000_000))  # 2023-11-14
+    values = json.loads(record.read_text("utf-8"))
+    entry = values["inputs"][0] | {"name": str(source), "size_bytes": source.stat().st_size}
+    record.write_text(json.dumps(values | {"inputs": [entry]}), "utf-8")
+    shutil.copytree(compiled("llama").adapter, tmp_path / "torn.lora")
+    (tmp_path / "torn.lora" / "adapter_config.json").write_text("{")
+    return tmp_path
+
+
+def test_every_adapter_is_a_row(folder: Path, command: Command) -> None:
+    listed = json.loads(command("ls", folder, "--json").out)
+    assert listed["folder"] == str(folder)
+    rows = {row["name"]: row for row in listed["adapters"]}
+    assert list(rows) == ["llama.lora", "seats.lora", "torn.lora"]
+    seats, llama = rows["seats.lora"], rows["llama.lora"]
+    record = json.loads((folder / "seats.lora" / "d2l.json").read_text("utf-8"))
+    size = sum(path.stat().st_size for path in (folder / "seats.lora").iterdir())
+    assert seats["seats"] == len(record["prompt"]["opening"]["seats"])
+    assert (seats["inputs"], seats["size_bytes"]) == ([str(folder / "manual.txt")], size)
+    assert seats["inputs_date"] in ("2023-11-14", "2023-11-15")  # as the clock here has it
+    assert llama["base"] == "tiny-org/llama-tiny"
+    assert (llama["seats"], llama["inputs_date"]) == (None, None)  # its input is no file
+    assert (
+        llama["rank"]
+        == json.loads((folder / "llama.lora" / "adapter_config.json").read_text("utf-8"))["r"]
+    )
+    assert "not readable as JSON" in rows["torn.lora"]["error"]
+
+
+def test_an_input_that_was_changed_has_no_date(folder: Path, command: Command) -> None:
+    (folder / "manual.txt").write_text("Another pump.")
+    rows = json.loads(command("ls", folder, "--json").out)["adapters"]
+    assert [row["inputs_date"] for row in rows] == [None] * 3
+
+
+def test_people_get_a_table_and_a_line_for_what_is_damaged(folder: Path, command: Command) -> None:
+    outcome = command("ls", folder)
+    assert outcome.code == 0
+    assert outcome.out.split()[:2] == ["adapter", "base"]
+    assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == [
+        "llama.lora",
+        "seats.lora",
+    ]
+    assert "seats  " in outcome.out
+    assert outcome.err.startswith("warning: left out: ")
+    assert command("ls", folder, "-q").err == ""
+
+
+def test_one_adapter_an_empty_folder_and_none(
+    folder: Path, tmp_path: Path, command: Command
+) -> None:
+    alone = json.loads(command("ls", folder / "llama.lora", "--json").out)
+    assert [row["name"] for row in alone["adapters"]] == ["llama.lora"]
+    (tmp_path / "empty").mkdir()
+    empty = command("ls", tmp_path / "empty")
+    assert (empty.code, empty.out) == (0, "")
+    assert empty.err == f"{tmp_path / 'empty'}: no adapters in it\n"
+    missing = command("ls", tmp_path / "no")
+    assert (missing.code, missing.err.splitlines()[0]) == (
+        1,
+        f"error: {tmp_path / 'no'}: no such folder",
+    )
+
+
+def test_listing_needs_no_torch(folder: Path) -> None:
+    program = (
+        "import sys\nfrom d2l.adapters.listing import list_adapters\nfrom pathlib import Path\n"
+        "assert list_adapters(Path(sys.argv[1]))\nsys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, folder], check=False).returncode == 0

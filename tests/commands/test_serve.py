@@ -1,0 +1,157 @@
+"""`d2l serve` as its users meet it: in a process of its own, and what it refuses before."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import openai
+import pytest
+
+from d2l.commands.serve import Engine, read_document
+from d2l.errors import DocumentError
+from d2l.runtimes.fleet import ENGINES
+from tests import tiny
+from tests.command import Command
+from tests.compiled import compile_tiny
+from tests.serving import BASE, N_TOKENS, Shelf, make_shelf
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return make_shelf(tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.mark.slow
+def test_a_process_serves_until_it_is_told_to_stop(shelf: Shelf) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "D2L_SERVE_TOKEN": "secret",
+    }
+    words = ("serve", shelf.folder, "--port", "0", "--base", shelf.base, "--offline")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "d2l", *map(str, words), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert process.stdout.readline() == f"base        {BASE}\n"
+        assert process.stdout.readline() == "adapters    copper, harbor, note, pump\n"
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0) as client:
+            reply = client.chat.completions.create(
+                model="pump",
+                messages=[{"role": "user", "content": "Where is the pump?"}],
+                max_tokens=N_TOKENS,
+            )
+        expected = shelf.load("pump").ask("Where is the pump?")
+        assert reply.choices[0].message.content == expected
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+
+
+def test_what_cannot_be_served_is_said_before_anything_is_loaded(
+    command: Command, shelf: Shelf, tmp_path: Path
+) -> None:
+    done = command("serve", tmp_path, "--port", 0)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        f"error: {tmp_path}: no adapter here that says its base\n"
+        "hint: make one with `d2l compile DOCUMENT -o FOLDER/NAME.lora`\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = command("serve", shelf.folder, "--port", port)
+    assert done.code == 1
+    assert done.err.startswith(f"error: 127.0.0.1:{port}: cannot be listened at (")
+    assert "--port 0" in done.err
+
+
+def test_a_server_for_others_without_a_token_is_warned_of(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("D2L_SERVE_TOKEN", raising=False)
+    done = command("serve", tmp_path, "--port", 0, "--host", "0.0.0.0")
+    assert "warning: whoever reaches 0.0.0.0 may ask" in done.err
+    done = command("serve", tmp_path, "--port", 0, "--host", "0.0.0.0", "--token", "x")
+    assert "warning" not in done.err
+
+
+def test_without_its_libraries_the_way_to_get_them_is_said(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "d2l.inference.serving.server", raising=False)
+    done = command("serve", tmp_path)
+    assert done.err == (
+        "error: d2l serve needs Starlette and uvicorn (uvicorn is missing)\n"
+        "hint: pip install 'd2l[serve]'\n"
+    )
+
+
+def test_help_says_what_it_is_for(command: Command) -> None:
+    done = command("serve", "--help")
+    assert "For trying: one base in memory" in done.out
+    assert "--print-for prints the lines for vLLM" in " ".join(done.out.split())
+
+
+def test_the_documents_text_is_read_again_while_it_is_what_it_was(
+    command: Command, tmp_path: Path
+) -> None:
+    done = compile_tiny(tmp_path / "tiny", "llama")
+    document = tmp_path / "doc.txt"
+    document.write_text(tiny.DOCUMENT)
+    words = ("--checkpoint", done.checkpoint, "--base", done.base, "--device", "cpu", "--offline")
+    assert command("compile", document, "-o", tmp_path / "doc.lora", *words).code == 0
+    assert read_document(tmp_path / "doc.lora") == tiny.DOCUMENT
+    document.write_text("Something else.")
+    with pytest.raises(DocumentError, match="has changed since"):
+        read_document(tmp_path / "doc.lora")
+
+
+# ---- lines for engines --------------------------------------------------------------------------
+
+
+def test_lines_for_engines_name_base_rank_template_and_every_adapter(
+    command: Command, shelf: Shelf
+) -> None:
+    place = shelf.folder
+    assert set(get_args(Engine)) == set(ENGINES)
+    longest = place / "pump.lora" / "chat_template.jinja"
+    configs = [path.read_text() for path in place.glob("*/adapter_config.json")]
+    assert 16 < max(json.loads(config)["r"] for config in configs) <= 32  # vLLM takes 16, or 32
+    done = command("serve", place, "--print-for", "vllm")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "export VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_PLUGINS=lora_filesystem_resolver",
+        f"export VLLM_LORA_RESOLVER_CACHE_DIR={place}",
+        f"vllm serve {BASE} --enable-lora --max-lora-rank 32 --max-loras 4 "
+        f"--chat-template {longest}",
+        "# model: the folder's name, such as copper.lora",
+    ]
+    done = command("serve", place, "--print-for", "sglang")
+    paths = " ".join(f"{n}={place / n}.lora" for n in ("copper", "harbor", "note", "pump"))
+    assert f"--lora-paths {paths} --max-lora-rank " in done.out
+    assert done.out.endswith(f"# model: BASE:ADAPTER, such as {BASE}:copper\n")
+    lines = command("serve", place, "--print-for", "llama-server").out.splitlines()
+    assert lines[3] == f"d2l export {place}/pump.lora --to gguf -o pump.gguf"
+    assert lines[4].startswith("llama-server -m BASE.gguf --lora copper.gguf --lora harbor.gguf ")
+    assert lines[4].endswith(f"--jinja --chat-template-file {longest}")
+    assert "(0 copper, 1 harbor, 2 note, 3 pump)" in lines[5]
+
+
+def test_lines_for_one_adapter_lead_to_its_folder(command: Command, shelf: Shelf) -> None:
+    lines = command("serve", shelf.folder / "note.lora", "--print-for", "vllm").out.splitlines()
+    assert lines[1] == f"export VLLM_LORA_RESOLVER_CACHE_DIR={shelf.folder}"
+    assert "--max-loras 1 " in lines[2]
