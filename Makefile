@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-gpu fmt lint types docs check bench clean
+.PHONY: help setup demo test test-all test-gpu fmt lint types docs check bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ check: lint types test-all ## lint, types and all tests (which also fail when a 
 
 bench: setup ## measure compile time against the bare base model, and peak memory
 	$(BIN)/python tests/tools/bench.py
+
+fuzz: setup ## feed mutated files to every reader for an hour (FUZZ_SECONDS); report in build/fuzz.txt
+	$(BIN)/python -m tests.fuzz.long
 
 clean: ## remove .venv and what tools left behind
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build *.egg-info demo

@@ -111,6 +111,16 @@ CASES: dict[str, Case] = {
         refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: lm_head"),
         ignores=dict.fromkeys(SERVING, "modules_to_save"),
     ),
+    "whole modules, as one name": Case(
+        config={"modules_to_save": "lm_head"},
+        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: lm_head"),
+        ignores=dict.fromkeys(SERVING, "modules_to_save"),
+    ),
+    "whole modules, as a number": Case(
+        config={"modules_to_save": 1},
+        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: 1"),
+        ignores=dict.fromkeys(SERVING, "modules_to_save"),
+    ),
     "a classifier beside it": Case(
         config={"modules_to_save": ["score"]},
         refuses=dict.fromkeys(("llama.cpp", "ollama", "mlx"), "modules_to_save: score"),

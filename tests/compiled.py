@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.plan import CompileOptions, CompilePlan
 from d2l.documents.document import Document, Section
 from tests import tiny
 
@@ -33,13 +34,7 @@ class Compiled:
     base: Path
     checkpoint: Path
     adapter: Path
-    options: pipeline.CompileOptions
-    result: pipeline.CompileResult
-
-    @property
-    def plan(self) -> pipeline.CompilePlan:
-        """What was compiled."""
-        return self.result.plan
+    plan: CompilePlan
 
 
 def make_document(name: str = "handbook.txt") -> Document:
@@ -71,13 +66,15 @@ def write_files(root: Path, kind: str) -> tuple[Path, Path]:
 def compile_tiny(root: Path, kind: str, *documents: Document, **changes: Any) -> Compiled:
     """Compile into `root`; `changes` are fields of CompileOptions. Caches stay below `root`."""
     base, checkpoint = write_files(root, kind)
-    values = {"checkpoint": str(checkpoint), "base": str(base), "device": "cpu", "dtype": "fp32"}
-    options = pipeline.CompileOptions(**(values | {"offline": True} | changes))
+    values: dict[str, Any] = {"checkpoint": str(checkpoint), "base": str(base), "device": "cpu"}
+    values |= {"dtype": "fp32", "keep_paths": True}  # they are looked for under another cache
+    options = CompileOptions(**(values | {"offline": True} | changes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2L_CACHE", str(root / "cache"))
-        plan = pipeline.prepare(documents or [make_document()], options)
-        result = pipeline.run(plan, root / ADAPTER, options=options)
-    return Compiled(root, base, checkpoint, root / ADAPTER, options, result)
+        compiler = Compiler(options)
+        plan = compiler.plan(documents or make_document())
+        compiler(plan).save_pretrained(root / ADAPTER)
+    return Compiled(root, base, checkpoint, root / ADAPTER, plan)
 
 
 def make_dense(kind: str, adapter: Path) -> Any:

@@ -1,5 +1,6 @@
 """Fixtures for the whole suite: the built-in network's base, where it is installed."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -14,10 +15,22 @@ from d2l.errors import BaseModelError
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
-from tests.tools.seat_goldens import load_peft, write_peft
+from tests.tools.seat_goldens import complete_compact, load_peft, write_peft
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 QWEN = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_is_left_as_it_was() -> Iterator[None]:
+    """What one module of tests sets (a cache elsewhere, say) must not reach those after it."""
+    before = _list_settings()
+    yield
+    assert _list_settings() == before
+
+
+def _list_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("D2L_", "HOME"))}
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +48,12 @@ def qwen_files() -> BaseFiles:
         return find_base(QWEN, offline=True)
     except BaseModelError as error:
         pytest.skip(f"the default's base is not here: {error.message}")
+
+
+@pytest.fixture(scope="session")
+def seats_v0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint that the goldens of seats were computed with, in 8 bits; not to be changed."""
+    return complete_compact(tmp_path_factory.mktemp("seats-v0"))
 
 
 @pytest.fixture

@@ -28,16 +28,22 @@ END = 2  # <|im_end|>, of the built-in network's base and of the tiny ones
 
 
 class Engine(ABC):
-    """What stands in a README, run in `place`, where its paths and the base's name lead."""
+    """What stands in a README, run in its folder, into which all of `place` is linked: there the
+    base's name leads. `end` is the token that ends an answer."""
+
+    end = END
 
     def __init__(self, readme: Path, place: Path) -> None:
         (code,) = _CODE.findall(readme.read_text("utf-8"))
         setup, found, asking = code.partition("turns = ")
         assert found
         self._asking = found + asking
-        self._place = place
+        self._place = readme.parent  # where its lines are run
+        for entry in place.iterdir():
+            if entry != self._place and not (self._place / entry.name).exists():
+                (self._place / entry.name).symlink_to(entry)
         self.names: dict[str, Any] = {}
-        with contextlib.chdir(place), _quiet():
+        with contextlib.chdir(self._place), _quiet():
             exec(setup, self.names)
 
     def ask(self, question: str) -> str:
@@ -58,6 +64,10 @@ class Engine(ABC):
     def greedy(self, ids: Sequence[int]) -> list[int]:
         """The answer's most likely tokens, at most `N_GREEDY`, without the end token."""
 
+    def _cut(self, tokens: list[int]) -> list[int]:
+        """Tokens up to the end token."""
+        return tokens[: tokens.index(self.end)] if self.end in tokens else tokens
+
 
 class Peft(Engine):
     """PEFT on transformers."""
@@ -72,12 +82,12 @@ class Peft(Engine):
 
     def greedy(self, ids: Sequence[int]) -> list[int]:
         model, prompt = self.names["model"], torch.tensor([list(ids)])
-        settings = {"max_new_tokens": N_GREEDY, "do_sample": False, "eos_token_id": END}
+        settings = {"max_new_tokens": N_GREEDY, "do_sample": False, "eos_token_id": self.end}
         with torch.inference_mode(), _quiet():
             output = model.generate(
                 input_ids=prompt, attention_mask=torch.ones_like(prompt), **settings
             )
-        return cut(output[0, len(ids) :].tolist())
+        return self._cut(output[0, len(ids) :].tolist())
 
 
 class LlamaCpp(Engine):
@@ -88,7 +98,7 @@ class LlamaCpp(Engine):
 
     def greedy(self, ids: Sequence[int]) -> list[int]:
         reply = self._complete(ids, N_GREEDY, n_probs=1, scale=1.0)
-        return cut([int(entry["id"]) for entry in reply])
+        return self._cut([int(entry["id"]) for entry in reply])
 
     def _logits(self, ids: Sequence[int], scale: float) -> Logits:
         """Log-probabilities, which are logits less a constant."""
@@ -145,7 +155,7 @@ class Mlx(Engine):
         rest, kept = self._find(ids, "adapted")
         model = self.names["model"]
         steps = generate_step(mx.array(rest), model, max_tokens=N_GREEDY, prompt_cache=kept)
-        return cut([int(token) for token, _ in steps])
+        return self._cut([int(token) for token, _ in steps])
 
     @cached_property
     def _kept(self) -> dict[str, tuple[list[int], Any]]:
@@ -182,11 +192,6 @@ class Mlx(Engine):
         trim_prompt_cache(kept, kept[0].offset - n_same)  # answers stand in it, too
         self._kept[how] = (list(ids), kept)
         return list(ids[n_same:]), kept
-
-
-def cut(tokens: list[int]) -> list[int]:
-    """Tokens up to the end token."""
-    return tokens[: tokens.index(END)] if END in tokens else tokens
 
 
 def compare_changes(left: tuple[Logits, Logits], right: tuple[Logits, Logits]) -> float:

@@ -1,7 +1,8 @@
 """One adapter on one base in three engines: PEFT, llama.cpp and mlx-lm give the same numbers.
 
 Everything is loaded as the README of each export says. Where an engine is not installed its part is
-skipped: `pip install 'd2l[engines]'`, which `make test-all` tries.
+skipped: `pip install 'd2l[engines]'`, which `make test-all` tries. The rows of the larger base take
+many minutes, so they run where one asks for them: `D2L_TEST_LARGE=1`.
 
 What remains between engines: MLX differs from PEFT by the order of its sums. llama.cpp multiplies
 with the base's 4-bit weights by kernels that round what comes in to 8 bits (ggml, Q4_1 with Q8_1),
@@ -15,6 +16,7 @@ import importlib.util
 import json
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +30,8 @@ import torch
 import transformers
 
 from d2l.bases.models import BaseFiles, find_base, load_frozen
-from d2l.compiler import compile as pipeline
+from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.evaluation.metrics import contains_answer
@@ -47,7 +50,8 @@ pytestmark = [
 ]
 log = logging.getLogger(__name__)  # shown by --log-cli-level=INFO
 DATA = Path(__file__).parent / "data" / "engines"
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+#: Networks that are shipped, the fixture that has the files of their base, and its end token.
+NETWORKS = {"smollm2-135m": ("smollm2_files", 2), "qwen2.5-coder-0.5b": ("qwen_files", 151_645)}
 ENGINES: dict[str, tuple[str, type[Engine]]] = {
     "llama.cpp": ("xllamacpp", LlamaCpp),
     "llama.cpp, fp32": ("xllamacpp", LlamaCpp),
@@ -77,10 +81,16 @@ class Exports:
 
     place: Path
     n_seats: int
+    end: int
 
     @cache  # noqa: B019 - as long as the module's tests run
     def engine(self, name: str) -> Engine:
         """An engine, set up as the README says; "peft" reads the adapter's own."""
+        engine = self._open(name)
+        engine.end = self.end
+        return engine
+
+    def _open(self, name: str) -> Engine:
         if name == "peft":
             return Peft(self.place / "doc.lora" / "README.md", self.place)
         if name == "mlx":
@@ -112,57 +122,74 @@ class Exports:
 
 @pytest.fixture(scope="module")
 def exported(
-    smollm2_files: BaseFiles, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Exports]:
-    """Compile the page or the note with the built-in default, and export it."""
-    load_frozen(smollm2_files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
-    assert smollm2_files.gguf is not None
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Exports]:
+    """Compile the page or the note with a network that is shipped, and export it."""
 
     @cache
-    def make(size: str) -> Exports:
+    def make(network: str, size: str) -> Exports:
+        fixture, end = NETWORKS[network]
+        if fixture == "qwen_files" and not os.environ.get("D2L_TEST_LARGE"):
+            pytest.skip("the larger base takes many minutes: D2L_TEST_LARGE=1 asks for it")
+        files: BaseFiles = request.getfixturevalue(fixture)
+        load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
+        assert files.gguf is not None
         place = tmp_path_factory.mktemp(size)
         text = NOTE if size == "few" else (DATA / "lighthouse.txt").read_text("utf-8")
         (place / "doc.txt").write_text(text)
         documents = [read_document(Source("doc.txt", place / "doc.txt"))]
-        options = pipeline.CompileOptions(device="cpu", offline=True)
-        plan = pipeline.prepare(documents, options)
-        pipeline.run(plan, place / "doc.lora", options=options)
+        options = CompileOptions(checkpoint=network, device="cpu", offline=True)
+        adapter = Compiler(options)(documents)
+        adapter.save_pretrained(place / "doc.lora")
         for to in ("gguf", "mlx"):
             out = place / f"doc-{to}"
             export.run(place / "doc.lora", out, ExportOptions(to, offline=True))
         # The base's name leads to its folder, and its file's name to the file.
-        (place / BASE).parent.mkdir()
-        (place / BASE).symlink_to(smollm2_files.folder)
-        (place / smollm2_files.gguf.name).symlink_to(smollm2_files.gguf)
-        return Exports(place, plan.rank)
+        (place / files.name).parent.mkdir()
+        (place / files.name).symlink_to(files.folder)
+        (place / files.gguf.name).symlink_to(files.gguf)
+        hub = place / f"{files.name}-GGUF"  # what the card loads where only the file fits
+        hub.mkdir()
+        (hub / files.gguf.name).symlink_to(files.gguf)
+        return Exports(place, adapter.weights.rank, end)
 
     return make
 
 
-@pytest.mark.parametrize("size", ["few", "many"])
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(
+    ("network", "name", "size"),
+    [
+        ("smollm2-135m", "llama.cpp, fp32", "few"),
+        ("smollm2-135m", "llama.cpp, fp32", "many"),
+        ("smollm2-135m", "mlx", "few"),
+        ("smollm2-135m", "mlx", "many"),
+        ("qwen2.5-coder-0.5b", "mlx", "few"),
+        ("qwen2.5-coder-0.5b", "llama.cpp, fp32", "many"),  # its base's file takes 2.5 GB so
+    ],
+)
 def test_the_adapters_change_of_logits_and_its_answers_are_pefts(
-    name: str, size: str, exported: Callable[[str], Exports]
+    network: str, name: str, size: str, exported: Callable[[str, str], Exports]
 ) -> None:
     need(name)
-    exports = exported(size)
+    exports = exported(network, size)
     peft, other = exports.engine("peft"), exports.engine(name)
     prompts = exports.prompts(10)
     assert len(prompts) == 10
     cosines = [compare_changes(peft.logits(ids), other.logits(ids)) for ids in prompts]
     same = sum(peft.greedy(ids) == other.greedy(ids) for ids in prompts)
     low, high = min(cosines), max(cosines)
-    log.info("%s, %d seats: cosine %.5f to %.5f", name, exports.n_seats, low, high)
+    log.info("%s, %s, %d seats: cosine %.5f to %.5f", network, name, exports.n_seats, low, high)
     log.info("%d of 10 answers equal", same)
     assert low >= 0.99
     assert same >= 9
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 def test_on_the_quantized_file_the_change_of_logits_is_pefts_but_for_its_kernels(
-    exported: Callable[[str], Exports],
+    network: str, exported: Callable[[str, str], Exports]
 ) -> None:
     need("llama.cpp")
-    exports = exported("few")
+    exports = exported(network, "few")
     peft, other = exports.engine("peft"), exports.engine("llama.cpp")
     cosines = [compare_changes(peft.logits(i), other.logits(i)) for i in exports.prompts(5)]
     log.info("%d seats: cosine %.5f to %.5f", exports.n_seats, min(cosines), max(cosines))
@@ -170,17 +197,18 @@ def test_on_the_quantized_file_the_change_of_logits_is_pefts_but_for_its_kernels
     assert min(cosines) > 0.9
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", ["llama.cpp", "mlx"])
 def test_as_much_of_the_document_comes_back_as_in_peft(
-    name: str, exported: Callable[[str], Exports]
+    name: str, network: str, exported: Callable[[str, str], Exports]
 ) -> None:
     need(name)
-    exports = exported("many")
+    exports = exported(network, "many")
     shares = {engine: share_answered(exports, engine) for engine in ("peft", name)}
     n = len(read_questions())
     assert n == 50
     error = math.sqrt(sum(share * (1 - share) / n for share in shares.values()))
-    log.info("contained on %d questions: %s, standard error %.3f", n, shares, error)
+    log.info("%s, contained on %d questions: %s, standard error %.3f", network, n, shares, error)
     assert shares["peft"] > 0.1  # or nothing would be compared
     assert abs(shares["peft"] - shares[name]) <= 2 * error
 

@@ -47,6 +47,20 @@ def test_demo_asks_with_and_without_the_adapter_and_counts(
     assert (tmp_path / "demo" / "handbook.lora" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_the_api_session_runs_as_it_stands(tmp_path: Path, smollm2_files: BaseFiles) -> None:
+    assert smollm2_files  # only asks for the base
+    lines = run_script("api.py", folder=tmp_path).splitlines()
+    assert lines[0].endswith("MB")
+    assert lines[1].startswith("PeftModelForCausalLM default Adapter('note.lora', base='Hugging")
+    assert lines[2].startswith("llama-server ")
+    assert any(line.startswith("merged: Adapter('merged.lora', ") for line in lines)
+    assert any(line.startswith("vllm (") for line in lines)
+    assert any(line.startswith("adapter: ") and "1921" in line for line in lines)
+    written = {path.name for path in (tmp_path / "api").iterdir()}
+    assert written == {"manual.gguf", "manual.lora", "note.lora", "ticket.lora"}
+
+
 def test_handbook_is_what_its_script_makes(tmp_path: Path) -> None:
     """Compared as text: another version of the PDF library may write other bytes."""
     run_script("make_handbook.py", str(tmp_path / "first_page.pdf"), folder=tmp_path)
@@ -86,4 +100,4 @@ def test_scripts_are_short_and_can_run_small(script: Path) -> None:
 
 
 def test_all_scripts_are_run_by_a_test_above() -> None:
-    assert [path.name for path in SCRIPTS] == ["demo.py", "make_handbook.py"]
+    assert [path.name for path in SCRIPTS] == ["api.py", "demo.py", "make_handbook.py"]

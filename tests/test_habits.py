@@ -25,6 +25,13 @@ def test_hooks_are_the_installed_tools_and_need_no_network() -> None:
         assert Path(tool).name in installed | {"python"}
 
 
+def test_no_dependency_is_declared_twice() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    for declared in (PROJECT["project"]["dependencies"], *extras.values()):
+        names = [re.split(r"[\[<>=; ]", name)[0] for name in declared if not name.startswith("d2l")]
+        assert sorted(names) == sorted(set(names))
+
+
 def test_hooks_and_make_run_the_same_tools() -> None:
     made = re.findall(r"\$\(BIN\)/(\w+)", (ROOT / "Makefile").read_text("utf-8"))
     assert {Path(hook["entry"].split()[0]).name for hook in HOOKS} <= set(made)

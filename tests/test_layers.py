@@ -12,16 +12,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "d2l"
 #: What each room may import besides itself, floor by floor: only rooms of the floors above it.
 FLOORS: tuple[dict[str, str], ...] = (
-    {"errors": "", "progress": "", "__init__": ""},
+    {"errors": "", "progress": "", "__init__": ""},  # __init__: its public names see below
     {"files": ""},
     {"documents": "files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
     {"hypernets": "adapters bases files"},
     {"inference": "adapters bases", "runtimes": "adapters bases files"},
-    {
-        "compiler": "documents datasets bases adapters hypernets files",
-        "training": "documents datasets bases adapters hypernets inference files",
-    },
+    {"training": "documents datasets bases adapters hypernets inference files"},
+    {"compiler": "documents datasets bases adapters hypernets inference runtimes training files"},
     {"evaluation": "documents datasets bases adapters hypernets inference compiler files"},
     {
         "commands": "documents datasets bases adapters hypernets inference runtimes compiler "
@@ -95,12 +93,22 @@ def test_every_module_is_in_a_room_and_rooms_look_up() -> None:
         above |= set(floor)
 
 
-@pytest.mark.parametrize("room", USES)
+@pytest.mark.parametrize("room", [room for room in USES if room != "__init__"])
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     allowed = USES[room] | {room} | (SHARED if room not in SHARED else set())
     for name in modules_of(room):
         wrong = sorted(other for other in own_imports(name) if room_of(other) not in allowed)
         assert not wrong, f"{name} imports {wrong}; {room} may use {sorted(allowed)}"
+
+
+def test_the_package_names_what_rooms_give_and_imports_none_of_it() -> None:
+    """`import d2l` runs no module of the package: what it names, type checkers alone import."""
+    body = MODULES["__init__"].body
+    assert not {name for name in read_imports(body) if name in MODULES}
+    (checking,) = [node for node in body if isinstance(node, ast.If)]
+    assert ast.unparse(checking.test) == "TYPE_CHECKING"
+    rooms = {room_of(name) for name in read_imports(checking.body)}
+    assert rooms == {"compiler", "documents", "errors", "inference"}
 
 
 @pytest.mark.parametrize("room", sorted({room_of(n) for n in MODULES if folder_of(n)}))
@@ -141,8 +149,8 @@ def test_only_commands_print(room: str) -> None:
                 # A mean's `stderr` is its error, and a child's `stdout` is read, not written.
                 if not isinstance(node.value, ast.Name) or node.value.id != "sys":
                     continue
-                # The parsers' child speaks to its parent through its own pipes.
-                assert name == "documents.worker", f"{name} uses {node.attr}"
+                # A child speaks to its parent through its own pipes.
+                assert name == "files.child_side", f"{name} uses {node.attr}"
             if isinstance(node, ast.ImportFrom) and node.module == "sys":
                 assert not {alias.name for alias in node.names} & {"stdout", "stderr"}, name
 

@@ -18,19 +18,24 @@ from typing import Any
 
 import pytest
 
+from d2l.documents.screening.secrets import AFTER, BEFORE, find_secrets, find_stretches, load_rules
+
 PACKAGE = Path(__file__).parents[1] / "d2l"
 #: Read documents in a child process with a time limit: their patterns may take the square of a
 #: line's length, but no more.
 IN_THE_SANDBOX = ("d2l.documents.readers.docx", "d2l.documents.readers.epub",
-                  "d2l.documents.readers.html", "d2l.documents.readers.pdf")  # fmt: skip
+                  "d2l.documents.readers.html", "d2l.documents.readers.pdf",
+                  "d2l.documents.readers.styles")  # fmt: skip
 METHODS = ("compile", "match", "fullmatch", "search", "split", "sub", "findall", "finditer")
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 SINGLE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN)
 ATOMIC = (codes.POSSESSIVE_REPEAT, codes.ATOMIC_GROUP)
-#: Modules whose patterns see so many characters at most: a file's beginning, a pattern in a config.
-HEADS = {"d2l.documents.sniff": 4096, "d2l.adapters.peft_config": 200}
+#: Modules whose patterns see so many characters at most: a file's beginning.
+HEADS = {"d2l.documents.sniff": 4096}
 MANY = 100  # turns of a repeat that count as unbounded
 N_SHORT, N_LONG = 40, 40_000  # characters: enough for powers of two, and for squares, to be seen
+N_STRETCH = BEFORE + AFTER
+N_SANDBOX, LIMIT_SANDBOX_S = 20_000, 6.0
 LIMIT_S = 2.0  # a good pattern takes milliseconds
 #: What repeated text may end in, so that the pattern fails at its end.
 ENDS = ("\0", "!", "a\n", "\0x 1")
@@ -164,7 +169,8 @@ def make_example(parsed: Any) -> str:
     return text
 
 
-CANDIDATES = [" ", "a", "1", *map(chr, range(33, 0x3000)), "\t", "\n", "漢", "가"]
+CANDIDATES = [" ", "a", "1", *map(chr, range(33, 0x3000)), "\t", "\n", "漢", "가",
+              "\ufe00", "\U000e0000"]  # fmt: skip
 
 
 def make_pumps(parsed: Any, before: str = "") -> Iterator[tuple[str, str]]:
@@ -183,19 +189,20 @@ def make_pumps(parsed: Any, before: str = "") -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def time_limit(what: str) -> Iterator[None]:
-    """Fail a test that takes too long: `re` looks for signals while it searches."""
+def time_limit(what: str, seconds: float = LIMIT_S) -> Iterator[None]:
+    """Fail a test that takes too long, by the processor's time: `re` looks for signals while it
+    searches."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         pytest.fail(what)
 
-    old = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    old = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
 
 
 def worst_texts(pattern: str | bytes, flags: int, n: int) -> Iterator[str]:
@@ -207,11 +214,12 @@ def worst_texts(pattern: str | bytes, flags: int, n: int) -> Iterator[str]:
                     yield start + unit * (n // len(unit)) + end
 
 
-def use(pattern: str | bytes, flags: int, method: str, text: str) -> None:
+def use(pattern: str | bytes, flags: int, method: str, text: str, seconds: float = LIMIT_S) -> None:
     """Use a pattern on a text in the way that its module does; fails where that takes too long."""
     given = text if isinstance(pattern, str) else text.encode("utf-8", "replace")
     compiled = re.compile(pattern, flags)
-    with time_limit(f"{pattern!r} takes too long on {text[:60]!r} ({len(text)} characters)"):
+    what = f"{pattern!r} takes too long on {text[:60]!r} ({len(text)} characters)"
+    with time_limit(what, seconds):
         if method in ("match", "fullmatch"):
             getattr(compiled, method)(given)
         else:
@@ -250,3 +258,45 @@ def test_a_pattern_outside_the_sandbox_does_not_take_the_square_of_a_line(
 ) -> None:
     for text in worst_texts(pattern, flags, HEADS.get(module, N_LONG)):
         use(pattern, flags, method, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "flags", "method"),
+    [case[1:] for case in PATTERNS if case[0].startswith(IN_THE_SANDBOX)],
+)
+def test_a_pattern_in_the_sandbox_takes_a_bounded_time_for_20_kb(
+    pattern: str | bytes, flags: int, method: str
+) -> None:
+    """The square of a line it may take: the sandbox has a limit of time, but no cube."""
+    for text in worst_texts(pattern, flags, N_SANDBOX):
+        use(pattern, flags, method, text, LIMIT_SANDBOX_S)
+
+
+def test_rules_for_secrets_take_a_bounded_time_for_each_stretch_of_text() -> None:
+    """The library's patterns may take the square of what they are given; that is never long."""
+    text = "password:a1 " * 20_000
+    assert max(stop - start for start, stop in find_stretches(text)) <= BEFORE + AFTER
+    worst = [
+        unit * (N_STRETCH // len(unit))
+        for unit in (
+            "'",
+            '"',
+            "password=",
+            "key: 'a",
+            "//a/",
+            "eyJ",
+            "sk-a1",
+            "a1.",
+            "aws key ",
+            "= ",
+        )
+    ]
+    for rule in load_rules():
+        for stretch in worst:
+            with time_limit(f"a rule takes too long on {stretch[:30]!r}"):
+                list(rule(stretch))
+
+
+def test_looking_for_secrets_takes_time_by_the_length_of_a_text() -> None:
+    with time_limit("many hints take too long", 30.0):
+        assert list(find_secrets("password:a1 " * 20_000)) == []

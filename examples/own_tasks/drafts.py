@@ -4,9 +4,11 @@ A draft has asks (the same instruction in several ways, as imperatives without a
 name of what is given, and a maker of examples.
 """
 
+import json
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Pair = tuple[str, str]  # input and output
@@ -40,12 +42,22 @@ def from_pairs(name: str, asks: tuple[str, ...], given: str, pairs: Iterable[Pai
     return Draft(name, asks, given, lambda chance: chance.choice(known))
 
 
-def finish(draft: Draft, *, n_examples: int) -> dict[str, Any]:
+def describe(draft: Draft, chance: Chance, _: Sequence[Pair]) -> Iterable[str]:
+    """Descriptions of a task: every frame once."""
+    return _describe(draft, chance)
+
+
+def finish(
+    draft: Draft,
+    *,
+    n_examples: int,
+    describe: Callable[[Draft, Chance, Sequence[Pair]], Iterable[str]] = describe,
+) -> dict[str, Any]:
     """A row of a file of tasks; seeded by the task's name."""
     chance = Chance(draft.name)
     drawn = dict.fromkeys(draft.make(chance) for _ in range(4 * n_examples))
     pairs = [pair for pair in drawn if all(part.strip() for part in pair)][:n_examples]
-    first, *others = dict.fromkeys(_describe(draft, chance))
+    first, *others = dict.fromkeys(describe(draft, chance, pairs))
     return {
         "task": f"own_{draft.name}",
         "definition": first,
@@ -61,3 +73,15 @@ def _describe(draft: Draft, chance: Chance) -> Iterator[str]:
     for number, frame in enumerate(frames):
         ask = draft.asks[number % len(draft.asks)]
         yield frame.format(ask=ask, Ask=ask[0].upper() + ask[1:], given=draft.given)
+
+
+def write_rows(target: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a file of tasks, one a line, and say how many there are."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    target.write_text("\n".join(lines) + "\n", "utf-8")
+    print(f"{len(rows)} tasks, {sum(len(row['examples']) for row in rows)} examples")
+
+
+def read_lines(name: str) -> list[str]:
+    """Lines of a file of texts beside this one."""
+    return (Path(__file__).parent / "texts" / f"{name}.txt").read_text("utf-8").strip().split("\n")

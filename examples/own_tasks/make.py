@@ -3,7 +3,6 @@
 DATA is the folder of the recipes' data, from which the tasks on passages are made.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import passages
 import records
 import sentences
 import strings
-from drafts import finish
+from drafts import finish, write_rows
 
 _N_EXAMPLES = 150
 
@@ -23,10 +22,7 @@ def main(data: Path, target: Path) -> None:
     families = (strings, numbers_and_dates, lookups, records, sentences)
     drafts = [draft for family in families for draft in family.draft_all()]
     drafts += passages.draft_all(data)
-    rows = [finish(draft, n_examples=_N_EXAMPLES) for draft in drafts]
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    target.write_text("\n".join(lines) + "\n", "utf-8")
-    print(f"{len(rows)} tasks, {sum(len(row['examples']) for row in rows)} examples")
+    write_rows(target, [finish(draft, n_examples=_N_EXAMPLES) for draft in drafts])
 
 
 if __name__ == "__main__":

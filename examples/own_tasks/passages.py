@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drafts import Chance, Draft
 
@@ -31,10 +32,10 @@ class Asked:
 def draft_all(data: Path) -> Iterator[Draft]:
     """All families of this kind, of the files in a folder."""
     sources = {
-        "encyclopedia": _read_all(data, _ENCYCLOPEDIA),
-        "medicine": _read_all(data, _MEDICINE),
-        "almanac": _read_all(data, _ALMANAC),
-        "invented": _read_all(data, _INVENTED),
+        "encyclopedia": read_asked(data, _ENCYCLOPEDIA),
+        "medicine": read_asked(data, _MEDICINE),
+        "almanac": read_asked(data, _ALMANAC),
+        "invented": read_asked(data, _INVENTED),
     }
     for name, rows in sources.items():
         yield from _asked(name, rows)
@@ -43,20 +44,31 @@ def draft_all(data: Path) -> Iterator[Draft]:
     yield from _kinds(sources)
 
 
-def _read_all(data: Path, names: tuple[str, ...]) -> list[Asked]:
-    rows = []
-    for name in names:
-        with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            found = [_cut(json.loads(line)) for line in lines]
-        rows += [row for row in found if row is not None]
+def read_asked(data: Path, names: tuple[str, ...]) -> list[Asked]:
+    """Rows of some files, by chance, where there are many."""
+    rows = [row for row in map(_cut, read_rows(data, names)) if row is not None]
     return Chance("passages").sample(rows, min(len(rows), _MOST_ROWS))
+
+
+def read_rows(
+    data: Path, names: tuple[str, ...], *, field: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of some files in order; with a field, the first row for each of its values."""
+    for name in names:
+        seen = set()
+        with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                if field is None or row[field] not in seen:
+                    seen.add(row[field] if field is not None else None)
+                    yield row
 
 
 def _cut(row: dict[str, object]) -> Asked | None:
     """The sentence with the answer and its neighbours; nothing where that is too long."""
     answers = row["answers"]
     assert isinstance(answers, list)
-    sentences = _split(str(row["doc"]))
+    sentences = split_sentences(str(row["doc"]))
     for number, sentence in enumerate(sentences):
         if answers[0] in sentence:
             around = sentences[max(number - 1, 0) : number + 2]
@@ -71,7 +83,8 @@ def _short(text: str) -> bool:
     return len(text.split()) <= _MOST_WORDS
 
 
-def _split(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
+    """Sentences of a text, by their full stops and its lines."""
     return [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()]
 
 
@@ -170,7 +183,9 @@ def _read_sentences(data: Path) -> list[str]:
     for name in (*_ENCYCLOPEDIA[:1], *_PLAIN):
         with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
             docs = dict.fromkeys(json.loads(line)["doc"] for line in lines)
-        found += [part for doc in docs for part in _split(doc) if 8 <= len(part.split()) <= 30]
+        found += [
+            part for doc in docs for part in split_sentences(doc) if 8 <= len(part.split()) <= 30
+        ]
     return Chance("sentences").sample(found, min(len(found), 6000))
 
 

@@ -23,13 +23,15 @@ from typer.models import OptionInfo
 from d2l.adapters.merge_methods import METHODS
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
+from d2l.commands.options import LEVELS
 from d2l.documents.readers import READERS
 from d2l.evaluation.tasks.report import NAMES, SCORES
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES
 from d2l.runtimes.catalog import RUNTIMES, Runtime
 from d2l.runtimes.export import EXPORTERS
-from d2l.training.recipes import TABLES, describe_keys
+from d2l.training.recipe_keys import describe_keys
+from d2l.training.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"
@@ -81,7 +83,8 @@ def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
         meaning += f" One of {', '.join(f'`{choice}`' for choice in dict.fromkeys(choices))}."
     default = parameter.default
     if isinstance(default, str | int | float) and not isinstance(default, bool):
-        meaning += f" Default: `{default}`."
+        named = f"`{info.envvar}`, or " if info.envvar else ""
+        meaning += f" Default: {named}`{default}`."
     return [name, meaning.replace("|", "\\|")]
 
 
@@ -93,6 +96,7 @@ def write_commands() -> str:
         rows = [
             describe_parameter(parameter, hints[name])
             for name, parameter in inspect.signature(function).parameters.items()
+            if name not in LEVELS  # every command has them
         ]
         about = inspect.getdoc(function) or ""
         table = make_table(("argument or option", "meaning"), rows) if rows else ""
@@ -225,16 +229,17 @@ def write_tasks() -> str:
             str(row["tuned_on"]),
             *(f"{show_share(r['score'])} / {r['nll']:.2f}" for r in (row, own, shown)),
         ]
-        for row in found["ceiling"]
+        for row in found.get("ceiling", ())
         for own, shown in [[by_task[row["task"]][arm] for arm in ("adapter", "prompt")]]
     ]
-    return "\n".join(
-        (
-            make_table(("mean over tasks", "n", "score", "NLL"), means + differences),
-            make_table(columns, rows),
-            make_table(("task", "tuned on", "adapter tuned", "adapter", NAMES["prompt"]), ceiling),
-        )
-    )
+    tables = [
+        make_table(("mean over tasks", "n", "score", "NLL"), means + differences),
+        make_table(columns, rows),
+    ]
+    if ceiling:
+        head = ("task", "tuned on", "adapter tuned", "adapter", NAMES["prompt"])
+        tables.append(make_table(head, ceiling))
+    return "\n".join(tables)
 
 
 def show_share(value: float) -> str:

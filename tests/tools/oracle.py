@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import d2l
 from d2l.commands import console
-from d2l.compiler.make import MakeOptions, load, prepare
 from d2l.datasets.tasks import Example, Task
 from d2l.evaluation.tasks.arms import TaskOptions, choose_questions
 from d2l.evaluation.tasks.evaluate import eval_adapter
@@ -54,8 +54,8 @@ def measure(
         text_to_lora=TextToLoraTable(descriptions=recipe.text_to_lora.descriptions),
     )
     train(own, work / "run")
-    maker = load(prepare(MakeOptions(str(work / "run"), force=True)))
-    adapter = maker.make(task.descriptions[0], work / "task.lora").adapter
+    maker = d2l.TaskCompiler.from_pretrained(str(work / "run"))
+    adapter = maker(task.descriptions[0]).save_pretrained(work / "task.lora", force=True)
     asking = AskOptions(max_tokens=options.max_tokens)
     report = eval_adapter(adapter, work / "asked.jsonl", asking=asking, options=options)
     return report.rows[0] | {"arm": "tuned", "tuned_on": len(rest)}

@@ -1,0 +1,39 @@
+"""The Python API in one sitting: plan, compile, ask, apply, export, edit, merge, check.
+
+Usage: python examples/api.py [--tiny] [--out FOLDER]   (--tiny: two sentences for the handbook)
+"""
+
+import sys
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM
+
+import d2l
+
+out = Path(sys.argv[sys.argv.index("--out") + 1] if "--out" in sys.argv else "api")
+note = d2l.Document.from_text("The pump was built in 1921. Its lid is made of copper.", name="note")
+manual = note if "--tiny" in sys.argv else Path(__file__).with_name("handbook.pdf")
+
+d2l.compile(note).save_pretrained(out / "note.lora", force=True)  # one line, default network
+
+compiler = d2l.Compiler.from_pretrained("smollm2-135m", device="cpu")  # weights: at the first call
+plan = compiler.plan([manual, note], max_rank=64)  # chunks, rank, size and warnings, no weights
+print(f"{plan.describe_tokens()}, rank {plan.rank}, {plan.adapter_bytes / 1e6:.1f} MB")
+adapter = compiler(plan)  # in memory
+adapter.save_pretrained(out / "manual.lora", force=True)
+tuned = adapter.apply_to(AutoModelForCausalLM.from_pretrained(plan.base.folder))  # a PeftModel
+print(type(tuned).__name__, tuned.active_adapter, adapter)
+
+print(adapter.export(out / "manual.gguf", to="gguf", force=True).load)
+print(adapter.drop(":#1").provenance.prompt.opening.seats[-1], "seats without the last chunk")
+both = d2l.merge([d2l.Adapter.from_pretrained(out / "note.lora"), compiler(note)], weights=[1, 0.5])
+print("merged:", both)
+print(d2l.check(out / "manual.lora").runtimes["vllm"])
+
+model = d2l.AdaptedModel.from_pretrained(out / "note.lora")
+print("adapter:", model.ask("When was the pump built?", max_new_tokens=24))
+with model.disable_adapter():
+    print("base:", model.ask("When was the pump built?", max_new_tokens=24))
+
+make = d2l.TaskCompiler.from_pretrained("smollm2-135m-t2l")
+make("Summarize a support ticket in one sentence.").save_pretrained(out / "ticket.lora", force=True)

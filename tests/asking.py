@@ -1,0 +1,30 @@
+"""`d2l ask` with a compiled adapter, and the answers that transformers itself gives."""
+
+from tests import tiny
+from tests.command import Command, Outcome
+from tests.compiled import Compiled, family_of, generate, make_dense, write_prompt
+
+QUESTIONS = ("How often is the filter rinsed?", "Where is the pump?")
+N_TOKENS = 6
+
+
+def ask(command: Command, done: Compiled, *arguments: object) -> Outcome:
+    fixed = ("--base", done.base, "--device", "cpu", "--offline", "--max-tokens", N_TOKENS)
+    return command("ask", done.adapter, *arguments, *fixed)
+
+
+def expect(kind: str, done: Compiled, question: str) -> dict[str, str]:
+    """Answers of the three arms by transformers itself, each from a prompt written by hand."""
+    words = "".join(f" {word}" for word in tiny.WORDS) if kind == "seats" else ""
+    bare = tiny.make_causal(family_of(kind))
+    told = write_prompt(f"{tiny.DOCUMENT}\n\n{question}")
+    prompt = write_prompt(question, tiny.SYSTEM + words)
+    return {
+        "adapter": generate(make_dense(kind, done.adapter), prompt, N_TOKENS),
+        "base": generate(bare, write_prompt(question), N_TOKENS),
+        "prompt": generate(bare, told, N_TOKENS),
+    }
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,280 @@
+"""Every reader of strangers' bytes, with small valid files of its format to begin with.
+
+A new format is an entry of `make_readers`. A reader gives something or raises
+D2LError, of one line, within its time.
+"""
+
+import io
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from d2l.adapters.info import read_info
+from d2l.adapters.peft_config import find_extras, module_scales
+from d2l.adapters.provenance import Provenance
+from d2l.bases.chat_templates import render_apart
+from d2l.bases.models import find_base
+from d2l.bases.quiet import panics_as_errors
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.descriptions import read_table
+from d2l.datasets.questions import read_documents, read_questions
+from d2l.datasets.tasks import read_tasks
+from d2l.documents.document import Source
+from d2l.documents.parsing import ParseRequest
+from d2l.documents.readers import READERS as DOCUMENTS
+from d2l.documents.readers import read_document
+from d2l.errors import DocumentError
+from d2l.files.tensors import read_header
+from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.formats.pickles import read_object
+from d2l.runtimes.gguf import is_own_gguf
+from d2l.training.recipe_files import read_recipe
+from tests import tiny
+from tests.bases.gguf_samples import write_gguf
+from tests.documents.samples import make_docx, make_epub, make_pdf, pdf_page
+from tests.recipes import write_recipe
+from tests.records import MINIMAL
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A format: valid files, and what reads one. `fast`: 1,000 cases take seconds."""
+
+    seeds: tuple[bytes, ...]
+    read: Callable[[bytes], object]
+    fast: bool = True
+    limit_s: float = 10.0
+
+
+CONFIG = {
+    "base_model_name_or_path": "a/b",
+    "r": 2,
+    "lora_alpha": 2,
+    "peft_type": "LORA",
+    "target_modules": ["q_proj"],
+    "rank_pattern": {"q_proj": 2},
+    "alpha_pattern": {"layers.0.self_attn.q_proj": 3.5},
+    "bias": "none",
+    "modules_to_save": None,
+}
+RECORD = MINIMAL | {
+    "inputs": [{"name": "a.txt", "format": "text", "sha256": "a", "size_bytes": 9, "notes": ["b"]}],
+    "chunks": [
+        {"index": 0, "document": "a.txt", "source": "p. 1-2", "n_tokens": 9, "ranks": [0, 2]}
+    ],
+    "options": {"merge": "concat", "scale": 1, "bias_scale": 1.0, "dtype": "bf16"},
+    "merge_error": {"model.layers.0.mlp.up_proj": 0.25},
+    "prompt": {
+        "chat_template": "chat_template.jinja",
+        "turns": "user",
+        "opening": {"ids": [1, 2], "text": "<|im_start|>system\na", "seats": [1]},
+    },
+    "norms": {"layers": [0.0, 1.5], "chunks": [1.0]},
+}
+QUESTION = {"doc": "a", "question": "b", "answers": ["c"]}
+EXAMPLE = {"input": "d", "output": "e"}
+TASK = {"task": "a", "definition": "b", "descriptions": ["c"], "examples": [EXAMPLE]}
+PICKLE = {"a": [1, 2.5, "x", None], "b": {"c": (True, "y")}}
+LORA = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+
+
+def make_readers(place: Path) -> dict[str, Reader]:
+    """All readers; their files lie below `place`, one after the other under the same name.
+
+    They write to the cache, too, whose place (`D2L_CACHE_DIR`) the caller chooses.
+    """
+    return {
+        **_make_adapter_readers(place),
+        **_make_network_readers(place),
+        **_make_table_readers(place),
+        **_make_document_readers(),
+    }
+
+
+def _make_adapter_readers(place: Path) -> dict[str, Reader]:
+    tensors = save({f"{LORA}A.weight": torch.ones(2, 3), f"{LORA}B.weight": torch.ones(4, 2)})
+    adapter = place / "a.lora"
+    _write(adapter / "adapter_model.safetensors", tensors)
+    config, record = json.dumps(CONFIG).encode(), json.dumps(RECORD).encode()
+    _write(adapter / "adapter_config.json", config)
+
+    def read_config_file(data: bytes) -> object:
+        _write(adapter / "adapter_config.json", data)
+        info = read_info(adapter)
+        return info.rank, find_extras(info), module_scales(info.config, list(info.tensors))
+
+    def read_record(data: bytes) -> object:
+        _write(place / "b.lora" / "d2l.json", data)
+        return read_info(place / "b.lora")
+
+    shutil.copytree(adapter, place / "b.lora")
+
+    def parse_record(data: bytes) -> object:
+        try:
+            values = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(values, dict):
+            return None
+        return Provenance.from_json(values, source="d2l.json").to_json()
+
+    template = tiny.CHAT_TEMPLATE.encode()
+    turns = [{"role": "user", "content": "A question?"}]
+
+    def render(data: bytes) -> object:
+        return render_apart(data.decode("utf-8", "replace"), turns, source="a.jinja")
+
+    return {
+        "safetensors": Reader((tensors, save({"a": torch.ones(2).half()})),
+                              lambda data: read_header(_write(place / "a.safetensors", data))),
+        "adapter_config.json": Reader((config,), read_config_file),
+        "d2l.json": Reader((record,), parse_record),
+        "d2l.json in its folder": Reader((record,), read_record),
+        "chat template": Reader(
+            (template, b"{% for m in messages %}{{ m['content'] | trim }}{% endfor %}"), render,
+            fast=False, limit_s=15.0,
+        ),
+    }  # fmt: skip
+
+
+def _make_network_readers(place: Path) -> dict[str, Reader]:
+    pickled = pickle.dumps(PICKLE, protocol=2)
+    stream = io.BytesIO()
+    torch.save({"weight": torch.ones(2, 2), "epoch": 3}, stream)
+    pieces = (_pack(pickled), stream.getvalue())
+    tokenizer = tiny.tokenizer_json().encode()
+    gguf = write_gguf(place / "seed.gguf").read_bytes()
+    base = tiny.write_base(place / "base-seed", "llama")
+    seats, public = (
+        tiny.write_seats(place / "seats"),
+        tiny.write_doc_to_lora(place / "d2l", "llama"),
+    )
+
+    def read_tokenizer(data: bytes) -> object:
+        _write(place / "tokens" / "tokenizer.json", data)
+        tokenizer = BaseTokenizer(place / "tokens")
+        with panics_as_errors():
+            return tokenizer.encode_slow("The pump. 42 é"), tokenizer.fast
+
+    def read_base(data: bytes) -> object:
+        _write(place / "base" / "config.json", data)
+        files = find_base("a/b", override=str(place / "base"), offline=True)
+        return files.config, files.family
+
+    def read_gguf(data: bytes) -> object:
+        shutil.rmtree(place / "cache", ignore_errors=True)
+        return find_base("a/b", override=str(_write(place / "a.gguf", data)), offline=True)
+
+    def read_network(folder: Path) -> Callable[[bytes], object]:
+        def read(data: bytes) -> object:
+            _write(folder / "config.json", data)
+            return read_config(folder)
+
+        return read
+
+    def read_pickle(data: bytes) -> object:
+        return read_object(_write(place / "pytorch_model.bin", data))
+
+    return {
+        "pickle": Reader((pickled,), lambda data: read_pickle(_pack(data))),
+        "torch zip": Reader(pieces, read_pickle),
+        "tokenizer.json": Reader((tokenizer,), read_tokenizer, fast=False),
+        "base config.json": Reader(((base / "config.json").read_bytes(),), read_base),
+        "own gguf": Reader((gguf,), lambda data: is_own_gguf(_write(place / "b.gguf", data))),
+        "gguf": Reader((gguf,), read_gguf, fast=False),
+        "seats config.json": Reader(
+            ((seats / "config.json").read_bytes(),), read_network(_copy(seats, place / "n1"))
+        ),
+        "doc-to-lora config.json": Reader(
+            ((public / "config.json").read_bytes(),), read_network(_copy(public, place / "n2"))
+        ),
+    }
+
+
+def _make_table_readers(place: Path) -> dict[str, Reader]:
+    recipe = write_recipe(place / "valid.toml").read_bytes()
+    rows = b"".join(json.dumps(QUESTION).encode() + b"\n" for _ in range(3))
+    tasks = json.dumps(TASK).encode() + b"\n"
+    table = b'{"name": "a", "description": "Say whether it is good."}\n' * 2
+    readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
+        "recipe": (read_recipe, (recipe,), "a.toml"),
+        "questions": (read_questions, (rows, tasks), "q.jsonl"),
+        "documents of questions": (read_documents, (rows, table), "d.jsonl"),
+        "tasks": (read_tasks, (tasks, rows), "t.jsonl"),
+        "table of descriptions": (read_table, (table, b"name,description\na,b c d\n"), "c.jsonl"),
+        "csv of descriptions": (read_table, (b"name,description\na,Say it is good.\n",), "c.csv"),
+    }
+    return {
+        name: Reader(seeds, lambda data, read=read, file=file: read(_write(place / file, data)))
+        for name, (read, seeds, file) in readers.items()
+    }
+
+
+def _make_document_readers() -> dict[str, Reader]:
+    page = (
+        b"<html><head><title>A</title><style>.a{display:none}</style></head><body><h1>B</h1>"
+        b"<p class=a>c</p><ol start='3'><li>d</li></ol><table><tr><td>e</td></tr></table>"
+        b"<pre>f</pre></body></html>"
+    )
+    texts = (
+        b"# A\n\nSome text.\n\n- b\n- c\n\n```\nd\n```\n| e | f |\n|---|---|\n",
+        b"---\na: b\n---\n# C\n",
+    )
+    parsed = {
+        "html": (page,),
+        "docx": (make_docx(),),
+        "epub": (make_epub(),),
+        "pdf": (make_pdf([pdf_page(["A line.", "Another."])] * 2),),
+    }
+
+    def parse(format: str) -> Callable[[bytes], object]:
+        """As the child does it, where an exception becomes a line and a crash another."""
+
+        def read(data: bytes) -> object:
+            request = ParseRequest("a", data, max_chars=1_000_000, max_unpacked_bytes=1 << 24)
+            try:
+                return DOCUMENTS[format].parse(request)
+            except DocumentError:
+                raise
+            except Exception as error:
+                raise DocumentError(f"a: {type(error).__name__}") from error
+
+        return read
+
+    def take(name: str) -> Callable[[bytes], object]:
+        return lambda data: read_document(Source(name, Path(name), data=data))
+
+    return {
+        "markdown": Reader(texts, take("a.md")),
+        "text": Reader((*texts, "é日本.\n".encode(), "Grüße".encode("utf-16")), take("a.txt")),
+        **{name: Reader(seeds, parse(name), fast=name == "html", limit_s=30.0)
+           for name, seeds in parsed.items()},
+    }  # fmt: skip
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _copy(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+def _pack(data: bytes) -> bytes:
+    """A checkpoint of torch around a pickle."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/version", "3")
+    return stream.getvalue()

@@ -1,0 +1,40 @@
+"""Some mutated adapters through the commands; `python -m tests.fuzz.mutants` tries them all."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.compiled import PEFT_DEPRECATION, Compiled
+from tests.fuzz.mutants import list_mutants, run, try_command
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(PEFT_DEPRECATION)]
+
+
+def test_there_are_many_and_no_two_are_alike(compiled: object) -> None:
+    done = compiled("seats")  # type: ignore[operator]
+    assert isinstance(done, Compiled)
+    mutants = list(list_mutants(done.adapter))
+    assert len(mutants) > 1500
+    assert len({(mutant.file, mutant.data) for mutant in mutants}) > 1500
+    assert {path.name for path in done.adapter.iterdir()} == {mutant.file for mutant in mutants}
+
+
+@pytest.mark.slow
+def test_mutated_adapters_are_a_line_or_a_result(tmp_path: Path) -> None:
+    cases, failures = run(tmp_path, every=500)
+    assert failures == []
+    assert len(cases) == 14
+    assert min(cases.values()) >= 5
+
+
+def test_what_a_command_must_not_do_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["inspect", str(tmp_path)]
+    assert try_command("inspect", words, 20.0) is None  # one line: it is no adapter
+    monkeypatch.setattr("d2l.commands.main.console.show_error", lambda _: print("\x1b[2J"))  # noqa: T201
+    assert try_command("inspect", words, 20.0) == "prints '\\x1b'"
+    monkeypatch.setattr("d2l.adapters.summary.read_info", lambda _: [][1])
+    found = try_command("inspect", words, 20.0)
+    assert found is not None
+    assert found.startswith("IndexError in ")

@@ -1,0 +1,46 @@
+"""The public names: they exist, they come when asked for, and each has an example that runs."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import d2l
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", d2l.__all__)
+def test_every_public_name_is_there_and_explained(name: str) -> None:
+    value = getattr(d2l, name)
+    assert name in dir(d2l)
+    if name != "__version__":
+        assert value.__doc__
+        assert value.__name__ == name
+        assert value is getattr(importlib.import_module(value.__module__), name)
+
+
+def test_other_names_are_missing_as_in_any_module() -> None:
+    with pytest.raises(AttributeError, match="module 'd2l' has no attribute 'compiles'"):
+        d2l.compiles  # type: ignore[attr-defined]  # noqa: B018
+    assert importlib.import_module("d2l.compiler.compile").run
+
+
+def test_every_public_name_has_an_example_that_runs() -> None:
+    """The script, and the Python blocks of the package's README, which a test runs."""
+    readme = (ROOT / "d2l" / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    shown = "".join([(ROOT / "examples" / "api.py").read_text("utf-8"), *blocks])
+    names = [name for name in d2l.__all__ if name != "__version__"]
+    assert [name for name in names if f"d2l.{name}" not in shown] == []
+
+
+@pytest.mark.parametrize("name", ["compile", "merge", "edit", "export", "check", "Document"])
+def test_verbs_are_there_before_torch_is(name: str) -> None:
+    program = f"import sys, d2l; d2l.{name}; sys.exit('torch' in sys.modules)"
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], check=True, cwd=ROOT, timeout=120
+    )

@@ -1,0 +1,75 @@
+"""File formats: a change of one is a change of its version, or is told here to be none.
+
+Digests are of what a reader of the format accepts. Where one differs, an earlier d2l refuses or
+misreads the new files: raise the version, and keep a reader of the one before. Only where earlier
+readers pass over what is new, or files without it mean what they meant, the digest alone is written
+anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from d2l.adapters import provenance
+from d2l.evaluation.live import expectations
+from d2l.evaluation.live.expectations import Expectations, Expected, Question
+from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.formats import native
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.text_to_lora.network import TextToLoraConfig
+
+
+def read_schema() -> object:
+    """That of d2l.json, as it is shipped; a test of its own holds it to the code."""
+    path = Path(provenance.__file__).with_name("provenance.schema.json")
+    return json.loads(path.read_text("utf-8"))
+
+
+def describe_record(*records: type[BaseModel]) -> object:
+    """Without the schema that pydantic makes, whose wording is its own."""
+    return [
+        (one.__name__, name, str(field.annotation), field.is_required())
+        for one in records
+        for name, field in one.model_fields.items()
+    ]
+
+
+def describe_config(config: type) -> object:
+    return [(one.name, str(one.type), one.default is MISSING) for one in fields(config)]
+
+
+#: File: version, digest, and what is digested. A seat network says 0 or 1 for itself (its config).
+FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
+    "d2l.json": (1, "ec384f6c55277195", read_schema),
+    "live_check.json": (
+        1,
+        "4e6a541f4ec0561b",
+        lambda: describe_record(Expectations, Question, Expected),
+    ),
+    "config.json of seats": (1, "53757e36ad36c199", lambda: describe_config(SeatsConfig)),
+    "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),
+    "config.json of text_to_lora": (
+        1,
+        "18afa65fec325590",
+        lambda: describe_config(TextToLoraConfig),
+    ),
+}
+VERSIONS = {
+    "d2l.json": provenance.VERSION,
+    "live_check.json": expectations.VERSION,
+    "config.json of doc_to_lora": native.VERSION,
+    "config.json of text_to_lora": native.VERSION,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_change_of_a_format_is_a_change_of_its_version(name: str) -> None:
+    version, digest, describe = FORMATS[name]
+    text = json.dumps(describe(), sort_keys=True)
+    assert VERSIONS.get(name, version) == version
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
