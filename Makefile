@@ -29,11 +29,15 @@ demo: setup ## compile examples/handbook.pdf and ask it ten questions, with and 
 	done
 	@touch $@
 
+# Tests run side by side, each file in one process and each process on one core; a few at most, since
+# each holds models in memory.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: setup ## run the tests that are not slow (CPU, offline)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup .venv/engines ## run all tests, engines among them; print coverage and what is slow
-	$(BIN)/python -m pytest --durations=25 --cov --cov-report=term
+	$(PYTEST) --durations=25 --cov --cov-report=term
 
 test-gpu: setup ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -92,24 +92,33 @@ def _read_again(info: AdapterInfo, entry: Input) -> Document:
         raise DocumentError(
             f"{info.folder}: was compiled from standard input, which is not kept", hint=_HINT
         )
-    changed = DocumentError(
+    recalled, named = recall(entry.sha256), Path(name)
+    places = [named] if recalled is None else [recalled]
+    if recalled is not None and named.exists():
+        places.append(named)  # which may still hold it where the other has changed
+    for place in places:
+        document = _read_unchanged(info, entry, place)
+        if document is not None:
+            return document
+    raise DocumentError(
         f"{name}: has changed since {info.folder} was compiled from it",
         hint=f"compile it again, or {_HINT}",
     )
-    place = recall(entry.sha256) or Path(name)
+
+
+def _read_unchanged(info: AdapterInfo, entry: Input, place: Path) -> Document | None:
+    """The document at a place; None where something else is there, DocumentError where it cannot
+    be read."""
     if place.exists() and not may_hold(place, entry.size_bytes):
-        raise changed
+        return None
+    source = Source(entry.name, place, include_hidden=entry.include_hidden)
     try:
-        document = read_document(
-            Source(name, place, include_hidden=entry.include_hidden), format=entry.format
-        )
+        document = read_document(source, format=entry.format)
     except DocumentError as error:
         raise DocumentError(
             f"{info.folder}: its document cannot be read again ({error.message})", hint=_HINT
         ) from error
-    if document.digest != entry.sha256:
-        raise changed
-    return document
+    return document if document.digest == entry.sha256 else None
 
 
 def _take_given(info: AdapterInfo, document: Document) -> Originals:

@@ -12,6 +12,7 @@ from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.errors import AdapterError, D2LError
 from d2l.evaluation.originals import read_originals
+from d2l.files.places import remember
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny
 from tests.documents.samples import make_pdf, pdf_page
@@ -85,6 +86,15 @@ def test_a_document_that_is_gone_is_one_clear_line(info: AdapterInfo, tmp_path: 
         f"({tmp_path}/b.txt: no such file or folder)"
     )
     assert error.hint == "name the document, or a copy of it, with --document FILE"
+
+
+def test_the_same_text_elsewhere_may_have_changed(info: AdapterInfo, tmp_path: Path) -> None:
+    twin = tmp_path / "twin.txt"
+    shutil.copy(tmp_path / "b.txt", twin)
+    remember({hashlib.sha256(twin.read_bytes()).hexdigest(): twin})
+    twin.write_text("Another text.", "utf-8")
+    found = read_originals(info)
+    assert [one.name for one in found.documents] == [f"{tmp_path}/a.pdf", f"{tmp_path}/b.txt"]
 
 
 def test_a_document_that_changed_is_one_clear_line(info: AdapterInfo, tmp_path: Path) -> None:
