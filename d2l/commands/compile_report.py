@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l.adapters.info import read_info
+from d2l.files.cache import folder_size
 
 if TYPE_CHECKING:
+    from d2l.compiler.api.adapter import Adapter
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
@@ -39,13 +40,13 @@ def remarks(intake: "Intake") -> Iterator[str]:
         yield f"passed over {len(intake.ignored)} {files} of other kinds: {shown}"
 
 
-def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
+def report_plan(plan: "CompilePlan") -> Report:
     """What would be done, and how long it would take past start-up."""
     from d2l.compiler.timing import estimate_seconds
 
     device = plan.device
     seconds, origin = estimate_seconds(plan, device)
-    values = _common(plan, intake) | {
+    values = _common(plan) | {
         "device": device,
         "adapter_bytes": plan.adapter_bytes,
         "estimated_seconds": round(seconds, 2),
@@ -53,7 +54,7 @@ def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
         **_plan_refining(plan),
     }
     lines = [
-        *_describe_inputs(plan, intake),
+        *_describe_inputs(plan),
         f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
         f"base        {plan.config.base}",
         f"tokens      {plan.describe_tokens()}",
@@ -65,26 +66,26 @@ def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
     return Report("\n".join(lines), values)
 
 
-def report_run(plan: "CompilePlan", out: Path, intake: "Intake", *, seconds: float) -> Report:
-    """What was written at `out`, and how long it took past start-up."""
-    info, device = read_info(out), plan.device
-    errors = {} if info.provenance is None else info.provenance.merge_error
-    done = None if info.provenance is None else info.provenance.refinement
+def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: float) -> Report:
+    """What was made of a plan and written at `out`, and how long it took past start-up."""
+    made, device, size = adapter.provenance, plan.device, folder_size(out)
+    assert made is not None  # compiling says where an adapter came from
+    errors, done = made.merge_error, made.refinement
     worst = max(errors.values(), default=0.0)
-    values = _common(plan, intake) | {
+    values = _common(plan) | {
         "adapter": str(out),
         "device": device,
-        "size_bytes": info.size_bytes,
+        "size_bytes": size,
         "seconds": round(seconds, 3),
         "max_merge_error": worst,
         **({} if done is None else {"refinement": done.to_json()}),
     }
     lines = [
         str(out),
-        *_describe_inputs(plan, intake),
+        *_describe_inputs(plan),
         f"tokens      {plan.describe_tokens()}",
         f"rank        {_describe_rank(plan)}",
-        f"size        {_size(info.size_bytes)}",
+        f"size        {_size(size)}",
         f"time        {seconds:.1f} s on {device} past start-up",
     ]
     if errors:
@@ -119,12 +120,12 @@ def add_exports(report: Report, exports: Sequence["ExportResult"]) -> Report:
     return Report("\n".join([report.text, *lines]), report.values | {"exports": rows})
 
 
-def _common(plan: "CompilePlan", intake: "Intake") -> dict[str, Any]:
+def _common(plan: "CompilePlan") -> dict[str, Any]:
     return {
         "checkpoint": plan.checkpoint.name,
         "base": plan.config.base,
-        "inputs": [_describe_document(plan, document) for document in intake.documents],
-        "skipped": [{"name": name, "reason": reason} for name, reason in intake.skipped],
+        "inputs": [_describe_document(plan, document) for document in plan.documents],
+        "skipped": [{"name": name, "reason": reason} for name, reason in plan.skipped],
         "n_tokens": plan.n_tokens,
         "n_chunks": len(plan.chunks),
         "chunks": [
@@ -158,9 +159,9 @@ def _describe_document(plan: "CompilePlan", document: "Document") -> dict[str, A
     }
 
 
-def _describe_inputs(plan: "CompilePlan", intake: "Intake") -> list[str]:
+def _describe_inputs(plan: "CompilePlan") -> list[str]:
     """A line for every input; of several also how many ranks or seats are its own."""
-    documents = intake.documents
+    documents = plan.documents
     if len(documents) == 1:
         (document,) = documents
         return [

@@ -51,6 +51,11 @@ def look_up(plan: CompilePlan) -> Found:
     return part_cache.look_up(plan, device=device, base_dtype=_pick_base_dtype(plan, device))
 
 
+def needs_weights(plan: CompilePlan, found: Found) -> bool:
+    """Whether anything is left to compute: the cache may hold all of the adapter."""
+    return found.assembled is None or plan.options.refine is not None
+
+
 def run(
     plan: CompilePlan,
     loaded: Loaded | None,

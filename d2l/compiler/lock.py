@@ -22,7 +22,9 @@ from d2l.hypernets.registry import digest_files, find_checkpoint
 
 if TYPE_CHECKING:
     from d2l.bases.models import BaseFiles
+    from d2l.compiler.options import PlanWishes
     from d2l.compiler.plan import CompilePlan
+    from d2l.documents.intake import ReadOptions
 
 #: Files of a base's folder that decide how text is read, beside its weights.
 _BASE_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -31,7 +33,8 @@ _MOMENTS = "moments"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for now. `options` are all that change the result, by name, as JSON values."""
+    """What is asked for now. `options` are all that change the result, by name, as JSON values:
+    those of `name_options`."""
 
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
@@ -75,6 +78,14 @@ class State:
                 f"{wanted}: {out} has drifted from its lock: {'; '.join(found)}",
                 hint=f"compile without {wanted} to make it anew, and keep the new d2l.lock",
             )
+
+
+def name_options(
+    checkpoint: str, wishes: "PlanWishes", reading: "ReadOptions", *, live_check: bool = False
+) -> dict[str, Any]:
+    """The options of a `Request`: what the network is called, and what is wished for."""
+    own = {name: value for name, value in wishes.items() if name != "cache"}  # gives the same bits
+    return {"checkpoint": checkpoint, **own, **_name_reading(reading), "live_check": live_check}
 
 
 def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]:
@@ -126,7 +137,7 @@ def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]
 
 def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
     """Options by the names that a `Request` has them by."""
-    options, reading = plan.options, plan.reading
+    options = plan.options
     return {
         "checkpoint": names.get(options.checkpoint, options.checkpoint),
         "merge": options.merge.method,
@@ -140,6 +151,12 @@ def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str
         "refine_steps": None if options.refine is None else options.refine.steps,
         "keep_paths": options.keep_paths,
         "chunking": options.chunking,
+        **_name_reading(plan.intake.reading),
+    }
+
+
+def _name_reading(reading: "ReadOptions") -> dict[str, Any]:
+    return {
         "format": reading.format,
         "encoding": reading.encoding,
         "include_hidden": reading.include_hidden,

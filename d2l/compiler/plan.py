@@ -1,11 +1,10 @@
-"""Documents → plan: what `compile` will do, before any weights are loaded.
+"""What was read → plan: what `compile` will do, before any weights are loaded.
 
 Reads the checkpoint's configuration and the base's config and tokenizer; `compile.run` executes.
 What differs from one kind of network to another stands in `kinds`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from d2l.compiler.kinds import DOCUMENTS, find_kind
 from d2l.compiler.options import CHUNKINGS, CompileOptions
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
-from d2l.documents.intake import ReadOptions
+from d2l.documents.intake import Intake
 from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.fit import OpenNetwork, open_network
 from d2l.hypernets.protocol import HypernetConfig
@@ -39,15 +38,23 @@ class CompilePlan:
     checkpoint: CheckpointFiles
     base: BaseFiles
     encoder: BaseFiles  # the model that reads; nearly always the base itself
-    documents: tuple[Document, ...]
+    intake: Intake  # the documents, those that could not be read, and how they were read
     options: CompileOptions
     rank: int  # of the adapter that will be written
     full_rank: int  # before --max-rank
     adapter_bytes: int
     warnings: tuple[str, ...] = ()
     moments: Path | None = None
-    skipped: tuple[tuple[str, str], ...] = ()  # inputs that could not be read: (name, reason)
-    reading: ReadOptions = field(default_factory=ReadOptions)  # how the documents were read
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """What is compiled."""
+        return self.intake.documents
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """Inputs that could not be read: (name, reason)."""
+        return self.intake.skipped
 
     @property
     def method(self) -> str:
@@ -96,21 +103,14 @@ def open_compiler(options: CompileOptions) -> OpenNetwork[Any]:
 
 
 def prepare(
-    documents: Sequence[Document],
-    options: CompileOptions,
-    *,
-    network: OpenNetwork[Any] | None = None,
-    skipped: Sequence[tuple[str, str]] = (),
-    reading: ReadOptions | None = None,
+    intake: Intake, options: CompileOptions, *, network: OpenNetwork[Any] | None = None
 ) -> CompilePlan:
-    """Plan the compilation of documents: chunks, rank and size, and everything checked.
+    """Plan the compilation of what was read: chunks, rank and size, and everything checked.
 
-    `network` is what `open_compiler` gave for the same options: many plans, opened once. `skipped`
-    are inputs that could not be read, (name, reason), for the provenance; `reading` is how the
-    others were read.
+    `network` is what `open_compiler` gave for the same options: many plans, opened once.
     Raises CheckpointError, BaseModelError, DocumentError or OptionError with what to do about it.
     """
-    if not documents:
+    if not intake.documents:
         raise DocumentError("nothing to compile: no document was read")
     network = network or open_compiler(options)
     config, base, kind = network.config, network.base, find_kind(network.config)
@@ -120,7 +120,7 @@ def prepare(
             f"unknown chunking {options.chunking!r}", hint=f"choose from {', '.join(CHUNKINGS)}"
         )
     reader = _load_reader(network, kind)
-    chunks = kind.cut(documents, network, reader, options)
+    chunks = kind.cut(intake.documents, network, reader, options)
     if options.max_rank is not None and not 1 <= options.max_rank <= MAX_RANK:
         raise OptionError(
             f"--max-rank is not from 1 to {MAX_RANK:,}",
@@ -135,15 +135,13 @@ def prepare(
         checkpoint=network.files,
         base=base,
         encoder=reader.files,
-        documents=tuple(documents),
+        intake=intake,
         options=options,
         rank=rank,
         full_rank=full,
         adapter_bytes=rank * values * config.n_adapted_layers * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
         moments=network.find_moments(base),
-        skipped=tuple(skipped),
-        reading=reading or ReadOptions(),
     )
 
 

@@ -31,11 +31,12 @@ class ReadOptions:
 @dataclass(frozen=True)
 class Intake:
     """What was read, and what was not: (name, reason); `ignored` are files of folders that no
-    reader takes."""
+    reader takes. `reading` is how all of it was read."""
 
     documents: tuple[Document, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
     def describe_findings(self) -> list[str]:
         """A line for each sort of thing that was found in a document, with its places."""
@@ -72,13 +73,14 @@ def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:
     if len(paths) == len(items):
         return read_inputs(paths, options)
     read = [
-        Intake((item,), ()) if isinstance(item, Document) else read_inputs([str(item)], options)
+        Intake((item,)) if isinstance(item, Document) else read_inputs([str(item)], options)
         for item in items
     ]
     return Intake(
         tuple(document for intake in read for document in intake.documents),
         tuple(row for intake in read for row in intake.skipped),
         tuple(name for intake in read for name in intake.ignored),
+        options,
     )
 
 
@@ -112,7 +114,7 @@ def read_inputs(
             f"none of {len(skipped)} inputs could be read, the first because: {skipped[0][1]}",
             hint="run without --skip-bad to see what to do about the first",
         )
-    return Intake(tuple(documents), tuple(skipped), expanded.ignored)
+    return Intake(tuple(documents), tuple(skipped), expanded.ignored, options)
 
 
 def make_limits(
