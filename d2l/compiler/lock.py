@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from d2l import __version__
 from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
 from d2l.bases.locate import Place, locate_base
-from d2l.compiler.privacy import name_documents, name_places, name_shared
+from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
 from d2l.files.cache import cache_dir, file_digest
@@ -88,10 +88,9 @@ def name_options(
     return {"checkpoint": checkpoint, **own, **_name_reading(reading), "live_check": live_check}
 
 
-def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]:
-    """The values of a compiled adapter's lock, without the digests of its files. `live_check`:
-    whether questions for a live check are among these."""
-    names = name_shared(plan)
+def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a compiled adapter's lock, without the digests of its files. `names` are what
+    is passed on of the names that the plan was given."""
     values: dict[str, Any] = {
         "tool": {
             "d2l": __version__,
@@ -126,13 +125,18 @@ def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]
         },
         "base": _describe_base(plan.base),
         "device": plan.device.split(":")[0],
-        "options": _describe_options(plan, names) | {"live_check": live_check},
+        "options": _describe_options(plan, names) | {"live_check": False},
     }
     if plan.encoder is not plan.base:
         values["reader"] = _describe_base(plan.encoder)
     if plan.moments is not None:
         values[_MOMENTS] = {"file": plan.moments.name, "sha256": file_digest(plan.moments)}
     return values
+
+
+def note_live_check(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """The lock of an adapter among whose files are questions for a live check."""
+    return {**lock, "options": {**lock["options"], "live_check": True}}
 
 
 def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:

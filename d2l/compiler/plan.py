@@ -61,12 +61,12 @@ class CompilePlan:
         """How chunks become one adapter: a key of merge_methods.METHODS."""
         return self.options.merge.method
 
-    @property
+    @cached_property
     def device(self) -> str:
         """The device that it will run on; raises BaseModelError where that is not there."""
         return pick_device(self.options.device)
 
-    @property
+    @cached_property
     def kind(self) -> CompileKind[Any]:
         """How networks of this kind compile."""
         return find_kind(self.config)
