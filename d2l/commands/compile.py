@@ -10,7 +10,7 @@ from d2l.adapters.find import refuse_adapter
 from d2l.commands import console
 from d2l.commands.compile_each import compile_each
 from d2l.commands.compile_order import Order
-from d2l.commands.compile_report import Report, remarks, report_plan
+from d2l.commands.compile_report import Report, report_plan
 from d2l.commands.export import refuse_beside
 from d2l.commands.lock import Locking, check_lock, refuse_with_each, report_unchanged
 from d2l.commands.options import (
@@ -188,7 +188,7 @@ def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
     """Read all inputs, and say what was found in them; raises DocumentError."""
     with console.Steps("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
-    for message in (*intake.describe_findings(), *remarks(intake)):
+    for message in intake.describe():
         console.warn(message)
     if strict:
         intake.refuse_findings()

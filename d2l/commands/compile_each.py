@@ -8,6 +8,7 @@ from d2l.adapters.find import refuse_adapter
 from d2l.commands import console
 from d2l.commands.compile_report import Report, report_plan
 from d2l.commands.export import refuse_beside
+from d2l.documents.intake import describe_skipped
 
 if TYPE_CHECKING:
     from d2l.commands.compile_order import Order
@@ -28,7 +29,7 @@ def compile_each(
             refuse_adapter(item.out, force=order.force)
             refuse_beside(item.out, order.targets, force=order.force)
     for name, reason in each.skipped:
-        console.warn(f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}")
+        console.warn(describe_skipped(name, reason))
     _warn(each.planned)
     if dry_run:
         reports = [report_plan(item.plan) for item in each.planned]

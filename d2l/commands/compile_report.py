@@ -1,6 +1,6 @@
 """What `d2l compile` says of a plan and of a run, as text and as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
-    from d2l.documents.intake import Intake
     from d2l.runtimes.export import ExportResult
 
 #: Inputs that have a line of their own in what is printed.
@@ -25,19 +24,6 @@ class Report:
 
     text: str
     values: dict[str, Any]
-
-
-def remarks(intake: "Intake") -> Iterator[str]:
-    """What the readers want told, and what was skipped."""
-    for document in intake.documents:
-        for note in document.notes:
-            yield f"{document.name}: {note}"
-    for name, reason in intake.skipped:
-        yield f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
-    if intake.ignored:
-        shown = ", ".join(intake.ignored[:3]) + (", …" if len(intake.ignored) > 3 else "")
-        files = "file" if len(intake.ignored) == 1 else "files"
-        yield f"passed over {len(intake.ignored)} {files} of other kinds: {shown}"
 
 
 def report_plan(plan: "CompilePlan") -> Report:
@@ -150,7 +136,7 @@ def _describe_document(plan: "CompilePlan", document: "Document") -> dict[str, A
         "format": document.format,
         "n_sections": len(document.sections),
         "n_chars": len(document.text),
-        "rank": plan.count_ranks_of(document.name),
+        "rank": plan.ranks[document.name],
         "notes": list(document.notes),
         "findings": [
             asdict(found) | {"pages": list(found.pages), "lines": list(found.lines)}
@@ -170,12 +156,12 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
     unit = "seats" if plan.kind.rank_unit else "ranks"
     lines = [
         f"input       {document.name} ({document.format}, {len(document.text):,} characters): "
-        f"{plan.count_ranks_of(document.name):,} {unit}"
+        f"{plan.ranks[document.name]:,} {unit}"
         for document in documents[:_MOST_SHOWN]
     ]
     if more := documents[_MOST_SHOWN:]:
         chars = sum(len(document.text) for document in more)
-        ranks = sum(plan.count_ranks_of(document.name) for document in more)
+        ranks = sum(plan.ranks[document.name] for document in more)
         lines.append(f"            and {len(more):,} more, {chars:,} characters: {ranks:,} {unit}")
     return lines
 

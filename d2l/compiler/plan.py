@@ -4,6 +4,7 @@ Reads the checkpoint's configuration and the base's config and tokenizer; `compi
 What differs from one kind of network to another stands in `kinds`.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,11 +84,14 @@ class CompilePlan:
 
         return name_reason(self.documents)
 
-    def count_ranks_of(self, document: str) -> int:
-        """Ranks, or seats, that hold something of one document, by its name."""
-        own = [chunk.rank for chunk in self.chunks if chunk.document == document]
-        shared = self.kind.averages_share and self.method == "average"
-        return max(own, default=0) if shared else sum(own)
+    @cached_property
+    def ranks(self) -> Counter[str]:
+        """Ranks, or seats, that hold something of each document, by its name."""
+        shared, held = self.kind.averages_share and self.method == "average", Counter[str]()
+        for chunk in self.chunks:
+            before = held[chunk.document]
+            held[chunk.document] = max(before, chunk.rank) if shared else before + chunk.rank
+        return held
 
     def describe_tokens(self) -> str:
         """What is read, for people: "267 in 1 chunk"."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from d2l.adapters.module_names import parse
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
-from d2l.bases.models import pick_device
 from d2l.compiler.parents import ChangeOptions, Parent
 from d2l.errors import AdapterError, CheckpointError
 from d2l.hypernets.fit import SEATS, open_network
@@ -60,7 +59,7 @@ def load_seats_of(
         network.files.path,
         network.config,
         network.base,
-        device=pick_device(options.device),
+        device=options.device,
         dtype=torch.float32,
         moments=network.find_moments(network.base),
     )

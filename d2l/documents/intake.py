@@ -38,6 +38,20 @@ class Intake:
     ignored: tuple[str, ...] = ()
     reading: ReadOptions = field(default_factory=ReadOptions)
 
+    def describe(self) -> list[str]:
+        """A line for everything that should be known of what was read: what was found in the
+        documents, what their readers want told, what was skipped, and what was passed over."""
+        notes = [
+            f"{document.name}: {note}" for document in self.documents for note in document.notes
+        ]
+        skipped = [describe_skipped(name, reason) for name, reason in self.skipped]
+        passed = []
+        if self.ignored:
+            shown = ", ".join(self.ignored[:3]) + (", …" if len(self.ignored) > 3 else "")
+            files = "file" if len(self.ignored) == 1 else "files"
+            passed = [f"passed over {len(self.ignored)} {files} of other kinds: {shown}"]
+        return [*self.describe_findings(), *notes, *skipped, *passed]
+
     def describe_findings(self) -> list[str]:
         """A line for each sort of thing that was found in a document, with its places."""
         return [
@@ -62,6 +76,11 @@ class Intake:
 
 #: What is compiled: a path, "-" for standard input, a document, several of these, or what was read.
 InputLike = str | Path | Document | Sequence[str | Path | Document] | Intake
+
+
+def describe_skipped(name: str, reason: str) -> str:
+    """One line on an input that is left out."""
+    return f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
 
 
 def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.models import BaseFiles, load_frozen
+from d2l.bases.models import BaseFiles, load_frozen, pick_device
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork, Part
 from d2l.hypernets.seats.calibration import with_moments
@@ -47,8 +47,10 @@ def load_network(
 ) -> Loaded:
     """Load the network of a checkpoint and the model that reads for it; raises D2LError.
 
+    `device` as in `bases.models.pick_device`.
     `moments` are second moments that were measured on this model, which only seat networks have.
     """
+    device = pick_device(device)
     model = load_frozen(reader, device=device, dtype=dtype, n_layers=config.reading.n_layers)
     hypernet = load_hypernet(path, device=device, base=model)
     if moments is not None:

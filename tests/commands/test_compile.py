@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.commands.compile_report import Report, remarks, report_plan, report_run
+from d2l.commands.compile_report import Report, report_plan, report_run
 from d2l.compiler.api.adapter import Adapter
 from d2l.compiler.timing import remember_rate
 from d2l.documents.document import Document, Section
@@ -18,7 +18,6 @@ from tests.compiled import (
     LAST_PAGE,
     Compiled,
     compile_tiny,
-    make_document,
     read_files,
     write_files,
 )
@@ -38,28 +37,6 @@ def report_written(done: Compiled, seconds: float = 1.0) -> Report:
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-
-
-# ---- remarks ------------------------------------------------------------------------------------
-
-
-def test_remarks_tell_notes_skipped_and_ignored_inputs_in_this_order() -> None:
-    noted = replace(make_document("a.pdf"), notes=("2 of 3 pages have no text", "one more"))
-    skipped = (("b.pdf", "b.pdf: the file is empty"), ("c.pdf", "no permission"))
-    intake = Intake((noted, make_document("d.pdf")), skipped, ("e.png", "f.exe"))
-    assert list(remarks(intake)) == [
-        "a.pdf: 2 of 3 pages have no text",
-        "a.pdf: one more",
-        "skipped b.pdf: the file is empty",
-        "skipped c.pdf: no permission",
-        "passed over 2 files of other kinds: e.png, f.exe",
-    ]
-
-
-def test_many_ignored_files_are_counted_and_three_are_named() -> None:
-    intake = Intake((make_document(),), (), ("a.x", "b.x", "c.x", "d.x"))
-    assert list(remarks(intake)) == ["passed over 4 files of other kinds: a.x, b.x, c.x, …"]
-    assert list(remarks(Intake((make_document(),)))) == []
 
 
 # ---- the plan -----------------------------------------------------------------------------------
