@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l.files.cache import folder_size
+from d2l.adapters.info import read_info
 
 if TYPE_CHECKING:
     from d2l.compiler.api.adapter import Adapter
@@ -54,7 +54,7 @@ def report_plan(plan: "CompilePlan") -> Report:
 
 def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: float) -> Report:
     """What was made of a plan and written at `out`, and how long it took past start-up."""
-    made, device, size = adapter.provenance, plan.device, folder_size(out)
+    made, device, size = adapter.provenance, plan.device, read_info(out).size_bytes
     assert made is not None  # compiling says where an adapter came from
     errors, done = made.merge_error, made.refinement
     worst = max(errors.values(), default=0.0)

@@ -10,21 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.bases.models import BaseFiles, pick_device
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler.kind import CompileKind, Reader
 from d2l.compiler.kinds import DOCUMENTS, find_kind
-from d2l.compiler.options import CHUNKINGS, CompileOptions
+from d2l.compiler.options import CompileOptions
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
-from d2l.errors import DocumentError, OptionError
+from d2l.errors import DocumentError
 from d2l.hypernets.fit import OpenNetwork, open_network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
-
-MAX_RANK = 10**9  # of what --max-rank takes: PEFT's own floats hold no more
 
 __all__ = ["CompileOptions", "CompilePlan", "prepare"]
 
@@ -118,18 +115,8 @@ def prepare(
         raise DocumentError("nothing to compile: no document was read")
     network = network or open_compiler(options)
     config, base, kind = network.config, network.base, find_kind(network.config)
-    pick_torch_dtype(options.dtype)  # refuses what is none
-    if options.chunking not in CHUNKINGS:
-        raise OptionError(
-            f"unknown chunking {options.chunking!r}", hint=f"choose from {', '.join(CHUNKINGS)}"
-        )
     reader = _load_reader(network, kind)
     chunks = kind.cut(intake.documents, network, reader, options)
-    if options.max_rank is not None and not 1 <= options.max_rank <= MAX_RANK:
-        raise OptionError(
-            f"--max-rank is not from 1 to {MAX_RANK:,}",
-            hint="leave it out where the rank shall not be bounded",
-        )
     full, rank = kind.count_ranks(config, chunks, options)
     itemsize = 4 if options.dtype == "fp32" else 2
     values = sum(d_in + d_out for d_in, d_out in config.module_shapes.values())
