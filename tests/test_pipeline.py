@@ -20,6 +20,7 @@ from d2l.bases.models import BaseFiles
 from d2l.commands.main import main
 from d2l.compiler import compile as pipeline
 from d2l.documents.document import Document, Section
+from d2l.documents.intake import Intake
 from d2l.hypernets.seats.config import read_config
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
 
@@ -85,7 +86,7 @@ def test_golden_chunks_have_the_recorded_token_ids(
     for case, limit in (("one", 1 << 20), ("three", info["max_ctx_chunk_len"])):
         options = pipeline.CompileOptions(checkpoint=str(folder), chunk_tokens=limit)
         document = document_of(info["cases"][case]["documents"][0])
-        plan = pipeline.prepare([document], options)
+        plan = pipeline.prepare(Intake((document,)), options)
         rows = zip(
             plan.chunks,
             inputs[f"{case}.ctx_ids"],

@@ -53,6 +53,18 @@ class AdapterInfo:
             raise AdapterError(f"{self.folder / CONFIG}: r is {rank!r}, expected a whole number")
         return rank
 
+    def count_seats(self) -> int:
+        """Seats that its memory fills, known without weights; 0 where it has none."""
+        path = self.folder / MEMORY
+        if not path.is_file():
+            return 0
+        keys = read_header(path).get("keys")
+        if keys is None or len(keys.shape) != 3:
+            raise AdapterError(
+                f"{path}: holds no keys of seats", hint="the adapter is damaged: compile it again"
+            )
+        return keys.shape[1]
+
 
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a PEFT adapter."""

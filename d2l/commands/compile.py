@@ -1,24 +1,17 @@
 """The command `d2l compile`: documents in, a plan or an adapter out."""
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import d2l
+from d2l.adapters.find import refuse_adapter
 from d2l.commands import console
-from d2l.commands.compile_report import (
-    Report,
-    add_cached,
-    add_exports,
-    remarks,
-    report_plan,
-    report_run,
-)
-from d2l.commands.export import export_beside, refuse_beside
-from d2l.commands.live import add_live_check
+from d2l.commands.compile_each import compile_each
+from d2l.commands.compile_order import Order
+from d2l.commands.compile_report import Report, report_plan
+from d2l.commands.export import refuse_beside
 from d2l.commands.lock import Locking, check_lock, refuse_with_each, report_unchanged
 from d2l.commands.options import (
     AsJson,
@@ -38,15 +31,13 @@ from d2l.commands.options import (
     WrittenDtype,
     split_list,
 )
-from d2l.compiler.lock import Request
+from d2l.compiler.lock import Request, name_options
 from d2l.compiler.refine_options import parse_time
+from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
 from d2l.hypernets.registry import DEFAULT
-from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
     from d2l.compiler.options import PlanWishes
-    from d2l.compiler.plan import CompilePlan
-    from d2l.documents.intake import Intake, ReadOptions
 
 
 def compile_command(
@@ -134,45 +125,6 @@ def compile_command(
     targets = split_list("--to", to)
     if each:
         refuse_with_each(locked=locked, frozen=frozen)
-    request = Request(
-        inputs=tuple(inputs),
-        options={
-            "checkpoint": checkpoint,
-            "merge": merge,
-            "max_rank": max_rank,
-            "scale": scale,
-            "bias_scale": bias_scale,
-            "chunk_tokens": chunk_tokens,
-            "tokens_per_seat": tokens_per_seat,
-            "dtype": dtype,
-            "refine": None if refine is None else parse_time(refine),
-            "refine_steps": refine_steps,
-            "keep_paths": keep_paths,
-            "chunking": chunking,
-            "format": format,
-            "encoding": encoding,
-            "include_hidden": include_hidden,
-            "skip_bad": skip_bad,
-            "live_check": live_check,
-        },
-        base=base,
-        device=device,
-        offline=offline,
-    )
-    state = None
-    if locked or frozen or not (each or dry_run or force or strict or to):
-        state = check_lock(out, request, locked=locked, frozen=frozen)
-    if state is not None and (locked or state.is_current):
-        report_unchanged(out, state, as_json=as_json)
-        return
-    force = force or (state is not None and (frozen or state.may_replace))
-
-    from d2l.adapters.find import refuse_adapter
-    from d2l.documents.intake import ReadOptions, make_limits, read_inputs
-
-    if not dry_run and not each:
-        refuse_adapter(out, force=force)
-        refuse_beside(out, targets, force=force)
     reading = ReadOptions(
         format=format,
         encoding=encoding,
@@ -186,15 +138,6 @@ def compile_command(
             memory_mb=parse_memory,
         ),
     )
-    with console.Steps("reading") as progress:
-        intake = read_inputs(inputs, reading, progress)
-    for message in (*intake.describe_findings(), *remarks(intake)):
-        console.warn(message)
-    if strict:
-        intake.refuse_findings()
-    compiler = d2l.Compiler.from_pretrained(
-        checkpoint, base=base, device=device, local_files_only=offline
-    )
     wishes: PlanWishes = {
         "merge": merge,
         "scale": scale,
@@ -203,16 +146,31 @@ def compile_command(
         "chunk_tokens": chunk_tokens,
         "tokens_per_seat": tokens_per_seat,
         "dtype": dtype,
-        "refine": refine,
+        "refine": None if refine is None else parse_time(refine),
         "refine_steps": refine_steps,
         "keep_paths": keep_paths,
         "chunking": chunking,
         "cache": not no_cache,
     }
+    state = None
+    if locked or frozen or not (each or dry_run or force or strict or to):
+        wanted = name_options(checkpoint, wishes, reading, live_check=live_check)
+        request = Request(tuple(inputs), wanted, base, device, offline)
+        state = check_lock(out, request, locked=locked, frozen=frozen)
+    if state is not None and (locked or state.is_current):
+        report_unchanged(out, state, as_json=as_json)
+        return
+    force = force or (state is not None and (frozen or state.may_replace))
+    if not dry_run and not each:
+        refuse_adapter(out, force=force)
+        refuse_beside(out, targets, force=force)
+
+    intake = _read(inputs, reading, strict=strict)
+    compiler = d2l.Compiler.from_pretrained(
+        checkpoint, base=base, device=device, local_files_only=offline
+    )
     order = Order(
         compiler,
-        wishes,
-        reading,
         tuple(targets),
         live_check=live_check,
         force=force,
@@ -220,61 +178,28 @@ def compile_command(
         locking=Locking(state, frozen=frozen),
     )
     if each:
-        from d2l.commands.compile_each import compile_each
-
-        report = compile_each(intake, out, order, skip_bad=skip_bad, dry_run=dry_run)
+        report = compile_each(intake, out, order, wishes, dry_run=dry_run)
     else:
-        report = _compile_together(intake, out, order, dry_run=dry_run)
+        report = _compile_together(intake, out, order, wishes, dry_run=dry_run)
     console.emit(report.values, report.text, as_json=as_json)
 
 
-@dataclass(frozen=True)
-class Order:
-    """How adapters are compiled and written, and what goes with each of them."""
-
-    compiler: "d2l.Compiler"
-    wishes: "PlanWishes"
-    reading: "ReadOptions"
-    targets: tuple[str, ...]  # exports beside the adapter
-    live_check: bool
-    force: bool
-    explain: bool  # say why chunks are read that might have been in the cache
-    locking: Locking
+def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
+    """Read all inputs, and say what was found in them; raises DocumentError."""
+    with console.Steps("reading") as progress:
+        intake = read_inputs(inputs, reading, progress)
+    for message in intake.describe():
+        console.warn(message)
+    if strict:
+        intake.refuse_findings()
+    return intake
 
 
-def _compile_together(intake: "Intake", out: Path, order: Order, *, dry_run: bool) -> Report:
+def _compile_together(
+    intake: Intake, out: Path, order: Order, wishes: "PlanWishes", *, dry_run: bool
+) -> Report:
     """Plan one adapter of all documents, and write it unless the plan is all that is wanted."""
-    plan = order.compiler.plan(intake, reading=order.reading, **order.wishes)
+    plan = order.compiler.plan(intake, **wishes)
     for message in plan.warnings:
         console.warn(message)
-    if dry_run:
-        return report_plan(plan, intake)
-    return compile_planned(plan, out, intake, order, watch=console.watch)
-
-
-def compile_planned(
-    plan: "CompilePlan", out: Path, intake: "Intake", order: Order, *, watch: Progress = silent
-) -> Report:
-    """Write one adapter, and what was ordered beside it."""
-    found = order.compiler.look_up(plan)
-    if order.explain:
-        from d2l.compiler.part_cache import explain
-
-        for line in explain(plan, found):
-            console.note(line)
-    if found.assembled is None or plan.options.refine is not None:
-        order.compiler.load(plan)
-    start = time.perf_counter()
-    options = order.compiler.options
-    base, offline = options.base, options.offline
-    adapter = order.compiler(plan, watch=watch, found=found)
-    seconds = time.perf_counter() - start
-    if order.live_check:
-        adapter = add_live_check(adapter, plan, (base, options.device, offline))
-    start = time.perf_counter()
-    order.locking.refuse_other(adapter, out)
-    adapter.save_pretrained(out, force=order.force)
-    report = report_run(plan, out, intake, seconds=seconds + time.perf_counter() - start)
-    report = add_cached(report, plan, found)
-    exports = export_beside(out, order.targets, base=base, offline=offline, force=order.force)
-    return add_exports(report, exports)
+    return report_plan(plan) if dry_run else order.carry_out(plan, out, watch=console.watch)

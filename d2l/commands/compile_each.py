@@ -8,40 +8,34 @@ from d2l.adapters.find import refuse_adapter
 from d2l.commands import console
 from d2l.commands.compile_report import Report, report_plan
 from d2l.commands.export import refuse_beside
+from d2l.documents.intake import describe_skipped
 
 if TYPE_CHECKING:
-    from d2l.commands.compile import Order
+    from d2l.commands.compile_order import Order
     from d2l.compiler.each import Planned
+    from d2l.compiler.options import PlanWishes
     from d2l.documents.intake import Intake
 
 
 def compile_each(
-    intake: "Intake", folder: Path, order: "Order", *, skip_bad: bool, dry_run: bool
+    intake: "Intake", folder: Path, order: "Order", wishes: "PlanWishes", *, dry_run: bool
 ) -> Report:
     """Plan all, then write one adapter a document; the report of all of them."""
-    from d2l.commands.compile import compile_planned
     from d2l.compiler.each import prepare_each
 
-    each = prepare_each(
-        intake.documents,
-        folder,
-        order.compiler,
-        skip_bad=skip_bad,
-        reading=order.reading,
-        **order.wishes,
-    )
+    each = prepare_each(intake, folder, order.compiler, **wishes)
     if not dry_run:  # all that may not be written, before anything is
         for item in each.planned:
             refuse_adapter(item.out, force=order.force)
             refuse_beside(item.out, order.targets, force=order.force)
     for name, reason in each.skipped:
-        console.warn(f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}")
+        console.warn(describe_skipped(name, reason))
     _warn(each.planned)
     if dry_run:
-        reports = [report_plan(item.plan, _alone(item)) for item in each.planned]
+        reports = [report_plan(item.plan) for item in each.planned]
     else:
         reports = [
-            compile_planned(item.plan, item.out, _alone(item), order)
+            order.carry_out(item.plan, item.out)
             for item in console.watch(each.planned, "compiling")
         ]
     return _join(each.planned, reports, skipped=(*intake.skipped, *each.skipped))
@@ -58,13 +52,6 @@ def _warn(planned: Sequence["Planned"]) -> None:
         for message in item.plan.warnings:
             if message not in shared:
                 console.warn(f"{item.document.name}: {message}")
-
-
-def _alone(planned: "Planned") -> "Intake":
-    """What was read, as if this document had been the only one."""
-    from d2l.documents.intake import Intake
-
-    return Intake((planned.document,), ())
 
 
 def _join(

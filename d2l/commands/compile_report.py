@@ -1,6 +1,6 @@
 """What `d2l compile` says of a plan and of a run, as text and as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from d2l.adapters.info import read_info
 
 if TYPE_CHECKING:
+    from d2l.compiler.api.adapter import Adapter
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
-    from d2l.documents.intake import Intake
     from d2l.runtimes.export import ExportResult
 
 #: Inputs that have a line of their own in what is printed.
@@ -26,26 +26,13 @@ class Report:
     values: dict[str, Any]
 
 
-def remarks(intake: "Intake") -> Iterator[str]:
-    """What the readers want told, and what was skipped."""
-    for document in intake.documents:
-        for note in document.notes:
-            yield f"{document.name}: {note}"
-    for name, reason in intake.skipped:
-        yield f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
-    if intake.ignored:
-        shown = ", ".join(intake.ignored[:3]) + (", …" if len(intake.ignored) > 3 else "")
-        files = "file" if len(intake.ignored) == 1 else "files"
-        yield f"passed over {len(intake.ignored)} {files} of other kinds: {shown}"
-
-
-def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
+def report_plan(plan: "CompilePlan") -> Report:
     """What would be done, and how long it would take past start-up."""
     from d2l.compiler.timing import estimate_seconds
 
     device = plan.device
     seconds, origin = estimate_seconds(plan, device)
-    values = _common(plan, intake) | {
+    values = _common(plan) | {
         "device": device,
         "adapter_bytes": plan.adapter_bytes,
         "estimated_seconds": round(seconds, 2),
@@ -53,7 +40,7 @@ def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
         **_plan_refining(plan),
     }
     lines = [
-        *_describe_inputs(plan, intake),
+        *_describe_inputs(plan),
         f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
         f"base        {plan.config.base}",
         f"tokens      {plan.describe_tokens()}",
@@ -65,26 +52,26 @@ def report_plan(plan: "CompilePlan", intake: "Intake") -> Report:
     return Report("\n".join(lines), values)
 
 
-def report_run(plan: "CompilePlan", out: Path, intake: "Intake", *, seconds: float) -> Report:
-    """What was written at `out`, and how long it took past start-up."""
-    info, device = read_info(out), plan.device
-    errors = {} if info.provenance is None else info.provenance.merge_error
-    done = None if info.provenance is None else info.provenance.refinement
+def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: float) -> Report:
+    """What was made of a plan and written at `out`, and how long it took past start-up."""
+    made, device, size = adapter.provenance, plan.device, read_info(out).size_bytes
+    assert made is not None  # compiling says where an adapter came from
+    errors, done = made.merge_error, made.refinement
     worst = max(errors.values(), default=0.0)
-    values = _common(plan, intake) | {
+    values = _common(plan) | {
         "adapter": str(out),
         "device": device,
-        "size_bytes": info.size_bytes,
+        "size_bytes": size,
         "seconds": round(seconds, 3),
         "max_merge_error": worst,
         **({} if done is None else {"refinement": done.to_json()}),
     }
     lines = [
         str(out),
-        *_describe_inputs(plan, intake),
+        *_describe_inputs(plan),
         f"tokens      {plan.describe_tokens()}",
         f"rank        {_describe_rank(plan)}",
-        f"size        {_size(info.size_bytes)}",
+        f"size        {_size(size)}",
         f"time        {seconds:.1f} s on {device} past start-up",
     ]
     if errors:
@@ -119,12 +106,12 @@ def add_exports(report: Report, exports: Sequence["ExportResult"]) -> Report:
     return Report("\n".join([report.text, *lines]), report.values | {"exports": rows})
 
 
-def _common(plan: "CompilePlan", intake: "Intake") -> dict[str, Any]:
+def _common(plan: "CompilePlan") -> dict[str, Any]:
     return {
         "checkpoint": plan.checkpoint.name,
         "base": plan.config.base,
-        "inputs": [_describe_document(plan, document) for document in intake.documents],
-        "skipped": [{"name": name, "reason": reason} for name, reason in intake.skipped],
+        "inputs": [_describe_document(plan, document) for document in plan.documents],
+        "skipped": [{"name": name, "reason": reason} for name, reason in plan.skipped],
         "n_tokens": plan.n_tokens,
         "n_chunks": len(plan.chunks),
         "chunks": [
@@ -149,7 +136,7 @@ def _describe_document(plan: "CompilePlan", document: "Document") -> dict[str, A
         "format": document.format,
         "n_sections": len(document.sections),
         "n_chars": len(document.text),
-        "rank": plan.count_ranks_of(document.name),
+        "rank": plan.ranks[document.name],
         "notes": list(document.notes),
         "findings": [
             asdict(found) | {"pages": list(found.pages), "lines": list(found.lines)}
@@ -158,9 +145,9 @@ def _describe_document(plan: "CompilePlan", document: "Document") -> dict[str, A
     }
 
 
-def _describe_inputs(plan: "CompilePlan", intake: "Intake") -> list[str]:
+def _describe_inputs(plan: "CompilePlan") -> list[str]:
     """A line for every input; of several also how many ranks or seats are its own."""
-    documents = intake.documents
+    documents = plan.documents
     if len(documents) == 1:
         (document,) = documents
         return [
@@ -169,12 +156,12 @@ def _describe_inputs(plan: "CompilePlan", intake: "Intake") -> list[str]:
     unit = "seats" if plan.kind.rank_unit else "ranks"
     lines = [
         f"input       {document.name} ({document.format}, {len(document.text):,} characters): "
-        f"{plan.count_ranks_of(document.name):,} {unit}"
+        f"{plan.ranks[document.name]:,} {unit}"
         for document in documents[:_MOST_SHOWN]
     ]
     if more := documents[_MOST_SHOWN:]:
         chars = sum(len(document.text) for document in more)
-        ranks = sum(plan.count_ranks_of(document.name) for document in more)
+        ranks = sum(plan.ranks[document.name] for document in more)
         lines.append(f"            and {len(more):,} more, {chars:,} characters: {ranks:,} {unit}")
     return lines
 

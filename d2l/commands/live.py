@@ -36,7 +36,7 @@ def check_endpoint(adapter: Path, endpoint: "Endpoint", asking: Asking) -> "Live
 def add_live_check(adapter: "Adapter", plan: "CompilePlan", asking: Asking) -> "Adapter":
     """The adapter that a plan was compiled to, with `live_check.json` among its files: so its
     folder appears with it, and its lock holds for it, too."""
-    from d2l.compiler.lock import describe
+    from d2l.compiler.lock import note_live_check
     from d2l.evaluation.live.expectations import format_expectations
     from d2l.evaluation.live.make import list_stretches
 
@@ -44,7 +44,8 @@ def add_live_check(adapter: "Adapter", plan: "CompilePlan", asking: Asking) -> "
     with tempfile.TemporaryDirectory(prefix="d2l-live-") as folder:
         asked = adapter.save_pretrained(Path(folder, "adapter.lora"))
         text = format_expectations(_make(asked, stretches, asking))
-    lock = describe(plan, live_check=True)
+    assert adapter.lock is not None  # it was compiled just now
+    lock = note_live_check(adapter.lock)
     return replace(adapter, texts={**adapter.texts, LIVE_CHECK: text}, lock=lock)
 
 

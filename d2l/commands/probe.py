@@ -128,7 +128,7 @@ def probe(
         unanswerable=unanswerable,
     )
     if sets:
-        from d2l.compiler.compile import CompileOptions
+        from d2l.compiler.options import CompileOptions
         from d2l.evaluation.recall.network import probe_sets
 
         compiling = CompileOptions(

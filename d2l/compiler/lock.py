@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from d2l import __version__
 from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
 from d2l.bases.locate import Place, locate_base
-from d2l.compiler.privacy import name_documents, name_places, name_shared
+from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
 from d2l.files.cache import cache_dir, file_digest
@@ -22,7 +22,9 @@ from d2l.hypernets.registry import digest_files, find_checkpoint
 
 if TYPE_CHECKING:
     from d2l.bases.models import BaseFiles
+    from d2l.compiler.options import PlanWishes
     from d2l.compiler.plan import CompilePlan
+    from d2l.documents.intake import ReadOptions
 
 #: Files of a base's folder that decide how text is read, beside its weights.
 _BASE_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -31,7 +33,8 @@ _MOMENTS = "moments"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for now. `options` are all that change the result, by name, as JSON values."""
+    """What is asked for now. `options` are all that change the result, by name, as JSON values:
+    those of `name_options`."""
 
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
@@ -77,10 +80,17 @@ class State:
             )
 
 
-def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]:
-    """The values of a compiled adapter's lock, without the digests of its files. `live_check`:
-    whether questions for a live check are among these."""
-    names = name_shared(plan)
+def name_options(
+    checkpoint: str, wishes: "PlanWishes", reading: "ReadOptions", *, live_check: bool = False
+) -> dict[str, Any]:
+    """The options of a `Request`: what the network is called, and what is wished for."""
+    own = {name: value for name, value in wishes.items() if name != "cache"}  # gives the same bits
+    return {"checkpoint": checkpoint, **own, **_name_reading(reading), "live_check": live_check}
+
+
+def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a compiled adapter's lock, without the digests of its files. `names` are what
+    is passed on of the names that the plan was given."""
     values: dict[str, Any] = {
         "tool": {
             "d2l": __version__,
@@ -115,7 +125,7 @@ def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]
         },
         "base": _describe_base(plan.base),
         "device": plan.device.split(":")[0],
-        "options": _describe_options(plan, names) | {"live_check": live_check},
+        "options": _describe_options(plan, names) | {"live_check": False},
     }
     if plan.encoder is not plan.base:
         values["reader"] = _describe_base(plan.encoder)
@@ -124,9 +134,14 @@ def describe(plan: "CompilePlan", *, live_check: bool = False) -> dict[str, Any]
     return values
 
 
+def note_live_check(lock: Mapping[str, Any]) -> dict[str, Any]:
+    """The lock of an adapter among whose files are questions for a live check."""
+    return {**lock, "options": {**lock["options"], "live_check": True}}
+
+
 def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
     """Options by the names that a `Request` has them by."""
-    options, reading = plan.options, plan.reading
+    options = plan.options
     return {
         "checkpoint": names.get(options.checkpoint, options.checkpoint),
         "merge": options.merge.method,
@@ -140,6 +155,12 @@ def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str
         "refine_steps": None if options.refine is None else options.refine.steps,
         "keep_paths": options.keep_paths,
         "chunking": options.chunking,
+        **_name_reading(plan.intake.reading),
+    }
+
+
+def _name_reading(reading: "ReadOptions") -> dict[str, Any]:
+    return {
         "format": reading.format,
         "encoding": reading.encoding,
         "include_hidden": reading.include_hidden,

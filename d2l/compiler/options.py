@@ -3,17 +3,21 @@
 from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
+from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.compiler.refine_options import RefineOptions, choose_refining
+from d2l.errors import OptionError
 from d2l.hypernets.protocol import MergeOptions
 from d2l.hypernets.registry import default_checkpoint
 
 #: How a text is cut: as the network was trained, or at borders that stay where a change is not.
 CHUNKINGS = ("usual", "stable")
+MAX_RANK = 10**9  # of what --max-rank takes: PEFT's own floats hold no more
 
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What the user may choose; the defaults are those of the command line."""
+    """What the user may choose; the defaults are those of the command line. Raises OptionError for
+    what no network could do."""
 
     checkpoint: str = field(default_factory=default_checkpoint)
     base: str | None = None  # where the base lies, if not where the checkpoint's name leads
@@ -29,6 +33,18 @@ class CompileOptions:
     keep_paths: bool = False  # d2l.json names inputs and checkpoint by their whole paths
     chunking: str = "usual"  # or "stable": a change of the text moves only the borders around it
     cache: bool = False  # whether parts are looked for in the cache folder, and kept there
+
+    def __post_init__(self) -> None:
+        pick_torch_dtype(self.dtype)  # refuses what is none
+        if self.chunking not in CHUNKINGS:
+            raise OptionError(
+                f"unknown chunking {self.chunking!r}", hint=f"choose from {', '.join(CHUNKINGS)}"
+            )
+        if self.max_rank is not None and not 1 <= self.max_rank <= MAX_RANK:
+            raise OptionError(
+                f"--max-rank is not from 1 to {MAX_RANK:,}",
+                hint="leave it out where the rank shall not be bounded",
+            )
 
     def changed(self, **wishes: "Unpack[PlanWishes]") -> "CompileOptions":
         """The same with what is wished for one plan."""

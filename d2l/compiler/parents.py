@@ -14,7 +14,6 @@ from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.peft_config import refuse_extras
 from d2l.errors import AdapterError
-from d2l.files.tensors import read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,15 +136,7 @@ class Parent:
         source = self.source
         if not self.has_seats:
             return 0
-        if not isinstance(source, AdapterInfo):
-            return self.memory.n_seats
-        path = source.folder / names.MEMORY
-        keys = read_header(path).get("keys")
-        if keys is None or len(keys.shape) != 3:
-            raise AdapterError(
-                f"{path}: holds no keys of seats", hint="the adapter is damaged: compile it again"
-            )
-        return keys.shape[1]
+        return source.count_seats() if isinstance(source, AdapterInfo) else self.memory.n_seats
 
     def seat_factors(self) -> "Tensor":
         """What each seat's delta is multiplied by: (seats,), from its options and chunks."""

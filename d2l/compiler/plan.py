@@ -1,30 +1,27 @@
-"""Documents → plan: what `compile` will do, before any weights are loaded.
+"""What was read → plan: what `compile` will do, before any weights are loaded.
 
 Reads the checkpoint's configuration and the base's config and tokenizer; `compile.run` executes.
 What differs from one kind of network to another stands in `kinds`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from d2l.adapters.peft_folder import pick_torch_dtype
 from d2l.bases.models import BaseFiles, pick_device
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler.kind import CompileKind, Reader
 from d2l.compiler.kinds import DOCUMENTS, find_kind
-from d2l.compiler.options import CHUNKINGS, CompileOptions
+from d2l.compiler.options import CompileOptions
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
-from d2l.documents.intake import ReadOptions
-from d2l.errors import DocumentError, OptionError
+from d2l.documents.intake import Intake
+from d2l.errors import DocumentError
 from d2l.hypernets.fit import OpenNetwork, open_network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
-
-MAX_RANK = 10**9  # of what --max-rank takes: PEFT's own floats hold no more
 
 __all__ = ["CompileOptions", "CompilePlan", "prepare"]
 
@@ -39,27 +36,35 @@ class CompilePlan:
     checkpoint: CheckpointFiles
     base: BaseFiles
     encoder: BaseFiles  # the model that reads; nearly always the base itself
-    documents: tuple[Document, ...]
+    intake: Intake  # the documents, those that could not be read, and how they were read
     options: CompileOptions
     rank: int  # of the adapter that will be written
     full_rank: int  # before --max-rank
     adapter_bytes: int
     warnings: tuple[str, ...] = ()
     moments: Path | None = None
-    skipped: tuple[tuple[str, str], ...] = ()  # inputs that could not be read: (name, reason)
-    reading: ReadOptions = field(default_factory=ReadOptions)  # how the documents were read
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """What is compiled."""
+        return self.intake.documents
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """Inputs that could not be read: (name, reason)."""
+        return self.intake.skipped
 
     @property
     def method(self) -> str:
         """How chunks become one adapter: a key of merge_methods.METHODS."""
         return self.options.merge.method
 
-    @property
+    @cached_property
     def device(self) -> str:
         """The device that it will run on; raises BaseModelError where that is not there."""
         return pick_device(self.options.device)
 
-    @property
+    @cached_property
     def kind(self) -> CompileKind[Any]:
         """How networks of this kind compile."""
         return find_kind(self.config)
@@ -76,11 +81,14 @@ class CompilePlan:
 
         return name_reason(self.documents)
 
-    def count_ranks_of(self, document: str) -> int:
-        """Ranks, or seats, that hold something of one document, by its name."""
-        own = [chunk.rank for chunk in self.chunks if chunk.document == document]
-        shared = self.kind.averages_share and self.method == "average"
-        return max(own, default=0) if shared else sum(own)
+    @cached_property
+    def ranks(self) -> Counter[str]:
+        """Ranks, or seats, that hold something of each document, by its name."""
+        shared, held = self.kind.averages_share and self.method == "average", Counter[str]()
+        for chunk in self.chunks:
+            before = held[chunk.document]
+            held[chunk.document] = max(before, chunk.rank) if shared else before + chunk.rank
+        return held
 
     def describe_tokens(self) -> str:
         """What is read, for people: "267 in 1 chunk"."""
@@ -96,36 +104,19 @@ def open_compiler(options: CompileOptions) -> OpenNetwork[Any]:
 
 
 def prepare(
-    documents: Sequence[Document],
-    options: CompileOptions,
-    *,
-    network: OpenNetwork[Any] | None = None,
-    skipped: Sequence[tuple[str, str]] = (),
-    reading: ReadOptions | None = None,
+    intake: Intake, options: CompileOptions, *, network: OpenNetwork[Any] | None = None
 ) -> CompilePlan:
-    """Plan the compilation of documents: chunks, rank and size, and everything checked.
+    """Plan the compilation of what was read: chunks, rank and size, and everything checked.
 
-    `network` is what `open_compiler` gave for the same options: many plans, opened once. `skipped`
-    are inputs that could not be read, (name, reason), for the provenance; `reading` is how the
-    others were read.
+    `network` is what `open_compiler` gave for the same options: many plans, opened once.
     Raises CheckpointError, BaseModelError, DocumentError or OptionError with what to do about it.
     """
-    if not documents:
+    if not intake.documents:
         raise DocumentError("nothing to compile: no document was read")
     network = network or open_compiler(options)
     config, base, kind = network.config, network.base, find_kind(network.config)
-    pick_torch_dtype(options.dtype)  # refuses what is none
-    if options.chunking not in CHUNKINGS:
-        raise OptionError(
-            f"unknown chunking {options.chunking!r}", hint=f"choose from {', '.join(CHUNKINGS)}"
-        )
     reader = _load_reader(network, kind)
-    chunks = kind.cut(documents, network, reader, options)
-    if options.max_rank is not None and not 1 <= options.max_rank <= MAX_RANK:
-        raise OptionError(
-            f"--max-rank is not from 1 to {MAX_RANK:,}",
-            hint="leave it out where the rank shall not be bounded",
-        )
+    chunks = kind.cut(intake.documents, network, reader, options)
     full, rank = kind.count_ranks(config, chunks, options)
     itemsize = 4 if options.dtype == "fp32" else 2
     values = sum(d_in + d_out for d_in, d_out in config.module_shapes.values())
@@ -135,15 +126,13 @@ def prepare(
         checkpoint=network.files,
         base=base,
         encoder=reader.files,
-        documents=tuple(documents),
+        intake=intake,
         options=options,
         rank=rank,
         full_rank=full,
         adapter_bytes=rank * values * config.n_adapted_layers * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
         moments=network.find_moments(base),
-        skipped=tuple(skipped),
-        reading=reading or ReadOptions(),
     )
 
 

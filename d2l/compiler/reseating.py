@@ -11,15 +11,14 @@ from torch import Tensor
 
 from d2l.adapters.module_names import parse
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
-from d2l.bases.models import load_frozen, pick_device
 from d2l.compiler.parents import ChangeOptions, Parent
 from d2l.errors import AdapterError, CheckpointError
 from d2l.hypernets.fit import SEATS, open_network
+from d2l.hypernets.loaded import load_network
 from d2l.hypernets.protocol import Assembled, MergeOptions
 from d2l.hypernets.registry import CheckpointFiles, name_known
-from d2l.hypernets.seats.calibration import with_moments
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.network import Seats, load_seats
+from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import MODULES, fill_memory
 
 
@@ -56,10 +55,16 @@ def load_seats_of(
             f"{network.files.path}: is not the checkpoint that {parents[0].name} was compiled with",
             hint="name that one with --checkpoint, or compile the document again",
         )
-    device, n_layers = pick_device(options.device), network.config.reading.n_layers
-    model = load_frozen(network.base, device=device, dtype=torch.float32, n_layers=n_layers)
-    seats, moments = load_seats(network.files.path, model), network.find_moments(network.base)
-    return seats if moments is None else with_moments(seats, moments), network.files
+    loaded = load_network(
+        network.files.path,
+        network.config,
+        network.base,
+        device=options.device,
+        dtype=torch.float32,
+        moments=network.find_moments(network.base),
+    )
+    assert isinstance(loaded.hypernet, Seats)  # which is what SEATS takes
+    return loaded.hypernet, network.files
 
 
 def seat_again(

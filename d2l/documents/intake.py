@@ -31,11 +31,26 @@ class ReadOptions:
 @dataclass(frozen=True)
 class Intake:
     """What was read, and what was not: (name, reason); `ignored` are files of folders that no
-    reader takes."""
+    reader takes. `reading` is how all of it was read."""
 
     documents: tuple[Document, ...]
-    skipped: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    reading: ReadOptions = field(default_factory=ReadOptions)
+
+    def describe(self) -> list[str]:
+        """A line for everything that should be known of what was read: what was found in the
+        documents, what their readers want told, what was skipped, and what was passed over."""
+        notes = [
+            f"{document.name}: {note}" for document in self.documents for note in document.notes
+        ]
+        skipped = [describe_skipped(name, reason) for name, reason in self.skipped]
+        passed = []
+        if self.ignored:
+            shown = ", ".join(self.ignored[:3]) + (", …" if len(self.ignored) > 3 else "")
+            files = "file" if len(self.ignored) == 1 else "files"
+            passed = [f"passed over {len(self.ignored)} {files} of other kinds: {shown}"]
+        return [*self.describe_findings(), *notes, *skipped, *passed]
 
     def describe_findings(self) -> list[str]:
         """A line for each sort of thing that was found in a document, with its places."""
@@ -63,6 +78,11 @@ class Intake:
 InputLike = str | Path | Document | Sequence[str | Path | Document] | Intake
 
 
+def describe_skipped(name: str, reason: str) -> str:
+    """One line on an input that is left out."""
+    return f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
+
+
 def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:
     """Documents as they are, and those that paths lead to, read; raises DocumentError."""
     if isinstance(inputs, Intake):
@@ -72,13 +92,14 @@ def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:
     if len(paths) == len(items):
         return read_inputs(paths, options)
     read = [
-        Intake((item,), ()) if isinstance(item, Document) else read_inputs([str(item)], options)
+        Intake((item,)) if isinstance(item, Document) else read_inputs([str(item)], options)
         for item in items
     ]
     return Intake(
         tuple(document for intake in read for document in intake.documents),
         tuple(row for intake in read for row in intake.skipped),
         tuple(name for intake in read for name in intake.ignored),
+        options,
     )
 
 
@@ -112,7 +133,7 @@ def read_inputs(
             f"none of {len(skipped)} inputs could be read, the first because: {skipped[0][1]}",
             hint="run without --skip-bad to see what to do about the first",
         )
-    return Intake(tuple(documents), tuple(skipped), expanded.ignored)
+    return Intake(tuple(documents), tuple(skipped), expanded.ignored, options)
 
 
 def make_limits(

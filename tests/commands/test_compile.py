@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from d2l.commands.compile_report import remarks, report_plan, report_run
+from d2l.commands.compile_report import Report, report_plan, report_run
+from d2l.compiler.api.adapter import Adapter
 from d2l.compiler.timing import remember_rate
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
@@ -18,7 +18,6 @@ from tests.compiled import (
     LAST_PAGE,
     Compiled,
     compile_tiny,
-    make_document,
     read_files,
     write_files,
 )
@@ -27,34 +26,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 Compile = Callable[[str], Compiled]
 N_CHARS = len(tiny.DOCUMENT) + 2 + len(LAST_PAGE)  # an empty line between sections
-INTAKE = Intake((make_document(),), ())
+
+
+def report_written(done: Compiled, seconds: float = 1.0) -> Report:
+    """What is said of a finished run."""
+    adapter = Adapter.from_pretrained(done.adapter)
+    return report_run(done.plan, adapter, done.adapter, seconds=seconds)
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-
-
-# ---- remarks ------------------------------------------------------------------------------------
-
-
-def test_remarks_tell_notes_skipped_and_ignored_inputs_in_this_order() -> None:
-    noted = replace(make_document("a.pdf"), notes=("2 of 3 pages have no text", "one more"))
-    skipped = (("b.pdf", "b.pdf: the file is empty"), ("c.pdf", "no permission"))
-    intake = Intake((noted, make_document("d.pdf")), skipped, ("e.png", "f.exe"))
-    assert list(remarks(intake)) == [
-        "a.pdf: 2 of 3 pages have no text",
-        "a.pdf: one more",
-        "skipped b.pdf: the file is empty",
-        "skipped c.pdf: no permission",
-        "passed over 2 files of other kinds: e.png, f.exe",
-    ]
-
-
-def test_many_ignored_files_are_counted_and_three_are_named() -> None:
-    intake = Intake((make_document(),), (), ("a.x", "b.x", "c.x", "d.x"))
-    assert list(remarks(intake)) == ["passed over 4 files of other kinds: a.x, b.x, c.x, …"]
-    assert list(remarks(INTAKE)) == []
 
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -63,9 +45,7 @@ def test_many_ignored_files_are_counted_and_three_are_named() -> None:
 def test_a_plan_tells_what_would_be_done(compiled: Compile) -> None:
     done = compiled("llama")
     n_tokens = sum(len(chunk.token_ids) for chunk in done.plan.chunks)
-    report = report_plan(
-        replace(done.plan, options=replace(done.plan.options, dtype="bf16")), INTAKE
-    )
+    report = report_plan(replace(done.plan, options=replace(done.plan.options, dtype="bf16")))
     # 6 ranks of 64 + 32 values in each of 3 layers, four bytes each
     assert done.plan.adapter_bytes == 6 * 96 * 3 * 4 == 6_912
     assert report.text.splitlines() == [
@@ -83,7 +63,7 @@ def test_a_plans_values_are_json_and_agree_with_the_adapter_that_is_written(
     compiled: Compile,
 ) -> None:
     done = compiled("llama")
-    values = report_plan(done.plan, INTAKE).values
+    values = report_plan(done.plan).values
     record = json.loads((done.adapter / "d2l.json").read_text("utf-8"))
     assert json.loads(json.dumps(values)) == values
     assert values == {
@@ -128,7 +108,7 @@ def test_the_size_in_the_plan_is_that_of_the_written_tensors(kind: str, compiled
     done = compiled(kind)
     path = done.adapter / "adapter_model.safetensors"
     header_bytes = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    values = report_plan(done.plan, INTAKE).values
+    values = report_plan(done.plan).values
     assert values["adapter_bytes"] == path.stat().st_size - header_bytes
 
 
@@ -136,7 +116,7 @@ def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
     done = compiled("llama")
     long = replace(done.plan, chunks=done.plan.chunks * 5)
     remember_rate(long, "cpu", 4 * long.n_tokens / 100)  # 25 tokens a second
-    report = report_plan(done.plan, INTAKE)
+    report = report_plan(done.plan)
     seconds = done.plan.n_tokens / 25
     assert report.values["estimated_seconds"] == round(seconds, 2)
     assert report.values["estimate_from"] == "last run"
@@ -146,8 +126,8 @@ def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
 
 def test_skipped_inputs_and_warnings_are_among_the_values(compiled: Compile) -> None:
     done = compiled("seats")
-    intake = Intake(INTAKE.documents, (("b.pdf", "b.pdf: the file is empty"),))
-    values = report_plan(done.plan, intake).values
+    intake = Intake(done.plan.documents, (("b.pdf", "b.pdf: the file is empty"),))
+    values = report_plan(replace(done.plan, intake=intake)).values
     assert values["skipped"] == [{"name": "b.pdf", "reason": "b.pdf: the file is empty"}]
     assert values["warnings"] == list(done.plan.warnings) != []
 
@@ -155,8 +135,8 @@ def test_skipped_inputs_and_warnings_are_among_the_values(compiled: Compile) -> 
 def test_seats_and_a_bounded_rank_are_named_as_such(compiled: Compile, tmp_path: Path) -> None:
     seats, cut = compiled("seats"), compile_tiny(tmp_path, "llama", max_rank=3)
     for done, line in ((seats, "rank        17 (seats)"), (cut, "rank        3 (bounded, from 6)")):
-        assert line in report_plan(done.plan, INTAKE).text.splitlines()
-        assert line in report_run(done.plan, done.adapter, INTAKE, seconds=1.0).text.splitlines()
+        assert line in report_plan(done.plan).text.splitlines()
+        assert line in report_written(done).text.splitlines()
 
 
 def test_of_several_inputs_each_has_its_line_with_its_seats(tmp_path: Path) -> None:
@@ -167,11 +147,7 @@ def test_of_several_inputs_each_has_its_line_with_its_seats(tmp_path: Path) -> N
         for n, text in enumerate(texts)
     ]
     done = compile_tiny(tmp_path, "seats", *notes)
-    intake = Intake(tuple(notes), ())
-    plan, run = (
-        report_plan(done.plan, intake),
-        report_run(done.plan, done.adapter, intake, seconds=1.0),
-    )
+    plan, run = report_plan(done.plan), report_written(done)
     seats = [chunk.rank for chunk in done.plan.chunks]
     assert len(seats) == 2
     for report in (plan, run):
@@ -186,7 +162,8 @@ def test_of_several_inputs_each_has_its_line_with_its_seats(tmp_path: Path) -> N
 def test_of_many_inputs_eight_are_shown_and_the_rest_is_summed_up(compiled: Compile) -> None:
     document = Document("a.txt", "text", (Section("x" * 1_000),), "0" * 64, 1_000)
     done = compiled("llama")
-    lines = report_plan(done.plan, Intake((document,) * 10, ())).text.splitlines()
+    plan = replace(done.plan, intake=Intake((document,) * 10))
+    lines = report_plan(plan).text.splitlines()
     assert lines[:8] == ["input       a.txt (text, 1,000 characters): 0 ranks"] * 8
     assert lines[8] == "            and 2 more, 2,000 characters: 0 ranks"
     assert lines[9].startswith("checkpoint")
@@ -197,7 +174,7 @@ def test_of_many_inputs_eight_are_shown_and_the_rest_is_summed_up(compiled: Comp
 
 def test_a_run_tells_the_adapter_first_then_what_was_written(compiled: Compile) -> None:
     done = compiled("llama")
-    report = report_run(done.plan, done.adapter, INTAKE, seconds=12.345678)
+    report = report_written(done, seconds=12.345678)
     size = sum(path.stat().st_size for path in done.adapter.iterdir())
     assert report.text.splitlines() == [
         str(done.adapter),
@@ -212,19 +189,20 @@ def test_a_run_tells_the_adapter_first_then_what_was_written(compiled: Compile) 
     assert (values["adapter"], values["device"]) == (str(done.adapter), "cpu")
     assert (values["size_bytes"], values["seconds"]) == (size, 12.346)
     assert values["max_merge_error"] == 0.0
-    planned = report_plan(done.plan, INTAKE).values
+    planned = report_plan(done.plan).values
     shared = planned.keys() & values.keys()
     assert planned.keys() - shared == {"adapter_bytes", "estimated_seconds", "estimate_from"}
     assert all(values[key] == planned[key] for key in shared)
 
 
-def test_a_run_tells_the_worst_error_of_compression(compiled: Compile, tmp_path: Path) -> None:
+def test_a_run_tells_the_worst_error_of_compression(compiled: Compile) -> None:
     done = compiled("llama")
-    adapter = shutil.copytree(done.adapter, tmp_path / "a.lora")
-    made = json.loads((adapter / "d2l.json").read_text("utf-8"))
-    made["merge_error"] = {"a": 0.01, "b": 0.12345, "c": 0.0}
-    (adapter / "d2l.json").write_text(json.dumps(made), "utf-8")
-    report = report_run(done.plan, adapter, INTAKE, seconds=1.0)
+    adapter = Adapter.from_pretrained(done.adapter)
+    errors = {"a": 0.01, "b": 0.12345, "c": 0.0}
+    assert adapter.provenance is not None
+    made = adapter.provenance.model_copy(update={"merge_error": errors})
+    cut = replace(adapter, provenance=made)
+    report = report_run(done.plan, cut, done.adapter, seconds=1.0)
     assert report.values["max_merge_error"] == 0.12345
     assert report.text.splitlines()[-3:-1] == [
         "error       at most 12.35% of a module's delta was cut off",
@@ -236,9 +214,9 @@ def test_sizes_are_told_in_the_unit_that_suits_them(tmp_path: Path) -> None:
     done = compile_tiny(tmp_path, "llama")
     size = sum(path.stat().st_size for path in done.adapter.iterdir())
     (done.adapter / "more").write_bytes(bytes(99_999 - size))
-    assert "size        100.0 kB" in report_run(done.plan, done.adapter, INTAKE, seconds=1.0).text
+    assert "size        100.0 kB" in report_written(done).text
     (done.adapter / "more").write_bytes(bytes(12_345_678 - size))
-    assert "size        12.3 MB" in report_run(done.plan, done.adapter, INTAKE, seconds=1.0).text
+    assert "size        12.3 MB" in report_written(done).text
 
 
 # ---- one adapter for each -----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from markdown_it.token import Token
 from d2l import __version__
 from d2l.adapters.card import FOLDER, name_folder, unname_folder
 from d2l.compiler.card import write_card, write_texts
+from d2l.documents.intake import Intake
 from tests import tiny
 from tests.compiled import (
     ADAPTER,
@@ -285,7 +286,7 @@ HOSTILE = {
 def test_the_card_is_valid_markdown_whatever_a_document_is_called(
     name: str, shown: str, compiled: Compile
 ) -> None:
-    plan = replace(compiled("llama").plan, documents=(make_document(f"folder/{name}"),))
+    plan = replace(compiled("llama").plan, intake=Intake((make_document(f"folder/{name}"),)))
     card = write_card(plan, ADAPTER)
     table = read_table(card)
     assert len(table) == 6
@@ -302,7 +303,7 @@ def test_the_card_is_valid_markdown_whatever_a_document_is_called(
 
 def test_several_documents_are_counted_in_the_title_and_listed(compiled: Compile) -> None:
     documents = (make_document("a|b.txt"), make_document("folder/c.pdf"))
-    card = write_card(replace(compiled("llama").plan, documents=documents), ADAPTER)
+    card = write_card(replace(compiled("llama").plan, intake=Intake(documents)), ADAPTER)
     assert "# 2 documents, compiled into a LoRA adapter\n" in card
     assert read_table(card)[0][1] == [
         ("code_inline", "a|b.txt"),

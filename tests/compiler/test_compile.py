@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from d2l.bases.models import BaseFiles
 from d2l.compiler import compile as pipeline
 from d2l.compiler.api.compiler import Compiler
 from d2l.documents.document import Document, Section
+from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, OptionError
 from d2l.hypernets.protocol import MergeOptions
 from tests import tiny
@@ -60,6 +62,12 @@ class Written:
     plan: pipeline.CompilePlan
     adapter: Path
     merge_error: dict[str, float]
+
+
+def prepare(
+    documents: Sequence[Document], options: pipeline.CompileOptions
+) -> pipeline.CompilePlan:
+    return pipeline.prepare(Intake(tuple(documents)), options)
 
 
 def compile_to(out: str, *documents: Document, **options: Any) -> Written:
@@ -175,7 +183,7 @@ def test_seats_of_documents_compiled_together_are_those_of_each_alone(
     documents = [make_document(cases[name]["text"], name=name) for name in ("short", "note")]
     base = str(smollm2_files.folder)  # by its name it would be put together in this test's cache
     options = pipeline.CompileOptions(checkpoint=str(seats_v0), base=base, offline=True)
-    plan = pipeline.prepare(documents, options)
+    plan = prepare(documents, options)
     assert plan.rank == len(cases["merged"]["opening"]) - 1
     assert [chunk.rank for chunk in plan.chunks] == [18, 18]
     start = len(plan.config.read_opening)
@@ -196,7 +204,7 @@ def test_average_gives_every_chunk_all_seats() -> None:
 def test_max_rank_bounds_the_seats() -> None:
     checkpoint = str(set_up("llama", "seats"))
     document = make_document(*PAGES)
-    full = pipeline.prepare([document], pipeline.CompileOptions(checkpoint=checkpoint)).rank
+    full = prepare([document], pipeline.CompileOptions(checkpoint=checkpoint)).rank
     done = compile_to("a.lora", document, checkpoint=checkpoint, max_rank=full - 1)
     assert done.plan.rank == read_adapter(done.adapter).rank == full - 1
     assert sum(chunk.rank for chunk in done.plan.chunks) == full - 1
@@ -210,7 +218,7 @@ def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
 
     def plan_with(tokens_per_seat: int | None) -> pipeline.CompilePlan:
         options = pipeline.CompileOptions(checkpoint=checkpoint, tokens_per_seat=tokens_per_seat)
-        return pipeline.prepare([document], options)
+        return prepare([document], options)
 
     n_tokens = plan_with(None).n_tokens - len(plan_with(None).chunks) * len(config.read_opening)
     for wanted in (config.tokens_per_seat, 2, 1):
@@ -220,13 +228,13 @@ def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
     assert plan_with(1).warnings == plan_with(None).warnings  # what the network holds is the same
     public = pipeline.CompileOptions(checkpoint=str(set_up("llama")), tokens_per_seat=4)
     with pytest.raises(OptionError, match="is no seat network"):
-        pipeline.prepare([document], public)
+        prepare([document], public)
 
 
 def test_chunks_know_their_pages_and_documents() -> None:
     checkpoint = str(set_up("llama", "seats"))
     documents = [make_document(*PAGES), make_document(PAGES[0], name="second.pdf")]
-    plan = pipeline.prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+    plan = prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
     assert [chunk.index for chunk in plan.chunks] == list(range(len(plan.chunks)))
     assert plan.chunks[0].source == "p. 1"
     assert {chunk.document for chunk in plan.chunks} == {"manual.pdf", "second.pdf"}
@@ -238,9 +246,7 @@ def test_a_base_of_another_size_is_refused_before_any_weights_are_read() -> None
     (Path(tiny.base_name("llama")) / "model.safetensors").unlink()
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(BaseModelError) as refused:
-        pipeline.prepare(
-            [make_document(*PAGES)], pipeline.CompileOptions(checkpoint=str(checkpoint))
-        )
+        prepare([make_document(*PAGES)], pipeline.CompileOptions(checkpoint=str(checkpoint)))
     assert refused.value.message == (
         "tiny-org/llama-tiny: down_proj is 64 → 32, the checkpoint is for 66 → 32"
     )
@@ -265,7 +271,7 @@ def test_an_encoder_without_what_the_network_reads_is_refused(
 ) -> None:
     options = pipeline.CompileOptions(checkpoint=str(set_up("llama", **changes)))
     with pytest.raises(BaseModelError) as refused:
-        pipeline.prepare([make_document(*PAGES)], options)
+        prepare([make_document(*PAGES)], options)
     assert refused.value.message == message
     assert refused.value.hint == "the checkpoint reads documents with tiny-org/llama-tiny"
 
@@ -286,13 +292,13 @@ def test_another_base_of_the_same_shapes_is_a_warning() -> None:
     checkpoint = str(set_up("mistral"))
     tiny.write_base(Path("stranger"), "mistral")
     options = pipeline.CompileOptions(checkpoint=checkpoint, base="stranger")
-    (warning,) = pipeline.prepare([make_document(*PAGES)], options).warnings
+    (warning,) = prepare([make_document(*PAGES)], options).warnings
     assert warning == (
         "the checkpoint was trained for tiny-org/mistral-tiny, and stranger does not look like "
         "it: the shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
     )
     named = pipeline.CompileOptions(checkpoint=checkpoint, base="tiny-org/mistral-tiny")
-    assert pipeline.prepare([make_document(*PAGES)], named).warnings == ()
+    assert prepare([make_document(*PAGES)], named).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -312,7 +318,7 @@ def test_impossible_plans_are_refused(
 ) -> None:
     checkpoint = str(set_up("llama", "seats"))
     with pytest.raises(error, match=message):
-        pipeline.prepare(
+        prepare(
             [make_document(*PAGES)],
             pipeline.CompileOptions(**({"checkpoint": checkpoint, "offline": True} | options)),
         )
@@ -320,7 +326,7 @@ def test_impossible_plans_are_refused(
 
 def test_nothing_to_compile_is_refused() -> None:
     with pytest.raises(DocumentError, match="no document was read"):
-        pipeline.prepare([], pipeline.CompileOptions())
+        prepare([], pipeline.CompileOptions())
 
 
 @pytest.mark.parametrize("text", ["", " \n "])
@@ -328,7 +334,7 @@ def test_a_document_without_any_token_is_refused(text: str) -> None:
     checkpoint = str(set_up("llama", "seats"))
     documents = [make_document(*PAGES), make_document(text, name="empty.txt")]
     with pytest.raises(DocumentError) as refused:
-        pipeline.prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+        prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
     assert refused.value.message == "empty.txt: no text that the base's tokenizer knows"
 
 

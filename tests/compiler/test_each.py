@@ -8,6 +8,7 @@ from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.each import prepare_each
 from d2l.compiler.names import name_adapters
 from d2l.documents.document import Document, Section
+from d2l.documents.intake import Intake, ReadOptions
 from d2l.errors import DocumentError
 from tests.compiled import write_files
 
@@ -54,11 +55,12 @@ def test_a_document_that_cannot_be_compiled_fails_the_run_or_is_left_out(tmp_pat
     compiler = Compiler.from_pretrained(
         str(checkpoint), base=str(base), device="cpu", local_files_only=True
     )
-    documents = [make("a.txt"), make("nothing.txt", "")]
+    documents = (make("a.txt"), make("nothing.txt", ""))
     with pytest.raises(DocumentError, match=r"nothing\.txt: "):
-        prepare_each(documents, tmp_path / "all", compiler)
-    each = prepare_each(documents, tmp_path / "all", compiler, skip_bad=True)
+        prepare_each(Intake(documents), tmp_path / "all", compiler)
+    skipping = ReadOptions(skip_bad=True)
+    each = prepare_each(Intake(documents, reading=skipping), tmp_path / "all", compiler)
     assert [one.out for one in each.planned] == [tmp_path / "all" / "a.lora"]
     assert [name for name, _ in each.skipped] == ["nothing.txt"]
     with pytest.raises(DocumentError, match="none of 1 documents can be compiled"):
-        prepare_each(documents[1:], tmp_path / "all", compiler, skip_bad=True)
+        prepare_each(Intake(documents[1:], reading=skipping), tmp_path / "all", compiler)

@@ -1,11 +1,13 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from d2l.documents.intake import ReadOptions, make_limits, read_inputs
+from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
+from tests.compiled import make_document
 from tests.documents.samples import make_pdf, pdf_page
 
 SKIP = ReadOptions(skip_bad=True)
@@ -124,3 +126,22 @@ def test_a_limit_of_nothing_is_refused_by_its_option() -> None:
     with pytest.raises(DocumentError) as caught:
         make_limits(max_bytes=None, max_chars=0, seconds=None, memory_mb=None)
     assert caught.value.message == "--max-chars 0: not above 0"
+
+
+def test_what_was_read_tells_notes_skipped_and_ignored_inputs_in_this_order() -> None:
+    noted = replace(make_document("a.pdf"), notes=("2 of 3 pages have no text", "one more"))
+    skipped = (("b.pdf", "b.pdf: the file is empty"), ("c.pdf", "no permission"))
+    intake = Intake((noted, make_document("d.pdf")), skipped, ("e.png", "f.exe"))
+    assert intake.describe() == [
+        "a.pdf: 2 of 3 pages have no text",
+        "a.pdf: one more",
+        "skipped b.pdf: the file is empty",
+        "skipped c.pdf: no permission",
+        "passed over 2 files of other kinds: e.png, f.exe",
+    ]
+
+
+def test_many_ignored_files_are_counted_and_three_are_named() -> None:
+    intake = Intake((make_document(),), (), ("a.x", "b.x", "c.x", "d.x"))
+    assert intake.describe() == ["passed over 4 files of other kinds: a.x, b.x, c.x, …"]
+    assert Intake((make_document(),)).describe() == []

@@ -130,7 +130,7 @@ def measure(n_tokens: int, model: torch.nn.Module, folder: Path) -> list[str]:
     text = write_text(n_tokens)
     document = Document("bench.txt", "text", (Section(text),), "0" * 64, len(text))
     options = pipeline.CompileOptions(device="cpu")
-    plan = pipeline.prepare([document], options)
+    plan = Compiler(options).plan(document)
     bare, whole = [], []
     for _ in range(REPEATS):
         bare.append(read_bare(model, plan))
@@ -145,7 +145,7 @@ def main() -> None:
     """Print the tables."""
     options = pipeline.CompileOptions(device="cpu")
     document = Document("bench.txt", "text", (Section(write_text(64)),), "0" * 64, 64)
-    base = pipeline.prepare([document], options).base
+    base = Compiler(options).plan(document).base
     if "--start" in sys.argv:
         show_start(base.folder, REPEATS)
         return

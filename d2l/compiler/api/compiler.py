@@ -7,7 +7,7 @@ from d2l.bases.models import pick_device
 from d2l.compiler import compile as pipeline
 from d2l.compiler.api.adapter import Adapter
 from d2l.compiler.options import CompileOptions, PlanWishes
-from d2l.compiler.part_cache import Found
+from d2l.compiler.part_cache import NOTHING, Found
 from d2l.compiler.plan import CompilePlan, open_compiler, prepare
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
 from d2l.errors import OptionError
@@ -74,30 +74,24 @@ class Compiler:
     ) -> CompilePlan:
         """What compiling these documents will do, without weights.
 
-        inputs: as for `d2l.compile`, or an `Intake`. reading: formats, encodings and limits; of an
-        `Intake` those that it was read with.
+        inputs: as for `d2l.compile`, or an `Intake`, which was read already. reading: formats,
+        encodings and limits.
         Keywords: `PlanWishes`. The plan has `chunks`, `rank`, `adapter_bytes` and `warnings`.
         Raises DocumentError, BaseModelError or OptionError.
         """
-        reading = reading or ReadOptions()
-        intake = take_inputs(inputs, reading)
-        return prepare(
-            intake.documents,
-            self.options.changed(**wishes),
-            network=self.network,
-            skipped=intake.skipped,
-            reading=reading,
-        )
+        intake = take_inputs(inputs, reading or ReadOptions())
+        return prepare(intake, self.options.changed(**wishes), network=self.network)
 
     def look_up(self, plan: CompilePlan) -> Found:
         """What the cache holds for a plan that was made with `cache=True`; raises D2LError."""
         self._refuse_others(plan)
         return pipeline.look_up(plan)
 
-    def load(self, plan: CompilePlan) -> None:
-        """Load the weights, where they are not yet; a call does it, too. Raises D2LError."""
+    def load(self, plan: CompilePlan, found: Found = NOTHING) -> None:
+        """Load the weights, where they are not yet and where `found`, what `look_up` gave, leaves
+        something to compute; a call does it, too. Raises D2LError."""
         self._refuse_others(plan)
-        if self._loaded is None:
+        if self._loaded is None and pipeline.needs_weights(plan, found):
             self._loaded = pipeline.load(plan)
 
     def _refuse_others(self, plan: CompilePlan) -> None:
@@ -131,6 +125,5 @@ class Compiler:
         else:
             plan = self.plan(inputs, reading=reading, **wishes)
         found = self.look_up(plan) if found is None else found
-        if found.assembled is None or plan.options.refine is not None:
-            self.load(plan)
+        self.load(plan, found)
         return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, found=found))

@@ -197,9 +197,7 @@ def _sort_options(options: Mapping[str, Any], *, cache: bool) -> "tuple[ReadOpti
 
 def _list_warnings(plan: "CompilePlan") -> list[str]:
     """What `d2l compile` warns of: findings in the documents, and the plan's own warnings."""
-    from d2l.documents.intake import Intake
-
-    return [*Intake(plan.documents, plan.skipped).describe_findings(), *plan.warnings]
+    return [*plan.intake.describe_findings(), *plan.warnings]
 
 
 def _tell(row: Row, out: str, state: State | None, found: "Found | None" = None) -> Result:

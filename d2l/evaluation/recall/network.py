@@ -16,7 +16,6 @@ from pathlib import Path
 from d2l.bases.batches import batched
 from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
-from d2l.compiler.plan import open_compiler
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
@@ -51,11 +50,12 @@ def probe_sets(
     progress: Steps = ignore_steps,
 ) -> Probe:
     """Compile documents of every length from every set and ask about them; raises D2LError."""
-    drawn, remarks = draw_cells(sets, lengths, compiling=compiling, options=options)
+    compiler = Compiler(compiling)
+    drawn, remarks = draw_cells(sets, lengths, compiler, options)
     total = sum(len(cell.documents) for cell in drawn)
     arms, rows, silence, n_done = Arms(options), list[Row](), list[Row](), 0
     with tempfile.TemporaryDirectory(prefix="d2l-probe-") as folder:
-        bench = _Bench(Path(folder), Compiler(compiling), asking)
+        bench = _Bench(Path(folder), compiler, asking)
         for cell in drawn:
             answered, unanswered, seats = Gathered(), Gathered(), []
             for asked, foreign in zip(cell.documents, cell.unanswerable, strict=True):
@@ -87,11 +87,7 @@ def _ask_alone(
 
 
 def draw_cells(
-    sets: Sequence[Path],
-    lengths: Sequence[int],
-    *,
-    compiling: CompileOptions,
-    options: ProbeOptions,
+    sets: Sequence[Path], lengths: Sequence[int], compiler: Compiler, options: ProbeOptions
 ) -> tuple[list[DrawnCell], list[str]]:
     """Every set at every length, and remarks on the base, before anything is computed."""
     given = options.unanswerable
@@ -100,8 +96,7 @@ def draw_cells(
         if given in (None, NEIGHBORS)
         else read_unanswerable(Path(str(given)), need_document=True)
     )
-    network = open_compiler(compiling)
-    remarks, tokenizer = list(network.warnings), network.tokenizer
+    remarks, tokenizer = list(compiler.network.warnings), compiler.network.tokenizer
     cells = []
     for name, path in zip(_name_sets(sets), sets, strict=True):
         questions = read_questions(path, need_document=True)

@@ -52,7 +52,7 @@ def test_planning_reads_no_weights_and_compiling_reads_them_once(
     loads: list[int] = []
     load = pipeline.load
     monkeypatch.setattr(pipeline, "load", lambda plan: loads.append(1) or load(plan))
-    monkeypatch.setattr("d2l.compiler.compile.load_frozen", counted := CountedLoad())
+    monkeypatch.setattr("d2l.hypernets.loaded.load_frozen", counted := CountedLoad())
     compiler = d2l.Compiler.from_pretrained(checkpoint, device="cpu")
     plan = compiler.plan(["note.txt", d2l.Document.from_text("The pump is red.", name="red")])
     assert [document.name for document in plan.documents] == ["note.txt", "red"]

@@ -143,7 +143,7 @@ def test_harm_is_that_of_the_fewest_and_the_most_seats(
 def test_sets_are_called_by_their_file_names_or_paths_where_these_are_equal(root: Path) -> None:
     path = root / "people.jsonl"
     for sets, names in (([path], ["people"]), ([path, path], [str(path)] * 2)):
-        cells, _ = draw_cells(sets, [90], compiling=compiling(root), options=OPTIONS)
+        cells, _ = draw_cells(sets, [90], Compiler(compiling(root)), OPTIONS)
         assert [cell.set for cell in cells] == names
 
 
@@ -151,7 +151,7 @@ def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path:
     path = tmp_path / "hopeless.jsonl"
     path.write_text('{"doc": "A text.", "question": "Who?", "answers": ["Nobody"]}\n', "utf-8")
     with pytest.raises(ProbeError) as caught:
-        draw_cells([path], [90], compiling=compiling(root), options=OPTIONS)
+        draw_cells([path], [90], Compiler(compiling(root)), OPTIONS)
     assert caught.value.message == f"{path}: no passage of at most 90 tokens answers a question"
 
 
@@ -185,7 +185,7 @@ def test_neighbors_are_asked_of_every_arm_and_counted(root: Path, tmp_path: Path
 def test_sets_without_neighbors_are_refused_before_anything_is_computed(root: Path) -> None:
     changed = ProbeOptions(**(vars(OPTIONS) | {"unanswerable": "neighbors"}))
     with pytest.raises(ProbeError, match="has no question for its documents of 90 tokens"):
-        draw_cells([root / "people.jsonl"], [90], compiling=compiling(root), options=changed)
+        draw_cells([root / "people.jsonl"], [90], Compiler(compiling(root)), changed)
 
 
 def test_a_files_questions_go_with_the_passages_of_their_documents(
@@ -197,6 +197,6 @@ def test_a_files_questions_go_with_the_passages_of_their_documents(
     rows = [{"doc": text, "question": f"How old is it? ({n})"} for n, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     changed = ProbeOptions(**(vars(OPTIONS) | {"unanswerable": str(path)}))
-    cells, _ = draw_cells([root / "people.jsonl"], [90], compiling=compiling(root), options=changed)
+    cells, _ = draw_cells([root / "people.jsonl"], [90], Compiler(compiling(root)), changed)
     for asked, foreign in zip(cells[0].documents, cells[0].unanswerable, strict=True):
         assert [one.document for one in foreign] == [asked.questions[0].document]
