@@ -14,9 +14,10 @@ out = Path(sys.argv[sys.argv.index("--out") + 1] if "--out" in sys.argv else "ap
 note = d2l.Document.from_text("The pump was built in 1921. Its lid is made of copper.", name="note")
 manual = note if "--tiny" in sys.argv else Path(__file__).with_name("handbook.pdf")
 
-d2l.compile(note).save_pretrained(out / "note.lora", force=True)  # one line, default network
+small = "smollm2-135m"  # the smallest network; without a name it is the default
+d2l.compile(note, checkpoint=small).save_pretrained(out / "note.lora", force=True)  # one line
 
-compiler = d2l.Compiler.from_pretrained("smollm2-135m", device="cpu")  # weights: at the first call
+compiler = d2l.Compiler.from_pretrained(small, device="cpu")  # weights: at the first call
 plan = compiler.plan([manual, note], max_rank=64)  # chunks, rank, size and warnings, no weights
 print(f"{plan.describe_tokens()}, rank {plan.rank}, {plan.adapter_bytes / 1e6:.1f} MB")
 adapter = compiler(plan)  # in memory

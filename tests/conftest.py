@@ -1,4 +1,4 @@
-"""Fixtures for the whole suite: the built-in network's base, where it is installed."""
+"""Fixtures for the whole suite: the bases of the shipped networks, where they are here."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ import torch
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import BaseFiles, find_base
 from d2l.errors import BaseModelError
+from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
@@ -33,21 +34,30 @@ def _list_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("D2L_", "HOME"))}
 
 
+def find_or_skip(base: str) -> BaseFiles:
+    """A base that lies on this machine; tests that need one that does not are skipped."""
+    try:
+        return find_base(base, offline=True)
+    except BaseModelError as error:
+        pytest.skip(f"{error.message} ({error.hint})")
+
+
 @pytest.fixture(scope="session")
 def smollm2_files() -> BaseFiles:
-    try:
-        return find_base(BASE, offline=True)
-    except BaseModelError as error:
-        pytest.skip(f"the built-in network's base is not installed: {error.message}")
+    """The base of the small network, which is installed with what tests need."""
+    return find_or_skip(BASE)
 
 
 @pytest.fixture(scope="session")
 def qwen_files() -> BaseFiles:
-    """The default's base, which is fetched and not installed: tests that need it are skipped."""
-    try:
-        return find_base(QWEN, offline=True)
-    except BaseModelError as error:
-        pytest.skip(f"the default's base is not here: {error.message}")
+    """The base of the larger network, which is fetched and not installed."""
+    return find_or_skip(QWEN)
+
+
+@pytest.fixture(scope="session")
+def default_files() -> BaseFiles:
+    """The base of the network that is meant where nobody names one, whichever that is."""
+    return find_or_skip(ALIASES[DEFAULT].base)
 
 
 @pytest.fixture(scope="session")

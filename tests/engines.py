@@ -24,7 +24,7 @@ _CODE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _QUESTION = re.compile(r'"content": "[^"]*"')
 N_GREEDY = 16
 PLAIN = 40  # a printable character in either vocabulary
-END = 2  # <|im_end|>, of the built-in network's base and of the tiny ones
+END = 2  # <|im_end|>, of the small network's base and of the tiny ones
 
 
 class Engine(ABC):

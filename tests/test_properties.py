@@ -97,7 +97,7 @@ def test_the_fast_tokenizer_is_the_slow_one(tokenizer: BaseTokenizer, text: str)
 
 @pytest.fixture(scope="module")
 def built_in(smollm2_files: BaseFiles) -> BaseTokenizer:
-    """The built-in network's base's own."""
+    """That of the small network's base."""
     return BaseTokenizer(smollm2_files.folder)
 
 

@@ -62,7 +62,7 @@ DOCUMENT = (
 
 @cache
 def tokenizer_json() -> str:
-    """A byte-level BPE tokenizer that splits digits off, as that of the built-in network's base."""
+    """A byte-level BPE tokenizer that splits digits off, as that of SmolLM2."""
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]

@@ -160,7 +160,7 @@ ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
         Alias(
-            name=DEFAULT,
+            name="smollm2-135m",
             network="seats",
             base="HuggingFaceTB/SmolLM2-135M-Instruct",
             license="Apache-2.0",
@@ -174,7 +174,7 @@ ALIASES: dict[str, Alias] = {
             size_bytes=24_300_000,
         ),
         Alias(
-            name=DEFAULT_TEXT,
+            name="smollm2-135m-t2l",
             network="text_to_lora",
             base="HuggingFaceTB/SmolLM2-135M-Instruct",
             license="Apache-2.0",

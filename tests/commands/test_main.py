@@ -340,7 +340,7 @@ def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     )
     table = command("checkpoints", "ls").out.splitlines()
     assert len(table) == len(rows) + 2
-    assert table[2].split()[:2] == [DEFAULT, "HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert table[2].split()[:2] == [DEFAULT, ALIASES[DEFAULT].base]
 
 
 def run(*words: str, folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:

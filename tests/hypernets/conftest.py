@@ -73,7 +73,7 @@ def compile_compact(compact: Seats, cases: dict[str, Any]) -> Callable[[str], Co
 
 @pytest.fixture(scope="session")
 def compile_shipped(shipped: Seats, cases: dict[str, Any]) -> Callable[[str], Compiled]:
-    """Compile a golden document by its name with the built-in default; each only once."""
+    """Compile a golden document by its name with the small network; each only once."""
     return cache(lambda name: compile_case(shipped, cases, name))
 
 

@@ -4,6 +4,7 @@ In one run on this machine: seconds of the bare base model over the same tokens 
 of the whole compile past start-up, their ratio, and peak memory of the command in a process of
 its own. Then the start: `d2l compile` of a note of ten words against a script that imports
 transformers, loads the same base and reads the note, in processes that take turns.
+The network is the default: `D2L_CHECKPOINT` names another.
 Usage: python tests/tools/bench.py [--tiny | --start]   (--tiny: a few hundred tokens, for a test;
 --start: the second table alone)
 """

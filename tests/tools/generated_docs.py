@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -27,7 +28,7 @@ from d2l.commands.options import LEVELS
 from d2l.documents.readers import READERS
 from d2l.evaluation.tasks.report import NAMES, SCORES
 from d2l.hypernets.checkpoints import FORMATS
-from d2l.hypernets.registry import ALIASES
+from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.runtimes.catalog import RUNTIMES, Runtime
 from d2l.runtimes.export import EXPORTERS
 from d2l.training.recipe_keys import describe_keys
@@ -41,9 +42,11 @@ _PLACES = ("*.md", ".github/*.md", "d2l/**/*.md", "examples/**/*.md")
 DOCUMENTS = tuple(path for place in _PLACES for path in sorted(ROOT.glob(place)))
 #: Lengths of the recall table that the front page shows: what fits well, what just fits, what not.
 SHOWN_LENGTHS = (64, 480, 2000)
-SETS = {"qa_dev_squad": "SQuAD", "qa_dev_synthetic": "fictional"}
-#: What `d2l probe --set … --json` printed about the built-in default.
-RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall.json"
+SETS = {"qa_dev_squad": "SQuAD", "qa_dev_synthetic": "fictional", "qa_dev_wide": "six sources"}
+#: What `d2l probe --set … --json` printed about a shipped network, a file for each.
+RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
+#: The network of the front page as long as the default has no record.
+SMALL = "smollm2-135m"
 #: What `t2l eval --held-out … --shuffled --json` printed about the built-in text network, with the
 #: rows of `python -m tests.tools.oracle` as its `ceiling`.
 TASKS = Path(__file__).parents[1] / "data" / "tasks" / "held_out.json"
@@ -153,31 +156,48 @@ def describe_scores(row: Mapping[str, Any]) -> str:
     return f"{contained} ± {error} / {shares} / {row['nll']:.2f}"
 
 
-def read_recall() -> dict[tuple[str, int], dict[str, Any]]:
-    """Rows of the record of recall by arm, for each set and length."""
+def read_recall(network: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Rows of a network's record of recall by arm, for each set and length."""
     cells: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in json.loads(RECALL.read_text("utf-8"))["rows"]:
+    for row in read_record(network)["rows"]:
         cells.setdefault((row["set"], row["length"]), {})[row["arm"]] = row
     return cells
 
 
+def read_record(network: str) -> Any:
+    """What was printed about a network; nothing where it was not measured."""
+    path = RECALL / f"{network}.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {"rows": [], "harm": None}
+
+
 def write_rows() -> str:
-    """Six rows of recall for the front page: the base alone, the prompt and the adapter."""
+    """Some rows of recall for the front page: the base alone, the prompt and the adapter."""
+    network = DEFAULT if (RECALL / f"{DEFAULT}.json").is_file() else SMALL
     rows = [
         [
             f"{SETS[name]}, {length:,}",
-            *(describe_scores(arms[arm]).split(" / ")[0] for arm in ("base", "prompt", "adapter")),
+            *(
+                describe_scores(arms[arm]).split(" / ")[0] if arm in arms else "not run"
+                for arm in ("base", "prompt", "adapter")
+            ),
         ]
-        for (name, length), arms in read_recall().items()
+        for (name, length), arms in read_recall(network).items()
         if length in SHOWN_LENGTHS
     ]
-    columns = ("documents, tokens", "base alone", "document in the prompt", "adapter")
+    columns = (
+        "documents, tokens",
+        "base alone",
+        "document in the prompt",
+        f"adapter (`{network}`)",
+    )
     return make_table(columns, rows)
 
 
-def write_recall() -> str:
-    """The tables of what comes back through the built-in default, and of its harm."""
-    cells = read_recall()
+def write_recall(network: str) -> str:
+    """The tables of what comes back through a network, and of its harm."""
+    cells = read_recall(network)
+    if not cells:
+        return ""
     titles = {"adapter": "adapter", "prompt": "document in the prompt", "base": "base alone"}
     asked = [arm for arm in titles if any(arm in arms for arms in cells.values())]
     rows = [
@@ -196,10 +216,10 @@ def write_recall() -> str:
             f"{one['kl']:.2f} ± {one['stderr']['kl']:.2f}",
             f"{one['unchanged']:.2f} ± {one['stderr']['unchanged']:.2f}".replace("0.", "."),
         ]
-        for one in json.loads(RECALL.read_text("utf-8"))["harm"]["by_seats"]
+        for one in (read_record(network)["harm"] or {"by_seats": []})["by_seats"]
     ]
     changed = ("seats", "KL to the base, nats a token", "most likely tokens unchanged")
-    return f"{make_table(columns, rows)}\n{make_table(changed, harm)}"
+    return "\n".join([make_table(columns, rows), *([make_table(changed, harm)] if harm else [])])
 
 
 def write_tasks() -> str:
@@ -341,7 +361,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "engines": write_engines,
     "exports": write_exports,
     "inputs": write_inputs,
-    "recall": write_recall,
+    "recall_qwen": partial(write_recall, "qwen2.5-coder-0.5b"),
+    "recall_smollm2": partial(write_recall, SMALL),
     "recipes": write_recipes,
     "rooms": write_rooms,
     "rows": write_rows,

@@ -1,6 +1,6 @@
 """The live check against llama-server, from the package xllamacpp, with an exported GGUF adapter.
 
-On the built-in default and its own 4-bit file, where llama.cpp's kernels round.
+On the small network and its base's own 4-bit file, where llama.cpp's kernels round.
 """
 
 import gc
@@ -49,7 +49,7 @@ def exported(smollm2_files: BaseFiles, tmp_path_factory: pytest.TempPathFactory)
     assert smollm2_files.gguf is not None
     load_frozen(smollm2_files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
     place = tmp_path_factory.mktemp("llama")
-    compiler = Compiler(CompileOptions(device="cpu", offline=True))
+    compiler = Compiler(CompileOptions("smollm2-135m", device="cpu", offline=True))
     plan = compiler.plan(read_document(Source(str(HANDBOOK), HANDBOOK)))
     adapter = compiler(plan).save_pretrained(place / "handbook.lora")
     export.run(adapter, place / "gguf", ExportOptions("gguf", offline=True))

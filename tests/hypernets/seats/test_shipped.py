@@ -1,4 +1,4 @@
-"""The built-in default against its own weights before their 8 bits, through PEFT."""
+"""The small seat network against its own weights before their 8 bits, through PEFT."""
 
 import json
 from collections.abc import Callable
