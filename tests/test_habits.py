@@ -6,6 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from d2l.bases.catalog import BY_ALIAS
+from d2l.hypernets.registry import ALIASES, DEFAULT
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONFIG = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
@@ -35,6 +38,11 @@ def test_no_dependency_is_declared_twice() -> None:
 def test_hooks_and_make_run_the_same_tools() -> None:
     made = re.findall(r"\$\(BIN\)/(\w+)", (ROOT / "Makefile").read_text("utf-8"))
     assert {Path(hook["entry"].split()[0]).name for hook in HOOKS} <= set(made)
+
+
+def test_make_gets_the_base_of_the_default_network() -> None:
+    (name,) = re.findall(r"^BASE := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert BY_ALIAS[name].name == ALIASES[DEFAULT].base
 
 
 def test_documents_of_the_package_are_installed_with_it() -> None:

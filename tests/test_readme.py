@@ -164,7 +164,7 @@ def test_blocks_that_do_not_run_here_need_a_gpu_a_download_or_make() -> None:
         for block in read_blocks(text):
             if block.kind == "console no-run":
                 for step in read_steps(block):
-                    reasons = ("make ", "--device cuda", "sakana/", "pip install")
+                    reasons = ("make ", "--device cuda", "sakana/", "pip install", "bases fetch")
                     assert any(reason in step.command for reason in reasons), step.command
 
 

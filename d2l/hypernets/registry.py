@@ -15,7 +15,7 @@ from d2l.files.places import recall
 from d2l.files.regular import refuse_irregular
 
 #: What documents are compiled with where nobody names a checkpoint.
-DEFAULT = "smollm2-135m"
+DEFAULT = "qwen2.5-coder-0.5b"
 #: The variable of the environment that names another default.
 DEFAULT_VARIABLE = "D2L_CHECKPOINT"
 #: What `t2l make` takes where no checkpoint is named.
@@ -160,18 +160,18 @@ ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
         Alias(
-            name="smollm2-135m",
-            network="seats",
-            base="HuggingFaceTB/SmolLM2-135M-Instruct",
-            license="Apache-2.0",
-            size_bytes=16_700_000,
-        ),
-        Alias(
             name="qwen2.5-coder-0.5b",
             network="seats",
             base="Qwen/Qwen2.5-Coder-0.5B-Instruct",
             license="Apache-2.0",
             size_bytes=24_300_000,
+        ),
+        Alias(
+            name="smollm2-135m",
+            network="seats",
+            base="HuggingFaceTB/SmolLM2-135M-Instruct",
+            license="Apache-2.0",
+            size_bytes=16_700_000,
         ),
         Alias(
             name="smollm2-135m-t2l",

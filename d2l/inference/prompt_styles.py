@@ -2,7 +2,7 @@
 
 Texts in, turns and token ids out; tokenizers and rendering come in as functions.
 
-How many of 60 questions the built-in network's base (in bf16, on a CPU) answers on documents of at
+How many of 60 questions SmolLM2-135M-Instruct (in bf16, on a CPU) answers on documents of at
 most 240 tokens, greedily, in 24 tokens, by `contained`; one standard error is about 3.6:
 
     wording          SQuAD dev   synthetic dev   both

@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 import d2l
+from d2l.bases.catalog import BY_NAME
 from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.calibrate import CalibrateOptions
 from d2l.compiler.options import CompileOptions
-from d2l.hypernets.registry import DEFAULT, DEFAULT_TEXT, DEFAULT_VARIABLE, default_checkpoint
+from d2l.hypernets.registry import (
+    ALIASES,
+    DEFAULT,
+    DEFAULT_TEXT,
+    DEFAULT_VARIABLE,
+    default_checkpoint,
+)
 from tests import tiny
 from tests.command import Command
 
@@ -91,6 +99,21 @@ def test_a_wrong_name_is_told_with_the_variable(
     done = command("compile", "note.txt", "-o", "a.lora")
     assert done.code == 1
     assert done.err.startswith("error: checkpoint 'nope' named in D2L_CHECKPOINT not found\n")
+
+
+def test_without_its_base_the_default_says_how_to_get_it(
+    working_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(DEFAULT_VARIABLE, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(working_folder / "hub"))
+    (working_folder / "note.txt").write_text(NOTE, "utf-8")
+    done = command("compile", "note.txt", "-o", "a.lora")
+    base = BY_NAME[ALIASES[DEFAULT].base]
+    assert (done.code, done.err) == (
+        1,
+        f"error: the base {base.name} is not on this machine\n"
+        f"hint: get it: d2l bases fetch {base.alias}\n",
+    )
 
 
 def test_help_names_the_variable_and_the_default(command: Command) -> None:

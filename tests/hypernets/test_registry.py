@@ -61,7 +61,7 @@ def refusal(name: str) -> tuple[str, str | None]:
 
 
 @pytest.mark.parametrize(
-    ("default", "name"), [(DEFAULT, "smollm2-135m"), (DEFAULT_TEXT, "smollm2-135m-t2l")]
+    ("default", "name"), [(DEFAULT, "qwen2.5-coder-0.5b"), (DEFAULT_TEXT, "smollm2-135m-t2l")]
 )
 def test_defaults_are_shipped_in_the_package(default: str, name: str) -> None:
     assert find_checkpoint(default) == CheckpointFiles(name, BUILTIN / name)

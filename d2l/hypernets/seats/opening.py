@@ -1,7 +1,7 @@
 """Prompts that adapters answer to: the opening of a seats adapter, and its chat template.
 
 A seats adapter's memory hangs on the first tokens of the prompt, so its folder ships a template
-whose default system text is that opening. ChatML only: the base of the built-in network uses it.
+whose default system text is that opening. ChatML only: the bases of the built-in networks use it.
 """
 
 from d2l.bases.chat_templates import SYSTEM, write_template
