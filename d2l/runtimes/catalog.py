@@ -59,6 +59,8 @@ def load_line(runtime: Runtime, facts: Facts) -> str:
     given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
     line = runtime.load + (runtime.template if facts.template else "")
     words = {what: runtime.quote(word) for what, word in _words(facts).items()}
+    if runtime.quote is literal:
+        words["base"] = facts.spelled_base
     return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
 
 

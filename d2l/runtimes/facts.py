@@ -11,6 +11,7 @@ from typing import Any
 
 from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
+from d2l.bases.catalog import spell_base
 from d2l.bases.families import ATTENTION, FAMILIES, MLP
 
 
@@ -104,6 +105,12 @@ class Facts:
     def base_name(self) -> str:
         """What the adapter calls its base, or "BASE"."""
         return str(self.config.get("base_model_name_or_path") or "BASE")
+
+    @property
+    def spelled_base(self) -> str:
+        """The base as transformers loads it, in Python: where its name leads, or its very file."""
+        made = self.info.provenance
+        return spell_base(self.base_name, None if made is None else made.base.sha256)
 
     @property
     def network(self) -> str | None:

@@ -17,12 +17,13 @@ from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE
 from d2l.adapters.peft_config import find_extras, module_ranks
 from d2l.adapters.weights import LoraFactors, delta_norm
+from d2l.bases.catalog import find_known
 from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
 from d2l.runtimes.facts import Facts
 
-#: A module whose delta is this much larger than the median of its kind is named. The built-in
-#: network's adapters stay below 10, over layers and modules.
+#: A module whose delta is this much larger than the median of its kind is named. Adapters of
+#: `smollm2-135m` stay below 10, over layers and modules.
 OUTLIER = 50.0
 _QUESTION = {"role": "user", "content": "A question?"}
 _FLOATS = ("F16", "BF16", "F32", "F64")
@@ -40,6 +41,7 @@ class Fault:
 def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
     """All faults. `tensors` are those of the file."""
     named = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
+    named += _check_base_weights(facts)
     return [*named, *_check_values(facts, tensors), *_check_template(facts)]
 
 
@@ -115,6 +117,22 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
         misfits = [facts.base.find_misfit(module, size) for size in sizes]
         if misfits[0] is not None and None not in misfits:
             yield Fault(misfits[0], "the adapter belongs to another base: name it with --base")
+
+
+def _check_base_weights(facts: Facts) -> Iterator[Fault]:
+    """A memory fits the weights that it was seated on, and the base's name may lead to others."""
+    made = facts.info.provenance
+    if made is None or made.prompt.opening is None:
+        return
+    known = find_known(made.base.name)
+    if known is not None and known.rescaled and made.base.sha256 == known.sha256:
+        yield Fault(
+            f"it was made on {known.file}: the weights behind {known.name} are scaled otherwise, "
+            "and there it answers ordinary text wrongly",
+            "let engines load that file, or what d2l export --to merged writes; for other weights: "
+            "d2l calibrate --base BASE, then d2l compile --base BASE",
+            fatal=False,
+        )
 
 
 def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault]:

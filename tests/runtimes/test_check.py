@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from d2l.bases.catalog import BY_ALIAS
 from d2l.errors import AdapterError, OptionError
 from d2l.runtimes.catalog import IGNORES, REFUSES, RUNTIMES
 from d2l.runtimes.check import CheckOptions, check
@@ -74,6 +75,27 @@ def test_adapters_of_d2l_are_clean(kind: str, compiled: Callable[[str], Compiled
     assert refusing == (set(SERVING) if kind == "seats" else set())  # seats leave layers out
     assert report.passes
     assert {v.runtime for v in report.verdicts if not v.expected} == refusing
+
+
+def test_an_adapter_of_a_file_that_its_bases_name_does_not_lead_to(
+    compiled: Callable[[str], Compiled], tmp_path: Path
+) -> None:
+    done, known = compiled("seats"), BY_ALIAS["qwen2.5-coder-0.5b"]
+    folder = Path(shutil.copytree(done.adapter, tmp_path / "a.lora"))
+    for name, key, value in (
+        ("d2l.json", "base", {"name": known.name, "sha256": known.sha256}),
+        ("adapter_config.json", "base_model_name_or_path", known.name),
+    ):
+        values = json.loads((folder / name).read_text("utf-8"))
+        (folder / name).write_text(json.dumps(values | {key: value}), "utf-8")
+    report = check(folder, CheckOptions(base=str(done.base), offline=True))
+    (fault,) = report.faults
+    assert fault.message.startswith(f"it was made on {known.file}: the weights behind {known.name}")
+    assert not fault.fatal
+    assert report.passes
+    loaded = report.runtimes["peft"].load
+    assert f'from_pretrained("{known.repo}", gguf_file="{known.file}"), ' in loaded
+    assert f"vllm serve {known.name} " in report.runtimes["vllm"].load
 
 
 def test_what_no_adapter_of_a_network_can_meet_counts_only_where_it_is_asked_for(
