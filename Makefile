@@ -36,9 +36,9 @@ demo: base ## compile examples/handbook.pdf and ask it ten questions, with and w
 	done
 	@touch $@
 
-# Tests run side by side, each file in one process and each process on one core; a few at most, since
+# Tests run side by side, neighbors mostly in one process, each process on one core; a few at most, since
 # each holds models in memory.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test: setup ## run the tests that are not slow (CPU, offline)
 	$(PYTEST) -m "not slow"
