@@ -68,12 +68,7 @@ def run(
     assembled = found.assembled
     if assembled is None:
         assert loaded is not None  # whoever has it not has to look that nothing is missing
-        parts = [_make_part(chunk, loaded, found) for chunk in watch(plan.chunks, "compiling")]
-        made = loaded.hypernet.assemble(parts, plan.options.merge)
-        weights = part_cache.as_stored(made.weights)
-        assert isinstance(weights, LoraWeights)
-        assembled = Assembled(weights, made.memory)
-        found.keep_assembled(assembled)
+        assembled = assemble(plan, loaded, watch=watch, found=found)
     part_cache.remember_places(plan, found)
     weights, merge_error = _bound_rank(assembled.weights, plan)
     seconds = time.perf_counter() - start
@@ -107,6 +102,19 @@ def run(
     if loaded is not None and not found.n_cached:  # the cache's rate is nobody's
         remember_rate(plan, loaded.device, seconds)
     return content
+
+
+def assemble(
+    plan: CompilePlan, loaded: Loaded, *, watch: Progress = silent, found: Found = NOTHING
+) -> Assembled:
+    """Read the chunks, write their weights and join them; nothing is said yet of where from."""
+    parts = [_make_part(chunk, loaded, found) for chunk in watch(plan.chunks, "compiling")]
+    made = loaded.hypernet.assemble(parts, plan.options.merge)
+    weights = part_cache.as_stored(made.weights)
+    assert isinstance(weights, LoraWeights)
+    assembled = Assembled(weights, made.memory)
+    found.keep_assembled(assembled)
+    return assembled
 
 
 def _make_part(chunk: Chunk, loaded: Loaded, found: Found) -> Part:
