@@ -88,10 +88,10 @@ class Source(Table):
     """How often it is drawn from, relative to the others; of tasks, how often each of its own."""
     max_documents: Number = 100_000
     """Of a longer file, so many documents or tasks are taken, by chance."""
-    tasks: bool = False
-    """Whether it holds tasks, not documents. Seat networks only: text networks have no others."""
     hold_out: bool = True
     """Whether any of its tasks may be held out."""
+    tasks: bool = False
+    """Whether it holds tasks, not documents. Seat networks only: text networks have no others."""
 
 
 @dataclass(frozen=True, config=_CHECKS)
@@ -111,12 +111,12 @@ class Length(Table):
     """Questions about each memory."""
     weight: Weight
     """How often a step is of this class, relative to the others."""
-    tasks: bool = False
-    """Whether its steps draw tasks, not documents. Seat networks only."""
     tokens_per_seat: Count = 0
     """Density of the seats in this class; 0: the recipe's. Seat networks only."""
     general_weight: Strength = 0.0
     """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
+    tasks: bool = False
+    """Whether its steps draw tasks, not documents. Seat networks only."""
 
 
 @dataclass(frozen=True, config=_CHECKS)
@@ -307,7 +307,7 @@ TABLES: dict[str, type[Table]] = {
     **KINDS,
 }
 #: Keys of lists of tables that only seat networks make use of.
-FOR_SEATS = {"sources": ("tasks",), "lengths": ("tasks", "tokens_per_seat", "general_weight")}
+FOR_SEATS = {"sources": ("tasks",), "lengths": ("tokens_per_seat", "general_weight", "tasks")}
 
 
 def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
