@@ -6,7 +6,7 @@ The loss itself is `loss`; the loop is `training.loop`.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from d2l.training.general_prompts import (
 )
 from d2l.training.learner import Figure, Row, Share
 from d2l.training.materials import Materials, gather_documents, list_documents
-from d2l.training.recipes import Recipe
+from d2l.training.recipes import MisfitError, Recipe, Tasks
 from d2l.training.seats.lessons import Lessons, count_lessons, make_lessons
 from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.seats.moments import Batch, measure_moments
@@ -207,9 +207,22 @@ def gather_seats(recipe: Recipe, network: OpenNetwork[SeatsConfig]) -> Materials
     config = change_config(network.config, recipe, network.base.config)
     check_lengths(config, recipe)
     found = gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
-    if not recipe.sources_of(tasks=True):
-        return found
-    return replace(found, tasks=gather_tasks(recipe))
+    if recipe.sources_of(tasks=True):
+        return replace(found, tasks=gather_tasks(recipe))
+    refuse_idle(recipe)
+    return found
+
+
+def refuse_idle(recipe: Recipe) -> None:
+    """Refuse keys about tasks where there are none: they would do nothing. Raises MisfitError."""
+    for item in fields(Tasks):
+        if getattr(recipe.seats, item.name) != item.default:
+            raise MisfitError(
+                f"seats: {item.name} is about tasks, and no source holds any",
+                "write tasks = true into [[sources]] that hold tasks",
+                item.name,
+                ("seats", 0),
+            )
 
 
 def count_seats_data(materials: Materials[SeatsConfig]) -> list[Row]:

@@ -264,3 +264,14 @@ def test_tasks_are_drawn_where_there_are_some_and_nowhere_else(command: Command)
     done = command("train", "text.toml", "--dry-run")
     assert done.code == 1
     assert "sources: tasks is for seat networks, and the recipe has [text_to_lora]" in done.err
+
+
+@pytest.mark.usefixtures("place")
+def test_keys_about_tasks_are_refused_where_there_are_none(command: Command) -> None:
+    Path("a.toml").write_text(RECIPE.replace('excluded = ["lie"]\n', "") + DOCUMENTS, "utf-8")
+    done = command("train", "a.toml", "--dry-run")
+    assert done.code == 1
+    line = RECIPE.replace('excluded = ["lie"]\n', "").splitlines().index("held_out = 1") + 1
+    assert done.err.startswith(
+        f"error: a.toml, line {line}: seats: held_out is about tasks, and no source holds any\n"
+    )
