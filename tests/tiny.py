@@ -205,10 +205,10 @@ def make_seats_config(repeats: int = 1) -> SeatsConfig:
     )
 
 
-def write_seats(folder: Path, repeats: int = 1) -> Path:
-    """Write a seats checkpoint for the tiny Llama."""
+def write_seats(folder: Path, repeats: int = 1, **changes: Any) -> Path:
+    """Write a seats checkpoint for the tiny Llama; `changes` are keys of its configuration."""
     tiny_seats.write_checkpoint(folder)
-    values = dataclasses.asdict(make_seats_config(repeats))
+    values = dataclasses.asdict(make_seats_config(repeats)) | changes
     (folder / "config.json").write_text(json.dumps(values), "utf-8")
     return folder
 

@@ -20,6 +20,8 @@ from d2l.errors import AdapterError
 
 #: Raised with every change that an older d2l would misread.
 VERSION: Final = 1
+#: The source of chunks that hold a task's description, where documents have pages and headings.
+DESCRIPTION: Final = "description"
 #: No count and no position is larger; what is cannot be exact in every program that reads JSON.
 _MOST = 2**53
 #: Adapters merged of merged ones hold their parents, two steps each; more is no adapter's history.

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
+from d2l.adapters.provenance import DESCRIPTION
 from d2l.adapters.summary import AdapterView, inspect_adapter
 from d2l.commands import console
 from d2l.commands.console import show_rows
@@ -61,13 +62,22 @@ def _describe_making(made: "Provenance") -> list[tuple[str, str]]:
     """How it was made: from a description, or how the parts of documents were merged."""
     described = made.description
     if described is None:
-        return [("merge", _describe_merge(made))]
+        return [("merge", _describe_merge(made)), *_list_tasks(made)]
     rows = [("task", _shorten(" ".join(described.text.split()), 100))]
+    if made.options.scaling is None:  # a seat network's, which reads descriptions as documents
+        return rows
     rows.append(("embedder", described.embedder))
     if described.familiarity is not None:
         rows.append(("familiarity", f"{described.familiarity:.2f}"))
     scale = "" if made.scale is None else f" ({made.scale:g})"
     return [*rows, ("scaling", f"{made.options.scaling}{scale}")]
+
+
+def _list_tasks(made: "Provenance") -> list[tuple[str, str]]:
+    """Descriptions of tasks that are in it beside documents, each as its chunks call it."""
+    documents = {entry.name for entry in made.inputs}
+    others = [chunk.document for chunk in made.chunks if chunk.source == DESCRIPTION]
+    return [("task", name) for name in dict.fromkeys(others) if name not in documents]
 
 
 def _describe_merge(made: "Provenance") -> str:
@@ -94,7 +104,7 @@ def _show_norms(made: "Provenance") -> None:
 
 def _list_chunk_norms(made: "Provenance") -> list[tuple[list[str], float]]:
     """(places, norm) of every slice of the adapter; chunks that share one stand together."""
-    several = len(made.inputs) > 1
+    several = len({chunk.document for chunk in made.chunks}) > 1
     bars: list[tuple[list[str], float]] = []
     last: tuple[int, int] | None = None
     if len(made.norms.chunks) != len(made.chunks):  # a mixture: no ranks, no norm of one chunk

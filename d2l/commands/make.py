@@ -119,13 +119,15 @@ def make(
     plan = compiler.plan(scaling=scaling, strict=strict, dtype=dtype)
     for message in plan.warnings:
         console.warn(message)
+    if out is not None:
+        plan = plan.describing(text)
     if dry_run:
         _show_plan(plan, n_adapters=len(rows) or 1, as_json=as_json)
         return
     compiler.load(plan)
     if out is not None:
         start = time.perf_counter()
-        compiler(plan.describing(text)).save_pretrained(out, force=force)
+        compiler(plan).save_pretrained(out, force=force)
         _show(_read(plan, out, time.perf_counter() - start), as_json=as_json)
     elif out_dir is not None:
         many = _Many(compiler, plan, out_dir, force=force, as_json=as_json)
@@ -251,8 +253,10 @@ def _describe_plan(plan: "MakePlan") -> tuple[list[str], list[str]]:
         f"base        {plan.config.base}",
         f"embedder    {plan.embedder_name}",
     ]
+    # Of many descriptions, each may have seats of its own number.
+    rank = "as the description needs" if plan.rank is None else f"{plan.rank}"
     sizes = [
-        f"rank        {plan.config.rank}",
+        f"rank        {rank}",
         f"scaling     {plan.options.scaling} ({plan.scale:g})",
     ]
     return network, sizes
@@ -271,7 +275,7 @@ def _plan_values(plan: "MakePlan") -> dict[str, Any]:
         "checkpoint": plan.checkpoint.name,
         "base": plan.config.base,
         "embedder": plan.embedder_name,
-        "rank": plan.config.rank,
+        "rank": plan.rank,
         "scaling": plan.options.scaling,
         "scale": plan.scale,
         "dtype": plan.options.dtype,
@@ -292,7 +296,7 @@ def _values(made: _Made) -> dict[str, Any]:
         "base": plan.config.base,
         "embedder": plan.embedder_name,
         "familiarity": made.description.familiarity,
-        "rank": plan.config.rank,
+        "rank": made.provenance.rank,
         "scaling": plan.options.scaling,
         "scale": plan.scale,
         "dtype": plan.options.dtype,

@@ -100,11 +100,17 @@ def _run(recipe: "Recipe", run: Path, *, as_json: bool) -> None:
 
 def show_sources(rows: list[dict[str, Any]]) -> None:
     """Print what each source of a recipe gives for each length."""
-    columns = tuple(rows[0])
+    columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    texts = ("source", "tokens")
     console.show_table(
         [column.replace("_", " ") for column in columns],
         [
-            [str(row[key]) if key in ("source", "tokens") else f"{row[key]:,}" for key in columns]
+            [str(row.get(key, "")) if key in texts else _count(row, key) for key in columns]
             for row in rows
         ],
     )
+
+
+def _count(row: dict[str, Any], key: str) -> str:
+    """A number for people; nothing where a source has none: documents have no tasks."""
+    return f"{row[key]:,}" if key in row else ""

@@ -5,7 +5,6 @@ nothing.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,8 +59,7 @@ def run(
     assembled = found.assembled
     if assembled is None:
         assert loaded is not None  # whoever has it not has to look that nothing is missing
-        parts = [_make_part(chunk, loaded, found) for chunk in watch(plan.chunks, "compiling")]
-        assembled = _assemble(parts, plan, loaded, found)
+        assembled = assemble(plan, loaded, watch=watch, found=found)
     part_cache.remember_places(plan, found)
     outcome = _bound_rank(assembled, plan)
     seconds = time.perf_counter() - start
@@ -75,6 +73,19 @@ def run(
     return content
 
 
+def assemble(
+    plan: CompilePlan, loaded: Loaded, *, watch: Progress = silent, found: Found = NOTHING
+) -> Assembled:
+    """Read the chunks, write their weights and join them; nothing is said yet of where from."""
+    parts = [_make_part(chunk, loaded, found) for chunk in watch(plan.chunks, "compiling")]
+    made = loaded.hypernet.assemble(parts, plan.options.merge)
+    weights = part_cache.as_stored(made.weights)
+    assert isinstance(weights, LoraWeights)
+    assembled = Assembled(weights, made.memory)
+    found.keep_assembled(assembled)
+    return assembled
+
+
 def _make_part(chunk: Chunk, loaded: Loaded, found: Found) -> Part:
     """What the network makes of a chunk, now or before."""
     part = found.part(chunk.index)
@@ -82,16 +93,6 @@ def _make_part(chunk: Chunk, loaded: Loaded, found: Found) -> Part:
         part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank))
         found.keep_part(chunk.index, part)
     return part
-
-
-def _assemble(parts: Sequence[Part], plan: CompilePlan, loaded: Loaded, found: Found) -> Assembled:
-    """What the network makes of all parts together."""
-    made = loaded.hypernet.assemble(parts, plan.options.merge)
-    weights = part_cache.as_stored(made.weights)
-    assert isinstance(weights, LoraWeights)
-    assembled = Assembled(weights, made.memory)
-    found.keep_assembled(assembled)
-    return assembled
 
 
 def _bound_rank(assembled: Assembled, plan: CompilePlan) -> Outcome:

@@ -8,11 +8,12 @@ from d2l.hypernets.fit import Kinds, find_row
 from d2l.hypernets.protocol import HypernetConfig
 
 KINDS: tuple[CompileKind[Any], ...] = (seats.KIND, doc_to_lora.KIND)
-#: What `compile` takes, and what it says of the only other kind.
+#: What `compile` takes, and what it says of networks that read descriptions alone.
 DOCUMENTS: Kinds[Any] = Kinds(
     KINDS,
-    "{name}: is a Text-to-LoRA network, which reads task descriptions and no documents",
+    "{name}: is a {kind} network, which reads task descriptions and no documents",
     "use t2l make, or name another checkpoint",
+    reads="documents",
 )
 
 

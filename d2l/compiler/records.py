@@ -13,6 +13,7 @@ from typing import Any
 from d2l import __version__
 from d2l.adapters import module_names
 from d2l.adapters.provenance import (
+    DESCRIPTION,
     Base,
     Checkpoint,
     ChunkRecord,
@@ -187,6 +188,22 @@ def describe_make(made: Made, config: TextToLoraConfig, weights: LoraWeights) ->
         prompt=BASE_PROMPT,
         norms=Norms(layers=_norms_by_layer(weights, config), chunks=()),
         warnings=made.warnings,
+    )
+
+
+def describe_reading(plan: CompilePlan, assembled: Assembled, made: Made) -> Provenance:
+    """The same where the description was read as a document: its chunks say which seats hold it,
+    so that it can be merged with documents, and taken out again."""
+    record = describe_compile(plan, assembled, {})
+    chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
+    described = Description(text=made.text, sha256=made.text_sha256, embedder=made.embedder)
+    return record.model_copy(
+        update={
+            "description": described,
+            "inputs": (),  # documents; a description lies in no file
+            "chunks": tuple(chunks),
+            "warnings": made.warnings,
+        }
     )
 
 

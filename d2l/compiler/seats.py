@@ -39,6 +39,9 @@ _TOKENIZER_KEYS = (
     "unk_token",
 )
 
+#: A line of every card: what all seats cost.
+CHANGES = "- It changes general answers too, the more the more seats are used.\n"
+
 
 def find_reader(network: OpenNetwork[SeatsConfig]) -> BaseFiles:
     """The base: seats are its own keys and values."""
@@ -203,7 +206,8 @@ def _tokenizer_files(base: BaseFiles) -> dict[str, str]:
     return texts
 
 
-def _describe_prompt_for_people(n_seats: int) -> str:
+def describe_opening(n_seats: int) -> str:
+    """What prompts of a seats adapter begin with, for people."""
     return (
         f"The memory hangs on the first {n_seats + 1} tokens of the prompt (the opening, in "
         "`d2l.json`). This folder's tokenizer and chat template put them there; a prompt without "
@@ -216,12 +220,13 @@ def _list_limits(config: SeatsConfig) -> str:
         "- Seats remember short notes best. Recall falls with length: of a page some facts come "
         f"back, of more than about {config.held_tokens:,} tokens few.\n"
         "- It answers in a few words; ask one fact at a time.\n"
-        "- It changes general answers too, the more the more seats are used.\n"
-        f"{_limit_bases(config)}\n"
+        f"{CHANGES}"
+        f"{limit_bases(config)}\n"
     )
 
 
-def _limit_bases(config: SeatsConfig) -> str:
+def limit_bases(config: SeatsConfig) -> str:
+    """A line of the card on the weights that the seats were made for."""
     file, known = quote(config.base_file), find_known(config.base)
     if known is not None and known.rescaled and known.file == config.base_file:
         return (
@@ -244,7 +249,7 @@ KIND = CompileKind(
     warn=warn_long,
     prompt=describe_prompt,
     texts=write_texts,
-    card_prompt=_describe_prompt_for_people,
+    card_prompt=describe_opening,
     card_limits=_list_limits,
     # Seats impose keys on the base: rounding it to bf16 moves logits by 0.15.
     imposes_on_base=True,

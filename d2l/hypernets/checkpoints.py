@@ -96,7 +96,7 @@ def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> 
     entry = _take(
         path,
         DOCUMENT_FORMATS,
-        "{path}: is a Text-to-LoRA network, which reads task descriptions and no documents",
+        "{path}: is a {kind} network, which reads task descriptions and no documents",
         "use t2l make, or name another checkpoint",
     )
     with log_time(_log, "loaded the network from %s", path):

@@ -42,16 +42,21 @@ def find_row(rows: Sequence[Row], config: object) -> Row | None:
 class Kinds(Generic[Config]):
     """The kinds of networks that a caller can use, and what it says of all others.
 
-    `refusal` may name the network's {name}, {path} and {kind}.
+    `refusal` may name the network's {name}, {path} and {kind}. `reads`, where it matters, is what
+    networks must have been trained to read: "documents" or "descriptions".
     """
 
     rows: Sequence[Kind[Config]]
     refusal: str
     hint: str | None = None
+    reads: str | None = None
 
     def take(self, files: CheckpointFiles, config: HypernetConfig) -> Config:
         """The configuration as one of these kinds; raises CheckpointError."""
-        if find_row(self.rows, config) is not None:
+        # Seat networks say what they read; of all others the kind decides.
+        trained = getattr(config, "reads", self.reads)
+        reads = self.reads is None or trained in (self.reads, "both")
+        if reads and find_row(self.rows, config) is not None:
             return cast(Config, config)
         says = self.refusal.format(name=files.name, path=files.path, kind=config.kind)
         raise CheckpointError(says, hint=self.hint)

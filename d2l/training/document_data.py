@@ -20,7 +20,7 @@ from d2l.documents.sentences import list_sentences
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
 from d2l.training.exercises import Exercise
-from d2l.training.recipes import Questions, Recipe
+from d2l.training.recipes import Length, Questions, Recipe
 
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
@@ -52,12 +52,29 @@ class Asked:
 class Drawn:
     """Passages that are compiled together, and what is asked: about any of them, or a prompt that
     has nothing to do with them, which is an `Exercise` and counts `general_weight` times. With
-    `tokens_per_seat` of its length."""
+    `tokens_per_seat` of its length. Of a `task`, the passages are its description, and asked are
+    its examples."""
 
     passages: tuple[Passage, ...]
     asked: tuple[Asked | Exercise, ...]
     tokens_per_seat: int = 0
     general_weight: float = 1.0
+    task: bool = False
+
+
+@dataclass(frozen=True)
+class DrawnTask:
+    """A description in the passages that it is read in, and examples of its task."""
+
+    description: tuple[Passage, ...]
+    examples: tuple[Exercise, ...]
+
+
+class TaskPool(Protocol):
+    """Tasks to draw from, for recipes that have some."""
+
+    def draw(self, length: Length, chance: random.Random) -> Iterator[DrawnTask]:
+        """The tasks of one step of this class."""
 
 
 class PassagePool(Protocol):
@@ -134,6 +151,7 @@ class Mixture:
     recipe: Recipe
     asking: Questions  # the recipe's table of the network's kind
     general: Sequence[Exercise] = ()
+    tasks: TaskPool | None = None
 
     def draw(self, step: int) -> list[Drawn]:
         """The batch of one step, of one length; at least one question is among it."""
@@ -149,6 +167,8 @@ class Mixture:
     def _draw(self, chance: random.Random) -> list[Drawn]:
         lengths = self.recipe.lengths
         length = chance.choices(lengths, [length.weight for length in lengths])[0]
+        if length.tasks:
+            return self._draw_tasks(length, chance)
         pools = self.passages[length.tokens]
         weights = [weight for weight, _ in pools]
         groups = []
@@ -163,6 +183,26 @@ class Mixture:
                 length.general_weight or self.recipe.seats.general_weight,
             )
             for group in groups
+        ]
+
+    def _draw_tasks(self, length: Length, chance: random.Random) -> list[Drawn]:
+        """A batch of tasks; general prompts take the places of some of their examples."""
+        assert self.tasks is not None  # a recipe with such a length has sources of tasks
+        seats = self.recipe.seats
+        return [
+            Drawn(
+                task.description,
+                tuple(
+                    chance.choice(self.general)
+                    if self.general and chance.random() < seats.general_share
+                    else example
+                    for example in task.examples
+                ),
+                length.tokens_per_seat,
+                length.general_weight or seats.general_weight,
+                task=True,
+            )
+            for task in list(self.tasks.draw(length, chance))
         ]
 
     def _ask(
@@ -224,7 +264,7 @@ def choose_questions(pools: Pools, number: int, *, seed: int) -> list[str]:
     """Questions of the data without their documents, none twice; fewer where there are fewer. The
     first passage of a pool tells whether it has any: where a source asks, all passages do."""
     chance = random.Random(f"{seed}:questions")
-    pool = pools[min(pools)]
+    pool = pools[min(pools)] if pools else []
     asking = [(weight, found) for weight, found in pool if found[0].questions]
     chosen: dict[str, None] = {}
     for _ in range(number * _MAX_DRAWS if asking else 0):

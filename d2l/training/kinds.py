@@ -19,7 +19,7 @@ from d2l.training.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_
 from d2l.training.learner import Learner, Row
 from d2l.training.materials import Materials, count_documents
 from d2l.training.recipes import Recipe
-from d2l.training.seats.learner import gather_seats, prepare_seats
+from d2l.training.seats.learner import count_seats_data, gather_seats, prepare_seats
 from d2l.training.text_to_lora.compact import compact_text_folder
 from d2l.training.text_to_lora.learner import count_text, gather_text, prepare_text
 from d2l.training.writer.learner import (
@@ -31,20 +31,29 @@ from d2l.training.writer.learner import (
 
 
 @dataclass(frozen=True)
+class Use:
+    """What a trained network is for: a command that uses it, one that measures it, and what it must
+    have been trained to read."""
+
+    command: str
+    measure: str
+    reads: str = "documents"
+
+
+@dataclass(frozen=True)
 class TrainingKind(Kind[Config]):
     """How networks of one configuration are trained, and what is said of them afterwards.
 
     `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
-    `compact` writes the 8-bit form of a run's folder, where there is one. `called`, `used` and
-    `measured` are for the card of a trained network: its name, and the commands for it.
+    `compact` writes the 8-bit form of a run's folder, where there is one. `called` and `uses` are
+    for the card of a trained network: its name, and the commands for it.
     """
 
     gather: Callable[[Recipe, OpenNetwork[Config]], Materials[Config]]
     count: Callable[[Materials[Config]], list[Row]]
     prepare: Callable[[Materials[Config], Path, Team], Learner]
     called: str
-    used: str
-    measured: str
+    uses: tuple[Use, ...]
     compact: Callable[[Path, Path], None] | None = None
 
 
@@ -55,16 +64,22 @@ def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
     return row
 
 
-_COMPILE = "d2l compile manual.pdf -o manual.lora"
+def list_uses(config: HypernetConfig) -> list[Use]:
+    """What a network can be used for; of one that reads this and that, all of it."""
+    read = getattr(config, "reads", "both")  # seat networks say it
+    return [use for use in find_kind(config).uses if read in (use.reads, "both")]
+
+
+_COMPILE = Use("d2l compile manual.pdf -o manual.lora", "d2l probe")
+_MAKE = Use('t2l make "what the task is" -o task.lora', "t2l eval", "descriptions")
 KINDS: tuple[TrainingKind[Any], ...] = (
     TrainingKind(
         config=SeatsConfig,
         gather=gather_seats,
-        count=count_documents,
+        count=count_seats_data,
         prepare=prepare_seats,
         called="seat",
-        used=_COMPILE,
-        measured="d2l probe",
+        uses=(_COMPILE, _MAKE),
         compact=compact_folder,
     ),
     TrainingKind(
@@ -73,8 +88,7 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         count=count_documents,
         prepare=prepare_doc_to_lora,
         called="Doc-to-LoRA",
-        used=_COMPILE,
-        measured="d2l probe",
+        uses=(_COMPILE,),
     ),
     TrainingKind(
         config=TextToLoraConfig,
@@ -82,8 +96,7 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         count=count_text,
         prepare=prepare_text,
         called="Text-to-LoRA",
-        used='t2l make "what the task is" -o task.lora',
-        measured="t2l eval",
+        uses=(_MAKE,),
         compact=compact_text_folder,
     ),
 )
@@ -94,8 +107,7 @@ WRITER: TrainingKind[Any] = TrainingKind(
     count=count_writer,
     prepare=prepare_writer,
     called="question writer",
-    used="d2l ask manual.lora --questions manual.pdf",
-    measured="d2l probe",
+    uses=(Use("d2l ask manual.lora --questions manual.pdf", "d2l probe"),),
 )
 #: What training takes, and what it says of a kind without a row.
 TRAINABLE: Kinds[Any] = Kinds(KINDS, "{path}: is a {kind} network, which cannot be trained")

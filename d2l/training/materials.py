@@ -28,7 +28,7 @@ class Materials(Generic[Config]):
     network: OpenNetwork[Config]
     config: Config
     pools: Pools = field(default_factory=dict)  # passages of documents; none for text networks
-    tasks: TaskSplit | None = None  # what text networks have in their place
+    tasks: TaskSplit | None = None  # of text networks, and of seat networks that read descriptions
 
     @property
     def source(self) -> Path:
@@ -51,8 +51,8 @@ def gather_documents(
 ) -> Materials[Config]:
     """Materials of a network that reads documents: passages of `minimum` tokens and more."""
     pools = build_pools(
-        recipe.sources,
-        sorted({length.tokens for length in recipe.lengths}),
+        recipe.sources_of(tasks=False),
+        sorted({length.tokens for length in recipe.lengths_of(tasks=False)}),
         folder=Path(recipe.data),
         tokenizer=network.tokenizer,
         minimum=minimum,
@@ -64,6 +64,12 @@ def count_documents(materials: Materials[Config]) -> list[Row]:
     """What each source gives for each length; raises where there is nothing to ask."""
     recipe = materials.recipe
     Mixture(materials.pools, recipe, getattr(recipe, materials.config.kind)).draw(0)
+    return list_documents(materials)
+
+
+def list_documents(materials: Materials[Config]) -> list[Row]:
+    """What each source of documents gives for each length."""
+    sources = materials.recipe.sources_of(tasks=False)
     return [
         {
             "source": source.path,
@@ -72,5 +78,5 @@ def count_documents(materials: Materials[Config]) -> list[Row]:
             "questions": sum(len(passage.questions) for passage in passages),
         }
         for tokens, pool in materials.pools.items()
-        for source, (_, passages) in zip(recipe.sources, pool, strict=True)
+        for source, (_, passages) in zip(sources, pool, strict=True)
     ]

@@ -13,8 +13,8 @@ from typing import Any
 
 from d2l.errors import RecipeError
 from d2l.training.recipes import (
+    FOR_SEATS,
     KINDS,
-    OF_LENGTHS_FOR_SEATS,
     TABLES,
     Length,
     MisfitError,
@@ -22,7 +22,7 @@ from d2l.training.recipes import (
     Recipe,
     Source,
     Table,
-    TextToLoraTable,
+    Tasks,
     show,
 )
 from d2l.training.toml_lines import find_line
@@ -32,6 +32,10 @@ _MAX_BYTES = 10 << 20  # a recipe has some hundred lines; a device has no end
 
 #: Keys of every table.
 _KEYS = {title: tuple(item.name for item in fields(table)) for title, table in TABLES.items()}
+#: The same for the flat form, in which seat networks were not trained on tasks yet.
+_FLAT = _KEYS | {
+    "seats": tuple(set(_KEYS["seats"]) - {item.name for item in fields(Tasks)}),
+}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -46,7 +50,7 @@ def open_recipe(path: Path) -> tuple[Recipe, str | None]:
         warning = _give_tables(raw)
         if warning is None:
             _refuse_two_kinds(raw)
-            _refuse_seat_lengths(raw)
+            _refuse_keys_of_seats(raw)
         recipe = _build_recipe(raw)
     return recipe, None if warning is None else f"{path}: {warning}"
 
@@ -121,7 +125,7 @@ def _build(table: type[Table], raw: object, place: tuple[str, int]) -> Any:
         raise MisfitError(f"{place[0]}: {show(raw)} is not a table", None, place[0])
     _refuse_unknown(table, raw, place)
     values = dict(raw)
-    if table is TextToLoraTable and isinstance(raw.get("excluded"), list):
+    if issubclass(table, Tasks) and isinstance(raw.get("excluded"), list):
         values["excluded"] = tuple(raw["excluded"])
     try:
         return table(**values)
@@ -168,18 +172,19 @@ def _refuse_two_kinds(raw: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_seat_lengths(raw: Mapping[str, Any]) -> None:
-    """Refuse keys of seat networks in lengths of a recipe of another kind; raises MisfitError."""
+def _refuse_keys_of_seats(raw: Mapping[str, Any]) -> None:
+    """Refuse keys of seat networks in lists of a recipe of another kind; raises MisfitError."""
     other = next((name for name in raw if name in KINDS and name != "seats"), None)
-    lengths = raw.get("lengths")
-    for index, length in enumerate(lengths if other and isinstance(lengths, list) else ()):
-        for name in OF_LENGTHS_FOR_SEATS:
-            if isinstance(length, Mapping) and name in length:
+    for title, names in FOR_SEATS.items() if other else ():
+        rows = raw.get(title)
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
+            found = [name for name in names if isinstance(row, Mapping) and name in row]
+            if found:
                 raise MisfitError(
-                    f"lengths: {name} is for seat networks, and the recipe has [{other}]",
+                    f"{title}: {found[0]} is for seat networks, and the recipe has [{other}]",
                     "leave it out",
-                    name,
-                    ("lengths", index),
+                    found[0],
+                    (title, index),
                 )
 
 
@@ -194,7 +199,7 @@ def _give_tables(raw: Raw) -> str | None:
         moved["[optimizer]"] = ["optimizer (as name)"]
     kind = _guess_kind(raw)
     for name in [name for name in raw if name not in _KEYS[""]]:
-        owners = [title for title in ("optimizer", *KINDS) if name in _KEYS[title]]
+        owners = [title for title in ("optimizer", *KINDS) if name in _FLAT[title]]
         if not owners:
             continue
         value = raw.pop(name)
@@ -209,8 +214,8 @@ def _give_tables(raw: Raw) -> str | None:
 def _guess_kind(raw: Mapping[str, Any]) -> str | None:
     """The kind of network that a flat recipe is for: the one of whose own keys it makes use."""
     for kind in ("seats", "text_to_lora", "doc_to_lora"):
-        others = {name for other in KINDS if other != kind for name in _KEYS[other]}
-        if any(raw.get(name) for name in _KEYS[kind] if name not in others):
+        others = {name for other in KINDS if other != kind for name in _FLAT[other]}
+        if any(raw.get(name) for name in _FLAT[kind] if name not in others):
             return kind
     return None
 

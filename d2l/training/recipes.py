@@ -5,6 +5,7 @@ table of keys in examples/recipes/README.md says. Knows no network and loads not
 """
 
 from dataclasses import fields
+from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from d2l.errors import RecipeError
 
+_TASKS = "tasks = true stands in [[sources]] that hold tasks and in [[lengths]] that draw them"
 _MOST = 10**9  # steps, documents, tokens: more is a slip of the pen
 _CHECKS = ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
@@ -76,8 +78,7 @@ class Table:
 
 @dataclass(frozen=True, config=_CHECKS)
 class Source(Table):
-    """A data file: JSON lines of doc, question, answers, or of doc alone; of tasks for a text
-    network."""
+    """A data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
 
     NAME: ClassVar[str] = "sources"
 
@@ -89,19 +90,21 @@ class Source(Table):
     """Of a longer file, so many documents or tasks are taken, by chance."""
     hold_out: bool = True
     """Whether any of its tasks may be held out."""
+    tasks: bool = False
+    """Whether it holds tasks, not documents. Seat networks only: text networks have no others."""
 
 
 @dataclass(frozen=True, config=_CHECKS)
 class Length(Table):
-    """One class of steps. For a text network a memory is a task, a question one of its examples,
-    and `chunks` is 1."""
+    """One class of steps. Of tasks, a memory is a task's description, a question one of its
+    examples; for a text network `chunks` is 1."""
 
     NAME: ClassVar[str] = "lengths"
 
     tokens: Number
     """Most tokens of a passage; of an example with its answer and the chat's template."""
     chunks: Annotated[int, Field(ge=1, le=1024)]
-    """Passages in a memory."""
+    """Passages in a memory; of a description at most, longer ones are not drawn."""
     memories: Annotated[int, Field(ge=1, le=4096)]
     """Memories in a step."""
     questions: Annotated[int, Field(ge=1, le=4096)]
@@ -112,6 +115,8 @@ class Length(Table):
     """Density of the seats in this class; 0: the recipe's. Seat networks only."""
     general_weight: Strength = 0.0
     """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
+    tasks: bool = False
+    """Whether its steps draw tasks, not documents. Seat networks only."""
 
 
 @dataclass(frozen=True, config=_CHECKS)
@@ -156,9 +161,23 @@ class Questions(Table):
 
 
 @dataclass(frozen=True, config=_CHECKS)
-class SeatsTable(Questions):
-    """What seat networks alone have. General prompts have nothing to do with the document, and
-    their target is the base's own distribution."""
+class Tasks(Table):
+    """Which tasks are trained on, and how much of them; those without a clear license are not."""
+
+    excluded: tuple[str, ...] = ()
+    """Names of tasks that are left out."""
+    held_out: Count = 0
+    """So many tasks are never trained on: those whose names have the smallest SHA-256."""
+    descriptions: Number = 32
+    """Most descriptions of a task that are used, drawn by chance."""
+    examples: Count = 0
+    """Most examples of a task that are used, drawn by chance; 0: all."""
+
+
+@dataclass(frozen=True, config=_CHECKS)
+class SeatsTable(Tasks, Questions):
+    """What seat networks alone have, of documents and of tasks. General prompts have nothing to do
+    with either, and their target is the base's own distribution."""
 
     NAME: ClassVar[str] = "seats"
 
@@ -193,19 +212,11 @@ class DocToLoraTable(Questions):
 
 
 @dataclass(frozen=True, config=_CHECKS)
-class TextToLoraTable(Table):
+class TextToLoraTable(Tasks):
     """What text networks alone have. Tasks without a clear license are left out."""
 
     NAME: ClassVar[str] = "text_to_lora"
 
-    excluded: tuple[str, ...] = ()
-    """Names of tasks that are left out."""
-    held_out: Count = 0
-    """So many tasks are never trained on: those whose names have the smallest SHA-256."""
-    descriptions: Number = 32
-    """Most descriptions of a task that are used, drawn by chance."""
-    examples: Count = 0
-    """Most examples of a task that are used, drawn by chance; 0: all."""
     embedding_noise: Annotated[float, Field(ge=0, le=1e3)] = 0.0
     """Deviation of noise on a description's embedding, whose every coordinate has deviation 1."""
 
@@ -262,6 +273,22 @@ class Recipe(Table):
             raise MisfitError("the recipe never ends", "set steps, hours, or both")
         if not self.sources or not self.lengths:
             raise MisfitError("the recipe needs [[sources]] and [[lengths]]")
+        for tasks, what in ((False, "documents"), (True, "tasks")):
+            found = [
+                any(one.tasks == tasks for one in some) for some in (self.sources, self.lengths)
+            ]
+            if found[0] != found[1]:
+                holds = "a source holds" if found[0] else "a length draws"
+                other = "length draws" if found[0] else "source holds"
+                raise MisfitError(f"{holds} {what}, and no {other} any", _TASKS)
+
+    def sources_of(self, *, tasks: bool) -> tuple[Source, ...]:
+        """The sources that hold tasks, or those of documents."""
+        return tuple(source for source in self.sources if source.tasks == tasks)
+
+    def lengths_of(self, *, tasks: bool) -> tuple[Length, ...]:
+        """The classes of steps that draw tasks, or those of documents."""
+        return tuple(length for length in self.lengths if length.tasks == tasks)
 
 
 #: The tables that only one kind of network has, by the kind.
@@ -279,8 +306,8 @@ TABLES: dict[str, type[Table]] = {
     "optimizer": OptimizerTable,
     **KINDS,
 }
-#: Keys of [[lengths]] that only seat networks make use of.
-OF_LENGTHS_FOR_SEATS = ("tokens_per_seat", "general_weight")
+#: Keys of lists of tables that only seat networks make use of.
+FOR_SEATS = {"sources": ("tasks",), "lengths": ("tokens_per_seat", "general_weight", "tasks")}
 
 
 def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
@@ -293,14 +320,15 @@ def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
                 None,
                 (name, 0),
             )
-    for index, length in enumerate(recipe.lengths if kind != "seats" else ()):
-        for name in OF_LENGTHS_FOR_SEATS:
-            if value := getattr(length, name):
+    for title, names in FOR_SEATS.items() if kind != "seats" else ():
+        for (index, row), name in product(enumerate(getattr(recipe, title)), names):
+            if value := getattr(row, name):
                 raise MisfitError(
-                    f"{name} of a length is {value}, and that is for seat networks",
+                    f"{name} of a {title[:-1]} is {str(value).lower()}, and that is for seat "
+                    "networks",
                     f"leave it out to train a {kind} network",
                     name,
-                    ("lengths", index),
+                    (title, index),
                 )
 
 

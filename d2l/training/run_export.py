@@ -14,7 +14,7 @@ from d2l.files.atomic import building
 from d2l.hypernets.checkpoints import read_config, refuse_checkpoint
 from d2l.hypernets.formats.native import read_tensors
 from d2l.hypernets.protocol import HypernetConfig
-from d2l.training.kinds import find_kind
+from d2l.training.kinds import find_kind, list_uses
 from d2l.training.recipes import KINDS
 from d2l.training.run_folder import Row, RunFolder
 
@@ -73,15 +73,17 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
     if rows:
         facts.append(("training time", f"{rows[-1]['seconds'] / 3600:.2f} hours"))
         facts += list(_describe_losses(rows[-_AVERAGED:]))
-    kind = find_kind(config)
+    uses = list_uses(config)
+    used = ", ".join(f"`{use.command} --checkpoint FOLDER`" for use in uses)
+    measured = ", ".join(f"`{use.measure}`" for use in uses)
     parts = [
-        f"# A {kind.called} network for {config.base}\n",
+        f"# A {find_kind(config).called} network for {config.base}\n",
         "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "
-        f"`{kind.used} --checkpoint FOLDER`.\n",
+        f"{used}.\n",
         _table(("", ""), facts),
         *(_describe_recipe(entry, config.kind) for entry in recipes),
         "The licenses of the data are not known to the program that wrote this card: add them "
-        f"before you pass the network on, and what you measured (`{kind.measured}`).\n",
+        f"before you pass the network on, and what you measured ({measured}).\n",
     ]
     return "\n".join(parts)
 

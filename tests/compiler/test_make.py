@@ -199,7 +199,7 @@ def test_batch_makes_every_good_row_with_one_load(
         n_loads.append(1)
         return load_text_to_lora(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("d2l.compiler.make.load_text_to_lora", count)
+    monkeypatch.setattr("d2l.compiler.make_text_to_lora.load_text_to_lora", count)
     table = "".join(f"task-{n}\tmake {n} of them\n" for n in range(1, 6))
     Path("tasks.tsv").write_text(f"{table}bad\nempty\t\nlast\t{TASK}\n", "utf-8")
     batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
@@ -304,7 +304,7 @@ def test_documents_are_not_compiled_by_it(command: Command) -> None:
     done = command("compile", "notes.txt", "-o", "x", "--checkpoint", "by-gte")
     assert done.code == 1
     assert done.err == (
-        "error: by-gte: is a Text-to-LoRA network, which reads task descriptions and no documents\n"
+        "error: by-gte: is a text_to_lora network, which reads task descriptions and no documents\n"
         "hint: use t2l make, or name another checkpoint\n"
     )
 

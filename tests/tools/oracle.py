@@ -21,7 +21,7 @@ from d2l.inference.adapted_model import AskOptions
 from d2l.training.loop import gather, train
 from d2l.training.recipe_files import read_recipe
 from d2l.training.recipes import Length, Recipe, Source, TextToLoraTable
-from d2l.training.text_to_lora.data import read_held_out
+from d2l.training.task_data import read_held_out
 
 STEPS, LINES, TOKENS = 150, 8, 320
 # As the README's table of held-out tasks was made.

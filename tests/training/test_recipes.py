@@ -156,7 +156,7 @@ def test_every_key_is_described() -> None:
             "held_out = 4",
             11,
             "optimizer: unknown key 'held_out'",
-            "it is a key of [text_to_lora]",
+            "it is a key of [seats] and [text_to_lora]",
         ),
         (
             "general_share = 0.0",

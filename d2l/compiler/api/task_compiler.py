@@ -39,7 +39,7 @@ class TaskCompiler:
         they lie, if not where the network says. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         revision: of the network's repository. local_files_only: open no socket.
 
-        Raises CheckpointError, also for networks that read documents, or BaseModelError.
+        Raises CheckpointError, also for networks that read documents alone, or BaseModelError.
         """
         maker = cls(
             MakeOptions(

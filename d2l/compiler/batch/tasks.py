@@ -13,7 +13,7 @@ from d2l.compiler.api.task_compiler import TaskCompiler
 from d2l.compiler.batch.results import DONE, Result, fail
 from d2l.compiler.batch.rows import Row
 from d2l.compiler.batch.work import describe_error
-from d2l.compiler.make import MakePlan
+from d2l.compiler.make_plan import MakePlan
 from d2l.errors import D2LError
 from d2l.hypernets.checkpoints import checkpoint_digest
 
@@ -56,7 +56,7 @@ class TaskWorker:
             made.description.text == plan.description
             and made.description.embedder == plan.embedder_name
             and made.checkpoint.sha256 == checkpoint_digest(plan.checkpoint.path)
-            and made.options.scaling == plan.options.scaling
+            and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
             and made.options.dtype == plan.options.dtype
             and digest in (None, _digest(out))
         )

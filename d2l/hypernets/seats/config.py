@@ -17,7 +17,16 @@ from d2l.hypernets.formats.fields import to_float
 from d2l.hypernets.formats.showing import show
 
 #: Keys that files of version 0 lack.
-_SINCE_1 = {"intermediate", "shared_rank", "document_tokens", "dense_seats", "base_digest"}
+_SINCE_1 = {
+    "intermediate",
+    "shared_rank",
+    "document_tokens",
+    "dense_seats",
+    "base_digest",
+    "reads",
+}
+#: What a network may have been trained to read.
+READS = ("documents", "descriptions", "both")
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,8 @@ class SeatsConfig:
     says with `document_tokens` up to which length some of a document comes back: that of training,
     unless less was measured. A short document gets a seat for every token, as far as `dense_seats`
     go. `base_digest` is the SHA-256 of the base's weights that the second moments were measured on;
-    empty where it was not noted.
+    empty where it was not noted. `reads` is what it was trained to read: documents, descriptions of
+    tasks, or both.
     """
 
     network: str
@@ -70,6 +80,7 @@ class SeatsConfig:
     document_tokens: int = 0
     dense_seats: int = 0
     base_digest: str = ""
+    reads: str = "documents"
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -86,6 +97,7 @@ class SeatsConfig:
         rules = {
             'network is "seats"': self.network == "seats",
             "version is 0 or 1": self.version in (0, 1),
+            f"reads is one of {', '.join(READS)}": self.reads in READS,
             "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
             "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,

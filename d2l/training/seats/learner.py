@@ -6,7 +6,7 @@ The loss itself is `loss`; the loop is `training.loop`.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,13 @@ from d2l.training.general_prompts import (
     sample_prompts,
 )
 from d2l.training.learner import Figure, Row, Share
-from d2l.training.materials import Materials, gather_documents
-from d2l.training.recipes import Recipe
+from d2l.training.materials import Materials, gather_documents, list_documents
+from d2l.training.recipes import MisfitError, Recipe, Tasks
+from d2l.training.seats.lessons import Lessons, count_lessons, make_lessons
 from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.seats.moments import Batch, measure_moments
 from d2l.training.seats.start import change_config, load_start, read_own_statistics
+from d2l.training.task_data import gather_tasks
 
 _MAX_ANSWER_TOKENS = 32
 _MAX_QUESTION_TOKENS = 64
@@ -49,12 +51,13 @@ _STATISTICS = "statistics.safetensors"
 @dataclass(frozen=True)
 class DrawnMemory:
     """Passages that share a memory, the seats of each, and exercises about any of them, of which
-    general prompts count `general_weight` times."""
+    general prompts count `general_weight` times. Of a `task`, the passages are its description."""
 
     passages: tuple[Passage, ...]
     seats: tuple[int, ...]
     exercises: tuple[Exercise, ...]
     general_weight: float = 1.0
+    task: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,12 @@ class SeatsLearner:
         return plan_memories(self.mixture.draw(step), config=self.config, tokenizer=self.tokenizer)
 
     def describe(self, drawn: Sequence[DrawnMemory]) -> Row:
-        """How many memories, of how many chunks and seats each."""
-        first = drawn[0]
-        return {"memories": len(drawn), "chunks": len(first.passages), "seats": sum(first.seats)}
+        """How many memories or tasks, of at most how many chunks, and of how many seats each."""
+        return {
+            "tasks" if drawn[0].task else "memories": len(drawn),
+            "chunks": max(len(memory.passages) for memory in drawn),
+            "seats": sum(drawn[0].seats),
+        }
 
     def measure(self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]) -> Iterator[Share]:
         """The mean over all of a step's exercises is the loss, so a share counts by its own."""
@@ -154,6 +160,7 @@ def plan_memories(
                 for asked in memory.asked
             ),
             memory.general_weight,
+            memory.task,
         )
         for memory, group in zip(drawn, sizes, strict=True)
     ]
@@ -182,7 +189,8 @@ def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
     for length in recipe.lengths:
         density = length.tokens_per_seat or config.tokens_per_seat
         most = config.max_seats if config.min_chunk_tokens >= density else config.min_seats
-        if not config.min_chunk_tokens <= length.tokens <= config.chunk_tokens:
+        reads = config.min_chunk_tokens <= length.tokens <= config.chunk_tokens
+        if not length.tasks and not reads:  # of tasks, they are those of an example
             raise RecipeError(
                 f"tokens of a length is {length.tokens}, but this network reads chunks of "
                 f"{config.min_chunk_tokens} to {config.chunk_tokens}"
@@ -198,7 +206,39 @@ def gather_seats(recipe: Recipe, network: OpenNetwork[SeatsConfig]) -> Materials
     """The network as the recipe makes it, and passages that it can read; raises D2LError."""
     config = change_config(network.config, recipe, network.base.config)
     check_lengths(config, recipe)
-    return gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
+    found = gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
+    if recipe.sources_of(tasks=True):
+        return replace(found, tasks=gather_tasks(recipe))
+    refuse_idle(recipe)
+    return found
+
+
+def refuse_idle(recipe: Recipe) -> None:
+    """Refuse keys about tasks where there are none: they would do nothing. Raises MisfitError."""
+    for item in fields(Tasks):
+        if getattr(recipe.seats, item.name) != item.default:
+            raise MisfitError(
+                f"seats: {item.name} is about tasks, and no source holds any",
+                "write tasks = true into [[sources]] that hold tasks",
+                item.name,
+                ("seats", 0),
+            )
+
+
+def count_seats_data(materials: Materials[SeatsConfig]) -> list[Row]:
+    """What the sources give for each length; raises where there is nothing to ask."""
+    recipe, lessons = materials.recipe, _make_lessons(materials)
+    Mixture(materials.pools, recipe, recipe.seats, tasks=lessons).draw(0)
+    rows = list_documents(materials)
+    if lessons is not None and materials.tasks is not None:
+        rows += count_lessons(materials.tasks, recipe, lessons)
+    return rows
+
+
+def _make_lessons(materials: Materials[SeatsConfig]) -> Lessons | None:
+    if materials.tasks is None:
+        return None
+    return make_lessons(materials.tasks, materials.recipe, materials.config, materials.tokenizer)
 
 
 def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> SeatsLearner:
@@ -217,7 +257,7 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
         causal,
         SeatedDecoder(causal, seats.statistics, config),
         ActivationEncoder(causal.model, config.reading),
-        Mixture(materials.pools, recipe, recipe.seats, tuple(general)),
+        Mixture(materials.pools, recipe, recipe.seats, tuple(general), _make_lessons(materials)),
         materials.tokenizer,
         materials.source / _STATISTICS,
     )

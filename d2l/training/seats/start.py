@@ -40,7 +40,8 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
             f"dense_seats is {wanted.dense_seats}, but this network has at most "
             f"{config.max_seats} seats"
         )
-    longest = max(length.tokens * length.chunks for length in recipe.lengths)
+    documents = recipe.lengths_of(tasks=False)
+    longest = max((length.tokens * length.chunks for length in documents), default=0)
     shared_rank = wanted.shared_rank or config.shared_rank
     return replace(
         config,
@@ -50,7 +51,16 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         shared_rank=shared_rank,
         intermediate=int(base_config.intermediate_size) if shared_rank else 0,
         document_tokens=max(longest, config.document_tokens),
+        reads=_name_reading(recipe),
     )
+
+
+def _name_reading(recipe: Recipe) -> str:
+    """What a recipe trains to read. What it does not train is not kept up, whatever the checkpoint
+    read before, so it is not said of the network any more."""
+    if not recipe.lengths_of(tasks=True):
+        return "documents"
+    return "both" if recipe.lengths_of(tasks=False) else "descriptions"
 
 
 def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:

@@ -5,19 +5,16 @@ Knows no network and no loss.
 """
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from d2l.bases.chat import Chat, make_chat
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.task_texts import choose_descriptions, choose_examples
-from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
-from d2l.errors import RecipeError, TaskError
+from d2l.datasets.tasks import Task, TaskSplit
+from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
-from d2l.training.recipe_files import read_recipe
 from d2l.training.recipes import Recipe
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
@@ -107,34 +104,6 @@ def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
         )
 
 
-def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
-    """Read the sources and split them; raises D2LError. With `only_held_out`, sources of which no
-    task may be held out are not read, and need not be there."""
-    weighted: list[tuple[Task, float]] = []
-    only_training: set[str] = set()
-    for source in recipe.sources:
-        if only_held_out and not source.hold_out:
-            continue
-        tasks = read_tasks(Path(recipe.data) / source.path)
-        random.Random(source.path).shuffle(tasks)
-        weighted += [(task, source.weight) for task in tasks[: source.max_documents]]
-        only_training.update(task.name for task in tasks if not source.hold_out)
-    names = Counter(task.name for task, _ in weighted)
-    for task, _ in weighted:
-        if names[task.name] > 1:
-            raise RecipeError(f"two sources have a task of the name {task.name!r}")
-        if not task.descriptions:
-            raise RecipeError(f"task {task.name!r} has no description")
-    return split_tasks(
-        weighted,
-        excluded=[
-            name for name in recipe.text_to_lora.excluded if name in names or not only_held_out
-        ],
-        n_held_out=recipe.text_to_lora.held_out,
-        only_training=only_training,
-    )
-
-
 def make_courses(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> Courses:
     """The training tasks in the base's chat; numbers of descriptions count through all tasks, in
     order, as `list_descriptions` gives them. Raises RecipeError where no example is short enough.
@@ -182,11 +151,3 @@ def count_tasks(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> l
             }
         )
     return rows
-
-
-def read_held_out(recipe: Path) -> list[Task]:
-    """The tasks that a training recipe holds out; raises D2LError."""
-    held_out = gather_tasks(read_recipe(recipe), only_held_out=True).held_out
-    if not held_out:
-        raise TaskError(f"{recipe}: holds no task out", hint="set held_out, or name a file")
-    return list(held_out)

@@ -32,13 +32,13 @@ from d2l.training.distributed import Team
 from d2l.training.learner import Figure, Row, Share
 from d2l.training.materials import Materials
 from d2l.training.recipes import Recipe
+from d2l.training.task_data import gather_tasks
 from d2l.training.text_to_lora import loss as text_training
 from d2l.training.text_to_lora.data import (
     Courses,
     DrawnTask,
     check_tasks,
     count_tasks,
-    gather_tasks,
     group_by_length,
     list_descriptions,
     make_courses,

@@ -104,7 +104,7 @@ def test_a_plan_is_for_its_own_compiler_and_has_its_options() -> None:
 def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
     with pytest.raises(CheckpointError, match="checkpoint 'nope' not found"):
         d2l.Compiler.from_pretrained("nope")
-    with pytest.raises(CheckpointError, match="is a Text-to-LoRA network"):
+    with pytest.raises(CheckpointError, match="is a text_to_lora network"):
         d2l.Compiler.from_pretrained("tasks")
     with pytest.raises(CheckpointError, match="has no revisions"):
         d2l.Compiler.from_pretrained("seats", revision="v1")

@@ -162,6 +162,25 @@ def test_held_out_tasks_are_those_of_the_recipe(place: Path, command: Command) -
     assert place
 
 
+def test_a_seat_network_is_asked_with_the_openings_of_its_adapters(
+    place: Path, command: Command, tmp_path: Path
+) -> None:
+    """The base's own arms have no opening, so they are those beside any other network."""
+    seats = tiny.write_seats(tmp_path / "seats", repeats=3, reads="descriptions")
+    options = ("--limit", 2, "--shuffled", "--json")
+    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", seats, *options)
+    assert (done.code, done.err) == (0, "")
+    other = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", *options)
+    rows, others = json.loads(done.out)["rows"], json.loads(other.out)["rows"]
+    for task in ("ore", "place"):
+        for arm in ("base", "prompt", "examples"):
+            found, expected = (find(some, task=task, arm=arm) for some in (rows, others))
+            assert found == expected
+        own, shuffled = (find(rows, task=task, arm=arm) for arm in ("adapter", "shuffled"))
+        assert own["nll"] != shuffled["nll"]
+    assert place
+
+
 def test_examples_that_are_too_long_are_counted(place: Path, command: Command) -> None:
     asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--adapter-only", "--json")
     done = command.t2l(*asked, "--max-input", 2)

@@ -137,3 +137,14 @@ def test_short_documents_get_a_seat_for_every_token_as_far_as_dense_seats_go() -
     assert [count_seats(n, config=sparse) for n in (50, 200)] == [25, 100]
     with pytest.raises(CheckpointError, match="dense_seats is at most max_seats"):
         dataclasses.replace(CONFIG, dense_seats=121)
+
+
+def test_configurations_that_do_not_say_so_are_of_networks_that_read_documents() -> None:
+    raw = make_raw()
+    del raw["reads"]
+    assert parse_config(raw, source="x").reads == "documents"
+    assert parse_config(raw | {"reads": "both"}, source="x").reads == "both"
+    for wrong, message in (("tasks", "expected that reads is one of documents, descriptions, both"),
+                           (["both"], "reads is")):  # fmt: skip
+        with pytest.raises(CheckpointError, match=message):
+            parse_config(raw | {"reads": wrong}, source="x")

@@ -79,7 +79,7 @@ def test_order_is_that_of_the_heads(tmp_path) -> None:
 def test_a_network_of_descriptions_reads_no_documents(tmp_path) -> None:
     folder = write_released(tmp_path / "run", make_config())
     assert refusal(load_hypernet, folder, device="cpu") == (
-        f"{folder}: is a Text-to-LoRA network, which reads task descriptions and no documents"
+        f"{folder}: is a text_to_lora network, which reads task descriptions and no documents"
     )
     file = tmp_path / "d2l" / "pytorch_model.bin"
     config = networks.make_config()

@@ -17,9 +17,9 @@ from d2l.training import loop as pipeline
 from d2l.training.learner import Row
 from d2l.training.recipe_files import read_recipe
 from d2l.training.recipes import DocToLoraTable, Length, Recipe, SeatsTable, Source
+from d2l.training.task_data import gather_tasks
 from d2l.training.text_to_lora.data import (
     DrawnTask,
-    gather_tasks,
     group_by_length,
     list_descriptions,
     make_courses,

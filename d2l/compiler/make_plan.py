@@ -1,0 +1,97 @@
+"""What is decided of adapters of task descriptions before weights are loaded, and what makes them.
+
+Every kind of network that reads descriptions has a plan and a maker of its own; these are what all
+of them have in common.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypedDict
+
+from d2l.adapters.peft_folder import AdapterContent
+from d2l.bases.models import BaseFiles
+from d2l.datasets.descriptions import check_description
+from d2l.errors import CheckpointError
+from d2l.hypernets.protocol import HypernetConfig
+from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles
+
+#: The factor of b @ a: alpha / rank, or what the checkpoint's own adapters declare.
+SCALINGS = ("standard", "config")
+
+
+@dataclass(frozen=True)
+class MakeOptions:
+    """What the user may choose; the defaults are those of the command line.
+
+    `scaling` is "standard", alpha / rank, or "config", what the checkpoint's own adapters declare.
+    `strict` refuses descriptions that are unlike those of training, instead of a warning.
+    """
+
+    checkpoint: str = DEFAULT_TEXT
+    base: str | None = None  # where the base lies, if not where the checkpoint's name leads
+    embedder: str | None = None  # the same for the embedder
+    device: str = "auto"
+    scaling: str = "standard"
+    dtype: str = "bf16"  # of the written adapter; a key of peft_folder.DTYPES
+    offline: bool = False
+    strict: bool = False
+
+
+class MakeWishes(TypedDict, total=False):
+    """What may be wished for of one adapter, as keywords of `TaskCompiler.plan`.
+
+    scaling: the factor of the delta: "standard" (the default), alpha / rank, or "config", what the
+    checkpoint's own adapters declare; of Text-to-LoRA networks alone.
+    strict: refuse a description that is unlike those of training, instead of a warning.
+    dtype: what the weights are written in: "bf16" (the default), "fp16" or "fp32".
+    """
+
+    scaling: str
+    strict: bool
+    dtype: str
+
+
+@dataclass(frozen=True)
+class MakePlan:
+    """Everything that is decided before weights are loaded; `warnings` are for the user."""
+
+    checkpoint: CheckpointFiles
+    config: HypernetConfig
+    base: BaseFiles | None  # None: its config is not at hand, and nothing else of it is needed
+    options: MakeOptions
+    warnings: tuple[str, ...] = ()
+    description: str | None = None  # None: not known yet, or many
+
+    def describing(self, description: str) -> Self:
+        """The same for a description; raises DescriptionError where it cannot be used."""
+        return replace(self, description=check_description(description))
+
+    @property
+    def rank(self) -> int | None:
+        """Rank of the adapters; None where it depends on the description, which is not known."""
+        raise NotImplementedError
+
+    @property
+    def scale(self) -> float:
+        """Factor of b @ a in the adapters; it is folded into b when they are written."""
+        raise NotImplementedError
+
+    @property
+    def embedder_name(self) -> str:
+        """What reads descriptions, as the checkpoint names it."""
+        return self.config.base
+
+
+class Maker(Protocol):
+    """A loaded network with what reads for it: many descriptions, loaded once."""
+
+    def make(self, plan: MakePlan) -> AdapterContent:
+        """The adapter of a plan's description, in memory; raises D2LError."""
+
+
+def refuse_strict(checkpoint: CheckpointFiles, options: MakeOptions) -> None:
+    """Refuse to be strict where nothing says what the network knows; raises CheckpointError."""
+    if options.strict:
+        raise CheckpointError(
+            f"{checkpoint.name}: does not say which descriptions it was trained on",
+            hint="leave --strict out, which has nothing to compare with",
+        )
