@@ -4,6 +4,7 @@ Every kind of network that reads descriptions has a plan and a maker of its own;
 of them have in common.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypedDict
 
@@ -51,7 +52,7 @@ class MakeWishes(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class MakePlan:
+class MakePlan(ABC):
     """Everything that is decided before weights are loaded; `warnings` are for the user."""
 
     checkpoint: CheckpointFiles
@@ -66,14 +67,14 @@ class MakePlan:
         return replace(self, description=check_description(description))
 
     @property
+    @abstractmethod
     def rank(self) -> int | None:
         """Rank of the adapters; None where it depends on the description, which is not known."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def scale(self) -> float:
         """Factor of b @ a in the adapters; it is folded into b when they are written."""
-        raise NotImplementedError
 
     @property
     def embedder_name(self) -> str:

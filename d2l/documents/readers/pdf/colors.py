@@ -118,5 +118,6 @@ def separation_color(detail: Any, tint: float, resources: Any, depth: int) -> Co
     if not all(ends) or not isinstance(exponent, (int, float)):
         return None
     share = min(1.0, tint) ** float(exponent)
+    # A stranger's file may name ends of unlike lengths: what both have is mixed.
     mixed = [start + share * (end - start) for start, end in zip(*ends, strict=False)]
     return read_color(find_space(detail[2], resources), mixed, resources, depth + 1)
