@@ -18,9 +18,9 @@ from d2l.adapters.info import CARD
 from d2l.bases.catalog import spell_base
 from d2l.compiler.records import Made
 from d2l.compiler.seats import CHANGES, describe_opening, limit_bases
+from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 
 __all__ = ["CARD", "write_card", "write_seats_card"]
@@ -48,7 +48,10 @@ def write_card(made: Made, config: TextToLoraConfig) -> str:
 def write_seats_card(made: Made, config: SeatsConfig, n_seats: int) -> str:
     """The card of a seat network's adapter, with what its prompts begin with."""
     parts = _Parts(
-        [("rank", f"{n_seats}, on {', '.join(config.target_modules)}")],
+        [
+            ("familiarity of the task", _describe_familiarity(made)),
+            ("rank", f"{n_seats}, on {', '.join(config.target_modules)}"),
+        ],
         tokenizer="adapter",
         base=spell_base(config.base, made.base_sha256),
         prompt=f"{describe_opening(n_seats)}\n{KNOWS_NOTHING}",

@@ -11,7 +11,8 @@ from typing import Protocol, Self, TypedDict
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.bases.models import BaseFiles
 from d2l.datasets.descriptions import check_description
-from d2l.errors import CheckpointError
+from d2l.errors import CheckpointError, DescriptionError
+from d2l.hypernets.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles
 
@@ -61,6 +62,7 @@ class MakePlan(ABC):
     options: MakeOptions
     warnings: tuple[str, ...] = ()
     description: str | None = None  # None: not known yet, or many
+    familiarity: Familiarity | None = None  # None: the checkpoint does not say what it knows
 
     def describing(self, description: str) -> Self:
         """The same for a description; raises DescriptionError where it cannot be used."""
@@ -89,10 +91,31 @@ class Maker(Protocol):
         """The adapter of a plan's description, in memory; raises D2LError."""
 
 
-def refuse_strict(checkpoint: CheckpointFiles, options: MakeOptions) -> None:
-    """Refuse to be strict where nothing says what the network knows; raises CheckpointError."""
-    if options.strict:
+def find_familiarity(
+    checkpoint: CheckpointFiles, embedding_size: int, options: MakeOptions
+) -> Familiarity | None:
+    """What lies beside the weights of networks that d2l trained. Raises CheckpointError where it is
+    damaged, or nothing says what the network knows and the user wants to be strict."""
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    familiarity = read_familiarity(folder, embedding_size)
+    if familiarity is None and options.strict:
         raise CheckpointError(
             f"{checkpoint.name}: does not say which descriptions it was trained on",
             hint="leave --strict out, which has nothing to compare with",
         )
+    return familiarity
+
+
+def warn_unlike(plan: MakePlan, familiarity: float | None) -> list[str]:
+    """Say where a description is unlike those of training; raises DescriptionError where the user
+    wants to be strict."""
+    if familiarity is None or familiarity >= LEAST_FAMILIAR:
+        return []
+    unlike = (
+        f"the description is unlike those that {plan.checkpoint.name} was trained on "
+        f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
+        "anything"
+    )
+    if plan.options.strict:
+        raise DescriptionError(unlike, hint="say what the task is, or leave --strict out")
+    return [unlike]

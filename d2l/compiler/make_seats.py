@@ -12,7 +12,7 @@ from d2l.bases.models import BaseFiles
 from d2l.compiler import compile as pipeline
 from d2l.compiler import make_card, privacy, seats
 from d2l.compiler.make_kind import MakeKind
-from d2l.compiler.make_plan import MakeOptions, MakePlan, refuse_strict
+from d2l.compiler.make_plan import MakeOptions, MakePlan, find_familiarity, warn_unlike
 from d2l.compiler.options import CompileOptions
 from d2l.compiler.plan import CompilePlan
 from d2l.compiler.plan import prepare as prepare_compiling
@@ -24,6 +24,7 @@ from d2l.files.places import remember
 from d2l.hypernets.checkpoints import checkpoint_digest
 from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.describing import embed
 
 #: Read where weights are loaded before any description is known.
 _ANY = "Answer the question."
@@ -69,11 +70,16 @@ def prepare(network: OpenNetwork[SeatsConfig], options: MakeOptions) -> SeatsPla
             f"{name}: its base reads descriptions, so there is no other embedder",
             hint="leave --embedder out, or say where the base lies with --base",
         )
-    refuse_strict(network.files, options)
+    familiarity = find_familiarity(network.files, network.config.hidden, options)
     seats.find_reader(network)  # refuses a base that does not fit
-    warnings = tuple(network.warnings)
     return SeatsPlan(
-        network.files, network.config, network.base, options, warnings, network=network
+        network.files,
+        network.config,
+        network.base,
+        options,
+        tuple(network.warnings),
+        familiarity=familiarity,
+        network=network,
     )
 
 
@@ -110,6 +116,8 @@ class SeatsMaker:
         text, compiling = plan.description, plan.compiling
         if text is None or compiling is None:
             raise OptionError("the plan has no description", hint="plan with one")
+        familiarity = self._measure(plan, compiling)
+        unlike = warn_unlike(plan, familiarity)
         assembled = pipeline.assemble(compiling, self.loaded)
         made = Made(
             text=text,
@@ -120,7 +128,8 @@ class SeatsMaker:
             embedder=plan.embedder_name,
             scaling=plan.options.scaling,
             dtype=plan.options.dtype,
-            warnings=(*plan.warnings, *_warn_long(plan.config, compiling)),
+            familiarity=familiarity,
+            warnings=(*plan.warnings, *unlike, *_warn_long(plan.config, compiling)),
         )
         names = privacy.name_places(plan.checkpoint.name, plan.options.base)
         provenance = describe_reading(compiling, assembled, made)
@@ -138,6 +147,13 @@ class SeatsMaker:
             dtype=plan.options.dtype,
             name="task.lora",
         )
+
+    def _measure(self, plan: SeatsPlan, compiling: CompilePlan) -> float | None:
+        """How alike the description's first chunk is to the descriptions of training."""
+        if plan.familiarity is None:
+            return None
+        first = compiling.chunks[0].token_ids
+        return plan.familiarity.measure(embed(self.loaded.encode, plan.config, first))
 
 
 def _warn_long(config: SeatsConfig, compiling: CompilePlan) -> list[str]:

@@ -12,23 +12,20 @@ from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, pick_device
 from d2l.compiler import make_card, privacy
 from d2l.compiler.make_kind import MakeKind
-from d2l.compiler.make_plan import MakeOptions, MakePlan, refuse_strict
+from d2l.compiler.make_plan import MakeOptions, MakePlan, find_familiarity, warn_unlike
 from d2l.compiler.records import Made, describe_make
-from d2l.errors import BaseModelError, DescriptionError, OptionError
+from d2l.errors import BaseModelError, OptionError
 from d2l.hypernets.checkpoints import checkpoint_digest, load_text_to_lora
 from d2l.hypernets.fit import OpenNetwork
-from d2l.hypernets.registry import CheckpointFiles
-from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
 
 
 @dataclass(frozen=True)
 class TextPlan(MakePlan):
-    """A plan with what embeds descriptions, and how alike they are to those of training."""
+    """A plan with what embeds descriptions."""
 
     config: TextToLoraConfig
     embedder: BaseFiles | None = None  # None: the base embeds
-    familiarity: Familiarity | None = None  # None: the checkpoint does not say what it knows
 
     @property
     def rank(self) -> int:
@@ -58,18 +55,10 @@ def prepare(network: OpenNetwork[TextToLoraConfig], options: MakeOptions) -> Tex
             f"{checkpoint.name}: its base embeds descriptions, so there is no other embedder",
             hint="leave --embedder out, or say where the base lies with --base",
         )
-    familiarity = _find_familiarity(checkpoint, config)
-    if familiarity is None:
-        refuse_strict(checkpoint, options)
+    familiarity = find_familiarity(checkpoint, config.embedding_size, options)
     return TextPlan(
-        checkpoint, config, base, options, warnings, embedder=embedder, familiarity=familiarity
+        checkpoint, config, base, options, warnings, familiarity=familiarity, embedder=embedder
     )
-
-
-def _find_familiarity(checkpoint: CheckpointFiles, config: TextToLoraConfig) -> Familiarity | None:
-    """What lies beside the weights of networks that d2l trained."""
-    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-    return read_familiarity(folder, config.embedding_size)
 
 
 def _find_base(
@@ -116,9 +105,7 @@ class TextMaker:
         if plan.familiarity is not None:
             same = self._judge is self._embedder or plan.familiarity.direction is not None
             familiarity = plan.familiarity.measure(embedding if same else self._judge.embed(text))
-        unlike = _warn_unlike(plan, familiarity)
-        if unlike and options.strict:
-            raise DescriptionError(unlike[0], hint="say what the task is, or leave --strict out")
+        unlike = warn_unlike(plan, familiarity)
         embedding = embedding.to(next(self._network.parameters()).device)
         own = options.scaling == "config"
         weights = self._network.generate(embedding, own_scaling=own)
@@ -173,16 +160,6 @@ def load(plan: TextPlan) -> TextMaker:
             hint=f"the checkpoint reads descriptions with {plan.embedder_name}",
         )
     return TextMaker(plan, embedder, judge, load_text_to_lora(plan.checkpoint.path, device=device))
-
-
-def _warn_unlike(plan: TextPlan, familiarity: float | None) -> list[str]:
-    if familiarity is None or familiarity >= LEAST_FAMILIAR:
-        return []
-    return [
-        f"the description is unlike those that {plan.checkpoint.name} was trained on "
-        f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
-        "anything"
-    ]
 
 
 KIND = MakeKind(config=TextToLoraConfig, prepare=prepare, load=load)

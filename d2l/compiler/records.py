@@ -172,12 +172,7 @@ def describe_make(made: Made, config: TextToLoraConfig, weights: LoraWeights) ->
             name=made.checkpoint, network=config.kind, sha256=made.checkpoint_sha256
         ),
         base=Base(name=config.base, sha256=made.base_sha256),
-        description=Description(
-            text=made.text,
-            sha256=made.text_sha256,
-            embedder=made.embedder,
-            familiarity=None if made.familiarity is None else round(made.familiarity, 4),
-        ),
+        description=_describe_text(made),
         inputs=(),  # documents; `ask --compare` and probes look for them here
         skipped=(),
         chunks=(),
@@ -191,15 +186,23 @@ def describe_make(made: Made, config: TextToLoraConfig, weights: LoraWeights) ->
     )
 
 
+def _describe_text(made: Made) -> Description:
+    return Description(
+        text=made.text,
+        sha256=made.text_sha256,
+        embedder=made.embedder,
+        familiarity=None if made.familiarity is None else round(made.familiarity, 4),
+    )
+
+
 def describe_reading(plan: CompilePlan, assembled: Assembled, made: Made) -> Provenance:
     """The same where the description was read as a document: its chunks say which seats hold it,
     so that it can be merged with documents, and taken out again."""
     record = describe_compile(plan, assembled, {})
     chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
-    described = Description(text=made.text, sha256=made.text_sha256, embedder=made.embedder)
     return record.model_copy(
         update={
-            "description": described,
+            "description": _describe_text(made),
             "inputs": (),  # documents; a description lies in no file
             "chunks": tuple(chunks),
             "warnings": made.warnings,

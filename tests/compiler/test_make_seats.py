@@ -8,8 +8,14 @@ import torch
 
 import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.compiler import compile as pipeline
+from d2l.compiler import make, make_seats
+from d2l.compiler.make_plan import MakeOptions
 from d2l.compiler.make_seats import name_task
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.seats.config import read_config
+from d2l.training.seats.learner import embed_texts
 from tests import tiny
 from tests.command import Command
 
@@ -31,7 +37,7 @@ def place(working_folder: Path) -> Path:
     return working_folder
 
 
-def make(command: Command, *arguments: object) -> None:
+def write_task(command: Command, *arguments: object) -> None:
     done = command.t2l("make", *arguments)
     assert (done.code, done.err) == (0, "")
 
@@ -46,7 +52,7 @@ def read_json(adapter: str) -> dict[str, object]:
 
 
 def test_a_description_is_read_as_a_document_of_its_words_is(command: Command) -> None:
-    make(command, TASK, "-o", "task.lora", *CHECKPOINT)
+    write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
     compile_file(command, "task.txt", "document.lora")
     for name in (
         "adapter_model.safetensors", "memory.safetensors", "chat_template.jinja", "tokenizer.json",
@@ -63,7 +69,7 @@ def test_a_description_is_read_as_a_document_of_its_words_is(command: Command) -
 
 
 def test_the_card_is_a_tasks_and_says_what_prompts_begin_with(command: Command) -> None:
-    make(command, TASK, "-o", "task.lora", *CHECKPOINT)
+    write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
     card = Path("task.lora", "README.md").read_text("utf-8")
     n_seats = read_json("task.lora")["rank"]
     assert "# A task description, made into a LoRA adapter" in card
@@ -76,7 +82,7 @@ def test_the_card_is_a_tasks_and_says_what_prompts_begin_with(command: Command) 
 def test_a_long_description_has_several_chunks_and_seats_for_all(command: Command) -> None:
     config = read_config(Path("seats", "config.json"))
     long = "The pump stands in the harbor. " * 6
-    make(command, long, "-o", "task.lora", *CHECKPOINT)
+    write_task(command, long, "-o", "task.lora", *CHECKPOINT)
     made = read_json("task.lora")
     chunks = made["chunks"]
     assert len(chunks) > 1  # type: ignore[arg-type]
@@ -96,7 +102,7 @@ def test_more_than_seats_can_hold_is_a_warning(command: Command) -> None:
 
 
 def test_a_task_and_a_document_are_merged_and_either_can_be_dropped(command: Command) -> None:
-    make(command, TASK, "-o", "task.lora", *CHECKPOINT)
+    write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
     compile_file(command, "note.txt", "note.lora")
     assert command("merge", "note.lora", "task.lora", "-o", "both.lora").code == 0
     note, task, both = (read_memory(Path(f"{n}.lora")) for n in ("note", "task", "both"))
@@ -129,7 +135,7 @@ def test_a_task_and_a_document_are_merged_and_either_can_be_dropped(command: Com
 
 
 def test_what_is_made_is_asked_exported_checked_and_listed(command: Command) -> None:
-    make(command, TASK, "-o", "task.lora", *CHECKPOINT)
+    write_task(command, TASK, "-o", "task.lora", *CHECKPOINT)
     for arguments in (
         ("ask", "task.lora", "Where is the pump?", "--max-tokens", 3, "--compare"),
         ("export", "task.lora", "--to", "gguf", "-o", "task.gguf"),
@@ -148,7 +154,7 @@ def test_a_table_of_descriptions_is_made_and_resumed(command: Command) -> None:
     Path("tasks.tsv").write_text(f"one\t{TASK}\ntwo\tlight the lantern\n", "utf-8")
     table = ("make", "--table", "tasks.tsv", "--out-dir", "made", *CHECKPOINT)
     assert command.t2l(*table, "--results", "done.jsonl").code == 0
-    make(command, TASK, "-o", "alone.lora", *CHECKPOINT)
+    write_task(command, TASK, "-o", "alone.lora", *CHECKPOINT)
     name = "adapter_model.safetensors"
     assert Path("made", "one", name).read_bytes() == Path("alone.lora", name).read_bytes()
     before = Path("made", "one", name).stat().st_mtime_ns
@@ -195,3 +201,36 @@ def test_documents_are_refused_by_a_network_of_descriptions(command: Command) ->
         "error: tasks: is a seats network, which reads task descriptions and no documents\n"
         "hint: use t2l make, or name another checkpoint\n"
     )
+
+
+@pytest.fixture
+def strange() -> str:
+    """A text that the network tells from descriptions, which lie around that of the task."""
+    known, strange = TASK, "zzzzz qqqq"
+    config = read_config(Path("seats", "config.json"))
+    plan = make_seats.plan_reading(make.prepare(MakeOptions("./seats")), known)  # type: ignore[arg-type]
+    loaded = pipeline.load(plan)
+    tokenizer = BaseTokenizer(Path("tiny-org", "llama-tiny"))
+    vectors = embed_texts([known, strange], config, tokenizer, loaded.encode)
+    noise = torch.randn(40, config.hidden, generator=torch.Generator().manual_seed(0)) * 0.1
+    familiarity = fit(vectors[0] + noise, vectors[0] + noise[:10] / 2, vectors[1] + noise[:10] / 2)
+    write_familiarity(Path("seats", FAMILIARITY_FILE), familiarity)
+    return strange
+
+
+def test_a_description_unlike_those_of_training_is_a_warning_and_strict_refuses_it(
+    strange: str, command: Command
+) -> None:
+    done = command.t2l("make", TASK, "-o", "a", *CHECKPOINT, "--strict", "--json")
+    assert (done.code, done.err) == (0, "")
+    told = json.loads(done.out)["familiarity"]
+    assert told > 0.9
+    assert read_json("a")["description"]["familiarity"] == told  # type: ignore[index]
+    assert f"| familiarity of the task | {told:.2f} of 1" in Path("a", "README.md").read_text()
+    done = command.t2l("make", strange, "-o", "b", *CHECKPOINT, "--json")
+    values = json.loads(done.out)
+    assert values["familiarity"] < 0.1
+    assert values["warnings"][0].startswith("the description is unlike those that seats was")
+    done = command.t2l("make", strange, "-o", "c", *CHECKPOINT, "--strict")
+    assert done.code == 1
+    assert not Path("c").exists()

@@ -1,6 +1,6 @@
-"""Does a text network's familiarity tell descriptions from other texts, kind by kind?
+"""Does a network's familiarity tell descriptions from other texts, kind by kind?
 
-Usage: python -m tests.tools.familiarity RECIPE RUN   (a recipe of `t2l train`, and its run)
+Usage: python -m tests.tools.familiarity RECIPE RUN   (a recipe with tasks, and its run)
 Areas under the curve between new descriptions and new texts of each kind, which no axis was fitted
 to: 1 where every description is more familiar than every other text, 0.5 by chance.
 """
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from d2l.commands import console
-from d2l.hypernets.text_to_lora.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
-from d2l.training.loop import gather
+from d2l.files.tensors import find_kept
+from d2l.hypernets.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
+from d2l.training.familiarity import EMBEDDINGS, list_texts
 from d2l.training.recipe_files import read_recipe
-from d2l.training.text_to_lora.learner import embed_contrasts
+from d2l.training.task_data import gather_tasks
 
 
 def measure_area(above: Tensor, below: Tensor) -> float:
@@ -32,15 +33,14 @@ def measure_all(known: Familiarity, embeddings: Tensor) -> Tensor:
 def main(named: str, run: str) -> None:
     """Print a line for each kind, and one for the descriptions."""
     recipe = read_recipe(Path(named))
-    found = gather(recipe)
-    assert found.tasks is not None
-    known = read_familiarity(Path(run), found.config.embedding_size)
+    tasks = gather_tasks(recipe)
+    kept = find_kept(Path(run, EMBEDDINGS))
+    assert kept is not None, f"{run} keeps no embeddings"
+    most = (recipe.seats if recipe.sources_of(tasks=True) else recipe.text_to_lora).descriptions
+    parts = list_texts(tasks, most)
+    texts = parts.split(kept[0]["embeddings"])
+    known = read_familiarity(Path(run), texts.training.shape[1])
     assert known is not None, f"{run} says nothing of familiarity"
-
-    def refuse() -> None:
-        raise SystemExit(f"{run} does not keep the embeddings of these texts")
-
-    texts = embed_contrasts(found.tasks, recipe, Path(run), found.config, refuse)  # type: ignore[arg-type]
     like = measure_all(known, texts.descriptions)
     share = float((like >= LEAST_FAMILIAR).double().mean())
     console.result(f"descriptions: {len(like)}, familiar {share:.3f}")

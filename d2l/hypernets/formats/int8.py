@@ -27,6 +27,7 @@ _TEXT_EXACT = "task_encoder."
 _TEXT_OFFSETS = "AB_offset."
 _LARGEST = 127  # symmetric: -128 is never used
 _COPIED = ("config.json", "statistics.safetensors")
+_KNOWS = "familiarity.safetensors"  # of networks that read descriptions
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +120,8 @@ def compact_folder(source: Path, target: Path) -> None:
         tensors = load_file(source / "model.safetensors")
         for name in _COPIED:
             shutil.copyfile(source / name, target / name)
+        if (source / _KNOWS).is_file():
+            shutil.copyfile(source / _KNOWS, target / _KNOWS)
     except FILE_ERRORS as error:
         raise CheckpointError(f"{source}: not a checkpoint folder: {error}") from error
     # One metadata entry: safetensors writes several in an order that changes from run to run.

@@ -13,20 +13,25 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.models import load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
+from d2l.documents.chunks import pack_sentences
 from d2l.errors import RecipeError
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
 from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
+from d2l.hypernets.seats.describing import embed
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.training.distributed import Team
 from d2l.training.document_data import Asked, Drawn, Mixture, Passage, choose_questions
 from d2l.training.exercises import Exercise
+from d2l.training.familiarity import embed_contrasts, fit_familiarity
 from d2l.training.general_prompts import (
     add_references,
     general_path,
@@ -72,6 +77,7 @@ class SeatsLearner:
     mixture: Mixture
     tokenizer: BaseTokenizer
     statistics: Path  # the file of second moments that seats are made with
+    familiarity: Familiarity | None = None  # None where it reads no tasks, or none is held out
 
     def draw(self, step: int) -> list[DrawnMemory]:
         """The memories of one step, all of equally many seats."""
@@ -133,12 +139,15 @@ class SeatsLearner:
         return add_references(self.causal, groups, config=self.config)
 
     def write(self, folder: Path) -> None:
-        """Put config.json, statistics.safetensors and model.safetensors into an empty folder."""
+        """Put config.json, statistics.safetensors, model.safetensors and, where there is one,
+        familiarity.safetensors into an empty folder."""
         values = json.dumps(asdict(self.config), indent=1) + "\n"
         (folder / native.CONFIG_FILE).write_text(values, "utf-8")
         shutil.copyfile(self.statistics, folder / _STATISTICS)
         tensors = {name: t.detach().cpu().clone() for name, t in self.network.state_dict().items()}
         save_file(tensors, folder / native.WEIGHTS_FILE)
+        if self.familiarity is not None:
+            write_familiarity(folder / FAMILIARITY_FILE, self.familiarity)
 
 
 def plan_memories(
@@ -251,15 +260,19 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
     if recipe.seats.general_share > 0:
         with team.main_first():
             general = _answer_general(materials, causal)
+    read = ActivationEncoder(causal.model, config.reading)
+    with team.main_first():
+        familiarity = _fit_familiarity(materials, read, out)
     learner = SeatsLearner(
         team.prepare(seats.network),
         config,
         causal,
         SeatedDecoder(causal, seats.statistics, config),
-        ActivationEncoder(causal.model, config.reading),
+        read,
         Mixture(materials.pools, recipe, recipe.seats, tuple(general), _make_lessons(materials)),
         materials.tokenizer,
         materials.source / _STATISTICS,
+        familiarity,
     )
     if not recipe.seats.statistics_draws:
         return learner
@@ -270,6 +283,38 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
             write_statistics(path, measure_moments(learner.network, learner.decoder, batches))
     decoder = SeatedDecoder(causal, read_own_statistics(path, config), config)
     return replace(learner, decoder=decoder, statistics=path)
+
+
+def _fit_familiarity(
+    materials: Materials[SeatsConfig], read: ActivationEncoder, folder: Path
+) -> Familiarity | None:
+    """How alike a text is to the descriptions of training; `folder` keeps the embeddings."""
+    tasks, recipe = materials.tasks, materials.recipe
+    if tasks is None or not tasks.held_out:
+        return None
+    return fit_familiarity(
+        embed_contrasts(
+            tasks,
+            most=recipe.seats.descriptions,
+            folder=folder,
+            embedder=f"{materials.config.base} as seats read in {recipe.precision}",
+            embed=lambda texts: embed_texts(texts, materials.config, materials.tokenizer, read),
+        )
+    )
+
+
+def embed_texts(
+    texts: Sequence[str], config: SeatsConfig, tokenizer: BaseTokenizer, read: ActivationEncoder
+) -> Tensor:
+    """(texts, hidden): the embedding of each text's first chunk, as `t2l make` cuts it."""
+    vectors = []
+    for text in texts:
+        pieces = pack_sentences(
+            text, tokenizer=tokenizer, limit=config.chunk_tokens, minimum=config.min_chunk_tokens
+        )
+        first = pieces[0].token_ids if pieces else ()
+        vectors.append(embed(read, config, [*config.read_opening, *first]))
+    return torch.stack(vectors)
 
 
 def _answer_general(materials: Materials[SeatsConfig], causal: Any) -> list[Exercise]:

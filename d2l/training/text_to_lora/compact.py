@@ -5,9 +5,9 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from d2l.hypernets.familiarity import FAMILIARITY_FILE
 from d2l.hypernets.formats import native
 from d2l.hypernets.formats.int8 import compact_text
-from d2l.hypernets.text_to_lora.familiarity import FAMILIARITY_FILE
 
 
 def compact_text_folder(run: Path, folder: Path) -> None:

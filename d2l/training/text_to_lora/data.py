@@ -12,7 +12,7 @@ from typing import Any
 from d2l.bases.chat import Chat, make_chat
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.task_texts import choose_descriptions, choose_examples
-from d2l.datasets.tasks import Task, TaskSplit
+from d2l.datasets.tasks import TaskSplit
 from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from d2l.training.recipes import Recipe
@@ -128,11 +128,6 @@ def make_courses(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> 
 def make_exercise(chat: Chat, asked: str, answer: str) -> Exercise:
     """An example as ids: the input alone in the chat's user turn, no description beside it."""
     return chat.ask(asked), (*chat.tokenizer.encode(answer), chat.end_token)
-
-
-def list_descriptions(tasks: Sequence[Task], most: int) -> list[str]:
-    """Descriptions of all tasks, in order."""
-    return [text for task in tasks for text in choose_descriptions(task, most)]
 
 
 def count_tasks(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> list[dict[str, Any]]:

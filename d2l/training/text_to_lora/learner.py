@@ -4,7 +4,6 @@ The base answers a task's inputs without any description in its prompt, with the
 network writes from one description. The loss is `loss`; the loop is `training.loop`.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,19 +15,14 @@ from torch import Tensor
 
 from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import load_causal
-from d2l.datasets.task_texts import SALADS, make_contrasts
 from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
 from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
-from d2l.hypernets.text_to_lora.familiarity import (
-    FAMILIARITY_FILE,
-    Familiarity,
-    fit,
-    write_familiarity,
-)
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.training.distributed import Team
+from d2l.training.familiarity import embed_contrasts, fit_familiarity
 from d2l.training.learner import Figure, Row, Share
 from d2l.training.materials import Materials
 from d2l.training.recipes import Recipe
@@ -40,10 +34,8 @@ from d2l.training.text_to_lora.data import (
     check_tasks,
     count_tasks,
     group_by_length,
-    list_descriptions,
     make_courses,
 )
-from d2l.training.text_to_lora.embedding_cache import load_embeddings
 from d2l.training.text_to_lora.loss import (
     Standardization,
     TaskBatch,
@@ -52,8 +44,6 @@ from d2l.training.text_to_lora.loss import (
     measure_tasks,
     unfold_standardization,
 )
-
-_EMBEDDINGS = "embeddings.safetensors"
 
 
 @dataclass(frozen=True)
@@ -155,56 +145,17 @@ def read_descriptions(
 ) -> Read:
     """Embeddings of training and held-out descriptions, and of what is none, with what follows
     from them; `folder` keeps the embeddings, `load` gives what makes them."""
-    found = embed_contrasts(tasks, recipe, folder, config, load)
-    familiarity = None
-    if tasks.held_out:
-        familiarity = fit(
-            found.training,
-            found.descriptions,
-            torch.cat(list(found.new.values())),
-            known_unlike=[found.known[kind] for kind in found.known if kind not in SALADS],
-            salads=torch.cat([found.known[kind] for kind in SALADS]),
-        )
+    reading = "as questions " if config.embeds_question else ""
+    found = embed_contrasts(
+        tasks,
+        most=recipe.text_to_lora.descriptions,
+        folder=folder,
+        embedder=f"{config.embedder or config.base} {reading}in {recipe.precision}",
+        embed=lambda texts: load().embed_all(texts),
+    )
+    familiarity = fit_familiarity(found) if tasks.held_out else None
     standardization = text_training.measure_embeddings(found.training)
     return Read(standardization.apply(found.training), standardization, familiarity)
-
-
-@dataclass(frozen=True)
-class EmbeddedContrasts:
-    """Embeddings (texts, embedding_size) of training descriptions, and of `Contrasts`."""
-
-    training: Tensor
-    descriptions: Tensor
-    known: dict[str, Tensor]
-    new: dict[str, Tensor]
-
-
-def embed_contrasts(
-    tasks: TaskSplit,
-    recipe: Recipe,
-    folder: Path,
-    config: TextToLoraConfig,
-    load: Callable[[], Embedder],
-) -> EmbeddedContrasts:
-    """Embed what familiarity is made with, or find it in `folder`; `load` gives the embedder."""
-    training = list_descriptions(
-        [task for task, _ in tasks.training], recipe.text_to_lora.descriptions
-    )
-    held_out = list_descriptions(tasks.held_out, recipe.text_to_lora.descriptions)
-    contrasts = make_contrasts(training, held_out)
-    parts = [training, contrasts.descriptions, *contrasts.known.values(), *contrasts.new.values()]
-    texts = list(itertools.chain.from_iterable(parts))
-    reading = "as questions " if config.embeds_question else ""
-    name = f"{config.embedder or config.base} {reading}in {recipe.precision}"
-    embeddings = load_embeddings(folder / _EMBEDDINGS, texts, name, load)
-    first, second, *kinds = torch.split(embeddings, [len(part) for part in parts])
-    n_known = len(contrasts.known)
-    return EmbeddedContrasts(
-        first,
-        second,
-        dict(zip(contrasts.known, kinds[:n_known], strict=True)),
-        dict(zip(contrasts.new, kinds[n_known:], strict=True)),
-    )
 
 
 def load_start(

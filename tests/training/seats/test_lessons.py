@@ -11,6 +11,7 @@ import pytest
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.tasks import Example, Task, TaskSplit
 from d2l.errors import RecipeError
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, read_familiarity
 from d2l.hypernets.seats.config import read_config
 from d2l.training import loop
 from d2l.training.document_data import Mixture
@@ -231,6 +232,25 @@ def test_one_network_learns_to_read_both(place: Path, command: Command) -> None:
     )
     assert (asked.code, asked.err) == (0, "")
     assert {row["task"] for row in json.loads(asked.out)["rows"]} == {"echo"}
+
+
+@pytest.mark.usefixtures("place")
+def test_a_run_knows_its_descriptions_where_some_are_held_out(command: Command) -> None:
+    read(TASKS)
+    assert command("train", "a.toml", "--out", "run", "--offline").code == 0
+    known = read_familiarity(Path("run"), CONFIG.hidden)
+    assert known is not None
+    exported = command("checkpoints", "export", "run", "-o", "small", "--compact")
+    assert exported.code == 0
+    assert (
+        Path("small", FAMILIARITY_FILE).read_bytes() == Path("run", FAMILIARITY_FILE).read_bytes()
+    )
+    done = command.t2l("make", "name the ore", "-o", "a", "--checkpoint", "small", "--json")
+    assert 0 <= json.loads(done.out)["familiarity"] <= 1
+    none_held_out = Path("a.toml").read_text("utf-8").replace("held_out = 1", "held_out = 0")
+    Path("a.toml").write_text(none_held_out, "utf-8")
+    assert command("train", "a.toml", "--out", "none", "--offline").code == 0
+    assert read_familiarity(Path("none"), CONFIG.hidden) is None
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError, TaskError
 from d2l.hypernets.checkpoints import load_text_to_lora, read_config
-from d2l.hypernets.text_to_lora.familiarity import read_familiarity
+from d2l.hypernets.familiarity import read_familiarity
 from d2l.training import loop as pipeline
+from d2l.training.familiarity import list_descriptions
 from d2l.training.learner import Row
 from d2l.training.recipe_files import read_recipe
 from d2l.training.recipes import DocToLoraTable, Length, Recipe, SeatsTable, Source
@@ -21,7 +22,6 @@ from d2l.training.task_data import gather_tasks
 from d2l.training.text_to_lora.data import (
     DrawnTask,
     group_by_length,
-    list_descriptions,
     make_courses,
 )
 from tests import tiny, tiny_tasks

@@ -159,7 +159,8 @@ def _find_direction(training: Tensor, salads: Tensor) -> Tensor:
 def _discriminate(own: Tensor, other: Tensor) -> Tensor:
     """The direction of linear discriminant analysis from `own`, whose mean is 0, to `other`."""
     spread = (_covariance(own) + _covariance(other)) / 2
-    ridge = _SHRINKAGE * spread.diagonal().mean()
+    # Where the base knows no word of a kind's texts, all of them are one point.
+    ridge = (_SHRINKAGE * spread.diagonal().mean()).clamp(min=_LEAST_DEVIATION**2)
     regular = spread + ridge * torch.eye(len(spread)).to(spread)
     found: Tensor = torch.linalg.solve(regular, other.mean(dim=0))
     return found

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.text_to_lora.familiarity import (
+from d2l.hypernets.familiarity import (
     FAMILIARITY_FILE,
     Familiarity,
     fit,
