@@ -3,7 +3,8 @@
 In one run on this machine: seconds of the bare base model over the same tokens (no head), seconds
 of the whole compile past start-up, their ratio, and peak memory of the command in a process of
 its own. Then the start: `d2l compile` of a note of ten words against a script that imports
-transformers, loads the same base and reads the note, in processes that take turns.
+transformers, loads the same base and reads the note, and `d2l ask` against one that puts the
+adapter on with PEFT and generates as many tokens, in processes that take turns.
 The network is the default: `D2L_CHECKPOINT` names another.
 Usage: python tests/tools/bench.py [--tiny | --start]   (--tiny: a few hundred tokens, for a test;
 --start: the second table alone)
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +41,21 @@ model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
 with torch.inference_mode():
     model(**tokenizer(open(note).read(), return_tensors="pt"))
 """
+#: What asking is held against: the program of an adapter's card.
+BARE_ASK = """
+import sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, adapter, question, n_tokens = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+model = PeftModel.from_pretrained(base, adapter)
+turns = [{"role": "user", "content": question}]
+options = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
+prompt = tokenizer.apply_chat_template(turns, **options)
+model.generate(**prompt, max_new_tokens=int(n_tokens), do_sample=False)
+"""
+QUESTION, ANSWER_TOKENS = "How much does the Orvane 40 weigh?", "4"
 _VOCABULARY = """
 the pump valve filter tank office river report spring winter engineer station north field
 opens closes carries holds counts cleans under over behind before every second third blue
@@ -104,26 +121,36 @@ def run_python(*arguments: str) -> resource.struct_rusage:
 
 
 def measure_start(base: Path, folder: Path, repeats: int) -> list[list[str]]:
-    """Rows of the second table: (process, CPU seconds, seconds), and their ratios.
-
-    The least of several each, bare and compile in turn. CPU seconds are what stays comparable on a
-    machine with other work; the first round fills caches and does not count.
-    """
-    note = folder / "note.txt"
+    """Rows of the second table: (process, CPU seconds, seconds), and their ratios."""
+    note, adapter = folder / "note.txt", str(folder / "note.lora")
     note.write_text(NOTE, "utf-8")
-    compiling = ("-m", "d2l", "compile", str(note), "-o", str(folder / "note.lora"))
-    anew = ("--force", "--no-cache")  # what the cache holds would not be computed
     bare = ("-c", BARE, str(base), str(note))
-    best = {"bare": (math.inf, math.inf), "compile": (math.inf, math.inf)}
+    anew = ("--force", "--no-cache")  # what the cache holds would not be computed
+    compiling = ("-m", "d2l", "compile", str(note), "-o", adapter, *anew)
+    rows = compare_starts("bare", bare, "compile", compiling, repeats)
+    bare = ("-c", BARE_ASK, str(base), adapter, QUESTION, ANSWER_TOKENS)
+    asking = ("-m", "d2l", "ask", adapter, QUESTION, "--max-tokens", ANSWER_TOKENS)
+    return [*rows, *compare_starts("bare with PEFT", bare, "ask", asking, repeats)]
+
+
+def compare_starts(
+    least: str, bare: Sequence[str], name: str, command: Sequence[str], repeats: int
+) -> list[list[str]]:
+    """A row of each of two processes, and one of their ratios.
+
+    The least of several each, in turn. CPU seconds are what stays comparable on a machine with
+    other work; the first round fills caches and does not count.
+    """
+    best = {least: (math.inf, math.inf), name: (math.inf, math.inf)}
     for turn in range(repeats + 1):
-        for name, arguments in (("bare", bare), ("compile", (*compiling, *anew))):
+        for called, arguments in ((least, bare), (name, command)):
             start = time.perf_counter()
             usage = run_python(*arguments)
             took = (usage.ru_utime + usage.ru_stime, time.perf_counter() - start)
             if turn:
-                best[name] = (min(best[name][0], took[0]), min(best[name][1], took[1]))
-    rows = [[name, *(f"{value:.2f}" for value in values)] for name, values in best.items()]
-    ratios = (c / b for c, b in zip(best["compile"], best["bare"], strict=True))
+                best[called] = (min(best[called][0], took[0]), min(best[called][1], took[1]))
+    rows = [[called, *(f"{value:.2f}" for value in values)] for called, values in best.items()]
+    ratios = (whole / part for whole, part in zip(best[name], best[least], strict=True))
     return [*rows, ["ratio", *(f"{ratio:.2f}" for ratio in ratios)]]
 
 
