@@ -18,7 +18,8 @@ from d2l.inference.likelihood import answer_greedily
 from d2l.inference.prompt_styles import WORDINGS
 from d2l.inference.writer.prompts import Span, WriterPrompts
 
-_BATCH = 16
+#: More than answers of a passage that are asked for at a time: it is read once.
+_BATCH = 32
 _QUESTION_TOKENS, _ANSWER_TOKENS = 40, 24
 #: Words of a question; shorter ones name nothing, longer ones tell the answer.
 _WORDS = range(4, 31)
