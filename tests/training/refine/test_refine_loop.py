@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
-from d2l.training.refine.drills import make_drills, sentences_of
+from d2l.training.refine.drills import Written, make_drills, sentences_of
 from d2l.training.refine.loop import Budget, Course, Outcome, Settings, refine
 
 TEXT = (
@@ -120,3 +120,11 @@ def test_a_time_that_gives_as_many_steps_gives_the_same() -> None:
     assert 0 < first.steps < 30
     assert first == second
     assert torch.equal(by_time.parameters[0], by_steps.parameters[0])
+
+
+@pytest.mark.parametrize(("n_written", "steps"), [(6, 8), (12, 8), (40, 28)])
+def test_a_writers_questions_are_drilled_a_few_times_each(n_written: int, steps: int) -> None:
+    sentences = sentences_of([TEXT])
+    written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(n_written)]
+    drills = make_drills(sentences, written)
+    assert Settings().most_steps(drills) == steps
