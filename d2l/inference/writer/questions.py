@@ -26,7 +26,9 @@ _WORDS = range(4, 31)
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 _WORD = re.compile(r"\w+(?:[.,:]\d+)*")
 #: Words that an answer neither begins nor ends with, unless they were marked.
-_FILLERS = frozenset("as at by for from in is it of on that to was were with".split())
+_FILLERS = frozenset(
+    ["as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "that", "to", "was", "with"]
+)
 #: Words that a quotation may have beyond those that were marked.
 _MORE_QUOTED = 4
 

@@ -24,8 +24,8 @@ class Settings:
     """How steps are taken; examples/recipes/LOG.md has what was tried.
 
     `rate` is Adam's, constant after `warmup` steps. `drills` and `general` are exercises of a step;
-    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most, and
-    where a writer's questions are all that is drilled, `written_rounds` times: a page of few
+    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most,
+    and where a writer's questions are all that is drilled, `written_rounds` times: a page of few
     sentences is soon known by heart, and what it was not asked suffers.
 
     What is judged and kept is the running mean of the parameters with the factor `mean`; every

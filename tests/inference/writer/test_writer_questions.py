@@ -91,7 +91,7 @@ CITIES = "Its pumps give 5–8 bar. They stand in Alden, Boro and Cade. It costs
     ("marked", "reply", "question", "quoted"),
     [
         ("5", "5-8 bar", "", "5–8 bar"),
-        ("Alden", "The pumps stand in Alden, Boro and Cade.", "Where do the pumps stand?", "Alden, Boro and Cade"),
+        ("Alden", "Pumps stand in Alden, Boro and Cade.", "Where do pumps stand?", CITIES[38:58]),
         ("Boro", "Alden, Boro and Cade", "", "Alden, Boro and Cade"),
         ("$3.5 million", "3.5 million", "", "$3.5 million"),
         ("Cade", "Boro", "", "Cade"),  # not what was marked
