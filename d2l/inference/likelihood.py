@@ -236,7 +236,7 @@ def _read_out(model: Any, hidden: Tensor) -> Tensor:
     """The head's logits of states (…, hidden), which are laid out in a row first: of a slice, or of
     a batch with strides, matmul copies the head, hundreds of megabytes."""
     flat = hidden.reshape(-1, hidden.shape[-1]).contiguous()
-    return read_out(_causal_of(model), flat).unflatten(0, hidden.shape[:-1])
+    return read_out(_causal_of(model), flat).reshape(*hidden.shape[:-1], -1)
 
 
 def _causal_of(model: Any) -> Any:

@@ -161,7 +161,7 @@ def _lay_out(
 def _spread(flat: Tensor, lengths: Sequence[int]) -> Tensor:
     """Flat tokens (heads, tokens, head_dim) as a row for each exercise, padded with zeros:
     (exercises, heads, length, head_dim)."""
-    rows = flat.transpose(0, 1).split(list(lengths))
+    rows = torch.split(flat.transpose(0, 1), list(lengths))
     return pad_sequence(list(rows), batch_first=True).transpose(1, 2)
 
 
