@@ -95,7 +95,7 @@ def test_a_writers_questions_are_drilled_and_said(
     said = read_record(out)["refinement"]
     assert said["questions"] == len(about) == 10
     assert said["drilled"][1] < said["drilled"][0]
-    assert {question for question, _ in drilled} == {one.question for one in about}
+    assert {question for question, _ in drilled} > {one.question for one in about}
     assert ", drilled ones " in (out / "README.md").read_text("utf-8")
 
 

@@ -1,8 +1,9 @@
 """What a document's own text gives to drill an adapter with, and what is held out of it.
 
 Sentences of a document in, questions with their answers out, by chance from a seed; knows no model.
-Nothing but the document's text is asked about. Where a writer asked enough, its questions alone are
-drilled, and some of them are held out with all others that have the same answer. Elsewhere a fifth
+Nothing but the document's text is asked about. Where a writer asked enough, its questions and a
+cloze of every other answer are drilled, and some of them are held out with all others that have the
+same answer. Elsewhere a fifth
 of the sentences is held out whole: nothing is drilled about them. How the answers that are held out
 fare says when to stop.
 """
@@ -22,6 +23,7 @@ _HELD_OUT = 5  # of so many sentences, one is held out
 _HELD_WRITTEN = 8  # of so many questions of a writer, one is held out, and two in any case
 _HELD_QUESTIONS = 48  # asked of those held out, at most
 _TRIES = 3  # of a held-out sentence, for questions that differ
+_CLOZE_TRIES = 6  # of a sentence beside a writer's questions: names and numbers in it
 #: Fewest sentences with something to ask: below it, nothing could be held out that says anything.
 FEWEST = 4
 #: Fewest answers that a writer asked for, for its questions to be all that is drilled.
@@ -147,10 +149,11 @@ def make_drills(
     seed: int = 0,
 ) -> Drills:
     """Drills about a document's sentences (`sentences_of`, at least `FEWEST`), and about what a
-    writer asked of them. Without a `mixture`, the writer's questions alone where they are enough:
-    beside these, clozes and recitations teach nothing that people ask."""
+    writer asked of them. Without a `mixture`, the writer's questions where they are enough, and
+    clozes of all that can be found: few answers are asked for by a writer, and what nothing is
+    drilled about suffers."""
     if mixture is None and len({_normalize(item.answer) for item in written}) >= FEWEST_WRITTEN:
-        return _drill_written(written, seed)
+        return _drill_written([*written, *_make_clozes(sentences, seed)], seed)
     held = choose_held_out(len(sentences), seed=seed)
     mixture = mixture or Mixture()
     asked = [item for item in written if item.sentence in held and mixture.questions]
@@ -167,8 +170,8 @@ def make_drills(
 
 
 def _drill_written(written: Sequence[Written], seed: int) -> Drills:
-    """A writer's questions alone, by their answers: what one that is held out asks for is asked for
-    by none that is drilled."""
+    """Questions by their answers: what one that is held out asks for is asked for by none that is
+    drilled."""
     answers = list(dict.fromkeys(_normalize(item.answer) for item in written))
     n_held = max(round(len(answers) / _HELD_WRITTEN), 2)
     chance = random.Random(f"{seed}:held out")
@@ -179,6 +182,17 @@ def _drill_written(written: Sequence[Written], seed: int) -> Drills:
         chosen = held_out if _normalize(item.answer) in held else drilled
         chosen.append(Asked(item.question, item.answer))
     return Drills((), tuple(drilled), tuple(held_out[:_HELD_QUESTIONS]), Mixture(1, 0, 0), seed)
+
+
+def _make_clozes(sentences: Sequence[Sentence], seed: int) -> list[Written]:
+    """A cloze of each name and number that chance finds in the sentences."""
+    found: dict[str, Written] = {}
+    for number, sentence in enumerate(sentences):
+        for turn in range(_CLOZE_TRIES):
+            made = make_cloze(sentence.text, random.Random(f"{seed}:cloze:{number}:{turn}"))
+            if made is not None:
+                found.setdefault(_normalize(made[1]), Written(number, *made))
+    return list(found.values())
 
 
 def _normalize(answer: str) -> str:

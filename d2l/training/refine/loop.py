@@ -26,9 +26,8 @@ class Settings:
 
     `rate`, `momentum` and `warmup` are those of `Descent`. An answer whose loss is below `enough`
     nats a token is known, and drilled no further. `drills` and `general` are exercises of a step;
-    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most,
-    and where a writer's questions are all that is drilled, `written_rounds` times: a page of few
-    sentences is soon known by heart, and what it was not asked suffers.
+    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most:
+    a page of few sentences is soon known by heart, and what it was not asked suffers.
 
     What is judged and kept is the running mean of the parameters with the factor `mean`; every
     `check` steps it is judged, and `patience` checks without a better one end it. Harm above the
@@ -44,17 +43,15 @@ class Settings:
     general: int = 2
     general_weight: float = 4.0
     rounds: int = 4
-    written_rounds: int = 8
     mean: float = 0.8
     check: int = 4
     patience: int = 4
-    harm_price: float = 5.0
+    harm_price: float = 2.5
     drilled_share: float = 0.25
 
     def most_steps(self, drills: Drills) -> int:
         """Steps after which all that there is to drill was drilled as often as it may be."""
-        rounds = self.rounds if drills.sentences else self.written_rounds
-        return math.ceil(rounds * drills.size / min(self.drills, drills.size))
+        return math.ceil(self.rounds * drills.size / min(self.drills, drills.size))
 
 
 @dataclass(frozen=True)
