@@ -31,7 +31,7 @@ from d2l.training.refine.loop import Budget, Course, Scores, Settings, refine
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
 
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
-_FOR_LORA = Settings(rate=0.01, rounds=12)
+_FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of a time budget that the question writer may take.
 _WRITING_SHARE = 0.4
 _PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
