@@ -30,6 +30,10 @@ from d2l.training.refine.general import take_general
 from d2l.training.refine.loop import Budget, Course, Scores, Settings, refine
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
 
+#: Above so many seats a memory is crowded: what is drilled of one passage displaces what it tells
+#: of the others. It moves by less, which gained nothing in what was tried, and lost little.
+_CROWDED = 240
+_FOR_CROWDED = Settings(rate=0.0025, rounds=2)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of a time budget that the question writer may take.
@@ -61,11 +65,16 @@ def refine_memory(
         decoder = MemoryDecoder(causal, seats.statistics, seats.config)
         return MovableSeats(memory, decoder, causal, job.tokenizer, shared=shared)
 
-    subject, done = _refine(make, job, Settings())
+    subject, done = _refine(make, job, choose_settings(memory.n_seats))
     if subject is None:
         return memory, done
     assert isinstance(subject, MovableSeats)
     return subject.memory(), done
+
+
+def choose_settings(n_seats: int) -> Settings:
+    """How a memory of so many seats is refined."""
+    return _FOR_CROWDED if n_seats > _CROWDED else Settings()
 
 
 def refine_weights(weights: LoraWeights, job: Job) -> tuple[LoraWeights, Refinement]:

@@ -18,6 +18,7 @@ from d2l.compiler.merge import run as run_merge
 from d2l.compiler.merge_plan import prepare as prepare_merge
 from d2l.compiler.parents import Parent, read_parent
 from d2l.compiler.question_writer import AboutText
+from d2l.compiler.refine import choose_settings
 from d2l.compiler.refine_adapters import refine_adapter
 from d2l.compiler.refine_options import RefineOptions
 from d2l.compiler.refine_reasons import name_reason
@@ -97,6 +98,12 @@ def test_a_writers_questions_are_drilled_and_said(
     assert said["drilled"][1] < said["drilled"][0]
     assert {question for question, _ in drilled} > {one.question for one in about}
     assert ", drilled ones " in (out / "README.md").read_text("utf-8")
+
+
+def test_crowded_memories_move_by_less() -> None:
+    few, many = choose_settings(240), choose_settings(241)
+    assert many.rate < few.rate
+    assert many.rounds < few.rounds
 
 
 @pytest.mark.slow
