@@ -30,10 +30,9 @@ from d2l.training.refine.general import take_general
 from d2l.training.refine.loop import Budget, Course, Scores, Settings, refine
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
 
-#: Above so many seats a memory is crowded: what is drilled of one passage displaces what it tells
-#: of the others. It moves by less, which gained nothing in what was tried, and lost little.
-_CROWDED = 240
-_FOR_CROWDED = Settings(rate=0.0025, rounds=2)
+#: Above so many seats a memory is crowded: what was drilled of one passage displaced what it told
+#: of the others, at every rate that was tried.
+MOST_SEATS = 240
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of a time budget that the question writer may take.
@@ -65,16 +64,21 @@ def refine_memory(
         decoder = MemoryDecoder(causal, seats.statistics, seats.config)
         return MovableSeats(memory, decoder, causal, job.tokenizer, shared=shared)
 
-    subject, done = _refine(make, job, choose_settings(memory.n_seats))
+    if memory.n_seats > MOST_SEATS:
+        sentences = sentences_of([document.text for document in job.documents])
+        return memory, _keep(job, sentences, _name_crowded(memory.n_seats))
+    subject, done = _refine(make, job, Settings())
     if subject is None:
         return memory, done
     assert isinstance(subject, MovableSeats)
     return subject.memory(), done
 
 
-def choose_settings(n_seats: int) -> Settings:
-    """How a memory of so many seats is refined."""
-    return _FOR_CROWDED if n_seats > _CROWDED else Settings()
+def _name_crowded(n_seats: int) -> str:
+    return (
+        f"a memory of {n_seats} seats is not refined, since above {MOST_SEATS} what is drilled "
+        "displaces what is not: the prediction is kept as it is"
+    )
 
 
 def refine_weights(weights: LoraWeights, job: Job) -> tuple[LoraWeights, Refinement]:

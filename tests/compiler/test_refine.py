@@ -18,7 +18,6 @@ from d2l.compiler.merge import run as run_merge
 from d2l.compiler.merge_plan import prepare as prepare_merge
 from d2l.compiler.parents import Parent, read_parent
 from d2l.compiler.question_writer import AboutText
-from d2l.compiler.refine import choose_settings
 from d2l.compiler.refine_adapters import refine_adapter
 from d2l.compiler.refine_options import RefineOptions
 from d2l.compiler.refine_reasons import name_reason
@@ -100,10 +99,21 @@ def test_a_writers_questions_are_drilled_and_said(
     assert ", drilled ones " in (out / "README.md").read_text("utf-8")
 
 
-def test_crowded_memories_move_by_less() -> None:
-    few, many = choose_settings(240), choose_settings(241)
-    assert many.rate < few.rate
-    assert many.rounds < few.rounds
+def test_a_crowded_memory_is_kept_as_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = compile_tiny(tmp_path, "seats")
+    n_seats = read_record(done.adapter)["rank"]
+    monkeypatch.setattr("d2l.compiler.refine.MOST_SEATS", n_seats - 1)
+    out = refine(done, tmp_path / "same.lora")
+    said = read_record(out)
+    assert (said["refinement"]["steps"], said["refinement"]["kept"]) == (0, 0)
+    assert f"a memory of {n_seats} seats is not refined" in said["warnings"][-1]
+    assert f"a memory of {n_seats} seats is not refined" in (out / "README.md").read_text("utf-8")
+    weights = "adapter_model.safetensors"
+    assert (out / weights).read_bytes() == (done.adapter / weights).read_bytes()
+    monkeypatch.setattr("d2l.compiler.refine.MOST_SEATS", n_seats)
+    assert read_record(refine(done, tmp_path / "better.lora"))["refinement"]["steps"] > 0
 
 
 @pytest.mark.slow
