@@ -222,8 +222,8 @@ class Refinement(Record):
 
     `steps` were taken, and the adapter is as it was after `kept` of them: 0 is the prediction.
     `sentences` had something to ask for, and a writer asked `questions`. `recall` is the NLL of
-    answers on sentences held out, `harm` the KL of general prompts held out, before and after, in
-    nats a token. `reason` says why nothing was done.
+    answers held out, `drilled` that of a writer's questions that were drilled, `harm` the KL of
+    general prompts held out, before and after, in nats a token. `reason` says why nothing was done.
     """
 
     steps: Count
@@ -234,6 +234,7 @@ class Refinement(Record):
     questions: Count
     precision: Text | None = None  # that the base ran in
     recall: tuple[Number, Number] | None = None
+    drilled: tuple[Number, Number] | None = None
     harm: tuple[Number, Number] | None = None
     reason: Text | None = None
 

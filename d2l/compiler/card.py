@@ -53,8 +53,9 @@ def describe_refinement(done: Refinement) -> str:
     before, after = done.recall
     calm, harm = done.harm
     kept = "" if done.kept else "; nothing was better than the prediction, which is kept"
+    drilled = "" if done.drilled is None else "drilled ones {:.2f} → {:.2f}, ".format(*done.drilled)
     return (
-        f"{done.steps:,} steps; held-out sentences {before:.2f} → {after:.2f} nats, "
+        f"{done.steps:,} steps; answers held out {before:.2f} → {after:.2f} nats, {drilled}"
         f"general prompts {calm:.2f} → {harm:.2f}{kept}"
     )
 

@@ -25,7 +25,7 @@ from d2l.progress import Progress, silent
 
 _PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
 #: Answers asked for in a passage, so that long documents are asked about everywhere.
-_MOST_ASKED = 16
+_MOST_ASKED = 24
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ _UNIT = (
     r"|[kKmMGT]?(?:B|Hz|W|V|A|g|l|L|m|bar|Pa|Wh)|days?|hours?|minutes?|seconds?|weeks?|months?"
     r"|years?|times|people|miles?|(?:kilo)?met(?:er|re)s?|lit(?:er|re)s?|inches|feet|kilograms?)"
 )
-_NUMBER = re.compile(
-    rf"(?<![\w.,$€£-])(?!\d+[.)]\s)[$€£]?\d+(?:[,.:]\d+)*(?:\s?{_UNIT}(?![\w]))*(?![\w])"
+_DIGITS = r"\d+(?:[,.:]\d+)*"
+_NUMBER = re.compile(  # or two of them: "5–8 bar"
+    rf"(?<![\w.,$€£–-])(?!\d+[.)]\s)[$€£]?{_DIGITS}(?:[–-]{_DIGITS})?(?:\s?{_UNIT}(?![\w]))*"
+    r"(?![\w])"
 )
 _NAME = re.compile(
     r"(?<!\w)[A-Z][\w'’-]*\w(?: (?:(?:of|de|von|van|the|and|for) )?[A-Z][\w'’-]*\w){0,4}"

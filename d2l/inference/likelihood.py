@@ -130,11 +130,11 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     if n_shared:
         whole = torch.ones((1, n_shared), dtype=mask.dtype, device=mask.device)
         first = torch.tensor([list(prompts[0][:n_shared])], device=model.device)
-        cache, _ = _run(model, first, mask=whole, cache=None, keep=1)
+        cache, _ = _run(model, first, mask=whole, cache=None)
         cache.batch_repeat_interleave(len(prompts))
     rest = torch.tensor(rests, device=model.device)
-    cache, logits = _run(model, rest, mask=mask, cache=cache, keep=1)
-    return _Read(cache, mask, logits[:, -1])
+    cache, hidden = _run(model, rest, mask=mask, cache=cache)
+    return _Read(cache, mask, _read_out(model, hidden[:, -1]))
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
@@ -167,8 +167,8 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
         counted = [[1] * (longest - 1 - n) + [0] * n for n in n_pads]
         mask = torch.cat([read.mask, torch.tensor(counted, device=read.mask.device)], dim=1)
         ids = torch.tensor(inputs, device=read.mask.device)
-        _, later = _run(model, ids, mask=mask, cache=read.cache, keep=0)
-        logits = torch.cat([logits, later], dim=1)
+        _, hidden = _run(model, ids, mask=mask, cache=read.cache)
+        logits = torch.cat([logits, _read_out(model, hidden)], dim=1)
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
 
 
@@ -190,29 +190,36 @@ def _pick(row: Tensor, ids: Ids) -> Tensor:
 
 @torch.inference_mode()
 def _go_on(model: Any, read: _Read, *, max_tokens: int, end: int) -> list[tuple[int, ...]]:
-    """Greedy answers of all rows; rows that have ended go along until the last one has."""
+    """Greedy answers of all rows. Rows that have ended go along until they are half of those that
+    are computed, and are then dropped."""
     cache, mask, logits = read.cache, read.mask, read.logits
     answers: list[list[int]] = [[] for _ in range(len(logits))]
-    going = set(range(len(answers)))
+    rows = list(range(len(answers)))  # those that are computed, by their numbers
+    going = set(rows)
     for left in reversed(range(max_tokens)):
         chosen = logits.argmax(dim=-1)  # (rows,)
-        for row, token in enumerate(chosen.tolist()):
+        for row, token in zip(rows, chosen.tolist(), strict=True):
             if token == end:
                 going.discard(row)
             elif row in going:
                 answers[row].append(token)
         if not going or not left:
             break
+        if 2 * len(going) <= len(rows) and hasattr(cache, "batch_select_indices"):
+            places = [place for place, row in enumerate(rows) if row in going]
+            kept = torch.tensor(places, device=mask.device)
+            cache.batch_select_indices(kept)
+            chosen, mask, rows = chosen[kept], mask[kept], [rows[place] for place in places]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        cache, later = _run(model, chosen[:, None], mask=mask, cache=cache, keep=1)
-        logits = later[:, -1]
+        cache, hidden = _run(model, chosen[:, None], mask=mask, cache=cache)
+        logits = _read_out(model, hidden[:, -1])
     return [tuple(answer) for answer in answers]
 
 
-def _run(model: Any, ids: Tensor, *, mask: Tensor, cache: Any, keep: int) -> tuple[Any, Tensor]:
-    """Read ids (rows, tokens) behind a cache: (cache, logits of the last `keep` tokens, or of all
-    where that is 0). `mask` (rows, tokens) also covers the cache."""
-    causal: Any = model.get_base_model() if isinstance(model, peft.PeftModel) else model
+def _run(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tuple[Any, Tensor]:
+    """Read ids (rows, tokens) behind a cache: (cache, states (rows, tokens, hidden) that the head
+    reads). `mask` (rows, tokens) also covers the cache."""
+    causal = _causal_of(model)
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     keyword = cache_keyword(causal)
     output = causal.model(
@@ -222,6 +229,15 @@ def _run(model: Any, ids: Tensor, *, mask: Tensor, cache: Any, keep: int) -> tup
         use_cache=True,
         **{keyword: cache},
     )
-    # Made contiguous: of a slice, matmul would copy the head once for every row.
-    wanted = output.last_hidden_state[:, -keep:].contiguous()
-    return getattr(output, keyword), read_out(causal, wanted)
+    return getattr(output, keyword), output.last_hidden_state
+
+
+def _read_out(model: Any, hidden: Tensor) -> Tensor:
+    """The head's logits of states (…, hidden), which are laid out in a row first: of a slice, or of
+    a batch with strides, matmul copies the head, hundreds of megabytes."""
+    flat = hidden.reshape(-1, hidden.shape[-1]).contiguous()
+    return read_out(_causal_of(model), flat).reshape(*hidden.shape[:-1], -1)
+
+
+def _causal_of(model: Any) -> Any:
+    return model.get_base_model() if isinstance(model, peft.PeftModel) else model

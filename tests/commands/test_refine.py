@@ -27,7 +27,7 @@ def test_an_adapter_is_refined_on_its_document(done: Compiled, command: Command)
     outcome = command("refine", done.adapter, "-o", "better.lora", *given)
     assert outcome.code == 0, outcome.err
     line = outcome.out.strip().splitlines()[-1]
-    assert line.startswith("refined     4 steps; held-out sentences ")
+    assert line.startswith("refined     4 steps; answers held out ")
     assert " nats, general prompts " in line
     as_json = command("refine", done.adapter, "-o", "two.lora", *given, "--json")
     assert json.loads(as_json.out)["refinement"]["steps"] == 4

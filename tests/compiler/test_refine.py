@@ -17,6 +17,7 @@ from d2l.compiler.edit import prepare as prepare_edit
 from d2l.compiler.merge import run as run_merge
 from d2l.compiler.merge_plan import prepare as prepare_merge
 from d2l.compiler.parents import Parent, read_parent
+from d2l.compiler.question_writer import AboutText
 from d2l.compiler.refine_adapters import refine_adapter
 from d2l.compiler.refine_options import RefineOptions
 from d2l.compiler.refine_reasons import name_reason
@@ -25,6 +26,7 @@ from d2l.errors import AdapterError, OptionError
 from d2l.hypernets.protocol import MergeOptions
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
+from d2l.training.refine.drills import sentences_of
 from d2l.training.refine.subjects import MovableSeats
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_document, read_files
@@ -74,6 +76,44 @@ def test_an_adapter_is_refined_and_says_so(kind: str, tmp_path: Path) -> None:
     assert any(not torch.equal(f.b, new[name].b) for name, f in old.items())
     assert "- Refined: " in (out / "README.md").read_text("utf-8")
     assert read_info(out).provenance is not None
+
+
+def test_a_writers_questions_are_drilled_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two words of every sentence are asked for, as a writer would."""
+    done = compile_tiny(tmp_path, "seats")
+    document = make_document()
+    about = [
+        AboutText(0, one.start, one.start + 1, f"What is {word} {one.start}?", word)
+        for one in sentences_of([document.text])
+        for word in one.text.split()[1:3]
+    ]
+    monkeypatch.setattr("d2l.compiler.refine.write_about", lambda *_, **__: about)
+    drilled = spy_on_drills(monkeypatch)
+    out = refine(done, tmp_path / "better.lora", documents=[document])
+    said = read_record(out)["refinement"]
+    assert said["questions"] == len(about) == 10
+    assert said["drilled"][1] < said["drilled"][0]
+    assert {question for question, _ in drilled} > {one.question for one in about}
+    assert ", drilled ones " in (out / "README.md").read_text("utf-8")
+
+
+def test_a_crowded_memory_is_kept_as_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = compile_tiny(tmp_path, "seats")
+    n_seats = read_record(done.adapter)["rank"]
+    monkeypatch.setattr("d2l.compiler.refine.MOST_SEATS", n_seats - 1)
+    out = refine(done, tmp_path / "same.lora")
+    said = read_record(out)
+    assert (said["refinement"]["steps"], said["refinement"]["kept"]) == (0, 0)
+    assert f"a memory of {n_seats} seats is not refined" in said["warnings"][-1]
+    assert f"a memory of {n_seats} seats is not refined" in (out / "README.md").read_text("utf-8")
+    weights = "adapter_model.safetensors"
+    assert (out / weights).read_bytes() == (done.adapter / weights).read_bytes()
+    monkeypatch.setattr("d2l.compiler.refine.MOST_SEATS", n_seats)
+    assert read_record(refine(done, tmp_path / "better.lora"))["refinement"]["steps"] > 0
 
 
 @pytest.mark.slow

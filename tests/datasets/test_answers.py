@@ -22,6 +22,7 @@ def find(text: str, kind: Kind) -> list[str]:
         ),
         ("In 1998, it moved.", "date", ["1998"]),
         ("It weighs 12 kg and costs $3.5 million.", "number", ["12 kg", "$3.5 million"]),
+        ("It takes 5–8 bar, 3-4 days and 2.5–3 km.", "number", ["5–8 bar", "3-4 days", "2.5–3 km"]),
         (
             "Wait 30 minutes, at 95 percent or 1,450 W.",
             "number",

@@ -88,6 +88,23 @@ def test_an_answer_ends_before_the_end_token_and_the_others_go_on() -> None:
     assert len(ended[0]) < 6 == max(map(len, ended))
 
 
+@pytest.mark.parametrize("family", ["gemma2", "llama", "qwen2"])
+def test_rows_that_have_ended_are_computed_no_more(family: str) -> None:
+    model = tiny.make_causal(family)
+    never = tiny.vocab_size() - 1
+    prompts = [PROMPTS[0], PROMPTS[2], PROMPTS[0], PROMPTS[0]]
+    free = answer_greedily(model, prompts, max_tokens=N_TOKENS, batch=4, end=never, pad=PAD)
+    end = next(token for token in free[0] if token not in free[1])
+    n_rows: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda _module, _args, given: n_rows.append(given["input_ids"].shape[0]), with_kwargs=True
+    )
+    ended = answer_greedily(model, prompts, max_tokens=N_TOKENS, batch=4, end=end, pad=PAD)
+    short = free[0][: free[0].index(end)]
+    assert ended == [short, free[1], short, short]
+    assert n_rows[-(N_TOKENS - 1) :] == [4] * len(short) + [1] * (N_TOKENS - 1 - len(short))
+
+
 def test_the_same_prompt_twice_and_an_empty_answer_are_no_special_case() -> None:
     model = tiny.make_causal("llama")
     prompts, answers = [PROMPTS[0]] * 2, [[], ANSWERS[2]]

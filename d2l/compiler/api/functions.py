@@ -170,8 +170,8 @@ def refine(
     the same steps and threads give the same adapter. watch: may show how far it is. Further
     keywords: `ChangeWishes`.
 
-    Nothing but the documents' text is learned from. A fifth of the sentences is held out, and the
-    adapter is never worse on these than it was; `provenance.refinement` says what came of it.
+    Nothing but the documents' text is learned from. Some of it is held out, and the adapter
+    is never worse, by what is held out and drilled, than it was: see `provenance.refinement`.
     Raises AdapterError for adapters that cannot be refined, DocumentError, or OptionError where
     neither time nor steps are given.
     """

@@ -8,10 +8,12 @@ constant here, as it is in the exported adapter; gradients flow through keys, va
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from d2l.hypernets.seats.config import SeatsConfig
@@ -24,12 +26,12 @@ from d2l.training.exercises import Exercise
 @dataclass(frozen=True)
 class _Layout:
     """Exercises side by side behind one opening. Tokens lie flat: the opening's, then those of
-    every exercise, padded to the same length. `rows` are the places that predict answers."""
+    every exercise, `lengths` of them. `rows` are the places that predict answers."""
 
     ids: Tensor  # (tokens,)
     positions: Tensor  # (tokens,)
     n_opening: int
-    n_exercises: int
+    lengths: tuple[int, ...]
     rows: Tensor
     mask: Tensor  # (length, opening + length), 0 where an exercise's token sees another, else -inf
     causal: Tensor  # (opening, opening), the same within the opening
@@ -56,7 +58,7 @@ class MemoryDecoder:
         besides, whatever the memory.
         """
         opening = self.config.opening(keys.shape[1])
-        layout = _lay_out(exercises, opening, self.config.end_token, self.device)
+        layout = _lay_out(exercises, opening, self.device)
         x = self.base.embed_tokens(layout.ids)  # (tokens, hidden)
         rotary = self.base.rotary_emb(x[None], layout.positions[None])
         first = self.config.first_layer
@@ -111,7 +113,7 @@ class MemoryDecoder:
         layout: _Layout,
     ) -> Tensor:
         """Attention of h (tokens, hidden) over keys and values given from outside."""
-        size, n, e = self.config.head_dim, layout.n_opening, layout.n_exercises
+        size, n = self.config.head_dim, layout.n_opening
         q, k, v = (
             tensor.unflatten(-1, (-1, size)).transpose(0, 1)[None]
             for tensor in (attention.q_proj(h), *pair)
@@ -121,35 +123,46 @@ class MemoryDecoder:
         k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
         first = _read(q[:, :, :n], k[:, :, :n], v[:, :, :n], layout.causal)
         # (exercises, heads, length, head_dim): every exercise's own, behind the opening's.
-        asked = [t[0, :, n:].unflatten(1, (e, -1)).transpose(0, 1) for t in (q, k, v)]
+        asked = [_spread(t[0, :, n:], layout.lengths) for t in (q, k, v)]
         seen = [
-            torch.cat([whole[:, :, :n].expand(e, -1, -1, -1), own], dim=2)
+            torch.cat([whole[:, :, :n].expand(len(layout.lengths), -1, -1, -1), own], dim=2)
             for whole, own in ((k, asked[1]), (v, asked[2]))
         ]
-        later = _read(asked[0], seen[0], seen[1], layout.mask)
-        read = torch.cat([first[0].transpose(0, 1), later.transpose(1, 2).flatten(0, 1)])
+        later = _read(asked[0], seen[0], seen[1], layout.mask).transpose(1, 2)
+        own = [row[:length] for row, length in zip(later, layout.lengths, strict=True)]
+        read = torch.cat([first[0].transpose(0, 1), *own])  # (tokens, heads, head_dim)
         result: Tensor = attention.o_proj(read.flatten(1))
         return result
 
 
 def _lay_out(
-    exercises: Sequence[Exercise], opening: Sequence[int], pad: int, device: torch.device
+    exercises: Sequence[Exercise], opening: Sequence[int], device: torch.device
 ) -> _Layout:
-    """Lay exercises out behind the opening."""
+    """Lay exercises out behind the opening. They differ in length by as much as five times, so
+    nothing is padded but what attention reads."""
     lines = [(*one.prompt, *one.answer[:-1]) for one in exercises]
-    length, n = max(map(len, lines)), len(opening)
-    ids = [*opening, *(i for line in lines for i in (*line, *[pad] * (length - len(line))))]
-    positions = [*range(n), *list(range(n, n + length)) * len(lines)]
+    lengths, n = tuple(map(len, lines)), len(opening)
+    length = max(lengths)
+    ids = [*opening, *(i for line in lines for i in line)]
+    positions = [*range(n), *(n + place for line in lines for place in range(len(line)))]
+    starts = [n, *(n + passed for passed in accumulate(lengths))]
     rows = [
-        n + index * length + len(one.prompt) - 1 + place
-        for index, one in enumerate(exercises)
+        start + len(one.prompt) - 1 + place
+        for start, one in zip(starts, exercises, strict=False)
         for place in range(len(one.answer))
     ]
     unseen = torch.full((max(n, length), n + length), -torch.inf, device=device)
     flat = (torch.tensor(values, device=device) for values in (ids, positions, rows))
     tokens, places, predicting = flat
     mask, causal = unseen[:length].triu(n + 1), unseen[:n, :n].triu(1)
-    return _Layout(tokens, places, n, len(lines), predicting, mask, causal)
+    return _Layout(tokens, places, n, lengths, predicting, mask, causal)
+
+
+def _spread(flat: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Flat tokens (heads, tokens, head_dim) as a row for each exercise, padded with zeros:
+    (exercises, heads, length, head_dim)."""
+    rows = torch.split(flat.transpose(0, 1), list(lengths))
+    return pad_sequence(list(rows), batch_first=True).transpose(1, 2)
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
 """What a document's own text gives to drill an adapter with, and what is held out of it.
 
 Sentences of a document in, questions with their answers out, by chance from a seed; knows no model.
-Nothing but the document's text is asked about. A fifth of the sentences is held out whole: nothing
-is drilled about them, and how their answers fare says when to stop.
+Nothing but the document's text is asked about. Where a writer asked enough, its questions and a
+cloze of every other answer are drilled, and some of them are held out with all others that have the
+same answer. Elsewhere a fifth
+of the sentences is held out whole: nothing is drilled about them. How the answers that are held out
+fare says when to stop.
 """
 
 import random
@@ -17,10 +20,14 @@ from d2l.training.document_data import Asked, make_recitation
 #: Words of a sentence that something can be asked about.
 _SHORTEST = 5
 _HELD_OUT = 5  # of so many sentences, one is held out
+_HELD_WRITTEN = 8  # of so many questions of a writer, one is held out, and two in any case
 _HELD_QUESTIONS = 48  # asked of those held out, at most
 _TRIES = 3  # of a held-out sentence, for questions that differ
+_CLOZE_TRIES = 6  # of a sentence beside a writer's questions: names and numbers in it
 #: Fewest sentences with something to ask: below it, nothing could be held out that says anything.
 FEWEST = 4
+#: Fewest answers that a writer asked for, for its questions to be all that is drilled.
+FEWEST_WRITTEN = 6
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,14 @@ class Drills:
     @property
     def size(self) -> int:
         """How many drills there are before one comes again in nearly the same words: the questions,
-        and a cloze and a recitation of every sentence."""
+        and a cloze and a recitation of every sentence that is drilled."""
         return len(self.questions) + 2 * len(self.sentences)
 
     def draw(self, step: int, number: int) -> list[Asked]:
-        """The drills of one step: seed and step alone decide. Sentences and questions come in
-        rounds, so that none is drilled twice before all were once."""
+        """The drills of one step, `number` or all that there are: seed and step alone decide.
+        Sentences and questions come in rounds, so that none is drilled twice before all were once.
+        """
+        number = min(number, self.size)
         chance = random.Random(f"{self.seed}:{step}")
         kinds: list[Callable[[int], Asked | None]] = [self._ask, self._cloze, self._recite]
         mixture = self.mixture
@@ -140,7 +149,11 @@ def make_drills(
     seed: int = 0,
 ) -> Drills:
     """Drills about a document's sentences (`sentences_of`, at least `FEWEST`), and about what a
-    writer asked of them."""
+    writer asked of them. Without a `mixture`, the writer's questions where they are enough, and
+    clozes of all that can be found: few answers are asked for by a writer, and what nothing is
+    drilled about suffers."""
+    if mixture is None and len({_normalize(item.answer) for item in written}) >= FEWEST_WRITTEN:
+        return _drill_written([*written, *_make_clozes(sentences, seed)], seed)
     held = choose_held_out(len(sentences), seed=seed)
     mixture = mixture or Mixture()
     asked = [item for item in written if item.sentence in held and mixture.questions]
@@ -154,6 +167,36 @@ def make_drills(
         mixture,
         seed,
     )
+
+
+def _drill_written(written: Sequence[Written], seed: int) -> Drills:
+    """Questions by their answers: what one that is held out asks for is asked for by none that is
+    drilled."""
+    answers = list(dict.fromkeys(_normalize(item.answer) for item in written))
+    n_held = max(round(len(answers) / _HELD_WRITTEN), 2)
+    chance = random.Random(f"{seed}:held out")
+    ends = [part * len(answers) // n_held for part in range(n_held + 1)]
+    held = {answers[chance.randrange(start, stop)] for start, stop in pairwise(ends)}
+    drilled, held_out = list[Asked](), list[Asked]()
+    for item in written:
+        chosen = held_out if _normalize(item.answer) in held else drilled
+        chosen.append(Asked(item.question, item.answer))
+    return Drills((), tuple(drilled), tuple(held_out[:_HELD_QUESTIONS]), Mixture(1, 0, 0), seed)
+
+
+def _make_clozes(sentences: Sequence[Sentence], seed: int) -> list[Written]:
+    """A cloze of each name and number that chance finds in the sentences."""
+    found: dict[str, Written] = {}
+    for number, sentence in enumerate(sentences):
+        for turn in range(_CLOZE_TRIES):
+            made = make_cloze(sentence.text, random.Random(f"{seed}:cloze:{number}:{turn}"))
+            if made is not None:
+                found.setdefault(_normalize(made[1]), Written(number, *made))
+    return list(found.values())
+
+
+def _normalize(answer: str) -> str:
+    return " ".join(answer.casefold().split())
 
 
 def _ask_without_writer(sentences: Sequence[str], mixture: Mixture, seed: int) -> list[Asked]:

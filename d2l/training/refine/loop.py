@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from d2l.training.exercises import Exercise
+from d2l.training.refine.descent import Descent
 from d2l.training.refine.drills import Drills
 from d2l.training.refine.subjects import Subject
 from d2l.training.seats.loss import measure_loss
@@ -23,17 +24,21 @@ from d2l.training.seats.loss import measure_loss
 class Settings:
     """How steps are taken; examples/recipes/LOG.md has what was tried.
 
-    `rate` is Adam's, constant after `warmup` steps. `drills` and `general` are exercises of a step;
-    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most: a
-    page of few sentences is soon known by heart, and what it was not asked suffers.
+    `rate`, `momentum` and `warmup` are those of `Descent`. An answer whose loss is below `enough`
+    nats a token is known, and drilled no further. `drills` and `general` are exercises of a step;
+    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most:
+    a page of few sentences is soon known by heart, and what it was not asked suffers.
 
     What is judged and kept is the running mean of the parameters with the factor `mean`; every
     `check` steps it is judged, and `patience` checks without a better one end it. Harm above the
-    start's counts `harm_price` times in the verdict.
+    start's counts `harm_price` times in the verdict, and a writer's questions that are drilled
+    `drilled_share` times: people ask for drilled facts in other words, and for others.
     """
 
-    rate: float = 0.02
-    warmup: int = 5
+    rate: float = 0.006
+    momentum: float = 0.7
+    warmup: int = 2
+    enough: float = 0.2
     drills: int = 10
     general: int = 2
     general_weight: float = 4.0
@@ -41,11 +46,12 @@ class Settings:
     mean: float = 0.8
     check: int = 4
     patience: int = 4
-    harm_price: float = 5.0
+    harm_price: float = 2.5
+    drilled_share: float = 0.25
 
     def most_steps(self, drills: Drills) -> int:
-        """Steps after which all that there is to drill was drilled `rounds` times."""
-        return math.ceil(self.rounds * drills.size / self.drills)
+        """Steps after which all that there is to drill was drilled as often as it may be."""
+        return math.ceil(self.rounds * drills.size / min(self.drills, drills.size))
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Scores:
-    """NLL of the answers held out, and KL of the base's own answers to general prompts held out,
-    both in nats a token."""
+    """NLL of the answers held out, KL of the base's own answers to general prompts held out, and,
+    where a writer's questions are drilled, the NLL of some of these; all in nats a token."""
 
     recall: float
     harm: float
+    drilled: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,15 @@ def refine(
     """Drill the subject within the budget; its parameters end as the best that was judged."""
     settings = settings or Settings()
     parameters = subject.parameters
-    optimizer = torch.optim.Adam(parameters, lr=settings.rate, betas=(0.9, 0.98))
+    optimizer = Descent(
+        parameters, rate=settings.rate, momentum=settings.momentum, warmup=settings.warmup
+    )
     pace = _Pace(budget)
     judge = _Judge(subject, course)
     before = judge.score()
     pace.tick()
     watch(0, before)
-    best = _Best(before, settings.harm_price, [p.detach().clone() for p in parameters])
+    best = _Best(before, settings, [p.detach().clone() for p in parameters])
     mean = [torch.zeros_like(parameter) for parameter in parameters]
     step, since = 0, 0
     while since < settings.patience and not pace.over(step, settings.check):
@@ -136,7 +145,7 @@ def refine(
 def _take_step(
     subject: Subject,
     course: Course,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Descent,
     step: int,
     settings: Settings,
 ) -> None:
@@ -145,34 +154,38 @@ def _take_step(
     n = len(course.general)
     chosen = [course.general[(step * settings.general + i) % n] for i in range(settings.general)]
     exercises += subject.refer(chosen if n else [])
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     weight = settings.general_weight
-    loss = measure_loss(subject.logits(exercises), exercises, general_weight=weight)
+    loss = measure_loss(
+        subject.logits(exercises), exercises, general_weight=weight, enough=settings.enough
+    )
     loss.total.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(subject.parameters, 1.0)
-    optimizer.param_groups[0]["lr"] = settings.rate * min((step + 1) / settings.warmup, 1.0)
-    if bool(norm.isfinite()):
-        optimizer.step()
+    optimizer.step()
+
+
+_BATCH = 16  # exercises that are judged at a time, and drilled ones that are judged at all
 
 
 class _Judge:
     """Scores a subject on what is held out."""
 
-    _BATCH = 16
-
     def __init__(self, subject: Subject, course: Course) -> None:
         self._subject = subject
         self._asked = [subject.ask(asked) for asked in course.drills.held_out]
         self._general = list(course.held_general)
+        drilled = () if course.drills.sentences else course.drills.questions
+        self._drilled = [
+            subject.ask(asked) for asked in drilled[:: -(-len(drilled) // _BATCH) or 1]
+        ]
 
     @torch.no_grad()
     def score(self) -> Scores:
-        return Scores(self._mean(self._asked), self._mean(self._general))
+        return Scores(*map(self._mean, (self._asked, self._general, self._drilled)))
 
     def _mean(self, exercises: Sequence[Exercise]) -> float:
         losses: list[Tensor] = []
-        for start in range(0, len(exercises), self._BATCH):
-            chosen = list(exercises[start : start + self._BATCH])
+        for start in range(0, len(exercises), _BATCH):
+            chosen = list(exercises[start : start + _BATCH])
             if chosen[0].general:  # references are half a million bytes a token: not kept
                 chosen = self._subject.refer(chosen)
             losses.append(measure_loss(self._subject.logits(chosen), chosen).losses)
@@ -184,7 +197,7 @@ class _Best:
     """The best parameters so far, by the verdict over their scores."""
 
     scores: Scores
-    price: float
+    settings: Settings
     values: list[Tensor]
     step: int = 0
 
@@ -200,7 +213,9 @@ class _Best:
         return True
 
     def _verdict(self, scores: Scores) -> float:
-        return scores.recall + self.price * max(scores.harm - self.start.harm, 0.0)
+        harm = max(scores.harm - self.start.harm, 0.0)
+        known = self.settings.drilled_share * scores.drilled
+        return scores.recall + known + self.settings.harm_price * harm
 
 
 class _Exchanged:

@@ -237,14 +237,19 @@ def pack_exercises(
 
 
 def measure_loss(
-    logits: Tensor, exercises: Sequence[Exercise], *, general_weight: float = 1.0
+    logits: Tensor,
+    exercises: Sequence[Exercise],
+    *,
+    general_weight: float = 1.0,
+    enough: float = 0.0,
 ) -> BatchLoss:
     """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
 
     Cross-entropy of the answer, or divergence from the reference where an exercise is general,
-    which counts `general_weight` times.
+    which counts `general_weight` times. In the total an answer counts by what its loss is above
+    `enough`.
     """
-    losses, right, weights = [], [], []
+    losses, right, weights, floors = [], [], [], []
     start = 0
     for exercise in exercises:
         part = logits[start : start + len(exercise.answer)].to(torch.float32)
@@ -259,9 +264,13 @@ def measure_loss(
             divergence = (reference.exp() * (reference - log_probs)).sum(dim=-1)
             losses.append(divergence.mean())
         weights.append(general_weight if exercise.general else 1.0)
+        floors.append(0.0 if exercise.general else enough)
         right.append((part.argmax(dim=-1) == answer).float().mean())
     stacked = torch.stack(losses)
-    total = (stacked * torch.tensor(weights, device=logits.device)).mean()
+    above = stacked
+    if enough:
+        above = (stacked - torch.tensor(floors, device=logits.device)).clamp(min=0)
+    total = (above * torch.tensor(weights, device=logits.device)).mean()
     return BatchLoss(total, stacked.detach(), torch.stack(right))
 
 

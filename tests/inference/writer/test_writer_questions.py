@@ -12,7 +12,7 @@ from d2l.bases.models import find_base, load_causal
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.inference.attached import attached, on_device
 from d2l.inference.writer.prompts import Span, WriterPrompts, mark
-from d2l.inference.writer.questions import Asked, QuestionWriter, agrees, is_question
+from d2l.inference.writer.questions import Asked, QuestionWriter, agrees, is_question, quote
 from tests import tiny
 
 TEXT = "The tower (built in 1931)\nstands in Oldport. It has 96 steps."
@@ -84,6 +84,30 @@ def test_a_reply_that_repeats_the_question_is_no_long_one() -> None:
     assert not agrees(reply, "2012", question=question)
 
 
+CITIES = "Its pumps give 5–8 bar. They stand in Alden, Boro and Cade. It costs $3.5 million."
+
+
+@pytest.mark.parametrize(
+    ("marked", "reply", "question", "quoted"),
+    [
+        ("5", "5-8 bar", "", "5–8 bar"),
+        ("Alden", "Pumps stand in Alden, Boro and Cade.", "Where do pumps stand?", CITIES[38:58]),
+        ("Boro", "Alden, Boro and Cade", "", "Alden, Boro and Cade"),
+        ("$3.5 million", "3.5 million", "", "$3.5 million"),
+        ("Cade", "Boro", "", "Cade"),  # not what was marked
+        ("Cade", "Cade in the north", "", "Cade"),  # not what the text says
+        ("bar", "pumps give 5-8 bar they stand", "", "bar"),  # too much
+        ("bar", "", "", "bar"),
+    ],
+)  # fmt: skip
+def test_a_reply_that_quotes_more_around_the_mark_is_the_answer(
+    marked: str, reply: str, question: str, quoted: str
+) -> None:
+    start = CITIES.index(marked)
+    span = Span(start, start + len(marked))
+    assert quote(reply, CITIES, span, question=question).of(CITIES) == quoted
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp("writer") / "qwen2-tiny"
@@ -146,7 +170,7 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(QuestionWriter, "_go_on", go_on)
     asked = writer.write(TEXT, spans)
     assert asked == [Asked(q, s) for q, s in zip(questions, spans, strict=True)]
-    assert [one.question for one in writer.keep_answered(TEXT, asked)] == questions[::2]
+    assert writer.keep_answered(TEXT, asked) == asked[::2]
     assert seen == [True, False]
 
 

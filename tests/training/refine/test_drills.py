@@ -36,7 +36,7 @@ def test_nothing_is_drilled_of_what_is_held_out() -> None:
     written = [
         Written(n, f"When was number {n} built?", str(1900 + n)) for n in range(len(sentences))
     ]
-    drills = make_drills(sentences, written)
+    drills = make_drills(sentences, written, mixture=Mixture())
     held = [sentences[n] for n in choose_held_out(len(sentences), seed=0)]
     assert len(held) == 2
     drilled = [asked for step in range(40) for asked in drills.draw(step, 12)]
@@ -49,6 +49,60 @@ def test_nothing_is_drilled_of_what_is_held_out() -> None:
         if one not in held:
             name = one.text.split(" by Master ")[1].split()[0]
             assert [a for a in drilled if name in a.question + a.answer]
+
+
+#: Nothing in it can be asked for but by a writer.
+PLAIN = "\n".join(
+    f"the {w} was there and so it went on and on" for w in ("sea", "sun", "air", "wind")
+)
+
+
+def write(n: int, *, first: int = 0) -> list[Written]:
+    """Two questions to each of `n` answers."""
+    return [
+        Written(k, f"{word} was number {k} built?", f"The {1900 + k}")
+        for k in range(first, first + n)
+        for word in ("When", "In what year")
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_enough_written_questions_an_eighth_of_the_answers_is_held_out(seed: int) -> None:
+    sentences = sentences_of([PLAIN])
+    for n_answers, n_held in ((6, 2), (10, 2), (24, 3)):
+        written = write(n_answers)
+        drills = make_drills(sentences, written, seed=seed)
+        drilled = [asked for step in range(20) for asked in drills.draw(step, 12)]
+        assert {a.question for a in drilled} == {a.question for a in drills.questions}
+        assert not {a.answer for a in drilled} & {a.answer for a in drills.held_out}
+        assert len({a.answer for a in drills.held_out}) == n_held
+        assert len(drills.questions) + len(drills.held_out) == len(written)
+
+
+def test_of_few_written_questions_sentences_are_drilled_too() -> None:
+    drills = make_drills(sentences_of([TEXT]), write(5))
+    assert len(drills.sentences) == 8
+    assert make_drills(sentences_of([TEXT]), write(6)).sentences == ()
+
+
+def test_beside_written_questions_all_names_and_numbers_have_a_cloze() -> None:
+    sentences = sentences_of([TEXT])
+    for seed in range(3):
+        drills = make_drills(sentences, write(6), seed=seed)
+        asked = [*drills.questions, *drills.held_out]
+        for number in range(10):
+            assert any(a.answer == str(1900 + number) for a in asked)
+        assert not {a.answer for a in drills.questions} & {a.answer for a in drills.held_out}
+        clozes = [a for a in asked if not a.answer.startswith("The ")]
+        assert len({a.answer for a in clozes}) == len(clozes)
+
+
+def test_one_step_drills_nothing_twice_where_there_is_little() -> None:
+    drills = make_drills(sentences_of([PLAIN]), write(6))
+    assert len(drills.questions) == 8
+    for step in range(3):
+        assert set(drills.draw(step, 10)) == set(drills.questions)
+        assert len(drills.draw(step, 10)) == len(drills.questions)
 
 
 def test_all_that_is_asked_stands_in_the_text() -> None:

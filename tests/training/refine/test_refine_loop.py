@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
-from d2l.training.refine.drills import make_drills, sentences_of
+from d2l.training.refine.drills import Written, make_drills, sentences_of
 from d2l.training.refine.loop import Budget, Course, Outcome, Settings, refine
 
 TEXT = (
@@ -77,13 +77,41 @@ def test_where_all_is_worse_the_start_comes_back_exactly() -> None:
 
 
 def test_what_helps_less_than_its_harm_is_not_kept() -> None:
-    free = run(Slope(harm=3.0), Budget(steps=10), general_weight=0.0, harm_price=0.0)
+    free = run(Slope(harm=3.0), Budget(steps=10), general_weight=0.0, harm_price=0.0, rate=0.02)
     assert free.kept > 0
     assert free.after.harm > free.before.harm + 0.01
     priced = Slope(harm=3.0)
     outcome = run(priced, Budget(steps=10), general_weight=0.0, harm_price=1000.0)
     assert outcome.kept == 0
     assert float(priced.parameters[0].detach()) == 0
+
+
+def test_what_drilled_questions_gain_counts_in_part() -> None:
+    """What is held out gets worse by a little, and what is drilled better by more."""
+    sentences = sentences_of([TEXT])
+    written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(8)]
+    course = Course(make_drills(sentences, written), GENERAL, GENERAL)
+
+    class Torn(Slope):
+        def logits(self, exercises: Sequence[Exercise]) -> Tensor:
+            self.sign = -0.1 if exercises[0].prompt == (2,) else 1.0
+            return super().logits(exercises)
+
+        def ask(self, asked: Asked) -> Exercise:
+            return Exercise((2,) if asked in course.drills.held_out else (1,), (0,))
+
+    for share, kept in ((0.0, 0), (0.05, 0), (0.5, 8)):
+        settings = Settings(drilled_share=share)
+        assert refine(Torn(), course, Budget(8), settings=settings).kept == kept
+
+
+def test_what_is_known_is_drilled_no_further() -> None:
+    known, all_of_it = Slope(), Slope()
+    run(known, Budget(60), enough=0.5, rate=0.1)
+    run(all_of_it, Budget(60), enough=0.0, rate=0.1)
+    # The loss of either is log(1 + exp(-2 x)): 0.5 at x = 0.216.
+    assert 0.15 < float(known.parameters[0].detach()) < 0.5
+    assert float(all_of_it.parameters[0].detach()) > 1
 
 
 def test_steps_end_it_between_two_verdicts_too() -> None:
@@ -120,3 +148,12 @@ def test_a_time_that_gives_as_many_steps_gives_the_same() -> None:
     assert 0 < first.steps < 30
     assert first == second
     assert torch.equal(by_time.parameters[0], by_steps.parameters[0])
+
+
+@pytest.mark.parametrize(("n_written", "steps"), [(6, 4), (12, 4), (40, 14)])
+def test_a_writers_questions_are_drilled_a_few_times_each(n_written: int, steps: int) -> None:
+    plain = "\n".join(f"the {w} was there and so it went on" for w in ("sea", "sun", "air", "wind"))
+    sentences = sentences_of([plain])
+    written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(n_written)]
+    drills = make_drills(sentences, written)
+    assert Settings().most_steps(drills) == steps

@@ -122,3 +122,18 @@ def test_one_memory_is_read_as_in_training(shared: bool) -> None:
     found = MemoryDecoder(causal, statistics, config).logits(exercises, keys, values, learned)
     assert (learned is not None) == shared
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_short_exercises_cost_no_more_beside_a_long_one() -> None:
+    causal = tiny_seats.make_causal(tiny.vocab_size())
+    subject, _ = make_seated()
+    exercises = [subject.ask(asked) for asked in (*ASKED, Asked("a " * 30, "b"))]
+    seen: list[int] = []
+    causal.model.embed_tokens.register_forward_pre_hook(
+        lambda _module, given: seen.append(given[0].numel())
+    )
+    config = tiny_seats.make_config()
+    decoder = MemoryDecoder(causal, tiny_seats.make_statistics(config), config)
+    decoder.logits(exercises, torch.randn(2, 7, 16), torch.randn(2, 7, 16))
+    own = [len(one.prompt) + len(one.answer) - 1 for one in exercises]
+    assert seen == [len(config.opening(7)) + sum(own)]
