@@ -31,7 +31,7 @@ SLOW = {"README.md", "d2l/README.md", "d2l/commands/README.md"} | {
     f"examples/{folder}/README.md" for folder in ("editing", "fleet", "serving", "tasks")
 }
 #: Documents that show the default network, as a user meets it; the others name the one they use.
-ON_DEFAULT = {"README.md"}
+ON_DEFAULT = {"README.md", "examples/tasks/README.md"}
 _EXPORT = re.compile(r"export (\w+)=(\S+)")
 _FENCE = re.compile(r"^```((?:console|python)[^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Seconds differ from run to run.

@@ -19,12 +19,13 @@ DEFAULT = "qwen2.5-coder-0.5b"
 #: The variable of the environment that names another default.
 DEFAULT_VARIABLE = "D2L_CHECKPOINT"
 #: What `t2l make` takes where no checkpoint is named.
-DEFAULT_TEXT = "smollm2-135m-t2l"
+DEFAULT_TEXT = "qwen2.5-coder-0.5b"
 #: All files that checkpoints of any kind consist of; nothing else is downloaded.
 _FILES = (
     "config.json",
     "model.safetensors",
     "statistics.safetensors",
+    "familiarity.safetensors",
     "pytorch_model.bin",
     "args.yaml",
     "hypermod.pt",
@@ -164,7 +165,7 @@ ALIASES: dict[str, Alias] = {
             network="seats",
             base="Qwen/Qwen2.5-Coder-0.5B-Instruct",
             license="Apache-2.0",
-            size_bytes=24_300_000,
+            size_bytes=24_400_000,
         ),
         Alias(
             name="smollm2-135m",

@@ -1,4 +1,4 @@
-"""The built-in text network: a description is all that `t2l make` needs, and its adapters help."""
+"""The built-in text network of the small base: its adapters help, and it says what it knows."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from d2l.bases.models import BaseFiles
-from d2l.hypernets.registry import DEFAULT_TEXT, find_checkpoint
+from d2l.hypernets.registry import find_checkpoint
 from tests.command import Command
 
 pytestmark = [
@@ -14,21 +14,24 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread", "smollm2_files"),
     pytest.mark.filterwarnings("ignore"),  # what transformers and PEFT renamed
 ]
+NETWORK = "smollm2-135m-t2l"
+TASK, NONE = "Translate the sentence into French.", "xqzv hplomt uuidre"
+NAMED = ("--checkpoint", NETWORK)
 #: Four tasks, their descriptions and examples written for this test.
 OWN = Path(__file__).parents[2] / "data" / "tasks" / "own.jsonl"
 
 
-def test_a_description_is_all_that_is_needed(
+def test_a_description_makes_the_same_adapter_every_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = command.t2l("make", "Translate the sentence into French.", "-o", "a", "--json")
+    done = command.t2l("make", TASK, "-o", "a", *NAMED, "--json")
     assert (done.code, done.err) == (0, "")
     values = json.loads(done.out)
-    assert values["checkpoint"] == DEFAULT_TEXT
+    assert values["checkpoint"] == NETWORK
     assert (values["rank"], values["base"]) == (8, "HuggingFaceTB/SmolLM2-135M-Instruct")
     assert values["familiarity"] > 0.5
-    again = command.t2l("make", "Translate the sentence into French.", "-o", "b", "--json")
+    again = command.t2l("make", TASK, "-o", "b", *NAMED, "--json")
     assert again.code == 0
     first, second = (Path(f"{name}/adapter_model.safetensors").read_bytes() for name in "ab")
     assert first == second
@@ -39,10 +42,10 @@ def test_what_names_no_task_is_warned_of_and_strict_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = command.t2l("make", "xqzv hplomt uuidre", "-o", "a")
+    done = command.t2l("make", NONE, "-o", "a", *NAMED)
     assert done.code == 0
-    assert done.err.startswith(f"warning: the description is unlike those that {DEFAULT_TEXT} was")
-    done = command.t2l("make", "xqzv hplomt uuidre", "-o", "b", "--strict")
+    assert done.err.startswith(f"warning: the description is unlike those that {NETWORK} was")
+    done = command.t2l("make", NONE, "-o", "b", *NAMED, "--strict")
     assert done.code == 1
     assert not Path("b").exists()
 
@@ -52,9 +55,7 @@ def test_answers_are_likelier_than_with_the_description_in_the_prompt(
 ) -> None:
     """And likelier than with another task's adapter, or weights that say nothing would do."""
     assert smollm2_files
-    done = command.t2l(
-        "eval", OWN, "--checkpoint", DEFAULT_TEXT, "--shuffled", "--max-tokens", "8", "--json"
-    )
+    done = command.t2l("eval", OWN, *NAMED, "--shuffled", "--max-tokens", "8", "--json")
     assert done.code == 0, done.err
     means = {row["arm"]: row["nll"] for row in json.loads(done.out)["means"]}
     assert means["adapter"] < means["prompt"]
@@ -63,5 +64,5 @@ def test_answers_are_likelier_than_with_the_description_in_the_prompt(
 
 
 def test_it_is_small() -> None:
-    folder = find_checkpoint(DEFAULT_TEXT).path
+    folder = find_checkpoint(NETWORK).path
     assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000

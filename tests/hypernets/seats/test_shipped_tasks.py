@@ -1,0 +1,54 @@
+"""The default network reads descriptions of tasks, too: one is all that `t2l make` needs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from d2l.hypernets.registry import DEFAULT_TEXT
+from tests.command import Command
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread", "default_files"),
+    pytest.mark.filterwarnings("ignore"),  # what transformers and PEFT renamed
+]
+TASK, NONE = "Translate the sentence into French.", "xqzv hplomt uuidre"
+#: Four tasks, their descriptions and examples written for these tests.
+OWN = Path(__file__).parents[2] / "data" / "tasks" / "own.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_description_is_all_that_is_needed(command: Command) -> None:
+    done = command.t2l("make", TASK, "-o", "a", "--json")
+    assert (done.code, done.err) == (0, "")
+    values = json.loads(done.out)
+    assert values["checkpoint"] == DEFAULT_TEXT
+    assert values["familiarity"] > 0.5
+    assert command.t2l("make", TASK, "-o", "b").code == 0
+    first, second = (Path(f"{name}/adapter_model.safetensors").read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_what_names_no_task_is_warned_of_and_strict_refuses(command: Command) -> None:
+    done = command.t2l("make", NONE, "-o", "a")
+    assert done.code == 0
+    assert done.err.startswith(f"warning: the description is unlike those that {DEFAULT_TEXT} was")
+    done = command.t2l("make", NONE, "-o", "b", "--strict")
+    assert done.code == 1
+    assert not Path("b").exists()
+
+
+def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:
+    """And likelier than with another task's adapter, or weights that say nothing would do."""
+    done = command.t2l("eval", OWN, "--checkpoint", DEFAULT_TEXT, "--shuffled", "--limit", "3",
+                       "--max-tokens", "8", "--dtype", "bf16", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    means = {row["arm"]: row["nll"] for row in json.loads(done.out)["means"]}
+    assert means["adapter"] < means["prompt"]
+    assert means["adapter"] < means["shuffled"]
+    assert means["adapter"] < means["base"] - 1  # nats a token
