@@ -92,7 +92,7 @@ class Embedder:
         """
         with torch.inference_mode():
             ids = self._tokenize(format_description(text), self.window)
-            return self._scale(self._read(ids))
+            return scale_embedding(self._read(ids), self.name)
 
     def embed_all(self, texts: Sequence[str]) -> Tensor:
         """(texts, hidden): the same of many texts, several in one pass of the model, which is some
@@ -105,21 +105,24 @@ class Embedder:
             for group in _group_by_length(lines):
                 vectors = self._read_all([lines[place] for place in group])
                 found |= {
-                    place: self._scale(one) for place, one in zip(group, vectors, strict=True)
+                    place: scale_embedding(one, self.name)
+                    for place, one in zip(group, vectors, strict=True)
                 }
         return torch.stack([found[place] for place in range(len(lines))])
 
-    def _scale(self, vector: Tensor) -> Tensor:
-        """A state (hidden,) as networks read it."""
-        vector = vector.float().cpu()
-        length = torch.linalg.vector_norm(vector)
-        if not bool(torch.isfinite(length)) or length == 0:
-            raise BaseModelError(
-                f"{self.name}: the embedding of a description is not finite",
-                hint="the embedder's weights are damaged",
-            )
-        scaled: Tensor = vector / length * math.sqrt(len(vector))
-        return scaled
+
+def scale_embedding(vector: Tensor, name: str) -> Tensor:
+    """A state (hidden,) as networks read it: float32 on the CPU, of length √hidden. Raises
+    BaseModelError, of the model `name`, where it is not finite."""
+    vector = vector.float().cpu()
+    length = torch.linalg.vector_norm(vector)
+    if not bool(torch.isfinite(length)) or length == 0:
+        raise BaseModelError(
+            f"{name}: the embedding of a description is not finite",
+            hint="the embedder's weights are damaged",
+        )
+    scaled: Tensor = vector / length * math.sqrt(len(vector))
+    return scaled
 
 
 def _group_by_length(lines: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -3,14 +3,12 @@
 Token ids of a description in, one vector out: what the base that reads for the network makes of it.
 """
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from d2l.bases.activations import ActivationEncoder
-from d2l.errors import BaseModelError
+from d2l.bases.embedders import scale_embedding
 from d2l.hypernets.seats.config import SeatsConfig
 
 
@@ -22,15 +20,7 @@ def embed(encode: ActivationEncoder, config: SeatsConfig, token_ids: Sequence[in
     answer: it says what the base is about to do. Raises BaseModelError where it is not finite.
     """
     states = encode([*token_ids, *config.before_answer]).hidden
-    vector = states[_pick_state(config), -1].float().cpu()
-    length = torch.linalg.vector_norm(vector)
-    if not bool(torch.isfinite(length)) or length == 0:
-        raise BaseModelError(
-            f"{config.base}: the embedding of a description is not finite",
-            hint="the base's weights are damaged",
-        )
-    scaled: Tensor = vector / length * math.sqrt(len(vector))
-    return scaled
+    return scale_embedding(states[_pick_state(config), -1], config.base)
 
 
 def _pick_state(config: SeatsConfig) -> int:

@@ -145,10 +145,10 @@ def _lay_out(
     length = max(lengths)
     ids = [*opening, *(i for line in lines for i in line)]
     positions = [*range(n), *(n + place for line in lines for place in range(len(line)))]
-    starts = [n, *(n + passed for passed in accumulate(lengths))]
+    starts = [n, *(n + passed for passed in accumulate(lengths[:-1]))]
     rows = [
         start + len(one.prompt) - 1 + place
-        for start, one in zip(starts, exercises, strict=False)
+        for start, one in zip(starts, exercises, strict=True)
         for place in range(len(one.answer))
     ]
     unseen = torch.full((max(n, length), n + length), -torch.inf, device=device)
