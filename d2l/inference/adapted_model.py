@@ -24,7 +24,7 @@ from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pic
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.apply import refuse_misfit
-from d2l.inference.chat_prompts import ChatPrompts, find_chat, load_tokenizer
+from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
 from d2l.inference.prompt_styles import WORDINGS, Turns, Wording, fit_document
 from d2l.progress import log_time
 
@@ -63,7 +63,7 @@ class AdaptedModel:
     info: AdapterInfo
     model: Any  # peft.PeftModel
     chat: ChatPrompts  # with the adapter's own chat template, where it has one
-    base_tokenizer: Any
+    base: TokenizerFolder
     options: AskOptions
     opening: tuple[int, ...] = field(default=())
     disabled: bool = False
@@ -111,9 +111,14 @@ class AdaptedModel:
         refuse_slow(info.config, [name for name, _ in model.named_modules()])
         with log_time(_log, "put the adapter %s on", adapter), _loading(adapter):
             tuned = peft.PeftModel.from_pretrained(model, str(adapter)).eval()
-        base_tokenizer = load_tokenizer(base.folder)
-        chat = find_chat(info, ChatPrompts(base_tokenizer), base.folder)
-        return cls(info, tuned, chat, base_tokenizer, options, _find_opening(info, model))
+        own = TokenizerFolder(base.folder)
+        chat = find_chat(info, own)
+        return cls(info, tuned, chat, own, options, _find_opening(info, model))
+
+    @property
+    def base_tokenizer(self) -> Any:
+        """The base's own transformers tokenizer; raises BaseModelError."""
+        return self.base.tokenizer
 
     def set_adapter(self, adapter: str | Path | AdapterContent) -> None:
         """Take the adapter off and put another one of the same base on, which is not loaded again.
@@ -263,14 +268,20 @@ class AdaptedModel:
 
     def find_chat(self, info: AdapterInfo) -> ChatPrompts:
         """What renders the prompts of another adapter of the same base."""
-        return find_chat(info, self._base_chat, Path(self.base_tokenizer.name_or_path))
+        return find_chat(info, self.base)
+
+    @property
+    def _decoder(self) -> Any:
+        """What decodes answers: the base's tokenizer, or the adapter's copy, loaded already."""
+        return self.base_tokenizer if self.disabled or self.chat.suspect else self.chat.tokenizer
 
     def _generate(self, ids: list[int], emit: Emit, options: AskOptions) -> str:
         import torch
 
         prompt = torch.tensor([ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE
-        streamer = _Streamer(self.base_tokenizer, emit)
+        decoder = self._decoder
+        streamer = _Streamer(decoder, emit)
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=prompt,
@@ -282,7 +293,7 @@ class AdaptedModel:
                 top_k=None,
                 streamer=streamer,
             )
-        answer = self.base_tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True)
+        answer = decoder.decode(output[0, len(ids) :], skip_special_tokens=True)
         return str(answer).strip()
 
 

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from d2l.documents.document import Document, Section
 from d2l.errors import AdapterError, BaseModelError
+from d2l.inference import chat_prompts
+from d2l.inference.chat_prompts import load_tokenizer
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
 from tests.compiled import (
@@ -51,6 +53,22 @@ def test_answers_are_those_of_the_merged_dense_model(kind: str, compiled: Compil
         prompt = write_prompt(question, ALL_WORDS if kind == "seats" else tiny.SYSTEM)
         assert asker.ask(question) == generate(dense, prompt, N_TOKENS)
         assert prompts.pop() == tiny.encode(prompt)
+
+
+def test_asking_loads_one_tokenizer(compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+
+    def note(folder: Path) -> Any:
+        loaded.append(folder)
+        return load_tokenizer(folder)
+
+    monkeypatch.setattr(chat_prompts, "load_tokenizer", note)
+    done = compiled("seats")
+    asker = load(done)
+    asker.ask(QUESTION)
+    assert loaded == [done.adapter]
+    asker.ask_alone(QUESTION)
+    assert loaded == [done.adapter, done.base]
 
 
 @pytest.mark.parametrize("kind", KINDS)

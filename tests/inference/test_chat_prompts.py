@@ -12,7 +12,7 @@ import pytest
 from d2l.adapters.info import read_info
 from d2l.errors import D2LError
 from d2l.inference import chat_prompts
-from d2l.inference.chat_prompts import ChatPrompts, find_chat, load_tokenizer
+from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
 from tests.compiled import Compiled
 
 Compile = Callable[[str], Compiled]
@@ -27,7 +27,7 @@ def adapter(compiled: Compile, tmp_path: Path) -> Path:
 @pytest.fixture
 def find(compiled: Compile) -> Callable[[Path], ChatPrompts]:
     base = compiled("seats").base
-    return lambda folder: find_chat(read_info(folder), ChatPrompts(load_tokenizer(base)), base)
+    return lambda folder: find_chat(read_info(folder), TokenizerFolder(base))
 
 
 def refuse(act: Callable[[], object]) -> str:
