@@ -26,6 +26,8 @@ _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on fro
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
 _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
 _MAX_DRAWS = 20  # until a batch has something to ask
+_BESIDE = 8  # passages before and behind one that are its neighbors where its group has no other
+_FOREIGN_TRIES = 5  # until a passage is given up for which no neighbor asks what it does not answer
 
 
 @dataclass(frozen=True)
@@ -244,15 +246,19 @@ def _find_foreign(
     place: tuple[PassagePool, int], group: Sequence[Passage], chance: random.Random
 ) -> str | None:
     """A question about a neighbor of the passage at `place` whose answer stands in none of a
-    memory's passages; None where the one that was tried is no such question."""
+    memory's passages; None where none of those that were tried is such a question."""
     pool, index = place
     neighbors = pool.neighbors(index)
-    other = pool[chance.choice(neighbors)]
-    if other in group or not other.questions:
-        return None
-    question, answer = chance.choice(other.questions)
-    held = any(answer.casefold() in passage.text.casefold() for passage in group)
-    return None if held else question
+    if len(neighbors) == 1:  # files without titles: what stands beside it is often of its article
+        neighbors = range(max(index - _BESIDE, 0), min(index + _BESIDE + 1, len(pool)))
+    for _ in range(_FOREIGN_TRIES):
+        other = pool[chance.choice(neighbors)]
+        if other in group or not other.questions:
+            continue
+        question, answer = chance.choice(other.questions)
+        if not any(answer.casefold() in passage.text.casefold() for passage in group):
+            return question
+    return None
 
 
 def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None:

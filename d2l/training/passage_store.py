@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import read_documents
+from d2l.datasets.questions import Document, read_documents
 from d2l.errors import RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir, file_digest
@@ -28,7 +28,7 @@ from d2l.training.document_data import Passage, Pools, cut_passages
 from d2l.training.recipes import Source
 
 #: Raised when the way in which documents are cut, or the layout of these files, changes.
-LAYOUT = 1
+LAYOUT = 2
 _ENDS = ("id_ends", "text_ends", "question_ends")
 _NAMES = ("ids", "texts", "questions", "groups", *_ENDS)
 
@@ -184,12 +184,18 @@ def _key(path: Path, source: Source, limit: int, minimum: int, tokenizer: BaseTo
     )
 
 
+def _choose(documents: Sequence[Document], source: Source) -> list[Document]:
+    """As many documents as the source gives at most, drawn from all of them, in the file's order:
+    what stands beside a document is often about the same."""
+    order = list(range(len(documents)))
+    random.Random(source.path).shuffle(order)
+    return [documents[place] for place in sorted(order[: source.max_documents])]
+
+
 def _cut_source(
     path: Path, source: Source, limit: int, minimum: int, tokenizer: BaseTokenizer
 ) -> PassageStore:
-    documents = read_documents(path)
-    random.Random(source.path).shuffle(documents)
-    documents = documents[: source.max_documents]
+    documents = _choose(read_documents(path), source)
     asks = any(document.questions for document in documents)
     cut = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
     passages = [passage for passage in cut if passage.questions or not asks]

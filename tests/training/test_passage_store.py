@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,10 @@ def test_damaged_or_missing_store_is_none(tmp_path: Path, damage: bytes | None) 
     assert load_store(path) is None
 
 
-def build(folder: Path, limit: int = 24) -> PassageStore:
+def build(folder: Path, limit: int = 24, max_documents: int = 100) -> PassageStore:
     base = folder / "base"
     tokenizer = BaseTokenizer(base if base.is_dir() else tiny.write_base(base, "llama"))
-    sources = [Source("toy.jsonl", 1.0)]
+    sources = [Source("toy.jsonl", 1.0, max_documents)]
     pools = build_pools(sources, [limit], folder=folder, tokenizer=tokenizer, minimum=4)
     ((_, store),) = pools[limit]
     assert isinstance(store, PassageStore)
@@ -91,6 +92,18 @@ def test_cache_that_cannot_be_written_costs_time_only(
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file"))
     assert contents(build(tmp_path)) == first
+
+
+def test_documents_keep_their_order_also_where_some_are_left_out(tmp_path: Path) -> None:
+    rows = [{"doc": f"{'pump ' * (number + 4)}."} for number in range(15)]
+    (tmp_path / "toy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    every, some = build(tmp_path), build(tmp_path, max_documents=7)
+    lengths = [len(passage.text) for passage in every]
+    assert lengths == sorted(lengths)
+    chosen = [len(passage.text) for passage in some]
+    assert chosen == sorted(chosen)
+    assert len(chosen) == 7
+    assert chosen != lengths[:7]
 
 
 def test_missing_source_is_named(tmp_path: Path) -> None:
