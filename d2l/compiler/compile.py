@@ -13,6 +13,7 @@ import torch
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import LoraWeights
+from d2l.bases.activations import Activations
 from d2l.bases.models import pick_dtype
 from d2l.compiler import part_cache
 from d2l.compiler.content import Outcome, make_content
@@ -74,10 +75,19 @@ def run(
 
 
 def assemble(
-    plan: CompilePlan, loaded: Loaded, *, watch: Progress = silent, found: Found = NOTHING
+    plan: CompilePlan,
+    loaded: Loaded,
+    *,
+    watch: Progress = silent,
+    found: Found = NOTHING,
+    first: Activations | None = None,
 ) -> Assembled:
-    """Read the chunks, write their weights and join them; nothing is said yet of where from."""
-    parts = [_make_part(chunk, loaded, found) for chunk in watch(plan.chunks, "compiling")]
+    """Read the chunks, write their weights and join them; nothing is said yet of where from.
+    `first` is what the base makes of the first chunk, where that is known."""
+    parts = [
+        _make_part(chunk, loaded, found, None if chunk.index else first)
+        for chunk in watch(plan.chunks, "compiling")
+    ]
     made = loaded.hypernet.assemble(parts, plan.options.merge)
     weights = part_cache.as_stored(made.weights)
     assert isinstance(weights, LoraWeights)
@@ -86,11 +96,11 @@ def assemble(
     return assembled
 
 
-def _make_part(chunk: Chunk, loaded: Loaded, found: Found) -> Part:
+def _make_part(chunk: Chunk, loaded: Loaded, found: Found, read: Activations | None) -> Part:
     """What the network makes of a chunk, now or before."""
     part = found.part(chunk.index)
     if part is None:
-        part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank))
+        part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank, read))
         found.keep_part(chunk.index, part)
     return part
 

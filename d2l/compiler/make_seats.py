@@ -116,9 +116,12 @@ class SeatsMaker:
         text, compiling = plan.description, plan.compiling
         if text is None or compiling is None:
             raise OptionError("the plan has no description", hint="plan with one")
-        familiarity = self._measure(plan, compiling)
+        read = self.loaded.encode(compiling.chunks[0].token_ids)
+        familiarity = None
+        if plan.familiarity is not None:
+            familiarity = plan.familiarity.measure(embed(read, plan.config))
         unlike = warn_unlike(plan, familiarity)
-        assembled = pipeline.assemble(compiling, self.loaded)
+        assembled = pipeline.assemble(compiling, self.loaded, first=read)
         made = Made(
             text=text,
             text_sha256=compiling.documents[0].digest,
@@ -147,13 +150,6 @@ class SeatsMaker:
             dtype=plan.options.dtype,
             name="task.lora",
         )
-
-    def _measure(self, plan: SeatsPlan, compiling: CompilePlan) -> float | None:
-        """How alike the description's first chunk is to the descriptions of training."""
-        if plan.familiarity is None:
-            return None
-        first = compiling.chunks[0].token_ids
-        return plan.familiarity.measure(embed(self.loaded.encode, plan.config, first))
 
 
 def _warn_long(config: SeatsConfig, compiling: CompilePlan) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from d2l.bases.activations import ActivationEncoder
+from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.models import BaseFiles, load_frozen, pick_device
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork, Part
@@ -25,9 +25,12 @@ class Loaded:
     encode: ActivationEncoder
     device: str
 
-    def make_part(self, token_ids: Sequence[int], rank: int) -> Part:
-        """What the network makes of a chunk, as `Hypernetwork.generate` says."""
-        return self.hypernet.generate(self.encode(token_ids), rank)
+    def make_part(
+        self, token_ids: Sequence[int], rank: int, read: Activations | None = None
+    ) -> Part:
+        """What the network makes of a chunk, as `Hypernetwork.generate` says; `read` is what the
+        base makes of it, where that is known."""
+        return self.hypernet.generate(self.encode(token_ids) if read is None else read, rank)
 
     def read_ahead(self, token_ids: Sequence[int]) -> None:
         """Read the tokens that every chunk begins with, of any chunk, where the network has such:

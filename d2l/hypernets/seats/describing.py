@@ -1,26 +1,22 @@
 """A task description as a vector, for how alike it is to those that a network was trained on.
 
-Token ids of a description in, one vector out: what the base that reads for the network makes of it.
+What the base makes of a description as the network reads it in, one vector out.
 """
-
-from collections.abc import Sequence
 
 from torch import Tensor
 
-from d2l.bases.activations import ActivationEncoder
+from d2l.bases.activations import Activations
 from d2l.bases.embedders import scale_embedding
 from d2l.hypernets.seats.config import SeatsConfig
 
 
-def embed(encode: ActivationEncoder, config: SeatsConfig, token_ids: Sequence[int]) -> Tensor:
-    """(hidden,) float32 on the CPU, of length √hidden; `token_ids` are those of a chunk, with the
-    words that the network reads before it.
-
-    The description stands as a user's question, and the state is that of the last token before the
-    answer: it says what the base is about to do. Raises BaseModelError where it is not finite.
+def embed(read: Activations, config: SeatsConfig) -> Tensor:
+    """(hidden,) float32 on the CPU, of length √hidden: the mean of one layer's states over the
+    tokens of a description's first chunk, which the network reads anyway. Raises BaseModelError
+    where it is not finite.
     """
-    states = encode([*token_ids, *config.before_answer]).hidden
-    return scale_embedding(states[_pick_state(config), -1], config.base)
+    states = read.hidden[_pick_state(config)]  # (tokens, hidden)
+    return scale_embedding(states.float().mean(dim=0), config.base)
 
 
 def _pick_state(config: SeatsConfig) -> int:

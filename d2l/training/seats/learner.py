@@ -297,7 +297,7 @@ def _fit_familiarity(
             tasks,
             most=recipe.seats.descriptions,
             folder=folder,
-            embedder=f"{materials.config.base} as seats read in {recipe.precision}",
+            embedder=f"{materials.config.base} as seats read, means in {recipe.precision}",
             embed=lambda texts: embed_texts(texts, materials.config, materials.tokenizer, read),
         )
     )
@@ -313,7 +313,7 @@ def embed_texts(
             text, tokenizer=tokenizer, limit=config.chunk_tokens, minimum=config.min_chunk_tokens
         )
         first = pieces[0].token_ids if pieces else ()
-        vectors.append(embed(read, config, [*config.read_opening, *first]))
+        vectors.append(embed(read([*config.read_opening, *first]), config))
     return torch.stack(vectors)
 
 
