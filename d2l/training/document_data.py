@@ -43,11 +43,13 @@ class Passage:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question and its answer; `complete` where the answer ends there, instead of going on."""
+    """A question and its answer; `complete` where the answer ends there, instead of going on. It
+    counts `weight` times."""
 
     question: str
     answer: str
     complete: bool = True
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class Mixture:
             if chance.random() < seats.unanswerable_share:
                 foreign = _find_foreign(places[index], group, chance)
                 if foreign is not None:
-                    yield Asked(foreign, SILENCE)
+                    yield Asked(foreign, SILENCE, weight=seats.unanswerable_weight)
                     continue
             if left[index] and chance.random() >= made_share:
                 yield Asked(*left[index].pop())

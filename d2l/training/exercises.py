@@ -11,10 +11,11 @@ class Exercise:
 
     A `general` one has nothing to do with a document: its target is `reference`, the base's own
     log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
-    must not move.
+    must not move. Any other counts `weight` times.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
     general: bool = False
     reference: Tensor | None = None
+    weight: float = 1.0

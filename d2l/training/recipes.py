@@ -183,6 +183,9 @@ class SeatsTable(Tasks, Questions):
 
     unanswerable_share: Share = 0.0
     """Part of questions asked of a neighboring passage: the document does not say."""
+    unanswerable_weight: Strength = 1.0
+    """How many times they count: their loss is the mean over seven tokens, of which only the first
+    are in doubt, that of an answer over two or three."""
     general_share: Share = 0.125
     """Part of questions that are general prompts, the shipped ones among them."""
     general_weight: Strength = 1.0

@@ -149,7 +149,7 @@ def test_unanswerable_questions_are_those_of_neighbors_that_no_passage_answers(
     ]
     pool = PassageStore.from_passages(passages)
     pools = {length.tokens: [(1.0, pool)] for length in recipe.lengths}
-    wanted = change(recipe, unanswerable_share=0.5)
+    wanted = change(recipe, unanswerable_share=0.5, unanswerable_weight=3.0)
     mixture = Mixture(pools, wanted, wanted.seats)
     silent = {
         (drawn.passages[0].text, asked.question)
@@ -158,6 +158,9 @@ def test_unanswerable_questions_are_those_of_neighbors_that_no_passage_answers(
         for asked in drawn.asked
         if isinstance(asked, Asked) and asked.answer == SILENCE
     }
+    every = [asked for step in range(9) for one in mixture.draw(step) for asked in one.asked]
+    weights = {asked.weight for asked in every if getattr(asked, "answer", None) == SILENCE}
+    assert weights == {3.0}
     mill, tower, _, owl = (passage.text for passage in passages)
     beside = {(owl, question) for passage in passages[:3] for question, _ in passage.questions}
     assert silent == beside | {
@@ -209,4 +212,4 @@ def test_draws_of_documents_stay_what_they_were(recipe: Recipe, tokenizer: BaseT
         ]
         for step in range(50)
     ]
-    assert hashlib.sha256(repr(drawn).encode()).hexdigest()[:16] == "06b5965854315e4a"
+    assert hashlib.sha256(repr(drawn).encode()).hexdigest()[:16] == "77a1e3978b508f0f"

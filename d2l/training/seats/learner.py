@@ -189,7 +189,8 @@ def make_exercise(asked: Asked, *, config: SeatsConfig, tokenizer: BaseTokenizer
     question = tokenizer.encode(asked.question)[:_MAX_QUESTION_TOKENS]
     answer = tokenizer.encode(asked.answer)[:_MAX_ANSWER_TOKENS]
     end = (config.end_token,) if asked.complete else ()
-    return Exercise((*config.after_opening, *question, *config.before_answer), (*answer, *end))
+    prompt = (*config.after_opening, *question, *config.before_answer)
+    return Exercise(prompt, (*answer, *end), weight=asked.weight)
 
 
 def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:

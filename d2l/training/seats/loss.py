@@ -246,8 +246,8 @@ def measure_loss(
     """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
 
     Cross-entropy of the answer, or divergence from the reference where an exercise is general,
-    which counts `general_weight` times. In the total an answer counts by what its loss is above
-    `enough`.
+    which counts `general_weight` times, any other its own `weight`. In the total an answer counts
+    by what its loss is above `enough`.
     """
     losses, right, weights, floors = [], [], [], []
     start = 0
@@ -263,7 +263,7 @@ def measure_loss(
             reference = exercise.reference.to(logits.device, torch.float32)
             divergence = (reference.exp() * (reference - log_probs)).sum(dim=-1)
             losses.append(divergence.mean())
-        weights.append(general_weight if exercise.general else 1.0)
+        weights.append(general_weight if exercise.general else exercise.weight)
         floors.append(0.0 if exercise.general else enough)
         right.append((part.argmax(dim=-1) == answer).float().mean())
     stacked = torch.stack(losses)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -165,5 +166,8 @@ def test_general_exercises_are_scored_by_divergence_from_their_reference() -> No
     entropy = math.log(math.exp(2) + 2) - 2
     assert loss.losses.tolist() == pytest.approx([divergence, entropy], abs=1e-6)
     assert float(loss.total) == pytest.approx((3 * divergence + entropy) / 2, abs=1e-6)
+    heavy = measure_loss(logits, [exercises[0], replace(exercises[1], weight=5.0)])
+    assert float(heavy.total) == pytest.approx((divergence + 5 * entropy) / 2, abs=1e-6)
+    assert heavy.losses.tolist() == loss.losses.tolist()
     silent = measure_loss(reference, exercises[:1])
     assert float(silent.total) == pytest.approx(0, abs=1e-6)  # nothing moved, nothing lost
