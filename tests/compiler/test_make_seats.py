@@ -1,13 +1,16 @@
 """`t2l make` with a seat network: a description is read as a document, and merges with one."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
+from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler import compile as pipeline
 from d2l.compiler import make, make_seats
@@ -234,3 +237,20 @@ def test_a_description_unlike_those_of_training_is_a_warning_and_strict_refuses_
     done = command.t2l("make", strange, "-o", "c", *CHECKPOINT, "--strict")
     assert done.code == 1
     assert not Path("c").exists()
+
+
+def test_a_description_is_read_once(
+    strange: str, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    run = ActivationEncoder._run
+
+    def count(self: ActivationEncoder, token_ids: Sequence[int], **options: Any) -> Any:
+        passes.append(len(token_ids))
+        return run(self, token_ids, **options)
+
+    monkeypatch.setattr(ActivationEncoder, "_run", count)
+    assert command.t2l("make", strange, "-o", "a", *CHECKPOINT).code == 0
+    opening = read_config(Path("seats", "config.json")).read_opening
+    assert passes[0] == len(opening)  # what every description follows
+    assert len(passes) == 2
