@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from d2l.hypernets.fit import open_network
+from d2l.training.averaging import begin_mean, is_averaged, standing_in
 from d2l.training.distributed import Team, join_team
 from d2l.training.kinds import TRAINABLE, WRITER, find_kind
 from d2l.training.learner import Figure, Learner, Row
@@ -104,6 +105,7 @@ def train_step(
     all_of_it = team.gather((total, figures, taken, stopping()))
     run.step += 1
     run.seconds += all_of_it[0][2]  # one clock for all, or they would not end at the same step
+    average(run, recipe)
     row = {
         "step": run.step,
         **learner.describe(drawn),
@@ -114,6 +116,16 @@ def train_step(
         "seconds": round(run.seconds, 1),
     }
     return row, any(share[3] for share in all_of_it)
+
+
+def average(run: Run, recipe: Recipe) -> None:
+    """Take the weights that a step left into their mean, where the recipe wants them there."""
+    if not is_averaged(recipe, progress(recipe, step=run.step, seconds=run.seconds)):
+        run.mean = None  # of a run that was to end here, and goes on
+        return
+    if run.mean is None:
+        run.mean = begin_mean(run.network)
+    run.mean.update_parameters(run.network)
 
 
 def summarize(figures: Sequence[Figure]) -> Row:
@@ -145,10 +157,11 @@ def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
 
 
 def save(run: Run, learner: Learner, folder: RunFolder) -> None:
-    """Write the state, and the checkpoint that the network is by now; each file whole or not."""
+    """Write the state, and the checkpoint that the network is by now, or the mean of what it was;
+    each file whole or not."""
     with folder.writing():
         folder.save_state(run)
-        with folder.replacing() as filled:
+        with folder.replacing() as filled, standing_in(run.mean, run.network):
             learner.write(filled)
 
 

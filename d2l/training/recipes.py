@@ -133,6 +133,8 @@ class OptimizerTable(Table):
     """Steps until the peak."""
     final_share: Share = 0.1
     """Part of the peak that is left at the end."""
+    averaged_share: Share = 0.0
+    """Last part of the run over which weights are averaged for the checkpoint; 0: the last ones."""
     clip: Weight = 0.5
     """Largest norm of the gradient."""
     beta1: Decay = 0.9

@@ -21,11 +21,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from d2l.errors import CheckpointError, RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.leftovers import HIDDEN
 from d2l.files.tensors import FILE_ERRORS
+from d2l.training.averaging import begin_mean
 from d2l.training.optimizers import Optimizers
 from d2l.training.recipes import Recipe
 
@@ -55,15 +57,17 @@ _BROKEN = (
 class Run:
     """A run between two steps.
 
-    The state file holds all of it: weights, optimizer, step, seconds. Nothing else is needed to go
-    on as if nothing had been: the learning rate follows from step and seconds, what is drawn from
-    seed and step, and nothing else in a step is random.
+    The state file holds all of it: weights, their mean over the last steps where there is one,
+    optimizer, step, seconds. Nothing else is needed to go on as if nothing had been: the learning
+    rate follows from step and seconds, what is drawn from seed and step, and nothing else in a step
+    is random.
     """
 
     network: nn.Module
     optimizer: Optimizers
     step: int = 0
     seconds: float = 0.0  # of training, over all its starts
+    mean: AveragedModel | None = None  # of the weights, once there are some to average
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ class RunFolder:
             "step": run.step,
             "seconds": run.seconds,
         }
+        if run.mean is not None:
+            state["mean"] = run.mean.state_dict()
         replace_file(self.path / STATE, partial(_save, state))
 
     @contextlib.contextmanager
@@ -157,6 +163,9 @@ class RunFolder:
             run.network.load_state_dict(state["network"])
             run.optimizer.load_state_dict(state["optimizer"])
             run.step, run.seconds = int(state["step"]), float(state["seconds"])
+            if "mean" in state:
+                run.mean = begin_mean(run.network)
+                run.mean.load_state_dict(state["mean"])
         except _BROKEN as error:
             raise CheckpointError(
                 f"{path}: not the state of a run like this",
