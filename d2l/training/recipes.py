@@ -235,6 +235,8 @@ class WriterTable(Table):
 
     rank: Annotated[int, Field(ge=0, le=256)] = 0
     """Rank of the writer's LoRA; 0: the recipe is for the network, and not for a writer."""
+    adapter: Text | None = None
+    """Folder of a writer's adapter, of this rank, that is trained further; unset: a fresh one."""
 
 
 @dataclass(frozen=True, config=_CHECKS)

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2l.adapters.peft_folder import AdapterContent, write_adapter
+from d2l.adapters.peft_folder import AdapterContent, read_adapter, write_adapter
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.chat import make_chat
 from d2l.bases.families import module_path
 from d2l.bases.models import load_causal, read_out
-from d2l.errors import RecipeError
+from d2l.errors import RecipeError, ShapeError
 from d2l.hypernets.fit import OpenNetwork
 from d2l.inference.writer.prompts import Span, WriterPrompts
 from d2l.training.distributed import Team
@@ -59,6 +59,20 @@ class WriterLora(nn.Module):
         for name, d_in, d_out in config.shapes:
             self.a[name] = nn.Parameter(torch.randn(layers, rank, d_in) / d_in**0.5)
             self.b[name] = nn.Parameter(torch.zeros(layers, rank, d_out))
+
+    @torch.no_grad()
+    def take(self, weights: LoraWeights) -> None:
+        """Go on from an adapter of the same modules and rank; raises ShapeError."""
+        expected = self.weights("").factors
+        shapes = {path: (tuple(f.a.shape), tuple(f.b.shape)) for path, f in expected.items()}
+        found = {path: (tuple(f.a.shape), tuple(f.b.shape)) for path, f in weights.factors.items()}
+        if found != shapes:
+            raise ShapeError("the adapter has other modules, layers or another rank")
+        for name in self.a:
+            for layer in range(self.a[name].shape[0]):
+                factors = weights.factors[module_path(layer, name)]
+                self.a[name][layer] = factors.a
+                self.b[name][layer] = factors.b.T * weights.scale
 
     def generated(self) -> Generated:
         """Its factors as `training.forward` puts them on a base."""
@@ -215,13 +229,23 @@ def count_writer(materials: Materials[Any]) -> list[Row]:
 
 
 def prepare_writer(materials: Materials[Any], out: Path, team: Team) -> WriterLearner:
-    """Load the base, and begin a LoRA; raises D2LError."""
+    """Load the base, and begin a LoRA or go on from one; raises D2LError."""
     del out  # nothing is kept beside the run
     recipe = materials.recipe
     dtype = getattr(torch, recipe.precision)
     causal = load_causal(materials.base, device=team.device, dtype=dtype)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(recipe.seed)
-        network = WriterLora(materials.config).to(team.device)
+        network = WriterLora(materials.config)
+    if recipe.writer.adapter is not None:
+        folder = Path(recipe.writer.adapter)
+        try:
+            network.take(read_adapter(folder))
+        except ShapeError as error:
+            raise RecipeError(
+                f"writer: adapter is {str(folder)!r}: {error.message}",
+                hint=f"name a writer's adapter of rank {recipe.writer.rank} for the same base",
+            ) from error
     prompts = WriterPrompts(make_chat(materials.tokenizer))
-    return WriterLearner(team.prepare(network), materials.config, causal, prompts, materials)
+    prepared = team.prepare(network.to(team.device))
+    return WriterLearner(prepared, materials.config, causal, prompts, materials)

@@ -88,6 +88,21 @@ def test_a_run_goes_on_where_it_was(place: Path) -> None:
     assert files[0] == files[1]
 
 
+def test_an_adapter_is_trained_further(place: Path) -> None:
+    pipeline.train(read_recipe(write(place, steps=8)), place / "first")
+    path = write(place, steps=1, rate=1e-9)
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("rank = 3", 'rank = 3\nadapter = "first"'), "utf-8")
+    pipeline.train(read_recipe(path), place / "further")
+    before, after = (read_adapter(place / run).factors for run in ("first", "further"))
+    for name, factors in before.items():
+        torch.testing.assert_close(after[name].a, factors.a)
+        torch.testing.assert_close(after[name].b, factors.b)
+    path.write_text(text.replace("rank = 3", 'rank = 2\nadapter = "first"'), "utf-8")
+    with pytest.raises(RecipeError, match="other modules, layers or another rank"):
+        pipeline.train(read_recipe(path), place / "narrow")
+
+
 def test_data_are_counted_without_weights(place: Path) -> None:
     rows = pipeline.check(read_recipe(write(place)))
     assert rows == [{"source": "toy.jsonl", "tokens": 64, "passages": 2, "questions": 4}]
