@@ -228,7 +228,7 @@ class TextToLoraTable(Tasks):
 
 @dataclass(frozen=True, config=_CHECKS)
 class WriterTable(Table):
-    """A question writer for the base of the network that `checkpoint` names; that stays as it is."""
+    """A question writer for the base of the network that `checkpoint` names."""
 
     NAME: ClassVar[str] = "writer"
 
