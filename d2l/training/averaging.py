@@ -6,7 +6,6 @@ Averages, and lets the mean stand in for the weights while they are written. Kno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -33,8 +32,7 @@ def standing_in(mean: AveragedModel | None, network: nn.Module) -> Iterator[None
         return
     own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     try:
-        with torch.no_grad():
-            network.load_state_dict(mean.module.state_dict())
+        network.load_state_dict(mean.module.state_dict())
         yield
     finally:
         network.load_state_dict(own)
