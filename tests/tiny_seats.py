@@ -63,6 +63,19 @@ def make_shared_config(**changes: object) -> SeatsConfig:
     return make_config(**{"version": 1, "intermediate": 64, "shared_rank": 3, **changes})
 
 
+def make_narrow_config(**changes: object) -> SeatsConfig:
+    """The same with memory in the first layer and the last, and tokens corrected, too."""
+    return make_config(
+        **{
+            "version": 1,
+            "first_layer": 0,
+            "adapted_layers": (0, 2),
+            "token_corrections": True,
+            **changes,
+        }
+    )
+
+
 def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
     """The base with its head: a frozen random Llama; `.model` is what the network reads."""
     config = transformers.LlamaConfig(
@@ -96,7 +109,7 @@ def make_statistics(config: SeatsConfig | None = None) -> Statistics:
     generator = torch.Generator().manual_seed(8)
     rows, columns = torch.triu_indices(config.hidden, config.hidden)
     correlation, scale = [], []
-    for _ in range(config.layers - config.first_layer):
+    for _ in config.memory_layers:
         mixing = torch.randn(config.hidden, config.hidden, generator=generator)
         inputs = torch.randn(500, config.hidden, generator=generator) @ (
             torch.eye(config.hidden) + 0.1 * mixing
@@ -107,7 +120,7 @@ def make_statistics(config: SeatsConfig | None = None) -> Statistics:
     return Statistics(
         torch.stack(correlation),
         torch.stack(scale),
-        first_layer=config.first_layer,
+        layers=config.memory_layers,
         ridge=config.statistics_ridge,
         source="tiny",
     )

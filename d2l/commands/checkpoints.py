@@ -1,4 +1,4 @@
-"""The commands `d2l checkpoints …`: list, show, convert, export, begin and widen checkpoints."""
+"""The commands `d2l checkpoints …`: list, show, convert, export, begin, widen, narrow."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -119,6 +119,28 @@ def widen_command(
     with console.Steps("choosing words") as steps:
         options = WidenOptions(name, seats, data, base, offline)
         widen(options, out, force=force, trials=Trials(seed=seed, progress=steps))
+    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
+
+
+@checkpoints_app.command(
+    "narrow",
+    epilog="Example: d2l checkpoints narrow net -o narrow --layers 3,9-16,21-23",
+)
+def narrow_command(
+    name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+    layers: Annotated[str, typer.Option(help="Of the base, that go on to hold memory: 3,9-16.")],
+    base: Base = None,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a seat network's memory lie in fewer layers, so that it can be trained to smaller
+    adapters."""
+    from d2l.training.seats.narrow import NarrowOptions, narrow, parse_layers
+
+    options = NarrowOptions(name, parse_layers(layers), base, offline)
+    narrow(options, out, force=force)
     console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
 
 

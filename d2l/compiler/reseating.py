@@ -81,7 +81,7 @@ def seat_again(
         shared = shared.scaled(bias_scale)
     missing = len(opening) - 1 - memory.n_seats
     filled = fill_memory(
-        memory, seats.base_model, opening=opening, first_layer=config.first_layer, shared=shared
+        memory, seats.base_model, opening=opening, layers=config.memory_layers, shared=shared
     )
     assembled = seats.assemble([filled], MergeOptions(bias_scale=bias_scale))
     factors = torch.cat([factors, torch.zeros(missing, dtype=factors.dtype)])

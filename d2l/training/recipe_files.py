@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from d2l.errors import RecipeError
+from d2l.training.recipe_table import MisfitError, Table, show
 from d2l.training.recipes import (
     FOR_SEATS,
     KINDS,
     TABLES,
     Length,
-    MisfitError,
     OptimizerTable,
     Recipe,
     Source,
-    Table,
     Tasks,
-    show,
 )
 from d2l.training.toml_lines import find_line
 

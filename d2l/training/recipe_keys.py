@@ -6,7 +6,8 @@ The tables of `recipes` in, texts out.
 from collections.abc import Iterator
 from dataclasses import fields
 
-from d2l.training.recipes import TABLES, Table, name_type, span_of
+from d2l.training.recipe_table import Table, name_type, span_of
+from d2l.training.recipes import TABLES
 
 
 def describe_keys() -> Iterator[tuple[str, str, str, str, str, str]]:

@@ -6,77 +6,29 @@ table of keys in examples/recipes/README.md says. Knows no network and loads not
 
 from dataclasses import fields
 from itertools import product
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails
 
-from d2l.errors import RecipeError
+from d2l.training.recipe_table import (
+    CHECKS,
+    Count,
+    Decay,
+    Hours,
+    MisfitError,
+    Number,
+    Share,
+    Strength,
+    Table,
+    Text,
+    Weight,
+)
 
 _TASKS = "tasks = true stands in [[sources]] that hold tasks and in [[lengths]] that draw them"
-_MOST = 10**9  # steps, documents, tokens: more is a slip of the pen
-_CHECKS = ConfigDict(
-    strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-)
 
 
-def _check_text(value: str) -> str:
-    if not (value.strip() and value.isprintable() and len(value) < 1000):
-        raise ValueError("expected text")
-    return value
-
-
-Text = Annotated[str, AfterValidator(_check_text)]
-Count = Annotated[int, Field(ge=0, le=_MOST)]
-Number = Annotated[int, Field(ge=1, le=_MOST)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Strength = Annotated[float, Field(ge=0, le=_MOST)]
-Weight = Annotated[float, Field(gt=0, le=_MOST)]
-Decay = Annotated[float, Field(ge=0, le=1 - 1e-9)]
-Hours = Annotated[float, Field(ge=0, le=1e6)]
-
-
-class MisfitError(RecipeError):
-    """A key or a table that does not fit; `place`, a key and a table with its number from 0, is
-    what `find_line` needs to find it in the file."""
-
-    def __init__(
-        self,
-        message: str,
-        hint: str | None = None,
-        key: str | None = None,
-        table: tuple[str, int] | None = None,
-    ) -> None:
-        super().__init__(message, hint)
-        self.place = (key, table)
-
-
-@dataclass(frozen=True, config=_CHECKS)
-class Table:
-    """Checked keys, wherever they come from; raises MisfitError for the first that does not fit."""
-
-    NAME: ClassVar[str] = ""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _name_what_is_wrong(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return check(values)
-        except ValidationError as error:
-            name, message, hint = _explain(cls, error.errors(include_url=False)[0])
-        where = f"{cls.NAME}: " if cls.NAME else ""
-        raise MisfitError(f"{where}{message}", hint, name)
-
-
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class Source(Table):
     """A data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
 
@@ -94,7 +46,7 @@ class Source(Table):
     """Whether it holds tasks, not documents. Seat networks only: text networks have no others."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class Length(Table):
     """One class of steps. Of tasks, a memory is a task's description, a question one of its
     examples; for a text network `chunks` is 1."""
@@ -119,7 +71,7 @@ class Length(Table):
     """Whether its steps draw tasks, not documents. Seat networks only."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class OptimizerTable(Table):
     """The optimizer and its learning rate."""
 
@@ -145,7 +97,7 @@ class OptimizerTable(Table):
     """Of matrices."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class Questions(Table):
     """What networks of documents are asked. Where a passage has no questions, recitations and
     clozes are all there is."""
@@ -162,7 +114,7 @@ class Questions(Table):
             )
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class Tasks(Table):
     """Which tasks are trained on, and how much of them; those without a clear license are not."""
 
@@ -176,7 +128,7 @@ class Tasks(Table):
     """Most examples of a task that are used, drawn by chance; 0: all."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class SeatsTable(Tasks, Questions):
     """What seat networks alone have, of documents and of tasks. General prompts have nothing to do
     with either, and their target is the base's own distribution."""
@@ -202,11 +154,13 @@ class SeatsTable(Tasks, Questions):
     """So many seats hold one token each where a document is short; 0: as the checkpoint."""
     shared_rank: Count = 0
     """Rank of a shared LoRA that the checkpoint lacks, drawn from `seed`; 0: none is added."""
+    token_corrections: bool = False
+    """Add what corrects tokens before pooling, where the checkpoint lacks it; zero at first."""
     statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0
     """Second moments of ordinary text are measured anew over so many draws; 0: not measured."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class DocToLoraTable(Questions):
     """What Doc-to-LoRA networks alone have."""
 
@@ -216,7 +170,7 @@ class DocToLoraTable(Questions):
     """Weight of the mean absolute value of what the network writes."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class TextToLoraTable(Tasks):
     """What text networks alone have. Tasks without a clear license are left out."""
 
@@ -226,7 +180,7 @@ class TextToLoraTable(Tasks):
     """Deviation of noise on a description's embedding, whose every coordinate has deviation 1."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class WriterTable(Table):
     """A question writer for the base of the network that `checkpoint` names."""
 
@@ -238,7 +192,7 @@ class WriterTable(Table):
     """Folder of a writer's adapter, of this rank, that is trained further; unset: a fresh one."""
 
 
-@dataclass(frozen=True, config=_CHECKS)
+@dataclass(frozen=True, config=CHECKS)
 class Recipe(Table):
     """How to train; the fields are the keys of the file. Paths are from the working directory."""
 
@@ -343,58 +297,3 @@ def _is_in_use(values: Table, standard: Table) -> bool:
     shared = {item.name for item in fields(Questions)}
     own = (item.name for item in fields(values) if item.name not in shared)
     return any(getattr(values, name) not in (0, getattr(standard, name)) for name in own)
-
-
-def name_type(annotation: Any) -> str:
-    """The word for a key's type."""
-    if get_origin(annotation) is tuple:
-        return "list of names" if get_args(annotation)[0] is str else "list of tables"
-    return "str" if get_args(annotation) else str(annotation.__name__)
-
-
-def span_of(table: type[Table], name: str) -> str:
-    """The range of a number, or the choices of a word; "" where neither bounds it."""
-    info = table.__pydantic_fields__[name]  # type: ignore[attr-defined]
-    if get_origin(info.annotation) is Literal:
-        return ", ".join(get_args(info.annotation))
-    bounds = {
-        key: getattr(part, key)
-        for part in info.metadata
-        for key in ("ge", "gt", "le")
-        if hasattr(part, key)
-    }
-    if not bounds:
-        return ""
-    if "gt" in bounds:
-        return f"above {bounds['gt']:g}, at most {bounds['le']:g}"
-    return f"{bounds['ge']:g} to {bounds['le']:g}"
-
-
-def _explain(table: type[Table], error: ErrorDetails) -> tuple[str | None, str, str | None]:
-    """Name of a field that does not fit, what is wrong with it, and a hint."""
-    if not error["loc"]:
-        return None, f"{show(error['input'])} is not a table", None
-    at = error["loc"][0]
-    name = at if isinstance(at, str) else fields(table)[at].name
-    found = f"{name} is {show(error['input'])}"
-    if error["type"] == "missing":
-        return name, f"missing key {name!r}", None
-    if error["type"] == "unexpected_keyword_argument":
-        return name, f"unknown key {name!r}", None
-    span = span_of(table, name)
-    if error["type"] == "literal_error":
-        return name, found, f"choose one of {span}"
-    if error["type"] == "value_error":
-        return name, f"{found}, expected text", None
-    if error["type"] in ("finite_number", "greater_than", "greater_than_equal", "less_than_equal"):
-        return name, f"{found}, expected {span}", None
-    wanted = name_type(table.__pydantic_fields__[name].annotation)  # type: ignore[attr-defined]
-    return name, f"{found}, expected {'a ' if ' ' in wanted else ''}{wanted}", None
-
-
-def show(value: object) -> str:
-    """A value on one short line."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return "a number of too many digits"  # thousands of them Python refuses to write
-    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:59]}…"

@@ -85,7 +85,7 @@ def measure_moments(
                 memory,
                 seats.base_model,
                 opening=(*opening, *asked),
-                first_layer=config.first_layer,
+                layers=config.memory_layers,
                 shared=seats.network.shared,
                 watch=keep,
             )
@@ -114,8 +114,7 @@ def with_moments(seats: Seats, path: Path) -> Seats:
     config, own = seats.config, seats.statistics
     statistics = read_statistics(
         path,
-        first_layer=config.first_layer,
-        n_layers=config.n_adapted_layers,
+        layers=config.memory_layers,
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )

@@ -24,6 +24,8 @@ _SINCE_1 = {
     "dense_seats",
     "base_digest",
     "reads",
+    "adapted_layers",
+    "token_corrections",
 }
 #: What a network may have been trained to read.
 READS = ("documents", "descriptions", "both")
@@ -41,7 +43,9 @@ class SeatsConfig:
     unless less was measured. A short document gets a seat for every token, as far as `dense_seats`
     go. `base_digest` is the SHA-256 of the base's weights that the second moments were measured on;
     empty where it was not noted. `reads` is what it was trained to read: documents, descriptions of
-    tasks, or both.
+    tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
+    `first_layer` on. With `token_corrections` the chunk's own keys and values are corrected before
+    seats pool them, and not only what was pooled.
     """
 
     network: str
@@ -81,6 +85,8 @@ class SeatsConfig:
     dense_seats: int = 0
     base_digest: str = ""
     reads: str = "documents"
+    adapted_layers: tuple[int, ...] = ()
+    token_corrections: bool = False
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -91,7 +97,9 @@ class SeatsConfig:
                 raise CheckpointError(f"{field.name} is {value}, expected {low} or more")
             if field.type is float and not (math.isfinite(to_float(value)) and value > 0):
                 raise CheckpointError(f"{field.name} is {show(value)}, expected a number above 0")
-            empty = field.name == "opening_words" and self.max_seats == self.min_seats
+            empty = field.name == "adapted_layers" or (
+                field.name == "opening_words" and self.max_seats == self.min_seats
+            )
             if field.type == tuple[int, ...] and (min(value, default=-1 + empty) < 0):
                 raise CheckpointError(f"{field.name} is empty or holds a negative number")
         rules = {
@@ -104,6 +112,9 @@ class SeatsConfig:
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,
             "first_layer and features are layers": max(self.first_layer, *self.features)
             < self.layers,
+            "adapted_layers rise from first_layer": self._names_layers(),
+            "a shared LoRA lies in all layers from first_layer on": not self.adapted_layers
+            or not self.shared_rank,
             "width is a multiple of encoder_heads": self.width % self.encoder_heads == 0,
             "opening_head has min_seats + 1 tokens": len(self.opening_head) == self.min_seats + 1,
             "opening_words has max_seats - min_seats tokens": len(self.opening_words)
@@ -128,10 +139,24 @@ class SeatsConfig:
         """Number of decoder layers of the base."""
         return self.layers
 
+    def _names_layers(self) -> bool:
+        """Whether `adapted_layers` are empty, or layers of the base in order."""
+        named = self.adapted_layers
+        return not named or (
+            named[0] == self.first_layer
+            and named[-1] < self.layers
+            and all(lower < upper for lower, upper in pairwise(named))
+        )
+
+    @property
+    def memory_layers(self) -> tuple[int, ...]:
+        """The base's layers that hold memory, from below."""
+        return self.adapted_layers or tuple(range(self.first_layer, self.layers))
+
     @property
     def n_adapted_layers(self) -> int:
-        """Layers from `first_layer` on hold memory."""
-        return self.layers - self.first_layer
+        """How many layers hold memory."""
+        return len(self.memory_layers)
 
     @property
     def module_shapes(self) -> dict[str, tuple[int, int]]:
@@ -159,8 +184,7 @@ class SeatsConfig:
     @property
     def reading(self) -> Reading:
         """Hidden states, and keys and values of all adapted layers, without the read opening."""
-        layers = tuple(range(self.first_layer, self.layers))
-        return Reading(self.layers, self.features, layers, len(self.read_opening))
+        return Reading(self.layers, self.features, self.memory_layers, len(self.read_opening))
 
     def opening(self, n_seats: int) -> tuple[int, ...]:
         """Token ids that every prompt begins with: the sink, then one token for each seat."""

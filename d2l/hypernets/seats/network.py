@@ -69,8 +69,8 @@ class SeatNetwork(nn.Module):
     def __init__(self, config: SeatsConfig) -> None:
         super().__init__()
         self.config = config
-        width, layers = config.width, config.layers - config.first_layer
-        self.n_groups = layers * config.kv_heads
+        width = config.width
+        self.n_groups = config.n_adapted_layers * config.kv_heads
         self.input_projection = nn.Linear(len(config.features) * config.hidden, width)
         self.encoder = nn.ModuleList(_EncoderBlock(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(width)
@@ -93,7 +93,12 @@ class SeatNetwork(nn.Module):
         self.group_sharpness = nn.Parameter(torch.zeros(self.n_groups))
         self.key_correction = nn.Linear(width, self.n_groups * config.head_dim)
         self.value_correction = nn.Linear(width, self.n_groups * config.head_dim)
-        for correction in (self.key_correction, self.value_correction):
+        corrections = [self.key_correction, self.value_correction]
+        self.token_corrections = None
+        if config.token_corrections:
+            corrections += [nn.Linear(width, self.n_groups * config.head_dim) for _ in range(2)]
+            self.token_corrections = nn.ModuleDict({"key": corrections[2], "value": corrections[3]})
+        for correction in corrections:
             nn.init.zeros_(correction.weight)
             nn.init.zeros_(correction.bias)
         self.shared = SharedLora(config) if config.shared_rank else None
@@ -119,6 +124,9 @@ class SeatNetwork(nn.Module):
         logits = queries @ tokens / math.sqrt(dim)  # (layers * heads, seats, tokens)
         logits = logits + self.group_sharpness.exp()[:, None, None] * prior
         weights = logits.softmax(dim=-1)
+        if self.token_corrections is not None:
+            keys = keys + self._by_layer(self.token_corrections["key"](x))
+            values = values + self._by_layer(self.token_corrections["value"](x))
         return (
             self._pool(weights, keys) + self._by_layer(self.key_correction(z)),
             self._pool(weights, values) + self._by_layer(self.value_correction(z)),
@@ -153,7 +161,7 @@ class SeatNetwork(nn.Module):
         return pooled.view(layers, heads, -1, size // heads).transpose(1, 2).flatten(2)
 
     def _by_layer(self, written: Tensor) -> Tensor:
-        """(seats, layers * kv_heads * head_dim) to (layers, seats, kv_heads * head_dim)."""
+        """(rows, layers * kv_heads * head_dim) to (layers, rows, kv_heads * head_dim)."""
         size = self.config.kv_heads * self.config.head_dim
         return written.view(written.shape[0], -1, size).transpose(0, 1)
 
@@ -193,7 +201,7 @@ class Seats:
         base_model: nn.Module,
     ) -> None:
         expected = (config.kv_heads * config.head_dim, config.hidden)
-        for layer in (config.first_layer, config.layers - 1):
+        for layer in (config.memory_layers[0], config.memory_layers[-1]):
             got = tuple(find_projection(base_model, layer, "k_proj").weight.shape)
             if got != expected:
                 raise BaseModelError(
@@ -258,8 +266,7 @@ def load_seats(folder: Path, base_model: nn.Module) -> Seats:
     network = build_network(config, read_weights(path), source=str(path))
     statistics = read_statistics(
         folder / "statistics.safetensors",
-        first_layer=config.first_layer,
-        n_layers=config.layers - config.first_layer,
+        layers=config.memory_layers,
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
@@ -321,7 +328,7 @@ def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
 
 def _add_shared(weights: LoraWeights, shared: SharedLora) -> LoraWeights:
     """The seats' weights and, in their own modules and at the same rank, the shared LoRA."""
-    layers = range(shared.first_layer, shared.first_layer + shared.layers)
+    layers = shared.layers
     learned = {
         module_path(layer, SHARED_MODULE): shared.factors(layer, rank=weights.rank)
         for layer in layers

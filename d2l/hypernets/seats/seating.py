@@ -56,9 +56,9 @@ def seat_memory(
     """
     statistics = seating.statistics
     _check(memory, statistics, opening)
-    layers = range(statistics.first_layer, statistics.first_layer + statistics.n_layers)
+    layers = statistics.layers
     inputs = record_inputs(
-        memory, base_model, opening=opening, first_layer=layers.start, shared=seating.shared
+        memory, base_model, opening=opening, layers=layers, shared=seating.shared
     )
     answers = solve_answers(inputs, statistics.cholesky, epsilon=seating.epsilon)
     answers = answers.to(torch.float32).contiguous()
@@ -83,7 +83,7 @@ def record_inputs(
     base_model: nn.Module,
     *,
     opening: Sequence[int],
-    first_layer: int,
+    layers: Sequence[int],
     shared: SharedLora | None = None,
 ) -> Tensor:
     """Attention inputs of the opening, memory imposed below: float64 (layers, tokens, d_in).
@@ -98,9 +98,7 @@ def record_inputs(
         if name == "k_proj":  # v_proj has the same inputs
             inputs.append(given)
 
-    run_imposed(
-        memory, base_model, opening=opening, first_layer=first_layer, shared=shared, watch=watch
-    )
+    run_imposed(memory, base_model, opening=opening, layers=layers, shared=shared, watch=watch)
     return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
 
 
@@ -110,7 +108,7 @@ def fill_memory(
     base_model: nn.Module,
     *,
     opening: Sequence[int],
-    first_layer: int,
+    layers: Sequence[int],
     shared: SharedLora | None = None,
 ) -> Memory:
     """`memory`, and behind it the base's own keys and values for the rest of the opening.
@@ -125,9 +123,7 @@ def fill_memory(
     def watch(name: str, _: Tensor, output: Tensor) -> None:
         found[name].append(output[1:].cpu())  # the sink left out
 
-    run_imposed(
-        memory, base_model, opening=opening, first_layer=first_layer, shared=shared, watch=watch
-    )
+    run_imposed(memory, base_model, opening=opening, layers=layers, shared=shared, watch=watch)
     keys, values = (torch.stack(found[name]) for name in MODULES)  # (layers, seats, heads · dim)
     return Memory(keys, values)
 
@@ -137,7 +133,7 @@ def run_imposed(
     base_model: nn.Module,
     *,
     opening: Sequence[int],
-    first_layer: int,
+    layers: Sequence[int],
     shared: SharedLora | None,
     watch: _Watch,
 ) -> None:
@@ -151,13 +147,12 @@ def run_imposed(
         model = copy.deepcopy(base_model).to(torch.float32)
     hooks: list[RemovableHandle] = []
     try:
-        for index in range(memory.keys.shape[0]):
+        for index, layer in enumerate(layers):
             for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
-                module = find_projection(model, first_layer + index, name)
+                module = find_projection(model, layer, name)
                 hook = _impose(wanted[index], partial(watch, name))
                 hooks.append(module.register_forward_hook(hook))
             if shared is not None:
-                layer = first_layer + index
                 module = find_projection(model, layer, SHARED_MODULE)
                 hooks.append(module.register_forward_hook(_add(shared, layer)))
         device = next(model.parameters()).device

@@ -4,6 +4,7 @@ A statistics file in, regularized second moments and their Cholesky factors out;
 memories or adapters. Seats answer as little as possible to inputs that these moments describe.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ _NAMES = ("correlation", "scale")
 
 @dataclass(frozen=True)
 class Statistics:
-    """Second moments of the attention inputs of adapted layers, from `first_layer` upwards.
+    """Second moments of the attention inputs of the adapted layers `layers`.
 
     `correlation`: (layers, d_in * (d_in + 1) / 2), the upper triangle with its diagonal, row by
     row. `scale`: (layers, d_in). A second moment's element i, j is correlation * scale_i * scale_j;
@@ -33,19 +34,20 @@ class Statistics:
 
     correlation: Tensor
     scale: Tensor
-    first_layer: int
+    layers: tuple[int, ...]
     ridge: float
     source: str
     ridge_diagonal: Tensor | None = None
 
     def __post_init__(self) -> None:
         d_in = self.scale.shape[-1]
-        expected = (self.scale.shape[0], d_in * (d_in + 1) // 2)
-        if self.scale.ndim != 2 or tuple(self.correlation.shape) != expected:
+        expected = (len(self.layers), d_in * (d_in + 1) // 2)
+        sizes = (tuple(self.scale.shape), tuple(self.correlation.shape))
+        if sizes != ((len(self.layers), d_in), expected):
             raise CheckpointError(
                 f"{self.source}: correlation has shape {tuple(self.correlation.shape)} and scale "
                 f"{tuple(self.scale.shape)}, expected (layers, d_in * (d_in + 1) / 2) and "
-                "(layers, d_in)"
+                f"(layers, d_in), of {len(self.layers)} layers"
             )
 
     @property
@@ -60,7 +62,7 @@ class Statistics:
 
     def second_moment(self, layer: int) -> Tensor:
         """Second moment of the base's layer `layer` with its ridge, float64: (d_in, d_in)."""
-        index = layer - self.first_layer
+        index = self.layers.index(layer)
         scale = self.scale[index].to(torch.float64)  # (d_in,)
         packed = self.correlation[index].to(torch.float64)
         moment = packed[self._places]  # (d_in, d_in)
@@ -86,11 +88,11 @@ class Statistics:
         The same for every document, so they are computed once; 72 MB for SmolLM2-135M.
         """
         moments = torch.empty(self.n_layers, self.d_in, self.d_in, dtype=torch.float64)
-        for index in range(self.n_layers):
-            moments[index] = self.second_moment(self.first_layer + index)
+        for index, layer in enumerate(self.layers):
+            moments[index] = self.second_moment(layer)
         factors: Tensor
         factors, info = torch.linalg.cholesky_ex(moments)
-        bad = [self.first_layer + int(index) for index in info.nonzero()[:, 0]]
+        bad = [self.layers[int(index)] for index in info.nonzero()[:, 0]]
         if bad or not bool(factors.isfinite().all()):
             raise CheckpointError(
                 f"{self.source}: second moment of layer {bad[0] if bad else '?'} is not "
@@ -100,13 +102,12 @@ class Statistics:
         return factors
 
 
-def read_statistics(
-    path: Path, *, first_layer: int, n_layers: int, d_in: int, ridge: float
-) -> Statistics:
-    """Read `statistics.safetensors` for `n_layers` layers from `first_layer` upwards."""
+def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: float) -> Statistics:
+    """Read `statistics.safetensors` for these layers of the base."""
     tensors = read_file(path)
     if sorted(tensors) != sorted(_NAMES):
         raise CheckpointError(f"{path}: holds {sorted(tensors)}, expected {sorted(_NAMES)}")
+    n_layers = len(layers)
     expected = {"correlation": (n_layers, d_in * (d_in + 1) // 2), "scale": (n_layers, d_in)}
     for name in _NAMES:
         if tuple(tensors[name].shape) != expected[name]:
@@ -117,13 +118,15 @@ def read_statistics(
     return Statistics(
         tensors["correlation"],
         tensors["scale"],
-        first_layer=first_layer,
+        layers=tuple(layers),
         ridge=ridge,
         source=str(path),
     )
 
 
-def pack_moments(moments: Tensor, *, first_layer: int, ridge: float, source: str) -> Statistics:
+def pack_moments(
+    moments: Tensor, *, layers: Sequence[int], ridge: float, source: str
+) -> Statistics:
     """Second moments (layers, d_in, d_in), without ridge: correlations in fp16, scales in fp32."""
     scale = moments.diagonal(dim1=1, dim2=2).sqrt()  # (layers, d_in)
     correlation = moments / scale[:, :, None] / scale[:, None, :]
@@ -131,7 +134,7 @@ def pack_moments(moments: Tensor, *, first_layer: int, ridge: float, source: str
     return Statistics(
         correlation[:, rows, columns].to(torch.float16).contiguous(),
         scale.to(torch.float32).contiguous(),
-        first_layer=first_layer,
+        layers=tuple(layers),
         ridge=ridge,
         source=source,
     )
@@ -139,6 +142,6 @@ def pack_moments(moments: Tensor, *, first_layer: int, ridge: float, source: str
 
 def write_statistics(path: Path, moments: Tensor) -> None:
     """Write second moments (layers, d_in, d_in), without ridge, as `read_statistics` takes them."""
-    packed = pack_moments(moments, first_layer=0, ridge=0.0, source=str(path))
+    packed = pack_moments(moments, layers=range(len(moments)), ridge=0.0, source=str(path))
     tensors = {"correlation": packed.correlation, "scale": packed.scale}
     replace_file(path, lambda target: save_file(tensors, target))

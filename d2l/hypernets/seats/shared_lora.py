@@ -27,15 +27,15 @@ class SharedLora(nn.Module):
 
     def __init__(self, config: SeatsConfig) -> None:
         super().__init__()
-        self.first_layer, self.layers = config.first_layer, config.n_adapted_layers
+        self.layers = config.memory_layers
         self.rank, self.d_out = config.shared_rank, config.hidden
-        self.a = nn.Linear(config.intermediate, self.layers * self.rank, bias=False)
-        self.b = nn.Linear(self.rank, self.layers * self.d_out, bias=False)
+        self.a = nn.Linear(config.intermediate, len(self.layers) * self.rank, bias=False)
+        self.b = nn.Linear(self.rank, len(self.layers) * self.d_out, bias=False)
         nn.init.zeros_(self.b.weight)
 
     def of_layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """Factors (rank, d_in) and (d_out, rank) of the base's layer `layer`."""
-        index = layer - self.first_layer
+        index = self.layers.index(layer)
         rows = slice(index * self.rank, (index + 1) * self.rank)
         return self.a.weight[rows], self.b.weight[index * self.d_out : (index + 1) * self.d_out]
 

@@ -61,12 +61,12 @@ class MemoryDecoder:
         layout = _lay_out(exercises, opening, self.device)
         x = self.base.embed_tokens(layout.ids)  # (tokens, hidden)
         rotary = self.base.rotary_emb(x[None], layout.positions[None])
-        first = self.config.first_layer
+        places = {layer: at for at, layer in enumerate(self.config.memory_layers)}
         for index, layer in enumerate(self.base.layers):
             h = layer.input_layernorm(x)
             pair = [layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)]
-            if index >= first:
-                at = index - first
+            at = places.get(index)
+            if at is not None:
                 pair = self._seat(h, pair, (keys[at], values[at]), at)
             x = x + self._attend(layer.self_attn, h, pair, rotary, layout)
             x = x + self._transform(layer, x, index, shared)
@@ -100,7 +100,7 @@ class MemoryDecoder:
         h, mlp = layer.post_attention_layernorm(x), layer.mlp
         inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (tokens, intermediate)
         result: Tensor = mlp.down_proj(inner)
-        if shared is not None and index >= self.config.first_layer:
+        if shared is not None and index in shared.layers:
             result = result + shared.change(index, inner)
         return result
 

@@ -196,5 +196,5 @@ def add_words(config: SeatsConfig, words: Sequence[int], pieces: Sequence[str]) 
 def pack(moments: Tensor, config: SeatsConfig) -> Statistics:
     """Second moments (layers, d_in, d_in) in the form that seats are solved with."""
     return pack_moments(
-        moments, first_layer=config.first_layer, ridge=config.statistics_ridge, source=config.base
+        moments, layers=config.memory_layers, ridge=config.statistics_ridge, source=config.base
     )

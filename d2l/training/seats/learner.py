@@ -41,7 +41,8 @@ from d2l.training.general_prompts import (
 )
 from d2l.training.learner import Figure, Row, Share
 from d2l.training.materials import Materials, gather_documents, list_documents
-from d2l.training.recipes import MisfitError, Recipe, Tasks
+from d2l.training.recipe_table import MisfitError
+from d2l.training.recipes import Recipe, Tasks
 from d2l.training.seats.lessons import Lessons, count_lessons, make_lessons
 from d2l.training.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.seats.moments import Batch, measure_moments

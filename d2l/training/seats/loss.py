@@ -104,12 +104,12 @@ class SeatedDecoder:
         """
         x = self.base.embed_tokens(batch.ids)  # (memories, tokens, hidden)
         rotary = self.base.rotary_emb(x, batch.positions)
-        first = self.config.first_layer
+        places = {layer: at for at, layer in enumerate(self.config.memory_layers)}
         for index, layer in enumerate(self.base.layers):
             h = layer.input_layernorm(x)
             k, v = layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)
-            if index >= first:
-                at = index - first
+            at = places.get(index)
+            if at is not None:
                 if self.watch is not None:
                     start = keys.shape[2] + 1
                     self.watch(at, h[:, start:][batch.real[:, start:]])
@@ -140,7 +140,7 @@ class SeatedDecoder:
         h, mlp = layer.post_attention_layernorm(x), layer.mlp
         inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (memories, tokens, intermediate)
         result: Tensor = mlp.down_proj(inner)
-        if shared is not None and index >= self.config.first_layer:
+        if shared is not None and index in shared.layers:
             result = result + shared.change(index, inner)
         return result
 

@@ -106,7 +106,7 @@ def measure_answers(seats: Seats, opening: Sequence[int], memory: Memory) -> Ten
         memory,
         seats.base_model,
         opening=opening,
-        first_layer=config.first_layer,
+        layers=config.memory_layers,
         shared=seats.network.shared,
     )  # (layers, tokens, d_in)
     _, factor = whiten(inputs, statistics.cholesky, epsilon=config.solve_epsilon)

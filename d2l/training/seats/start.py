@@ -52,6 +52,7 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         intermediate=int(base_config.intermediate_size) if shared_rank else 0,
         document_tokens=max(longest, config.document_tokens),
         reads=_name_reading(recipe),
+        token_corrections=wanted.token_corrections or config.token_corrections,
     )
 
 
@@ -67,8 +68,7 @@ def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:
     """The second moments that fit a network; raises CheckpointError."""
     return read_statistics(
         path,
-        first_layer=config.first_layer,
-        n_layers=config.n_adapted_layers,
+        layers=config.memory_layers,
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )

@@ -71,6 +71,15 @@ def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
         ({"opening_head": [1, 2]}, r"min_seats \+ 1 tokens"),
         ({"opening_words": [1, 2]}, "max_seats - min_seats tokens"),
         ({"opening_words": [-1] * 8}, "opening_words is empty or holds a negative number"),
+        ({"adapted_layers": [2]}, "adapted_layers rise from first_layer"),
+        ({"adapted_layers": [1, 3]}, "adapted_layers rise from first_layer"),
+        ({"adapted_layers": [1, 2, 2]}, "adapted_layers rise from first_layer"),
+        ({"adapted_layers": [1, -2]}, "adapted_layers is empty or holds a negative number"),
+        (
+            {"version": 1, "shared_rank": 2, "intermediate": 64, "adapted_layers": [1]},
+            "a shared LoRA lies in all layers",
+        ),
+        ({"token_corrections": 1}, "token_corrections is '1', expected <class 'bool'>"),
     ],
 )
 def test_bad_configurations_are_refused(changes: dict[str, object], message: str) -> None:
@@ -148,3 +157,12 @@ def test_configurations_that_do_not_say_so_are_of_networks_that_read_documents()
                            (["both"], "reads is")):  # fmt: skip
         with pytest.raises(CheckpointError, match=message):
             parse_config(raw | {"reads": wrong}, source="x")
+
+
+def test_memory_lies_in_the_layers_that_are_named_or_in_all_from_the_first_on() -> None:
+    raw = make_raw()
+    every = parse_config(raw, source="here")
+    assert (every.memory_layers, every.n_adapted_layers) == ((1, 2), 2)
+    some = parse_config({**raw, "first_layer": 0, "adapted_layers": [0, 2]}, source="here")
+    assert (some.memory_layers, some.n_adapted_layers) == ((0, 2), 2)
+    assert some.reading.key_value_layers == (0, 2)

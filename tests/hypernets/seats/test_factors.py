@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
 
 def make(ridge: float = 0.5) -> Statistics:
     states = torch.randn(2, 40, 24, generator=torch.Generator().manual_seed(0)).double()
-    return pack_moments(states.mT @ states, first_layer=3, ridge=ridge, source="made here")
+    return pack_moments(states.mT @ states, layers=(3, 4), ridge=ridge, source="made here")
 
 
 @pytest.fixture(autouse=True)

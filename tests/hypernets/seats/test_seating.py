@@ -136,7 +136,7 @@ def check_answers(
     """Every row of A answers 1 to its own seat and 0 to the sink and to other seats."""
     opening = config.opening(memory.n_seats)
     inputs = record_inputs(
-        memory, base, opening=opening, first_layer=config.first_layer, shared=shared
+        memory, base, opening=opening, layers=config.memory_layers, shared=shared
     )
     for index, states in enumerate(inputs):
         layer = config.first_layer + index
@@ -158,7 +158,7 @@ def test_factors_are_those_of_the_formula() -> None:
     """A and B once more as the formula is written, with a dense inverse of C."""
     base, memory, statistics = make_base(), make_memory(), make_statistics()
     weights = seat(base, memory)
-    inputs = record_inputs(memory, base, opening=OPENING, first_layer=1)
+    inputs = record_inputs(memory, base, opening=OPENING, layers=(1, 2))
     for index in range(2):
         h, inverse = inputs[index], torch.linalg.inv(statistics.second_moment(1 + index))
         gram = h @ inverse @ h.T + 1e-6 * torch.eye(len(h), dtype=torch.float64)
@@ -173,8 +173,8 @@ def test_factors_are_those_of_the_formula() -> None:
 def test_higher_layers_see_what_is_imposed_below() -> None:
     base, memory = make_base(), make_memory()
     other = Memory(memory.keys, memory.values * torch.tensor([2.0, 1.0])[:, None, None])
-    first = record_inputs(memory, base, opening=OPENING, first_layer=1)
-    second = record_inputs(other, base, opening=OPENING, first_layer=1)
+    first = record_inputs(memory, base, opening=OPENING, layers=(1, 2))
+    second = record_inputs(other, base, opening=OPENING, layers=(1, 2))
     assert torch.equal(first[0], second[0])
     assert not torch.allclose(first[1], second[1], atol=1e-3)
 
@@ -205,7 +205,7 @@ def test_a_base_in_bf16_is_seated_in_fp32_and_left_as_it_was() -> None:
 def test_hooks_are_removed_even_when_the_pass_fails() -> None:
     base = make_base()
     with pytest.raises(IndexError):
-        record_inputs(make_memory(), base, opening=[1, 10_000], first_layer=1)
+        record_inputs(make_memory(), base, opening=[1, 10_000], layers=(1, 2))
     assert not any(module._forward_hooks for module in base.modules())
 
 

@@ -8,6 +8,7 @@ from d2l.errors import CheckpointError
 from d2l.hypernets.seats.second_moments import Statistics, read_statistics
 
 D_IN, LAYERS, FIRST = 5, 2, 3
+ADAPTED = (FIRST, FIRST + 1)
 
 
 def make_tensors() -> dict[str, torch.Tensor]:
@@ -21,7 +22,7 @@ def make_tensors() -> dict[str, torch.Tensor]:
 
 
 def read(path: Path) -> Statistics:
-    return read_statistics(path, first_layer=FIRST, n_layers=LAYERS, d_in=D_IN, ridge=0.25)
+    return read_statistics(path, layers=ADAPTED, d_in=D_IN, ridge=0.25)
 
 
 @pytest.fixture
@@ -82,4 +83,4 @@ def test_second_moments_that_are_not_positive_definite_are_refused(
 
 def test_tensors_that_do_not_fit_each_other_are_refused() -> None:
     with pytest.raises(CheckpointError, match="expected"):
-        Statistics(torch.zeros(2, 14), torch.zeros(2, 5), first_layer=0, ridge=0.1, source="here")
+        Statistics(torch.zeros(2, 14), torch.zeros(2, 5), layers=(0, 1), ridge=0.1, source="here")

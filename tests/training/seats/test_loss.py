@@ -25,6 +25,7 @@ from d2l.training.seats.loss import (
 from tests.tiny_seats import (
     make_causal,
     make_config,
+    make_narrow_config,
     make_network,
     make_shared_config,
     make_statistics,
@@ -45,14 +46,17 @@ def causal() -> Any:
     return make_causal()
 
 
-@pytest.fixture(params=[CONFIG, make_shared_config()], ids=["seats", "seats and shared LoRA"])
+@pytest.fixture(
+    params=[CONFIG, make_shared_config(), make_narrow_config()],
+    ids=["seats", "seats and shared LoRA", "seats in some layers"],
+)
 def seats(causal: Any, request: pytest.FixtureRequest) -> Seats:
     config = request.param
     return Seats(config, make_network(config), make_statistics(config), causal.model)
 
 
 def read_chunks(seats: Seats) -> list[ReadChunk]:
-    read = ActivationEncoder(seats.base_model, CONFIG.reading)
+    read = ActivationEncoder(seats.base_model, seats.config.reading)
     return [
         ReadChunk(read([*CONFIG.read_opening, *ids]), n)
         for ids, n in zip(CHUNKS, SEATS, strict=True)
@@ -71,7 +75,7 @@ def test_loss_is_that_of_the_exported_adapter_in_peft(
     causal: Any, seats: Seats, with_peft: Callable[[Any, LoraWeights], Any]
 ) -> None:
     chunks = read_chunks(seats)
-    decoder = SeatedDecoder(causal, seats.statistics, CONFIG)
+    decoder = SeatedDecoder(causal, seats.statistics, seats.config)
     with torch.no_grad():
         loss = batch_loss(seats.network, decoder, [chunks], [EXERCISES])
     parts = [seats.generate(chunk.activations, chunk.n_seats) for chunk in chunks]
@@ -89,7 +93,7 @@ def test_loss_is_that_of_the_exported_adapter_in_peft(
 
 
 def test_memories_of_a_batch_do_not_see_each_other(causal: Any, seats: Seats) -> None:
-    decoder = SeatedDecoder(causal, seats.statistics, CONFIG)
+    decoder = SeatedDecoder(causal, seats.statistics, seats.config)
     first, second = read_chunks(seats)
     second = ReadChunk(second.activations, first.n_seats)
     with torch.no_grad():
@@ -106,7 +110,7 @@ def test_memories_of_a_batch_do_not_see_each_other(causal: Any, seats: Seats) ->
 
 def test_every_parameter_learns_and_the_base_does_not(causal: Any, seats: Seats) -> None:
     network = seats.network.requires_grad_(True)
-    decoder = SeatedDecoder(causal, seats.statistics, CONFIG)
+    decoder = SeatedDecoder(causal, seats.statistics, seats.config)
     batch_loss(network, decoder, [read_chunks(seats)], [EXERCISES]).total.backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
@@ -118,7 +122,7 @@ def test_every_parameter_learns_and_the_base_does_not(causal: Any, seats: Seats)
 def test_the_gradient_is_that_of_the_whole_adapter(causal: Any, seats: Seats) -> None:
     """Of A as well: what a step along it gains is what it promises."""
     network = copy.deepcopy(seats.network).requires_grad_(True)
-    decoder = SeatedDecoder(causal, seats.statistics, CONFIG)
+    decoder = SeatedDecoder(causal, seats.statistics, seats.config)
 
     def lose() -> Tensor:
         return batch_loss(network, decoder, [read_chunks(seats)], [EXERCISES]).total

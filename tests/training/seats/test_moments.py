@@ -56,7 +56,7 @@ def test_the_file_holds_what_was_measured(causal: Any, tmp_path: Path) -> None:
     moments = measure(causal, SeatedDecoder(causal, make_statistics(CONFIG), CONFIG))
     write_statistics(tmp_path / "s.safetensors", moments)
     read = read_statistics(
-        tmp_path / "s.safetensors", first_layer=FIRST, n_layers=LAYERS, d_in=D_IN, ridge=0.0
+        tmp_path / "s.safetensors", layers=CONFIG.memory_layers, d_in=D_IN, ridge=0.0
     )
     for index in range(LAYERS):
         largest = float(moments[index].abs().max())
@@ -72,7 +72,7 @@ def test_seats_answer_what_was_measured_less_than_with_other_statistics(
     moments = measure(causal, decoder)
     write_statistics(tmp_path / "s.safetensors", moments)
     own = read_statistics(
-        tmp_path / "s.safetensors", first_layer=FIRST, n_layers=LAYERS, d_in=D_IN, ridge=1e-3
+        tmp_path / "s.safetensors", layers=CONFIG.memory_layers, d_in=D_IN, ridge=1e-3
     )
     memories, _ = make_batch(causal)
     keys, values = write_memories(make_network(CONFIG), memories)
@@ -80,7 +80,7 @@ def test_seats_answer_what_was_measured_less_than_with_other_statistics(
         Memory(keys[0].detach(), values[0].detach()),
         causal.model,
         opening=CONFIG.opening(N_SEATS),
-        first_layer=FIRST,
+        layers=CONFIG.memory_layers,
     )
     leaks = []
     for statistics in (given, own):

@@ -48,9 +48,7 @@ def test_answers_are_the_second_moments_seen_through_the_adapters_a(
 ) -> None:
     opening, memory = CONFIG.opening(10), make_memory(10)
     found = measure_answers(seats, opening, memory)
-    inputs = record_inputs(
-        memory, seats.base_model, opening=opening, first_layer=CONFIG.first_layer
-    )
+    inputs = record_inputs(memory, seats.base_model, opening=opening, layers=CONFIG.memory_layers)
     a = solve_answers(inputs, seats.statistics.cholesky, epsilon=CONFIG.solve_epsilon)
     for index, answers in enumerate(found):
         moment = seats.statistics.second_moment(CONFIG.first_layer + index)

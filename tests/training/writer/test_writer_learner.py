@@ -14,7 +14,7 @@ from d2l.training.document_data import Passage
 from d2l.training.exercises import Exercise
 from d2l.training.forward import predict
 from d2l.training.recipe_files import read_recipe
-from d2l.training.recipes import MisfitError
+from d2l.training.recipe_table import MisfitError
 from d2l.training.writer.learner import MODULES, place_answers, predict_behind
 from tests import tiny
 from tests.recipes import write_data
