@@ -11,6 +11,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.chat import make_chat
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.tokenizers import load_tokenizer
+from d2l.hypernets.seats.config import SeatsConfig
 from d2l.training.document_data import Asked
 from d2l.training.refine.decoder import MemoryDecoder
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Moves
@@ -105,11 +106,18 @@ def test_lora_begins_as_the_adapter_that_it_is(family: str, tmp_path: Path) -> N
     assert torch.equal(same.a, a)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_one_memory_is_read_as_in_training(shared: bool) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_seats.make_config(),
+        tiny_seats.make_shared_config(),
+        tiny_seats.make_narrow_config(),
+    ],
+    ids=["seats", "seats and shared LoRA", "seats in some layers"],
+)
+def test_one_memory_is_read_as_in_training(config: SeatsConfig) -> None:
     """`SeatedDecoder`, whose numbers are those of the exported adapter, has all in one sequence."""
     causal = tiny_seats.make_causal(tiny.vocab_size())
-    config = tiny_seats.make_shared_config() if shared else tiny_seats.make_config()
     statistics = tiny_seats.make_statistics(config)
     learned = tiny_seats.make_network(config).shared
     torch.manual_seed(4)
@@ -120,7 +128,7 @@ def test_one_memory_is_read_as_in_training(shared: bool) -> None:
     decoder = SeatedDecoder(causal, statistics, config)
     expected = decoder.logits(packed, keys[None], values[None], learned)
     found = MemoryDecoder(causal, statistics, config).logits(exercises, keys, values, learned)
-    assert (learned is not None) == shared
+    assert (learned is not None) == bool(config.shared_rank)
     assert torch.allclose(found, expected, atol=1e-4)
 
 
