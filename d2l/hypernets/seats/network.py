@@ -91,17 +91,20 @@ class SeatNetwork(nn.Module):
         self.group_query = nn.Linear(width, self.n_groups * config.group_dim)
         self.group_key = nn.Linear(width, self.n_groups * config.group_dim)
         self.group_sharpness = nn.Parameter(torch.zeros(self.n_groups))
-        self.key_correction = nn.Linear(width, self.n_groups * config.head_dim)
-        self.value_correction = nn.Linear(width, self.n_groups * config.head_dim)
-        corrections = [self.key_correction, self.value_correction]
+        self.key_correction = self._begin_correction()
+        self.value_correction = self._begin_correction()
         self.token_corrections = None
         if config.token_corrections:
-            corrections += [nn.Linear(width, self.n_groups * config.head_dim) for _ in range(2)]
-            self.token_corrections = nn.ModuleDict({"key": corrections[2], "value": corrections[3]})
-        for correction in corrections:
-            nn.init.zeros_(correction.weight)
-            nn.init.zeros_(correction.bias)
+            kinds = {name: self._begin_correction() for name in ("key", "value")}
+            self.token_corrections = nn.ModuleDict(kinds)
         self.shared = SharedLora(config) if config.shared_rank else None
+
+    def _begin_correction(self) -> nn.Linear:
+        """From a state (width) to what all heads' keys, or values, lack: nothing at first."""
+        correction = nn.Linear(self.config.width, self.n_groups * self.config.head_dim)
+        nn.init.zeros_(correction.weight)
+        nn.init.zeros_(correction.bias)
+        return correction
 
     def forward(
         self, hidden: Tensor, keys: Tensor, values: Tensor, n_seats: int
