@@ -64,13 +64,12 @@ def make_shared_config(**changes: object) -> SeatsConfig:
 
 
 def make_narrow_config(**changes: object) -> SeatsConfig:
-    """The same with memory in the first layer and the last, and tokens corrected, too."""
+    """The same with memory in the first layer and the last."""
     return make_config(
         **{
             "version": 1,
             "first_layer": 0,
             "adapted_layers": (0, 2),
-            "token_corrections": True,
             **changes,
         }
     )

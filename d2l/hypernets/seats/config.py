@@ -25,7 +25,6 @@ _SINCE_1 = {
     "base_digest",
     "reads",
     "adapted_layers",
-    "token_corrections",
 }
 #: What a network may have been trained to read.
 READS = ("documents", "descriptions", "both")
@@ -44,8 +43,7 @@ class SeatsConfig:
     go. `base_digest` is the SHA-256 of the base's weights that the second moments were measured on;
     empty where it was not noted. `reads` is what it was trained to read: documents, descriptions of
     tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
-    `first_layer` on. With `token_corrections` the chunk's own keys and values are corrected before
-    seats pool them, and not only what was pooled.
+    `first_layer` on.
     """
 
     network: str
@@ -86,7 +84,6 @@ class SeatsConfig:
     base_digest: str = ""
     reads: str = "documents"
     adapted_layers: tuple[int, ...] = ()
-    token_corrections: bool = False
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}

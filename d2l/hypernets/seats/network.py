@@ -91,20 +91,12 @@ class SeatNetwork(nn.Module):
         self.group_query = nn.Linear(width, self.n_groups * config.group_dim)
         self.group_key = nn.Linear(width, self.n_groups * config.group_dim)
         self.group_sharpness = nn.Parameter(torch.zeros(self.n_groups))
-        self.key_correction = self._begin_correction()
-        self.value_correction = self._begin_correction()
-        self.token_corrections = None
-        if config.token_corrections:
-            kinds = {name: self._begin_correction() for name in ("key", "value")}
-            self.token_corrections = nn.ModuleDict(kinds)
+        self.key_correction = nn.Linear(width, self.n_groups * config.head_dim)
+        self.value_correction = nn.Linear(width, self.n_groups * config.head_dim)
+        for correction in (self.key_correction, self.value_correction):
+            nn.init.zeros_(correction.weight)
+            nn.init.zeros_(correction.bias)
         self.shared = SharedLora(config) if config.shared_rank else None
-
-    def _begin_correction(self) -> nn.Linear:
-        """From a state (width) to what all heads' keys, or values, lack: nothing at first."""
-        correction = nn.Linear(self.config.width, self.n_groups * self.config.head_dim)
-        nn.init.zeros_(correction.weight)
-        nn.init.zeros_(correction.bias)
-        return correction
 
     def forward(
         self, hidden: Tensor, keys: Tensor, values: Tensor, n_seats: int
@@ -127,9 +119,6 @@ class SeatNetwork(nn.Module):
         logits = queries @ tokens / math.sqrt(dim)  # (layers * heads, seats, tokens)
         logits = logits + self.group_sharpness.exp()[:, None, None] * prior
         weights = logits.softmax(dim=-1)
-        if self.token_corrections is not None:
-            keys = keys + self._by_layer(self.token_corrections["key"](x))
-            values = values + self._by_layer(self.token_corrections["value"](x))
         return (
             self._pool(weights, keys) + self._by_layer(self.key_correction(z)),
             self._pool(weights, values) + self._by_layer(self.value_correction(z)),
@@ -164,7 +153,7 @@ class SeatNetwork(nn.Module):
         return pooled.view(layers, heads, -1, size // heads).transpose(1, 2).flatten(2)
 
     def _by_layer(self, written: Tensor) -> Tensor:
-        """(rows, layers * kv_heads * head_dim) to (layers, rows, kv_heads * head_dim)."""
+        """(seats, layers * kv_heads * head_dim) to (layers, seats, kv_heads * head_dim)."""
         size = self.config.kv_heads * self.config.head_dim
         return written.view(written.shape[0], -1, size).transpose(0, 1)
 

@@ -29,7 +29,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.second_moments import FILE_NAME
 
 #: Parameters with rows for every layer's heads, one layer's after the other's.
-_BY_LAYER = ("group_", "key_correction.", "value_correction.", "token_corrections.")
+_BY_LAYER = ("group_", "key_correction.", "value_correction.")
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
 _HINT = "write numbers and ranges with commas: 3,9-16"
 

@@ -52,7 +52,6 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         intermediate=int(base_config.intermediate_size) if shared_rank else 0,
         document_tokens=max(longest, config.document_tokens),
         reads=_name_reading(recipe),
-        token_corrections=wanted.token_corrections or config.token_corrections,
     )
 
 

@@ -14,7 +14,6 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.protocol import Hypernetwork, MergeOptions
-from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import (
     SeatNetwork,
     Seats,
@@ -28,7 +27,6 @@ from tests.tiny_seats import (
     make_base,
     make_causal,
     make_config,
-    make_narrow_config,
     make_network,
     make_seats,
     make_statistics,
@@ -54,10 +52,9 @@ def read_tiny(seats: Seats, n_tokens: int, seed: int = 0) -> Activations:
 # The network
 
 
-@pytest.mark.parametrize("config", [make_config(), make_narrow_config()], ids=["plain", "tokens"])
-def test_network_follows_the_formulas_seat_by_seat(config: SeatsConfig) -> None:
+def test_network_follows_the_formulas_seat_by_seat() -> None:
     """Every formula of steps 4 to 6 once more, in float64 and with loops over seats and groups."""
-    network = copy.deepcopy(make_network(config)).double()
+    network = copy.deepcopy(make_network()).double()
     generator = torch.Generator().manual_seed(3)
     hidden = torch.randn(2, 11, 32, generator=generator, dtype=torch.float64)
     keys, values = torch.randn(2, 2, 11, 16, generator=generator, dtype=torch.float64)
@@ -146,24 +143,14 @@ def naive_memory(
                 part = slice(8 * head, 8 * head + 8)
                 own = slice(8 * group, 8 * group + 8)
                 for which, (given, name) in enumerate(((keys, "key"), (values, "value"))):
-                    own_tokens = given[layer][:, part]
-                    if network.config.token_corrections:
-                        name_ = f"token_corrections.{name}"
-                        own_tokens = torch.stack(
-                            [
-                                given[layer, t, part] + linear(name_, tokens[t])[own]
-                                for t in range(n_tokens)
-                            ]
-                        )
-                    pooled = weights @ own_tokens
+                    pooled = weights @ given[layer][:, part]
                     correction = linear(f"{name}_correction", z)[own]
                     out[which, layer, i, part] = pooled + correction
     return out[0], out[1]
 
 
-@pytest.mark.parametrize("config", [make_config(), make_narrow_config()], ids=["plain", "tokens"])
-def test_a_fresh_network_pools_without_corrections(config: SeatsConfig) -> None:
-    network = SeatNetwork(config)
+def test_a_fresh_network_pools_without_corrections() -> None:
+    network = SeatNetwork(make_config())
     ones = torch.ones(2, 9, 16)
     keys, values = network(torch.randn(2, 9, 32), ones, 3 * ones, 4)
     torch.testing.assert_close(keys, torch.ones(2, 4, 16))

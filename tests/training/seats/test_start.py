@@ -63,29 +63,6 @@ def test_a_shared_lora_is_added_to_the_weights_that_are_there(
     assert not torch.equal(first["shared.a.weight"], other["shared.a.weight"])
 
 
-def test_corrections_of_tokens_are_added_and_change_nothing_at_first(
-    tmp_path: Path, recipe: Recipe
-) -> None:
-    folder = tiny.write_seats(tmp_path / "seats")
-    wanted = change(recipe, token_corrections=True)
-    config = change_config(CONFIG, wanted, BASE_CONFIG)
-    assert config.token_corrections
-    assert change_config(config, recipe, BASE_CONFIG).token_corrections  # and they stay
-    base = tiny.make_causal("llama").model
-    before, after = (
-        load_start(folder, one, base, wanted).network
-        for one in (replace(CONFIG, version=1), config)
-    )
-    size = CONFIG.kv_heads * CONFIG.head_dim
-    given = (
-        torch.randn(len(CONFIG.features), 9, CONFIG.hidden),
-        *torch.randn(2, CONFIG.n_adapted_layers, 9, size),
-    )
-    torch.testing.assert_close(after(*given, 4), before(*given, 4), rtol=0, atol=0)
-    learned = set(after.state_dict()) - set(before.state_dict())
-    assert {name.split(".")[0] for name in learned} == {"token_corrections"}
-
-
 def test_the_recipe_sets_density_and_length_of_documents(recipe: Recipe) -> None:
     (length,) = recipe.lengths
     changed = change_config(CONFIG, recipe, BASE_CONFIG)
