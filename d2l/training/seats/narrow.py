@@ -1,9 +1,9 @@
 """A seat network's checkpoint → one whose memory lies in fewer of the base's layers.
 
-Such an adapter is smaller, and answers ordinary text less, so that more seats can hold a document.
-Weights and second moments of the other layers are dropped, the rest is copied; training must
-follow, for the layers that stay have to take over what the others held. Keep a low one: by what is
-written there, seats of higher layers are told apart from ordinary text.
+Such an adapter is smaller. Weights and second moments of the other layers are dropped, the rest is
+copied; much is lost at first, and training must follow, for the layers that stay have to take over
+what the others held. Keep a low one: what is written there tells the seats of higher layers apart
+from ordinary text.
 """
 
 import json
