@@ -54,9 +54,13 @@ class BaseTokenizer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._n_encoded = 0  # characters so far
-        self._json, text = _read_tokenizer(folder / "tokenizer.json")
-        self._plain = _build_tokenizer(folder, text)
+        self._plain = _build_tokenizer(folder / "tokenizer.json")
         self._plain.encode_special_tokens = True  # "<s>" in a document is text, not a token
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
+        """The tokenizer as JSON; read when it is needed, which a short document never does."""
+        return _parse_tokenizer(self.folder / "tokenizer.json")
 
     @cached_property
     def fast(self) -> "FastEncoding | None":
@@ -70,7 +74,7 @@ class BaseTokenizer:
     @cached_property
     def _special(self) -> tokenizers.Tokenizer:
         """The tokenizer as the model's own prompts use it: control tokens count."""
-        return _build_tokenizer(self.folder, _read_tokenizer(self.folder / "tokenizer.json")[1])
+        return _build_tokenizer(self.folder / "tokenizer.json")
 
     @cached_property
     def chat(self) -> Any:
@@ -230,25 +234,24 @@ def load_tokenizer(folder: Path) -> BaseTokenizer:
     return BaseTokenizer(folder)
 
 
-def _read_tokenizer(path: Path) -> tuple[dict[str, Any], str]:
-    """A tokenizer.json as JSON and as text."""
+def _parse_tokenizer(path: Path) -> dict[str, Any]:
+    """A tokenizer.json as JSON."""
     try:
-        text = path.read_text("utf-8")
-        document = json.loads(text)
+        document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise _not_a_tokenizer(path) from error
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         raise _not_a_tokenizer(path)
-    return document, text
+    return document
 
 
-def _build_tokenizer(folder: Path, text: str) -> tokenizers.Tokenizer:
-    """A tokenizer without truncation and padding."""
+def _build_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of a tokenizer.json, without truncation and padding."""
     try:
         with panics_as_errors():
-            tokenizer = tokenizers.Tokenizer.from_str(text)
+            tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise _not_a_tokenizer(folder / "tokenizer.json") from error
+        raise _not_a_tokenizer(path) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
