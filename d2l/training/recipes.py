@@ -154,6 +154,8 @@ class SeatsTable(Tasks, Questions):
     """So many seats hold one token each where a document is short; 0: as the checkpoint."""
     shared_rank: Count = 0
     """Rank of a shared LoRA that the checkpoint lacks, drawn from `seed`; 0: none is added."""
+    learned_places: bool = False
+    """Seats lie closer where tokens say more; learned from even places if the checkpoint's are."""
     statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0
     """Second moments of ordinary text are measured anew over so many draws; 0: not measured."""
 

@@ -25,6 +25,7 @@ _SINCE_1 = {
     "base_digest",
     "reads",
     "adapted_layers",
+    "learned_places",
 }
 #: What a network may have been trained to read.
 READS = ("documents", "descriptions", "both")
@@ -43,7 +44,7 @@ class SeatsConfig:
     go. `base_digest` is the SHA-256 of the base's weights that the second moments were measured on;
     empty where it was not noted. `reads` is what it was trained to read: documents, descriptions of
     tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
-    `first_layer` on.
+    `first_layer` on. With `learned_places`, tokens that say more get more of a seat.
     """
 
     network: str
@@ -84,6 +85,7 @@ class SeatsConfig:
     base_digest: str = ""
     reads: str = "documents"
     adapted_layers: tuple[int, ...] = ()
+    learned_places: bool = False
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -104,6 +106,7 @@ class SeatsConfig:
             "version is 0 or 1": self.version in (0, 1),
             f"reads is one of {', '.join(READS)}": self.reads in READS,
             "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
+            "only version 1 has learned places": self.version == 1 or not self.learned_places,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
             "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,

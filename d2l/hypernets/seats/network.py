@@ -28,6 +28,7 @@ from d2l.hypernets.seats.second_moments import Statistics, read_statistics
 from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
 
 _PRIOR = -1.5  # log-weight of a token one seat's width away from the seat's center
+_MOST_WORTH = 2.0  # a token's room is at most e² and at least e⁻² times that of a plain one
 _TYPICAL_LOG_WIDTH = 2.0  # ln of about 8 tokens a seat, so the width's vector starts near zero
 
 
@@ -96,6 +97,9 @@ class SeatNetwork(nn.Module):
         for correction in (self.key_correction, self.value_correction):
             nn.init.zeros_(correction.weight)
             nn.init.zeros_(correction.bias)
+        self.place = nn.Linear(width, 1, bias=False) if config.learned_places else None
+        if self.place is not None:
+            nn.init.zeros_(self.place.weight)  # even places, until trained
         self.shared = SharedLora(config) if config.shared_rank else None
 
     def forward(
@@ -107,11 +111,11 @@ class SeatNetwork(nn.Module):
         """
         n_tokens = hidden.shape[1]
         seat_width = n_tokens / n_seats
-        places = torch.arange(n_tokens, dtype=torch.float64)
+        x = self.encode(hidden)
+        places = self.place_tokens(x, n_seats)
         away = places[None] - torch.tensor(centers(n_seats, n_tokens), dtype=torch.float64)[:, None]
         prior = _PRIOR * (away / max(seat_width, 1.0)) ** 2  # (seats, tokens)
         prior = prior.to(hidden.device, hidden.dtype)
-        x = self.encode(hidden)
         z = self.describe_seats(x, prior, seat_width)
         dim = self.config.group_dim
         queries = self.group_query(z).view(n_seats, self.n_groups, dim).transpose(0, 1)
@@ -132,6 +136,20 @@ class SeatNetwork(nn.Module):
             x = block(x)
         result: Tensor = self.encoder_norm(x)
         return result
+
+    def place_tokens(self, x: Tensor, n_seats: int) -> Tensor:
+        """Where tokens with states x (tokens, width) lie among the seats: (tokens,), rising.
+
+        In units of the chunk's mean distance between tokens, float64 on the CPU as no other device
+        has to know it. Evenly at 0, 1, 2 …; where places are learned, a token takes up more room
+        the more it is worth.
+        """
+        n_tokens = len(x)
+        if self.place is None or n_seats >= n_tokens:
+            return torch.arange(n_tokens, dtype=torch.float64)
+        worth = (_MOST_WORTH * torch.tanh(self.place(x)[:, 0] / _MOST_WORTH)).exp()
+        shares = fill_seats(worth.cpu().double(), n_seats)
+        return (shares.cumsum(0) - shares / 2) * (n_tokens / n_seats) - 0.5
 
     def describe_seats(self, x: Tensor, prior: Tensor, seat_width: float) -> Tensor:
         """State of each seat (seats, width) from tokens (tokens, width); prior (seats, tokens)."""
@@ -156,6 +174,19 @@ class SeatNetwork(nn.Module):
         """(seats, layers * kv_heads * head_dim) to (layers, seats, kv_heads * head_dim)."""
         size = self.config.kv_heads * self.config.head_dim
         return written.view(written.shape[0], -1, size).transpose(0, 1)
+
+
+def fill_seats(worth: Tensor, n_seats: int) -> Tensor:
+    """Shares of `n_seats` seats in proportion to worth (tokens,), but at most a whole seat each.
+
+    What the worthiest may not have goes to the rest. There must be as many tokens as seats, or
+    more; worth is positive. The shares add up to `n_seats`, and are differentiable.
+    """
+    ordered = worth.sort(descending=True).values
+    left = n_seats - torch.arange(len(worth), device=worth.device)  # with 0, 1, 2 … seats full
+    scales = left / ordered.flip(0).cumsum(0).flip(0)  # of the others' worth
+    n_full = int((scales * ordered > 1).cumprod(0).sum())
+    return (worth * scales[n_full]).clamp(max=1)
 
 
 def build_network(

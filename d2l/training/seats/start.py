@@ -48,6 +48,7 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         version=1,
         tokens_per_seat=wanted.tokens_per_seat or config.tokens_per_seat,
         dense_seats=wanted.dense_seats or config.dense_seats,
+        learned_places=wanted.learned_places or config.learned_places,
         shared_rank=shared_rank,
         intermediate=int(base_config.intermediate_size) if shared_rank else 0,
         document_tokens=max(longest, config.document_tokens),

@@ -71,6 +71,8 @@ def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
         ({"opening_head": [1, 2]}, r"min_seats \+ 1 tokens"),
         ({"opening_words": [1, 2]}, "max_seats - min_seats tokens"),
         ({"opening_words": [-1] * 8}, "opening_words is empty or holds a negative number"),
+        ({"learned_places": True}, "only version 1 has learned places"),
+        ({"learned_places": 1}, "learned_places is '1', expected <class 'bool'>"),
         ({"adapted_layers": [2]}, "adapted_layers rise from first_layer"),
         ({"adapted_layers": [1, 3]}, "adapted_layers rise from first_layer"),
         ({"adapted_layers": [1, 2, 2]}, "adapted_layers rise from first_layer"),

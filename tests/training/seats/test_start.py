@@ -63,6 +63,20 @@ def test_a_shared_lora_is_added_to_the_weights_that_are_there(
     assert not torch.equal(first["shared.a.weight"], other["shared.a.weight"])
 
 
+def test_learned_places_begin_even_and_are_kept_by_later_recipes(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    folder = tiny.write_seats(tmp_path / "seats")
+    config = change_config(CONFIG, change(recipe, learned_places=True), BASE_CONFIG)
+    assert (config.version, config.learned_places) == (1, True)
+    assert change_config(config, recipe, BASE_CONFIG).learned_places
+    assert not change_config(CONFIG, recipe, BASE_CONFIG).learned_places
+    base = tiny.make_causal("llama").model
+    first = load_start(folder, config, base, recipe).network.state_dict()
+    assert first.keys() - load_file(folder / "model.safetensors").keys() == {"place.weight"}
+    assert not first["place.weight"].any()
+
+
 def test_the_recipe_sets_density_and_length_of_documents(recipe: Recipe) -> None:
     (length,) = recipe.lengths
     changed = change_config(CONFIG, recipe, BASE_CONFIG)
