@@ -140,9 +140,9 @@ class SeatNetwork(nn.Module):
     def place_tokens(self, x: Tensor, n_seats: int) -> Tensor:
         """Where tokens with states x (tokens, width) lie among the seats: (tokens,), rising.
 
-        In units of the chunk's mean distance between tokens, float64 on the CPU as no other device
-        has to know it. Evenly at 0, 1, 2 …; where places are learned, a token takes up more room
-        the more it is worth.
+        In units of the mean distance between the chunk's tokens; float64, on the CPU, since not
+        every device has it. Evenly at 0, 1, 2 …; where places are learned, a token takes up more
+        room the more it is worth.
         """
         n_tokens = len(x)
         if self.place is None or n_seats >= n_tokens:
