@@ -16,6 +16,7 @@ from d2l.bases.models import find_base
 from d2l.hypernets.seats.config import read_config
 from tests import tiny
 from tests.command import Command
+from tests.tools import plain_scale
 
 
 @pytest.fixture
@@ -100,3 +101,23 @@ def test_after_calibration_the_same_network_fits_both(
     assert kept[0] != kept[1]  # kept by the weights of base and network
     assert kept[0].name.startswith(find_base("any", override=bases[0]).digest()[:16])
     assert kept[0].parent == place / "cache" / "moments"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("place")
+def test_a_network_that_knows_its_own_bases_sizes_keeps_its_moments_on_another(
+    command: Command, with_peft: Callable[..., Any]
+) -> None:
+    bases = ("one/llama-tiny", "two/llama-tiny")
+    compile_on(command, bases[0], "one.lora")  # with the moments of training
+    config = json.loads(Path("seats/config.json").read_text("utf-8"))
+    Path("seats/config.json").write_text(json.dumps(config | {"base": bases[0]}), "utf-8")
+    plain_scale.main("seats")
+    Path("seats/config.json").write_text(json.dumps(config), "utf-8")
+    assert command("calibrate", "--checkpoint", "seats", "--base", bases[1]).code == 0
+    assert "that d2l calibrate measured on them" in compile_on(command, bases[1], "two.lora")
+    one, two = (
+        read_logits(with_peft, *pair) for pair in zip(bases, ("one.lora", "two.lora"), strict=True)
+    )
+    spread = float((one - one.mean()).abs().max())
+    assert float((one - two).abs().max()) < 1e-4 * spread

@@ -104,8 +104,13 @@ def moments_path(*, base: str, network: str) -> Path:
 
 
 def with_moments(seats: Seats, path: Path) -> Seats:
-    """The network with second moments that were measured on the base at hand; raises
-    CheckpointError for a damaged file.
+    """The network with second moments that fit the base at hand; `path` holds those that were
+    measured on it. Raises CheckpointError for a damaged file.
+
+    A base that computes the same has the correlations of the base of training, and inputs of other
+    sizes. So where the network knows how large plain text's inputs were there, its own moments are
+    kept and rescaled by the ratio: they were measured on more, and on kinds of text that the plain
+    one lacks. Otherwise the measured moments are taken as they are.
 
     The ridge follows each input's own size there, against the base of training: a base whose inputs
     are scaled by S has the second moment S C S, and so must its ridge be, or the same memory would
@@ -118,6 +123,10 @@ def with_moments(seats: Seats, path: Path) -> Seats:
         d_in=config.hidden,
         ridge=config.statistics_ridge,
     )
+    if own.plain_scale is not None:
+        ratio = statistics.scale.to(torch.float64) / own.plain_scale  # (layers, d_in)
+        scale = (own.scale * ratio).to(torch.float32)
+        statistics = replace(statistics, correlation=own.correlation, scale=scale)
     sizes = own.scale.to(torch.float64).square()  # (layers, d_in)
     ridge = own.ridge * sizes.mean(dim=1, keepdim=True)
     ridge = ridge * statistics.scale.to(torch.float64).square() / sizes

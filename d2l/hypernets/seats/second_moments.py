@@ -20,6 +20,7 @@ from d2l.hypernets.formats.int8 import read_file
 #: What the file is called in a checkpoint's folder.
 FILE_NAME = "statistics.safetensors"
 _NAMES = ("correlation", "scale")
+_PLAIN = "plain_scale"  # may be there besides
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Statistics:
     `correlation`: (layers, d_in * (d_in + 1) / 2), the upper triangle with its diagonal, row by
     row. `scale`: (layers, d_in). A second moment's element i, j is correlation * scale_i * scale_j;
     `ridge` times the mean diagonal is added to the diagonal, or `ridge_diagonal` (layers, d_in)
-    where that is given. `source` names them in errors.
+    where that is given. `plain_scale`: (layers, d_in), root mean squares over the plain text that
+    bases are calibrated with, on the base of training, where they are known. `source` names them in
+    errors.
     """
 
     correlation: Tensor
@@ -38,6 +41,7 @@ class Statistics:
     ridge: float
     source: str
     ridge_diagonal: Tensor | None = None
+    plain_scale: Tensor | None = None
 
     def __post_init__(self) -> None:
         d_in = self.scale.shape[-1]
@@ -105,11 +109,12 @@ class Statistics:
 def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: float) -> Statistics:
     """Read `statistics.safetensors` for these layers of the base."""
     tensors = read_file(path)
-    if sorted(tensors) != sorted(_NAMES):
+    if sorted(tensors.keys() - {_PLAIN}) != sorted(_NAMES):
         raise CheckpointError(f"{path}: holds {sorted(tensors)}, expected {sorted(_NAMES)}")
     n_layers = len(layers)
     expected = {"correlation": (n_layers, d_in * (d_in + 1) // 2), "scale": (n_layers, d_in)}
-    for name in _NAMES:
+    expected[_PLAIN] = expected["scale"]
+    for name in tensors:
         if tuple(tensors[name].shape) != expected[name]:
             raise CheckpointError(
                 f"{path}: {name} has shape {tuple(tensors[name].shape)}, expected {expected[name]}",
@@ -121,6 +126,7 @@ def read_statistics(path: Path, *, layers: Sequence[int], d_in: int, ridge: floa
         layers=tuple(layers),
         ridge=ridge,
         source=str(path),
+        plain_scale=tensors.get(_PLAIN),
     )
 
 
@@ -138,6 +144,12 @@ def pack_moments(
         ridge=ridge,
         source=source,
     )
+
+
+def write_plain_scale(path: Path, plain_scale: Tensor) -> None:
+    """Put root mean squares over plain text (layers, d_in) into a statistics file that is there."""
+    tensors = {**read_file(path), _PLAIN: plain_scale.to(torch.float32).contiguous()}
+    replace_file(path, lambda target: save_file(tensors, target))
 
 
 def write_statistics(path: Path, moments: Tensor) -> None:

@@ -5,7 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.seats.second_moments import Statistics, read_statistics
+from d2l.hypernets.seats.second_moments import (
+    Statistics,
+    read_statistics,
+    write_plain_scale,
+)
 
 D_IN, LAYERS, FIRST = 5, 2, 3
 ADAPTED = (FIRST, FIRST + 1)
@@ -41,6 +45,20 @@ def test_second_moment_is_correlation_times_scales_plus_ridge(path: Path) -> Non
             # correlations are stored in fp16
             assert float(moment[i, j]) == pytest.approx(expected, rel=1e-3)
     assert moment.dtype == torch.float64
+
+
+def test_sizes_of_plain_text_are_kept_beside_the_moments(path: Path) -> None:
+    assert read(path).plain_scale is None
+    before = read(path).second_moment(FIRST)
+    plain = torch.arange(1.0, 1 + LAYERS * D_IN).view(LAYERS, D_IN)
+    write_plain_scale(path, plain)
+    after = read(path)
+    assert after.plain_scale is not None
+    assert torch.equal(after.plain_scale, plain)
+    assert torch.equal(after.second_moment(FIRST), before)
+    write_plain_scale(path, plain[:, 1:])
+    with pytest.raises(CheckpointError, match=r"plain_scale has shape \(2, 4\), expected \(2, 5\)"):
+        read(path)
 
 
 def test_cholesky_factors_multiply_to_second_moments_and_are_kept(path: Path) -> None:
