@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from d2l.bases.models import load_frozen, pick_device
 from d2l.hypernets.fit import SEATS, OpenNetwork, open_network
@@ -57,12 +58,21 @@ def calibrate(
 
     `compile`, `merge` and `edit` find them where the base is not the file of training.
     """
+    moments = measure(plan, device, watch=watch)
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    write_statistics(plan.path, moments)
+    return plan.path
+
+
+def measure(
+    plan: CalibratePlan,
+    device: str = "auto",
+    *,
+    watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
+) -> Tensor:
+    """The moments of the base, float64 (layers, d_in, d_in), without keeping them."""
     network, device = plan.network, pick_device(device)
     model = load_frozen(
         network.base, device=device, dtype=torch.float32, n_layers=network.config.layers
     )
-    seats = load_seats(network.files.path, model)
-    moments = measure_moments(seats, plan.pieces, watch=watch)
-    plan.path.parent.mkdir(parents=True, exist_ok=True)
-    write_statistics(plan.path, moments)
-    return plan.path
+    return measure_moments(load_seats(network.files.path, model), plan.pieces, watch=watch)

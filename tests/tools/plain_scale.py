@@ -8,26 +8,16 @@ statistics.safetensors is changed. To be run when a network's weights are final.
 
 import sys
 
-import torch
-
-from d2l.bases.models import load_frozen
 from d2l.commands import console
-from d2l.compiler.calibrate import CalibrateOptions, prepare
-from d2l.hypernets.seats.calibration import measure_moments
-from d2l.hypernets.seats.network import load_seats
+from d2l.compiler.calibrate import CalibrateOptions, measure, prepare
 from d2l.hypernets.seats.second_moments import FILE_NAME, write_plain_scale
 
 
 def main(checkpoint: str) -> None:
     """Measure, and write into the folder."""
     plan = prepare(CalibrateOptions(checkpoint, offline=True))
-    network = plan.network
-    model = load_frozen(
-        network.base, device="cpu", dtype=torch.float32, n_layers=network.config.layers
-    )
-    moments = measure_moments(load_seats(network.files.path, model), plan.pieces)
-    path = network.files.path / FILE_NAME
-    write_plain_scale(path, moments.diagonal(dim1=1, dim2=2).sqrt())
+    path = plan.network.files.path / FILE_NAME
+    write_plain_scale(path, measure(plan, "cpu").diagonal(dim1=1, dim2=2).sqrt())
     console.result(str(path))
 
 
