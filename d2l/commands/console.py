@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from d2l.commands import streams
 from d2l.errors import D2LError
+from d2l.files import interrupts
 from d2l.files.printable import CONTROLS, one_line, printable
 
 if TYPE_CHECKING:
@@ -154,17 +155,21 @@ def flush() -> None:
 
 
 def watch(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items behind a progress bar on stderr; where that is no terminal, see `_Log`."""
+    """Yield the items behind a progress bar on stderr; where that is no terminal, see `_Log`.
+    An interruption is heeded before each."""
     if not _draws():
         log = _Log(label)
         for done, item in enumerate(items):
+            interrupts.heed()
             log(done, len(items))
             yield item
         return
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(items, label, console=Console(stderr=True), transient=True)
+    for item in track(items, label, console=Console(stderr=True), transient=True):
+        interrupts.heed()
+        yield item
 
 
 def _draws() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from d2l.commands import console
 from d2l.errors import D2LError
+from d2l.files import interrupts
 
 if TYPE_CHECKING:
     import d2l
@@ -46,6 +47,7 @@ class Conversation:
                 console.result("")
                 return
             except KeyboardInterrupt:
+                interrupts.forget()
                 console.result("")
             except UnicodeError:
                 console.show_error(D2LError("the question is not UTF-8 text"))

@@ -39,6 +39,7 @@ from d2l.commands.options import (
 from d2l.commands.refine import refine
 from d2l.commands.serve import serve
 from d2l.errors import D2LError
+from d2l.files import interrupts
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -60,7 +61,7 @@ def t2l() -> None:
 
 def _run(commands: typer.Typer, name: str) -> None:
     """Run a command line; the only place where errors become exit codes."""
-    signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written stays behind
+    interrupts.listen()  # so that nothing half-written stays behind
     console.set_level(console.Level.USUAL)
     streams.prepare()
     console.listen()
@@ -68,6 +69,7 @@ def _run(commands: typer.Typer, name: str) -> None:
     try:
         _call(commands, name)
     except D2LError as error:
+        _leave_if_interrupted()  # an import that was interrupted looks like one that failed
         if "--debug" in sys.argv:
             raise
         console.show_error(error)
@@ -75,9 +77,13 @@ def _run(commands: typer.Typer, name: str) -> None:
     except KeyboardInterrupt:  # Typer turns most of these into exit code 130, but not all
         _leave(_INTERRUPTED)
     except SystemExit as stopped:
+        _leave_if_interrupted()
         if stopped.code != _INTERRUPTED:
             raise
         _leave(_INTERRUPTED)
+    except Exception:
+        _leave_if_interrupted()
+        raise
 
 
 def _call(commands: typer.Typer, name: str) -> None:
@@ -93,6 +99,13 @@ def _call(commands: typer.Typer, name: str) -> None:
         raise
 
 
+def _leave_if_interrupted() -> None:
+    """End now if a signal asked for it, whatever became of what its handler raised."""
+    number = interrupts.noted()
+    if number is not None:
+        _leave(128 + number)
+
+
 def _leave(code: int) -> None:
     """End now, everything being tidied up. At its regular end Python would kill itself with SIGINT
     if the interruption had passed through an exec(): callers that are no shell would see -2."""
@@ -100,10 +113,6 @@ def _leave(code: int) -> None:
         with contextlib.suppress(OSError, AttributeError):  # full, or closed
             stream.flush()
     os._exit(code)
-
-
-def _stop(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 @app.callback()

@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from d2l.commands import console
+from d2l.files import interrupts
 from d2l.training.recipes import Recipe
 
 _SHOWN = 6  # steps in the table
@@ -79,9 +80,7 @@ class TrainingView:
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if self.stopped_by is not None or not self._steps_run:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + number)
+            interrupts.end(number)
         self.stopped_by = number
         text = "stopping after this step; a second time ends at once, at the state saved last"
         if self._live is not None:

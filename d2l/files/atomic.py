@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from d2l.errors import D2LError
+from d2l.files import interrupts
 from d2l.files.leftovers import Workshop, open_workshop, recover
 from d2l.files.renames import exchange, move_if_free, sync, sync_names
 from d2l.files.tensors import FILE_ERRORS
@@ -44,6 +45,7 @@ def building(folder: Path, check: Check = replace_anything) -> Iterator[Path]:
 def _take_place(made: Path, workshop: Workshop, place: Path, check: Check) -> None:
     """Put what was made at its place, whatever comes and goes there meanwhile."""
     for tries_left in reversed(range(_TRIES)):
+        interrupts.heed()
         stands = os.path.lexists(place)  # before the check: it passes what it has not seen
         check()
         try:

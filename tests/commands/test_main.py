@@ -374,6 +374,35 @@ def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None
     subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, timeout=60)
 
 
+@pytest.mark.parametrize(
+    "error", ["D2LError('no module')", "RuntimeError('no name')", "SystemExit(0)"]
+)
+def test_an_interruption_that_became_something_else_is_one(error: str) -> None:
+    program = f"""
+import signal
+from d2l.commands import main
+from d2l.errors import D2LError
+
+def lose(*_):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {error}
+
+main._call = lose
+main.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_leaves_nothing_behind(

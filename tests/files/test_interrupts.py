@@ -1,0 +1,86 @@
+"""An interruption is heeded although what its handler raised was lost."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from d2l.files import interrupts
+from d2l.files.atomic import building, write_file
+
+#: A callback in which Python ignores what is raised, interrupted; then work of a minute.
+IGNORED = """
+import signal, time, weakref
+from d2l.files import interrupts
+
+class Thing: pass
+
+def interrupted(_):
+    signal.raise_signal(signal.{name})
+    for _ in range(9): pass
+
+interrupts.listen()
+thing = Thing()
+reference = weakref.ref(thing, interrupted)
+del thing
+try:
+    for _ in range(600): time.sleep(0.1)
+except {error} as raised:
+    print("heeded", interrupts.noted(), *raised.args)
+"""
+
+
+@pytest.fixture
+def _lost() -> Iterator[None]:
+    """An interruption whose exception went nowhere."""
+    with contextlib.suppress(KeyboardInterrupt):
+        interrupts.end(signal.SIGINT)
+    yield
+    interrupts.forget()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [("SIGINT", "KeyboardInterrupt", "heeded 2"), ("SIGTERM", "SystemExit", "heeded 15 143")],
+)
+def test_what_python_ignores_is_raised_again(name: str, error: str, said: str) -> None:
+    program = IGNORED.format(name=name, error=error)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (said, "")
+
+
+def test_other_things_that_python_ignores_are_told() -> None:
+    program = IGNORED.format(name="SIGINT", error="KeyboardInterrupt").replace(
+        "signal.raise_signal(signal.SIGINT)", "raise ValueError('odd')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("range(600)", "range(0)")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "ValueError: odd" in done.stderr
+
+
+@pytest.mark.usefixtures("_lost")
+def test_nothing_takes_its_place_after_an_interruption(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "file", lambda target: target.write_text("whole"))
+    with pytest.raises(KeyboardInterrupt), building(tmp_path / "folder") as folder:
+        (folder / "file").write_text("whole")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_lost")
+def test_whoever_answers_an_interruption_goes_on(tmp_path: Path) -> None:
+    interrupts.forget()
+    interrupts.heed()
+    write_file(tmp_path / "file", lambda target: target.write_text("whole"))
+    assert (tmp_path / "file").read_text() == "whole"
