@@ -1,5 +1,6 @@
 """A folder → the adapters in it, in values: read without their weights and without torch."""
 
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from d2l.adapters.info import AdapterInfo, is_adapter, read_info
+from d2l.adapters.provenance import Input
 from d2l.errors import AdapterError
+from d2l.files.cache import file_digest
+from d2l.files.places import recall
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,8 @@ class Entry:
     """An adapter of a folder. `error` says why one cannot be read, and then all else is empty.
 
     `seats` is None for networks that have none. `inputs_date` is the day, as 2026-01-31, on which
-    the newest of the input files was changed last, where all of them still lie as they were read by
-    their size: nothing in an adapter tells the time, so that equal inputs give equal bytes.
+    the newest of the input files was changed last, where all of them still lie as they were read:
+    nothing in an adapter tells the time, so that equal inputs give equal bytes.
     """
 
     name: str
@@ -78,9 +82,16 @@ def _date_inputs(info: AdapterInfo) -> str | None:
 def _find_times(info: AdapterInfo) -> Iterator[float | None]:
     """When each input was changed last; None for one that is not there, or no longer the same."""
     for entry in info.provenance.inputs if info.provenance is not None else ():
-        try:
-            found = Path(entry.name).stat()
-        except (OSError, ValueError):  # not there, or a name that no file can have
-            yield None
-            continue
-        yield found.st_mtime if found.st_size == entry.size_bytes else None
+        places = filter(None, (recall(entry.sha256), Path(entry.name)))
+        yield next((when for place in places if (when := _date_same(place, entry))), None)
+
+
+def _date_same(place: Path, entry: Input) -> float | None:
+    """When the file at a place was changed last, if it is the input: same size, same bytes."""
+    try:
+        found = place.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size_bytes:
+            return None  # and is not opened: it may be a pipe, which never ends
+        return found.st_mtime if file_digest(place) == entry.sha256 else None
+    except (OSError, ValueError):  # not there, or a name that no file can have
+        return None

@@ -1,5 +1,6 @@
 """`d2l ls`: the adapters in a folder, read without torch."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from d2l.files.places import remember
 from tests.command import Command
 from tests.compiled import Compiled
 
@@ -25,7 +27,9 @@ def folder(compiled: Callable[[str], Compiled], tmp_path: Path) -> Path:
     source.write_text("The pump.")
     os.utime(source, (0, 1_700_000_000))  # 2023-11-14
     values = json.loads(record.read_text("utf-8"))
-    entry = values["inputs"][0] | {"name": str(source), "size_bytes": source.stat().st_size}
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    size = source.stat().st_size
+    entry = values["inputs"][0] | {"name": str(source), "size_bytes": size, "sha256": digest}
     record.write_text(json.dumps(values | {"inputs": [entry]}), "utf-8")
     shutil.copytree(compiled("llama").adapter, tmp_path / "torn.lora")
     (tmp_path / "torn.lora" / "adapter_config.json").write_text("{")
@@ -56,6 +60,25 @@ def test_an_input_that_was_changed_has_no_date(folder: Path, command: Command) -
     (folder / "manual.txt").write_text("Another pump.")
     rows = json.loads(command("ls", folder, "--json").out)["adapters"]
     assert [row["inputs_date"] for row in rows] == [None] * 3
+
+
+def test_another_file_of_the_same_name_and_size_is_no_input(folder: Path, command: Command) -> None:
+    (folder / "manual.txt").write_text("The mill.")
+    rows = json.loads(command("ls", folder, "--json").out)["adapters"]
+    assert [row["inputs_date"] for row in rows] == [None] * 3
+
+
+def test_an_input_is_found_where_it_lay_though_its_name_says_no_folder(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2L_CACHE_DIR", str(folder / "cache"))
+    record, source = folder / "seats.lora" / "d2l.json", folder / "manual.txt"
+    values = json.loads(record.read_text("utf-8"))
+    values["inputs"][0]["name"] = "manual.txt"
+    record.write_text(json.dumps(values), "utf-8")
+    remember({values["inputs"][0]["sha256"]: source})
+    rows = {row["name"]: row for row in json.loads(command("ls", folder, "--json").out)["adapters"]}
+    assert rows["seats.lora"]["inputs_date"] in ("2023-11-14", "2023-11-15")
 
 
 def test_people_get_a_table_and_a_line_for_what_is_damaged(folder: Path, command: Command) -> None:
