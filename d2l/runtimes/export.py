@@ -5,7 +5,7 @@ or not at all. Every writer reads back what it wrote. Prints nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +66,8 @@ class ExportPlan:
     @property
     def load(self) -> str:
         """The shell line that loads what is written."""
-        return export_card.load_line(self.export.facts, self.options.to)
+        facts = replace(self.export.facts, out=str(self.out))
+        return export_card.load_line(facts, self.options.to)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ BASE_FILE = "base.gguf"
 @dataclass(frozen=True)
 class ExportFacts:
     """What the texts name: the adapter's folder, the base as adapters call it, the GGUF file that
-    it was read from (or None), the folder or file that is written, and whether prompts begin with
-    an opening."""
+    it was read from (or None), the folder or file that is written, as it is reached from where the
+    lines are run, and whether prompts begin with an opening."""
 
     adapter: str
     base: str
@@ -158,5 +158,6 @@ def _merged(facts: ExportFacts) -> tuple[str, str]:
 
 def _model_name(out: str) -> str:
     """A name for `ollama create`: lower case, of letters, digits and dashes."""
-    kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in out.lower())
+    name = PurePath(out).name.lower()
+    kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
     return kept.removesuffix("-ollama").strip("-") or "document"

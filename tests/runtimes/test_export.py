@@ -75,7 +75,7 @@ def test_a_merged_model_answers_as_the_adapter_does(
     with torch.no_grad():
         difference = (model.eval()(ids).logits - expected(ids).logits).abs().max()
     assert difference < 1e-5  # the delta is added in float64 here and in fp32 there
-    assert result.load == "vllm serve merged"
+    assert result.load == f"vllm serve {tmp_path / 'merged'}"
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "merged")
     turns = [{"role": "user", "content": "Where is the pump?"}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -139,6 +139,20 @@ def test_load_lines_are_quoted_whatever_a_folder_is_called(to: str, single: bool
     words = shlex.split(line.replace('"$(cat ', "").replace(')"', ""))
     assert out in " ".join(words)
     assert all(word in known for word in words if ";" in word or " " in word)
+
+
+@pytest.mark.parametrize("out", ["deep/out", "deep/out.gguf"])
+@pytest.mark.parametrize("to", EXPORTERS)
+def test_load_lines_can_be_run_where_the_export_was_made(
+    to: str, out: str, compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if out.endswith(".gguf") and to != "gguf":
+        return
+    monkeypatch.chdir(tmp_path)
+    line = run(compiled("seats"), to, Path(out)).load
+    ours = re.findall(r"[\w./-]*(?:deep/|\.jinja|Modelfile)[\w./-]*", line)
+    assert any(name.startswith("deep/out") for name in ours)
+    assert [name for name in ours if not Path(name).exists()] == []
 
 
 @pytest.mark.parametrize("to", EXPORTERS)
