@@ -11,7 +11,6 @@ import typer
 
 from d2l.commands import console
 from d2l.commands.options import (
-    AsJson,
     Base,
     CheckpointName,
     Chunking,
@@ -66,6 +65,7 @@ def batch(
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
     ] = False,
+    password: Annotated[str | None, typer.Option(help="Password of encrypted PDFs.")] = None,
     keep_paths: Annotated[
         bool, typer.Option("--keep-paths", help="Name inputs in d2l.json by their whole paths.")
     ] = False,
@@ -92,7 +92,9 @@ def batch(
     ] = False,
     force: Force = False,
     offline: Offline = False,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines: start, each row as it ends, end.")
+    ] = False,
 ) -> None:
     """Compile many documents, an adapter each; run again, it does what is not done.
 
@@ -114,6 +116,7 @@ def batch(
         "format": format,
         "encoding": encoding,
         "include_hidden": include_hidden,
+        "password": password,
         "keep_paths": keep_paths,
     }
     job = Job(

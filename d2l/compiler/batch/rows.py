@@ -32,6 +32,7 @@ OPTIONS: Final[Mapping[str, Any]] = {
     "encoding": None,
     "include_hidden": False,
     "skip_bad": False,
+    "password": None,
 }
 _WHOLE = ("max_rank", "chunk_tokens", "tokens_per_seat")
 _KEYS = {"id", "input", "inputs", "out", "options"}

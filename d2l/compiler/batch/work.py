@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from d2l.documents.intake import ReadOptions
 
 #: Options that say how documents are read; the others are wishes for the adapter.
-_READING = ("format", "encoding", "include_hidden", "skip_bad")
+_READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,6 @@ class Worker:
         """What a row will do, without weights; None where it is done. Raises D2LError."""
         if row.error is not None:
             raise DocumentError(row.error)
-        if row.error is not None:
-            raise DocumentError(row.error)
         with at_hand(row.inputs) as inputs:
             state = self._place(row).check(self._ask(row, inputs))
             if state is not None and state.is_current:
@@ -114,6 +112,7 @@ class Worker:
     def _ask(self, row: Row, inputs: Sequence[str]) -> Request:
         job = self.job
         options = {"checkpoint": job.checkpoint, **self._options(row), "live_check": False}
+        del options["password"]  # is written nowhere, and what it opens says whether it was right
         return Request(tuple(inputs), options, job.base, job.device, job.offline)
 
     def _plan(self, row: Row, inputs: Sequence[str]) -> "CompilePlan":
@@ -196,8 +195,9 @@ def _sort_options(options: Mapping[str, Any], *, cache: bool) -> "tuple[ReadOpti
 
 
 def _list_warnings(plan: "CompilePlan") -> list[str]:
-    """What `d2l compile` warns of: findings in the documents, and the plan's own warnings."""
-    return [*plan.intake.describe_findings(), *plan.warnings]
+    """What `d2l compile` warns of: findings in the documents, what their readers want told, what
+    was passed over, and the plan's own warnings."""
+    return [*plan.intake.describe(), *plan.warnings]
 
 
 def _tell(row: Row, out: str, state: State | None, found: "Found | None" = None) -> Result:

@@ -23,6 +23,7 @@ from d2l.errors import CheckpointError, OptionError
 from tests import tiny
 from tests.command import Command
 from tests.compiled import read_files, write_files
+from tests.documents.samples import encrypt_pdf, make_pdf, pdf_page
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
@@ -129,6 +130,29 @@ def test_what_was_found_in_a_document_stands_in_its_result(place: Path) -> None:
     result = Worker(make_job()).do(list_rows(["docs/0.txt"])[0])
     assert any("secret" in warning for warning in result.to_json()["warnings"])
     assert "warnings" not in Worker(make_job()).do(Row("1", "1.lora", ("docs/1.txt",))).to_json()
+
+
+def test_what_a_reader_wants_told_stands_in_the_result(place: Path) -> None:
+    (place / "docs" / "0.txt").write_bytes("Die Brücke ist grün, sagt Käthe.".encode("cp1252"))
+    result = Worker(make_job()).do(list_rows(["docs/0.txt"])[0])
+    assert result.status == "done"
+    assert any("read as" in warning for warning in result.to_json()["warnings"])
+
+
+def test_a_password_opens_documents_and_is_kept_nowhere(place: Path, command: Command) -> None:
+    (place / "docs" / "0.pdf").write_bytes(
+        encrypt_pdf(make_pdf([pdf_page(["The pump is red, and stands at the gate."])]), "Harn-77")
+    )
+    closed = command("batch", "docs/0.pdf", *words())
+    assert closed.code == 1
+    assert "--password" in closed.err
+    done = command("batch", "docs/0.pdf", *words("--password", "Harn-77"))
+    assert (done.code, "1 made" in done.out) == (0, True)
+    again = command("batch", "docs/0.pdf", *words())
+    assert "1 unchanged" in again.out  # what was opened is known by its bytes
+    written = [path for path in (place / "many").rglob("*") if path.is_file()]
+    assert len(written) > 3
+    assert [path for path in written if b"Harn-77" in path.read_bytes()] == []
 
 
 def test_an_adapter_that_was_altered_is_not_replaced_without_force(
