@@ -1,5 +1,5 @@
 """`python -m d2l` is `d2l`."""
 
-from d2l.commands.main import main
+from d2l.commands.entry import d2l
 
-main()
+d2l()

@@ -403,6 +403,32 @@ main.main()
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize("name", ["d2l", "t2l"])
+def test_an_interruption_during_imports_ends_in_silence(name: str) -> None:
+    program = f"""
+import builtins
+real = builtins.__import__
+
+def interrupted(name, *rest):
+    if name.startswith("typer"):
+        raise KeyboardInterrupt
+    return real(name, *rest)
+
+builtins.__import__ = interrupted
+from d2l.commands.entry import {name}
+{name}()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_leaves_nothing_behind(

@@ -1,0 +1,26 @@
+"""Where the programs `d2l` and `t2l` begin: a Ctrl-C ends them in silence while they still import.
+
+Imports nothing before it is ready for that.
+"""
+
+import os
+
+
+def d2l() -> None:
+    """Run the `d2l` command line."""
+    try:
+        from d2l.commands.main import main
+
+        main()
+    except KeyboardInterrupt:
+        os._exit(130)  # as a shell says it; nothing was begun
+
+
+def t2l() -> None:
+    """Run the `t2l` command line."""
+    try:
+        from d2l.commands.main import t2l as run
+
+        run()
+    except KeyboardInterrupt:
+        os._exit(130)
