@@ -1,6 +1,6 @@
 """Compile the handbook, then ask ten questions with and without the adapter, and count.
 
-Usage: python examples/demo.py [--out FOLDER] [--tiny] [options of d2l compile]
+Usage: python examples/demo.py [--out FOLDER] [--tiny] [options of d2l compile, as --checkpoint]
 """
 
 import argparse
@@ -14,13 +14,14 @@ from d2l.commands import console
 from d2l.evaluation.metrics import contains_answer
 
 here = Path(__file__).parent
-parser = argparse.ArgumentParser()
+parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
 parser.add_argument("--out", type=Path, default=Path("demo", "handbook.lora"))
 parser.add_argument("--tiny", action="store_true", help="the first two questions only")
 wanted, options = parser.parse_known_args()
 command = ["compile", str(here / "handbook.pdf"), "-o", str(wanted.out), "--force", *options]
 console.note(f"$ d2l {' '.join(command)}")
-subprocess.run([sys.executable, "-m", "d2l", *command], check=True)
+if code := subprocess.run([sys.executable, "-m", "d2l", *command], check=False).returncode:
+    sys.exit(code)
 
 lines = (here / "handbook_questions.jsonl").read_text("utf-8").splitlines()
 questions = [json.loads(line) for line in lines][: 2 if wanted.tiny else None]

@@ -96,6 +96,8 @@ def make(
     """Make an adapter from a task description, or many from a table."""
     if (description is None) == (table is None):
         raise typer.BadParameter("give a description, or a table with --table")
+    if out is None and table is None and out_dir is None:
+        raise typer.BadParameter("-o is missing: name the folder for the adapter")
     if (out is None) != (table is not None) or (out_dir is None) != (table is None):
         raise typer.BadParameter("-o goes with a description, --out-dir with --table")
     if results is not None and table is None:

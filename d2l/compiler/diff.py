@@ -11,6 +11,7 @@ from d2l.adapters import module_names
 from d2l.adapters.deltas import difference_norms
 from d2l.adapters.provenance import ChunkRecord
 from d2l.compiler.parents import Parent, read_parent
+from d2l.errors import MergeError
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,23 @@ class Difference:
         return not words and (self.whole.relative or 0.0) < 1e-12
 
 
+def _measure(left: Parent, right: Parent) -> dict[str, tuple[float, float]]:
+    try:
+        return difference_norms(left.weights, right.weights)
+    except MergeError as error:
+        bases = left.weights.base, right.weights.base
+        if bases[0] == bases[1]:
+            raise
+        raise MergeError(
+            f"the adapters are for different bases: {bases[0]} and {bases[1]}",
+            hint="compare adapters of one base: no delta fits another one",
+        ) from error
+
+
 def compare(first: Path, second: Path) -> Difference:
     """Compare two adapter folders; raises D2LError. No dense matrix is ever made."""
     left, right = read_parent(first), read_parent(second)
-    norms = difference_norms(left.weights, right.weights)
+    norms = _measure(left, right)
     layers: dict[str, list[tuple[float, float]]] = {}
     for name, pair in norms.items():
         layer = module_names.parse(name).layer

@@ -74,9 +74,10 @@ class State:
         """Raise AdapterError that lists differences, all or those of some kinds."""
         found = [d.text for d in self.differences if not kinds or d.kind in kinds]
         if found:
+            force = "" if self.may_replace else " and with --force"  # what is altered is kept
             raise AdapterError(
                 f"{wanted}: {out} has drifted from its lock: {'; '.join(found)}",
-                hint=f"compile without {wanted} to make it anew, and keep the new d2l.lock",
+                hint=f"compile without {wanted}{force} to make it anew, and keep the new d2l.lock",
             )
 
 

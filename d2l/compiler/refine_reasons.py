@@ -14,7 +14,8 @@ def name_reason(documents: Sequence[Document]) -> str | None:
         return None
     names = ", ".join(PurePath(document.name).name for document in documents[:3])
     more = ", …" if len(documents) > 3 else ""
+    sentences = "1 sentence" if found == 1 else f"{found} sentences"
     return (
-        f"{names}{more}: {found} sentences with something to ask for, and refining needs "
+        f"{names}{more}: {sentences} with something to ask for, and refining needs "
         f"{FEWEST}: the prediction is kept as it is"
     )

@@ -119,6 +119,9 @@ def test_locked_finds_each_drift_and_writes_nothing(
     expected = f"error: --locked: notes.lora has drifted from its lock: {said}"
     assert (done.code, done.err.splitlines()[0]) == (1, expected)
     assert read_files(place / "notes.lora") == before
+    (place / "notes.lora" / "notes.md").unlink(missing_ok=True)  # which --force would not replace
+    forced = ("--force",) if "--force" in done.err.splitlines()[1] else ()
+    assert command(*COMPILE, *base(), *forced).code == 0  # what the hint says can be done
 
 
 @pytest.mark.usefixtures("place")

@@ -10,6 +10,7 @@ import pytest
 
 from d2l.adapters.provenance import ChunkRecord
 from d2l.compiler.diff import compare, list_chunks
+from d2l.errors import MergeError
 from tests import tiny
 from tests.compiled import Compiled
 from tests.compiler.test_merge import compile_roomy, dense, make_note
@@ -95,3 +96,13 @@ def test_chunks_of_one_place_are_told_apart_in_the_time_of_their_number() -> Non
     assert time.process_time() - began < 20
     assert names[:4] == ["a.pdf: § A", "a.pdf: § A (2)", "a.pdf: § A (3)", "a.pdf: p. 1"]
     assert len(names) == len(places)
+
+
+def test_adapters_of_bases_of_other_sizes_are_told_apart(tmp_path: Path) -> None:
+    small = make_factors("llama")
+    large = {name: (a.repeat(1, 2), b) for name, (a, b) in small.items()}
+    first = write_task(tmp_path / "first", small, base="org/small")
+    second = write_task(tmp_path / "second", large, base="org/large")
+    with pytest.raises(MergeError, match="different bases: org/small and org/large") as refused:
+        compare(first, second)
+    assert refused.value.hint
