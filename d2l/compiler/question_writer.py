@@ -4,6 +4,7 @@ Answers to ask for are found by rules, a writer's LoRA on the base asks for them
 the passage in its prompt, must give the answer back. Each passage stands for itself.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from d2l.documents.chunks import pack_sentences
 from d2l.hypernets.registry import ALIASES
 from d2l.inference.writer.files import find_writer
 from d2l.inference.writer.prompts import Span
-from d2l.inference.writer.questions import QuestionWriter
+from d2l.inference.writer.questions import Chance, QuestionWriter
 from d2l.progress import Progress, silent
 
 _PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
@@ -39,28 +40,88 @@ class AboutText:
     answer: str
 
 
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of a document's text, as it stands there from character `start` on."""
+
+    document: int
+    start: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is asked. Past `until` on the clock (`time.monotonic`) nothing more is asked; what
+    a passage has no end of by then is lost. With a `chance`, answers are asked for in other words,
+    too, once every passage was asked about and as far as there is time."""
+
+    until: float | None = None
+    chance: Chance | None = None
+
+    def allows(self, seconds: float = 0.0) -> bool:
+        """Whether there is time for something that takes so long."""
+        return self.until is None or time.monotonic() + seconds <= self.until
+
+
+_ONCE = Effort()
+
+
+class _OutOfTime(Exception):
+    """Ends asking in the middle of a passage."""
+
+
+@contextlib.contextmanager
+def _until(effort: Effort, causal: Any) -> Iterator[None]:
+    """A block that ends when its time does, with the pass of the base that runs then."""
+
+    def stop(*_: object) -> None:
+        if not effort.allows():
+            raise _OutOfTime
+
+    handle = causal.model.register_forward_pre_hook(stop)
+    try:
+        with contextlib.suppress(_OutOfTime):
+            yield
+    finally:
+        handle.remove()
+
+
 def write_about(
     causal: Any,
     tokenizer: BaseTokenizer,
     base: BaseFiles,
     texts: Sequence[str],
     *,
-    until: float | None = None,
+    effort: Effort = _ONCE,
     watch: Progress = silent,
 ) -> list[AboutText]:
     """Questions about documents in order, those that passed the round trip; none where there is no
-    writer for the base. Past `until` on the clock (`time.monotonic`) no passage more is read;
-    passages are taken evenly spread."""
+    writer for the base. Passages are taken evenly spread."""
     writer = open_writer(causal, tokenizer, base)
     if writer is None:
         return []
-    passages = list(cut(texts, tokenizer))
     asked: list[AboutText] = []
+    with _until(effort, causal):
+        for found in _ask_all(writer, list(cut(texts, tokenizer)), effort, watch):
+            asked += found
+    once = {(item.document, item.question.casefold()): item for item in reversed(asked)}
+    return sorted(once.values(), key=lambda item: (item.document, item.start))
+
+
+def _ask_all(
+    writer: QuestionWriter, passages: Sequence[Passage], effort: Effort, watch: Progress
+) -> Iterator[list[AboutText]]:
+    """Questions, passage by passage: the likeliest ones, then those in other words."""
+    took: dict[int, float] = {}  # seconds, by the passage's number
     for number in watch(spread(len(passages)), "asking questions"):
-        if until is not None and time.monotonic() > until:
+        start = time.monotonic()
+        yield ask_about(writer, passages[number])
+        took[number] = time.monotonic() - start
+    wordings = 0 if effort.chance is None else effort.chance.wordings
+    for number in watch(list(took), "asking in other words") if wordings else ():
+        if not effort.allows(wordings * took[number]):
             break
-        asked += ask_about(writer, passages[number])
-    return sorted(asked, key=lambda item: (item.document, item.start))
+        yield ask_about(writer, passages[number], chance=effort.chance)
 
 
 def open_writer(causal: Any, tokenizer: BaseTokenizer, base: BaseFiles) -> QuestionWriter | None:
@@ -92,15 +153,6 @@ def explain_silence(base: str) -> tuple[str, str]:
     )
 
 
-@dataclass(frozen=True)
-class Passage:
-    """A stretch of a document's text, as it stands there from character `start` on."""
-
-    document: int
-    start: int
-    text: str
-
-
 def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Passage]:
     """Passages of whole sentences that a writer can read."""
     for number, text in enumerate(texts):
@@ -112,10 +164,13 @@ def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Passage]:
                 yield Passage(number, piece.start, text[piece.start : piece.stop])
 
 
-def ask_about(writer: QuestionWriter, passage: Passage) -> list[AboutText]:
+def ask_about(
+    writer: QuestionWriter, passage: Passage, *, chance: Chance | None = None
+) -> list[AboutText]:
     """Questions about one passage, those that passed the round trip."""
     answers = choose(find_answers(passage.text))
-    asked = writer.write(passage.text, [Span(one.start, one.stop) for one in answers])
+    spans = [Span(one.start, one.stop) for one in answers]
+    asked = writer.write(passage.text, spans, chance=chance)
     kept = writer.keep_answered(passage.text, asked)
     return [
         AboutText(

@@ -18,11 +18,12 @@ from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.chat import make_chat
 from d2l.bases.models import BaseFiles, load_causal
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.compiler.question_writer import AboutText, write_about
+from d2l.compiler.question_writer import AboutText, Effort, write_about
 from d2l.compiler.refine_options import RefineOptions
 from d2l.compiler.refine_reasons import name_reason
 from d2l.documents.document import Document
 from d2l.hypernets.seats.network import Seats
+from d2l.inference.writer.questions import Chance
 from d2l.progress import Progress, silent
 from d2l.training.refine.decoder import MemoryDecoder
 from d2l.training.refine.drills import Sentence, Written, make_drills, sentences_of
@@ -35,8 +36,11 @@ from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
 MOST_SEATS = 240
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
-#: Part of a time budget that the question writer may take.
+#: Part of the time left that the question writer may take.
 _WRITING_SHARE = 0.4
+#: How often each answer is asked for besides the likeliest question. What is drilled in one wording
+#: alone is learned in that wording, and a question that one wording misses another finds.
+_WORDINGS = 3
 _PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -116,11 +120,13 @@ def _refine(
     until = None if job.options.seconds is None else start + job.options.seconds
     causal = load_causal(job.base, device=job.device, dtype=pick_precision(job.device))
     subject = make(causal)
-    writing = None if until is None else start + _WRITING_SHARE * (until - start)
-    written = write_about(causal, job.tokenizer, job.base, texts, until=writing, watch=job.watch)
+    general, held = take_general(causal, subject, base=job.base.digest())
+    now = time.monotonic()
+    writing = None if until is None else now + _WRITING_SHARE * (until - now)
+    effort = Effort(writing, Chance(_WORDINGS, job.options.seed))
+    written = write_about(causal, job.tokenizer, job.base, texts, effort=effort, watch=job.watch)
     about = list(_place(written, sentences))
     drills = make_drills(sentences, about, seed=job.options.seed)
-    general, held = take_general(causal, subject, base=job.base.digest())
     most = settings.most_steps(drills)
     outcome = refine(
         subject,

@@ -1,7 +1,7 @@
 """What a causal language model says after prompts: how likely given answers are, and its own.
 
-Token ids in; log-probabilities and greedy answers out. Knows nothing of documents, questions or
-adapters: with a `peft.PeftModel` the caller says whether the adapter is on.
+Token ids in; log-probabilities and answers out, greedy ones or some by chance. Knows nothing of
+documents, questions or adapters: with a `peft.PeftModel` the caller says whether the adapter is on.
 
 Prompts are read in batches, padded on the left, with position ids that do not count the padding,
 so batches change nothing but speed. What all prompts of a batch begin with is read once: questions
@@ -10,7 +10,7 @@ head, and distributions come one item at a time.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +23,13 @@ from d2l.bases.batches import batched
 from d2l.bases.models import read_out
 
 Ids = Sequence[int]
+#: Logits (rows, vocabulary) to the tokens that come next (rows,).
+_Choose = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How answers are read and made: greedily, at most `max_tokens` up to the token `end`.
+    """How answers are read and made: at most `max_tokens` up to the token `end`.
 
     `batch` prompts are read at a time; `pad` is any token of the vocabulary.
     """
@@ -104,6 +106,34 @@ def answer_greedily(
     answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, batch):
         answers += _go_on(model, _read(model, chosen, pad), max_tokens=max_tokens, end=end)
+    return answers
+
+
+def answer_by_chance(
+    model: Any,
+    prompts: Sequence[Ids],
+    settings: GenerationSettings,
+    *,
+    temperature: float,
+    seed: int,
+) -> list[tuple[int, ...]]:
+    """A token again and again, each drawn by how likely it is at a temperature, up to the end
+    token, which is left out. The same for a seed, a batch size and a number of threads."""
+    chance = torch.Generator().manual_seed(seed)
+
+    def draw(logits: Tensor) -> Tensor:
+        likely = (logits.to("cpu", torch.float32) / temperature).softmax(dim=-1)
+        return torch.multinomial(likely, 1, generator=chance)[:, 0].to(logits.device)
+
+    answers: list[tuple[int, ...]] = []
+    for chosen in batched(prompts, settings.batch):
+        answers += _go_on(
+            model,
+            _read(model, chosen, settings.pad),
+            max_tokens=settings.max_tokens,
+            end=settings.end,
+            choose=draw,
+        )
     return answers
 
 
@@ -188,16 +218,22 @@ def _pick(row: Tensor, ids: Ids) -> Tensor:
     return log_probs.gather(1, places[:, None])[:, 0].cpu()
 
 
+def _take_likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
 @torch.inference_mode()
-def _go_on(model: Any, read: _Read, *, max_tokens: int, end: int) -> list[tuple[int, ...]]:
-    """Greedy answers of all rows. Rows that have ended go along until they are half of those that
-    are computed, and are then dropped."""
+def _go_on(
+    model: Any, read: _Read, *, max_tokens: int, end: int, choose: _Choose = _take_likeliest
+) -> list[tuple[int, ...]]:
+    """Answers of all rows, of the tokens that `choose` takes. Rows that have ended go along until
+    they are half of those that are computed, and are then dropped."""
     cache, mask, logits = read.cache, read.mask, read.logits
     answers: list[list[int]] = [[] for _ in range(len(logits))]
     rows = list(range(len(answers)))  # those that are computed, by their numbers
     going = set(rows)
     for left in reversed(range(max_tokens)):
-        chosen = logits.argmax(dim=-1)  # (rows,)
+        chosen = choose(logits)  # (rows,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if token == end:
                 going.discard(row)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from d2l.inference.likelihood import (
     GenerationSettings,
+    answer_by_chance,
     answer_greedily,
     score_answers,
     token_distributions,
@@ -74,6 +75,23 @@ def test_both_at_once_are_each_by_itself(family: str) -> None:
     scores = token_log_probs(model, PROMPTS, ANSWERS, batch=3, pad=PAD)
     for one, expected in zip(found, scores, strict=True):
         assert torch.equal(one.log_probs, expected)
+
+
+def test_what_comes_by_chance_is_likely_and_the_same_for_a_seed() -> None:
+    model = tiny.make_causal("llama")
+    never = tiny.vocab_size() - 1
+    settings = GenerationSettings(1, batch=256, end=never, pad=PAD)
+    prompts = [PROMPTS[1]] * 2048
+    drawn = answer_by_chance(model, prompts, settings, temperature=0.5, seed=3)
+    assert drawn == answer_by_chance(model, prompts, settings, temperature=0.5, seed=3)
+    assert drawn != answer_by_chance(model, prompts, settings, temperature=0.5, seed=4)
+    likely = (score_alone(model, PROMPTS[1], [0])[0] / 0.5).softmax(dim=0)
+    shares = torch.bincount(torch.tensor(drawn)[:, 0], minlength=len(likely)) / len(prompts)
+    assert (shares - likely).abs().max() < 5 * (0.25 / len(prompts)) ** 0.5
+    assert len(set(drawn)) > 10
+    cold = answer_by_chance(model, PROMPTS, settings, temperature=1e-4, seed=3)
+    own = answer_greedily(model, PROMPTS, max_tokens=1, batch=256, end=never, pad=PAD)
+    assert cold == own
 
 
 def test_an_answer_ends_before_the_end_token_and_the_others_go_on() -> None:

@@ -14,7 +14,7 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.chat import Chat
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.inference.attached import attached, on_device
-from d2l.inference.likelihood import answer_greedily
+from d2l.inference.likelihood import GenerationSettings, answer_by_chance, answer_greedily
 from d2l.inference.prompt_styles import WORDINGS
 from d2l.inference.writer.prompts import Span, WriterPrompts
 
@@ -42,6 +42,16 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """How each answer is asked for in other words: `wordings` times, each token drawn at a
+    `temperature`, from a seed."""
+
+    wordings: int
+    seed: int = 0
+    temperature: float = 0.8
+
+
+@dataclass(frozen=True)
 class QuestionWriter:
     """A base, and the writer's LoRA for it."""
 
@@ -49,12 +59,18 @@ class QuestionWriter:
     chat: Chat
     weights: LoraWeights
 
-    def write(self, text: str, spans: Sequence[Span]) -> list[Asked]:
-        """A question for every place of a passage that it finds one for, in order; none twice."""
-        prompts = WriterPrompts(self.chat)
-        before = prompts.passage(text)
+    def write(
+        self, text: str, spans: Sequence[Span], *, chance: Chance | None = None
+    ) -> list[Asked]:
+        """A question for every place of a passage that it finds one for, in order; none twice. The
+        likeliest one, or by `chance` some."""
+        if chance is not None:
+            spans = [span for span in spans for _ in range(chance.wordings)]
+        marking = WriterPrompts(self.chat)
+        before = marking.passage(text)
+        prompts = [(*before, *marking.mark(text, span)) for span in spans]
         with attached(self.causal, on_device(self.weights, self.causal.device), self.weights.scale):
-            made = self._go_on([(*before, *prompts.mark(text, s)) for s in spans], _QUESTION_TOKENS)
+            made = self._go_on(prompts, _QUESTION_TOKENS, chance)
         found: dict[str, Asked] = {}
         for span, question in zip(spans, made, strict=True):
             if is_question(question, answer=span.of(text)):
@@ -72,11 +88,22 @@ class QuestionWriter:
             if agrees(reply, one.span.of(text), question=one.question)
         ]
 
-    def _go_on(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+    def _go_on(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, chance: Chance | None = None
+    ) -> list[str]:
         end = self.chat.end_token
-        made = answer_greedily(
-            self.causal, prompts, max_tokens=max_tokens, batch=_BATCH, end=end, pad=end
-        )
+        if chance is None:
+            made = answer_greedily(
+                self.causal, prompts, max_tokens=max_tokens, batch=_BATCH, end=end, pad=end
+            )
+        else:
+            made = answer_by_chance(
+                self.causal,
+                prompts,
+                GenerationSettings(max_tokens, _BATCH, end=end, pad=end),
+                temperature=chance.temperature,
+                seed=chance.seed,
+            )
         decode = self.chat.tokenizer.decode
         return [decode(ids, skip_special_tokens=True).strip() for ids in made]
 

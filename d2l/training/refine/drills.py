@@ -10,6 +10,7 @@ How the answers that are held out fare says when to stop.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from d2l.documents.sentences import find_sentences
@@ -77,8 +78,8 @@ class Drills:
 
     def draw(self, step: int, number: int) -> list[Asked]:
         """The drills of one step, `number` or all that there are: seed and step alone decide.
-        Sentences and questions come in rounds, so that none is drilled twice before all were once.
-        """
+        Sentences and answers come in rounds, so that none is drilled twice before all were once;
+        an answer that is asked for in several wordings, in another one each time."""
         number = min(number, self.size)
         chance = random.Random(f"{self.seed}:{step}")
         kinds: list[Callable[[int], Asked | None]] = [self._ask, self._cloze, self._recite]
@@ -93,7 +94,16 @@ class Drills:
         return drawn
 
     def _ask(self, turn: int) -> Asked:
-        return self.questions[self._shuffled(len(self.questions), turn)]
+        wordings = self._by_answer[self._shuffled(len(self._by_answer), turn)]
+        return wordings[turn // len(self._by_answer) % len(wordings)]
+
+    @cached_property
+    def _by_answer(self) -> list[list[Asked]]:
+        """The questions of each answer."""
+        found: dict[str, list[Asked]] = {}
+        for one in self.questions:
+            found.setdefault(_normalize(one.answer), []).append(one)
+        return list(found.values())
 
     def _cloze(self, turn: int) -> Asked | None:
         made = make_cloze(self._sentence(turn), random.Random(f"{self.seed}:cloze:{turn}"))

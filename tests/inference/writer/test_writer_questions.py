@@ -12,7 +12,14 @@ from d2l.bases.models import find_base, load_causal
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.inference.attached import attached, on_device
 from d2l.inference.writer.prompts import Span, WriterPrompts, mark
-from d2l.inference.writer.questions import Asked, QuestionWriter, agrees, is_question, quote
+from d2l.inference.writer.questions import (
+    Asked,
+    Chance,
+    QuestionWriter,
+    agrees,
+    is_question,
+    quote,
+)
 from tests import tiny
 
 TEXT = "The tower (built in 1931)\nstands in Oldport. It has 96 steps."
@@ -161,8 +168,7 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
     replies = ["In 1931", "in the meadow", "96 steps"]
     seen: list[bool] = []
 
-    def go_on(self: QuestionWriter, prompts: Any, max_tokens: int) -> list[str]:
-        del max_tokens
+    def go_on(self: QuestionWriter, prompts: Any, *_: object) -> list[str]:
         module = self.causal.get_submodule("model.layers.1.self_attn.q_proj")
         seen.append(bool(module._forward_hooks))
         return (questions if seen[-1] else replies)[: len(prompts)]
@@ -172,6 +178,30 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
     assert asked == [Asked(q, s) for q, s in zip(questions, spans, strict=True)]
     assert writer.keep_answered(TEXT, asked) == asked[::2]
     assert seen == [True, False]
+
+
+def test_by_chance_each_answer_is_asked_for_in_several_wordings(
+    base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(base)
+    spans = [Span(TEXT.index(a), TEXT.index(a) + len(a)) for a in ("1931", "Oldport")]
+    made = ["When was it built?", "In which year was it built?", "Where does it stand?"]
+    given: list[tuple[int, int]] = []
+
+    def draw(_model: Any, prompts: Any, settings: Any, *, temperature: float, seed: int) -> Any:
+        assert temperature > 0
+        given.append((len(set(prompts)), seed))
+        tokens = [writer.chat.tokenizer.encode(text) for text in (made[0], *made)]
+        assert settings.end == writer.chat.end_token
+        return [tuple(ids) for ids in tokens][: len(prompts)]
+
+    monkeypatch.setattr("d2l.inference.writer.questions.answer_by_chance", draw)
+    asked = writer.write(TEXT, spans, chance=Chance(2, seed=7))
+    assert given == [(2, 7)]  # two answers, each asked for twice
+    # One of the four is no new wording; the last two are of the second answer.
+    assert asked == [
+        Asked(made[0], spans[0]), Asked(made[1], spans[1]), Asked(made[2], spans[1])
+    ]  # fmt: skip
 
 
 def test_a_writer_that_is_shipped_fits_its_base() -> None:

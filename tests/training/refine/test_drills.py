@@ -165,3 +165,22 @@ def test_sentences_know_where_they_stand_and_come_once() -> None:
     for one in found:
         assert " ".join(texts[one.document][one.start : one.stop].split()) == one.text
     assert SEPARATOR not in found[0].text
+
+
+def test_answers_come_in_rounds_and_wordings_in_turn() -> None:
+    written = [
+        Written(n, f"{how} was number {n} built?", str(1900 + n))
+        for n in range(8)
+        for how in (("When", "In what year", "How early") if n % 2 else ("When",))
+    ]
+    drills = make_drills(sentences_of([PLAIN]), written)
+    answers = {asked.answer for asked in drills.questions}
+    assert len(answers) == 6  # two are held out, in all their wordings
+    assert not answers & {asked.answer for asked in drills.held_out}
+    rounds = [drills.draw(step, 6) for step in range(3)]
+    for drawn in rounds:
+        assert {asked.answer for asked in drawn} == answers
+    in_order = [asked for drawn in rounds for asked in drawn]
+    for answer in answers:
+        wordings = [asked.question for asked in in_order if asked.answer == answer]
+        assert set(wordings) == {a.question for a in drills.questions if a.answer == answer}
