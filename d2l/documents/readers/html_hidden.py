@@ -13,8 +13,18 @@ import cssselect2
 
 from d2l.documents.findings import Finding
 from d2l.documents.readers.colors import BLACK, WHITE, Color, looks_like, read_hex
-from d2l.documents.readers.css_values import EM, parse_length, put_in, work_out
-from d2l.documents.readers.styles import Declarations, Sheets, parse_color, read_data
+from d2l.documents.readers.css_colors import parse_color
+from d2l.documents.readers.css_grammar import expand, is_valid
+from d2l.documents.readers.css_values import (
+    EM,
+    SIZES,
+    parse_length,
+    parse_share,
+    put_in,
+    work_out,
+)
+from d2l.documents.readers.css_words import WIDE
+from d2l.documents.readers.styles import Declarations, Sheets, is_variable, read_data
 
 TINY = 2.0  # pixels: text of this size or less cannot be read
 FAR = -500.0  # pixels: what is moved so far to the left or up is off the screen
@@ -23,8 +33,6 @@ FAR_SHARE = -200.0  # percent of what is around it
 LEAST_SCALE = 0.1
 MAX_VARIABLE_CHARS = 500
 LEAST_OPACITY = 0.07  # black of less on white has less contrast than `colors.LEAST_CONTRAST`
-SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0,
-         "x-large": 24.0, "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
 CLIPPED = re.compile(
     r"rect\( ?0(?:px)?[, ]|rect\( ?(\d{1,4}px)[, ]+\1[, ]+\1|inset\( ?(?:[5-9]\d|100)%"
     r"|inset\( ?[\w.]{1,9}%? (?:[\w.]{1,9}%? ){0,2}100%|inset\( ?[\w.]{1,9} (?:[5-9]\d|100)% ?\)"
@@ -40,7 +48,6 @@ BLURRED = re.compile(
     r"blur\( ?(?:[89]|\d{2,4})(?:\.\d{0,4})?px|contrast\( ?0?(?:\.0\d{0,4})?%? ?\)"
 )
 PICTURE = re.compile(r"url\(|gradient\(|image\(|image-set\(")
-FONT_SIZE = re.compile(r"(?:^| )(\d{0,4}\.?\d{1,4}(?:px|pt|em|rem|%)|0)(?:/| )")
 
 _CUTTING = ("hidden", "clip", "scroll", "auto")
 
@@ -137,29 +144,34 @@ def find_hidden(root: Any, sheets: Iterable[str]) -> list[HiddenText]:
 
 
 def settle(declared: Declarations, parent: Look) -> tuple[Declarations, Look]:
-    """Declarations with variables put in and sums worked out, and the parent with these variables;
-    of shorthands, what they say of places."""
-    own = {name: value for name, value in declared.items() if is_variable(name, value)}
+    """Declarations with shorthands taken apart, variables put in and sums worked out, and the
+    parent with these variables."""
+    own = {name: value for name, value in declared.items() if is_variable(name)}
     if own:
-        parent = replace(parent, variables={**parent.variables, **own})
-    variables = parent.variables
-    values = {
-        name: work_out(put_in(value, variables), parent.size) if "(" in value else value
-        for name, value in declared.items()
-        if not name.startswith("--")
-    }
-    for short, sides in (("inset", ("top", "left")), ("margin", ("margin-top", "margin-left"))):
-        parts = values.get(short, "").split()
-        if parts:
-            last = parts[3] if len(parts) == 4 else parts[min(1, len(parts) - 1)]
-            for side, value in zip(sides, (parts[0], last), strict=True):
-                values.setdefault(side, value)
+        parent = replace(parent, variables=set_variables(parent.variables, own))
+    values: dict[str, str] = {}
+    for short, written in declared.items():
+        if is_variable(short):
+            continue
+        value = written
+        if "(" in written:
+            value = work_out(put_in(written, parent.variables), parent.size)
+            if "var(" not in value and not is_valid(short, value):
+                value = "unset"  # so it is where a variable holds what makes no sense
+        for name, part in expand(short, value):
+            values[name] = part
     return values, parent
 
 
-def is_variable(name: str, value: str) -> bool:
-    """Whether a declaration sets a variable of a length that styles have."""
-    return name.startswith("--") and len(value) <= MAX_VARIABLE_CHARS
+def set_variables(above: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]:
+    """Variables of an element: those above it, and its own of a length that styles have."""
+    variables = dict(above)
+    for name, value in own.items():
+        if value == "initial":
+            variables.pop(name, None)
+        elif value not in WIDE and len(value) <= MAX_VARIABLE_CHARS:
+            variables[name] = value
+    return variables
 
 
 def compute(element: Any, declared: Declarations, parent: Look) -> Look:
@@ -170,7 +182,7 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     visibility = declared.get("visibility", "")
     if visibility in ("hidden", "collapse"):
         look = replace(look, is_visible=False)
-    elif visibility == "visible":
+    elif visibility in ("visible", "initial"):
         look = replace(look, is_visible=True)
     if "text-indent" in declared:
         indent = parse_length(declared["text-indent"], size)
@@ -190,11 +202,10 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
 def compute_size(declared: Declarations, inherited: float) -> float:
     """The size of type in pixels."""
     value = declared.get("font-size", "")
-    if not value and "font" in declared:
-        shorthand = FONT_SIZE.search(declared["font"] + " ")
-        value = shorthand[1] if shorthand else ""
-    if value in SIZES:
-        return SIZES[value]
+    if value in SIZES or value == "initial":
+        return SIZES.get(value, EM)
+    if value in ("smaller", "larger"):
+        return inherited * (1.2 if value == "larger" else 1 / 1.2)
     if value.endswith("%"):
         share = parse_share(value)
         return inherited if share is None else inherited * share
@@ -202,33 +213,23 @@ def compute_size(declared: Declarations, inherited: float) -> float:
     return inherited if size is None else size
 
 
-def parse_share(value: str) -> float | None:
-    """A number, or a percentage as one."""
-    number = value.removesuffix("%")
-    if not re.fullmatch(r"\d{0,6}\.?\d{1,9}", number):
-        return None
-    return float(number) / (100 if value.endswith("%") else 1)
-
-
 def compute_colors(element: Any, declared: Declarations, look: Look) -> Look:
     """The color of an element's text, and of what is under it."""
     old_text = element.get("text" if element.tag == "body" else "color", "")
     written = declared.get("-webkit-text-fill-color") or declared.get("color")
     written = written or (read_old_color(old_text) if element.tag in ("body", "font") else "")
-    if written and written not in ("inherit", "currentcolor", "unset"):
+    if written == "initial":
+        look = replace(look, color=BLACK, alpha=1.0)
+    elif written and written not in (*WIDE, "currentcolor"):
         color = parse_color(written.lower())
         look = replace(look, color=color[0] if color else None, alpha=color[1] if color else 1.0)
-    painted = [declared.get("background", ""), declared.get("background-color", "")]
-    painted.append("" if any(painted) else read_old_color(element.get("bgcolor", "")))
-    if element.get("background") or any(
-        PICTURE.search(value) for value in (*painted, declared.get("background-image", ""))
-    ):
+    painted = declared.get("background-color", "") or read_old_color(element.get("bgcolor", ""))
+    picture = declared.get("background-image", "url()" if element.get("background") else "")
+    if PICTURE.search(picture):
         ground: Color = None
     else:
-        ground = look.ground
-        for value in filter(None, painted):
-            ground = paint_over(ground, value)
-    if "text" in declared.get("background-clip", declared.get("-webkit-background-clip", "")):
+        ground = paint_over(look.ground, painted) if painted else look.ground
+    if "text" in declared.get("background-clip", ""):
         return replace(look, ground=None, alpha=1.0, color=None)
     return replace(look, ground=ground)
 
@@ -241,10 +242,10 @@ def read_old_color(value: str) -> str:
 
 def paint_over(ground: Color, value: str) -> Color:
     """The ground after a background was painted on it."""
-    if value in ("none", "transparent", "inherit", "initial", "unset"):
+    if value in WIDE or value == "transparent":
         return ground
-    parsed = parse_color(value) or next(filter(None, map(parse_color, value.split())), None)
-    if parsed is None:  # a shorthand without a color, or one that is not known here
+    parsed = parse_color(value)
+    if parsed is None:
         return None if "var(" in value else ground
     color, alpha = parsed
     if alpha == 0:
@@ -260,6 +261,8 @@ def paint_over(ground: Color, value: str) -> Color:
 def hide_whole(element: Any, declared: Declarations, look: Look) -> str:
     """Why nothing in an element can be seen; "" if some may be."""
     display = declared.get("display", "")
+    if display.startswith("revert"):  # what browsers do by themselves
+        display = ""
     if display == "none" or (element.get("hidden") is not None and not display):
         return NOT_DISPLAYED
     if declared.get("content-visibility") == "hidden":

@@ -13,19 +13,21 @@ from urllib.parse import unquote_to_bytes
 
 import cssselect2
 import tinycss2
-import tinycss2.color4
 
-from d2l.documents.readers.colors import Color
+from d2l.documents.readers.css_grammar import is_valid
 from d2l.documents.readers.css_values import EM, SCREEN
+from d2l.documents.readers.css_words import WIDE
 
 PROPERTIES = frozenset(
     (
         "display", "visibility", "opacity", "font-size", "font", "color", "background",
-        "background-color", "background-image", "background-clip", "-webkit-background-clip",
+        "background-color", "background-image", "background-clip",
         "position", "left", "right", "top", "bottom", "margin-left", "margin-top", "text-indent",
         "transform", "clip", "clip-path", "width", "height", "max-width", "max-height", "overflow",
         "overflow-x", "overflow-y", "content-visibility", "filter", "-webkit-text-fill-color",
         "translate", "scale", "zoom", "inset", "margin", "white-space", "line-height",
+        "inset-inline", "inset-block", "margin-inline", "margin-block", "padding", "padding-left",
+        "padding-top", "padding-bottom", "padding-inline", "padding-block", "contain",
     )
 )  # fmt: skip
 #: Other names of some of them, in pages that are read from left to right.
@@ -35,6 +37,8 @@ SAME = {
     "inset-inline-start": "left", "inset-inline-end": "right", "inset-block-start": "top",
     "inset-block-end": "bottom", "inline-size": "width", "block-size": "height",
     "max-inline-size": "max-width", "max-block-size": "max-height",
+    "padding-inline-start": "padding-left", "padding-block-start": "padding-top",
+    "padding-block-end": "padding-bottom", "-webkit-background-clip": "background-clip",
 }  # fmt: skip
 NESTING_RULES = ("media", "supports", "layer", "container", "scope")
 WIDTH_RANGE = re.compile(r"(min|max)-(width|height):([\d.]{1,9})(px|em|rem)")
@@ -47,12 +51,9 @@ HOLDS = frozenset(
         "orientation:landscape",
     )
 )  # fmt: skip
+NAMED = re.compile(r"(--[\w-]{1,80})|([A-Z]{1,80})")
 MAX_NESTED_RULES = 20
 MAX_SELECTOR_CHARS = 1000
-#: Colors of the system on a usual one.
-SYSTEM_COLORS = {"canvas": "white", "canvastext": "black", "field": "white", "fieldtext": "black"}
-LIGHTNESS = {"lab": 100.0, "lch": 100.0, "oklab": 1.0, "oklch": 1.0}  # of white, in these spaces
-WHITEST = 0.985
 DATA_SHEET = re.compile(r"data:text/css[^,]{0,60},", re.I)
 
 Declarations = Mapping[str, str]
@@ -115,7 +116,12 @@ class Sheets:
         for order, (name, value, important) in enumerate(read_inline(inline) if inline else ()):
             ranked.append(((important, True, (0, 0, 0), order), name, value))
         ranked.sort(key=lambda one: one[0])
-        return {name: value for _, name, value in ranked}
+        holds: dict[str, str] = {}
+        for _, name, value in ranked:
+            for one in sorted(PROPERTIES) if name == "all" else (name,):
+                holds.pop(one, None)  # what is declared later stands later
+                holds[one] = value
+        return holds
 
 
 def find_addresses(prelude: Iterable[Any]) -> Iterator[str]:
@@ -182,35 +188,30 @@ def _applies(query: str) -> bool:
 
 
 def read_declarations(content: Any) -> Iterator[tuple[str, str, bool]]:
-    """Yield (property, value, is important) of a block, as far as they matter here."""
+    """Yield (property, value, is important) of a block, as far as they matter here; what browsers
+    do not understand is left out, as they do."""
     for item in tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True):
         if item.type != "declaration":
             continue
+        value = lower(tinycss2.serialize(item.value).strip())
         name = SAME.get(item.lower_name, item.lower_name)
-        if name in PROPERTIES:
-            yield name, tinycss2.serialize(item.value).strip().lower(), item.important
-        elif item.name.startswith("--"):  # a variable, whose name counts as it is written
-            yield item.name, tinycss2.serialize(item.value).strip().lower(), item.important
+        if is_variable(item.name):  # a variable, whose name counts as it is written
+            yield item.name, value, item.important
+        elif (name in PROPERTIES and is_valid(name, value)) or (name == "all" and value in WIDE):
+            yield name, value, item.important
+
+
+def is_variable(name: str) -> bool:
+    """Whether a declaration sets a variable."""
+    return name.startswith("--")
+
+
+def lower(value: str) -> str:
+    """A value in small letters, but for the names of variables in it."""
+    return NAMED.sub(lambda match: str(match[1] or match[2].lower()), value)
 
 
 @cache
 def read_inline(style: str) -> tuple[tuple[str, str, bool], ...]:
     """The declarations of a style attribute; pages repeat a few of them many times."""
     return tuple(read_declarations(style))
-
-
-@cache
-def parse_color(value: str) -> tuple[Color, float] | None:
-    """A color and its opacity; None if it is none, or depends on what is not known here."""
-    parsed = tinycss2.color4.parse_color(SYSTEM_COLORS.get(value, value))
-    if parsed is None or isinstance(parsed, str):
-        return None
-    if parsed.space in LIGHTNESS and parsed.coordinates[0] is not None:
-        light = parsed.coordinates[0] / LIGHTNESS[parsed.space]
-        if light >= WHITEST:  # whatever its hue
-            return (1.0, 1.0, 1.0), float(parsed.alpha)
-    try:
-        red, green, blue = parsed.to("srgb").coordinates
-    except (NotImplementedError, ValueError, TypeError):
-        return None
-    return (float(red), float(green), float(blue)), float(parsed.alpha)
