@@ -44,9 +44,9 @@ PAIRS = {
 
 
 @cache
-def is_valid(name: str, value: str, is_quirky: bool = False) -> bool:
-    """Whether browsers take a value for a property; `is_quirky`: on a page without a doctype, where
-    lengths need no unit. Values with variables are taken, whatever comes of them."""
+def is_valid(name: str, value: str, *, is_strict: bool = False) -> bool:
+    """Whether browsers take a value for a property. Those with variables are taken, whatever comes
+    of them, and so are those of properties that are not known here, unless `is_strict`."""
     if value in WIDE or "var(" in value or "env(" in value:
         return True
     tokens = split_words(work_out(value, EM))
@@ -56,7 +56,7 @@ def is_valid(name: str, value: str, is_quirky: bool = False) -> bool:
         most, words = WORDS[name]
         return len(tokens) <= most and all(_is_word(token, words) for token in tokens)
     if name in LENGTHS or name in NUMBERS:
-        return _are_numbers(name, tokens, is_quirky)
+        return _are_numbers(name, tokens)
     if name in COLORS:
         return len(tokens) == 1 and parse_color(value) is not None
     if name in ("background-clip", "-webkit-background-clip"):
@@ -71,7 +71,7 @@ def is_valid(name: str, value: str, is_quirky: bool = False) -> bool:
         return (len(tokens) == 1 and _is_word(tokens[0], SYSTEM_FONTS)) or bool(size_of_font(value))
     if name in FUNCTIONS:
         return _are_functions(name, tokens)
-    return True
+    return not is_strict
 
 
 def split_words(value: str) -> list[Any]:
@@ -84,7 +84,7 @@ def _is_word(token: Any, words: Container[str]) -> bool:
     return bool(token.type == "ident" and token.lower_value in words)
 
 
-def _are_numbers(name: str, tokens: list[Any], is_quirky: bool) -> bool:
+def _are_numbers(name: str, tokens: list[Any]) -> bool:
     most, words = (LENGTHS if name in LENGTHS else NUMBERS)[name]
     if len(tokens) > most:
         return False
@@ -95,8 +95,9 @@ def _are_numbers(name: str, tokens: list[Any], is_quirky: bool) -> bool:
             if token.type not in ("number", "percentage"):
                 return False
             continue
-        is_free = name == "line-height" or (is_quirky and name != "translate")
-        if not is_length(token, is_free) or (name in NOT_NEGATIVE and token.value < 0):
+        if not is_length(token, name == "line-height") or (
+            name in NOT_NEGATIVE and token.value < 0
+        ):
             return False
     return True
 

@@ -15,6 +15,7 @@ from d2l.documents.findings import Finding
 from d2l.documents.readers.colors import BLACK, WHITE, Color, looks_like, read_hex
 from d2l.documents.readers.css_colors import parse_color
 from d2l.documents.readers.css_grammar import expand, is_valid
+from d2l.documents.readers.css_selectors import QuirkyElement
 from d2l.documents.readers.css_values import (
     EM,
     SIZES,
@@ -24,7 +25,8 @@ from d2l.documents.readers.css_values import (
     work_out,
 )
 from d2l.documents.readers.css_words import WIDE
-from d2l.documents.readers.styles import Declarations, Sheets, is_variable, read_data
+from d2l.documents.readers.page_sheets import find_sheets
+from d2l.documents.readers.styles import Declarations, Sheets, is_variable
 
 TINY = 2.0  # pixels: text of this size or less cannot be read
 FAR = -500.0  # pixels: what is moved so far to the left or up is off the screen
@@ -119,18 +121,18 @@ def own_texts(element: Any) -> Iterator[str]:
         yield child.tail or ""
 
 
-def find_hidden(root: Any, sheets: Iterable[str]) -> list[HiddenText]:
+def find_hidden(root: Any, sheets: Iterable[str], *, is_quirky: bool = False) -> list[HiddenText]:
     """Give all hidden text of a page that holds more than space, each once."""
-    linked = (read_data(link.get("href", "")) for link in root.iter("link"))
-    own = (element.text or "" for element in root.iter("style"))
-    rules = Sheets([*sheets, *filter(None, linked), *own])
+    rules = Sheets([*sheets, *find_sheets(root)], is_quirky=is_quirky)
+    start = Look(variables=rules.variables)
     looks: dict[Any, Look] = {}
     found: list[HiddenText] = []
-    for wrapped in cssselect2.ElementWrapper.from_html_root(root).iter_subtree():
+    wrapper = QuirkyElement if is_quirky else cssselect2.ElementWrapper
+    for wrapped in wrapper.from_html_root(root).iter_subtree():
         element = wrapped.etree_element
         if element.tag in ("head", "style", "script", "title"):
             continue
-        parent = looks.get(element.getparent(), Look())
+        parent = looks.get(element.getparent(), start)
         if parent.whole:
             looks[element] = parent
             continue
