@@ -69,6 +69,10 @@ def is_valid(name: str, value: str, *, is_strict: bool = False) -> bool:
         )
     if name == "font":
         return (len(tokens) == 1 and _is_word(tokens[0], SYSTEM_FONTS)) or bool(size_of_font(value))
+    if name == "rotate":
+        return all(
+            _is_word(t, AXES) or t.type == "number" or _is_argument("angle", t) for t in tokens
+        )
     if name in FUNCTIONS:
         return _are_functions(name, tokens)
     return not is_strict

@@ -37,6 +37,9 @@ WORDS: dict[str, tuple[int, frozenset[str]]] = {
             "wrap"
         ),
     ),
+    "box-sizing": (1, _words("content-box border-box")),
+    "float": (1, _words("none left right inline-start inline-end")),
+    "color-scheme": (4, _words("normal light dark only")),
     "contain": (5, _words("none strict content size inline-size layout style paint")),
 }
 _AUTO, _NO_WORDS = _words("auto"), _words("")
@@ -48,7 +51,9 @@ _SIZED = _words(
 LENGTHS: dict[str, tuple[int, frozenset[str]]] = {
     **dict.fromkeys(("left", "right", "top", "bottom"), (1, _AUTO)),
     **dict.fromkeys(("margin-left", "margin-top", "margin-right", "margin-bottom"), (1, _AUTO)),
-    **dict.fromkeys(("padding-left", "padding-top", "padding-bottom"), (1, _NO_WORDS)),
+    **dict.fromkeys(
+        ("padding-left", "padding-right", "padding-top", "padding-bottom"), (1, _NO_WORDS)
+    ),
     **dict.fromkeys(("width", "height", "max-width", "max-height"), (1, _SIZED)),
     **dict.fromkeys(("inset", "margin"), (4, _AUTO)),
     **dict.fromkeys(("inset-inline", "inset-block", "margin-inline", "margin-block"), (2, _AUTO)),
@@ -62,8 +67,8 @@ LENGTHS: dict[str, tuple[int, frozenset[str]]] = {
 NUMBERS = {"opacity": (1, _NO_WORDS), "scale": (3, _words("none")),
            "zoom": (1, _words("normal reset"))}  # fmt: skip
 NOT_NEGATIVE = _words(
-    "width height max-width max-height font-size line-height padding padding-left padding-top "
-    "padding-bottom padding-inline padding-block"
+    "width height max-width max-height font-size line-height padding padding-left padding-right "
+    "padding-top padding-bottom padding-inline padding-block"
 )
 COLORS = _words("color background-color -webkit-text-fill-color")
 BOXES = _words("border-box padding-box content-box text border-area")
@@ -126,10 +131,10 @@ OTHER_PROPERTIES = _words(
     "backface-visibility -webkit-appearance background-attachment background-blend-mode "
     "background-origin background-position background-repeat background-size border "
     "border-collapse border-color border-image border-radius border-style border-width bottom "
-    "box-decoration-break -webkit-box-decoration-break box-shadow box-sizing caret-color clear "
-    "color-scheme column-count column-gap column-width columns container container-type content "
+    "box-decoration-break -webkit-box-decoration-break box-shadow caret-color clear "
+    "column-count column-gap column-width columns container container-type content "
     "corner-shape counter-increment cursor direction field-sizing flex flex-basis flex-direction "
-    "flex-flow flex-grow flex-shrink flex-wrap float font-family font-feature-settings "
+    "flex-flow flex-grow flex-shrink flex-wrap font-family font-feature-settings "
     "font-kerning font-optical-sizing font-palette font-stretch font-style font-variant "
     "font-variant-caps font-variation-settings font-weight gap grid grid-area grid-auto-columns "
     "grid-auto-flow grid-auto-rows grid-column grid-gap grid-row grid-template "

@@ -31,6 +31,7 @@ PROPERTIES = frozenset(
         "translate", "scale", "zoom", "inset", "margin", "white-space", "line-height",
         "inset-inline", "inset-block", "margin-inline", "margin-block", "padding", "padding-left",
         "padding-top", "padding-bottom", "padding-inline", "padding-block", "contain",
+        "padding-right", "rotate", "box-sizing", "float", "color-scheme",
     )
 )  # fmt: skip
 #: Other names of some of them, in pages that are read from left to right.
