@@ -19,6 +19,7 @@ from d2l.documents.readers.css_words import (
     BOXES,
     COLORS,
     CONSTANTS,
+    COUNTS,
     FUNCTIONS,
     LAID_OUT,
     LENGTHS,
@@ -190,6 +191,9 @@ def _are_functions(name: str, tokens: list[Any]) -> bool:
     for token in tokens:
         if token.type == "function" and token.lower_name in known:
             kind = known[token.lower_name]
+            least, most = COUNTS.get(token.lower_name, (1, 1)) if name == "transform" else (0, 99)
+            if not least <= len([one for one in split_at_commas(token.arguments) if one]) <= most:
+                return False
             if not all(_is_argument(kind, one) for one in token.arguments):
                 return False
         elif (token.type == "url" and "url" in known) or (

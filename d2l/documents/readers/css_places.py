@@ -231,7 +231,8 @@ def read_angle(value: str) -> float | None:
         return float(token.value) if token.value == 0 else None
     if token.type != "dimension" or token.lower_unit not in ANGLES:
         return None
-    return math.radians(token.value * ANGLES[token.lower_unit])
+    angle = math.radians(token.value * ANGLES[token.lower_unit])
+    return angle if math.isfinite(angle) else None
 
 
 def _travel(value: str, em: float) -> float:

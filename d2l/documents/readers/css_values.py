@@ -6,6 +6,7 @@ Takes the text of a value, gives text or numbers; knows no element and no sheet.
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import tinycss2
@@ -19,6 +20,7 @@ MAX_STEPS = 40  # of putting variables in, and of working sums out
 SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0,
          "x-large": 24.0, "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
 #: A function without another one inside, so that the innermost are done first.
+_VARIABLE = re.compile(r"(?<![\w-])var\( ?(--[\w-]{1,80}) ?(?:,([^()]{0,200}))?\)")
 _SUM = re.compile(
     r"(?<![\w-])(?:-webkit-)?(calc|min|max|clamp|abs|hypot|round|mod|rem|sign|sin|cos|tan)"
     r"\(([^()]{0,200})\)|(?<![\w-])\(([^()]{0,200})\)"
@@ -50,11 +52,17 @@ def put_in(value: str, variables: Mapping[str, str]) -> str:
     for _ in range(MAX_STEPS):
         if ("var(" not in value and "env(" not in value) or len(value) > MAX_VALUE_CHARS:
             break
-        found = _replace(tinycss2.parse_component_value_list(value, True), variables)
+        found = _VARIABLE.sub(partial(_find, variables), value)
+        if found == value:  # what is left stands around functions, or is of the device
+            found = _replace(tinycss2.parse_component_value_list(value, True), variables)
         if found == value:
             break
         value = found
     return value.strip()
+
+
+def _find(variables: Mapping[str, str], match: "re.Match[str]") -> str:
+    return variables.get(match[1], match[2] if match[2] is not None else match[0])
 
 
 def _replace(tokens: list[Any], variables: Mapping[str, str]) -> str:

@@ -105,6 +105,11 @@ FUNCTIONS: dict[str, dict[str, str]] = {
     ),
     "clip": {"rect": "any"},
 }
+#: How many arguments those of a transform take.
+COUNTS = {
+    "translate": (1, 2), "scale": (1, 2), "skew": (1, 2), "translate3d": (3, 3),
+    "scale3d": (3, 3), "matrix": (6, 6), "matrix3d": (16, 16), "rotate3d": (4, 4),
+}  # fmt: skip
 SHAPES = _words(
     "round at center left right top bottom nonzero evenodd closest-side farthest-side auto none "
     "border-box padding-box content-box margin-box fill-box stroke-box view-box from to by with "

@@ -35,6 +35,8 @@ _ROOM = (
     "padding-top",
     "padding-bottom",
 )
+#: They say how an element looks without any style.
+OLD_ATTRIBUTES = frozenset(("hidden", "popover", "color", "bgcolor", "background", "text"))
 _CUTTING = ("hidden", "clip", "scroll", "auto", "overlay")
 
 NOT_DISPLAYED, CLIPPED_AWAY = "not displayed", "clipped away"
@@ -131,6 +133,8 @@ def set_variables(above: Mapping[str, str], own: Mapping[str, str]) -> Mapping[s
 
 def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     """How an element is shown, from what is declared for it and how its parent is."""
+    if not declared and not OLD_ATTRIBUTES.intersection(element.attrib):
+        return parent
     size = compute_size(declared, parent.size)
     look = replace(parent, size=size)
     look = compute_colors(element, declared, look)

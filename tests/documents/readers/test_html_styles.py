@@ -47,6 +47,8 @@ def is_hidden(css: str, style: str = "", **more: str) -> bool:
         "transform:scale(0);transform:scale(x)",
         "transform:scale(0);transform:translate(5)",
         "transform:scale(0);transform:x(1)",
+        "transform:scale(0);transform:scale()",
+        "transform:scale(0);transform:rotate(1e999deg) scale(0)",
         "clip-path:inset(100%);clip-path:x(0)",
         "filter:opacity(0);filter:opacity(1px)",
         "height:0;overflow:hidden;height:-9px",
