@@ -47,6 +47,7 @@ _SIZED = _words(
     "auto none min-content max-content fit-content stretch -webkit-fill-available "
     "-moz-available -webkit-min-content -webkit-max-content -webkit-fit-content"
 )
+_SIZES = ("width", "height", "min-width", "min-height", "max-width", "max-height")
 #: (how many values at most, the words among them) of properties that take lengths and shares.
 LENGTHS: dict[str, tuple[int, frozenset[str]]] = {
     **dict.fromkeys(("left", "right", "top", "bottom"), (1, _AUTO)),
@@ -54,7 +55,7 @@ LENGTHS: dict[str, tuple[int, frozenset[str]]] = {
     **dict.fromkeys(
         ("padding-left", "padding-right", "padding-top", "padding-bottom"), (1, _NO_WORDS)
     ),
-    **dict.fromkeys(("width", "height", "max-width", "max-height"), (1, _SIZED)),
+    **dict.fromkeys(_SIZES, (1, _SIZED)),
     **dict.fromkeys(("inset", "margin"), (4, _AUTO)),
     **dict.fromkeys(("inset-inline", "inset-block", "margin-inline", "margin-block"), (2, _AUTO)),
     **dict.fromkeys(("padding-inline", "padding-block"), (2, _NO_WORDS)),
@@ -67,8 +68,8 @@ LENGTHS: dict[str, tuple[int, frozenset[str]]] = {
 NUMBERS = {"opacity": (1, _NO_WORDS), "scale": (3, _words("none")),
            "zoom": (1, _words("normal reset"))}  # fmt: skip
 NOT_NEGATIVE = _words(
-    "width height max-width max-height font-size line-height padding padding-left padding-right "
-    "padding-top padding-bottom padding-inline padding-block"
+    "width height min-width min-height max-width max-height font-size line-height padding "
+    "padding-left padding-right padding-top padding-bottom padding-inline padding-block"
 )
 COLORS = _words("color background-color -webkit-text-fill-color")
 BOXES = _words("border-box padding-box content-box text border-area")
@@ -146,7 +147,7 @@ OTHER_PROPERTIES = _words(
     "grid-template-areas grid-template-columns grid-template-rows hanging-punctuation hyphens "
     "-webkit-hyphens image-rendering initial-letter -webkit-initial-letter isolation "
     "justify-content justify-items justify-self letter-spacing -webkit-line-clamp line-break "
-    "list-style mask mask-image -webkit-mask -webkit-mask-image min-height min-width "
+    "list-style mask mask-image -webkit-mask -webkit-mask-image "
     "mix-blend-mode object-fit object-position offset-path order orphans outline overflow-anchor "
     "overflow-wrap overscroll-behavior -webkit-overflow-scrolling perspective place-content "
     "place-items place-self pointer-events quotes resize rotate row-gap scroll-behavior "

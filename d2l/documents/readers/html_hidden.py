@@ -18,7 +18,14 @@ from d2l.documents.readers.css_places import FAR, FAR_RIGHT, find_spot
 from d2l.documents.readers.css_selectors import QuirkyElement
 from d2l.documents.readers.css_values import EM, SIZES, parse_length, parse_share, put_in, work_out
 from d2l.documents.readers.css_words import WIDE
-from d2l.documents.readers.html_look import LEAST_OPACITY, OFF, UNSEEN, Look, compute_colors
+from d2l.documents.readers.html_look import (
+    LEAST_OPACITY,
+    OFF,
+    UNSEEN,
+    Look,
+    compute_colors,
+    is_at_least,
+)
 from d2l.documents.readers.page_sheets import find_sheets
 from d2l.documents.readers.styles import Declarations, Sheets, is_variable
 
@@ -207,6 +214,8 @@ def hide_whole(element: Any, declared: Declarations, look: Look) -> str:
     is_out_of_flow = declared.get("position") in ("absolute", "fixed")
     if is_out_of_flow and is_clipped_away(declared.get("clip", ""), look.size):
         return CLIPPED_AWAY
+    if element.tag in ("td", "th") and not is_out_of_flow:  # cells grow with their text
+        return ""
     return CLIPPED_AWAY if is_squeezed(declared, look.size) else ""
 
 
@@ -240,7 +249,8 @@ def is_squeezed(declared: Declarations, em: float) -> bool:
     if all(height is None for height in heights) and {"strict", "size"}.intersection(contained):
         heights = [0.0]
     # What is below the lines is not cut.
-    if "%" in declared.get("padding-bottom", ""):
+    is_high = is_at_least(declared, "height", em, em * LEAST_PART)
+    if is_high or "%" in declared.get("padding-bottom", ""):
         heights = []
     below, above = lengths["padding-bottom"] or 0.0, 0.0
     if declared.get("box-sizing") == "border-box":
@@ -253,8 +263,10 @@ def is_squeezed(declared: Declarations, em: float) -> bool:
             return True
         if line is not None and (line - em) / 2 >= height + below:  # lines stand below it
             return True
-    widths = (lengths["width"], lengths["max-width"])
     least = em * LEAST_PART if "padding-right" not in declared else 0.0
+    if is_at_least(declared, "width", em, least):
+        return False
+    widths = (lengths["width"], lengths["max-width"])
     return any(width is not None and width <= least for width in widths) or (
         line is not None and line <= 1
     )

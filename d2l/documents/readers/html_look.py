@@ -63,14 +63,17 @@ def compute_colors(element: Any, declared: Mapping[str, str], look: Look) -> Loo
     is_clipped = declared.get("background-clip", "") == "text"
     if is_unpainted(declared):
         return look
+    has_picture = bool(picture) and picture != "none"
     ground = paint_over(look.ground, painted) if painted else look.ground
-    if picture and picture != "none":
+    if has_picture:
         shade = read_picture(picture)
         ground = paint_over(ground, shade) if shade else None
     if not is_clipped:
         return replace(look, ground=ground)
     # Only letters are painted: what of the text itself is transparent shows the background.
-    if look.alpha >= 1 or ground == look.ground:
+    shade_of = parse_color(painted)
+    is_painted = has_picture or "var(" in painted or (shade_of is not None and shade_of[1] > 0)
+    if look.alpha >= 1 or not is_painted:
         return look
     return replace(look, color=ground, alpha=1.0)
 
@@ -106,8 +109,18 @@ def is_unpainted(declared: Mapping[str, str]) -> bool:
         return True
     if any(name.startswith(("padding", "border")) for name in declared):
         return False
-    sizes = (parse_length(declared.get(name, ""), EM) for name in ("width", "height"))
-    return any(size is not None and size <= 1 for size in sizes)
+    return any(
+        size is not None and size <= 1 and not is_at_least(declared, side, EM, 1.0)
+        for side in ("width", "height")
+        for size in (parse_length(declared.get(side, ""), EM),)
+    )
+
+
+def is_at_least(declared: Mapping[str, str], side: str, em: float, pixels: float) -> bool:
+    """Whether an element has more width or height than so many pixels, whatever else is said."""
+    least = declared.get(f"min-{side}", "auto")
+    length = parse_length(least, em)
+    return least not in (*WIDE, "auto") and (length is None or length > pixels)
 
 
 def read_picture(value: str) -> str:

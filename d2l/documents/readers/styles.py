@@ -31,7 +31,7 @@ PROPERTIES = frozenset(
         "translate", "scale", "zoom", "inset", "margin", "white-space", "line-height",
         "inset-inline", "inset-block", "margin-inline", "margin-block", "padding", "padding-left",
         "padding-top", "padding-bottom", "padding-inline", "padding-block", "contain",
-        "padding-right", "rotate", "box-sizing", "float", "color-scheme",
+        "padding-right", "rotate", "min-width", "min-height", "box-sizing", "float", "color-scheme",
     )
 )  # fmt: skip
 #: Other names of some of them, in pages that are read from left to right.
@@ -40,6 +40,7 @@ SAME = {
     "margin-inline-start": "margin-left", "margin-block-start": "margin-top",
     "inset-inline-start": "left", "inset-inline-end": "right", "inset-block-start": "top",
     "inset-block-end": "bottom", "inline-size": "width", "block-size": "height",
+    "min-inline-size": "min-width", "min-block-size": "min-height",
     "max-inline-size": "max-width", "max-block-size": "max-height",
     "padding-inline-start": "padding-left", "padding-block-start": "padding-top",
     "padding-block-end": "padding-bottom", "-webkit-background-clip": "background-clip",

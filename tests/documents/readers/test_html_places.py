@@ -124,6 +124,8 @@ def test_usual_ways_to_hide(style: str) -> None:
         "color:transparent;background:navy;background-clip:text",
         "color:white;background:linear-gradient(white, black)",
         "display:contents;opacity:0;transform:scale(0)",
+        "height:0;min-height:3em;overflow:hidden",
+        "width:1px;min-width:100%;overflow:hidden",
     ],
 )
 def test_usual_ways_to_lay_out(style: str) -> None:
@@ -158,11 +160,17 @@ def test_what_is_around_counts(outer: str, inner: str) -> None:
         ("position:relative", f"{ABSOLUTE}left:-110%"),
         ("position:relative", f"{ABSOLUTE}bottom:1034px"),
         ("background:#000;height:0;padding-bottom:50%", "color:#fff"),
-        ("color-scheme:dark;background:#000", "color:#fff"),
+        ("background:#000;width:0;min-width:100%", "color:#fff"),
+        ("background:url(a.png)", "color:transparent;background:url(b.png) text"),
     ],
 )
 def test_what_is_around_hides_nothing(outer: str, inner: str) -> None:
     assert not is_hidden(f"<div style='{outer}'><p style='{inner}'>more words</p></div>")
+
+
+def test_cells_of_tables_grow_with_their_text() -> None:
+    cell = "max-width:0;overflow:hidden;white-space:nowrap"
+    assert not is_hidden(f"<table><tr><td style='{cell}'>more words</td></tr></table>")
 
 
 def test_a_row_of_slides_stays_when_it_is_moved() -> None:
