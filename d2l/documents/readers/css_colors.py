@@ -33,6 +33,8 @@ CHANNELS = {
     "rgb": "r g b", "rgba": "r g b", "hsl": "h s l", "hsla": "h s l", "hwb": "h w b",
     "lab": "l a b", "lch": "l c h", "oklab": "l a b", "oklch": "l c h",
 }  # fmt: skip
+#: Spaces that colors are mixed in.
+SPACES = frozenset((*LIKE_SRGB, *FROM_XYZ, *CHANNELS, "srgb-linear", "xyz"))
 MAX_NESTED_COLORS = 8
 UNKNOWN: tuple[Color, float] = (None, 1.0)
 
@@ -74,7 +76,10 @@ def _mix(token: Any, depth: int) -> Shade | None:
         colors = [_parse(tinycss2.serialize(part).strip(), depth + 1) for part in parts]
         return colors[0] if len(colors) == 2 and all(colors) else None  # pages are light
     if name == "color-mix":
-        mixed = split_at_commas(token.arguments)[1:]
+        space, *mixed = split_at_commas(token.arguments)
+        named = tinycss2.serialize(space).lower().split()
+        if named[:1] != ["in"] or len(named) < 2 or named[1] not in SPACES:
+            return None
         shades = []
         for part in mixed:
             words = [one for one in part if one.type not in ("whitespace", "percentage")]

@@ -20,6 +20,7 @@ from d2l.documents.readers.css_words import (
     COLORS,
     CONSTANTS,
     COUNTS,
+    DISPLAYS,
     FUNCTIONS,
     LAID_OUT,
     LENGTHS,
@@ -54,6 +55,8 @@ def is_valid(name: str, value: str, *, is_strict: bool = False) -> bool:
     if not tokens:
         return False
     if name in WORDS:
+        if name == "display" and len(tokens) > 1:
+            return _is_display([getattr(token, "lower_value", "") for token in tokens])
         most, words = WORDS[name]
         return len(tokens) <= most and all(_is_word(token, words) for token in tokens)
     if name in LENGTHS or name in NUMBERS:
@@ -87,6 +90,12 @@ def split_words(value: str) -> list[Any]:
 
 def _is_word(token: Any, words: Container[str]) -> bool:
     return bool(token.type == "ident" and token.lower_value in words)
+
+
+def _is_display(words: list[str]) -> bool:
+    """Whether words tell how a box stands outside, and how what is in it stands."""
+    kinds = [DISPLAYS.get(word, "") for word in words]
+    return "" not in kinds and len(set(kinds)) == len(kinds)
 
 
 def _are_numbers(name: str, tokens: list[Any]) -> bool:
@@ -194,7 +203,9 @@ def _are_functions(name: str, tokens: list[Any]) -> bool:
             least, most = COUNTS.get(token.lower_name, (1, 1)) if name == "transform" else (0, 99)
             if not least <= len([one for one in split_at_commas(token.arguments) if one]) <= most:
                 return False
-            if not all(_is_argument(kind, one) for one in token.arguments):
+            if not _has_sides(token, name) or not all(
+                _is_argument(kind, one) for one in token.arguments
+            ):
                 return False
         elif (token.type == "url" and "url" in known) or (
             name == "clip-path" and _is_word(token, SHAPES)
@@ -203,6 +214,20 @@ def _are_functions(name: str, tokens: list[Any]) -> bool:
         elif not (len(tokens) == 1 and _is_word(token, ("auto" if name == "clip" else "none",))):
             return False
     return True
+
+
+def _has_sides(token: Any, name: str) -> bool:
+    """Whether a rectangle has its sides, and a blur is none less than nothing."""
+    words = [one for one in token.arguments if one.type not in ("whitespace", "comment")]
+    sides = [one for one in words if one != ","]
+    if name == "clip":
+        return len(sides) == 4 and all(one.type != "percentage" for one in sides)
+    if token.lower_name == "inset":
+        ends = [at for at, one in enumerate(words) if _is_word(one, ("round",))]
+        return 1 <= len(words[: ends[0]] if ends else words) <= 4
+    return token.lower_name != "blur" or all(
+        getattr(one, "value", 0) >= 0 for one in sides if one.type == "dimension"
+    )
 
 
 def _is_argument(kind: str, token: Any) -> bool:

@@ -42,6 +42,12 @@ WORDS: dict[str, tuple[int, frozenset[str]]] = {
     "color-scheme": (4, _words("normal light dark only")),
     "contain": (5, _words("none strict content size inline-size layout style paint")),
 }
+#: Words that stand together in `display`, one of a kind.
+DISPLAYS = {
+    **dict.fromkeys(("block", "inline"), "outside"),
+    **dict.fromkeys(_words("flow flow-root table flex grid ruby math"), "inside"),
+    "list-item": "item",
+}
 _AUTO, _NO_WORDS = _words("auto"), _words("")
 _SIZED = _words(
     "auto none min-content max-content fit-content stretch -webkit-fill-available "

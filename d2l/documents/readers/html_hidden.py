@@ -150,7 +150,7 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
         look = replace(look, is_visible=False)
     elif visibility in ("visible", "initial"):
         look = replace(look, is_visible=True)
-    if "text-indent" in declared:
+    if declared.get("text-indent", "unset") not in WIDE - {"initial"}:
         look = replace(look, is_indented_away=is_indented_away(declared, size))
     if declared.get("display") == "contents":  # it has no box of its own
         return replace(look, whole=hide_whole(element, declared, look))

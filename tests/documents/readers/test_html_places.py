@@ -145,6 +145,7 @@ def test_usual_ways_to_lay_out(style: str) -> None:
         ("visibility:hidden;background:#000", "visibility:visible;color:#fff"),
         ("background:#000;width:0;height:0", "color:#fff"),
         ("position:relative", f"{ABSOLUTE}left:-300%"),
+        ("text-indent:-9999px", "text-indent:inherit"),
     ],
 )
 def test_what_is_around_counts(outer: str, inner: str) -> None:
@@ -156,6 +157,7 @@ def test_what_is_around_counts(outer: str, inner: str) -> None:
     [
         (f"{ABSOLUTE}left:600px", f"{ABSOLUTE}left:-550px"),
         ("transform:scale(.2)", "transform:scale(5)"),
+        ("text-indent:-9999px", "text-indent:initial"),
         ("-webkit-text-fill-color:transparent", "-webkit-text-fill-color:navy"),
         ("position:relative", f"{ABSOLUTE}left:-110%"),
         ("position:relative", f"{ABSOLUTE}bottom:1034px"),
