@@ -15,6 +15,7 @@ from d2l.documents.findings import Finding, gather
 from d2l.documents.parsing import Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import open_archive, parse_xml, read_member
 from d2l.documents.readers.html import parse_tree, split_page
+from d2l.documents.readers.page_sheets import is_used
 from d2l.documents.sniff import decode_html
 from d2l.errors import DocumentError
 
@@ -120,8 +121,9 @@ class _StyleSheets:
         self._texts: dict[str, str] = {}
 
     def find(self, root: Any, chapter: str) -> list[str]:
-        """The sheets that a chapter links to; those that the book lacks count as empty."""
-        links = (link for link in root.iter("link") if "stylesheet" in link.get("rel", "").lower())
+        """The sheets that a chapter links to for a screen; those that the book lacks count as
+        empty."""
+        links = filter(is_used, root.iter("link"))
         members = (resolve(posixpath.dirname(chapter), link.get("href", "")) for link in links)
         return [self._read(member) for member in members if member in self._names]
 

@@ -21,7 +21,8 @@ DROPPED = frozenset(
     (
         "script", "style", "noscript", "noframes", "template", "nav", "head", "title", "button",
         "select", "textarea", "input", "svg", "canvas", "iframe", "object", "embed", "audio",
-        "video", "map", "dialog", "datalist", "rp", "annotation",
+        "video", "map", "dialog", "datalist", "rp", "annotation", "annotation-xml", "noembed",
+        "meter", "progress",
     )
 )  # fmt: skip
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
@@ -55,6 +56,11 @@ JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
 MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
+#: How doctypes of pages begin that browsers read as those of old did.
+QUIRKY_DOCTYPES = (
+    "-//w3c//dtd html 3", "-//w3c//dtd html 4.0 ", "-//w3c//dtd html 4.0//", "-//ietf//dtd html",
+    "-//w3o//dtd", "-//netscape", "-//microsoft", "html",
+)  # fmt: skip
 MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
 
@@ -62,15 +68,18 @@ def parse_html(request: ParseRequest) -> Parsed:
     """Read a page; one section per heading."""
     decoded = decode_html(request.data, request.name, request.encoding)
     root = parse_tree(decoded.text, request)
-    sections, findings = split_page(root, include_hidden=request.include_hidden)
+    sections, findings = split_page(
+        root, include_hidden=request.include_hidden, is_quirky=is_quirky(root)
+    )
     return Parsed(tuple(bound_text(sections, request)), encoding_notes(decoded), findings)
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
     """Parse leniently, as browsers do, but fetch nothing and expand nothing."""
     parser = lxml.html.HTMLParser(
-        encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True
-    )
+        encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True,
+        default_doctype=False,
+    )  # fmt: skip
     raw = JUNK.sub("", markup).encode()
     try:
         root = lxml.html.document_fromstring(raw, parser=parser)
@@ -84,15 +93,30 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
     return root
 
 
+def is_quirky(root: Any) -> bool:
+    """Whether browsers read a page as those of old did: it has no doctype, or one of then."""
+    document = root.getroottree().docinfo
+    public, address = (document.public_id or "").lower(), document.system_url
+    if not document.doctype or document.root_name.lower() != "html":
+        return True
+    if public.startswith(("-//w3c//dtd html 4.01 frameset", "-//w3c//dtd html 4.01 transitional")):
+        return not address
+    return public.startswith(QUIRKY_DOCTYPES)
+
+
 def split_page(
-    root: Any, *, sheets: Iterable[str] = (), include_hidden: bool = False
+    root: Any,
+    *,
+    sheets: Iterable[str] = (),
+    include_hidden: bool = False,
+    is_quirky: bool = False,
 ) -> tuple[list[Section], tuple[Finding, ...]]:
     """Give the sections of a parsed page, the text before the first heading among them; and what
     of that part is hidden, by the page's own style sheets and others."""
     # Not at the top: a note in plain text starts without the libraries for style sheets.
     from d2l.documents.readers.html_hidden import count_hidden, find_hidden
 
-    hidden = find_hidden(root, sheets)
+    hidden = find_hidden(root, sheets, is_quirky=is_quirky)
     drop_furniture(root)
     main = find_main(root)
     inside = set(main.iter())

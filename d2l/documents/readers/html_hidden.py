@@ -4,78 +4,49 @@ Takes a tree of lxml and style sheets, gives the elements whose text is hidden. 
 taken to be seen: on pictures, and where a script or a sheet elsewhere decides.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cssselect2
+import tinycss2
 
 from d2l.documents.findings import Finding
-from d2l.documents.readers.colors import BLACK, WHITE, Color, looks_like, read_hex
-from d2l.documents.readers.css_values import EM, parse_length, put_in, work_out
-from d2l.documents.readers.styles import Declarations, Sheets, parse_color, read_data
+from d2l.documents.readers.css_clips import is_clipped_away, is_cut_away
+from d2l.documents.readers.css_grammar import expand, is_valid, split_words
+from d2l.documents.readers.css_places import FAR, FAR_RIGHT, find_spot
+from d2l.documents.readers.css_selectors import QuirkyElement
+from d2l.documents.readers.css_values import EM, SIZES, parse_length, parse_share, put_in, work_out
+from d2l.documents.readers.css_words import WIDE
+from d2l.documents.readers.html_look import (
+    LEAST_OPACITY,
+    OFF,
+    UNSEEN,
+    Look,
+    compute_colors,
+    is_at_least,
+)
+from d2l.documents.readers.page_sheets import find_sheets
+from d2l.documents.readers.styles import Declarations, Sheets, is_variable
 
-TINY = 2.0  # pixels: text of this size or less cannot be read
-FAR = -500.0  # pixels: what is moved so far to the left or up is off the screen
-FAR_RIGHT = 5000.0  # pixels: nobody scrolls as far to the right
-FAR_SHARE = -200.0  # percent of what is around it
-LEAST_SCALE = 0.1
 MAX_VARIABLE_CHARS = 500
-LEAST_OPACITY = 0.07  # black of less on white has less contrast than `colors.LEAST_CONTRAST`
-SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0,
-         "x-large": 24.0, "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
-CLIPPED = re.compile(
-    r"rect\( ?0(?:px)?[, ]|rect\( ?(\d{1,4}px)[, ]+\1[, ]+\1|inset\( ?(?:[5-9]\d|100)%"
-    r"|inset\( ?[\w.]{1,9}%? (?:[\w.]{1,9}%? ){0,2}100%|inset\( ?[\w.]{1,9} (?:[5-9]\d|100)% ?\)"
-    r"|(?:circle|ellipse)\( ?0"
-    r"|polygon\( ?0(?:px|%)? 0(?:px|%)? ?, ?0(?:px|%)? 0(?:px|%)? ?[,)]"
+BLURRED = 8.0  # pixels
+LEAST_CONTRAST = 0.05  # of what a filter leaves
+LEAST_PART = 0.3  # of the size of type: of lines that are cut lower, nothing can be read
+_ROOM = (
+    "width",
+    "height",
+    "max-width",
+    "max-height",
+    "line-height",
+    "padding-top",
+    "padding-bottom",
 )
-MOVED_AWAY = re.compile(
-    r"translate(?:3d|x|y)?\( ?(?:[^,()]{1,20},)? ?-(?:\d{4,9}|[2-9]\d{2}(?:vw|vh|%))"
-    r"|translatex?\( ?\d{4,9}px|scale(?:3d|x|y)?\( ?0?(?:\.0\d{0,9})? ?[,)]|matrix\( ?0 ?, ?0 ?, ?0"
-    r"|rotate[xy]\( ?-?(?:90|270)deg|rotate3d\((?: ?[01] ?,){2} ?0 ?, ?-?(?:90|270)deg"
-)
-BLURRED = re.compile(
-    r"blur\( ?(?:[89]|\d{2,4})(?:\.\d{0,4})?px|contrast\( ?0?(?:\.0\d{0,4})?%? ?\)"
-)
-PICTURE = re.compile(r"url\(|gradient\(|image\(|image-set\(")
-FONT_SIZE = re.compile(r"(?:^| )(\d{0,4}\.?\d{1,4}(?:px|pt|em|rem|%)|0)(?:/| )")
+#: They say how an element looks without any style.
+OLD_ATTRIBUTES = frozenset(("hidden", "popover", "color", "bgcolor", "background", "text"))
+_CUTTING = ("hidden", "clip", "scroll", "auto", "overlay")
 
-_CUTTING = ("hidden", "clip", "scroll", "auto")
-
-NOT_DISPLAYED, UNSEEN = "not displayed", "invisible"
-OFF, CLIPPED_AWAY = "off the page", "clipped away"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How the text of an element is shown; `whole` hides all below it, `own` what does not say
-    otherwise."""
-
-    color: Color = BLACK
-    alpha: float = 1.0
-    ground: Color = WHITE
-    size: float = EM
-    is_visible: bool = True
-    is_indented_away: bool = False
-    opacity: float = 1.0
-    whole: str = ""
-    #: Those of the element and all above it, with their dashes.
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def own(self) -> str:
-        """Why the element's own text cannot be seen; "" if it can."""
-        if not self.is_visible:
-            return UNSEEN
-        if self.size <= TINY:
-            return "tiny"
-        if self.is_indented_away:
-            return OFF
-        if self.alpha < LEAST_OPACITY:
-            return "transparent"
-        return "in the color of its ground" if looks_like(self.color, self.ground) else ""
+NOT_DISPLAYED, CLIPPED_AWAY = "not displayed", "clipped away"
 
 
 @dataclass(frozen=True)
@@ -112,18 +83,18 @@ def own_texts(element: Any) -> Iterator[str]:
         yield child.tail or ""
 
 
-def find_hidden(root: Any, sheets: Iterable[str]) -> list[HiddenText]:
+def find_hidden(root: Any, sheets: Iterable[str], *, is_quirky: bool = False) -> list[HiddenText]:
     """Give all hidden text of a page that holds more than space, each once."""
-    linked = (read_data(link.get("href", "")) for link in root.iter("link"))
-    own = (element.text or "" for element in root.iter("style"))
-    rules = Sheets([*sheets, *filter(None, linked), *own])
+    rules = Sheets([*sheets, *find_sheets(root)], is_quirky=is_quirky)
+    start = Look(variables=rules.variables)
     looks: dict[Any, Look] = {}
     found: list[HiddenText] = []
-    for wrapped in cssselect2.ElementWrapper.from_html_root(root).iter_subtree():
+    wrapper = QuirkyElement if is_quirky else cssselect2.ElementWrapper
+    for wrapped in wrapper.from_html_root(root).iter_subtree():
         element = wrapped.etree_element
         if element.tag in ("head", "style", "script", "title"):
             continue
-        parent = looks.get(element.getparent(), Look())
+        parent = looks.get(element.getparent(), start)
         if parent.whole:
             looks[element] = parent
             continue
@@ -137,64 +108,80 @@ def find_hidden(root: Any, sheets: Iterable[str]) -> list[HiddenText]:
 
 
 def settle(declared: Declarations, parent: Look) -> tuple[Declarations, Look]:
-    """Declarations with variables put in and sums worked out, and the parent with these variables;
-    of shorthands, what they say of places."""
-    own = {name: value for name, value in declared.items() if is_variable(name, value)}
+    """Declarations with shorthands taken apart, variables put in and sums worked out, and the
+    parent with these variables."""
+    own = {name: value for name, value in declared.items() if is_variable(name)}
     if own:
-        parent = replace(parent, variables={**parent.variables, **own})
-    variables = parent.variables
-    values = {
-        name: work_out(put_in(value, variables), parent.size) if "(" in value else value
-        for name, value in declared.items()
-        if not name.startswith("--")
-    }
-    for short, sides in (("inset", ("top", "left")), ("margin", ("margin-top", "margin-left"))):
-        parts = values.get(short, "").split()
-        if parts:
-            last = parts[3] if len(parts) == 4 else parts[min(1, len(parts) - 1)]
-            for side, value in zip(sides, (parts[0], last), strict=True):
-                values.setdefault(side, value)
+        parent = replace(parent, variables=set_variables(parent.variables, own))
+    values: dict[str, str] = {}
+    for short, written in declared.items():
+        if is_variable(short):
+            continue
+        value = written
+        if "(" in written:
+            value = work_out(put_in(written, parent.variables), parent.size)
+            if "var(" not in value and not is_valid(short, value):
+                value = "unset"  # so it is where a variable holds what makes no sense
+        for name, part in expand(short, value):
+            values[name] = part
     return values, parent
 
 
-def is_variable(name: str, value: str) -> bool:
-    """Whether a declaration sets a variable of a length that styles have."""
-    return name.startswith("--") and len(value) <= MAX_VARIABLE_CHARS
+def set_variables(above: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]:
+    """Variables of an element: those above it, and its own of a length that styles have."""
+    variables = dict(above)
+    for name, value in own.items():
+        if value == "initial":
+            variables.pop(name, None)
+        elif value not in WIDE and len(value) <= MAX_VARIABLE_CHARS:
+            variables[name] = value
+    return variables
 
 
 def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     """How an element is shown, from what is declared for it and how its parent is."""
+    if not declared and not OLD_ATTRIBUTES.intersection(element.attrib):
+        return parent
     size = compute_size(declared, parent.size)
     look = replace(parent, size=size)
     look = compute_colors(element, declared, look)
     visibility = declared.get("visibility", "")
     if visibility in ("hidden", "collapse"):
         look = replace(look, is_visible=False)
-    elif visibility == "visible":
+    elif visibility in ("visible", "initial"):
         look = replace(look, is_visible=True)
-    if "text-indent" in declared:
-        indent = parse_length(declared["text-indent"], size)
-        is_cut = "hidden" in declared.get("overflow", "") + declared.get("overflow-x", "")
-        is_away = indent is not None and (indent <= FAR or (is_cut and indent >= -FAR))
-        is_beside = declared["text-indent"] == "100%" and is_cut
-        look = replace(
-            look,
-            is_indented_away=is_away or (is_beside and declared.get("white-space") == "nowrap"),
-        )
+    if declared.get("text-indent", "unset") not in WIDE - {"initial"}:
+        look = replace(look, is_indented_away=is_indented_away(declared, size))
+    if declared.get("display") == "contents":  # it has no box of its own
+        return replace(look, whole=hide_whole(element, declared, look))
+    spot = look.spot
+    if declared:
+        spot = find_spot(declared, look.spot, size, len(element))
     opacity = parse_share(declared.get("opacity", ""))
-    if opacity is not None:
-        look = replace(look, opacity=look.opacity * opacity)
+    opacity = 1.0 if opacity is None else min(1.0, max(0.0, opacity))
+    look = replace(look, opacity=look.opacity * opacity, spot=spot)
     return replace(look, whole=hide_whole(element, declared, look))
+
+
+def is_indented_away(declared: Declarations, size: float) -> bool:
+    """Whether the first line of a text begins where nobody sees it."""
+    written = declared["text-indent"].split()[0]
+    is_cut = declared.get("overflow-x", "") in ("hidden", "clip")
+    if written.endswith("%"):
+        share = parse_share(written) or 0.0
+        is_beside = share >= 1 and is_cut and declared.get("white-space") == "nowrap"
+        return share <= -1 or is_beside
+    indent = parse_length(written, size) or 0.0
+    return indent <= FAR or indent >= (-FAR if is_cut else FAR_RIGHT)
 
 
 def compute_size(declared: Declarations, inherited: float) -> float:
     """The size of type in pixels."""
     value = declared.get("font-size", "")
-    if not value and "font" in declared:
-        shorthand = FONT_SIZE.search(declared["font"] + " ")
-        value = shorthand[1] if shorthand else ""
-    if value in SIZES:
-        return SIZES[value]
+    if value in SIZES or value == "initial":
+        return SIZES.get(value, EM)
+    if value in ("smaller", "larger"):
+        return inherited * (1.2 if value == "larger" else 1 / 1.2)
     if value.endswith("%"):
         share = parse_share(value)
         return inherited if share is None else inherited * share
@@ -202,127 +189,87 @@ def compute_size(declared: Declarations, inherited: float) -> float:
     return inherited if size is None else size
 
 
-def parse_share(value: str) -> float | None:
-    """A number, or a percentage as one."""
-    number = value.removesuffix("%")
-    if not re.fullmatch(r"\d{0,6}\.?\d{1,9}", number):
-        return None
-    return float(number) / (100 if value.endswith("%") else 1)
-
-
-def compute_colors(element: Any, declared: Declarations, look: Look) -> Look:
-    """The color of an element's text, and of what is under it."""
-    old_text = element.get("text" if element.tag == "body" else "color", "")
-    written = declared.get("-webkit-text-fill-color") or declared.get("color")
-    written = written or (read_old_color(old_text) if element.tag in ("body", "font") else "")
-    if written and written not in ("inherit", "currentcolor", "unset"):
-        color = parse_color(written.lower())
-        look = replace(look, color=color[0] if color else None, alpha=color[1] if color else 1.0)
-    painted = [declared.get("background", ""), declared.get("background-color", "")]
-    painted.append("" if any(painted) else read_old_color(element.get("bgcolor", "")))
-    if element.get("background") or any(
-        PICTURE.search(value) for value in (*painted, declared.get("background-image", ""))
-    ):
-        ground: Color = None
-    else:
-        ground = look.ground
-        for value in filter(None, painted):
-            ground = paint_over(ground, value)
-    if "text" in declared.get("background-clip", declared.get("-webkit-background-clip", "")):
-        return replace(look, ground=None, alpha=1.0, color=None)
-    return replace(look, ground=ground)
-
-
-def read_old_color(value: str) -> str:
-    """A color of an old attribute, whose digits may stand without their mark."""
-    value = value.strip().lower()
-    return f"#{value}" if read_hex(value) is not None else value
-
-
-def paint_over(ground: Color, value: str) -> Color:
-    """The ground after a background was painted on it."""
-    if value in ("none", "transparent", "inherit", "initial", "unset"):
-        return ground
-    parsed = parse_color(value) or next(filter(None, map(parse_color, value.split())), None)
-    if parsed is None:  # a shorthand without a color, or one that is not known here
-        return None if "var(" in value else ground
-    color, alpha = parsed
-    if alpha == 0:
-        return ground
-    if alpha >= 1 or ground is None or color is None:
-        return color if alpha >= 1 else None
-    red, green, blue = (
-        alpha * over + (1 - alpha) * under for over, under in zip(color, ground, strict=True)
-    )
-    return red, green, blue
-
-
 def hide_whole(element: Any, declared: Declarations, look: Look) -> str:
     """Why nothing in an element can be seen; "" if some may be."""
     display = declared.get("display", "")
-    if display == "none" or (element.get("hidden") is not None and not display):
+    if display.startswith("revert"):  # what browsers do by themselves
+        display = ""
+    if display in ("none", "table-column", "table-column-group"):
         return NOT_DISPLAYED
+    if not display and (element.get("hidden") is not None or element.get("popover") is not None):
+        return NOT_DISPLAYED
+    if display == "contents":
+        return ""
     if declared.get("content-visibility") == "hidden":
         return NOT_DISPLAYED
-    if element.get("popover") is not None and not display:
-        return NOT_DISPLAYED
-    if BLURRED.search(declared.get("filter", "")):
+    filtered, is_blurred = read_filter(declared.get("filter", ""), look.size)
+    if is_blurred:
         return UNSEEN
-    opacity = re.search(r"opacity\( ?([\d.]{1,9}%?) ?\)", declared.get("filter", ""))
-    filtered = parse_share(opacity[1]) if opacity else None
-    if look.opacity * (1.0 if filtered is None else filtered) < LEAST_OPACITY:
+    if look.opacity * filtered < LEAST_OPACITY:
         return "transparent"
+    if look.spot.is_off:
+        return OFF
+    if is_cut_away(declared.get("clip-path", ""), look.size):
+        return CLIPPED_AWAY
     is_out_of_flow = declared.get("position") in ("absolute", "fixed")
-    if is_out_of_flow or declared.get("position") == "relative":
-        if is_far(declared, ("left", "top"), look.size):
-            return OFF
-        if is_out_of_flow and (parse_length(declared.get("left", ""), look.size) or 0) >= FAR_RIGHT:
-            return OFF
-        if is_out_of_flow and is_far(declared, ("right", "bottom"), look.size):
-            return OFF
-    if is_far(declared, ("margin-left", "margin-top"), look.size):
-        return OFF
-    if MOVED_AWAY.search(declared.get("transform", "")) or is_moved(declared, look.size):
-        return OFF
-    if CLIPPED.search(declared.get("clip-path", "")):
+    if is_out_of_flow and is_clipped_away(declared.get("clip", ""), look.size):
         return CLIPPED_AWAY
-    if is_out_of_flow and CLIPPED.search(declared.get("clip", "")):
-        return CLIPPED_AWAY
+    if element.tag in ("td", "th") and not is_out_of_flow:  # cells grow with their text
+        return ""
     return CLIPPED_AWAY if is_squeezed(declared, look.size) else ""
 
 
-def is_far(declared: Declarations, names: tuple[str, str], em: float) -> bool:
-    """Whether one of two distances moves an element off the screen."""
-    for value in (declared.get(name, "") for name in names):
-        length = parse_length(value, em)
-        share = re.fullmatch(r"(-\d{1,9})%", value)
-        if (length is not None and length <= FAR) or (share and float(share[1]) <= FAR_SHARE):
-            return True
-    return False
-
-
-def is_moved(declared: Declarations, em: float) -> bool:
-    """Whether the properties that do what transforms do leave nothing of an element to see."""
-    moves = (parse_length(value, em) for value in declared.get("translate", "").split())
-    scales = (parse_share(value) for value in declared.get("scale", "").split())
-    zoom = parse_share(declared.get("zoom", ""))
-    return (
-        any(move is not None and move <= FAR for move in moves)
-        or any(scale is not None and scale < LEAST_SCALE for scale in scales)
-        or (zoom is not None and 0 < zoom < LEAST_SCALE)
-    )
+def read_filter(value: str, size: float) -> tuple[float, bool]:
+    """The opacity that a filter leaves, and whether it makes text one with its ground."""
+    opacity, is_blurred = 1.0, False
+    for token in split_words(value) if "(" in value else ():
+        if token.type != "function" or token.lower_name not in ("blur", "contrast", "opacity"):
+            continue
+        inner = tinycss2.serialize(token.arguments).strip()
+        share = parse_share(inner)
+        if token.lower_name == "blur":
+            is_blurred = is_blurred or (parse_length(inner, size) or 0.0) >= BLURRED
+        elif token.lower_name == "contrast":
+            is_blurred = is_blurred or (share is not None and share <= LEAST_CONTRAST)
+        elif share is not None:
+            opacity *= min(1.0, max(0.0, share))
+    return opacity, is_blurred
 
 
 def is_squeezed(declared: Declarations, em: float) -> bool:
     """Whether an element has no room for its text, and cuts off what does not fit."""
-    overflow = (declared.get(name, "") for name in ("overflow", "overflow-x", "overflow-y"))
-    if not any(word in value for value in overflow for word in _CUTTING):
-        return False
-    sizes = (
-        parse_length(declared.get(name, ""), em)
-        for name in ("width", "height", "max-width", "max-height", "line-height")
+    contained = declared.get("contain", "").split()
+    is_cut = bool({"strict", "content", "paint"}.intersection(contained)) or any(
+        declared.get(name, "") in _CUTTING for name in ("overflow-x", "overflow-y")
     )
-    return any(size is not None and size <= 1 for size in sizes)
+    if not is_cut:
+        return False
+    lengths = {name: parse_length(declared.get(name, ""), em) for name in _ROOM}
+    heights = [lengths[name] for name in ("height", "max-height")]
+    if all(height is None for height in heights) and {"strict", "size"}.intersection(contained):
+        heights = [0.0]
+    # What is below the lines is not cut.
+    is_high = is_at_least(declared, "height", em, em * LEAST_PART)
+    if is_high or "%" in declared.get("padding-bottom", ""):
+        heights = []
+    below, above = lengths["padding-bottom"] or 0.0, 0.0
+    if declared.get("box-sizing") == "border-box":
+        below, above = 0.0, lengths["padding-top"] or 0.0
+    line = lengths["line-height"]
+    for height in heights:
+        if height is None:
+            continue
+        if height + below - above <= em * LEAST_PART:
+            return True
+        if line is not None and (line - em) / 2 >= height + below:  # lines stand below it
+            return True
+    least = em * LEAST_PART if "padding-right" not in declared else 0.0
+    if is_at_least(declared, "width", em, least):
+        return False
+    widths = (lengths["width"], lengths["max-width"])
+    return any(width is not None and width <= least for width in widths) or (
+        line is not None and line <= 1
+    )
 
 
 def count_hidden(found: Iterable[HiddenText]) -> Iterator[Finding]:

@@ -230,6 +230,12 @@ def test_style_sheets_of_a_book_count() -> None:
     assert document.findings == (Finding("hidden", "not displayed", N_HIDDEN),)
 
 
+def test_style_sheets_of_a_book_count_where_they_are_for_a_screen() -> None:
+    link = '<link rel="stylesheet" media="print" href="../look.css"/>'
+    chapter = f'<html><head>{link}</head><body><p class="x">Seen.</p></body></html>'
+    assert parse_here(make_book(chapter, ".x { display: none }"), "a.epub").text == "Seen."
+
+
 @pytest.mark.parametrize("digits", [5, 10, 5000])
 def test_a_list_may_begin_with_any_number(digits: int) -> None:
     document = parse_here(page(f'<ol start="{"9" * digits}"><li>Item</li></ol>'), "a.html")
