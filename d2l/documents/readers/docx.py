@@ -21,14 +21,12 @@ from d2l.documents.findings import gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import ZIP_ERRORS, open_archive, parse_xml
 from d2l.documents.readers.docx_hidden import HiddenRuns, W, read_count
+from d2l.documents.readers.docx_markup import MATH, RUNS, settle
 
 KIND = "DOCX document"
-MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
-FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-SKIPPED = frozenset((W + "del", W + "moveFrom", W + "txbxContent", FALLBACK, W + "pPr", W + "rPr"))
+SKIPPED = frozenset((W + "txbxContent", W + "pPr", W + "rPr"))
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
 NOTES = (("footnoteReference", "footnotes"), ("endnoteReference", "endnotes"))
-RUNS = (W + "r", MATH + "r")
 HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
 # python-docx takes a document with macros, or a template, for something else.
 OTHER_MAIN_TYPES = (
@@ -59,6 +57,7 @@ def parse_docx(request: ParseRequest) -> Parsed:
         raise damaged(request, KIND, type(error).__name__) from None
     if body is None:
         raise damaged(request, KIND, "it has no body")
+    settle(document.element)
     hidden = HiddenRuns(document)
     reader = _BodyReader(document, request, hidden)
     sections = tuple(bound_text(reader.read(body), request))
@@ -137,11 +136,11 @@ class _BodyReader:
                 yield element
             elif element.tag == W + "r" and self._hidden.hides_boxes(element):
                 waiting += reversed(element) if self._include_hidden else ()
-            elif element.tag != FALLBACK:
+            else:
                 waiting += reversed(element)
 
     def _read_inline(self, element: Any) -> str:
-        """Give the text of runs, links, fields and formulas, deletions left out."""
+        """Give the text of runs, links, fields and formulas."""
         parts: list[str] = []
         for child in element:
             if child.tag in SKIPPED:
@@ -282,6 +281,7 @@ def read_notes(
         if relation.is_external or part not in ("footnotes", "endnotes"):
             continue
         root = parse_xml(relation.target_part.blob, request, KIND)
+        settle(root)
         for run in [run for run in root.iter(W + "r") if hidden.is_hidden(run)]:
             if not request.include_hidden:
                 run.getparent().remove(run)
