@@ -20,8 +20,9 @@ from d2l.documents.document import Section
 from d2l.documents.findings import gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import ZIP_ERRORS, open_archive, parse_xml
-from d2l.documents.readers.docx_hidden import HiddenRuns, W, read_count
-from d2l.documents.readers.docx_markup import MATH, RUNS, settle
+from d2l.documents.readers.docx_hidden import HiddenRuns
+from d2l.documents.readers.docx_look import read_count
+from d2l.documents.readers.docx_markup import MATH, RUNS, W, settle
 
 KIND = "DOCX document"
 SKIPPED = frozenset((W + "txbxContent", W + "pPr", W + "rPr"))
@@ -227,14 +228,15 @@ def find_heading_styles(document: Any) -> frozenset[str]:
         outlined = style.find(f"{W}pPr/{W}outlineLvl") is not None
         if outlined or (name is not None and HEADING_STYLE.match(name.get(W + "val", ""))):
             found.add(identity)
+    known = dict.fromkeys(found, True) | {"": False}
     for identity in parents:
-        ancestor = identity
-        for _ in range(len(parents)):  # a chain of styles may be a loop
-            if ancestor in found:
-                found.add(identity)
-                break
-            ancestor = parents.get(ancestor, "")
-    return frozenset(found)
+        chain = []
+        while identity not in known:
+            chain.append(identity)
+            known[identity] = False  # for a chain of styles that is a loop
+            identity = parents.get(identity, "")
+        known |= dict.fromkeys(chain, known[identity])
+    return frozenset(identity for identity, is_heading in known.items() if is_heading)
 
 
 def find_list_styles(document: Any) -> dict[str, Any]:

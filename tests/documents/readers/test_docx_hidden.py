@@ -22,8 +22,29 @@ W14 = 'xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml"'
 FILLED = (
     f'<w14:textFill {W14}><w14:solidFill><w14:srgbClr w14:val="{{}}></w14:solidFill></w14:textFill>'
 )
+NAMED = '<w:color w:val="000000" w:themeColor="{}"/>'
+LIGHTER = (
+    '<w14:srgbClr w14:val="000000"><w14:lumMod w14:val="0"/><w14:lumOff w14:val="{}"/>'
+    "</w14:srgbClr>"
+)
+OUTLINED = (
+    f'<w14:textOutline {W14}><w14:solidFill><w14:srgbClr w14:val="{{}}"/></w14:solidFill>'
+    "</w14:textOutline>"
+)
+WHITE = '<w:color w:val="FFFFFF"/>'
 MARKED, GROUND = "marked as hidden", "in the color of its ground"
 N_HIDDEN = len("hiddenwords")
+
+
+def fill_letters(color: str) -> str:
+    return f"<w14:textFill {W14}><w14:solidFill>{color}</w14:solidFill></w14:textFill>"
+
+
+def graded(*colors: str) -> str:
+    """Letters filled with a gradient."""
+    stops = "".join(f'<w14:gs><w14:srgbClr w14:val="{color}"/></w14:gs>' for color in colors)
+    fill = f"<w14:gradFill><w14:gsLst>{stops}</w14:gsLst></w14:gradFill>"
+    return f"<w14:textFill {W14}>{fill}</w14:textFill>"
 
 
 def read(document: docx.document.Document, *, include_hidden: bool = False) -> Document:
@@ -66,6 +87,22 @@ def build(run: str = "", paragraph: str = "", *, before: str = "") -> docx.docum
         (f"<w14:textFill {W14}><w14:noFill/></w14:textFill>", "", "transparent"),
         (FILLED.format('000000"><w14:alpha w14:val="100000"/></w14:srgbClr'), "", "transparent"),
         (FILLED.format('FFFFFF"></w14:srgbClr'), "", GROUND),
+        ('<w:rtl/><w:szCs w:val="2"/>', "", "tiny"),
+        (NAMED.format('background1" w:themeTint="FF'), "", GROUND),
+        (NAMED.format('background1" w:themeShade="FE'), "", GROUND),
+        (NAMED.format('text1" w:themeTint="08'), "", GROUND),
+        (fill_letters('<w14:schemeClr w14:val="bg1"/>'), "", GROUND),
+        (fill_letters('<w14:prstClr w14:val="white"/>'), "", GROUND),
+        (fill_letters(LIGHTER.format(100000)), "", GROUND),
+        (graded("FFFFFF", "FEFEFE"), "", GROUND),
+        (WHITE + '<w:shd w:val="clear" w:fill="000000" w:themeFill="background1"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="pct5" w:fill="FFFFFF" w:color="FFFFFF"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="pct5" w:fill="auto" w:color="auto"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="horzStripe" w:fill="FFFFFF" w:color="FFFFFF"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="clear" w:fill="nothing"/>', "", GROUND),
+        (WHITE + '<w:highlight w:val="nothing"/>', "", GROUND),
+        (WHITE + '<w:highlight w:val="none"/>', "", GROUND),
+        (WHITE + OUTLINED.format("FFFFFF"), "", GROUND),
     ],
 )
 def test_hidden_text_is_left_out_and_counted(run: str, paragraph: str, reason: str) -> None:
@@ -99,6 +136,17 @@ def test_hidden_text_is_left_out_and_counted(run: str, paragraph: str, reason: s
         ('<w:color w:val="FFFFFF" w:themeColor="accent1"/>', '<w:shd w:val="clear" w:fill="80"/>'),
         (FILLED.format('000000"><w14:alpha w14:val="40000"/></w14:srgbClr'), ""),
         (FILLED.format('333333"></w14:srgbClr'), ""),
+        ('<w:rtl/><w:sz w:val="2"/><w:szCs w:val="24"/>', ""),
+        (NAMED.format('text1" w:themeTint="80'), ""),
+        (NAMED.format("accent1"), ""),
+        (fill_letters('<w14:schemeClr w14:val="accent1"/>'), ""),
+        (fill_letters('<w14:prstClr w14:val="dkBlue"/>'), ""),
+        (fill_letters(LIGHTER.format(50000)), ""),
+        (WHITE + graded("FFFFFF", "000080"), ""),
+        (WHITE + '<w:shd w:val="clear" w:fill="FFFFFF" w:themeFill="accent1"/>', ""),
+        (WHITE + '<w:shd w:val="pct50" w:fill="auto" w:color="auto"/>', ""),
+        (WHITE + '<w:shd w:val="horzStripe" w:fill="FFFFFF" w:color="000000"/>', ""),
+        (WHITE + OUTLINED.format("000000"), ""),
     ],
 )
 def test_text_that_can_be_seen_stays(run: str, paragraph: str) -> None:
@@ -185,9 +233,6 @@ def box(content: str, fill: str = "") -> str:
 
 def paragraph(text: str, run: str = "") -> str:
     return f"<w:p {W}><w:r><w:rPr>{run}</w:rPr><w:t>{text}</w:t></w:r></w:p>"
-
-
-WHITE = '<w:color w:val="FFFFFF"/>'
 
 
 @pytest.mark.parametrize(
