@@ -27,7 +27,7 @@ from d2l.documents.readers.docx_markup import MATH, RUNS, W, settle
 KIND = "DOCX document"
 SKIPPED = frozenset((W + "txbxContent", W + "pPr", W + "rPr"))
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
-NOTES = (("footnoteReference", "footnotes"), ("endnoteReference", "endnotes"))
+NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
 HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
 # python-docx takes a document with macros, or a template, for something else.
 OTHER_MAIN_TYPES = (
@@ -134,7 +134,8 @@ class _BodyReader:
         while waiting:
             element = waiting.pop()
             if element.tag == W + "txbxContent":
-                yield element
+                if not self._hidden.hides_box(element) or self._include_hidden:
+                    yield element
             elif element.tag == W + "r" and self._hidden.hides_boxes(element):
                 waiting += reversed(element) if self._include_hidden else ()
             else:
@@ -146,7 +147,7 @@ class _BodyReader:
         for child in element:
             if child.tag in SKIPPED:
                 continue
-            if child.tag in RUNS and self._hidden.is_hidden(child) and not self._include_hidden:
+            if child.tag in RUNS and self._is_left_out(child):
                 continue
             if child.tag in (W + "t", MATH + "t"):
                 parts.append(child.text or "")
@@ -158,16 +159,32 @@ class _BodyReader:
                 parts.append(self._refer(child) or self._read_inline(child))
         return "".join(parts).replace("\xa0", " ")
 
+    def _is_left_out(self, run: Any) -> bool:
+        """Whether a run is hidden. A note goes with its mark where that is marked as hidden, and
+        is still seen where its mark alone is not."""
+        marks = list(run.iterchildren(*NOTES))
+        n_chars = 0
+        if marks and self._hidden.is_marked(run):
+            n_chars = sum(len("".join(self._find_note(mark).split())) for mark in marks)
+        if not self._hidden.is_hidden(run, n_chars) or self._include_hidden:
+            return False
+        for mark in marks if not n_chars else ():
+            self._refer(mark)
+        return True
+
+    def _find_note(self, mark: Any) -> str:
+        """The text of the note that a mark refers to; "" for anything else."""
+        part = NOTES.get(mark.tag)
+        return self._notes.get((part, mark.get(W + "id", "")), "") if part else ""
+
     def _refer(self, element: Any) -> str:
         """Mark a reference to a note, and keep the note for after the paragraph."""
-        for tag, part in NOTES:
-            if element.tag == W + tag:
-                identity = element.get(W + "id", "")
-                note = self._notes.get((part, identity))
-                if note:
-                    self._pending.append(f"[{identity}] {note}")
-                    return f"[{identity}]"
-        return ""
+        note = self._find_note(element)
+        if not note:
+            return ""
+        identity = element.get(W + "id", "")
+        self._pending.append(f"[{identity}] {note}")
+        return f"[{identity}]"
 
     def _read_rows(self, table: Any) -> Iterator[str]:
         """Yield the rows of a table; a merged cell counts where it begins."""

@@ -231,6 +231,9 @@ def box(content: str, fill: str = "") -> str:
     )
 
 
+CLEAR = f'<a:solidFill {A}><a:srgbClr val="000000"><a:alpha val="{{}}"/></a:srgbClr></a:solidFill>'
+
+
 def paragraph(text: str, run: str = "") -> str:
     return f"<w:p {W}><w:r><w:rPr>{run}</w:rPr><w:t>{text}</w:t></w:r></w:p>"
 
@@ -238,11 +241,17 @@ def paragraph(text: str, run: str = "") -> str:
 @pytest.mark.parametrize(
     ("fill", "is_hidden"),
     [
-        ("", False),
+        ("", True),
         (f'<a:solidFill {A}><a:srgbClr val="FFFFFF"/></a:solidFill>', True),
         (f'<a:solidFill {A}><a:srgbClr val="000080"/></a:solidFill>', False),
         (f'<a:solidFill {A}><a:schemeClr val="bg1"/></a:solidFill>', True),
-        (f"<a:noFill {A}/>", False),
+        (f'<a:solidFill {A}><a:schemeClr val="accent1"/></a:solidFill>', False),
+        (f'<a:solidFill {A}><a:prstClr val="white"/></a:solidFill>', True),
+        (f'<a:solidFill {A}><a:prstClr val="navy"/></a:solidFill>', False),
+        (CLEAR.format(0), True),
+        (CLEAR.format(80000), False),
+        (f"<a:noFill {A}/>", True),
+        (f"<a:blipFill {A}/>", False),
     ],
 )
 def test_shapes_have_a_ground_of_their_own(fill: str, is_hidden: bool) -> None:
@@ -254,7 +263,10 @@ def test_shapes_have_a_ground_of_their_own(fill: str, is_hidden: bool) -> None:
 
 
 def test_text_on_a_picture_behind_it_stays_until_the_page_ends() -> None:
-    anchor = f'<w:r {W}><w:drawing><wp:anchor {WP} behindDoc="1"/></w:drawing></w:r>'
+    anchor = (
+        f'<w:r {W}><w:drawing><wp:anchor {WP} behindDoc="1"><wp:extent cx="1270000" cy="254000"/>'
+        "<pic/></wp:anchor></w:drawing></w:r>"
+    )
     document = build(WHITE, before=anchor)
     document.add_page_break()
     document._body._body.insert_element_before(parse_xml(paragraph("gone", WHITE)), "w:sectPr")
@@ -281,6 +293,28 @@ def test_boxes_inside_boxes_are_read_once(depth: int) -> None:
     document._body._body.insert_element_before(parse_xml(content), "w:sectPr")
     expected = [f"Level {level}." for level in reversed(range(depth))] + ["Innermost."]
     assert read(document).text.split("\n\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("show", "is_hidden"), [('<m:show m:val="0"/>', True), ("<m:show/>", False), ("", False)]
+)
+def test_phantoms_of_formulas_are_hidden(show: str, is_hidden: bool) -> None:
+    formula = (
+        '<m:oMath xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"><m:phant>'
+        f"<m:phantPr>{show}</m:phantPr><m:e><m:r><m:t>hidden words</m:t></m:r></m:e></m:phant>"
+        "</m:oMath>"
+    )
+    found = read(build(before=formula, run="<w:vanish/>"))
+    assert ("hidden" not in found.text) == is_hidden
+
+
+def test_a_page_of_no_color_is_white() -> None:
+    for color, is_hidden in (("nothing", True), ("FFFFFF", True), ("000080", False)):
+        document = build(WHITE)
+        background = parse_xml(f'<w:background {W} w:color="{color}"><w:x/></w:background>')
+        document.element.insert(0, background)
+        document.settings.element.insert(0, parse_xml(f"<w:displayBackgroundShape {W}/>"))
+        assert ("hidden" not in read(document).text) == is_hidden
 
 
 ROW = (
