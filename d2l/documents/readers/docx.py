@@ -28,6 +28,7 @@ KIND = "DOCX document"
 SKIPPED = frozenset((W + "txbxContent", W + "pPr", W + "rPr"))
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
 NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
+N_LEVELS = 9  # of lists
 HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
 # python-docx takes a document with macros, or a template, for something else.
 OTHER_MAIN_TYPES = (
@@ -222,7 +223,7 @@ class _BodyReader:
         if (number, depth) in self._bullets:
             return "  " * depth + "- "
         self._counts[number, depth] += 1
-        for deeper in range(depth + 1, 9):
+        for deeper in range(depth + 1, N_LEVELS):
             self._counts[number, deeper] = 0
         return "  " * depth + f"{self._counts[number, depth]}. "
 
@@ -271,22 +272,18 @@ def find_bullet_lists(document: Any) -> frozenset[tuple[str, int]]:
         root = document.part.numbering_part.element
     except (KeyError, NotImplementedError):
         return frozenset()
-    bullets = {
-        (abstract.get(W + "abstractNumId"), read_count(level.get(W + "ilvl")) or 0)
-        for abstract in root.iter(W + "abstractNum")
-        for level in abstract.iter(W + "lvl")
-        if (form := level.find(W + "numFmt")) is not None and form.get(W + "val") == "bullet"
-    }
-    links = {
-        number.get(W + "numId"): link.get(W + "val")
+    bullets: dict[str, set[int]] = {}
+    for abstract in root.iter(W + "abstractNum"):
+        depths = bullets.setdefault(abstract.get(W + "abstractNumId", ""), set())
+        for level in abstract.iter(W + "lvl"):
+            form, depth = level.find(W + "numFmt"), read_count(level.get(W + "ilvl")) or 0
+            if form is not None and form.get(W + "val") == "bullet" and depth < N_LEVELS:
+                depths.add(depth)
+    return frozenset(
+        (number.get(W + "numId", ""), depth)
         for number in root.iter(W + "num")
         if (link := number.find(W + "abstractNumId")) is not None
-    }
-    return frozenset(
-        (number, depth)
-        for number, abstract in links.items()
-        for identity, depth in bullets
-        if identity == abstract
+        for depth in bullets.get(link.get(W + "val", ""), ())
     )
 
 

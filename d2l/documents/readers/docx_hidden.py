@@ -5,6 +5,7 @@ taken to be seen: on pictures that have room for it, and in shapes that may lie 
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 from d2l.documents.findings import Finding
@@ -15,6 +16,7 @@ from d2l.documents.readers.docx_look import (
     TWIP,
     Ground,
     Look,
+    is_on,
     is_true,
     read_block,
     read_length,
@@ -27,6 +29,7 @@ from d2l.documents.readers.docx_shapes import (
     LEAST_OPACITY,
     MARKED,
     OFF,
+    SMALL,
     Shapes,
     explain_box,
     is_table_off_page,
@@ -39,6 +42,7 @@ TINY = 1.0  # points: text of this size or less cannot be read
 NARROW = 5  # percent of a character's width
 LOWEST = 1.0  # points: lines and rows of this height or less show nothing
 LEAST_LETTER = 0.2  # of the square of its size: what a letter and the line around it cover
+N_KEPT = 256  # paragraphs, cells and rows: more than are inside each other
 USUAL_SIZE = 10.0  # points, where nothing is said
 
 
@@ -54,7 +58,12 @@ class HiddenRuns:
         self._room_of_boxes = sum(
             area for root in list_parts(document) for area, _ in self._shapes.list_painted(root)
         )
-        self._tables_off: dict[Any, bool] = {}
+        # What runs have in common is looked up once: it may be far to it, past many others.
+        self._find_paragraph = lru_cache(N_KEPT)(self._read_paragraph)
+        self._find_shading = lru_cache(N_KEPT)(self._read_outer)
+        self._find_cell = lru_cache(N_KEPT)(self._styles.look_in)
+        self._find_row = lru_cache(N_KEPT)(explain_row)
+        self._is_table_off = lru_cache(N_KEPT)(partial(is_table_off_page, page=self._shapes.page))
         self.findings: list[Finding] = []
 
     def enter(self, paragraph: Any) -> None:
@@ -100,15 +109,16 @@ class HiddenRuns:
 
     def _judge(self, run: Any, *, by_row: bool) -> str:
         look = self._look_at(run, by_row)
-        if look.is_hidden or is_in_hidden_row(run) or is_in_phantom(run):
+        rows = [self._find_row(row) for row in run.iterancestors(W + "tr")]
+        if look.is_hidden or MARKED in rows or is_in_phantom(run):
             return MARKED
         if any(map(self._is_table_off, run.iterancestors(W + "tbl"))):
             return OFF
         size = look.complex_size if look.is_complex else look.size
         if (size is not None and size <= TINY) or (look.width or 100) <= NARROW:
-            return "tiny"
-        if is_squeezed(look, run):
-            return "tiny"
+            return SMALL
+        if is_low(look.rule, look.height) or SMALL in rows:
+            return SMALL
         if look.opacity is not None and look.opacity < LEAST_OPACITY:
             return "transparent"
         if look.color is None or look.color.color is None:
@@ -121,23 +131,18 @@ class HiddenRuns:
             return ""  # letters may be drawn by their edge alone
         return "in the color of its ground"
 
-    def _is_table_off(self, table: Any) -> bool:
-        if table not in self._tables_off:
-            self._tables_off[table] = is_table_off_page(table, self._shapes.page)
-        return self._tables_off[table]
-
     def _look_at(self, run: Any, by_row: bool) -> Look:
         """How a run looks by its own properties, and by all styles that count for it."""
         paragraph = next(run.iterancestors(W + "p"), None)
-        of_paragraph = paragraph.find(W + "pPr") if paragraph is not None else None
+        block, of_paragraph = self._find_paragraph(paragraph)
         own = run.find(W + "rPr")
         outer = next(run.iterancestors(W + "tc", TEXT_BOX), None)
-        direct = read_look(own, self._theme).over(read_block(of_paragraph, self._theme))
+        direct = read_look(own, self._theme).over(block)
         is_in_cell = outer is not None and outer.tag == W + "tc"
         styles = (
             self._styles.look("character", style_of(own, "rStyle")),
-            self._styles.look("paragraph", style_of(of_paragraph, "pStyle")),
-            self._styles.look_in(outer, by_row=by_row) if is_in_cell else NOTHING,
+            of_paragraph,
+            self._find_cell(outer, by_row=by_row) if is_in_cell else NOTHING,
         )
         is_hidden = direct.is_hidden
         if is_hidden is None:  # a property that styles toggle: ISO 29500-1, 17.7.3
@@ -163,13 +168,12 @@ class HiddenRuns:
                 if layers[-1].opacity >= 1:
                     break
             elif outer.tag != W + "p":
-                found = read_shading(
-                    outer.find(W + ("tcPr" if outer.tag == W + "tc" else "tblPr")), self._theme
-                )
+                found = self._find_shading(outer)
                 if found is None and outer.tag == W + "tc":
-                    found = self._styles.look_in(outer, by_row=by_row).cell
+                    found = self._find_cell(outer, by_row=by_row).cell
             elif is_in_box:  # the paragraph that a shape without a fill belongs to
-                found = self._look_of_block(outer)
+                block, of_paragraph = self._find_paragraph(outer)
+                found = block.block or of_paragraph.block
             if found is not None and found.is_painted:
                 return Ground(lay(layers, found.color))
         color = lay(layers, self._paper.color)
@@ -179,10 +183,16 @@ class HiddenRuns:
                 return Ground(None)
         return Ground(color)
 
-    def _look_of_block(self, paragraph: Any) -> Ground | None:
-        properties = paragraph.find(W + "pPr")
-        own = read_shading(properties, self._theme)
-        return own or self._styles.look("paragraph", style_of(properties, "pStyle")).block
+    def _read_paragraph(self, paragraph: Any) -> tuple[Look, Look]:
+        """What a paragraph says itself, and what its style says."""
+        properties = paragraph.find(W + "pPr") if paragraph is not None else None
+        style = self._styles.look("paragraph", style_of(properties, "pStyle"))
+        return read_block(properties, self._theme), style
+
+    def _read_outer(self, outer: Any) -> Ground | None:
+        """How a cell or a table is shaded by its own properties."""
+        name = "tcPr" if outer.tag == W + "tc" else "tblPr"
+        return read_shading(outer.find(W + name), self._theme)
 
     def _leans(self, look: Look, run: Any, is_in_box: bool) -> bool:
         """Whether a run may lie on a picture or shape: as much text as they have room for does.
@@ -235,23 +245,22 @@ def is_in_phantom(run: Any) -> bool:
     return any(mark is not None and not is_true(mark.get(MATH + "val", "1")) for mark in marks)
 
 
-def is_in_hidden_row(run: Any) -> bool:
-    """Whether a run is in a row of a table that is marked as hidden."""
-    marks = (row.find(f"{W}trPr/{W}hidden") for row in run.iterancestors(W + "tr"))
-    return any(mark is not None and is_true(mark.get(W + "val", "1")) for mark in marks)
+def explain_row(row: Any) -> str:
+    """Why nothing in a row of a table can be seen; "" if it can be."""
+    properties = row.find(W + "trPr")
+    if properties is None:
+        return ""
+    if is_on(properties, "hidden"):
+        return MARKED
+    given = properties.find(W + "trHeight")
+    if given is None:
+        return ""
+    return SMALL if is_low(given.get(W + "hRule"), read_length(given.get(W + "val"), TWIP)) else ""
 
 
-def is_squeezed(look: Look, run: Any) -> bool:
-    """Whether the lines of a run, or the row of a table it is in, have next to no height."""
-    if look.rule == "exact" and look.height is not None and look.height <= LOWEST:
-        return True
-    for row in run.iterancestors(W + "tr"):
-        given = row.find(f"{W}trPr/{W}trHeight")
-        if given is not None and given.get(W + "hRule") == "exact":
-            height = read_length(given.get(W + "val"), TWIP)
-            if height is not None and height <= LOWEST:
-                return True
-    return False
+def is_low(rule: str | None, height: float | None) -> bool:
+    """Whether lines, or a row, have next to no height."""
+    return rule == "exact" and height is not None and height <= LOWEST
 
 
 def read_paper(document: Any, theme: Theme) -> Ground:

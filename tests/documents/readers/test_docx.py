@@ -1,3 +1,4 @@
+import time
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -119,6 +120,25 @@ def test_numbered_paragraphs_count_up() -> None:
     for text in ("Open", "Close"):
         document.add_paragraph(text, style="List Number")
     assert read_bytes(save_docx(document), "a.docx").text == "1. Open\n2. Close"
+
+
+def test_many_lists_of_many_kinds_take_no_time() -> None:
+    document = docx.Document()
+    root = document.part.numbering_part.element
+    level = '<w:lvl w:ilvl="0"><w:numFmt w:val="bullet"/></w:lvl>'
+    for at in range(900, 10_900):
+        for xml in (
+            f'<w:abstractNum {W} w:abstractNumId="{at}">{level}</w:abstractNum>',
+            f'<w:num {W} w:numId="{at}"><w:abstractNumId w:val="{at}"/></w:num>',
+        ):
+            root.append(parse_xml(xml))
+    properties = '<w:pPr><w:numPr><w:numId w:val="10899"/></w:numPr></w:pPr>'
+    item = f"<w:p {W}>{properties}<w:r><w:t>A</w:t></w:r></w:p>"
+    document.element.body.insert(0, parse_xml(item))
+    data = save_docx(document)
+    started = time.process_time()
+    assert parse_here(data, "a.docx").text == "- A"
+    assert time.process_time() - started < 1.5
 
 
 def test_paper_keeps_its_headings_and_its_table() -> None:
