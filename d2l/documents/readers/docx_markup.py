@@ -4,6 +4,7 @@ Takes the tree of a part, leaves in it what a program shows; knows no styles. Wh
 text of the document, like the code of a field: it is not counted as hidden.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Any
@@ -14,6 +15,8 @@ W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 COMPATIBLE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 ALTERNATES, CHOICE = COMPATIBLE + "AlternateContent", COMPATIBLE + "Choice"
+SYMBOL = "{http://schemas.microsoft.com/office/word/2015/wordml/symex}symEx"
+_NUMBER = re.compile(r"0{0,4}(?:10|[0-9A-Fa-f])?[0-9A-Fa-f]{2,4}")
 STORIES = (W + "txbxContent", W + "footnote", W + "endnote")  # a field ends in the one it began in
 RUNS = (W + "r", MATH + "r")
 #: Fields whose result is not shown: they name a text, or mark one for a table or an index.
@@ -61,6 +64,8 @@ def settle(root: Any) -> None:
             _drop(row)
     for deleted in list(root.iter(W + "del", W + "moveFrom")):
         _drop(deleted)
+    for symbol in list(root.iter(SYMBOL)):
+        _spell(symbol)
     _drop_fields(root)
 
 
@@ -111,6 +116,16 @@ def _choose(alternates: Any) -> None:
         _unwrap(child)
         break
     _drop(alternates)
+
+
+def _spell(symbol: Any) -> None:
+    """Put a symbol that Word names by its number, like those of smileys, in its place as text."""
+    number = symbol.get(SYMBOL.replace("symEx", "char")) or ""
+    if _NUMBER.fullmatch(number) and (char := chr(int(number, 16))).isprintable():
+        text = symbol.makeelement(W + "t")
+        text.text = char
+        symbol.addprevious(text)
+    _drop(symbol)
 
 
 def _drop_fields(root: Any) -> None:

@@ -284,7 +284,9 @@ class Shapes:
                 min(_read_old(style.get(name)) or 0.0, side.length) for name, side in sides
             )
             is_picture = next(shape.iter(VML + "imagedata"), None) is not None
-            is_painted = is_picture or not _is_like_paper(self._read_old_fill(shape))
+            is_painted = is_picture or not all(
+                _is_like_paper(self._read_old_fill(part)) for part in shape.iter(f"{VML}*")
+            )
             is_hidden = style.get("visibility") == "hidden" or _is_old_off_page(style, self.page)
             if shape.tag != VML + "shapetype" and is_painted and not is_hidden:
                 yield max(0.0, width) * max(0.0, height), style.get("z-index", "")[:1] == "-"

@@ -60,6 +60,18 @@ def test_alternatives_may_be_paragraphs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "text"),
+    [("1F60A", "a\U0001f60a"), ("0001F60A", "a\U0001f60a"), ("D800", "a"), ("1F60A0000", "a")],
+)
+def test_symbols_that_word_names_by_number_are_text(number: str, text: str) -> None:
+    space = "http://schemas.microsoft.com/office/word/2015/wordml/symex"
+    symbol = choices(("s", f'<s:symEx s:char="{number}"/>'), last="<w:t>other</w:t>")
+    assert read(f'<w:r xmlns:s="{space}"><w:t>a</w:t>{symbol}</w:r>') == text
+    hidden = f'<w:r xmlns:s="{space}"><w:rPr><w:vanish/></w:rPr>{symbol}</w:r>'
+    assert read(SHOWN + hidden) == "shown"
+
+
+@pytest.mark.parametrize(
     ("attributes", "text"),
     [
         ('mc:Ignorable="own"', "shown"),

@@ -145,6 +145,8 @@ SMALL, LARGE = (12700, 12700), (5 * INCH, INCH)
         (draw('<wps:wsp><wps:spPr><a:blipFill/></wps:spPr></wps:wsp>', size=LARGE), ""),
         ('<w:p><w:r><w:pict><v:rect style="width:90pt;height:90pt" fillcolor="red"/></w:pict></w:r>'
          "</w:p>", ""),
+        ('<w:p><w:r><w:pict><v:group style="width:90pt;height:90pt"><v:rect fillcolor="red"/>'
+         "</v:group></w:pict></w:r></w:p>", ""),
     ],
 )  # fmt: skip
 def test_shapes_without_a_fill_may_lie_on_a_picture_if_there_is_one(
