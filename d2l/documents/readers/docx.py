@@ -20,15 +20,15 @@ from d2l.documents.document import Section
 from d2l.documents.findings import gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import ZIP_ERRORS, open_archive, parse_xml
-from d2l.documents.readers.docx_hidden import HiddenRuns, W, read_count
+from d2l.documents.readers.docx_hidden import HiddenRuns
+from d2l.documents.readers.docx_look import read_count
+from d2l.documents.readers.docx_markup import MATH, RUNS, W, settle
 
 KIND = "DOCX document"
-MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
-FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
-SKIPPED = frozenset((W + "del", W + "moveFrom", W + "txbxContent", FALLBACK, W + "pPr", W + "rPr"))
+SKIPPED = frozenset((W + "txbxContent", W + "pPr", W + "rPr"))
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
-NOTES = (("footnoteReference", "footnotes"), ("endnoteReference", "endnotes"))
-RUNS = (W + "r", MATH + "r")
+NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
+N_LEVELS = 9  # of lists
 HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
 # python-docx takes a document with macros, or a template, for something else.
 OTHER_MAIN_TYPES = (
@@ -59,6 +59,7 @@ def parse_docx(request: ParseRequest) -> Parsed:
         raise damaged(request, KIND, type(error).__name__) from None
     if body is None:
         raise damaged(request, KIND, "it has no body")
+    settle(document.element)
     hidden = HiddenRuns(document)
     reader = _BodyReader(document, request, hidden)
     sections = tuple(bound_text(reader.read(body), request))
@@ -134,19 +135,20 @@ class _BodyReader:
         while waiting:
             element = waiting.pop()
             if element.tag == W + "txbxContent":
-                yield element
+                if not self._hidden.hides_box(element) or self._include_hidden:
+                    yield element
             elif element.tag == W + "r" and self._hidden.hides_boxes(element):
                 waiting += reversed(element) if self._include_hidden else ()
-            elif element.tag != FALLBACK:
+            else:
                 waiting += reversed(element)
 
     def _read_inline(self, element: Any) -> str:
-        """Give the text of runs, links, fields and formulas, deletions left out."""
+        """Give the text of runs, links, fields and formulas."""
         parts: list[str] = []
         for child in element:
             if child.tag in SKIPPED:
                 continue
-            if child.tag in RUNS and self._hidden.is_hidden(child) and not self._include_hidden:
+            if child.tag in RUNS and self._is_left_out(child):
                 continue
             if child.tag in (W + "t", MATH + "t"):
                 parts.append(child.text or "")
@@ -158,16 +160,32 @@ class _BodyReader:
                 parts.append(self._refer(child) or self._read_inline(child))
         return "".join(parts).replace("\xa0", " ")
 
+    def _is_left_out(self, run: Any) -> bool:
+        """Whether a run is hidden. A note goes with its mark where that is marked as hidden, and
+        is still seen where its mark alone is not."""
+        marks = list(run.iterchildren(*NOTES))
+        n_chars = 0
+        if marks and self._hidden.is_marked(run):
+            n_chars = sum(len("".join(self._find_note(mark).split())) for mark in marks)
+        if not self._hidden.is_hidden(run, n_chars) or self._include_hidden:
+            return False
+        for mark in marks if not n_chars else ():
+            self._refer(mark)
+        return True
+
+    def _find_note(self, mark: Any) -> str:
+        """The text of the note that a mark refers to; "" for anything else."""
+        part = NOTES.get(mark.tag)
+        return self._notes.get((part, mark.get(W + "id", "")), "") if part else ""
+
     def _refer(self, element: Any) -> str:
         """Mark a reference to a note, and keep the note for after the paragraph."""
-        for tag, part in NOTES:
-            if element.tag == W + tag:
-                identity = element.get(W + "id", "")
-                note = self._notes.get((part, identity))
-                if note:
-                    self._pending.append(f"[{identity}] {note}")
-                    return f"[{identity}]"
-        return ""
+        note = self._find_note(element)
+        if not note:
+            return ""
+        identity = element.get(W + "id", "")
+        self._pending.append(f"[{identity}] {note}")
+        return f"[{identity}]"
 
     def _read_rows(self, table: Any) -> Iterator[str]:
         """Yield the rows of a table; a merged cell counts where it begins."""
@@ -205,7 +223,7 @@ class _BodyReader:
         if (number, depth) in self._bullets:
             return "  " * depth + "- "
         self._counts[number, depth] += 1
-        for deeper in range(depth + 1, 9):
+        for deeper in range(depth + 1, N_LEVELS):
             self._counts[number, deeper] = 0
         return "  " * depth + f"{self._counts[number, depth]}. "
 
@@ -228,14 +246,15 @@ def find_heading_styles(document: Any) -> frozenset[str]:
         outlined = style.find(f"{W}pPr/{W}outlineLvl") is not None
         if outlined or (name is not None and HEADING_STYLE.match(name.get(W + "val", ""))):
             found.add(identity)
+    known = dict.fromkeys(found, True) | {"": False}
     for identity in parents:
-        ancestor = identity
-        for _ in range(len(parents)):  # a chain of styles may be a loop
-            if ancestor in found:
-                found.add(identity)
-                break
-            ancestor = parents.get(ancestor, "")
-    return frozenset(found)
+        chain = []
+        while identity not in known:
+            chain.append(identity)
+            known[identity] = False  # for a chain of styles that is a loop
+            identity = parents.get(identity, "")
+        known |= dict.fromkeys(chain, known[identity])
+    return frozenset(identity for identity, is_heading in known.items() if is_heading)
 
 
 def find_list_styles(document: Any) -> dict[str, Any]:
@@ -253,22 +272,18 @@ def find_bullet_lists(document: Any) -> frozenset[tuple[str, int]]:
         root = document.part.numbering_part.element
     except (KeyError, NotImplementedError):
         return frozenset()
-    bullets = {
-        (abstract.get(W + "abstractNumId"), read_count(level.get(W + "ilvl")) or 0)
-        for abstract in root.iter(W + "abstractNum")
-        for level in abstract.iter(W + "lvl")
-        if (form := level.find(W + "numFmt")) is not None and form.get(W + "val") == "bullet"
-    }
-    links = {
-        number.get(W + "numId"): link.get(W + "val")
+    bullets: dict[str, set[int]] = {}
+    for abstract in root.iter(W + "abstractNum"):
+        depths = bullets.setdefault(abstract.get(W + "abstractNumId", ""), set())
+        for level in abstract.iter(W + "lvl"):
+            form, depth = level.find(W + "numFmt"), read_count(level.get(W + "ilvl")) or 0
+            if form is not None and form.get(W + "val") == "bullet" and depth < N_LEVELS:
+                depths.add(depth)
+    return frozenset(
+        (number.get(W + "numId", ""), depth)
         for number in root.iter(W + "num")
         if (link := number.find(W + "abstractNumId")) is not None
-    }
-    return frozenset(
-        (number, depth)
-        for number, abstract in links.items()
-        for identity, depth in bullets
-        if identity == abstract
+        for depth in bullets.get(link.get(W + "val", ""), ())
     )
 
 
@@ -282,6 +297,7 @@ def read_notes(
         if relation.is_external or part not in ("footnotes", "endnotes"):
             continue
         root = parse_xml(relation.target_part.blob, request, KIND)
+        settle(root)
         for run in [run for run in root.iter(W + "r") if hidden.is_hidden(run)]:
             if not request.include_hidden:
                 run.getparent().remove(run)

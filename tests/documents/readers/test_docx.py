@@ -1,3 +1,4 @@
+import time
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -10,9 +11,10 @@ from docx.opc.part import Part
 from docx.oxml import parse_xml
 
 from d2l.documents.document import Section
+from d2l.documents.findings import Finding
 from d2l.errors import DocumentError
 from tests.documents import samples
-from tests.documents.samples import make_docx, make_zip, read_bytes, save_docx
+from tests.documents.samples import make_docx, make_zip, parse_here, read_bytes, save_docx
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
@@ -56,7 +58,8 @@ def test_document_with_macros_and_template_are_read(kind: str) -> None:
     assert read_bytes(make_zip(members), "a.docm").text == read_bytes(make_docx(), "a.docx").text
 
 
-def test_paragraphs_of_a_footnote_stay_apart() -> None:
+def with_note(properties: str) -> bytes:
+    """A document with a footnote of two paragraphs, whose mark has properties."""
     document = docx.Document()
     text = "".join(f"<w:p><w:r><w:t>{line}</w:t></w:r></w:p>" for line in ("See A.", "And B."))
     notes = Part(
@@ -67,8 +70,26 @@ def test_paragraphs_of_a_footnote_stay_apart() -> None:
     )
     document.part.relate_to(notes, RT.FOOTNOTES)
     paragraph = document.add_paragraph("Why")
-    paragraph._p.append(parse_xml(f'<w:r {W}><w:footnoteReference w:id="2"/></w:r>'))
-    assert read_bytes(save_docx(document), "a.docx").text == "Why[2]\n\n[2] See A. And B."
+    mark = f'<w:r {W}><w:rPr>{properties}</w:rPr><w:t>!</w:t><w:footnoteReference w:id="2"/></w:r>'
+    paragraph._p.append(parse_xml(mark))
+    return save_docx(document)
+
+
+def test_paragraphs_of_a_footnote_stay_apart() -> None:
+    assert parse_here(with_note(""), "a.docx").text == "Why![2]\n\n[2] See A. And B."
+
+
+def test_a_note_is_as_hidden_as_its_mark_unless_that_is_only_hard_to_see() -> None:
+    data = with_note("<w:vanish/>")
+    found = parse_here(data, "a.docx")
+    n_chars = len("!SeeA.AndB.")
+    assert found.text == "Why"
+    assert found.findings == (Finding("hidden", "marked as hidden", n_chars),)
+    included = parse_here(data, "a.docx", include_hidden=True)
+    assert included.text == "Why![2]\n\n[2] See A. And B."
+    white = parse_here(with_note('<w:color w:val="FFFFFF"/>'), "a.docx")
+    assert white.text == "Why\n\n[2] See A. And B."
+    assert white.findings == (Finding("hidden", "in the color of its ground", 1),)
 
 
 def test_headings_lists_and_tables_come_in_order_and_merged_cells_once() -> None:
@@ -99,6 +120,25 @@ def test_numbered_paragraphs_count_up() -> None:
     for text in ("Open", "Close"):
         document.add_paragraph(text, style="List Number")
     assert read_bytes(save_docx(document), "a.docx").text == "1. Open\n2. Close"
+
+
+def test_many_lists_of_many_kinds_take_no_time() -> None:
+    document = docx.Document()
+    root = document.part.numbering_part.element
+    level = '<w:lvl w:ilvl="0"><w:numFmt w:val="bullet"/></w:lvl>'
+    for at in range(900, 10_900):
+        for xml in (
+            f'<w:abstractNum {W} w:abstractNumId="{at}">{level}</w:abstractNum>',
+            f'<w:num {W} w:numId="{at}"><w:abstractNumId w:val="{at}"/></w:num>',
+        ):
+            root.append(parse_xml(xml))
+    properties = '<w:pPr><w:numPr><w:numId w:val="10899"/></w:numPr></w:pPr>'
+    item = f"<w:p {W}>{properties}<w:r><w:t>A</w:t></w:r></w:p>"
+    document.element.body.insert(0, parse_xml(item))
+    data = save_docx(document)
+    started = time.process_time()
+    assert parse_here(data, "a.docx").text == "- A"
+    assert time.process_time() - started < 1.5
 
 
 def test_paper_keeps_its_headings_and_its_table() -> None:

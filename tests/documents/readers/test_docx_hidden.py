@@ -22,8 +22,29 @@ W14 = 'xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml"'
 FILLED = (
     f'<w14:textFill {W14}><w14:solidFill><w14:srgbClr w14:val="{{}}></w14:solidFill></w14:textFill>'
 )
+NAMED = '<w:color w:val="000000" w:themeColor="{}"/>'
+LIGHTER = (
+    '<w14:srgbClr w14:val="000000"><w14:lumMod w14:val="0"/><w14:lumOff w14:val="{}"/>'
+    "</w14:srgbClr>"
+)
+OUTLINED = (
+    f'<w14:textOutline {W14}><w14:solidFill><w14:srgbClr w14:val="{{}}"/></w14:solidFill>'
+    "</w14:textOutline>"
+)
+WHITE = '<w:color w:val="FFFFFF"/>'
 MARKED, GROUND = "marked as hidden", "in the color of its ground"
 N_HIDDEN = len("hiddenwords")
+
+
+def fill_letters(color: str) -> str:
+    return f"<w14:textFill {W14}><w14:solidFill>{color}</w14:solidFill></w14:textFill>"
+
+
+def graded(*colors: str) -> str:
+    """Letters filled with a gradient."""
+    stops = "".join(f'<w14:gs><w14:srgbClr w14:val="{color}"/></w14:gs>' for color in colors)
+    fill = f"<w14:gradFill><w14:gsLst>{stops}</w14:gsLst></w14:gradFill>"
+    return f"<w14:textFill {W14}>{fill}</w14:textFill>"
 
 
 def read(document: docx.document.Document, *, include_hidden: bool = False) -> Document:
@@ -66,6 +87,22 @@ def build(run: str = "", paragraph: str = "", *, before: str = "") -> docx.docum
         (f"<w14:textFill {W14}><w14:noFill/></w14:textFill>", "", "transparent"),
         (FILLED.format('000000"><w14:alpha w14:val="100000"/></w14:srgbClr'), "", "transparent"),
         (FILLED.format('FFFFFF"></w14:srgbClr'), "", GROUND),
+        ('<w:rtl/><w:szCs w:val="2"/>', "", "tiny"),
+        (NAMED.format('background1" w:themeTint="FF'), "", GROUND),
+        (NAMED.format('background1" w:themeShade="FE'), "", GROUND),
+        (NAMED.format('text1" w:themeTint="08'), "", GROUND),
+        (fill_letters('<w14:schemeClr w14:val="bg1"/>'), "", GROUND),
+        (fill_letters('<w14:prstClr w14:val="white"/>'), "", GROUND),
+        (fill_letters(LIGHTER.format(100000)), "", GROUND),
+        (graded("FFFFFF", "FEFEFE"), "", GROUND),
+        (WHITE + '<w:shd w:val="clear" w:fill="000000" w:themeFill="background1"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="pct5" w:fill="FFFFFF" w:color="FFFFFF"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="pct5" w:fill="auto" w:color="auto"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="horzStripe" w:fill="FFFFFF" w:color="FFFFFF"/>', "", GROUND),
+        (WHITE + '<w:shd w:val="clear" w:fill="nothing"/>', "", GROUND),
+        (WHITE + '<w:highlight w:val="nothing"/>', "", GROUND),
+        (WHITE + '<w:highlight w:val="none"/>', "", GROUND),
+        (WHITE + OUTLINED.format("FFFFFF"), "", GROUND),
     ],
 )
 def test_hidden_text_is_left_out_and_counted(run: str, paragraph: str, reason: str) -> None:
@@ -99,6 +136,17 @@ def test_hidden_text_is_left_out_and_counted(run: str, paragraph: str, reason: s
         ('<w:color w:val="FFFFFF" w:themeColor="accent1"/>', '<w:shd w:val="clear" w:fill="80"/>'),
         (FILLED.format('000000"><w14:alpha w14:val="40000"/></w14:srgbClr'), ""),
         (FILLED.format('333333"></w14:srgbClr'), ""),
+        ('<w:rtl/><w:sz w:val="2"/><w:szCs w:val="24"/>', ""),
+        (NAMED.format('text1" w:themeTint="80'), ""),
+        (NAMED.format("accent1"), ""),
+        (fill_letters('<w14:schemeClr w14:val="accent1"/>'), ""),
+        (fill_letters('<w14:prstClr w14:val="dkBlue"/>'), ""),
+        (fill_letters(LIGHTER.format(50000)), ""),
+        (WHITE + graded("FFFFFF", "000080"), ""),
+        (WHITE + '<w:shd w:val="clear" w:fill="FFFFFF" w:themeFill="accent1"/>', ""),
+        (WHITE + '<w:shd w:val="pct50" w:fill="auto" w:color="auto"/>', ""),
+        (WHITE + '<w:shd w:val="horzStripe" w:fill="FFFFFF" w:color="000000"/>', ""),
+        (WHITE + OUTLINED.format("000000"), ""),
     ],
 )
 def test_text_that_can_be_seen_stays(run: str, paragraph: str) -> None:
@@ -183,21 +231,27 @@ def box(content: str, fill: str = "") -> str:
     )
 
 
+CLEAR = f'<a:solidFill {A}><a:srgbClr val="000000"><a:alpha val="{{}}"/></a:srgbClr></a:solidFill>'
+
+
 def paragraph(text: str, run: str = "") -> str:
     return f"<w:p {W}><w:r><w:rPr>{run}</w:rPr><w:t>{text}</w:t></w:r></w:p>"
-
-
-WHITE = '<w:color w:val="FFFFFF"/>'
 
 
 @pytest.mark.parametrize(
     ("fill", "is_hidden"),
     [
-        ("", False),
+        ("", True),
         (f'<a:solidFill {A}><a:srgbClr val="FFFFFF"/></a:solidFill>', True),
         (f'<a:solidFill {A}><a:srgbClr val="000080"/></a:solidFill>', False),
         (f'<a:solidFill {A}><a:schemeClr val="bg1"/></a:solidFill>', True),
-        (f"<a:noFill {A}/>", False),
+        (f'<a:solidFill {A}><a:schemeClr val="accent1"/></a:solidFill>', False),
+        (f'<a:solidFill {A}><a:prstClr val="white"/></a:solidFill>', True),
+        (f'<a:solidFill {A}><a:prstClr val="navy"/></a:solidFill>', False),
+        (CLEAR.format(0), True),
+        (CLEAR.format(80000), False),
+        (f"<a:noFill {A}/>", True),
+        (f"<a:blipFill {A}/>", False),
     ],
 )
 def test_shapes_have_a_ground_of_their_own(fill: str, is_hidden: bool) -> None:
@@ -209,7 +263,10 @@ def test_shapes_have_a_ground_of_their_own(fill: str, is_hidden: bool) -> None:
 
 
 def test_text_on_a_picture_behind_it_stays_until_the_page_ends() -> None:
-    anchor = f'<w:r {W}><w:drawing><wp:anchor {WP} behindDoc="1"/></w:drawing></w:r>'
+    anchor = (
+        f'<w:r {W}><w:drawing><wp:anchor {WP} behindDoc="1"><wp:extent cx="1270000" cy="254000"/>'
+        "<pic/></wp:anchor></w:drawing></w:r>"
+    )
     document = build(WHITE, before=anchor)
     document.add_page_break()
     document._body._body.insert_element_before(parse_xml(paragraph("gone", WHITE)), "w:sectPr")
@@ -236,6 +293,28 @@ def test_boxes_inside_boxes_are_read_once(depth: int) -> None:
     document._body._body.insert_element_before(parse_xml(content), "w:sectPr")
     expected = [f"Level {level}." for level in reversed(range(depth))] + ["Innermost."]
     assert read(document).text.split("\n\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("show", "is_hidden"), [('<m:show m:val="0"/>', True), ("<m:show/>", False), ("", False)]
+)
+def test_phantoms_of_formulas_are_hidden(show: str, is_hidden: bool) -> None:
+    formula = (
+        '<m:oMath xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"><m:phant>'
+        f"<m:phantPr>{show}</m:phantPr><m:e><m:r><m:t>hidden words</m:t></m:r></m:e></m:phant>"
+        "</m:oMath>"
+    )
+    found = read(build(before=formula, run="<w:vanish/>"))
+    assert ("hidden" not in found.text) == is_hidden
+
+
+def test_a_page_of_no_color_is_white() -> None:
+    for color, is_hidden in (("nothing", True), ("FFFFFF", True), ("000080", False)):
+        document = build(WHITE)
+        background = parse_xml(f'<w:background {W} w:color="{color}"><w:x/></w:background>')
+        document.element.insert(0, background)
+        document.settings.element.insert(0, parse_xml(f"<w:displayBackgroundShape {W}/>"))
+        assert ("hidden" not in read(document).text) == is_hidden
 
 
 ROW = (

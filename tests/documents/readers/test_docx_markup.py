@@ -1,0 +1,143 @@
+"""Of alternatives, fields and changes in a Word document, what is shown is read, and only that."""
+
+import docx
+import pytest
+from docx.opc.constants import RELATIONSHIP_TYPE as RT
+from docx.opc.packuri import PackURI
+from docx.opc.part import Part
+from docx.oxml import parse_xml
+
+from tests.documents.samples import parse_here, save_docx
+
+NAMES = (
+    'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
+    'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006" '
+    'xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape" '
+    'xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml" xmlns:own="urn:own"'
+)
+OTHER, SHOWN = "<w:r><w:t>other</w:t></w:r>", "<w:r><w:t>shown</w:t></w:r>"
+
+
+def read(inline: str) -> str:
+    """The text of a document with a paragraph of this content."""
+    return read_block(f"<w:p>{inline}</w:p>")
+
+
+def read_block(block: str, attributes: str = "") -> str:
+    document = docx.Document()
+    document.element.body.insert(0, parse_xml(f"<w:sdt {NAMES} {attributes}><w:sdtContent>"
+                                              f"{block}</w:sdtContent></w:sdt>"))  # fmt: skip
+    return parse_here(save_docx(document), "a.docx").text
+
+
+def choices(*branches: tuple[str, str], last: str = "") -> str:
+    inside = "".join(
+        f'<mc:Choice Requires="{needed}">{branch}</mc:Choice>' for needed, branch in branches
+    )
+    fallback = f"<mc:Fallback>{last}</mc:Fallback>" if last else ""
+    return f"<mc:AlternateContent>{inside}{fallback}</mc:AlternateContent>"
+
+
+@pytest.mark.parametrize(
+    "alternates",
+    [
+        choices(("own", OTHER), last=SHOWN),
+        choices(("nowhere", OTHER), last=SHOWN),
+        choices(("wps own", OTHER), ("w14", SHOWN), last=OTHER),
+        choices(("wps", SHOWN), ("w14", OTHER)),
+        choices(("wps w14", SHOWN), last=OTHER),
+        choices(("wps", choices(("own", OTHER), last=SHOWN)), last=OTHER),
+        choices(("own", OTHER)) + SHOWN,
+    ],
+)
+def test_the_first_alternative_that_word_knows_is_read(alternates: str) -> None:
+    assert read(alternates) == "shown"
+
+
+def test_alternatives_may_be_paragraphs() -> None:
+    block = choices(("own", f"<w:p>{OTHER}</w:p>"), last=f"<w:p>{SHOWN}</w:p>")
+    assert read_block(block + f"<w:p>{SHOWN}</w:p>") == "shown\n\nshown"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [("1F60A", "a\U0001f60a"), ("0001F60A", "a\U0001f60a"), ("D800", "a"), ("1F60A0000", "a")],
+)
+def test_symbols_that_word_names_by_number_are_text(number: str, text: str) -> None:
+    space = "http://schemas.microsoft.com/office/word/2015/wordml/symex"
+    symbol = choices(("s", f'<s:symEx s:char="{number}"/>'), last="<w:t>other</w:t>")
+    assert read(f'<w:r xmlns:s="{space}"><w:t>a</w:t>{symbol}</w:r>') == text
+    hidden = f'<w:r xmlns:s="{space}"><w:rPr><w:vanish/></w:rPr>{symbol}</w:r>'
+    assert read(SHOWN + hidden) == "shown"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        ('mc:Ignorable="own"', "shown"),
+        ('mc:Ignorable="own w14" mc:ProcessContent="own:x"', "shownother"),
+        ('mc:Ignorable="own" mc:ProcessContent="own:*"', "shownother"),
+    ],
+)
+def test_what_may_be_ignored_is(attributes: str, text: str) -> None:
+    assert read_block(f"<w:p>{SHOWN}<own:x>{OTHER}</own:x></w:p>", attributes) == text
+
+
+def field(code: str, result: str | None) -> str:
+    """A field of runs; its code and result are runs too."""
+    begin, separate, end = (
+        f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "separate", "end")
+    )
+    return begin + code + ("" if result is None else separate + result) + end
+
+
+def instruct(code: str) -> str:
+    return f"<w:r><w:instrText> {code} </w:instrText></w:r>"
+
+
+@pytest.mark.parametrize(
+    "inline",
+    [
+        field(OTHER, SHOWN),
+        field(OTHER, None) + SHOWN,
+        field(instruct('SET a "b"'), OTHER) + SHOWN,
+        field(instruct("xe "), OTHER) + SHOWN,
+        field(instruct("PAGEREF a"), SHOWN),
+        field(instruct("IF ") + field(instruct("REF a"), OTHER), SHOWN),
+        field(instruct("REF a"), field(instruct("SET b c"), OTHER) + SHOWN),
+        '<w:r><w:fldChar w:fldCharType="begin"/></w:r>' + SHOWN,
+        '<w:r><w:fldChar w:fldCharType="end"/></w:r>' + SHOWN,
+        f'<w:fldSimple w:instr="SET a b">{OTHER}</w:fldSimple>{SHOWN}',
+        f'<w:fldSimple w:instr="REF a">{SHOWN}</w:fldSimple>',
+    ],
+)
+def test_fields_show_their_result_alone(inline: str) -> None:
+    assert read(inline) == "shown"
+
+
+def test_fields_go_on_over_paragraphs_but_not_out_of_a_text_box() -> None:
+    begin, end = (f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "end"))
+    assert read_block(f"<w:p>{begin}{OTHER}</w:p><w:p>{OTHER}{end}{SHOWN}</w:p>") == "shown"
+    box = f"<w:r><w:pict><w:txbxContent><w:p>{begin}</w:p></w:txbxContent></w:pict></w:r>"
+    assert read_block(f"<w:p>{box}{SHOWN}{end}</w:p>") == "shown"
+
+
+def test_deleted_rows_are_no_part_of_a_table() -> None:
+    row = "<w:tr><w:trPr>{}</w:trPr><w:tc><w:p>{}</w:p></w:tc></w:tr>"
+    gone, kept = row.format("<w:del/>", OTHER), row.format("<w:ins/>", SHOWN)
+    assert read_block(f"<w:tbl>{gone}{kept}</w:tbl>") == "shown"
+
+
+@pytest.mark.parametrize("change", ["del", "moveFrom"])
+def test_deletions_in_notes_are_left_out(change: str) -> None:
+    document = docx.Document()
+    note = (
+        f'<w:footnotes {NAMES}><w:footnote w:id="2"><w:p>{SHOWN}<w:{change}>{OTHER}</w:{change}>'
+        "</w:p></w:footnote></w:footnotes>"
+    )
+    kind = "application/vnd.openxmlformats-officedocument.wordprocessingml.footnotes+xml"
+    part = Part(PackURI("/word/footnotes.xml"), kind, note.encode(), document.part.package)
+    document.part.relate_to(part, RT.FOOTNOTES)
+    paragraph = document.add_paragraph("Why")
+    paragraph._p.append(parse_xml(f'<w:r {NAMES}><w:footnoteReference w:id="2"/></w:r>'))
+    assert parse_here(save_docx(document), "a.docx").text == "Why[2]\n\n[2] shown"
