@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 #: Larger texts are parsed in a child process, too: what takes time there has a limit.
 IN_PROCESS_BYTES = 200_000
+# So is Markdown with markup in it, in any width of characters.
+MARKUP = re.compile(rb"<\x00{0,3}[A-Za-z/!?]")
 STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
 
 
@@ -70,7 +72,8 @@ def read_document(
         on_progress,
         source.include_hidden,
     )
-    in_child = reader.sandboxed or len(data) > IN_PROCESS_BYTES
+    has_markup = name == "markdown" and MARKUP.search(data) is not None
+    in_child = reader.sandboxed or has_markup or len(data) > IN_PROCESS_BYTES
     with log_time(_log, "read %s as %s%s", source.name, name, ", in a child" * in_child):
         parsed = run_in_child(name, request, limits) if in_child else parse(name, request)
     return make_document(source, name, request, parsed)

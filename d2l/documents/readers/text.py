@@ -25,10 +25,14 @@ def parse_text(request: ParseRequest) -> Parsed:
 
 
 def parse_markdown(request: ParseRequest) -> Parsed:
-    """Cut at headings; headings, tables and code stay in the text as they are."""
+    """Cut at headings; headings, tables and code stay in the text as they are, and what is hidden
+    is left out, unless it is wanted."""
+    from d2l.documents.readers.markdown_hidden import take_out_hidden
+
     decoded = decode(request.data, request.name, request.encoding)
-    sections = bound_text(split_markdown(decoded.text), request)
-    return Parsed(tuple(sections), encoding_notes(decoded))
+    text, findings = take_out_hidden(decoded.text, request)
+    sections = bound_text(split_markdown(text), request)
+    return Parsed(tuple(sections), encoding_notes(decoded), findings)
 
 
 def encoding_notes(decoded: Decoded) -> tuple[str, ...]:

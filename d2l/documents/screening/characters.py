@@ -13,21 +13,52 @@ _TAGS = re.compile(
     "|\U000e0077\U000e006c\U000e0073)\U000e007f|[\U000e0000-\U000e007f]+"
 )
 _FLAG = "\U0001f3f4"
-_OVERRIDES = re.compile("[\u202d\u202e]")
 _EMBEDDINGS = re.compile("[\u202a-\u202e\u2066-\u2069]")
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe]")
-# Between letters of scripts that join, and in emoji, they have work to do.
-_ZERO_WIDTH = re.compile("(?<=[A-Za-z0-9])[\u180e\u200b-\u200f\u2060-\u2064\ufeff]+(?=[A-Za-z0-9])")
-_SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2,}")
-_BLANK_LETTERS = re.compile("[\u115f\u1160\u3164\uffa0]{3,}")
+_LEFTWARD = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe"  # letters written from right to left
+_RIGHT_TO_LEFT = re.compile(f"[{_LEFTWARD}]")
+# Where letters go both ways: what turns letters around, and what claims to hold such letters,
+# with all that it holds.
+_TURNED = re.compile(f"[\u202d\u202e]|[\u202b\u2067][^{_LEFTWARD}\u202b-\u202e\u2067\u2069\n]*")
+_LATIN = re.compile("[A-Za-z]")
+_SELECTORS = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_SELECTOR_RUNS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2,}")
+_HANGUL = "\u1100-\u115e\u1161-\u11ff\u3131-\u3163\u3165-\u318e\ua960-\ua97c\uac00-\ud7fb"
+_BLANK_LETTERS = re.compile(
+    f"[\u115f\u1160\u3164\uffa0]{{3,}}|(?<![{_HANGUL}])[\u115f\u1160\u3164\uffa0]{{2}}(?![{_HANGUL}])"
+)
+_BRAILLE = re.compile("[\u2801-\u28ff]")
+_BRAILLE_BLANKS = re.compile("\u2800{4,}")
+# What a terminal is told to conceal; other numbers before 8 set colors and weights.
+_CONCEALED = re.compile(
+    r"(?:\x1b\[|\x9b)(?:(?:0?[0-79]|2\d|[349][0-79]|10[0-7]|[345]8;5;\d{1,3});){0,9}"
+    r"0?8(?:;\d{1,3}){0,9}m"
+)
+# All that Unicode says is shown as nothing, but for tags and controls of direction; and marks of
+# annotations, which nothing shows either.
+_IGNORED = re.compile(
+    "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2065"
+    "\u206a-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0080-\U000e0fff]+"
+)
 _UNSEEN = dict.fromkeys(
     (
-        0xAD, 0x180E, 0xFEFF,
-        *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070),
-        *range(0xE0000, 0xE0080), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0),
+        0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0,
+        *range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFFC),
+        *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000),
     )
 )  # fmt: skip
+MIN_RUN = 4  # no script and no emoji needs as many in a row
+MIN_SCATTERED = 8  # single ones without work, in one section: fewer come with copied text
+_IN_WORDS = "\xad\u034f"  # single ones may stand in any word
+_BREAKS = "\u200b\u2060\ufeff"  # allow a line end, or forbid it, beside signs
+_MARKS_OF_DIRECTION = "\u061c\u200e\u200f"
+_OPERATORS = "\u2061\u2062\u2063\u2064"  # of formulas: "times", "of", and such
+# Letters, signs and spaces that no joiner changes: Latin, Greek, Cyrillic, and usual marks.
+_PLAIN = re.compile("[\x00-\u02ff\u0370-\u0482\u048a-\u052f\u1e00-\u206f]?")
+_SELECTED = "#*0123456789\xa9\xae\u203c\u2049"  # emoji of old signs, with a selector
 
+MAX_MARKS = 30  # in a row: Unicode's own bound for text that is read as a stream (UAX #15)
 
 #: Letters of other alphabets that look like Latin ones, for words that mix both.
 _ALIKE = str.maketrans(
@@ -54,17 +85,78 @@ def take_out_tags(text: str) -> tuple[str, int]:
 
 def find_unseen(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield (what, how many characters, position) of what cannot be seen and may mislead."""
+    for match in _CONCEALED.finditer(text):
+        yield "text that a terminal conceals", len(match[0]), match.start()
     if text.isascii():
         return
     goes_both_ways = _RIGHT_TO_LEFT.search(text) is not None
+    for at in _find_turned(text) if goes_both_ways else _find_embeddings(text):
+        yield "controls of direction", 1, at
     for what, pattern in (
-        ("controls of direction", _OVERRIDES if goes_both_ways else _EMBEDDINGS),
-        ("zero-width characters inside words", _ZERO_WIDTH),
-        ("runs of variation selectors", _SELECTORS),
+        ("runs of variation selectors", _SELECTOR_RUNS),
         ("runs of blank letters", _BLANK_LETTERS),
     ):
         for match in pattern.finditer(text):
             yield what, len(match[0]), match.start()
+    if _BRAILLE.search(text) is None:
+        for match in _BRAILLE_BLANKS.finditer(text):
+            yield "runs of blank letters", len(match[0]), match.start()
+    yield from _find_ignored(text, goes_both_ways)
+
+
+def _find_embeddings(text: str) -> Iterator[int]:
+    return (match.start() for match in _EMBEDDINGS.finditer(text))
+
+
+def _find_turned(text: str) -> Iterator[int]:
+    for match in _TURNED.finditer(text):
+        is_override = match[0] in ("\u202d", "\u202e")
+        holds_leftward = _RIGHT_TO_LEFT.match(text, match.end()) is not None
+        if is_override or (_LATIN.search(match[0]) and not holds_leftward):
+            yield match.start()
+
+
+def _find_ignored(text: str, goes_both_ways: bool) -> Iterator[tuple[str, int, int]]:
+    """What is shown as nothing: runs, what parts a Latin word, and what has no work to do."""
+    scattered: list[tuple[int, int]] = []
+    for match in _IGNORED.finditer(text):
+        run, start = match[0], match.start()
+        before, after = text[max(0, start - 1) : start], text[match.end() : match.end() + 1]
+        if _SELECTOR_RUNS.search(run) or _BLANK_LETTERS.search(run):
+            continue  # told already
+        if _is_in_word(run, before, after):
+            yield "zero-width characters inside words", len(run), start
+        elif len(run) >= MIN_RUN:
+            yield "runs of invisible characters", len(run), start
+        elif _is_idle(run, before, after, goes_both_ways):
+            scattered.append((len(run), start))
+    if sum(length for length, _ in scattered) >= MIN_SCATTERED:
+        for length, start in scattered:
+            yield "invisible characters without use", length, start
+
+
+def _is_in_word(run: str, before: str, after: str) -> bool:
+    """Whether a run parts a Latin word; hyphens may, and selectors are looked at elsewhere."""
+    is_word = before.isascii() and before.isalnum() and after.isascii() and after.isalnum()
+    return is_word and run.strip(_IN_WORDS) != "" and not _SELECTORS.search(run)
+
+
+def _is_idle(run: str, before: str, after: str, goes_both_ways: bool) -> bool:
+    """Whether a short run does nothing between its neighbors ("" at the ends of the text)."""
+    if _PLAIN.fullmatch(before) is None:
+        return False
+    if _SELECTORS.search(run):
+        return not before or before not in _SELECTED
+    if _PLAIN.fullmatch(after) is None:
+        return False
+    at_end = before in ("", "\n") or after in ("", "\n")
+    if run == "\xad":
+        return before.isspace() and not at_end
+    if goes_both_ways and not run.strip(_MARKS_OF_DIRECTION):
+        return False
+    if len(run) == 1 and run in _BREAKS:
+        return not at_end and all(char.isalnum() or char.isspace() for char in (before, after))
+    return run not in _OPERATORS
 
 
 def spell_plainly(text: str) -> str:
@@ -75,10 +167,22 @@ def spell_plainly(text: str) -> str:
     """
     if text.isascii():
         return text
-    plain = unicodedata.normalize("NFKC", text.translate(_UNSEEN))
+    plain = unicodedata.normalize("NFKC", bound_marks(text.translate(_UNSEEN)))
     if _OTHER_ALPHABET.search(plain) is None:
         return plain
     return _WORD.sub(_spell_in_latin, plain)
+
+
+def bound_marks(text: str) -> str:
+    """A text with at most `MAX_MARKS` combining marks in a row: putting marks in order takes time
+    with the square of their number."""
+    marks = "".join(re.escape(char) for char in sorted(set(text)) if _is_mark(char))
+    return re.sub(f"([{marks}]{{{MAX_MARKS}}})[{marks}]+", r"\1", text) if marks else text
+
+
+def _is_mark(char: str) -> bool:
+    # Some are not themselves marks, but fall apart into them.
+    return not char.isascii() and unicodedata.combining(unicodedata.normalize("NFKD", char)[0]) > 0
 
 
 def _spell_in_latin(match: "re.Match[str]") -> str:

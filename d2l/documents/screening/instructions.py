@@ -6,28 +6,42 @@ Takes text, gives positions. A few rules for what is tried every day: no proof t
 import re
 from collections.abc import Iterator
 
-_GAP = r"[\s\W]{1,4}"
+# Between words stand spaces, line ends and signs; between those of a fixed order perhaps nothing.
+_GAP, _NO_GAP = r"[\s\W]{1,40}", r"[\s\W]{0,40}"
 _UP_TO_FOUR = rf"(?:\w{{1,15}}{_GAP}){{0,4}}?"
 _EARLIER = r"(?:previous|prior|preceding|above|earlier|foregoing|former|your|original|system)"
 _ORDERS = (
     r"(?:instructions?|prompts?|directions|directives?|guidelines|guardrails|commands"
     r"|programming|training)"
 )
+_TALK = r"(?:messages|context|conversations?|chats?)"
+_MODEL = r"(?:ai|chatbot|chatgpt|llm|(?:large )?language model)"
 _SPEAKER = r"(?:ai|assistant|chatbot|(?:large )?language model|llm|gpt|dan)"
+
+ASIDE = "to set its instructions aside"
 
 RULES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
     (
-        "to set its instructions aside",
+        ASIDE,
         re.compile(
-            rf"\b(?:ignore|disregard|forget|override|bypass|do not follow){_GAP}{_UP_TO_FOUR}"
-            rf"{_EARLIER}{_GAP}{_UP_TO_FOUR}{_ORDERS}\b"
+            rf"\b(?:ignore|disregard|forget|override|bypass|do(?: not|n['’]t) follow){_GAP}"
+            rf"{_UP_TO_FOUR}{_EARLIER}{_GAP}{_UP_TO_FOUR}{_ORDERS}\b"
+            rf"|\b(?:ignore|disregard|forget){_NO_GAP}(?:(?:all|any|the|of|my|your){_NO_GAP}){{0,3}}"
+            rf"{_EARLIER}{_NO_GAP}{_ORDERS}\b"
+            rf"|\b(?:ignore|disregard|forget){_GAP}(?:(?:all|any|the|of){_GAP}){{0,3}}"
+            rf"(?:previous|prior|preceding|earlier|foregoing){_GAP}{_TALK}\b"
+            r"|(?:^|[.!?\"“*>#-])[ \t]{0,4}(?:please[ ,]{1,3})?(?:ignore|disregard|forget)[ ,]{1,3}"
+            r"(?:all )?(?:of )?(?:the )?(?:text |content )?above(?=[.!,;]|[ \t]*$| and )"
+            rf"|\bstop following{_GAP}{_EARLIER}{_GAP}{_ORDERS}\b"
             rf"|\b(?:ignore|disregard|forget){_GAP}(?:all|any|every|everything){_GAP}{_UP_TO_FOUR}"
             r"(?:instructions?|prompts?|you (?:were|have been) told|you know|above)\b"
             r"|\bignor(?:iere|ieren sie)\b.{1,40}\b(?:anweisungen|vorgaben)\b"
             r"|\bignore[rz]?\b.{1,20}\b(?:instructions|consignes)\b.{1,20}\bprécédentes\b"
             r"|\bignor[ae]\b.{1,20}\b(?:instrucciones|instruções|istruzioni)\b"
             r"|\b(?:игнорируй|забудь)(?:те)?\b.{1,30}\b(?:инструкци|указани)"
-            r"|忽略.{0,8}(?:指令|指示|提示)|(?:以前|上記|これまで).{0,6}(?:指示|命令).{0,6}(?:無視|忘れ)"
+            r"|(?:忽略|无视|無視).{0,8}(?:指令|指示|提示)"
+            r"|(?:以前|上記|これまで|前の).{0,6}(?:指示|命令).{0,6}(?:無視|忘れ)"
+            r"|\bignorera?\b.{1,30}\b(?:instruktioner|anvisningar|anvisninger)\b"
             r"|\b(?:vergiss|vergessen sie|missachte(?:n sie)?)\b.{1,40}"
             r"\b(?:anweisungen|vorgaben)\b"
             r"|\boublie[rz]?\b.{1,30}\b(?:instructions|consignes)\b"
@@ -39,7 +53,7 @@ RULES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
             r"\b(?:yok say|unut|görmezden)"
             r"|(?:تجاهل|انس).{1,20}(?:التعليمات|الأوامر)"
             r"|(?:이전|위의).{0,6}(?:지시|명령).{0,6}(?:무시|잊)",
-            re.I,
+            re.I | re.M,
         ),
     ),
     (
@@ -69,6 +83,7 @@ RULES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
             r" (?:to|for) (?:the |any |all )?(?:\w{1,15} )?" + _SPEAKER + r"s?\b"
             r"|\bdo not (?:reveal|tell|mention|disclose|inform)\b.{1,30}\b(?:to )?the user\b"
             r"|\b(?:here are )?your new (?:instructions?|rules|task) (?:are|is)\b"
+            rf"|\b(?:note to|attention,?) (?:the |any |all )?(?:\w{{1,15}} )?{_MODEL}s?[ \t]?[:,—]"
             rf"|\b{_SPEAKER} (?:reviewers?|readers?|graders?|agents?) "
             r"(?:must|should|are to|have to)\b"
             r"|\bgive (?:only )?(?:a )?(?:positive|favou?rable) reviews?\b.{0,20}"
@@ -83,7 +98,7 @@ RULES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
         "tokens of a chat",
         re.compile(
             r"<\|[a-z0-9_▁]{2,40}\|>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>"
-            r"|<(?:bos|eos|unk|pad)>|</?(?:system|assistant)(?:_prompt|_message)?>"
+            r"|</?(?:tool_calls?|tool_response|function_calls?)>|<(?:bos|eos|unk|pad)>|</?(?:system|assistant)(?:_prompt|_message)?>"
             r"|^\#{2,4} (?:instruction|system)s?:|^Human:(?=.{0,500}\n{1,3}Assistant:)",
             re.I | re.M,
         ),
@@ -94,5 +109,6 @@ RULES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
 def find_instructions(text: str) -> Iterator[tuple[str, int]]:
     """Yield (what it is like, position) of passages that speak to a model."""
     for what, pattern in RULES:
-        for match in pattern.finditer(text):
+        read = text.replace("_", " ") if what == ASIDE else text
+        for match in pattern.finditer(read):
             yield what, match.start()
