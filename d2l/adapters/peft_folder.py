@@ -21,7 +21,7 @@ from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
 from d2l.adapters.module_names import PREFIX, list_layers, list_short
-from d2l.adapters.peft_config import module_scales, refuse_extras
+from d2l.adapters.peft_config import module_scales, refuse_extras, refuse_odd_factors
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, OptionError, ShapeError
@@ -180,6 +180,7 @@ def read_adapter(folder: Path) -> LoraWeights:
     factors = _pair(_load(path), path)
     if not factors:
         raise AdapterError(f"{path}: no LoRA tensors")
+    refuse_odd_factors(info)
     try:
         scales = module_scales(info.config, list(factors))
     except AdapterError as error:
