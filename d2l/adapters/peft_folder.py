@@ -37,6 +37,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _STORED = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 #: Text files of a folder that are read with it: the card, and what makes prompts.
 _TEXTS = (names.CARD, names.CHAT_TEMPLATE, *names.TOKENIZER)
+#: Tokenizers of 260,000 tokens have 35 MB.
+_MAX_TEXT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,8 @@ def stored_dtype(info: AdapterInfo) -> str:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise UnicodeError(f"more than {_MAX_TEXT_BYTES:,} bytes")
         return path.read_text("utf-8")
     except (OSError, UnicodeError) as error:
         raise AdapterError(

@@ -318,6 +318,8 @@ def _norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float
                 )
             )
         )
+        if start < stop
+        else 0.0
         for start, stop in slices
     )
 
