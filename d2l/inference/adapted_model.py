@@ -21,7 +21,7 @@ from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pic
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
-from d2l.inference.peft_loading import put_beside, put_on
+from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.prompt_styles import WORDINGS, Turns, Wording, fit_document
 from d2l.progress import log_time
 
@@ -99,6 +99,7 @@ class AdaptedModel:
     def load(cls, adapter: Path, options: AskOptions) -> "AdaptedModel":
         """Load the base and put the adapter of a folder on it; raises D2LError."""
         info = read_info(adapter)
+        check_alone(info)
         base = _find_base(info, options)
         device = pick_device(options.device)
         dtype = pick_dtype(device) if options.dtype is None else pick_torch_dtype(options.dtype)

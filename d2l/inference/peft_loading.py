@@ -56,6 +56,18 @@ _TOKENS = "trainable_tokens"
 _AGAIN = "the adapter is damaged, or was cut short: get it again, or compile the document again"
 
 
+def check_alone(info: AdapterInfo) -> dict[str, tuple[int, int]]:
+    """What can be said before a base is loaded: the sizes of the modules that an adapter changes,
+    as `refuse_odd_factors` gives them. Raises AdapterError where its own files do not agree."""
+    refuse_unasked(info)
+    sizes = refuse_odd_factors(info)
+    module_scales(info.config, list(sizes))
+    refuse_odd_tokens(info.config)
+    _refuse_odd_lists(info.config)
+    _refuse_odd_indices(info)
+    return sizes
+
+
 def put_on(info: AdapterInfo, model: Any) -> Any:
     """A PeftModel of a causal model of transformers, which is changed in place, with a folder's
     adapter on it. Raises AdapterError where it is no LoRA that fits the base, or not whole."""
@@ -84,15 +96,10 @@ def put_beside(info: AdapterInfo, tuned: Any, name: str) -> None:
 def _plan_config(info: AdapterInfo, model: Any) -> peft.LoraConfig:
     """What PEFT is told; raises AdapterError unless the file holds all that it will look for, in
     the base's shapes, and nothing else."""
-    refuse_unasked(info)
-    sizes = refuse_odd_factors(info)
+    sizes = check_alone(info)
     refuse_misfit(str(info.folder), sizes, model)
-    module_scales(info.config, list(sizes))
-    refuse_odd_tokens(info.config)
     names = [name for name, _ in model.named_modules() if not _is_wrapped(name)]
     refuse_slow(info.config, names)
-    _refuse_odd_lists(info.config)
-    _refuse_odd_indices(info)
     _refuse_strays(info, model, names)
     told = {key: info.config[key] for key in _TOLD if info.config.get(key) is not None}
     with _loading(info):

@@ -113,6 +113,14 @@ def test_what_would_change_the_base_first_is_refused(
     assert "which cannot be asked" in error.message
 
 
+def test_an_adapters_own_files_are_compared_before_a_base_is_looked_for(
+    done: Compiled, adapter: Path, tmp_path: Path
+) -> None:
+    change_json(adapter / CONFIG, r=200_000)
+    error = refuse(lambda: load(done, adapter, base=str(tmp_path / "nowhere")))
+    assert "has rank 200000 there" in error.message
+
+
 @pytest.mark.parametrize(
     "changes",
     [
