@@ -109,6 +109,16 @@ def read_info(folder: Path) -> AdapterInfo:
         ) from error
 
 
+def read_base_name(folder: Path) -> str:
+    """The base that an adapter's config names; raises AdapterError where it names none."""
+    config = _read_object(folder / CONFIG)
+    _refuse_odd_name(folder, config.get("base_model_name_or_path"))
+    name = config.get("base_model_name_or_path")
+    if not name:
+        raise AdapterError(f"{folder / CONFIG}: does not name a base")
+    return str(name)
+
+
 def _read_info(folder: Path) -> AdapterInfo:
     if not folder.is_dir():
         recover(folder)
@@ -161,7 +171,10 @@ def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenan
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    found_there = path.stat()
+    try:
+        found_there = path.stat()
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(found_there.st_mode):  # a pipe or a device, which may never end
         raise AdapterError(f"{path}: is no regular file", hint="get the adapter again")
     size = found_there.st_size
