@@ -102,6 +102,7 @@ def find_extras(info: AdapterInfo) -> list[str]:
 
 def refuse_extras(info: AdapterInfo, *, purpose: str) -> None:
     """Raise AdapterError unless an adapter is plain LoRA, which alone can be exported or merged."""
+    _refuse_other_kinds(info)
     extras = find_extras(info)
     if extras:
         raise AdapterError(
@@ -113,18 +114,23 @@ def refuse_extras(info: AdapterInfo, *, purpose: str) -> None:
 def refuse_unasked(info: AdapterInfo) -> None:
     """Raise AdapterError unless an adapter is LoRA, plain or with what PEFT keeps in its file: only
     such a one answers from its file and its base alone."""
-    kind = info.config.get("peft_type", "LORA")
-    if kind != "LORA":
-        raise AdapterError(
-            f"{info.folder / CONFIG}: peft_type is {_show(kind)}: this is no LoRA adapter",
-            hint="name a LoRA adapter",
-        )
+    _refuse_other_kinds(info)
     found = [_EXTRAS[key] for key in _UNASKED if info.config.get(key)]
     found += _describe_start(info.config)
     if found:
         raise AdapterError(
             f"{info.folder}: has {', '.join(found)}, which cannot be asked",
             hint="merge it into its base with PEFT (merge_and_unload), or train it as plain LoRA",
+        )
+
+
+def _refuse_other_kinds(info: AdapterInfo) -> None:
+    """Refuse what is no LoRA: AdaLoRA, for one, has the same names, and another product of them."""
+    kind = info.config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise AdapterError(
+            f"{info.folder / CONFIG}: peft_type is {_show(kind)}: this is no LoRA adapter",
+            hint="name a LoRA adapter",
         )
 
 

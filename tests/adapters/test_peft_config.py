@@ -143,6 +143,8 @@ def test_what_is_more_than_plain_lora_is_named() -> None:
     odd = make_info({}, *plain, "x.lora_embedding_A")
     with pytest.raises(AdapterError, match="lora_embedding_A, which cannot be sold"):
         refuse_extras(odd, purpose="sold")
+    with pytest.raises(AdapterError, match="peft_type is 'ADALORA': this is no LoRA adapter"):
+        refuse_extras(make_info({"peft_type": "ADALORA"}, *plain), purpose="sold")
 
 
 @pytest.mark.parametrize("tokens", ["x", 7, [1.5], [True], [-1], {"a": 1}])
