@@ -89,9 +89,10 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     kept = [_strengthen(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
     if parent.has_seats:
         weights, memory, seats = _edit_seats(plan, options)
+        kept = _line_up(kept)
     else:
         weights, memory, seats = _edit_ranks(plan), None, None
-    kept = _close_gaps(kept, [chunks[n] for n in plan.gone])
+        kept = _close_gaps(kept, [chunks[n] for n in plan.gone])
     said = f"An adapter of {len(kept)} of {len(chunks)} chunks"
     values = {"drop": list(edits.drop), "keep": list(edits.keep), "scale": dict(edits.scale)}
     change = Change("edit", values, said, plan.warnings)
@@ -216,6 +217,17 @@ def _strengthen(chunk: ChunkRecord, factor: float) -> ChunkRecord:
     if factor == 1:
         return chunk
     return chunk.model_copy(update={"scale": float(chunk.scale) * factor})
+
+
+def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:
+    """Chunks with the seats that they have in a memory of their own alone, in order."""
+    result, start = [], 0
+    for chunk in kept:
+        begin, end = _ranks_of(chunk)
+        stop = start + end - begin
+        result.append(chunk.model_copy(update={"ranks": (start, stop)}))
+        start = stop
+    return result
 
 
 def _close_gaps(kept: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:

@@ -218,6 +218,18 @@ def test_chunks_that_claim_the_same_ranks_are_not_counted_again(kind: str, tmp_p
         prepare(done.adapter, Edits(scale={"0.txt": 0.5}))
 
 
+def test_seats_that_no_chunk_names_are_left_out(tmp_path: Path) -> None:
+    done = compile_roomy(tmp_path, "seats", *make_notes(0, 1, 2))
+    chunks = read_record(done.adapter)["chunks"]
+    start, stop = chunks[0]["ranks"]
+    write_chunks(done.adapter, [chunks[0] | {"ranks": [start, stop - 1]}, *chunks[1:]])
+    run(done, tmp_path / "out", drop=("1.txt",))
+    spans = [tuple(chunk["ranks"]) for chunk in read_record(tmp_path / "out")["chunks"]]
+    begin, end = chunks[2]["ranks"]
+    assert spans == [(0, stop - 1), (stop - 1, stop - 1 + end - begin)]
+    assert read_memory(tmp_path / "out").n_seats == spans[1][1]
+
+
 def test_chunks_without_ranks_cost_next_to_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
