@@ -73,8 +73,9 @@ def fill_gaps(weights: LoraWeights) -> LoraWeights:
     return replace(weights, factors=factors)
 
 
-def scale_ranks(weights: LoraWeights, ranks: Tensor, factor: float) -> LoraWeights:
-    """Multiply the share of some ranks (indices) in the delta by a factor."""
+def scale_ranks(weights: LoraWeights, ranks: Tensor, factor: float | Tensor) -> LoraWeights:
+    """Multiply the share of some ranks (indices) in the delta by a factor, or each by its own
+    (ranks,)."""
     factors = {}
     for name, f in weights.factors.items():
         b = f.b.clone()  # (d_out, rank)

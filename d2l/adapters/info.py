@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from d2l.errors import AdapterError
 from d2l.files.cache import folder_size
 from d2l.files.leftovers import recover
+from d2l.files.regular import refuse_irregular
 from d2l.files.tensors import TensorInfo, read_header
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LIVE_CHECK = "live_check.json"
 FILES = (CONFIG, WEIGHTS, PROVENANCE, MEMORY, CHAT_TEMPLATE, CARD, *TOKENIZER, LIVE_CHECK, LOCK)
 #: A chunk takes some 200 bytes of d2l.json, and its parents' own stand in that of a merged adapter.
 _MAX_JSON_BYTES = 64 << 20
+#: No path of an operating system is longer.
+_MAX_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,16 @@ def read_info(folder: Path) -> AdapterInfo:
         ) from error
 
 
+def read_base_name(folder: Path) -> str:
+    """The base that an adapter's config names; raises AdapterError where it names none."""
+    config = _read_object(folder / CONFIG)
+    _refuse_odd_name(folder, config.get("base_model_name_or_path"))
+    name = config.get("base_model_name_or_path")
+    if not name:
+        raise AdapterError(f"{folder / CONFIG}: does not name a base")
+    return str(name)
+
+
 def _read_info(folder: Path) -> AdapterInfo:
     if not folder.is_dir():
         recover(folder)
@@ -119,14 +132,27 @@ def _read_info(folder: Path) -> AdapterInfo:
             f"{folder}: not an adapter ({CONFIG} and {WEIGHTS} are needed)",
             hint="name the folder that `d2l compile` wrote",
         )
+    refuse_irregular(folder, AdapterError)
     provenance, tensors = folder / PROVENANCE, read_header(folder / WEIGHTS)
+    config = _read_object(folder / CONFIG)
+    _refuse_odd_name(folder, config.get("base_model_name_or_path"))
     return AdapterInfo(
         folder=folder,
-        config=_read_object(folder / CONFIG),
+        config=config,
         tensors=tensors,
         provenance=_read_provenance(provenance, tensors) if provenance.is_file() else None,
         size_bytes=folder_size(folder),
     )
+
+
+def _refuse_odd_name(folder: Path, base: object) -> None:
+    """Refuse what is no name of a base: it is looked for, and printed many times."""
+    if base is not None and not (isinstance(base, str) and len(base) <= _MAX_NAME):
+        what = f"{len(base):,} characters" if isinstance(base, str) else f"{base!r:.80}"
+        raise AdapterError(
+            f"{folder / CONFIG}: base_model_name_or_path is {what}, expected a name or a path",
+            hint="correct it, or get the adapter again",
+        )
 
 
 def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenance":
@@ -145,7 +171,10 @@ def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenan
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    found_there = path.stat()
+    try:
+        found_there = path.stat()
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(found_there.st_mode):  # a pipe or a device, which may never end
         raise AdapterError(f"{path}: is no regular file", hint="get the adapter again")
     size = found_there.st_size

@@ -4,10 +4,12 @@ A parsed `adapter_config.json` and a module's name in, numbers out; opens no fil
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from d2l.adapters.info import CONFIG, AdapterInfo
+from d2l.adapters.info import CONFIG, WEIGHTS, AdapterInfo
+from d2l.adapters.module_names import PREFIX
 from d2l.adapters.patterns import match_keys
 from d2l.errors import AdapterError
 
@@ -22,7 +24,30 @@ _EXTRAS = {
     "alora_invocation_tokens": "an invocation string (aLoRA)",
     "trainable_token_indices": "new token embeddings",
     "target_parameters": "LoRA on bare parameters",
+    "use_qalora": "inputs pooled in groups (QALoRA)",
+    "use_bdlora": "factors of blocks (BD-LoRA)",
+    "monteclora_config": "sampled factors (MonteCLoRA)",
+    "arrow_config": "a router over other adapters (Arrow)",
+    "kasa_config": "a base that was changed first (KaSA)",
 }
+#: Those that are not asked, either: PEFT changes the base for them, or needs more than one folder.
+_UNASKED = (
+    "layer_replication",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "monteclora_config",
+    "arrow_config",
+    "kasa_config",
+)
+#: Ways to start training that leave the base's weights as they are, so that a saved adapter is
+#: plain LoRA (vllm 0.33.0, lora/peft_helper.py: PEFTHelper._init_is_supported).
+PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+#: What factors are stored in.
+FLOATS = ("F16", "BF16", "F32", "F64")
+#: What ends in the letter of a factor, of a linear layer or of an embedding.
+_LETTER = re.compile(r"\.lora_(embedding_)?[AB](?=\.|$)")
+_AGAIN = "the adapter is damaged, or was cut short: get it again, or compile the document again"
 _MAX_RANK, _MAX_ALPHA = 10**9, 1e300  # beyond, floats do not hold what is made of them
 
 
@@ -40,8 +65,10 @@ def module_scales(config: Mapping[str, Any], modules: Sequence[str]) -> dict[str
     """
     ranks = module_ranks(config, modules)
     alphas = _by_pattern(config, "alpha_pattern", modules, config.get("lora_alpha", 8))
-    stabilized = bool(config.get("use_rslora"))
-    return {m: _scale(ranks[m], alphas[m], stabilized=stabilized) for m in modules}
+    stabilized = config.get("use_rslora", False)
+    if stabilized not in (True, False, None):
+        raise AdapterError(f"{CONFIG}: use_rslora is {_show(stabilized)}, expected true or false")
+    return {m: _scale(ranks[m], alphas[m], stabilized=bool(stabilized)) for m in modules}
 
 
 def _scale(rank: Any, alpha: Any, *, stabilized: bool) -> float:
@@ -63,6 +90,7 @@ def _show(value: Any) -> str:
 def find_extras(info: AdapterInfo) -> list[str]:
     """What an adapter holds besides b @ a on linear layers, for people; empty for plain LoRA."""
     found = [what for key, what in _EXTRAS.items() if info.config.get(key)]
+    found += _describe_start(info.config)
     if info.config.get("bias", "none") != "none":
         found.append("biases of the base")
     known = (".lora_A.", ".lora_B.", ".lora_magnitude_vector")
@@ -74,12 +102,88 @@ def find_extras(info: AdapterInfo) -> list[str]:
 
 def refuse_extras(info: AdapterInfo, *, purpose: str) -> None:
     """Raise AdapterError unless an adapter is plain LoRA, which alone can be exported or merged."""
+    _refuse_other_kinds(info)
     extras = find_extras(info)
     if extras:
         raise AdapterError(
             f"{info.folder}: has {', '.join(extras)}, which cannot be {purpose}",
             hint="merge it into its base with PEFT (merge_and_unload), or train it as plain LoRA",
         )
+
+
+def refuse_unasked(info: AdapterInfo) -> None:
+    """Raise AdapterError unless an adapter is LoRA, plain or with what PEFT keeps in its file: only
+    such a one answers from its file and its base alone."""
+    _refuse_other_kinds(info)
+    found = [_EXTRAS[key] for key in _UNASKED if info.config.get(key)]
+    found += _describe_start(info.config)
+    if found:
+        raise AdapterError(
+            f"{info.folder}: has {', '.join(found)}, which cannot be asked",
+            hint="merge it into its base with PEFT (merge_and_unload), or train it as plain LoRA",
+        )
+
+
+def _refuse_other_kinds(info: AdapterInfo) -> None:
+    """Refuse what is no LoRA: AdaLoRA, for one, has the same names, and another product of them."""
+    kind = info.config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise AdapterError(
+            f"{info.folder / CONFIG}: peft_type is {_show(kind)}: this is no LoRA adapter",
+            hint="name a LoRA adapter",
+        )
+
+
+def _describe_start(config: Mapping[str, Any]) -> list[str]:
+    """How training changed the base before it began, for people; PEFT would do that again, whatever
+    it takes. Empty where it left the base as it is."""
+    start = config.get("init_lora_weights", True)
+    if start is None or isinstance(start, bool):
+        return []
+    if isinstance(start, str) and start.lower() in PLAIN_STARTS:
+        return []
+    return [f"a base that was changed first (init_lora_weights: {_show(start)})"]
+
+
+def refuse_odd_factors(info: AdapterInfo) -> dict[str, tuple[int, int]]:
+    """The size of the weight of every module that an adapter changes, by its name in the base:
+    (d_out, d_in), of an embedding (tokens, d).
+
+    Raises AdapterError unless there are any, each of two matrices of numbers, lora_A (rank, d_in)
+    and lora_B (d_out, rank), with the rank that the config declares for it.
+    """
+    sizes, ranks = {}, {}
+    for name in info.tensors:
+        found = _LETTER.search(name)
+        if found is None or name.endswith(".bias"):
+            continue
+        module, at = name[: found.start()].removeprefix(PREFIX), found.end() - 1
+        a, b = (info.tensors.get(f"{name[:at]}{part}{name[at + 1 :]}") for part in "AB")
+        if a is None or b is None or (len(a.shape), len(b.shape)) != (2, 2):
+            raise AdapterError(
+                f"{info.folder}: {module} does not have two matrices, lora_A and lora_B",
+                hint=_AGAIN,
+            )
+        odd = {a.dtype, b.dtype} - set(FLOATS)
+        if odd:
+            raise AdapterError(
+                f"{info.folder / WEIGHTS}: {module} is stored as {min(odd)}",
+                hint="store it in bf16, fp16 or fp32",
+            )
+        size = (b.shape[0], a.shape[1])
+        sizes[module] = size[::-1] if found[1] else size
+        ranks[module] = (a.shape[0], b.shape[1])
+    if not sizes:
+        raise AdapterError(f"{info.folder / WEIGHTS}: no LoRA tensors", hint=_AGAIN)
+    for module, declared in module_ranks(info.config, list(ranks)).items():
+        if type(declared) is not int or ranks[module] != (declared, declared):
+            stored = " and ".join(map(str, dict.fromkeys(ranks[module])))
+            raise AdapterError(
+                f"{info.folder / CONFIG}: {module} has rank {_show(declared)} there, and {stored} "
+                f"in {WEIGHTS}",
+                hint="correct r or rank_pattern in it, or get the adapter again",
+            )
+    return sizes
 
 
 def refuse_odd_tokens(config: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
 from d2l.adapters.module_names import PREFIX, list_layers, list_short
-from d2l.adapters.peft_config import module_scales, refuse_extras
+from d2l.adapters.peft_config import module_scales, refuse_extras, refuse_odd_factors
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, OptionError, ShapeError
@@ -37,6 +37,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _STORED = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 #: Text files of a folder that are read with it: the card, and what makes prompts.
 _TEXTS = (names.CARD, names.CHAT_TEMPLATE, *names.TOKENIZER)
+#: Tokenizers of 260,000 tokens have 35 MB.
+_MAX_TEXT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +162,8 @@ def stored_dtype(info: AdapterInfo) -> str:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.stat().st_size > _MAX_TEXT_BYTES:
+            raise UnicodeError(f"more than {_MAX_TEXT_BYTES:,} bytes")
         return path.read_text("utf-8")
     except (OSError, UnicodeError) as error:
         raise AdapterError(
@@ -180,6 +184,7 @@ def read_adapter(folder: Path) -> LoraWeights:
     factors = _pair(_load(path), path)
     if not factors:
         raise AdapterError(f"{path}: no LoRA tensors")
+    refuse_odd_factors(info)
     try:
         scales = module_scales(info.config, list(factors))
     except AdapterError as error:

@@ -55,6 +55,13 @@ def _check_number(value: object) -> float:
     return value
 
 
+def _check_norm(value: object) -> float:
+    norm = _check_number(value)
+    if norm < 0:  # NaN is not: see above
+        raise ValueError("expected a number that is not negative")
+    return norm
+
+
 def _check_span(value: object) -> tuple[int, int]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise ValueError("expected two numbers, a start and a stop")
@@ -72,6 +79,9 @@ Count = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _MOST}),
 ]
 Number = Annotated[float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
+Norm = Annotated[
+    float, PlainValidator(_check_norm), WithJsonSchema({"type": "number", "minimum": 0})
+]
 Flag = Annotated[bool, PlainValidator(_check_flag), WithJsonSchema({"type": "boolean"})]
 #: [start, stop) of ranks, seats or characters.
 Span = Annotated[
@@ -191,8 +201,8 @@ class Prompt(Record):
 class Norms(Record):
     """Frobenius norms of the delta, before compression."""
 
-    layers: tuple[Number, ...]
-    chunks: tuple[Number, ...]
+    layers: tuple[Norm, ...]
+    chunks: tuple[Norm, ...]
 
 
 class Description(Record):
@@ -287,6 +297,13 @@ class Provenance(Record):
         for n, chunk in enumerate(self.chunks):
             if chunk.ranks is not None and chunk.ranks[1] > self.rank:
                 raise ValueError(f"chunks[{n}].ranks: the adapter has rank {self.rank}")
+        stop = 0
+        for span in sorted({c.ranks for c in self.chunks if c.ranks and c.ranks[0] < c.ranks[1]}):
+            if span[0] < stop:  # chunks that were averaged have the very same
+                raise ValueError(f"chunks: the ranks from {span[0]} on are named twice")
+            stop = span[1]
+        if self.bias_ranks is not None and self.bias_ranks[1] > self.rank:
+            raise ValueError(f"bias_ranks: the adapter has rank {self.rank}")
         return self
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from d2l.commands import streams
 from d2l.errors import D2LError
 from d2l.files import interrupts
-from d2l.files.printable import CONTROLS, one_line, printable
+from d2l.files.printable import CONTROLS, one_line, printable, short_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,15 +68,15 @@ def set_level(level: Level) -> None:
 
 def show_error(error: D2LError) -> None:
     """One line that says what is wrong, one that says what to do."""
-    _write_error(one_line(f"error: {error.message}"))
+    _write_error(short_line(f"error: {error.message}"))
     if error.hint:
-        _write_error(one_line(f"hint: {error.hint}"))
+        _write_error(short_line(f"hint: {error.hint}"))
 
 
 def warn(message: str) -> None:
     """Something the user should know, on stderr."""
     if _State.level > Level.QUIET:
-        _write_error(one_line(f"warning: {message}"))
+        _write_error(short_line(f"warning: {message}"))
 
 
 class _Warnings(logging.Handler):
@@ -239,11 +239,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) -> None:
     """Horizontal bars on stdout, scaled to the longest."""
     bars = [(one_line(name), value) for name, value in bars]
-    longest = max((value for _, value in bars), default=0.0)
+    longest = max((value for _, value in bars if math.isfinite(value)), default=0.0)
     margin = max((len(name) for name, _ in bars), default=0)
     result(title)
     for name, value in bars:
-        filled = round(width * value / longest) if longest > 0 else 0
+        share = value / longest if longest > 0 and math.isfinite(value) else 0.0
+        filled = round(width * min(max(share, 0.0), 1.0))
         result(f"  {name:<{margin}}  {'█' * filled}{'·' * (width - filled)}  {value:.4g}")
 
 
@@ -276,4 +277,4 @@ def show_rows(rows: Sequence[tuple[str, Any]]) -> None:
     """A fact a line on stdout, names in a column."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        result(one_line(f"{name:<{width}}  {value}"))
+        result(short_line(f"{name:<{width}}  {value}"))

@@ -5,6 +5,7 @@ changes, the learned part, stays.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class EditPlan:
     @property
     def gone(self) -> list[int]:
         """Indices of chunks that are left out."""
-        return [n for n in range(len(self.parent.chunks)) if n not in self.stays]
+        return sorted(set(range(len(self.parent.chunks))).difference(self.stays))
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -88,9 +89,10 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     kept = [_strengthen(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
     if parent.has_seats:
         weights, memory, seats = _edit_seats(plan, options)
+        kept = _line_up(kept)
     else:
         weights, memory, seats = _edit_ranks(plan), None, None
-    kept = _close_gaps(kept, [chunks[n] for n in plan.gone])
+        kept = _close_gaps(kept, [chunks[n] for n in plan.gone])
     said = f"An adapter of {len(kept)} of {len(chunks)} chunks"
     values = {"drop": list(edits.drop), "keep": list(edits.keep), "scale": dict(edits.scale)}
     change = Change("edit", values, said, plan.warnings)
@@ -134,7 +136,9 @@ def _refuse_mixed(parent: Parent) -> None:
             f"{where}: is a mixture of seats and other adapters, whose ranks cannot be told apart",
             hint="edit the adapter of the document, then merge again",
         )
-    if parent.options.merge == "average" and len(chunks) > 1:
+    spans = [span for span in map(_ranks_of, chunks) if span[0] < span[1]]
+    averaged = parent.options.merge == "average" and len(chunks) > 1
+    if averaged or len(set(spans)) < len(spans):  # ranks that several chunks have are a mean
         raise AdapterError(
             f"{where}: is the average of its chunks, not their sum",
             hint="compile with --merge concat",
@@ -170,9 +174,12 @@ def _choose(
 def _edit_ranks(plan: EditPlan) -> LoraWeights:
     """Leave out the ranks of chunks that go; all others stay, the learned part's among them."""
     weights, chunks = plan.parent.weights, plan.parent.chunks
-    for n, factor in plan.factors.items():
-        if n in plan.stays:
-            weights = scale_ranks(weights, _indices([chunks[n]]), factor)
+    factors = torch.ones(weights.rank, dtype=torch.double)
+    for n in set(plan.factors).intersection(plan.stays):
+        factors[_indices([chunks[n]])] *= plan.factors[n]
+    ranks = torch.nonzero(factors != 1).flatten()
+    if len(ranks):
+        weights = scale_ranks(weights, ranks, factors[ranks])
     dropped = set(_indices([chunks[n] for n in plan.gone]).tolist())
     kept = [rank for rank in range(weights.rank) if rank not in dropped]
     return keep_ranks(weights, torch.tensor(kept, dtype=torch.long))
@@ -212,12 +219,26 @@ def _strengthen(chunk: ChunkRecord, factor: float) -> ChunkRecord:
     return chunk.model_copy(update={"scale": float(chunk.scale) * factor})
 
 
+def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:
+    """Chunks with the seats that they have in a memory of their own alone, in order."""
+    result, start = [], 0
+    for chunk in kept:
+        begin, end = _ranks_of(chunk)
+        stop = start + end - begin
+        result.append(chunk.model_copy(update={"ranks": (start, stop)}))
+        start = stop
+    return result
+
+
 def _close_gaps(kept: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:
     """Chunks with their ranks moved down over those that went."""
-    left = [_ranks_of(chunk) for chunk in gone]
+    left = sorted(map(_ranks_of, gone), key=lambda span: span[1])
+    ends, before = [stop for _, stop in left], [0]
+    for start, stop in left:
+        before.append(before[-1] + stop - start)
     result = []
     for chunk in kept:
         start, stop = _ranks_of(chunk)
-        before = sum(end - begin for begin, end in left if end <= start)
-        result.append(chunk.model_copy(update={"ranks": (start - before, stop - before)}))
+        moved = before[bisect_right(ends, start)]
+        result.append(chunk.model_copy(update={"ranks": (start - moved, stop - moved)}))
     return result

@@ -308,18 +308,17 @@ def _norm(weights: LoraWeights, names: Iterable[str]) -> float:
 
 
 def _norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float, ...]:
-    """Frobenius norm of the delta of each slice of ranks."""
-    return tuple(
-        _short(
-            math.hypot(
-                *(
-                    delta_norm(LoraFactors(f.a[start:stop], f.b[:, start:stop]), weights.scale)
-                    for f in weights.factors.values()
-                )
+    """Frobenius norm of the delta of each slice of ranks; of the same slice it is computed once."""
+    norms = {
+        (start, stop): math.hypot(
+            *(
+                delta_norm(LoraFactors(f.a[start:stop], f.b[:, start:stop]), weights.scale)
+                for f in weights.factors.values()
             )
         )
-        for start, stop in slices
-    )
+        for start, stop in {(start, stop) for start, stop in slices if start < stop}
+    }
+    return tuple(_short(norms.get((start, stop), 0.0)) for start, stop in slices)
 
 
 def _shorten_all(values: Mapping[str, float]) -> dict[str, float]:

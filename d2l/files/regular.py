@@ -8,14 +8,28 @@ from pathlib import Path
 
 from d2l.errors import D2LError
 
-#: What is read of folders of models and networks.
-_SUFFIXES = (".json", ".safetensors", ".jinja", ".model", ".bin", ".pt", ".yaml")
+#: What is read of folders of models, networks and adapters.
+_SUFFIXES = (
+    ".json",
+    ".safetensors",
+    ".jinja",
+    ".model",
+    ".bin",
+    ".pt",
+    ".yaml",
+    ".txt",
+    ".tiktoken",
+)
+#: The one folder in them that is read, too.
+_TEMPLATES = "additional_chat_templates"
 
 
 def refuse_irregular(place: Path, error: type[D2LError]) -> None:
     """Raise unless a file is a regular one, or a folder's own files that may be read all are."""
     try:
         found = [place] if not place.is_dir() else sorted(place.iterdir())
+        if place.is_dir() and (place / _TEMPLATES).is_dir():
+            found += sorted((place / _TEMPLATES).iterdir())
     except OSError:  # no permission, which whoever reads it says
         return
     for path in found:

@@ -11,20 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import peft
 import transformers
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo, read_info
-from d2l.adapters.patterns import refuse_slow
-from d2l.adapters.peft_config import refuse_odd_tokens
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.chat import find_end
 from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pick_dtype
-from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
+from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.apply import refuse_misfit
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
+from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.prompt_styles import WORDINGS, Turns, Wording, fit_document
 from d2l.progress import log_time
 
@@ -102,15 +99,13 @@ class AdaptedModel:
     def load(cls, adapter: Path, options: AskOptions) -> "AdaptedModel":
         """Load the base and put the adapter of a folder on it; raises D2LError."""
         info = read_info(adapter)
+        check_alone(info)
         base = _find_base(info, options)
         device = pick_device(options.device)
         dtype = pick_dtype(device) if options.dtype is None else pick_torch_dtype(options.dtype)
         model = load_causal(base, device=device, dtype=dtype)
-        refuse_misfit(str(info.folder), _list_shapes(info), model)
-        refuse_odd_tokens(info.config)
-        refuse_slow(info.config, [name for name, _ in model.named_modules()])
-        with log_time(_log, "put the adapter %s on", adapter), _loading(adapter):
-            tuned = peft.PeftModel.from_pretrained(model, str(adapter)).eval()
+        with log_time(_log, "put the adapter %s on", adapter):
+            tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
         chat = find_chat(info, own)
         return cls(info, tuned, chat, own, options, _find_opening(info, model))
@@ -323,36 +318,14 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     Both have the same model: whoever asks sets its active adapter first.
     """
     info, model = read_info(adapter), adapted.model
-    refuse_misfit(str(adapter), _list_shapes(info), model.get_base_model())
-    refuse_odd_tokens(info.config)
-    refuse_slow(info.config, [module for module, _ in model.named_modules()])
     chat, opening = adapted.find_chat(info), _find_opening(info, model)
-    try:
-        with _loading(adapter):
-            model.load_adapter(str(adapter), adapter_name=name, torch_device=str(model.device))
-    except AdapterError:
-        if name in model.peft_config:  # half of it may be there
-            model.delete_adapter(name)
-        raise
-    model.eval()
+    put_beside(info, model, name)
     return replace(adapted, info=info, chat=chat, opening=opening)
 
 
 def remove_adapter(adapted: AdaptedModel, name: str) -> None:
     """Take an adapter that is not the active one off the model."""
     adapted.model.delete_adapter(name)
-
-
-@contextlib.contextmanager
-def _loading(adapter: Path) -> Iterator[None]:
-    """Nothing printed inside, and what PEFT raises in one line."""
-    try:
-        with quiet_transformers():
-            yield
-    except LOAD_ERRORS as error:
-        raise AdapterError(f"{adapter}: PEFT cannot load this adapter", hint=explain(error)) from (
-            error
-        )
 
 
 def _find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:
@@ -373,21 +346,3 @@ def _find_base(info: AdapterInfo, options: AskOptions) -> BaseFiles:
     if not name and options.base is None:
         raise AdapterError(f"{info.folder}: does not name its base", hint="name it with --base")
     return find_base(name, override=options.base, offline=options.offline)
-
-
-def _list_shapes(info: AdapterInfo) -> dict[str, tuple[int, int]]:
-    """(d_out, d_in) of every module that an adapter changes; raises AdapterError."""
-    shapes = {}
-    for name in info.tensors:
-        if ".lora_A." not in name and ".lora_B." not in name:
-            continue
-        module = name.removeprefix("base_model.model.").split(".lora_")[0]
-        a = info.tensors.get(name.replace(".lora_B.", ".lora_A."))
-        b = info.tensors.get(name.replace(".lora_A.", ".lora_B."))
-        if a is None or b is None or (len(a.shape), len(b.shape)) != (2, 2):
-            raise AdapterError(
-                f"{info.folder}: {module} does not have two matrices, lora_A and lora_B",
-                hint="the adapter is damaged: compile the document again",
-            )
-        shapes[module] = (b.shape[0], a.shape[1])
-    return shapes

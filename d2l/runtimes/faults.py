@@ -15,7 +15,7 @@ from torch import Tensor
 
 from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE
-from d2l.adapters.peft_config import find_extras, module_ranks
+from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
 from d2l.adapters.weights import LoraFactors, delta_norm
 from d2l.bases.catalog import find_known
 from d2l.bases.chat_templates import is_own, render_apart
@@ -26,7 +26,6 @@ from d2l.runtimes.facts import Facts
 #: `smollm2-135m` stay below 10, over layers and modules.
 OUTLIER = 50.0
 _QUESTION = {"role": "user", "content": "A question?"}
-_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def _check_names(facts: Facts) -> Iterator[Fault]:
         for part in "AB":
             if part not in shapes:
                 yield Fault(f"{module} has no lora_{part}", "save the adapter again, whole")
-    odd = {t.dtype for t in facts.info.tensors.values()} - set(_FLOATS)
+    odd = {t.dtype for t in facts.info.tensors.values()} - set(FLOATS)
     if odd:
         yield Fault(
             f"values are stored as {', '.join(sorted(odd))}", "store them in bf16, fp16 or fp32"

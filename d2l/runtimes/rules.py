@@ -6,13 +6,11 @@
 from collections.abc import Callable
 
 from d2l.adapters.module_names import PREFIX, parse
+from d2l.adapters.peft_config import PLAIN_STARTS
 from d2l.runtimes.facts import Facts
 
 Rule = Callable[[Facts], str | None]
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
-#: Ways to start training that leave the base's weights as they are, so that a saved adapter is
-#: plain LoRA (vllm 0.33.0, lora/peft_helper.py: PEFTHelper._init_is_supported).
-_PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
 def has(field: str, what: str) -> Rule:
@@ -33,7 +31,7 @@ def has_bias(facts: Facts) -> str | None:
 def has_special_start(facts: Facts) -> str | None:
     """Training that started by changing the base's weights."""
     start = facts.config.get("init_lora_weights", True)
-    if not isinstance(start, str) or start.lower() in _PLAIN_STARTS:
+    if not isinstance(start, str) or start.lower() in PLAIN_STARTS:
         return None
     return f"init_lora_weights: {start!r} changes the base's weights when PEFT loads it"
 

@@ -65,6 +65,20 @@ def test_rank_is_0_where_the_config_declares_none(tmp_path: Path) -> None:
     assert read_info(folder).rank == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("a" * 100_000, "100,000 characters"), (5, "5"), (["a"], "['a']")]
+)
+def test_what_is_no_name_of_a_base_is_one_short_line(name: Any, what: str, tmp_path: Path) -> None:
+    config = {"r": 2, "base_model_name_or_path": name}
+    folder = write_adapter(tmp_path / "a", adapter_config=config)
+    with pytest.raises(AdapterError) as caught:
+        read_info(folder)
+    assert caught.value.message == (
+        f"{folder / 'adapter_config.json'}: base_model_name_or_path is {what}, expected a name or "
+        "a path"
+    )
+
+
 @pytest.mark.parametrize("rank", ["2", None, 2.5, True, [2]])
 def test_a_rank_that_is_no_whole_number_is_one_clear_error(rank: Any, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", adapter_config={"r": rank})

@@ -57,6 +57,7 @@ def test_scales_and_ranks_are_pefts(changes: dict[str, Any]) -> None:
         ({"r": 0, "lora_alpha": 1}, "r is 0, expected a positive rank"),
         ({"r": 2, "lora_alpha": "x"}, "lora_alpha is 'x', expected a number"),
         ({"r": 2, "lora_alpha": float("inf")}, "lora_alpha is inf, expected a number"),
+        ({"r": 2, "use_rslora": "no"}, "use_rslora is 'no', expected true or false"),
         ({"r": 2, "rank_pattern": [1]}, "rank_pattern is not an object"),
         ({"r": 2, "lora_alpha": 10**400}, "lora_alpha is 1000.*, expected a number"),
         ({"r": 10**5000}, "r is a number of thousands of digits, expected a positive rank"),
@@ -135,9 +136,15 @@ def test_what_is_more_than_plain_lora_is_named() -> None:
         "DoRA's magnitudes",
         "biases of the base",
     ]
+    assert find_extras(make_info({"init_lora_weights": "eva"}, *plain)) == []
+    assert find_extras(make_info({"init_lora_weights": "pissa"}, *plain)) == [
+        "a base that was changed first (init_lora_weights: 'pissa')"
+    ]
     odd = make_info({}, *plain, "x.lora_embedding_A")
     with pytest.raises(AdapterError, match="lora_embedding_A, which cannot be sold"):
         refuse_extras(odd, purpose="sold")
+    with pytest.raises(AdapterError, match="peft_type is 'ADALORA': this is no LoRA adapter"):
+        refuse_extras(make_info({"peft_type": "ADALORA"}, *plain), purpose="sold")
 
 
 @pytest.mark.parametrize("tokens", ["x", 7, [1.5], [True], [-1], {"a": 1}])

@@ -76,10 +76,13 @@ def test_what_is_read_is_written_back(values: dict[str, Any]) -> None:
         (("chunks", 1, "ranks"), [0, -1], "chunks[1].ranks: expected a whole number"),
         (("chunks", 0, "ranks"), [0, 3], "chunks[0].ranks: the adapter has rank 2"),
         (("chunks", 0, "ranks"), [0, 10**10], "chunks[0].ranks: the adapter has rank 2"),
+        (("chunks", 1, "ranks"), [1, 2], "chunks: the ranks from 1 on are named twice"),
+        (("bias_ranks",), [0, 10**10], "bias_ranks: the adapter has rank 2"),
         (("prompt", "opening", "seats"), [2], "prompt.opening: a seat is no position of its ids"),
         (("options", "scale"), "1", "options.scale: expected a number"),
         (("options", "scale"), float("inf"), "options.scale: is not a finite number"),
         (("norms", "layers"), [float("nan")], "norms.layers[0]: is not a finite number"),
+        (("norms", "layers"), [-1e300, 1e-320], "norms.layers[0]: expected a number that is not"),
         (("prompt", "opening", "ids"), [1, "2"], "prompt.opening.ids[1]: expected a whole number"),
         (("merge_error",), {"a\x07": 1.0}, "a name in merge_error: has control characters"),
         (("new",), {"deep": ["\x9b"]}, "new.deep[0]: has control characters"),
@@ -94,6 +97,13 @@ def test_a_value_of_the_wrong_kind_is_named(place: tuple[Any, ...], value: Any, 
         at = at[step]
     at[place[-1]] = value
     assert refuse(values).startswith(f"d2l.json: {says}")
+
+
+def test_chunks_that_share_all_their_ranks_or_have_none_are_read() -> None:
+    first, second = OLD["chunks"]
+    for spans in ([[0, 2], [0, 2]], [[0, 1], [1, 1], [1, 2]], [[1, 2], [0, 1]], [[0, 0], [0, 2]]):
+        chunks = [(first if n == 0 else second) | {"ranks": span} for n, span in enumerate(spans)]
+        assert Provenance.from_json(OLD | {"chunks": chunks}, source="d2l.json").chunks
 
 
 @pytest.mark.parametrize("key", sorted(MINIMAL.keys() - {"format"}))

@@ -106,6 +106,25 @@ def test_bars_are_scaled_to_the_longest(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "none\n  a  ····  0\n"
 
 
+def test_no_figure_is_too_odd_for_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = [-1e300, 1e-320, math.inf, -math.inf, math.nan]
+    console.show_bars("norms", [(str(n), value) for n, value in enumerate(odd)], width=2)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        "··", "██", "··", "··", "··",
+    ]  # fmt: skip
+
+
+def test_lines_about_strangers_files_are_not_endless(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_error(D2LError(f"base '{'a' * 100_000}': not found", hint="b" * 100_000))
+    console.warn("c" * 100_000)
+    console.show_rows([("base", "d" * 100_000)])
+    printed = capsys.readouterr()
+    first, *rest = printed.err.splitlines() + printed.out.splitlines()
+    assert first.startswith("error: base 'aaa")
+    assert first.endswith("aaa': not found")
+    assert max(map(len, [first, *rest])) < 6_100
+
+
 def test_tables_are_as_wide_as_their_content(capsys: pytest.CaptureFixture[str]) -> None:
     console.show_table(("name", "n"), [("long name", "1"), ("b", "22")])
     assert capsys.readouterr().out.splitlines() == [

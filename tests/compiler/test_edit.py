@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from d2l.adapters import deltas
 from d2l.adapters.peft_folder import read_adapter, read_memory
+from d2l.adapters.weights import LoraFactors
 from d2l.compiler.api.adapter import Adapter
 from d2l.compiler.edit import Edits, prepare
 from d2l.compiler.edit import run as run_plan
@@ -199,6 +201,50 @@ def test_ranks_that_cannot_be_told_apart_are_refused_with_the_reason(tmp_path: P
         with pytest.raises(AdapterError, match=message):
             run(done, tmp_path / "out", drop=("1.txt",))
     assert not (tmp_path / "out").exists()
+
+
+def write_chunks(adapter: Path, chunks: list[dict[str, Any]]) -> None:
+    record = read_record(adapter)
+    record["chunks"] = [chunk | {"index": n} for n, chunk in enumerate(chunks)]
+    (adapter / "d2l.json").write_text(json.dumps(record), "utf-8")
+
+
+@pytest.mark.parametrize("kind", ["llama", "seats"])
+def test_chunks_that_claim_the_same_ranks_are_not_counted_again(kind: str, tmp_path: Path) -> None:
+    done = compile_roomy(tmp_path, kind, *make_notes(0, 1))
+    first = read_record(done.adapter)["chunks"][0]
+    write_chunks(done.adapter, [first] * 3)
+    with pytest.raises(AdapterError, match="is the average of its chunks"):
+        prepare(done.adapter, Edits(scale={"0.txt": 0.5}))
+
+
+def test_seats_that_no_chunk_names_are_left_out(tmp_path: Path) -> None:
+    done = compile_roomy(tmp_path, "seats", *make_notes(0, 1, 2))
+    chunks = read_record(done.adapter)["chunks"]
+    start, stop = chunks[0]["ranks"]
+    write_chunks(done.adapter, [chunks[0] | {"ranks": [start, stop - 1]}, *chunks[1:]])
+    run(done, tmp_path / "out", drop=("1.txt",))
+    spans = [tuple(chunk["ranks"]) for chunk in read_record(tmp_path / "out")["chunks"]]
+    begin, end = chunks[2]["ranks"]
+    assert spans == [(0, stop - 1), (stop - 1, stop - 1 + end - begin)]
+    assert read_memory(tmp_path / "out").n_seats == spans[1][1]
+
+
+def test_chunks_without_ranks_cost_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can write thousands of them into a d2l.json."""
+    done = compile_roomy(tmp_path, "llama", *make_notes(0, 1))
+    first, second = read_record(done.adapter)["chunks"]
+    write_chunks(done.adapter, [first] + [first | {"ranks": [0, 0]}] * 3000 + [second])
+    made: list[int] = []
+    monkeypatch.setattr(deltas, "LoraFactors", lambda a, b: made.append(1) or LoraFactors(a, b))
+    content = run_plan(
+        prepare(done.adapter, Edits(scale={"0.txt": 0.5}, drop=("1.txt",))), options_for(done)
+    )
+    assert content.provenance is not None
+    assert content.provenance.chunks[0].ranks == tuple(first["ranks"])
+    assert len(made) == 2 * len(content.weights.factors)  # scaled once, cut once
 
 
 def test_adapters_of_other_tools_and_empty_edits_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from d2l import __version__
+from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
+from d2l.compiler import records
 from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Document, Section
@@ -334,6 +336,24 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(
         assert first == read_files(tmp_path / "elsewhere" / kind / "tiny.lora")
         assert sorted(first) == sorted(expected)
         assert not any(str(tmp_path).encode() in data for data in first.values())
+
+
+def test_norms_of_chunks_that_share_ranks_are_computed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Thousands of them may stand in an adapter that goes into another one."""
+    name = "model.layers.0.mlp.up_proj"
+    weights = LoraWeights("x", 2.0, {name: LoraFactors(torch.ones(3, 4), torch.ones(5, 3))})
+    computed: list[LoraFactors] = []
+
+    def count(factors: LoraFactors, scale: float) -> float:
+        computed.append(factors)
+        return delta_norm(factors, scale)
+
+    monkeypatch.setattr(records, "delta_norm", count)
+    norms = records._norms_by_chunk(weights, [(0, 2)] * 3000 + [(1, 1)] * 3000 + [(0, 3)])
+    assert norms == (17.8885,) * 3000 + (0.0,) * 3000 + (26.8328,)
+    assert len(computed) == 2
 
 
 def test_no_time_is_recorded(compiled: Compile) -> None:

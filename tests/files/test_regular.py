@@ -1,4 +1,4 @@
-"""Pipes, devices and folders in the place of a model's files are refused before they are opened."""
+"""Pipes, devices and folders in place of a model's or adapter's files are refused, unopened."""
 
 import os
 import sys
@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from d2l.adapters.info import read_info
 from d2l.bases.locate import locate_base
 from d2l.bases.models import BaseFiles
 from d2l.compiler.seats import _tokenizer_files
-from d2l.errors import BaseModelError, CheckpointError, D2LError
+from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError
 from d2l.files.regular import refuse_irregular
 from d2l.hypernets.registry import find_checkpoint
 from tests import tiny
@@ -30,6 +33,13 @@ def find_network(folder: Path) -> object:
     return find_checkpoint(str(folder))
 
 
+def find_adapter(folder: Path) -> object:
+    (folder / "adapter_config.json").write_text('{"r": 2}')
+    tensors = {"x.lora_A.weight": torch.ones(2, 5), "x.lora_B.weight": torch.ones(3, 2)}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return read_info(folder)
+
+
 def find_base(folder: Path) -> object:
     return locate_base("base", override=str(folder), offline=True)
 
@@ -42,6 +52,11 @@ def find_base(folder: Path) -> object:
         (find_network, CheckpointError, "model.safetensors"),
         (find_base, BaseModelError, "tokenizer.json"),
         (find_base, BaseModelError, "model.safetensors"),
+        (find_base, BaseModelError, "merges.txt"),
+        (find_adapter, AdapterError, "tokenizer.json"),
+        (find_adapter, AdapterError, "chat_template.jinja"),
+        (find_adapter, AdapterError, "d2l.json"),
+        (find_adapter, AdapterError, "additional_chat_templates/tool.jinja"),
     ],
 )
 def test_what_is_no_file_is_named_before_it_is_opened(
@@ -50,6 +65,7 @@ def test_what_is_no_file_is_named_before_it_is_opened(
     if file != "config.json":
         (tmp_path / "config.json").write_text("{}")
         find(tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
     KINDS[kind](tmp_path / file)
     with pytest.raises(error) as caught:
         find(tmp_path)

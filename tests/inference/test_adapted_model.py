@@ -309,28 +309,6 @@ def test_an_adapter_that_peft_itself_wrote_answers(compiled: Compile, tmp_path: 
     assert asker.info.provenance is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "hint"),
-    [
-        ({"peft_type": "NEWER"}, "KeyError: 'NEWER'"),
-        ({"r": 5}, "RuntimeError: Error(s) in loading state_dict for PeftModelForCausalLM:"),
-        ({"target_modules": ["nothing"]}, "Target modules {'nothing'} not found in the base"),
-        ({"lora_alpha": "x"}, "TypeError: "),
-    ],
-)
-def test_an_adapter_that_peft_refuses_is_one_clear_error(
-    changes: dict[str, Any], hint: str, compiled: Compile, tmp_path: Path
-) -> None:
-    adapter = copy_adapter(compiled("llama"), tmp_path)
-    change_json(adapter / "adapter_config.json", **changes)
-    error = refuse(lambda: load(compiled("llama"), adapter))
-    assert isinstance(error, AdapterError)
-    assert error.message == f"{adapter}: PEFT cannot load this adapter"
-    assert error.hint is not None
-    assert hint in error.hint
-    assert "\n" not in error.hint
-
-
 @pytest.mark.parametrize("letter", ["A", "B"])
 @pytest.mark.parametrize("damage", ["missing", "of one dimension"])
 def test_half_a_pair_of_matrices_is_one_clear_error(
@@ -348,4 +326,6 @@ def test_half_a_pair_of_matrices_is_one_clear_error(
     assert error.message == (
         f"{adapter}: model.layers.1.mlp.down_proj does not have two matrices, lora_A and lora_B"
     )
-    assert error.hint == "the adapter is damaged: compile the document again"
+    assert error.hint == (
+        "the adapter is damaged, or was cut short: get it again, or compile the document again"
+    )

@@ -3,13 +3,12 @@
 Reads configs alone, and each of them once for as long as it stays what it is.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2l.adapters.info import CONFIG, WEIGHTS, is_adapter
+from d2l.adapters.info import CONFIG, WEIGHTS, is_adapter, read_base_name
 from d2l.errors import AdapterError
 
 #: Modification times and sizes of an adapter's config and weights.
@@ -99,11 +98,9 @@ class Library:
 
     def _read(self, folder: Path, stamp: Stamp) -> Entry | None:
         try:
-            base = json.loads((folder / CONFIG).read_text("utf-8"))["base_model_name_or_path"]
-            if not isinstance(base, str) or not base:
-                raise ValueError("base_model_name_or_path is no text")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            self._remark(f"{folder}: left out ({CONFIG} does not name a base: {error})")
+            base = read_base_name(folder)
+        except AdapterError as error:
+            self._remark(f"{folder}: left out ({error.message.removeprefix(f'{folder}{os.sep}')})")
             return None
         name = folder.resolve().name.removesuffix(".lora") or folder.name
         return Entry(name, folder, base, stamp)

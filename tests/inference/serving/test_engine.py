@@ -1,5 +1,8 @@
 """One base and more adapters than are kept in memory."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,22 @@ def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
         Library(tmp_path, print)
     with pytest.raises(AdapterError, match="cannot be listed"):
         Library(tmp_path / "none", print)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names")
+def test_what_is_no_file_is_left_out_and_not_opened(shelf: Shelf, tmp_path: Path) -> None:
+    for name in ("note.lora", "pipe.lora", "zero.lora"):
+        shutil.copytree(shelf.folder / "note.lora", tmp_path / name)
+    configs = [tmp_path / name / "adapter_config.json" for name in ("pipe.lora", "zero.lora")]
+    for config in configs:
+        config.unlink()
+    os.mkfifo(configs[0])
+    configs[1].symlink_to("/dev/zero")
+    remarks: list[str] = []
+    assert list(Library(tmp_path, remarks.append).list_entries()) == ["note"]
+    assert remarks == [
+        f"{path.parent}: left out (adapter_config.json: is no regular file)" for path in configs
+    ]
 
 
 def test_an_adapters_own_folder_is_served_alone(shelf: Shelf) -> None:
