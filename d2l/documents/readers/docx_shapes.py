@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from d2l.documents.readers.colors import WHITE, Color, looks_like
+from d2l.documents.readers.css_colors import parse_color
 from d2l.documents.readers.docx_look import TWIP, is_true, read_length
 from d2l.documents.readers.docx_styles import measure_table
 from d2l.documents.readers.docx_theme import DRAWING, Paint, Theme, W, read_fill
-from d2l.documents.readers.styles import parse_color
 
 PLACED = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}"
 ANCHOR, INLINE, PICT = PLACED + "anchor", PLACED + "inline", W + "pict"

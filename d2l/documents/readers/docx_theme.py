@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lxml.etree
 
 from d2l.documents.readers.colors import BLACK, WHITE, Color, looks_like, read_hex
-from d2l.documents.readers.styles import parse_color
+from d2l.documents.readers.css_colors import parse_color
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
