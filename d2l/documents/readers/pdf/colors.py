@@ -48,6 +48,15 @@ def first_color(space: Space) -> Color:
     return BLACK if space.name in (GRAY, RGB, CMYK, "/ICCBased", "/Lab") else None
 
 
+def leaves_ink(space: Space) -> bool:
+    """Whether a space has a color that is painted at all: the ink named None never is."""
+    if space.name not in ("/Separation", "/DeviceN") or not space.detail or len(space.detail) < 2:
+        return True
+    named = space.detail[1].get_object()
+    names = named if isinstance(named, ArrayObject) else [named]
+    return any(name != "/None" for name in names)
+
+
 def read_color(space: Space, operands: Sequence[Any], resources: Any, depth: int = 0) -> Color:
     """Give the color of operands in a space."""
     values = [float(value) for value in operands if isinstance(value, (int, float))]
