@@ -169,3 +169,31 @@ def test_many_areas_over_and_under_many_runs_take_a_moment() -> None:
     document = read(f"{SEEN} {shown}")
     assert (document.text, document.findings[0].count) == ("Seen.", 2000 * N_HIDDEN)
     assert time.process_time() - start < 10
+
+
+LIGHT_BLENDS = (
+    "Screen", "Lighten", "ColorDodge", "Overlay", "SoftLight", "Hue", "Saturation", "Color"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("color", ["0.4 g", "1 0 0 rg", "0.2 0.3 0.4 rg"])
+@pytest.mark.parametrize("blend", LIGHT_BLENDS)
+def test_no_ink_shows_on_white_paper_where_it_can_only_lighten(blend: str, color: str) -> None:
+    states = f"/ExtGState << /G << /BM /{blend} >> >>"
+    document = parse_here(build(f"{SEEN} /G gs {color} {HIDDEN}", resources=states))
+    assert "hidden" not in document.text
+
+
+@pytest.mark.parametrize("blend", ["Screen", "Lighten", "ColorDodge", "SoftLight", "Saturation"])
+def test_light_ink_shows_on_a_dark_ground_where_it_lightens(blend: str) -> None:
+    states = f"/ExtGState << /G << /BM /{blend} >> >>"
+    content = f"q 0.3 0.2 0.4 rg 60 580 300 40 re f Q /G gs 1 0.8 0 rg {HIDDEN}"
+    assert "hidden" in parse_here(build(f"{SEEN} {content}", resources=states)).text
+
+
+@pytest.mark.parametrize("blend", ["Multiply", "Darken", "ColorBurn", "HardLight", "Luminosity"])
+def test_dark_ink_shows_on_white_paper_where_it_darkens(blend: str) -> None:
+    states = f"/ExtGState << /G << /BM /{blend} >> >>"
+    for color, is_seen in (("0 g", True), ("1 g", False)):
+        document = parse_here(build(f"{SEEN} /G gs {color} {HIDDEN}", resources=states))
+        assert ("hidden" in document.text) == is_seen
