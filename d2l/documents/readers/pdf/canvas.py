@@ -33,6 +33,7 @@ class State:
     stroke_alpha: float = 1.0
     group_alpha: float = 1.0  # of the groups that this is painted in, together
     blend: str = "/Normal"
+    group_blend: str = "/Normal"  # of the groups that this is painted in; it comes after its own
     is_masked: bool = False
     line_width: float = 1.0
     dashes: tuple[float, ...] = ()
@@ -59,7 +60,8 @@ class State:
     def _make_paint(self, space: colors.Space, color: Color, alpha: float) -> "Paint":
         is_even = space.name != "/Pattern" and not self.is_masked
         alpha *= self.group_alpha * colors.leaves_ink(space)
-        return Paint(color if is_even else None, alpha, self.blend, is_even)
+        blend = self.blend if self.group_blend == "/Normal" else self.group_blend
+        return Paint(color if is_even else None, alpha, blend, is_even)
 
 
 @dataclass(frozen=True)

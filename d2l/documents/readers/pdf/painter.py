@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from pypdf.errors import PyPdfError
-from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
+from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, StreamObject
 
 from d2l.documents.readers.pdf import colors
+from d2l.documents.readers.pdf.blends import NORMAL
 from d2l.documents.readers.pdf.canvas import LEAST_ALPHA, Area, Canvas, Paint, State, Unread
 from d2l.documents.readers.pdf.fonts import look_up, read_numbers
 from d2l.documents.readers.pdf.geometry import (
@@ -200,6 +201,14 @@ class Painter(Writer):
         inner.paint(stream.operations, is_off=is_off)
 
 
+def paint_form(canvas: Canvas, form: StreamObject, state: State) -> None:
+    """Paint a form that no page names, such as the picture of an annotation."""
+    inner = Painter(
+        canvas, form.get("/Resources"), enter_form(state, form), (), frozenset({id(form)})
+    )
+    inner.paint(canvas.parse(form).operations)
+
+
 def enter_form(outer: State, form: DictionaryObject) -> State:
     """Give the state in which a form is painted."""
     state = copy(outer)
@@ -207,6 +216,8 @@ def enter_form(outer: State, form: DictionaryObject) -> State:
     if "/Group" in form:  # painted by itself, then laid over the page as one
         state.group_alpha *= state.fill_alpha
         state.fill_alpha = state.stroke_alpha = 1.0
+        if state.blend != NORMAL:
+            state.group_blend, state.blend = state.blend, NORMAL
     corners = read_numbers(look_up(form, "/BBox"))
     if len(corners) == 4:
         left, bottom, right, top = bound([(corners[0], corners[1]), (corners[2], corners[3])])

@@ -11,6 +11,7 @@ from typing import Any
 from pypdf import PageObject
 
 from d2l.documents.findings import Finding, Kind
+from d2l.documents.readers.pdf.annotations import paint_annotations
 from d2l.documents.readers.pdf.canvas import LEAST_ALPHA, Canvas, Run, State
 from d2l.documents.readers.pdf.geometry import Box, intersect, is_empty
 from d2l.documents.readers.pdf.layers import Layers
@@ -59,6 +60,7 @@ def find_hidden(
         sheet = read_box(page.mediabox)
     canvas = Canvas(page.pdf, layers, known, sheet)
     Painter(canvas, page.get("/Resources"), State()).paint(operations)
+    paint_annotations(page, canvas)
     tiny = min(TINY, TINY_SHARE * (sheet[3] - sheet[1]))
     found = {form.path: Hidden(UNREAD, form.n_chars, 0.0) for form in canvas.unread}
     before: Run | None = None

@@ -197,3 +197,43 @@ def test_dark_ink_shows_on_white_paper_where_it_darkens(blend: str) -> None:
     for color, is_seen in (("0 g", True), ("1 g", False)):
         document = parse_here(build(f"{SEEN} /G gs {color} {HIDDEN}", resources=states))
         assert ("hidden" in document.text) == is_seen
+
+
+BOX = form("1 g 60 590 300 30 re f").replace("0 0 612 792", "60 590 360 620")
+
+
+@pytest.mark.parametrize(
+    ("entries", "is_hidden"),
+    [
+        ("/Subtype /Square /AP << /N 6 0 R >>", True),
+        ("/Subtype /Widget /AS /On /AP << /N << /On 6 0 R >> >>", True),
+        ("/Subtype /Widget /AS /Off /AP << /N << /On 6 0 R >> >>", False),
+        ("/Subtype /Square /F 2 /AP << /N 6 0 R >>", False),
+        ("/Subtype /Square /F 32 /AP << /N 6 0 R >>", False),
+        ("/Subtype /Popup /AP << /N 6 0 R >>", False),
+        ("/Subtype /Highlight /AP << /N 6 0 R >>", False),
+        ("/Subtype /Square", False),
+        ("/Subtype /Square /AP << /N 7 0 R >>", False),
+    ],
+)
+def test_what_annotations_show_covers_text(entries: str, is_hidden: bool) -> None:
+    annotation = f"/Annots [<< /Rect [60 590 360 620] {entries} >>]"
+    frame = BOX.replace("re f", "re S")
+    document = parse_here(build(f"{SEEN} {HIDDEN}", page=annotation, extra=[BOX, frame]))
+    assert [finding.what for finding in document.findings] == ["covered"] * is_hidden
+    assert ("hidden" not in document.text) == is_hidden
+
+
+def test_an_annotation_covers_where_it_stands() -> None:
+    annotation = "/Annots [<< /Rect [0 0 30 30] /Subtype /Square /AP << /N 6 0 R >> >>]"
+    assert parse_here(build(f"{SEEN} {HIDDEN}", page=annotation, extra=[BOX])).findings == ()
+
+
+def test_a_group_is_blended_as_one() -> None:
+    group = f"/Group << /S /Transparency >> {FONT}"
+    resources = "/XObject << /Fm 6 0 R >> /ExtGState << /G << /BM /Screen >> >>"
+    inner = form(
+        f"/G gs {HIDDEN}", group.replace("/Font", "/ExtGState << /G << /BM /Normal >> >> /Font")
+    )
+    document = parse_here(build(f"{SEEN} /G gs /Fm Do", resources=resources, extra=[inner]))
+    assert document.text == "Seen."
