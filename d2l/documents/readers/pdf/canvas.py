@@ -10,7 +10,7 @@ from pypdf.generic import ContentStream, StreamObject
 
 from d2l.documents.readers.colors import BLACK, Color
 from d2l.documents.readers.pdf import colors
-from d2l.documents.readers.pdf.geometry import EVERYWHERE, IDENTITY, Box, Matrix, Point
+from d2l.documents.readers.pdf.geometry import EVERYWHERE, IDENTITY, Box, Matrix
 from d2l.documents.readers.pdf.layers import Layers
 from d2l.documents.readers.pdf.shapes import Floats, Mask, Rectangle, Shape
 from d2l.documents.readers.pdf.widths import GUESS, Measure
@@ -81,7 +81,7 @@ class Run:
     path: tuple[int, ...]
     order: int
     box: Box
-    spots: tuple[Point, ...]  # of the page, spread over the ink of its letters; always as many
+    spots: Floats  # points x (x, y), spread over the ink of its letters; always as many
     n_chars: int  # that leave ink
     kern: float  # what a number in a `TJ` moves the pen as far by
     height: float  # of an em on the page, and its width

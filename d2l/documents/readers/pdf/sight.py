@@ -41,10 +41,13 @@ class Sight:
     is_begun: bool
 
 
-def look(runs: Sequence[Run], areas: Sequence[Area], page: Box) -> Iterator[Sight]:
-    """Yield what can be seen of each run; runs and areas come in the order they are painted."""
-    for start in range(0, len(runs), BATCH):
-        yield from _Sweep(runs[start : start + BATCH]).look(areas, page)
+def look(runs: Sequence[Run], areas: Sequence[Area], page: Box) -> list[Sight]:
+    """Give what can be seen of each run; runs and areas come in the order they are painted."""
+    seen: list[Sight] = []
+    with np.errstate(all="ignore"):  # a stranger's numbers may be too large to multiply
+        for start in range(0, len(runs), BATCH):
+            seen += _Sweep(runs[start : start + BATCH]).look(areas, page)
+    return seen
 
 
 class _Sweep:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
+import numpy as np
 from pypdf.generic import DictionaryObject
 
 from d2l.documents.readers.pdf.canvas import Canvas, Run, State
@@ -15,13 +16,13 @@ from d2l.documents.readers.pdf.fonts import look_up
 from d2l.documents.readers.pdf.geometry import (
     IDENTITY,
     Matrix,
-    Point,
     determinant,
     move,
     multiply,
     read_matrix,
     transform_box,
 )
+from d2l.documents.readers.pdf.shapes import Floats
 from d2l.documents.readers.pdf.strings import Measured, measure_items
 from d2l.documents.readers.pdf.widths import GUESS, Measure, find_measures
 
@@ -131,8 +132,8 @@ class Writer:
         )
 
 
-def spread_spots(matrix: Matrix, shown: Measured, state: State) -> tuple[Point, ...]:
-    """Give points of the page that lie on the letters of a run."""
+def spread_spots(matrix: Matrix, shown: Measured, state: State) -> Floats:
+    """Give points of the page that lie on the letters of a run: one row each, x and y."""
     places = shown.spread(N_PLACES)
     if state.is_vertical:
         spots = [(share * state.size, -abs(place)) for place in places for share in ACROSS]
@@ -140,4 +141,4 @@ def spread_spots(matrix: Matrix, shown: Measured, state: State) -> tuple[Point, 
         heights = [state.rise + share * state.size for share in HEIGHTS]
         spots = [(place, height) for place in places for height in heights]
     a, b, c, d, e, f = matrix
-    return tuple([(a * x + c * y + e, b * x + d * y + f) for x, y in spots])
+    return np.array([(a * x + c * y + e, b * x + d * y + f) for x, y in spots])

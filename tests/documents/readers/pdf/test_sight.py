@@ -237,3 +237,12 @@ def test_a_group_is_blended_as_one() -> None:
     )
     document = parse_here(build(f"{SEEN} /G gs /Fm Do", resources=resources, extra=[inner]))
     assert document.text == "Seen."
+
+
+def test_numbers_too_large_to_multiply_hide_nothing_else() -> None:
+    huge = "1" + "0" * 38
+    content = (
+        f"q {huge} 0 0 {huge} 0 0 cm " * 5 + f"-1 -1 m -{huge} -1 l -1 -{huge} l f " + "Q " * 5
+    )
+    document = read(f"{SEEN} {content} {HIDDEN.replace('hidden', 'more')}")
+    assert document.text.split("\n\n") == ["Seen.", "more words"]
