@@ -33,7 +33,7 @@ def evaluate(function: Any, inputs: Sequence[float]) -> list[float] | None:
         return None
 
 
-def work_out(function: DictionaryObject, inputs: Sequence[float], depth: int) -> list[float]:
+def work_out(function: Any, inputs: Sequence[float], depth: int) -> list[float]:
     """Work out one function. Raises one of `BAD_FUNCTION`."""
     if depth > MAX_NESTED:
         raise ValueError("functions nested too deep")
@@ -46,7 +46,7 @@ def work_out(function: DictionaryObject, inputs: Sequence[float], depth: int) ->
     elif kind == 3:
         values = work_out_part(function, inputs[0], depth)
     elif kind == 4:
-        values = run_program(function.get_data().decode("latin-1"), inputs)  # type: ignore[attr-defined]
+        values = run_program(function.get_data().decode("latin-1"), inputs)
     else:
         raise ValueError("no kind of function")
     return hold_within(values, read_numbers(look_up(function, "/Range")))

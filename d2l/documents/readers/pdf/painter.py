@@ -81,9 +81,6 @@ class Painter(Writer):
     def _concatenate(self, operands: Any) -> None:
         self._state.matrix = multiply(read_matrix(operands), self._state.matrix)
 
-    def _set_line_width(self, operands: Any) -> None:
-        self._state.line_width = float(operands[0])
-
     def _set_dashes(self, operands: Any) -> None:
         self._state.dashes = tuple(read_numbers(operands[0]))
         self._state.dash_phase = abs(float(operands[1]))
