@@ -10,7 +10,8 @@ from typing import Any
 from pypdf.generic import ArrayObject, DictionaryObject
 
 from d2l.documents.readers.colors import BLACK, WHITE, Color
-from d2l.documents.readers.pdf.fonts import look_up, read_numbers
+from d2l.documents.readers.pdf.fonts import look_up
+from d2l.documents.readers.pdf.functions import evaluate
 
 GRAY, RGB, CMYK = "/DeviceGray", "/DeviceRGB", "/DeviceCMYK"
 SHORT_NAMES = {"/G": GRAY, "/RGB": RGB, "/CMYK": CMYK, "/CalGray": GRAY, "/CalRGB": RGB}
@@ -48,6 +49,15 @@ def first_color(space: Space) -> Color:
     return BLACK if space.name in (GRAY, RGB, CMYK, "/ICCBased", "/Lab") else None
 
 
+def leaves_ink(space: Space) -> bool:
+    """Whether a space has a color that is painted at all: the ink named None never is."""
+    if space.name not in ("/Separation", "/DeviceN") or not space.detail or len(space.detail) < 2:
+        return True
+    named = space.detail[1].get_object()
+    names = named if isinstance(named, ArrayObject) else [named]
+    return any(name != "/None" for name in names)
+
+
 def read_color(space: Space, operands: Sequence[Any], resources: Any, depth: int = 0) -> Color:
     """Give the color of operands in a space."""
     values = [float(value) for value in operands if isinstance(value, (int, float))]
@@ -61,10 +71,8 @@ def read_color(space: Space, operands: Sequence[Any], resources: Any, depth: int
         return lab_color(values)
     if space.name == "/Indexed":
         return indexed_color(detail, int(values[0]), resources, depth)
-    if space.name == "/Separation":
-        return separation_color(detail, values[0], resources, depth)
-    if space.name == "/DeviceN":
-        return WHITE if not any(values) else None
+    if space.name in ("/Separation", "/DeviceN"):
+        return ink_color(detail, values, resources, depth)
     return device_color(space.name, values)
 
 
@@ -104,20 +112,13 @@ def indexed_color(detail: Any, index: int, resources: Any, depth: int) -> Color:
     return read_color(base, [part / 255 for part in entry], resources, depth + 1)
 
 
-def separation_color(detail: Any, tint: float, resources: Any, depth: int) -> Color:
-    """Give the color of one ink: none of it is the paper's white."""
-    if tint <= 0:
+def ink_color(detail: Any, tints: Sequence[float], resources: Any, depth: int) -> Color:
+    """Give the color of one ink or more: none of them is the paper's white."""
+    if not any(tint > 0 for tint in tints):
         return WHITE
     if str(detail[1]) in ("/Black", "/All"):
-        return 1 - tint, 1 - tint, 1 - tint
-    function = detail[3].get_object()
-    if not isinstance(function, DictionaryObject) or look_up(function, "/FunctionType") != 2:
+        return 1 - tints[0], 1 - tints[0], 1 - tints[0]
+    mixed = evaluate(detail[3], tints)
+    if mixed is None:
         return None
-    exponent = look_up(function, "/N")
-    ends = [read_numbers(look_up(function, key)) for key in ("/C0", "/C1")]
-    if not all(ends) or not isinstance(exponent, (int, float)):
-        return None
-    share = min(1.0, tint) ** float(exponent)
-    # A stranger's file may name ends of unlike lengths: what both have is mixed.
-    mixed = [start + share * (end - start) for start, end in zip(*ends, strict=False)]
     return read_color(find_space(detail[2], resources), mixed, resources, depth + 1)

@@ -67,21 +67,6 @@ def is_empty(box: Box) -> bool:
     return not (box[0] <= box[2] and box[1] <= box[3])
 
 
-def share_inside(box: Box, other: Box) -> float:
-    """How much of a box lies inside another, from 0 to 1."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    shared = intersect(box, other)
-    if is_empty(shared) or width <= 0 or height <= 0:
-        return 0.0
-    return (shared[2] - shared[0]) * (shared[3] - shared[1]) / (width * height)
-
-
-def is_upright(matrix: Matrix) -> bool:
-    """Whether rectangles stay rectangles with upright sides."""
-    a, b, c, d = matrix[:4]
-    return (b == 0 and c == 0) or (a == 0 and d == 0)
-
-
 def is_rectangle(points: Sequence[Point]) -> bool:
     """Whether a closed line through points is a rectangle with upright sides."""
     if len(points) == 5 and points[0] == points[4]:

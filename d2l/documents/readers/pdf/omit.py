@@ -59,6 +59,8 @@ class _Omitter:
     ) -> Iterator[Operation]:
         for index, (operands, operator) in enumerate(stream.operations):
             here = (*path, index)
+            if here in self._hidden and operator == b"Do":
+                continue
             if here in self._hidden:
                 yield from skip_text(operands, operator, self._hidden[here].kern)
             elif operator == b"Do" and here in self._on_the_way:

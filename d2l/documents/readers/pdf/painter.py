@@ -4,62 +4,59 @@ Takes operations of pypdf, gives runs of text and areas with their colors. ISO 3
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 from pypdf.errors import PyPdfError
-from pypdf.generic import ArrayObject, DictionaryObject
+from pypdf.generic import ArrayObject, ContentStream, DictionaryObject, StreamObject
 
-from d2l.documents.readers.colors import Color
 from d2l.documents.readers.pdf import colors
-from d2l.documents.readers.pdf.canvas import Area, Canvas, Run, State
-from d2l.documents.readers.pdf.fonts import MAX_NESTED_FORMS, look_up, read_numbers
+from d2l.documents.readers.pdf.blends import NORMAL
+from d2l.documents.readers.pdf.canvas import LEAST_ALPHA, Area, Canvas, Paint, State, Unread
+from d2l.documents.readers.pdf.fonts import look_up, read_numbers
 from d2l.documents.readers.pdf.geometry import (
     IDENTITY,
-    Box,
     Matrix,
     bound,
     determinant,
     intersect,
-    move,
+    is_empty,
     multiply,
     read_matrix,
-    transform_box,
 )
-from d2l.documents.readers.pdf.outline import Outline, bound_all
+from d2l.documents.readers.pdf.outline import Outline
+from d2l.documents.readers.pdf.shapes import Rectangle, Shape
 from d2l.documents.readers.pdf.strings import Operation, measure_items
-from d2l.documents.readers.pdf.widths import GUESS, Measure, find_measures, measure_font
+from d2l.documents.readers.pdf.widths import measure_font
+from d2l.documents.readers.pdf.writer import Writer
 
-MAX_FORMS = 5000  # painted on one page; text of more is taken to be seen
-OPAQUE = 0.99
-MIN_HALF_LINE = 0.5  # points: thinner lines are no ground for text
-ASCENT, DESCENT = 0.75, -0.25  # of a line of text, in ems
-GUESSED_WIDTH = 1.5  # times a width that the font does not tell
+MAX_FORMS = 5000  # painted on one page; no text of more is read
+MAX_DEPTH = 40  # of forms inside forms; no text of deeper ones is read
+MIN_HALF_LINE = 0.05  # points: thinner lines neither cover text nor are a ground for it
+TEXT_OPERATORS = (b"Tj", b"TJ", b"'", b'"')
 # What an operator raises whose operands are not what they should be: it is passed over.
 BAD_OPERANDS = (
     PyPdfError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
 )  # fmt: skip
 
 
-class Painter:
+class Painter(Writer):
     """Goes through the operations of a page or form, and notes what they paint on a canvas."""
 
     def __init__(
-        self, canvas: Canvas, resources: Any, state: State, path: tuple[int, ...] = ()
+        self,
+        canvas: Canvas,
+        resources: Any,
+        state: State,
+        path: tuple[int, ...] = (),
+        within: frozenset[int] = frozenset(),
     ) -> None:
-        resources = resources.get_object() if resources is not None else None
-        self._resources = resources if isinstance(resources, DictionaryObject) else None
-        self._canvas = canvas
-        self._state = state
-        self._path = path
-        self._measures: Mapping[str, Measure] = find_measures(resources, canvas.known)
+        super().__init__(canvas, resources, state, path)
+        self._within = within  # the forms that this one is inside of, and itself
         self._saved: list[State] = []
-        self._marks: list[bool] = []  # of open marked content: whether its layer is off
-        self._text: Matrix = IDENTITY
-        self._line: Matrix = IDENTITY
         self._outline = Outline()
-        self._index = 0
 
     def paint(self, operations: Sequence[Operation], *, is_off: bool = False) -> None:
         """Note all that operations paint; `is_off`: they stand on a layer that is."""
@@ -71,13 +68,6 @@ class Painter:
                     handle(self, operands)
                 except BAD_OPERANDS:
                     continue
-
-    def _find(self, category: str, name: Any) -> Any:
-        """A named resource as it stands in its dictionary, perhaps a reference; None without."""
-        named = look_up(self._resources, category) if self._resources is not None else None
-        return (
-            named.raw_get(name) if isinstance(named, DictionaryObject) and name in named else None
-        )
 
     # Graphics state
 
@@ -91,11 +81,9 @@ class Painter:
     def _concatenate(self, operands: Any) -> None:
         self._state.matrix = multiply(read_matrix(operands), self._state.matrix)
 
-    def _set_line_width(self, operands: Any) -> None:
-        self._state.line_width = float(operands[0])
-
     def _set_dashes(self, operands: Any) -> None:
-        self._state.is_dashed = len(operands[0]) > 0
+        self._state.dashes = tuple(read_numbers(operands[0]))
+        self._state.dash_phase = abs(float(operands[1]))
 
     def _set_from_dictionary(self, operands: Any) -> None:
         found = self._find("/ExtGState", operands[0]).get_object()
@@ -149,51 +137,42 @@ class Painter:
     def _end_path(self, *, fills: bool, strokes: bool, odd: bool) -> None:
         """Paint the path, and clip by it if that was asked for."""
         outline, self._outline = self._outline, Outline()
-        boxes, is_whole = outline.boxes(odd=odd)
         state = self._state
-        if not boxes:
-            return
-        if fills and not self._marks[-1]:
-            for box in boxes:
-                self._add_area(box, state.fill, state.fill_alpha, is_whole=is_whole)
-        elif strokes and not self._marks[-1]:
-            half = state.line_width * math.sqrt(abs(determinant(state.matrix))) / 2
+        if fills:
+            self._add_area(outline.fill(odd=odd), state.fill_paint())
+        if strokes:
+            scale = math.sqrt(abs(determinant(state.matrix)))
+            dashes = [dash * scale for dash in state.dashes]
+            half = state.line_width * scale / 2
             if half > MIN_HALF_LINE:
-                left, bottom, right, top = bound_all(boxes)
-                wide = (left - half, bottom - half, right + half, top + half)
-                self._add_area(wide, state.stroke, state.stroke_alpha, is_whole=False)
-                for bar in () if state.is_dashed else outline.bars(half):
-                    self._add_area(bar, state.stroke, state.stroke_alpha, is_whole=True)
+                stroke = outline.stroke(half, dashes, state.dash_phase * scale)
+                self._add_area(stroke, state.stroke_paint())
         if outline.clips:
-            state.clip = intersect(state.clip, bound_all(boxes))
+            clip_by(state, outline.fill(odd=outline.clips_odd))
 
-    def _add_area(self, box: Box, color: Color, alpha: float, *, is_whole: bool) -> None:
+    def _add_area(self, shape: Shape | None, paint: Paint, *, is_image: bool = False) -> None:
+        """Note something painted, unless it leaves no trace."""
         state = self._state
-        alpha *= state.group_alpha
-        if alpha < 1 - OPAQUE:
+        if shape is None or self._marks[-1] or paint.alpha < LEAST_ALPHA:
             return
-        is_plain = alpha >= OPAQUE and state.blend == "/Normal" and not state.is_masked
-        self._canvas.areas.append(
-            Area(
-                self._canvas.next_order(),
-                intersect(box, state.clip),
-                color if is_plain else None,
-                is_solid=is_plain and is_whole,
-            )
-        )
+        box = intersect(shape.box, state.clip)
+        if not is_empty(box):
+            order = self._canvas.next_order()
+            self._canvas.areas.append(Area(order, shape, box, state.clips, paint, is_image))
 
     def _fill_clip(self, _operands: Any) -> None:
         """Paint a shading, which fills all that is not clipped away."""
         box = intersect(self._state.clip, self._canvas.page)
-        if not self._marks[-1]:
-            self._canvas.areas.append(Area(self._canvas.next_order(), box))
+        self._add_area(Rectangle(box), replace(self._state.fill_paint(), color=None, is_even=False))
 
     # Images and forms
 
     def _paint_image(self, _operands: Any) -> None:
-        box = intersect(transform_box(self._state.matrix, (0, 0, 1, 1)), self._state.clip)
-        if not self._marks[-1]:
-            self._canvas.areas.append(Area(self._canvas.next_order(), box, is_image=True))
+        matrix = self._state.matrix
+        outline = Outline()
+        outline.add_rectangle(matrix, (0, 0, 1, 1))
+        paint = replace(self._state.fill_paint(), color=None, is_even=False)
+        self._add_area(outline.fill(), paint, is_image=True)
 
     def _paint_object(self, operands: Any) -> None:
         found = self._find("/XObject", operands[0]).get_object()
@@ -204,98 +183,72 @@ class Painter:
                 self._paint_image(operands)
             return
         canvas = self._canvas
-        canvas.n_forms += 1
-        if canvas.n_forms > MAX_FORMS or len(self._path) >= MAX_NESTED_FORMS:
+        path = (*self._path, self._index)
+        if id(found) in self._within:  # nothing is shown inside itself
+            canvas.unread.append(Unread(path, 0))
             return
-        state = copy(self._state)
-        if "/Matrix" in found:
-            state.matrix = multiply(read_matrix(look_up(found, "/Matrix")), state.matrix)
-        if "/Group" in found:  # painted by itself, then laid over the page as one
-            state.group_alpha *= state.fill_alpha
-            state.fill_alpha = state.stroke_alpha = 1.0
-        corners = read_numbers(look_up(found, "/BBox"))
-        if len(corners) == 4:
-            box = bound([(corners[0], corners[1]), (corners[2], corners[3])])
-            state.clip = intersect(state.clip, transform_box(state.matrix, box))
+        stream = canvas.parse(found)
+        canvas.n_forms += 1
+        if canvas.n_forms > MAX_FORMS or len(self._path) >= MAX_DEPTH:
+            canvas.unread += [Unread(path, count_signs(stream))] if may_show(stream) else []
+            return
+        state = enter_form(self._state, found)
         resources = found.get("/Resources", self._resources)
-        inner = Painter(canvas, resources, state, (*self._path, self._index))
-        inner.paint(canvas.parse(found).operations, is_off=is_off)
+        inner = Painter(canvas, resources, state, path, self._within | {id(found)})
+        inner.paint(stream.operations, is_off=is_off)
 
-    # Text
 
-    def _begin_text(self, _operands: Any) -> None:
-        self._text = self._line = IDENTITY
+def paint_form(canvas: Canvas, form: StreamObject, state: State) -> None:
+    """Paint a form that no page names, such as the picture of an annotation."""
+    inner = Painter(
+        canvas, form.get("/Resources"), enter_form(state, form), (), frozenset({id(form)})
+    )
+    inner.paint(canvas.parse(form).operations)
 
-    def _set_font(self, operands: Any) -> None:
-        font = self._find("/Font", operands[0])
-        self._use_font(
-            font.get_object() if font is not None else None,
-            self._measures.get(operands[0], GUESS),
-            operands[1],
-        )
 
-    def _use_font(self, font: Any, measure: Measure, size: Any) -> None:
-        state = self._state
-        state.size, state.measure = float(size), measure
-        state.is_type3 = isinstance(font, DictionaryObject) and font.get("/Subtype") == "/Type3"
-        encoding = look_up(font, "/Encoding") if isinstance(font, DictionaryObject) else None
-        state.is_vertical = isinstance(encoding, str) and encoding.endswith("-V")
+def enter_form(outer: State, form: DictionaryObject) -> State:
+    """Give the state in which a form is painted."""
+    state = copy(outer)
+    state.matrix = multiply(read_form_matrix(form), state.matrix)
+    if "/Group" in form:  # painted by itself, then laid over the page as one
+        state.group_alpha *= state.fill_alpha
+        state.fill_alpha = state.stroke_alpha = 1.0
+        if state.blend != NORMAL:
+            state.group_blend, state.blend = state.blend, NORMAL
+    corners = read_numbers(look_up(form, "/BBox"))
+    if len(corners) == 4:
+        left, bottom, right, top = bound([(corners[0], corners[1]), (corners[2], corners[3])])
+        outline = Outline()
+        outline.add_rectangle(state.matrix, (left, bottom, right - left, top - bottom))
+        clip_by(state, outline.fill())
+    return state
 
-    def _set_mode(self, operands: Any) -> None:
-        self._state.mode = int(operands[0])
 
-    def _set_stretch(self, operands: Any) -> None:
-        self._state.stretch = float(operands[0]) / 100
+def read_form_matrix(form: DictionaryObject) -> Matrix:
+    """The matrix of a form; one that is none does nothing."""
+    numbers = read_numbers(look_up(form, "/Matrix"))
+    return read_matrix(numbers) if len(numbers) == 6 else IDENTITY
 
-    def _move_line(self, operands: Any) -> None:
-        x, y = map(float, operands)
-        self._text = self._line = move(self._line, x, y)
 
-    def _move_line_leading(self, operands: Any) -> None:
-        self._state.leading = -float(operands[1])
-        self._move_line(operands)
+def may_show(stream: ContentStream) -> bool:
+    """Whether content shows text, or forms that may."""
+    return any(operator in (b"Do", *TEXT_OPERATORS) for _, operator in stream.operations)
 
-    def _set_text_matrix(self, operands: Any) -> None:
-        self._text = self._line = read_matrix(operands)
 
-    def _next_line(self, _operands: Any) -> None:
-        self._move_line((0.0, -self._state.leading))
+def count_signs(stream: ContentStream) -> int:
+    """How many characters content shows, as far as this can be told without its fonts; at least
+    one, for the forms that it names are not looked into."""
+    state = State()
+    shown = [o[-1] for o, operator in stream.operations if o and operator in TEXT_OPERATORS]
+    return max(1, sum(measure_items(operand, state).n_chars for operand in shown))
 
-    def _show_next_line(self, operands: Any) -> None:
-        if len(operands) == 3:
-            self._state.word_spacing, self._state.char_spacing = map(float, operands[:2])
-        self._next_line(operands)
-        self._show(operands)
 
-    def _show(self, operands: Any) -> None:
-        state = self._state
-        length, n_chars = measure_items(operands[-1], state)
-        across = multiply(self._text, state.matrix)
-        if n_chars:
-            self._canvas.runs.append(self._make_run(across, length, n_chars))
-        step = (0.0, -abs(length)) if state.is_vertical else (length, 0.0)
-        self._text = move(self._text, *step)
-
-    def _make_run(self, matrix: Matrix, length: float, n_chars: int) -> Run:
-        state = copy(self._state)
-        wide = length * (1.0 if state.measure.default is not None else GUESSED_WIDTH)
-        low, high = state.rise + DESCENT * state.size, state.rise + ASCENT * state.size
-        box = (min(0.0, wide), min(low, high), max(0.0, wide), max(low, high))
-        if state.is_vertical:
-            box = (-state.size, -abs(wide) - state.size, state.size, state.size)
-        along = math.hypot(matrix[0], matrix[1])
-        unit = state.size * state.stretch
-        return Run(
-            (*self._path, self._index),
-            self._canvas.next_order(),
-            transform_box(matrix, box),
-            n_chars,
-            kern=-1000 * length / unit if unit else 0.0,
-            height=abs(state.size * determinant(matrix) / along) if along else 0.0,
-            width=abs(unit) * along,
-            state=state,
-            is_layer_off=self._marks[-1],
-        )
+def clip_by(state: State, shape: Shape | None) -> None:
+    """Let a shape bound what is painted after it."""
+    if shape is not None:
+        state.clip = intersect(state.clip, shape.box)
+        if not isinstance(shape, Rectangle):
+            state.clips = (*state.clips, shape)
 
 
 def set_number(name: str) -> "Handler":
@@ -322,20 +275,32 @@ def set_device_color(space: str, *, fills: bool) -> "Handler":
     return handle
 
 
-def add_points(painter: Painter, operands: Any) -> None:
-    """Go on with the path: a line or a curve."""
-    painter._outline.add_points(painter._state.matrix, operands)
+def draw(add: Callable[[Outline, Matrix, Any], None]) -> "Handler":
+    """Make what handles an operator that goes on with the path."""
+
+    def handle(painter: Painter, operands: Any) -> None:
+        add(painter._outline, painter._state.matrix, operands)
+
+    return handle
 
 
-def clip(painter: Painter, _operands: Any) -> None:
-    """Let the path bound what is painted after it."""
-    painter._outline.clips = True
+def clip(*, odd: bool = False) -> "Handler":
+    """Make what handles an operator that lets the path bound what is painted after it."""
+
+    def handle(painter: Painter, _operands: Any) -> None:
+        painter._outline.clips, painter._outline.clips_odd = True, odd
+
+    return handle
 
 
-def end_path(*, fills: bool = False, strokes: bool = False, odd: bool = False) -> "Handler":
+def end_path(
+    *, fills: bool = False, strokes: bool = False, odd: bool = False, closes: bool = False
+) -> "Handler":
     """Make what handles an operator that paints a path, or ends it."""
 
     def handle(painter: Painter, _operands: Any) -> None:
+        if closes:
+            painter._outline.close()
         painter._end_path(fills=fills, strokes=strokes, odd=odd)
 
     return handle
@@ -364,19 +329,24 @@ HANDLERS: dict[bytes, Handler] = {
     b"BMC": Painter._begin_mark,
     b"BDC": Painter._begin_mark,
     b"EMC": Painter._end_mark,
-    b"re": lambda painter, numbers: painter._outline.add_rectangle(painter._state.matrix, numbers),
-    b"m": lambda painter, numbers: painter._outline.begin(painter._state.matrix, numbers),
-    **dict.fromkeys((b"l", b"c", b"v", b"y"), add_points),
-    **dict.fromkeys((b"W", b"W*"), clip),
+    b"re": draw(Outline.add_rectangle),
+    b"m": draw(Outline.begin),
+    b"l": draw(Outline.add_line),
+    b"c": draw(Outline.add_curve),
+    b"v": draw(Outline.add_curve_from_here),
+    b"y": draw(Outline.add_curve_to_end),
+    b"h": lambda painter, _operands: painter._outline.close(),
+    b"W": clip(),
+    b"W*": clip(odd=True),
     b"f": end_path(fills=True),
     b"F": end_path(fills=True),
     b"f*": end_path(fills=True, odd=True),
     b"B": end_path(fills=True, strokes=True),
-    b"b": end_path(fills=True, strokes=True),
+    b"b": end_path(fills=True, strokes=True, closes=True),
     b"B*": end_path(fills=True, strokes=True, odd=True),
-    b"b*": end_path(fills=True, strokes=True, odd=True),
+    b"b*": end_path(fills=True, strokes=True, odd=True, closes=True),
     b"S": end_path(strokes=True),
-    b"s": end_path(strokes=True),
+    b"s": end_path(strokes=True, closes=True),
     b"n": end_path(),
     b"sh": Painter._fill_clip,
     b"INLINE IMAGE": Painter._paint_image,

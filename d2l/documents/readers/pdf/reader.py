@@ -181,7 +181,7 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
             mend_fonts(page.get("/Resources"), mended)
             stream = parse_content(page)
             hidden = find_hidden(page, stream.operations, layers, known)
-            read.findings += [text.tell(number) for text in hidden.values()]
+            read.findings += [text.tell(number) for text in hidden.values() if text.n_chars]
             left_out = {path: text for path, text in hidden.items() if not text.is_kept}
             if left_out and not request.include_hidden:
                 page, stream = omit_hidden(page, stream, left_out)

@@ -156,18 +156,52 @@ def show(operand: Any, state: _State) -> Shown:
     return shown
 
 
-def measure_items(operand: Any, state: TextState) -> tuple[float, int]:
-    """How far strings and moves of one operator go, in text space; and how many signs they show."""
-    length, n_chars = 0.0, 0
+@dataclass(frozen=True)
+class Measured:
+    """How far one operator moves the pen, in text space, and where it leaves ink.
+
+    `words`: of each string between spaces, where it begins and ends, and how many signs it shows.
+    """
+
+    length: float
+    words: tuple[tuple[float, float, int], ...]
+
+    @property
+    def n_chars(self) -> int:
+        """How many signs there are that leave ink."""
+        return sum(n for _, _, n in self.words)
+
+    def spread(self, n_places: int) -> list[float]:
+        """Places spread evenly over all signs, however wide the gaps between them."""
+        places: list[float] = []
+        total, before = self.n_chars, 0
+        for start, end, n in self.words:
+            while len(places) < n_places:
+                at = (len(places) + 0.5) / n_places * total
+                if at > before + n:
+                    break
+                places.append(start + (at - before) / n * (end - start))
+            before += n
+        return places
+
+
+def measure_items(operand: Any, state: TextState) -> Measured:
+    """Measure the strings and moves of one operator."""
+    length = 0.0
+    words: list[tuple[float, float, int]] = []
     n_bytes = state.measure.n_bytes
     spaced = state.word_spacing if n_bytes == 1 else 0.0
     for item in operand if isinstance(operand, ArrayObject) else [operand]:
-        if isinstance(item, bytes):
-            length += measure_text(item, state, spaced)
-            n_chars += len(item) // n_bytes - (item.count(b" ") if n_bytes == 1 else 0)
-        else:
+        if not isinstance(item, bytes):
             length -= read_number([item], 0) / 1000 * state.size * state.stretch
-    return length, n_chars
+            continue
+        space = measure_text(b" ", state, spaced) if n_bytes == 1 and b" " in item else 0.0
+        for n, word in enumerate(item.split(b" ") if n_bytes == 1 else [item]):
+            start = length + (space if n else 0.0)
+            length = start + measure_text(word, state, spaced)
+            if len(word) >= n_bytes:
+                words.append((start, length, len(word) // n_bytes))
+    return Measured(length, tuple(words))
 
 
 def measure_text(raw: bytes, state: TextState, word_spacing: float) -> float:
