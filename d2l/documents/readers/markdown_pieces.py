@@ -46,7 +46,7 @@ DEFINITION = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A stretch of the text; "start" and "end" of a paragraph are empty."""
 
