@@ -16,7 +16,7 @@ BlockKind = Literal["code", "html", "inline", "comment"]
 PieceKind = Literal["text", "code", "tag", "comment", "definition", "start", "end"]
 
 #: Start and end of quotes and list items, before what a line holds.
-_PREFIX = re.compile(r"[ \t]*(?:>[ \t]?|[-*+](?:[ \t]+|(?=\n|$))|\d{1,9}[.)][ \t]+)*[ \t]*")
+_PREFIX = re.compile(r"[ \t]*+(?:>[ \t]?|[-*+](?:[ \t]++|(?=\n|$))|\d{1,9}[.)][ \t]++)*+[ \t]*+")
 _ITEM = re.compile(r"[-*+\d]")
 _INDENT = re.compile(r"[ \t]*")
 _RAW_START = re.compile(r"<(?:script|pre|style|textarea)(?=[\s>]|$)", re.I)
@@ -40,13 +40,13 @@ _SPECIAL = re.compile(r"\\[\\`<]|`+|<!--|<[A-Za-z/!?]")
 _TICKS = re.compile(r"`+")
 #: A definition of a link: its label, where it leads, and its title.
 DEFINITION = re.compile(
-    r" {0,3}\[(?P<label>(?:[^\[\]\\]|\\.){1,999})\]:[ \t]*\n?[ \t]*(?!\n)"
-    r"(?P<where><[^<>\n]*>|[^\s<]\S*)"
-    r"(?P<title>(?:[ \t]+|[ \t]*\n[ \t]*)(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))?[ \t]*(?:\n|\Z)"
+    r" {0,3}\[(?P<label>(?:[^\[\]\\]|\\.){1,999})\]:[ \t]*+(?:\n[ \t]*+)?(?!\n)"
+    r"(?P<where><[^<>\n]*>|[^\s<]\S*+)"
+    r"(?P<title>(?:[ \t]++|[ \t]*+\n[ \t]*+)(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))?[ \t]*+(?:\n|\Z)"
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A stretch of the text; "start" and "end" of a paragraph are empty."""
 
