@@ -23,6 +23,7 @@ def interrupted(_):
     signal.raise_signal(signal.{name})
     for _ in range(9): pass
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 interrupts.listen()
 thing = Thing()
 reference = weakref.ref(thing, interrupted)
