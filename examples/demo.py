@@ -22,7 +22,6 @@ command = ["compile", str(here / "handbook.pdf"), "-o", str(wanted.out), "--forc
 console.note(f"$ d2l {' '.join(command)}")
 if code := subprocess.run([sys.executable, "-m", "d2l", *command], check=False).returncode:
     sys.exit(code)
-
 lines = (here / "handbook_questions.jsonl").read_text("utf-8").splitlines()
 questions = [json.loads(line) for line in lines][: 2 if wanted.tiny else None]
 model = d2l.AdaptedModel.from_pretrained(wanted.out)

@@ -12,7 +12,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "d2l"
 #: What each room may import besides itself, floor by floor: only rooms of the floors above it.
 FLOORS: tuple[dict[str, str], ...] = (
-    {"errors": "", "progress": "", "__init__": ""},  # __init__: its public names see below
+    {
+        "errors": "",
+        "interrupts": "",
+        "progress": "",
+        "__init__": "",
+    },  # __init__: its public names see below
     {"files": ""},
     {"documents": "files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},

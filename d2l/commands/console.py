@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from d2l import interrupts
 from d2l.commands import streams
 from d2l.errors import D2LError
-from d2l.files import interrupts
 from d2l.files.printable import CONTROLS, one_line, printable, short_line
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ A loaded model in, lines on stdout out. Nothing that is typed is kept.
 
 from typing import TYPE_CHECKING
 
+from d2l import interrupts
 from d2l.commands import console
 from d2l.errors import D2LError
-from d2l.files import interrupts
 
 if TYPE_CHECKING:
     import d2l

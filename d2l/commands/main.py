@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from d2l import interrupts
 from d2l.commands import bases, cache, console, streams
 from d2l.commands import edit as edit_command
 from d2l.commands import merge as merge_command
@@ -39,7 +40,6 @@ from d2l.commands.options import (
 from d2l.commands.refine import refine
 from d2l.commands.serve import serve
 from d2l.errors import D2LError
-from d2l.files import interrupts
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -60,8 +60,12 @@ def t2l() -> None:
 
 
 def _run(commands: typer.Typer, name: str) -> None:
+    with interrupts.listening():  # so that nothing half-written stays behind
+        _run_and_exit(commands, name)
+
+
+def _run_and_exit(commands: typer.Typer, name: str) -> None:
     """Run a command line; the only place where errors become exit codes."""
-    interrupts.listen()  # so that nothing half-written stays behind
     console.set_level(console.Level.USUAL)
     streams.prepare()
     console.listen()

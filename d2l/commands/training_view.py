@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
+from d2l import interrupts
 from d2l.commands import console
-from d2l.files import interrupts
 from d2l.training.recipes import Recipe
 
 _SHOWN = 6  # steps in the table

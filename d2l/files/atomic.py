@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from d2l import interrupts
 from d2l.errors import D2LError
-from d2l.files import interrupts
 from d2l.files.leftovers import Workshop, open_workshop, recover
 from d2l.files.renames import exchange, move_if_free, sync, sync_names
 from d2l.files.tensors import FILE_ERRORS

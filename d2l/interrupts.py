@@ -4,13 +4,15 @@ Python ignores what is raised in callbacks of its memory management, makes anoth
 a class is made, and libraries take an import that fails for a part that is not installed. So the
 handlers here note the signal as well, and the note is heeded before files take their place, between
 pieces of work, and at the end. A program that uses the package has signals of its own: nothing is
-noted unless it asks to `listen`.
+noted but in a block that is `listening`.
 """
 
 import _thread
+import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -18,17 +20,29 @@ _SOON = 0.05  # seconds until what Python ignored is raised again
 
 
 class _State:
+    listening = False
     noted: int | None = None
 
 
-def listen() -> None:
-    """Have SIGINT and SIGTERM noted and raised from now on; where SIGINT is ignored, as in
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """A block in which SIGINT and SIGTERM are noted and raised; where SIGINT is ignored, as in
     background jobs of a shell, it stays so. For the main thread alone."""
-    forget()
-    signal.signal(signal.SIGTERM, _handle)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _handle)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
+    _State.listening, _State.noted = True, None
     sys.unraisablehook = _raise_again
+    for number, handler in before.items():
+        if number == signal.SIGTERM or handler != signal.SIG_IGN:
+            signal.signal(number, _handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # one that Python knows
+                signal.signal(number, handler)
+        sys.unraisablehook = hook
+        _State.listening, _State.noted = False, None
 
 
 def noted() -> int | None:
@@ -48,9 +62,10 @@ def heed() -> None:
 
 
 def end(number: int) -> NoReturn:
-    """Note a signal and raise what ends the program: KeyboardInterrupt for SIGINT, otherwise
-    SystemExit with the exit code that a shell gives for it."""
-    _State.noted = number
+    """Note a signal, where somebody listens, and raise what ends the program: KeyboardInterrupt for
+    SIGINT, otherwise SystemExit with the exit code that a shell gives for it."""
+    if _State.listening:
+        _State.noted = number
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from d2l.files import interrupts
+from d2l import interrupts
 from d2l.files.atomic import building, write_file
 
 #: A callback in which Python ignores what is raised, interrupted; then work of a minute.
 IGNORED = """
 import signal, time, weakref
-from d2l.files import interrupts
+from d2l import interrupts
 
 class Thing: pass
 
@@ -24,24 +24,24 @@ def interrupted(_):
     for _ in range(9): pass
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
-interrupts.listen()
-thing = Thing()
-reference = weakref.ref(thing, interrupted)
-del thing
-try:
-    for _ in range(600): time.sleep(0.1)
-except {error} as raised:
-    print("heeded", interrupts.noted(), *raised.args)
+with interrupts.listening():
+    thing = Thing()
+    reference = weakref.ref(thing, interrupted)
+    del thing
+    try:
+        for _ in range(600): time.sleep(0.1)
+    except {error} as raised:
+        print("heeded", interrupts.noted(), *raised.args)
 """
 
 
 @pytest.fixture
 def _lost() -> Iterator[None]:
     """An interruption whose exception went nowhere."""
-    with contextlib.suppress(KeyboardInterrupt):
-        interrupts.end(signal.SIGINT)
-    yield
-    interrupts.forget()
+    with interrupts.listening():
+        with contextlib.suppress(KeyboardInterrupt):
+            interrupts.end(signal.SIGINT)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,15 @@ def test_whoever_answers_an_interruption_goes_on(tmp_path: Path) -> None:
     interrupts.heed()
     write_file(tmp_path / "file", lambda target: target.write_text("whole"))
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_a_program_that_does_not_listen_is_left_alone(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with contextlib.suppress(SystemExit), interrupts.listening():
+        interrupts.end(signal.SIGTERM)
+    with contextlib.suppress(KeyboardInterrupt):
+        interrupts.end(signal.SIGINT)
+    assert interrupts.noted() is None
+    write_file(tmp_path / "file", lambda target: target.write_text("whole"))
+    after = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    assert after == before
