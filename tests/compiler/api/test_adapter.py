@@ -220,7 +220,7 @@ def test_exporting_from_memory_is_exporting_the_folder(
         out = tmp_path / name / "mlx"
         results.append(d2l.export(source, out, to="mlx", base=str(done.base)))
     assert read_files(results[0].path) == read_files(results[1].path)
-    assert results[0].load == results[1].load
+    assert results[0].load.replace("/memory/", "/folder/") == results[1].load
     assert adapter.export(tmp_path / "a.gguf", to="gguf", base=str(done.base)).size_bytes > 0
 
 
