@@ -85,7 +85,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
         if stopped.code != _INTERRUPTED:
             raise
         _leave(_INTERRUPTED)
-    except Exception:
+    except Exception:  # which may be what became of an interruption
         _leave_if_interrupted()
         raise
 

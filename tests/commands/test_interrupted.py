@@ -1,0 +1,97 @@
+"""An interrupted command: it ends with the signal's exit code, in silence, and leaves nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+#: For processes of their own, which may start in any folder.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def check_ends_in_silence(program: str) -> None:
+    """Run Python code in a process of its own, which an interruption ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "error", ["D2LError('no module')", "RuntimeError('no name')", "SystemExit(0)"]
+)
+def test_an_interruption_that_became_something_else_is_one(error: str) -> None:
+    program = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+from d2l.commands import main
+from d2l.errors import D2LError
+
+def lose(*_):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {error}
+
+main._call = lose
+main.main()
+"""
+    check_ends_in_silence(program)
+
+
+@pytest.mark.parametrize("name", ["d2l", "t2l"])
+def test_an_interruption_during_imports_ends_in_silence(name: str) -> None:
+    program = f"""
+import builtins
+real = builtins.__import__
+
+def interrupted(name, *rest):
+    if name.startswith("typer"):
+        raise KeyboardInterrupt
+    return real(name, *rest)
+
+builtins.__import__ = interrupted
+from d2l.commands.entry import {name}
+{name}()
+"""
+    check_ends_in_silence(program)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_leaves_nothing_behind(
+    working_folder: Path, number: signal.Signals, code: int
+) -> None:
+    place = working_folder
+    tiny.write_base(place / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(place / "seats")
+    (place / "long.txt").write_text(tiny.DOCUMENT * 3000, "utf-8")
+    before = sorted(place.iterdir())
+    words = ("compile", "long.txt", "-o", "long.lora", "--no-cache")
+    with subprocess.Popen(
+        [sys.executable, "-m", "d2l", *words, "--checkpoint", "seats", "--device", "cpu"],
+        cwd=place,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # background jobs ignore it
+    ) as child:
+        assert child.stderr is not None
+        child.stderr.readline()  # the warning that the document is long: planning is done
+        time.sleep(0.1)
+        child.send_signal(number)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err) == (code, "", "")
+    assert [path for path in sorted(place.iterdir()) if path.name != "cache"] == before
