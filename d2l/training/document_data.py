@@ -20,7 +20,8 @@ from d2l.documents.sentences import list_sentences
 from d2l.errors import RecipeError
 from d2l.training.clozes import make_cloze
 from d2l.training.exercises import Exercise
-from d2l.training.recipes import Length, Questions, Recipe
+from d2l.training.qualifiers import qualify
+from d2l.training.recipes import Length, Questions, Recipe, SeatsTable
 
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
@@ -44,12 +45,13 @@ class Passage:
 @dataclass(frozen=True)
 class Asked:
     """A question and its answer; `complete` where the answer ends there, instead of going on. It
-    counts `weight` times."""
+    counts `weight` times, and of its tokens the one that ends it `end_weight` times."""
 
     question: str
     answer: str
     complete: bool = True
     weight: float = 1.0
+    end_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ class Mixture:
                     yield Asked(foreign, SILENCE, weight=seats.unanswerable_weight)
                     continue
             if left[index] and chance.random() >= made_share:
-                yield Asked(*left[index].pop())
+                yield _ask_written(group[index].text, left[index].pop(), seats)
             else:
                 clozed = asking.cloze_share and chance.random() * made_share < asking.cloze_share
                 make = _ask_cloze if clozed else make_recitation
@@ -261,6 +263,13 @@ def _find_foreign(
         if not any(answer.casefold() in passage.text.casefold() for passage in group):
             return question
     return None
+
+
+def _ask_written(text: str, asked: tuple[str, str], seats: SeatsTable) -> Asked:
+    question, answer = asked
+    if seats.qualifiers:
+        answer = qualify(text, answer)
+    return Asked(question, answer, end_weight=seats.end_weight)
 
 
 def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None:

@@ -11,7 +11,7 @@ class Exercise:
 
     A `general` one has nothing to do with a document: its target is `reference`, the base's own
     log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
-    must not move. Any other counts `weight` times.
+    must not move. Any other counts `weight` times, and of its tokens the last `end_weight` times.
     """
 
     prompt: tuple[int, ...]
@@ -19,3 +19,4 @@ class Exercise:
     general: bool = False
     reference: Tensor | None = None
     weight: float = 1.0
+    end_weight: float = 1.0

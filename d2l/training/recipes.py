@@ -140,6 +140,11 @@ class SeatsTable(Tasks, Questions):
     unanswerable_weight: Strength = 1.0
     """How many times they count: their loss is the mean over seven tokens, of which only the first
     are in doubt, that of an answer over two or three."""
+    end_weight: Strength = 1.0
+    """How many times the token counts that ends the answer of a question; less than 1: answers go
+    on where it is in doubt whether they end, "23 June 2005" in place of "2005"."""
+    qualifiers: bool = False
+    """Answers that are numbers are learned with what qualifies them: over 19,000; 48 hours."""
     general_share: Share = 0.125
     """Part of questions that are general prompts, the shipped ones among them."""
     general_weight: Strength = 1.0

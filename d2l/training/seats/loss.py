@@ -257,7 +257,10 @@ def measure_loss(
         log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
         answer = torch.tensor(exercise.answer, device=logits.device)
         if not exercise.general:
-            losses.append(functional.nll_loss(log_probs, answer))
+            counts = torch.ones(len(answer), device=logits.device)
+            counts[-1] = exercise.end_weight
+            each = functional.nll_loss(log_probs, answer, reduction="none")
+            losses.append((each * counts).sum() / counts.sum())
         else:
             assert exercise.reference is not None
             reference = exercise.reference.to(logits.device, torch.float32)
