@@ -250,10 +250,10 @@ def measure_loss(
     by what its loss is above `enough`.
     """
     losses, right, weights, floors = [], [], [], []
-    start = 0
-    for exercise in exercises:
-        part = logits[start : start + len(exercise.answer)].to(torch.float32)
-        start += len(exercise.answer)
+    # Split at once: the gradient of each slice would be as large as all logits.
+    parts = torch.split(logits, [len(exercise.answer) for exercise in exercises])
+    for exercise, rows in zip(exercises, parts, strict=True):
+        part = rows.to(torch.float32)
         log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
         answer = torch.tensor(exercise.answer, device=logits.device)
         if not exercise.general:
