@@ -16,7 +16,7 @@ from d2l.bases.catalog import BY_NAME
 from d2l.bases.chat import make_chat
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.answers import Answer, Kind, find_answers
+from d2l.datasets.answers import Answer, find_answers
 from d2l.documents.chunks import pack_sentences
 from d2l.hypernets.registry import ALIASES
 from d2l.inference.writer.files import find_writer
@@ -27,7 +27,6 @@ from d2l.progress import Progress, silent
 _PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
 #: Answers asked for in a passage, so that long documents are asked about everywhere.
 _MOST_ASKED = 24
-_LAST: tuple[Kind, ...] = ("thing", "phrase")
 
 
 @dataclass(frozen=True)
@@ -186,13 +185,12 @@ def ask_about(
 
 
 def choose(answers: Sequence[Answer]) -> list[Answer]:
-    """At most so many as are asked for, in order, evenly spread, kinds of `_LAST` after all others:
-    rules that know no parts of speech are wrong about these most often, and fewer of them pass the
-    round trip."""
-    taken = _thin([one for one in answers if one.kind not in _LAST], _MOST_ASKED)
-    for kind in _LAST:
-        found = [one for one in answers if one.kind == kind]
-        taken += _thin(found, _MOST_ASKED - len(taken))
+    """At most so many as are asked for, in order, evenly spread. Things come last: rules that know
+    no parts of speech are wrong about them most often, and fewer of them pass the round trip."""
+    sure = [one for one in answers if one.kind != "thing"]
+    things = [one for one in answers if one.kind == "thing"]
+    taken = _thin(sure, _MOST_ASKED)
+    taken += _thin(things, _MOST_ASKED - len(taken))
     return sorted(taken, key=lambda one: one.start)
 
 

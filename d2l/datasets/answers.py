@@ -1,4 +1,4 @@
-"""What one could ask a text for: names, dates, numbers, phrases, steps, conditions, table cells.
+"""What one could ask a text for: names, dates, numbers, things, steps, conditions, table cells.
 
 Text in, places of answers out, by rules for English that need no model. They are candidates: a
 question is written about each, and only those are kept that a reader answers with it.
@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal[
-    "date", "number", "name", "quotation", "thing", "phrase", "step", "condition", "cell"
-]
+Kind = Literal["date", "number", "name", "quotation", "thing", "step", "condition", "cell"]
 
 _MONTH = (
     r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -46,15 +44,6 @@ _THING = re.compile(  # looked at without being used up: "the filter of the pump
     r"(?=((?:[a-z][\w-]*\s+){0,3}[a-z][\w-]*))",
     re.IGNORECASE,
 )
-_LEADS = """
-and are as became become by called for from in including into is like named of on or through to
-using was were with
-"""
-_PHRASE = re.compile(  # behind a word that leads to one, a comma, and where a sentence begins
-    rf"(?:\b(?:{'|'.join(_LEADS.split())})\s+|,\s+|(?<=[.!?]\s)|^)"
-    r"(?=((?:[A-Za-z][\w-]*\s+){0,3}[A-Za-z][\w-]*))",
-    re.MULTILINE,
-)
 _STEP = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s+([A-Z][^.\n:;]{8,90})", re.MULTILINE)
 _CONDITION = re.compile(
     r"\b(?:if|when|unless|before|after|while|because|until|in order to|so that)\s+"
@@ -78,9 +67,7 @@ between within without against per via made used called known named came went
 """
 #: Words that a thing ends before.
 _STOPS = _OPENERS | frozenset(_VERBS.split())
-_PHRASE_STOPS = _STOPS | frozenset(_LEADS.split())
 _MOST_WORDS = 12
-_MOST_PLACES = 2  # of the same words
 
 
 @dataclass(frozen=True)
@@ -99,24 +86,24 @@ class Answer:
 def find_answers(text: str) -> list[Answer]:
     """Candidates in order of the text, none inside or across another.
 
-    Where rules meet, the first of `_RULES` has it. Words that stand in the text more than twice are
-    left out: they are mostly what all of it is about.
+    Where rules meet, the first of `_RULES` has it. Words that stand in the text several times are
+    left out: which of the places is meant, no question could say.
     """
     found: list[Answer] = []
     for kind, rule in _RULES:
         for start, stop in rule(text):
             words = text[start:stop]
             inside = any(start < one.stop and one.start < stop for one in found)
-            if inside or not 0 < len(words.split()) <= _MOST_WORDS or _is_everywhere(words, text):
+            if inside or not 0 < len(words.split()) <= _MOST_WORDS or _is_repeated(words, text):
                 continue
             found.append(Answer(start, stop, kind))
     return sorted(found, key=lambda one: one.start)
 
 
-def _is_everywhere(words: str, text: str) -> bool:
-    """Whether words stand in the text more than twice, as whole words in any case."""
+def _is_repeated(words: str, text: str) -> bool:
+    """Whether words stand in the text more than once, as whole words in any case."""
     pattern = rf"(?<!\w){re.escape(words)}(?!\w)"
-    return sum(1 for _ in re.finditer(pattern, text, re.IGNORECASE)) > _MOST_PLACES
+    return sum(1 for _ in re.finditer(pattern, text, re.IGNORECASE)) != 1
 
 
 def _match(pattern: re.Pattern[str]) -> Callable[[str], Iterator[tuple[int, int]]]:
@@ -159,18 +146,6 @@ def _find_things(text: str) -> Iterator[tuple[int, int]]:
             yield start, stop
 
 
-def _find_phrases(text: str) -> Iterator[tuple[int, int]]:
-    """Up to four words before the first that is no part of a phrase."""
-    for match in _PHRASE.finditer(text):
-        start = stop = match.start(1)
-        for word in re.finditer(r"\S+", match.group(1)):
-            if word.group().lower() in _PHRASE_STOPS or word.group().endswith("ly"):
-                break
-            stop = match.start(1) + word.end()
-        if stop - start >= 4:
-            yield start, stop
-
-
 def _find_cells(text: str) -> Iterator[tuple[int, int]]:
     """Values behind "key: " on a line of its own, and cells behind a row's first."""
     for match in _CELL.finditer(text):
@@ -189,5 +164,4 @@ _RULES: tuple[tuple[Kind, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     ("name", _find_names),
     ("condition", _match(_CONDITION)),
     ("thing", _find_things),
-    ("phrase", _find_phrases),
 )

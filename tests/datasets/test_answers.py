@@ -42,12 +42,6 @@ def find(text: str, kind: Kind) -> list[str]:
             ["thirty-one", "half"],
         ),
         ("They wait for seven days.", "number", ["seven days"]),
-        ("It was made by compressing and cooling.", "phrase", ["compressing", "cooling"]),
-        (
-            "Societies, like trusts, pay with local taxes that rise.",
-            "phrase",
-            ["Societies", "trusts", "local taxes"],
-        ),
         (
             "1. Press the green button\n2. Close the lid\n",
             "step",
@@ -75,11 +69,9 @@ def test_no_answer_lies_in_or_across_another_and_all_are_in_order() -> None:
         assert one.of(text) == one.of(text).strip()
 
 
-def test_what_stands_there_more_than_twice_is_not_asked_for() -> None:
-    twice = "Mara Lind saw Jonas Vale. Later Mara Lind left."
-    assert find(twice, "name") == ["Mara Lind", "Jonas Vale", "Mara Lind"]
-    assert find(f"{twice} And Mara Lind wrote.", "name") == ["Jonas Vale"]
-    assert find("It has 12 doors, 12 gates, 12 lamps and 7 rooms.", "number") == ["7"]
+def test_what_stands_there_twice_is_not_asked_for() -> None:
+    assert find("Mara Lind saw Jonas Vale. Later Mara Lind left.", "name") == ["Jonas Vale"]
+    assert find("It has 12 doors and 12 gates and 7 rooms.", "number") == ["7"]
 
 
 def test_a_capital_at_the_beginning_makes_no_name() -> None:

@@ -80,18 +80,6 @@ def test_of_many_answers_some_are_taken_from_everywhere() -> None:
     assert choose(answers[:3]) == answers[:3]
 
 
-def test_what_rules_are_least_sure_of_is_asked_for_only_where_there_is_room() -> None:
-    phrases = [Answer(10 * k + 5, 10 * k + 9, "phrase") for k in range(100)]
-    things = [Answer(10 * k + 2, 10 * k + 4, "thing") for k in range(10)]
-    names = [Answer(10 * k, 10 * k + 1, "name") for k in range(100)]
-    assert {one.kind for one in choose(names + things + phrases)} == {"name"}
-    few = choose(names[:5] + things + phrases)
-    assert [one for one in few if one.kind != "phrase"] == sorted(
-        names[:5] + things, key=lambda one: one.start
-    )
-    assert len(few) == len(choose(names))
-
-
 @pytest.fixture
 def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiled:
     """A tiny adapter whose base has a writer that asks one question about the tower."""
