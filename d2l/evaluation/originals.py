@@ -4,6 +4,7 @@ What is asked about must stand in what was compiled, and so must what is shown b
 Documents may have moved or changed since; then one line says so, and `--document` is the way on.
 """
 
+import os.path
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def _read_again(info: AdapterInfo, entry: Input) -> Document:
         )
     recalled, named = recall(entry.sha256), Path(name)
     places = [named] if recalled is None else [recalled]
-    if recalled is not None and named.exists():
+    if recalled is not None and os.path.exists(named):
         places.append(named)  # which may still hold it where the other has changed
     for place in places:
         document = _read_unchanged(info, entry, place)
@@ -109,7 +110,8 @@ def _read_again(info: AdapterInfo, entry: Input) -> Document:
 def _read_unchanged(info: AdapterInfo, entry: Input, place: Path) -> Document | None:
     """The document at a place; None where something else is there, DocumentError where it cannot
     be read."""
-    if place.exists() and not may_hold(place, entry.size_bytes):
+    # os.path: a name that no file can have is none that exists, where `Path` raises.
+    if os.path.exists(place) and not may_hold(place, entry.size_bytes):
         return None
     source = Source(entry.name, place, include_hidden=entry.include_hidden)
     try:

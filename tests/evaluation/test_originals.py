@@ -188,3 +188,19 @@ def test_hidden_text_that_was_compiled_is_read_again(info: AdapterInfo, tmp_path
     for given in (None, f"{tmp_path}/a.pdf"):
         (document,) = read_originals(changed, given).documents
         assert SECOND in document.text
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\ud800"])
+def test_a_name_that_no_file_can_have_is_one_that_is_not_there(
+    info: AdapterInfo, tmp_path: Path, name: str
+) -> None:
+    def rename(record: dict) -> None:
+        record["inputs"][1]["name"] = name
+
+    odd = change_record(info, rename)
+    assert odd.provenance is not None
+    remember({str(odd.provenance.inputs[1].sha256): tmp_path / "b.txt"})
+    assert read_originals(odd, None).documents[1].text == tiny.DOCUMENT
+    (tmp_path / "b.txt").unlink()
+    with pytest.raises(D2LError):
+        read_originals(odd, None)

@@ -150,6 +150,8 @@ def open_and_read(name: str, path: Path, read: Callable[[BinaryIO], bytes]) -> b
         raise DocumentError(f"{name}: no permission to read it", hint=hint) from None
     except OSError as error:
         raise DocumentError(f"{name}: {error.strerror or error}", hint="check the path") from None
+    except ValueError:  # a lone surrogate or a zero byte
+        raise DocumentError(f"{name}: no file can be called so", hint="check the path") from None
 
 
 def choose_format(source: Source, content: Content, asked: str | None) -> str:
