@@ -33,7 +33,7 @@ _COUNT = (
     r"|fifty|sixty|seventy|eighty|ninety|hundred|thousand|half|twice|dozen)"
 )
 _COUNTED = re.compile(  # "twenty-one days"; "one" alone is mostly no number
-    rf"(?<![\w-]){_COUNT}(?:-(?:one|{_COUNT}))?(?:\s{_UNIT}(?![\w]))*(?![\w-])", re.IGNORECASE
+    rf"(?<![\w-])(?i:{_COUNT}(?:-(?:one|{_COUNT}))?)(?:\s{_UNIT}(?![\w]))*(?![\w-])"
 )
 _NAME = re.compile(
     r"(?<!\w)[A-Z][\w'’-]*\w(?: (?:(?:of|de|von|van|the|and|for) )?[A-Z][\w'’-]*\w){0,4}"

@@ -42,6 +42,7 @@ def find(text: str, kind: Kind) -> list[str]:
             ["thirty-one", "half"],
         ),
         ("They wait for seven days.", "number", ["seven days"]),
+        ("Twice a year they send six l-shaped ones.", "number", ["Twice", "six"]),  # no amperes
         (
             "1. Press the green button\n2. Close the lid\n",
             "step",
