@@ -20,6 +20,7 @@ from jinja2 import TemplateError
 
 from d2l.bases.families import DocumentTemplate
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
+from d2l.bases.tokenizer_growth import grows_too_far
 from d2l.errors import BaseModelError
 
 #: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
@@ -102,11 +103,11 @@ class BaseTokenizer:
 
     def encode_slow(self, text: str) -> list[int]:
         """The same through the model's own tokenizer: what `encode` must equal."""
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        return list(self._run(self._plain, text).ids)
 
     def token_starts(self, text: str) -> list[int]:
         """The character of `text` at which each token of `encode_slow(text)` begins."""
-        return [start for start, _ in self._plain.encode(text, add_special_tokens=False).offsets]
+        return [start for start, _ in self._run(self._plain, text).offsets]
 
     def encode_template(self, template: DocumentTemplate, document: str) -> Encoded:
         """Ids of a document inside its template, as the public code tokenizes the whole string.
@@ -118,7 +119,7 @@ class BaseTokenizer:
         control = [t["content"] for t in self._json.get("added_tokens", []) if t.get("special")]
         if any(token in document for token in control):
             return self._encode_guarded(template, document, control)
-        encoding = self._special.encode(text, add_special_tokens=False)
+        encoding = self._run(self._special, text)
         start, stop = len(template.before), len(template.before) + len(document)
         offsets = tuple(
             (min(max(a, start), stop) - start, min(max(b, start), stop) - start)
@@ -133,10 +134,10 @@ class BaseTokenizer:
         before, after = template.before, template.after
         head = max((before.rfind(t) + len(t) for t in control if t in before), default=0)
         tail = min((after.find(t) for t in control if t in after), default=len(after))
-        opening = self._special.encode(before[:head], add_special_tokens=False).ids
+        opening = self._run(self._special, before[:head]).ids
         inner_text = before[head:] + document + after[:tail]
-        inner = self._plain.encode(inner_text, add_special_tokens=False)
-        closing = self._special.encode(after[tail:], add_special_tokens=False).ids
+        inner = self._run(self._plain, inner_text)
+        closing = self._run(self._special, after[tail:]).ids
         shift = len(before) - head
         middle = [
             tuple(min(max(x - shift, 0), len(document)) for x in offset) for offset in inner.offsets
@@ -177,20 +178,20 @@ class BaseTokenizer:
 
     def affixes(self, template: DocumentTemplate) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids of the template's two halves, to put around inner chunks."""
-        prefix = self._special.encode(template.before, add_special_tokens=False).ids
-        suffix = self._special.encode(template.after, add_special_tokens=False).ids
+        prefix = self._run(self._special, template.before).ids
+        suffix = self._run(self._special, template.after).ids
         return tuple(prefix), tuple(suffix)
 
     def encode_control(self, text: str) -> list[int]:
         """Ids of a prompt whose control tokens count, such as a rendered chat template."""
-        return list(self._special.encode(text, add_special_tokens=False).ids)
+        return list(self._run(self._special, text).ids)
 
     def encode_whole(self, text: str, *, limit: int) -> list[int]:
         """Ids with the special tokens that the tokenizer adds, such as BERT's [CLS] and [SEP].
 
         Of a text of more than `limit` tokens the end is cut off, not the tokens added behind it.
         """
-        encoding = self._special.encode(text)
+        encoding = self._run(self._special, text, adding=True)
         ids, added = list(encoding.ids), encoding.special_tokens_mask
         n_behind = next((n for n, special in enumerate(reversed(added)) if not special), 0)
         return ids if len(ids) <= limit else ids[: limit - n_behind] + ids[len(ids) - n_behind :]
@@ -198,6 +199,20 @@ class BaseTokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Text of token ids."""
         return str(self._plain.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def _run(
+        self, tokenizer: tokenizers.Tokenizer, text: str, *, adding: bool = False
+    ) -> tokenizers.Encoding:
+        """A text's tokens, with those that the tokenizer adds if `adding`; raises BaseModelError
+        where one that could be loaded fails at a text."""
+        try:
+            with panics_as_errors():
+                return tokenizer.encode(text, add_special_tokens=adding)
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise BaseModelError(
+                f"{self.folder}: its tokenizer.json was loaded, but fails at a text",
+                hint=f"{explain(error)}; get the base's files again",
+            ) from error
 
     def _normalize(self, text: str) -> str:
         normalizer = self._json.get("normalizer")
@@ -252,6 +267,11 @@ def _build_tokenizer(path: Path) -> tokenizers.Tokenizer:
             tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
     except Exception as error:  # tokenizers raises nothing narrower
         raise _not_a_tokenizer(path) from error
+    if grows_too_far(tokenizer):
+        raise BaseModelError(
+            f"{path}: its rules make so much of a text that it would fill the memory",
+            hint="no tokenizer of a model does that: get the base's files again",
+        )
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

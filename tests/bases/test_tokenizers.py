@@ -185,6 +185,37 @@ def test_file_that_is_no_tokenizer_is_refused(base: Path, text: str | None) -> N
     )
 
 
+def change_tokenizer(base: Path, **changes: Any) -> Path:
+    path = base / "tokenizer.json"
+    document = json.loads(path.read_text("utf-8"))
+    model = document["model"] | changes.pop("model", {})
+    path.write_text(json.dumps(document | changes | {"model": model}), "utf-8")
+    return path
+
+
+def test_rules_that_would_fill_the_memory_are_refused_before_any_text(base: Path) -> None:
+    """Each makes several characters of one: sixty in a row make more than there are atoms."""
+    rule = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    chain = {"type": "Sequence", "pretokenizers": [rule] * 60}
+    path = change_tokenizer(base, pre_tokenizer=chain)
+    message, hint = refusal(BaseTokenizer, base)
+    assert message == (f"{path}: its rules make so much of a text that it would fill the memory")
+    assert hint == "no tokenizer of a model does that: get the base's files again"
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+b", None])
+def test_tokenizer_that_fails_at_a_text_is_refused_there(base: Path, pattern: str | None) -> None:
+    if pattern is None:  # a token for what is unknown that is unknown itself
+        change_tokenizer(base, pre_tokenizer=None, model={"unk_token": "<none>"})
+    else:  # more ways to match than the library tries
+        rule = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
+        change_tokenizer(base, pre_tokenizer=rule | {"invert": False})
+    message, hint = refusal(BaseTokenizer(base).encode, "a" * 40 + " ")
+    assert message == f"{base}: its tokenizer.json was loaded, but fails at a text"
+    assert hint is not None
+    assert hint.endswith("; get the base's files again")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"tokenizer_class": 5}'])
 def test_settings_that_are_none_are_refused(base: Path, text: str) -> None:
     (base / "tokenizer_config.json").write_text(text)
