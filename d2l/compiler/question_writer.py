@@ -27,6 +27,9 @@ from d2l.progress import Progress, silent
 _PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
 #: Answers asked for in a passage, so that long documents are asked about everywhere.
 _MOST_ASKED = 24
+#: What each other wording takes of the time of the likeliest questions: all of a passage's are
+#: written in one batch. 8 and 23 s of a core were measured with three (examples/recipes/LOG.md).
+_WORDING_TIME = 0.65
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _ask_all(
         took[number] = time.monotonic() - start
     wordings = 0 if effort.chance is None else effort.chance.wordings
     for number in watch(list(took), "asking in other words") if wordings else ():
-        if not effort.allows(wordings * took[number]):
+        if not effort.allows(wordings * _WORDING_TIME * took[number]):
             break
         yield ask_about(writer, passages[number], chance=effort.chance)
 

@@ -31,9 +31,6 @@ from d2l.training.refine.general import take_general
 from d2l.training.refine.loop import Budget, Course, Scores, Settings, refine
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
 
-#: Above so many seats a memory is crowded: what was drilled of one passage displaced what it told
-#: of the others, at every rate that was tried.
-MOST_SEATS = 240
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.
@@ -68,21 +65,11 @@ def refine_memory(
         decoder = MemoryDecoder(causal, seats.statistics, seats.config)
         return MovableSeats(memory, decoder, causal, job.tokenizer, shared=shared)
 
-    if memory.n_seats > MOST_SEATS:
-        sentences = sentences_of([document.text for document in job.documents])
-        return memory, _keep(job, sentences, _name_crowded(memory.n_seats))
     subject, done = _refine(make, job, Settings())
     if subject is None:
         return memory, done
     assert isinstance(subject, MovableSeats)
     return subject.memory(), done
-
-
-def _name_crowded(n_seats: int) -> str:
-    return (
-        f"a memory of {n_seats} seats is not refined, since above {MOST_SEATS} what is drilled "
-        "displaces what is not: the prediction is kept as it is"
-    )
 
 
 def refine_weights(weights: LoraWeights, job: Job) -> tuple[LoraWeights, Refinement]:
