@@ -106,6 +106,22 @@ def test_a_writers_questions_are_drilled_and_said(
     assert ", drilled ones " in (out / "README.md").read_text("utf-8")
 
 
+def test_a_crowded_memory_needs_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = compile_tiny(tmp_path, "seats")
+    n_seats = read_record(done.adapter)["rank"]
+    monkeypatch.setattr("d2l.compiler.refine.CROWDED", n_seats - 1)
+    monkeypatch.setattr("d2l.compiler.refine.SEATS_A_QUESTION", n_seats // 2)
+    out = refine(done, tmp_path / "same.lora")  # the tiny base has no writer
+    said = read_record(out)
+    assert (said["refinement"]["steps"], said["refinement"]["kept"]) == (0, 0)
+    assert said["warnings"][-1].startswith("0 questions could be asked of so long a document")
+    assert "with fewer than 2 what is drilled displaces" in (out / "README.md").read_text("utf-8")
+    weights = "adapter_model.safetensors"
+    assert (out / weights).read_bytes() == (done.adapter / weights).read_bytes()
+    monkeypatch.setattr("d2l.compiler.refine.CROWDED", n_seats)
+    assert read_record(refine(done, tmp_path / "better.lora"))["refinement"]["steps"] > 0
+
+
 @pytest.mark.slow
 def test_the_same_steps_give_the_same_bytes(tmp_path: Path) -> None:
     done = compile_tiny(tmp_path, "seats")
