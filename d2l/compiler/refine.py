@@ -33,9 +33,9 @@ from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
 
 #: Above so many seats a memory is crowded, and what little is drilled displaces the rest.
 CROWDED = 240
-#: Such a memory is refined with a question for every so many seats: with 9 to 22 for 320 of them
-#: fewer of people's questions were right than before, with 38 and more as many or more (LOG.md).
-SEATS_A_QUESTION = 10
+#: Such a memory is refined with a question for every so many seats: with 9 for 320 of them what
+#: people ask got less likely, with 16 and more it got likelier (examples/recipes/LOG.md).
+SEATS_A_QUESTION = 20
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.
