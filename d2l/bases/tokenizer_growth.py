@@ -4,27 +4,28 @@ Rules of a stranger's tokenizer.json follow one another, and some make several c
 few dozen of them in a row make gigabytes of a word. Rules in, a bound out; no text is needed.
 """
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import tokenizers
 
-#: The most that one character may become. Tokenizers of public models stay below a thousand.
-_MOST_GROWTH = 20_000.0
+#: The most that one character may become; the usual rules of public models, one of each kind, come
+#: to about a hundred.
+_MOST_GROWTH = 300.0
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 #: Keys under which rules hold others, which run one behind the other.
 _CHAINS = ("normalizers", "pretokenizers", "processors", "decoders")
-#: Characters that one character can become. The longest decomposition of Unicode (NFKD of U+FDFA)
-#: has 18, a canonical one 4; ByteLevel makes a character of every byte of UTF-8.
+#: Rules of Unicode. One behind the other they do not grow by their product: what has a normal form
+#: keeps it. The longest, NFKD of U+FDFA, has 18 characters; lower case makes up to three of one.
+_UNICODE = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Precompiled"}
+_UNICODE_GROWTH = 54.0
+#: Characters that one character can become by other rules.
 _GROWTH = {
-    "NFKC": 18.0,
-    "NFKD": 18.0,
-    "NFC": 4.0,
-    "NFD": 4.0,
     "BertNormalizer": 12.0,  # decomposed, lower case, and spaces around ideographs
-    "Lowercase": 3.0,
-    "ByteLevel": 5.0,  # and a space before it
+    "ByteLevel": 5.0,  # a character of every byte of UTF-8, and a space before them
     "Metaspace": 2.0,
     "ByteFallback": 3.0,  # a byte that is no text becomes U+FFFD
 }
@@ -47,8 +48,10 @@ def grows_too_far(tokenizer: tokenizers.Tokenizer) -> bool:
 
 def _multiply(rule: Mapping[str, Any]) -> float:
     growth = 1.0
-    for one in _walk(rule):
-        growth *= _measure(one)
+    for unicode, rules in groupby(_walk(rule), lambda one: one.get("type") in _UNICODE):
+        for one in rules:
+            growth *= _measure(one)
+        growth *= _UNICODE_GROWTH if unicode else 1.0
     return growth
 
 
@@ -68,8 +71,8 @@ def _measure(rule: Mapping[str, Any]) -> float:
     if kind == "TemplateProcessing":
         texts = [piece for piece in rule.get("single") or () if "Sequence" in piece]
         return float(max(len(texts), 1))
-    if kind == "Precompiled":  # a table of a stranger's may hold anything; NFKC's is the usual one
-        return max(_GROWTH["NFKC"], 1e-6 * len(rule.get("precompiled_charsmap") or ()))
+    if kind == "Precompiled":
+        return _measure_table(rule)
     return _GROWTH.get(kind, 1.0)
 
 
@@ -78,3 +81,11 @@ def _measure_replacing(rule: Mapping[str, Any]) -> float:
     pattern, content = rule.get("pattern") or {}, str(rule.get("content") or "")
     text = pattern.get("String")
     return max(1.0, len(content) / len(text)) if text else 1.0 + len(content)
+
+
+def _measure_table(rule: Mapping[str, Any]) -> float:
+    """SentencePiece's table of normal forms: the size of a trie, the trie, and texts that end with
+    a zero. 1 where it holds none that is longer than Unicode's own."""
+    table = base64.b64decode(str(rule.get("precompiled_charsmap") or ""))
+    texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
+    return max(1.0, max(map(len, texts)) / _UNICODE_GROWTH)

@@ -1,6 +1,8 @@
 """How far a tokenizer's rules lengthen a text: the bound holds of what they really do."""
 
+import base64
 import json
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +65,7 @@ def test_splitting_makes_no_more_of_a_text_than_is_said(rules: list[Rule], text:
 
 
 def test_usual_tokenizers_are_far_from_the_bound() -> None:
-    assert find_growth(tiny.load_tokenizer()) < 100
+    assert find_growth(tiny.load_tokenizer()) < 10
     bert = {
         "type": "BertNormalizer",
         "clean_text": True,
@@ -74,7 +76,20 @@ def test_usual_tokenizers_are_far_from_the_bound() -> None:
     spaces = replacing({"String": " "}, "\u2581")
     assert find_growth(build("normalizer", [bert])) < 100
     assert find_growth(build("normalizer", [{"type": "Prepend", "prepend": "_"}, spaces])) < 100
-    assert not grows_too_far(build("normalizer", [{"type": "NFKC"}, {"type": "Lowercase"}]))
+    unicode = [{"type": kind} for kind in ("NFKD", "StripAccents", "Lowercase", "NFC")]
+    squeezed = replacing({"Regex": " {2,}"}, " ")  # as ALBERT's
+    assert find_growth(build("normalizer", [spaces, *unicode, make_table(b"ab"), squeezed])) < 200
+
+
+def make_table(*texts: bytes) -> Rule:
+    """A table of normal forms with an empty trie."""
+    table = struct.pack("<I", 4) + bytes(4) + b"\0".join(texts) + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
+def test_a_table_counts_by_its_longest_text() -> None:
+    assert not grows_too_far(build("normalizer", [make_table(b"x" * 40, b"y")]))
+    assert grows_too_far(build("normalizer", [make_table(b"y", b"x" * 40_000)]))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +98,7 @@ def test_usual_tokenizers_are_far_from_the_bound() -> None:
         ("normalizer", replacing({"String": "a"}, "aa"), 15),
         ("normalizer", replacing({"Regex": ""}, "a"), 15),
         ("normalizer", {"type": "ByteLevel"}, 8),
+        ("normalizer", replacing({"String": "a"}, "b" * 300), 2),
         ("pre_tokenizer", BYTES, 8),
         ("decoder", replacing({"String": "a"}, "aa"), 15),
     ],
@@ -90,6 +106,16 @@ def test_usual_tokenizers_are_far_from_the_bound() -> None:
 def test_rules_in_a_row_are_refused(part: str, rule: Rule, number: int) -> None:
     assert not grows_too_far(build(part, [rule]))
     assert grows_too_far(build(part, [rule] * number))
+
+
+def test_unicode_rules_grow_again_behind_others() -> None:
+    """U+FDFA has three spaces in its normal form, and each becomes U+FDFA once more."""
+    rules = [replacing({"String": " "}, "\ufdfa"), {"type": "NFKD"}]
+    assert not grows_too_far(build("normalizer", rules))
+    assert grows_too_far(build("normalizer", rules * 4))
+    tokenizer = build("normalizer", rules * 4)
+    assert len(tokenizer.normalizer.normalize_str(" ")) <= find_growth(tokenizer)
+    assert not grows_too_far(build("normalizer", [{"type": "NFKD"}] * 60))
 
 
 def test_templates_that_repeat_a_text_are_counted() -> None:
