@@ -20,7 +20,7 @@ from jinja2 import TemplateError
 
 from d2l.bases.families import DocumentTemplate
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
-from d2l.bases.tokenizer_growth import grows_too_far
+from d2l.bases.tokenizer_growth import MOST_CHARACTERS, MOST_GROWTH, find_growth
 from d2l.errors import BaseModelError
 
 #: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
@@ -57,6 +57,7 @@ class BaseTokenizer:
         self._n_encoded = 0  # characters so far
         self._plain = _build_tokenizer(folder / "tokenizer.json")
         self._plain.encode_special_tokens = True  # "<s>" in a document is text, not a token
+        self._growth = find_growth(self._plain)
 
     @cached_property
     def _json(self) -> dict[str, Any]:
@@ -204,7 +205,9 @@ class BaseTokenizer:
         self, tokenizer: tokenizers.Tokenizer, text: str, *, adding: bool = False
     ) -> tokenizers.Encoding:
         """A text's tokens, with those that the tokenizer adds if `adding`; raises BaseModelError
-        where one that could be loaded fails at a text."""
+        where one that could be loaded fails at a text, or might make too much of it."""
+        if len(text) * self._growth > MOST_CHARACTERS:
+            raise _too_much(self.folder / "tokenizer.json")
         try:
             with panics_as_errors():
                 return tokenizer.encode(text, add_special_tokens=adding)
@@ -267,11 +270,8 @@ def _build_tokenizer(path: Path) -> tokenizers.Tokenizer:
             tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
     except Exception as error:  # tokenizers raises nothing narrower
         raise _not_a_tokenizer(path) from error
-    if grows_too_far(tokenizer):
-        raise BaseModelError(
-            f"{path}: its rules make so much of a text that it would fill the memory",
-            hint="no tokenizer of a model does that: get the base's files again",
-        )
+    if not find_growth(tokenizer) <= MOST_GROWTH:
+        raise _too_much(path)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -281,6 +281,13 @@ def _not_a_tokenizer(path: Path) -> BaseModelError:
     return BaseModelError(
         f"{path}: cannot be read as a tokenizer",
         hint="the base's folder needs a tokenizer.json (a fast tokenizer)",
+    )
+
+
+def _too_much(path: Path) -> BaseModelError:
+    return BaseModelError(
+        f"{path}: its rules may make so much of a text that it would fill the memory",
+        hint="no tokenizer of a language model does that: get the base's files again",
     )
 
 

@@ -199,8 +199,19 @@ def test_rules_that_would_fill_the_memory_are_refused_before_any_text(base: Path
     chain = {"type": "Sequence", "pretokenizers": [rule] * 60}
     path = change_tokenizer(base, pre_tokenizer=chain)
     message, hint = refusal(BaseTokenizer, base)
-    assert message == (f"{path}: its rules make so much of a text that it would fill the memory")
-    assert hint == "no tokenizer of a model does that: get the base's files again"
+    assert message == (
+        f"{path}: its rules may make so much of a text that it would fill the memory"
+    )
+    assert hint == "no tokenizer of a language model does that: get the base's files again"
+
+
+def test_long_texts_are_refused_where_each_character_may_become_many(base: Path) -> None:
+    rule = {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 800}
+    change_tokenizer(base, normalizer=rule)
+    tokenizer = BaseTokenizer(base)
+    assert len(tokenizer.token_starts("a" * 10)) > 10
+    message, _ = refusal(tokenizer.token_starts, "a" * 60_000)
+    assert message.endswith("it would fill the memory")
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+b", None])
