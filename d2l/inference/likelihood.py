@@ -25,19 +25,24 @@ from d2l.bases.models import read_out
 Ids = Sequence[int]
 #: Logits (rows, vocabulary) to the tokens that come next (rows,).
 _Choose = Callable[[Tensor], Tensor]
+#: Tokens that are drawn of: the other hundred thousand, together, are all but never wanted.
+_DRAWN_OF = 64
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
     """How answers are read and made: at most `max_tokens` up to the token `end`.
 
-    `batch` prompts are read at a time; `pad` is any token of the vocabulary.
+    `batch` prompts are read at a time; `pad` is any token of the vocabulary. Once no more than the
+    part `stragglers` of a batch goes on, its answers are cut off: a pass for two rows takes as long
+    as one for thirty.
     """
 
     max_tokens: int
     batch: int
     end: int
     pad: int
+    stragglers: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def score_answers(
     for chosen, wanted in _pair_up(prompts, answers, settings.batch):
         read = _read(model, chosen, settings.pad)
         rows = _force_and_forget(model, read, wanted, settings.pad)
-        own = _go_on(model, read, max_tokens=settings.max_tokens, end=settings.end)
+        own = _go_on(model, read, settings)
         scored += [
             ScoredAnswer(_pick(row, ids), answer)
             for row, ids, answer in zip(rows, wanted, own, strict=True)
@@ -103,10 +108,14 @@ def answer_greedily(
     model: Any, prompts: Sequence[Ids], *, max_tokens: int, batch: int, end: int, pad: int
 ) -> list[tuple[int, ...]]:
     """The most likely token again and again, up to `end`, which is left out."""
-    answers: list[tuple[int, ...]] = []
-    for chosen in batched(prompts, batch):
-        answers += _go_on(model, _read(model, chosen, pad), max_tokens=max_tokens, end=end)
-    return answers
+    return answer_likeliest(model, prompts, GenerationSettings(max_tokens, batch, end, pad))
+
+
+def answer_likeliest(
+    model: Any, prompts: Sequence[Ids], settings: GenerationSettings
+) -> list[tuple[int, ...]]:
+    """`answer_greedily` with all that settings say."""
+    return _answer(model, prompts, settings, _take_likeliest)
 
 
 def answer_by_chance(
@@ -117,23 +126,25 @@ def answer_by_chance(
     temperature: float,
     seed: int,
 ) -> list[tuple[int, ...]]:
-    """A token again and again, each drawn by how likely it is at a temperature, up to the end
-    token, which is left out. The same for a seed, a batch size and a number of threads."""
+    """A token again and again, each drawn of the likeliest by how likely it is at a temperature, up
+    to the end token, which is left out. The same for a seed, a batch size and a number of
+    threads."""
     chance = torch.Generator().manual_seed(seed)
 
     def draw(logits: Tensor) -> Tensor:
-        likely = (logits.to("cpu", torch.float32) / temperature).softmax(dim=-1)
-        return torch.multinomial(likely, 1, generator=chance)[:, 0].to(logits.device)
+        scores, ids = logits.to("cpu", torch.float32).topk(min(_DRAWN_OF, logits.shape[-1]))
+        drawn = torch.multinomial((scores / temperature).softmax(dim=-1), 1, generator=chance)
+        return ids.gather(1, drawn)[:, 0].to(logits.device)
 
+    return _answer(model, prompts, settings, draw)
+
+
+def _answer(
+    model: Any, prompts: Sequence[Ids], settings: GenerationSettings, choose: _Choose
+) -> list[tuple[int, ...]]:
     answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, settings.batch):
-        answers += _go_on(
-            model,
-            _read(model, chosen, settings.pad),
-            max_tokens=settings.max_tokens,
-            end=settings.end,
-            choose=draw,
-        )
+        answers += _go_on(model, _read_once(model, chosen, settings.pad), settings, choose)
     return answers
 
 
@@ -165,6 +176,21 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     rest = torch.tensor(rests, device=model.device)
     cache, hidden = _run(model, rest, mask=mask, cache=cache)
     return _Read(cache, mask, _read_out(model, hidden[:, -1]))
+
+
+@torch.inference_mode()
+def _read_once(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
+    """The same, where prompts that stand there several times are read once."""
+    unlike = list(dict.fromkeys(map(tuple, prompts)))
+    read = _read(model, unlike, pad)
+    if len(unlike) == len(prompts):
+        return read
+    if not hasattr(read.cache, "batch_select_indices"):
+        return _read(model, prompts, pad)
+    places = {ids: place for place, ids in enumerate(unlike)}
+    rows = torch.tensor([places[tuple(ids)] for ids in prompts], device=read.mask.device)
+    read.cache.batch_select_indices(rows)
+    return _Read(read.cache, read.mask[rows], read.logits[rows])
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
@@ -224,7 +250,7 @@ def _take_likeliest(logits: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _go_on(
-    model: Any, read: _Read, *, max_tokens: int, end: int, choose: _Choose = _take_likeliest
+    model: Any, read: _Read, settings: GenerationSettings, choose: _Choose = _take_likeliest
 ) -> list[tuple[int, ...]]:
     """Answers of all rows, of the tokens that `choose` takes. Rows that have ended go along until
     they are half of those that are computed, and are then dropped."""
@@ -232,14 +258,15 @@ def _go_on(
     answers: list[list[int]] = [[] for _ in range(len(logits))]
     rows = list(range(len(answers)))  # those that are computed, by their numbers
     going = set(rows)
-    for left in reversed(range(max_tokens)):
+    few = int(settings.stragglers * len(rows))
+    for left in reversed(range(settings.max_tokens)):
         chosen = choose(logits)  # (rows,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
-            if token == end:
+            if token == settings.end:
                 going.discard(row)
             elif row in going:
                 answers[row].append(token)
-        if not going or not left:
+        if len(going) <= few or not left:
             break
         if 2 * len(going) <= len(rows) and hasattr(cache, "batch_select_indices"):
             places = [place for place, row in enumerate(rows) if row in going]

@@ -10,6 +10,7 @@ from d2l.inference.likelihood import (
     GenerationSettings,
     answer_by_chance,
     answer_greedily,
+    answer_likeliest,
     score_answers,
     token_distributions,
     token_log_probs,
@@ -104,6 +105,42 @@ def test_an_answer_ends_before_the_end_token_and_the_others_go_on() -> None:
     for whole, answer in zip(free, ended, strict=True):
         assert answer == (whole[: whole.index(end)] if end in whole else whole)
     assert len(ended[0]) < 6 == max(map(len, ended))
+
+
+def test_the_last_of_a_batch_are_not_waited_for_where_one_says_so() -> None:
+    model = tiny.make_causal("llama")
+    never = tiny.vocab_size() - 1
+    free = answer_greedily(model, PROMPTS, max_tokens=6, batch=4, end=never, pad=PAD)
+    end = free[0][2]
+    whole = answer_greedily(model, PROMPTS, max_tokens=6, batch=4, end=end, pad=PAD)
+    n_going = [sum(len(answer) > place for answer in whole) for place in range(6)]  # after each
+    assert n_going[0] > n_going[2] > 0
+    stragglers = n_going[2] / len(PROMPTS)
+    settings = GenerationSettings(6, batch=4, end=end, pad=PAD, stragglers=stragglers)
+    cut = answer_likeliest(model, PROMPTS, settings)
+    assert cut != whole
+    n_waited = max(map(len, cut))
+    assert n_waited == next(n for n, going in enumerate(n_going, 1) if going <= n_going[2])
+    assert cut == [answer[:n_waited] for answer in whole]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "llama", "qwen2"])
+def test_a_prompt_that_comes_again_is_read_once(family: str) -> None:
+    model = tiny.make_causal(family)
+    never = tiny.vocab_size() - 1
+    prompts = [PROMPTS[2], PROMPTS[0], PROMPTS[2], PROMPTS[2], PROMPTS[0]]
+    expected = [
+        answer_greedily(model, [ids], max_tokens=N_TOKENS, batch=1, end=never, pad=PAD)[0]
+        for ids in prompts
+    ]
+    n_rows: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda _module, _args, given: n_rows.append(given["input_ids"].shape[0]), with_kwargs=True
+    )
+    found = answer_greedily(model, prompts, max_tokens=N_TOKENS, batch=8, end=never, pad=PAD)
+    assert found == expected
+    assert n_rows[-(N_TOKENS - 1) :] == [5] * (N_TOKENS - 1)
+    assert set(n_rows[: 1 - N_TOKENS]) <= {1, 2}
 
 
 @pytest.mark.parametrize("family", ["gemma2", "llama", "qwen2"])

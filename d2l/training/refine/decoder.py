@@ -1,8 +1,9 @@
 """The frozen base with one memory seated in the loop, for many exercises behind one opening.
 
-The same numbers as `SeatedDecoder` gives, at less cost where there is one memory: exercises lie
-side by side, each sees the opening and itself, and no attention is computed between them. A is a
-constant here, as it is in the exported adapter; gradients flow through keys, values and B.
+The same numbers as `SeatedDecoder` gives, at less cost where there is one memory: its opening is
+read by itself, once for all exercises, and these lie side by side, where each sees the opening and
+itself. A is a constant here, as it is in the exported adapter; gradients flow through keys, values
+and B, and through the opening's states into the layers above.
 """
 
 import math
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from d2l.hypernets.seats.config import SeatsConfig
@@ -22,19 +22,40 @@ from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.training.exercises import Exercise
 
+_Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Seated:
+    """What a layer of the base makes of an opening: keys and values (tokens, kv_heads * head_dim)
+    `seen` by what follows, and, where a memory is seated, what of it leaks: A (seats, d_in), and
+    the columns of B (seats, kv_heads * head_dim) for keys and for values."""
+
+    seen: _Pair
+    answers: Tensor | None = None
+    lacking: _Pair | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """An opening that was read with a memory seated, keys and values (layers, seats, kv_heads *
+    head_dim): what every layer of the base has of it."""
+
+    keys: Tensor
+    values: Tensor
+    layers: tuple[_Seated, ...]
+
 
 @dataclass(frozen=True)
 class _Layout:
-    """Exercises side by side behind one opening. Tokens lie flat: the opening's, then those of
-    every exercise, `lengths` of them. `rows` are the places that predict answers."""
+    """Exercises side by side, their tokens flat. `rows` are the places that predict answers;
+    `positions` count the opening, which comes first, and so does `mask`: 0 where a token sees
+    another, else -inf."""
 
     ids: Tensor  # (tokens,)
-    positions: Tensor  # (tokens,)
-    n_opening: int
-    lengths: tuple[int, ...]
+    positions: Tensor  # (opening + tokens,)
     rows: Tensor
-    mask: Tensor  # (length, opening + length), 0 where an exercise's token sees another, else -inf
-    causal: Tensor  # (opening, opening), the same within the opening
+    mask: Tensor  # (tokens, opening + tokens)
 
 
 class MemoryDecoder:
@@ -44,131 +65,135 @@ class MemoryDecoder:
         self.base, self.head = causal.model, causal.lm_head
         self.statistics, self.config = statistics, config
         self.device = self.head.weight.device
+        self._places = {layer: at for at, layer in enumerate(config.memory_layers)}
 
-    def logits(
-        self,
-        exercises: Sequence[Exercise],
-        keys: Tensor,
-        values: Tensor,
-        shared: SharedLora | None = None,
-    ) -> Tensor:
-        """Logits (rows, vocabulary) where answers are predicted, exercise after exercise.
-
-        `keys`, `values`: (layers, seats, kv_heads * head_dim). `shared` is what the adapter adds
-        besides, whatever the memory.
-        """
-        opening = self.config.opening(keys.shape[1])
-        layout = _lay_out(exercises, opening, self.device)
-        x = self.base.embed_tokens(layout.ids)  # (tokens, hidden)
-        rotary = self.base.rotary_emb(x[None], layout.positions[None])
-        places = {layer: at for at, layer in enumerate(self.config.memory_layers)}
+    def read_opening(
+        self, keys: Tensor, values: Tensor, shared: SharedLora | None = None
+    ) -> Opening:
+        """The opening of a memory, keys and values (layers, seats, kv_heads * head_dim). `shared`
+        is what the adapter adds besides, whatever the memory."""
+        ids = torch.tensor(self.config.opening(keys.shape[1]), device=self.device)
+        n = len(ids)
+        x = self.base.embed_tokens(ids)  # (tokens, hidden)
+        rotary = self.base.rotary_emb(x[None], torch.arange(n, device=self.device)[None])
+        mask = torch.full((n, n), -torch.inf, dtype=x.dtype, device=self.device).triu(1)
+        layers = []
         for index, layer in enumerate(self.base.layers):
             h = layer.input_layernorm(x)
-            pair = [layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)]
-            at = places.get(index)
+            seated = _Seated((layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)))
+            at = self._places.get(index)
             if at is not None:
-                pair = self._seat(h, pair, (keys[at], values[at]), at)
-            x = x + self._attend(layer.self_attn, h, pair, rotary, layout)
-            x = x + self._transform(layer, x, index, shared)
+                seated = _seat(seated.seen, (keys[at], values[at]), self._solve(h, at))
+            layers.append(seated)
+            x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
+            x = x + _transform(layer, x, index, shared)
+        return Opening(keys, values, tuple(layers))
+
+    def logits(
+        self, exercises: Sequence[Exercise], opening: Opening, shared: SharedLora | None = None
+    ) -> Tensor:
+        """Logits (rows, vocabulary) where answers are predicted, exercise after exercise."""
+        n_opening = opening.keys.shape[1] + 1
+        layout = _lay_out(exercises, n_opening=n_opening, device=self.device)
+        x = self.base.embed_tokens(layout.ids)  # (tokens, hidden)
+        rotary = self.base.rotary_emb(x[None], layout.positions[None])
+        for index, (layer, seated) in enumerate(zip(self.base.layers, opening.layers, strict=True)):
+            h = layer.input_layernorm(x)
+            own = _leak(h, (layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)), seated)
+            k, v = (torch.cat(parts) for parts in zip(seated.seen, own, strict=True))
+            x = x + self._attend(layer.self_attn, h, (k, v), rotary, layout.mask)
+            x = x + _transform(layer, x, index, shared)
         logits: Tensor = self.head(self.base.norm(x[layout.rows]))
         return logits
 
-    def _seat(
-        self, h: Tensor, given: Sequence[Tensor], wanted: Sequence[Tensor], at: int
-    ) -> list[Tensor]:
-        """Keys and values as the adapter leaves them: seats imposed, later tokens with the leak."""
-        n_opening = wanted[0].shape[0] + 1
-        response = h[n_opening:] @ self._solve(h[:n_opening], at).to(h.dtype).mT  # (tokens, seats)
-        results = []
-        for outputs, imposed in zip(given, wanted, strict=True):
-            lacking = imposed - outputs[1:n_opening].to(imposed.dtype)  # B, transposed
-            leak = response @ lacking.to(h.dtype)
-            parts = (outputs[:1], imposed.to(h.dtype), outputs[n_opening:] + leak)
-            results.append(torch.cat(parts))
-        return results
-
     @torch.no_grad()
     def _solve(self, opening: Tensor, at: int) -> Tensor:
-        """A, as `seating.solve_answers` solves for it: (seats, d_in)."""
+        """A, as `seating.solve_answers` solves for it, in the base's precision."""
         inputs = opening.detach().cpu().to(torch.float64)[None]
         cholesky = self.statistics.cholesky[at : at + 1]
         answers = solve_answers(inputs, cholesky, epsilon=self.config.solve_epsilon)
-        return answers[0].to(opening.device, torch.float32)
-
-    def _transform(self, layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:
-        """The MLP of x (tokens, hidden), with the shared LoRA on its down_proj."""
-        h, mlp = layer.post_attention_layernorm(x), layer.mlp
-        inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (tokens, intermediate)
-        result: Tensor = mlp.down_proj(inner)
-        if shared is not None and index in shared.layers:
-            result = result + shared.change(index, inner)
-        return result
+        return answers[0].to(opening.device, opening.dtype)
 
     def _attend(
-        self,
-        attention: Any,
-        h: Tensor,
-        pair: Sequence[Tensor],
-        rotary: tuple[Tensor, Tensor],
-        layout: _Layout,
+        self, attention: Any, h: Tensor, pair: Sequence[Tensor], rotary: _Pair, mask: Tensor
     ) -> Tensor:
-        """Attention of h (tokens, hidden) over keys and values given from outside."""
-        size, n = self.config.head_dim, layout.n_opening
+        """Attention of h (tokens, hidden), which are the last, over keys and values of all."""
+        size, n = self.config.head_dim, h.shape[0]
         q, k, v = (
             tensor.unflatten(-1, (-1, size)).transpose(0, 1)[None]
             for tensor in (attention.q_proj(h), *pair)
         )  # each (1, heads, tokens, head_dim)
-        q, k = apply_rotary_pos_emb(q, k, *rotary)
-        repeat = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
-        first = _read(q[:, :, :n], k[:, :, :n], v[:, :, :n], layout.causal)
-        # (exercises, heads, length, head_dim): every exercise's own, behind the opening's.
-        asked = [_spread(t[0, :, n:], layout.lengths) for t in (q, k, v)]
-        seen = [
-            torch.cat([whole[:, :, :n].expand(len(layout.lengths), -1, -1, -1), own], dim=2)
-            for whole, own in ((k, asked[1]), (v, asked[2]))
-        ]
-        later = _read(asked[0], seen[0], seen[1], layout.mask).transpose(1, 2)
-        own = [row[:length] for row, length in zip(later, layout.lengths, strict=True)]
-        read = torch.cat([first[0].transpose(0, 1), *own])  # (tokens, heads, head_dim)
-        result: Tensor = attention.o_proj(read.flatten(1))
+        cos, sin = rotary  # (1, all tokens, head_dim)
+        q, _ = apply_rotary_pos_emb(q, q[:, :0], cos[:, -n:], sin[:, -n:])
+        k, _ = apply_rotary_pos_emb(k, k[:, :0], cos, sin)
+        read = _read(q[0], k[0], v[0], mask)
+        result: Tensor = attention.o_proj(read.transpose(0, 1).flatten(1))
         return result
 
 
-def _lay_out(
-    exercises: Sequence[Exercise], opening: Sequence[int], device: torch.device
-) -> _Layout:
-    """Lay exercises out behind the opening. They differ in length by as much as five times, so
-    nothing is padded but what attention reads."""
+def _seat(given: _Pair, wanted: _Pair, answers: Tensor) -> _Seated:
+    """An opening's keys and values with a memory imposed on them, but for its first token's; and
+    what the adapter adds to do so."""
+    k, v = (
+        torch.cat([outputs[:1], imposed.to(outputs.dtype)])
+        for outputs, imposed in zip(given, wanted, strict=True)
+    )
+    lacking_k, lacking_v = (
+        (imposed - outputs[1:].to(imposed.dtype)).to(outputs.dtype)
+        for outputs, imposed in zip(given, wanted, strict=True)
+    )
+    return _Seated((k, v), answers, (lacking_k, lacking_v))
+
+
+def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:
+    """Keys and values of what stands behind an opening, as the adapter leaves them."""
+    if seated.answers is None or seated.lacking is None:
+        return given
+    response = h @ seated.answers.mT  # (tokens, seats)
+    k, v = (
+        outputs + response @ lacking for outputs, lacking in zip(given, seated.lacking, strict=True)
+    )
+    return k, v
+
+
+def _transform(layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:
+    """The MLP of x (tokens, hidden), with the shared LoRA on its down_proj."""
+    h, mlp = layer.post_attention_layernorm(x), layer.mlp
+    inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (tokens, intermediate)
+    result: Tensor = mlp.down_proj(inner)
+    if shared is not None and index in shared.layers:
+        result = result + shared.change(index, inner)
+    return result
+
+
+def _lay_out(exercises: Sequence[Exercise], *, n_opening: int, device: torch.device) -> _Layout:
+    """Lay exercises out behind an opening. They differ in length by as much as five times, so
+    nothing is padded."""
     lines = [(*one.prompt, *one.answer[:-1]) for one in exercises]
-    lengths, n = tuple(map(len, lines)), len(opening)
-    length = max(lengths)
-    ids = [*opening, *(i for line in lines for i in line)]
-    positions = [*range(n), *(n + place for line in lines for place in range(len(line)))]
-    starts = [n, *(n + passed for passed in accumulate(lengths[:-1]))]
+    lengths = list(map(len, lines))
+    starts = [0, *accumulate(lengths[:-1])]
+    ids = torch.tensor([i for line in lines for i in line], device=device)
+    places = [torch.arange(n_opening, n_opening + length) for length in lengths]
+    positions = torch.cat([torch.arange(n_opening), *places])
     rows = [
-        start + len(one.prompt) - 1 + place
+        torch.arange(len(one.answer)) + start + len(one.prompt) - 1
         for start, one in zip(starts, exercises, strict=True)
-        for place in range(len(one.answer))
     ]
-    unseen = torch.full((max(n, length), n + length), -torch.inf, device=device)
-    flat = (torch.tensor(values, device=device) for values in (ids, positions, rows))
-    tokens, places, predicting = flat
-    mask, causal = unseen[:length].triu(n + 1), unseen[:n, :n].triu(1)
-    return _Layout(tokens, places, n, lengths, predicting, mask, causal)
-
-
-def _spread(flat: Tensor, lengths: Sequence[int]) -> Tensor:
-    """Flat tokens (heads, tokens, head_dim) as a row for each exercise, padded with zeros:
-    (exercises, heads, length, head_dim)."""
-    rows = torch.split(flat.transpose(0, 1), list(lengths))
-    return pad_sequence(list(rows), batch_first=True).transpose(1, 2)
+    owners = torch.repeat_interleave(torch.tensor(lengths))
+    seen = (owners[:, None] == owners).tril()
+    seen = torch.cat([torch.ones(len(ids), n_opening, dtype=torch.bool), seen], dim=1)
+    mask = torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
+    return _Layout(ids, positions.to(device), torch.cat(rows).to(device), mask.to(device))
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention of q, k, v (..., tokens, head_dim) under a mask that is added: (..., head_dim).
+    """Attention of q (heads, tokens, head_dim), each of whose heads reads one of the fewer of k and
+    v (kv_heads, seen, head_dim), under a mask (tokens, seen) that is added: as q.
 
     Spelled out: on CPUs the gradient of torch's own kernel takes several times as long.
     """
-    scores = (q @ k.mT).to(torch.float32) / math.sqrt(q.shape[-1]) + mask
-    return scores.softmax(dim=-1).to(v.dtype) @ v
+    size = q.shape[-1]
+    rows = q.reshape(k.shape[0], -1, size) / math.sqrt(size)  # a group's heads behind one another
+    scores = (rows @ k.mT).view(k.shape[0], -1, *mask.shape) + mask.to(q.dtype)
+    read: Tensor = scores.softmax(dim=-1).flatten(1, 2) @ v  # (kv_heads, rows, head_dim)
+    return read.reshape(q.shape)

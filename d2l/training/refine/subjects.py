@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.chat import Chat
+from d2l.bases.models import read_out
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.inference.attached import Factors, attached
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
-from d2l.training.forward import predict
-from d2l.training.refine.decoder import MemoryDecoder
+from d2l.training.forward import predict, predicting_states
+from d2l.training.refine.decoder import MemoryDecoder, Opening
 from d2l.training.seats.learner import make_exercise
 
 Ids = Sequence[int]
@@ -72,10 +73,11 @@ class MovableSeats:
     ) -> None:
         moves = moves or Moves()
         device = decoder.device
-        self._decoder, self._causal, self._tokenizer = decoder, causal, tokenizer
-        self._shared = shared
+        self._decoder, self._tokenizer, self._shared = decoder, tokenizer, shared
+        self._reference = _Reference(causal)
         self._start = [t.to(device, torch.float32) for t in (memory.keys, memory.values)]
         self._sizes = [t.std(dim=(1, 2), keepdim=True) for t in self._start]  # (layers, 1, 1)
+        self._read: Opening | None = None
         self._moved = [nn.Parameter(torch.zeros_like(tensor)) for tensor in self._start]
         self.parameters = [
             one for one, on in zip(self._moved, (moves.keys, moves.values), strict=True) if on
@@ -93,7 +95,17 @@ class MovableSeats:
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
         """See `Subject`; all exercises stand behind one opening."""
         keys, values = self._pair()
-        return self._decoder.logits(exercises, keys, values, self._shared)
+        opening = self._read_opening(keys, values)
+        return self._decoder.logits(exercises, opening, self._shared)
+
+    def _read_opening(self, keys: Tensor, values: Tensor) -> Opening:
+        """The opening with this memory seated; without gradients, read once for a memory."""
+        if torch.is_grad_enabled():
+            return self._decoder.read_opening(keys, values, self._shared)
+        read = self._read
+        if read is None or not (torch.equal(read.keys, keys) and torch.equal(read.values, values)):
+            self._read = read = self._decoder.read_opening(keys, values, self._shared)
+        return read
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
         """See `Subject`: behind the base's own default opening."""
@@ -101,9 +113,7 @@ class MovableSeats:
 
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """See `Subject`."""
-        return _refer(
-            self._causal, exercises, self.bare([exercise.prompt for exercise in exercises])
-        )
+        return self._reference.refer(exercises, self.bare([one.prompt for one in exercises]))
 
     def memory(self) -> Memory:
         """The memory as it is by now, on the CPU."""
@@ -122,6 +132,7 @@ class MovableLora:
 
     def __init__(self, weights: LoraWeights, causal: Any, chat: Chat) -> None:
         self._causal, self._chat, self._weights = causal, chat, weights
+        self._reference = _Reference(causal)
         device = next(causal.parameters()).device
         self._start = [
             (name, tensor.to(device, torch.float32))
@@ -151,7 +162,7 @@ class MovableLora:
 
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """See `Subject`."""
-        return _refer(self._causal, exercises, [exercise.prompt for exercise in exercises])
+        return self._reference.refer(exercises, [one.prompt for one in exercises])
 
     def weights(self) -> LoraWeights:
         """The weights as they are by now, on the CPU."""
@@ -172,16 +183,33 @@ class MovableLora:
         return dict(zip(names, zip(now[::2], now[1::2], strict=True), strict=True))
 
 
-@torch.no_grad()
-def _refer(causal: Any, exercises: Sequence[Exercise], prompts: Sequence[Ids]) -> list[Exercise]:
-    """Exercises with the base's log-probabilities (tokens, vocabulary) behind these prompts."""
-    if not exercises:
-        return []
-    rows = predict(causal, prompts, [exercise.answer for exercise in exercises])
-    return [
-        replace(exercise, reference=row.float().log_softmax(dim=-1))
-        for exercise, row in zip(exercises, rows, strict=True)
-    ]
+class _Reference:
+    """The base's own distributions before every token of general answers. What its head reads is
+    kept, a hundred and more times less than what it says, so that a prompt is read once."""
+
+    def __init__(self, causal: Any) -> None:
+        self._causal = causal
+        self._states: dict[tuple[Ids, Ids], Tensor] = {}  # (tokens, hidden), by prompt and answer
+
+    @torch.no_grad()
+    def refer(self, exercises: Sequence[Exercise], prompts: Sequence[Ids]) -> list[Exercise]:
+        """Exercises with log-probabilities (tokens, vocabulary) behind these prompts."""
+        asked = [
+            (tuple(prompt), one.answer) for prompt, one in zip(prompts, exercises, strict=True)
+        ]
+        new = [one for one in dict.fromkeys(asked) if one not in self._states]
+        if new:
+            states = predicting_states(self._causal, *zip(*new, strict=True))
+            self._states |= {one: rows.clone() for one, rows in zip(new, states, strict=True)}
+        if not asked:
+            return []
+        states = [self._states[one] for one in asked]
+        rows = read_out(self._causal, torch.cat(states)).float().log_softmax(dim=-1)
+        references = torch.split(rows, [len(one) for one in states])
+        return [
+            replace(one, reference=reference)
+            for one, reference in zip(exercises, references, strict=True)
+        ]
 
 
 def _split(exercises: Sequence[Exercise]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:

@@ -5,9 +5,9 @@ gives a loss whose gradient reaches the network. Knows nothing of files, of samp
 
 Opening and questions of a memory run through the frozen base as one sequence: seats get the
 memory's keys and values, every later token's k_proj and v_proj get B(A h), as the exported LoRA
-adds it. A is computed with its inputs detached; gradients flow through keys, values and B, and
-through the opening's states into the layers above. Llama's decoder layer is spelled out here, so
-bases with another one need their own walk.
+adds it. Gradients flow through keys, values, A and B, and through the opening's states into the
+layers above. Llama's decoder layer is spelled out here, so bases with another one need their own
+walk.
 """
 
 from collections.abc import Callable, Sequence

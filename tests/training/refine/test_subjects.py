@@ -127,9 +127,68 @@ def test_one_memory_is_read_as_in_training(config: SeatsConfig) -> None:
     packed = pack_exercises([exercises], config.opening(7), pad=config.end_token)
     decoder = SeatedDecoder(causal, statistics, config)
     expected = decoder.logits(packed, keys[None], values[None], learned)
-    found = MemoryDecoder(causal, statistics, config).logits(exercises, keys, values, learned)
+    decoder_of_one = MemoryDecoder(causal, statistics, config)
+    opening = decoder_of_one.read_opening(keys, values, learned)
+    found = decoder_of_one.logits(exercises, opening, learned)
     assert (learned is not None) == bool(config.shared_rank)
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_gradients_are_those_of_training_with_a_constant_a(monkeypatch: pytest.MonkeyPatch) -> None:
+    causal = tiny_seats.make_causal(tiny.vocab_size())
+    config = tiny_seats.make_config()
+    statistics = tiny_seats.make_statistics(config)
+    subject, _ = make_seated()
+    exercises = [subject.ask(asked) for asked in ASKED]
+    torch.manual_seed(4)
+    keys, values = (torch.randn(2, 7, 16).requires_grad_() for _ in range(2))
+    decoder = MemoryDecoder(causal, statistics, config)
+    logits = decoder.logits(exercises, decoder.read_opening(keys, values))
+    found = torch.autograd.grad(logits.square().mean(), (keys, values))
+    monkeypatch.setattr(SeatedDecoder, "_solve", torch.no_grad()(SeatedDecoder._solve))
+    packed = pack_exercises([exercises], config.opening(7), pad=config.end_token)
+    other = SeatedDecoder(causal, statistics, config).logits(packed, keys[None], values[None])
+    expected = torch.autograd.grad(other.square().mean(), (keys, values))
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_an_opening_is_read_once_for_a_memory_that_is_judged() -> None:
+    subject, _ = make_seated()
+    exercises = [subject.ask(asked) for asked in ASKED]
+    read: list[object] = []
+    decoder = subject._decoder
+    reading = decoder.read_opening
+    decoder.read_opening = lambda *given: read.append(given) or reading(*given)  # type: ignore[func-returns-value,method-assign]
+    with torch.no_grad():
+        first = subject.logits(exercises)
+        assert torch.equal(subject.logits(exercises), first)
+        assert len(read) == 1
+        subject.parameters[0] += 0.1
+        assert not torch.equal(subject.logits(exercises), first)
+    assert len(read) == 2
+    subject.logits(exercises).sum().backward()
+    assert len(read) == 3
+
+
+def test_a_general_prompt_is_read_once() -> None:
+    causal = tiny_seats.make_causal(tiny.vocab_size())
+    config = tiny_seats.make_config()
+    decoder = MemoryDecoder(causal, tiny_seats.make_statistics(config), config)
+    memory = Memory(torch.randn(2, 6, 16), torch.randn(2, 6, 16))
+    subject = MovableSeats(memory, decoder, causal, Words())
+    exercises = [subject.ask(asked) for asked in ASKED]
+    seen: list[int] = []
+    causal.model.embed_tokens.register_forward_pre_hook(
+        lambda _module, given: seen.append(given[0].shape[0])
+    )
+    one = subject.refer(exercises[:1])
+    both = subject.refer(exercises)
+    assert seen == [1, 1]
+    assert subject.refer([]) == []
+    assert one[0].reference is not None
+    assert both[0].reference is not None
+    torch.testing.assert_close(both[0].reference, one[0].reference)
 
 
 def test_short_exercises_cost_no_more_beside_a_long_one() -> None:
@@ -142,6 +201,7 @@ def test_short_exercises_cost_no_more_beside_a_long_one() -> None:
     )
     config = tiny_seats.make_config()
     decoder = MemoryDecoder(causal, tiny_seats.make_statistics(config), config)
-    decoder.logits(exercises, torch.randn(2, 7, 16), torch.randn(2, 7, 16))
+    opening = decoder.read_opening(torch.randn(2, 7, 16), torch.randn(2, 7, 16))
+    decoder.logits(exercises, opening)
     own = [len(one.prompt) + len(one.answer) - 1 for one in exercises]
-    assert seen == [len(config.opening(7)) + sum(own)]
+    assert seen == [len(config.opening(7)), sum(own)]
