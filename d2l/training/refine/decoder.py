@@ -2,8 +2,8 @@
 
 The same numbers as `SeatedDecoder` gives, at less cost where there is one memory: its opening is
 read by itself, once for all exercises, and these lie side by side, where each sees the opening and
-itself. A is a constant here, as it is in the exported adapter; gradients flow through keys, values
-and B, and through the opening's states into the layers above.
+itself. Gradients flow through keys, values, A and B, and through the opening's states into the
+layers above.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch import Tensor
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.seating import solve_answers
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.training.exercises import Exercise
+from d2l.training.seats.solve import Solver
 
 _Pair = tuple[Tensor, Tensor]
 
@@ -63,7 +63,8 @@ class MemoryDecoder:
 
     def __init__(self, causal: Any, statistics: Statistics, config: SeatsConfig) -> None:
         self.base, self.head = causal.model, causal.lm_head
-        self.statistics, self.config = statistics, config
+        self.config = config
+        self._solver = Solver(statistics, epsilon=config.solve_epsilon, like=self.head.weight)
         self.device = self.head.weight.device
         self._places = {layer: at for at, layer in enumerate(config.memory_layers)}
 
@@ -83,7 +84,8 @@ class MemoryDecoder:
             seated = _Seated((layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)))
             at = self._places.get(index)
             if at is not None:
-                seated = _seat(seated.seen, (keys[at], values[at]), self._solve(h, at))
+                answers = self._solver.solve(h, at).to(h.dtype)
+                seated = _seat(seated.seen, (keys[at], values[at]), answers)
             layers.append(seated)
             x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
             x = x + _transform(layer, x, index, shared)
@@ -105,14 +107,6 @@ class MemoryDecoder:
             x = x + _transform(layer, x, index, shared)
         logits: Tensor = self.head(self.base.norm(x[layout.rows]))
         return logits
-
-    @torch.no_grad()
-    def _solve(self, opening: Tensor, at: int) -> Tensor:
-        """A, as `seating.solve_answers` solves for it, in the base's precision."""
-        inputs = opening.detach().cpu().to(torch.float64)[None]
-        cholesky = self.statistics.cholesky[at : at + 1]
-        answers = solve_answers(inputs, cholesky, epsilon=self.config.solve_epsilon)
-        return answers[0].to(opening.device, opening.dtype)
 
     def _attend(
         self, attention: Any, h: Tensor, pair: Sequence[Tensor], rotary: _Pair, mask: Tensor

@@ -12,7 +12,6 @@ walk.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.training.exercises import Exercise
+from d2l.training.seats.solve import Solver
 
 
 @dataclass(frozen=True)
@@ -78,21 +78,8 @@ class SeatedDecoder:
 
     def __init__(self, causal: Any, statistics: Statistics, config: SeatsConfig) -> None:
         self.base, self.head = causal.model, causal.lm_head
-        self.statistics = statistics
         self.config = config
-        self.dtype: torch.dtype = self.head.weight.dtype
-
-    @cached_property
-    def whitening(self) -> Tensor:
-        """Inverses of the second moments' Cholesky factors: (layers, d_in, d_in).
-
-        fp32 for a base in less than fp32, whose rounding moves logits more; float64 otherwise.
-        """
-        cholesky = self.statistics.cholesky
-        identity = torch.eye(cholesky.shape[-1], dtype=cholesky.dtype).expand_as(cholesky)
-        inverse: Tensor = torch.linalg.solve_triangular(cholesky, identity, upper=False)
-        dtype = torch.float64 if self.dtype == torch.float32 else torch.float32
-        return inverse.to(self.head.weight.device, dtype)
+        self._solver = Solver(statistics, epsilon=config.solve_epsilon, like=self.head.weight)
 
     def logits(
         self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: SharedLora | None = None
@@ -125,7 +112,7 @@ class SeatedDecoder:
     ) -> tuple[Tensor, Tensor]:
         """Keys and values as the adapter leaves them: seats imposed, later tokens with the leak."""
         n_opening = wanted[0].shape[1] + 1
-        answers = self._solve(h[:, :n_opening], at)  # (memories, seats, d_in)
+        answers = self._solver.solve(h[:, :n_opening], at)  # (memories, seats, d_in)
         response = h[:, n_opening:] @ answers.to(h.dtype).mT  # (memories, tokens, seats)
         results = []
         for outputs, imposed in zip(given, wanted, strict=True):
@@ -143,16 +130,6 @@ class SeatedDecoder:
         if shared is not None and index in shared.layers:
             result = result + shared.change(index, inner)
         return result
-
-    def _solve(self, opening: Tensor, at: int) -> Tensor:
-        """A of every memory, see `seating.solve_answers`: (memories, seats, d_in)."""
-        whitening = self.whitening[at]
-        whitened = opening.to(whitening.dtype) @ whitening.T  # (memories, tokens, d_in)
-        exact = whitened.to(torch.float64)
-        gram = exact @ exact.mT  # (memories, tokens, tokens)
-        gram.diagonal(dim1=1, dim2=2).add_(self.config.solve_epsilon)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        return inverse[:, 1:].to(whitened.dtype) @ whitened @ whitening
 
     def _attend(
         self,

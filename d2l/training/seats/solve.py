@@ -1,0 +1,44 @@
+"""A of a memory, solved for where gradients flow through it.
+
+The same A as `hypernets.seats.seating.solve_answers` gives, from states of the opening's tokens in
+a layer; here for one layer at a time, on the base's device, and mostly in fp32.
+"""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from d2l.hypernets.seats.second_moments import Statistics
+
+
+class Solver:
+    """Solves with one base's second moments. `epsilon` is the network's `solve_epsilon`; `like` is
+    a tensor of the base, whose precision and device decide those of the solution."""
+
+    def __init__(self, statistics: Statistics, *, epsilon: float, like: Tensor) -> None:
+        self._cholesky, self._epsilon = statistics.cholesky, epsilon
+        self._precise, self._device = like.dtype == torch.float32, like.device
+
+    @cached_property
+    def _whitening(self) -> Tensor:
+        """Inverses of the second moments' Cholesky factors: (layers, d_in, d_in).
+
+        fp32 for a base in less than fp32, whose rounding moves logits more; float64 otherwise.
+        """
+        identity = torch.eye(self._cholesky.shape[-1], dtype=self._cholesky.dtype)
+        inverse: Tensor = torch.linalg.solve_triangular(
+            self._cholesky, identity.expand_as(self._cholesky), upper=False
+        )
+        return inverse.to(self._device, torch.float64 if self._precise else torch.float32)
+
+    def solve(self, opening: Tensor, at: int) -> Tensor:
+        """A (…, seats, d_in) of openings' states (…, tokens, d_in) in the layer that is the `at`th
+        with seats."""
+        whitening = self._whitening[at]
+        whitened = opening.to(whitening.dtype) @ whitening.T  # (…, tokens, d_in)
+        exact = whitened.to(torch.float64)
+        gram = exact @ exact.mT  # (…, tokens, tokens)
+        gram.diagonal(dim1=-2, dim2=-1).add_(self._epsilon)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        return inverse[..., 1:, :].to(whitened.dtype) @ whitened @ whitening
