@@ -32,6 +32,15 @@ _WORD = re.compile(r"\w+(?:[.,:]\d+)*")
 _FILLERS = frozenset(
     ["as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "that", "to", "was", "with"]
 )
+#: Counts that bases tell in digits, whatever the passage has.
+_UNITS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_TENS = "ten twenty thirty forty fifty sixty seventy eighty ninety"
+_COUNTS = {word: str(n) for n, word in enumerate(_UNITS.split(), start=1)} | {
+    word: str(10 * n) for n, word in enumerate(_TENS.split(), start=1)
+}
 #: Words that a quotation may have beyond those that were marked.
 _MORE_QUOTED = 4
 
@@ -138,8 +147,9 @@ def is_question(text: str, *, answer: str) -> bool:
 
 
 def agrees(reply: str, answer: str, *, question: str = "") -> bool:
-    """Whether a reply is the answer: the same words but for case, articles and punctuation, or the
-    answer with few words around it that are not the question's, or most of a long answer."""
+    """Whether a reply is the answer: the same words but for case, articles, punctuation and the
+    digits of counts, or the answer with few words around it that are not the question's, or most of
+    a long answer."""
     said, wanted = list(plain_words(reply)), list(plain_words(answer))
     if not said or not wanted:
         return False
@@ -180,11 +190,12 @@ def _strip(words: list[str], strange: Set[str]) -> list[str]:
 
 
 def plain_words(text: str) -> Iterator[str]:
-    """Words in small letters without articles; numbers keep their points."""
+    """Words in small letters without articles, counts in digits; numbers keep their points."""
     for match in _WORD.finditer(text):
         if not _ARTICLES.fullmatch(_plain(match)):
             yield _plain(match)
 
 
 def _plain(word: re.Match[str]) -> str:
-    return word.group().casefold()
+    plain = word.group().casefold()
+    return _COUNTS.get(plain, plain)
