@@ -2,8 +2,8 @@
 
 The same numbers as `SeatedDecoder` gives, at less cost where there is one memory: its opening is
 read by itself, once for all exercises, and these lie side by side, where each sees the opening and
-itself. Gradients flow through keys, values, A and B, and through the opening's states into the
-layers above.
+itself. A is a constant here, as it is in the exported adapter; gradients flow through keys, values
+and B, and through the opening's states into the layers above.
 """
 
 import math
@@ -84,7 +84,8 @@ class MemoryDecoder:
             seated = _Seated((layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)))
             at = self._places.get(index)
             if at is not None:
-                answers = self._solver.solve(h, at).to(h.dtype)
+                # Learning through A fits drills in fewer steps, and people's questions no better.
+                answers = self._solver.solve(h.detach(), at).to(h.dtype)
                 seated = _seat(seated.seen, (keys[at], values[at]), answers)
             layers.append(seated)
             x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
