@@ -28,8 +28,8 @@ _PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
 #: Answers asked for in a passage, so that long documents are asked about everywhere.
 _MOST_ASKED = 24
 #: What each other wording takes of the time of the likeliest questions: all of a passage's are
-#: written in one batch. 8 and 23 s of a core were measured with three (examples/recipes/LOG.md).
-_WORDING_TIME = 0.65
+#: written in one batch. 14 and 19 s of a core were measured with three (examples/recipes/LOG.md).
+_WORDING_TIME = 0.5
 
 
 @dataclass(frozen=True)
