@@ -194,6 +194,8 @@ class _Reference:
     @torch.no_grad()
     def refer(self, exercises: Sequence[Exercise], prompts: Sequence[Ids]) -> list[Exercise]:
         """Exercises with log-probabilities (tokens, vocabulary) behind these prompts."""
+        if not exercises:
+            return []
         asked = [
             (tuple(prompt), one.answer) for prompt, one in zip(prompts, exercises, strict=True)
         ]
@@ -201,8 +203,6 @@ class _Reference:
         if new:
             states = predicting_states(self._causal, *zip(*new, strict=True))
             self._states |= {one: rows.clone() for one, rows in zip(new, states, strict=True)}
-        if not asked:
-            return []
         states = [self._states[one] for one in asked]
         rows = read_out(self._causal, torch.cat(states)).float().log_softmax(dim=-1)
         references = torch.split(rows, [len(one) for one in states])
