@@ -75,6 +75,11 @@ def make_narrow_config(**changes: object) -> SeatsConfig:
     )
 
 
+def make_yielding_config(**changes: object) -> SeatsConfig:
+    """The same with values that give way to ordinary text."""
+    return make_config(**{"version": 1, "value_ridge": 2.0, **changes})
+
+
 def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
     """The base with its head: a frozen random Llama; `.model` is what the network reads."""
     config = transformers.LlamaConfig(

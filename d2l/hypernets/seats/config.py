@@ -26,6 +26,7 @@ _SINCE_1 = {
     "reads",
     "adapted_layers",
     "learned_places",
+    "value_ridge",
 }
 #: What a network may have been trained to read.
 READS = ("documents", "descriptions", "both")
@@ -45,6 +46,7 @@ class SeatsConfig:
     empty where it was not noted. `reads` is what it was trained to read: documents, descriptions of
     tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
     `first_layer` on. With `learned_places`, tokens that say more get more of a seat.
+    `value_ridge` is how far values give way to ordinary text (`seating.soften`); 0: not at all.
     """
 
     network: str
@@ -86,6 +88,7 @@ class SeatsConfig:
     reads: str = "documents"
     adapted_layers: tuple[int, ...] = ()
     learned_places: bool = False
+    value_ridge: float = 0.0
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -94,8 +97,10 @@ class SeatsConfig:
             low = 0 if field.name in zero else 1
             if field.type is int and value < low:
                 raise CheckpointError(f"{field.name} is {value}, expected {low} or more")
-            if field.type is float and not (math.isfinite(to_float(value)) and value > 0):
-                raise CheckpointError(f"{field.name} is {show(value)}, expected a number above 0")
+            number = to_float(value) if field.type is float else 1.0
+            if not (math.isfinite(number) and (number > 0 or (number == 0 and field.name in zero))):
+                least = "of at least 0" if field.name in zero else "above 0"
+                raise CheckpointError(f"{field.name} is {show(value)}, expected a number {least}")
             empty = field.name == "adapted_layers" or (
                 field.name == "opening_words" and self.max_seats == self.min_seats
             )
@@ -107,6 +112,7 @@ class SeatsConfig:
             f"reads is one of {', '.join(READS)}": self.reads in READS,
             "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
             "only version 1 has learned places": self.version == 1 or not self.learned_places,
+            "only version 1 has a value ridge": self.version == 1 or not self.value_ridge,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
             "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,

@@ -274,7 +274,9 @@ class Seats:
         weights = seat_memory(
             memory,
             self.base_model,
-            seating=Seating(self.statistics, self.config.solve_epsilon, shared),
+            seating=Seating(
+                self.statistics, self.config.solve_epsilon, shared, self.config.value_ridge
+            ),
             opening=self.config.opening(memory.n_seats),
             base=self.config.base,
         )

@@ -12,7 +12,6 @@ fit the rounded weights, which are the ones that will run.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +27,22 @@ from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
 MODULES = ("k_proj", "v_proj")
 _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 _Watch = Callable[[str, Tensor, Tensor], None]
+_Choose = Callable[[str, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Seating:
     """What seats are made with, whatever the memory: the second moments of ordinary text, the
-    solve's `epsilon`, and what the adapter adds besides, which moves the opening's states."""
+    solve's `epsilon`, what the adapter adds besides, which moves the opening's states, and how far
+    values give way to ordinary text (`soften`)."""
 
     statistics: Statistics
     epsilon: float
     shared: SharedLora | None = None
+    value_ridge: float = 0.0
 
 
+@torch.no_grad()
 def seat_memory(
     memory: Memory,
     base_model: nn.Module,
@@ -52,29 +55,87 @@ def seat_memory(
 
     Row i of A answers 1 to the state of the opening's token i + 1, 0 to its other tokens, the
     first one (the sink, where attention rests) included, and as little as possible to ordinary
-    text. Column i of B is what the seat's key or value lacks. Cost: one pass over the opening.
+    text. Column i of B is what the seat's key or value lacks; with a ridge, values fall short of
+    the memory's by what would be answered to ordinary text most. Cost: one pass over the opening.
     """
     statistics = seating.statistics
     _check(memory, statistics, opening)
     layers = statistics.layers
-    inputs = record_inputs(
-        memory, base_model, opening=opening, layers=layers, shared=seating.shared
+    solves = _Solves(seating)
+    run_imposed(
+        memory,
+        base_model,
+        opening=opening,
+        layers=layers,
+        shared=seating.shared,
+        watch=solves.keep,
+        choose=solves.choose_values if seating.value_ridge else None,
     )
-    answers = solve_answers(inputs, statistics.cholesky, epsilon=seating.epsilon)
-    answers = answers.to(torch.float32).contiguous()
+    answers = solves.finish().to(torch.float32).contiguous()
     factors = {}
     for index, layer in enumerate(layers):
-        seats = inputs[index, 1:]  # (seats, d_in), the sink left out
-        for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
+        seats = solves.inputs[index][1:]  # (seats, d_in), the sink left out
+        for name, wanted in zip(MODULES, (memory.keys[index], solves.values[index]), strict=True):
             module = find_projection(base_model, layer, name)
             given = functional.linear(seats, *_exact_parameters(module))  # (seats, d_out)
-            lacking = wanted[index].cpu().to(torch.float64) - given
+            lacking = wanted.cpu().to(torch.float64) - given
             factors[module_path(layer, name)] = LoraFactors(
                 # PEFT stores A once for each module, and safetensors refuses shared memory.
                 a=answers[index].clone(),  # (rank, d_in)
                 b=lacking.to(torch.float32).T.contiguous(),  # (d_out, rank)
             )
     return LoraWeights(base, 1.0, factors)
+
+
+class _Solves:
+    """What the pass over an opening leaves behind: inputs H of every layer with seats, their solve,
+    and the values that seats get."""
+
+    def __init__(self, seating: Seating) -> None:
+        self._seating = seating
+        self._whitened: list[Tensor] = []
+        self._factors: list[Tensor] = []
+        self.inputs: list[Tensor] = []  # float64 (tokens, d_in)
+        self.values: list[Tensor] = []  # (seats, d_out)
+
+    def keep(self, name: str, given: Tensor, output: Tensor) -> None:
+        """Watch a projection; k_proj comes first, and v_proj has the same inputs."""
+        if name == "v_proj":
+            self.values.append(output[1:])
+            return
+        inputs = given.cpu().to(torch.float64)  # MPS has no float64
+        cholesky = self._seating.statistics.cholesky[len(self.inputs)]
+        self.inputs.append(inputs)
+        whitened, factor = whiten(inputs[None], cholesky[None], epsilon=self._seating.epsilon)
+        self._whitened.append(whitened)
+        self._factors.append(factor)
+
+    def choose_values(self, name: str, wanted: Tensor, given: Tensor) -> Tensor:
+        """What seats get of a projection for what the memory has and what they have without."""
+        if name != "v_proj":
+            return wanted
+        factor = self._factors[len(self.values)][0]
+        leak = torch.cholesky_inverse(factor)[1:, 1:]
+        lacking = wanted.cpu().to(torch.float64) - given.cpu().to(torch.float64)
+        softened = soften(lacking, leak, ridge=self._seating.value_ridge)
+        return given + softened.to(given.device, given.dtype)
+
+    def finish(self) -> Tensor:
+        """A of all layers: float64 (layers, seats, d_in)."""
+        whitened, factors = torch.cat(self._whitened), torch.cat(self._factors)
+        return _answer(whitened, factors, self._seating.statistics.cholesky)
+
+
+def soften(lacking: Tensor, leak: Tensor, *, ridge: float) -> Tensor:
+    """L' = (I + rP)⁻¹ L for what seats lack, L (…, seats, d_out), and r = `ridge`.
+
+    P (…, seats, seats) is how ordinary text answers seats: A C Aᵀ, which is the inverse of
+    H C⁻¹ Hᵀ + εI without its row and column of the sink. L' makes tr(L'ᵀ P L') + ‖L' - L‖² / r
+    least: seats give up what ordinary text would get of it, and the more the larger r is.
+    """
+    eye = torch.eye(leak.shape[-1], dtype=leak.dtype, device=leak.device)
+    softened: Tensor = torch.cholesky_solve(lacking, torch.linalg.cholesky(eye + ridge * leak))
+    return softened
 
 
 @torch.no_grad()
@@ -136,11 +197,14 @@ def run_imposed(
     layers: Sequence[int],
     shared: SharedLora | None,
     watch: _Watch,
+    choose: _Choose | None = None,
 ) -> None:
     """Run the opening through the base in fp32, the memory imposed on its first seats.
 
     `watch` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out) of every k_proj and
-    v_proj with memory, layer by layer.
+    v_proj with memory, layer by layer. `choose` may give seats other outputs than the memory's: it
+    gets the name, those and the base's own, (seats, d_out) each. It is asked when the layer's
+    k_proj was watched.
     """
     model = base_model
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
@@ -150,7 +214,7 @@ def run_imposed(
         for index, layer in enumerate(layers):
             for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
                 module = find_projection(model, layer, name)
-                hook = _impose(wanted[index], partial(watch, name))
+                hook = _impose(wanted[index], name, watch, choose)
                 hooks.append(module.register_forward_hook(hook))
             if shared is not None:
                 module = find_projection(model, layer, SHARED_MODULE)
@@ -167,7 +231,11 @@ def solve_answers(inputs: Tensor, cholesky: Tensor, *, epsilon: float) -> Tensor
 
     `inputs` is H (layers, tokens, d_in), `cholesky` the lower factor of C (layers, d_in, d_in).
     """
-    whitened, factor = whiten(inputs, cholesky, epsilon=epsilon)
+    return _answer(*whiten(inputs, cholesky, epsilon=epsilon), cholesky)
+
+
+def _answer(whitened: Tensor, factor: Tensor, cholesky: Tensor) -> Tensor:
+    """A of what `whiten` gives."""
     # A'ᵀ = L⁻ᵀ Y (YᵀY + εI)⁻¹
     rows = torch.cholesky_solve(whitened.mT, factor)[:, 1:]  # (layers, seats, d_in): no sink
     answers: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
@@ -209,13 +277,15 @@ def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
     return module
 
 
-def _impose(wanted: Tensor, watch: Callable[[Tensor, Tensor], None]) -> _Hook:
+def _impose(wanted: Tensor, name: str, watch: _Watch, choose: _Choose | None) -> _Hook:
     """Make a hook that gives the first seats their wanted outputs (seats, d_out) and is watched."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         imposed = output.clone()  # (1, tokens, d_out)
-        imposed[0, 1 : 1 + len(wanted)] = wanted.to(output.device, output.dtype)
-        watch(inputs[0][0], imposed[0])
+        seats = imposed[0, 1 : 1 + len(wanted)]
+        here = wanted.to(output.device, output.dtype)
+        seats[:] = here if choose is None else choose(name, here, seats)
+        watch(name, inputs[0][0], imposed[0])
         return imposed
 
     return hook

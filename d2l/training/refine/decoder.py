@@ -20,7 +20,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.training.exercises import Exercise
-from d2l.training.seats.solve import Solver
+from d2l.training.seats.solve import Solved, Solver, lack
 
 _Pair = tuple[Tensor, Tensor]
 
@@ -85,8 +85,9 @@ class MemoryDecoder:
             at = self._places.get(index)
             if at is not None:
                 # Learning through A fits drills in fewer steps, and people's questions no better.
-                answers = self._solver.solve(h.detach(), at).to(h.dtype)
-                seated = _seat(seated.seen, (keys[at], values[at]), answers)
+                solved = self._solver.solve(h.detach(), at)
+                wanted = (keys[at], values[at])
+                seated = _seat(seated.seen, wanted, solved, ridge=self.config.value_ridge)
             layers.append(seated)
             x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
             x = x + _transform(layer, x, index, shared)
@@ -126,18 +127,16 @@ class MemoryDecoder:
         return result
 
 
-def _seat(given: _Pair, wanted: _Pair, answers: Tensor) -> _Seated:
+def _seat(given: _Pair, wanted: _Pair, solved: Solved, *, ridge: float) -> _Seated:
     """An opening's keys and values with a memory imposed on them, but for its first token's; and
     what the adapter adds to do so."""
+    lacking = lack(given, wanted, solved.leak, ridge=ridge)
     k, v = (
-        torch.cat([outputs[:1], imposed.to(outputs.dtype)])
-        for outputs, imposed in zip(given, wanted, strict=True)
+        torch.cat([outputs[:1], (outputs[1:].to(missing.dtype) + missing).to(outputs.dtype)])
+        for outputs, missing in zip(given, lacking, strict=True)
     )
-    lacking_k, lacking_v = (
-        (imposed - outputs[1:].to(imposed.dtype)).to(outputs.dtype)
-        for outputs, imposed in zip(given, wanted, strict=True)
-    )
-    return _Seated((k, v), answers, (lacking_k, lacking_v))
+    dtype = given[0].dtype
+    return _Seated((k, v), solved.answers.to(dtype), (lacking[0].to(dtype), lacking[1].to(dtype)))
 
 
 def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:

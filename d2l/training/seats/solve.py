@@ -4,12 +4,39 @@ The same A as `hypernets.seats.seating.solve_answers` gives, from states of the 
 a layer; here for one layer at a time, on the base's device, and mostly in fp32.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from d2l.hypernets.seats.seating import soften
 from d2l.hypernets.seats.second_moments import Statistics
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A of seats (…, seats, d_in), and P (…, seats, seats), how ordinary text answers them."""
+
+    answers: Tensor
+    leak: Tensor
+
+
+def lack(
+    given: Sequence[Tensor], wanted: Sequence[Tensor], leak: Tensor, *, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """What seats lack of keys and of values (…, seats, kv_heads * head_dim): columns of B.
+
+    `given` are keys and values of tokens that begin with the opening, `wanted` those of its seats,
+    whose precision the results have; `leak` is P. Values give way by `ridge`, as in seating.
+    """
+    n = leak.shape[-1]
+    keys, values = (
+        imposed - outputs[..., 1 : n + 1, :].to(imposed.dtype)
+        for outputs, imposed in zip(given, wanted, strict=True)
+    )
+    return keys, soften(values, leak.to(values.dtype), ridge=ridge) if ridge else values
 
 
 class Solver:
@@ -32,13 +59,13 @@ class Solver:
         )
         return inverse.to(self._device, torch.float64 if self._precise else torch.float32)
 
-    def solve(self, opening: Tensor, at: int) -> Tensor:
-        """A (…, seats, d_in) of openings' states (…, tokens, d_in) in the layer that is the `at`th
-        with seats."""
+    def solve(self, opening: Tensor, at: int) -> Solved:
+        """A of openings' states (…, tokens, d_in) in the layer that is the `at`th with seats."""
         whitening = self._whitening[at]
         whitened = opening.to(whitening.dtype) @ whitening.T  # (…, tokens, d_in)
         exact = whitened.to(torch.float64)
         gram = exact @ exact.mT  # (…, tokens, tokens)
         gram.diagonal(dim1=-2, dim2=-1).add_(self._epsilon)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        return inverse[..., 1:, :].to(whitened.dtype) @ whitened @ whitening
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)).to(whitened.dtype)
+        answers = inverse[..., 1:, :] @ whitened @ whitening
+        return Solved(answers, inverse[..., 1:, 1:])

@@ -50,11 +50,12 @@ def seat(
     memory: Memory | None = None,
     opening: Sequence[int] = OPENING,
     shared: SharedLora | None = None,
+    value_ridge: float = 0.0,
 ) -> LoraWeights:
     return seat_memory(
         memory or make_memory(),
         base,
-        seating=Seating(make_statistics(), make_config().solve_epsilon, shared),
+        seating=Seating(make_statistics(), make_config().solve_epsilon, shared, value_ridge),
         opening=opening,
         base="tiny/seats-base",
     )

@@ -113,8 +113,9 @@ def test_lora_begins_as_the_adapter_that_it_is(family: str, tmp_path: Path) -> N
         tiny_seats.make_config(),
         tiny_seats.make_shared_config(),
         tiny_seats.make_narrow_config(),
+        tiny_seats.make_yielding_config(),
     ],
-    ids=["seats", "seats and shared LoRA", "seats in some layers"],
+    ids=["seats", "seats and shared LoRA", "seats in some layers", "values that give way"],
 )
 def test_one_memory_is_read_as_in_training(config: SeatsConfig) -> None:
     """`SeatedDecoder`, whose numbers are those of the exported adapter, has all in one sequence."""

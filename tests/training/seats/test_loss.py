@@ -29,6 +29,7 @@ from tests.tiny_seats import (
     make_network,
     make_shared_config,
     make_statistics,
+    make_yielding_config,
 )
 
 CONFIG = make_config()
@@ -47,8 +48,8 @@ def causal() -> Any:
 
 
 @pytest.fixture(
-    params=[CONFIG, make_shared_config(), make_narrow_config()],
-    ids=["seats", "seats and shared LoRA", "seats in some layers"],
+    params=[CONFIG, make_shared_config(), make_narrow_config(), make_yielding_config()],
+    ids=["seats", "seats and shared LoRA", "seats in some layers", "values that give way"],
 )
 def seats(causal: Any, request: pytest.FixtureRequest) -> Seats:
     config = request.param
