@@ -23,7 +23,7 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.files.cache import cache_dir
 from d2l.hypernets.seats.network import Seats, join_memories
-from d2l.hypernets.seats.seating import run_imposed
+from d2l.hypernets.seats.seating import Watch, run_imposed
 from d2l.hypernets.seats.second_moments import read_statistics
 
 _TEXT = Path(__file__).parents[1] / "builtin" / "plain_text.txt"
@@ -87,7 +87,7 @@ def measure_moments(
                 opening=(*opening, *asked),
                 layers=config.memory_layers,
                 shared=seats.network.shared,
-                watch=keep,
+                watch=Watch(keep),
             )
         for layer, given in enumerate(inputs):
             x = given[len(opening) :].to(torch.float32)  # (tokens, d_in)

@@ -26,8 +26,19 @@ from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
 
 MODULES = ("k_proj", "v_proj")
 _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
-_Watch = Callable[[str, Tensor, Tensor], None]
-_Choose = Callable[[str, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What sees every k_proj and v_proj with memory, layer by layer.
+
+    `keep` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out). `choose` may give seats
+    other outputs than the memory's: it gets the name, those and the base's own, (seats, d_out)
+    each, before `keep`; of v_proj, when the layer's k_proj was kept.
+    """
+
+    keep: Callable[[str, Tensor, Tensor], None]
+    choose: Callable[[str, Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,7 @@ def seat_memory(
         opening=opening,
         layers=layers,
         shared=seating.shared,
-        watch=solves.keep,
-        choose=solves.choose_values if seating.value_ridge else None,
+        watch=Watch(solves.keep, solves.choose_values if seating.value_ridge else None),
     )
     answers = solves.finish().to(torch.float32).contiguous()
     factors = {}
@@ -159,7 +169,9 @@ def record_inputs(
         if name == "k_proj":  # v_proj has the same inputs
             inputs.append(given)
 
-    run_imposed(memory, base_model, opening=opening, layers=layers, shared=shared, watch=watch)
+    run_imposed(
+        memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
+    )
     return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
 
 
@@ -184,7 +196,9 @@ def fill_memory(
     def watch(name: str, _: Tensor, output: Tensor) -> None:
         found[name].append(output[1:].cpu())  # the sink left out
 
-    run_imposed(memory, base_model, opening=opening, layers=layers, shared=shared, watch=watch)
+    run_imposed(
+        memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
+    )
     keys, values = (torch.stack(found[name]) for name in MODULES)  # (layers, seats, heads · dim)
     return Memory(keys, values)
 
@@ -196,16 +210,9 @@ def run_imposed(
     opening: Sequence[int],
     layers: Sequence[int],
     shared: SharedLora | None,
-    watch: _Watch,
-    choose: _Choose | None = None,
+    watch: Watch,
 ) -> None:
-    """Run the opening through the base in fp32, the memory imposed on its first seats.
-
-    `watch` gets the name, inputs (tokens, d_in) and outputs (tokens, d_out) of every k_proj and
-    v_proj with memory, layer by layer. `choose` may give seats other outputs than the memory's: it
-    gets the name, those and the base's own, (seats, d_out) each. It is asked when the layer's
-    k_proj was watched.
-    """
+    """Run the opening through the base in fp32, the memory imposed on its first seats."""
     model = base_model
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = copy.deepcopy(base_model).to(torch.float32)
@@ -214,7 +221,7 @@ def run_imposed(
         for index, layer in enumerate(layers):
             for name, wanted in zip(MODULES, (memory.keys, memory.values), strict=True):
                 module = find_projection(model, layer, name)
-                hook = _impose(wanted[index], name, watch, choose)
+                hook = _impose(wanted[index], name, watch)
                 hooks.append(module.register_forward_hook(hook))
             if shared is not None:
                 module = find_projection(model, layer, SHARED_MODULE)
@@ -277,15 +284,15 @@ def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
     return module
 
 
-def _impose(wanted: Tensor, name: str, watch: _Watch, choose: _Choose | None) -> _Hook:
+def _impose(wanted: Tensor, name: str, watch: Watch) -> _Hook:
     """Make a hook that gives the first seats their wanted outputs (seats, d_out) and is watched."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         imposed = output.clone()  # (1, tokens, d_out)
         seats = imposed[0, 1 : 1 + len(wanted)]
         here = wanted.to(output.device, output.dtype)
-        seats[:] = here if choose is None else choose(name, here, seats)
-        watch(name, inputs[0][0], imposed[0])
+        seats[:] = here if watch.choose is None else watch.choose(name, here, seats)
+        watch.keep(name, inputs[0][0], imposed[0])
         return imposed
 
     return hook
