@@ -20,7 +20,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.training.exercises import Exercise
-from d2l.training.seats.solve import Solved, Solver, lack
+from d2l.training.seats.solve import Solved, Solver, impose
 
 _Pair = tuple[Tensor, Tensor]
 
@@ -130,13 +130,13 @@ class MemoryDecoder:
 def _seat(given: _Pair, wanted: _Pair, solved: Solved, *, ridge: float) -> _Seated:
     """An opening's keys and values with a memory imposed on them, but for its first token's; and
     what the adapter adds to do so."""
-    lacking = lack(given, wanted, solved.leak, ridge=ridge)
-    k, v = (
-        torch.cat([outputs[:1], (outputs[1:].to(missing.dtype) + missing).to(outputs.dtype)])
-        for outputs, missing in zip(given, lacking, strict=True)
-    )
     dtype = given[0].dtype
-    return _Seated((k, v), solved.answers.to(dtype), (lacking[0].to(dtype), lacking[1].to(dtype)))
+    (keys, of_keys), (values, of_values) = impose(given, wanted, solved.leak, ridge=ridge)
+    k, v = (
+        torch.cat([outputs[:1], imposed.to(dtype)])
+        for outputs, imposed in zip(given, (keys, values), strict=True)
+    )
+    return _Seated((k, v), solved.answers.to(dtype), (of_keys.to(dtype), of_values.to(dtype)))
 
 
 def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:

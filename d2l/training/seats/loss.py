@@ -25,7 +25,7 @@ from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared_lora import SharedLora
 from d2l.training.exercises import Exercise
-from d2l.training.seats.solve import Solver, lack
+from d2l.training.seats.solve import Solver, impose
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,12 @@ class SeatedDecoder:
         n_opening = wanted[0].shape[1] + 1
         solved = self._solver.solve(h[:, :n_opening], at)
         response = h[:, n_opening:] @ solved.answers.to(h.dtype).mT  # (memories, tokens, seats)
-        lacking = lack(given, wanted, solved.leak, ridge=self.config.value_ridge)  # B, transposed
         results = []
-        for outputs, missing in zip(given, lacking, strict=True):
-            own = outputs[:, 1:n_opening].to(missing.dtype)
-            leak = response @ missing.to(h.dtype)
-            imposed = (own + missing).to(h.dtype)
-            results.append(torch.cat((outputs[:, :1], imposed, outputs[:, n_opening:] + leak), 1))
+        pairs = impose(given, wanted, solved.leak, ridge=self.config.value_ridge)
+        for outputs, (imposed, lacking) in zip(given, pairs, strict=True):
+            leak = response @ lacking.to(h.dtype)  # lacking: B, transposed
+            parts = (outputs[:, :1], imposed.to(h.dtype), outputs[:, n_opening:] + leak)
+            results.append(torch.cat(parts, dim=1))
         return results[0], results[1]
 
     def _transform(self, layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:

@@ -23,20 +23,26 @@ class Solved:
     leak: Tensor
 
 
-def lack(
+def impose(
     given: Sequence[Tensor], wanted: Sequence[Tensor], leak: Tensor, *, ridge: float
-) -> tuple[Tensor, Tensor]:
-    """What seats lack of keys and of values (…, seats, kv_heads * head_dim): columns of B.
+) -> list[tuple[Tensor, Tensor]]:
+    """What seats get, and what they lack of it (columns of B): of keys, then of values.
 
-    `given` are keys and values of tokens that begin with the opening, `wanted` those of its seats,
-    whose precision the results have; `leak` is P. Values give way by `ridge`, as in seating.
+    `given` are keys and values (…, tokens, kv_heads * head_dim) of tokens that begin with the
+    opening, `wanted` those of its seats, whose precision the results have; `leak` is P. Values give
+    way by `ridge`, as in seating.
     """
     n = leak.shape[-1]
-    keys, values = (
-        imposed - outputs[..., 1 : n + 1, :].to(imposed.dtype)
-        for outputs, imposed in zip(given, wanted, strict=True)
-    )
-    return keys, soften(values, leak.to(values.dtype), ridge=ridge) if ridge else values
+    pairs = []
+    for imposed, outputs, slack in zip(wanted, given, (0.0, ridge), strict=True):
+        own = outputs[..., 1 : n + 1, :].to(imposed.dtype)
+        lacking = imposed - own
+        if slack:
+            lacking = soften(lacking, leak.to(lacking.dtype), ridge=slack)
+            pairs.append((own + lacking, lacking))
+        else:  # exactly: own + lacking would add rounding, to the gradient too
+            pairs.append((imposed, lacking))
+    return pairs
 
 
 class Solver:
