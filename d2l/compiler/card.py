@@ -54,8 +54,9 @@ def describe_refinement(done: Refinement) -> str:
     calm, harm = done.harm
     kept = "" if done.kept else "; nothing was better than the prediction, which is kept"
     drilled = "" if done.drilled is None else "drilled ones {:.2f} → {:.2f}, ".format(*done.drilled)
+    away = " from those of a seat for every token" if done.taught else ""
     return (
-        f"{done.steps:,} steps; answers held out {before:.2f} → {after:.2f} nats, {drilled}"
+        f"{done.steps:,} steps; answers held out {before:.2f} → {after:.2f} nats{away}, {drilled}"
         f"general prompts {calm:.2f} → {harm:.2f}{kept}"
     )
 

@@ -56,10 +56,12 @@ class Passage:
 class Effort:
     """How much is asked. Past `until` on the clock (`time.monotonic`) nothing more is asked; what
     a passage has no end of by then is lost. With a `chance`, answers are asked for in other words,
-    too, once every passage was asked about and as far as there is time."""
+    too, once every passage was asked about and as far as there is time. Unless `checked`, questions
+    count whatever the base answers."""
 
     until: float | None = None
     chance: Chance | None = None
+    checked: bool = True
 
     def allows(self, seconds: float = 0.0) -> bool:
         """Whether there is time for something that takes so long."""
@@ -98,8 +100,8 @@ def write_about(
     effort: Effort = _ONCE,
     watch: Progress = silent,
 ) -> list[AboutText]:
-    """Questions about documents in order, those that passed the round trip; none where there is no
-    writer for the base. Passages are taken evenly spread."""
+    """Questions about documents in order, those that passed the round trip, or all; none where
+    there is no writer for the base. Passages are taken evenly spread."""
     writer = open_writer(causal, tokenizer, base)
     if writer is None:
         return []
@@ -118,13 +120,13 @@ def _ask_all(
     took: dict[int, float] = {}  # seconds, by the passage's number
     for number in watch(spread(len(passages)), "asking questions"):
         start = time.monotonic()
-        yield ask_about(writer, passages[number])
+        yield ask_about(writer, passages[number], checked=effort.checked)
         took[number] = time.monotonic() - start
     wordings = 0 if effort.chance is None else effort.chance.wordings
     for number in watch(list(took), "asking in other words") if wordings else ():
         if not effort.allows(wordings * _WORDING_TIME * took[number]):
             break
-        yield ask_about(writer, passages[number], chance=effort.chance)
+        yield ask_about(writer, passages[number], chance=effort.chance, checked=effort.checked)
 
 
 def open_writer(causal: Any, tokenizer: BaseTokenizer, base: BaseFiles) -> QuestionWriter | None:
@@ -168,13 +170,17 @@ def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Passage]:
 
 
 def ask_about(
-    writer: QuestionWriter, passage: Passage, *, chance: Chance | None = None
+    writer: QuestionWriter,
+    passage: Passage,
+    *,
+    chance: Chance | None = None,
+    checked: bool = True,
 ) -> list[AboutText]:
-    """Questions about one passage, those that passed the round trip."""
+    """Questions about one passage, those that passed the round trip unless not `checked`."""
     answers = choose(find_answers(passage.text))
     spans = [Span(one.start, one.stop) for one in answers]
     asked = writer.write(passage.text, spans, chance=chance)
-    kept = writer.keep_answered(passage.text, asked)
+    kept = writer.keep_answered(passage.text, asked) if checked else asked
     return [
         AboutText(
             passage.document,

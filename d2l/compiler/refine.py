@@ -21,6 +21,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler.question_writer import AboutText, Effort, write_about
 from d2l.compiler.refine_options import RefineOptions
 from d2l.compiler.refine_reasons import name_reason
+from d2l.compiler.refine_teacher import make_teacher
 from d2l.documents.document import Document
 from d2l.hypernets.seats.network import Seats
 from d2l.inference.writer.questions import Chance
@@ -30,12 +31,16 @@ from d2l.training.refine.drills import Sentence, Written, make_drills, sentences
 from d2l.training.refine.general import take_general
 from d2l.training.refine.loop import Budget, Course, Scores, Settings, refine
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Subject
+from d2l.training.refine.teacher import Teacher
 
 #: Above so many seats a memory is crowded, and what little is drilled displaces the rest.
 CROWDED = 240
 #: Such a memory is refined with a question for every so many seats: with 9 for 320 of them what
 #: people ask got less likely, with 16 and more it got likelier (examples/recipes/LOG.md).
 SEATS_A_QUESTION = 20
+#: With a teacher more is asked, nothing of it is wrong, and its answers are learned closer. What is
+#: drilled then tells more of what people ask than the few answers that are held out.
+_TAUGHT = Settings(rate=0.01, enough=0.02, drilled_share=1.0)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.
@@ -43,6 +48,8 @@ _WRITING_SHARE = 0.4
 #: How often each answer is asked for besides the likeliest question. What is drilled in one wording
 #: alone is learned in that wording, and a question that one wording misses another finds.
 _WORDINGS = 3
+#: Makes a teacher of documents' texts and what was asked of them.
+Teach = Callable[[Sequence[str], Sequence[AboutText]], Teacher]
 _PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -63,12 +70,17 @@ def refine_memory(
 ) -> tuple[Memory, Refinement]:
     """A memory that is corrected, to be seated as any other, and what was done. Raises D2LError."""
 
-    def make(causal: Any) -> Subject:
+    def make(causal: Any) -> tuple[Subject, Teach]:
         shared = seats.network.shared
         if shared is not None and bias_scale != 1.0:
             shared = shared.scaled(bias_scale)
         decoder = MemoryDecoder(causal, seats.statistics, seats.config)
-        return MovableSeats(memory, decoder, causal, job.tokenizer, shared=shared)
+        subject = MovableSeats(memory, decoder, causal, job.tokenizer, shared=shared)
+
+        def teach(texts: Sequence[str], about: Sequence[AboutText]) -> Teacher:
+            return make_teacher(seats, decoder, subject, job.tokenizer, texts=texts, about=about)
+
+        return subject, teach
 
     fewest = memory.n_seats // SEATS_A_QUESTION if memory.n_seats > CROWDED else 0
     subject, done = _refine(make, job, Settings(), fewest_questions=fewest)
@@ -81,8 +93,8 @@ def refine_memory(
 def refine_weights(weights: LoraWeights, job: Job) -> tuple[LoraWeights, Refinement]:
     """LoRA weights that are corrected, and what was done; asked in the base's own chat."""
 
-    def make(causal: Any) -> Subject:
-        return MovableLora(weights, causal, make_chat(job.tokenizer))
+    def make(causal: Any) -> tuple[Subject, None]:
+        return MovableLora(weights, causal, make_chat(job.tokenizer)), None
 
     subject, done = _refine(make, job, _FOR_LORA)
     if subject is None:
@@ -102,9 +114,14 @@ def pick_precision(device: str) -> torch.dtype:
 
 
 def _refine(
-    make: Callable[[Any], Subject], job: Job, settings: Settings, *, fewest_questions: int = 0
+    make: Callable[[Any], tuple[Subject, Teach | None]],
+    job: Job,
+    settings: Settings,
+    *,
+    fewest_questions: int = 0,
 ) -> tuple[Subject | None, Refinement]:
-    """Drill the subject that `make` makes on a causal base; None where too little can be asked."""
+    """Drill the subject that `make` makes on a causal base, towards its teacher where it has one;
+    None where too little can be asked."""
     start = time.monotonic()
     texts = [document.text for document in job.documents]
     sentences = sentences_of(texts)
@@ -112,20 +129,19 @@ def _refine(
         return None, _keep(job, sentences, reason)
     until = None if job.options.seconds is None else start + job.options.seconds
     causal = load_causal(job.base, device=job.device, dtype=pick_precision(job.device))
-    subject = make(causal)
+    subject, teach = make(causal)
     general, held = take_general(causal, subject, base=job.base.digest())
-    now = time.monotonic()
-    writing = None if until is None else now + _WRITING_SHARE * (until - now)
-    effort = Effort(writing, Chance(_WORDINGS, job.options.seed))
-    written = write_about(causal, job.tokenizer, job.base, texts, effort=effort, watch=job.watch)
+    written = _write(causal, job, texts, until, checked=teach is None)
     about = list(_place(written, sentences))
     if len(about) < fewest_questions:
         return None, _keep(job, sentences, _name_fewest(len(about), fewest_questions))
-    drills = make_drills(sentences, about, seed=job.options.seed)
+    teacher = teach(texts, written) if teach is not None and written else None
+    drills = make_drills(sentences, about, seed=job.options.seed, clozes=teacher is None)
+    settings = settings if teacher is None else _TAUGHT
     most = settings.most_steps(drills)
     outcome = refine(
         subject,
-        Course(drills, general, held),
+        Course(drills, general, held, teacher),
         Budget(min(most, job.options.steps or most), until),
         settings=settings,
         watch=_Meter(job, start),
@@ -142,9 +158,21 @@ def _refine(
             if drills.sentences
             else (_short(before.drilled), _short(after.drilled)),
             "harm": (_short(before.harm), _short(after.harm)),
+            "taught": True if teacher is not None else None,
         }
     )
     return subject, done
+
+
+def _write(
+    causal: Any, job: Job, texts: Sequence[str], until: float | None, *, checked: bool
+) -> list[AboutText]:
+    """The writer's questions about documents, in its part of the time. A teacher knows an answer to
+    each; without one only those count that the base answers as they were meant."""
+    now = time.monotonic()
+    writing = None if until is None else now + _WRITING_SHARE * (until - now)
+    effort = Effort(writing, Chance(_WORDINGS, job.options.seed), checked=checked)
+    return write_about(causal, job.tokenizer, job.base, texts, effort=effort, watch=job.watch)
 
 
 def _name_fewest(asked: int, fewest: int) -> str:

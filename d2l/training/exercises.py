@@ -9,9 +9,10 @@ from torch import Tensor
 class Exercise:
     """What follows the opening, and the answer it should get, end token included.
 
-    A `general` one has nothing to do with a document: its target is `reference`, the base's own
-    log-probabilities (tokens, vocabulary) before each token of the answer, which a silent memory
-    must not move. Any other counts `weight` times, and of its tokens the last `end_weight` times.
+    Where there is a `reference`, log-probabilities (tokens, vocabulary) before each token of the
+    answer, these are its target. A `general` one has nothing to do with a document: its reference
+    is the base's own, which a silent memory must not move. Any other counts `weight` times, and of
+    its tokens the last `end_weight` times.
     """
 
     prompt: tuple[int, ...]

@@ -9,9 +9,12 @@ import pytest
 
 from d2l.compiler import question_writer
 from d2l.compiler.question_writer import AboutText, Effort, Passage, write_about
-from d2l.inference.writer.questions import Chance
+from d2l.inference.writer.prompts import Span
+from d2l.inference.writer.questions import Asked, Chance
 
 N_PASSAGES = 4
+
+TEXT = "Piet Hansen came in 1887 from Rotterdam with 21 kg of lead."
 
 
 class Clock:
@@ -51,7 +54,10 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Passages whose first questions take a second each, and each other wording 0.45 of it."""
     made, clock = Desk(), Clock()
 
-    def ask(_writer: Any, passage: Passage, *, chance: Chance | None = None) -> list[AboutText]:
+    def ask(
+        _writer: Any, passage: Passage, *, chance: Chance | None = None, checked: bool
+    ) -> list[AboutText]:
+        assert checked
         n = 0 if chance is None else chance.wordings
         made.calls.append((passage.start, n))
         clock.now += 0.45 * n if n else 1
@@ -92,3 +98,25 @@ def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
     assert [n for _, n in desk.calls] == [0] * likeliest + [2] * again
     assert len(found) == questions
     assert not desk.model.hooks  # the base is as it was
+
+
+class Scribe:
+    """A writer whose every other question fails the round trip."""
+
+    def write(self, text: str, spans: list[Span], *, chance: Chance | None = None) -> list[Asked]:
+        assert chance is None
+        return [Asked(f"What is {span.of(text)}?", span) for span in spans]
+
+    def keep_answered(self, text: str, asked: list[Asked]) -> list[Asked]:
+        assert text == TEXT
+        return asked[::2]
+
+
+@pytest.mark.parametrize(("checked", "share"), [(True, 2), (False, 1)])
+def test_questions_may_count_whatever_the_base_answers(checked: bool, share: int) -> None:
+    scribe: Any = Scribe()
+    about = question_writer.ask_about(scribe, Passage(3, 10, TEXT), checked=checked)
+    marked = ["Piet Hansen", "1887", "Rotterdam", "21 kg"]
+    assert [one.answer for one in about] == marked[::share]
+    assert {one.document for one in about} == {3}
+    assert [TEXT[one.start - 10 : one.stop - 10] for one in about] == marked[::share]

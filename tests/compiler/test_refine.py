@@ -12,12 +12,13 @@ import torch
 import d2l
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter, read_memory
+from d2l.adapters.weights import Memory
 from d2l.compiler.edit import Edits
 from d2l.compiler.edit import prepare as prepare_edit
 from d2l.compiler.merge import run as run_merge
 from d2l.compiler.merge_plan import prepare as prepare_merge
 from d2l.compiler.parents import Parent, read_parent
-from d2l.compiler.question_writer import AboutText
+from d2l.compiler.question_writer import AboutText, Effort
 from d2l.compiler.refine_adapters import refine_adapter
 from d2l.compiler.refine_options import RefineOptions
 from d2l.compiler.refine_reasons import name_reason
@@ -27,7 +28,8 @@ from d2l.hypernets.protocol import MergeOptions
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
 from d2l.training.refine.drills import sentences_of
-from d2l.training.refine.subjects import MovableSeats
+from d2l.training.refine.subjects import MovableLora, MovableSeats
+from d2l.training.refine.teacher import Teacher
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_document, read_files
 from tests.compiler.test_merge import options_for
@@ -85,25 +87,72 @@ def test_an_adapter_is_refined_and_says_so(kind: str, tmp_path: Path) -> None:
     assert read_info(out).provenance is not None
 
 
-def test_a_writers_questions_are_drilled_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def write_some(text: str) -> list[AboutText]:
     """Two words of every sentence are asked for, as a writer would."""
-    done = compile_tiny(tmp_path, "seats")
-    document = make_document()
-    about = [
+    return [
         AboutText(0, one.start, one.start + 1, f"What is {word} {one.start}?", word)
-        for one in sentences_of([document.text])
+        for one in sentences_of([text])
         for word in one.text.split()[1:3]
     ]
-    monkeypatch.setattr("d2l.compiler.refine.write_about", lambda *_, **__: about)
+
+
+@pytest.mark.parametrize("kind", ["seats", "mistral"])
+def test_a_writers_questions_are_drilled_and_said(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A memory learns them as its passages say them with a seat for each token, whether the base
+    answers them so or not; A and B learn those that it does, and clozes besides."""
+    done = compile_tiny(tmp_path, kind)
+    document = make_document()
+    about, efforts = write_some(document.text), list[Effort]()
+
+    def write(*_: object, effort: Effort, **__: object) -> list[AboutText]:
+        efforts.append(effort)
+        return about
+
+    monkeypatch.setattr("d2l.compiler.refine.write_about", write)
     drilled = spy_on_drills(monkeypatch)
     out = refine(done, tmp_path / "better.lora", documents=[document])
     said = read_record(out)["refinement"]
     assert said["questions"] == len(about) == 10
     assert said["drilled"][1] < said["drilled"][0]
-    assert {question for question, _ in drilled} > {one.question for one in about}
-    assert ", drilled ones " in (out / "README.md").read_text("utf-8")
+    taught, asked = kind == "seats", {question for question, _ in drilled}
+    assert said.get("taught") == (True if taught else None)
+    assert [effort.checked for effort in efforts] == [not taught]
+    assert asked >= {one.question for one in about}
+    assert len(asked) == len(about) if taught else len(asked) > len(about)
+    card = (out / "README.md").read_text("utf-8")
+    assert (" from those of a seat for every token, drilled ones " in card) == taught
+    assert ", drilled ones " in card
+
+
+def test_a_teacher_reads_each_question_behind_its_own_passage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny network reads a few words at a time, and the document has more."""
+    done = compile_tiny(tmp_path, "seats")
+    document = make_document()
+    about = write_some(document.text)
+    monkeypatch.setattr("d2l.compiler.refine.write_about", lambda *_, **__: about)
+    read: list[tuple[int, int]] = []
+    real = Teacher.read
+
+    def spy(self: Teacher, memory: Memory, exercises: list[Exercise]) -> None:
+        read.append((memory.n_seats, len(exercises)))
+        real(self, memory, exercises)
+
+    monkeypatch.setattr(Teacher, "read", spy)
+    refine(done, tmp_path / "better.lora", documents=[document], options=RefineOptions(steps=1))
+    chunks = read_record(done.adapter)["chunks"]
+    spans = [chunk["characters"] for chunk in chunks]
+    held = [sum(start <= one.start < stop for one in about) for start, stop in spans]
+    assert [n for _, n in read] == [n for n in held if n]
+    assert len(read) > 1
+    assert sum(held) == len(about)
+    config = done.plan.config
+    tokens = [chunk["n_tokens"] - len(config.read_opening) for chunk in chunks]
+    wanted = [min(n, config.max_seats) for n, some in zip(tokens, held, strict=True) if some]
+    assert [n_seats for n_seats, _ in read] == wanted
 
 
 def test_a_crowded_memory_needs_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,14 +271,15 @@ def test_only_the_document_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def spy_on_drills(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Every question about the document that a subject is asked from now on."""
     seen: list[tuple[str, str]] = []
-    ask = MovableSeats.ask
+    for subject in (MovableSeats, MovableLora):
 
-    def spy(self: MovableSeats, asked: Asked) -> Exercise:
-        if asked.answer:  # general prompts have none yet
-            seen.append((asked.question, asked.answer))
-        return ask(self, asked)
+        def spy(self: Any, asked: Asked, ask: Any = subject.ask) -> Exercise:
+            if asked.answer:  # general prompts have none yet
+                seen.append((asked.question, asked.answer))
+            exercise: Exercise = ask(self, asked)
+            return exercise
 
-    monkeypatch.setattr(MovableSeats, "ask", spy)
+        monkeypatch.setattr(subject, "ask", spy)
     return seen
 
 

@@ -69,10 +69,11 @@ class MemoryDecoder:
         self._places = {layer: at for at, layer in enumerate(config.memory_layers)}
 
     def read_opening(
-        self, keys: Tensor, values: Tensor, shared: SharedLora | None = None
+        self, keys: Tensor, values: Tensor, shared: SharedLora | None = None, *, leaks: bool = True
     ) -> Opening:
         """The opening of a memory, keys and values (layers, seats, kv_heads * head_dim). `shared`
-        is what the adapter adds besides, whatever the memory."""
+        is what the adapter adds besides, whatever the memory. Where it does not leak, seats get the
+        memory exactly, and nothing behind them changes: what no adapter can do."""
         ids = torch.tensor(self.config.opening(keys.shape[1]), device=self.device)
         n = len(ids)
         x = self.base.embed_tokens(ids)  # (tokens, hidden)
@@ -83,7 +84,9 @@ class MemoryDecoder:
             h = layer.input_layernorm(x)
             seated = _Seated((layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)))
             at = self._places.get(index)
-            if at is not None:
+            if at is not None and not leaks:
+                seated = _Seated(_put(seated.seen, (keys[at], values[at])))
+            elif at is not None:
                 # Learning through A fits drills in fewer steps, and people's questions no better.
                 solved = self._solver.solve(h.detach(), at)
                 wanted = (keys[at], values[at])
@@ -97,6 +100,13 @@ class MemoryDecoder:
         self, exercises: Sequence[Exercise], opening: Opening, shared: SharedLora | None = None
     ) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise."""
+        logits: Tensor = self.head(self.states(exercises, opening, shared))
+        return logits
+
+    def states(
+        self, exercises: Sequence[Exercise], opening: Opening, shared: SharedLora | None = None
+    ) -> Tensor:
+        """What the head reads these logits from: (rows, hidden)."""
         n_opening = opening.keys.shape[1] + 1
         layout = _lay_out(exercises, n_opening=n_opening, device=self.device)
         x = self.base.embed_tokens(layout.ids)  # (tokens, hidden)
@@ -107,8 +117,8 @@ class MemoryDecoder:
             k, v = (torch.cat(parts) for parts in zip(seated.seen, own, strict=True))
             x = x + self._attend(layer.self_attn, h, (k, v), rotary, layout.mask)
             x = x + _transform(layer, x, index, shared)
-        logits: Tensor = self.head(self.base.norm(x[layout.rows]))
-        return logits
+        states: Tensor = self.base.norm(x[layout.rows])
+        return states
 
     def _attend(
         self, attention: Any, h: Tensor, pair: Sequence[Tensor], rotary: _Pair, mask: Tensor
@@ -132,11 +142,17 @@ def _seat(given: _Pair, wanted: _Pair, solved: Solved, *, ridge: float) -> _Seat
     what the adapter adds to do so."""
     dtype = given[0].dtype
     (keys, of_keys), (values, of_values) = impose(given, wanted, solved.leak, ridge=ridge)
-    k, v = (
-        torch.cat([outputs[:1], imposed.to(dtype)])
-        for outputs, imposed in zip(given, (keys, values), strict=True)
+    seen = _put(given, (keys, values))
+    return _Seated(seen, solved.answers.to(dtype), (of_keys.to(dtype), of_values.to(dtype)))
+
+
+def _put(given: _Pair, wanted: _Pair) -> _Pair:
+    """An opening's keys and values, those of its seats the ones that are wanted."""
+    keys, values = (
+        torch.cat([outputs[:1], imposed.to(outputs.dtype)])
+        for outputs, imposed in zip(given, wanted, strict=True)
     )
-    return _Seated((k, v), solved.answers.to(dtype), (of_keys.to(dtype), of_values.to(dtype)))
+    return keys, values
 
 
 def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:

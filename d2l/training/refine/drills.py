@@ -156,13 +156,15 @@ def make_drills(
     *,
     mixture: Mixture | None = None,
     seed: int = 0,
+    clozes: bool = True,
 ) -> Drills:
     """Drills about a document's sentences (`sentences_of`, at least `FEWEST`), and about what a
     writer asked of them. Without a `mixture`, the writer's questions where they are enough, and
-    clozes of all that can be found: few answers are asked for by a writer, and what nothing is
+    `clozes` of all that can be found: few answers are asked for by a writer, and what nothing is
     drilled about suffers."""
     if mixture is None and len({_normalize(item.answer) for item in written}) >= FEWEST_WRITTEN:
-        return _drill_written([*written, *_make_clozes(sentences, seed)], seed)
+        found = _make_clozes(sentences, seed) if clozes else []
+        return _drill_written([*written, *found], seed)
     held = choose_held_out(len(sentences), seed=seed)
     mixture = mixture or Mixture()
     asked = [item for item in written if item.sentence in held and mixture.questions]

@@ -17,6 +17,7 @@ from d2l.training.exercises import Exercise
 from d2l.training.refine.descent import Descent
 from d2l.training.refine.drills import Drills
 from d2l.training.refine.subjects import Subject
+from d2l.training.refine.teacher import Teacher
 from d2l.training.seats.loss import measure_loss
 
 
@@ -67,7 +68,8 @@ class Budget:
 @dataclass(frozen=True)
 class Scores:
     """NLL of the answers held out, KL of the base's own answers to general prompts held out, and,
-    where a writer's questions are drilled, the NLL of some of these; all in nats a token."""
+    where a writer's questions are drilled, the NLL of some of these; with a teacher, KL to what it
+    says instead of NLL. All in nats a token."""
 
     recall: float
     harm: float
@@ -86,11 +88,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Course:
-    """What a subject is drilled with, and judged by."""
+    """What a subject is drilled with, and judged by. With a teacher, what it read of the drills is
+    learned as it says it, whatever their answers are."""
 
     drills: Drills
     general: Sequence[Exercise]  # to hold to the base in steps
     held_general: Sequence[Exercise]  # to judge harm by
+    teacher: Teacher | None = None
+
+    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        """Exercises about the document with what the teacher says, if there is one."""
+        return list(exercises) if self.teacher is None else self.teacher.refer(exercises)
 
 
 Watch = Callable[[int, Scores | None], None]
@@ -150,7 +158,8 @@ def _take_step(
     settings: Settings,
 ) -> None:
     """One update; where the gradient is not finite, none."""
-    exercises = [subject.ask(asked) for asked in course.drills.draw(step, settings.drills)]
+    drawn = course.drills.draw(step, settings.drills)
+    exercises = course.refer([subject.ask(asked) for asked in drawn])
     n = len(course.general)
     chosen = [course.general[(step * settings.general + i) % n] for i in range(settings.general)]
     exercises += subject.refer(chosen if n else [])
@@ -170,7 +179,7 @@ class _Judge:
     """Scores a subject on what is held out."""
 
     def __init__(self, subject: Subject, course: Course) -> None:
-        self._subject = subject
+        self._subject, self._course = subject, course
         self._asked = [subject.ask(asked) for asked in course.drills.held_out]
         self._general = list(course.held_general)
         drilled = () if course.drills.sentences else course.drills.questions
@@ -186,8 +195,9 @@ class _Judge:
         losses: list[Tensor] = []
         for start in range(0, len(exercises), _BATCH):
             chosen = list(exercises[start : start + _BATCH])
-            if chosen[0].general:  # references are half a million bytes a token: not kept
-                chosen = self._subject.refer(chosen)
+            # References are half a million bytes a token: not kept.
+            general = chosen[0].general
+            chosen = self._subject.refer(chosen) if general else self._course.refer(chosen)
             losses.append(measure_loss(self._subject.logits(chosen), chosen).losses)
         return float(torch.cat(losses).mean()) if losses else 0.0
 

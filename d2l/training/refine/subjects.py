@@ -73,7 +73,7 @@ class MovableSeats:
     ) -> None:
         moves = moves or Moves()
         device = decoder.device
-        self._decoder, self._tokenizer, self._shared = decoder, tokenizer, shared
+        self._decoder, self._tokenizer, self.shared = decoder, tokenizer, shared
         self._reference = _Reference(causal)
         self._start = [t.to(device, torch.float32) for t in (memory.keys, memory.values)]
         self._sizes = [t.std(dim=(1, 2), keepdim=True) for t in self._start]  # (layers, 1, 1)
@@ -96,15 +96,15 @@ class MovableSeats:
         """See `Subject`; all exercises stand behind one opening."""
         keys, values = self._pair()
         opening = self._read_opening(keys, values)
-        return self._decoder.logits(exercises, opening, self._shared)
+        return self._decoder.logits(exercises, opening, self.shared)
 
     def _read_opening(self, keys: Tensor, values: Tensor) -> Opening:
         """The opening with this memory seated; without gradients, read once for a memory."""
         if torch.is_grad_enabled():
-            return self._decoder.read_opening(keys, values, self._shared)
+            return self._decoder.read_opening(keys, values, self.shared)
         read = self._read
         if read is None or not (torch.equal(read.keys, keys) and torch.equal(read.values, values)):
-            self._read = read = self._decoder.read_opening(keys, values, self._shared)
+            self._read = read = self._decoder.read_opening(keys, values, self.shared)
         return read
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:

@@ -222,9 +222,9 @@ def measure_loss(
 ) -> BatchLoss:
     """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
 
-    Cross-entropy of the answer, or divergence from the reference where an exercise is general,
-    which counts `general_weight` times, any other its own `weight`. In the total an answer counts
-    by what its loss is above `enough`.
+    Cross-entropy of the answer, or divergence from the reference where an exercise has one. A
+    general exercise counts `general_weight` times, any other its own `weight`, and in the total by
+    what its loss is above `enough`.
     """
     losses, right, weights, floors = [], [], [], []
     # Split at once: the gradient of each slice would be as large as all logits.
@@ -233,16 +233,15 @@ def measure_loss(
         part = rows.to(torch.float32)
         log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
         answer = torch.tensor(exercise.answer, device=logits.device)
-        if not exercise.general:
-            counts = torch.ones(len(answer), device=logits.device)
-            counts[-1] = exercise.end_weight
+        counts = torch.ones(len(answer), device=logits.device)
+        if exercise.reference is None:
+            assert not exercise.general
             each = functional.nll_loss(log_probs, answer, reduction="none")
-            losses.append((each * counts).sum() / counts.sum())
         else:
-            assert exercise.reference is not None
             reference = exercise.reference.to(logits.device, torch.float32)
-            divergence = (reference.exp() * (reference - log_probs)).sum(dim=-1)
-            losses.append(divergence.mean())
+            each = (reference.exp() * (reference - log_probs)).sum(dim=-1)
+        counts[-1] = exercise.end_weight
+        losses.append((each * counts).sum() / counts.sum())
         weights.append(general_weight if exercise.general else exercise.weight)
         floors.append(0.0 if exercise.general else enough)
         right.append((part.argmax(dim=-1) == answer).float().mean())

@@ -1,6 +1,8 @@
 """The steps of refining: what is kept, when they end, and that the same steps give the same."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,3 +159,22 @@ def test_a_writers_questions_are_drilled_a_few_times_each(n_written: int, steps:
     written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(n_written)]
     drills = make_drills(sentences, written)
     assert Settings().most_steps(drills) == steps
+
+
+class Contrary:
+    """A teacher of another mind than the answers: nearly always the second token."""
+
+    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        says = torch.tensor([0.02, 0.98]).log()
+        return [replace(one, reference=says.expand(len(one.answer), 2)) for one in exercises]
+
+
+def test_with_a_teacher_what_it_says_is_learned_and_judged() -> None:
+    subject, teacher = Slope(), Contrary()
+    course = replace(make_course(), teacher=teacher)  # type: ignore[arg-type]
+    outcome = refine(subject, course, Budget(steps=8), settings=Settings(enough=0.0))
+    assert outcome.kept == 8
+    assert float(subject.parameters[0].detach()) < 0  # away from the first token, the answers' own
+    at_first = 0.02 * math.log(0.02 / 0.5) + 0.98 * math.log(0.98 / 0.5)
+    assert outcome.before.recall == pytest.approx(at_first)
+    assert outcome.after.recall < outcome.before.recall
