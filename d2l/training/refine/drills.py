@@ -3,7 +3,7 @@
 Sentences of a document in, questions with their answers out, by chance from a seed; knows no model.
 Nothing but the document's text is asked about. Where a writer asked enough, its questions and a
 cloze of every other answer are drilled, and some of them are held out with all others that have the
-same answer. Elsewhere a fifth of the sentences is held out whole: nothing is drilled about them.
+same answer; with a teacher, its questions alone, and other wordings of them are held out. Elsewhere a fifth of the sentences is held out whole: nothing is drilled about them.
 How the answers that are held out fare says when to stop.
 """
 
@@ -20,7 +20,8 @@ from d2l.training.document_data import Asked, make_recitation
 #: Words of a sentence that something can be asked about.
 _SHORTEST = 5
 _HELD_OUT = 5  # of so many sentences, one is held out
-_HELD_WRITTEN = 8  # of so many questions of a writer, one is held out, and two in any case
+_HELD_WRITTEN = 8  # of so many questions of a writer, one is held out, and
+_FEWEST_HELD = 2  # so many in any case
 _HELD_QUESTIONS = 48  # asked of those held out, at most
 _TRIES = 3  # of a held-out sentence, for questions that differ
 _CLOZE_TRIES = 6  # of a sentence beside a writer's questions: names and numbers in it
@@ -156,15 +157,17 @@ def make_drills(
     *,
     mixture: Mixture | None = None,
     seed: int = 0,
-    clozes: bool = True,
+    taught: bool = False,
 ) -> Drills:
     """Drills about a document's sentences (`sentences_of`, at least `FEWEST`), and about what a
     writer asked of them. Without a `mixture`, the writer's questions where they are enough, and
-    `clozes` of all that can be found: few answers are asked for by a writer, and what nothing is
-    drilled about suffers."""
+    clozes of all that can be found: few answers are asked for by a writer, and what nothing is
+    drilled about suffers. What is `taught` is asked about broadly, so questions do alone, and other
+    wordings of what is drilled are held out."""
     if mixture is None and len({_normalize(item.answer) for item in written}) >= FEWEST_WRITTEN:
-        found = _make_clozes(sentences, seed) if clozes else []
-        return _drill_written([*written, *found], seed)
+        if not taught:
+            return _drill_written([*written, *_make_clozes(sentences, seed)], seed)
+        return _hold_wordings(written, seed) or _drill_written(written, seed)
     held = choose_held_out(len(sentences), seed=seed)
     mixture = mixture or Mixture()
     asked = [item for item in written if item.sentence in held and mixture.questions]
@@ -184,7 +187,7 @@ def _drill_written(written: Sequence[Written], seed: int) -> Drills:
     """Questions by their answers: what one that is held out asks for is asked for by none that is
     drilled."""
     answers = list(dict.fromkeys(_normalize(item.answer) for item in written))
-    n_held = max(round(len(answers) / _HELD_WRITTEN), 2)
+    n_held = max(round(len(answers) / _HELD_WRITTEN), _FEWEST_HELD)
     chance = random.Random(f"{seed}:held out")
     ends = [part * len(answers) // n_held for part in range(n_held + 1)]
     held = {answers[chance.randrange(start, stop)] for start, stop in pairwise(ends)}
@@ -192,6 +195,23 @@ def _drill_written(written: Sequence[Written], seed: int) -> Drills:
     for item in written:
         chosen = held_out if _normalize(item.answer) in held else drilled
         chosen.append(Asked(item.question, item.answer))
+    return Drills((), tuple(drilled), tuple(held_out[:_HELD_QUESTIONS]), Mixture(1, 0, 0), seed)
+
+
+def _hold_wordings(written: Sequence[Written], seed: int) -> Drills | None:
+    """One wording is held out of every few answers that are asked for in several; None where there
+    are hardly any. It is asked as people ask: in other words, for what is drilled."""
+    wordings: dict[str, list[Asked]] = {}
+    for item in written:
+        asked = Asked(item.question, item.answer)
+        wordings.setdefault(_normalize(item.answer), []).append(asked)
+    several = [asked for asked in wordings.values() if len(asked) > 1]
+    if len(several) < _FEWEST_HELD:
+        return None
+    chance = random.Random(f"{seed}:held out")
+    n_held = min(max(round(len(written) / _HELD_WRITTEN), _FEWEST_HELD), len(several))
+    held_out = [chance.choice(asked) for asked in chance.sample(several, n_held)]
+    drilled = [one for asked in wordings.values() for one in asked if one not in held_out]
     return Drills((), tuple(drilled), tuple(held_out[:_HELD_QUESTIONS]), Mixture(1, 0, 0), seed)
 
 

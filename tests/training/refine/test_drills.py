@@ -79,6 +79,28 @@ def test_of_enough_written_questions_an_eighth_of_the_answers_is_held_out(seed: 
         assert len(drills.questions) + len(drills.held_out) == len(written)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_of_what_is_taught_other_wordings_are_held_out(seed: int) -> None:
+    sentences = sentences_of([TEXT])
+    for n_answers, n_held in ((6, 2), (24, 6)):
+        written = write(n_answers)
+        drills = make_drills(sentences, written, seed=seed, taught=True)
+        drilled = [asked for step in range(20) for asked in drills.draw(step, 12)]
+        assert len(drills.held_out) == n_held
+        assert len(drills.questions) + n_held == len(written)  # and no clozes
+        assert {a.question for a in drilled} == {a.question for a in drills.questions}
+        held = {(a.question, a.answer) for a in drills.held_out}
+        assert not held & {(a.question, a.answer) for a in drilled}
+        assert {a.answer for a in drills.held_out} < {a.answer for a in drilled}
+
+
+def test_of_what_is_taught_in_one_wording_answers_are_held_out() -> None:
+    drills = make_drills(sentences_of([TEXT]), write(16)[::2], taught=True)
+    assert len(drills.held_out) == 2
+    assert len(drills.questions) == 14
+    assert not {a.answer for a in drills.held_out} & {a.answer for a in drills.questions}
+
+
 def test_of_few_written_questions_sentences_are_drilled_too() -> None:
     drills = make_drills(sentences_of([TEXT]), write(5))
     assert len(drills.sentences) == 8
