@@ -3,8 +3,9 @@
 Sentences of a document in, questions with their answers out, by chance from a seed; knows no model.
 Nothing but the document's text is asked about. Where a writer asked enough, its questions and a
 cloze of every other answer are drilled, and some of them are held out with all others that have the
-same answer; with a teacher, its questions alone, and other wordings of them are held out. Elsewhere a fifth of the sentences is held out whole: nothing is drilled about them.
-How the answers that are held out fare says when to stop.
+same answer; with a teacher its questions alone, and other wordings of them are held out. Elsewhere
+a fifth of the sentences is held out whole: nothing is drilled about them. How the answers that are
+held out fare says when to stop.
 """
 
 import random
