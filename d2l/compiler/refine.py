@@ -2,8 +2,9 @@
 
 A few gradient steps on the adapter's own numbers: the values of its seats, or A and B. It is
 drilled with what the document's own text gives, a memory towards what its passages say with a seat
-for every token, and held to the base where nothing is asked about it. What comes back is never worse, by a verdict over answers that were held out and some that were
-drilled, than what went in. Reads no questions of anybody.
+for every token, and held to the base where nothing is asked about it. What comes back is never
+worse, by a verdict over answers that were held out and some that were drilled, than what went in.
+Reads no questions of anybody.
 """
 
 import time
