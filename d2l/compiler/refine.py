@@ -39,7 +39,8 @@ CROWDED = 240
 #: Such a memory is refined with a question for every so many seats: with 9 for 320 of them what
 #: people ask got less likely, with 16 and more it got likelier (examples/recipes/LOG.md).
 SEATS_A_QUESTION = 20
-#: With a teacher more is asked, nothing of it is wrong, and it is learned faster and closer.
+#: With a teacher more is asked, nothing of it is wrong, and it is learned faster and closer
+#: (examples/recipes/LOG.md).
 _TAUGHT = Settings(rate=0.016, enough=0.02)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
@@ -137,7 +138,8 @@ def _refine(
         return None, _keep(job, sentences, _name_fewest(len(about), fewest_questions))
     teacher = teach(texts, written) if teach is not None and written else None
     drills = make_drills(sentences, about, seed=job.options.seed, taught=teacher is not None)
-    settings = settings if teacher is None else _TAUGHT
+    taught = teacher is not None and not drills.sentences  # which have answers of their own
+    settings = _TAUGHT if taught else settings
     most = settings.most_steps(drills)
     outcome = refine(
         subject,
@@ -158,7 +160,7 @@ def _refine(
             if drills.sentences
             else (_short(before.drilled), _short(after.drilled)),
             "harm": (_short(before.harm), _short(after.harm)),
-            "taught": True if teacher is not None else None,
+            "taught": True if taught else None,
         }
     )
     return subject, done

@@ -126,6 +126,21 @@ def test_a_writers_questions_are_drilled_and_said(
     assert ", drilled ones " in card
 
 
+def test_few_questions_are_taught_beside_sentences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said of such a refinement is of answers, most of which no teacher gives."""
+    done, document = compile_tiny(tmp_path, "seats"), make_document()
+    about = write_some(document.text)[:3]
+    monkeypatch.setattr("d2l.compiler.refine.write_about", lambda *_, **__: about)
+    drilled = spy_on_drills(monkeypatch)
+    out = refine(done, tmp_path / "better.lora", documents=[document])
+    said = read_record(out)["refinement"]
+    assert (said["questions"], said.get("taught"), said.get("drilled")) == (3, None, None)
+    assert len({question for question, _ in drilled}) > 3
+    assert "a seat for every token" not in (out / "README.md").read_text("utf-8")
+
+
 def test_a_teacher_reads_each_question_behind_its_own_passage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +272,7 @@ def test_only_the_document_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     drilled = spy_on_drills(monkeypatch)
     refine(done, tmp_path / "better.lora", parent=parent)
     watching = False
-    data = [path for path in opened if ".jsonl" in path.name or ".gz" in path.name]
+    data = [path for path in opened if path.name.endswith((".jsonl", ".gz"))]
     assert not data
     assert Path(d2l.__file__).parent / "datasets" / "general_prompts.txt" in opened
     assert Path(d2l.__file__).parent / "datasets" / "harm_prompts.txt" not in opened
