@@ -7,12 +7,14 @@ for the real base: the adapter gives the opening's tokens exactly the keys and v
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from safetensors.torch import save_file
 from torch import nn
 
+from d2l.hypernets.seats.addresses import Addresses, read_inputs
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork, Seats
 from d2l.hypernets.seats.second_moments import Statistics
@@ -80,6 +82,20 @@ def make_yielding_config(**changes: object) -> SeatsConfig:
     return make_config(**{"version": 1, "value_ridge": 2.0, **changes})
 
 
+def make_addressed_config(**changes: object) -> SeatsConfig:
+    """The same with addresses, which layer 0 writes with the neurons that are strongest there."""
+    base: Any = make_base()
+    states = read_inputs(base, 0, make_config().opening(12))[5:]  # of the opening's words
+    strengths = (states @ base.layers[0].mlp.up_proj.weight.T).abs()  # (words, neurons)
+    neurons = []
+    for row in strengths:
+        neurons.append(int(row.argmax()))
+        strengths[:, neurons[-1]] = -1.0
+    return make_config(
+        **{"version": 1, "intermediate": 64, "address_neurons": tuple(neurons), **changes}
+    )
+
+
 def make_causal(vocab_size: int = 64) -> transformers.LlamaForCausalLM:
     """The base with its head: a frozen random Llama; `.model` is what the network reads."""
     config = transformers.LlamaConfig(
@@ -137,6 +153,13 @@ def make_network(config: SeatsConfig | None = None) -> SeatNetwork:
         network = SeatNetwork(config or make_config())
         for parameter in network.parameters():
             parameter.data.add_(0.2 * torch.randn(parameter.shape))
+        if isinstance(network.shared, Addresses):
+            opening = network.config.opening(network.config.max_seats)
+            states = read_inputs(make_base(), network.config.address_layer, opening)
+            answers = torch.linalg.pinv(states).T  # 1 to the token itself, 0 to all others
+            words = answers[1 + network.config.min_seats :]
+            network.shared.detect.copy_(80.0 * (words - 0.5 * answers.sum(dim=0)))
+            network.shared.directions.copy_(2.0 * torch.randn(words.shape))
     return network.eval().requires_grad_(False)
 
 

@@ -63,3 +63,10 @@ def list_short(names: Iterable[str]) -> list[str]:
 def list_layers(names: Iterable[str]) -> list[int]:
     """Layers that modules lie in, each once, sorted."""
     return sorted({layer for name in names if (layer := parse(name).layer) is not None})
+
+
+def is_uneven(names: Iterable[str]) -> bool:
+    """Whether some layer lacks a module that another one has."""
+    inside = [name for name in map(parse, names) if name.layer is not None]
+    shorts, layers = {name.short for name in inside}, {name.layer for name in inside}
+    return len(inside) != len(shorts) * len(layers)

@@ -20,7 +20,7 @@ from d2l.adapters.card import HERE, name_folder, unname_folder
 from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
-from d2l.adapters.module_names import PREFIX, list_layers, list_short
+from d2l.adapters.module_names import PREFIX, is_uneven, list_layers, list_short
 from d2l.adapters.peft_config import module_scales, refuse_extras, refuse_odd_factors
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
@@ -271,7 +271,9 @@ def _config(weights: LoraWeights, n_base_layers: int | None) -> dict[str, Any]:
         "use_dora": False,
         "use_rslora": False,
     }
-    if layers and (n_base_layers is None or layers != list(range(n_base_layers))):
+    if is_uneven(weights.factors):  # PEFT would put every module into every layer
+        config["target_modules"] = sorted(weights.factors)
+    elif layers and (n_base_layers is None or layers != list(range(n_base_layers))):
         config |= {"layers_to_transform": layers, "layers_pattern": "layers"}
     return config
 

@@ -1,4 +1,4 @@
-"""The commands `d2l checkpoints …`: list, show, convert, export, begin, widen, narrow."""
+"""The commands `d2l checkpoints …`: list, show, convert, export, begin, widen, narrow, address."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -141,6 +141,35 @@ def narrow_command(
 
     options = NarrowOptions(name, parse_layers(layers), base, offline)
     narrow(options, out, force=force)
+    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
+
+
+@checkpoints_app.command(
+    "address",
+    epilog="Example: d2l checkpoints address net -o addressed --data docs.jsonl",
+)
+def address_command(
+    name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Texts that hold none of the words then chosen: JSON lines of doc."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(min=0, help="Of the base, that writes; else below the memory.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
+    base: Base = None,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a seat network's seats addresses, so that other text answers them less."""
+    from d2l.training.seats.address import AddressOptions, address
+
+    options = AddressOptions(name, tuple(data or ()), layer, base, offline, seed)
+    with console.Steps("choosing directions") as steps:
+        address(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
 
 

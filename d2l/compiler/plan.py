@@ -119,7 +119,6 @@ def prepare(
     chunks = kind.cut(intake.documents, network, reader, options)
     full, rank = kind.count_ranks(config, chunks, options)
     itemsize = 4 if options.dtype == "fp32" else 2
-    values = sum(d_in + d_out for d_in, d_out in config.module_shapes.values())
     return CompilePlan(
         chunks=tuple(chunks),
         config=config,
@@ -130,7 +129,7 @@ def prepare(
         options=options,
         rank=rank,
         full_rank=full,
-        adapter_bytes=rank * values * config.n_adapted_layers * itemsize,
+        adapter_bytes=rank * config.values_a_rank * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
         moments=network.find_moments(base),
     )

@@ -60,6 +60,10 @@ class HypernetConfig(Protocol):
         """(d_in, d_out) of each target module."""
 
     @property
+    def values_a_rank(self) -> int:
+        """Numbers in an adapter for each of its ranks."""
+
+    @property
     def bias_rank(self) -> int:
         """Rank that a learned, document-independent part adds to every adapter; 0 without one."""
 

@@ -89,7 +89,6 @@ def compile_case(seats: Seats, cases: dict[str, Any], name: str) -> Compiled:
 
 def write_peft(folder: Path, weights: LoraWeights) -> Path:
     """A minimal PEFT folder, written by hand so that it tests what PEFT makes of the weights."""
-    layers = sorted({int(name.split(".")[2]) for name in weights.factors})
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -98,9 +97,7 @@ def write_peft(folder: Path, weights: LoraWeights) -> Path:
         "lora_alpha": weights.rank * weights.scale,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted({name.rsplit(".", 1)[1] for name in weights.factors}),
-        "layers_to_transform": layers,
-        "layers_pattern": "layers",
+        "target_modules": sorted(weights.factors),
         "inference_mode": True,
     }
     tensors = {}

@@ -33,6 +33,11 @@ class EveryLayer:
         """Number of layers that an adapter changes: all of them."""
         return self.n_layers
 
+    @property
+    def values_a_rank(self) -> int:
+        """Numbers in an adapter for each of its ranks."""
+        return self.n_layers * (sum(self.d_in) + sum(self.d_out))
+
     def to_json(self) -> dict[str, object]:
         """Give the fields as JSON values."""
         values = asdict(self)  # type: ignore[call-overload]

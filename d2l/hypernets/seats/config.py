@@ -27,6 +27,8 @@ _SINCE_1 = {
     "adapted_layers",
     "learned_places",
     "value_ridge",
+    "address_layer",
+    "address_neurons",
 }
 #: What a network may have been trained to read.
 READS = ("documents", "descriptions", "both")
@@ -47,6 +49,8 @@ class SeatsConfig:
     tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
     `first_layer` on. With `learned_places`, tokens that say more get more of a seat.
     `value_ridge` is how far values give way to ordinary text (`seating.soften`); 0: not at all.
+    Version 1 may have `addresses` in place of a shared LoRA: neurons of one layer's MLP, one for
+    each of the opening's words.
     """
 
     network: str
@@ -89,6 +93,8 @@ class SeatsConfig:
     adapted_layers: tuple[int, ...] = ()
     learned_places: bool = False
     value_ridge: float = 0.0
+    address_layer: int = 0
+    address_neurons: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
@@ -101,7 +107,7 @@ class SeatsConfig:
             if not (math.isfinite(number) and (number > 0 or (number == 0 and field.name in zero))):
                 least = "of at least 0" if field.name in zero else "above 0"
                 raise CheckpointError(f"{field.name} is {show(value)}, expected a number {least}")
-            empty = field.name == "adapted_layers" or (
+            empty = field.name in ("adapted_layers", "address_neurons") or (
                 field.name == "opening_words" and self.max_seats == self.min_seats
             )
             if field.type == tuple[int, ...] and (min(value, default=-1 + empty) < 0):
@@ -121,6 +127,7 @@ class SeatsConfig:
             "adapted_layers rise from first_layer": self._names_layers(),
             "a shared LoRA lies in all layers from first_layer on": not self.adapted_layers
             or not self.shared_rank,
+            **self._address_rules(),
             "width is a multiple of encoder_heads": self.width % self.encoder_heads == 0,
             "opening_head has min_seats + 1 tokens": len(self.opening_head) == self.min_seats + 1,
             "opening_words has max_seats - min_seats tokens": len(self.opening_words)
@@ -137,13 +144,29 @@ class SeatsConfig:
 
     @property
     def target_modules(self) -> tuple[str, ...]:
-        """Keys and values of the seats are written through k_proj and v_proj."""
+        """Keys and values of the seats are written through k_proj and v_proj; what an adapter adds
+        besides, through MLPs."""
+        if self.address_neurons:
+            return ("down_proj", "gate_proj", "k_proj", "v_proj")
         return ("down_proj", "k_proj", "v_proj") if self.shared_rank else ("k_proj", "v_proj")
 
     @property
     def n_base_layers(self) -> int:
         """Number of decoder layers of the base."""
         return self.layers
+
+    def _address_rules(self) -> dict[str, bool]:
+        named = self.address_neurons
+        return {
+            "only version 1 has addresses": not named or self.version == 1,
+            "addresses stand in for a shared LoRA": not (named and self.shared_rank),
+            "addresses lie below the memory": not named or self.address_layer < self.first_layer,
+            "each opening word has a neuron of its own among intermediate": not named
+            or (
+                len(named) == len(set(named)) == self.max_seats - self.min_seats
+                and max(named) < self.intermediate
+            ),
+        }
 
     def _names_layers(self) -> bool:
         """Whether `adapted_layers` are empty, or layers of the base in order."""
@@ -167,10 +190,22 @@ class SeatsConfig:
     @property
     def module_shapes(self) -> dict[str, tuple[int, int]]:
         """(d_in, d_out) of the target modules."""
-        shapes = dict.fromkeys(self.target_modules, (self.hidden, self.kv_heads * self.head_dim))
-        if self.shared_rank:
-            shapes["down_proj"] = (self.intermediate, self.hidden)
-        return shapes
+        return {
+            name: {
+                "down_proj": (self.intermediate, self.hidden),
+                "gate_proj": (self.hidden, self.intermediate),
+            }.get(name, (self.hidden, self.kv_heads * self.head_dim))
+            for name in self.target_modules
+        }
+
+    @property
+    def values_a_rank(self) -> int:
+        """Numbers in an adapter for each of its ranks."""
+        sizes = {name: sum(shape) for name, shape in self.module_shapes.items()}
+        layers = dict.fromkeys(sizes, self.n_adapted_layers)
+        if self.address_neurons:
+            layers |= {"down_proj": 1, "gate_proj": 1}
+        return sum(size * layers[name] for name, size in sizes.items())
 
     @property
     def bias_rank(self) -> int:

@@ -17,15 +17,15 @@ from torch.nn import functional
 from d2l.adapters.merge_methods import scaled
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
-from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.formats.int8 import read_weights
 from d2l.hypernets.protocol import Assembled, MergeOptions, Part
+from d2l.hypernets.seats.addresses import Addresses
 from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
 from d2l.hypernets.seats.factors import prepare_factors
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.second_moments import Statistics, read_statistics
-from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
+from d2l.hypernets.seats.shared_lora import Shared, SharedLora
 
 _PRIOR = -1.5  # log-weight of a token one seat's width away from the seat's center
 _MOST_WORTH = 2.0  # a token's room is at most e² and at least e⁻² times that of a plain one
@@ -100,7 +100,11 @@ class SeatNetwork(nn.Module):
         self.place = nn.Linear(width, 1, bias=False) if config.learned_places else None
         if self.place is not None:
             nn.init.zeros_(self.place.weight)  # even places, until trained
-        self.shared = SharedLora(config) if config.shared_rank else None
+        self.shared: SharedLora | Addresses | None = None
+        if config.shared_rank:
+            self.shared = SharedLora(config)
+        elif config.address_neurons:
+            self.shared = Addresses(config)
 
     def forward(
         self, hidden: Tensor, keys: Tensor, values: Tensor, n_seats: int
@@ -235,6 +239,8 @@ class Seats:
         self.network = network
         self.statistics = statistics
         self.base_model = base_model
+        if isinstance(network.shared, Addresses):
+            network.shared.fit(base_model, config.opening(config.max_seats))
 
     @torch.no_grad()
     def generate(self, condition: Activations, rank: int) -> Memory:
@@ -260,8 +266,8 @@ class Seats:
                 f"seats cannot be merged by {options.method!r}",
                 hint=f"choose one of {', '.join(sorted(JOINS))}",
             )
-        shared = self.network.shared
-        if shared is None and options.bias_scale != 1.0:
+        shared: Shared | None = self.network.shared
+        if not isinstance(shared, SharedLora) and options.bias_scale != 1.0:
             raise OptionError(
                 "this network has no learned bias to scale", hint="leave the bias scale at 1"
             )
@@ -351,11 +357,6 @@ def _check_sizes(sizes: Sequence[tuple[int, ...]]) -> None:
         )
 
 
-def _add_shared(weights: LoraWeights, shared: SharedLora) -> LoraWeights:
-    """The seats' weights and, in their own modules and at the same rank, the shared LoRA."""
-    layers = shared.layers
-    learned = {
-        module_path(layer, SHARED_MODULE): shared.factors(layer, rank=weights.rank)
-        for layer in layers
-    }
-    return replace(weights, factors={**weights.factors, **learned})
+def _add_shared(weights: LoraWeights, shared: Shared) -> LoraWeights:
+    """The seats' weights and, in their own modules and at the same rank, what is added besides."""
+    return replace(weights, factors={**weights.factors, **shared.factors(rank=weights.rank)})

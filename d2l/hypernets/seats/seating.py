@@ -22,7 +22,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.second_moments import Statistics
-from d2l.hypernets.seats.shared_lora import SHARED_MODULE, SharedLora
+from d2l.hypernets.seats.shared_lora import Shared
 
 MODULES = ("k_proj", "v_proj")
 _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
@@ -49,7 +49,7 @@ class Seating:
 
     statistics: Statistics
     epsilon: float
-    shared: SharedLora | None = None
+    shared: Shared | None = None
     value_ridge: float = 0.0
 
 
@@ -155,13 +155,13 @@ def record_inputs(
     *,
     opening: Sequence[int],
     layers: Sequence[int],
-    shared: SharedLora | None = None,
+    shared: Shared | None = None,
 ) -> Tensor:
     """Attention inputs of the opening, memory imposed below: float64 (layers, tokens, d_in).
 
     One pass: each layer's seats get the memory's keys and values as they come out of k_proj and
     v_proj, so layers above see what the adapter will make of the opening. The sink keeps its own.
-    A shared LoRA acts on all tokens.
+    What the adapter adds besides acts on all tokens.
     """
     inputs: list[Tensor] = []
 
@@ -182,7 +182,7 @@ def fill_memory(
     *,
     opening: Sequence[int],
     layers: Sequence[int],
-    shared: SharedLora | None = None,
+    shared: Shared | None = None,
 ) -> Memory:
     """`memory`, and behind it the base's own keys and values for the rest of the opening.
 
@@ -209,7 +209,7 @@ def run_imposed(
     *,
     opening: Sequence[int],
     layers: Sequence[int],
-    shared: SharedLora | None,
+    shared: Shared | None,
     watch: Watch,
 ) -> None:
     """Run the opening through the base in fp32, the memory imposed on its first seats."""
@@ -223,9 +223,8 @@ def run_imposed(
                 module = find_projection(model, layer, name)
                 hook = _impose(wanted[index], name, watch)
                 hooks.append(module.register_forward_hook(hook))
-            if shared is not None:
-                module = find_projection(model, layer, SHARED_MODULE)
-                hooks.append(module.register_forward_hook(_add(shared, layer)))
+        if shared is not None:
+            hooks += shared.attach(model, n_seats=memory.n_seats)
         device = next(model.parameters()).device
         model(torch.tensor([list(opening)], device=device), use_cache=False)
     finally:
@@ -294,15 +293,6 @@ def _impose(wanted: Tensor, name: str, watch: Watch) -> _Hook:
         seats[:] = here if watch.choose is None else watch.choose(name, here, seats)
         watch.keep(name, inputs[0][0], imposed[0])
         return imposed
-
-    return hook
-
-
-def _add(shared: SharedLora, layer: int) -> _Hook:
-    """Make a hook that adds the shared LoRA to a layer's down_proj."""
-
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + shared.change(layer, inputs[0])
 
     return hook
 

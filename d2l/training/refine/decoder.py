@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.second_moments import Statistics
-from d2l.hypernets.seats.shared_lora import SharedLora
+from d2l.hypernets.seats.shared_lora import Shared, run_mlp
 from d2l.training.exercises import Exercise
 from d2l.training.seats.solve import Solved, Solver, impose
 
@@ -69,7 +69,7 @@ class MemoryDecoder:
         self._places = {layer: at for at, layer in enumerate(config.memory_layers)}
 
     def read_opening(
-        self, keys: Tensor, values: Tensor, shared: SharedLora | None = None, *, leaks: bool = True
+        self, keys: Tensor, values: Tensor, shared: Shared | None = None, *, leaks: bool = True
     ) -> Opening:
         """The opening of a memory, keys and values (layers, seats, kv_heads * head_dim). `shared`
         is what the adapter adds besides, whatever the memory. Where it does not leak, seats get the
@@ -93,18 +93,18 @@ class MemoryDecoder:
                 seated = _seat(seated.seen, wanted, solved, ridge=self.config.value_ridge)
             layers.append(seated)
             x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
-            x = x + _transform(layer, x, index, shared)
+            x = x + run_mlp(layer, index, x, shared, n_seats=n - 1)
         return Opening(keys, values, tuple(layers))
 
     def logits(
-        self, exercises: Sequence[Exercise], opening: Opening, shared: SharedLora | None = None
+        self, exercises: Sequence[Exercise], opening: Opening, shared: Shared | None = None
     ) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise."""
         logits: Tensor = self.head(self.states(exercises, opening, shared))
         return logits
 
     def states(
-        self, exercises: Sequence[Exercise], opening: Opening, shared: SharedLora | None = None
+        self, exercises: Sequence[Exercise], opening: Opening, shared: Shared | None = None
     ) -> Tensor:
         """What the head reads these logits from: (rows, hidden)."""
         n_opening = opening.keys.shape[1] + 1
@@ -116,7 +116,7 @@ class MemoryDecoder:
             own = _leak(h, (layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)), seated)
             k, v = (torch.cat(parts) for parts in zip(seated.seen, own, strict=True))
             x = x + self._attend(layer.self_attn, h, (k, v), rotary, layout.mask)
-            x = x + _transform(layer, x, index, shared)
+            x = x + run_mlp(layer, index, x, shared, n_seats=n_opening - 1)
         states: Tensor = self.base.norm(x[layout.rows])
         return states
 
@@ -164,16 +164,6 @@ def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:
         outputs + response @ lacking for outputs, lacking in zip(given, seated.lacking, strict=True)
     )
     return k, v
-
-
-def _transform(layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:
-    """The MLP of x (tokens, hidden), with the shared LoRA on its down_proj."""
-    h, mlp = layer.post_attention_layernorm(x), layer.mlp
-    inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (tokens, intermediate)
-    result: Tensor = mlp.down_proj(inner)
-    if shared is not None and index in shared.layers:
-        result = result + shared.change(index, inner)
-    return result
 
 
 def _lay_out(exercises: Sequence[Exercise], *, n_opening: int, device: torch.device) -> _Layout:

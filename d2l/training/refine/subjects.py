@@ -7,6 +7,7 @@ other A and B.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -17,12 +18,13 @@ from d2l.bases.chat import Chat
 from d2l.bases.models import read_out
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.shared_lora import SharedLora
+from d2l.hypernets.seats.shared_lora import Shared
 from d2l.inference.attached import Factors, attached
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
 from d2l.training.forward import predict, predicting_states
 from d2l.training.refine.decoder import MemoryDecoder, Opening
+from d2l.training.refine.kept_states import KeptStates
 from d2l.training.seats.learner import make_exercise
 
 Ids = Sequence[int]
@@ -68,7 +70,7 @@ class MovableSeats:
         causal: Any,
         tokenizer: BaseTokenizer,
         *,
-        shared: SharedLora | None = None,
+        shared: Shared | None = None,
         moves: Moves | None = None,
     ) -> None:
         moves = moves or Moves()
@@ -184,31 +186,24 @@ class MovableLora:
 
 
 class _Reference:
-    """The base's own distributions before every token of general answers. What its head reads is
-    kept, a hundred and more times less than what it says, so that a prompt is read once."""
+    """The base's own distributions before every token of general answers; a prompt is read once."""
 
     def __init__(self, causal: Any) -> None:
         self._causal = causal
-        self._states: dict[tuple[Ids, Ids], Tensor] = {}  # (tokens, hidden), by prompt and answer
+        self._kept = KeptStates(partial(read_out, causal))
 
     @torch.no_grad()
     def refer(self, exercises: Sequence[Exercise], prompts: Sequence[Ids]) -> list[Exercise]:
         """Exercises with log-probabilities (tokens, vocabulary) behind these prompts."""
-        if not exercises:
-            return []
         asked = [
             (tuple(prompt), one.answer) for prompt, one in zip(prompts, exercises, strict=True)
         ]
-        new = [one for one in dict.fromkeys(asked) if one not in self._states]
+        new = [one for one in dict.fromkeys(asked) if one not in self._kept]
         if new:
-            states = predicting_states(self._causal, *zip(*new, strict=True))
-            self._states |= {one: rows.clone() for one, rows in zip(new, states, strict=True)}
-        states = [self._states[one] for one in asked]
-        rows = read_out(self._causal, torch.cat(states)).float().log_softmax(dim=-1)
-        references = torch.split(rows, [len(one) for one in states])
+            self._kept.keep(new, predicting_states(self._causal, *zip(*new, strict=True)))
         return [
             replace(one, reference=reference)
-            for one, reference in zip(exercises, references, strict=True)
+            for one, reference in zip(exercises, self._kept.refer(asked), strict=True)
         ]
 
 

@@ -11,30 +11,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from d2l.adapters.weights import Memory
-from d2l.hypernets.seats.shared_lora import SharedLora
+from d2l.hypernets.seats.shared_lora import Shared
 from d2l.training.exercises import Exercise
 from d2l.training.refine.decoder import MemoryDecoder
+from d2l.training.refine.kept_states import KeptStates, Key
 
 _BATCH = 16  # exercises that stand behind one opening at a time
-_Key = tuple[tuple[int, ...], tuple[int, ...]]  # prompt and answer
 
 
 class Teacher:
     """Refers exercises to what memories of single passages say. `shared` is what the adapter adds
     besides its seats."""
 
-    def __init__(self, decoder: MemoryDecoder, shared: SharedLora | None = None) -> None:
+    def __init__(self, decoder: MemoryDecoder, shared: Shared | None = None) -> None:
         self._decoder, self._shared = decoder, shared
-        # (tokens, hidden) each: what the head makes of them is a hundred times as much.
-        self._states: dict[_Key, Tensor] = {}
+        self._kept = KeptStates(decoder.head)
 
     @torch.no_grad()
     def read(self, memory: Memory, exercises: Sequence[Exercise]) -> None:
         """Note what a passage's memory says to exercises; what another one said before stays."""
-        new = [one for one in exercises if _key(one) not in self._states]
+        new = [one for one in exercises if _key(one) not in self._kept]
         if not new:
             return
         device = self._decoder.device
@@ -44,19 +42,16 @@ class Teacher:
             some = new[start : start + _BATCH]
             states = self._decoder.states(some, opening, self._shared)
             parts = torch.split(states, [len(one.answer) for one in some])
-            self._states |= {_key(one): rows.clone() for one, rows in zip(some, parts, strict=True)}
+            self._kept.keep([_key(one) for one in some], parts)
 
-    @torch.no_grad()
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """The same exercises, those that were read with the log-probabilities of then."""
-        known = {key: self._states[key] for key in map(_key, exercises) if key in self._states}
+        known = list(dict.fromkeys(key for key in map(_key, exercises) if key in self._kept))
         if not known:
             return list(exercises)
-        rows = self._decoder.head(torch.cat(list(known.values()))).float().log_softmax(dim=-1)
-        parts = torch.split(rows, [len(states) for states in known.values()])
-        references = dict(zip(known, parts, strict=True))
+        references = dict(zip(known, self._kept.refer(known), strict=True))
         return [replace(one, reference=references.get(_key(one))) for one in exercises]
 
 
-def _key(exercise: Exercise) -> _Key:
+def _key(exercise: Exercise) -> Key:
     return exercise.prompt, exercise.answer

@@ -23,7 +23,7 @@ from d2l.bases.activations import Activations
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import Statistics
-from d2l.hypernets.seats.shared_lora import SharedLora
+from d2l.hypernets.seats.shared_lora import Shared, run_mlp
 from d2l.training.exercises import Exercise
 from d2l.training.seats.solve import Solver, impose
 
@@ -82,7 +82,7 @@ class SeatedDecoder:
         self._solver = Solver(statistics, epsilon=config.solve_epsilon, like=self.head.weight)
 
     def logits(
-        self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: SharedLora | None = None
+        self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: Shared | None = None
     ) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise.
 
@@ -102,7 +102,7 @@ class SeatedDecoder:
                     self.watch(at, h[:, start:][batch.real[:, start:]])
                 k, v = self._seat(h, (k, v), (keys[:, at], values[:, at]), at)
             x = x + self._attend(layer.self_attn, h, (k, v), rotary, batch.mask)
-            x = x + self._transform(layer, x, index, shared)
+            x = x + run_mlp(layer, index, x, shared, n_seats=keys.shape[2])
         wanted = x.flatten(0, 1)[torch.cat(batch.rows)]  # (rows, hidden)
         logits: Tensor = self.head(self.base.norm(wanted))
         return logits
@@ -121,15 +121,6 @@ class SeatedDecoder:
             parts = (outputs[:, :1], imposed.to(h.dtype), outputs[:, n_opening:] + leak)
             results.append(torch.cat(parts, dim=1))
         return results[0], results[1]
-
-    def _transform(self, layer: Any, x: Tensor, index: int, shared: SharedLora | None) -> Tensor:
-        """The MLP of x (memories, tokens, hidden), with the shared LoRA on its down_proj."""
-        h, mlp = layer.post_attention_layernorm(x), layer.mlp
-        inner = mlp.act_fn(mlp.gate_proj(h)) * mlp.up_proj(h)  # (memories, tokens, intermediate)
-        result: Tensor = mlp.down_proj(inner)
-        if shared is not None and index in shared.layers:
-            result = result + shared.change(index, inner)
-        return result
 
     def _attend(
         self,

@@ -50,7 +50,9 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         dense_seats=wanted.dense_seats or config.dense_seats,
         learned_places=wanted.learned_places or config.learned_places,
         shared_rank=shared_rank,
-        intermediate=int(base_config.intermediate_size) if shared_rank else 0,
+        intermediate=int(base_config.intermediate_size)
+        if shared_rank or config.address_neurons
+        else 0,
         document_tokens=max(longest, config.document_tokens),
         reads=_name_reading(recipe),
     )

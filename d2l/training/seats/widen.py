@@ -70,6 +70,11 @@ def widen(
         raise CheckpointError(
             f"{options.n_seats} seats, but a base {config.hidden} wide cannot tell so many apart"
         )
+    if config.address_neurons:
+        raise CheckpointError(
+            "the network's seats have addresses, and more seats would have none",
+            hint="widen the network that the addresses were given to",
+        )
     refuse = partial(refuse_checkpoint, target, force=force)
     refuse()
     words = _find_words(options, network, trials)

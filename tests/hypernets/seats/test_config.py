@@ -19,6 +19,11 @@ from tests.tiny_seats import make_config
 from tests.tools.seat_goldens import COMPACT
 
 CONFIG = read_config(COMPACT / "config.json")
+ADDRESSED: dict[str, object] = {
+    "version": 1,
+    "intermediate": 64,
+    "address_neurons": list(range(8)),
+}
 
 
 def make_raw() -> dict[str, Any]:
@@ -77,6 +82,13 @@ def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
         ({"version": 1, "value_ridge": -1.0}, "value_ridge is -1.0, expected a number of at least"),
         ({"version": 1, "value_ridge": float("inf")}, "value_ridge is inf"),
         ({"solve_epsilon": 0.0}, "solve_epsilon is 0.0, expected a number above 0"),
+        ({"address_neurons": list(range(8))}, "only version 1 has addresses"),
+        ({"address_neurons": [-1]}, "address_neurons is empty or holds a negative number"),
+        (ADDRESSED | {"shared_rank": 2}, "addresses stand in for a shared LoRA"),
+        (ADDRESSED | {"address_layer": 1}, "addresses lie below the memory"),
+        (ADDRESSED | {"address_neurons": list(range(7))}, "each opening word has a neuron"),
+        (ADDRESSED | {"address_neurons": [0, 0, *range(2, 8)]}, "each opening word has a neuron"),
+        (ADDRESSED | {"intermediate": 7}, "each opening word has a neuron of its own among"),
         ({"adapted_layers": [2]}, "adapted_layers rise from first_layer"),
         ({"adapted_layers": [1, 3]}, "adapted_layers rise from first_layer"),
         ({"adapted_layers": [1, 2, 2]}, "adapted_layers rise from first_layer"),

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
@@ -94,19 +94,12 @@ def test_seats_get_them_beside_a_shared_lora_too(
     shared = make_network(make_shared_config()).shared
     assert shared is not None
     weights = seat(make_base(), memory, shared=shared)
-    alone = with_peft(causal, replace(weights, factors=shared_factors(shared)))
+    alone = with_peft(causal, replace(weights, factors=shared.factors(rank=N_SEATS)))
     bare = watch_projections(alone, OPENING)
     bare = {name.removeprefix("base_model.model."): states for name, states in bare.items()}
     alone.unload()
-    both = replace(weights, factors={**weights.factors, **shared_factors(shared)})
+    both = replace(weights, factors={**weights.factors, **shared.factors(rank=N_SEATS)})
     check_projections(with_peft(causal, both), memory, bare)
-
-
-def shared_factors(shared: SharedLora) -> dict[str, LoraFactors]:
-    return {
-        f"model.layers.{layer}.mlp.down_proj": shared.factors(layer, rank=N_SEATS)
-        for layer in (1, 2)
-    }
 
 
 def check_projections(model: Any, memory: Memory, bare: dict[str, Tensor]) -> None:

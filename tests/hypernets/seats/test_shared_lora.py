@@ -36,11 +36,12 @@ def test_a_fresh_one_changes_nothing() -> None:
 def test_written_factors_do_what_the_training_sees(shared: SharedLora) -> None:
     inputs = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
     for layer in (1, 2):
-        factors = shared.factors(layer, rank=9)
+        factors = shared.factors(rank=9)[f"model.layers.{layer}.mlp.down_proj"]
         assert factors.rank == 9
         delta = factors.b @ factors.a  # (d_out, d_in)
         torch.testing.assert_close(inputs @ delta.T, shared.change(layer, inputs))
-    assert not torch.equal(shared.factors(1, rank=9).a, shared.factors(2, rank=9).a)
+    first, second = shared.factors(rank=9).values()
+    assert not torch.equal(first.a, second.a)
 
 
 def test_every_adapter_holds_the_shared_part_once_at_the_rank_of_its_seats(
@@ -51,8 +52,9 @@ def test_every_adapter_holds_the_shared_part_once_at_the_rank_of_its_seats(
     names = {name.rsplit(".", 1)[1] for name in weights.factors}
     assert tuple(sorted(names)) == CONFIG.target_modules == ("down_proj", "k_proj", "v_proj")
     for layer in (1, 2):
-        got = weights.factors[f"model.layers.{layer}.mlp.down_proj"]
-        assert torch.equal(got.a, shared.factors(layer, rank=5).a)
+        name = f"model.layers.{layer}.mlp.down_proj"
+        got = weights.factors[name]
+        assert torch.equal(got.a, shared.factors(rank=5)[name].a)
         shape = (got.a.shape[1], got.b.shape[0])
         assert shape == CONFIG.module_shapes["down_proj"]
 

@@ -12,6 +12,7 @@ from d2l.bases.chat import make_chat
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.network import Seats
 from d2l.training.document_data import Asked
 from d2l.training.refine.decoder import MemoryDecoder
 from d2l.training.refine.subjects import MovableLora, MovableSeats, Moves
@@ -114,14 +115,16 @@ def test_lora_begins_as_the_adapter_that_it_is(family: str, tmp_path: Path) -> N
         tiny_seats.make_shared_config(),
         tiny_seats.make_narrow_config(),
         tiny_seats.make_yielding_config(),
+        tiny_seats.make_addressed_config(),
     ],
-    ids=["seats", "seats and shared LoRA", "seats in some layers", "values that give way"],
+    ids=["seats", "and shared LoRA", "in some layers", "values that give way", "addressed"],
 )
 def test_one_memory_is_read_as_in_training(config: SeatsConfig) -> None:
     """`SeatedDecoder`, whose numbers are those of the exported adapter, has all in one sequence."""
-    causal = tiny_seats.make_causal(tiny.vocab_size())
+    causal = tiny_seats.make_causal()
     statistics = tiny_seats.make_statistics(config)
-    learned = tiny_seats.make_network(config).shared
+    seats = Seats(config, tiny_seats.make_network(config), statistics, causal.model)
+    learned = seats.network.shared
     torch.manual_seed(4)
     keys, values = torch.randn(2, 7, 16), torch.randn(2, 7, 16)
     subject, _ = make_seated()
@@ -132,7 +135,7 @@ def test_one_memory_is_read_as_in_training(config: SeatsConfig) -> None:
     decoder_of_one = MemoryDecoder(causal, statistics, config)
     opening = decoder_of_one.read_opening(keys, values, learned)
     found = decoder_of_one.logits(exercises, opening, learned)
-    assert (learned is not None) == bool(config.shared_rank)
+    assert (learned is not None) == bool(config.shared_rank or config.address_neurons)
     assert torch.allclose(found, expected, atol=1e-4)
 
 

@@ -23,6 +23,7 @@ from d2l.training.seats.loss import (
     pack_exercises,
 )
 from tests.tiny_seats import (
+    make_addressed_config,
     make_causal,
     make_config,
     make_narrow_config,
@@ -48,8 +49,14 @@ def causal() -> Any:
 
 
 @pytest.fixture(
-    params=[CONFIG, make_shared_config(), make_narrow_config(), make_yielding_config()],
-    ids=["seats", "seats and shared LoRA", "seats in some layers", "values that give way"],
+    params=[
+        CONFIG,
+        make_shared_config(),
+        make_narrow_config(),
+        make_yielding_config(),
+        make_addressed_config(),
+    ],
+    ids=["seats", "and shared LoRA", "in some layers", "values that give way", "addressed"],
 )
 def seats(causal: Any, request: pytest.FixtureRequest) -> Seats:
     config = request.param

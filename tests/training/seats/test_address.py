@@ -1,0 +1,190 @@
+"""`d2l checkpoints address`: a checkpoint whose seats have addresses, through the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from d2l.adapters.weights import Memory
+from d2l.hypernets.seats.addresses import Addresses, read_inputs
+from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.network import Seats, load_seats
+from d2l.hypernets.seats.seating import record_inputs
+from d2l.training.seats import address
+from d2l.training.seats.address import find_gate
+from d2l.training.seats.directions import choose_directions
+from tests import tiny
+from tests.command import Command
+from tests.tiny_seats import make_base, make_config, make_network, make_statistics
+
+CONFIG = tiny.make_seats_config()
+N_WORDS = CONFIG.max_seats - CONFIG.min_seats
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    tiny.write_seats(tmp_path / "seats")
+    tiny.write_base(tmp_path / "base", "llama")
+    (tmp_path / "a.txt").write_text(tiny.DOCUMENT, "utf-8")
+    return tmp_path
+
+
+def run(command: Command, files: Path, *options: object, out: str = "addressed") -> Any:
+    return command(
+        "checkpoints", "address", files / "seats", "-o", files / out, "--base", files / "base",
+        "--json", *options,
+    )  # fmt: skip
+
+
+def test_weights_stay_and_adapters_say_where_their_seats_are(files: Path, command: Command) -> None:
+    result = run(command, files)
+    assert json.loads(result.out) == {"checkpoint": str(files / "addressed")}
+    config = read_config(files / "addressed" / "config.json")
+    assert (config.address_layer, len(config.address_neurons)) == (CONFIG.first_layer - 1, N_WORDS)
+    assert config.opening_words == CONFIG.opening_words
+    old, new = (load_file(files / n / "model.safetensors") for n in ("seats", "addressed"))
+    assert new.keys() - old.keys() == {"shared.detect", "shared.directions"}
+    assert all(torch.equal(new[name], tensor) for name, tensor in old.items())
+    lengths = new["shared.directions"].float().norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((N_WORDS,), 100.0), rtol=1e-3, atol=0)
+    given = ("--base", files / "base", "--checkpoint", files / "addressed", "--json")
+    plan = json.loads(
+        command("compile", files / "a.txt", "-o", files / "no.lora", "--dry-run", *given).out
+    )
+    compiled = command("compile", files / "a.txt", "-o", files / "a.lora", *given)
+    assert compiled.code == 0, compiled.err
+    names = load_file(files / "a.lora" / "adapter_model.safetensors")
+    written = {name.split(".layers.")[1] for name in names if ".mlp." in name}
+    modules = ("down_proj", "gate_proj")
+    assert written == {f"0.mlp.{module}.lora_{f}.weight" for module in modules for f in "AB"}
+    assert plan["adapter_bytes"] == sum(t.numel() * t.element_size() for t in names.values())
+    named = json.loads((files / "a.lora" / "adapter_config.json").read_text())["target_modules"]
+    assert "model.layers.0.mlp.gate_proj" in named
+    assert "model.layers.1.mlp.gate_proj" not in named
+
+
+def test_it_trains_on_and_exports_with_its_addresses(files: Path, command: Command) -> None:
+    run(command, files)
+    again = run(command, files, out="again")
+    assert again.code == 0
+    for name in ("config.json", "model.safetensors"):
+        one, two = ((files / folder / name).read_bytes() for folder in ("addressed", "again"))
+        assert one == two
+    loaded = load_seats(files / "addressed", tiny.make_causal("llama").model)
+    assert isinstance(loaded.network.shared, Addresses)
+    assert not list(loaded.network.shared.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--layer", CONFIG.first_layer],
+            "addresses in layer 1, but they must lie below the memory",
+        ),
+        (
+            ["--data", "a.jsonl"],
+            "pieces of the base's vocabulary are left over, and the opening has",
+        ),
+        (["--data", "none.jsonl"], "none.jsonl"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    options: list[object], message: str, files: Path, command: Command
+) -> None:
+    (files / "a.jsonl").write_text(json.dumps({"doc": tiny.DOCUMENT}), "utf-8")
+    found = [files / str(one) if str(one).endswith(".jsonl") else one for one in options]
+    result = run(command, files, *found)
+    assert result.code == 1
+    assert message in result.err
+    assert not (files / "addressed").exists()
+
+
+def test_a_network_has_them_once(files: Path, command: Command) -> None:
+    run(command, files)
+    result = command(
+        "checkpoints", "address", files / "addressed", "-o", files / "twice",
+        "--base", files / "base",
+    )  # fmt: skip
+    assert result.code == 1
+    assert "the network has addresses already" in result.err
+    wider = command(
+        "checkpoints", "widen", files / "addressed", "-o", files / "wide", "--seats", CONFIG.max_seats + 1,
+        "--data", files / "a.jsonl", "--base", files / "base",
+    )  # fmt: skip
+    assert wider.code == 1
+    assert "more seats would have none" in wider.err
+
+
+def make_seats(config: SeatsConfig | None = None) -> Seats:
+    config = config or make_config()
+    return Seats(config, make_network(config), make_statistics(config), make_base())
+
+
+def test_a_gate_opens_for_its_word_alone() -> None:
+    seats = make_seats()
+    generator = torch.Generator().manual_seed(3)
+    text = torch.randint(40, 60, (3_000,), generator=generator).tolist()
+    gate = find_gate(seats, text[:2_800], layer=0)
+    config = seats.config
+    assert len(set(gate.neurons)) == len(gate.detect) == config.max_seats - config.min_seats
+    opening = config.opening(config.max_seats)
+    states = read_inputs(seats.base_model, 0, (*opening, *text[2_800:]))  # norms' weights are one
+    opened = states @ gate.detect.T  # (tokens, words)
+    own = opened[1 + config.min_seats : len(opening)]
+    closed = own[~torch.eye(len(own), dtype=torch.bool)]
+    wide = 100 * (1 - address._THRESHOLD)
+    torch.testing.assert_close(own.diagonal(), torch.full((len(own),), wide), atol=0.5, rtol=0)
+    assert float(closed.max()) < -50
+    behind = opened[len(opening) :]
+    assert float((behind > 0).float().mean()) < 0.05  # of random words in so few dimensions
+
+
+def test_text_adds_least_by_the_neurons_that_are_taken() -> None:
+    up = torch.tensor([[9.0, 1.0, 5.0, 0.1], [9.0, 2.0, 4.0, 0.1]])
+    uses = torch.tensor([100.0, 1.0, 2.0, 3.0])
+    assert address._choose_neurons(up, uses)[0] == 0  # two words of four neurons: all are spare
+    uses, up = uses.repeat(2), up.repeat(1, 2)
+    chosen = address._choose_neurons(up, uses)
+    assert chosen == (2, 6)  # the strongest but for those that text needs most
+
+
+def test_directions_let_less_of_a_memory_leak_than_the_words_own_states() -> None:
+    seats = make_seats()
+    config, generator = seats.config, torch.Generator().manual_seed(6)
+    memories = [Memory(*torch.randn(2, 2, 6, 16, generator=generator)) for _ in range(4)]
+    directions = choose_directions(seats, memories)
+    assert torch.equal(directions, choose_directions(seats, memories))
+    n_words = config.max_seats - config.min_seats
+    assert directions.shape == (n_words, config.hidden)
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(n_words))
+    memory = Memory(*torch.randn(2, 2, config.max_seats, 16, generator=generator))
+    own = record_inputs(
+        memory,
+        seats.base_model,
+        opening=config.opening(config.max_seats),
+        layers=config.memory_layers,
+    )
+    changed = own.clone()
+    changed[:, 1 + config.min_seats :] = directions.double() * config.hidden**0.5
+    assert leak(seats, changed, memory) < 0.6 * leak(seats, own, memory)
+
+
+def leak(seats: Seats, inputs: torch.Tensor, memory: Memory) -> float:
+    """What ordinary text gets of a memory: tr(Lᵀ (H C⁻¹ Hᵀ)⁻¹ L), over layers, keys and values."""
+    total = 0.0
+    for place, layer in enumerate(seats.config.memory_layers):
+        moment = seats.statistics.second_moment(layer).double()
+        h = inputs[place]
+        answers = torch.linalg.inv(h @ torch.linalg.solve(moment, h.T))[1:, 1:]
+        attention: Any = seats.base_model.layers[layer].self_attn  # type: ignore[index,union-attr]
+        for module, wanted in (
+            (attention.k_proj, memory.keys),
+            (attention.v_proj, memory.values),
+        ):
+            lacking = wanted[place].double() - h[1:] @ module.weight.double().T
+            total += float((lacking.T @ answers @ lacking).trace())
+    return total
