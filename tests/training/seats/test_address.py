@@ -112,8 +112,8 @@ def test_a_network_has_them_once(files: Path, command: Command) -> None:
     assert result.code == 1
     assert "the network has addresses already" in result.err
     wider = command(
-        "checkpoints", "widen", files / "addressed", "-o", files / "wide", "--seats", CONFIG.max_seats + 1,
-        "--data", files / "a.jsonl", "--base", files / "base",
+        "checkpoints", "widen", files / "addressed", "-o", files / "wide",
+        "--seats", CONFIG.max_seats + 1, "--data", files / "a.jsonl", "--base", files / "base",
     )  # fmt: skip
     assert wider.code == 1
     assert "more seats would have none" in wider.err
