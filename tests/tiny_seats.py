@@ -155,7 +155,7 @@ def make_network(config: SeatsConfig | None = None) -> SeatNetwork:
             parameter.data.add_(0.2 * torch.randn(parameter.shape))
         if isinstance(network.shared, Addresses):
             opening = network.config.opening(network.config.max_seats)
-            states = read_inputs(make_base(), network.config.address_layer, opening)
+            states = read_inputs(make_base(), network.shared.layer, opening)
             answers = torch.linalg.pinv(states).T  # 1 to the token itself, 0 to all others
             words = answers[1 + network.config.min_seats :]
             network.shared.detect.copy_(80.0 * (words - 0.5 * answers.sum(dim=0)))

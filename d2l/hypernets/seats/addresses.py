@@ -5,7 +5,7 @@ states are. Addresses make them unlike. Below all memory, the words of the openi
 neuron of one layer's MLP, which is silent for everything else, and which adds a long vector to the
 word's state; no two vectors have a direction in common, nor have any that text makes much use of.
 Layers above see little but these. What a seat holds is not touched, since its keys and values are
-imposed anyway.
+imposed anyway, which is why the layer that writes is the last one without memory.
 
 In an adapter that is a LoRA on gate_proj, whose B holds single ones, and one on down_proj, whose A
 does. Only the words behind the opening's head have addresses: the head's stand in any text.
@@ -41,7 +41,7 @@ class Addresses(nn.Module):
 
     def __init__(self, config: SeatsConfig) -> None:
         super().__init__()
-        self.layer, self.n_head = config.address_layer, config.min_seats
+        self.layer, self.n_head = config.first_layer - 1, config.min_seats
         self.neurons = config.address_neurons
         self.intermediate = config.intermediate
         size = (len(self.neurons), config.hidden)

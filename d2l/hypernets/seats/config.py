@@ -27,7 +27,6 @@ _SINCE_1 = {
     "adapted_layers",
     "learned_places",
     "value_ridge",
-    "address_layer",
     "address_neurons",
 }
 #: What a network may have been trained to read.
@@ -49,8 +48,8 @@ class SeatsConfig:
     tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
     `first_layer` on. With `learned_places`, tokens that say more get more of a seat.
     `value_ridge` is how far values give way to ordinary text (`seating.soften`); 0: not at all.
-    Version 1 may have `addresses` in place of a shared LoRA: neurons of one layer's MLP, one for
-    each of the opening's words.
+    Version 1 may have addresses (`addresses`) in place of a shared LoRA: `address_neurons` of the
+    MLP below the first layer with memory, one for each opening word; empty: none.
     """
 
     network: str
@@ -93,7 +92,6 @@ class SeatsConfig:
     adapted_layers: tuple[int, ...] = ()
     learned_places: bool = False
     value_ridge: float = 0.0
-    address_layer: int = 0
     address_neurons: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -156,11 +154,12 @@ class SeatsConfig:
         return self.layers
 
     def _address_rules(self) -> dict[str, bool]:
+        """What must hold of addresses, and whether it does."""
         named = self.address_neurons
         return {
             "only version 1 has addresses": not named or self.version == 1,
             "addresses stand in for a shared LoRA": not (named and self.shared_rank),
-            "addresses lie below the memory": not named or self.address_layer < self.first_layer,
+            "addresses have a layer below the memory": not named or self.first_layer > 0,
             "each opening word has a neuron of its own among intermediate": not named
             or (
                 len(named) == len(set(named)) == self.max_seats - self.min_seats

@@ -239,7 +239,7 @@ class Seats:
         self.network = network
         self.statistics = statistics
         self.base_model = base_model
-        if isinstance(network.shared, Addresses):
+        if isinstance(network.shared, Addresses):  # what they write depends on the base at hand
             network.shared.fit(base_model, config.opening(config.max_seats))
 
     @torch.no_grad()

@@ -47,12 +47,11 @@ _STRIDE = 700  # tokens of ordinary text behind one opening
 
 @dataclass(frozen=True)
 class AddressOptions:
-    """Which checkpoint, files of documents to find words with that texts do not hold (none: the
-    words stay), and the base's layer whose MLP writes (None: the one below all memory)."""
+    """Which checkpoint, and files of documents to find words with that texts do not hold; without
+    any, the words stay."""
 
     checkpoint: str
     data: tuple[Path, ...] = ()
-    layer: int | None = None
     base: str | None = None
     offline: bool = False
     seed: int = 0
@@ -71,30 +70,25 @@ def address(
         options.checkpoint, kinds=SEATS, base=options.base, offline=options.offline
     )
     source, config, base = network.files.path, network.config, network.base
-    layer = config.first_layer - 1 if options.layer is None else options.layer
     if config.shared_rank or config.address_neurons:
         what = "a shared LoRA" if config.shared_rank else "addresses"
         raise CheckpointError(f"the network has {what} already, in whose place addresses would be")
-    if not 0 <= layer < config.first_layer:
-        raise CheckpointError(
-            f"addresses in layer {layer}, but they must lie below the memory, which begins in "
-            f"layer {config.first_layer}"
-        )
+    if config.first_layer == 0:
+        raise CheckpointError("the network has memory in layer 0, and addresses must lie below")
     refuse = partial(refuse_checkpoint, target, force=force)
     refuse()
     model = load_frozen(base, device="cpu", dtype=torch.float32, n_layers=config.layers)
     if options.data:
         config = _change_words(config, options.data, network.tokenizer, base.config.vocab_size)
-    seats = replace_config(load_seats(source, model), config)
+    seats = _open_with(load_seats(source, model), config)
     plain = cut_plain_text(network.tokenizer, limit=config.chunk_tokens)
     memories = write_memories(seats, plain)
     directions = choose_directions(seats, memories, seed=options.seed, watch=watch)
-    gate = find_gate(seats, [i for piece in plain for i in piece], layer=layer)
+    gate = find_gate(seats, [i for piece in plain for i in piece], layer=config.first_layer - 1)
     config = replace(
         config,
         version=1,
         intermediate=int(base.config.intermediate_size),
-        address_layer=layer,
         address_neurons=gate.neurons,
     )
     tensors = read_file(source / native.WEIGHTS_FILE)
@@ -110,8 +104,8 @@ def address(
     return config
 
 
-def replace_config(seats: Seats, config: SeatsConfig) -> Seats:
-    """The same network with an opening of other words."""
+def _open_with(seats: Seats, config: SeatsConfig) -> Seats:
+    """The same network with the opening of `config`."""
     return Seats(config, seats.network, seats.statistics, seats.base_model)
 
 

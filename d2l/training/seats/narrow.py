@@ -57,6 +57,12 @@ def narrow(options: NarrowOptions, target: Path, *, force: bool = False) -> Seat
             f"no memory in layer {missing[0]}" if missing else "no layer that shall hold memory",
             hint=f"the network has {', '.join(map(str, config.memory_layers))}: name some of them",
         )
+    if config.address_neurons and layers[0] != config.first_layer:
+        raise CheckpointError(
+            f"the seats' addresses are written below layer {config.first_layer}, and that must "
+            "stay the first with memory",
+            hint=f"name layer {config.first_layer}, too",
+        )
     narrowed = replace(config, version=1, first_layer=layers[0], adapted_layers=layers)
     kept = [config.memory_layers.index(layer) for layer in layers]
     refuse = partial(refuse_checkpoint, target, force=force)

@@ -85,7 +85,7 @@ def test_openings_of_other_lengths_are_refused(n_seats: int) -> None:
         ({"address_neurons": list(range(8))}, "only version 1 has addresses"),
         ({"address_neurons": [-1]}, "address_neurons is empty or holds a negative number"),
         (ADDRESSED | {"shared_rank": 2}, "addresses stand in for a shared LoRA"),
-        (ADDRESSED | {"address_layer": 1}, "addresses lie below the memory"),
+        (ADDRESSED | {"first_layer": 0}, "addresses have a layer below the memory"),
         (ADDRESSED | {"address_neurons": list(range(7))}, "each opening word has a neuron"),
         (ADDRESSED | {"address_neurons": [0, 0, *range(2, 8)]}, "each opening word has a neuron"),
         (ADDRESSED | {"intermediate": 7}, "each opening word has a neuron of its own among"),

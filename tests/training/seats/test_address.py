@@ -43,7 +43,7 @@ def test_weights_stay_and_adapters_say_where_their_seats_are(files: Path, comman
     result = run(command, files)
     assert json.loads(result.out) == {"checkpoint": str(files / "addressed")}
     config = read_config(files / "addressed" / "config.json")
-    assert (config.address_layer, len(config.address_neurons)) == (CONFIG.first_layer - 1, N_WORDS)
+    assert len(config.address_neurons) == N_WORDS
     assert config.opening_words == CONFIG.opening_words
     old, new = (load_file(files / n / "model.safetensors") for n in ("seats", "addressed"))
     assert new.keys() - old.keys() == {"shared.detect", "shared.directions"}
@@ -82,10 +82,6 @@ def test_it_trains_on_and_exports_with_its_addresses(files: Path, command: Comma
     ("options", "message"),
     [
         (
-            ["--layer", CONFIG.first_layer],
-            "addresses in layer 1, but they must lie below the memory",
-        ),
-        (
             ["--data", "a.jsonl"],
             "pieces of the base's vocabulary are left over, and the opening has",
         ),
@@ -117,6 +113,20 @@ def test_a_network_has_them_once(files: Path, command: Command) -> None:
     )  # fmt: skip
     assert wider.code == 1
     assert "more seats would have none" in wider.err
+    narrow = ("checkpoints", "narrow", files / "addressed", "--base", files / "base")
+    higher = command(*narrow, "-o", files / "narrow", "--layers", CONFIG.layers - 1)
+    assert higher.code == 1
+    assert "that must stay the first with memory" in higher.err
+    assert command(*narrow, "-o", files / "narrow", "--layers", CONFIG.first_layer).code == 0
+
+
+def test_memory_in_the_lowest_layer_leaves_no_place_for_them(files: Path, command: Command) -> None:
+    path = files / "seats" / "config.json"
+    values = json.loads(path.read_text("utf-8")) | {"first_layer": 0, "adapted_layers": [0, 1]}
+    path.write_text(json.dumps(values | {"version": 1}), "utf-8")
+    result = run(command, files)
+    assert result.code == 1
+    assert "the network has memory in layer 0" in result.err
 
 
 def make_seats(config: SeatsConfig | None = None) -> Seats:
