@@ -35,7 +35,7 @@ class _Leak:
         self._epsilon, self.cholesky = config.solve_epsilon, seats.statistics.cholesky
         moments = self.cholesky @ self.cholesky.mT
         self._text = [
-            torch.einsum("lod,lde,loe->l", w, moments, w) for w in self._weights
+            torch.einsum("lka,lab,lkb->l", w, moments, w) for w in self._weights
         ]  # energy of ordinary keys and of ordinary values
 
     def measure(self, inputs: Tensor, memory: Memory) -> Tensor:
