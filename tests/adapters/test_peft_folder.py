@@ -1,6 +1,5 @@
 import json
 import resource
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.adapters.find import refuse_adapter
-from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import (
     DTYPES,
     AdapterContent,
     read_adapter,
-    read_content,
     read_memory,
     write_adapter,
 )
@@ -117,59 +114,6 @@ def test_factors_are_stored_in_the_precision_asked_for_with_scale_folded_into_b(
     model = peft.PeftModel.from_pretrained(tiny.make_causal("llama"), str(folder))
     rounded = compute_logits(make_dense("llama", folder))
     torch.testing.assert_close(compute_logits(model), rounded, rtol=1e-4, atol=1e-4)
-
-
-def test_alpha_equals_rank_and_both_are_integers(tmp_path: Path) -> None:
-    weights = make_weights("llama", rank=5, scale=0.123)
-    config = read_json(write_adapter(make_content(weights), tmp_path / "a") / "adapter_config.json")
-    assert (config["r"], config["lora_alpha"]) == (5, 5)
-    assert (type(config["r"]), type(config["lora_alpha"])) == (int, int)
-    assert (config["use_rslora"], config["use_dora"]) == (False, False)
-    assert config["base_model_name_or_path"] == "tiny-org/llama-tiny"
-    assert config["target_modules"] == sorted(config["target_modules"])
-
-
-@pytest.mark.parametrize(
-    ("layers", "named"), [(range(3), None), (range(1, 3), [1, 2]), (range(2), [0, 1])]
-)
-def test_layers_are_named_only_where_some_are_missing(
-    layers: range, named: list[int] | None, tmp_path: Path
-) -> None:
-    content = make_content(make_weights("llama", layers=layers))
-    config = read_json(write_adapter(content, tmp_path / "a.lora") / "adapter_config.json")
-    assert config.get("layers_to_transform") == named
-    assert config.get("layers_pattern") == (None if named is None else "layers")
-
-
-def test_modules_are_named_in_full_where_layers_differ_in_them(tmp_path: Path) -> None:
-    """PEFT would put every module into every layer, and warn that their weights are missing."""
-    weights = make_weights("llama", layers=range(1, 3))
-    odd, *_ = sorted(weights.factors)
-    uneven = replace(weights, factors={n: f for n, f in weights.factors.items() if n != odd})
-    folder = write_adapter(make_content(uneven), tmp_path / "a.lora")
-    config = read_json(folder / "adapter_config.json")
-    assert config["target_modules"] == sorted(uneven.factors)
-    assert "layers_to_transform" not in config
-    again = write_adapter(read_content(read_info(folder), purpose="copied"), tmp_path / "b.lora")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        assert (again / name).read_bytes() == (folder / name).read_bytes()
-    model = tiny.make_causal("llama")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # of weights that are missing PEFT only warns
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
-        wrapped = peft.PeftModel.from_pretrained(model, str(folder))
-    found = {name.split(".lora_A")[0] for name, _ in wrapped.named_parameters() if "lora_A" in name}
-    assert found == {f"base_model.model.{name}" for name in uneven.factors}
-
-
-def test_modules_outside_the_layers_are_written_and_read_back(tmp_path: Path) -> None:
-    factors = LoraFactors(torch.ones(3, tiny.HIDDEN), torch.ones(5, 3))
-    weights = LoraWeights("tiny-org/llama-tiny", 1.0, {"lm_head": factors})
-    folder = write_adapter(make_content(weights), tmp_path / "a.lora")
-    config = read_json(folder / "adapter_config.json")
-    assert config["target_modules"] == ["lm_head"]
-    assert "layers_to_transform" not in config
-    assert read_adapter(folder).factors.keys() == {"lm_head"}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

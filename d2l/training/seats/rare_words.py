@@ -6,6 +6,7 @@ seat with an address needs such a word, for a word in a text would be taken for 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from d2l.bases.tokenizers import BaseTokenizer
@@ -18,16 +19,12 @@ _PER = 10_000_000
 _ALIKE = 5  # letters that no two words of an opening begin with together
 
 
-def count_tokens(texts: Sequence[str], tokenizer: BaseTokenizer) -> tuple[dict[int, int], int]:
+def count_tokens(texts: Sequence[str], tokenizer: BaseTokenizer) -> tuple[Counter[int], int]:
     """How often each token stands in these texts, and how many tokens there are."""
-    counts: dict[int, int] = {}
-    total = 0
+    counts = Counter[int]()
     for text in texts:
-        ids = tokenizer.encode(text)
-        total += len(ids)
-        for number in ids:
-            counts[number] = counts.get(number, 0) + 1
-    return counts, total
+        counts.update(tokenizer.encode(text))
+    return counts, counts.total()
 
 
 def list_leftovers(pieces: Sequence[str], counts: Mapping[int, int], total: int) -> list[int]:
