@@ -153,7 +153,7 @@ class SeatsTable(Tasks, Questions):
     """So many of the data's questions, without their documents, are general prompts, too."""
     general_sampled: Annotated[int, Field(ge=0, le=10**5)] = 0
     """So many general prompts are written by the base."""
-    tokens_per_seat: Count = 0
+    tokens_per_seat: Strength = 0.0
     """Another density of seats than the checkpoint's; 0: the checkpoint's."""
     dense_seats: Count = 0
     """So many seats hold one token each where a document is short; 0: as the checkpoint."""

@@ -139,7 +139,7 @@ def write_memories(seats: Seats, pieces: Sequence[Sequence[int]]) -> list[Memory
     encode = ActivationEncoder(seats.base_model, config.reading)
     return [
         seats.generate(
-            encode([*config.read_opening, *piece]), max(len(piece) // config.tokens_per_seat, 1)
+            encode([*config.read_opening, *piece]), max(int(len(piece) / config.tokens_per_seat), 1)
         )
         for piece in pieces[:: max(len(pieces) // _KEPT, 1)]
     ]

@@ -42,14 +42,15 @@ class SeatsConfig:
     `after_opening` and `before_answer` surround the question of the default prompt. Version 1 may
     have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide, and
     says with `document_tokens` up to which length some of a document comes back: that of training,
-    unless less was measured. A short document gets a seat for every token, as far as `dense_seats`
-    go. `base_digest` is the SHA-256 of the base's weights that the second moments were measured on;
-    empty where it was not noted. `reads` is what it was trained to read: documents, descriptions of
-    tasks, or both. `adapted_layers` are those that hold memory, from below; empty: all from
-    `first_layer` on. With `learned_places`, tokens that say more get more of a seat.
-    `value_ridge` is how far values give way to ordinary text (`seating.soften`); 0: not at all.
-    Version 1 may have addresses (`addresses`) in place of a shared LoRA: `address_neurons` of the
-    MLP below the first layer with memory, one for each opening word; empty: none.
+    unless less was measured. `tokens_per_seat` need not be a whole number; a short document gets a
+    seat for every token, as far as `dense_seats` go. `base_digest` is the SHA-256 of the base's
+    weights that the second moments were measured on; empty where it was not noted. `reads` is what
+    it was trained to read: documents, descriptions of tasks, or both. `adapted_layers` are those
+    that hold memory, from below; empty: all from `first_layer` on. With `learned_places`, tokens
+    that say more get more of a seat. `value_ridge` is how far values give way to ordinary text
+    (`seating.soften`); 0: not at all. Version 1 may have addresses (`addresses`) in place of a
+    shared LoRA: `address_neurons` of the MLP below the first layer with memory, one for each
+    opening word; empty: none.
     """
 
     network: str
@@ -69,7 +70,7 @@ class SeatsConfig:
     features: tuple[int, ...]
     group_dim: int
     seat_table: int
-    tokens_per_seat: int
+    tokens_per_seat: float
     min_seats: int
     max_seats: int
     chunk_tokens: int
@@ -113,6 +114,7 @@ class SeatsConfig:
         rules = {
             'network is "seats"': self.network == "seats",
             "version is 0 or 1": self.version in (0, 1),
+            "tokens_per_seat is at least 1": self.tokens_per_seat >= 1,
             f"reads is one of {', '.join(READS)}": self.reads in READS,
             "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
             "only version 1 has learned places": self.version == 1 or not self.learned_places,
@@ -214,7 +216,7 @@ class SeatsConfig:
     @property
     def held_tokens(self) -> int:
         """Length up to which some recall can be expected; unknown, that which fills all seats."""
-        return self.document_tokens or self.max_seats * self.tokens_per_seat
+        return self.document_tokens or int(self.max_seats * self.tokens_per_seat)
 
     @property
     def held_density(self) -> float:
@@ -286,8 +288,8 @@ def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = N
     return min(max(sparse, dense, config.min_seats), most)
 
 
-def set_density(config: SeatsConfig, tokens_per_seat: int) -> SeatsConfig:
-    """The same network with one seat for so many tokens, whatever the document's length."""
+def set_density(config: SeatsConfig, tokens_per_seat: float) -> SeatsConfig:
+    """The same network with a seat for so many tokens, whatever the document's length."""
     return replace(config, tokens_per_seat=tokens_per_seat, dense_seats=0)
 
 

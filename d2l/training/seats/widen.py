@@ -136,7 +136,7 @@ class _Memories:
                 minimum=config.min_chunk_tokens,
             )[0]
             read_ids = [*config.read_opening, *piece.token_ids]
-            n_seats = max(len(piece.token_ids) // config.tokens_per_seat, 1)
+            n_seats = max(int(len(piece.token_ids) / config.tokens_per_seat), 1)
             self._kept.append(seats.generate(read(read_ids), n_seats))
 
     def draw(self, n_seats: int) -> Memory:

@@ -165,6 +165,18 @@ def test_short_documents_get_a_seat_for_every_token_as_far_as_dense_seats_go() -
         dataclasses.replace(CONFIG, dense_seats=121)
 
 
+def test_a_density_need_not_be_a_whole_number() -> None:
+    config = dataclasses.replace(CONFIG, version=1, tokens_per_seat=1.5, dense_seats=40)
+    counts = [count_seats(n, config=config) for n in (18, 30, 50, 60, 61, 100, 180, 181)]
+    assert counts == [18, 30, 40, 40, 41, 67, 120, 120]
+    assert config.held_tokens == 180
+    raw = make_raw()
+    assert parse_config({**raw, "tokens_per_seat": 1.5}, source="x").tokens_per_seat == 1.5
+    for wrong in (0.5, 0, -2, float("nan"), float("inf")):
+        with pytest.raises(CheckpointError, match="tokens_per_seat"):
+            parse_config({**raw, "tokens_per_seat": wrong}, source="x")
+
+
 def test_configurations_that_do_not_say_so_are_of_networks_that_read_documents() -> None:
     raw = make_raw()
     del raw["reads"]
