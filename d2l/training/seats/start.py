@@ -35,6 +35,10 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
             f"shared_rank is {wanted.shared_rank}, but the smallest adapter has rank "
             f"{config.min_seats}"
         )
+    if 0 < wanted.tokens_per_seat < 1:
+        raise RecipeError(
+            f"tokens_per_seat is {wanted.tokens_per_seat:g}, but no token has more than one seat"
+        )
     if wanted.dense_seats > config.max_seats:
         raise RecipeError(
             f"dense_seats is {wanted.dense_seats}, but this network has at most "

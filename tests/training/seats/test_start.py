@@ -85,6 +85,10 @@ def test_the_recipe_sets_density_and_length_of_documents(recipe: Recipe) -> None
     changed = change_config(CONFIG, longer, BASE_CONFIG)
     assert changed.tokens_per_seat == 2
     assert changed.held_tokens == 3 * length.tokens
+    between = change_config(CONFIG, change(recipe, tokens_per_seat=1.5), BASE_CONFIG)
+    assert between.tokens_per_seat == 1.5
+    with pytest.raises(RecipeError, match=r"tokens_per_seat is 0\.5, but no token"):
+        change_config(CONFIG, change(recipe, tokens_per_seat=0.5), BASE_CONFIG)
     dense = change_config(changed, change(recipe, dense_seats=4), BASE_CONFIG)
     assert (dense.tokens_per_seat, dense.dense_seats) == (2, 4)
     assert change_config(dense, recipe, BASE_CONFIG).dense_seats == 4
