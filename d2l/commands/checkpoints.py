@@ -155,6 +155,9 @@ def address_command(
         list[Path] | None,
         typer.Option(help="Texts that hold none of the words then chosen: JSON lines of doc."),
     ] = None,
+    seats: Annotated[
+        int | None, typer.Option(min=1, help="Most seats of an adapter; default: as before.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
     base: Base = None,
     force: Force = False,
@@ -164,7 +167,7 @@ def address_command(
     """Give a seat network's seats addresses, so that other text answers them less."""
     from d2l.training.seats.address import AddressOptions, address
 
-    options = AddressOptions(name, tuple(data or ()), base, offline, seed)
+    options = AddressOptions(name, tuple(data or ()), seats, base, offline, seed)
     with console.Steps("choosing directions") as steps:
         address(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)

@@ -289,7 +289,13 @@ def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = N
 
 
 def set_density(config: SeatsConfig, tokens_per_seat: float) -> SeatsConfig:
-    """The same network with a seat for so many tokens, whatever the document's length."""
+    """The same network with a seat for so many tokens, whatever the document's length; raises
+    OptionError."""
+    if not 1 <= tokens_per_seat < math.inf:  # so NaN is none
+        raise OptionError(
+            f"{tokens_per_seat:g} tokens per seat, expected a number of 1 or more",
+            hint="1 is a seat for every token",
+        )
     return replace(config, tokens_per_seat=tokens_per_seat, dense_seats=0)
 
 

@@ -48,10 +48,11 @@ _STRIDE = 700  # tokens of ordinary text behind one opening
 @dataclass(frozen=True)
 class AddressOptions:
     """Which checkpoint, and files of documents to find words with that texts do not hold; without
-    any, the words stay."""
+    any, the words stay. With `seats` it has so many at most, for which there must be words."""
 
     checkpoint: str
     data: tuple[Path, ...] = ()
+    seats: int | None = None
     base: str | None = None
     offline: bool = False
     seed: int = 0
@@ -64,23 +65,24 @@ def address(
     watch: Callable[[int, int], object] = lambda done, total: None,  # noqa: ARG005
     force: bool = False,
 ) -> SeatsConfig:
-    """Write the checkpoint with addresses at `target`, its weights as they are stored; raises
-    D2LError."""
+    """Write the checkpoint with addresses at `target`, its weights as they are stored; addresses
+    that it has are replaced. Raises D2LError."""
     network = open_network(
         options.checkpoint, kinds=SEATS, base=options.base, offline=options.offline
     )
     source, config, base = network.files.path, network.config, network.base
-    if config.shared_rank or config.address_neurons:
-        what = "a shared LoRA" if config.shared_rank else "addresses"
-        raise CheckpointError(f"the network has {what} already, in whose place addresses would be")
-    if config.first_layer == 0:
-        raise CheckpointError("the network has memory in layer 0, and addresses must lie below")
+    _check(options, config)
     refuse = partial(refuse_checkpoint, target, force=force)
     refuse()
     model = load_frozen(base, device="cpu", dtype=torch.float32, n_layers=config.layers)
+    loaded = load_seats(source, model)
+    loaded.network.shared, config = None, replace(config, address_neurons=())
     if options.data:
-        config = _change_words(config, options.data, network.tokenizer, base.config.vocab_size)
-    seats = _open_with(load_seats(source, model), config)
+        n_words = (options.seats or config.max_seats) - config.min_seats
+        config = _change_words(
+            config, options.data, network.tokenizer, n_words, base.config.vocab_size
+        )
+    seats = _open_with(loaded, config)
     plain = cut_plain_text(network.tokenizer, limit=config.chunk_tokens)
     memories = write_memories(seats, plain)
     directions = choose_directions(seats, memories, seed=options.seed, watch=watch)
@@ -92,6 +94,7 @@ def address(
         address_neurons=gate.neurons,
     )
     tensors = read_file(source / native.WEIGHTS_FILE)
+    tensors = {name: one for name, one in tensors.items() if not name.startswith("shared.")}
     found = {"shared.detect": gate.detect, "shared.directions": _LENGTH * directions}
     tensors |= {name: tensor.to(torch.bfloat16) for name, tensor in found.items()}
     with building(target, refuse) as folder:
@@ -104,15 +107,40 @@ def address(
     return config
 
 
+def _check(options: AddressOptions, config: SeatsConfig) -> None:
+    """Refuse a network whose seats cannot have addresses, or not so many; raises D2LError."""
+    if config.shared_rank:
+        raise CheckpointError("the network has a shared LoRA, in whose place addresses would be")
+    if config.first_layer == 0:
+        raise CheckpointError("the network has memory in layer 0, and addresses must lie below")
+    seats = options.seats
+    if seats is None or seats == config.max_seats:
+        return
+    if not options.data:
+        raise CheckpointError(
+            f"{seats} seats, but the opening has words for {config.max_seats}",
+            hint="give --data FILE, texts that tell which other words there may be",
+        )
+    if not config.min_seats < seats < config.hidden:
+        raise CheckpointError(
+            f"{seats} seats, but this network can have {config.min_seats + 1} to "
+            f"{config.hidden - 1}"
+        )
+
+
 def _open_with(seats: Seats, config: SeatsConfig) -> Seats:
     """The same network with the opening of `config`."""
     return Seats(config, seats.network, seats.statistics, seats.base_model)
 
 
 def _change_words(
-    config: SeatsConfig, data: Sequence[Path], tokenizer: BaseTokenizer, n_pieces: int
+    config: SeatsConfig,
+    data: Sequence[Path],
+    tokenizer: BaseTokenizer,
+    n_words: int,
+    n_pieces: int,
 ) -> SeatsConfig:
-    """The opening in words that none of these documents holds."""
+    """An opening of so many words that none of these documents holds."""
     texts = [document.text for path in data for document in read_documents(path)]
     pieces = [tokenizer.decode([number]) for number in range(n_pieces)]
     found = choose_leftovers(
@@ -121,16 +149,21 @@ def _change_words(
         before=config.opening_head_text,
         tokenizer=tokenizer,
     )
-    n_words = len(config.opening_words)
     if len(found) < n_words:
         raise CheckpointError(
-            f"only {len(found)} pieces of the base's vocabulary are left over, and the opening has "
-            f"{n_words} words",
-            hint="leave --data out: the words stay as they are",
+            f"only {len(found)} pieces of the base's vocabulary are left over, and the opening "
+            f"would have {n_words} words",
+            hint="ask for fewer seats, or leave --data out: the words stay as they are",
         )
     words = tuple(found[:n_words])
     text = "".join(pieces[word] for word in words)
-    return replace(config, opening_words=words, opening_words_text=text)
+    return replace(
+        config,
+        opening_words=words,
+        opening_words_text=text,
+        max_seats=config.min_seats + n_words,
+        dense_seats=min(config.dense_seats, config.min_seats + n_words),
+    )
 
 
 @dataclass(frozen=True)

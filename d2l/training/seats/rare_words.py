@@ -14,7 +14,8 @@ from d2l.bases.tokenizers import BaseTokenizer
 _PIECE = re.compile(r" ([a-z]{4,9})")
 _WORD = re.compile(r" ([a-z]{2,14})")
 _MOST_ADDED = 4  # letters that a whole word has more
-_OFTEN, _SELDOM = 300, 10  # of ten million tokens: words that leave pieces behind, and pieces
+_SELDOM = 10  # of ten million tokens: pieces that stand in no text
+_OFTEN, _LESS_OFTEN = 300, 100  # of as many: words that leave pieces behind
 _PER = 10_000_000
 _ALIKE = 5  # letters that no two words of an opening begin with together
 
@@ -29,8 +30,8 @@ def count_tokens(texts: Sequence[str], tokenizer: BaseTokenizer) -> tuple[Counte
 
 def list_leftovers(pieces: Sequence[str], counts: Mapping[int, int], total: int) -> list[int]:
     """Ids of pieces that texts next to never hold, and that begin words which they often do; the
-    rarest first. `pieces` is the text of each id, `counts` of how many there are in texts of
-    `total` tokens."""
+    rarest first, and behind these pieces of words that are less frequent. `pieces` is the text of
+    each id, `counts` of how many there are in texts of `total` tokens."""
     share = max(total, 1) / _PER
     words = {found[1]: n for n, piece in enumerate(pieces) if (found := _WORD.fullmatch(piece))}
     often: dict[str, int] = {}
@@ -42,9 +43,14 @@ def list_leftovers(pieces: Sequence[str], counts: Mapping[int, int], total: int)
         for word, number in words.items()
         if _PIECE.fullmatch(pieces[number])
         and counts.get(number, 0) <= _SELDOM * share
-        and often.get(word, 0) >= max(_OFTEN * share, 1)
+        and often.get(word, 0) >= max(_LESS_OFTEN * share, 1)
     ]
-    return sorted(left, key=lambda number: (counts.get(number, 0), number))
+
+    def rank(number: int) -> tuple[bool, int, int]:
+        word = pieces[number].strip()
+        return often[word] < _OFTEN * share, counts.get(number, 0), number
+
+    return sorted(left, key=rank)
 
 
 def _beginnings(word: str) -> Iterator[str]:

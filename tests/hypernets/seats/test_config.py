@@ -175,6 +175,8 @@ def test_a_density_need_not_be_a_whole_number() -> None:
     for wrong in (0.5, 0, -2, float("nan"), float("inf")):
         with pytest.raises(CheckpointError, match="tokens_per_seat"):
             parse_config({**raw, "tokens_per_seat": wrong}, source="x")
+        with pytest.raises(OptionError, match="expected a number of 1 or more"):
+            set_density(CONFIG, wrong)
 
 
 def test_configurations_that_do_not_say_so_are_of_networks_that_read_documents() -> None:

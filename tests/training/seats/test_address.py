@@ -83,9 +83,11 @@ def test_it_trains_on_and_exports_with_its_addresses(files: Path, command: Comma
     [
         (
             ["--data", "a.jsonl"],
-            "pieces of the base's vocabulary are left over, and the opening has",
+            "pieces of the base's vocabulary are left over, and the opening would",
         ),
         (["--data", "none.jsonl"], "none.jsonl"),
+        (["--seats", CONFIG.max_seats + 1], "but the opening has words for"),
+        (["--data", "a.jsonl", "--seats", 2], "but this network can have"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -99,14 +101,43 @@ def test_what_cannot_be_is_one_line(
     assert not (files / "addressed").exists()
 
 
-def test_a_network_has_them_once(files: Path, command: Command) -> None:
+def test_addresses_are_replaced(files: Path, command: Command) -> None:
     run(command, files)
-    result = command(
+    again = command(
         "checkpoints", "address", files / "addressed", "-o", files / "twice",
         "--base", files / "base",
     )  # fmt: skip
-    assert result.code == 1
-    assert "the network has addresses already" in result.err
+    assert again.code == 0, again.err
+    for name in ("config.json", "model.safetensors"):
+        one, two = ((files / folder / name).read_bytes() for folder in ("addressed", "twice"))
+        assert one == two
+
+
+def test_more_seats_get_words_and_addresses(
+    files: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(command, files)
+    vocabulary = json.loads((files / "base" / "tokenizer.json").read_text())["model"]["vocab"]
+    words = [number for piece, number in vocabulary.items() if piece[:1] == "Ġ" and len(piece) > 3]
+    monkeypatch.setattr(address, "list_leftovers", lambda *_: words)
+    (files / "a.jsonl").write_text(json.dumps({"doc": tiny.DOCUMENT}), "utf-8")
+    result = command(
+        "checkpoints", "address", files / "addressed", "-o", files / "wide",
+        "--base", files / "base", "--data", files / "a.jsonl", "--seats", CONFIG.max_seats + 3,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    config = read_config(files / "wide" / "config.json")
+    assert config.max_seats == CONFIG.max_seats + 3
+    assert len(set(config.address_neurons)) == len(config.opening_words) == N_WORDS + 3
+    assert set(config.opening_words) <= set(words)
+    detect = load_file(files / "wide" / "model.safetensors")["shared.detect"]
+    assert len(detect) == N_WORDS + 3
+
+
+def test_what_has_addresses_is_widened_and_narrowed_with_care(
+    files: Path, command: Command
+) -> None:
+    run(command, files)
     wider = command(
         "checkpoints", "widen", files / "addressed", "-o", files / "wide",
         "--seats", CONFIG.max_seats + 1, "--data", files / "a.jsonl", "--base", files / "base",

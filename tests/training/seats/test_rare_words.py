@@ -34,6 +34,12 @@ def test_the_rarest_come_first() -> None:
     assert found == [" happ", " incl", " includ"]
 
 
+def test_pieces_of_words_that_are_less_frequent_come_last() -> None:
+    counts = {**COUNTS, 1: 5, 5: 200}  # of " zebra", which leaves " zebr"
+    found = [PIECES[number] for number in list_leftovers(PIECES, counts, 10_000_000)]
+    assert found == [" happ", " incl", " includ", " zebr"]
+
+
 def test_tokens_are_counted_over_all_texts(tmp_path: Path) -> None:
     tokenizer = BaseTokenizer(tiny.write_base(tmp_path / "base", "llama"))
     (pump,) = tokenizer.encode(" pump")
