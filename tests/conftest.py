@@ -86,6 +86,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compil
     return cache(lambda kind: compile_tiny(tmp_path_factory.mktemp(kind), kind))
 
 
+@pytest.fixture
+def whole_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters of seats are written with a rank for every seat, which shows what each adds."""
+    monkeypatch.setattr("d2l.adapters.lowest_rank.find_lowest", lambda weights: weights.rank)
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny base of every family; not to be changed."""

@@ -90,7 +90,8 @@ def test_they_are_merged_as_they_were(command: Command, kind: str) -> None:
     done = command("merge", *pair, "-o", f"{kind}-merged.lora", "--offline")
     assert done.code == 0, done.err
     expected = EXPECTED["norms"][f"{kind}-merged"]
-    assert norms_of(read_adapter(Path(f"{kind}-merged.lora"))) == pytest.approx(expected, rel=1e-3)
+    # In bf16: of a seat each then, of an output each now.
+    assert norms_of(read_adapter(Path(f"{kind}-merged.lora"))) == pytest.approx(expected, rel=2e-3)
     assert ask(command, f"{kind}-merged") == EXPECTED["answers"][f"{kind}-merged"]
 
 

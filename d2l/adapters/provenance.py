@@ -19,7 +19,7 @@ from pydantic import (
 from d2l.errors import AdapterError
 
 #: Raised with every change that an older d2l would misread.
-VERSION: Final = 1
+VERSION: Final = 2
 #: The source of chunks that hold a task's description, where documents have pages and headings.
 DESCRIPTION: Final = "description"
 #: No count and no position is larger; what is cannot be exact in every program that reads JSON.
@@ -268,7 +268,7 @@ class ExportRecord(Record):
 class Provenance(Record):
     """All of d2l.json. Compiled, made and changed adapters say the first part alike."""
 
-    format: Literal[1] = VERSION
+    format: Literal[1, 2] = 1  # 2 with `seats`
     tool: Tool
     checkpoint: Checkpoint
     base: Base
@@ -285,6 +285,7 @@ class Provenance(Record):
     refinement: Refinement | None = None  # whoever refines leaves no rank to a chunk
     bias_ranks: Span | None = None  # of the learned part, which stands behind all chunks
     rank_before_max_rank: Count | None = None
+    seats: Count | None = None  # that chunks share, where the weights have a lower rank
     # Made from a description.
     description: Description | None = None
     scale: Number | None = None  # folded into lora_B
@@ -297,25 +298,27 @@ class Provenance(Record):
 
     @model_validator(mode="after")
     def _check_ranks(self) -> "Provenance":
+        most = self.rank if self.seats is None else self.seats
+        what = "rank" if self.seats is None else "seats"
         for n, chunk in enumerate(self.chunks):
-            if chunk.ranks is not None and chunk.ranks[1] > self.rank:
-                raise ValueError(f"chunks[{n}].ranks: the adapter has rank {self.rank}")
+            if chunk.ranks is not None and chunk.ranks[1] > most:
+                raise ValueError(f"chunks[{n}].ranks: the adapter has {what} {most}")
         stop = 0
         for span in sorted({c.ranks for c in self.chunks if c.ranks and c.ranks[0] < c.ranks[1]}):
             if span[0] < stop:  # chunks that were averaged have the very same
                 raise ValueError(f"chunks: the ranks from {span[0]} on are named twice")
             stop = span[1]
-        if self.bias_ranks is not None and self.bias_ranks[1] > self.rank:
-            raise ValueError(f"bias_ranks: the adapter has rank {self.rank}")
+        if self.bias_ranks is not None and self.bias_ranks[1] > most:
+            raise ValueError(f"bias_ranks: the adapter has {what} {most}")
         return self
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, source: str) -> "Provenance":
         """Read JSON values; raises AdapterError with one line that begins with `source`."""
         found = values.get("format")
-        if type(found) is not int or found != VERSION:
+        if type(found) is not int or not 1 <= found <= VERSION:
             raise AdapterError(
-                f"{source}: format is {_shorten(repr(found))}, this d2l reads {VERSION}",
+                f"{source}: format is {_shorten(repr(found))}, this d2l reads 1 to {VERSION}",
                 hint="use the d2l that wrote it, or compile the document again",
             )
         try:

@@ -124,8 +124,8 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
             for chunk in plan.chunks
         ],
         "merge": plan.method,
-        "rank": plan.rank,
-        "rank_before_max_rank": plan.full_rank,
+        "rank": plan.file_rank,
+        "rank_before_max_rank": plan.file_rank if plan.rank == plan.full_rank else plan.full_rank,
         "warnings": list(plan.warnings),
     }
 
@@ -186,6 +186,8 @@ def _describe_refining(plan: "CompilePlan") -> list[str]:
 def _describe_rank(plan: "CompilePlan") -> str:
     if plan.rank != plan.full_rank:
         return f"{plan.rank} (bounded, from {plan.full_rank})"
+    if plan.file_rank != plan.rank:
+        return f"{plan.file_rank} ({plan.rank} seats)"
     return f"{plan.rank}{plan.kind.rank_unit}"
 
 

@@ -124,7 +124,7 @@ def _show_plan(plan: "MergePlan") -> str:
             plan.parents, plan.shares, plan.before, plan.after, strict=True
         )
     ]
-    return "\n".join([*rows, f"method      {plan.method}", f"rank        {plan.rank}"])
+    return "\n".join([*rows, f"method      {plan.method}", f"rank        {_describe_rank(plan)}"])
 
 
 def _describe_seats(before: int, after: int) -> str:
@@ -141,3 +141,8 @@ def _read_numbers(texts: Sequence[str]) -> list[float]:
         except ValueError as error:
             raise typer.BadParameter(f"{text!r}: expected a number, such as 0.5") from error
     return numbers
+
+
+def _describe_rank(plan: "MergePlan") -> str:
+    n_seats = sum(plan.after)
+    return f"{plan.rank} ({n_seats} seats)" if plan.rank < n_seats else str(plan.rank)

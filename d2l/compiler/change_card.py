@@ -10,6 +10,7 @@ from d2l import __version__
 from d2l.adapters import module_names
 from d2l.adapters.card import FOLDER, KNOWS_NOTHING, LOADING, literal, quote, write_head, write_list
 from d2l.adapters.info import CARD, CHAT_TEMPLATE, TOKENIZER
+from d2l.adapters.lowest_rank import find_lowest
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.catalog import spell_base
 from d2l.compiler.parents import Parent
@@ -64,10 +65,12 @@ def _write_card(
         else "Ask with the base's own chat template: one user turn, no system text.\n"
     )
     trouble = f"{KNOWS_NOTHING}\n" if seats else ""
+    alone = all(parent.has_seats for parent in parents)
+    rank = find_lowest(weights) if alone else weights.rank
     return (
         f"{write_head(weights.base, 'd2l')}"
         f"# {change.said}\n\nMade by d2l {__version__} of\n\n{made}\n"
-        f"for {quote(weights.base)}: rank {weights.rank}, on {', '.join(modules)}. `d2l.json` says "
+        f"for {quote(weights.base)}: rank {rank}, on {', '.join(modules)}. `d2l.json` says "
         f"exactly what went in.\n\n## Load it\n\n```python\n{loading}```\n\n{prompt}\n"
         f"{trouble}## Limits\n\n{write_list(change.warnings)}"
         "- Answers can be wrong with confidence: check what matters against the documents.\n"

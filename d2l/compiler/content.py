@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from d2l.adapters.info import CARD
+from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.weights import LoraWeights
 from d2l.compiler.card import write_texts
@@ -43,7 +44,7 @@ def make_content(plan: CompilePlan, outcome: Outcome) -> AdapterContent:
     record = describe_compile(plan, outcome.assembled, outcome.merge_error)
     record = record if refined is None else refined.note(record)
     texts = write_texts(plan, None if refined is None else refined.done)
-    return AdapterContent(
+    content = AdapterContent(
         weights=outcome.weights,
         n_base_layers=plan.config.n_base_layers,
         provenance=redact_provenance(record, names),
@@ -53,3 +54,4 @@ def make_content(plan: CompilePlan, outcome: Outcome) -> AdapterContent:
         name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
         lock=describe(plan, names),
     )
+    return lower_content(content)

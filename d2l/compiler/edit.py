@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from d2l.adapters.deltas import keep_ranks, scale_ranks
+from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
@@ -98,14 +99,16 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     change = Change("edit", values, said, plan.warnings)
     prompt = describe_prompt(*seats) if seats else BASE_PROMPT
     exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in edits.scale.values())
-    return AdapterContent(
-        weights=weights,
-        n_base_layers=None,
-        provenance=describe_change([parent], weights, kept, prompt, change),
-        memory=memory,
-        texts=write_texts([parent], weights, change, seats),
-        dtype=pick_dtype([parent], options.dtype, exact=exact),
-        name="edited.lora",
+    return lower_content(
+        AdapterContent(
+            weights=weights,
+            n_base_layers=None,
+            provenance=describe_change([parent], weights, kept, prompt, change),
+            memory=memory,
+            texts=write_texts([parent], weights, change, seats),
+            dtype=pick_dtype([parent], options.dtype, exact=exact),
+            name="edited.lora",
+        )
     )
 
 

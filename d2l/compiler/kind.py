@@ -28,6 +28,11 @@ Cut = Callable[[Sequence[Document], OpenNetwork[Config], Reader, CompileOptions]
 CountRanks = Callable[[Config, Sequence[Chunk], CompileOptions], tuple[int, int]]
 
 
+def _same(config: object, rank: int) -> int:
+    del config
+    return rank
+
+
 @dataclass(frozen=True)
 class CompileKind(Kind[Config]):
     """How networks of one configuration compile documents.
@@ -38,7 +43,7 @@ class CompileKind(Kind[Config]):
 
     `imposes_on_base`: the network writes what the base itself turns into weights, so it is loaded
     with the base, and the base stays fp32. `averages_share`: averaged chunks have all ranks in
-    common. `rank_unit` stands behind a rank in the plan.
+    common. `rank_unit` stands behind a rank in the plan; `file_rank` is what the weights have then.
 
     `prompt` is what the adapter answers to, for its provenance. The rest is for its folder: text
     files that make the prompt, whether they hold a tokenizer, and two parts of the card.
@@ -56,6 +61,7 @@ class CompileKind(Kind[Config]):
     averages_share: bool = False
     own_tokenizer: bool = False
     rank_unit: str = ""
+    file_rank: Callable[[Config, int], int] = _same
 
 
 def refuse_shallow(network: OpenNetwork[Config], reader: BaseFiles, name: str) -> None:

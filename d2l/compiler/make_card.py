@@ -50,7 +50,7 @@ def write_seats_card(made: Made, config: SeatsConfig, n_seats: int) -> str:
     parts = _Parts(
         [
             ("familiarity of the task", _describe_familiarity(made)),
-            ("rank", f"{n_seats}, on {', '.join(config.target_modules)}"),
+            ("rank", f"{config.find_rank(n_seats)}, on {', '.join(config.target_modules)}"),
         ],
         tokenizer="adapter",
         base=spell_base(config.base, made.base_sha256),

@@ -7,6 +7,7 @@ would, for whatever it is merged with.
 
 from dataclasses import dataclass, replace
 
+from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.bases.models import BaseFiles
 from d2l.compiler import compile as pipeline
@@ -138,17 +139,19 @@ class SeatsMaker:
         provenance = describe_reading(compiling, assembled, made)
         card = make_card.write_seats_card(made, plan.config, compiling.rank)
         remember({self.checkpoint_sha256: plan.checkpoint.path})
-        return AdapterContent(
-            weights=assembled.weights,
-            n_base_layers=plan.config.n_base_layers,
-            provenance=privacy.redact_provenance(provenance, names),
-            memory=assembled.memory,
-            texts={
-                **seats.write_texts(plan.config, compiling.rank, plan.base),
-                make_card.CARD: privacy.redact(card, names),
-            },
-            dtype=plan.options.dtype,
-            name="task.lora",
+        return lower_content(
+            AdapterContent(
+                weights=assembled.weights,
+                n_base_layers=plan.config.n_base_layers,
+                provenance=privacy.redact_provenance(provenance, names),
+                memory=assembled.memory,
+                texts={
+                    **seats.write_texts(plan.config, compiling.rank, plan.base),
+                    make_card.CARD: privacy.redact(card, names),
+                },
+                dtype=plan.options.dtype,
+                name="task.lora",
+            )
         )
 
 

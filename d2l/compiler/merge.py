@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from d2l.adapters.deltas import combine
+from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
@@ -56,14 +57,16 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
     if merged.seats is not None:
         prompt = describe_prompt(*merged.seats)
     exact = all(_is_plain_share(p, share) for p, share in zip(parents, shares, strict=True))
-    return AdapterContent(
-        weights=weights,
-        n_base_layers=None,
-        provenance=describe_change(parents, weights, chunks, prompt, change),
-        memory=merged.memory,
-        texts=write_texts(parents, weights, change, merged.seats),
-        dtype=pick_dtype(parents, options.dtype, exact=exact and not errors),
-        name="merged.lora",
+    return lower_content(
+        AdapterContent(
+            weights=weights,
+            n_base_layers=None,
+            provenance=describe_change(parents, weights, chunks, prompt, change),
+            memory=merged.memory,
+            texts=write_texts(parents, weights, change, merged.seats),
+            dtype=pick_dtype(parents, options.dtype, exact=exact and not errors),
+            name="merged.lora",
+        )
     )
 
 

@@ -83,7 +83,7 @@ def prepare(
         config = _read_config(seated[0], checkpoint, offline=offline)
         after, heads = tuple(_share(parents, before, config)), config.kv_heads
         n_seats = max(sum(after), config.min_seats)  # the shortest opening has so many
-        rank += n_seats
+        rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
         if after != before:
             warnings += _warn_of_fewer(parents, before, after, config)
         _refuse_bound(max_rank, rank, n_seats)

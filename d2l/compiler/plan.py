@@ -38,8 +38,9 @@ class CompilePlan:
     encoder: BaseFiles  # the model that reads; nearly always the base itself
     intake: Intake  # the documents, those that could not be read, and how they were read
     options: CompileOptions
-    rank: int  # of the adapter that will be written
+    rank: int  # that chunks share, or seats
     full_rank: int  # before --max-rank
+    file_rank: int  # of the weights that will be written
     adapter_bytes: int
     warnings: tuple[str, ...] = ()
     moments: Path | None = None
@@ -118,6 +119,7 @@ def prepare(
     reader = _load_reader(network, kind)
     chunks = kind.cut(intake.documents, network, reader, options)
     full, rank = kind.count_ranks(config, chunks, options)
+    file_rank = kind.file_rank(config, rank)
     itemsize = 4 if options.dtype == "fp32" else 2
     return CompilePlan(
         chunks=tuple(chunks),
@@ -129,7 +131,8 @@ def prepare(
         options=options,
         rank=rank,
         full_rank=full,
-        adapter_bytes=rank * config.values_a_rank * itemsize,
+        file_rank=file_rank,
+        adapter_bytes=file_rank * config.values_a_rank * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
         moments=network.find_moments(base),
     )

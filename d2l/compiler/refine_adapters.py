@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from d2l.adapters.info import CARD
+from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Provenance, Refinement
 from d2l.bases.models import find_base, pick_device
@@ -100,14 +101,16 @@ def refine_adapter(
     )
     changed = bool(refined.done.kept)
     assembled = refined.assembled if changed else Assembled(content.weights, content.memory)
-    return replace(
-        content,
-        weights=assembled.weights,
-        memory=assembled.memory,
-        provenance=provenance,
-        texts=_note_on_card(content, refined.done),
-        dtype=pick_dtype([parent], options.dtype, exact=True),
-        name="refined.lora",
+    return lower_content(
+        replace(
+            content,
+            weights=assembled.weights,
+            memory=assembled.memory,
+            provenance=provenance,
+            texts=_note_on_card(content, refined.done),
+            dtype=pick_dtype([parent], options.dtype, exact=True),
+            name="refined.lora",
+        )
     )
 
 

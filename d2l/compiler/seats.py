@@ -256,4 +256,5 @@ KIND = CompileKind(
     averages_share=True,
     own_tokenizer=True,
     rank_unit=" (seats)",
+    file_rank=SeatsConfig.find_rank,
 )

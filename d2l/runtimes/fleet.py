@@ -53,7 +53,13 @@ def _list_below(folder: Path) -> list[Path]:
 def _find_template(facts: Sequence[Facts]) -> str | None:
     """The chat template of the adapter with the longest opening."""
     with_own = [adapter for adapter in facts if adapter.template is not None]
-    return max(with_own, key=lambda adapter: adapter.rank).template if with_own else None
+    return max(with_own, key=_count_opening).template if with_own else None
+
+
+def _count_opening(adapter: Facts) -> int:
+    made = adapter.info.provenance
+    opening = None if made is None else made.prompt.opening
+    return 0 if opening is None else len(opening.ids)
 
 
 def _template_option(facts: Sequence[Facts], option: str) -> str:

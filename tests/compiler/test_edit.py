@@ -172,6 +172,7 @@ def test_fewer_seats_than_the_shortest_opening_leave_the_rest_to_the_base(tmp_pa
     assert torch.equal(read_memory(out).keys, memory.keys[:, :2])
 
 
+@pytest.mark.usefixtures("whole_ranks")
 def test_rescaled_seats_keep_their_strength_in_a_later_edit(tmp_path: Path) -> None:
     done = compile_roomy(tmp_path, "seats", *make_notes(0, 1))
     half = run(done, tmp_path / "half", scale={"0.txt": 0.5})

@@ -236,6 +236,7 @@ def test_the_merged_seats_answer_as_those_compiled_together(tmp_path: Path) -> N
     assert answers[0] == answers[1]
 
 
+@pytest.mark.usefixtures("whole_ranks")
 def test_strengths_multiply_what_each_documents_seats_add(tmp_path: Path) -> None:
     done, folders = compile_apart(tmp_path, "seats")
     merge(folders, tmp_path / "even", options=options_for(done))
@@ -303,7 +304,8 @@ def test_more_seats_than_an_opening_has_are_seated_with_fewer_and_said(tmp_path:
     before = [read_memory(folder).n_seats for folder in (*folders, *copies)]
     assert sum(before) > most
     result = merge([*folders, *copies], tmp_path / "out", options=options_for(done))
-    assert result.rank == most
+    assert result.seats == most
+    assert result.rank == done.plan.config.find_rank(most)
     assert result.warnings[0].startswith(
         f"the adapters have {sum(before)} seats together, and an opening has at most {most}: "
     )

@@ -208,6 +208,15 @@ class SeatsConfig:
             layers |= {"down_proj": 1, "gate_proj": 1}
         return sum(size * layers[name] for name, size in sizes.items())
 
+    def find_rank(self, n_seats: int) -> int:
+        """Rank of an adapter's weights with so many seats: never more than k_proj and v_proj have
+        outputs, but what lies in other modules may need more."""
+        outputs = min(self.kv_heads * self.head_dim, self.hidden)
+        if n_seats <= outputs:
+            return n_seats
+        words = n_seats - self.min_seats if self.address_neurons else 0
+        return max(outputs, min(self.shared_rank, n_seats), words)
+
     @property
     def bias_rank(self) -> int:
         """The shared LoRA lies in other modules than the seats, so it adds no rank."""

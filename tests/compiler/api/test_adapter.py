@@ -204,7 +204,7 @@ def test_plans_read_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     plan = d2l.plan_edit(done.adapter, drop=["1.txt"])
     assert (plan.left_out, plan.stays) == (("1.txt: p. 1",), (0,))
     assert plan.rank == done.plan.chunks[0].rank
-    assert d2l.plan_merge([done.adapter], weights=[2]).rank == done.plan.rank
+    assert d2l.plan_merge([done.adapter], weights=[2]).rank == done.plan.file_rank
     with pytest.raises(AdapterError, match="no such document"):
         d2l.plan_edit(done.adapter, drop=["2.txt"])
 

@@ -59,7 +59,7 @@ def test_planning_reads_no_weights_and_compiling_reads_them_once(
     assert [document.name for document in plan.documents] == ["note.txt", "red"]
     assert (len(loads), counted.n) == (0, 0)
     first = compiler(plan)
-    assert first.weights.rank == plan.rank
+    assert first.weights.rank == plan.file_rank
     again = compiler(Path("note.txt"), max_rank=plan.rank - 1)
     assert again.weights.rank <= plan.rank - 1
     assert (len(loads), counted.n) == (1, 1)

@@ -1,0 +1,64 @@
+"""The same adapter at the lowest rank that its modules have room for.
+
+A seat takes a rank of its own, but what a LoRA adds to a module never has more ranks than the
+module has outputs: 128 of k_proj and v_proj in Qwen2.5-0.5B, however many seats there are. So an
+adapter of seats is written with one rank for each output, and its b is the identity: as many
+numbers for 512 seats as for 128, and in bf16 half the rounding error or less, as only a is rounded.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from d2l.adapters.peft_folder import AdapterContent
+from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
+
+
+def lower_content(content: AdapterContent) -> AdapterContent:
+    """An adapter of seats with its weights at their lowest rank, and its provenance with both
+    numbers; any other as it is: its ranks are its own chunks'."""
+    made, n_seats = content.provenance, content.weights.rank
+    weights = content.weights if content.memory is None else lower_rank(content.weights)
+    if weights.rank == n_seats or made is None:
+        return content
+    said = {"format": 2, "rank": weights.rank, "seats": n_seats}
+    if made.rank_before_max_rank is not None:  # which bounded the seats already
+        said["rank_before_max_rank"] = weights.rank
+    return replace(content, weights=weights, provenance=made.model_copy(update=said))
+
+
+def lower_rank(weights: LoraWeights) -> LoraWeights:
+    """The same deltas, but for rounding in fp32, at the rank that `find_lowest` gives."""
+    rank = find_lowest(weights)
+    if rank == weights.rank:
+        return weights
+    factors = {name: _lower(one, rank) for name, one in weights.factors.items()}
+    return replace(weights, factors=factors)
+
+
+def find_lowest(weights: LoraWeights) -> int:
+    """The lowest rank that no module's delta exceeds, where some have more ranks than inputs or
+    outputs: that of these, or what the others use, if that is more."""
+    rank, needed = weights.rank, list[int]()
+    for one in weights.factors.values():
+        side = min(one.a.shape[1], one.b.shape[0])
+        needed.append(side if side < rank else len(_used(one)))
+    capped = any(min(f.a.shape[1], f.b.shape[0]) < rank for f in weights.factors.values())
+    return max(1, *needed) if capped else rank
+
+
+def _used(factors: LoraFactors) -> Tensor:
+    """Indices of ranks that add something."""
+    return (factors.a.any(dim=1) & factors.b.any(dim=0)).nonzero()[:, 0]
+
+
+def _lower(factors: LoraFactors, rank: int) -> LoraFactors:
+    used = _used(factors)
+    kept = LoraFactors(factors.a[used], factors.b[:, used])
+    if kept.rank > rank:
+        delta = (kept.b.double() @ kept.a.double()).to(kept.a.dtype)  # (d_out, d_in)
+        d_out, d_in = delta.shape
+        eye = torch.eye(min(d_out, d_in), dtype=delta.dtype)
+        kept = LoraFactors(delta, eye) if d_out <= d_in else LoraFactors(eye, delta)
+    return pad_factors(kept, rank)
