@@ -298,18 +298,21 @@ class Provenance(Record):
 
     @model_validator(mode="after")
     def _check_ranks(self) -> "Provenance":
+        opening = self.prompt.opening
+        if self.seats is not None and (opening is None or self.seats >= len(opening.ids)):
+            raise ValueError(f"seats: the opening has no places for {self.seats}")
         most = self.rank if self.seats is None else self.seats
-        what = "rank" if self.seats is None else "seats"
+        what = f"rank {most}" if self.seats is None else f"{most} seats"
         for n, chunk in enumerate(self.chunks):
             if chunk.ranks is not None and chunk.ranks[1] > most:
-                raise ValueError(f"chunks[{n}].ranks: the adapter has {what} {most}")
+                raise ValueError(f"chunks[{n}].ranks: the adapter has {what}")
         stop = 0
         for span in sorted({c.ranks for c in self.chunks if c.ranks and c.ranks[0] < c.ranks[1]}):
             if span[0] < stop:  # chunks that were averaged have the very same
                 raise ValueError(f"chunks: the ranks from {span[0]} on are named twice")
             stop = span[1]
         if self.bias_ranks is not None and self.bias_ranks[1] > most:
-            raise ValueError(f"bias_ranks: the adapter has {what} {most}")
+            raise ValueError(f"bias_ranks: the adapter has {what}")
         return self
 
     @classmethod

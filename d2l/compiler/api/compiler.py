@@ -76,7 +76,8 @@ class Compiler:
 
         inputs: as for `d2l.compile`, or an `Intake`, which was read already. reading: formats,
         encodings and limits.
-        Keywords: `PlanWishes`. The plan has `chunks`, `rank`, `adapter_bytes` and `warnings`.
+        Keywords: `PlanWishes`. The plan has `chunks`, `rank`, `file_rank`, `adapter_bytes` and
+        `warnings`.
         Raises DocumentError, BaseModelError or OptionError.
         """
         intake = take_inputs(inputs, reading or ReadOptions())
