@@ -24,6 +24,8 @@ VERSION: Final = 2
 DESCRIPTION: Final = "description"
 #: No count and no position is larger; what is cannot be exact in every program that reads JSON.
 _MOST = 2**53
+#: No base tells as many tokens of an opening apart; whoever goes by seats need not go further.
+_MOST_SEATS = 2**16
 #: Adapters merged of merged ones hold their parents, two steps each; more is no adapter's history.
 _MOST_NESTED = 200
 _HINT = "the file is damaged or was changed: compile the document again"
@@ -298,9 +300,8 @@ class Provenance(Record):
 
     @model_validator(mode="after")
     def _check_ranks(self) -> "Provenance":
-        opening = self.prompt.opening
-        if self.seats is not None and (opening is None or self.seats >= len(opening.ids)):
-            raise ValueError(f"seats: the opening has no places for {self.seats}")
+        if self.seats is not None and self.seats > _MOST_SEATS:
+            raise ValueError(f"seats: {self.seats} are more than any opening has")
         most = self.rank if self.seats is None else self.seats
         what = f"rank {most}" if self.seats is None else f"{most} seats"
         for n, chunk in enumerate(self.chunks):
