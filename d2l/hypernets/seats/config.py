@@ -215,7 +215,7 @@ class SeatsConfig:
         if n_seats <= outputs:
             return n_seats
         words = n_seats - self.min_seats if self.address_neurons else 0
-        return max(outputs, min(self.shared_rank, n_seats), words)
+        return max(outputs, self.shared_rank, words)
 
     @property
     def bias_rank(self) -> int:

@@ -41,6 +41,18 @@ def test_config_says_what_the_pipeline_asks() -> None:
     assert CONFIG.chunk_tokens == 240
 
 
+def test_an_adapter_has_no_more_ranks_than_its_modules_need() -> None:
+    outputs = CONFIG.kv_heads * CONFIG.head_dim
+    assert outputs == 192
+    many = dataclasses.replace(CONFIG, max_seats=300, opening_words=tuple(range(282)))
+    assert [many.find_rank(n) for n in (18, 192, 193, 300)] == [18, 192, 192, 192]
+    small = make_config(**ADDRESSED)  # of 16 outputs, 3 head tokens and 8 words
+    width = small.kv_heads * small.head_dim
+    assert small.find_rank(width + 5) == max(width, width + 5 - small.min_seats)
+    shared = dataclasses.replace(many, version=1, shared_rank=18, intermediate=1536)
+    assert [shared.find_rank(n) for n in (18, 300)] == [18, 192]
+
+
 def test_openings_are_those_of_the_goldens(cases: dict[str, Any]) -> None:
     for case in cases.values():
         assert list(CONFIG.opening(case["seats"])) == case["opening"]
