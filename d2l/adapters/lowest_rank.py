@@ -40,12 +40,12 @@ def lower_rank(weights: LoraWeights) -> LoraWeights:
 def find_lowest(weights: LoraWeights) -> int:
     """The lowest rank that no module's delta exceeds, where some have more ranks than inputs or
     outputs: that of these, or what the others use, if that is more."""
-    rank, needed = weights.rank, list[int]()
-    for one in weights.factors.values():
-        side = min(one.a.shape[1], one.b.shape[0])
-        needed.append(side if side < rank else len(_used(one)))
-    capped = any(min(f.a.shape[1], f.b.shape[0]) < rank for f in weights.factors.values())
-    return max(1, *needed) if capped else rank
+    rank, factors = weights.rank, list(weights.factors.values())
+    sides = [min(one.a.shape[1], one.b.shape[0]) for one in factors]
+    if min(sides) >= rank:
+        return rank
+    used = (len(_used(f)) if side >= rank else side for f, side in zip(factors, sides, strict=True))
+    return max(used)
 
 
 def _used(factors: LoraFactors) -> Tensor:

@@ -8,11 +8,9 @@ import torch
 
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.errors import OptionError
-from d2l.hypernets.formats.int8 import read_weights
 from d2l.hypernets.protocol import MergeOptions
 from d2l.hypernets.seats.addresses import Addresses, read_inputs
-from d2l.hypernets.seats.config import read_config
-from d2l.hypernets.seats.network import Seats, build_network
+from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import record_inputs
 from d2l.hypernets.seats.shared_lora import run_mlp
 from tests.tiny_seats import (
@@ -23,7 +21,6 @@ from tests.tiny_seats import (
     make_network,
     make_statistics,
 )
-from tests.tools.seat_goldens import GOLDENS
 
 CONFIG = make_addressed_config()
 N_SEATS = 9
@@ -164,19 +161,3 @@ def test_there_is_no_half_of_an_address(seats: Seats, addresses: Addresses) -> N
         addresses.scaled(0.5)
     with pytest.raises(OptionError, match="no learned bias to scale"):
         seats.assemble([make_memory()], MergeOptions(bias_scale=0.5))
-
-
-def test_the_kept_network_of_512_seats_is_read_whole() -> None:
-    folder = GOLDENS / "addressed"
-    config = read_config(folder / "config.json")
-    path = folder / "model.safetensors"
-    network = build_network(config, read_weights(path), source=str(path))
-    assert isinstance(network.shared, Addresses)
-    assert (config.max_seats, config.min_seats, config.find_rank(512)) == (512, 18, 494)
-    assert len(set(config.address_neurons)) == len(config.opening_words) == 494
-    lengths = network.shared.directions.norm(dim=1)
-    torch.testing.assert_close(lengths, torch.full((494,), 100.0), rtol=5e-3, atol=0)
-    memory = Memory(
-        *network(*(torch.randn(n, 30, w) for n, w in ((5, 896), (21, 128), (21, 128))), 9)
-    )
-    assert (memory.n_seats, memory.keys.shape) == (9, (21, 9, 128))
