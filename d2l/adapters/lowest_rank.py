@@ -4,6 +4,9 @@ A seat takes a rank of its own, but what a LoRA adds to a module never has more 
 module has outputs: 128 of k_proj and v_proj in Qwen2.5-0.5B, however many seats there are. So an
 adapter of seats is written with one rank for each output, and its b is the identity: as many
 numbers for 512 seats as for 128, and in bf16 half the rounding error or less, as only a is rounded.
+
+Where modules may differ in rank (`LoraWeights.ranks`), each gets its own. Outputs are not all used
+alike then either: of those directions that seats use least, a few are left out.
 """
 
 from dataclasses import replace
@@ -11,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from d2l.adapters.module_names import parse
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 
@@ -20,26 +24,34 @@ def lower_content(content: AdapterContent) -> AdapterContent:
     numbers; any other as it is: its ranks are its own chunks'."""
     made, n_seats = content.provenance, content.weights.rank
     weights = content.weights if content.memory is None else lower_rank(content.weights)
+    content = replace(content, weights=weights)
     if weights.rank == n_seats or made is None:
         return content
     said = {"format": 2, "rank": weights.rank, "seats": n_seats}
     if made.rank_before_max_rank is not None:  # which bounded the seats already
         said["rank_before_max_rank"] = weights.rank
-    return replace(content, weights=weights, provenance=made.model_copy(update=said))
+    return replace(content, provenance=made.model_copy(update=said))
 
 
 def lower_rank(weights: LoraWeights) -> LoraWeights:
-    """The same deltas, but for rounding in fp32, at the rank that `find_lowest` gives."""
-    rank = find_lowest(weights)
-    if rank == weights.rank:
+    """The same deltas, but for rounding in fp32 and for what `weights.ranks` leave out, at the rank
+    that `find_lowest` gives."""
+    rank, own = find_lowest(weights), weights.ranks
+    if rank == weights.rank and not own:
         return weights
-    factors = {name: _lower(one, rank) for name, one in weights.factors.items()}
+    factors = {
+        name: pad_factors(_lower(one, own.get(parse(name).short, rank)), rank)
+        for name, one in weights.factors.items()
+    }
     return replace(weights, factors=factors)
 
 
 def find_lowest(weights: LoraWeights) -> int:
-    """The lowest rank that no module's delta exceeds, where some have more ranks than inputs or
-    outputs: that of these, or what the others use, if that is more."""
+    """The highest of modules' own ranks. Without those the lowest rank that no module's delta
+    exceeds, where some have more ranks than inputs or outputs: that of these, or what the others
+    use, if that is more."""
+    if weights.ranks:
+        return max(weights.ranks.values())
     rank, factors = weights.rank, list(weights.factors.values())
     sides = [min(one.a.shape[1], one.b.shape[0]) for one in factors]
     if min(sides) >= rank:
@@ -54,11 +66,20 @@ def _used(factors: LoraFactors) -> Tensor:
 
 
 def _lower(factors: LoraFactors, rank: int) -> LoraFactors:
+    """Factors of this rank at most."""
     used = _used(factors)
     kept = LoraFactors(factors.a[used], factors.b[:, used])
-    if kept.rank > rank:
-        delta = (kept.b.double() @ kept.a.double()).to(kept.a.dtype)  # (d_out, d_in)
-        d_out, d_in = delta.shape
-        eye = torch.eye(min(d_out, d_in), dtype=delta.dtype)
-        kept = LoraFactors(delta, eye) if d_out <= d_in else LoraFactors(eye, delta)
-    return pad_factors(kept, rank)
+    if kept.rank <= rank:
+        return kept
+    a, b = kept.a.double(), kept.b.double()
+    d_out, d_in = b.shape[0], a.shape[1]
+    eye = torch.eye(min(d_out, d_in), dtype=kept.a.dtype)
+    if rank < len(eye):
+        # Each rank is a seat, whose state a answers with 1: b is what the seats say, so the
+        # directions that b uses most are those of what is said, and not of how a finds it.
+        u = torch.linalg.svd(b, full_matrices=False).U[:, :rank]  # (d_out, rank)
+        signs = u.gather(0, u.abs().argmax(dim=0, keepdim=True)).sign()  # known up to these
+        u = u * signs
+        return LoraFactors((u.mT @ b @ a).to(kept.a.dtype), u.to(kept.b.dtype).contiguous())
+    delta = (b @ a).to(kept.a.dtype)  # (d_out, d_in)
+    return LoraFactors(delta, eye) if d_out <= d_in else LoraFactors(eye, delta)

@@ -69,7 +69,7 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, dict[str, fl
         if not (torch.isfinite(wide.a).all() and torch.isfinite(wide.b).all()):
             raise MergeError(f"{name} has values that are not finite numbers")
         factors[name], errors[name] = _truncate(wide, rank)
-    return replace(weights, factors=factors), errors
+    return replace(weights, factors=factors, ranks={}), errors
 
 
 def _truncate(wide: LoraFactors, rank: int) -> tuple[LoraFactors, float]:

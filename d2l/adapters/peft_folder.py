@@ -20,7 +20,7 @@ from d2l.adapters.card import HERE, name_folder, unname_folder
 from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
-from d2l.adapters.module_names import PREFIX, is_uneven, list_layers, list_short
+from d2l.adapters.module_names import PREFIX, is_uneven, list_layers, list_short, parse
 from d2l.adapters.peft_config import module_scales, refuse_extras, refuse_odd_factors
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
@@ -69,7 +69,7 @@ class AdapterContent:
     @property
     def config(self) -> dict[str, Any]:
         """PEFT's config of it, as adapter_config.json has it: `lora_alpha` is the rank, since the
-        scale is folded into lora_B."""
+        scale is folded into lora_B, and so it is for modules of a rank of their own."""
         return _config(self.weights, self.n_base_layers)
 
     @property
@@ -80,7 +80,7 @@ class AdapterContent:
 
     def to_state_dict(self, *, dtype: str | None = None) -> dict[str, torch.Tensor]:
         """Tensors as adapter_model.safetensors has them, by PEFT's names: lora_A (rank, d_in) and
-        lora_B (d_out, rank), scale folded in, in `dtype` (None: its own).
+        lora_B (d_out, rank) of each module's own rank, scale folded in, in `dtype` (None: its own).
 
         Raises AdapterError where a value is not finite in that precision, OptionError for a
         precision that is none.
@@ -106,8 +106,8 @@ def write_adapter(
     """Write an adapter folder; raises AdapterError where `out` may not be replaced.
 
     Scale is folded into b and `lora_alpha` equals the rank, both integers, so that alpha / rank
-    is 1 in every runtime. `dtype` None is the content's own. The card names no path, but what the
-    adapter is `called` elsewhere.
+    is 1 in every runtime, also where modules differ in rank. `dtype` None is the content's own. The
+    card names no path, but what the adapter is `called` elsewhere.
     """
     refuse_adapter(out, force=force)
     dtype = dtype or content.dtype
@@ -175,7 +175,8 @@ def read_adapter(folder: Path) -> LoraWeights:
     """Read the weights of a PEFT LoRA folder back, in fp32; raises AdapterError.
 
     Where modules differ in rank or scale (`rank_pattern`, `alpha_pattern`), all get the highest
-    rank, filled up with zeros, and the first one's scale, the difference folded into b.
+    rank, filled up with zeros, and the first one's scale, the difference folded into b. `ranks` are
+    what they had.
     """
     info = names.read_info(folder)
     if info.rank < 1:
@@ -191,15 +192,18 @@ def read_adapter(folder: Path) -> LoraWeights:
         raise AdapterError(f"{folder / error.message}") from error
     base = str(info.config.get("base_model_name_or_path", ""))
     try:
+        ranks: dict[str, int] = {}
         if info.config.get("rank_pattern"):
-            rank = max(f.rank for f in factors.values())
-            factors = {name: pad_factors(f, rank) for name, f in factors.items()}
+            for name, one in factors.items():
+                short = parse(name).short
+                ranks[short] = max(ranks.get(short, 0), one.rank)
+            factors = {name: pad_factors(f, max(ranks.values())) for name, f in factors.items()}
         scale = next((scale for scale in scales.values() if scale), 0.0)
         factors = {
             name: f if scales[name] == scale else LoraFactors(f.a, f.b * (scales[name] / scale))
             for name, f in factors.items()
         }
-        return LoraWeights(base=base, scale=scale, factors=factors)
+        return LoraWeights(base=base, scale=scale, factors=factors, ranks=ranks)
     except ShapeError as error:  # modules of different ranks
         raise AdapterError(f"{path}: {error.message}") from error
 
@@ -239,7 +243,8 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
 
 def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     tensors = {}
-    for module, factors in sorted(weights.factors.items()):
+    for module in sorted(weights.factors):
+        factors = weights.trim(module)
         scaled = factors.b.float() * weights.scale
         tensors[f"{PREFIX}{module}.lora_A.weight"] = factors.a.to(dtype).contiguous()
         tensors[f"{PREFIX}{module}.lora_B.weight"] = scaled.to(dtype).contiguous()
@@ -271,6 +276,9 @@ def _config(weights: LoraWeights, n_base_layers: int | None) -> dict[str, Any]:
         "use_dora": False,
         "use_rslora": False,
     }
+    if differing := {name: rank for name, rank in weights.ranks.items() if rank != weights.rank}:
+        ranks = dict(sorted(differing.items()))
+        config |= {"rank_pattern": ranks, "alpha_pattern": ranks}
     if is_uneven(weights.factors):  # PEFT would put every module into every layer
         config["target_modules"] = sorted(weights.factors)
     elif layers and (n_base_layers is None or layers != list(range(n_base_layers))):

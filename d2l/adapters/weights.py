@@ -5,11 +5,12 @@ Knows nothing of documents, files or base models. A value that exists is well fo
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from d2l.adapters.module_names import parse
 from d2l.errors import ShapeError
 
 
@@ -35,11 +36,16 @@ class LoraFactors:
 
 @dataclass(frozen=True)
 class LoraWeights:
-    """Factors of every targeted module, for one base model, at one uniform rank."""
+    """Factors of every targeted module, for one base model, at one uniform rank.
+
+    `ranks` are what modules need of it, by short name ("k_proj"), where they differ: files have no
+    more, and what lies beyond is zero once the weights are at their lowest (`lowest_rank`).
+    """
 
     base: str  # model id these weights fit
     scale: float  # delta = scale * b @ a; "alpha" exists only in peft_folder.py
     factors: Mapping[str, LoraFactors]  # "model.layers.3.mlp.down_proj" -> factors
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.factors:
@@ -49,11 +55,25 @@ class LoraWeights:
             raise ShapeError(f"LoRA weights of different ranks: {sorted(ranks)}")
         if not math.isfinite(self.scale):
             raise ShapeError(f"LoRA scale is not a finite number: {self.scale}")
+        odd = {name: rank for name, rank in self.ranks.items() if not 0 < rank <= self.rank}
+        if odd:
+            raise ShapeError(f"modules of other ranks than 1 to {self.rank}: {odd}")
 
     @property
     def rank(self) -> int:
         """Rank of every module."""
         return next(iter(self.factors.values())).rank
+
+    def trim(self, module: str) -> LoraFactors:
+        """A module's factors at the rank that it needs. Raises ShapeError where more is not zero,
+        so nothing is ever left out."""
+        factors = self.factors[module]
+        rank = self.ranks.get(parse(module).short, self.rank)
+        if rank == self.rank:
+            return factors
+        if bool((factors.a[rank:].any(dim=1) & factors.b[:, rank:].any(dim=0)).any()):
+            raise ShapeError(f"{module}: more than rank {rank} is in use")
+        return LoraFactors(factors.a[:rank], factors.b[:, :rank])
 
 
 @dataclass(frozen=True)

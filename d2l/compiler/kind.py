@@ -14,6 +14,7 @@ from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
 from d2l.hypernets.fit import Config, Kind, OpenNetwork
+from d2l.hypernets.protocol import HypernetConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ def _same(config: object, rank: int) -> int:
     return rank
 
 
+def _count_alike(config: HypernetConfig, rank: int) -> int:
+    return rank * config.values_a_rank
+
+
 @dataclass(frozen=True)
 class CompileKind(Kind[Config]):
     """How networks of one configuration compile documents.
@@ -43,7 +48,8 @@ class CompileKind(Kind[Config]):
 
     `imposes_on_base`: the network writes what the base itself turns into weights, so it is loaded
     with the base, and the base stays fp32. `averages_share`: averaged chunks have all ranks in
-    common. `rank_unit` stands behind a rank in the plan; `file_rank` is what the weights have then.
+    common. `rank_unit` stands behind a rank in the plan; `file_rank` is what the weights have then,
+    at most, and `count_values` how many numbers they are.
 
     `prompt` is what the adapter answers to, for its provenance. The rest is for its folder: text
     files that make the prompt, whether they hold a tokenizer, and two parts of the card.
@@ -62,6 +68,7 @@ class CompileKind(Kind[Config]):
     own_tokenizer: bool = False
     rank_unit: str = ""
     file_rank: Callable[[Config, int], int] = _same
+    count_values: Callable[[Config, int], int] = _count_alike
 
 
 def refuse_shallow(network: OpenNetwork[Config], reader: BaseFiles, name: str) -> None:

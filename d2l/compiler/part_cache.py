@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -132,7 +132,7 @@ def as_stored(part: Part) -> Part:
     factors = {
         name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in part.factors.items()
     }
-    return LoraWeights(part.base, part.scale, factors)
+    return replace(part, factors=factors)
 
 
 # ---- keys ---------------------------------------------------------------------------------------
@@ -240,6 +240,7 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
         "base": weights.base,
         "scale": repr(weights.scale),
         "modules": json.dumps(list(weights.factors)),  # in their order
+        "ranks": json.dumps(weights.ranks),
     }
     if isinstance(value, Assembled) and value.memory is not None:
         tensors |= {"keys": value.memory.keys, "values": value.memory.values}
@@ -268,7 +269,8 @@ def _put_together(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> Par
         name: LoraFactors(tensors[f"a.{name}"], tensors[f"b.{name}"])
         for name in json.loads(said["modules"])
     }
-    weights = LoraWeights(said["base"], float(said["scale"]), factors)
+    ranks = json.loads(said["ranks"])
+    weights = LoraWeights(said["base"], float(said["scale"]), factors, ranks)
     return weights if said["kind"] == "lora" else Assembled(weights, memory)
 
 

@@ -119,7 +119,6 @@ def prepare(
     reader = _load_reader(network, kind)
     chunks = kind.cut(intake.documents, network, reader, options)
     full, rank = kind.count_ranks(config, chunks, options)
-    file_rank = kind.file_rank(config, rank)
     itemsize = 4 if options.dtype == "fp32" else 2
     return CompilePlan(
         chunks=tuple(chunks),
@@ -131,8 +130,8 @@ def prepare(
         options=options,
         rank=rank,
         full_rank=full,
-        file_rank=file_rank,
-        adapter_bytes=file_rank * config.values_a_rank * itemsize,
+        file_rank=kind.file_rank(config, rank),
+        adapter_bytes=kind.count_values(config, rank) * itemsize,
         warnings=(*network.warnings, *kind.warn(config, chunks)),
         moments=network.find_moments(base),
     )

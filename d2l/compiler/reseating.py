@@ -4,13 +4,13 @@ Adapters' memories in, weights out, on the network that made them and its base.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from d2l.adapters.module_names import parse
-from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.adapters.weights import LoraFactors, Memory
 from d2l.compiler.parents import ChangeOptions, Parent
 from d2l.errors import AdapterError, CheckpointError
 from d2l.hypernets.fit import SEATS, open_network
@@ -92,6 +92,6 @@ def seat_again(
             else f
             for name, f in assembled.weights.factors.items()
         }
-        weights = LoraWeights(assembled.weights.base, assembled.weights.scale, scaled)
+        weights = replace(assembled.weights, factors=scaled)
         assembled = Assembled(weights, memory)
     return Seated(Assembled(assembled.weights, memory), config, files)

@@ -257,4 +257,5 @@ KIND = CompileKind(
     own_tokenizer=True,
     rank_unit=" (seats)",
     file_rank=SeatsConfig.find_rank,
+    count_values=SeatsConfig.count_values,
 )

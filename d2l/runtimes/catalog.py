@@ -213,6 +213,12 @@ RUNTIMES: Mapping[str, Runtime] = {
                 f"{_SGLANG}lora_manager.py: validate_new_adapter",
             ),
             Entry(
+                rules.mixes_ranks,
+                REFUSES,
+                _MERGE,
+                f"{_SGLANG}mem_pool.py: load_lora_weight_to_buffer, for whose buffers r counts",
+            ),
+            Entry(
                 rules.has("use_dora", "DoRA"),
                 REFUSES,
                 _PLAIN,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.module_names import parse
-from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 from d2l.errors import AdapterError
 
 #: Precisions that every build of llama.cpp multiplies LoRA in.
@@ -54,7 +54,8 @@ def write_gguf(
 ) -> None:
     """Write an adapter file, read it back and compare; raises AdapterError.
 
-    `adapter.lora.alpha` is scale · rank, since llama.cpp multiplies by alpha / rank.
+    `adapter.lora.alpha` is scale · rank, since llama.cpp multiplies by alpha / rank. It takes each
+    tensor's own rank there, so b of a module of a lower rank has the quotient in it.
     """
     tensors = convert_factors(weights, base, dtype=dtype)
     writer = gguf.GGUFWriter(path, base.arch)
@@ -84,8 +85,8 @@ def convert_factors(
     arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(arches[base.arch], base.n_layers)
     tensors: dict[str, np.ndarray] = {}
-    for module, factors in weights.factors.items():
-        name = names.get_name(module)
+    for module in weights.factors:
+        name, factors = names.get_name(module), weights.trim(module)
         if name is None:
             raise AdapterError(
                 f"{module}: the architecture {base.arch} of llama.cpp has no such tensor",
@@ -93,6 +94,7 @@ def convert_factors(
             )
         # llama.cpp takes an alpha of 0 for "no alpha", so a scale of 0 goes into b.
         b = factors.b if weights.scale else torch.zeros_like(factors.b)
+        b = b * (factors.rank / weights.rank)
         if base.permutes:
             b = _permute(b, module, base)
         tensors[f"{name}.weight.lora_a"] = _to_array(factors.a, dtype, module)
@@ -123,8 +125,12 @@ def read_gguf(path: Path, base: GgufBase) -> LoraWeights:
         factors[module] = LoraFactors(torch.from_numpy(np.array(a)), b)
     if not factors:
         raise AdapterError(f"{path}: no LoRA tensors")
-    rank = next(iter(factors.values())).rank
-    return LoraWeights("", alpha / rank if alpha else 1.0, factors)
+    rank = max(one.rank for one in factors.values())
+    filled = {
+        module: pad_factors(LoraFactors(one.a, one.b * (rank / one.rank)), rank)
+        for module, one in factors.items()
+    }
+    return LoraWeights("", alpha / rank if alpha else 1.0, filled)
 
 
 def is_own_gguf(path: Path) -> bool:

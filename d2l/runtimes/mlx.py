@@ -26,8 +26,9 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
     """Write both files into `folder`; raises AdapterError.
 
     Factors are transposed, lora_a (d_in, rank) and lora_b (rank, d_out): mlx-lm multiplies from the
-    right. One rank and one scale hold for all modules. mlx-lm wraps the last `num_layers` layers;
-    what the adapter leaves alone there gets a lora_b of zeros.
+    right. One scale holds for all modules. mlx-lm wraps the last `num_layers` layers; what the
+    adapter leaves alone there gets a lora_b of zeros. It makes room by one rank, the lowest, and
+    then takes the tensors as they are.
     """
     tensors = convert_factors(weights, dtype=dtype)
     config = _config(weights, n_layers)
@@ -48,7 +49,8 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
 def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, Tensor]:
     """Tensors of the file by mlx-lm's names, which are those of transformers."""
     tensors = {}
-    for module, factors in sorted(weights.factors.items()):
+    for module in sorted(weights.factors):
+        factors = weights.trim(module)
         for name, factor in (("lora_a", factors.a), ("lora_b", factors.b)):
             converted = factor.T.to(DTYPES[dtype]).contiguous()
             if not bool(torch.isfinite(converted).all()):
@@ -75,7 +77,7 @@ def _config(weights: LoraWeights, n_layers: int) -> Mapping[str, Any]:
         "fine_tune_type": "lora",
         "num_layers": n_layers - min(layers),
         "lora_parameters": {
-            "rank": weights.rank,
+            "rank": min(weights.ranks.values(), default=weights.rank),
             "scale": weights.scale,
             "dropout": 0.0,
             "keys": sorted(keys),

@@ -58,6 +58,14 @@ def differs_in_rank(facts: Facts) -> str | None:
     return None
 
 
+def mixes_ranks(facts: Facts) -> str | None:
+    """Modules of different ranks, whatever they are."""
+    ranks = sorted(set(facts.ranks.values()))
+    if len(ranks) < 2:
+        return None
+    return f"modules are of ranks {' and '.join(map(str, ranks))}, one is expected"
+
+
 def targets_beyond(*known: str) -> Rule:
     """A rule against modules that a runtime cannot adapt."""
 

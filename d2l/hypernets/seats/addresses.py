@@ -8,8 +8,9 @@ Layers above see little but these. What a seat holds is not touched, since its k
 imposed anyway, which is why the layer that writes is the last one without memory.
 
 In an adapter that is a LoRA on gate_proj, whose B holds single ones, and one on down_proj, whose A
-does. Only the words behind the opening's head have addresses: the head's stand in any text.
-Tensors and modules in, tensors out; knows nothing of memories, documents or files.
+does. Gates that lie within fewer directions than there are words need no more ranks. Only the words
+behind the opening's head have addresses: the head's stand in any text. Tensors and modules in,
+tensors out; knows nothing of memories, documents or files.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from d2l.adapters.weights import LoraFactors
+from d2l.adapters.weights import LoraFactors, pad_factors
 from d2l.bases.families import module_path
 from d2l.errors import OptionError
 from d2l.hypernets.seats.config import SeatsConfig
@@ -43,7 +44,7 @@ class Addresses(nn.Module):
         super().__init__()
         self.layer, self.n_head = config.first_layer - 1, config.min_seats
         self.neurons = config.address_neurons
-        self.intermediate = config.intermediate
+        self.intermediate, self.rank = config.intermediate, config.gate_rank
         size = (len(self.neurons), config.hidden)
         self.register_buffer("detect", torch.zeros(size))
         self.register_buffer("directions", torch.zeros(size))
@@ -108,10 +109,21 @@ class Addresses(nn.Module):
         ones[rows, at] = 1.0
         opened, written = torch.zeros(2, rank, gates.shape[1])
         opened[rows], written[rows] = gates, writes
+        opening = LoraFactors(opened, ones.T.contiguous())
+        if 0 < self.rank < len(at):
+            opening = pad_factors(self._open_together(at, gates), rank)
         return {
-            module_path(self.layer, _GATE): LoraFactors(opened, ones.T.contiguous()),
+            module_path(self.layer, _GATE): opening,
             module_path(self.layer, _DOWN): LoraFactors(ones, written.T.contiguous()),
         }
+
+    def _open_together(self, at: Tensor, gates: Tensor) -> LoraFactors:
+        """The gates of these words at their own rank, which is theirs together."""
+        u, values, vt = torch.linalg.svd(gates.double(), full_matrices=False)
+        codes = torch.zeros(self.intermediate, self.rank)
+        codes[at] = u[:, : self.rank].float()
+        basis = values[: self.rank, None] * vt[: self.rank]  # (gate rank, hidden)
+        return LoraFactors(basis.float().contiguous(), codes)
 
     def scaled(self, scale: float) -> "Addresses":
         """See `Shared`: never, as an address that is written by half addresses nothing."""

@@ -287,7 +287,14 @@ class Seats:
             base=self.config.base,
         )
         weights = scaled(weights, options.scale)
-        return Assembled(weights if shared is None else _add_shared(weights, shared), memory)
+        if shared is not None:
+            weights = _add_shared(weights, shared)
+        return Assembled(replace(weights, ranks=self._differing(memory.n_seats)), memory)
+
+    def _differing(self, n_seats: int) -> dict[str, int]:
+        """Ranks of modules where they are not the same for all."""
+        ranks = self.config.find_ranks(n_seats)
+        return ranks if len(set(ranks.values())) > 1 else {}
 
 
 def load_seats(folder: Path, base_model: nn.Module) -> Seats:

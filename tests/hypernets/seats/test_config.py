@@ -53,6 +53,29 @@ def test_an_adapter_has_no_more_ranks_than_its_modules_need() -> None:
     assert [shared.find_rank(n) for n in (18, 300)] == [18, 192]
 
 
+def test_with_a_gate_rank_each_kind_of_module_has_its_own() -> None:
+    small = make_config(**ADDRESSED, gate_rank=5)  # of 16 outputs, 3 head tokens and 8 words
+    n_head, most = small.min_seats, small.max_seats
+    own = small.find_ranks(most)
+    assert own == {"down_proj": most - n_head, "gate_proj": 5, "k_proj": 8, "v_proj": 12}
+    assert small.find_rank(most) == max(own.values())
+    assert small.find_ranks(n_head + 2) == {
+        "down_proj": 2,
+        "gate_proj": 2,
+        "k_proj": min(8, n_head + 2),
+        "v_proj": min(12, n_head + 2),
+    }
+    assert set(small.find_ranks(n_head).values()) == {n_head}  # no word, no address
+    sides = {name: sum(shape) for name, shape in small.module_shapes.items()}
+    layers = {"down_proj": 1, "gate_proj": 1, "k_proj": 2, "v_proj": 2}
+    expected = sum(own[name] * sides[name] * n for name, n in layers.items())
+    assert small.count_values(most) == expected
+    whole = make_config(**ADDRESSED)
+    assert whole.count_values(most) == whole.find_rank(most) * whole.values_a_rank
+    with pytest.raises(CheckpointError, match="gates of some rank have addresses"):
+        make_config(gate_rank=5)
+
+
 def test_openings_are_those_of_the_goldens(cases: dict[str, Any]) -> None:
     for case in cases.values():
         assert list(CONFIG.opening(case["seats"])) == case["opening"]

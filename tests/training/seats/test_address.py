@@ -9,12 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from d2l.adapters.weights import Memory
-from d2l.hypernets.seats.addresses import Addresses, read_inputs
+from d2l.hypernets.seats.addresses import Addresses
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import Seats, load_seats
 from d2l.hypernets.seats.seating import record_inputs
 from d2l.training.seats import address
-from d2l.training.seats.address import find_gate
 from d2l.training.seats.directions import choose_directions
 from tests import tiny
 from tests.command import Command
@@ -163,34 +162,6 @@ def test_memory_in_the_lowest_layer_leaves_no_place_for_them(files: Path, comman
 def make_seats(config: SeatsConfig | None = None) -> Seats:
     config = config or make_config()
     return Seats(config, make_network(config), make_statistics(config), make_base())
-
-
-def test_a_gate_opens_for_its_word_alone() -> None:
-    seats = make_seats()
-    generator = torch.Generator().manual_seed(3)
-    text = torch.randint(40, 60, (3_000,), generator=generator).tolist()
-    gate = find_gate(seats, text[:2_800], layer=0)
-    config = seats.config
-    assert len(set(gate.neurons)) == len(gate.detect) == config.max_seats - config.min_seats
-    opening = config.opening(config.max_seats)
-    states = read_inputs(seats.base_model, 0, (*opening, *text[2_800:]))  # norms' weights are one
-    opened = states @ gate.detect.T  # (tokens, words)
-    own = opened[1 + config.min_seats : len(opening)]
-    closed = own[~torch.eye(len(own), dtype=torch.bool)]
-    wide = 100 * (1 - address._THRESHOLD)
-    torch.testing.assert_close(own.diagonal(), torch.full((len(own),), wide), atol=0.5, rtol=0)
-    assert float(closed.max()) < -50
-    behind = opened[len(opening) :]
-    assert float((behind > 0).float().mean()) < 0.05  # of random words in so few dimensions
-
-
-def test_text_adds_least_by_the_neurons_that_are_taken() -> None:
-    up = torch.tensor([[9.0, 1.0, 5.0, 0.1], [9.0, 2.0, 4.0, 0.1]])
-    uses = torch.tensor([100.0, 1.0, 2.0, 3.0])
-    assert address._choose_neurons(up, uses)[0] == 0  # two words of four neurons: all are spare
-    uses, up = uses.repeat(2), up.repeat(1, 2)
-    chosen = address._choose_neurons(up, uses)
-    assert chosen == (2, 6)  # the strongest but for those that text needs most
 
 
 def test_directions_let_less_of_a_memory_leak_than_the_words_own_states() -> None:
