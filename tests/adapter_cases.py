@@ -87,7 +87,10 @@ CASES: dict[str, Case] = {
     "rank of one module": Case(
         config={"rank_pattern": {"layers.1.self_attn.q_proj": 2}},
         tensors=put(Q, torch.ones(2, 32), torch.ones(32, 2)),
-        refuses=dict.fromkeys(SERVING, "rank of q_proj is 2 and 4"),
+        refuses={
+            "sglang": "modules are of ranks 2 and 4",
+            **dict.fromkeys(SERVING, "rank of q_proj is 2 and 4"),
+        },
         ignores=dict.fromkeys(("sglang", *SERVING, "llama.cpp", "ollama"), "rank_pattern"),
     ),
     "alpha with a fraction": Case(

@@ -8,7 +8,7 @@ Inputs of one layer in, rows out; knows nothing of memories.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -97,7 +97,8 @@ def _learn(states: _States, pieces: Tensor, *, n_head: int, rank: int, seed: int
     cholesky = torch.linalg.cholesky(states.moments)
 
     def whiten(rows: Tensor) -> Tensor:
-        return torch.linalg.solve_triangular(cholesky, rows.mT, upper=False).mT.float()
+        white: Tensor = torch.linalg.solve_triangular(cholesky, rows.mT, upper=False)
+        return white.mT.float()
 
     opening, closed = whiten(states.opening), whiten(torch.cat([states.text, pieces]))
     head, words = opening[: 1 + n_head], opening[1 + n_head :]
@@ -128,7 +129,8 @@ def _learn(states: _States, pieces: Tensor, *, n_head: int, rank: int, seed: int
         optimizer.step()
         schedule.step()
     rows = (codes @ directions).detach().double()  # (words, hidden), of whitened states
-    return _OPEN * torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True).mT
+    plain: Tensor = torch.linalg.solve_triangular(cholesky.mT, rows.mT, upper=True)
+    return _OPEN * plain.mT
 
 
 def _begin(words: Tensor, head: Tensor, closed: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -148,7 +150,8 @@ def _begin(words: Tensor, head: Tensor, closed: Tensor, rank: int) -> tuple[Tens
 def _fit(seen: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     """Rows (words, d) that answer `wanted` (states, words) to `seen` (states, d), nearly."""
     gram = seen.mT @ (weights * seen) + _WHITE_RIDGE * torch.eye(seen.shape[1])
-    return torch.linalg.solve(gram, seen.mT @ (weights * wanted)).mT.contiguous()
+    rows: Tensor = torch.linalg.solve(gram, seen.mT @ (weights * wanted))
+    return rows.mT.contiguous()
 
 
 def _watch_text(seats: Seats, text: Sequence[int], *, layer: int) -> tuple[_States, Tensor]:
@@ -175,7 +178,8 @@ def _watch_text(seats: Seats, text: Sequence[int], *, layer: int) -> tuple[_Stat
 
 def _read_pieces(seats: Seats, *, layer: int, seed: int) -> Tensor:
     """States behind openings of what texts to come may hold: float64 (pieces, hidden)."""
-    config, model = seats.config, seats.base_model
+    config = seats.config
+    model: Any = seats.base_model
     norm = find_layer(model, layer)[0].detach().double()
     opening = config.opening(config.max_seats)
     drawn = _draw_pieces(model.get_input_embeddings().weight, config, seed=seed)
@@ -196,7 +200,8 @@ def _draw_pieces(embeddings: Tensor, config: SeatsConfig, *, seed: int) -> list[
     most = min(_ALIKE + 1, len(vectors))
     near = (vectors[list(config.opening_words)] @ vectors.mT).topk(most).indices
     order = torch.randperm(len(vectors), generator=generator)[:_PIECES]
-    drawn = torch.cat([near.unique(), near.unique(), order])
+    near = torch.unique(near)
+    drawn = torch.cat([near, near, order])
     drawn = drawn[torch.randperm(len(drawn), generator=generator)]
     return [piece for piece in drawn.tolist() if piece not in own]
 
