@@ -51,7 +51,7 @@ FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
         "4e6a541f4ec0561b",
         lambda: describe_record(Expectations, Question, Expected),
     ),
-    "config.json of seats": (1, "a4209c907ae375e8", lambda: describe_config(SeatsConfig)),
+    "config.json of seats": (1, "1c13899fe94a015a", lambda: describe_config(SeatsConfig)),
     "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),
     "config.json of text_to_lora": (
         1,

@@ -165,7 +165,7 @@ ALIASES: dict[str, Alias] = {
             network="seats",
             base="Qwen/Qwen2.5-Coder-0.5B-Instruct",
             license="Apache-2.0",
-            size_bytes=24_400_000,
+            size_bytes=26_200_000,
         ),
         Alias(
             name="smollm2-135m",

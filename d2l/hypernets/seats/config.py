@@ -224,8 +224,9 @@ class SeatsConfig:
         v_proj have outputs, but what lies in other modules may need more."""
         outputs = min(self.kv_heads * self.head_dim, self.hidden)
         words = n_seats - self.min_seats if self.address_neurons else 0
-        if self.gate_rank and words:
+        if self.gate_rank:
             kept = {name: min(int(share * outputs), n_seats) for name, share in _KEPT.items()}
+            words = max(words, 1)  # a LoRA has a rank, if one of zeros
             return {"down_proj": words, "gate_proj": min(self.gate_rank, words), **kept}
         rank = n_seats if n_seats <= outputs else max(outputs, self.shared_rank, words)
         return dict.fromkeys(self.target_modules, rank)
