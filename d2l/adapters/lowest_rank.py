@@ -5,8 +5,7 @@ module has outputs: 128 of k_proj and v_proj in Qwen2.5-0.5B, however many seats
 adapter of seats is written with one rank for each output, and its b is the identity: as many
 numbers for 512 seats as for 128, and in bf16 half the rounding error or less, as only a is rounded.
 
-Where modules may differ in rank (`LoraWeights.ranks`), each gets its own. Outputs are not all used
-alike then either: of those directions that seats use least, a few are left out.
+Where modules may differ in rank (`LoraWeights.ranks`), each gets its own.
 """
 
 from dataclasses import replace
@@ -34,8 +33,8 @@ def lower_content(content: AdapterContent) -> AdapterContent:
 
 
 def lower_rank(weights: LoraWeights) -> LoraWeights:
-    """The same deltas, but for rounding in fp32 and for what `weights.ranks` leave out, at the rank
-    that `find_lowest` gives."""
+    """The same deltas, but for rounding in fp32, at the rank that `find_lowest` gives, and in each
+    module no more of it in use than its own."""
     rank, own = find_lowest(weights), weights.ranks
     if rank == weights.rank and not own:
         return weights
@@ -66,20 +65,12 @@ def _used(factors: LoraFactors) -> Tensor:
 
 
 def _lower(factors: LoraFactors, rank: int) -> LoraFactors:
-    """Factors of this rank at most."""
+    """Factors of this rank at most, which is a module's outputs or inputs, if not what it uses."""
     used = _used(factors)
     kept = LoraFactors(factors.a[used], factors.b[:, used])
     if kept.rank <= rank:
         return kept
-    a, b = kept.a.double(), kept.b.double()
-    d_out, d_in = b.shape[0], a.shape[1]
-    eye = torch.eye(min(d_out, d_in), dtype=kept.a.dtype)
-    if rank < len(eye):
-        # Each rank is a seat, whose state a answers with 1: b is what the seats say, so the
-        # directions that b uses most are those of what is said, and not of how a finds it.
-        u = torch.linalg.svd(b, full_matrices=False).U[:, :rank]  # (d_out, rank)
-        signs = u.gather(0, u.abs().argmax(dim=0, keepdim=True)).sign()  # known up to these
-        u = u * signs
-        return LoraFactors((u.mT @ b @ a).to(kept.a.dtype), u.to(kept.b.dtype).contiguous())
-    delta = (b @ a).to(kept.a.dtype)  # (d_out, d_in)
+    delta = (kept.b.double() @ kept.a.double()).to(kept.a.dtype)  # (d_out, d_in)
+    d_out, d_in = delta.shape
+    eye = torch.eye(min(d_out, d_in), dtype=delta.dtype)
     return LoraFactors(delta, eye) if d_out <= d_in else LoraFactors(eye, delta)

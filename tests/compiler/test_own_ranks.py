@@ -71,7 +71,7 @@ def test_each_kind_of_module_has_its_own_rank_in_the_file(files: Path, command: 
     n_seats = read_memory(files / "a.lora").n_seats
     words = n_seats - config.min_seats
     assert words > GATE_RANK
-    expected = {"down_proj": words, "gate_proj": GATE_RANK, "k_proj": 8, "v_proj": 12}
+    expected = {"down_proj": words, "gate_proj": GATE_RANK, "k_proj": 16, "v_proj": 16}
     assert read_ranks(files / "a.lora") == {name: {rank} for name, rank in expected.items()}
     peft = json.loads((files / "a.lora" / "adapter_config.json").read_text("utf-8"))
     most = max(expected.values())

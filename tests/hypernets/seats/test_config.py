@@ -57,13 +57,13 @@ def test_with_a_gate_rank_each_kind_of_module_has_its_own() -> None:
     small = make_config(**ADDRESSED, gate_rank=5)  # of 16 outputs, 3 head tokens and 8 words
     n_head, most = small.min_seats, small.max_seats
     own = small.find_ranks(most)
-    assert own == {"down_proj": most - n_head, "gate_proj": 5, "k_proj": 8, "v_proj": 12}
+    assert own == {"down_proj": most - n_head, "gate_proj": 5, "k_proj": most, "v_proj": most}
     assert small.find_rank(most) == max(own.values())
     assert small.find_ranks(n_head + 2) == {
         "down_proj": 2,
         "gate_proj": 2,
-        "k_proj": min(8, n_head + 2),
-        "v_proj": min(12, n_head + 2),
+        "k_proj": n_head + 2,
+        "v_proj": n_head + 2,
     }
     bare = small.find_ranks(n_head)  # no word, no address
     assert (bare["down_proj"], bare["gate_proj"]) == (1, 1)
