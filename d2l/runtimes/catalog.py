@@ -217,6 +217,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 REFUSES,
                 _MERGE,
                 f"{_SGLANG}mem_pool.py: load_lora_weight_to_buffer, for whose buffers r counts",
+                beyond=("seats",),  # where they have addresses
             ),
             Entry(
                 rules.has("use_dora", "DoRA"),

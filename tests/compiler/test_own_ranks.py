@@ -146,4 +146,5 @@ def test_a_server_that_needs_one_rank_is_said_to_refuse_them(files: Path, comman
     found = command("check", files / "a.lora", "--json", "--base", files / "base")
     verdicts = {one["runtime"]: one for one in json.loads(found.out)["runtimes"]}
     assert not verdicts["sglang"]["accepts"]
+    assert found.code == 0, found.err  # no adapter of the network can do otherwise
     assert verdicts["vllm"]["accepts"]
