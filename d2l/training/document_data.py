@@ -184,7 +184,7 @@ class Mixture:
         return [
             Drawn(
                 tuple(pool[index] for pool, index in group),
-                tuple(self._ask(group, length.questions, chance)),
+                tuple(self._ask(group, length, chance)),
                 length.tokens_per_seat,
                 length.general_weight or self.recipe.seats.general_weight,
             )
@@ -212,7 +212,7 @@ class Mixture:
         ]
 
     def _ask(
-        self, places: Sequence[tuple[PassagePool, int]], n_questions: int, chance: random.Random
+        self, places: Sequence[tuple[PassagePool, int]], length: Length, chance: random.Random
     ) -> Iterator[Asked | Exercise]:
         """Questions about the passages at these places in turn, none of them twice.
 
@@ -223,6 +223,8 @@ class Mixture:
         for questions in left.values():
             chance.shuffle(questions)
         start, asking, seats = chance.randrange(len(group)), self.asking, self.recipe.seats
+        n_questions = length.questions
+        unanswerable_share = length.unanswerable_share or seats.unanswerable_share
         made_share = asking.recitation_share + asking.cloze_share
         most = {make_recitation: max(n_questions // 2, 1), _ask_cloze: n_questions}
         for number in range(n_questions):
@@ -230,7 +232,7 @@ class Mixture:
             if self.general and chance.random() < seats.general_share:
                 yield chance.choice(self.general)
                 continue
-            if chance.random() < seats.unanswerable_share:
+            if chance.random() < unanswerable_share:
                 foreign = _find_foreign(places[index], group, chance)
                 if foreign is not None:
                     yield Asked(foreign, SILENCE, weight=seats.unanswerable_weight)

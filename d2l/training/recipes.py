@@ -67,6 +67,9 @@ class Length(Table):
     """Density of the seats in this class; 0: the recipe's. Seat networks only."""
     general_weight: Strength = 0.0
     """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
+    unanswerable_share: Share = 0.0
+    """Part of questions asked of a neighboring passage in this class; 0: what [seats] says. Seat
+    networks only."""
     tasks: bool = False
     """Whether its steps draw tasks, not documents. Seat networks only."""
 
@@ -272,7 +275,10 @@ TABLES: dict[str, type[Table]] = {
     **KINDS,
 }
 #: Keys of lists of tables that only seat networks make use of.
-FOR_SEATS = {"sources": ("tasks",), "lengths": ("tokens_per_seat", "general_weight", "tasks")}
+FOR_SEATS = {
+    "sources": ("tasks",),
+    "lengths": ("tokens_per_seat", "general_weight", "unanswerable_share", "tasks"),
+}
 
 
 def refuse_other_kinds(recipe: Recipe, kind: str) -> None:

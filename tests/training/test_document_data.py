@@ -170,6 +170,27 @@ def test_unanswerable_questions_are_those_of_neighbors_that_no_passage_answers(
     }
 
 
+def test_a_length_may_ask_what_is_not_answered_as_often_as_it_likes(recipe: Recipe) -> None:
+    texts = ("The mill was built by Pell.", "The tower stands in Moor.", "An owl sits on the roof.")
+    questions = ("Who built the mill?", "Where is the tower?", "What sits on the roof?")
+    answers = ("Pell", "Moor", "An owl")
+    passages = [
+        Passage(text, (number,), ((question, answer),), "town")
+        for number, (text, question, answer) in enumerate(zip(texts, questions, answers, strict=True))
+    ]
+    (length,) = recipe.lengths
+    lengths = (length, replace(length, chunks=2, unanswerable_share=1.0))
+    wanted = change(recipe, unanswerable_share=0.1, lengths=lengths)
+    pools = {length.tokens: [(1.0, PassageStore.from_passages(passages))]}
+    shares: dict[int, list[bool]] = {1: [], 2: []}
+    for step in range(200):
+        for drawn in Mixture(pools, wanted, wanted.seats).draw(step):
+            silent = [getattr(asked, "answer", None) == SILENCE for asked in drawn.asked]
+            shares[len(drawn.passages)] += silent
+    assert 0.05 < sum(shares[1]) / len(shares[1]) < 0.15
+    assert sum(shares[2]) / len(shares[2]) > 0.9  # of some pairs, no question is left
+
+
 def test_answers_of_questions_may_take_their_qualifiers_and_end_in_doubt(recipe: Recipe) -> None:
     passage = Passage("It holds over 900 lamps.", (1, 2), (("How many lamps?", "900"),))
     pool = PassageStore.from_passages([passage])

@@ -179,6 +179,13 @@ def test_every_key_is_described() -> None:
             "lengths: general_weight is for seat networks, and the recipe has [doc_to_lora]",
             "leave it out",
         ),
+        (
+            "[seats]\nrecitation_share = 0.0\ngeneral_share = 0.0\n\n[[sources]]",
+            "[doc_to_lora]\n[[lengths]]\nunanswerable_share = 0.5\n[[sources]]",
+            15,
+            "lengths: unanswerable_share is for seat networks, and the recipe has [doc_to_lora]",
+            "leave it out",
+        ),
         ("[seats]", "[saets]", 13, "unknown key 'saets'", "did you mean 'seats'?"),
         ("[optimizer]", "[[optimizer]]", 8, "optimizer: [{", None),
         ("weight = 1.0", "wait = 1.0", 19, "sources: unknown key 'wait'", None),
