@@ -175,8 +175,8 @@ def test_a_length_may_ask_what_is_not_answered_as_often_as_it_likes(recipe: Reci
     questions = ("Who built the mill?", "Where is the tower?", "What sits on the roof?")
     answers = ("Pell", "Moor", "An owl")
     passages = [
-        Passage(text, (number,), ((question, answer),), "town")
-        for number, (text, question, answer) in enumerate(zip(texts, questions, answers, strict=True))
+        Passage(text, (1, 2), (asked,), "town")
+        for text, asked in zip(texts, zip(questions, answers, strict=True), strict=True)
     ]
     (length,) = recipe.lengths
     lengths = (length, replace(length, chunks=2, unanswerable_share=1.0))
