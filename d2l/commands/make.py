@@ -188,7 +188,7 @@ class _Many:
         """Make all, as a batch that notes its results where that is wanted, and print a line for
         each; how many could not be made."""
         from d2l.compiler.batch.results import Record
-        from d2l.compiler.batch.run import run_batch, run_here
+        from d2l.compiler.batch.run import run_batch
         from d2l.compiler.batch.tasks import TaskWorker
 
         wanted = [_make_row(row) for row in rows]
@@ -202,7 +202,7 @@ class _Many:
                 resumes=record is not None,
                 known={} if record is None else record.rows,
             )
-            made = run_batch(run_here(worker, wanted), wanted, record)
+            made = run_batch(worker.do_all(wanted), wanted, record)
             # Results first: only their end settles the record.
             pairs = zip(made, console.watch(rows, "making"), strict=True)
             n_bad = sum(not self._show(row, result) for result, row in pairs)

@@ -5,6 +5,7 @@ nothing.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
-from d2l.adapters.weights import LoraWeights
+from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.models import pick_dtype
 from d2l.compiler import part_cache
@@ -25,6 +26,7 @@ from d2l.errors import OptionError
 from d2l.files.places import remember
 from d2l.hypernets.loaded import Loaded, load_network
 from d2l.hypernets.protocol import Assembled, Part
+from d2l.hypernets.seats.network import Seats
 from d2l.progress import Progress, silent
 
 __all__ = ["CompileOptions", "CompilePlan", "Loaded", "load", "look_up", "prepare", "run"]
@@ -88,12 +90,32 @@ def assemble(
         _make_part(chunk, loaded, found, None if chunk.index else first)
         for chunk in watch(plan.chunks, "compiling")
     ]
-    made = loaded.hypernet.assemble(parts, plan.options.merge)
-    weights = part_cache.as_stored(made.weights)
-    assert isinstance(weights, LoraWeights)
-    assembled = Assembled(weights, made.memory)
+    assembled = _as_stored(loaded.hypernet.assemble(parts, plan.options.merge))
     found.keep_assembled(assembled)
     return assembled
+
+
+def assemble_each(
+    plans: Sequence[CompilePlan], loaded: Loaded, read: Sequence[Activations]
+) -> list[Assembled]:
+    """The adapters of documents of one chunk each, in order, at one go; `read` is what the base
+    makes of them. Of seat networks alone; nothing is cached."""
+    network = loaded.hypernet
+    assert isinstance(network, Seats)  # no other seats
+    memories = []
+    for plan, one in zip(plans, read, strict=True):
+        (chunk,) = plan.chunks
+        part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank, one))
+        assert isinstance(part, Memory)
+        memories.append(part)
+    return [_as_stored(made) for made in network.assemble_each(memories)]
+
+
+def _as_stored(made: Assembled) -> Assembled:
+    """The same as the cache would give it back."""
+    weights = part_cache.as_stored(made.weights)
+    assert isinstance(weights, LoraWeights)
+    return Assembled(weights, made.memory)
 
 
 def _make_part(chunk: Chunk, loaded: Loaded, found: Found, read: Activations | None) -> Part:

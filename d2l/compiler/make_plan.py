@@ -5,6 +5,7 @@ of them have in common.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self, TypedDict
 
@@ -89,6 +90,10 @@ class Maker(Protocol):
 
     def make(self, plan: MakePlan) -> AdapterContent:
         """The adapter of a plan's description, in memory; raises D2LError."""
+
+    def make_ahead(self, plans: Sequence[MakePlan]) -> None:
+        """Compute now, at one go, what `make` needs for these, where that saves time; `make` gives
+        the same but for rounding. Keeps them in memory until they are made or others are."""
 
 
 def find_familiarity(

@@ -5,10 +5,12 @@ were read in training, and a description leaves the opening the room that a docu
 would, for whatever it is merged with.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
+from d2l.bases.activations import Activations
 from d2l.bases.models import BaseFiles
 from d2l.compiler import compile as pipeline
 from d2l.compiler import make_card, privacy, seats
@@ -24,11 +26,13 @@ from d2l.errors import BaseModelError, OptionError
 from d2l.files.places import remember
 from d2l.hypernets.checkpoints import checkpoint_digest
 from d2l.hypernets.fit import OpenNetwork
+from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.describing import embed
 
 #: Read where weights are loaded before any description is known.
 _ANY = "Answer the question."
+_SHORT = 160  # tokens with the opening's of what is read beside others: longer ones gain little
 _LONGEST_NAME = 60  # characters of what a description is called beside documents
 
 
@@ -104,12 +108,33 @@ def name_task(text: str) -> str:
     return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1].rstrip()}…"
 
 
+_Computed = tuple[Activations, Assembled]
+
+
 @dataclass(frozen=True)
 class SeatsMaker:
     """A `Maker`: a loaded base and seat network."""
 
     loaded: pipeline.Loaded
     checkpoint_sha256: str
+    #: What was computed ahead, by the tokens of the description.
+    _ahead: dict[tuple[int, ...], _Computed] = field(default_factory=dict)
+
+    def make_ahead(self, plans: Sequence[MakePlan]) -> None:
+        """See `Maker`: short descriptions are read together, and seated."""
+        readings: dict[tuple[int, ...], CompilePlan] = {}
+        for plan in plans:
+            assert isinstance(plan, SeatsPlan)  # `load` had one
+            compiling = plan.compiling
+            if compiling is not None and len(compiling.chunks) == 1:
+                readings[tuple(compiling.chunks[0].token_ids)] = compiling
+        readings = {ids: compiling for ids, compiling in readings.items() if len(ids) <= _SHORT}
+        if len(readings) < 2:  # alone there is nothing to share
+            return
+        read = self.loaded.encode.read_together(list(readings))
+        made = pipeline.assemble_each(list(readings.values()), self.loaded, read)
+        self._ahead.clear()
+        self._ahead.update(zip(readings, zip(read, made, strict=True), strict=True))
 
     def make(self, plan: MakePlan) -> AdapterContent:
         """The adapter of a plan's description, in memory; raises D2LError."""
@@ -117,12 +142,14 @@ class SeatsMaker:
         text, compiling = plan.description, plan.compiling
         if text is None or compiling is None:
             raise OptionError("the plan has no description", hint="plan with one")
-        read = self.loaded.encode(compiling.chunks[0].token_ids)
+        token_ids = compiling.chunks[0].token_ids
+        read, assembled = self._ahead.pop(tuple(token_ids), (None, None))
+        read = read or self.loaded.encode(token_ids)
         familiarity = None
         if plan.familiarity is not None:
             familiarity = plan.familiarity.measure(embed(read, plan.config))
         unlike = warn_unlike(plan, familiarity)
-        assembled = pipeline.assemble(compiling, self.loaded, first=read)
+        assembled = assembled or pipeline.assemble(compiling, self.loaded, first=read)
         made = Made(
             text=text,
             text_sha256=compiling.documents[0].digest,

@@ -4,6 +4,7 @@ No weights of the base are loaded unless the base itself embeds descriptions.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -134,6 +135,9 @@ class TextMaker:
             dtype=options.dtype,
             name="task.lora",
         )
+
+    def make_ahead(self, plans: Sequence[MakePlan]) -> None:
+        """See `Maker`: nothing, as each is quick alone."""
 
     def _warn_long(self, text: str) -> list[str]:
         n_left_out = self._embedder.count_left_out(text)

@@ -122,6 +122,24 @@ def test_chunks_that_share_a_context_do_not_see_each_other(family: str) -> None:
         assert_equal_activations(got, expected)
 
 
+@pytest.mark.parametrize("skip", [0, 20])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_chunks_that_are_read_together_do_not_see_each_other(family: str, skip: int) -> None:
+    """Nor the padding behind the shorter ones."""
+    context, layers = draw_ids(20, seed=1), tuple(range(tiny.N_LAYERS))
+    chunks = [context + draw_ids(n, seed=n) for n in (30, 5, 12)]
+    encode = make_encoder(family, Reading(tiny.N_LAYERS, (1, 3), layers, skip_tokens=skip))
+    alone = [encode(chunk) for chunk in chunks]
+    for got, expected in zip(encode.read_together(chunks), alone, strict=True):
+        assert_equal_activations(got, expected)
+
+
+def test_chunks_of_other_contexts_are_not_read_together() -> None:
+    encode = make_encoder("llama", Reading(tiny.N_LAYERS, (3,), skip_tokens=9))
+    with pytest.raises(ValueError, match="same leading tokens"):
+        encode.read_together([draw_ids(12, seed=1), draw_ids(12, seed=2)])
+
+
 def test_another_context_is_read_anew() -> None:
     tail = draw_ids(10, seed=3)
     reading = Reading(tiny.N_LAYERS, (3,), (0, 2), skip_tokens=6)

@@ -10,7 +10,7 @@ import torch
 
 import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
-from d2l.bases.activations import ActivationEncoder
+from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler import compile as pipeline
 from d2l.compiler import make, make_seats
@@ -245,12 +245,66 @@ def test_a_description_is_read_once(
     passes: list[int] = []
     run = ActivationEncoder._run
 
-    def count(self: ActivationEncoder, token_ids: Sequence[int], **options: Any) -> Any:
-        passes.append(len(token_ids))
-        return run(self, token_ids, **options)
+    def count(self: ActivationEncoder, chunks: Sequence[Sequence[int]], **options: Any) -> Any:
+        passes.extend(map(len, chunks))
+        return run(self, chunks, **options)
 
     monkeypatch.setattr(ActivationEncoder, "_run", count)
     assert command.t2l("make", strange, "-o", "a", *CHECKPOINT).code == 0
     opening = read_config(Path("seats", "config.json")).read_opening
     assert passes[0] == len(opening)  # what every description follows
     assert len(passes) == 2
+
+
+def test_rows_of_a_table_are_read_together_and_are_what_they_are_alone(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other lengths and other numbers of seats, with one among them that cannot be made."""
+    texts = ["open the copper valve", "stop the pump", "", "say where the harbor bell hangs " * 2]
+    texts += [f"count the {word} lamps" for word in ("red", "old", "iron")]
+    for row, text in enumerate(texts):
+        if text:
+            write_task(command, text, "-o", f"alone/{row}", *CHECKPOINT)
+    table = "".join(f"{row}\t{text}\n" for row, text in enumerate(texts))
+    Path("tasks.tsv").write_text(table, "utf-8")
+    together: list[int] = []
+    read = ActivationEncoder.read_together
+
+    def count(self: ActivationEncoder, chunks: Sequence[Sequence[int]]) -> list[Activations]:
+        together.append(len(chunks))
+        return read(self, chunks)
+
+    monkeypatch.setattr(ActivationEncoder, "read_together", count)
+    done = command.t2l("make", "--table", "tasks.tsv", "--out-dir", "together", *CHECKPOINT)
+    assert done.code == 1
+    assert "line 3" in done.err
+    assert together == [5, 1, 1]  # one has two chunks, and is read alone
+    assert [Path(line).name for line in done.out.splitlines()] == ["0", "1", "3", "4", "5", "6"]
+    for row, text in enumerate(texts):
+        if text:
+            made, alone = (Path(folder, str(row)) for folder in ("together", "alone"))
+            assert read_adapter(made).rank == read_adapter(alone).rank
+            assert read_json(str(made))["description"] == read_json(str(alone))["description"]
+            memory, other = read_memory(made), read_memory(alone)
+            assert memory is not None
+            assert other is not None
+            torch.testing.assert_close(memory.keys, other.keys, atol=1e-4, rtol=1e-4)
+            for name, factors in read_adapter(made).factors.items():
+                expected = read_adapter(alone).factors[name]
+                # Both are stored in bf16.
+                torch.testing.assert_close(factors.a, expected.a, atol=1e-3, rtol=0.02)
+                torch.testing.assert_close(factors.b, expected.b, atol=1e-3, rtol=0.02)
+
+
+def test_what_was_read_ahead_is_used_once(strange: str) -> None:
+    compiler = d2l.TaskCompiler(MakeOptions(checkpoint="seats"))
+    plans = [compiler.plan(text) for text in (TASK, strange)]
+    compiler.make_ahead(plans)
+    maker = compiler._maker
+    assert isinstance(maker, make_seats.SeatsMaker)
+    assert len(maker._ahead) == 2
+    for plan in plans:
+        compiler(plan)
+    assert not maker._ahead
+    compiler.make_ahead(plans[:1])  # nothing to share
+    assert not maker._ahead

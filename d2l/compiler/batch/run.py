@@ -22,22 +22,8 @@ class Engine(Protocol):
         ...
 
 
-class Doing(Protocol):
-    """Does one row; whatever goes wrong with it is its result."""
-
-    def do(self, row: Row, /) -> Result:
-        """What became of it."""
-        ...
-
-
 #: Where rows of documents are done.
 ENGINES: dict[str, Engine] = {"local": run_locally, "ray": run_on_ray}
-
-
-def run_here(worker: Doing, rows: Sequence[Row]) -> Results:
-    """Do rows in this process, in their order."""
-    for row in rows:
-        yield worker.do(row)
 
 
 def run_batch(

@@ -84,16 +84,20 @@ class Addresses(nn.Module):
         written: Tensor = mlp.down_proj(inner) + inner[..., at] @ writes
         return written
 
-    def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:
+    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:
         """See `Shared`."""
+        most = max(*n_seats, self.n_head)
+        n_words = torch.tensor(n_seats, device=self._gates.device) - self.n_head
+        number = torch.arange(most - self.n_head, device=self._gates.device)
+        have = number < n_words[:, None, None]  # (prompts, 1, words): fewer than others have some
 
         def open_gates(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            at, gates, _ = self._take(n_seats, inputs[0])
-            return output.index_add(-1, at, inputs[0] @ gates.mT)
+            at, gates, _ = self._take(most, inputs[0])
+            return output.index_add(-1, at, (inputs[0] @ gates.mT) * have)
 
         def write(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            at, _, writes = self._take(n_seats, inputs[0])
-            return output + inputs[0][..., at] @ writes
+            at, _, writes = self._take(most, inputs[0])
+            return output + (inputs[0][..., at] * have) @ writes
 
         return [
             find_mlp(model, self.layer, _GATE).register_forward_hook(open_gates),

@@ -23,7 +23,7 @@ from d2l.hypernets.protocol import Assembled, MergeOptions, Part
 from d2l.hypernets.seats.addresses import Addresses
 from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
 from d2l.hypernets.seats.factors import prepare_factors
-from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
+from d2l.hypernets.seats.seating import Seating, find_projection, seat_memories
 from d2l.hypernets.seats.second_moments import Statistics, read_statistics
 from d2l.hypernets.seats.shared_lora import Shared, SharedLora
 
@@ -277,19 +277,32 @@ class Seats:
         memory = JOINS[options.method](memories)
         if shared is not None and options.bias_scale != 1.0:
             shared = shared.scaled(options.bias_scale)
-        weights = seat_memory(
-            memory,
+        return self._seat([memory], shared, options.scale)[0]
+
+    def assemble_each(self, memories: Sequence[Memory]) -> list[Assembled]:
+        """Seat memories alone, an adapter each, in one pass."""
+        return self._seat(memories, self.network.shared, 1.0)
+
+    def _seat(
+        self, memories: Sequence[Memory], shared: Shared | None, scale: float
+    ) -> list[Assembled]:
+        several = seat_memories(
+            memories,
             self.base_model,
             seating=Seating(
                 self.statistics, self.config.solve_epsilon, shared, self.config.value_ridge
             ),
-            opening=self.config.opening(memory.n_seats),
+            opening=self.config.opening(max(memory.n_seats for memory in memories)),
             base=self.config.base,
         )
-        weights = scaled(weights, options.scale)
-        if shared is not None:
-            weights = _add_shared(weights, shared)
-        return Assembled(replace(weights, ranks=self._differing(memory.n_seats)), memory)
+        made = []
+        for memory, seated in zip(memories, several, strict=True):
+            weights = scaled(seated, scale)
+            if shared is not None:
+                weights = _add_shared(weights, shared)
+            ranks = self._differing(memory.n_seats)
+            made.append(Assembled(replace(weights, ranks=ranks), memory))
+        return made
 
     def _differing(self, n_seats: int) -> dict[str, int]:
         """Ranks of modules where they are not the same for all."""

@@ -6,6 +6,7 @@ Tensors and modules in, tensors out; knows nothing of memories, documents or fil
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -28,8 +29,9 @@ class Shared(Protocol):
         """The MLP of the base's layer `layer` on inputs (..., hidden), as an adapter of so many
         seats leaves it."""
 
-    def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:
-        """Make the MLPs of a base without a head do the same, until the handles are removed."""
+    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:
+        """Make the MLPs of a base without a head do the same, until the handles are removed, for a
+        batch of prompts whose adapters have these numbers of seats, or of one alone."""
 
     def factors(self, *, rank: int) -> dict[str, LoraFactors]:
         """The same as a LoRA of scale 1 on the CPU, by module; `rank` is the number of seats. Some
@@ -80,7 +82,7 @@ class SharedLora(nn.Module):
         result: Tensor = mlp.down_proj(inner)
         return result + self.change(layer, inner) if layer in self.layers else result
 
-    def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:  # noqa: ARG002
+    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:  # noqa: ARG002
         """See `Shared`."""
         return [
             find_mlp(model, layer, _MODULE).register_forward_hook(
