@@ -48,11 +48,9 @@ class TaskWorker:
         plans = []
         for row in rows:
             with contextlib.suppress(D2LError):
-                plan = self.plan.describing(row.description or "")
-                if not (self.resumes and self._is_done(row, self.out_dir / row.out, plan)):
-                    plans.append(plan)
+                plans.append(self._plan(row))
         with contextlib.suppress(D2LError):
-            self.compiler.make_ahead(plans)
+            self.compiler.make_ahead([plan for plan in plans if plan is not None])
 
     def do(self, row: Row) -> Result:
         """Make a row's adapter, unless it is there already."""
@@ -60,15 +58,21 @@ class TaskWorker:
             return fail(row.id, row.out, "RowError", row.error)
         out, start = self.out_dir / row.out, time.perf_counter()
         try:
-            plan = self.plan.describing(row.description or "")
-            unchanged = self.resumes and self._is_done(row, out, plan)
-            if not unchanged:
-                refuse_adapter(out, force=self.force)
+            plan = self._plan(row)
+            if plan is not None:
                 self.compiler(plan).save_pretrained(out, force=self.force)
         except D2LError as error:
             return fail(row.id, row.out, type(error).__name__, describe_error(error))
         seconds = time.perf_counter() - start
-        return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=unchanged)
+        return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=plan is None)
+
+    def _plan(self, row: Row) -> MakePlan | None:
+        """What making a row's adapter takes; None where it is there already. Raises D2LError."""
+        out, plan = self.out_dir / row.out, self.plan.describing(row.description or "")
+        if self.resumes and self._is_done(row, out, plan):
+            return None
+        refuse_adapter(out, force=self.force)
+        return plan
 
     def _is_done(self, row: Row, out: Path, plan: MakePlan) -> bool:
         made = read_info(out).provenance if is_adapter(out) else None
