@@ -224,7 +224,9 @@ class Mixture:
             chance.shuffle(questions)
         start, asking, seats = chance.randrange(len(group)), self.asking, self.recipe.seats
         n_questions = length.questions
-        unanswerable_share = length.unanswerable_share or seats.unanswerable_share
+        foreign_share = length.unanswerable_share
+        if foreign_share is None:
+            foreign_share = seats.unanswerable_share
         made_share = asking.recitation_share + asking.cloze_share
         most = {make_recitation: max(n_questions // 2, 1), _ask_cloze: n_questions}
         for number in range(n_questions):
@@ -232,7 +234,7 @@ class Mixture:
             if self.general and chance.random() < seats.general_share:
                 yield chance.choice(self.general)
                 continue
-            if chance.random() < unanswerable_share:
+            if chance.random() < foreign_share:
                 foreign = _find_foreign(places[index], group, chance)
                 if foreign is not None:
                     yield Asked(foreign, SILENCE, weight=seats.unanswerable_weight)

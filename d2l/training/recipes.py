@@ -67,9 +67,9 @@ class Length(Table):
     """Density of the seats in this class; 0: the recipe's. Seat networks only."""
     general_weight: Strength = 0.0
     """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
-    unanswerable_share: Share = 0.0
-    """Part of questions asked of a neighboring passage in this class; 0: what [seats] says. Seat
-    networks only."""
+    unanswerable_share: Share | None = None
+    """Part of questions asked of a neighboring passage in this class; unset: what [seats] says.
+    Seat networks only."""
     tasks: bool = False
     """Whether its steps draw tasks, not documents. Seat networks only."""
 

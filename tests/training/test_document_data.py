@@ -179,16 +179,21 @@ def test_a_length_may_ask_what_is_not_answered_as_often_as_it_likes(recipe: Reci
         for text, asked in zip(texts, zip(questions, answers, strict=True), strict=True)
     ]
     (length,) = recipe.lengths
-    lengths = (length, replace(length, chunks=2, unanswerable_share=1.0))
+    lengths = (
+        length,
+        replace(length, chunks=2, unanswerable_share=1.0),
+        replace(length, chunks=3, unanswerable_share=0.0),
+    )
     wanted = change(recipe, unanswerable_share=0.1, lengths=lengths)
     pools = {length.tokens: [(1.0, PassageStore.from_passages(passages))]}
-    shares: dict[int, list[bool]] = {1: [], 2: []}
-    for step in range(200):
+    shares: dict[int, list[bool]] = {1: [], 2: [], 3: []}
+    for step in range(300):
         for drawn in Mixture(pools, wanted, wanted.seats).draw(step):
             silent = [getattr(asked, "answer", None) == SILENCE for asked in drawn.asked]
             shares[len(drawn.passages)] += silent
     assert 0.05 < sum(shares[1]) / len(shares[1]) < 0.15
     assert sum(shares[2]) / len(shares[2]) > 0.9  # of some pairs, no question is left
+    assert not any(shares[3])
 
 
 def test_answers_of_questions_may_take_their_qualifiers_and_end_in_doubt(recipe: Recipe) -> None:
