@@ -4,6 +4,7 @@ Texts and what embeds them in, one tensor out. The file names its texts by their
 those of others are not taken for them.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.files.atomic import replace_file
-from d2l.files.tensors import find_kept
+from d2l.files.cache import cache_dir
+from d2l.files.tensors import FILE_ERRORS, find_kept
 
 _KEY, _DIGEST = "embeddings", "texts_sha256"
 #: Texts in, (texts, embedding_size) fp32 on the CPU out.
@@ -24,13 +26,36 @@ def load_embeddings(path: Path, texts: Sequence[str], embedder: str, embed: Embe
 
     `embedder` is the name of what `embed` reads with, which is called only where it is needed.
     """
-    digest = hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
+    digest = _digest(texts, embedder)
     kept = _read(path, digest)
     if kept is not None:
         return kept
     made = embed(texts)
-    replace_file(path, lambda target: save_file({_KEY: made}, target, {_DIGEST: digest}))
+    _write(path, digest, made)
     return made
+
+
+def share_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Tensor:
+    """The same, kept in the user's cache for all runs, if it can be; so `embedder` has to say all
+    that decides."""
+    digest = _digest(texts, embedder)
+    path = cache_dir() / "descriptions" / f"{digest[:32]}.safetensors"
+    kept = _read(path, digest)
+    if kept is not None:
+        return kept
+    made = embed(texts)
+    with contextlib.suppress(*FILE_ERRORS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, digest, made)
+    return made
+
+
+def _digest(texts: Sequence[str], embedder: str) -> str:
+    return hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
+
+
+def _write(path: Path, digest: str, made: Tensor) -> None:
+    replace_file(path, lambda target: save_file({_KEY: made}, target, {_DIGEST: digest}))
 
 
 def _read(path: Path, digest: str) -> Tensor | None:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.activations import ActivationEncoder
+from d2l.bases.batches import batched
 from d2l.bases.models import load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
@@ -30,6 +31,7 @@ from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.training.distributed import Team
 from d2l.training.document_data import Asked, Drawn, Mixture, Passage, choose_questions
+from d2l.training.embedding_cache import share_embeddings
 from d2l.training.exercises import Exercise
 from d2l.training.familiarity import embed_contrasts, fit_familiarity
 from d2l.training.general_prompts import (
@@ -51,6 +53,7 @@ from d2l.training.task_data import gather_tasks
 
 _MAX_ANSWER_TOKENS = 32
 _MAX_QUESTION_TOKENS = 64
+_READ_TOGETHER = 16  # descriptions: a pass of that many short ones takes hardly longer than of one
 _STATISTICS = "statistics.safetensors"
 
 
@@ -291,17 +294,30 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
 def _fit_familiarity(
     materials: Materials[SeatsConfig], read: ActivationEncoder, folder: Path
 ) -> Familiarity | None:
-    """How alike a text is to the descriptions of training; `folder` keeps the embeddings."""
-    tasks, recipe = materials.tasks, materials.recipe
+    """How alike a text is to the descriptions of training; `folder` keeps the embeddings, and so
+    does the cache, for other runs."""
+    tasks, recipe, config = materials.tasks, materials.recipe, materials.config
     if tasks is None or not tasks.held_out:
         return None
+    embedder = f"{config.base} as seats read, means in {recipe.precision}"
+    decisive = [
+        materials.base.digest(),
+        config.read_opening,
+        config.features,
+        config.chunk_tokens,
+        config.min_chunk_tokens,
+    ]
+
+    def embed_all(texts: Sequence[str]) -> Tensor:
+        return embed_texts(texts, config, materials.tokenizer, read)
+
     return fit_familiarity(
         embed_contrasts(
             tasks,
             most=recipe.seats.descriptions,
             folder=folder,
-            embedder=f"{materials.config.base} as seats read, means in {recipe.precision}",
-            embed=lambda texts: embed_texts(texts, materials.config, materials.tokenizer, read),
+            embedder=embedder,
+            embed=lambda texts: share_embeddings(texts, f"{embedder}: {decisive}", embed_all),
         )
     )
 
@@ -309,15 +325,21 @@ def _fit_familiarity(
 def embed_texts(
     texts: Sequence[str], config: SeatsConfig, tokenizer: BaseTokenizer, read: ActivationEncoder
 ) -> Tensor:
-    """(texts, hidden): the embedding of each text's first chunk, as `t2l make` cuts it."""
-    vectors = []
+    """(texts, hidden): the embedding of each text's first chunk, as `t2l make` cuts it. Those of
+    about the same length are read together."""
+    chunks = []
     for text in texts:
         pieces = pack_sentences(
             text, tokenizer=tokenizer, limit=config.chunk_tokens, minimum=config.min_chunk_tokens
         )
-        first = pieces[0].token_ids if pieces else ()
-        vectors.append(embed(read([*config.read_opening, *first]), config))
-    return torch.stack(vectors)
+        chunks.append([*config.read_opening, *(pieces[0].token_ids if pieces else ())])
+    vectors = torch.empty(len(chunks), config.hidden)
+    order = sorted(range(len(chunks)), key=lambda place: len(chunks[place]))
+    for places in batched(order, _READ_TOGETHER):
+        activations = read.read_together([chunks[place] for place in places])
+        for place, found in zip(places, activations, strict=True):
+            vectors[place] = embed(found, config)
+    return vectors
 
 
 def _answer_general(materials: Materials[SeatsConfig], causal: Any) -> list[Exercise]:

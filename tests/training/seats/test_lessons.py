@@ -1,12 +1,14 @@
 """A seat network trained on tasks: descriptions read as documents, examples asked behind them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.tasks import Example, Task, TaskSplit
@@ -18,6 +20,7 @@ from d2l.training.document_data import Mixture
 from d2l.training.exercises import Exercise
 from d2l.training.recipe_files import read_recipe
 from d2l.training.recipes import Recipe
+from d2l.training.seats import learner
 from d2l.training.seats.learner import plan_memories
 from d2l.training.seats.lessons import Lessons, make_example, make_lessons
 from d2l.training.seats.start import change_config
@@ -232,6 +235,33 @@ def test_one_network_learns_to_read_both(place: Path, command: Command) -> None:
     )
     assert (asked.code, asked.err) == (0, "")
     assert {row["task"] for row in json.loads(asked.out)["rows"]} == {"echo"}
+
+
+@pytest.mark.usefixtures("place")
+def test_what_one_run_embedded_the_next_one_finds(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a base that is another one is read again."""
+    read(TASKS)
+    assert command("train", "a.toml", "--out", "run", "--offline").code == 0
+    texts: list[str] = []
+    embed = learner.embed_texts
+
+    def watched(some: Sequence[str], *rest: Any) -> Tensor:
+        texts.extend(some)
+        return embed(some, *rest)
+
+    monkeypatch.setattr(learner, "embed_texts", watched)
+    assert command("train", "a.toml", "--out", "next", "--offline").code == 0
+    assert not texts
+    first, second = (Path(run, FAMILIARITY_FILE).read_bytes() for run in ("run", "next"))
+    assert first == second
+    base = Path("tiny-org/llama-tiny/model.safetensors")
+    weights = load_file(base)
+    weights["model.norm.weight"] += 1
+    save_file(weights, base, {"format": "pt"})
+    assert command("train", "a.toml", "--out", "other", "--offline").code == 0
+    assert texts
 
 
 @pytest.mark.usefixtures("place")
