@@ -93,7 +93,7 @@ class Maker(Protocol):
 
     def make_ahead(self, plans: Sequence[MakePlan]) -> None:
         """Compute now, at one go, what `make` needs for these, where that saves time; `make` gives
-        the same but for rounding. Keeps them in memory until they are made or others are."""
+        the same but for rounding. Keeps what it computed until they are made."""
 
 
 def find_familiarity(

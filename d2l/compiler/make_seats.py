@@ -133,7 +133,6 @@ class SeatsMaker:
             return
         read = self.loaded.encode.read_together(list(readings))
         made = pipeline.assemble_each(list(readings.values()), self.loaded, read)
-        self._ahead.clear()
         self._ahead.update(zip(readings, zip(read, made, strict=True), strict=True))
 
     def make(self, plan: MakePlan) -> AdapterContent:

@@ -14,6 +14,7 @@ from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.compiler import compile as pipeline
 from d2l.compiler import make, make_seats
+from d2l.compiler.batch import tasks
 from d2l.compiler.make_plan import MakeOptions
 from d2l.compiler.make_seats import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
@@ -294,6 +295,33 @@ def test_rows_of_a_table_are_read_together_and_are_what_they_are_alone(
                 # Both are stored in bf16.
                 torch.testing.assert_close(factors.a, expected.a, atol=1e-3, rtol=0.02)
                 torch.testing.assert_close(factors.b, expected.b, atol=1e-3, rtol=0.02)
+
+
+def test_rows_of_a_table_are_read_with_those_as_long_as_they_are(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_TOGETHER", 2)
+    texts = [
+        "lamp",
+        "say where the bell of the harbor hangs",
+        "bell",
+        "count the lamps of the room",
+    ]
+    table = "".join(f"{row}\t{text}\n" for row, text in enumerate(texts))
+    Path("tasks.tsv").write_text(table, "utf-8")
+    lengths: list[list[int]] = []
+    read = ActivationEncoder.read_together
+
+    def note(self: ActivationEncoder, chunks: Sequence[Sequence[int]]) -> list[Activations]:
+        lengths.append([len(chunk) for chunk in chunks])
+        return read(self, chunks)
+
+    monkeypatch.setattr(ActivationEncoder, "read_together", note)
+    done = command.t2l("make", "--table", "tasks.tsv", "--out-dir", "tasks", *CHECKPOINT)
+    assert [Path(line).name for line in done.out.splitlines()] == ["0", "1", "2", "3"]
+    short, long = lengths  # the first row's group comes first
+    assert len(short) == len(long) == 2
+    assert max(short) < min(long)
 
 
 def test_what_was_read_ahead_is_used_once(strange: str) -> None:

@@ -93,10 +93,12 @@ class TaskCompiler:
         return Adapter.of(self._maker.make(plan))
 
     def make_ahead(self, plans: Sequence[MakePlan]) -> None:
-        """Compute at one go what several plans need; calls with them, the next, are faster for it.
+        """Compute at one go what several plans need; calls with them are faster for it.
 
-        Their adapters are the same as without but for rounding: a part in a million of the weights,
-        before these are rounded to what is written. Raises D2LError.
+        What is computed is kept in memory until they are called with. Shorter descriptions cost as
+        much as the longest of those that they are given with. The adapters are the same as without
+        but for rounding: a part in a million of the weights, before these are rounded to what is
+        written. Raises D2LError.
         """
         if plans:
             self.load(plans[0])
