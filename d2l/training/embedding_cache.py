@@ -27,12 +27,7 @@ def load_embeddings(path: Path, texts: Sequence[str], embedder: str, embed: Embe
     `embedder` is the name of what `embed` reads with, which is called only where it is needed.
     """
     digest = _digest(texts, embedder)
-    kept = _read(path, digest)
-    if kept is not None:
-        return kept
-    made = embed(texts)
-    _write(path, digest, made)
-    return made
+    return _find_or_make(path, digest, lambda: embed(texts), failing=contextlib.nullcontext())
 
 
 def share_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Tensor:
@@ -40,22 +35,30 @@ def share_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Te
     that decides."""
     digest = _digest(texts, embedder)
     path = cache_dir() / "descriptions" / f"{digest[:32]}.safetensors"
+    failing = contextlib.suppress(*FILE_ERRORS)
+    return _find_or_make(path, digest, lambda: embed(texts), failing=failing)
+
+
+def _find_or_make(
+    path: Path,
+    digest: str,
+    make: Callable[[], Tensor],
+    *,
+    failing: contextlib.AbstractContextManager[None],
+) -> Tensor:
+    """What the file holds, else what is made, which is written within `failing`."""
     kept = _read(path, digest)
     if kept is not None:
         return kept
-    made = embed(texts)
-    with contextlib.suppress(*FILE_ERRORS):
+    made = make()
+    with failing:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, digest, made)
+        replace_file(path, lambda target: save_file({_KEY: made}, target, {_DIGEST: digest}))
     return made
 
 
 def _digest(texts: Sequence[str], embedder: str) -> str:
     return hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
-
-
-def _write(path: Path, digest: str, made: Tensor) -> None:
-    replace_file(path, lambda target: save_file({_KEY: made}, target, {_DIGEST: digest}))
 
 
 def _read(path: Path, digest: str) -> Tensor | None:
