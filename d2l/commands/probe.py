@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, Device, Dtype, Offline, Wording, split_list
+from d2l.commands.options import (
+    AsJson,
+    Base,
+    Device,
+    Dtype,
+    Offline,
+    RefineSteps,
+    RefineTime,
+    Wording,
+    split_list,
+)
+from d2l.compiler.refine_options import choose_refining
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
 
 if TYPE_CHECKING:
@@ -62,6 +73,8 @@ def probe(
         int | None, typer.Option(min=1, help="As `d2l compile` takes it, for sets.")
     ] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="Precision of a set's adapters.")] = None,
+    refine: RefineTime = None,
+    refine_steps: RefineSteps = None,
     wording: Annotated[
         Wording | None,
         typer.Option(help="How the base is asked about the document; best: try all of them."),
@@ -104,6 +117,8 @@ def probe(
         "--checkpoint": checkpoint,
         "--tokens-per-seat": tokens_per_seat,
         "--dtype": dtype,
+        "--refine": refine,
+        "--refine-steps": refine_steps,
         "--wording": wording,
         "--fail-under": fail_under,
         "--adapter-only": adapter_only,
@@ -126,6 +141,7 @@ def probe(
         harm=not no_harm,
         compare=not adapter_only,
         unanswerable=unanswerable,
+        refine=choose_refining(refine, refine_steps),
     )
     if sets:
         from d2l.compiler.options import CompileOptions
@@ -173,8 +189,8 @@ def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None
     elif "ADAPTER" not in given:
         raise typer.BadParameter("name an adapter, or sets of questions with --set")
     else:
-        only_sets = ("--length", "--checkpoint", "--tokens-per-seat", "--dtype")
-        _refuse(given, only_sets, "without --set")
+        for_network = ("--length", "--checkpoint", "--tokens-per-seat", "--dtype")
+        _refuse(given, (*for_network, "--refine", "--refine-steps"), "without --set")
     if not given & {"--qa", "--set"}:
         _refuse(given, ("--fail-under",), "without --qa or --set")
         if "--unanswerable" not in given:
@@ -274,13 +290,15 @@ def show_recall(
     silence: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Print how much came back, set by set, length by length and arm by arm."""
+    from d2l.evaluation.recall.report import describe_gain
+
     if rows:
         _show_scores(rows)
     if rows and silence:
         console.result("")
     if silence:
         _show_silence(silence)
-    notes = []
+    notes = [describe_gain(dict(row)) for row in rows if "refined" in row]
     if n_cut := sum(row.get("cut", 0) for row in rows):
         notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
     for one in (harm or {}).get("by_seats", [harm] if harm else []):

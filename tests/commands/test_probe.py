@@ -43,6 +43,8 @@ def list_options(done: Compiled) -> list[object]:
         (["--set", "s", "--qa", "q", "--document", "d"], "--qa, --document cannot be given with"),
         (["a.lora", "--length", "64"], "--length cannot be given without --set"),
         (["a.lora", "--checkpoint", "c", "--dtype", "fp32"], "--checkpoint, --dtype cannot be"),
+        (["a.lora", "--qa", "q", "--refine", "2m"], "--refine cannot be given without --set"),
+        (["a.lora", "--refine-steps", "2"], "--refine-steps cannot be given without --set"),
         (["a.lora", "--tokens-per-seat", "4", "--qa", "q"], "--tokens-per-seat cannot be given"),
         (["a.lora", "--fail-under", "em=1"], "--fail-under cannot be given without --qa or --set"),
         (["a.lora", "--wording", "plain"], "--wording cannot be given without --qa, --set or"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from d2l.compiler.refine_options import RefineOptions
 from d2l.datasets.questions import Question
 from d2l.datasets.silence import is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
@@ -59,7 +60,8 @@ class ProbeOptions:
 
     `wording` is a key of WORDINGS or BEST; `harm` says whether general prompts are asked, too,
     `compare` whether the base is, alone and with the document in its prompt. `unanswerable` is a
-    file of questions that documents do not answer, or NEIGHBORS (`recall.unanswerable`).
+    file of questions that documents do not answer, or NEIGHBORS (`recall.unanswerable`). With
+    `refine` adapters of sets are refined on their documents, and asked before and after.
     """
 
     limit: int = 200
@@ -68,6 +70,7 @@ class ProbeOptions:
     harm: bool = True
     compare: bool = True
     unanswerable: str | None = None
+    refine: RefineOptions | None = None
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -77,11 +80,13 @@ class ProbeOptions:
 
 @dataclass
 class Gathered:
-    """The marks of one cell by arm, those of the prompt arm by wording."""
+    """The marks of one cell by arm, those of the prompt arm by wording; `predicted` are those of
+    the adapter before it is refined, if it is."""
 
     adapter: Marks = field(default_factory=Marks)
     base: Marks = field(default_factory=Marks)
     prompt: dict[str, Marks] = field(default_factory=dict)
+    predicted: Marks = field(default_factory=Marks)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from html import escape
 
 from d2l.evaluation.html_page import render_facts, render_page
 from d2l.evaluation.means import Mean
-from d2l.evaluation.recall.report import Probe, Row, describe_count, name_arm
+from d2l.evaluation.recall.report import Probe, Row, describe_count, describe_gain, name_arm
 
 _SCORES = {"contained": "contained", "em": "exact match", "f1": "F1", "nll": "NLL"}
 _SILENCE = {"false_answers": "False answers", "false_silences": "False silences"}
@@ -46,7 +46,8 @@ def _render(found: Probe) -> Iterator[str]:
             "those to which the answer was that there is none.</p>"
         )
     harm = found.harm or {}
-    facts = [("Harm", _describe_harm(one)) for one in harm.get("by_seats", [harm] if harm else [])]
+    facts = [("Refined", describe_gain(row)) for row in found.rows if "refined" in row]
+    facts += [("Harm", _describe_harm(one)) for one in harm.get("by_seats", [harm] if harm else [])]
     facts += [("Remark", remark) for remark in found.remarks]
     if facts:
         yield render_facts(facts)

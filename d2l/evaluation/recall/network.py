@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from d2l.adapters.provenance import Provenance, Refinement
 from d2l.bases.batches import batched
 from d2l.compiler.api.compiler import Compiler
-from d2l.compiler.options import CompileOptions
+from d2l.compiler.options import CompileOptions, PlanWishes
+from d2l.compiler.plan import CompilePlan
+from d2l.compiler.refine_options import RefineOptions
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
@@ -57,10 +60,14 @@ def probe_sets(
     with tempfile.TemporaryDirectory(prefix="d2l-probe-") as folder:
         bench = _Bench(Path(folder), compiler, asking)
         for cell in drawn:
-            answered, unanswered, seats = Gathered(), Gathered(), []
+            answered, unanswered, seats, refined = Gathered(), Gathered(), [], []
             for asked, foreign in zip(cell.documents, cell.unanswerable, strict=True):
                 progress(n_done, total, f"{cell.set}, {cell.length:,} tokens")
                 asker, text = bench.compile(asked), asked.document.text
+                if options.refine is not None:
+                    answered.predicted.add(arms.ask_adapter(asker, asked.questions))
+                    asker, done = bench.refine(asked, options.refine)
+                    refined.append(done)
                 for questions, gathered in ((asked.questions, answered), (foreign, unanswered)):
                     if questions:
                         arms.ask_with_document(asker, questions, text, gathered)
@@ -69,7 +76,7 @@ def probe_sets(
             if options.compare:
                 _ask_alone(arms, asker, [one.questions for one in cell.documents], answered)
                 _ask_alone(arms, asker, cell.unanswerable, unanswered)
-            described = _describe(cell, seats)
+            described = _describe(cell, seats, refined)
             rows += make_rows(described, answered)
             if unanswered.adapter.marks:
                 silence += make_silence_rows(described, answered, unanswered)
@@ -159,13 +166,28 @@ class _Bench:
 
     def compile(self, asked: AskedDocument) -> AdaptedModel:
         """The base with the adapter of this document; the one before is gone."""
-        plan = self.compiler.plan(asked.document)
+        asker, _ = self._compile(self.compiler.plan(asked.document))
+        return asker
+
+    def refine(
+        self, asked: AskedDocument, options: RefineOptions
+    ) -> tuple[AdaptedModel, Refinement]:
+        """The same document's adapter refined, in place of the predicted one, and what was done."""
+        predicted = self.folder / f"{self.n_compiled}.lora"
+        self.kept = {rank: kept for rank, kept in self.kept.items() if kept != predicted}
+        wishes = PlanWishes(refine=options.seconds, refine_steps=options.steps)
+        asker, made = self._compile(self.compiler.plan(asked.document, **wishes))
+        assert made is not None  # compiled adapters have a provenance
+        assert made.refinement is not None  # it was wished for
+        return asker, made.refinement
+
+    def _compile(self, plan: CompilePlan) -> tuple[AdaptedModel, Provenance | None]:
         self.n_compiled += 1
-        adapter = self.folder / f"{self.n_compiled}.lora"
-        self.compiler(plan).save_pretrained(adapter)
-        self.asker = self._put_on(adapter)
-        self._keep_extremes(plan.rank, adapter)
-        return self.asker
+        folder, adapter = self.folder / f"{self.n_compiled}.lora", self.compiler(plan)
+        adapter.save_pretrained(folder)
+        self.asker = self._put_on(folder)
+        self._keep_extremes(plan.rank, folder)
+        return self.asker, adapter.provenance
 
     def measure_harm(self, batch: int) -> Row:
         """Harm of the kept adapters: that of the largest, and all of them in `by_seats`."""
@@ -193,7 +215,7 @@ class _Bench:
                 shutil.rmtree(other)
 
 
-def _describe(cell: DrawnCell, seats: Sequence[int | None]) -> Cell:
+def _describe(cell: DrawnCell, seats: Sequence[int | None], refined: Sequence[Refinement]) -> Cell:
     known = [n for n in seats if n is not None]
     return Cell(
         set=cell.set,
@@ -201,6 +223,7 @@ def _describe(cell: DrawnCell, seats: Sequence[int | None]) -> Cell:
         documents=len(cell.documents),
         tokens=take_mean([asked.n_tokens for asked in cell.documents]).value,
         seats=take_mean(known).value if known else None,
+        refined=tuple(refined),
     )
 
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from d2l.adapters.provenance import Refinement
 from d2l.errors import ProbeError
 from d2l.evaluation.means import Mean, take_mean
 from d2l.evaluation.recall.arms import SCORES, Gathered, Mark, Marks
 
 Row = dict[str, Any]
 
+#: The arm of the adapter before it is refined, where it is.
+PREDICTED = "predicted"
 #: Scores that `--fail-under` takes: those of which more is better.
 BOUNDED = ("contained", "em", "f1")
 
@@ -22,7 +25,8 @@ class Cell:
     """What a row is about: questions of a set on documents of a length, limits in tokens.
 
     `tokens` is what the documents really have, on average; None where that is not known, and so
-    with `length`. `seats` likewise is a mean; None for networks without seats.
+    with `length`. `seats` likewise is a mean; None for networks without seats. `refined` says of
+    every document how its adapter was refined, where they were.
     """
 
     set: str
@@ -30,6 +34,7 @@ class Cell:
     documents: int
     tokens: float | None
     seats: float | None
+    refined: tuple[Refinement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
     listed in its row.
     """
     rows = [_make_row(cell, "adapter", gathered.adapter)]
+    if gathered.predicted.marks:
+        rows[0]["refined"] = _describe_refined(cell.refined)
+        rows[0]["gain"] = _measure_gain(gathered)
+        rows.append(_make_row(cell, PREDICTED, gathered.predicted))
     if gathered.prompt:
         made = {name: _make_row(cell, "prompt", marks) for name, marks in gathered.prompt.items()}
         best = _find_best(gathered)
@@ -84,6 +93,28 @@ def _make_row(cell: Cell, arm: str, marks: Marks) -> Row:
         "tokens": cell.tokens,
         "seats": cell.seats,
     }
+
+
+def _describe_refined(refined: Sequence[Refinement]) -> Row:
+    """How many documents' adapters came out other than predicted, and means over all: steps, those
+    kept, and the KL of general prompts before and after where it was measured."""
+    harm = [done.harm for done in refined if done.harm is not None]
+    return {
+        "changed": sum(done.kept > 0 for done in refined),
+        "steps": take_mean([done.steps for done in refined]).value,
+        "kept": take_mean([done.kept for done in refined]).value,
+        "harm": [take_mean(values).value for values in zip(*harm, strict=True)] or None,
+    }
+
+
+def _measure_gain(gathered: Gathered) -> Row:
+    """What refining adds to each score, question by question, with its standard error."""
+    pairs = list(zip(gathered.adapter.marks, gathered.predicted.marks, strict=True))
+    gains = {
+        key: take_mean([getattr(after, key) - getattr(before, key) for after, before in pairs])
+        for key in SCORES
+    }
+    return {key: {"mean": gain.value, "stderr": gain.stderr} for key, gain in gains.items()}
 
 
 def _find_best(gathered: Gathered, *, by: tuple[str, ...] = ("contained", "nll")) -> str:
@@ -155,8 +186,25 @@ def name_cell(row: Row) -> str:
 
 def name_arm(row: Row) -> str:
     """The arm of a row for people; the prompt's with the name of its wording."""
-    names = {"adapter": "adapter", "base": "base alone"}
+    names = {"adapter": "adapter", PREDICTED: "not refined", "base": "base alone"}
     return names.get(row["arm"]) or f"prompt ({row['wording']})"
+
+
+def describe_gain(row: Row) -> str:
+    """What refining did to an adapter's row, for people."""
+    refined, gain = row["refined"], row["gain"]
+
+    def show(key: str) -> str:
+        error = gain[key]["stderr"]
+        return f"{gain[key]['mean']:+.2f}" + ("" if error is None else f" ± {error:.2f}")
+
+    told = (
+        f"{name_cell(row)}: refining changed {refined['changed']} of {row['documents']} adapters, "
+        f"{refined['steps']:.0f} steps each; contained {show('contained')}, NLL {show('nll')}"
+    )
+    if refined["harm"] is None:
+        return told
+    return told + ", general prompts {:.2f} → {:.2f}".format(*refined["harm"])
 
 
 def describe_count(counted: Row | None) -> str:

@@ -8,10 +8,13 @@ import pytest
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler import compile as pipeline
 from d2l.compiler.api.compiler import Compiler
+from d2l.compiler.refine_options import RefineOptions
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
+from d2l.evaluation.harm import Harm
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import draw_documents
+from d2l.evaluation.recall.html_report import render_recall
 from d2l.evaluation.recall.network import draw_cells, probe_sets
 from d2l.evaluation.recall.report import Probe
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
@@ -153,6 +156,44 @@ def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path:
     with pytest.raises(ProbeError) as caught:
         draw_cells([path], [90], Compiler(compiling(root)), OPTIONS)
     assert caught.value.message == f"{path}: no passage of at most 90 tokens answers a question"
+
+
+# ---- refined -----------------------------------------------------------------------------------
+
+
+def test_refined_adapters_are_asked_before_and_after(root: Path) -> None:
+    plain = probe(root, 260, compare=False)
+    found = probe(root, 260, compare=False, refine=RefineOptions(steps=4))
+    after, before = found.rows
+    assert (after["arm"], before["arm"]) == ("adapter", "predicted")
+    assert before["nll"] == pytest.approx(plain.rows[0]["nll"], abs=1e-4)
+    assert after["gain"]["nll"]["mean"] == pytest.approx(after["nll"] - before["nll"])
+    assert after["gain"]["nll"]["stderr"] > 0
+    refined = after["refined"]
+    assert refined["changed"] == after["documents"]  # random weights learn fast
+    assert 0 < refined["kept"] <= refined["steps"] <= 4
+    assert len(refined["harm"]) == 2
+    assert "gain" not in plain.rows[0]
+    (told,) = [line for line in render_recall(found, "people").splitlines() if "refining" in line]
+    assert "people, 260 tokens: refining changed 1 of 1 adapters, 4 steps each" in told
+
+
+def test_harm_is_that_of_refined_adapters(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_on: list[str] = []
+    monkeypatch.setattr(
+        "d2l.evaluation.recall.network.measure_harm",
+        lambda *_, **__: Harm(6, 0.0, 1.0, 1, None, None),
+    )
+    monkeypatch.setattr("d2l.evaluation.recall.network.answer_general", lambda *_, **__: [])
+    put = AdaptedModel.set_adapter
+
+    def note(self: AdaptedModel, adapter: Path) -> None:
+        put_on.append(adapter.name)
+        put(self, adapter)
+
+    monkeypatch.setattr(AdaptedModel, "set_adapter", note)
+    probe(root, 260, compare=False, harm=True, limit=2, refine=RefineOptions(steps=1))
+    assert put_on == ["2.lora", "2.lora"]  # 1 was loaded first: what was predicted
 
 
 # ---- what the documents do not answer -----------------------------------------------------------
