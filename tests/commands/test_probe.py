@@ -104,6 +104,17 @@ def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -
     assert "prompt (plain)" in outcome.out
 
 
+def test_what_refining_does_is_asked_before_and_after(done: Compiled, command: Command) -> None:
+    outcome = command(
+        "probe", "--set", done.root / "questions.jsonl", "--length", 120, "--adapter-only",
+        "--checkpoint", done.checkpoint, "--refine-steps", 3, *list_options(done),
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    before = [line.split() for line in outcome.out.splitlines() if "not refined" in line]
+    assert [words[0] for words in before] == ["questions"]
+    assert "questions, 120 tokens: refining changed" in outcome.out
+
+
 @pytest.mark.parametrize("way", ["--qa", "--set"])
 def test_only_the_adapter_is_asked_where_nothing_is_compared(
     done: Compiled, command: Command, way: str
