@@ -41,7 +41,7 @@ CROWDED = 240
 SEATS_A_QUESTION = 20
 #: With a teacher more is asked, nothing of it is wrong, and it is learned faster and closer
 #: (examples/recipes/LOG.md).
-_TAUGHT = Settings(rate=0.016, enough=0.02)
+_TAUGHT = Settings(rate=0.008, enough=0.02)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.

@@ -3,7 +3,7 @@
 The same numbers as `SeatedDecoder` gives, at less cost where there is one memory: its opening is
 read by itself, once for all exercises, and these lie side by side, where each sees the opening and
 itself. A is a constant here, as it is in the exported adapter; gradients flow through keys, values
-and B, and through the opening's states into the layers above.
+and B, and, where the opening is read with them, through its states into the layers above.
 """
 
 import math
@@ -29,11 +29,14 @@ _Pair = tuple[Tensor, Tensor]
 class _Seated:
     """What a layer of the base makes of an opening: keys and values (tokens, kv_heads * head_dim)
     `seen` by what follows, and, where a memory is seated, what of it leaks: A (seats, d_in), and
-    the columns of B (seats, kv_heads * head_dim) for keys and for values."""
+    the columns of B (seats, kv_heads * head_dim) for keys and for values. `given` are keys and
+    values as they would be without the memory, `solved` what makes a memory of them."""
 
     seen: _Pair
     answers: Tensor | None = None
     lacking: _Pair | None = None
+    given: _Pair | None = None
+    solved: Solved | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Opening:
     keys: Tensor
     values: Tensor
     layers: tuple[_Seated, ...]
+
+    def holds(self, keys: Tensor, values: Tensor) -> bool:
+        """Whether it was read with this memory."""
+        return torch.equal(self.keys, keys) and torch.equal(self.values, values)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,20 @@ class MemoryDecoder:
             x = x + run_mlp(layer, index, x, shared, n_seats=n - 1)
         return Opening(keys, values, tuple(layers))
 
+    def seat_again(self, opening: Opening, keys: Tensor, values: Tensor) -> Opening:
+        """The opening with another memory, at hardly any cost: as if its tokens' states were those
+        that the memory made which it was read with. They nearly are where the two memories are near
+        each other, since what its seats show is the memory in any case."""
+        layers = list(opening.layers)
+        for index, at in self._places.items():
+            seated = layers[index]
+            assert seated.given is not None  # it was read with a memory that leaks
+            assert seated.solved is not None
+            wanted = (keys[at], values[at])
+            ridge = self.config.value_ridge
+            layers[index] = _seat(seated.given, wanted, seated.solved, ridge=ridge)
+        return Opening(keys, values, tuple(layers))
+
     def logits(
         self, exercises: Sequence[Exercise], opening: Opening, shared: Shared | None = None
     ) -> Tensor:
@@ -143,7 +164,8 @@ def _seat(given: _Pair, wanted: _Pair, solved: Solved, *, ridge: float) -> _Seat
     dtype = given[0].dtype
     (keys, of_keys), (values, of_values) = impose(given, wanted, solved.leak, ridge=ridge)
     seen = _put(given, (keys, values))
-    return _Seated(seen, solved.answers.to(dtype), (of_keys.to(dtype), of_values.to(dtype)))
+    lacking = (of_keys.to(dtype), of_values.to(dtype))
+    return _Seated(seen, solved.answers.to(dtype), lacking, given, solved)
 
 
 def _put(given: _Pair, wanted: _Pair) -> _Pair:

@@ -96,18 +96,19 @@ class MovableSeats:
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
         """See `Subject`; all exercises stand behind one opening."""
-        keys, values = self._pair()
-        opening = self._read_opening(keys, values)
+        opening = self._seat(*self._pair())
         return self._decoder.logits(exercises, opening, self.shared)
 
-    def _read_opening(self, keys: Tensor, values: Tensor) -> Opening:
-        """The opening with this memory seated; without gradients, read once for a memory."""
-        if torch.is_grad_enabled():
-            return self._decoder.read_opening(keys, values, self.shared)
-        read = self._read
-        if read is None or not (torch.equal(read.keys, keys) and torch.equal(read.values, values)):
-            self._read = read = self._decoder.read_opening(keys, values, self.shared)
-        return read
+    def _seat(self, keys: Tensor, values: Tensor) -> Opening:
+        """The opening with this memory, read once for a memory. With gradients it is the last one
+        that was read, seated again: between two verdicts, which read it, steps move it little, and
+        it has as many tokens as all that stands behind it."""
+        learning = torch.is_grad_enabled()
+        if self._read is None or not (learning or self._read.holds(keys, values)):
+            keys_now, values_now = keys.detach(), values.detach()
+            with torch.no_grad():
+                self._read = self._decoder.read_opening(keys_now, values_now, self.shared)
+        return self._decoder.seat_again(self._read, keys, values) if learning else self._read
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
         """See `Subject`: behind the base's own default opening."""
