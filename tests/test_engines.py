@@ -255,6 +255,29 @@ def test_task_adapters_load_in_mlx_with_its_own_loader(family: str, tmp_path: Pa
     assert compare_changes(expected, got) > 0.9999
 
 
+def test_modules_of_other_ranks_and_layers_load_in_mlx_with_its_own_loader(tmp_path: Path) -> None:
+    """As adapters of addressed seats have them: one module in one layer, of a rank of its own."""
+    need("mlx")
+    base = tiny.write_base(tmp_path / "base", "llama")
+    factors = make_factors("llama", ("k_proj", "v_proj"), layers=range(1, tiny.N_LAYERS))
+    factors |= make_factors("llama", ("gate_proj",), rank=2, layers=[0])
+    config = {
+        "r": 4,
+        "lora_alpha": 4,
+        "rank_pattern": {"gate_proj": 2},
+        "alpha_pattern": {"gate_proj": 2},
+    }
+    adapter = write_task(tmp_path / "task", factors, base=tiny.base_name("llama"), config=config)
+    export.run(adapter, tmp_path / "mlx", ExportOptions("mlx", base=str(base), offline=True))
+    engine = Mlx.__new__(Mlx)
+    engine.names = {"model": mlx_load(base, tmp_path / "mlx")}
+    ids = tiny.encode("<|im_start|>user\nWhere is the pump?<|im_end|>\n")
+    expected, got = logits_through_peft(base, adapter, ids), engine.logits(ids)
+    assert compare_changes(expected, got) > 0.9999
+    wrapped = [n for n, m in engine.names["model"].named_modules() if hasattr(m, "lora_a")]
+    assert sorted(wrapped) == sorted(factors)
+
+
 def mlx_load(base: Path, adapter: Path) -> Any:
     """The model of mlx-lm's own loader, its first result."""
     from mlx_lm import load

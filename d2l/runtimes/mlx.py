@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
 
 from d2l.adapters import module_names
 from d2l.adapters.peft_folder import DTYPES
@@ -26,9 +27,8 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
     """Write both files into `folder`; raises AdapterError.
 
     Factors are transposed, lora_a (d_in, rank) and lora_b (rank, d_out): mlx-lm multiplies from the
-    right. One scale holds for all modules. mlx-lm wraps the last `num_layers` layers; what the
-    adapter leaves alone there gets a lora_b of zeros. It makes room by one rank, the lowest, and
-    then takes the tensors as they are.
+    right. One scale holds for all modules, and one rank: mlx-lm refuses tensors of any other, so
+    factors that need less are filled up with zeros.
     """
     tensors = convert_factors(weights, dtype=dtype)
     config = _config(weights, n_layers)
@@ -48,10 +48,15 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
 
 def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, Tensor]:
     """Tensors of the file by mlx-lm's names, which are those of transformers."""
-    tensors = {}
+    rank, tensors = _rank(weights), {}
     for module in sorted(weights.factors):
         factors = weights.trim(module)
-        for name, factor in (("lora_a", factors.a), ("lora_b", factors.b)):
+        missing = rank - factors.rank
+        filled = {
+            "lora_a": functional.pad(factors.a, (0, 0, 0, missing)),
+            "lora_b": functional.pad(factors.b, (0, missing)),
+        }
+        for name, factor in filled.items():
             converted = factor.T.to(DTYPES[dtype]).contiguous()
             if not bool(torch.isfinite(converted).all()):
                 raise AdapterError(
@@ -62,22 +67,32 @@ def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, T
     return tensors
 
 
+def _rank(weights: LoraWeights) -> int:
+    """The highest rank that a module needs."""
+    return max(weights.trim(module).rank for module in weights.factors)
+
+
 def _config(weights: LoraWeights, n_layers: int) -> Mapping[str, Any]:
-    """mlx-lm's own config. Keys are names below a layer, so they hold for all wrapped layers;
-    modules outside the layers are named in full."""
-    layers, keys = [], set()
-    for module in weights.factors:
-        name = module_names.parse(module)
+    """mlx-lm's own config. Keys are names below a layer, which hold for the last `num_layers`;
+    a module that not all of these have is named in full, and so are those outside the layers."""
+    layers_of: dict[str, set[int]] = {}
+    names = {module: module_names.parse(module) for module in weights.factors}
+    for name in names.values():
         if name.in_decoder and name.layer is not None:
-            layers.append(name.layer)
-        keys.add(name.path if name.in_decoder else module)
-    if not layers:
+            layers_of.setdefault(name.path, set()).add(name.layer)
+    if not layers_of:
         raise AdapterError("the adapter changes no decoder layer, which mlx-lm needs")
+    n_wrapped = n_layers - min(min(layers) for layers in layers_of.values())
+    everywhere = {path for path, layers in layers_of.items() if len(layers) == n_wrapped}
+    keys = {
+        name.path if name.in_decoder and name.path in everywhere else module
+        for module, name in names.items()
+    }
     return {
         "fine_tune_type": "lora",
-        "num_layers": n_layers - min(layers),
+        "num_layers": n_wrapped,
         "lora_parameters": {
-            "rank": min(weights.ranks.values(), default=weights.rank),
+            "rank": _rank(weights),
             "scale": weights.scale,
             "dropout": 0.0,
             "keys": sorted(keys),

@@ -44,6 +44,34 @@ def test_config_wraps_the_last_layers_and_has_one_rank_and_scale(tmp_path: Path)
     }
 
 
+def test_modules_of_some_layers_are_named_in_full(tmp_path: Path) -> None:
+    weights = make_weights(layers=range(1, 3))
+    lonely = "model.layers.1.self_attn.q_proj"
+    factors = {n: f for n, f in weights.factors.items() if "q_proj" not in n or n == lonely}
+    write_mlx(LoraWeights("base", 0.5, factors), tiny.N_LAYERS, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["keys"] == [lonely, "self_attn.v_proj"]
+
+
+def test_factors_of_lower_rank_are_filled_up_with_zeros(tmp_path: Path) -> None:
+    """mlx-lm has one rank, and refuses tensors of any other."""
+    weights = make_weights()
+    for name, factors in weights.factors.items():
+        factors.a[3:] = 0.0  # nobody needs the fourth
+        if "q_proj" in name:
+            factors.a[2:] = 0.0
+    own = LoraWeights("base", 0.5, weights.factors, ranks={"q_proj": 2, "v_proj": 3})
+    write_mlx(own, tiny.N_LAYERS, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["lora_parameters"]["rank"] == 3
+    found = load_file(tmp_path / "adapters.safetensors")
+    for name, factors in weights.factors.items():
+        a, b = found[f"{name}.lora_a"], found[f"{name}.lora_b"]
+        assert (a.shape[1], b.shape[0]) == (3, 3)
+        assert torch.equal((a @ b).T, factors.b @ factors.a)
+        assert bool((a[:, 2] == 0).all()) == ("q_proj" in name)
+
+
 def test_half_precision_is_stored_as_asked(tmp_path: Path) -> None:
     write_mlx(make_weights(), tiny.N_LAYERS, tmp_path, dtype="bf16")
     found = load_file(tmp_path / "adapters.safetensors")
