@@ -25,10 +25,11 @@ from d2l.training.seats.loss import measure_loss
 class Settings:
     """How steps are taken; examples/recipes/LOG.md has what was tried.
 
-    `rate`, `momentum` and `warmup` are those of `Descent`. An answer whose loss is below `enough`
-    nats a token is known, and drilled no further. `drills` and `general` are exercises of a step;
-    a general prompt counts `general_weight` times. Everything is drilled `rounds` times at most:
-    a page of few sentences is soon known by heart, and what it was not asked suffers.
+    `rate`, `momentum`, `warmup` and `orthogonal` are those of `Descent`. An answer whose loss is
+    below `enough` nats a token is known, and drilled no further. `drills` and `general` are
+    exercises of a step; a general prompt counts `general_weight` times. Everything is drilled
+    `rounds` times at most: a page of few sentences is soon known by heart, and what it was not
+    asked suffers.
 
     What is judged and kept is the running mean of the parameters with the factor `mean`; every
     `check` steps it is judged, and `patience` checks without a better one end it. Harm above the
@@ -39,6 +40,7 @@ class Settings:
     rate: float = 0.006
     momentum: float = 0.7
     warmup: int = 2
+    orthogonal: bool = False
     enough: float = 0.2
     drills: int = 10
     general: int = 2
@@ -120,7 +122,11 @@ def refine(
     settings = settings or Settings()
     parameters = subject.parameters
     optimizer = Descent(
-        parameters, rate=settings.rate, momentum=settings.momentum, warmup=settings.warmup
+        parameters,
+        rate=settings.rate,
+        momentum=settings.momentum,
+        warmup=settings.warmup,
+        orthogonal=settings.orthogonal,
     )
     pace = _Pace(budget)
     judge = _Judge(subject, course)
