@@ -72,7 +72,8 @@ def _orthogonalize(matrices: Tensor) -> Tensor:
     squares, directions = torch.linalg.eigh(wide.mT @ wide)
     sizes = squares.clamp_min(0).sqrt()  # the singular values, of all matrices
     inverse = torch.where(sizes > _NOTHING * sizes.amax(), 1 / sizes, 0.0)
-    return (wide @ (directions * inverse[..., None, :]) @ directions.mT).to(matrices.dtype)
+    even: Tensor = wide @ (directions * inverse[..., None, :]) @ directions.mT
+    return even.to(matrices.dtype)
 
 
 def _root_mean_square(tensors: Sequence[Tensor]) -> float:
