@@ -40,7 +40,7 @@ CROWDED = 240
 #: people ask got less likely, with 16 and more it got likelier (examples/recipes/LOG.md).
 SEATS_A_QUESTION = 20
 #: With a teacher more is asked, nothing of it is wrong, and it is learned faster and closer, and in
-#: all directions alike (examples/recipes/LOG.md). A verdict takes as long as three steps.
+#: all directions alike (examples/recipes/LOG.md). A verdict takes as long as two steps or three.
 _TAUGHT = Settings(rate=0.012, orthogonal=True, enough=0.02, check=8, patience=2)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)

@@ -1,4 +1,4 @@
-"""How a gradient moves an adapter's numbers in refining: along it, by its size.
+"""How a gradient moves an adapter's numbers in refining, and how far.
 
 Adam moves every number by the same, whatever its gradient is: of a memory also the seats that a
 question does not read, and what these tell of everything else is lost. Here numbers move by their
@@ -21,7 +21,9 @@ class Descent:
     it, a step of `rate` as the root mean square over all parameters.
 
     `orthogonal`: parameters are matrices (..., rows, columns), and each moves along the orthogonal
-    matrix that is nearest to its gradient's mean, as Muon does (Jordan et al., 2024).
+    matrix that is nearest to its gradient's mean, as Muon does (Jordan et al., 2024). Steps of
+    torch's own Muon do not become smaller with the gradient, and spoil what is known by then
+    (examples/recipes/LOG.md).
     """
 
     def __init__(

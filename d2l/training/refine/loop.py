@@ -136,13 +136,13 @@ def refine(
     best = _Best(before, settings, [p.detach().clone() for p in parameters])
     mean = [torch.zeros_like(parameter) for parameter in parameters]
     step, since = 0, 0
-    while since < settings.patience and not pace.over(step, settings.check):
+    while since < settings.patience and not pace.over(step):
         _take_step(subject, course, optimizer, step, settings)
         step += 1
         for kept, parameter in zip(mean, parameters, strict=True):
             kept.lerp_(parameter.detach(), 1 - settings.mean)
         pace.tick()
-        if step % settings.check and not pace.over(step, settings.check):
+        if step % settings.check and not pace.over(step):
             watch(step, None)
             continue
         correction = 1 - settings.mean**step
@@ -270,9 +270,8 @@ class _Pace:
             self._step = max(now - self._last, self._step / 2)
         self._last = now
 
-    def over(self, step: int, check: int) -> bool:
+    def over(self, step: int) -> bool:
         """Whether the budget allows no further step, with a verdict behind it."""
-        del check
         budget = self._budget
         if budget.steps is not None and step >= budget.steps:
             return True
