@@ -7,7 +7,7 @@ the passage in its prompt, must give the answer back. Each passage stands for it
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from d2l.progress import Progress, silent
 _PASSAGE_TOKENS, _FEWEST_TOKENS = 240, 12
 #: Answers asked for in a passage, so that long documents are asked about everywhere.
 _MOST_ASKED = 24
-#: What each other wording takes of the time of the likeliest questions: all of a passage's are
-#: written in one batch. 14 and 19 s of a core were measured with three (examples/recipes/LOG.md).
+#: What each other wording takes of the time of the likeliest questions, at most: all of a passage's
+#: are written in one batch.
 _WORDING_TIME = 0.5
 
 
@@ -56,8 +56,8 @@ class Passage:
 class Effort:
     """How much is asked. Past `until` on the clock (`time.monotonic`) nothing more is asked; what
     a passage has no end of by then is lost. With a `chance`, answers are asked for in other words,
-    too, once every passage was asked about and as far as there is time. Unless `checked`, questions
-    count whatever the base answers."""
+    too, but not before every passage can be asked about. Unless `checked`, questions count whatever
+    the base answers."""
 
     until: float | None = None
     chance: Chance | None = None
@@ -116,17 +116,26 @@ def write_about(
 def _ask_all(
     writer: QuestionWriter, passages: Sequence[Passage], effort: Effort, watch: Progress
 ) -> Iterator[list[AboutText]]:
-    """Questions, passage by passage: the likeliest ones, then those in other words."""
-    took: dict[int, float] = {}  # seconds, by the passage's number
-    for number in watch(spread(len(passages)), "asking questions"):
+    """Questions, passage by passage: the likeliest ones, and those in other words with them, which
+    spares reading twice, where there is time for that everywhere, else behind all others."""
+    order, chance = spread(len(passages)), effort.chance
+    fewer: dict[int, float] = {}  # seconds for the likeliest alone, by the passage's number
+    seconds = 0.0  # that a passage takes in all wordings, as the last one says
+    for place, number in enumerate(watch(order, "asking questions")):
+        left = len(order) - place
+        enough = effort.allows(seconds * left) if place else effort.until is None
+        whole = replace(chance, likeliest=True) if chance and enough else None
         start = time.monotonic()
-        yield ask_about(writer, passages[number], checked=effort.checked)
-        took[number] = time.monotonic() - start
-    wordings = 0 if effort.chance is None else effort.chance.wordings
-    for number in watch(list(took), "asking in other words") if wordings else ():
-        if not effort.allows(wordings * _WORDING_TIME * took[number]):
+        yield ask_about(writer, passages[number], chance=whole, checked=effort.checked)
+        seconds = time.monotonic() - start
+        if chance and not whole:
+            fewer[number] = seconds
+            seconds *= 1 + chance.wordings * _WORDING_TIME
+    for number, seconds in watch(list(fewer.items()), "asking in other words") if fewer else ():
+        assert chance is not None
+        if not effort.allows(chance.wordings * _WORDING_TIME * seconds):
             break
-        yield ask_about(writer, passages[number], chance=effort.chance, checked=effort.checked)
+        yield ask_about(writer, passages[number], chance=chance, checked=effort.checked)
 
 
 def open_writer(causal: Any, tokenizer: BaseTokenizer, base: BaseFiles) -> QuestionWriter | None:

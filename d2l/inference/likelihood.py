@@ -9,6 +9,7 @@ about one document should stand next to each other. Memory stays flat: answers a
 head, and distributions come one item at a time.
 """
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from torch import Tensor
 from d2l.bases.activations import cache_keyword
 from d2l.bases.batches import batched
 from d2l.bases.models import read_out
+from d2l.inference.shared_prefix import Prefix, attending, can_attend, mask_rest, take_prefix
 
 Ids = Sequence[int]
-#: Logits (rows, vocabulary) to the tokens that come next (rows,).
-_Choose = Callable[[Tensor], Tensor]
+#: Logits (rows, vocabulary), and the rows' numbers, to the tokens that come next (rows,).
+_Choose = Callable[[Tensor, Sequence[int]], Tensor]
 #: Tokens that are drawn of: the other hundred thousand, together, are all but never wanted.
 _DRAWN_OF = 64
 
@@ -56,12 +58,13 @@ class ScoredAnswer:
 
 @dataclass
 class _Read:
-    """Prompts that a model has read: its cache, which of its tokens count (rows, tokens), and the
-    logits after the last of them (rows, vocabulary)."""
+    """Prompts that a model has read: what all of them begin with, the cache of what follows, which
+    tokens of both count (rows, tokens), and the logits after the last (rows, vocabulary)."""
 
     cache: Any
     mask: Tensor
     logits: Tensor
+    prefix: Prefix | None = None
 
 
 def score_answers(
@@ -123,18 +126,22 @@ def answer_by_chance(
     prompts: Sequence[Ids],
     settings: GenerationSettings,
     *,
-    temperature: float,
+    temperatures: Sequence[float],
     seed: int,
 ) -> list[tuple[int, ...]]:
-    """A token again and again, each drawn of the likeliest by how likely it is at a temperature, up
-    to the end token, which is left out. The same for a seed, a batch size and a number of
-    threads."""
+    """A token again and again, each drawn of the likeliest by how likely it is at the prompt's own
+    temperature, up to the end token, which is left out; at 0, the most likely one. The same for a
+    seed, a batch size and a number of threads."""
+    assert len(temperatures) == len(prompts)
     chance = torch.Generator().manual_seed(seed)
+    heat = torch.tensor(temperatures, dtype=torch.float32)
 
-    def draw(logits: Tensor) -> Tensor:
+    def draw(logits: Tensor, rows: Sequence[int]) -> Tensor:
         scores, ids = logits.to("cpu", torch.float32).topk(min(_DRAWN_OF, logits.shape[-1]))
-        drawn = torch.multinomial((scores / temperature).softmax(dim=-1), 1, generator=chance)
-        return ids.gather(1, drawn)[:, 0].to(logits.device)
+        here = heat[list(rows)][:, None]
+        chances = (scores / here.where(here > 0, 1.0)).softmax(dim=-1)
+        drawn = torch.multinomial(chances, 1, generator=chance)
+        return ids.gather(1, drawn.where(here > 0, 0))[:, 0].to(logits.device)
 
     return _answer(model, prompts, settings, draw)
 
@@ -144,7 +151,8 @@ def _answer(
 ) -> list[tuple[int, ...]]:
     answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, settings.batch):
-        answers += _go_on(model, _read_once(model, chosen, settings.pad), settings, choose)
+        read = _read_once(model, chosen, settings.pad)
+        answers += _go_on(model, read, settings, choose, first=len(answers))
     return answers
 
 
@@ -167,15 +175,18 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
         rests.append([pad] * n_pads + list(ids[n_shared:]))
         masks.append([1] * n_shared + [0] * n_pads + [1] * (len(ids) - n_shared))
     mask = torch.tensor(masks, device=model.device)  # (rows, tokens)
-    cache = None
+    cache, prefix = None, None
     if n_shared:
         whole = torch.ones((1, n_shared), dtype=mask.dtype, device=mask.device)
         first = torch.tensor([list(prompts[0][:n_shared])], device=model.device)
         cache, _ = _run(model, first, mask=whole, cache=None)
-        cache.batch_repeat_interleave(len(prompts))
+        if can_attend(_causal_of(model)):
+            cache, prefix = None, take_prefix(cache)
+        else:
+            cache.batch_repeat_interleave(len(prompts))
     rest = torch.tensor(rests, device=model.device)
-    cache, hidden = _run(model, rest, mask=mask, cache=cache)
-    return _Read(cache, mask, _read_out(model, hidden[:, -1]))
+    cache, hidden = _run(model, rest, mask=mask, cache=cache, prefix=prefix)
+    return _Read(cache, mask, _read_out(model, hidden[:, -1]), prefix)
 
 
 @torch.inference_mode()
@@ -190,7 +201,7 @@ def _read_once(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     places = {ids: place for place, ids in enumerate(unlike)}
     rows = torch.tensor([places[tuple(ids)] for ids in prompts], device=read.mask.device)
     read.cache.batch_select_indices(rows)
-    return _Read(read.cache, read.mask[rows], read.logits[rows])
+    return _Read(read.cache, read.mask[rows], read.logits[rows], read.prefix)
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
@@ -223,7 +234,7 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
         counted = [[1] * (longest - 1 - n) + [0] * n for n in n_pads]
         mask = torch.cat([read.mask, torch.tensor(counted, device=read.mask.device)], dim=1)
         ids = torch.tensor(inputs, device=read.mask.device)
-        _, hidden = _run(model, ids, mask=mask, cache=read.cache)
+        _, hidden = _run(model, ids, mask=mask, cache=read.cache, prefix=read.prefix)
         logits = torch.cat([logits, _read_out(model, hidden)], dim=1)
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
 
@@ -233,7 +244,9 @@ def _force_and_forget(model: Any, read: _Read, answers: Sequence[Ids], pad: int)
     if _has_windows(model):  # whose layers have dropped what would be needed again
         return _force(model, copy.deepcopy(read), answers, pad)
     rows = _force(model, read, answers, pad)
-    read.cache.crop(1 - max([1, *map(len, answers)]))  # negative: so many tokens off the end
+    n_read = max(map(len, answers)) - 1
+    if n_read > 0:  # transformers 4 takes 0 for a size
+        read.cache.crop(-n_read)  # negative: so many tokens off the end
     return rows
 
 
@@ -244,23 +257,30 @@ def _pick(row: Tensor, ids: Ids) -> Tensor:
     return log_probs.gather(1, places[:, None])[:, 0].cpu()
 
 
-def _take_likeliest(logits: Tensor) -> Tensor:
+def _take_likeliest(logits: Tensor, rows: Sequence[int]) -> Tensor:
+    del rows
     return logits.argmax(dim=-1)
 
 
 @torch.inference_mode()
 def _go_on(
-    model: Any, read: _Read, settings: GenerationSettings, choose: _Choose = _take_likeliest
+    model: Any,
+    read: _Read,
+    settings: GenerationSettings,
+    choose: _Choose = _take_likeliest,
+    *,
+    first: int = 0,
 ) -> list[tuple[int, ...]]:
-    """Answers of all rows, of the tokens that `choose` takes. Rows that have ended go along until
-    they are half of those that are computed, and are then dropped."""
+    """Answers of all rows, of the tokens that `choose` takes, to which they are numbered from
+    `first` on. Rows that have ended go along until they are half of those that are computed, and
+    are then dropped."""
     cache, mask, logits = read.cache, read.mask, read.logits
     answers: list[list[int]] = [[] for _ in range(len(logits))]
     rows = list(range(len(answers)))  # those that are computed, by their numbers
     going = set(rows)
     few = int(settings.stragglers * len(rows))
     for left in reversed(range(settings.max_tokens)):
-        chosen = choose(logits)  # (rows,)
+        chosen = choose(logits, [first + row for row in rows])  # (rows,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if token == settings.end:
                 going.discard(row)
@@ -274,24 +294,30 @@ def _go_on(
             cache.batch_select_indices(kept)
             chosen, mask, rows = chosen[kept], mask[kept], [rows[place] for place in places]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        cache, hidden = _run(model, chosen[:, None], mask=mask, cache=cache)
+        cache, hidden = _run(model, chosen[:, None], mask=mask, cache=cache, prefix=read.prefix)
         logits = _read_out(model, hidden[:, -1])
     return [tuple(answer) for answer in answers]
 
 
-def _run(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tuple[Any, Tensor]:
-    """Read ids (rows, tokens) behind a cache: (cache, states (rows, tokens, hidden) that the head
-    reads). `mask` (rows, tokens) also covers the cache."""
+def _run(
+    model: Any, ids: Tensor, *, mask: Tensor, cache: Any, prefix: Prefix | None = None
+) -> tuple[Any, Tensor]:
+    """Read ids (rows, tokens) behind a prefix and a cache: (cache, states (rows, tokens, hidden)
+    that the head reads). `mask` (rows, tokens) also covers these."""
     causal = _causal_of(model)
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     keyword = cache_keyword(causal)
-    output = causal.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=places,
-        use_cache=True,
-        **{keyword: cache},
-    )
+    with contextlib.ExitStack() as block:
+        if prefix is not None:
+            block.enter_context(attending(causal, prefix))
+            mask = mask_rest(mask, prefix, ids.shape[1])
+        output = causal.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=places,
+            use_cache=True,
+            **{keyword: cache},
+        )
     return getattr(output, keyword), output.last_hidden_state
 
 

@@ -1,4 +1,4 @@
-"""How much is asked about a document: every passage once, then in other words, within a time."""
+"""How much is asked about a document: of every passage, and in other words, within a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,10 +39,11 @@ class Model:
 
 @dataclass
 class Desk:
-    """A base that is asked, and what it was asked: (passage, wordings), 0 for the likeliest."""
+    """A base that is asked, and what it was asked: the passage, and the likeliest questions, those
+    in other words, or both."""
 
     model: Model = field(default_factory=Model)
-    calls: list[tuple[int, int]] = field(default_factory=list)
+    calls: list[tuple[int, str]] = field(default_factory=list)
 
     def write(self, effort: Effort) -> list[AboutText]:
         given: Any = None
@@ -51,19 +52,21 @@ class Desk:
 
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
-    """Passages whose first questions take a second each, and each other wording 0.45 of it."""
+    """Passages whose likeliest questions take a second each, those in two other wordings 0.9, and
+    all of these together 1.5."""
     made, clock = Desk(), Clock()
 
     def ask(
         _writer: Any, passage: Passage, *, chance: Chance | None = None, checked: bool
     ) -> list[AboutText]:
         assert checked
-        n = 0 if chance is None else chance.wordings
-        made.calls.append((passage.start, n))
-        clock.now += 0.45 * n if n else 1
+        kind = "likeliest" if chance is None else "both" if chance.likeliest else "others"
+        made.calls.append((passage.start, kind))
+        clock.now += {"likeliest": 1, "both": 1.5, "others": 0.9}[kind]
         for hook in made.model.hooks.values():  # as the last pass of the base would
             hook()
-        questions = ["Who?", *(f"Who {k}?" for k in range(n))]
+        questions = [] if kind == "others" else ["Who?"]
+        questions += [f"Who {k}?" for k in range(0 if chance is None else chance.wordings)]
         start = passage.start
         return [AboutText(0, start, start + 1, f"{question}{start}", "x") for question in questions]
 
@@ -77,26 +80,36 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 def test_without_a_chance_every_passage_is_asked_about_once(desk: Desk) -> None:
     assert len(desk.write(Effort())) == N_PASSAGES
-    assert sorted(desk.calls) == [(number, 0) for number in range(N_PASSAGES)]
+    assert sorted(desk.calls) == [(number, "likeliest") for number in range(N_PASSAGES)]
 
 
-def test_other_wordings_come_behind_and_none_twice(desk: Desk) -> None:
+def test_with_a_chance_and_time_for_it_every_passage_is_read_once(desk: Desk) -> None:
     found = desk.write(Effort(chance=Chance(2)))
-    assert [n for _, n in desk.calls] == [0] * N_PASSAGES + [2] * N_PASSAGES
+    assert sorted(desk.calls) == [(number, "both") for number in range(N_PASSAGES)]
     assert len({one.question for one in found}) == len(found) == 3 * N_PASSAGES
     assert [one.start for one in found] == sorted(one.start for one in found)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "likeliest", "again", "questions"),
-    [(0.5, 1, 0, 0), (2.5, 3, 0, 2), (4.95, 4, 0, 4), (5.95, 4, 2, 8), (6.5, 4, 2, 8)],
+    ("seconds", "first", "behind", "questions"),
+    [
+        (0.5, "l", "", 0),
+        (2.5, "lll", "", 2),
+        (4.95, "llll", "", 4),
+        (5.95, "lllb", "o", 4 + 2 + 2),  # for the last passage there is time
+        (6.5, "llbb", "o", 4 + 4 + 2),
+        (7.5, "lbbb", "o", 3 * N_PASSAGES),  # after the first there is for all, as it tells
+    ],
 )
 def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
-    desk: Desk, seconds: float, likeliest: int, again: int, questions: int
+    desk: Desk, seconds: float, first: str, behind: str, questions: int
 ) -> None:
     found = desk.write(Effort(Clock.now + seconds, Chance(2)))
-    assert [n for _, n in desk.calls] == [0] * likeliest + [2] * again
+    assert "".join(kind[0] for _, kind in desk.calls) == first + behind
     assert len(found) == questions
+    asked, again = desk.calls[: len(first)], desk.calls[len(first) :]
+    assert len({number for number, _ in asked}) == len(asked)
+    assert {number for number, _ in again} <= {n for n, kind in asked if kind == "likeliest"}
     assert not desk.model.hooks  # the base is as it was
 
 

@@ -83,16 +83,29 @@ def test_what_comes_by_chance_is_likely_and_the_same_for_a_seed() -> None:
     never = tiny.vocab_size() - 1
     settings = GenerationSettings(1, batch=256, end=never, pad=PAD)
     prompts = [PROMPTS[1]] * 2048
-    drawn = answer_by_chance(model, prompts, settings, temperature=0.5, seed=3)
-    assert drawn == answer_by_chance(model, prompts, settings, temperature=0.5, seed=3)
-    assert drawn != answer_by_chance(model, prompts, settings, temperature=0.5, seed=4)
+    drawn, again, other = (
+        answer_by_chance(model, prompts, settings, temperatures=[0.5] * 2048, seed=seed)
+        for seed in (3, 3, 4)
+    )
+    assert drawn == again != other
     likely = (score_alone(model, PROMPTS[1], [0])[0] / 0.5).softmax(dim=0)
     shares = torch.bincount(torch.tensor(drawn)[:, 0], minlength=len(likely)) / len(prompts)
     assert (shares - likely).abs().max() < 5 * (0.25 / len(prompts)) ** 0.5
     assert len(set(drawn)) > 10
-    cold = answer_by_chance(model, PROMPTS, settings, temperature=1e-4, seed=3)
-    own = answer_greedily(model, PROMPTS, max_tokens=1, batch=256, end=never, pad=PAD)
-    assert cold == own
+
+
+@pytest.mark.parametrize("batch", [4, 16])
+def test_each_prompt_has_a_temperature_and_the_likeliest_comes_without(batch: int) -> None:
+    model = tiny.make_causal("llama")
+    never = tiny.vocab_size() - 1
+    own = answer_greedily(model, PROMPTS, max_tokens=3, batch=4, end=never, pad=PAD)
+    heat = [0.0, 1.0] * 8 + [1e-4] * 4
+    prompts = [prompt for prompt in PROMPTS for _ in range(4)] + PROMPTS
+    settings = GenerationSettings(3, batch=batch, end=never, pad=PAD)
+    drawn = answer_by_chance(model, prompts, settings, temperatures=heat, seed=3)
+    assert drawn[:16:2] == [answer for answer in own for _ in range(2)]
+    assert drawn[16:] == own
+    assert sum(drawn[1:16:2].count(answer) for answer in own) < 4
 
 
 def test_an_answer_ends_before_the_end_token_and_the_others_go_on() -> None:

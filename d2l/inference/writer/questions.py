@@ -56,11 +56,17 @@ class Asked:
 @dataclass(frozen=True)
 class Chance:
     """How each answer is asked for in other words: `wordings` times, each token drawn at a
-    `temperature`, from a seed."""
+    `temperature`, from a seed; with `likeliest`, by the likeliest question before these."""
 
     wordings: int
     seed: int = 0
     temperature: float = 0.8
+    likeliest: bool = False
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Those of the questions for one answer, 0 for the likeliest."""
+        return (0.0,) * self.likeliest + (self.temperature,) * self.wordings
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,11 @@ class QuestionWriter:
     ) -> list[Asked]:
         """A question for every place of a passage that it finds one for, in order; none twice. The
         likeliest one, or by `chance` some."""
-        if chance is not None:
-            spans = [span for span in spans for _ in range(chance.wordings)]
+        temperatures = (0.0,) if chance is None else chance.temperatures
         marking = WriterPrompts(self.chat)
         before = marking.passage(text)
-        prompts = [(*before, *marking.mark(text, span)) for span in spans]
+        prompts = [(*before, *marking.mark(text, span)) for span in spans for _ in temperatures]
+        spans = [span for span in spans for _ in temperatures]
         with attached(self.causal, on_device(self.weights, self.causal.device), self.weights.scale):
             made = self._go_on(prompts, _QUESTION_TOKENS, chance)
         found: dict[str, Asked] = {}
@@ -108,8 +114,10 @@ class QuestionWriter:
         if chance is None:
             made = answer_likeliest(self.causal, prompts, settings)
         else:
+            each = chance.temperatures
+            heat = each * (len(prompts) // len(each))
             made = answer_by_chance(
-                self.causal, prompts, settings, temperature=chance.temperature, seed=chance.seed
+                self.causal, prompts, settings, temperatures=heat, seed=chance.seed
             )
         decode = self.chat.tokenizer.decode
         return [decode(ids, skip_special_tokens=True).strip() for ids in made]

@@ -34,8 +34,8 @@ def choose_prompts() -> tuple[list[str], list[str]]:
 def take_general(
     causal: Any, subject: Subject, *, base: str
 ) -> tuple[list[Exercise], list[Exercise]]:
-    """General exercises for steps, and those to judge by; without references, which are computed
-    when they are asked. `base` is the digest of the base's weights."""
+    """General exercises for steps, and those to judge by. Their references come when they are
+    asked, of what the subject then knows. `base` is the digest of the base's weights."""
     steps, held = choose_prompts()
     asked = [subject.ask(Asked(prompt, "")) for prompt in (*steps, *held)]
     bare = subject.bare([one.prompt for one in asked])
@@ -50,7 +50,9 @@ def take_general(
             for one, answer in zip(asked, answers, strict=True)
         ]
 
-    found = keep_general(_path(bare, base=base, precision=str(causal.dtype), end=end), make)
+    path = _path(bare, base=base, precision=str(causal.dtype), end=end)
+    found = keep_general(path, make)
+    subject.know(found, path.with_stem(f"{path.stem}-states-{causal.device.type}"))
     return found[: len(steps)], found[len(steps) :]
 
 

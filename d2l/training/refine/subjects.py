@@ -7,7 +7,7 @@ other A and B.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,16 +15,15 @@ from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.chat import Chat
-from d2l.bases.models import read_out
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.shared_lora import Shared
 from d2l.inference.attached import Factors, attached
 from d2l.training.document_data import Asked
 from d2l.training.exercises import Exercise
-from d2l.training.forward import predict, predicting_states
+from d2l.training.forward import predict
+from d2l.training.refine.base_answers import BaseAnswers
 from d2l.training.refine.decoder import MemoryDecoder, Opening
-from d2l.training.refine.kept_states import KeptStates
 from d2l.training.seats.learner import make_exercise
 
 Ids = Sequence[int]
@@ -46,6 +45,9 @@ class Subject(Protocol):
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
         """The same prompts as the base alone is asked."""
+
+    def know(self, exercises: Sequence[Exercise], path: Path) -> None:
+        """Have at hand what the base says to general prompts, from a file or for it."""
 
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """General prompts with the base's own distribution before every token."""
@@ -76,7 +78,7 @@ class MovableSeats:
         moves = moves or Moves()
         device = decoder.device
         self._decoder, self._tokenizer, self.shared = decoder, tokenizer, shared
-        self._reference = _Reference(causal)
+        self._base_says = BaseAnswers(causal)
         self._start = [t.to(device, torch.float32) for t in (memory.keys, memory.values)]
         self._sizes = [t.std(dim=(1, 2), keepdim=True) for t in self._start]  # (layers, 1, 1)
         self._read: Opening | None = None
@@ -114,9 +116,13 @@ class MovableSeats:
         """See `Subject`: behind the base's own default opening."""
         return [(*self.config.opening_head, *prompt) for prompt in prompts]
 
+    def know(self, exercises: Sequence[Exercise], path: Path) -> None:
+        """See `Subject`."""
+        self._base_says.know(exercises, self.bare([one.prompt for one in exercises]), path)
+
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """See `Subject`."""
-        return self._reference.refer(exercises, self.bare([one.prompt for one in exercises]))
+        return self._base_says.refer(exercises, self.bare([one.prompt for one in exercises]))
 
     def memory(self) -> Memory:
         """The memory as it is by now, on the CPU."""
@@ -135,7 +141,7 @@ class MovableLora:
 
     def __init__(self, weights: LoraWeights, causal: Any, chat: Chat) -> None:
         self._causal, self._chat, self._weights = causal, chat, weights
-        self._reference = _Reference(causal)
+        self._base_says = BaseAnswers(causal)
         device = next(causal.parameters()).device
         self._start = [
             (name, tensor.to(device, torch.float32))
@@ -163,9 +169,13 @@ class MovableLora:
         """See `Subject`."""
         return [tuple(prompt) for prompt in prompts]
 
+    def know(self, exercises: Sequence[Exercise], path: Path) -> None:
+        """See `Subject`."""
+        self._base_says.know(exercises, [one.prompt for one in exercises], path)
+
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
         """See `Subject`."""
-        return self._reference.refer(exercises, [one.prompt for one in exercises])
+        return self._base_says.refer(exercises, [one.prompt for one in exercises])
 
     def weights(self) -> LoraWeights:
         """The weights as they are by now, on the CPU."""
@@ -184,28 +194,6 @@ class MovableLora:
         ]
         names = [name for name, _ in self._start[::2]]
         return dict(zip(names, zip(now[::2], now[1::2], strict=True), strict=True))
-
-
-class _Reference:
-    """The base's own distributions before every token of general answers; a prompt is read once."""
-
-    def __init__(self, causal: Any) -> None:
-        self._causal = causal
-        self._kept = KeptStates(partial(read_out, causal))
-
-    @torch.no_grad()
-    def refer(self, exercises: Sequence[Exercise], prompts: Sequence[Ids]) -> list[Exercise]:
-        """Exercises with log-probabilities (tokens, vocabulary) behind these prompts."""
-        asked = [
-            (tuple(prompt), one.answer) for prompt, one in zip(prompts, exercises, strict=True)
-        ]
-        new = [one for one in dict.fromkeys(asked) if one not in self._kept]
-        if new:
-            self._kept.keep(new, predicting_states(self._causal, *zip(*new, strict=True)))
-        return [
-            replace(one, reference=reference)
-            for one, reference in zip(exercises, self._kept.refer(asked), strict=True)
-        ]
 
 
 def _split(exercises: Sequence[Exercise]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:

@@ -190,9 +190,10 @@ def test_by_chance_each_answer_is_asked_for_in_several_wordings(
     spans = [Span(TEXT.index(a), TEXT.index(a) + len(a)) for a in ("1931", "Oldport")]
     made = ["When was it built?", "In which year was it built?", "Where does it stand?"]
     given: list[tuple[int, int]] = []
+    heat: list[float] = []
 
-    def draw(_model: Any, prompts: Any, settings: Any, *, temperature: float, seed: int) -> Any:
-        assert temperature > 0
+    def draw(_model: Any, prompts: Any, settings: Any, *, temperatures: Any, seed: int) -> Any:
+        heat[:] = temperatures
         given.append((len(set(prompts)), seed))
         tokens = [writer.chat.tokenizer.encode(text) for text in (made[0], *made)]
         assert settings.end == writer.chat.end_token
@@ -201,10 +202,14 @@ def test_by_chance_each_answer_is_asked_for_in_several_wordings(
     monkeypatch.setattr("d2l.inference.writer.questions.answer_by_chance", draw)
     asked = writer.write(TEXT, spans, chance=Chance(2, seed=7))
     assert given == [(2, 7)]  # two answers, each asked for twice
+    assert heat == [0.8] * 4
     # One of the four is no new wording; the last two are of the second answer.
     assert asked == [
         Asked(made[0], spans[0]), Asked(made[1], spans[1]), Asked(made[2], spans[1])
     ]  # fmt: skip
+    writer.write(TEXT, spans[:1], chance=Chance(3, likeliest=True))
+    assert given[1] == (1, 0)
+    assert heat == [0.0, 0.8, 0.8, 0.8]
 
 
 def test_a_writer_that_is_shipped_fits_its_base() -> None:

@@ -1,0 +1,127 @@
+"""What all sequences of a batch begin with: read once, kept once, and attended by all of them.
+
+A cache holds keys and values of every row, and is copied for every token that is written. Where
+hundreds of tokens stand before rows of fifty, most of it is the same for all rows. Here the
+beginning stands beside the cache, once, and attention reads both. Knows nothing of prompts.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+_NAME = "d2l_shared_prefix"
+#: Scores that are held at a time, of some of the rows: 64 MiB in fp32.
+_MOST_SCORES = 2**24
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A beginning, as each layer keeps it: keys, rotated already, and values (1, kv_heads, tokens,
+    head_dim)."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens it has."""
+        return self.keys[0].shape[2]
+
+
+_attended: ContextVar[Prefix] = ContextVar("attended")
+
+
+def can_attend(causal: Any) -> bool:
+    """Whether a model's attention is plain enough to be done here: every token sees all before it,
+    and scores are what queries and keys say, with nothing added or bent."""
+    config = causal.config
+    strange = ("sliding_window", "attn_logit_softcapping", "attention_chunk_size")
+    return config._attn_implementation in ("sdpa", _NAME) and not any(
+        getattr(config, name, None) for name in strange
+    )
+
+
+def take_prefix(cache: Any) -> Prefix:
+    """All that a cache holds of one sequence."""
+    layers = cache.layers
+    return Prefix(tuple(one.keys for one in layers), tuple(one.values for one in layers))
+
+
+@contextmanager
+def attending(causal: Any, prefix: Prefix) -> Iterator[None]:
+    """A block in which a causal model's tokens see a prefix before all that its cache has. Masks
+    are then those of `mask_rest`."""
+    before = causal.config._attn_implementation
+    token = _attended.set(prefix)
+    causal.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        causal.set_attn_implementation(before)
+        _attended.reset(token)
+
+
+def mask_rest(mask: Tensor, prefix: Prefix, n_new: int) -> Tensor:
+    """Which tokens behind a prefix the last `n_new` of them see, (rows, 1, n_new, tokens behind the
+    prefix), true where they do. `mask` (rows, all tokens) is 1 where a token counts."""
+    own = mask[:, prefix.n_tokens :].bool()
+    n = own.shape[1]
+    before = torch.ones((n_new, n), dtype=torch.bool, device=mask.device).tril(n - n_new)
+    return own[:, None, None] & before
+
+
+def _attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of queries (rows, heads, new, head_dim) over the prefix, and over each row's own
+    keys and values (rows, kv_heads, tokens, head_dim). transformers wants (rows, new, heads, ...).
+    """
+    prefix = _attended.get()
+    keys, values = prefix.keys[module.layer_idx][0], prefix.values[module.layer_idx][0]
+    seen = prefix.n_tokens + key.shape[2]
+    at_once = max(_MOST_SCORES // (query[0, ..., 0].numel() * seen), 1)
+    given = (torch.split(one, at_once) for one in (query * scaling, key, value, attention_mask))
+    read = torch.cat([_read(keys, values, *some) for some in zip(*given, strict=True)])
+    return read.transpose(1, 2).contiguous(), None
+
+
+def _read(
+    keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
+) -> Tensor:
+    """What some rows' queries read, (rows, heads, new, head_dim); `keys` and `values` (kv_heads,
+    tokens, head_dim) are the prefix's."""
+    rows, n_kv = key.shape[:2]
+    # The heads that read one of the keys' stand behind one another: (rows, kv, group*new, size).
+    grouped = query.reshape(rows, n_kv, -1, query.shape[-1])
+    shared = _unfold(_fold(grouped) @ keys.mT, rows)
+    own = (grouped @ key.mT).view(rows, n_kv, -1, *mask.shape[-2:])
+    own = own.masked_fill(~mask[:, :, None], -torch.inf).flatten(2, 3)
+    weights = torch.cat([shared, own], dim=-1).softmax(dim=-1)
+    of_shared, of_own = weights.tensor_split([keys.shape[1]], dim=-1)
+    read = _unfold(_fold(of_shared) @ values, rows) + of_own @ value
+    return read.reshape(query.shape)
+
+
+def _fold(rows: Tensor) -> Tensor:
+    """(rows, kv, n, size) as (kv, rows*n, size)."""
+    return rows.transpose(0, 1).flatten(1, 2)
+
+
+def _unfold(folded: Tensor, rows: int) -> Tensor:
+    """(kv, rows*n, size) as (rows, kv, n, size)."""
+    return folded.reshape(folded.shape[0], rows, -1, folded.shape[-1]).transpose(0, 1)
+
+
+AttentionInterface.register(_NAME, _attend)
