@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:  # at run time each name is imported when it is first asked for
-    from d2l.compiler.api.adapter import Adapter
-    from d2l.compiler.api.compiler import Compiler
-    from d2l.compiler.api.functions import (
+    from d2l.api.adapter import Adapter
+    from d2l.api.compiler import Compiler
+    from d2l.api.functions import (
         check,
         compile,
         edit,
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # at run time each name is imported when it is first asked fo
         plan_merge,
         refine,
     )
-    from d2l.compiler.api.task_compiler import TaskCompiler
+    from d2l.api.task_compiler import TaskCompiler
     from d2l.documents.document import Document
     from d2l.documents.intake import ReadOptions
     from d2l.errors import D2LError
@@ -46,15 +46,15 @@ __all__ = [
     "refine",
 ]
 
-_FUNCTIONS = "d2l.compiler.api.functions"
+_FUNCTIONS = "d2l.api.functions"
 _PLACES = {
     "AdaptedModel": "d2l.inference.adapted_model",
-    "Adapter": "d2l.compiler.api.adapter",
-    "Compiler": "d2l.compiler.api.compiler",
+    "Adapter": "d2l.api.adapter",
+    "Compiler": "d2l.api.compiler",
     "D2LError": "d2l.errors",
     "Document": "d2l.documents.document",
     "ReadOptions": "d2l.documents.intake",
-    "TaskCompiler": "d2l.compiler.api.task_compiler",
+    "TaskCompiler": "d2l.api.task_compiler",
     "check": _FUNCTIONS,
     "compile": _FUNCTIONS,
     "edit": _FUNCTIONS,

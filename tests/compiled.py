@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.compiler.api.compiler import Compiler
+from d2l.api.compiler import Compiler
 from d2l.compiler.plan import CompileOptions, CompilePlan
 from d2l.documents.document import Document, Section
 from tests import tiny

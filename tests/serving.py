@@ -16,7 +16,7 @@ import openai
 from d2l.documents.document import Document, Section
 from d2l.errors import D2LError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.serving.server import ServeOptions, Server
+from d2l.serve.server import ServeOptions, Server
 from tests import tiny
 from tests.compiled import compile_tiny
 

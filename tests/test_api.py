@@ -26,7 +26,7 @@ def test_every_public_name_is_there_and_explained(name: str) -> None:
 def test_other_names_are_missing_as_in_any_module() -> None:
     with pytest.raises(AttributeError, match="module 'd2l' has no attribute 'compiles'"):
         d2l.compiles  # type: ignore[attr-defined]  # noqa: B018
-    assert importlib.import_module("d2l.compiler.compile").run
+    assert importlib.import_module("d2l.compiler.run").run
 
 
 def test_every_public_name_has_an_example_that_runs() -> None:

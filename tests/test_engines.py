@@ -29,8 +29,8 @@ import pytest
 import torch
 import transformers
 
+from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, find_base, load_frozen
-from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document

@@ -23,14 +23,29 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"bases": "files", "adapters": "files"},
     {"hypernets": "adapters bases files"},
     {"inference": "adapters bases", "runtimes": "adapters bases files"},
-    {"training": "documents datasets bases adapters hypernets inference files"},
-    {"compiler": "documents datasets bases adapters hypernets inference runtimes training files"},
-    {"evaluation": "documents datasets bases adapters hypernets inference compiler files"},
     {
-        "commands": "documents datasets bases adapters hypernets inference runtimes compiler "
-        "training evaluation files"
+        "training": "documents datasets bases adapters hypernets inference files",
+        "serve": "adapters inference",
+    },
+    {"compiler": "documents datasets bases adapters hypernets files"},
+    {"change": "bases adapters hypernets compiler"},
+    {
+        "refining": "documents datasets bases adapters hypernets inference training change files "
+        "compiler"
+    },
+    {"api": "documents bases adapters hypernets inference runtimes compiler change refining files"},
+    {
+        "batch": "documents adapters hypernets compiler api files",
+        "evaluation": "documents datasets bases adapters hypernets inference compiler refining api "
+        "files",
+    },
+    {
+        "commands": "documents datasets bases adapters hypernets inference serve runtimes "
+        "compiler change refining api batch training evaluation files"
     },
 )
+#: Arrows that go up until what they lead to has moved.
+AWAITED = {"training": {"refining"}, "compiler": {"refining", "change"}}
 #: Modules at the root that every room may use.
 SHARED = set(FLOORS[0])
 USES = {room: set(uses.split()) for floor in FLOORS for room, uses in floor.items()}
@@ -101,6 +116,7 @@ def test_every_module_is_in_a_room_and_rooms_look_up() -> None:
 @pytest.mark.parametrize("room", [room for room in USES if room != "__init__"])
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     allowed = USES[room] | {room} | (SHARED if room not in SHARED else set())
+    allowed |= AWAITED.get(room, set())
     for name in modules_of(room):
         wrong = sorted(other for other in own_imports(name) if room_of(other) not in allowed)
         assert not wrong, f"{name} imports {wrong}; {room} may use {sorted(allowed)}"
@@ -113,7 +129,7 @@ def test_the_package_names_what_rooms_give_and_imports_none_of_it() -> None:
     (checking,) = [node for node in body if isinstance(node, ast.If)]
     assert ast.unparse(checking.test) == "TYPE_CHECKING"
     rooms = {room_of(name) for name in read_imports(checking.body)}
-    assert rooms == {"compiler", "documents", "errors", "inference"}
+    assert rooms == {"api", "documents", "errors", "inference"}
 
 
 @pytest.mark.parametrize("room", sorted({room_of(n) for n in MODULES if folder_of(n)}))

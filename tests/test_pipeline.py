@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import BaseFiles
 from d2l.commands.main import main
-from d2l.compiler import compile as pipeline
+from d2l.compiler import run as pipeline
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
 from d2l.hypernets.seats.config import read_config

@@ -24,7 +24,7 @@ from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.models import BaseFiles, find_base
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.compiler.selectors import select
+from d2l.change.selectors import select
 from d2l.datasets.descriptions import read_table
 from d2l.datasets.questions import read_documents, read_questions
 from d2l.datasets.tasks import read_tasks

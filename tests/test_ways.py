@@ -113,8 +113,8 @@ def prints(module: str) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "work"),
     [
-        (("compile", "a.txt", "-o", "a.lora", *NETWORK), "compiler"),
-        (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "compiler"),
+        (("compile", "a.txt", "-o", "a.lora", *NETWORK), "api"),
+        (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "api"),
         (("probe", "--set", "set.jsonl", *TESTED, *NETWORK), "evaluation"),
         (("train", "recipe.toml", "-o", "run", "--offline"), "training"),
     ],

@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from d2l.compiler.question_writer import AboutText
 from d2l.datasets.questions import read_documents
+from d2l.refining.question_writer import AboutText
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "recipes" / "write_questions.py"
 TEXTS = [f"The mill number {n} was built in 18{n}0." for n in range(1, 6)]

@@ -90,9 +90,9 @@ def print_questions(
 ) -> None:
     """Print questions that a document answers, with answers and pages; `where` are the base, the
     device, and whether no socket is opened. Lines are what `d2l probe --qa` reads."""
-    from d2l.compiler.question_writer import explain_silence
     from d2l.evaluation.originals import read_originals
     from d2l.evaluation.selftest.questions import write_questions
+    from d2l.refining.question_writer import explain_silence
 
     base, device, offline = where
     originals = read_originals(read_info(adapter), document)

@@ -25,9 +25,9 @@ from d2l.errors import BaseModelError, CheckpointError, D2LError
 from d2l.hypernets.registry import DEFAULT
 
 if TYPE_CHECKING:
-    from d2l.compiler.batch.results import Record, Result
-    from d2l.compiler.batch.rows import Row
-    from d2l.compiler.batch.work import Job
+    from d2l.batch.results import Record, Result
+    from d2l.batch.rows import Row
+    from d2l.batch.work import Job
 
 Engine = Literal["local", "ray"]
 _WRONG_USE = 2
@@ -102,7 +102,7 @@ def batch(
     One that fails is a line of the results, and is tried again by the next run. Exit code 0: all
     rows are done, 1: some failed, 2: nothing could be begun.
     """
-    from d2l.compiler.batch.work import Job
+    from d2l.batch.work import Job
 
     options = {
         "merge": merge,
@@ -146,14 +146,14 @@ def batch(
 
 
 def _list_rows(sources: Sequence[str], shard: str | None) -> "list[Row]":
-    from d2l.compiler.batch.rows import list_rows, take_shard
+    from d2l.batch.rows import list_rows, take_shard
 
     return take_shard(list_rows(sources), shard)
 
 
 def _place_results(out_dir: str, shard: str | None) -> Path:
     """Beside the adapters; of a store's in the working directory. Each shard has its own."""
-    from d2l.compiler.batch.stores import is_remote
+    from d2l.batch.stores import is_remote
 
     of_shard = "" if shard is None else f"-{shard.replace('/', '-of-')}"
     name = f"results{of_shard}.jsonl"
@@ -172,8 +172,8 @@ class _Order:
 
     def run(self, rows: "Sequence[Row]", path: Path, *, retry_failed: bool) -> "_Tally":
         """Do the rows, and count what became of them."""
-        from d2l.compiler.batch.results import Record
-        from d2l.compiler.batch.run import ENGINES, run_batch
+        from d2l.batch.results import Record
+        from d2l.batch.run import ENGINES, run_batch
 
         with Record(path) as record:
             if retry_failed:
@@ -201,7 +201,7 @@ class _Order:
 
 
 def _pick_failed(rows: "Sequence[Row]", record: "Record") -> "list[Row]":
-    from d2l.compiler.batch.results import FAILED
+    from d2l.batch.results import FAILED
 
     return [row for row in rows if record.rows.get(row.id, {}).get("status") == FAILED]
 
@@ -259,7 +259,7 @@ class _Tally:
 
 def _show_plan(rows: "Sequence[Row]", order: _Order) -> None:
     """Print what there is to do; no weights are loaded for it."""
-    from d2l.compiler.batch.work import Worker
+    from d2l.batch.work import Worker
     from d2l.compiler.timing import estimate_seconds
 
     worker = Worker(order.job)

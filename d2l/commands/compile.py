@@ -32,9 +32,9 @@ from d2l.commands.options import (
     split_list,
 )
 from d2l.compiler.lock import Request, name_options
-from d2l.compiler.refine_options import parse_time
 from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
 from d2l.hypernets.registry import DEFAULT
+from d2l.refining.options import parse_time
 
 if TYPE_CHECKING:
     from d2l.compiler.options import PlanWishes

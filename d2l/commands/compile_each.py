@@ -11,8 +11,8 @@ from d2l.commands.export import refuse_beside
 from d2l.documents.intake import describe_skipped
 
 if TYPE_CHECKING:
+    from d2l.batch.each import Planned
     from d2l.commands.compile_order import Order
-    from d2l.compiler.each import Planned
     from d2l.compiler.options import PlanWishes
     from d2l.documents.intake import Intake
 
@@ -21,7 +21,7 @@ def compile_each(
     intake: "Intake", folder: Path, order: "Order", wishes: "PlanWishes", *, dry_run: bool
 ) -> Report:
     """Plan all, then write one adapter a document; the report of all of them."""
-    from d2l.compiler.each import prepare_each
+    from d2l.batch.each import prepare_each
 
     each = prepare_each(intake, folder, order.compiler, **wishes)
     if not dry_run:  # all that may not be written, before anything is

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from d2l.adapters.info import read_info
 
 if TYPE_CHECKING:
-    from d2l.compiler.api.adapter import Adapter
+    from d2l.api.adapter import Adapter
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document

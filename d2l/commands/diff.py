@@ -9,7 +9,7 @@ from d2l.commands import console
 from d2l.commands.options import AsJson
 
 if TYPE_CHECKING:
-    from d2l.compiler.diff import Difference, LayerChange
+    from d2l.change.diff import Difference, LayerChange
 
 
 def diff(
@@ -18,7 +18,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between two adapters, and by how much each layer's delta changed."""
-    from d2l.compiler.diff import compare
+    from d2l.change.diff import compare
 
     found = compare(first, second)
     console.emit(_describe(found), lambda: _show(found), as_json=as_json)

@@ -21,7 +21,7 @@ from d2l.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from d2l.compiler.edit import EditPlan
+    from d2l.change.edit import EditPlan
 
 #: Spellings of earlier versions.
 RENAMED = {"--scale": "--rescale"}

@@ -12,7 +12,7 @@ from d2l.commands import console
 Asking = tuple[str | None, str, bool]
 
 if TYPE_CHECKING:
-    from d2l.compiler.api.adapter import Adapter
+    from d2l.api.adapter import Adapter
     from d2l.compiler.plan import CompilePlan
     from d2l.evaluation.live.endpoint import Endpoint
     from d2l.evaluation.live.expectations import Expectations

@@ -14,7 +14,7 @@ from d2l.compiler.lock import Request, State, check
 from d2l.errors import AdapterError, OptionError
 
 if TYPE_CHECKING:
-    from d2l.compiler.api.adapter import Adapter
+    from d2l.api.adapter import Adapter
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from d2l.hypernets.registry import DEFAULT_TEXT
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, Provenance
-    from d2l.compiler.batch.results import Result
-    from d2l.compiler.batch.rows import Row as BatchRow
+    from d2l.batch.results import Result
+    from d2l.batch.rows import Row as BatchRow
     from d2l.compiler.make import MakePlan
     from d2l.datasets.descriptions import Row
 
@@ -187,9 +187,9 @@ class _Many:
     def make(self, rows: "Sequence[Row]", results: Path | None) -> int:
         """Make all, as a batch that notes its results where that is wanted, and print a line for
         each; how many could not be made."""
-        from d2l.compiler.batch.results import Record
-        from d2l.compiler.batch.run import run_batch
-        from d2l.compiler.batch.tasks import TaskWorker
+        from d2l.batch.results import Record
+        from d2l.batch.run import run_batch
+        from d2l.batch.tasks import TaskWorker
 
         wanted = [_make_row(row) for row in rows]
         with contextlib.ExitStack() as stack:
@@ -227,7 +227,7 @@ class _Many:
 
 def _make_row(row: "Row") -> "BatchRow":
     """A table's row as one of a batch."""
-    from d2l.compiler.batch.rows import Row as BatchRow
+    from d2l.batch.rows import Row as BatchRow
     from d2l.datasets.descriptions import describe_error
 
     error = None if row.error is None else describe_error(row.error)

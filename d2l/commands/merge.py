@@ -24,7 +24,7 @@ from d2l.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from d2l.compiler.merge_plan import MergePlan
+    from d2l.change.merge_plan import MergePlan
 
 #: Spellings of earlier versions.
 RENAMED = {"--weights": "--weight", "--merge": "--method"}

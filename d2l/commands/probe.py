@@ -25,8 +25,8 @@ from d2l.commands.options import (
     Wording,
     split_list,
 )
-from d2l.compiler.refine_options import choose_refining
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
+from d2l.refining.options import choose_refining
 
 if TYPE_CHECKING:
     from d2l.evaluation.recall.report import Probe

@@ -25,8 +25,8 @@ from d2l.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from d2l.compiler.refine_options import RefineOptions
     from d2l.documents.document import Document
+    from d2l.refining.options import RefineOptions
 
 
 def refine(
@@ -49,8 +49,8 @@ def refine(
 ) -> None:
     """Correct an adapter on its own document, for a time: 2m, unless said otherwise."""
     from d2l.adapters.find import refuse_adapter
-    from d2l.compiler.refine_options import choose_refining
-    from d2l.compiler.refine_reasons import name_reason
+    from d2l.refining.options import choose_refining
+    from d2l.refining.reasons import name_reason
 
     options = choose_refining(refine, refine_steps) or choose_refining("2m", None)
     assert options is not None
@@ -98,7 +98,7 @@ def _show_plan(options: "RefineOptions", reason: str | None, *, as_json: bool) -
 
 def _show(made: "d2l.Adapter", out: Path, seconds: float, *, as_json: bool) -> None:
     from d2l.compiler.card import describe_refinement
-    from d2l.compiler.refine_options import describe_time
+    from d2l.refining.options import describe_time
 
     assert made.provenance is not None  # refining says what it did
     done = made.provenance.refinement

@@ -9,7 +9,7 @@ from d2l.commands import console
 from d2l.commands.options import Base, Device, Offline
 
 if TYPE_CHECKING:
-    from d2l.inference.serving.library import Library
+    from d2l.serve.library import Library
 
 #: Engines for load; a test compares them with what they stand for.
 Engine = Literal["vllm", "sglang", "llama-server"]
@@ -55,7 +55,7 @@ def serve(
         console.result(describe_fleet(adapters, print_for))
         return
     from d2l.inference.adapted_model import AskOptions
-    from d2l.inference.serving.server import Limits, ServeOptions, Server
+    from d2l.serve.server import Limits, ServeOptions, Server
 
     limits = Limits(max_tokens, max_seconds, max_waiting)
     options = ServeOptions(host, port, token or None, limits)

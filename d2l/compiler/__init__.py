@@ -1,1 +1,1 @@
-"""Compiler: documents or a description → adapter; adapters → adapter."""
+"""Compiler: a document or a task description to an adapter."""

@@ -12,8 +12,8 @@ from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.bases.activations import Activations
 from d2l.bases.models import BaseFiles
-from d2l.compiler import compile as pipeline
 from d2l.compiler import make_card, privacy, seats
+from d2l.compiler import run as pipeline
 from d2l.compiler.make_kind import MakeKind
 from d2l.compiler.make_plan import MakeOptions, MakePlan, find_familiarity, warn_unlike
 from d2l.compiler.options import CompileOptions

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
 from d2l.adapters.peft_folder import pick_torch_dtype
-from d2l.compiler.refine_options import RefineOptions, choose_refining
 from d2l.errors import OptionError
 from d2l.hypernets.protocol import MergeOptions
 from d2l.hypernets.registry import default_checkpoint
+from d2l.refining.options import RefineOptions, choose_refining
 
 #: How a text is cut: as the network was trained, or at borders that stay where a change is not.
 CHUNKINGS = ("usual", "stable")

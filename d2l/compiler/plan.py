@@ -78,7 +78,7 @@ class CompilePlan:
     @cached_property
     def unrefinable(self) -> str | None:
         """Why the documents cannot be refined on, in a sentence; None where they can."""
-        from d2l.compiler.refine_reasons import name_reason  # what trains, for those who refine
+        from d2l.refining.reasons import name_reason
 
         return name_reason(self.documents)
 

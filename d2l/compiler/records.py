@@ -30,9 +30,9 @@ from d2l.adapters.provenance import (
 )
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
+from d2l.change.parents import Parent
 from d2l.compiler.doc_to_lora import BASE_PROMPT
 from d2l.compiler.options import CompileOptions
-from d2l.compiler.parents import Parent
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
 from d2l.hypernets.checkpoints import checkpoint_digest

@@ -16,8 +16,8 @@ import torch
 
 from d2l.bases.models import find_base, load_causal, pick_device
 from d2l.bases.tokenizers import load_tokenizer
-from d2l.compiler.question_writer import write_about
 from d2l.datasets.questions import Document, read_documents
+from d2l.refining.question_writer import write_about
 
 _BASE = "Qwen/Qwen2.5-Coder-0.5B-Instruct"  # there is a writer for it
 

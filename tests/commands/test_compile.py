@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from d2l.api.adapter import Adapter
 from d2l.commands.compile_report import Report, report_plan, report_run
-from d2l.compiler.api.adapter import Adapter
 from d2l.compiler.timing import remember_rate
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake

@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import constants
 
 import d2l
+from d2l.api.compiler import Compiler
 from d2l.bases.catalog import BY_NAME
-from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.calibrate import CalibrateOptions
 from d2l.compiler.options import CompileOptions
 from d2l.hypernets.registry import (

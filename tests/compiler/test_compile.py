@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.weights import LoraWeights
+from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles
-from d2l.compiler import compile as pipeline
-from d2l.compiler.api.compiler import Compiler
+from d2l.compiler import run as pipeline
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, OptionError

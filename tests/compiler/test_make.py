@@ -14,9 +14,9 @@ import transformers
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
+from d2l.api.task_compiler import TaskCompiler
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
-from d2l.compiler.api.task_compiler import TaskCompiler
 from d2l.compiler.make import MakeOptions, prepare
 from d2l.hypernets.checkpoints import convert, load_text_to_lora
 from tests import tiny

@@ -12,9 +12,9 @@ import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.compiler import compile as pipeline
+from d2l.batch import tasks
 from d2l.compiler import make, make_seats
-from d2l.compiler.batch import tasks
+from d2l.compiler import run as pipeline
 from d2l.compiler.make_plan import MakeOptions
 from d2l.compiler.make_seats import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from d2l.api.compiler import Compiler
 from d2l.compiler import part_cache
-from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document, Section

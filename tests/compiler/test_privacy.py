@@ -6,8 +6,8 @@ import pytest
 
 from d2l.adapters.info import read_info
 from d2l.adapters.provenance import Provenance
-from d2l.compiler.api import functions
-from d2l.compiler.api.compiler import Compiler
+from d2l.api import functions
+from d2l.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.compiler.privacy import name_documents, redact, redact_provenance
 from d2l.documents.document import Document, Section

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from d2l import __version__
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
+from d2l.api.compiler import Compiler
 from d2l.compiler import records
-from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
@@ -293,7 +293,7 @@ def test_norms_are_those_of_the_dense_deltas(kind: str, scale: float, tmp_path: 
 
 COMPILE_BOTH = """
 from pathlib import Path
-from d2l.compiler.api.compiler import Compiler
+from d2l.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.documents.intake import Intake
 from d2l.documents.document import Source

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.compiler.compile import CompilePlan
+from d2l.compiler.run import CompilePlan
 from d2l.compiler.timing import estimate_seconds, remember_rate
 from d2l.documents.chunks import Chunk
 from tests.compiled import Compiled

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import torch
 
+from d2l.api.compiler import Compiler
 from d2l.bases.models import load_frozen
 from d2l.commands import console
-from d2l.compiler import compile as pipeline
-from d2l.compiler.api.compiler import Compiler
+from d2l.compiler import run as pipeline
 from d2l.documents.document import Document, Section
 
 REPEATS = 3  # the fastest of several: other work on the machine only ever adds time

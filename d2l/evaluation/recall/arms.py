@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from d2l.compiler.refine_options import RefineOptions
 from d2l.datasets.questions import Question
 from d2l.datasets.silence import is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.inference.prompt_styles import WORDINGS
+from d2l.refining.options import RefineOptions
 
 #: All wordings are tried, and the best of each cell is compared with.
 BEST = "best"

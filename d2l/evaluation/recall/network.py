@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2l.adapters.provenance import Provenance, Refinement
+from d2l.api.compiler import Compiler
 from d2l.bases.batches import batched
-from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions, PlanWishes
 from d2l.compiler.plan import CompilePlan
-from d2l.compiler.refine_options import RefineOptions
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, measure_harm
@@ -30,6 +29,7 @@ from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows, make_silen
 from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Steps, ignore_steps
+from d2l.refining.options import RefineOptions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any
 from d2l.bases.batches import batched
 from d2l.bases.models import find_base
 from d2l.bases.tokenizers import load_tokenizer
-from d2l.compiler.question_writer import explain_silence, write_about
 from d2l.documents.document import Document
 from d2l.errors import DocumentError
 from d2l.evaluation.metrics import contains_answer
@@ -22,6 +21,7 @@ from d2l.files.atomic import replace_file
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily
 from d2l.progress import Progress, silent
+from d2l.refining.question_writer import explain_silence, write_about
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from d2l.compiler.api.task_compiler import TaskCompiler
+from d2l.api.task_compiler import TaskCompiler
 from d2l.compiler.make import MakeOptions
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, read_tasks

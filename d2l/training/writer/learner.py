@@ -21,7 +21,7 @@ from d2l.bases.families import module_path
 from d2l.bases.models import load_causal, read_out
 from d2l.errors import RecipeError, ShapeError
 from d2l.hypernets.fit import OpenNetwork
-from d2l.inference.writer.prompts import Span, WriterPrompts
+from d2l.refining.writer_prompts import Span, WriterPrompts
 from d2l.training.distributed import Team
 from d2l.training.document_data import Passage, find_answer
 from d2l.training.exercises import Exercise

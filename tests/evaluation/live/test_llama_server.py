@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, load_frozen
-from d2l.compiler.api.compiler import Compiler
 from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from d2l.compiler.api.compiler import Compiler
+from d2l.api.compiler import Compiler
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.errors import DocumentError, ProbeError

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
+from d2l.api.compiler import Compiler
 from d2l.bases.tokenizers import load_tokenizer
-from d2l.compiler import compile as pipeline
-from d2l.compiler.api.compiler import Compiler
-from d2l.compiler.refine_options import RefineOptions
+from d2l.compiler import run as pipeline
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import Harm
@@ -18,6 +17,7 @@ from d2l.evaluation.recall.html_report import render_recall
 from d2l.evaluation.recall.network import draw_cells, probe_sets
 from d2l.evaluation.recall.report import Probe
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.refining.options import RefineOptions
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")

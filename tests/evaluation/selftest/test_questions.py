@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from d2l.compiler.question_writer import AboutText, choose, explain_silence, spread
-from d2l.datasets.answers import Answer
 from d2l.datasets.questions import read_questions
 from d2l.documents.document import Document, Section, Source
 from d2l.documents.readers import read_document
@@ -20,6 +18,8 @@ from d2l.evaluation.selftest.questions import (
     group_by_place,
     keep_questions,
 )
+from d2l.refining.answers import Answer
+from d2l.refining.question_writer import AboutText, choose, explain_silence, spread
 from tests import tiny
 from tests.command import Command
 from tests.compiled import LAST_PAGE, Compiled, compile_tiny

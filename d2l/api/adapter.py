@@ -1,0 +1,127 @@
+"""`d2l.Adapter`: a LoRA adapter in memory, with where it came from and what it is asked with."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from d2l.adapters.find import find_adapter
+from d2l.adapters.info import read_info
+from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
+from d2l.api import functions
+from d2l.api.wishes import ChangeWishes, ExportWishes, PushWishes
+from d2l.errors import AdapterError
+from d2l.files.hub import Push, push_folder
+
+if TYPE_CHECKING:
+    from d2l.runtimes.export import ExportResult
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Adapter(AdapterContent):
+    """A LoRA adapter, frozen: what changes it gives a new one.
+
+    weights: `LoraWeights`, fp32, by module; delta = scale · B A, A (rank, d_in), B (d_out, rank).
+    config: PEFT's, as adapter_config.json has it. provenance: where it came from (d2l.json); None
+    for adapters of other tools. memory: what seats were solved from, keys and values (layers,
+    seats, kv_heads · head_dim); None for other networks. texts: card, chat template and tokenizer
+    files by name. dtype: what it is written in. name: its folder, or one that suits it.
+    """
+
+    @classmethod
+    def of(cls, content: AdapterContent) -> "Adapter":
+        """The same values, with all that can be done to them."""
+        return cls(**{field.name: getattr(content, field.name) for field in fields(content)})
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, revision: str | None = None, local_files_only: bool = False
+    ) -> "Adapter":
+        """Read a PEFT LoRA folder, of d2l or of another tool.
+
+        name: a folder, or a repository on the hub (org/repo[@revision][:subfolder]), whose files
+        are downloaded unless `local_files_only`. Where modules differ in rank or scale they get one
+        rank and one scale, the delta staying as it is.
+
+        Raises AdapterError, also for what is more than plain LoRA.
+        """
+        folder = find_adapter(name, revision=revision, local_files_only=local_files_only)
+        return cls.of(read_content(read_info(folder), purpose="taken apart"))
+
+    def __repr__(self) -> str:
+        weights = self.weights
+        return (
+            f"Adapter({self.name!r}, base={weights.base!r}, rank={weights.rank}, "
+            f"{len(weights.factors)} modules)"
+        )
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: str | None = None, force: bool = False
+    ) -> Path:
+        """Write the adapter as a PEFT folder, whole or not at all; the folder.
+
+        dtype: "bf16", "fp16" or "fp32"; None: its own. force: replace what d2l wrote there before.
+        The same values give the same bytes. Raises AdapterError where the folder may not be
+        replaced or a value is not finite in that precision, D2LError where it cannot be written.
+        """
+        return write_adapter(self._in(dtype), Path(folder), force=force)
+
+    def push_to_hub(self, repo_id: str, **wishes: Unpack[PushWishes]) -> str:
+        """Upload the adapter as one commit to a model repository; the commit's address.
+
+        repo_id: org/repo, made where there is none. Keywords, as PEFT has them: private, token,
+        revision (the branch), commit_message, dtype. Raises AdapterError.
+        """
+        dtype = wishes.get("dtype")
+        push = Push(
+            private=wishes.get("private"),
+            token=wishes.get("token"),
+            revision=wishes.get("revision"),
+            commit_message=wishes.get("commit_message"),
+        )
+        with tempfile.TemporaryDirectory(prefix="d2l-push-") as folder:
+            out = write_adapter(self._in(dtype), Path(folder, "adapter.lora"), called=repo_id)
+            return push_folder(out, repo_id, push, error_type=AdapterError)
+
+    def apply_to(self, model: Any, *, adapter_name: str = "default") -> Any:
+        """A `peft.PeftModel` of the model with this adapter on it; the disk is not touched.
+
+        model: the adapter's base as a causal model of transformers, which PEFT changes in place, or
+        a PeftModel, which gets one adapter more. Weights are those that `save_pretrained` would
+        write, in fp32 as PEFT loads them. Raises AdapterError where the shapes do not fit.
+        """
+        from d2l.inference.apply import apply_adapter
+
+        return apply_adapter(self, model, adapter_name)
+
+    def export(
+        self, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
+    ) -> "ExportResult":
+        """Write the adapter as another runtime loads it: `d2l.export` says how."""
+        return functions.export(self, path, to=to, **wishes)
+
+    def drop(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
+        """A new adapter without some chunks: `d2l.edit` says what selectors are."""
+        return functions.edit(self, drop=selectors, **wishes)
+
+    def keep(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
+        """A new adapter of some chunks alone."""
+        return functions.edit(self, keep=selectors, **wishes)
+
+    def rescale(self, factors: Mapping[str, float], **wishes: Unpack[ChangeWishes]) -> "Adapter":
+        """A new adapter in which some chunks are stronger or weaker: factors by selector."""
+        return functions.edit(self, rescale=factors, **wishes)
+
+    def _in(self, dtype: str | None) -> "Adapter":
+        """The same, to be written in another precision, which its d2l.json says."""
+        made = self.provenance
+        if dtype is None or dtype == self.dtype:
+            return self
+        if made is not None and made.options.dtype is not None:
+            options = made.options.model_copy(update={"dtype": dtype})
+            made = made.model_copy(update={"options": options})
+        lock = self.lock
+        if lock is not None:
+            lock = {**lock, "options": {**lock["options"], "dtype": dtype}}
+        return replace(self, dtype=dtype, provenance=made, lock=lock)

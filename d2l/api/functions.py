@@ -1,0 +1,288 @@
+"""The verbs of the API: compile, merge, edit, export, check. Heavy libraries come with a call."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Union, Unpack
+
+from d2l.api.wishes import ChangeWishes, ExportWishes
+
+if TYPE_CHECKING:
+    from d2l.adapters.peft_folder import AdapterContent
+    from d2l.api.adapter import Adapter
+    from d2l.change.edit import EditPlan
+    from d2l.change.merge_plan import MergePlan
+    from d2l.change.parents import ChangeOptions
+    from d2l.compiler.options import PlanWishes
+    from d2l.documents.intake import InputLike, ReadOptions
+    from d2l.progress import Progress
+    from d2l.runtimes.check import Report
+    from d2l.runtimes.export import ExportOptions, ExportPlan, ExportResult
+
+#: An adapter in memory, or where one lies: a folder, or a name on the hub.
+AdapterLike = Union["AdapterContent", str, Path]
+
+
+def compile(
+    inputs: "InputLike",
+    *,
+    checkpoint: str | None = None,
+    base: str | None = None,
+    device: str = "auto",
+    local_files_only: bool = False,
+    reading: "ReadOptions | None" = None,
+    **wishes: "Unpack[PlanWishes]",
+) -> "Adapter":
+    """Compile documents into one adapter, in memory.
+
+    inputs: a path, "-" for standard input, a `Document`, or several of these; folders are read with
+    their subfolders. checkpoint: an alias, folder, file or org/repo[@revision][:subfolder];
+    None: the default, that of `D2L_CHECKPOINT` where it is set. base: where the base lies, if not
+    where the checkpoint's name leads. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    local_files_only: open no socket. reading: formats, encodings and limits.
+    Further keywords: `PlanWishes` (max_rank, merge, scale, …).
+
+    Loads the network for this one adapter; a `Compiler` loads it once for many. Raises
+    DocumentError, CheckpointError, BaseModelError, OptionError or MergeError.
+    """
+    from d2l.api.compiler import Compiler
+
+    compiler = Compiler.from_pretrained(
+        checkpoint, base=base, device=device, local_files_only=local_files_only
+    )
+    return compiler(inputs, reading=reading, **wishes)
+
+
+def plan_merge(
+    adapters: Sequence[AdapterLike],
+    *,
+    weights: Sequence[float] | None = None,
+    method: str = "concat",
+    max_rank: int | None = None,
+    checkpoint: str | None = None,
+    local_files_only: bool = False,
+) -> "MergePlan":
+    """What `merge` will do, without reading weights: parents, strengths, seats, rank and warnings.
+
+    checkpoint: the network that seats were compiled with, if its name leads elsewhere by now.
+    local_files_only: open no socket. Raises MergeError, AdapterError, OptionError, or
+    CheckpointError where the network of seats cannot be found.
+    """
+    from d2l.change.merge_plan import prepare
+
+    return prepare(
+        [_find(adapter) for adapter in adapters],
+        shares=weights,
+        method=method,
+        max_rank=max_rank,
+        checkpoint=checkpoint,
+        offline=local_files_only,
+    )
+
+
+def merge(
+    adapters: "Sequence[AdapterLike] | MergePlan",
+    *,
+    weights: Sequence[float] | None = None,
+    method: str = "concat",
+    max_rank: int | None = None,
+    **wishes: Unpack[ChangeWishes],
+) -> "Adapter":
+    """Merge adapters of one base into a new one, in memory; or do what `plan_merge` planned.
+
+    adapters: in memory, or folders, or names on the hub. weights: a factor for each delta, in their
+    order; default: 1. method: "concat", the weighted sum, or "average", with weights that sum to 1.
+    max_rank: the sum is cut to the nearest delta of that rank. Further keywords: `ChangeWishes`.
+
+    Adapters that hold seats are not added up, since they claim the same tokens: their memories are
+    joined and seated once more, as if the documents had been compiled together. Where one opening
+    has not so many seats, they get fewer, of which the plan and the provenance warn.
+
+    Raises MergeError, AdapterError, OptionError, CheckpointError or BaseModelError.
+    """
+    from d2l.api.adapter import Adapter
+    from d2l.change import merge as merging
+    from d2l.change.merge_plan import MergePlan
+
+    if not isinstance(adapters, MergePlan):
+        adapters = plan_merge(
+            adapters,
+            weights=weights,
+            method=method,
+            max_rank=max_rank,
+            checkpoint=wishes.get("checkpoint"),
+            local_files_only=wishes.get("local_files_only", False),
+        )
+    return Adapter.of(merging.run(adapters, _change_options(wishes)))
+
+
+def plan_edit(
+    adapter: AdapterLike,
+    *,
+    drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    rescale: Mapping[str, float] | None = None,
+) -> "EditPlan":
+    """What `edit` will do, without reading weights: which chunks stay, and warnings."""
+    from d2l.change import edit as editing
+
+    edits = editing.Edits(tuple(drop), tuple(keep), dict(rescale or {}))
+    return editing.prepare(_find(adapter), edits)
+
+
+def edit(
+    adapter: "AdapterLike | EditPlan",
+    *,
+    drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    rescale: Mapping[str, float] | None = None,
+    **wishes: Unpack[ChangeWishes],
+) -> "Adapter":
+    """A new adapter without some chunks, of some alone, or with some stronger or weaker; or do what
+    `plan_edit` planned. No document is read again.
+
+    drop, keep: selectors of chunks: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3". rescale:
+    factors of the strength, by selector. Further keywords: `ChangeWishes`.
+
+    Raises AdapterError for selectors that mean nothing and for adapters whose chunks cannot be told
+    apart, CheckpointError or BaseModelError where seats cannot be seated again.
+    """
+    from d2l.api.adapter import Adapter
+    from d2l.change import edit as editing
+
+    if not isinstance(adapter, editing.EditPlan):
+        adapter = plan_edit(adapter, drop=drop, keep=keep, rescale=rescale)
+    return Adapter.of(editing.run(adapter, _change_options(wishes)))
+
+
+def refine(
+    adapter: AdapterLike,
+    documents: "InputLike",
+    *,
+    time: str | float | None = None,
+    steps: int | None = None,
+    watch: "Progress | None" = None,
+    **wishes: Unpack[ChangeWishes],
+) -> "Adapter":
+    """A new adapter, corrected by gradient steps on the documents that it was compiled from.
+
+    documents: as for `d2l.compile`. time: "2m", or seconds; loading counts. steps: at most so many;
+    the same steps and threads give the same adapter. watch: may show how far it is. Further
+    keywords: `ChangeWishes`.
+
+    Nothing but the documents' text is learned from. Some of it is held out, and the adapter
+    is never worse, by what is held out and drilled, than it was: see `provenance.refinement`.
+    Raises AdapterError for adapters that cannot be refined, DocumentError, or OptionError where
+    neither time nor steps are given.
+    """
+    from d2l.api.adapter import Adapter
+    from d2l.change.parents import read_parent
+    from d2l.documents.intake import ReadOptions, take_inputs
+    from d2l.progress import silent
+    from d2l.refining.adapters import refine_adapter
+    from d2l.refining.options import RefineOptions, choose_refining
+
+    refining = choose_refining(time, steps) or RefineOptions()  # which says what is missing
+    intake = take_inputs(documents, ReadOptions())
+    parent, options = read_parent(_find(adapter)), _change_options(wishes)
+    made = refine_adapter(parent, intake.documents, refining, options, watch=watch or silent)
+    return Adapter.of(made)
+
+
+def export(
+    adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
+) -> "ExportResult":
+    """Write an adapter as another runtime loads it, whole or not at all, and read it back.
+
+    to: "gguf", "ollama", "mlx" or "merged". path: a folder; for "gguf" a name in .gguf is one file.
+    Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the shell line
+    that loads it) and `warnings`. Raises AdapterError or BaseModelError.
+    """
+    from d2l.runtimes import export as pipeline
+
+    options = _export_options(to, wishes)
+    pipeline.refuse_export(Path(path), options)
+    with _in_folder(adapter) as (folder, called):
+        return pipeline.write(pipeline.prepare(folder, Path(path), options, called=called))
+
+
+def plan_export(
+    adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
+) -> "ExportPlan":
+    """What `export` will write, and with which line it will load: everything but the writing."""
+    from d2l.runtimes import export as pipeline
+
+    with _in_folder(adapter) as (folder, called):
+        return pipeline.prepare(folder, Path(path), _export_options(to, wishes), called=called)
+
+
+def check(
+    path: str | Path,
+    *,
+    runtimes: Sequence[str] = (),
+    max_lora_rank: int | None = None,
+    base: str | None = None,
+    local_files_only: bool = False,
+) -> "Report":
+    """Which runtimes load an adapter folder, with which line, and what is wrong with it.
+
+    runtimes: names to ask about; none: all. max_lora_rank: what vLLM or SGLang is started with.
+    base: where the base lies. The report has `passes`, `faults`, and `runtimes`, the verdicts by
+    name: `d2l.check("manual.lora").runtimes["vllm"]`. Works for adapters of any tool. Raises
+    AdapterError where the folder cannot be read at all.
+    """
+    from d2l.adapters.find import find_adapter
+    from d2l.runtimes import check as pipeline
+
+    folder = find_adapter(path, local_files_only=local_files_only)
+    options = pipeline.CheckOptions(tuple(runtimes), max_lora_rank, base, local_files_only)
+    return pipeline.check(folder, options)
+
+
+@contextlib.contextmanager
+def _in_folder(adapter: AdapterLike) -> Iterator[tuple[Path, Path]]:
+    """(an adapter's folder, what texts call it): writers of exports read a folder's files, so an
+    adapter in memory becomes one for a moment."""
+    import tempfile
+
+    found = _find(adapter)
+    if isinstance(found, Path):
+        yield found, found
+        return
+    from d2l.adapters.peft_folder import write_adapter
+
+    with tempfile.TemporaryDirectory(prefix="d2l-export-") as folder:
+        yield write_adapter(found, Path(folder, "adapter.lora")), Path(found.name)
+
+
+def _export_options(to: str, wishes: ExportWishes) -> "ExportOptions":
+    from d2l.runtimes.export import ExportOptions
+
+    return ExportOptions(
+        to,
+        wishes.get("base"),
+        wishes.get("dtype"),
+        offline=wishes.get("local_files_only", False),
+        force=wishes.get("force", False),
+    )
+
+
+def _find(adapter: AdapterLike) -> "AdapterContent | Path":
+    """An adapter in memory as it is; of a name the folder."""
+    if isinstance(adapter, str | Path):
+        from d2l.adapters.find import find_adapter
+
+        return find_adapter(adapter)
+    return adapter
+
+
+def _change_options(wishes: ChangeWishes) -> "ChangeOptions":
+    from d2l.change.parents import ChangeOptions
+
+    return ChangeOptions(
+        checkpoint=wishes.get("checkpoint"),
+        base=wishes.get("base"),
+        device=wishes.get("device", "auto"),
+        dtype=wishes.get("dtype"),
+        offline=wishes.get("local_files_only", False),
+    )

@@ -1,0 +1,70 @@
+"""Documents → a plan for one adapter of each, and what it is called: one compiler for them all."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Unpack
+
+from d2l.adapters import info as names
+from d2l.api.compiler import Compiler
+from d2l.compiler.names import name_adapters
+from d2l.compiler.options import PlanWishes
+from d2l.compiler.plan import CompilePlan
+from d2l.documents.document import Document
+from d2l.documents.intake import Intake
+from d2l.errors import AdapterError, DocumentError
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of one document, and where its adapter goes."""
+
+    plan: CompilePlan
+    out: Path
+
+    @property
+    def document(self) -> Document:
+        """What is compiled."""
+        (document,) = self.plan.documents
+        return document
+
+
+@dataclass(frozen=True)
+class EachPlan:
+    """All adapters of a run, and documents that cannot be compiled, (name, reason)."""
+
+    planned: tuple[Planned, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def prepare_each(
+    intake: Intake, folder: Path, compiler: Compiler, **wishes: Unpack[PlanWishes]
+) -> EachPlan:
+    """Plan an adapter for every document below `folder`; raises D2LError.
+
+    A document that cannot be compiled fails the run, or is left out where it was read so that bad
+    ones are. `wishes` are those of every adapter.
+    """
+    if names.is_adapter(folder):
+        raise AdapterError(
+            f"{folder}: is an adapter, and --each writes a folder of adapters",
+            hint="name another folder with -o",
+        )
+    documents = intake.documents
+    alone = replace(intake.reading, skip_bad=False)  # nothing else could be gone on with
+    planned, skipped = list[Planned](), list[tuple[str, str]]()
+    called = name_adapters([document.name for document in documents])
+    for document, name in zip(documents, called, strict=True):
+        try:
+            plan = compiler.plan(Intake((document,), reading=alone), **wishes)
+        except DocumentError as error:
+            if not intake.reading.skip_bad:
+                raise
+            skipped.append((document.name, error.message))
+            continue
+        planned.append(Planned(plan, folder / name))
+    if not planned:
+        raise DocumentError(
+            f"none of {len(documents):,} documents can be compiled, the first because: "
+            f"{skipped[0][1] if skipped else 'there is none'}"
+        )
+    return EachPlan(tuple(planned), tuple(skipped))

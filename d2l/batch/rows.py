@@ -1,0 +1,209 @@
+"""A manifest, a folder or a pattern → the rows of a batch: what is to be made of what, and where.
+
+Reads no document. A row that cannot be used holds its error: it fails alone, when its turn comes.
+"""
+
+import glob
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from d2l.batch.stores import is_remote, list_remote
+from d2l.compiler.names import SUFFIX, clean, fold, name_adapters
+from d2l.documents.inputs import expand_inputs, has_known_suffix, printable
+from d2l.errors import DocumentError, OptionError
+
+MANIFESTS = (".jsonl", ".ndjson")
+MAX_MANIFEST_BYTES = 1 << 30  # a row of 100 bytes for each of ten million documents
+#: Options of one adapter, with what they are where a row says nothing; their types are checked.
+OPTIONS: Final[Mapping[str, Any]] = {
+    "merge": "concat",
+    "max_rank": None,
+    "scale": 1.0,
+    "bias_scale": 1.0,
+    "chunk_tokens": None,
+    "tokens_per_seat": None,
+    "dtype": "bf16",
+    "keep_paths": False,
+    "chunking": "usual",
+    "format": None,
+    "encoding": None,
+    "include_hidden": False,
+    "skip_bad": False,
+    "password": None,
+}
+_WHOLE = ("max_rank", "chunk_tokens", "tokens_per_seat")
+_KEYS = {"id", "input", "inputs", "out", "options"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One adapter: its documents, or the description of its task; `out` is its folder below that
+    of the batch. With `error` there is nothing to be made."""
+
+    id: str
+    out: str = ""
+    inputs: tuple[str, ...] = ()
+    description: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def list_rows(sources: Sequence[str]) -> list[Row]:
+    """The rows of one manifest (a file of JSON lines), or one for each document that folders,
+    files and patterns lead to. Raises DocumentError where there are none, or no such file."""
+    if len(sources) == 1 and sources[0].endswith(MANIFESTS):
+        rows = read_manifest(Path(sources[0]))
+    else:
+        rows = list(_name_documents(sources))
+    if not rows:
+        raise DocumentError(f"{', '.join(sources)}: holds no rows", hint="name documents")
+    return rows
+
+
+def take_shard(rows: Sequence[Row], shard: str | None) -> list[Row]:
+    """The rows of shard "i/n": every n-th from the i-th on, counted from 1; raises OptionError."""
+    if shard is None:
+        return list(rows)
+    first, slash, count = shard.partition("/")
+    numbers = first.isdecimal() and count.isdecimal() and len(shard) < 20
+    if not slash or not numbers or not 1 <= int(first) <= int(count):
+        raise OptionError(f"--shard is {shard!r}, expected i/n", hint="from 1/16 to 16/16")
+    return list(rows[int(first) - 1 :: int(count)])
+
+
+def _name_documents(sources: Sequence[str]) -> Iterator[Row]:
+    files = [file for source in sources for file in _list_files(source)]
+    files = list(dict.fromkeys(files))
+    for file, out in zip(files, name_adapters(files), strict=True):
+        yield Row(printable(file), out, (file,))
+
+
+def _list_files(source: str) -> list[str]:
+    """Documents that a folder, a file, a pattern or an address leads to, sorted."""
+    if is_remote(source):
+        return [file for file in list_remote(source) if has_known_suffix(Path(file))]
+    if glob.has_magic(source) and not Path(source).exists():
+        found = sorted(glob.glob(source, recursive=True))
+        files = [file for file in found if Path(file).is_file() and has_known_suffix(Path(file))]
+        if not files:
+            raise DocumentError(f"{source}: no document has such a name", hint="quote the pattern")
+        return files
+    return [str(found.path) for found in expand_inputs([source]).sources if found.path is not None]
+
+
+def read_manifest(path: Path) -> list[Row]:
+    """Rows of a file of JSON lines; empty lines are passed over. Raises DocumentError."""
+    try:
+        with path.open("rb") as file:  # a device says that it has no bytes, and never ends
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise DocumentError(f"{path}: is larger than {MAX_MANIFEST_BYTES:,} bytes")
+        lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise DocumentError(
+            f"{path}: cannot be read ({error.strerror})", hint="check the path"
+        ) from error
+    rows = [
+        _read_row(line, f"line {number}") for number, line in enumerate(lines, 1) if line.strip()
+    ]
+    return list(_refuse_twice(rows))
+
+
+def _read_row(line: bytes, where: str) -> Row:
+    try:
+        values = json.loads(line)
+        if not isinstance(values, dict):
+            raise TypeError("expected an object")
+        return _make_row(values)
+    except KeyError as error:
+        reason = f"{error} is missing"
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+    return Row(where, error=f"{where}: not a row of a manifest ({reason})")
+
+
+def _make_row(values: Mapping[str, Any]) -> Row:
+    unknown = sorted(values.keys() - _KEYS)
+    if unknown:
+        raise ValueError(f"{unknown[0]!r:.40} is no key: {', '.join(sorted(_KEYS))}")
+    if ("input" in values) == ("inputs" in values):
+        raise ValueError("one of input and inputs is wanted")
+    inputs = [values["input"]] if "input" in values else values["inputs"]
+    if not isinstance(inputs, list) or not inputs:
+        raise TypeError("inputs: expected a list of paths")
+    name = _check_text("id", values["id"])
+    out = values.get("out")
+    out = (clean(name) or "row") + SUFFIX if out is None else _check_out(out)
+    paths = tuple(_check_text("input", path) for path in inputs)
+    return Row(name, out, paths, options=check_options(values.get("options", {})))
+
+
+def _check_text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\x00" in value:
+        raise TypeError(f"{name}: expected text, got {value!r:.40}")
+    value.encode("utf-8")  # JSON can spell halves of characters
+    return value
+
+
+def _check_out(value: Any) -> str:
+    """A path below the folder of the batch, which it cannot leave."""
+    path = PurePosixPath(_check_text("out", value))
+    if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
+        raise ValueError(f"out: expected a path below the output folder, got {value!r:.40}")
+    return str(path)
+
+
+def check_options(values: Any) -> dict[str, Any]:
+    """Options of a row; raises TypeError or ValueError for names and types that are none."""
+    if not isinstance(values, dict):
+        raise TypeError("options: expected an object")
+    for name, value in values.items():
+        if name not in OPTIONS:
+            raise ValueError(f"{name!r:.40} is no option: {', '.join(OPTIONS)}")
+        usual = OPTIONS[name]
+        if name in _WHOLE:
+            right = value is None or (type(value) is int and value > 0)
+        elif isinstance(usual, float):
+            right = type(value) in (int, float)
+        elif isinstance(usual, bool):
+            right = isinstance(value, bool)
+        else:
+            right = isinstance(value, str) or (value is None and usual is None)
+        if not right:
+            raise TypeError(f"{name}: {value!r:.40} is of the wrong type")
+    return {n: float(v) if isinstance(OPTIONS[n], float) else v for n, v in values.items()}
+
+
+def _refuse_twice(rows: Sequence[Row]) -> Iterator[Row]:
+    """The rows; one whose id or folder is another's, too, or whose folder lies in another's or
+    around it, cannot be used: no adapter holds another one."""
+    ids, places, around = set[str](), dict[str, str](), dict[str, str]()
+    for number, row in enumerate(rows, 1):
+        reason = None
+        if row.error is None and row.id in ids:
+            reason = f"the id {row.id!r:.80} stands there twice"
+        elif row.error is None and (other := places.get(fold(row.out))) is not None:
+            reason = f"{row.out} is where {other!r:.80} goes, too"
+        elif row.error is None and (other := around.get(fold(row.out))) is not None:
+            reason = f"{row.out} would hold the folder of {other!r:.80}"
+        elif row.error is None:
+            inside = (places.get(fold(folder)) for folder in _list_above(row.out))
+            other = next(filter(None, inside), None)
+            if other is not None:
+                reason = f"{row.out} would lie in the folder of {other!r:.80}"
+        ids.add(row.id)
+        if reason is not None:
+            yield replace(row, id=f"{row.id} (row {number})", error=f"row {number}: {reason}")
+            continue
+        if row.error is None:
+            places[fold(row.out)] = row.id
+            around |= {fold(folder): row.id for folder in _list_above(row.out)}
+        yield row
+
+
+def _list_above(out: str) -> list[str]:
+    """The folders above a row's, below that of the batch."""
+    return [str(folder) for folder in PurePosixPath(out).parents][:-1]

@@ -1,0 +1,111 @@
+"""A row with the description of a task → its adapter, and what is to be said of it."""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.find import refuse_adapter
+from d2l.adapters.info import WEIGHTS, is_adapter, read_info
+from d2l.api.task_compiler import TaskCompiler
+from d2l.batch.results import DONE, Result, fail
+from d2l.batch.rows import Row
+from d2l.batch.run import Results
+from d2l.batch.work import describe_error
+from d2l.compiler.make_plan import MakePlan
+from d2l.errors import D2LError
+from d2l.hypernets.checkpoints import checkpoint_digest
+
+#: Rows that are computed at one go, and of how many these are chosen: some whose descriptions are
+#: about as long, since shorter ones cost as much as the longest. Until it is written a row of the
+#: default has 0.1 MB a token.
+_TOGETHER, _OF = 16, 128
+
+
+@dataclass(frozen=True)
+class TaskWorker:
+    """Makes adapters of descriptions below a folder. With `resumes` a row is done already whose
+    adapter was made of the same description, network and options; `known` are lines of earlier
+    results by id, whose digest its weights must have then."""
+
+    compiler: TaskCompiler
+    plan: MakePlan
+    out_dir: Path
+    force: bool = False
+    resumes: bool = False
+    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def do_all(self, rows: Sequence[Row]) -> Results:
+        """Make rows in their order; each is computed with others whose turn comes later."""
+        for first in range(0, len(rows), _OF):
+            several = rows[first : first + _OF]
+            waiting = _group_alike(several)
+            for index, row in enumerate(several):
+                if index in waiting:
+                    group = waiting[index]
+                    self._make_ahead([several[other] for other in group])
+                    waiting = {at: other for at, other in waiting.items() if other is not group}
+                yield self.do(row)
+
+    def _make_ahead(self, rows: Sequence[Row]) -> None:
+        """Compute together what these need; what is wrong with one of them is said when it is its
+        turn."""
+        plans = []
+        for row in rows:
+            with contextlib.suppress(D2LError):
+                plans.append(self._plan(row))
+        with contextlib.suppress(D2LError):
+            self.compiler.make_ahead([plan for plan in plans if plan is not None])
+
+    def do(self, row: Row) -> Result:
+        """Make a row's adapter, unless it is there already."""
+        if row.error is not None:
+            return fail(row.id, row.out, "RowError", row.error)
+        out, start = self.out_dir / row.out, time.perf_counter()
+        try:
+            plan = self._plan(row)
+            if plan is not None:
+                self.compiler(plan).save_pretrained(out, force=self.force)
+        except D2LError as error:
+            return fail(row.id, row.out, type(error).__name__, describe_error(error))
+        seconds = time.perf_counter() - start
+        return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=plan is None)
+
+    def _plan(self, row: Row) -> MakePlan | None:
+        """What making a row's adapter takes; None where it is there already. Raises D2LError."""
+        out, plan = self.out_dir / row.out, self.plan.describing(row.description or "")
+        if self.resumes and self._is_done(row, out, plan):
+            return None
+        refuse_adapter(out, force=self.force)
+        return plan
+
+    def _is_done(self, row: Row, out: Path, plan: MakePlan) -> bool:
+        made = read_info(out).provenance if is_adapter(out) else None
+        if made is None or made.description is None:
+            return False
+        digest = self.known.get(row.id, {}).get("digest")
+        return (
+            made.description.text == plan.description
+            and made.description.embedder == plan.embedder_name
+            and made.checkpoint.sha256 == checkpoint_digest(plan.checkpoint.path)
+            and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
+            and made.options.dtype == plan.options.dtype
+            and digest in (None, _digest(out))
+        )
+
+
+def _group_alike(rows: Sequence[Row]) -> dict[int, list[int]]:
+    """For the place of every row those that it is computed with, itself among them: `_TOGETHER` at
+    most, next to each other in length."""
+    by_length = sorted(range(len(rows)), key=lambda index: len(rows[index].description or ""))
+    groups = (by_length[at : at + _TOGETHER] for at in range(0, len(rows), _TOGETHER))
+    return {index: group for group in groups for index in group}
+
+
+def _digest(out: Path) -> str:
+    """SHA-256 of an adapter's weights."""
+    with (out / WEIGHTS).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Change: adapters to an adapter: merged, edited, compared."""

@@ -1,0 +1,227 @@
+"""Adapters → what merging them will do, decided before any weights are read.
+
+Adapters and a network's configuration in, numbers and warnings out. Needs no torch for folders, so
+that what cannot be, and what will be lost, is said at once.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from d2l.change.parents import Parent, read_parent
+from d2l.compiler.forgotten import Share, find_forgotten, name_forgotten
+from d2l.errors import AdapterError, MergeError, OptionError
+from d2l.hypernets.registry import find_checkpoint, name_known
+from d2l.hypernets.seats.config import SeatsConfig, level_seats, read_config, split_seats
+
+if TYPE_CHECKING:
+    from d2l.adapters.peft_folder import AdapterContent
+
+#: Keys of `merge_methods.METHODS`, which needs torch; a test compares them.
+METHODS = ("concat", "average")
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """Everything that is decided before weights are read.
+
+    `shares` multiply the deltas, in order; `rank` is the new adapter's. `before` and `after` are
+    the seats of each adapter, 0 for those that have none, and `heads` the key-value heads of the
+    base where there are seats. `checkpoint` is the network that was asked for, if one was.
+    """
+
+    parents: tuple[Parent, ...]
+    shares: tuple[float, ...]
+    method: str
+    max_rank: int | None
+    rank: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    heads: int = 0
+    warnings: tuple[str, ...] = ()
+    checkpoint: str | None = None
+
+    @property
+    def seated(self) -> list[Parent]:
+        """The adapters that hold seats."""
+        return [parent for parent in self.parents if parent.has_seats]
+
+
+def prepare(
+    adapters: "Sequence[AdapterContent | Path]",
+    *,
+    shares: Sequence[float] | None = None,
+    method: str = "concat",
+    max_rank: int | None = None,
+    checkpoint: str | None = None,
+    offline: bool = False,
+) -> MergePlan:
+    """Plan the merging of adapters of one base, in memory or in folders; raises D2LError.
+
+    "concat": the delta is Σ share · delta, "average": the same with shares that sum to 1. Exact in
+    fp32; `max_rank` cuts the sum to the nearest delta of that rank.
+
+    While the seats of all fit into one opening, each adapter keeps its own. Otherwise they get
+    fewer, by the rule of documents that are compiled together: in proportion, or, where that would
+    leave more tokens a seat than the network remembers, so that the small ones keep theirs.
+    """
+    if not adapters:
+        raise MergeError("there is nothing to merge", hint="name at least one adapter")
+    if method not in METHODS:
+        raise MergeError(f"cannot merge by {method!r}", hint=f"choose from {', '.join(METHODS)}")
+    if max_rank is not None and max_rank < 1:
+        raise OptionError(f"the rank is bounded by {max_rank}, expected 1 or more")
+    parents = tuple(map(read_parent, adapters))
+    checked = _check_shares(parents, shares, method)
+    before = tuple(parent.count_seats() for parent in parents)
+    after, heads, warnings = before, 0, list[str]()
+    rank = sum(parent.rank for parent in parents if not parent.has_seats)
+    if seated := [parent for parent in parents if parent.has_seats]:
+        _refuse_different(seated)
+        config = _read_config(seated[0], checkpoint, offline=offline)
+        after, heads = tuple(_share(parents, before, config)), config.kv_heads
+        n_seats = max(sum(after), config.min_seats)  # the shortest opening has so many
+        rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
+        if after != before:
+            warnings += _warn_of_fewer(parents, before, after, config)
+        _refuse_bound(max_rank, rank, n_seats)
+    rank = rank if max_rank is None else min(rank, max_rank)
+    warnings += _warn(parents)
+    return MergePlan(
+        parents, tuple(checked), method, max_rank, rank, before, after, heads, tuple(warnings),
+        checkpoint,
+    )  # fmt: skip
+
+
+def _check_shares(
+    parents: Sequence[Parent], shares: Sequence[float] | None, method: str
+) -> list[float]:
+    found = list(shares) if shares is not None else [1.0] * len(parents)
+    if len(found) != len(parents):
+        raise MergeError(
+            f"{len(parents)} adapters and {len(found)} weights",
+            hint="give one --weight for each adapter, in their order",
+        )
+    if any(not math.isfinite(share) for share in found):
+        raise MergeError("a weight is not a finite number")
+    if method == "average":
+        total = sum(found)
+        if total == 0:
+            raise MergeError("weights that sum to 0 have no average")
+        return [share / total for share in found]
+    return found
+
+
+def _refuse_bound(max_rank: int | None, rank: int, n_seats: int) -> None:
+    if max_rank is not None and max_rank < rank:
+        raise MergeError(
+            f"seats need rank {n_seats} and cannot be cut to {max_rank}",
+            hint="compile the documents together with --max-rank, which shares the seats out",
+        )
+
+
+def _refuse_different(parents: Sequence[Parent]) -> None:
+    """Refuse seats that cannot stand side by side, whatever their number."""
+    first = parents[0]
+    for parent in parents:
+        assert parent.checkpoint is not None  # it has seats, which d2l.json says
+        assert first.checkpoint is not None
+        if parent.checkpoint.sha256 != first.checkpoint.sha256:
+            raise AdapterError(
+                f"{parent.name} was compiled by another network than {first.name}, so their seats "
+                "cannot stand side by side",
+                hint="compile the documents again, with one checkpoint",
+            )
+    if len(parents) > 1 and any(parent.options.merge == "average" for parent in parents):
+        raise MergeError(
+            "seats that were averaged are shared by all of a document and cannot be joined",
+            hint="compile with --merge concat",
+        )
+    strengths = {float(parent.options.bias_scale) for parent in parents}
+    if len(strengths) > 1:
+        raise MergeError(
+            f"the learned part has different strengths in them: {sorted(strengths)}",
+            hint="compile the documents again, with the same --bias-scale",
+        )
+
+
+def _read_config(parent: Parent, checkpoint: str | None, *, offline: bool) -> SeatsConfig:
+    """Configuration of the network that made an adapter."""
+    assert parent.checkpoint is not None  # it has seats
+    made_by = parent.checkpoint
+    name = checkpoint or name_known(made_by.name, made_by.sha256)
+    files = find_checkpoint(name, offline=offline)
+    return read_config(files.path / "config.json")
+
+
+def _share(parents: Sequence[Parent], before: Sequence[int], config: SeatsConfig) -> list[int]:
+    """Seats of every adapter in the merged one."""
+    most = config.max_seats
+    if sum(before) <= most:
+        return list(before)
+    n_tokens = sum(_count_tokens(parent, config) for parent in parents)
+    if 0 < n_tokens <= config.held_density * most:
+        return split_seats(before, most)
+    return level_seats(before, most)
+
+
+def _count_tokens(parent: Parent, config: SeatsConfig) -> int:
+    """Tokens of the documents in an adapter; 0 where it does not say."""
+    return sum(max(chunk.n_tokens - len(config.read_opening), 0) for chunk in parent.chunks)
+
+
+def _warn_of_fewer(
+    parents: Sequence[Parent],
+    before: Sequence[int],
+    after: Sequence[int],
+    config: SeatsConfig,
+) -> list[str]:
+    names = [PurePath(parent.name).name for parent in parents]
+    rows = list(zip(parents, names, before, after, strict=True))
+    fewer = [f"{name} with {kept:,} of {had:,}" for _, name, had, kept in rows if kept < had]
+    warnings = [
+        f"the adapters have {sum(before):,} seats together, and an opening has at most "
+        f"{config.max_seats:,}: they are seated with fewer ({', '.join(fewer)}), and less comes "
+        "back than of each alone"
+    ]
+    shares = [
+        Share(name, _count_tokens(parent, config), kept)
+        for parent, name, had, kept in rows
+        if kept < had
+    ]
+    if forgotten := find_forgotten(shares, config):
+        warnings.append(name_forgotten(forgotten, config, alone="a turn alone, unmerged"))
+    return warnings
+
+
+def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
+    found = []
+    seated = [parent for parent in parents if parent.has_seats]
+    if seated and len(seated) < len(parents):
+        found.append(
+            "seats were made for the base as it is, and the other adapters change what it "
+            "computes: what comes back of the documents is not known; measure it with d2l probe"
+        )
+    refined = [p for p in parents if _is_refined(p)] if len(parents) > 1 else []
+    if refined:
+        names = ", ".join(PurePath(parent.name).name for parent in refined)
+        found.append(
+            f"{names}: refined alone, and what refining gained holds alone; beside other adapters "
+            "some of it may be lost: measure it with d2l probe, or compile the documents together "
+            "with --refine"
+        )
+    learned = [p.provenance.bias_ranks for p in parents if p.provenance is not None]
+    biased = [span for span in learned if span is not None and span[0] < span[1]]
+    if len(biased) > 1 and not seated:
+        found.append(
+            f"{len(biased)} of the adapters hold their network's learned, document-independent "
+            "part, which the sum now holds as often; compiling the documents together holds it once"
+        )
+    return tuple(found)
+
+
+def _is_refined(parent: Parent) -> bool:
+    made = parent.provenance
+    return made is not None and made.refinement is not None and made.refinement.kept > 0

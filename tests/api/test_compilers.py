@@ -1,0 +1,233 @@
+"""`d2l.Compiler` and `d2l.TaskCompiler`: loaded once, planned without weights; and the verbs."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import d2l
+from d2l.adapters.weights import LoraFactors
+from d2l.compiler import make as making
+from d2l.compiler import run as pipeline
+from d2l.errors import BaseModelError, CheckpointError, DescriptionError, DocumentError, OptionError
+from d2l.hypernets.registry import DEFAULT
+from tests import tiny
+from tests.compiled import Compiled, make_document, read_files, write_files
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TASK = "open the copper valve"
+
+
+@pytest.fixture
+def place(working_folder: Path) -> Path:
+    """A working folder with a base, a network of each kind that finds it there, and a note."""
+    for kind in ("llama", "seats"):
+        write_files(working_folder, "llama")
+        folder = working_folder / "public" if kind == "llama" else working_folder / "seats"
+        (tiny.write_doc_to_lora(folder, "llama") if kind == "llama" else tiny.write_seats(folder))
+    tiny.write_text_to_lora(working_folder / "tasks", "llama", None)
+    (working_folder / "note.txt").write_text(tiny.DOCUMENT, "utf-8")
+    return working_folder
+
+
+@pytest.mark.usefixtures("place")
+def test_one_line_compiles_a_path_and_is_what_the_command_writes(
+    command: Callable[..., object], tmp_path: Path
+) -> None:
+    command("compile", "note.txt", "-o", "a/note.lora", "--checkpoint", "public", "--max-rank", 3)
+    adapter = d2l.compile("note.txt", checkpoint="public", max_rank=3)
+    assert adapter.name == "note.lora"
+    assert read_files(adapter.save_pretrained("b/note.lora")) == read_files(
+        tmp_path / "a/note.lora"
+    )
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("checkpoint", ["public", "seats"])
+def test_planning_reads_no_weights_and_compiling_reads_them_once(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[int] = []
+    load = pipeline.load
+    monkeypatch.setattr(pipeline, "load", lambda plan: loads.append(1) or load(plan))
+    monkeypatch.setattr("d2l.hypernets.loaded.load_frozen", counted := CountedLoad())
+    compiler = d2l.Compiler.from_pretrained(checkpoint, device="cpu")
+    plan = compiler.plan(["note.txt", d2l.Document.from_text("The pump is red.", name="red")])
+    assert [document.name for document in plan.documents] == ["note.txt", "red"]
+    assert (len(loads), counted.n) == (0, 0)
+    first = compiler(plan)
+    assert first.weights.rank == plan.file_rank
+    again = compiler(Path("note.txt"), max_rank=plan.rank - 1)
+    assert again.weights.rank <= plan.rank - 1
+    assert (len(loads), counted.n) == (1, 1)
+
+
+class CountedLoad:
+    """`load_frozen`, which counts how often it is called."""
+
+    def __init__(self) -> None:
+        from d2l.bases.models import load_frozen
+
+        self.n, self._load = 0, load_frozen
+
+    def __call__(self, *arguments: object, **options: object) -> object:
+        self.n += 1
+        return self._load(*arguments, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_text_is_a_document_of_its_own_name() -> None:
+    document = d2l.Document.from_text("The pump is red.", name="a note")
+    assert document.digest == hashlib.sha256(b"The pump is red.").hexdigest()
+    adapter = d2l.compile(document, checkpoint="public")
+    assert adapter.provenance is not None
+    (row,) = adapter.provenance.inputs
+    assert (row.name, row.format, row.size_bytes) == ("a note", "text", 16)
+    assert adapter.name == "a note.lora"
+
+
+@pytest.mark.usefixtures("place")
+def test_a_plan_is_for_its_own_compiler_and_has_its_options() -> None:
+    public, seats = (d2l.Compiler.from_pretrained(name) for name in ("public", "seats"))
+    plan = seats.plan("note.txt")
+    with pytest.raises(OptionError, match="the plan is for seats, and this compiler has public"):
+        public(plan)
+    with pytest.raises(OptionError, match="a plan has its options already"):
+        seats(plan, max_rank=3)
+    assert plan.options.device in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.usefixtures("place")
+def test_what_cannot_be_is_told_by_the_first_call_that_can_know() -> None:
+    with pytest.raises(CheckpointError, match="checkpoint 'nope' not found"):
+        d2l.Compiler.from_pretrained("nope")
+    with pytest.raises(CheckpointError, match="is a text_to_lora network"):
+        d2l.Compiler.from_pretrained("tasks")
+    with pytest.raises(CheckpointError, match="has no revisions"):
+        d2l.Compiler.from_pretrained("seats", revision="v1")
+    with pytest.raises(CheckpointError, match=f"{DEFAULT}: is no name on the hub"):
+        d2l.Compiler.from_pretrained(revision="v1")
+    with pytest.raises(CheckpointError, match="org/repo: not on disk"):
+        d2l.Compiler.from_pretrained("org/repo", revision="v1", local_files_only=True)
+    with pytest.raises(BaseModelError, match="unknown device 'warp'"):
+        d2l.Compiler.from_pretrained("seats", device="warp")
+    with pytest.raises(CheckpointError, match="is a seats network, which reads documents"):
+        d2l.TaskCompiler.from_pretrained("seats")
+    compiler = d2l.Compiler.from_pretrained("seats", dtype="bf16", device="cpu")
+    with pytest.raises(OptionError, match="its base runs in fp32, not in bf16"):
+        compiler("note.txt")
+    with pytest.raises(DocumentError, match=r"none.txt: no such file"):
+        compiler.plan("none.txt")
+    with pytest.raises(DocumentError):
+        compiler.plan([])
+    with pytest.raises(OptionError, match="unknown precision 'int4'"):
+        compiler.plan("note.txt", dtype="int4")
+
+
+@pytest.mark.usefixtures("place")
+def test_the_base_of_a_public_network_runs_in_the_precision_asked_for() -> None:
+    full, half = (
+        d2l.Compiler.from_pretrained("public", device="cpu", dtype=dtype)("note.txt")
+        for dtype in (None, "bf16")
+    )
+    gaps = [
+        float((f.b - half.weights.factors[name].b).abs().max())
+        for name, f in full.weights.factors.items()
+    ]
+    assert max(gaps) > 0
+
+
+def test_reading_options_reach_the_readers(place: Path) -> None:
+    (place / "bad.pdf").write_bytes(b"no pdf")
+    reading = d2l.ReadOptions(skip_bad=True)
+    plan = d2l.Compiler.from_pretrained("seats").plan(["note.txt", "bad.pdf"], reading=reading)
+    assert [name for name, _ in plan.skipped] == ["bad.pdf"]
+    as_text = d2l.ReadOptions(format="text")
+    inputs = [make_document(), "note.txt", Path("bad.pdf")]
+    mixed = d2l.Compiler.from_pretrained("seats").plan(inputs, reading=as_text)
+    names = [document.name for document in mixed.documents]
+    assert names == ["handbook.txt", "note.txt", "bad.pdf"]
+
+
+# ---- tasks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("place")
+def test_descriptions_are_planned_made_and_loaded_for_once(
+    command: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command.t2l("make", TASK, "-o", "a/task.lora", "--checkpoint", "tasks")  # type: ignore[attr-defined]
+    loads: list[int] = []
+    load = making.load
+    monkeypatch.setattr(making, "load", lambda plan: loads.append(1) or load(plan))
+    make = d2l.TaskCompiler.from_pretrained("tasks")
+    plan = make.plan(TASK)
+    assert (plan.description, plan.scale, loads) == (TASK, 2.0, [])
+    adapter = make(plan)
+    assert read_files(adapter.save_pretrained("b/task.lora")) == read_files(Path("a/task.lora"))
+    other = make("close it", scaling="config", dtype="fp32")
+    assert (len(loads), other.dtype) == (1, "fp32")
+    assert other.provenance is not None
+    assert other.provenance.options.scaling == "config"
+    with pytest.raises(DescriptionError, match="the description is empty"):
+        make(" ")
+    with pytest.raises(OptionError, match="the plan has no description"):
+        make(make.plan())
+    with pytest.raises(OptionError, match="unknown scaling 'odd'"):
+        make.plan(TASK, scaling="odd")
+
+
+# ---- asking -------------------------------------------------------------------------------------
+
+
+def test_an_adapter_in_memory_is_asked_like_its_folder(compiled: Callable[[str], Compiled]) -> None:
+    done, other = compiled("seats"), compiled("llama")
+    adapter = d2l.Compiler(done.plan.options)(done.plan)
+    question = "Where is the pump?"
+    model = d2l.AdaptedModel.from_pretrained(adapter, base=str(done.base), device="cpu")
+    folder = d2l.AdaptedModel.from_pretrained(done.adapter, base=str(done.base), device="cpu")
+    answer = folder.ask(question, max_new_tokens=8)
+    assert model.ask(question, max_new_tokens=8) == answer
+    with model.disable_adapter():
+        alone = model.ask(question, max_new_tokens=8)
+    assert alone == folder.ask_alone(question)[: len(alone)]
+    assert model.ask(question, max_new_tokens=8) == answer
+    model.set_adapter(d2l.Adapter.from_pretrained(other.adapter))
+    expected = d2l.AdaptedModel.from_pretrained(other.adapter, base=str(done.base), device="cpu")
+    assert model.ask(question, max_new_tokens=8) == expected.ask(question, max_new_tokens=8)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        assert model.ask(question, max_new_tokens=8, temperature=3.0) != answer
+
+
+def test_an_adapter_that_cannot_be_set_leaves_the_one_before(
+    compiled: Callable[[str], Compiled], tmp_path: Path
+) -> None:
+    done = compiled("llama")
+    adapter = d2l.Adapter.from_pretrained(done.adapter)
+    cut = {
+        name: LoraFactors(factors.a[:, 1:], factors.b)
+        for name, factors in adapter.weights.factors.items()
+    }
+    other = replace(adapter, weights=replace(adapter.weights, factors=cut))
+    model = d2l.AdaptedModel.from_pretrained(done.adapter, base=str(done.base), device="cpu")
+    before = model.ask("Where is the pump?", max_new_tokens=8)
+    for wrong in (other, tmp_path / "none"):
+        with pytest.raises(d2l.D2LError):
+            model.set_adapter(wrong)
+        assert model.ask("Where is the pump?", max_new_tokens=8) == before
+        assert len(model.model.peft_config) == 1
+
+
+@pytest.mark.usefixtures("place")
+def test_an_adapter_written_in_another_precision_has_the_lock_of_one_compiled_in_it(
+    tmp_path: Path,
+) -> None:
+    made = d2l.compile("note.txt", checkpoint="public", device="cpu")
+    other = d2l.compile("note.txt", checkpoint="public", device="cpu", dtype="fp32")
+    assert read_files(made.save_pretrained(tmp_path / "a", dtype="fp32")) == read_files(
+        other.save_pretrained(tmp_path / "b")
+    )

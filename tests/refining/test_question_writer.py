@@ -1,0 +1,135 @@
+"""How much is asked about a document: of every passage, and in other words, within a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from d2l.refining import question_writer
+from d2l.refining.question_writer import AboutText, Effort, Passage, write_about
+from d2l.refining.writer_prompts import Span
+from d2l.refining.writer_questions import Asked, Chance
+
+N_PASSAGES = 4
+
+TEXT = "Piet Hansen came in 1887 from Rotterdam with 21 kg of lead."
+
+
+class Clock:
+    """Shows a time that passes only where something is asked."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Model:
+    """Takes the hooks that a base's model takes."""
+
+    def __init__(self) -> None:
+        self.hooks: dict[int, Callable[..., None]] = {}
+
+    def register_forward_pre_hook(self, hook: Callable[..., None]) -> Any:
+        self.hooks[id(hook)] = hook
+        return SimpleNamespace(remove=lambda: self.hooks.pop(id(hook)))
+
+
+@dataclass
+class Desk:
+    """A base that is asked, and what it was asked: the passage, and the likeliest questions, those
+    in other words, or both."""
+
+    model: Model = field(default_factory=Model)
+    calls: list[tuple[int, str]] = field(default_factory=list)
+
+    def write(self, effort: Effort) -> list[AboutText]:
+        given: Any = None
+        return write_about(self, given, given, [""], effort=effort)
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Passages whose likeliest questions take a second each, those in two other wordings 0.9, and
+    all of these together 1.5."""
+    made, clock = Desk(), Clock()
+
+    def ask(
+        _writer: Any, passage: Passage, *, chance: Chance | None = None, checked: bool
+    ) -> list[AboutText]:
+        assert checked
+        kind = "likeliest" if chance is None else "both" if chance.likeliest else "others"
+        made.calls.append((passage.start, kind))
+        clock.now += {"likeliest": 1, "both": 1.5, "others": 0.9}[kind]
+        for hook in made.model.hooks.values():  # as the last pass of the base would
+            hook()
+        questions = [] if kind == "others" else ["Who?"]
+        questions += [f"Who {k}?" for k in range(0 if chance is None else chance.wordings)]
+        start = passage.start
+        return [AboutText(0, start, start + 1, f"{question}{start}", "x") for question in questions]
+
+    passages = [Passage(0, number, "") for number in range(N_PASSAGES)]
+    monkeypatch.setattr(question_writer, "time", clock)
+    monkeypatch.setattr(question_writer, "open_writer", lambda *_: object())
+    monkeypatch.setattr(question_writer, "cut", lambda *_: passages)
+    monkeypatch.setattr(question_writer, "ask_about", ask)
+    return made
+
+
+def test_without_a_chance_every_passage_is_asked_about_once(desk: Desk) -> None:
+    assert len(desk.write(Effort())) == N_PASSAGES
+    assert sorted(desk.calls) == [(number, "likeliest") for number in range(N_PASSAGES)]
+
+
+def test_with_a_chance_and_time_for_it_every_passage_is_read_once(desk: Desk) -> None:
+    found = desk.write(Effort(chance=Chance(2)))
+    assert sorted(desk.calls) == [(number, "both") for number in range(N_PASSAGES)]
+    assert len({one.question for one in found}) == len(found) == 3 * N_PASSAGES
+    assert [one.start for one in found] == sorted(one.start for one in found)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "behind", "questions"),
+    [
+        (0.5, "l", "", 0),
+        (2.5, "lll", "", 2),
+        (4.95, "llll", "", 4),
+        (5.95, "lllb", "o", 4 + 2 + 2),  # for the last passage there is time
+        (6.5, "llbb", "o", 4 + 4 + 2),
+        (7.5, "lbbb", "o", 3 * N_PASSAGES),  # after the first there is for all, as it tells
+    ],
+)
+def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
+    desk: Desk, seconds: float, first: str, behind: str, questions: int
+) -> None:
+    found = desk.write(Effort(Clock.now + seconds, Chance(2)))
+    assert "".join(kind[0] for _, kind in desk.calls) == first + behind
+    assert len(found) == questions
+    asked, again = desk.calls[: len(first)], desk.calls[len(first) :]
+    assert len({number for number, _ in asked}) == len(asked)
+    assert {number for number, _ in again} <= {n for n, kind in asked if kind == "likeliest"}
+    assert not desk.model.hooks  # the base is as it was
+
+
+class Scribe:
+    """A writer whose every other question fails the round trip."""
+
+    def write(self, text: str, spans: list[Span], *, chance: Chance | None = None) -> list[Asked]:
+        assert chance is None
+        return [Asked(f"What is {span.of(text)}?", span) for span in spans]
+
+    def keep_answered(self, text: str, asked: list[Asked]) -> list[Asked]:
+        assert text == TEXT
+        return asked[::2]
+
+
+@pytest.mark.parametrize(("checked", "share"), [(True, 2), (False, 1)])
+def test_questions_may_count_whatever_the_base_answers(checked: bool, share: int) -> None:
+    scribe: Any = Scribe()
+    about = question_writer.ask_about(scribe, Passage(3, 10, TEXT), checked=checked)
+    marked = ["Piet Hansen", "1887", "Rotterdam", "21 kg"]
+    assert [one.answer for one in about] == marked[::share]
+    assert {one.document for one in about} == {3}
+    assert [TEXT[one.start - 10 : one.stop - 10] for one in about] == marked[::share]

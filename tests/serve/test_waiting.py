@@ -1,0 +1,89 @@
+"""What waits, what gives up, and what goes wrong while the server works."""
+
+import http.client
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from d2l.serve.app import Limits
+from tests.serving import QUESTIONS, Running, Shelf, chat_body, make_shelf, running, say, send, user
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return make_shelf(tmp_path_factory.mktemp("shelf"))
+
+
+def start_long(server: Running, **changes: Any) -> http.client.HTTPConnection:
+    """A request that takes long, sent and not waited for."""
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=60)
+    long = {"model": "harbor", "max_tokens": 400, "temperature": 2, "seed": 5}
+    body = chat_body(**(long | changes))
+    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    return connection
+
+
+def wait_for(server: Running, **wanted: Any) -> None:
+    end = time.monotonic() + 30
+    while not wanted.items() <= send(server, "/health")[2].items():
+        assert time.monotonic() < end, send(server, "/health")[2]
+        time.sleep(0.01)
+
+
+def test_a_full_line_is_said_and_empties_again(shelf: Shelf) -> None:
+    with running(shelf, limits=Limits(max_waiting=1)) as server, server.client() as client:
+        first = start_long(server)
+        wait_for(server, busy=True, waiting=0)
+        second = start_long(server, max_tokens=5)
+        wait_for(server, waiting=1)
+        status, headers, body = send(server, "/v1/chat/completions", chat_body())
+        assert (status, body["error"]["code"]) == (503, "overloaded")
+        assert headers["retry-after"] == "1"
+        first.close()
+        assert second.getresponse().status == 200
+        second.close()
+        assert say(client, "pump", "Where?")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_is_worked_for_no_longer(stream: bool, shelf: Shelf) -> None:
+    limits = Limits(max_tokens=100_000, seconds=100)
+    with running(shelf, limits=limits) as server, server.client() as client:
+        working, waiting = start_long(server, stream=stream), start_long(server, stream=stream)
+        wait_for(server, busy=True, waiting=1)
+        began = time.monotonic()
+        for connection in (waiting, working):
+            assert connection.sock is not None
+            connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        wait_for(server, busy=False, waiting=0)
+        assert time.monotonic() - began < 20
+        assert say(client, "pump", "Where?")
+
+
+def test_a_request_ends_when_its_time_is_over(shelf: Shelf) -> None:
+    with running(shelf, limits=Limits(seconds=0.05)) as server, server.client() as client:
+        reply = client.chat.completions.create(
+            model="harbor", messages=user("Where?"), max_tokens=400, temperature=2, seed=5
+        )
+        assert reply.usage is not None
+        assert reply.usage.completion_tokens < 300
+        assert reply.choices[0].finish_reason == "length"
+
+
+def test_a_damaged_adapter_is_an_error_of_its_own(shelf: Shelf, tmp_path: Path) -> None:
+    folder = shutil.copytree(shelf.folder, tmp_path / "adapters")
+    weights = folder / "copper.lora" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with running(shelf, folder) as server, server.client() as client:
+        for _ in range(2):
+            with pytest.raises(openai.InternalServerError, match=r"copper\.lora"):
+                say(client, "copper", "?")
+            assert say(client, "pump", QUESTIONS[0]) == shelf.load("pump").ask(QUESTIONS[0])
