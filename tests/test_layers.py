@@ -24,13 +24,14 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"hypernets": "adapters bases files"},
     {"inference": "adapters bases", "runtimes": "adapters bases files"},
     {
-        "training": "documents datasets bases adapters hypernets inference files",
+        "learners": "documents datasets bases adapters hypernets inference files",
         "serve": "adapters inference",
     },
+    {"training": "datasets bases hypernets learners files"},
     {"compiler": "documents datasets bases adapters hypernets files"},
     {"change": "bases adapters hypernets compiler"},
     {
-        "refining": "documents datasets bases adapters hypernets inference training change files "
+        "refining": "documents datasets bases adapters hypernets inference learners change files "
         "compiler"
     },
     {"api": "documents bases adapters hypernets inference runtimes compiler change refining files"},
@@ -41,11 +42,11 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {
         "commands": "documents datasets bases adapters hypernets inference serve runtimes "
-        "compiler change refining api batch training evaluation files"
+        "compiler change refining api batch learners training evaluation files"
     },
 )
 #: Arrows that go up until what they lead to has moved.
-AWAITED = {"training": {"refining"}, "compiler": {"refining", "change"}}
+AWAITED = {"training": {"refining", "adapters", "documents"}, "compiler": {"refining", "change"}}
 #: Modules at the root that every room may use.
 SHARED = set(FLOORS[0])
 USES = {room: set(uses.split()) for floor in FLOORS for room, uses in floor.items()}
@@ -99,7 +100,7 @@ def own_imports(name: str) -> set[str]:
 
 
 def folder_of(name: str) -> str:
-    """The sub-folder of a room that a module lies in, such as "training.seats"; "" at its front."""
+    """The sub-folder of a room that a module lies in, such as "learners.seats"; "" at its front."""
     folder = ".".join(name.split(".")[:2])
     return folder if "." in name and (PACKAGE / Path(*folder.split("."))).is_dir() else ""
 

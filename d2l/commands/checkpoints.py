@@ -88,8 +88,8 @@ def new_command(
     as_json: AsJson = False,
 ) -> None:
     """Begin a network for another base: its config.json and second moments, to be trained fresh."""
-    from d2l.training.seats.create import CreateOptions, create
-    from d2l.training.seats.opening_words import Trials
+    from d2l.learners.seats.create import CreateOptions, create
+    from d2l.learners.seats.opening_words import Trials
 
     options = CreateOptions(base, seats, width, system, device, offline, seed)
     with console.Steps("reading plain text") as steps:
@@ -113,7 +113,7 @@ def widen_command(
     as_json: AsJson = False,
 ) -> None:
     """Give a seat network's opening more words, so that it can be trained with more seats."""
-    from d2l.training.seats.opening_words import Trials
+    from d2l.learners.seats.opening_words import Trials
     from d2l.training.seats.widen import WidenOptions, widen
 
     with console.Steps("choosing words") as steps:

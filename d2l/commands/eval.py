@@ -62,7 +62,7 @@ def evaluate(
     from d2l.evaluation.tasks.arms import TaskOptions
     from d2l.files.plots import check_picture
     from d2l.inference.adapted_model import AskOptions
-    from d2l.training.task_data import read_held_out
+    from d2l.training.recipe_files import read_held_out
 
     if plot is not None:
         check_picture(plot)  # before the work, not after it

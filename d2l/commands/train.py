@@ -10,7 +10,7 @@ from d2l.commands import console
 from d2l.commands.options import AsJson, Base, DryRun, Offline
 
 if TYPE_CHECKING:
-    from d2l.training.recipes import Recipe
+    from d2l.learners.recipes import Recipe
 
 #: Spellings of earlier versions.
 RENAMED = {"--check": "--dry-run", "--plot": "--curves"}

@@ -19,9 +19,9 @@ from d2l.bases.batches import batched
 from d2l.bases.models import read_out
 from d2l.files.atomic import replace_file
 from d2l.files.tensors import FILE_ERRORS, find_kept
+from d2l.learners.document_data import Exercise
+from d2l.learners.forward import predicting_states
 from d2l.refining.kept_states import KeptStates, Key
-from d2l.training.exercises import Exercise
-from d2l.training.forward import predicting_states
 
 _BATCH = 16
 

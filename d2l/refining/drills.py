@@ -15,8 +15,8 @@ from functools import cached_property
 from itertools import pairwise
 
 from d2l.documents.sentences import find_sentences
-from d2l.training.clozes import make_cloze
-from d2l.training.document_data import Asked, make_recitation
+from d2l.learners.clozes import make_cloze
+from d2l.learners.document_data import Asked, make_recitation
 
 #: Words of a sentence that something can be asked about.
 _SHORTEST = 5

@@ -13,10 +13,9 @@ from typing import Any
 from d2l.datasets.prompts import read_prompts
 from d2l.files.cache import cache_dir
 from d2l.inference.likelihood import answer_greedily
+from d2l.learners.document_data import Asked, Exercise
+from d2l.learners.general_prompts import keep_general
 from d2l.refining.subjects import Subject
-from d2l.training.document_data import Asked
-from d2l.training.exercises import Exercise
-from d2l.training.general_prompts import keep_general
 
 _IN_STEPS, _HELD = 48, 12
 _MAX_TOKENS = 32

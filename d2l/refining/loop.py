@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from d2l.learners.document_data import Exercise
+from d2l.learners.seats.loss import measure_loss
 from d2l.refining.descent import Descent
 from d2l.refining.drills import Drills
 from d2l.refining.subjects import Subject
 from d2l.refining.teacher import Teacher
-from d2l.training.exercises import Exercise
-from d2l.training.seats.loss import measure_loss
 
 
 @dataclass(frozen=True)

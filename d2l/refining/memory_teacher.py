@@ -10,11 +10,11 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.documents.chunks import Piece, pack_sentences
 from d2l.hypernets.seats.network import Seats
+from d2l.learners.document_data import Asked
 from d2l.refining.decoder import MemoryDecoder
 from d2l.refining.question_writer import AboutText
 from d2l.refining.subjects import MovableSeats
 from d2l.refining.teacher import Teacher
-from d2l.training.document_data import Asked
 
 
 def make_teacher(

@@ -19,12 +19,11 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.shared_lora import Shared
 from d2l.inference.attached import Factors, attached
+from d2l.learners.document_data import Asked, Exercise
+from d2l.learners.forward import predict
+from d2l.learners.seats.learner import make_exercise
 from d2l.refining.base_answers import BaseAnswers
 from d2l.refining.decoder import MemoryDecoder, Opening
-from d2l.training.document_data import Asked
-from d2l.training.exercises import Exercise
-from d2l.training.forward import predict
-from d2l.training.seats.learner import make_exercise
 
 Ids = Sequence[int]
 _MAX_QUESTION_TOKENS, _MAX_ANSWER_TOKENS = 64, 32

@@ -14,9 +14,9 @@ import torch
 
 from d2l.adapters.weights import Memory
 from d2l.hypernets.seats.shared_lora import Shared
+from d2l.learners.document_data import Exercise
 from d2l.refining.decoder import MemoryDecoder
 from d2l.refining.kept_states import KeptStates, Key
-from d2l.training.exercises import Exercise
 
 _BATCH = 16  # exercises that stand behind one opening at a time
 

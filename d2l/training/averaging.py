@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from d2l.training.recipes import Recipe
+from d2l.learners.recipes import Recipe
 
 
 def begin_mean(network: nn.Module) -> AveragedModel:

@@ -14,14 +14,14 @@ from d2l.hypernets.formats.int8 import compact_folder
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
-from d2l.training.distributed import Team
-from d2l.training.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
-from d2l.training.learner import Learner, Row
-from d2l.training.materials import Materials, count_documents
-from d2l.training.recipes import Recipe
-from d2l.training.seats.learner import count_seats_data, gather_seats, prepare_seats
-from d2l.training.text_to_lora.compact import compact_text_folder
-from d2l.training.text_to_lora.learner import count_text, gather_text, prepare_text
+from d2l.learners.distributed import Team
+from d2l.learners.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
+from d2l.learners.learner import Learner, Row
+from d2l.learners.materials import Materials, count_documents
+from d2l.learners.recipes import Recipe
+from d2l.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
+from d2l.learners.text_to_lora.learner import count_text, gather_text, prepare_text
+from d2l.training.compact import compact_text_folder
 from d2l.training.writer.learner import (
     WriterConfig,
     count_writer,

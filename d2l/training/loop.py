@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from d2l.hypernets.fit import open_network
+from d2l.learners.distributed import Team, join_team
+from d2l.learners.learner import Figure, Learner, Row
+from d2l.learners.materials import Materials
+from d2l.learners.recipes import Recipe, refuse_other_kinds
 from d2l.training.averaging import begin_mean, is_averaged, standing_in
-from d2l.training.distributed import Team, join_team
 from d2l.training.kinds import TRAINABLE, WRITER, find_kind
-from d2l.training.learner import Figure, Learner, Row
-from d2l.training.materials import Materials
 from d2l.training.optimizers import make_optimizers
-from d2l.training.recipes import Recipe, refuse_other_kinds
 from d2l.training.run_folder import Run, RunFolder
 
 Watch = Callable[[Row], None]  # what the log keeps of a step

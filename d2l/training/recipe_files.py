@@ -11,9 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from d2l.errors import RecipeError
-from d2l.training.recipe_table import MisfitError, Table, show
-from d2l.training.recipes import (
+from d2l.datasets.tasks import Task
+from d2l.errors import RecipeError, TaskError
+from d2l.learners.recipe_table import MisfitError, Table, show
+from d2l.learners.recipes import (
     FOR_SEATS,
     KINDS,
     TABLES,
@@ -23,6 +24,7 @@ from d2l.training.recipes import (
     Source,
     Tasks,
 )
+from d2l.learners.task_data import gather_tasks
 from d2l.training.toml_lines import find_line
 
 Raw = dict[str, Any]
@@ -39,6 +41,14 @@ _FLAT = _KEYS | {
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; raises RecipeError with the file, and the line if there is one."""
     return open_recipe(path)[0]
+
+
+def read_held_out(path: Path) -> list[Task]:
+    """The tasks that a training recipe holds out; raises D2LError."""
+    held_out = gather_tasks(read_recipe(path), only_held_out=True).held_out
+    if not held_out:
+        raise TaskError(f"{path}: holds no task out", hint="set held_out, or name a file")
+    return list(held_out)
 
 
 def open_recipe(path: Path) -> tuple[Recipe, str | None]:

@@ -27,9 +27,9 @@ from d2l.errors import CheckpointError, RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.leftovers import HIDDEN
 from d2l.files.tensors import FILE_ERRORS
+from d2l.learners.recipes import Recipe
 from d2l.training.averaging import begin_mean
 from d2l.training.optimizers import Optimizers
-from d2l.training.recipes import Recipe
 
 Row = dict[str, Any]
 

@@ -19,7 +19,7 @@ from d2l.compiler.make_plan import MakeOptions
 from d2l.compiler.make_seats import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.seats.config import read_config
-from d2l.training.seats.learner import embed_texts
+from d2l.learners.seats.learner import embed_texts
 from tests import tiny
 from tests.command import Command
 

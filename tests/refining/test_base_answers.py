@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from d2l.learners.document_data import Exercise
 from d2l.refining.base_answers import BaseAnswers
-from d2l.training.exercises import Exercise
 from tests import tiny, tiny_seats
 
 pytestmark = pytest.mark.usefixtures("one_thread")

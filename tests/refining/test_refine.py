@@ -21,6 +21,7 @@ from d2l.change.parents import Parent, read_parent
 from d2l.documents.document import Document, Section
 from d2l.errors import AdapterError, OptionError
 from d2l.hypernets.protocol import MergeOptions
+from d2l.learners.document_data import Asked, Exercise
 from d2l.refining.adapters import refine_adapter
 from d2l.refining.drills import sentences_of
 from d2l.refining.options import RefineOptions
@@ -28,8 +29,6 @@ from d2l.refining.question_writer import AboutText, Effort
 from d2l.refining.reasons import name_reason
 from d2l.refining.subjects import MovableLora, MovableSeats
 from d2l.refining.teacher import Teacher
-from d2l.training.document_data import Asked
-from d2l.training.exercises import Exercise
 from tests import tiny
 from tests.change.test_merge import options_for
 from tests.compiled import Compiled, compile_tiny, make_document, read_files

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from d2l.learners.document_data import Asked, Exercise
 from d2l.refining.drills import Written, make_drills, sentences_of
 from d2l.refining.loop import Budget, Course, Outcome, Settings, refine
-from d2l.training.document_data import Asked
-from d2l.training.exercises import Exercise
 
 TEXT = (
     "The filter is rinsed every 14 days by Mara Lind. The pump in the harbor was built in 1931. "

@@ -9,12 +9,11 @@ from torch.nn import functional
 
 from d2l.adapters.weights import Memory
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.learners.document_data import Asked, Exercise
+from d2l.learners.seats.learner import make_exercise
+from d2l.learners.seats.loss import measure_loss
 from d2l.refining.decoder import MemoryDecoder
 from d2l.refining.teacher import Teacher
-from d2l.training.document_data import Asked
-from d2l.training.exercises import Exercise
-from d2l.training.seats.learner import make_exercise
-from d2l.training.seats.loss import measure_loss
 from tests import tiny, tiny_seats
 from tests.refining.test_subjects import ASKED, Words
 

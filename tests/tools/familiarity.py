@@ -14,9 +14,9 @@ from torch import Tensor
 from d2l.commands import console
 from d2l.files.tensors import find_kept
 from d2l.hypernets.familiarity import LEAST_FAMILIAR, Familiarity, read_familiarity
-from d2l.training.familiarity import EMBEDDINGS, list_texts
+from d2l.learners.familiarity import EMBEDDINGS, list_texts
+from d2l.learners.task_data import gather_tasks
 from d2l.training.recipe_files import read_recipe
-from d2l.training.task_data import gather_tasks
 
 
 def measure_area(above: Tensor, below: Tensor) -> float:

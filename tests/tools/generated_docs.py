@@ -29,10 +29,10 @@ from d2l.documents.readers import READERS
 from d2l.evaluation.tasks.report import NAMES, SCORES
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
+from d2l.learners.recipe_keys import describe_keys
+from d2l.learners.recipes import TABLES
 from d2l.runtimes.catalog import RUNTIMES, Runtime
 from d2l.runtimes.export import EXPORTERS
-from d2l.training.recipe_keys import describe_keys
-from d2l.training.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"

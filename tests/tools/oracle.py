@@ -18,10 +18,9 @@ from d2l.evaluation.tasks.arms import TaskOptions, choose_questions
 from d2l.evaluation.tasks.evaluate import eval_adapter
 from d2l.evaluation.tasks.report import Row
 from d2l.inference.adapted_model import AskOptions
+from d2l.learners.recipes import Length, Recipe, Source, TextToLoraTable
 from d2l.training.loop import gather, train
-from d2l.training.recipe_files import read_recipe
-from d2l.training.recipes import Length, Recipe, Source, TextToLoraTable
-from d2l.training.task_data import read_held_out
+from d2l.training.recipe_files import read_held_out, read_recipe
 
 STEPS, LINES, TOKENS = 150, 8, 320
 # As the README's table of held-out tasks was made.

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from d2l.learners.recipes import Recipe
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
-from d2l.training.recipes import Recipe
 from tests import tiny
 from tests.recipes import change, write_data, write_recipe
 

@@ -27,7 +27,7 @@ from d2l.hypernets.fit import SEATS, OpenNetwork, open_network
 from d2l.hypernets.seats.calibration import combine_memories
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats, load_seats
-from d2l.training.seats.opening_words import (
+from d2l.learners.seats.opening_words import (
     Trials,
     choose_words,
     list_candidates,

@@ -21,15 +21,14 @@ from d2l.bases.families import module_path
 from d2l.bases.models import load_causal, read_out
 from d2l.errors import RecipeError, ShapeError
 from d2l.hypernets.fit import OpenNetwork
+from d2l.learners.distributed import Team
+from d2l.learners.document_data import Exercise, Passage, find_answer
+from d2l.learners.forward import Generated, adapted
+from d2l.learners.learner import Figure, Row, Share
+from d2l.learners.materials import Materials, gather_documents
+from d2l.learners.recipes import Recipe
+from d2l.learners.seats.loss import measure_loss, pack_exercises
 from d2l.refining.writer_prompts import Span, WriterPrompts
-from d2l.training.distributed import Team
-from d2l.training.document_data import Passage, find_answer
-from d2l.training.exercises import Exercise
-from d2l.training.forward import Generated, adapted
-from d2l.training.learner import Figure, Row, Share
-from d2l.training.materials import Materials, gather_documents
-from d2l.training.recipes import Recipe
-from d2l.training.seats.loss import measure_loss, pack_exercises
 
 #: What a writer changes: how the base attends, and nothing of what it knows.
 MODULES = ("q_proj", "v_proj", "o_proj")

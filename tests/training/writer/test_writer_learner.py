@@ -9,12 +9,11 @@ import torch
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import find_base, load_causal
 from d2l.errors import RecipeError
+from d2l.learners.document_data import Exercise, Passage
+from d2l.learners.forward import predict
+from d2l.learners.recipe_table import MisfitError
 from d2l.training import loop as pipeline
-from d2l.training.document_data import Passage
-from d2l.training.exercises import Exercise
-from d2l.training.forward import predict
 from d2l.training.recipe_files import read_recipe
-from d2l.training.recipe_table import MisfitError
 from d2l.training.writer.learner import MODULES, place_answers, predict_behind
 from tests import tiny
 from tests.recipes import write_data

@@ -1,0 +1,180 @@
+"""A Text-to-LoRA network in training: descriptions as embeddings, tasks as answers, its checkpoint.
+
+The base answers a task's inputs without any description in its prompt, with the LoRA that the
+network writes from one description. The loss is `loss`; the loop is `training.loop`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from d2l.bases.embedders import Embedder, load_embedders
+from d2l.bases.models import load_causal
+from d2l.datasets.tasks import TaskSplit
+from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
+from d2l.hypernets.fit import OpenNetwork
+from d2l.hypernets.formats import native
+from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
+from d2l.learners.distributed import Team
+from d2l.learners.familiarity import embed_contrasts, fit_familiarity
+from d2l.learners.learner import Figure, Row, Share
+from d2l.learners.materials import Materials
+from d2l.learners.recipes import Recipe
+from d2l.learners.task_data import gather_tasks
+from d2l.learners.text_to_lora import loss as text_training
+from d2l.learners.text_to_lora.data import (
+    Courses,
+    DrawnTask,
+    check_tasks,
+    count_tasks,
+    group_by_length,
+    make_courses,
+)
+from d2l.learners.text_to_lora.loss import (
+    Standardization,
+    TaskBatch,
+    draw_tensors,
+    fold_standardization,
+    measure_tasks,
+    unfold_standardization,
+)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What training knows of descriptions: standardized embeddings of the training tasks'
+    (descriptions, embedding_size), their statistics, and how alike a new one is."""
+
+    embeddings: Tensor
+    standardization: Standardization
+    familiarity: Familiarity | None  # None where no task is held out to calibrate it with
+
+
+@dataclass(frozen=True)
+class TextLearner:
+    """A `Learner`: a Text-to-LoRA network on its frozen base."""
+
+    network: TextToLora
+    causal: Any
+    courses: Courses
+    read: Read
+
+    def draw(self, step: int) -> list[DrawnTask]:
+        """The tasks of one step."""
+        return self.courses.draw(step)
+
+    def describe(self, drawn: Sequence[DrawnTask]) -> Row:
+        """How many tasks, and how many examples in all."""
+        return {"tasks": len(drawn), "examples": sum(len(task.exercises) for task in drawn)}
+
+    def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[Share]:
+        """The mean over a step's tasks is the loss; tasks of about the same length are one share,
+        asked together."""
+        for group in group_by_length(mine):
+            loss = measure_tasks(self.network, self.causal, [self._batch(task) for task in group])
+            figures = [
+                Figure("answers", *pair)
+                for pair in zip(loss.losses.tolist(), loss.right.tolist(), strict=True)
+            ]
+            yield Share(loss.total / len(drawn), tuple(figures))
+
+    def _batch(self, task: DrawnTask) -> TaskBatch:
+        """A drawn task with its description's embedding, and noise on it."""
+        embedding = self.read.embeddings[task.description]
+        deviation = self.courses.recipe.text_to_lora.embedding_noise
+        if deviation:
+            chance = torch.Generator().manual_seed(task.seed)
+            embedding = embedding + deviation * torch.randn(len(embedding), generator=chance)
+        return TaskBatch(embedding.to(_device(self.network)), task.exercises, task.seed)
+
+    def write(self, folder: Path) -> None:
+        """Put config.json, model.safetensors and, where there is one, familiarity.safetensors
+        into an empty folder."""
+        config = self.network.config
+        tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
+        folded = fold_standardization(tensors, self.read.standardization)
+        native.write_folder(folder, config.kind, config.to_json(), folded)
+        if self.read.familiarity is not None:
+            write_familiarity(folder / FAMILIARITY_FILE, self.read.familiarity)
+
+
+def _device(network: TextToLora) -> torch.device:
+    return next(network.parameters()).device
+
+
+def gather_text(
+    recipe: Recipe, network: OpenNetwork[TextToLoraConfig]
+) -> Materials[TextToLoraConfig]:
+    """The tasks of a recipe that a text network can be trained by; raises D2LError."""
+    check_tasks(network.config, recipe)
+    return Materials(recipe, network, network.config, tasks=gather_tasks(recipe))
+
+
+def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
+    """What all sources together give for each length."""
+    assert materials.tasks is not None  # `gather_text` read them
+    return count_tasks(materials.tasks, materials.recipe, materials.tokenizer)
+
+
+def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) -> TextLearner:
+    """Embed all descriptions, or find them embedded, and load base and network; raises D2LError."""
+    recipe, config, tasks = materials.recipe, materials.config, materials.tasks
+    assert tasks is not None  # `gather_text` read them
+    courses = make_courses(tasks, recipe, materials.tokenizer)
+    with team.main_first():
+        read = read_descriptions(
+            tasks, recipe, out, config, partial(_load_embedder, materials, team.device)
+        )
+    causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
+    network = load_start(materials.source, config, recipe, read.standardization).to(team.device)
+    return TextLearner(team.prepare(network), causal, courses, read)
+
+
+def read_descriptions(
+    tasks: TaskSplit,
+    recipe: Recipe,
+    folder: Path,
+    config: TextToLoraConfig,
+    load: Callable[[], Embedder],
+) -> Read:
+    """Embeddings of training and held-out descriptions, and of what is none, with what follows
+    from them; `folder` keeps the embeddings, `load` gives what makes them."""
+    reading = "as questions " if config.embeds_question else ""
+    found = embed_contrasts(
+        tasks,
+        most=recipe.text_to_lora.descriptions,
+        folder=folder,
+        embedder=f"{config.embedder or config.base} {reading}in {recipe.precision}",
+        embed=lambda texts: load().embed_all(texts),
+    )
+    familiarity = fit_familiarity(found) if tasks.held_out else None
+    standardization = text_training.measure_embeddings(found.training)
+    return Read(standardization.apply(found.training), standardization, familiarity)
+
+
+def load_start(
+    source: Path, config: TextToLoraConfig, recipe: Recipe, standardization: Standardization
+) -> TextToLora:
+    """The network that training starts from, reading standardized embeddings: a checkpoint's, or
+    a new one."""
+    if recipe.fresh:
+        return build(config, draw_tensors(config, seed=recipe.seed), device="cpu")
+    tensors = load_text_to_lora(source, device="cpu").state_dict()
+    return build(config, unfold_standardization(tensors, standardization), device="cpu")
+
+
+def _load_embedder(materials: Materials[TextToLoraConfig], device: str) -> Embedder:
+    """What the network reads descriptions with."""
+    config = materials.config
+    encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
+    dtype = getattr(torch, materials.recipe.precision)
+    embedder, _ = load_embedders(
+        materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
+    )
+    return embedder
