@@ -126,8 +126,7 @@ def plan_edit(
     """What `edit` will do, without reading weights: which chunks stay, and warnings."""
     from d2l.change import edit as editing
 
-    edits = editing.Edits(tuple(drop), tuple(keep), dict(rescale or {}))
-    return editing.prepare(_find(adapter), edits)
+    return editing.prepare(_find(adapter), drop=drop, keep=keep, scale=rescale)
 
 
 def edit(

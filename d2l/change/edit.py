@@ -1,49 +1,40 @@
 """Adapter → the same without some chunks, with some alone, or with some stronger or weaker.
 
-The provenance says which ranks, or seats, a chunk has; no document is read. What no document
-changes, the learned part, stays.
+The provenance says which ranks, or seats, a chunk has; no document is read. The learned part, which
+belongs to no document, stays.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from d2l.adapters.deltas import keep_ranks, scale_ranks
-from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.change.card import write_texts
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype, read_parent
-from d2l.change.reseating import load_seats_of, seat_again
+from d2l.change.records import Change, describe
+from d2l.change.seats import load_seats_of, seat_again
 from d2l.change.selectors import select
-from d2l.compiler.doc_to_lora import BASE_PROMPT
-from d2l.compiler.records import Change, describe_change
-from d2l.compiler.seats import describe_prompt
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.config import SeatsConfig
 
 
 @dataclass(frozen=True)
-class Edits:
-    """What to do: selectors (`compiler.selectors`) of chunks to drop, to keep alone, to rescale."""
-
-    drop: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
-    scale: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class EditPlan:
-    """Everything that is decided before weights are read: indices of chunks that stay, the factor
-    of each that is rescaled, the ranks (or seats) that are left, and remarks for the user."""
+    """Everything that is decided before weights are read.
+
+    `values` are what was asked for, for d2l.json; `stays` the indices of chunks that stay,
+    `factors` those of chunks that are rescaled; `rank` the ranks (or seats) that are left.
+    """
 
     parent: Parent
-    edits: Edits
+    values: Mapping[str, Any]
     stays: tuple[int, ...]
     factors: Mapping[int, float]
     rank: int
@@ -56,23 +47,28 @@ class EditPlan:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What is left out, for people: "manual.pdf: p. 12-14"."""
+        """The chunks that are left out, for people: "manual.pdf: p. 12-14"."""
         chunks = self.parent.chunks
         return tuple(f"{chunks[n].document}: {chunks[n].source or f'#{n}'}" for n in self.gone)
 
 
-def prepare(adapter: AdapterContent | Path, edits: Edits) -> EditPlan:
+def prepare(
+    adapter: AdapterContent | Path,
+    *,
+    drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    scale: Mapping[str, float] | None = None,
+) -> EditPlan:
     """Plan edits of an adapter, in memory or in a folder; raises D2LError.
 
+    Selectors (`change.selectors`) name chunks to drop, to keep alone, and to rescale by a factor.
     Exact for adapters whose chunks were concatenated; compressed and averaged ones are refused.
     """
+    values = {"drop": list(drop), "keep": list(keep), "scale": dict(scale or {})}
     parent = read_parent(adapter)
     _refuse_mixed(parent)
     chunks = parent.chunks
-    stays, factors, remarks = _choose(edits, chunks)
-    whole = parent.count_seats() if parent.has_seats else parent.rank
-    gone = set(range(len(chunks))) - set(stays)
-    left = whole - len(set(_indices([chunks[n] for n in sorted(gone)]).tolist()))
+    stays, factors, remarks = _choose(values, chunks)
     if parent.has_seats:
         left = len(_indices([chunks[n] for n in stays]))
         if not left:
@@ -80,36 +76,36 @@ def prepare(adapter: AdapterContent | Path, edits: Edits) -> EditPlan:
                 "the chunks that would be left have no seats of their own",
                 hint="their share was averaged into the seat before them: drop less",
             )
-    return EditPlan(parent, edits, tuple(stays), factors, left, tuple(remarks))
+    else:
+        gone = set(range(len(chunks))) - set(stays)
+        left = parent.rank - len(_indices([chunks[n] for n in sorted(gone)]).unique())
+    return EditPlan(parent, values, tuple(stays), factors, left, tuple(remarks))
 
 
 def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     """Edit as planned, in memory; the adapter that it is made from stays. Raises D2LError."""
-    parent, edits = plan.parent, plan.edits
-    chunks = parent.chunks
+    parent, chunks = plan.parent, plan.parent.chunks
     kept = [_strengthen(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
+    memory = seats = None
     if parent.has_seats:
-        weights, memory, seats = _edit_seats(plan, options)
-        kept = _line_up(kept)
+        weights, memory, config = _edit_seats(plan, options)
+        seats, kept = (config, weights.rank), _line_up(kept)
     else:
-        weights, memory, seats = _edit_ranks(plan), None, None
-        kept = _close_gaps(kept, [chunks[n] for n in plan.gone])
-    said = f"An adapter of {len(kept)} of {len(chunks)} chunks"
-    values = {"drop": list(edits.drop), "keep": list(edits.keep), "scale": dict(edits.scale)}
-    change = Change("edit", values, said, plan.warnings)
-    prompt = describe_prompt(*seats) if seats else BASE_PROMPT
-    exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in edits.scale.values())
-    return lower_content(
-        AdapterContent(
-            weights=weights,
-            n_base_layers=None,
-            provenance=describe_change([parent], weights, kept, prompt, change),
-            memory=memory,
-            texts=write_texts([parent], weights, change, seats),
-            dtype=pick_dtype([parent], options.dtype, exact=exact),
-            name="edited.lora",
-        )
+        weights, kept = _edit_ranks(plan), _close_gaps(kept, [chunks[n] for n in plan.gone])
+    change = Change(
+        verb="edit",
+        values=plan.values,
+        title=f"An adapter of {len(kept)} of {len(chunks)} chunks",
+        weights=weights,
+        chunks=kept,
+        memory=memory,
+        seats=seats,
+        warnings=plan.warnings,
     )
+    scales = plan.values["scale"].values()
+    exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in scales)
+    dtype = pick_dtype([parent], options.dtype, exact=exact)
+    return describe([parent], change, dtype=dtype, name="edited.lora")
 
 
 def _refuse_mixed(parent: Parent) -> None:
@@ -149,26 +145,22 @@ def _refuse_mixed(parent: Parent) -> None:
 
 
 def _choose(
-    edits: Edits, chunks: Sequence[ChunkRecord]
+    values: Mapping[str, Any], chunks: Sequence[ChunkRecord]
 ) -> tuple[list[int], dict[int, float], list[str]]:
     """(indices of chunks that stay, factors of those that are rescaled, remarks)."""
-    if not edits.drop and not edits.keep and not edits.scale:
+    if not any(values.values()):
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
-    remarks: list[str] = []
-    picked: dict[str, set[int]] = {}
-    for kind, texts in (("drop", edits.drop), ("keep", edits.keep)):
-        for text in texts:
-            selection = select(text, chunks)
-            picked.setdefault(kind, set()).update(selection.indices)
-            remarks += selection.remarks
+    dropped = [select(text, chunks) for text in values["drop"]]
+    kept = [select(text, chunks) for text in values["keep"]]
+    remarks = [remark for selection in (*dropped, *kept) for remark in selection.remarks]
     factors: dict[int, float] = {}
-    for text, factor in edits.scale.items():
+    for text, factor in values["scale"].items():
         if not math.isfinite(factor):
             raise AdapterError(f"{text}: the factor is not a finite number")
         for n in select(text, chunks).indices:
             factors[n] = factors.get(n, 1.0) * factor
-    keep = picked.get("keep", set(range(len(chunks))))
-    stays = sorted(keep - picked.get("drop", set()))
+    keep = {n for selection in kept for n in selection.indices} if kept else set(range(len(chunks)))
+    stays = sorted(keep.difference(*(selection.indices for selection in dropped)))
     if not stays:
         raise AdapterError("no chunk would be left", hint="drop less")
     return stays, factors, remarks
@@ -188,21 +180,17 @@ def _edit_ranks(plan: EditPlan) -> LoraWeights:
     return keep_ranks(weights, torch.tensor(kept, dtype=torch.long))
 
 
-def _edit_seats(
-    plan: EditPlan, options: ChangeOptions
-) -> tuple[LoraWeights, Memory, tuple[SeatsConfig, int]]:
+def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Memory, SeatsConfig]:
     """Take the seats of the chunks that stay out of the memory, and seat them again."""
     parent = plan.parent
     chunks, memory, factors = parent.chunks, parent.memory, parent.seat_factors()
     for n, factor in plan.factors.items():
         factors[_indices([chunks[n]])] *= factor
     kept = _indices([chunks[n] for n in plan.stays])
-    seats, files = load_seats_of([parent], options)
     left = Memory(memory.keys[:, kept].contiguous(), memory.values[:, kept].contiguous())
+    seats = load_seats_of(parent, options)
     strength = float(parent.options.bias_scale)
-    seated = seat_again(seats, files, left, factors[kept], bias_scale=strength)
-    weights = seated.assembled.weights
-    return weights, left, (seated.config, weights.rank)
+    return seat_again(seats, left, factors[kept], bias_scale=strength), left, seats.config
 
 
 def _indices(chunks: Sequence[ChunkRecord]) -> torch.Tensor:

@@ -23,9 +23,6 @@ from d2l.commands.options import (
 if TYPE_CHECKING:
     from d2l.change.edit import EditPlan
 
-#: Spellings of earlier versions.
-RENAMED = {"--scale": "--rescale"}
-
 
 def edit(
     adapter: AdapterPath,

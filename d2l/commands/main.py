@@ -14,8 +14,6 @@ import typer
 
 from d2l import interrupts
 from d2l.commands import bases, cache, console, streams
-from d2l.commands import edit as edit_command
-from d2l.commands import merge as merge_command
 from d2l.commands import probe as probe_command
 from d2l.commands import train as train_command
 from d2l.commands.ask import ask
@@ -25,10 +23,12 @@ from d2l.commands.check import check
 from d2l.commands.checkpoints import checkpoints_app
 from d2l.commands.compile import compile_command
 from d2l.commands.diff import diff
+from d2l.commands.edit import edit
 from d2l.commands.export import export
 from d2l.commands.inspect import inspect
 from d2l.commands.ls import list_adapters
 from d2l.commands.make import t2l_app
+from d2l.commands.merge import merge
 from d2l.commands.options import (
     Debug,
     accepting,
@@ -135,14 +135,8 @@ app.command(epilog="Example: d2l serve adapters/ --port 8080")(serve)
 app.command(epilog="Example: d2l inspect manual.lora")(inspect)
 app.command(epilog="Example: d2l check manual.lora --runtime vllm --max-lora-rank 64")(check)
 app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
-app.command(
-    epilog="Example: d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5",
-    cls=accepting(merge_command.RENAMED),
-)(merge_command.merge)
-app.command(
-    epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
-    cls=accepting(edit_command.RENAMED),
-)(edit_command.edit)
+app.command(epilog="Example: d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5")(merge)
+app.command(epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora")(edit)
 app.command(epilog="Example: d2l refine manual.lora -o better.lora --refine 5m")(refine)
 app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
 app.command(

@@ -1,6 +1,5 @@
 """The command `d2l merge`: adapters of one base in, one adapter out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,21 +19,17 @@ from d2l.commands.options import (
     NewDtype,
     Offline,
     Out,
-    split_list,
 )
 
 if TYPE_CHECKING:
     from d2l.change.merge_plan import MergePlan
-
-#: Spellings of earlier versions.
-RENAMED = {"--weights": "--weight", "--merge": "--method"}
 
 
 def merge(
     adapters: Annotated[list[Path], typer.Argument(help="Adapter folders, of one base.")],
     out: Out,
     weight: Annotated[
-        list[str] | None,
+        list[float] | None,
         typer.Option(help="Strength of an adapter, in their order; repeatable, once for each."),
     ] = None,
     method: Annotated[
@@ -57,7 +52,7 @@ def merge(
         refuse_adapter(out, force=force)
     plan = d2l.plan_merge(
         adapters,
-        weights=_read_numbers(split_list("--weight", weight)) if weight else None,
+        weights=weight or None,
         method=method,
         max_rank=max_rank,
         checkpoint=checkpoint,
@@ -77,31 +72,22 @@ def merge(
         local_files_only=offline,
     )
     made.save_pretrained(out, force=force)
-    console.emit(_describe(made, out), _show(made, out), as_json=as_json)
-
-
-def _describe(made: "d2l.Adapter", out: Path) -> dict[str, Any]:
-    """The values that `--json` prints."""
     assert made.provenance is not None  # merging says where it came from
     errors = made.provenance.merge_error
-    return {
+    values = {
         "adapter": str(out),
         "rank": made.weights.rank,
         "size_bytes": read_info(out).size_bytes,
         "max_merge_error": max(errors.values(), default=0.0),
         "merge_error": errors,
-        "warnings": list(made.provenance.warnings),
+        "warnings": list(plan.warnings),
     }
-
-
-def _show(made: "d2l.Adapter", out: Path) -> str:
-    """The lines that are printed for people."""
-    values = _describe(made, out)
     lines = [str(out), f"rank        {values['rank']}"]
-    if values["merge_error"]:
+    if errors:
         worst = values["max_merge_error"]
         lines.append(f"error       at most {worst:.2%} of a module's delta was cut off")
-    return "\n".join([*lines, f"size        {values['size_bytes'] / 1e6:.2f} MB"])
+    lines.append(f"size        {values['size_bytes'] / 1e6:.2f} MB")
+    console.emit(values, "\n".join(lines), as_json=as_json)
 
 
 def _describe_plan(plan: "MergePlan") -> dict[str, Any]:
@@ -124,25 +110,12 @@ def _show_plan(plan: "MergePlan") -> str:
             plan.parents, plan.shares, plan.before, plan.after, strict=True
         )
     ]
-    return "\n".join([*rows, f"method      {plan.method}", f"rank        {_describe_rank(plan)}"])
+    n_seats = sum(plan.after)
+    rank = f"{plan.rank} ({n_seats} seats)" if plan.rank < n_seats else str(plan.rank)
+    return "\n".join([*rows, f"method      {plan.method}", f"rank        {rank}"])
 
 
 def _describe_seats(before: int, after: int) -> str:
     if after < before:
         return f", {after:,} of {before:,} seats"
     return ", seats" if before else ""
-
-
-def _read_numbers(texts: Sequence[str]) -> list[float]:
-    numbers = []
-    for text in texts:
-        try:
-            numbers.append(float(text))
-        except ValueError as error:
-            raise typer.BadParameter(f"{text!r}: expected a number, such as 0.5") from error
-    return numbers
-
-
-def _describe_rank(plan: "MergePlan") -> str:
-    n_seats = sum(plan.after)
-    return f"{plan.rank} ({n_seats} seats)" if plan.rank < n_seats else str(plan.rank)

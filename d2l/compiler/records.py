@@ -6,12 +6,10 @@ paths of its own making: the same run gives the same bytes.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import PurePath
+from dataclasses import dataclass
 from typing import Any
 
 from d2l import __version__
-from d2l.adapters import module_names
 from d2l.adapters.provenance import (
     DESCRIPTION,
     Base,
@@ -22,7 +20,6 @@ from d2l.adapters.provenance import (
     Input,
     Norms,
     Options,
-    Prompt,
     Provenance,
     Skipped,
     Span,
@@ -30,7 +27,6 @@ from d2l.adapters.provenance import (
 )
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
-from d2l.change.parents import Parent
 from d2l.compiler.doc_to_lora import BASE_PROMPT
 from d2l.compiler.options import CompileOptions
 from d2l.compiler.plan import CompilePlan
@@ -39,7 +35,7 @@ from d2l.hypernets.checkpoints import checkpoint_digest
 from d2l.hypernets.protocol import Assembled, HypernetConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 
-_TOOL = Tool(name="d2l", version=__version__)
+TOOL = Tool(name="d2l", version=__version__)
 
 
 def describe_compile(
@@ -49,7 +45,7 @@ def describe_compile(
     slices = rank_slices(plan)
     compressed = bool(merge_error)
     return Provenance(
-        tool=_TOOL,
+        tool=TOOL,
         checkpoint=Checkpoint(
             name=plan.checkpoint.name,
             network=plan.config.kind,
@@ -64,11 +60,11 @@ def describe_compile(
         rank=plan.rank,
         rank_before_max_rank=plan.full_rank,
         options=_describe_options(plan.options),
-        merge_error=_shorten_all(merge_error),
+        merge_error=shorten_all(merge_error),
         prompt=plan.kind.prompt(plan.config, plan.rank),
         norms=Norms(
             layers=_norms_by_layer(assembled.weights, plan.config),
-            chunks=_norms_by_chunk(assembled.weights, slices),
+            chunks=norms_by_chunk(assembled.weights, slices),
         ),
         warnings=plan.warnings,
     )
@@ -167,7 +163,7 @@ class Made:
 def describe_make(made: Made, config: TextToLoraConfig, weights: LoraWeights) -> Provenance:
     """Provenance of an adapter that was made from a description."""
     return Provenance(
-        tool=_TOOL,
+        tool=TOOL,
         checkpoint=Checkpoint(
             name=made.checkpoint, network=config.kind, sha256=made.checkpoint_sha256
         ),
@@ -210,104 +206,22 @@ def describe_reading(plan: CompilePlan, assembled: Assembled, made: Made) -> Pro
     )
 
 
-@dataclass(frozen=True)
-class Change:
-    """What was done: a verb and its values, for d2l.json; `said` is a line for the card."""
-
-    verb: str  # "merge" or "edit"
-    values: Mapping[str, Any]
-    said: str
-    warnings: tuple[str, ...] = ()
-    merge_error: Mapping[str, float] = field(default_factory=dict)
-
-
-def describe_change(
-    parents: Sequence[Parent],
-    weights: LoraWeights,
-    chunks: Sequence[ChunkRecord],
-    prompt: Prompt,
-    change: Change,
-) -> Provenance:
-    """Provenance of an adapter that was made from others; the parents' own stand in it whole.
-
-    `chunks` have their new ranks; documents that no chunk is left of are not among the inputs.
-    """
-    known = [parent.provenance for parent in parents if parent.provenance is not None]
-    first = parents[0].provenance
-    same = all(parent.checkpoint == parents[0].checkpoint for parent in parents)
-    mixture = Checkpoint(name=change.verb, network="mixture", sha256=None)
-    return Provenance(
-        tool=_TOOL,
-        checkpoint=first.checkpoint if first is not None and same else mixture,
-        base=first.base if first is not None else Base(name=weights.base, sha256=None),
-        inputs=_join_inputs(known, {chunk.document for chunk in chunks}),
-        skipped=tuple(row for made in known for row in made.skipped),
-        chunks=tuple(
-            chunk.model_copy(update={"index": index}) for index, chunk in enumerate(chunks)
-        ),
-        rank=weights.rank,
-        options=_join_options(parents),
-        merge_error=_shorten_all(change.merge_error),
-        prompt=prompt,
-        norms=Norms(
-            layers=_norms_by_name(weights),
-            chunks=_norms_by_chunk(weights, [c.ranks for c in chunks if c.ranks is not None]),
-        ),
-        warnings=change.warnings,
-        parents=tuple(map(_describe_parent, parents)),
-    ).model_copy(update={change.verb: dict(change.values)})
-
-
-def _join_inputs(parents: Sequence[Provenance], left: set[str]) -> tuple[Input, ...]:
-    """The parents' documents that are `left`, each once."""
-    rows = [row for made in parents for row in made.inputs]
-    return tuple(row for n, row in enumerate(rows) if row.name in left and row not in rows[:n])
-
-
-def _join_options(parents: Sequence[Parent]) -> Options:
-    """Options that all parents share; strengths are in the chunks and in the weights."""
-    said = [parent.options.to_json() for parent in parents]
-    shared = {
-        name: value
-        for name, value in said[0].items()
-        if all(other.get(name) == value for other in said)
-    }
-    return Options.model_validate({"merge": "concat", **shared, "scale": 1.0})
-
-
-def _describe_parent(parent: Parent) -> dict[str, Any]:
-    """A parent's provenance, or for adapters of other tools its config."""
-    made = parent.provenance
-    own = {"config": dict(parent.config)} if made is None else made.to_json()
-    return {"adapter": PurePath(parent.name).name, **own}
-
-
 def _norms_by_layer(weights: LoraWeights, config: HypernetConfig) -> tuple[float, ...]:
     """Frobenius norm of all adapted modules' deltas side by side, by layer of the base."""
     layers = range(config.n_base_layers)
     return tuple(
-        _norm(weights, (module_path(layer, module) for module in config.module_shapes))
+        find_norm(weights, (module_path(layer, module) for module in config.module_shapes))
         for layer in layers
     )
 
 
-def _norms_by_name(weights: LoraWeights) -> tuple[float, ...]:
-    """The same where no network says which modules and layers there are."""
-    by_layer: dict[int, list[str]] = {}
-    for name in weights.factors:
-        module = module_names.parse(name)
-        if module.in_decoder and module.layer is not None:
-            by_layer.setdefault(module.layer, []).append(name)
-    layers = range(max(by_layer, default=-1) + 1)
-    return tuple(_norm(weights, by_layer.get(layer, ())) for layer in layers)
-
-
-def _norm(weights: LoraWeights, names: Iterable[str]) -> float:
+def find_norm(weights: LoraWeights, names: Iterable[str]) -> float:
+    """Frobenius norm of the deltas of these modules, side by side."""
     present = [weights.factors[name] for name in names if name in weights.factors]
     return _short(math.hypot(*(delta_norm(factors, weights.scale) for factors in present)))
 
 
-def _norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float, ...]:
+def norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float, ...]:
     """Frobenius norm of the delta of each slice of ranks; of the same slice it is computed once."""
     norms = {
         (start, stop): math.hypot(
@@ -321,7 +235,8 @@ def _norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float
     return tuple(_short(norms.get((start, stop), 0.0)) for start, stop in slices)
 
 
-def _shorten_all(values: Mapping[str, float]) -> dict[str, float]:
+def shorten_all(values: Mapping[str, float]) -> dict[str, float]:
+    """Numbers with six significant digits, sorted by name."""
     return {name: _short(value) for name, value in sorted(values.items())}
 
 

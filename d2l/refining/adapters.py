@@ -16,7 +16,7 @@ from d2l.adapters.provenance import Provenance, Refinement
 from d2l.bases.models import find_base, pick_device
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
-from d2l.change.reseating import load_seats_of, seat_again
+from d2l.change.seats import load_seats_of, seat_again
 from d2l.compiler.card import note_refinement
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
@@ -115,13 +115,14 @@ def refine_adapter(
 
 
 def _refine_seats(parent: Parent, job: Job, options: ChangeOptions) -> Refined:
-    seats, files = load_seats_of([parent], options)
+    seats = load_seats_of(parent, options)
     strength = float(parent.options.bias_scale)
     memory, done = refine_memory(parent.memory, seats, job, bias_scale=strength)
     if not done.kept:
         return Refined(Assembled(parent.weights, parent.memory), done)
     ones = torch.ones(memory.n_seats, dtype=torch.float64)
-    return Refined(seat_again(seats, files, memory, ones, bias_scale=strength).assembled, done)
+    weights = seat_again(seats, memory, ones, bias_scale=strength)
+    return Refined(Assembled(weights, memory), done)
 
 
 def _check(parent: Parent) -> Provenance:

@@ -11,7 +11,7 @@ from d2l.adapters import deltas
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.weights import LoraFactors
 from d2l.api.adapter import Adapter
-from d2l.change.edit import Edits, prepare
+from d2l.change.edit import prepare
 from d2l.change.edit import run as run_plan
 from d2l.change.parents import ChangeOptions
 from d2l.documents.document import Document, Section
@@ -39,14 +39,14 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def edit(
-    folder: Path, out: Path, *, edits: Edits, options: ChangeOptions, force: bool = False
+    folder: Path, out: Path, *, options: ChangeOptions, force: bool = False, **edits: Any
 ) -> Path:
-    made = Adapter.of(run_plan(prepare(folder, edits), options))
+    made = Adapter.of(run_plan(prepare(folder, **edits), options))
     return made.save_pretrained(out, force=force)
 
 
 def run(done: Compiled, out: Path, **edits: Any) -> Path:
-    edit(done.adapter, out, edits=Edits(**edits), options=options_for(done))
+    edit(done.adapter, out, **edits, options=options_for(done))
     return out
 
 
@@ -184,7 +184,7 @@ def test_rescaled_seats_keep_their_strength_in_a_later_edit(tmp_path: Path) -> N
             expected[:, slice(*chunks[0]["ranks"])] *= 0.5
         assert torch.allclose(f.b, expected, rtol=1e-5, atol=1e-6)
     again = tmp_path / "again"
-    edit(half, again, edits=Edits(scale={"0.txt": 2.0}), options=options_for(done))
+    edit(half, again, scale={"0.txt": 2.0}, options=options_for(done))
     assert worst(dense(again), dense(done.adapter)) < 1e-5
 
 
@@ -216,7 +216,7 @@ def test_chunks_that_claim_the_same_ranks_are_not_counted_again(kind: str, tmp_p
     first = read_record(done.adapter)["chunks"][0]
     write_chunks(done.adapter, [first] * 3)
     with pytest.raises(AdapterError, match="is the average of its chunks"):
-        prepare(done.adapter, Edits(scale={"0.txt": 0.5}))
+        prepare(done.adapter, scale={"0.txt": 0.5})
 
 
 def test_seats_that_no_chunk_names_are_left_out(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_chunks_without_ranks_cost_next_to_nothing(
     made: list[int] = []
     monkeypatch.setattr(deltas, "LoraFactors", lambda a, b: made.append(1) or LoraFactors(a, b))
     content = run_plan(
-        prepare(done.adapter, Edits(scale={"0.txt": 0.5}, drop=("1.txt",))), options_for(done)
+        prepare(done.adapter, scale={"0.txt": 0.5}, drop=("1.txt",)), options_for(done)
     )
     assert content.provenance is not None
     assert content.provenance.chunks[0].ranks == tuple(first["ranks"])
@@ -252,7 +252,7 @@ def test_adapters_of_other_tools_and_empty_edits_are_refused(tmp_path: Path) -> 
     done = compile_roomy(tmp_path, "llama", *make_notes(0, 1))
     task = write_task(tmp_path / "task", make_factors("llama"), base="b")
     with pytest.raises(AdapterError, match="does not say which ranks hold what"):
-        edit(task, tmp_path / "out", edits=Edits(drop=("x",)), options=options_for(done))
+        edit(task, tmp_path / "out", drop=("x",), options=options_for(done))
     with pytest.raises(AdapterError, match="nothing to edit"):
         run(done, tmp_path / "out")
     with pytest.raises(AdapterError, match="the adapter has no such document"):
@@ -267,7 +267,7 @@ def test_the_same_edit_gives_the_same_bytes(tmp_path: Path) -> None:
     edit(
         done.adapter,
         tmp_path / "out",
-        edits=Edits(drop=("1.txt",)),
+        drop=("1.txt",),
         options=options_for(done),
         force=True,
     )

@@ -16,7 +16,6 @@ from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.provenance import Provenance
 from d2l.api.adapter import Adapter
 from d2l.change import edit as editing
-from d2l.change.edit import Edits
 from d2l.change.merge import run
 from d2l.change.merge_plan import prepare
 from d2l.change.parents import ChangeOptions
@@ -326,7 +325,7 @@ def test_more_seats_than_an_opening_has_are_seated_with_fewer_and_said(tmp_path:
             same = (own[:, :, None] == old[:, None]).all(-1)  # (layers, new, old, heads)
             assert same.any(2).all()
     # Edited, it is the others' seats alone, each document's as they were.
-    edits = editing.prepare(tmp_path / "out", Edits(drop=("0.txt",)))
+    edits = editing.prepare(tmp_path / "out", drop=("0.txt",))
     left = editing.run(edits, options_for(done)).memory
     assert left is not None
     assert torch.equal(left.keys, memory.keys[:, spans[0][1] :])

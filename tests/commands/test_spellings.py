@@ -9,8 +9,6 @@ from tests import tiny
 from tests.command import Command
 from tests.recipes import write_data, write_recipe
 
-FIXED = ("--checkpoint", "seats", "--offline")
-
 
 @pytest.fixture
 def place(working_folder: Path) -> Path:
@@ -19,29 +17,6 @@ def place(working_folder: Path) -> Path:
     tiny.write_seats(working_folder / "seats", repeats=3)
     write_data(working_folder / "data")
     return working_folder
-
-
-def test_lists_are_repeated_and_commas_are_still_taken(place: Path, command: Command) -> None:
-    for name, text in (("a", "The pump stands in the harbor."), ("b", "The valve is copper.")):
-        (place / f"{name}.txt").write_text(text)
-        assert command("compile", f"{name}.txt", "-o", f"{name}.lora", *FIXED).code == 0
-    both = ("merge", "a.lora", "b.lora", *FIXED)
-    new = command(*both, "-o", "new.lora", "--weight", "1", "--weight", "0.5")
-    assert (new.code, new.err) == (0, "")
-    old = command(*both, "-o", "old.lora", "--weights", "1,0.5", "--merge", "concat")
-    assert (old.code, old.err.splitlines()) == (
-        0,
-        [
-            "--weights is now --weight; the next version will not know --weights",
-            "--merge is now --method; the next version will not know --merge",
-            "commas in --weight go with the next version: write --weight 1 --weight 0.5",
-        ],
-    )
-    for name in ("adapter_model.safetensors", "d2l.json"):
-        assert (place / "new.lora" / name).read_bytes() == (place / "old.lora" / name).read_bytes()
-    done = command("edit", "a.lora", "-o", "weak.lora", "--scale=a.txt=0.5", *FIXED)
-    assert done.code == 0
-    assert done.err == "--scale is now --rescale; the next version will not know --scale\n"
 
 
 @pytest.mark.usefixtures("place")

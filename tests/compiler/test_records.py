@@ -349,7 +349,7 @@ def test_norms_of_chunks_that_share_ranks_are_computed_once(
         return delta_norm(factors, scale)
 
     monkeypatch.setattr(records, "delta_norm", count)
-    norms = records._norms_by_chunk(weights, [(0, 2)] * 3000 + [(1, 1)] * 3000 + [(0, 3)])
+    norms = records.norms_by_chunk(weights, [(0, 2)] * 3000 + [(1, 1)] * 3000 + [(0, 3)])
     assert norms == (17.8885,) * 3000 + (0.0,) * 3000 + (26.8328,)
     assert len(computed) == 2
 

@@ -13,7 +13,6 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.adapters.weights import Memory
-from d2l.change.edit import Edits
 from d2l.change.edit import prepare as prepare_edit
 from d2l.change.merge import run as run_merge
 from d2l.change.merge_plan import prepare as prepare_merge
@@ -301,7 +300,7 @@ def test_a_refined_adapter_is_not_taken_apart(tmp_path: Path) -> None:
     done = compile_tiny(tmp_path, "seats")
     out = refine(done, tmp_path / "better.lora")
     with pytest.raises(AdapterError, match="was refined on the whole of its document") as caught:
-        prepare_edit(out, Edits(drop=("p. 2",)))
+        prepare_edit(out, drop=("p. 2",))
     assert "compile the document again" in str(caught.value.hint)
 
 

@@ -1,0 +1,183 @@
+"""A changed adapter's record and texts: `d2l.json`, the card, and the files that make its prompts.
+
+Parents and new weights in, an adapter in memory out. Opens no file but the parents' tokenizers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from d2l import __version__
+from d2l.adapters import module_names
+from d2l.adapters.card import FOLDER, KNOWS_NOTHING, LOADING, literal, quote, write_head, write_list
+from d2l.adapters.info import CARD, CHAT_TEMPLATE, TOKENIZER
+from d2l.adapters.lowest_rank import find_lowest, lower_content
+from d2l.adapters.peft_folder import AdapterContent
+from d2l.adapters.provenance import (
+    Base,
+    Checkpoint,
+    ChunkRecord,
+    Input,
+    Norms,
+    Options,
+    Prompt,
+    Provenance,
+)
+from d2l.adapters.weights import LoraWeights, Memory
+from d2l.bases.catalog import spell_base
+from d2l.change.parents import Parent
+from d2l.compiler.doc_to_lora import BASE_PROMPT
+from d2l.compiler.records import TOOL, find_norm, norms_by_chunk, shorten_all
+from d2l.compiler.seats import describe_prompt
+from d2l.errors import AdapterError
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.opening import chat_template
+
+
+@dataclass(frozen=True)
+class Change:
+    """A verb and its values, for d2l.json; `title` is the card's.
+
+    `seats`: the network's configuration and the number of seats, where the new adapter has an
+    opening. `chunks` have their new ranks.
+    """
+
+    verb: str  # "merge" or "edit"
+    values: Mapping[str, Any]
+    title: str
+    weights: LoraWeights
+    chunks: Sequence[ChunkRecord]
+    memory: Memory | None = None
+    seats: tuple[SeatsConfig, int] | None = None
+    warnings: tuple[str, ...] = ()
+    merge_error: Mapping[str, float] = field(default_factory=dict)
+
+
+def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str) -> AdapterContent:
+    """The new adapter at its lowest rank, with its record and texts; raises AdapterError."""
+    texts = {CARD: _write_card(parents, change)}
+    prompt = BASE_PROMPT
+    if change.seats is not None:
+        prompt = describe_prompt(*change.seats)
+        texts |= {CHAT_TEMPLATE: chat_template(*change.seats), **_take_tokenizer(parents)}
+    return lower_content(
+        AdapterContent(
+            weights=change.weights,
+            n_base_layers=None,
+            provenance=_describe_change(parents, change, prompt),
+            memory=change.memory,
+            texts=texts,
+            dtype=dtype,
+            name=name,
+        )
+    )
+
+
+def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) -> Provenance:
+    """The new provenance; the parents' own stand in it whole.
+
+    Documents without a chunk that is left are not among the inputs.
+    """
+    known = [parent.provenance for parent in parents if parent.provenance is not None]
+    first, weights = parents[0].provenance, change.weights
+    same = all(parent.checkpoint == parents[0].checkpoint for parent in parents)
+    mixture = Checkpoint(name=change.verb, network="mixture", sha256=None)
+    return Provenance(
+        tool=TOOL,
+        checkpoint=first.checkpoint if first is not None and same else mixture,
+        base=first.base if first is not None else Base(name=weights.base, sha256=None),
+        inputs=_join_inputs(known, {chunk.document for chunk in change.chunks}),
+        skipped=tuple(row for made in known for row in made.skipped),
+        chunks=tuple(
+            chunk.model_copy(update={"index": index}) for index, chunk in enumerate(change.chunks)
+        ),
+        rank=weights.rank,
+        options=_join_options(parents),
+        merge_error=shorten_all(change.merge_error),
+        prompt=prompt,
+        norms=Norms(
+            layers=_norms_by_layer(weights),
+            chunks=norms_by_chunk(weights, [c.ranks for c in change.chunks if c.ranks is not None]),
+        ),
+        warnings=change.warnings,
+        parents=tuple(map(_describe_parent, parents)),
+    ).model_copy(update={change.verb: dict(change.values)})
+
+
+def _join_inputs(parents: Sequence[Provenance], left: set[str]) -> tuple[Input, ...]:
+    """The parents' documents that are `left`, each once."""
+    rows = [row for made in parents for row in made.inputs]
+    return tuple(row for n, row in enumerate(rows) if row.name in left and row not in rows[:n])
+
+
+def _join_options(parents: Sequence[Parent]) -> Options:
+    """Options that all parents share; strengths are in the chunks and in the weights."""
+    first, *others = (parent.options.to_json() for parent in parents)
+    shared = {
+        name: value
+        for name, value in first.items()
+        if all(other.get(name) == value for other in others)
+    }
+    return Options.model_validate({"merge": "concat", **shared, "scale": 1.0})
+
+
+def _describe_parent(parent: Parent) -> dict[str, Any]:
+    """A parent's provenance, or for adapters of other tools its config."""
+    made = parent.provenance
+    own = {"config": dict(parent.config)} if made is None else made.to_json()
+    return {"adapter": PurePath(parent.name).name, **own}
+
+
+def _norms_by_layer(weights: LoraWeights) -> tuple[float, ...]:
+    """Frobenius norm of all modules' deltas by layer, up to the last layer with a module."""
+    by_layer: dict[int, list[str]] = {}
+    for name in weights.factors:
+        module = module_names.parse(name)
+        if module.in_decoder and module.layer is not None:
+            by_layer.setdefault(module.layer, []).append(name)
+    layers = range(max(by_layer, default=-1) + 1)
+    return tuple(find_norm(weights, by_layer.get(layer, ())) for layer in layers)
+
+
+def _take_tokenizer(parents: Sequence[Parent]) -> dict[str, str]:
+    """The tokenizer files of the first parent that has an opening."""
+    source = next(parent for parent in parents if parent.opening is not None)
+    texts = source.content.texts
+    for name in TOKENIZER:
+        if name not in texts:
+            raise AdapterError(f"{source.name}: {name} is missing", hint="compile it again")
+    return {name: texts[name] for name in TOKENIZER}
+
+
+def _write_card(parents: Sequence[Parent], change: Change) -> str:
+    """The model card: the parents, how to load the adapter, its limits."""
+    weights, seats = change.weights, change.seats is not None
+    modules = ", ".join(module_names.list_short(weights.factors))
+    base = literal(weights.base)
+    made = [parent.provenance for parent in parents if parent.has_seats]
+    digests = {record.base.sha256 for record in made if record is not None}
+    loading = LOADING.format(
+        tokenizer="adapter" if seats else base,
+        base=spell_base(weights.base, digests.pop() if seats and len(digests) == 1 else None),
+        adapter=FOLDER,
+    )
+    names = "".join(f"- {quote(PurePath(parent.name).name)}\n" for parent in parents)
+    prompt = (
+        f"The memory hangs on the first {weights.rank + 1} tokens of the prompt or fewer (the "
+        "opening, in `d2l.json`). This folder's tokenizer and chat template put them there; a "
+        "prompt without them cannot read the memory.\n"
+        if seats
+        else "Ask with the base's own chat template: one user turn, no system text.\n"
+    )
+    trouble = f"{KNOWS_NOTHING}\n" if seats else ""
+    rank = find_lowest(weights) if all(p.has_seats for p in parents) else weights.rank
+    return (
+        f"{write_head(weights.base, 'd2l')}"
+        f"# {change.title}\n\nMade by d2l {__version__} of\n\n{names}\n"
+        f"for {quote(weights.base)}: rank {rank}, on {modules}. `d2l.json` says "
+        f"exactly what went in.\n\n## Load it\n\n```python\n{loading}```\n\n{prompt}\n"
+        f"{trouble}## Limits\n\n{write_list(change.warnings)}"
+        "- Answers can be wrong with confidence: check what matters against the documents.\n"
+        "- The documents' content is in these weights. Share them as you would share the text.\n"
+    )

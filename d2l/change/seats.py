@@ -1,0 +1,126 @@
+"""Seats of adapters: given to fewer tokens, joined, and seated once more.
+
+Parents' memories in, weights out, on the network that made them and its base.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from d2l.adapters.module_names import parse
+from d2l.adapters.provenance import ChunkRecord, Span
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.change.parents import ChangeOptions, Parent
+from d2l.errors import CheckpointError, MergeError
+from d2l.hypernets.fit import SEATS, open_network
+from d2l.hypernets.loaded import load_network
+from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.registry import name_known
+from d2l.hypernets.seats.config import split_seats
+from d2l.hypernets.seats.fewer import thin_out
+from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.seating import MODULES, fill_memory
+
+
+def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
+    """The network that made a seats adapter, on its base; raises CheckpointError."""
+    made_by = parent.checkpoint
+    assert made_by is not None  # it has seats, which d2l.json says
+    network = open_network(
+        options.checkpoint or name_known(made_by.name, made_by.sha256),
+        kinds=SEATS,
+        base=options.base,
+        offline=options.offline,
+    )
+    if network.digest() != made_by.sha256:
+        raise CheckpointError(
+            f"{network.files.path}: is not the checkpoint that {parent.name} was compiled with",
+            hint="name that one with --checkpoint, or compile the document again",
+        )
+    loaded = load_network(
+        network.files.path,
+        network.config,
+        network.base,
+        device=options.device,
+        dtype=torch.float32,
+        moments=network.find_moments(network.base),
+    )
+    assert isinstance(loaded.hypernet, Seats)  # SEATS takes no other
+    return loaded.hypernet
+
+
+def seat_again(seats: Seats, memory: Memory, factors: Tensor, *, bias_scale: float) -> LoraWeights:
+    """Seat a memory as compiling does, each seat's delta times its factor (seats,).
+
+    A memory of fewer seats than the shortest opening gets seats that change nothing behind it.
+    """
+    config = seats.config
+    opening = config.opening(max(memory.n_seats, config.min_seats))
+    shared = seats.network.shared
+    if shared is not None and bias_scale != 1.0:
+        shared = shared.scaled(bias_scale)
+    filled = fill_memory(
+        memory, seats.base_model, opening=opening, layers=config.memory_layers, shared=shared
+    )
+    weights = seats.assemble([filled], MergeOptions(bias_scale=bias_scale)).weights
+    missing = len(opening) - 1 - memory.n_seats
+    factors = torch.cat([factors, torch.zeros(missing, dtype=factors.dtype)])
+    if bool((factors == 1).all()):
+        return weights
+    scaled = {
+        name: LoraFactors(f.a, (f.b.double() * factors).to(f.b.dtype))
+        if parse(name).short in MODULES
+        else f
+        for name, f in weights.factors.items()
+    }
+    return replace(weights, factors=scaled)
+
+
+def thin_parent(parent: Parent, n_seats: int, *, heads: int) -> Parent:
+    """The parent with `n_seats` of its seats, of which each chunk keeps its share; `heads` are the
+    base's key-value heads. Raises MergeError where chunks share seats."""
+    whole, made = parent.memory, parent.provenance
+    assert made is not None  # it has seats
+    old = _tile(parent.chunks, whole.n_seats)
+    moved, parts, start = dict[Span, Span](), list[Memory](), 0
+    for (begin, end), size in zip(
+        old, split_seats([stop - start for start, stop in old], n_seats), strict=True
+    ):
+        if size:
+            own = Memory(whole.keys[:, begin:end], whole.values[:, begin:end])
+            parts.append(thin_out(own, size, heads=heads))
+        moved[begin, end] = (start, start + size)
+        start += size
+    memory = Memory(
+        torch.cat([part.keys for part in parts], dim=1),
+        torch.cat([part.values for part in parts], dim=1),
+    )
+    chunks = tuple(
+        chunk
+        if chunk.ranks is None
+        else chunk.model_copy(update={"ranks": moved.get(chunk.ranks, chunk.ranks)})
+        for chunk in parent.chunks
+    )
+    provenance = made.model_copy(update={"chunks": chunks})
+    return Parent(replace(parent.content, memory=memory, provenance=provenance))
+
+
+def _tile(chunks: Sequence[ChunkRecord], n_seats: int) -> list[Span]:
+    """The chunks' spans of seats and the gaps between them, side by side."""
+    spans, at = list[Span](), 0
+    owned = sorted({chunk.ranks for chunk in chunks if chunk.ranks is not None})
+    for start, stop in owned:
+        if start < at or stop > n_seats:
+            raise MergeError(
+                "chunks that share their seats cannot be given fewer",
+                hint="compile the document again, with --merge concat",
+            )
+        if start > at:
+            spans.append((at, start))
+        spans.append((start, stop))
+        at = stop
+    if at < n_seats:
+        spans.append((at, n_seats))
+    return spans
