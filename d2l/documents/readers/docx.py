@@ -1,47 +1,41 @@
 """DOCX: the body of a Word document in reading order.
 
-Takes the bytes of a document, gives sections by heading. python-docx opens the package and knows
-its styles; the body is walked here, for content controls, tracked changes and notes count too.
+Takes the bytes of a document, gives sections by heading. python-docx opens the package; the body
+is walked here, for content controls, tracked changes and notes count too.
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
 import docx.opc.exceptions
 import lxml.etree
-from docx.opc.part import PartFactory
-from docx.package import Package
-from docx.parts.document import DocumentPart
+from docx.opc.package import OpcPackage
+from docx.opc.part import XmlPart
+from docx.parts.styles import StylesPart
 
 from d2l.documents.document import Section
 from d2l.documents.findings import gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import ZIP_ERRORS, open_archive, parse_xml
-from d2l.documents.readers.docx_hidden import HiddenRuns
-from d2l.documents.readers.docx_look import read_count
-from d2l.documents.readers.docx_markup import MATH, RUNS, W, settle
+from d2l.documents.readers.docx_hidden import HiddenRuns, read_page
+from d2l.documents.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, settle
+from d2l.documents.readers.docx_styles import Styles, value_of
 
 KIND = "DOCX document"
-SKIPPED = frozenset((W + "txbxContent", W + "pPr", W + "rPr"))
+SKIPPED = frozenset((TEXT_BOX, W + "pPr", W + "rPr"))
 SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
 NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
 N_LEVELS = 9  # of lists
-HEADING_STYLE = re.compile(r"(?:heading|title|subtitle)\b", re.I)
-# python-docx takes a document with macros, or a template, for something else.
-OTHER_MAIN_TYPES = (
-    "application/vnd.ms-word.document.macroEnabled.main+xml",
-    "application/vnd.ms-word.template.macroEnabledTemplate.main+xml",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.template.main+xml",
-)
-PartFactory.part_type_for |= dict.fromkeys(OTHER_MAIN_TYPES, DocumentPart)
+#: Parts beside the body, by the ends of their relations' types.
+PARTS = ("styles", "numbering", "settings", "header", "footer", *NOTES.values())
 DOCX_ERRORS = (
     docx.opc.exceptions.PackageNotFoundError,
     lxml.etree.LxmlError,
     AttributeError,
     KeyError,
+    TypeError,  # of a relation without a target
     ValueError,
 )
 
@@ -50,32 +44,58 @@ def parse_docx(request: ParseRequest) -> Parsed:
     """Read the body; headers and footers of pages are left out."""
     open_archive(request, KIND).close()
     try:
-        part: Any = Package.open(BytesIO(request.data)).main_document_part
-        document = part.document
-        body = document.element.body
+        main: Any = OpcPackage.open(BytesIO(request.data)).main_document_part
     except ZIP_ERRORS:
         raise damaged(request, KIND, "one of its parts cannot be unpacked") from None
     except DOCX_ERRORS as error:
         raise damaged(request, KIND, type(error).__name__) from None
+    root = read_tree(main, request)
+    body = root.find(W + "body")
     if body is None:
         raise damaged(request, KIND, "it has no body")
-    settle(document.element)
-    hidden = HiddenRuns(document)
-    reader = _BodyReader(document, request, hidden)
+    settle(root)
+    parts: dict[str, list[Any]] = {kind: [] for kind in PARTS}
+    for relation in main.rels.values():
+        kind = (relation.reltype or "").rpartition("/")[2]
+        if kind in PARTS and not relation.is_external:
+            parts[kind].append(read_tree(relation.target_part, request))
+    parts["styles"].append(StylesPart.default(main.package).element)  # for documents without any
+    styles = Styles(parts["styles"][0])
+    page = read_page(root, parts["settings"], (*parts["header"], *parts["footer"]))
+    hidden = HiddenRuns(styles, page)
+    reader = _BodyReader(parts, request, styles, hidden)
     sections = tuple(bound_text(reader.read(body), request))
     return Parsed(sections, findings=gather(hidden.findings))
+
+
+def read_tree(part: Any, request: ParseRequest) -> Any:
+    """Give the tree of a part, also of a part whose type python-docx does not know."""
+    return part.element if isinstance(part, XmlPart) else parse_xml(part.blob, request, KIND)
 
 
 class _BodyReader:
     """Walks a document's body; knows its styles, lists and notes."""
 
-    def __init__(self, document: Any, request: ParseRequest, hidden: HiddenRuns) -> None:
+    def __init__(
+        self,
+        parts: dict[str, list[Any]],
+        request: ParseRequest,
+        styles: Styles,
+        hidden: HiddenRuns,
+    ) -> None:
         self._hidden = hidden
         self._include_hidden = request.include_hidden
-        self._headings = find_heading_styles(document)
-        self._bullets = find_bullet_lists(document)
-        self._list_styles = find_list_styles(document)
-        self._notes = read_notes(document, request, hidden)
+        self._styles = styles
+        self._bullets = find_bullet_lists(parts["numbering"])
+        self._list_styles = {
+            style.get(W + "styleId", ""): numbering
+            for style in parts["styles"][0].iter(W + "style")
+            if (numbering := style.find(f"{W}pPr/{W}numPr")) is not None
+        }
+        self._notes: dict[tuple[str, str], str] = {}
+        for kind in NOTES.values():
+            for notes in parts[kind]:
+                self._read_notes(kind, notes)
         self._pending: list[str] = []  # notes referred to since the last block
         self._counts: Counter[tuple[str, int]] = Counter()
 
@@ -101,7 +121,6 @@ class _BodyReader:
         """Yield (text, kind) of the paragraphs and tables below an element."""
         for child in parent:
             if child.tag == W + "p":
-                self._hidden.enter(child)
                 yield from self._read_paragraph(child)
             elif child.tag == W + "tbl":
                 rows = "\n".join(self._read_rows(child))
@@ -131,16 +150,10 @@ class _BodyReader:
     def _find_boxes(self, paragraph: Any) -> Iterator[Any]:
         """Yield the contents of a paragraph's text boxes, but not of boxes inside them: those
         belong to the paragraphs of the outer ones."""
-        waiting = list(reversed(paragraph))
-        while waiting:
-            element = waiting.pop()
-            if element.tag == W + "txbxContent":
-                if not self._hidden.hides_box(element) or self._include_hidden:
-                    yield element
-            elif element.tag == W + "r" and self._hidden.hides_boxes(element):
-                waiting += reversed(element) if self._include_hidden else ()
-            else:
-                waiting += reversed(element)
+        for box in paragraph.iter(TEXT_BOX):
+            is_own = next(box.iterancestors(W + "p")) is paragraph
+            if is_own and (not self._hidden.hides_box(box) or self._include_hidden):
+                yield box
 
     def _read_inline(self, element: Any) -> str:
         """Give the text of runs, links, fields and formulas."""
@@ -187,6 +200,20 @@ class _BodyReader:
         self._pending.append(f"[{identity}] {note}")
         return f"[{identity}]"
 
+    def _read_notes(self, kind: str, root: Any) -> None:
+        """Keep the text of footnotes or endnotes by kind and id."""
+        settle(root)
+        for run in [run for run in root.iter(W + "r") if self._hidden.is_hidden(run)]:
+            if not self._include_hidden:
+                run.getparent().remove(run)
+        for note in root.iter(W + "footnote", W + "endnote"):
+            paragraphs = (
+                "".join(text.text or "" for text in paragraph.iter(W + "t"))
+                for paragraph in note.iter(W + "p")
+            )
+            if words := " ".join(" ".join(paragraphs).split()):
+                self._notes[kind, note.get(W + "id", "")] = words
+
     def _read_rows(self, table: Any) -> Iterator[str]:
         """Yield the rows of a table; a merged cell counts where it begins."""
         for row in table.iter(W + "tr"):
@@ -205,21 +232,19 @@ class _BodyReader:
         level = paragraph.find(f"{W}pPr/{W}outlineLvl")
         if level is not None:
             return (level.get(W + "val") or "9") in "012345678"
-        style = paragraph.find(f"{W}pPr/{W}pStyle")
-        return style is not None and style.get(W + "val") in self._headings
+        style = value_of(paragraph.find(W + "pPr"), "pStyle")
+        return bool(style) and "heading" in self._styles.find("paragraph", style)
 
     def _list_mark(self, paragraph: Any) -> str:
         """Give a list item's mark: a dash, or its number among its siblings."""
         numbering = paragraph.find(f"{W}pPr/{W}numPr")
-        style = paragraph.find(f"{W}pPr/{W}pStyle")
-        if numbering is None and style is not None:
-            numbering = self._list_styles.get(style.get(W + "val", ""))
-        identity = numbering.find(W + "numId") if numbering is not None else None
-        number = identity.get(W + "val", "0") if identity is not None else "0"
+        if numbering is None:
+            style = value_of(paragraph.find(W + "pPr"), "pStyle")
+            numbering = self._list_styles.get(style)
+        number = value_of(numbering, "numId") or "0"
         if number == "0":
             return ""
-        level = numbering.find(W + "ilvl")
-        depth = (read_count(level.get(W + "val")) or 0) if level is not None else 0
+        depth = read_depth(value_of(numbering, "ilvl"))
         if (number, depth) in self._bullets:
             return "  " * depth + "- "
         self._counts[number, depth] += 1
@@ -234,78 +259,23 @@ def continues_above(cell: Any) -> bool:
     return merge is not None and merge.get(W + "val", "continue") == "continue"
 
 
-def find_heading_styles(document: Any) -> frozenset[str]:
-    """Give the ids of styles that are headings by name or outline level, or based on such."""
-    found: set[str] = set()
-    parents: dict[str, str] = {}
-    for style in document.styles.element.iter(W + "style"):
-        identity = style.get(W + "styleId", "")
-        name = style.find(W + "name")
-        base = style.find(W + "basedOn")
-        parents[identity] = base.get(W + "val", "") if base is not None else ""
-        outlined = style.find(f"{W}pPr/{W}outlineLvl") is not None
-        if outlined or (name is not None and HEADING_STYLE.match(name.get(W + "val", ""))):
-            found.add(identity)
-    known = dict.fromkeys(found, True) | {"": False}
-    for identity in parents:
-        chain = []
-        while identity not in known:
-            chain.append(identity)
-            known[identity] = False  # for a chain of styles that is a loop
-            identity = parents.get(identity, "")
-        known |= dict.fromkeys(chain, known[identity])
-    return frozenset(identity for identity, is_heading in known.items() if is_heading)
+def read_depth(level: str) -> int:
+    """Read the level of a list; anything but a small number is the first."""
+    return int(level) if level.isascii() and level.isdecimal() and len(level) < 7 else 0
 
 
-def find_list_styles(document: Any) -> dict[str, Any]:
-    """Map the ids of list styles to the numbering that their paragraphs get."""
-    return {
-        style.get(W + "styleId", ""): numbering
-        for style in document.styles.element.iter(W + "style")
-        if (numbering := style.find(f"{W}pPr/{W}numPr")) is not None
-    }
-
-
-def find_bullet_lists(document: Any) -> frozenset[tuple[str, int]]:
+def find_bullet_lists(parts: Iterable[Any]) -> frozenset[tuple[str, int]]:
     """Give (list id, level) of lists whose items have bullets, not numbers."""
-    try:
-        root = document.part.numbering_part.element
-    except (KeyError, NotImplementedError):
-        return frozenset()
     bullets: dict[str, set[int]] = {}
-    for abstract in root.iter(W + "abstractNum"):
-        depths = bullets.setdefault(abstract.get(W + "abstractNumId", ""), set())
-        for level in abstract.iter(W + "lvl"):
-            form, depth = level.find(W + "numFmt"), read_count(level.get(W + "ilvl")) or 0
-            if form is not None and form.get(W + "val") == "bullet" and depth < N_LEVELS:
-                depths.add(depth)
-    return frozenset(
-        (number.get(W + "numId", ""), depth)
-        for number in root.iter(W + "num")
-        if (link := number.find(W + "abstractNumId")) is not None
-        for depth in bullets.get(link.get(W + "val", ""), ())
-    )
-
-
-def read_notes(
-    document: Any, request: ParseRequest, hidden: HiddenRuns
-) -> dict[tuple[str, str], str]:
-    """Give the text of footnotes and endnotes by (part, id)."""
-    notes: dict[tuple[str, str], str] = {}
-    for relation in document.part.rels.values():
-        part = relation.reltype.rpartition("/")[2]
-        if relation.is_external or part not in ("footnotes", "endnotes"):
-            continue
-        root = parse_xml(relation.target_part.blob, request, KIND)
-        settle(root)
-        for run in [run for run in root.iter(W + "r") if hidden.is_hidden(run)]:
-            if not request.include_hidden:
-                run.getparent().remove(run)
-        for note in (*root.iter(W + "footnote"), *root.iter(W + "endnote")):
-            paragraphs = (
-                "".join(text.text or "" for text in paragraph.iter(W + "t"))
-                for paragraph in note.iter(W + "p")
-            )
-            if words := " ".join(" ".join(paragraphs).split()):
-                notes[part, note.get(W + "id", "")] = words
-    return notes
+    found = set()
+    for root in parts:
+        for abstract in root.iter(W + "abstractNum"):
+            depths = bullets.setdefault(abstract.get(W + "abstractNumId", ""), set())
+            for level in abstract.iter(W + "lvl"):
+                depth = read_depth(level.get(W + "ilvl", ""))
+                if value_of(level, "numFmt") == "bullet" and depth < N_LEVELS:
+                    depths.add(depth)
+        for number in root.iter(W + "num"):
+            depths = bullets.get(value_of(number, "abstractNumId"), set())
+            found |= {(number.get(W + "numId", ""), depth) for depth in depths}
+    return frozenset(found)

@@ -1,221 +1,118 @@
-"""Styles of a DOCX document: what each says with those it is based on, also by place in a table.
+"""Styles of a DOCX document: how text looks by its properties and by those of the styles it names.
 
-Takes the part of styles and cells of tables, gives looks; knows nothing of what is on a page.
+Takes elements of properties, gives looks; knows nothing of what is on a page. Not the styles of
+python-docx: those search all styles for each base, and raise on values that Word passes over.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+import re
+from typing import Any
 
-from d2l.documents.readers.docx_look import (
-    NOTHING,
-    TWIP,
-    Look,
-    is_true,
-    read_block,
-    read_count,
-    read_length,
-    read_look,
-    read_shading,
-    style_of,
-    value_of,
-)
-from d2l.documents.readers.docx_theme import Theme, W
+from d2l.documents.readers.colors import read_hex
+from d2l.documents.readers.docx_markup import W
 
-WHOLE = "wholeTable"
-#: What may be around the rows of a table, and around the cells of a row.
-WRAPPERS = frozenset(
-    W + name for name in ("sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag")
-)
-#: Bits of the older way to say which parts of a table's style count.
-_BITS = {
-    "firstRow": 0x20, "lastRow": 0x40, "firstColumn": 0x80, "lastColumn": 0x100,
-    "noHBand": 0x200, "noVBand": 0x400,
-}  # fmt: skip
-
-
-class Style(NamedTuple):
-    """What a style says; of a table's, also in its parts, and how many rows a band has."""
-
-    look: Look = NOTHING
-    parts: Mapping[str, Look] = {}
-    row_band: int | None = None
-    column_band: int | None = None
-
-
-class Place(NamedTuple):
-    """Where a cell is in its table, counted from 0, and whether it is among the last there."""
-
-    row: int
-    column: int
-    is_last_row: bool
-    is_last_column: bool
+#: Values of properties by name, as they are written. "color", "shade" (behind a run) and "block"
+#: (behind a paragraph) are six digits, `UNKNOWN`, or anything else for no color of their own.
+Look = dict[str, str]
+UNKNOWN = "?"
+WORD_2010 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
+_HEADING = re.compile(r"(?:heading|title|subtitle)\b", re.I)
+#: Letters may be seen by these whatever their color.
+EFFECTS = ("textFill", "textOutline", "outline", "shadow", "emboss", "imprint")
+KEPT = frozenset(("vanish", "rtl", "cs", "sz", "szCs", "highlight", *EFFECTS))
 
 
 class Styles:
-    """Styles by kind and id; each is worked out once, after those that it is based on."""
+    """Styles by kind and id; each is worked out once, after the style that it is based on."""
 
-    def __init__(self, root: Any, theme: Theme) -> None:
-        self._theme = theme
+    def __init__(self, root: Any) -> None:
         self._elements: dict[tuple[str, str], Any] = {}
         self._usual: dict[str, str] = {}
-        self._known: dict[tuple[str, str], Style] = {}
-        self._places: dict[Any, dict[Any, Place]] = {}  # of cells, by table
+        self._known: dict[tuple[str, str], Look] = {}
         for style in root.iter(W + "style"):
             kind, identity = style.get(W + "type", "paragraph"), style.get(W + "styleId", "")
             self._elements[kind, identity] = style
-            if is_true(style.get(W + "default", "0")):
+            if is_on(style.get(W + "default", "0")):
                 self._usual.setdefault(kind, identity)
-        defaults = root.find(W + "docDefaults")
         of_run, of_paragraph = (
-            defaults.find(f"{W}{name}Default/{W}{name}") if defaults is not None else None
-            for name in ("rPr", "pPr")
+            root.find(f"{W}docDefaults/{W}{name}Default/{W}{name}") for name in ("rPr", "pPr")
         )
-        self.defaults = read_look(of_run, theme).over(read_block(of_paragraph, theme))
+        self.defaults = read_run(of_run) | read_block(of_paragraph)
 
-    def look(self, kind: str, identity: str) -> Look:
-        """What a style says; one that is not there stands for the usual one of its kind."""
-        return self._find(kind, identity).look
-
-    def _find(self, kind: str, identity: str) -> Style:
+    def find(self, kind: str, identity: str) -> Look:
+        """Read a style; one that is missing stands for the usual style of its kind."""
         at = (kind, identity)
         if at not in self._elements:
             at = (kind, self._usual.get(kind, ""))
         chain = []
         while at in self._elements and at not in self._known:
             chain.append(at)
-            self._known[at] = Style()  # for styles that are based on each other in a ring
-            at = (kind, style_of(self._elements[at], "basedOn"))
-        style = self._known.get(at, Style())
+            self._known[at] = {}  # for styles that are based on each other in a ring
+            at = (kind, value_of(self._elements[at], "basedOn"))
+        look = self._known.get(at, {})
         for at in reversed(chain):
-            style = self._known[at] = self._read(self._elements[at], style)
-        return style
-
-    def _read(self, element: Any, base: Style) -> Style:
-        parts = dict(base.parts)
-        for part in element.iterfind(W + "tblStylePr"):
-            name = part.get(W + "type", "")
-            parts[name] = self._read_part(part).over(parts.get(name, NOTHING))
-        table = element.find(W + "tblPr")
-        bands = [
-            read_count(value_of(table, f"tblStyle{name}BandSize")) if table is not None else None
-            for name in ("Row", "Col")
-        ]
-        return Style(
-            self._read_part(element).over(base.look),
-            parts,
-            base.row_band if bands[0] is None else bands[0],
-            base.column_band if bands[1] is None else bands[1],
-        )
-
-    def _read_part(self, element: Any) -> Look:
-        of_cell = read_shading(element.find(W + "tcPr"), self._theme)
-        of_table = read_shading(element.find(W + "tblPr"), self._theme)
-        return (
-            read_look(element.find(W + "rPr"), self._theme)
-            .over(read_block(element.find(W + "pPr"), self._theme))
-            .over(Look(cell=of_table if of_cell is None else of_cell))
-        )
-
-    def look_in(self, cell: Any, *, by_row: bool) -> Look:
-        """What the style of its table says for a cell; with `by_row` rows count over columns.
-
-        The standard has columns over rows. Word's own styles need rows over columns for some
-        corners to be readable, and the standard for others.
-        """
-        table = next(cell.iterancestors(W + "tbl"), None)
-        properties = table.find(W + "tblPr") if table is not None else None
-        style = self._find("table", style_of(properties, "tblStyle"))
-        look = style.look
-        if style.parts:
-            if table not in self._places:
-                self._places[table] = find_places(table)
-            place = self._places[table].get(cell)
-            shown = read_parts_shown(properties)
-            if place is not None:
-                for name in name_parts(place, style, shown, by_row=by_row):
-                    look = style.parts.get(name, NOTHING).over(look)
+            look = self._known[at] = look | _read_style(self._elements[at])
         return look
 
 
-def read_parts_shown(properties: Any) -> frozenset[str]:
-    """Which parts of its style a table shows, by the names of the attributes that say so."""
-    shown = properties.find(W + "tblLook") if properties is not None else None
-    if shown is None:
-        return frozenset()
-    try:
-        bits = int(shown.get(W + "val", "0")[:8], 16)
-    except ValueError:
-        bits = 0
-    return frozenset(
-        name
-        for name, bit in _BITS.items()
-        if is_true(shown.get(W + name, "1" if bits & bit else "0"))
-    )
+def _read_style(style: Any) -> Look:
+    """Read what a style says itself; "varies" if cells of its tables have grounds of their own."""
+    look = read_run(style.find(W + "rPr")) | read_block(style.find(W + "pPr"))
+    shades = (f"{W}tblStylePr", f"{W}tcPr/{W}shd", f"{W}tblPr/{W}shd")
+    if any(style.find(shade) is not None for shade in shades):
+        look["varies"] = UNKNOWN
+    is_outlined = style.find(f"{W}pPr/{W}outlineLvl") is not None
+    if is_outlined or _HEADING.match(value_of(style, "name")):
+        look["heading"] = "1"
+    return look
 
 
-def name_parts(place: Place, style: Style, shown: frozenset[str], *, by_row: bool) -> Iterator[str]:
-    """Yield the parts of a style that a cell is in, the one that counts for most at the end: the
-    order of ISO 29500-1, 17.7.6, or with `by_row` rows over columns."""
-    is_top = "firstRow" in shown and place.row == 0
-    is_bottom = "lastRow" in shown and place.is_last_row and place.row > 0
-    is_left = "firstColumn" in shown and place.column == 0
-    is_right = "lastColumn" in shown and place.is_last_column and place.column > 0
-    column = _band(place.column - ("firstColumn" in shown), style.column_band)
-    row = _band(place.row - ("firstRow" in shown), style.row_band)
-    bands = (
-        (not (is_left or is_right) and "noVBand" not in shown, column + "Vert"),
-        (not (is_top or is_bottom) and "noHBand" not in shown, row + "Horz"),
-    )
-    ends = ((is_left, "firstCol"), (is_right, "lastCol"))
-    tops = ((is_top, "firstRow"), (is_bottom, "lastRow"))
-    corners = (
-        (is_top and is_left, "nwCell"),
-        (is_top and is_right, "neCell"),
-        (is_bottom and is_left, "swCell"),
-        (is_bottom and is_right, "seCell"),
-    )
-    edges = (*bands, *ends, *tops) if by_row else (*reversed(bands), *tops, *ends)
-    yield WHOLE
-    for is_there, name in (*edges, *corners):
-        if is_there:
-            yield name
+def read_run(properties: Any) -> Look:
+    """Read a `w:rPr`."""
+    look: Look = {}
+    for child in properties if properties is not None else ():
+        space, _, name = str(child.tag).rpartition("}")
+        if f"{space}}}" not in (W, WORD_2010):
+            continue
+        if name == "color":
+            look[name] = read_color(child, "val", "themeColor")
+        elif name == "shd":
+            look["shade"] = read_shade(child)
+        elif name in KEPT:
+            look[name] = child.get(W + "val", "1")
+    return look
 
 
-def _band(at: int, size: int | None) -> str:
-    return f"band{1 + at // max(1, size or 1) % 2}"
+def read_block(properties: Any) -> Look:
+    """Read what a `w:pPr` says of the ground of its paragraph."""
+    shade = properties.find(W + "shd") if properties is not None else None
+    return {} if shade is None else {"block": read_shade(shade)}
 
 
-def find_places(table: Any) -> dict[Any, Place]:
-    """Where each cell of a table is, those of tables inside it left out."""
-    places = {}
-    rows = list(find_inside(table, W + "tr"))
-    for number, row in enumerate(rows):
-        before = row.find(f"{W}trPr/{W}gridBefore")
-        column = (read_count(before.get(W + "val")) or 0) if before is not None else 0
-        cells = list(find_inside(row, W + "tc"))
-        for cell in cells:
-            is_last = number == len(rows) - 1
-            places[cell] = Place(number, column, is_last, cell is cells[-1])
-            span = cell.find(f"{W}tcPr/{W}gridSpan")
-            column += (read_count(span.get(W + "val")) or 1) if span is not None else 1
-    return places
+def read_shade(shade: Any) -> str:
+    """Read the color of a `w:shd`; patterns of two colors are not known."""
+    pattern = shade.get(W + "val", "clear")
+    if pattern == "solid":
+        color = read_color(shade, "color", "themeColor")
+        return color if read_hex(color) else UNKNOWN
+    if pattern == "clear":
+        return read_color(shade, "fill", "themeFill")
+    return "" if pattern == "nil" else UNKNOWN
 
 
-def find_inside(parent: Any, tag: str) -> Iterator[Any]:
-    """Yield the rows of a table, or the cells of a row, in order."""
-    waiting = list(reversed(parent))
-    while waiting:
-        element = waiting.pop()
-        if element.tag == tag:
-            yield element
-        elif element.tag in WRAPPERS:
-            waiting += reversed(element)
+def read_color(element: Any, plain: str, themed: str) -> str:
+    """Read a color. Themes are not read, so one of theirs is known only if its name and the digits
+    that Word wrote beside it both say white."""
+    digits, name = element.get(W + plain, ""), element.get(W + themed)
+    is_white = name in ("background1", "light1") and digits.upper() == "FFFFFF"
+    return digits if name is None or is_white else UNKNOWN
 
 
-def measure_table(table: Any) -> float:
-    """How wide a table is, in points, by its own width or by those of its columns."""
-    width = table.find(f"{W}tblPr/{W}tblW")
-    if width is not None and width.get(W + "type") == "dxa":
-        return read_length(width.get(W + "w"), TWIP) or 0.0
-    columns = table.iterfind(f"{W}tblGrid/{W}gridCol")
-    return sum(read_length(column.get(W + "w"), TWIP) or 0.0 for column in columns)
+def value_of(properties: Any, name: str) -> str:
+    """Give the value of a property, "" without it: the id of a style, as a rule."""
+    found = properties.find(W + name) if properties is not None else None
+    return found.get(W + "val", "") if found is not None else ""
+
+
+def is_on(value: str | None) -> bool:
+    """Whether a property with this value is on."""
+    return value not in (None, "0", "false", "off")

@@ -1,3 +1,4 @@
+import re
 import time
 import zipfile
 from collections.abc import Iterator
@@ -56,6 +57,31 @@ def test_document_with_macros_and_template_are_read(kind: str) -> None:
     usual = b"openxmlformats-officedocument.wordprocessingml.document.main"
     members["[Content_Types].xml"] = types.replace(usual, kind.encode())
     assert read_bytes(make_zip(members), "a.docm").text == read_bytes(make_docx(), "a.docx").text
+
+
+@pytest.mark.parametrize("part", ["document", "styles", "numbering", "settings"])
+def test_parts_of_a_type_that_is_not_known_are_read(part: str) -> None:
+    members = dict(list_members(make_docx()))
+    types = members["[Content_Types].xml"].replace(f"{part}.xml".encode(), b"?")
+    override = f'<Override PartName="/word/{part}.xml" ContentType="application/xml"/></Types>'
+    members["[Content_Types].xml"] = types.replace(b"</Types>", override.encode())
+    assert read_bytes(make_zip(members), "a.docx").text == read_bytes(make_docx(), "a.docx").text
+
+
+RELATIONS = "word/_rels/document.xml.rels"
+
+
+def test_a_relation_without_a_target_is_damage_and_without_a_type_is_passed_over() -> None:
+    members = dict(list_members(make_docx()))
+    whole = members[RELATIONS]
+    members[RELATIONS] = whole.replace(b' Target="theme/theme1.xml"', b"")
+    assert members[RELATIONS] != whole
+    with pytest.raises(DocumentError, match=r"damaged or not a valid DOCX document \(TypeError\)"):
+        read_bytes(make_zip(members), "a.docx")
+    kept = re.sub(rb'Type="[^"]*/theme"', b"", whole)
+    assert kept != whole
+    members[RELATIONS] = kept
+    assert read_bytes(make_zip(members), "a.docx").text == read_bytes(make_docx(), "a.docx").text
 
 
 def with_note(properties: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Styles of a Word document count: those of tables with their parts, and those that are a ring."""
+"""Styles of a Word document count, those of tables where they are the same for all cells."""
 
 import time
 
@@ -8,12 +8,14 @@ from docx.enum.style import WD_STYLE_TYPE
 from docx.oxml import parse_xml
 
 from d2l.documents.document import Document
+from d2l.errors import DocumentError
 from tests.documents.samples import parse_here, save_docx
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
-MARKED, GROUND = "marked as hidden", "in the color of its ground"
 WHITE = '<w:rPr><w:color w:val="FFFFFF"/></w:rPr>'
-DARK = '<w:tcPr><w:shd w:val="clear" w:fill="000080"/></w:tcPr>'
+TINY = '<w:rPr><w:sz w:val="2"/></w:rPr>'
+SHADE = '<w:shd w:val="clear" w:fill="000080"/>'
+DARK = f"<w:tcPr>{SHADE}</w:tcPr>"
 
 
 def read(document: docx.document.Document) -> Document:
@@ -36,7 +38,7 @@ def part(name: str, *inside: str) -> str:
     return f'<w:tblStylePr w:type="{name}">{"".join(inside)}</w:tblStylePr>'
 
 
-def table(inside: str, look: str = "", *, own: str = "", style: str = "T") -> str:
+def table(inside: str, *, own: str = "", style: str = "T", usual: str = "") -> str:
     """The text of a table of three rows and columns, whose cells have their place as text."""
     document = docx.Document()
     document.add_paragraph("Seen.")
@@ -51,69 +53,42 @@ def table(inside: str, look: str = "", *, own: str = "", style: str = "T") -> st
         + "</w:tr>"
         for row in range(3)
     )
-    properties = f'<w:tblPr><w:tblStyle w:val="{style}"/><w:tblLook {look}/></w:tblPr>'
+    properties = f'<w:tblPr><w:tblStyle w:val="{style}"/></w:tblPr>'
+    (defaults,) = document.styles.element.iter("{*}rPrDefault")
+    if usual:
+        defaults[:] = [parse_xml(usual.replace("<w:rPr", f"<w:rPr {W}"))]
     document.element.body.insert(1, parse_xml(f"<w:tbl {W}>{properties}{rows}</w:tbl>"))
     return read(document).text.removeprefix("Seen.").strip().replace(" | ", " ").replace("\n", ",")
 
 
-ALL = "00 01 02,10 11 12,20 21 22"
+@pytest.mark.parametrize("style", ["T", "B"])
+@pytest.mark.parametrize("inside", ["<w:rPr><w:vanish/></w:rPr>", WHITE, TINY])
+def test_the_style_of_a_table_hides_its_text(inside: str, style: str) -> None:
+    assert table(inside, style=style) == ""
 
 
 @pytest.mark.parametrize("style", ["T", "B"])
 @pytest.mark.parametrize(
     "inside",
     [
-        "<w:rPr><w:vanish/></w:rPr>",
-        WHITE,
-        '<w:rPr><w:sz w:val="2"/></w:rPr>',
-        '<w:pPr><w:spacing w:line="1" w:lineRule="exact"/></w:pPr>',
-        part("wholeTable", WHITE),
+        WHITE + DARK,
+        part("firstRow", DARK),
+        part("wholeTable", WHITE, DARK),
+        f"<w:tblPr>{SHADE}</w:tblPr>",
+        f"<w:pPr>{SHADE}</w:pPr>",
     ],
 )
-def test_the_style_of_a_table_hides_its_text(inside: str, style: str) -> None:
-    assert table(inside, style=style) == ""
+def test_white_text_in_a_table_whose_style_may_shade_it_stays(inside: str, style: str) -> None:
+    own = "" if WHITE in inside else WHITE
+    assert table(inside, own=own, style=style) == "00 01 02,10 11 12,20 21 22"
 
 
-@pytest.mark.parametrize(
-    ("inside", "look", "left"),
-    [
-        (part("firstRow", WHITE), 'w:firstRow="1"', "10 11 12,20 21 22"),
-        (part("firstRow", WHITE), 'w:val="0020"', "10 11 12,20 21 22"),
-        (part("firstRow", WHITE), 'w:val="0000"', ALL),
-        (part("firstRow", WHITE), 'w:val="0020" w:firstRow="0"', ALL),
-        (part("firstRow", WHITE, DARK), 'w:firstRow="1"', ALL),
-        (part("lastRow", WHITE), 'w:lastRow="1"', "00 01 02,10 11 12"),
-        (part("firstCol", WHITE), 'w:firstColumn="1"', "01 02,11 12,21 22"),
-        (part("lastCol", WHITE), 'w:lastColumn="1"', "00 01,10 11,20 21"),
-        (part("band1Horz", WHITE), "", "10 11 12"),
-        (part("band1Horz", WHITE), 'w:firstRow="1"', "00 01 02,20 21 22"),
-        (part("band2Vert", WHITE), "", "00 02,10 12,20 22"),
-        (part("band2Vert", WHITE), 'w:noVBand="1"', ALL),
-        (
-            '<w:tblPr><w:tblStyleRowBandSize w:val="2"/></w:tblPr>' + part("band1Horz", WHITE),
-            "",
-            "20 21 22",
-        ),
-        (part("nwCell", WHITE), 'w:firstRow="1" w:firstColumn="1"', "01 02,10 11 12,20 21 22"),
-        (part("nwCell", WHITE), 'w:firstRow="1"', ALL),
-        # White on white if rows count over columns, but on blue if columns do.
-        (
-            part("firstCol", WHITE, DARK)
-            + part("firstRow", '<w:tcPr><w:shd w:val="clear" w:fill="FFFFFF"/></w:tcPr>'),
-            'w:firstRow="1" w:firstColumn="1"',
-            ALL,
-        ),
-    ],
-)
-def test_parts_of_a_tables_style_count_where_they_are_shown(
-    inside: str, look: str, left: str
-) -> None:
-    assert table(inside, look) == left
-
-
-def test_what_a_tables_style_shades_elsewhere_is_no_ground_here() -> None:
-    assert table(part("lastCol", DARK), 'w:lastColumn="1"', own=WHITE) == "02,12,22"
-    assert table(part("lastCol", DARK), own=WHITE) == ""
+def test_text_that_all_else_hides_may_be_shown_by_a_part_of_a_tables_style() -> None:
+    shown = part("firstRow", '<w:rPr><w:color w:val="000000"/><w:sz w:val="20"/></w:rPr>')
+    usual = '<w:rPr><w:color w:val="FFFFFF"/><w:sz w:val="2"/></w:rPr>'
+    assert table(shown, usual=usual).startswith("00")
+    with pytest.raises(DocumentError, match="all of its text is hidden"):
+        table("", usual=usual)
 
 
 def test_no_part_of_a_style_that_word_has_is_hidden() -> None:
@@ -130,34 +105,33 @@ def test_no_part_of_a_style_that_word_has_is_hidden() -> None:
     assert not read(document).findings
 
 
-@pytest.mark.parametrize("own", ["", '<w:spacing w:before="0"/>'])
-def test_lines_without_height_may_be_those_of_a_style(own: str) -> None:
+def test_a_paragraph_counts_over_its_style() -> None:
     document = docx.Document()
-    document.add_paragraph("Seen.")
-    spacing = '<w:pPr><w:spacing w:line="1" w:lineRule="exact"/></w:pPr>'
-    add_style(document, "paragraph", spacing)
-    add_style(document, "paragraph", "", base="T")
-    body = f'<w:p {W}><w:pPr><w:pStyle w:val="B"/>{own}</w:pPr><w:r><w:t>hidden</w:t></w:r></w:p>'
-    document.element.body.insert(1, parse_xml(body))
-    found = read(document)
-    assert (found.text, found.findings[0].what) == ("Seen.", "tiny")
-
-
-@pytest.mark.parametrize(
-    "own", ['<w:shd w:val="clear" w:fill="000080"/>', '<w:spacing w:lineRule="auto"/>']
-)
-def test_a_paragraph_counts_over_its_style(own: str) -> None:
-    document = docx.Document()
-    inside = '<w:shd w:val="clear" w:fill="FFFFFF"/><w:spacing w:line="1" w:lineRule="exact"/>'
-    white = WHITE if "shd" in own else ""
-    line = "" if white == "" else '<w:spacing w:line="240"/>'
-    add_style(document, "paragraph", f"<w:pPr>{inside}</w:pPr>")
+    add_style(document, "paragraph", '<w:pPr><w:shd w:val="clear" w:fill="FFFFFF"/></w:pPr>')
     body = (
-        f'<w:p {W}><w:pPr><w:pStyle w:val="T"/>{own}{line}</w:pPr><w:r>{white}<w:t>seen</w:t></w:r>'
+        f'<w:p {W}><w:pPr><w:pStyle w:val="T"/>{SHADE}</w:pPr><w:r>{WHITE}<w:t>seen</w:t></w:r>'
         "</w:p>"
     )
     document.element.body.insert(0, parse_xml(body))
     assert read(document).text == "seen"
+
+
+@pytest.mark.parametrize(("style", "is_hidden"), [("T", True), ("B", True), ("C", False)])
+def test_two_styles_that_hide_show_together(style: str, is_hidden: bool) -> None:
+    document = docx.Document()
+    document.add_paragraph("Seen.")
+    add_style(document, "paragraph", "<w:rPr><w:vanish/></w:rPr>")
+    add_style(document, "paragraph", "", base="T")
+    mark = "<w:rPr><w:vanish/></w:rPr>"
+    document.styles.element.append(
+        parse_xml(f'<w:style {W} w:type="character" w:styleId="C">{mark}</w:style>')
+    )
+    of_run = '<w:rPr><w:rStyle w:val="C"/></w:rPr>' if style == "C" else ""
+    body = (
+        f'<w:p {W}><w:pPr><w:pStyle w:val="B"/></w:pPr><w:r>{of_run}<w:t>hidden</w:t></w:r></w:p>'
+    )
+    document.element.body.insert(1, parse_xml(body))
+    assert ("hidden" not in read(document).text) == is_hidden
 
 
 def test_a_style_of_another_kind_is_none() -> None:
