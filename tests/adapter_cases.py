@@ -16,7 +16,7 @@ from tests import tiny
 from tests.task_adapters import EVERY_MODULE, PREFIX, make_factors, write_task
 
 Q = f"{PREFIX}model.layers.1.self_attn.q_proj"
-SERVING = ("lorax", "tgi")
+SERVING = ("lorax",)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import transformers
 import d2l
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.weights import LoraWeights
-from d2l.runtimes.gguf import GgufBase, read_gguf
+from d2l.runtimes.gguf import GgufBase
 from tests import tiny
 from tests.command import Command
 from tests.compiled import PEFT_DEPRECATION
+from tests.gguf_adapters import read_gguf
 
 WRITTEN = Path(__file__).parent / "data" / "v0.1.0"
 EXPECTED = json.loads((WRITTEN / "expected.json").read_text("utf-8"))

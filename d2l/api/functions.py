@@ -200,9 +200,8 @@ def export(
     from d2l.runtimes import export as pipeline
 
     options = _export_options(to, wishes)
-    pipeline.refuse_export(Path(path), options)
     with _in_folder(adapter) as (folder, called):
-        return pipeline.write(pipeline.prepare(folder, Path(path), options, called=called))
+        return pipeline.run(folder, Path(path), options, called=called)
 
 
 def plan_export(

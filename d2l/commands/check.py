@@ -21,7 +21,7 @@ def check(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this one; repeatable: peft, vllm, sglang, lorax, tgi, llama.cpp, ollama, "
+            help="Only this one; repeatable: peft, vllm, sglang, lorax, llama.cpp, ollama, "
             "mlx. Default: all."
         ),
     ] = None,

@@ -1,7 +1,7 @@
 """The command `d2l serve`: adapters behind an OpenAI-compatible interface, to try them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ from d2l.commands.options import Base, Device, Offline
 
 if TYPE_CHECKING:
     from d2l.serve.library import Library
-
-#: Engines for load; a test compares them with what they stand for.
-Engine = Literal["vllm", "sglang", "llama-server"]
 
 
 def serve(
@@ -37,9 +34,6 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Requests that may wait; others get status 503.")
     ] = 32,
-    print_for: Annotated[
-        Engine | None, typer.Option(help="Serve nothing; print the lines for an engine for load.")
-    ] = None,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -47,13 +41,8 @@ def serve(
     """Serve a folder of adapters, OpenAI-compatible, with a page to ask and compare.
 
     For trying: one base in memory, one answer at a time, the adapter chosen by the request's
-    model. For load, --print-for prints the lines for vLLM, SGLang or llama-server.
+    model. For load, use an engine that batches: d2l check ADAPTER prints its line.
     """
-    if print_for is not None:
-        from d2l.runtimes.fleet import describe_fleet
-
-        console.result(describe_fleet(adapters, print_for))
-        return
     from d2l.inference.adapted_model import AskOptions
     from d2l.serve.server import Limits, ServeOptions, Server
 

@@ -20,6 +20,7 @@ REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
 _EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
 _OLLAMA_EXPORT = _EXPORT.replace("gguf", "ollama")
 _MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
+_RENAME = "rename the keys: base_model.model.…"
 _PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
 
 
@@ -86,35 +87,25 @@ def _words(facts: Facts) -> dict[str, str]:
     }
 
 
+def _list(
+    effect: str, fix: str, source: str, *broken: rules.Rule, beyond: tuple[str, ...] = ()
+) -> tuple[Entry, ...]:
+    """Entries of one effect, one fix and one source."""
+    return tuple(Entry(rule, effect, fix, source, beyond) for rule in broken)
+
+
 _VLLM = "vllm 0.33.0, lora/peft_helper.py: PEFTHelper."
 _SGLANG = "sgl-project/sglang, srt/lora/"
 _CONVERT = "ggml-org/llama.cpp at 0b03ada, convert_lora_to_gguf.py"
 _OLLAMA = "ollama/ollama at 01cf744, convert/"
-_SHARED = "the same file as LoRAX's: huggingface/text-generation-inference at 45d95bd, "
-_SHARED += "server/text_generation_server/adapters/lora.py"
 _LORAX = "predibase/lorax at 03679f3, server/lorax_server/adapters/lora.py"
-
-
-def _serving(source: str) -> tuple[Entry, ...]:
-    """LoRAX, and TGI, whose adapters began as a copy of LoRAX's."""
-    loaded = f"{source}: LoraConfig.map_weights_for_model"
-    read = f"{source}: LoraConfig, which reads r, lora_alpha and use_rslora alone"
-    stacked = f"{source}: LoraWeights, which needs every layer and stacks them"
-    return (
-        Entry(rules.lacks_prefix, REFUSES, "rename the keys: base_model.model.…", loaded),
-        # Seats begin above the base's lowest layers, which have nothing to answer to.
-        Entry(rules.leaves_layers_out, REFUSES, _MERGE, stacked, beyond=("seats",)),
-        Entry(rules.differs_in_rank, REFUSES, _MERGE, stacked),
-        Entry(
-            rules.targets_beyond(*rules.LINEAR, "lm_head"), IGNORES, _MERGE, f"{source}: layer_type"
-        ),
-        Entry(rules.has("rank_pattern", "not read"), IGNORES, _MERGE, read),
-        Entry(rules.has("alpha_pattern", "not read"), IGNORES, _MERGE, read),
-        Entry(rules.has("use_dora", "magnitudes are left out"), IGNORES, _PLAIN, read),
-        Entry(rules.has_bias, IGNORES, _PLAIN, read),
-        Entry(rules.saves_modules(), IGNORES, _PLAIN, read),
-        Entry(rules.adapts_embeddings, IGNORES, _MERGE, loaded),
-    )
+_LORAX_CONFIG = f"{_LORAX}: LoraConfig, which reads r, lora_alpha and use_rslora alone"
+_LORAX_STACK = f"{_LORAX}: LoraWeights, which needs every layer and stacks them"
+_REPACK = "convert_llama_adapter.go at 0242080"
+#: Fields that change the scale, for runtimes that read lora_alpha and r alone.
+_SCALES = tuple(
+    rules.has(field, "not read") for field in ("use_rslora", "alpha_pattern", "rank_pattern")
+)
 
 
 RUNTIMES: Mapping[str, Runtime] = {
@@ -123,14 +114,12 @@ RUNTIMES: Mapping[str, Runtime] = {
         "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {path})",
         "",
         "tests/test_engines.py",
-        (
-            Entry(
-                rules.lacks_prefix,
-                REFUSES,
-                "rename the keys: base_model.model.…",
-                "peft 0.21.2, utils/save_and_load.py: set_peft_model_state_dict, which loads "
-                "nothing of other keys and warns",
-            ),
+        _list(
+            REFUSES,
+            _RENAME,
+            "peft 0.21.2, utils/save_and_load.py: set_peft_model_state_dict, which loads nothing "
+            "of other keys and warns",
+            rules.lacks_prefix,
         ),
         quote=literal,
     ),
@@ -140,62 +129,41 @@ RUNTIMES: Mapping[str, Runtime] = {
         " --chat-template {template}",
         "rule: the source in the 0.33.0 wheel",
         (
-            Entry(
-                rules.is_above(VLLM_RANKS),
+            *_list(
                 REFUSES,
                 "serve with {needed}, or make the adapter with --max-rank {lower}",
                 f"{_VLLM}validate_legal; config/lora.py: MaxLoRARanks",
+                rules.is_above(VLLM_RANKS),
             ),
-            Entry(rules.has("use_dora", "DoRA"), REFUSES, _PLAIN, f"{_VLLM}_validate_features"),
-            Entry(rules.has_bias, REFUSES, _PLAIN, f"{_VLLM}validate_legal"),
-            Entry(
+            *_list(
+                REFUSES,
+                _PLAIN,
+                f"{_VLLM}_validate_features",
+                rules.has("use_dora", "DoRA"),
                 rules.has("lora_bias", "biases on lora_B"),
-                REFUSES,
-                _PLAIN,
-                f"{_VLLM}_validate_features",
-            ),
-            Entry(
                 rules.saves_modules("classifier", "score"),
-                REFUSES,
-                _PLAIN,
-                f"{_VLLM}_validate_features",
-            ),
-            Entry(rules.has_special_start, REFUSES, _PLAIN, f"{_VLLM}_init_is_supported"),
-            Entry(
                 rules.has("alora_invocation_tokens", "aLoRA"),
-                REFUSES,
-                _PLAIN,
-                f"{_VLLM}_validate_features",
-            ),
-            Entry(
                 rules.has("layer_replication", "replicated layers"),
-                REFUSES,
-                _PLAIN,
-                f"{_VLLM}_validate_features",
             ),
-            Entry(
-                rules.has_other_tensors(
-                    ".lora_embedding_A",
-                    ".lora_embedding_B",
-                    ".base_layer.weight",
-                    "score.weight",
-                    "classifier.weight",
-                ),
+            *_list(REFUSES, _PLAIN, f"{_VLLM}validate_legal", rules.has_bias),
+            *_list(REFUSES, _PLAIN, f"{_VLLM}_init_is_supported", rules.has_special_start),
+            *_list(
                 REFUSES,
                 _PLAIN,
                 "vllm 0.33.0, lora/utils.py: parse_fine_tuned_lora_name",
+                rules.has_other_tensors(*rules.EMBEDDING, "score.weight", "classifier.weight"),
             ),
-            Entry(
-                rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
+            *_list(
                 REFUSES,
                 _MERGE,
                 "vllm 0.33.0, lora/lora_model.py: check_unexpected_modules",
+                rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
-            Entry(
-                rules.has("fan_in_fan_out", "not read"),
+            *_list(
                 IGNORES,
                 _PLAIN,
                 f"{_VLLM}from_dict, which leaves out fields that it does not know",
+                rules.has("fan_in_fan_out", "not read"),
             ),
         ),
     ),
@@ -206,48 +174,38 @@ RUNTIMES: Mapping[str, Runtime] = {
         " --chat-template {template}",
         "rule: the text of its repository",
         (
-            Entry(
-                rules.is_above_given,
+            *_list(
                 REFUSES,
                 "serve with a higher --max-lora-rank, or leave it out: it is inferred",
                 f"{_SGLANG}lora_manager.py: validate_new_adapter",
+                rules.is_above_given,
             ),
-            Entry(
-                rules.mixes_ranks,
+            *_list(
                 REFUSES,
                 _MERGE,
                 f"{_SGLANG}mem_pool.py: load_lora_weight_to_buffer, for whose buffers r counts",
+                rules.mixes_ranks,
                 beyond=("seats",),  # where they have addresses
             ),
-            Entry(
-                rules.has("use_dora", "DoRA"),
+            *_list(
                 REFUSES,
                 _PLAIN,
                 f"{_SGLANG}lora_manager.py: validate_new_adapter",
+                rules.has("use_dora", "DoRA"),
             ),
-            Entry(
-                rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
+            *_list(
                 REFUSES,
                 _MERGE,
                 f"{_SGLANG}utils.py: get_normalized_target_modules",
+                rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
-            Entry(
-                rules.has("use_rslora", "alpha / r is used, not alpha / √r"),
+            *_list(
                 IGNORES,
                 "d2l merge {path} -o FOLDER: the scale is folded into the weights",
                 f"{_SGLANG}lora.py: LoRAAdapter.scaling; lora_config.py at 0ceb81f",
-            ),
-            Entry(
+                rules.has("use_rslora", "alpha / r is used, not alpha / √r"),
                 rules.has("alpha_pattern", "one scale is used for all modules"),
-                IGNORES,
-                "d2l merge {path} -o FOLDER: the scale is folded into the weights",
-                f"{_SGLANG}lora.py: LoRAAdapter.scaling",
-            ),
-            Entry(
                 rules.has("rank_pattern", "one scale is used for all modules"),
-                IGNORES,
-                "d2l merge {path} -o FOLDER: the scale is folded into the weights",
-                f"{_SGLANG}lora.py: LoRAAdapter.scaling",
             ),
         ),
     ),
@@ -256,14 +214,41 @@ RUNTIMES: Mapping[str, Runtime] = {
         "lorax-launcher --model-id {base} --adapter-source local --adapter-id {path}",
         "",
         "rule: the text of its repository",
-        _serving(_LORAX),
-    ),
-    "tgi": Runtime(
-        "main at 45d95bd",
-        "text-generation-launcher --model-id {base} --lora-adapters {name}={path}",
-        "",
-        "rule: the text of its repository",
-        _serving(_SHARED),
+        (
+            *_list(
+                REFUSES, _RENAME, f"{_LORAX}: LoraConfig.map_weights_for_model", rules.lacks_prefix
+            ),
+            # Seats begin above the base's lowest layers, which have nothing to answer to.
+            *_list(REFUSES, _MERGE, _LORAX_STACK, rules.leaves_layers_out, beyond=("seats",)),
+            *_list(REFUSES, _MERGE, _LORAX_STACK, rules.differs_in_rank),
+            *_list(
+                IGNORES,
+                _MERGE,
+                f"{_LORAX}: layer_type",
+                rules.targets_beyond(*rules.LINEAR, "lm_head"),
+            ),
+            *_list(
+                IGNORES,
+                _MERGE,
+                _LORAX_CONFIG,
+                rules.has("rank_pattern", "not read"),
+                rules.has("alpha_pattern", "not read"),
+            ),
+            *_list(
+                IGNORES,
+                _PLAIN,
+                _LORAX_CONFIG,
+                rules.has("use_dora", "magnitudes are left out"),
+                rules.has_bias,
+                rules.saves_modules(),
+            ),
+            *_list(
+                IGNORES,
+                _MERGE,
+                f"{_LORAX}: LoraConfig.map_weights_for_model",
+                rules.adapts_embeddings,
+            ),
+        ),
     ),
     "llama.cpp": Runtime(
         "as in xllamacpp 2026.10.11549",
@@ -272,27 +257,28 @@ RUNTIMES: Mapping[str, Runtime] = {
         " --jinja --chat-template-file {template}",
         "tests/test_engines.py",
         (
-            Entry(rules.has("use_rslora", "not read"), IGNORES, _EXPORT, f"{_CONVERT}: alpha"),
-            Entry(rules.has("alpha_pattern", "not read"), IGNORES, _EXPORT, f"{_CONVERT}: alpha"),
-            Entry(rules.has("rank_pattern", "not read"), IGNORES, _EXPORT, f"{_CONVERT}: alpha"),
-            Entry(rules.has("fan_in_fan_out", "not read"), IGNORES, _PLAIN, f"{_CONVERT}: lparams"),
-            Entry(rules.has("use_dora", "magnitudes"), REFUSES, _PLAIN, f"{_CONVERT}: get_tensors"),
-            Entry(rules.has_bias, REFUSES, _PLAIN, f"{_CONVERT}: get_tensors"),
-            Entry(rules.saves_modules(), REFUSES, _PLAIN, f"{_CONVERT}: get_tensors"),
-            Entry(
-                rules.has_other_tensors(
-                    ".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight"
-                ),
+            *_list(IGNORES, _EXPORT, f"{_CONVERT}: alpha", *_SCALES),
+            *_list(
+                IGNORES,
+                _PLAIN,
+                f"{_CONVERT}: lparams",
+                rules.has("fan_in_fan_out", "not read"),
+            ),
+            *_list(
                 REFUSES,
                 _PLAIN,
                 f"{_CONVERT}: get_tensors",
+                rules.has("use_dora", "magnitudes"),
+                rules.has_bias,
+                rules.saves_modules(),
+                rules.has_other_tensors(*rules.EMBEDDING),
             ),
-            Entry(rules.adapts_tied_head, REFUSES, _PLAIN, f"{_CONVERT}: modify_tensors"),
-            Entry(
-                rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
+            *_list(REFUSES, _PLAIN, f"{_CONVERT}: modify_tensors", rules.adapts_tied_head),
+            *_list(
                 REFUSES,
                 _MERGE,
                 "gguf 0.19, constants.py: MODEL_TENSORS; src/llama-adapter.cpp at 0650ea8",
+                rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
         ),
     ),
@@ -303,52 +289,34 @@ RUNTIMES: Mapping[str, Runtime] = {
         "",
         "rule: the text of its repository; its engine is llama.cpp",
         (
-            Entry(
-                rules.has_no_natural_alpha,
+            *_list(
                 REFUSES,
                 _OLLAMA_EXPORT,
                 f"{_OLLAMA}convert.go: AdapterParameters.Alpha is uint32",
+                rules.has_no_natural_alpha,
             ),
-            Entry(
-                rules.is_of_other_base("llama", "mistral", "gemma2"),
+            *_list(
                 EXPORTS,
                 _OLLAMA_EXPORT,
                 f"{_OLLAMA}convert.go: ConvertAdapter",
+                rules.is_of_other_base("llama", "mistral", "gemma2"),
             ),
-            Entry(
-                rules.looks_transposed,
+            *_list(EXPORTS, _OLLAMA_EXPORT, f"{_OLLAMA}{_REPACK}: Tensors", rules.looks_transposed),
+            *_list(
                 EXPORTS,
                 _OLLAMA_EXPORT,
-                f"{_OLLAMA}convert_llama_adapter.go at 0242080: Tensors",
-            ),
-            Entry(
+                f"{_OLLAMA}{_REPACK}: repack permutes lora_a, where llama.cpp permutes lora_b",
                 rules.adapts_rotated,
-                EXPORTS,
-                _OLLAMA_EXPORT,
-                f"{_OLLAMA}convert_llama_adapter.go at 0242080: repack permutes lora_a, where "
-                "llama.cpp permutes lora_b",
             ),
-            Entry(
-                rules.has("use_rslora", "not read"),
-                IGNORES,
-                _OLLAMA_EXPORT,
-                f"{_OLLAMA}convert.go: AdapterParameters",
+            *_list(IGNORES, _OLLAMA_EXPORT, f"{_OLLAMA}convert.go: AdapterParameters", *_SCALES),
+            *_list(
+                REFUSES,
+                _PLAIN,
+                f"{_OLLAMA}convert.go",
+                rules.has("use_dora", "magnitudes"),
+                rules.saves_modules(),
+                rules.has_bias,
             ),
-            Entry(
-                rules.has("alpha_pattern", "not read"),
-                IGNORES,
-                _OLLAMA_EXPORT,
-                f"{_OLLAMA}convert.go: AdapterParameters",
-            ),
-            Entry(
-                rules.has("rank_pattern", "not read"),
-                IGNORES,
-                _OLLAMA_EXPORT,
-                f"{_OLLAMA}convert.go: AdapterParameters",
-            ),
-            Entry(rules.has("use_dora", "magnitudes"), REFUSES, _PLAIN, f"{_OLLAMA}convert.go"),
-            Entry(rules.saves_modules(), REFUSES, _PLAIN, f"{_OLLAMA}convert.go"),
-            Entry(rules.has_bias, REFUSES, _PLAIN, f"{_OLLAMA}convert.go"),
         ),
     ),
     "mlx": Runtime(
@@ -358,24 +326,19 @@ RUNTIMES: Mapping[str, Runtime] = {
         ' --chat-template "$(cat {template})"',
         "tests/test_engines.py",
         (
-            Entry(
+            *_list(
+                REFUSES,
+                _PLAIN,
+                "mlx-lm 0.32.2, tuner/utils.py: load_adapters",
                 rules.has("use_dora", "magnitudes"),
-                REFUSES,
-                _PLAIN,
-                "mlx-lm 0.32.2, tuner/utils.py: load_adapters",
-            ),
-            Entry(rules.has_bias, REFUSES, _PLAIN, "mlx-lm 0.32.2, tuner/utils.py: load_adapters"),
-            Entry(
+                rules.has_bias,
                 rules.saves_modules(),
-                REFUSES,
-                _PLAIN,
-                "mlx-lm 0.32.2, tuner/utils.py: load_adapters",
             ),
-            Entry(
-                rules.adapts_embeddings,
+            *_list(
                 REFUSES,
                 _MERGE,
                 "mlx-lm 0.32.2, tuner/lora.py: LoRAEmbedding has factors of another form",
+                rules.adapts_embeddings,
             ),
         ),
     ),

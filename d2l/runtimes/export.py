@@ -19,8 +19,7 @@ from d2l.errors import AdapterError
 from d2l.files.atomic import building, write_file
 from d2l.files.cache import folder_size
 from d2l.files.ownership import refuse_existing
-from d2l.runtimes import readme as export_card
-from d2l.runtimes import writers as export_targets
+from d2l.runtimes import readme, writers
 from d2l.runtimes.facts import BaseFacts
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.runtimes.writers import Export
@@ -67,12 +66,23 @@ class ExportPlan:
     def load(self) -> str:
         """The shell line that loads what is written."""
         facts = replace(self.export.facts, out=str(self.out))
-        return export_card.load_line(facts, self.options.to)
+        return readme.load_line(facts, self.options.to)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know."""
-        return _warnings(self.export, self.options)
+        gguf = self.export.base.gguf
+        if self.options.to == "merged" and gguf is not None:
+            return (
+                f"{gguf.name} is quantized: the merged model is its dequantized fp32 with the "
+                "delta added, and larger than the file",
+            )
+        if self.options.to == "ollama" and gguf is None:
+            return (
+                "the base is no GGUF file, so the Modelfile names its folder on this machine; with "
+                "--base FILE.gguf the export is complete in itself",
+            )
+        return ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,14 @@ def prepare(
     info = read_info(adapter)
     refuse_extras(info, purpose="exported")
     weights = read_adapter(adapter)
-    base = _find_base(weights.base, options, exporter)
+    if not weights.base and options.base is None:
+        raise AdapterError("the adapter does not name its base", hint="name it with --base")
+    base = find_base(
+        weights.base,
+        override=options.base,
+        offline=options.offline,
+        config_only=not exporter.needs_weights,
+    )
     _check_shapes(weights, base)
     export = Export(info, weights, base, out.name, options.dtype, called or adapter)
     return ExportPlan(export, exporter, out, options)
@@ -120,7 +137,7 @@ def write(plan: ExportPlan) -> ExportResult:
     else:
         with building(out, refuse) as folder:
             exporter.write(export, folder)
-            export_targets.write_notes(export, folder, options.to)
+            writers.write_notes(export, folder, options.to)
         size = folder_size(out)
     return ExportResult(out, options.to, size, plan.load, plan.warnings)
 
@@ -138,30 +155,17 @@ def refuse_export(out: Path, options: ExportOptions) -> None:
     refuse_existing(
         out,
         force=options.force,
-        own_names=_own_file if is_file else export_targets.own_names,
+        own_names=(lambda path: () if is_own_gguf(path) else None)
+        if is_file
+        else writers.own_names,
         error=AdapterError,
         is_kind=Path.is_file if is_file else Path.is_dir,
     )
 
 
-def _own_file(path: Path) -> tuple[str, ...] | None:
-    return () if is_own_gguf(path) else None
-
-
 def place_beside(adapter: Path, to: str) -> Path:
     """Where `compile --to` puts an export: "manual.lora" gets "manual.gguf", "manual-mlx", …."""
     return adapter.with_name(adapter.name.removesuffix(".lora") + find_exporter(to).suffix)
-
-
-def _find_base(name: str, options: ExportOptions, exporter: Exporter) -> BaseFiles:
-    if not name and options.base is None:
-        raise AdapterError("the adapter does not name its base", hint="name it with --base")
-    return find_base(
-        name,
-        override=options.base,
-        offline=options.offline,
-        config_only=not exporter.needs_weights,
-    )
 
 
 def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
@@ -176,39 +180,24 @@ def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
             )
 
 
-def _warnings(export: Export, options: ExportOptions) -> tuple[str, ...]:
-    found = []
-    if options.to == "merged" and export.base.gguf is not None:
-        found.append(
-            f"{export.base.gguf.name} is quantized: the merged model is its dequantized fp32 with "
-            "the delta added, and larger than the file"
-        )
-    if options.to == "ollama" and export.base.gguf is None:
-        found.append(
-            "the base is no GGUF file, so the Modelfile names its folder on this machine; with "
-            "--base FILE.gguf the export is complete in itself"
-        )
-    return tuple(found)
-
-
 EXPORTERS: dict[str, Exporter] = {
     "gguf": Exporter(
         "a GGUF adapter, for llama.cpp",
         ".gguf",
-        export_targets.write_gguf_folder,
-        write_one=export_targets.write_gguf_file,
+        writers.write_gguf_folder,
+        write_one=writers.write_gguf_file,
     ),
     "ollama": Exporter(
         "a Modelfile with all it needs, for `ollama create`",
         "-ollama",
-        export_targets.write_ollama,
+        writers.write_ollama,
         needs_weights=True,
     ),
-    "mlx": Exporter("an adapter folder for mlx-lm", "-mlx", export_targets.write_mlx_folder),
+    "mlx": Exporter("an adapter folder for mlx-lm", "-mlx", writers.write_mlx_folder),
     "merged": Exporter(
         "the base with the delta added, as a model folder",
         "-merged",
-        export_targets.write_merged,
+        writers.write_merged,
         needs_weights=True,
     ),
 }

@@ -1,4 +1,4 @@
-"""LoRA weights → a GGUF adapter file, as llama.cpp and Ollama load it; and back.
+"""LoRA weights → a GGUF adapter file, as llama.cpp and Ollama load it.
 
 Weights and a few facts about the base in, one file out; knows nothing of PEFT folders. Names of
 tensors come from the `gguf` package's own maps. Keys and orientation as in ggml-org/llama.cpp,
@@ -8,7 +8,7 @@ convert_lora_to_gguf.py at commit 0b03ada and src/llama-adapter.cpp at 0650ea8.
 import contextlib
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.module_names import parse
-from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
+from d2l.adapters.weights import LoraWeights
 from d2l.errors import AdapterError
 
 #: Precisions that every build of llama.cpp multiplies LoRA in.
@@ -40,19 +40,18 @@ class GgufBase:
     permutes: bool = False
 
 
-@dataclass(frozen=True)
-class GgufNotes:
-    """What the file says of itself; `prompt_prefix` is the text that every prompt begins with."""
-
-    name: str
-    prompt_prefix: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
-
-
 def write_gguf(
-    weights: LoraWeights, base: GgufBase, path: Path, *, notes: GgufNotes, dtype: str = "fp32"
+    weights: LoraWeights,
+    base: GgufBase,
+    path: Path,
+    *,
+    name: str,
+    opening: str = "",
+    dtype: str = "fp32",
 ) -> None:
     """Write an adapter file, read it back and compare; raises AdapterError.
+
+    `name` is what the file calls itself; `opening` the text that every prompt begins with.
 
     `adapter.lora.alpha` is scale · rank, since llama.cpp multiplies by alpha / rank. It takes each
     tensor's own rank there, so b of a module of a lower rank has the quotient in it.
@@ -61,20 +60,18 @@ def write_gguf(
     writer = gguf.GGUFWriter(path, base.arch)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _alpha(weights))
-    writer.add_name(notes.name)
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, (weights.scale or 1.0) * weights.rank)
+    writer.add_name(name)
     writer.add_uint32(_MARK, _FORMAT)
-    if notes.prompt_prefix:
-        writer.add_string(gguf.Keys.Adapter.LORA_PROMPT_PREFIX, notes.prompt_prefix)
-    for key, text in sorted(notes.extra.items()):
-        writer.add_string(key, text)
-    for name, array in tensors.items():
-        writer.add_tensor(name, array)
+    if opening:
+        writer.add_string(gguf.Keys.Adapter.LORA_PROMPT_PREFIX, opening)
+    for key, array in tensors.items():
+        writer.add_tensor(key, array)
     with contextlib.closing(writer):
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-    _compare(path, tensors, weights, base)
+    _compare(path, tensors)
 
 
 def convert_factors(
@@ -102,37 +99,6 @@ def convert_factors(
     return dict(sorted(tensors.items()))
 
 
-def read_gguf(path: Path, base: GgufBase) -> LoraWeights:
-    """Read an adapter file back with the `gguf` package, permutation undone; raises AdapterError.
-
-    Modules have their names in transformers again; `base` of the result is empty.
-    """
-    try:
-        reader = gguf.GGUFReader(path)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise AdapterError(f"{path}: not a GGUF file that can be read") from error
-    field = reader.get_field(gguf.Keys.Adapter.LORA_ALPHA)
-    alpha = 0.0 if field is None else float(field.contents())
-    arrays = {tensor.name: tensor.data for tensor in reader.tensors}
-    modules = _modules_by_name(base)
-    factors = {}
-    for name, a in arrays.items():
-        if not name.endswith(".weight.lora_a"):
-            continue
-        module = modules[name.removesuffix(".weight.lora_a")]
-        b = torch.from_numpy(np.array(arrays[name.removesuffix("a") + "b"]))
-        b = _unpermute(b, module, base) if base.permutes else b
-        factors[module] = LoraFactors(torch.from_numpy(np.array(a)), b)
-    if not factors:
-        raise AdapterError(f"{path}: no LoRA tensors")
-    rank = max(one.rank for one in factors.values())
-    filled = {
-        module: pad_factors(LoraFactors(one.a, one.b * (rank / one.rank)), rank)
-        for module, one in factors.items()
-    }
-    return LoraWeights("", alpha / rank if alpha else 1.0, filled)
-
-
 def is_own_gguf(path: Path) -> bool:
     """Whether d2l wrote this file. The mark stands near its beginning: what else is said there, by
     whoever wrote it, is not followed."""
@@ -147,30 +113,13 @@ def is_own_gguf(path: Path) -> bool:
     return head.startswith(b"GGUF") and mark in head
 
 
-def _alpha(weights: LoraWeights) -> float:
-    return weights.scale * weights.rank if weights.scale else float(weights.rank)
-
-
 def _permute(b: Tensor, module: str, base: GgufBase) -> Tensor:
-    """Rows of b (d_out, rank) in llama.cpp's order: of each head, halves interleaved
-    (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel.permute)."""
-    heads = _heads(module, base)
-    if not heads:
+    """Rows of b (d_out, rank) in llama.cpp's order: of each head of q_proj and k_proj, halves
+    interleaved (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel.permute)."""
+    heads = {"q_proj": base.n_heads, "k_proj": base.n_kv_heads}.get(parse(module).short)
+    if heads is None:
         return b
     return b.reshape(heads, 2, b.shape[0] // heads // 2, -1).transpose(1, 2).reshape(b.shape)
-
-
-def _unpermute(b: Tensor, module: str, base: GgufBase) -> Tensor:
-    """The inverse of `_permute`."""
-    heads = _heads(module, base)
-    if not heads:
-        return b
-    return b.reshape(heads, b.shape[0] // heads // 2, 2, -1).transpose(1, 2).reshape(b.shape)
-
-
-def _heads(module: str, base: GgufBase) -> int:
-    """Heads among which a module's output rows are permuted; 0 where they are not."""
-    return {"q_proj": base.n_heads, "k_proj": base.n_kv_heads}.get(parse(module).short, 0)
 
 
 def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:
@@ -188,20 +137,7 @@ def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:
     return np.ascontiguousarray(converted.numpy())
 
 
-def _modules_by_name(base: GgufBase) -> dict[str, str]:
-    """Modules of transformers by llama.cpp's names, for the linear layers of the decoder."""
-    arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(arches[base.arch], base.n_layers)
-    attention = [f"self_attn.{m}" for m in ("q_proj", "k_proj", "v_proj", "o_proj")]
-    linear = [*attention, *(f"mlp.{m}" for m in ("gate_proj", "up_proj", "down_proj"))]
-    modules = [f"model.layers.{layer}.{m}" for layer in range(base.n_layers) for m in linear]
-    found = {names.get_name(m): m for m in (*modules, "lm_head")}
-    return {name: module for name, module in found.items() if name is not None}
-
-
-def _compare(
-    path: Path, tensors: Mapping[str, np.ndarray], weights: LoraWeights, base: GgufBase
-) -> None:
+def _compare(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Refuse a file that does not say what was to be written, bit for bit."""
     try:
         found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
@@ -211,7 +147,7 @@ def _compare(
         found[name].dtype == array.dtype and np.array_equal(found[name], array)
         for name, array in tensors.items()
     )
-    if not same or read_gguf(path, base).factors.keys() != weights.factors.keys():
+    if not same:
         raise AdapterError(
             f"{path.name}: what was read back is not what was written",
             hint="the disk or the gguf package is at fault: try another place or version",

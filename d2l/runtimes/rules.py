@@ -10,6 +10,8 @@ from d2l.adapters.peft_config import PLAIN_STARTS
 from d2l.runtimes.facts import Facts
 
 Rule = Callable[[Facts], str | None]
+#: Endings of tensors for embeddings, and for a base that was changed before training.
+EMBEDDING = (".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight")
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
@@ -128,12 +130,8 @@ def leaves_layers_out(facts: Facts) -> str | None:
 
 def adapts_tied_head(facts: Facts) -> str | None:
     """LoRA on a head that has no weights of its own."""
-    tied = facts.base is not None and facts.base.tied
-    return "lm_head shares the embedding's weights in this base" if _head(facts) and tied else None
-
-
-def _head(facts: Facts) -> bool:
-    return "lm_head" in facts.modules
+    tied = facts.base is not None and facts.base.tied and "lm_head" in facts.modules
+    return "lm_head shares the embedding's weights in this base" if tied else None
 
 
 def adapts_embeddings(facts: Facts) -> str | None:

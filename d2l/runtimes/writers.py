@@ -27,7 +27,7 @@ from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
 from d2l.files.printable import printable
 from d2l.runtimes import ollama
-from d2l.runtimes.gguf import GgufBase, GgufNotes, write_gguf
+from d2l.runtimes.gguf import GgufBase, write_gguf
 from d2l.runtimes.mlx import write_mlx
 from d2l.runtimes.readme import ADAPTER_FILE, BASE_FILE, ExportFacts, write_readme
 
@@ -93,8 +93,8 @@ def write_gguf_file(export: Export, path: Path) -> None:
         permutes=family.gguf_permutes,
     )
     name = export.called.resolve().name.removesuffix(".lora")
-    notes = GgufNotes(name, prompt_prefix=export.opening)
-    write_gguf(export.weights, base, path, notes=notes, dtype=export.dtype or "fp32")
+    dtype = export.dtype or "fp32"
+    write_gguf(export.weights, base, path, name=name, opening=export.opening, dtype=dtype)
 
 
 def write_gguf_folder(export: Export, folder: Path) -> None:

@@ -1,20 +1,17 @@
 """`d2l serve` as its users meet it: in a process of its own, and what it refuses before."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import openai
 import pytest
 
-from d2l.commands.serve import Engine, read_document
+from d2l.commands.serve import read_document
 from d2l.errors import DocumentError
-from d2l.runtimes.fleet import ENGINES
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny
@@ -103,7 +100,7 @@ def test_without_its_libraries_the_way_to_get_them_is_said(
 def test_help_says_what_it_is_for(command: Command) -> None:
     done = command("serve", "--help")
     assert "For trying: one base in memory" in done.out
-    assert "--print-for prints the lines for vLLM" in " ".join(done.out.split())
+    assert "d2l check ADAPTER prints its line" in " ".join(done.out.split())
 
 
 def test_the_documents_text_is_read_again_while_it_is_what_it_was(
@@ -118,40 +115,3 @@ def test_the_documents_text_is_read_again_while_it_is_what_it_was(
     document.write_text("Something else.")
     with pytest.raises(DocumentError, match="has changed since"):
         read_document(tmp_path / "doc.lora")
-
-
-# ---- lines for engines --------------------------------------------------------------------------
-
-
-def test_lines_for_engines_name_base_rank_template_and_every_adapter(
-    command: Command, shelf: Shelf
-) -> None:
-    place = shelf.folder
-    assert set(get_args(Engine)) == set(ENGINES)
-    longest = place / "pump.lora" / "chat_template.jinja"
-    configs = [path.read_text() for path in place.glob("*/adapter_config.json")]
-    assert max(json.loads(config)["r"] for config in configs) == 16
-    done = command("serve", place, "--print-for", "vllm")
-    assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines() == [
-        "export VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_PLUGINS=lora_filesystem_resolver",
-        f"export VLLM_LORA_RESOLVER_CACHE_DIR={place}",
-        f"vllm serve {BASE} --enable-lora --max-lora-rank 16 --max-loras 4 "
-        f"--chat-template {longest}",
-        "# model: the folder's name, such as copper.lora",
-    ]
-    done = command("serve", place, "--print-for", "sglang")
-    paths = " ".join(f"{n}={place / n}.lora" for n in ("copper", "harbor", "note", "pump"))
-    assert f"--lora-paths {paths} --max-lora-rank " in done.out
-    assert done.out.endswith(f"# model: BASE:ADAPTER, such as {BASE}:copper\n")
-    lines = command("serve", place, "--print-for", "llama-server").out.splitlines()
-    assert lines[3] == f"d2l export {place}/pump.lora --to gguf -o pump.gguf"
-    assert lines[4].startswith("llama-server -m BASE.gguf --lora copper.gguf --lora harbor.gguf ")
-    assert lines[4].endswith(f"--jinja --chat-template-file {longest}")
-    assert "(0 copper, 1 harbor, 2 note, 3 pump)" in lines[5]
-
-
-def test_lines_for_one_adapter_lead_to_its_folder(command: Command, shelf: Shelf) -> None:
-    lines = command("serve", shelf.folder / "note.lora", "--print-for", "vllm").out.splitlines()
-    assert lines[1] == f"export VLLM_LORA_RESOLVER_CACHE_DIR={shelf.folder}"
-    assert "--max-loras 1 " in lines[2]

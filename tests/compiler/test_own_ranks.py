@@ -17,12 +17,13 @@ from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter, read_content, read_memory, write_adapter
 from d2l.adapters.weights import LoraWeights
 from d2l.hypernets.seats.config import read_config
-from d2l.runtimes.gguf import GgufBase, read_gguf
+from d2l.runtimes.gguf import GgufBase
 from d2l.training.seats import address
 from d2l.training.seats.gates import find_gate
 from tests import tiny
 from tests.command import Command
 from tests.compiled import PEFT_DEPRECATION
+from tests.gguf_adapters import read_gguf
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GATE_RANK = 3

@@ -13,8 +13,9 @@ import torch
 
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import AdapterError
-from d2l.runtimes.gguf import GgufBase, GgufNotes, is_own_gguf, read_gguf, write_gguf
+from d2l.runtimes.gguf import GgufBase, is_own_gguf, write_gguf
 from tests import tiny
+from tests.gguf_adapters import read_gguf
 from tests.task_adapters import EVERY_MODULE, make_factors
 
 #: llama.cpp's names of the linear layers (gguf-py, constants.py: TENSOR_NAMES).
@@ -35,7 +36,7 @@ ARCHES = {
     "qwen3": "qwen3",
 }
 HEADS, KV_HEADS = 4, 2
-NOTES = GgufNotes("tiny", prompt_prefix="<|im_start|>system\nYou are kind")
+NOTES = {"name": "tiny", "opening": "<|im_start|>system\nYou are kind"}
 
 
 def make_base(family: str) -> GgufBase:
@@ -64,7 +65,7 @@ def test_every_tensor_is_the_adapters_once_the_permutation_is_undone(
     family: str, tmp_path: Path
 ) -> None:
     weights = make_weights(family)
-    write_gguf(weights, make_base(family), tmp_path / "a.gguf", notes=NOTES)
+    write_gguf(weights, make_base(family), tmp_path / "a.gguf", **NOTES)
     found = {t.name: t.data for t in gguf.GGUFReader(tmp_path / "a.gguf").tensors}
     assert len(found) == 2 * len(weights.factors) == 2 * 7 * tiny.N_LAYERS
     for module, factors in weights.factors.items():
@@ -81,7 +82,7 @@ def test_every_tensor_is_the_adapters_once_the_permutation_is_undone(
 
 def test_metadata_is_what_llama_cpp_asks_for(tmp_path: Path) -> None:
     weights = make_weights("llama", scale=0.25)
-    write_gguf(weights, make_base("llama"), tmp_path / "a.gguf", notes=NOTES)
+    write_gguf(weights, make_base("llama"), tmp_path / "a.gguf", **NOTES)
     fields = gguf.GGUFReader(tmp_path / "a.gguf").fields
     got = {key: field.contents() for key, field in fields.items() if not key.startswith("GGUF.")}
     assert got == {
@@ -90,7 +91,7 @@ def test_metadata_is_what_llama_cpp_asks_for(tmp_path: Path) -> None:
         "general.name": "tiny",
         "adapter.type": "lora",
         "adapter.lora.alpha": 0.25 * 4,  # llama.cpp multiplies by alpha / rank
-        "adapter.lora.prompt_prefix": NOTES.prompt_prefix,
+        "adapter.lora.prompt_prefix": NOTES["opening"],
         "d2l.format": 1,
     }
 
@@ -98,7 +99,7 @@ def test_metadata_is_what_llama_cpp_asks_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_reading_back_gives_the_delta(family: str, tmp_path: Path) -> None:
     weights, base = make_weights(family), make_base(family)
-    write_gguf(weights, base, tmp_path / "a.gguf", notes=NOTES)
+    write_gguf(weights, base, tmp_path / "a.gguf", **NOTES)
     back = read_gguf(tmp_path / "a.gguf", base)
     assert back.scale == weights.scale
     assert back.factors.keys() == weights.factors.keys()
@@ -108,7 +109,7 @@ def test_reading_back_gives_the_delta(family: str, tmp_path: Path) -> None:
 
 def test_a_scale_of_nought_gives_no_delta(tmp_path: Path) -> None:
     base = make_base("qwen3")
-    write_gguf(make_weights("qwen3", scale=0.0), base, tmp_path / "a.gguf", notes=NOTES)
+    write_gguf(make_weights("qwen3", scale=0.0), base, tmp_path / "a.gguf", **NOTES)
     back = read_gguf(tmp_path / "a.gguf", base)
     assert all(not factors.b.any() for factors in back.factors.values())
 
@@ -117,7 +118,7 @@ def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     weights, base = make_weights("llama"), make_base("llama")
     for dtype, width in (("fp16", 2), ("fp32", 4)):
         path = tmp_path / dtype
-        write_gguf(weights, base, path, notes=NOTES, dtype=dtype)
+        write_gguf(weights, base, path, **NOTES, dtype=dtype)
         assert {t.data.dtype.itemsize for t in gguf.GGUFReader(path).tensors} == {width}
     back = read_gguf(tmp_path / "fp16", base).factors["model.layers.0.self_attn.q_proj"]
     expected = weights.factors["model.layers.0.self_attn.q_proj"]
@@ -126,7 +127,7 @@ def test_half_precision_halves_the_file(tmp_path: Path) -> None:
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_gguf(make_weights("gemma2"), make_base("gemma2"), tmp_path / name, notes=NOTES)
+        write_gguf(make_weights("gemma2"), make_base("gemma2"), tmp_path / name, **NOTES)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -148,13 +149,13 @@ def test_what_no_file_can_hold_is_refused(
             LoraWeights("base", 1.0, factors),
             make_base("llama"),
             tmp_path / "a.gguf",
-            notes=NOTES,
+            **NOTES,
             dtype=dtype,
         )
 
 
 def test_only_files_of_d2l_are_its_own(tmp_path: Path) -> None:
-    write_gguf(make_weights("llama"), make_base("llama"), tmp_path / "own.gguf", notes=NOTES)
+    write_gguf(make_weights("llama"), make_base("llama"), tmp_path / "own.gguf", **NOTES)
     other = gguf.GGUFWriter(tmp_path / "other.gguf", "llama")
     other.write_header_to_file()
     other.write_kv_data_to_file()
@@ -182,7 +183,7 @@ def test_a_disk_that_is_full_is_one_line(n_bytes: int, tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
     try:
         with pytest.raises((AdapterError, OSError)) as caught:  # OSError: `write_file` words it
-            write_gguf(weights, make_base("llama"), tmp_path / "a.gguf", notes=NOTES)
+            write_gguf(weights, make_base("llama"), tmp_path / "a.gguf", **NOTES)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
