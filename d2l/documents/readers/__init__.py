@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from d2l.documents.document import Document, Source
 from d2l.documents.parsing import Parsed, Parser, ParseRequest, all_hidden
-from d2l.documents.readers.text import parse_markdown, parse_text
+from d2l.documents.readers.markdown import parse_markdown
+from d2l.documents.readers.text import parse_text
 from d2l.documents.sandbox import ReadLimits, run_in_child
 from d2l.documents.screening.screen import screen
 from d2l.documents.sniff import BINARY, Content, sniff

@@ -38,7 +38,7 @@ def read_member(archive: zipfile.ZipFile, member: str, request: ParseRequest, ki
         return archive.read(member)
     except KeyError:
         raise damaged(request, kind, f"it has no {member}") from None
-    except (*ZIP_ERRORS, RuntimeError):
+    except (*ZIP_ERRORS, RuntimeError, ValueError):
         raise damaged(request, kind, f"its part {member} cannot be unpacked") from None
 
 

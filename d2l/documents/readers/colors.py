@@ -3,6 +3,10 @@
 Takes red, green and blue from 0 to 1, as pages and styles give them; knows no format.
 """
 
+from functools import cache
+
+import tinycss2.color4
+
 #: Red, green and blue from 0 to 1; None: not known, and so taken to be seen.
 Color = tuple[float, float, float] | None
 
@@ -41,3 +45,20 @@ def read_hex(digits: str) -> Color:
         return None
     red, green, blue = (int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4))
     return red, green, blue
+
+
+@cache
+def parse_color(value: str) -> tuple[Color, float] | None:
+    """The color of a style sheet's value (None: not known here), and its opacity; None if it is
+    no plain color."""
+    try:
+        parsed = tinycss2.color4.parse_color(value)
+    except (ValueError, TypeError, AssertionError, AttributeError):  # a function without a color
+        return None
+    if parsed is None or isinstance(parsed, str):
+        return None
+    if parsed.space not in ("srgb", "hsl", "hwb"):
+        return None, float(parsed.alpha)
+    rgb = parsed.coordinates if parsed.space == "srgb" else parsed.to("srgb").coordinates
+    red, green, blue = (min(1.0, max(0.0, float(part or 0))) for part in rgb)
+    return (red, green, blue), float(parsed.alpha)

@@ -1,98 +1,313 @@
-"""Selectors of style sheets: those that stand inside other rules, and those that browsers take.
+"""Selectors of style sheets, matched in one pass over a page.
 
-Takes tokens and text of selectors, gives text that `cssselect2` reads.
+Takes tokens of `tinycss2`, gives the selectors that match an element. Parts that are not understood
+are left out of a selector, which then is not sure.
 """
 
-import re
-from collections.abc import Iterable
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import cssselect2
-import tinycss2
+COMBINATORS = (" ", ">", "+", "~")
+#: Classes that scripts take off the page.
+WITHOUT_SCRIPTS = ("no-js", "nojs")
+#: Specificity of a selector with parts that are not understood: it may be any.
+ANY_SPECIFICITY = (9, 9, 9)
 
-from d2l.documents.readers.css_colors import split_at_commas
-
-MAX_SELECTOR_CHARS = 4000
-#: What is true of all text of a page that is read from left to right, and what never is.
-ALWAYS = re.compile(r":(?:defined|read-only|dir\( ?ltr ?\))(?![\w-])", re.I)
-NEVER = re.compile(
-    r":(?:(?:-webkit-)?autofill|fullscreen|modal|popover-open|picture-in-picture|placeholder-shown"
-    r"|default|indeterminate|valid|invalid|in-range|out-of-range|required|optional|read-write|open"
-    r"|dir\( ?rtl ?\))(?![\w-])",
-    re.I,
-)
-#: Parts of an element that browsers have, by a name that is known here.
-PART = re.compile(
-    r"::(?:-webkit-[\w-]{1,60}|backdrop|cue|details-content|part\([\w -]{1,60}\))", re.I
-)
+Specificity = tuple[int, int, int]
 
 
-def nest(prelude: Iterable[Any], outer: str) -> str:
-    """The selector of a rule that stands inside another one; "" if it is too long."""
-    is_simple = re.fullmatch(r"[.#][\w-]{1,200}(?:[.#][\w-]{1,200}){0,20}", outer)
-    parent = outer if is_simple else f":is({outer})"
-    parts = []
-    for part in split_at_commas(prelude):
-        found = _put_parent(part, parent).strip()
-        has_parent = _names_parent(part)
-        parts.append(found if has_parent else f"{parent} {found}")
-    whole = ", ".join(parts)
-    return whole if len(whole) <= MAX_SELECTOR_CHARS else ""
+class Subject(NamedTuple):
+    """An element as selectors see it."""
+
+    tag: str
+    id: str
+    classes: frozenset[str]
+    attributes: tuple[tuple[str, str | None], ...]
+    is_first: bool
+    is_last: bool
+    is_root: bool
+    is_checked: bool
 
 
-def _names_parent(tokens: Iterable[Any]) -> bool:
-    return any(
-        token == "&" or (token.type == "function" and _names_parent(token.arguments))
-        for token in tokens
+def _never(_subject: Subject) -> bool:
+    return False
+
+
+#: Pseudo-classes; a reader who only looks at a page points at nothing.
+STATES: dict[str, Callable[[Subject], bool]] = {
+    "root": lambda subject: subject.is_root,
+    "first-child": lambda subject: subject.is_first,
+    "last-child": lambda subject: subject.is_last,
+    "only-child": lambda subject: subject.is_first and subject.is_last,
+    "checked": lambda subject: subject.is_checked,
+    "hover": _never, "active": _never, "visited": _never, "focus": _never,
+    "focus-visible": _never, "focus-within": _never, "target": _never,
+}  # fmt: skip
+PARTS = frozenset(
+    (
+        "before", "after", "first-line", "first-letter", "selection", "marker", "placeholder",
+        "backdrop", "file-selector-button",
     )
+)  # fmt: skip
+#: How the value of an attribute is compared.
+OPERATORS: dict[str, Callable[[str, str], bool]] = {
+    "=": lambda value, other: value == other,
+    "~=": lambda value, other: other in value.split(),
+    "|=": lambda value, other: value == other or value.startswith(f"{other}-"),
+    "^=": lambda value, other: bool(other) and value.startswith(other),
+    "$=": lambda value, other: bool(other) and value.endswith(other),
+    "*=": lambda value, other: bool(other) and other in value,
+}
 
 
-def _put_parent(tokens: Iterable[Any], parent: str) -> str:
-    text = ""
-    for token in tokens:
-        if token == "&":
-            text += parent
-        elif token.type == "function":
-            text += f"{token.name}({_put_parent(token.arguments, parent)})"
+@dataclass
+class Compound:
+    """What a selector asks of one element."""
+
+    combinator: str = ""  # before it
+    tag: str = ""
+    id: str = ""
+    classes: set[str] = field(default_factory=set)
+    attributes: list[tuple[str, str, str]] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    excluded: list["Compound"] = field(default_factory=list)
+    is_empty: bool = True
+
+    @property
+    def key(self) -> str:
+        """Under which the compound is looked up: only elements with this key can match."""
+        if self.id:
+            return f"#{self.id}"
+        return f".{min(self.classes)}" if self.classes else self.tag or "*"
+
+    def matches(self, subject: Subject) -> bool:
+        """Whether an element is as asked."""
+        if self.tag not in ("", subject.tag) or self.id not in ("", subject.id):
+            return False
+        if not self.classes <= subject.classes:
+            return False
+        attributes = dict(subject.attributes) if self.attributes else {}
+        for name, operator, other in self.attributes:
+            value = attributes.get(name)
+            if value is None or (operator and not OPERATORS[operator](value, other)):
+                return False
+        if not all(STATES[state](subject) for state in self.states):
+            return False
+        return not any(compound.matches(subject) for compound in self.excluded)
+
+
+@dataclass
+class Selector:
+    """Compounds from left to right; `is_sure`: all parts are understood."""
+
+    compounds: list[Compound] = field(default_factory=lambda: [Compound()])
+    specificity: Specificity = (0, 0, 0)
+    is_sure: bool = True
+    is_part: bool = False  # of a part of an element, such as `::before`
+
+    def add(self, token: Any, stream: Iterator[Any]) -> None:
+        """Take a token, and those that belong to it."""
+        compound = self.compounds[-1]
+        if token.type == "whitespace" or token in COMBINATORS:
+            self._join(token.value if token.type == "literal" else " ")
+            return
+        was_empty, compound.is_empty = compound.is_empty, False
+        if token.type == "ident" and was_empty:
+            compound.tag = token.lower_value
+            self._count(0, 0, 1)
+        elif token.type == "hash" and token.is_identifier:
+            compound.id = token.value
+            self._count(1, 0, 0)
+        elif token == "." and (name := next(stream, None)) is not None and name.type == "ident":
+            compound.classes.add(name.value)
+            self._count(0, 1, 0)
+            self.is_sure = self.is_sure and name.value not in WITHOUT_SCRIPTS
+        elif token == ":":
+            self._add_state(next(stream, None), stream)
+        elif token.type == "[] block" and (attribute := _read_attribute(token.content)):
+            compound.attributes.append(attribute)
+            self._count(0, 1, 0)
+        elif token != "*":
+            self.is_sure = False
+
+    def _join(self, combinator: str) -> None:
+        last = self.compounds[-1]
+        if not last.is_empty:
+            self.compounds.append(Compound(combinator))
+        elif combinator != " ":
+            self.is_sure = self.is_sure and last.combinator == " "
+            last.combinator = combinator if len(self.compounds) > 1 else ""
+
+    def _add_state(self, word: Any, stream: Iterator[Any]) -> None:
+        name = getattr(word, "lower_value", getattr(word, "lower_name", ""))
+        compound = self.compounds[-1]
+        if word == ":":
+            name = getattr(next(stream, None), "lower_value", "")
+            self.is_part = True
+            self.is_sure = self.is_sure and (name in PARTS or name.startswith("-webkit-"))
+        elif name in ("before", "after", "first-line", "first-letter"):
+            self.is_part = True
+        elif name in ("link", "any-link"):
+            compound.attributes.append(("href", "", ""))
+            self._count(0, 1, 0)
+        elif name in STATES and word.type == "ident":
+            compound.states.append(name)
+            self._count(0, 1, 0)
+        elif name == "not" and word.type == "function":
+            self._exclude(word.arguments)
         else:
-            text += tinycss2.serialize([token])
-    return text
+            self.is_sure = False
+
+    def _exclude(self, tokens: Iterable[Any]) -> None:
+        parts = split_at_commas(tokens)
+        # Only one level deep: strangers nest them by the thousand.
+        if any(token.type == "function" for part in parts for token in part):
+            self.is_sure = False
+            return
+        inner = [read_selector(part) for part in parts]
+        if any(not one.is_sure or one.is_part or len(one.compounds) > 1 for one in inner):
+            self.is_sure = False
+            return
+        self.compounds[-1].excluded += [one.compounds[0] for one in inner]
+        self._count(*max(one.specificity for one in inner))
+
+    def _count(self, *more: int) -> None:
+        ids, classes, tags = (old + new for old, new in zip(self.specificity, more, strict=True))
+        self.specificity = (ids, classes, tags)
 
 
-def compile_selectors(text: str, *, ignores_case: bool = False) -> list[Any]:
-    """The selectors of a rule; none if browsers do not take one of them. `ignores_case`: of
-    classes and names."""
-    text = PART.sub("::before", NEVER.sub(":hover", ALWAYS.sub(":not(:hover)", text)))
-    tokens = tinycss2.parse_component_value_list(text)
-    if ignores_case:
-        _lower_names(tokens)
-    try:
-        return list(cssselect2.compile_selector_list(tokens))
-    except (cssselect2.SelectorError, NotImplementedError):
-        return []
+def _read_attribute(tokens: Iterable[Any]) -> tuple[str, str, str] | None:
+    """(name, operator, value) of what stands in brackets; None if it is not understood."""
+    words = [token for token in tokens if token.type not in ("whitespace", "comment")]
+    if not words or words[0].type != "ident":
+        return None
+    if len(words) == 1:
+        return words[0].lower_value, "", ""
+    if len(words) != 3 or words[2].type not in ("ident", "string"):
+        return None
+    operator = next((name for name in OPERATORS if words[1] == name), "")
+    return (words[0].lower_value, operator, words[2].value) if operator else None
 
 
-def _lower_names(tokens: list[Any]) -> None:
-    before: Any = None
+def split_at_commas(tokens: Iterable[Any]) -> list[list[Any]]:
+    """Split a list at its commas; comments are left out."""
+    parts: list[list[Any]] = [[]]
     for token in tokens:
-        if token.type == "hash" or (token.type == "ident" and before == "."):
-            token.value = token.value.lower()
-        elif token.type == "function":
-            _lower_names(token.arguments)
-        before = token
+        if token == ",":
+            parts.append([])
+        elif token.type != "comment":
+            parts[-1].append(token)
+    return parts
 
 
-class QuirkyElement(cssselect2.ElementWrapper):  # type: ignore[misc]
-    """An element of a page without a doctype, whose names are of no case."""
+def read_selector(tokens: Iterable[Any]) -> Selector:
+    """Read one selector."""
+    selector = Selector()
+    stream = iter(tokens)
+    for token in stream:
+        selector.add(token, stream)
+    if selector.compounds[-1].is_empty:  # a space at the end, or no selector at all
+        if selector.compounds[-1].combinator == " ":
+            selector.compounds.pop()
+        else:
+            selector.is_sure = False
+    if not selector.is_sure:
+        selector.specificity = ANY_SPECIFICITY
+    return selector
 
-    @cached_property
-    def id(self) -> str | None:
-        """The element's name."""
-        name = self.etree_element.get("id")
-        return None if name is None else str(name).lower()
 
-    @cached_property
-    def classes(self) -> set[str]:
-        """Its classes."""
-        return set(self.etree_element.get("class", "").lower().split())
+class Context(NamedTuple):
+    """Numbers of the compounds that elements around matched, by the combinator that follows."""
+
+    above: frozenset[int] = frozenset()  # a space, in all elements around
+    parent: frozenset[int] = frozenset()  # ">"
+    before: frozenset[int] = frozenset()  # "+", in the element before
+    earlier: frozenset[int] = frozenset()  # "~", in all elements before
+
+
+class Matches(NamedTuple):
+    """Payloads of the selectors that match an element, and contexts of elements after it."""
+
+    payloads: tuple[Any, ...]
+    inside: Context  # of its first child
+    behind: Context  # of its next sibling
+
+
+class TooMuchWork(Exception):
+    """The selectors of a page would take too long."""
+
+
+class Matcher:
+    """All selectors of a page. Elements that look alike in the same context share their matches,
+    so that time grows with the page."""
+
+    def __init__(self, max_work: int) -> None:
+        self._steps: list[tuple[Compound, str, Any]] = []  # compound, combinator after it, payload
+        self._numbers: dict[str, list[int]] = {}  # by key
+        self._classes: set[str] = set()
+        self._ids: set[str] = set()
+        self._attributes: dict[str, None] = {}
+        self._known: dict[tuple[Subject, Context], Matches] = {}
+        self._work_left = max_work
+
+    def add(self, selector: Selector, payload: Any) -> None:
+        """Add a selector, and what to give for elements that it matches."""
+        last = len(selector.compounds) - 1
+        for at, compound in enumerate(selector.compounds):
+            after = selector.compounds[at + 1].combinator if at < last else ""
+            self._numbers.setdefault(compound.key, []).append(len(self._steps))
+            self._steps.append((compound, after, payload))
+            for part in (compound, *compound.excluded):
+                self._classes |= part.classes
+                self._ids.add(part.id)
+                self._attributes.update((name, None) for name, _, _ in part.attributes)
+
+    def describe(self, element: Any) -> Subject:
+        """An element as far as the selectors ask for it."""
+        name = element.get("id", "")
+        return Subject(
+            element.tag,
+            name if name in self._ids else "",
+            frozenset(self._classes.intersection(element.get("class", "").split())),
+            tuple((name, element.get(name)) for name in self._attributes),
+            element.getprevious() is None,
+            element.getnext() is None,
+            element.getparent() is None,
+            element.get("checked", element.get("selected")) is not None,
+        )
+
+    def match(self, element: Any, context: Context) -> Matches:
+        """Match an element in its context; raises TooMuchWork."""
+        subject = self.describe(element)
+        found = self._known.get((subject, context))
+        if found is None:
+            found = self._known[subject, context] = self._match(subject, context)
+        return found
+
+    def _match(self, subject: Subject, context: Context) -> Matches:
+        keys = ["*", subject.tag, f"#{subject.id}", *(f".{name}" for name in subject.classes)]
+        numbers = [number for key in keys for number in self._numbers.get(key, ())]
+        self._work_left -= 1 + len(numbers) + sum(map(len, context))
+        if self._work_left < 0:
+            raise TooMuchWork
+        around = dict(zip((" ", ">", "+", "~"), context, strict=True))
+        payloads = []
+        after: dict[str, set[int]] = {combinator: set() for combinator in COMBINATORS}
+        for number in numbers:
+            compound, combinator, payload = self._steps[number]
+            if compound.combinator and number - 1 not in around[compound.combinator]:
+                continue
+            if not compound.matches(subject):
+                continue
+            if combinator:
+                after[combinator].add(number)
+            else:
+                payloads.append(payload)
+        above = context.above | after[" "] if after[" "] else context.above
+        earlier = context.earlier | after["~"] if after["~"] else context.earlier
+        return Matches(
+            tuple(payloads),
+            Context(above, frozenset(after[">"])),
+            context._replace(before=frozenset(after["+"]), earlier=earlier),
+        )

@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from d2l.documents.document import Section
-from d2l.documents.findings import Finding, gather
+from d2l.documents.findings import gather
 from d2l.documents.parsing import Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import open_archive, parse_xml, read_member
 from d2l.documents.readers.html import parse_tree, split_page
-from d2l.documents.readers.page_sheets import is_used
+from d2l.documents.readers.styles import Sheet, read_use
 from d2l.documents.sniff import decode_html
 from d2l.errors import DocumentError
 
@@ -29,10 +29,11 @@ def parse_epub(request: ParseRequest) -> Parsed:
     with open_archive(request, KIND) as archive:
         chapters = list_chapters(archive, request)
         refuse_encrypted(archive, chapters, request)
-        findings: list[Finding] = []
-        read = read_chapters(archive, chapters, request, findings)
-        sections = tuple(bound_text(read, request))
-    return Parsed(sections, findings=gather(findings))
+        pages: list[Parsed] = []
+        sections = tuple(bound_text(read_chapters(archive, chapters, request, pages), request))
+    notes = tuple(dict.fromkeys(note for page in pages for note in page.notes))
+    findings = gather(finding for page in pages for finding in page.findings)
+    return Parsed(sections, notes, findings)
 
 
 def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:
@@ -87,11 +88,11 @@ def refuse_encrypted(archive: zipfile.ZipFile, chapters: list[str], request: Par
 
 
 def read_chapters(
-    archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest, findings: list[Finding]
+    archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest, pages: list[Parsed]
 ) -> Iterator[Section]:
     """Yield the sections of each chapter; one that lacks a heading goes on under the last.
 
-    What is hidden in them is added to `findings`.
+    Chapters are added to `pages`, for their notes and findings.
     """
     heading = None
     sheets = _StyleSheets(archive, request)
@@ -102,11 +103,11 @@ def read_chapters(
             continue
         markup = decode_html(data, f"{request.name}, {member}").text
         root = parse_tree(markup, request)
-        parts, hidden = split_page(
+        page = split_page(
             root, sheets=sheets.find(root, member), include_hidden=request.include_hidden
         )
-        findings += hidden
-        for section in parts:
+        pages.append(page)
+        for section in page.sections:
             heading = section.heading or heading
             yield Section(section.text, heading=heading)
 
@@ -120,12 +121,15 @@ class _StyleSheets:
         self._names = set(archive.namelist())
         self._texts: dict[str, str] = {}
 
-    def find(self, root: Any, chapter: str) -> list[str]:
-        """The sheets that a chapter links to for a screen; those that the book lacks count as
-        empty."""
-        links = filter(is_used, root.iter("link"))
-        members = (resolve(posixpath.dirname(chapter), link.get("href", "")) for link in links)
-        return [self._read(member) for member in members if member in self._names]
+    def find(self, root: Any, chapter: str) -> list[Sheet]:
+        """The sheets that a chapter links to; those that the book lacks count as empty."""
+        sheets = []
+        for link in root.iter("link"):
+            member = resolve(posixpath.dirname(chapter), link.get("href", ""))
+            use = read_use(link)
+            if use is not False and member in self._names:
+                sheets.append((self._read(member), bool(use)))
+        return sheets
 
     def _read(self, member: str) -> str:
         if member not in self._texts:

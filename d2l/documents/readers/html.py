@@ -12,19 +12,23 @@ import lxml.etree
 import lxml.html
 
 from d2l.documents.document import Section
-from d2l.documents.findings import Finding, gather
+from d2l.documents.findings import gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
+from d2l.documents.readers.html_hidden import HiddenText, count_hidden, find_hidden
+from d2l.documents.readers.styles import Sheet
 from d2l.documents.readers.text import encoding_notes
 from d2l.documents.sniff import decode_html
 
 DROPPED = frozenset(
     (
-        "script", "style", "noscript", "noframes", "template", "nav", "head", "title", "button",
-        "select", "textarea", "input", "svg", "canvas", "iframe", "object", "embed", "audio",
-        "video", "map", "dialog", "datalist", "rp", "annotation", "annotation-xml", "noembed",
-        "meter", "progress",
+        "script", "style", "noscript", "noframes", "template", "nav", "title", "input", "canvas",
+        "iframe", "object", "embed", "audio", "video", "map", "datalist", "rp", "annotation",
+        "annotation-xml", "noembed", "meter", "progress", "desc", "metadata", "defs",
     )
 )  # fmt: skip
+#: Elements of a page's head; the parser leaves others there that it does not know.
+HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
+DRAWN = frozenset(("svg", "select", "textarea"))  # seen, but no text of the page
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
 DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
 # Links to edit or point, boxes of links, citation marks.
@@ -56,22 +60,15 @@ JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
 MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
-#: How doctypes of pages begin that browsers read as those of old did.
-QUIRKY_DOCTYPES = (
-    "-//w3c//dtd html 3", "-//w3c//dtd html 4.0 ", "-//w3c//dtd html 4.0//", "-//ietf//dtd html",
-    "-//w3o//dtd", "-//netscape", "-//microsoft", "html",
-)  # fmt: skip
 MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
 
 def parse_html(request: ParseRequest) -> Parsed:
     """Read a page; one section per heading."""
     decoded = decode_html(request.data, request.name, request.encoding)
-    root = parse_tree(decoded.text, request)
-    sections, findings = split_page(
-        root, include_hidden=request.include_hidden, is_quirky=is_quirky(root)
-    )
-    return Parsed(tuple(bound_text(sections, request)), encoding_notes(decoded), findings)
+    page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
+    sections = tuple(bound_text(page.sections, request))
+    return Parsed(sections, (*encoding_notes(decoded), *page.notes), page.findings)
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
@@ -90,42 +87,42 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         nested = any("depth" in message.lower() for message in limits)
         why = "its elements are nested too deeply" if nested else TOO_LARGE
         raise damaged(request, "HTML page", why)
+    empty_head(root)
     return root
 
 
-def is_quirky(root: Any) -> bool:
-    """Whether browsers read a page as those of old did: it has no doctype, or one of then."""
-    document = root.getroottree().docinfo
-    public, address = (document.public_id or "").lower(), document.system_url
-    if not document.doctype or document.root_name.lower() != "html":
-        return True
-    if public.startswith(("-//w3c//dtd html 4.01 frameset", "-//w3c//dtd html 4.01 transitional")):
-        return not address
-    return public.startswith(QUIRKY_DOCTYPES)
+def empty_head(root: Any) -> None:
+    """Move what is no part of a head, such as `main`, to the start of the body."""
+    head, body = root.find("head"), root.find("body")
+    moved = [] if head is None else [child for child in head if child.tag not in HEAD_TAGS]
+    if not moved:
+        return
+    if body is None:
+        body = lxml.etree.SubElement(root, "body")
+    moved[-1].tail = (moved[-1].tail or "") + (body.text or "")
+    body.text = None
+    body[:0] = moved
 
 
 def split_page(
-    root: Any,
-    *,
-    sheets: Iterable[str] = (),
-    include_hidden: bool = False,
-    is_quirky: bool = False,
-) -> tuple[list[Section], tuple[Finding, ...]]:
-    """Give the sections of a parsed page, the text before the first heading among them; and what
-    of that part is hidden, by the page's own style sheets and others."""
-    # Not at the top: a note in plain text starts without the libraries for style sheets.
-    from d2l.documents.readers.html_hidden import count_hidden, find_hidden
-
-    hidden = find_hidden(root, sheets, is_quirky=is_quirky)
+    root: Any, *, sheets: Iterable[Sheet] | None = None, include_hidden: bool = False
+) -> Parsed:
+    """Give the sections of a parsed page, the text before the first heading among them, and what
+    of that part is hidden. `sheets`: those that the page links to; None: they are not at hand."""
+    hidden, notes = find_hidden(root, sheets)
     drop_furniture(root)
     main = find_main(root)
+    n_drawn = drop_drawn(main, hidden)
+    if n_drawn:
+        s = "" if n_drawn == 1 else "s"
+        notes = (*notes, f"{n_drawn:,} character{s} of drawings and buttons left out")
     inside = set(main.iter())
     hidden = [text for text in hidden if text.element in inside]
     findings = gather(count_hidden(hidden))
     if not include_hidden:
         for text in hidden:
             text.take_out()
-    return _Flow().run(main), findings
+    return Parsed(tuple(_Flow().run(main)), notes, findings)
 
 
 def drop_furniture(root: Any) -> None:
@@ -140,7 +137,7 @@ def drop_furniture(root: Any) -> None:
 def is_furniture(element: Any) -> bool:
     """Whether an element is navigation or code, or for the eyes alone."""
     tag, role = element.tag, element.get("role", "")
-    if tag in DROPPED or element.get("aria-hidden", "").lower() == "true":
+    if tag in DROPPED or (tag == "dialog" and element.get("open") is None):
         return True
     classes = set(element.get("class", "").split())
     if classes & DROPPED_CLASSES:
@@ -153,6 +150,34 @@ def is_furniture(element: Any) -> bool:
         inside = any(parent.tag in ("main", "article") for parent in element.iterancestors())
         return not inside and element.find(".//h1") is None
     return False
+
+
+def drop_drawn(main: Any, hidden: Iterable[HiddenText]) -> int:
+    """Take drawings, controls and decoration out of the page; give the number of their characters
+    that a reader sees."""
+    by_element = {text.element: text for text in hidden}
+    whole = {text.element for text in hidden if text.is_whole}
+    n_chars = 0
+    for element in [one for one in main.iter("*") if one is not main and is_drawn(one)]:
+        around = list(element.iterancestors())
+        if main not in around:  # it was in a drawing
+            continue
+        if whole.isdisjoint((element, *around)):
+            for inner in list(element.iter("*")):
+                if inner in by_element:
+                    by_element[inner].take_out()
+            n_chars += sum(map(len, element.text_content().split()))
+        element.drop_tree()
+    return n_chars
+
+
+def is_drawn(element: Any) -> bool:
+    """Whether an element is for the eyes alone, or to be pressed; a heading that unfolds its
+    section is neither."""
+    if element.tag == "button":
+        heading = next(element.iterancestors(*HEADINGS), None)
+        return heading is None or heading.text_content().strip() != element.text_content().strip()
+    return element.tag in DRAWN or element.get("aria-hidden", "").lower() == "true"
 
 
 def is_banner_part(element: Any) -> bool:

@@ -1,52 +1,96 @@
-"""What of an HTML page's text a reader cannot see, by its styles and attributes.
+"""Text of an HTML page that a reader cannot see, by its styles and attributes.
 
 Takes a tree of lxml and style sheets, gives the elements whose text is hidden. In doubt text is
-taken to be seen: on pictures, and where a script or a sheet elsewhere decides.
+taken to be seen: where a condition, a script or a sheet elsewhere decides, and on pictures.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cssselect2
-import tinycss2
-
 from d2l.documents.findings import Finding
-from d2l.documents.readers.css_clips import is_clipped_away, is_cut_away
-from d2l.documents.readers.css_grammar import expand, is_valid, split_words
-from d2l.documents.readers.css_places import FAR, FAR_RIGHT, find_spot
-from d2l.documents.readers.css_selectors import QuirkyElement
-from d2l.documents.readers.css_values import EM, SIZES, parse_length, parse_share, put_in, work_out
-from d2l.documents.readers.css_words import WIDE
-from d2l.documents.readers.html_look import (
-    LEAST_OPACITY,
-    OFF,
-    UNSEEN,
-    Look,
-    compute_colors,
-    is_at_least,
+from d2l.documents.readers.colors import BLACK, WHITE, Color, looks_like, parse_color, read_hex
+from d2l.documents.readers.css_selectors import TooMuchWork
+from d2l.documents.readers.styles import (
+    EFFECTS,
+    INHERITING,
+    MOVES,
+    OFFSETS,
+    SHIFTS,
+    WARPS,
+    Declarations,
+    Sheet,
+    Sheets,
+    find_sheets,
+    links_sheets,
 )
-from d2l.documents.readers.page_sheets import find_sheets
-from d2l.documents.readers.styles import Declarations, Sheets, is_variable
 
-MAX_VARIABLE_CHARS = 500
-BLURRED = 8.0  # pixels
-LEAST_CONTRAST = 0.05  # of what a filter leaves
-LEAST_PART = 0.3  # of the size of type: of lines that are cut lower, nothing can be read
-_ROOM = (
-    "width",
-    "height",
-    "max-width",
-    "max-height",
-    "line-height",
-    "padding-top",
-    "padding-bottom",
+EM = 16.0  # pixels of an em, where no style sets them
+TINY = 2.0  # pixels: text of this size or less cannot be read
+LEAST_OPACITY = 0.07  # black of less on white has less contrast than `colors.LEAST_CONTRAST`
+FAR = -999.0  # pixels: text so far to the left or above is off the screen
+LEAST_GROUND = 20.0  # pixels: text runs out of a lower or narrower element
+TOO_MUCH_WORK = "its style sheets take too long to judge; text that they hide is kept"
+UNSEEN, OFF, NOT_DISPLAYED = "invisible", "off the page", "not displayed"
+#: Words for sizes of type, in pixels.
+SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0,
+         "x-large": 24.0, "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
+PIXELS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 37.8, "mm": 3.78}
+LENGTH = re.compile(
+    r"([+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,2})?)([a-z]{0,5}|%)"
 )
-#: They say how an element looks without any style.
+#: Values that leave text and its place as they are.
+PLAIN = frozenset(("none", "normal", "initial", "auto", "0", "1", "currentcolor", "border-box",
+                   "padding-box", "content-box", "static", *INHERITING))  # fmt: skip
+#: Attributes that say how an element looks without any style.
 OLD_ATTRIBUTES = frozenset(("hidden", "popover", "color", "bgcolor", "background", "text"))
-_CUTTING = ("hidden", "clip", "scroll", "auto", "overlay")
+#: Elements whose text browsers give a look of its own.
+OWN_LOOK = frozenset(("button", "select", "textarea", "mark"))
+PICTURES = ("img", "picture", "video", "canvas", "svg", "iframe", "object", "embed")
 
-NOT_DISPLAYED, CLIPPED_AWAY = "not displayed", "clipped away"
+
+@dataclass(frozen=True)
+class Look:
+    """How the text of an element is shown; `whole` says why nothing in it is seen, `own` why its
+    own text is not. None: not known."""
+
+    color: Color = BLACK
+    alpha: float = 1.0
+    ground: Color = WHITE
+    judges_colors: bool = True
+    size: float | None = EM
+    is_visible: bool = True
+    is_indented_away: bool = False
+    is_off: bool = False
+    opacity: float = 1.0
+    moves: bool = False  # it may be shown by and by
+    is_warped: bool = False  # so that its size and its place are not known
+    is_displayed: bool = True
+
+    @property
+    def whole(self) -> str:
+        """Why nothing in the element can be seen; "" if some may be."""
+        if not self.is_displayed:
+            return NOT_DISPLAYED
+        return "transparent" if self.opacity < LEAST_OPACITY and not self.moves else ""
+
+    @property
+    def own(self) -> str:
+        """Why the element's own text cannot be seen; "" if it can."""
+        if self.moves:
+            return ""
+        if not self.is_visible:
+            return UNSEEN
+        if not self.is_warped and self.size is not None and self.size <= TINY:
+            return "tiny"
+        if not self.is_warped and (self.is_off or self.is_indented_away):
+            return OFF
+        if not self.judges_colors:
+            return ""
+        if self.alpha < LEAST_OPACITY:
+            return "transparent"
+        return "in the color of its ground" if looks_like(self.color, self.ground) else ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +108,7 @@ class HiddenText:
         return sum(len("".join(text.split())) for text in texts)
 
     def take_out(self) -> None:
-        """Take the text out of the tree; what follows the element stays."""
+        """Take the text out of the tree; text that follows the element stays."""
         if self.is_whole and self.element.getparent() is not None:
             self.element.drop_tree()
             return
@@ -83,197 +127,221 @@ def own_texts(element: Any) -> Iterator[str]:
         yield child.tail or ""
 
 
-def find_hidden(root: Any, sheets: Iterable[str], *, is_quirky: bool = False) -> list[HiddenText]:
-    """Give all hidden text of a page that holds more than space, each once."""
-    rules = Sheets([*sheets, *find_sheets(root)], is_quirky=is_quirky)
-    start = Look(variables=rules.variables)
+def find_hidden(
+    root: Any, sheets: Iterable[Sheet] | None = None
+) -> tuple[list[HiddenText], tuple[str, ...]]:
+    """Give all hidden text of a page that holds more than space, each once, and notes. `sheets`:
+    those that the page links to; None: they are not at hand."""
+    try:
+        rules = Sheets([*(sheets or ()), *find_sheets(root)])
+        declared = dict(rules.declare(root))
+    except TooMuchWork:
+        return [], (TOO_MUCH_WORK,)
+    themes = (meta for meta in root.iter("meta") if "color-scheme" in meta.get("name", "").lower())
+    has_theme = any("dark" in meta.get("content", "").lower() for meta in themes)
+    is_complete = rules.is_complete and (sheets is not None or not links_sheets(root))
+    start = Look(judges_colors=is_complete and not has_theme)
+    overlaid = find_overlaid(declared)
     looks: dict[Any, Look] = {}
     found: list[HiddenText] = []
-    wrapper = QuirkyElement if is_quirky else cssselect2.ElementWrapper
-    for wrapped in wrapper.from_html_root(root).iter_subtree():
-        element = wrapped.etree_element
-        if element.tag in ("head", "style", "script", "title"):
-            continue
+    for element, declarations in declared.items():
         parent = looks.get(element.getparent(), start)
-        if parent.whole:
+        if parent.whole or element.tag in ("head", "style", "script", "title"):
             looks[element] = parent
             continue
-        declared = rules.declare(wrapped, element.get("style", ""))
-        looks[element] = look = compute(element, *settle(declared, parent))
+        look = compute(element, declarations, parent)
+        if element in overlaid and look.ground is not None:
+            look = replace(look, ground=None)
+        looks[element] = look
         if reason := look.whole or look.own:
             hidden = HiddenText(element, reason, bool(look.whole))
             if hidden.n_chars:
                 found.append(hidden)
-    return found
+    return found, ()
 
 
-def settle(declared: Declarations, parent: Look) -> tuple[Declarations, Look]:
-    """Declarations with shorthands taken apart, variables put in and sums worked out, and the
-    parent with these variables."""
-    own = {name: value for name, value in declared.items() if is_variable(name)}
-    if own:
-        parent = replace(parent, variables=set_variables(parent.variables, own))
-    values: dict[str, str] = {}
-    for short, written in declared.items():
-        if is_variable(short):
+def find_overlaid(declared: dict[Any, Declarations]) -> set[Any]:
+    """Elements with a picture or a color over their ground that is none of the text's own
+    parents: a positioned element that paints, or a column of a table."""
+    overlaid = set()
+    for element, declarations in declared.items():
+        is_column = element.tag in ("col", "colgroup")
+        is_free = declarations.get("position", "static") in ("absolute", "fixed", "?")
+        if not is_column and not is_free:
             continue
-        value = written
-        if "(" in written:
-            value = work_out(put_in(written, parent.variables), parent.size)
-            if "var(" not in value and not is_valid(short, value):
-                value = "unset"  # so it is where a variable holds what makes no sense
-        for name, part in expand(short, value):
-            values[name] = part
-    return values, parent
+        if not paints(declarations) and next(element.iter(*PICTURES), None) is None:
+            continue
+        around = element.getparent()
+        while around is not None and (
+            around.tag != "table"
+            if is_column
+            else declared[around].get("position", "static") in PLAIN
+        ):
+            around = around.getparent()
+        overlaid.add(next(iter(declared)) if around is None else around)
+    return overlaid
 
 
-def set_variables(above: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]:
-    """Variables of an element: those above it, and its own of a length that styles have."""
-    variables = dict(above)
-    for name, value in own.items():
-        if value == "initial":
-            variables.pop(name, None)
-        elif value not in WIDE and len(value) <= MAX_VARIABLE_CHARS:
-            variables[name] = value
-    return variables
+def paints(declared: Declarations) -> bool:
+    """Whether an element has a background."""
+    color = declared.get("background-color", "transparent")
+    picture = declared.get("background-image", "none")
+    return color not in ("transparent", "initial") or picture not in ("none", "initial")
 
 
 def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     """How an element is shown, from what is declared for it and how its parent is."""
-    if not declared and not OLD_ATTRIBUTES.intersection(element.attrib):
+    is_link = element.tag == "a" and "color" not in declared  # browsers give links a color
+    has_look = is_link or element.tag in OWN_LOOK
+    if not declared and not has_look and not OLD_ATTRIBUTES.intersection(element.attrib):
         return parent
-    size = compute_size(declared, parent.size)
-    look = replace(parent, size=size)
-    look = compute_colors(element, declared, look)
-    visibility = declared.get("visibility", "")
-    if visibility in ("hidden", "collapse"):
-        look = replace(look, is_visible=False)
-    elif visibility in ("visible", "initial"):
-        look = replace(look, is_visible=True)
-    if declared.get("text-indent", "unset") not in WIDE - {"initial"}:
-        look = replace(look, is_indented_away=is_indented_away(declared, size))
-    if declared.get("display") == "contents":  # it has no box of its own
-        return replace(look, whole=hide_whole(element, declared, look))
-    spot = look.spot
-    if declared:
-        spot = find_spot(declared, look.spot, size, len(element))
-    opacity = parse_share(declared.get("opacity", ""))
-    opacity = 1.0 if opacity is None else min(1.0, max(0.0, opacity))
-    look = replace(look, opacity=look.opacity * opacity, spot=spot)
-    return replace(look, whole=hide_whole(element, declared, look))
+    look = replace(
+        parent,
+        size=EM if element.tag in OWN_LOOK else compute_size(declared, parent.size),
+        moves=parent.moves or declared.get(MOVES) == "yes",
+        is_warped=parent.is_warped or changes(declared, WARPS),
+        is_displayed=is_displayed(element, declared),
+    )
+    visibility = declared.get("visibility", "inherit")
+    if visibility not in INHERITING:
+        look = replace(look, is_visible=visibility not in ("hidden", "collapse"))
+    indent = declared.get("text-indent", "inherit")
+    if indent not in INHERITING:
+        length = parse_length(indent, look.size)
+        look = replace(look, is_indented_away=length is not None and length <= FAR)
+    if declared.get("display") != "contents":  # without a box of its own
+        opacity = min(1.0, parse_opacity(declared.get("opacity", "1")))
+        look = replace(look, opacity=look.opacity * opacity, is_off=is_off(declared, look))
+    look = paint(element, declared, look)
+    return replace(look, color=None, alpha=1.0) if has_look else look
 
 
-def is_indented_away(declared: Declarations, size: float) -> bool:
-    """Whether the first line of a text begins where nobody sees it."""
-    written = declared["text-indent"].split()[0]
-    is_cut = declared.get("overflow-x", "") in ("hidden", "clip")
-    if written.endswith("%"):
-        share = parse_share(written) or 0.0
-        is_beside = share >= 1 and is_cut and declared.get("white-space") == "nowrap"
-        return share <= -1 or is_beside
-    indent = parse_length(written, size) or 0.0
-    return indent <= FAR or indent >= (-FAR if is_cut else FAR_RIGHT)
+def is_displayed(element: Any, declared: Declarations) -> bool:
+    """Whether an element is part of what a page shows."""
+    display = declared.get("display", "revert")
+    if display.startswith("revert"):  # browsers decide, by attributes
+        return element.get("hidden") is None and element.get("popover") is None
+    return display != "none"
 
 
-def compute_size(declared: Declarations, inherited: float) -> float:
-    """The size of type in pixels."""
-    value = declared.get("font-size", "")
-    if value in SIZES or value == "initial":
-        return SIZES.get(value, EM)
-    if value in ("smaller", "larger"):
-        return inherited * (1.2 if value == "larger" else 1 / 1.2)
+def changes(declared: Declarations, names: Iterable[str]) -> bool:
+    """Whether one of these properties has another value than usual."""
+    return any(declared.get(name, "none") not in PLAIN for name in names)
+
+
+def compute_size(declared: Declarations, inherited: float | None) -> float | None:
+    """The size of type in pixels; None: not known."""
+    value = declared.get("font-size", "inherit")
+    if value in INHERITING:
+        return inherited
+    if value in SIZES:
+        return SIZES[value]
     if value.endswith("%"):
-        share = parse_share(value)
-        return inherited if share is None else inherited * share
-    size = parse_length(value, inherited)
-    return inherited if size is None else size
+        value = f"{value[:-1]}e-2em"
+    return parse_length(value, inherited)
 
 
-def hide_whole(element: Any, declared: Declarations, look: Look) -> str:
-    """Why nothing in an element can be seen; "" if some may be."""
-    display = declared.get("display", "")
-    if display.startswith("revert"):  # what browsers do by themselves
-        display = ""
-    if display in ("none", "table-column", "table-column-group"):
-        return NOT_DISPLAYED
-    if not display and (element.get("hidden") is not None or element.get("popover") is not None):
-        return NOT_DISPLAYED
-    if display == "contents":
-        return ""
-    if declared.get("content-visibility") == "hidden":
-        return NOT_DISPLAYED
-    filtered, is_blurred = read_filter(declared.get("filter", ""), look.size)
-    if is_blurred:
-        return UNSEEN
-    if look.opacity * filtered < LEAST_OPACITY:
-        return "transparent"
-    if look.spot.is_off:
-        return OFF
-    if is_cut_away(declared.get("clip-path", ""), look.size):
-        return CLIPPED_AWAY
-    is_out_of_flow = declared.get("position") in ("absolute", "fixed")
-    if is_out_of_flow and is_clipped_away(declared.get("clip", ""), look.size):
-        return CLIPPED_AWAY
-    if element.tag in ("td", "th") and not is_out_of_flow:  # cells grow with their text
-        return ""
-    return CLIPPED_AWAY if is_squeezed(declared, look.size) else ""
+def parse_length(value: str, em: float | None) -> float | None:
+    """A length in pixels; None if it is none, or relative to a size that is not known."""
+    found = LENGTH.fullmatch(value)
+    if found is None or found[2] == "%":
+        return None
+    number, unit = float(found[1]), found[2]
+    if number == 0:
+        return 0.0
+    # Sizes by the root's are not known: scripts set it.
+    scale = em if unit == "em" else PIXELS.get(unit)
+    return None if scale is None else number * scale
 
 
-def read_filter(value: str, size: float) -> tuple[float, bool]:
-    """The opacity that a filter leaves, and whether it makes text one with its ground."""
-    opacity, is_blurred = 1.0, False
-    for token in split_words(value) if "(" in value else ():
-        if token.type != "function" or token.lower_name not in ("blur", "contrast", "opacity"):
-            continue
-        inner = tinycss2.serialize(token.arguments).strip()
-        share = parse_share(inner)
-        if token.lower_name == "blur":
-            is_blurred = is_blurred or (parse_length(inner, size) or 0.0) >= BLURRED
-        elif token.lower_name == "contrast":
-            is_blurred = is_blurred or (share is not None and share <= LEAST_CONTRAST)
-        elif share is not None:
-            opacity *= min(1.0, max(0.0, share))
-    return opacity, is_blurred
+def parse_opacity(value: str) -> float:
+    """A share of opacity, in percent or not; 1 if it is not known."""
+    found = LENGTH.fullmatch(value)
+    if found is None or found[2] not in ("", "%"):
+        return 1.0
+    return max(0.0, float(found[1])) / (100 if found[2] else 1)
 
 
-def is_squeezed(declared: Declarations, em: float) -> bool:
-    """Whether an element has no room for its text, and cuts off what does not fit."""
-    contained = declared.get("contain", "").split()
-    is_cut = bool({"strict", "content", "paint"}.intersection(contained)) or any(
-        declared.get(name, "") in _CUTTING for name in ("overflow-x", "overflow-y")
-    )
-    if not is_cut:
+def is_off(declared: Declarations, look: Look) -> bool:
+    """Whether an element is off the page, to the left, to the right or above; `look.is_off`:
+    whether its parent is."""
+    position = declared.get("position", "static")
+    given = {side: declared[side] for side in OFFSETS if declared.get(side, "auto") != "auto"}
+    if position not in ("relative", "absolute", "fixed"):
+        return look.is_off and position in PLAIN
+    lengths = {side: parse_length(value, look.size) for side, value in given.items()}
+    known = [length for length in lengths.values() if length is not None]
+    if len(known) < len(lengths):
         return False
-    lengths = {name: parse_length(declared.get(name, ""), em) for name in _ROOM}
-    heights = [lengths[name] for name in ("height", "max-height")]
-    if all(height is None for height in heights) and {"strict", "size"}.intersection(contained):
-        heights = [0.0]
-    # What is below the lines is not cut.
-    is_high = is_at_least(declared, "height", em, em * LEAST_PART)
-    if is_high or "%" in declared.get("padding-bottom", ""):
-        heights = []
-    below, above = lengths["padding-bottom"] or 0.0, 0.0
-    if declared.get("box-sizing") == "border-box":
-        below, above = 0.0, lengths["padding-top"] or 0.0
-    line = lengths["line-height"]
-    for height in heights:
-        if height is None:
+    opposite = {"left": "right", "right": "left", "top": "bottom"}
+    extents = {"left": "width", "right": "width", "top": "height"}
+    for side, length in lengths.items():
+        if side == "bottom" or length is None or length > FAR or opposite[side] in given:
             continue
-        if height + below - above <= em * LEAST_PART:
+        if side == "right" and position == "relative":
+            continue
+        extent = declared.get(extents[side], "auto")
+        room = 0.0 if extent == "auto" else parse_length(extent, look.size)
+        if room is not None and length + room <= 0:  # else it reaches into the page
             return True
-        if line is not None and (line - em) / 2 >= height + below:  # lines stand below it
-            return True
-    least = em * LEAST_PART if "padding-right" not in declared else 0.0
-    if is_at_least(declared, "width", em, least):
-        return False
-    widths = (lengths["width"], lengths["max-width"])
-    return any(width is not None and width <= least for width in widths) or (
-        line is not None and line <= 1
+    return look.is_off and position != "fixed" and all(length < -FAR for length in known)
+
+
+def paint(element: Any, declared: Declarations, look: Look) -> Look:
+    """The colors of an element's text and of its ground."""
+    if changes(declared, EFFECTS) or "dark" in declared.get("color-scheme", ""):
+        look = replace(look, judges_colors=False)
+    ground = None if is_shifted(declared) else look.ground
+    painted = declared.get("background-color", "") or read_old_color(element.get("bgcolor", ""))
+    if painted not in ("", "transparent", "initial"):
+        color, alpha = parse_color(painted) or (None, 1.0)
+        is_box = declared.get("display") != "contents" and look.is_visible and not is_low(declared)
+        if alpha > 0:
+            ground = color if alpha >= 1 and is_box else None
+    has_picture = declared.get("background-image", "none") not in ("none", "initial")
+    if has_picture or element.get("background") is not None:
+        ground = None
+    if "inset" in declared.get("box-shadow", "") or declared.get("box-shadow") == "?":
+        ground = None
+    look = replace(look, ground=ground)
+    written = declared.get("color", "")
+    if not written and element.tag in ("body", "font"):
+        written = read_old_color(element.get("text" if element.tag == "body" else "color", ""))
+    if not written or written in INHERITING or written == "currentcolor":
+        return look
+    color, alpha = parse_color(written) or (None, 1.0)
+    return replace(look, color=color, alpha=alpha)
+
+
+def is_shifted(declared: Declarations) -> bool:
+    """Whether an element may stand on another ground than its parent's."""
+    if declared.get("position", "static") not in PLAIN and (
+        declared["position"] != "relative" or any(side in declared for side in OFFSETS)
+    ):
+        return True
+    grid = (name for name in SHIFTS if name.startswith("grid"))
+    margins = (declared.get(name, "") for name in SHIFTS if name.startswith("margin"))
+    is_drawn_up = any("-" in margin or "?" in margin or "(" in margin for margin in margins)
+    return is_drawn_up or changes(declared, (*grid, *WARPS))
+
+
+def is_low(declared: Declarations) -> bool:
+    """Whether an element's background may be smaller than its text."""
+    return any(
+        length is not None and length < LEAST_GROUND
+        for name in ("width", "height", "max-width", "max-height")
+        for length in (parse_length(declared.get(name, ""), EM),)
     )
+
+
+def read_old_color(value: str) -> str:
+    """A color of an old attribute, whose digits may stand without their mark."""
+    value = value.strip().lower()
+    return f"#{value}" if read_hex(value) is not None else value
 
 
 def count_hidden(found: Iterable[HiddenText]) -> Iterator[Finding]:
-    """What to tell of hidden text."""
+    """Count hidden text."""
     for hidden in found:
-        if hidden.n_chars:  # what was furniture is gone by now
+        if hidden.n_chars:  # furniture in it is gone by now
             yield Finding("hidden", hidden.reason, hidden.n_chars)

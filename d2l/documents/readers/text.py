@@ -1,4 +1,4 @@
-"""Plain text and Markdown.
+"""Plain text, and Markdown cut at its headings.
 
 Takes bytes in any encoding, gives their text unchanged but for line ends and a byte order mark.
 """
@@ -22,17 +22,6 @@ def parse_text(request: ParseRequest) -> Parsed:
     decoded = decode(request.data, request.name, request.encoding)
     sections = bound_text([Section(decoded.text)], request)
     return Parsed(tuple(sections), encoding_notes(decoded))
-
-
-def parse_markdown(request: ParseRequest) -> Parsed:
-    """Cut at headings; headings, tables and code stay in the text as they are, and what is hidden
-    is left out, unless it is wanted."""
-    from d2l.documents.readers.markdown_hidden import take_out_hidden
-
-    decoded = decode(request.data, request.name, request.encoding)
-    text, findings = take_out_hidden(decoded.text, request)
-    sections = bound_text(split_markdown(text), request)
-    return Parsed(tuple(sections), encoding_notes(decoded), findings)
 
 
 def encoding_notes(decoded: Decoded) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
-"""What of a Markdown text a reader cannot see: comments, unused definitions, and hidden markup.
+"""Markdown without the text that a reader cannot see: comments, unused definitions, hidden markup.
 
-Takes text, gives it without what is hidden, and what that was. Markup is judged by what judges
-HTML pages; text that is shown, code, and tags stay as they are written.
+Takes bytes, gives sections by heading, and findings. Markup is judged as on HTML pages; text that
+is shown, code, and tags stay as they are written.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 
 from d2l.documents.findings import Finding, gather
-from d2l.documents.parsing import ParseRequest
+from d2l.documents.parsing import Parsed, ParseRequest, bound_text
 from d2l.documents.readers.markdown_pieces import DEFINITION, TAG, Piece, cut
+from d2l.documents.readers.text import encoding_notes, split_markdown
+from d2l.documents.sniff import decode
 
 IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
 #: Elements whose text is never shown.
@@ -30,23 +32,36 @@ _PLAIN_TAGS = frozenset(
 )  # fmt: skip
 
 
-def take_out_hidden(text: str, request: ParseRequest) -> tuple[str, tuple[Finding, ...]]:
-    """Give a text without what is hidden, unless that is wanted, and what it was; raises
+def parse_markdown(request: ParseRequest) -> Parsed:
+    """Cut at headings; headings, tables and code stay in the text as they are, and hidden text is
+    left out, unless it is wanted."""
+    decoded = decode(request.data, request.name, request.encoding)
+    text, findings, notes = take_out_hidden(decoded.text, request)
+    sections = bound_text(split_markdown(text), request)
+    return Parsed(tuple(sections), (*encoding_notes(decoded), *notes), findings)
+
+
+def take_out_hidden(
+    text: str, request: ParseRequest
+) -> tuple[str, tuple[Finding, ...], tuple[str, ...]]:
+    """Give a text without its hidden parts, unless they are wanted, findings, and notes; raises
     DocumentError if its markup is nested too deeply."""
     if "<" not in text and "]:" not in text:
-        return text, ()
+        return text, (), ()
     pieces = list(cut(text))
     hidden = find_plainly_hidden(text, pieces)
+    notes: tuple[str, ...] = ()
     if any(piece.kind == "tag" for piece in pieces):
-        hidden = {**find_hidden_by_markup(text, pieces, request), **hidden}
+        by_markup, notes = find_hidden_by_markup(text, pieces, request)
+        hidden = {**by_markup, **hidden}
     findings = gather(
         Finding("hidden", reason, n_chars)
         for number, reason in sorted(hidden.items())
         if (n_chars := count_chars(text, pieces[number]))
     )
     if request.include_hidden:
-        return text, findings
-    return "".join(keep(text, pieces, hidden)), findings
+        return text, findings, notes
+    return "".join(keep(text, pieces, hidden)), findings, notes
 
 
 def keep(text: str, pieces: Iterable[Piece], hidden: Iterable[int]) -> Iterator[str]:
@@ -102,8 +117,10 @@ def fold(label: str) -> str:
     return " ".join(label.casefold().split())
 
 
-def find_hidden_by_markup(text: str, pieces: list[Piece], request: ParseRequest) -> dict[int, str]:
-    """What styles and attributes hide, and what is never shown, by number of piece."""
+def find_hidden_by_markup(
+    text: str, pieces: list[Piece], request: ParseRequest
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Why styles, attributes or their kind hide pieces, by number; and notes."""
     # Not at the top: a note without markup starts without the libraries for it.
     from d2l.documents.readers.html import parse_tree
     from d2l.documents.readers.html_hidden import find_hidden, own_texts
@@ -118,10 +135,11 @@ def find_hidden_by_markup(text: str, pieces: list[Piece], request: ParseRequest)
 
     for element in root.iter(*NOT_SHOWN):
         note(element.itertext(), NOT_DISPLAYED)
-    for hidden in find_hidden(root, ()):
+    unseen, notes = find_hidden(root)
+    for hidden in unseen:
         element = hidden.element
         note(element.itertext() if hidden.is_whole else own_texts(element), hidden.reason)
-    return found
+    return found, notes
 
 
 def write_markup(text: str, pieces: list[Piece]) -> Iterator[str]:

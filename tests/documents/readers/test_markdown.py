@@ -6,7 +6,7 @@ import pytest
 
 from d2l.documents.findings import Finding
 from d2l.documents.parsing import ParseRequest
-from d2l.documents.readers.markdown_hidden import take_out_hidden
+from d2l.documents.readers.markdown import take_out_hidden
 from d2l.documents.readers.markdown_pieces import cut
 from d2l.errors import DocumentError
 from tests.documents.samples import parse_here, read_bytes
