@@ -98,7 +98,7 @@ def running(shelf: Shelf, folder: Path | None = None, **options: Any) -> Iterato
     try:
         yield Running(server, remarks)
     finally:
-        server.stop()
+        server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
 

@@ -1,292 +1,264 @@
-"""The HTTP application: how a request becomes an order, a place in line, and an answer."""
+"""The HTTP application: checks a request, makes it an order, and sends the answer."""
 
 import asyncio
-import contextlib
 import functools
 import logging
+import re
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from d2l.errors import D2LError
-from d2l.serve.engine import Engine, Order, Start
-from d2l.serve.failures import RequestError
-from d2l.serve.generation import Ending, Piece
-from d2l.serve.guards import Guarded, Guards, answer_failure, read_body
+from d2l.serve.engine import Engine, Job, Order, Worker
+from d2l.serve.generation import Ending, Piece, Start
 from d2l.serve.library import Entry, Library
-from d2l.serve.line import Line, Ticket
-from d2l.serve.replies import ChatWords, Reply, TextWords, Words, write_failure
-from d2l.serve.requests import ChatRequest, CompletionRequest, read_request
+from d2l.serve.protocol import ChatRequest, Reply, RequestError, write_event
 
 log = logging.getLogger(__name__)
-#: The page: all in one file, which loads nothing from elsewhere.
+#: The page: one file, which loads nothing from elsewhere.
 PAGE = Path(__file__).with_name("page.html")
 _POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+#: Largest body of a request: a document of some hundred pages.
+MAX_BODY_BYTES = 2_000_000
+#: Bytes that are read of a larger body, so that its sender gets to read the answer.
+_DRAINED_BYTES = 256_000_000
+#: Seconds that a client may take to send a body.
+_BODY_SECONDS = 30.0
+#: Host headers that name this machine. A page of another site, whose name leads here by a trick,
+#: sends its own name.
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+#: Paths that need no token: they tell nothing of the adapters.
+_OPEN = ("/", "/health")
 #: Text of the documents that an adapter was compiled from; raises D2LError where it is gone.
 ReadDocument = Callable[[Path], str]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a request may take: answer tokens, seconds in all, and how many requests wait."""
+class ServeOptions:
+    """Where to listen, the token of requests, and their limits: tokens of an answer, seconds of a
+    request with its waiting, and how many requests wait."""
 
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
     max_tokens: int = 1024
-    seconds: float = 120.0
+    max_seconds: float = 120.0
     max_waiting: int = 32
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine gets in."""
+        return self.host in ("localhost", "127.0.0.1", "::1")
 
-@dataclass
+
 class Service:
-    """What the routes share."""
+    """The routes and what they share."""
 
-    library: Library
-    engine: Engine
-    read_document: ReadDocument
-    limits: Limits
-    line: Line = field(init=False)
+    def __init__(
+        self, library: Library, engine: Engine, read_document: ReadDocument, options: ServeOptions
+    ) -> None:
+        self._library = library
+        self._engine = engine
+        self._options = options
+        self._read_text = functools.lru_cache(maxsize=8)(
+            lambda entry: read_document(entry.folder)  # anew when the entry's stamp changes
+        )
+        self.worker = Worker(
+            engine, max_seconds=options.max_seconds, max_waiting=options.max_waiting
+        )
 
-    def __post_init__(self) -> None:
-        self.line = Line(self.limits.max_waiting)
-        self.find_text = functools.lru_cache(maxsize=8)(self._read_text)
+    def make_app(self) -> ASGIApp:
+        """The application."""
+        routes: dict[str, Handler] = {
+            "/": self._show_page,
+            "/health": self._show_health,
+            "/v1/models": self._list_models,
+            "/v1/models/{name:path}": self._show_model,
+            "/documents/{name:path}": self._show_document,
+        }
+        handlers = (HTTPException, RequestError, D2LError, Exception)
+        return Starlette(
+            routes=[
+                *(Route(path, self._guard(handler)) for path, handler in routes.items()),
+                Route("/v1/chat/completions", self._guard(self._answer), methods=["POST"]),
+            ],
+            exception_handlers=dict.fromkeys(handlers, _answer_failure),
+        )
 
-    def find(self, name: str) -> Entry | None:
+    def _guard(self, handler: Handler) -> Handler:
+        """Check the Host header, if only this machine gets in, and the token, if there is one."""
+
+        async def check(request: Request) -> Response:
+            host, token = request.headers.get("host", ""), self._options.token
+            if self._options.is_local and not _LOOPBACK.fullmatch(host):
+                raise RequestError(403, f"this server is not called {host!r}", code="wrong_host")
+            if token is not None and request.url.path not in _OPEN:
+                kind, _, given = request.headers.get("authorization", "").partition(" ")
+                is_right = secrets.compare_digest(given.strip().encode(), token.encode())
+                if kind.lower() != "bearer" or not is_right:
+                    message = "a token is needed, and this is not it"
+                    raise RequestError(401, message, code="invalid_api_key")
+            return await handler(request)
+
+        return check
+
+    async def _show_page(self, _: Request) -> Response:
+        return HTMLResponse(PAGE.read_text("utf-8"), headers={"Content-Security-Policy": _POLICY})
+
+    async def _show_health(self, _: Request) -> Response:
+        worker = self.worker
+        return JSONResponse({"status": "ok", "busy": worker.is_busy, "waiting": worker.n_waiting})
+
+    async def _list_models(self, _: Request) -> Response:
+        entries = [None, *self._library.list_entries().values()]
+        return JSONResponse({"object": "list", "data": [self._describe(e) for e in entries]})
+
+    async def _show_model(self, request: Request) -> Response:
+        return JSONResponse(self._describe(self._find(request.path_params["name"])))
+
+    async def _show_document(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return JSONResponse({"adapter": name, "characters": len(await self._find_text(name))})
+
+    async def _answer(self, request: Request) -> Response:
+        """Answer a conversation, whole or as a stream; given up if the client goes."""
+        wanted = ChatRequest.read(await _read_body(request))
+        most = min(wanted.n_wanted, self._options.max_tokens)
+        entry, document = self._find(wanted.model), await self._find_document(wanted)
+        order = Order(wanted, most, entry, document)
+        job = self.worker.start(order)
+        # The body is read, so the next message is that the client has gone or has the answer.
+        leaving = asyncio.ensure_future(request.receive())
+        leaving.add_done_callback(lambda _: self.worker.cancel(job))
+        start = await job.receive()  # a prompt that cannot be made has a status of its own
+        assert isinstance(start, Start)
+        reply = Reply(wanted.model, start)
+        if wanted.stream:
+            events = _stream(reply, job, usage=wanted.wants_usage)
+            headers = {"Cache-Control": "no-store"}
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        pieces: list[Piece] = []
+        while isinstance(news := await job.receive(), Piece):
+            pieces.append(news)
+        assert isinstance(news, Ending)
+        return JSONResponse(reply.write(pieces, news))
+
+    def _find(self, name: str) -> Entry | None:
         """The adapter of a name, None for the base; raises RequestError for other names."""
-        if name == self.library.base:
+        if name == self._library.base:
             return None
-        entry = self.library.find(name)
+        entry = self._library.find(name)
         if entry is None:
-            raise RequestError(
-                404, f"there is no model {name!r} here", code="model_not_found", param="model"
-            )
+            names = ", ".join([self._library.base, *self._library.list_entries()])
+            message = f"there is no model {name!r}; there are {names}"
+            raise RequestError(404, message, code="model_not_found", param="model")
         return entry
 
-    def _read_text(self, entry: Entry) -> str:
-        try:
-            return self.read_document(entry.folder)
-        except D2LError as error:
-            raise RequestError(404, error.message, code="document_not_found") from error
-
-    async def find_document(self, request: ChatRequest) -> str | None:
-        """The document that a request wants in the base's prompt."""
-        choice = request.document
+    async def _find_document(self, wanted: ChatRequest) -> str | None:
+        """The document for the base's prompt."""
+        choice = wanted.document
         if choice is None:
             return None
-        if request.model != self.library.base or [m.role for m in request.messages] != ["user"]:
+        if wanted.model != self._library.base or [m.role for m in wanted.messages] != ["user"]:
             raise RequestError(
                 400, "a document goes with one question to the base", param="document"
             )
-        if choice.text is not None:
-            return choice.text
-        entry = self.find(choice.adapter or "")
-        if entry is None:
-            raise RequestError(400, "the base has no document", param="document.adapter")
-        return await asyncio.to_thread(self.find_text, entry)
+        return choice.text if choice.adapter is None else await self._find_text(choice.adapter)
 
-    def put_in_line(self, order: Order) -> Ticket:
-        """A place in line; raises RequestError where there is none."""
-
-        def work(ticket: Ticket) -> None:
-            ticket.tell(self.engine.answer(order, ticket.tell, lambda: ticket.is_due))
-
-        ticket = Ticket(work, self.limits.seconds)
-        self.line.join(ticket)
-        return ticket
-
-
-def make_app(service: Service, guards: Guards) -> ASGIApp:
-    """The application, guarded."""
-
-    async def show_page(_: Request) -> Response:
-        text = await asyncio.to_thread(PAGE.read_text, "utf-8")
-        return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})
-
-    async def tell_health(_: Request) -> Response:
-        line = service.line
-        return JSONResponse({"status": "ok", "busy": line.is_busy, "waiting": line.n_waiting})
-
-    async def list_models(_: Request) -> Response:
-        entries = await asyncio.to_thread(service.library.list_entries)
-        rows = [_describe_base(service), *(_describe(entry) for entry in entries.values())]
-        return JSONResponse({"object": "list", "data": rows})
-
-    async def tell_model(request: Request) -> Response:
-        entry = service.find(request.path_params["name"])
-        return JSONResponse(_describe_base(service) if entry is None else _describe(entry))
-
-    async def tell_document(request: Request) -> Response:
-        entry = service.find(request.path_params["name"])
+    async def _find_text(self, name: str) -> str:
+        """Text of an adapter's document."""
+        entry = self._find(name)
         if entry is None:
             raise RequestError(404, "the base has no document", code="document_not_found")
-        text = await asyncio.to_thread(service.find_text, entry)
-        return JSONResponse({"adapter": entry.name, "characters": len(text)})
-
-    async def answer_chat(request: Request) -> Response:
-        body = await read_body(request, guards.max_body_bytes)
-        wanted = read_request(ChatRequest, body)
-        entry = service.find(wanted.model)
-        document = await service.find_document(wanted)
-        sampling = wanted.make_sampling(service.limits.max_tokens)
-        order = Order(entry, sampling, turns=wanted.turns, document=document)
-        return await _answer(service, request, wanted, order, ChatWords())
-
-    async def answer_text(request: Request) -> Response:
-        body = await read_body(request, guards.max_body_bytes)
-        wanted = read_request(CompletionRequest, body)
-        sampling = wanted.make_sampling(service.limits.max_tokens)
-        order = Order(service.find(wanted.model), sampling, text=wanted.text)
-        return await _answer(service, request, wanted, order, TextWords())
-
-    routes = [
-        Route("/", _tell_failures(show_page)),
-        Route("/health", _tell_failures(tell_health)),
-        Route("/v1/models", _tell_failures(list_models)),
-        Route("/v1/models/{name:path}", _tell_failures(tell_model)),
-        Route("/documents/{name:path}", _tell_failures(tell_document)),
-        Route("/v1/chat/completions", _tell_failures(answer_chat), methods=["POST"]),
-        Route("/v1/completions", _tell_failures(answer_text), methods=["POST"]),
-    ]
-    app = Starlette(
-        routes=routes,
-        lifespan=lambda _: _living(service),
-        exception_handlers={HTTPException: _tell_http_failure},
-    )
-    return Guarded(app, guards)
-
-
-@contextlib.asynccontextmanager
-async def _living(service: Service) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        service.line.close()
-
-
-def _tell_failures(handler: Handler) -> Handler:
-    """A handler whose failures are answers."""
-
-    async def handle(request: Request) -> Response:
         try:
-            return await handler(request)
-        except RequestError as error:
-            return answer_failure(error)
-        except Exception as error:  # noqa: BLE001 - the server outlives what one request does
-            return answer_failure(_explain(error))
+            return await asyncio.to_thread(self._read_text, entry)
+        except D2LError as error:
+            raise RequestError(404, error.message, code="document_not_found") from error
 
-    return handle
+    def _describe(self, entry: Entry | None) -> dict[str, Any]:
+        """An adapter, or the base, as OpenAI's clients read a model."""
+        model = {"object": "model", "owned_by": "d2l"}
+        if entry is None:
+            return model | {
+                "id": self._library.base,
+                "created": self._library.first.created,
+                "parent": None,
+                "max_model_len": self._engine.window,
+            }
+        return model | {
+            "id": entry.name,
+            "created": entry.created,
+            "parent": entry.base,
+            "root": entry.folder.name,
+        }
+
+
+async def _stream(reply: Reply, job: Job, *, usage: bool) -> AsyncIterator[str]:
+    """An answer as server-sent events."""
+    try:
+        yield reply.write_start()
+        while isinstance(news := await job.receive(), Piece):
+            yield reply.write_piece(news)
+        assert isinstance(news, Ending)
+        yield reply.write_end(news, usage=usage)
+    except Exception as error:  # the status is out already
+        yield write_event(_explain(error).body)
+        if not isinstance(error, RequestError):
+            raise
+
+
+async def _answer_failure(_: Request, error: Exception) -> Response:
+    """A failure as JSON. Starlette raises an unexpected one again, so the log has all of it."""
+    failure = _explain(error)
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+    return JSONResponse(failure.body, failure.status, headers.get(failure.status))
 
 
 def _explain(error: Exception) -> RequestError:
-    """What no one foresaw: logged whole, told in a word."""
-    if isinstance(error, RequestError):
-        return error
-    log.error("a request failed", exc_info=error)
-    return RequestError(500, f"the server failed ({type(error).__name__})", code="internal_error")
+    if isinstance(error, HTTPException):  # of Starlette's router
+        return RequestError(error.status_code, error.detail)
+    if not isinstance(error, RequestError):
+        message = error.message if isinstance(error, D2LError) else type(error).__name__
+        error = RequestError(500, f"the server failed ({message})", code="internal_error")
+    if error.status == 500:
+        log.warning("a request failed: %s", error)
+    return error
 
 
-async def _tell_http_failure(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return answer_failure(RequestError(error.status_code, error.detail))
-
-
-async def _answer(
-    service: Service,
-    request: Request,
-    wanted: ChatRequest | CompletionRequest,
-    order: Order,
-    words: Words,
-) -> Response:
-    """An order put in line and answered, whole or as a stream; given up if the client goes."""
-    reply = Reply(words, wanted.model, order.sampling.top_logprobs is not None)
-    ticket = service.put_in_line(order)
-    leaving = asyncio.create_task(_cancel_when_gone(request, ticket))
+async def _read_body(request: Request) -> bytes:
+    """The body of a request, JSON of at most `MAX_BODY_BYTES`; raises RequestError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # which a page of another site cannot send without permission
+        raise RequestError(415, "the body must be of the type application/json")
+    parts: list[bytes] = []
+    size = 0
     try:
-        news = ticket.news()
-        start = await anext(news)  # a prompt that cannot be made has a status of its own
-        assert isinstance(start, Start)
-        if wanted.stream:
-            events = _stream(reply, start, news, usage=wanted.wants_usage)
-            return StreamingResponse(
-                _until_left(events, leaving, ticket),
-                media_type="text/event-stream",
-                headers={"Cache-Control": "no-store"},
-            )
-        *pieces, ending = [item async for item in news]
-        assert isinstance(ending, Ending)
-        leaving.cancel()
-        return JSONResponse(reply.whole(start, pieces, ending))
-    except StopAsyncIteration:  # given up before its turn: nobody is there to read this
-        return answer_failure(RequestError(503, "given up", code="canceled"))
-    except BaseException:
-        leaving.cancel()
-        ticket.cancel()
-        raise
-
-
-async def _cancel_when_gone(request: Request, ticket: Ticket) -> None:
-    """Give a ticket up when its client hangs up."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    ticket.cancel()
-
-
-async def _until_left(
-    events: AsyncIterator[str], leaving: asyncio.Task[None], ticket: Ticket
-) -> AsyncIterator[str]:
-    """The events; however they end, nothing is worked on behind them."""
-    try:
-        async for event in events:
-            yield event
-    finally:
-        leaving.cancel()
-        ticket.cancel()
-
-
-async def _stream(
-    reply: Reply, start: Start, news: AsyncIterator[Any], *, usage: bool
-) -> AsyncIterator[str]:
-    """An answer as server-sent events."""
-    try:
-        if (first := reply.first(start)) is not None:
-            yield first
-        async for item in news:
-            if isinstance(item, Piece):
-                yield reply.piece(item)
-            elif isinstance(item, Ending):
-                yield reply.last(start, item, usage=usage)
-    except Exception as error:  # noqa: BLE001 - the status is out already
-        yield write_failure(_explain(error).to_json())
-
-
-def _describe_base(service: Service) -> dict[str, Any]:
-    first = service.library.first
-    return {
-        "id": service.library.base,
-        "object": "model",
-        "created": first.created,
-        "owned_by": "d2l",
-        "parent": None,
-        "max_model_len": service.engine.window,
-    }
-
-
-def _describe(entry: Entry) -> dict[str, Any]:
-    return {
-        "id": entry.name,
-        "object": "model",
-        "created": entry.created,
-        "owned_by": "d2l",
-        "parent": entry.base,
-        "root": entry.folder.name,
-    }
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size <= MAX_BODY_BYTES:
+                    parts.append(part)
+                elif size > _DRAINED_BYTES:
+                    break
+    except TimeoutError as error:
+        raise RequestError(408, "the body took too long", code="timeout") from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "the client has gone") from error
+    if size > MAX_BODY_BYTES:
+        raise RequestError(
+            413, f"the body is larger than {MAX_BODY_BYTES:,} bytes", code="request_too_large"
+        )
+    return b"".join(parts)

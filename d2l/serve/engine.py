@@ -1,51 +1,36 @@
-"""One base in memory, and adapters put on it as requests name them: the only module here that
-knows how adapters are loaded and prompts are made.
-"""
+"""One base in memory with the adapters that requests name, and the thread that answers."""
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from d2l.errors import AdapterError, BaseModelError, D2LError
-from d2l.inference.adapted_model import (
-    AdaptedModel,
-    AskOptions,
-    add_adapter,
-    remove_adapter,
-)
-from d2l.inference.prompt_styles import WORDINGS, Turns
-from d2l.serve.failures import RequestError
-from d2l.serve.generation import Ending, Piece, Sampling, generate
-from d2l.serve.library import Entry
+from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter, remove_adapter
+from d2l.inference.prompt_styles import WORDINGS
+from d2l.serve.generation import Ending, News, Start, generate
+from d2l.serve.library import Entry, Stamp, read_stamp
+from d2l.serve.protocol import ChatRequest, RequestError
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be answered, by an adapter or (`entry` None) by the base.
+    """A conversation to answer by an adapter, or (`entry` None) by the base with a document."""
 
-    Either `turns`, with a `document` for the prompt of the base, or `text` to go on with.
-    """
-
-    entry: Entry | None
-    sampling: Sampling
-    turns: Turns | None = None
+    wanted: ChatRequest
+    max_tokens: int
+    entry: Entry | None = None
     document: str | None = None
-    text: str = ""
 
 
 @dataclass(frozen=True)
-class Start:
-    """The prompt is made: its length, and how many tokens of the document did not fit."""
+class _Loaded:
+    """An adapter in memory: the stamp of its files, its name in PEFT, and its prompts."""
 
-    n_prompt: int
-    n_left_out: int = 0
-
-
-@dataclass
-class _Worn:
-    """A loaded adapter: the name that PEFT knows it by, and what asks it."""
-
-    entry: Entry
+    stamp: Stamp
     name: str
     adapted: AdaptedModel
 
@@ -53,25 +38,31 @@ class _Worn:
 class Engine:
     """Answers one order at a time; not for several threads at once.
 
-    `n_kept` adapters stay in memory; the one unused for longest goes first.
+    `n_kept` adapters stay in memory; the adapter that was unused for longest goes first.
     """
 
     def __init__(self, entries: Iterable[Entry], options: AskOptions, *, n_kept: int) -> None:
         """Load the base with the first adapter that can be loaded; raises D2LError."""
         self._n_kept = n_kept
         self._n_loaded = 0
-        self._worn: list[_Worn] = []  # the one used last at the end
         first, adapted = _load_first(entries, options)
         (name,) = adapted.model.peft_config
-        self._worn.append(_Worn(first, name, adapted))
+        #: By folder; the adapter used last stands at the end.
+        self._loaded = {first.folder: _Loaded(first.stamp, name, adapted)}
         #: Tokens that prompt and answer may have together.
         self.window = int(adapted.model.config.max_position_embeddings)
 
     def answer(
-        self, order: Order, emit: Callable[[Start | Piece], None], due: Callable[[], bool]
+        self, order: Order, emit: Callable[[News], None], is_due: Callable[[], bool]
     ) -> Ending:
-        """Answer; the start and then pieces of text go to `emit`. Raises RequestError."""
-        with self._wearing(order.entry) as adapted:
+        """Answer; the start and then pieces of text go to `emit`. Raises RequestError, and
+        TimeoutError where the answer `is_due` before it began."""
+        with contextlib.ExitStack() as block:
+            if order.entry is None:
+                adapted = next(reversed(self._loaded.values())).adapted
+                block.enter_context(adapted.model.disable_adapter())
+            else:
+                adapted = self._put_on(order.entry.folder)
             ids, n_left_out = _make_prompt(adapted, order)
             room = self.window - len(ids)
             if room < 1:
@@ -79,106 +70,164 @@ class Engine:
                     400,
                     f"the prompt has {len(ids):,} tokens, and this base reads {self.window:,}",
                     code="context_length_exceeded",
-                    param="messages" if order.turns is not None else "prompt",
+                    param="messages",
                 )
             emit(Start(len(ids), n_left_out))
-            sampling = order.sampling.bounded(room)
-            return generate(
-                adapted.model, adapted.base_tokenizer, ids, sampling, emit=emit, due=due
-            )
+            most = min(order.max_tokens, room)
+            return generate(adapted, ids, order.wanted, most, emit=emit, is_due=is_due)
 
-    @contextlib.contextmanager
-    def _wearing(self, entry: Entry | None) -> Iterator[AdaptedModel]:
-        """The base with an adapter on, or alone."""
-        if entry is not None:
-            yield self._put_on(entry)
-            return
-        adapted = self._worn[-1].adapted
-        with adapted.model.disable_adapter():
-            yield adapted
+    def _put_on(self, folder: Path) -> AdaptedModel:
+        """Activate an adapter; it is loaded first if it is not, or if its files have changed."""
+        stamp = read_stamp(folder)  # that of the order may be old by now
+        if folder not in self._loaded or self._loaded[folder].stamp != stamp:
+            self._load(folder, stamp)
+        loaded = self._loaded[folder] = self._loaded.pop(folder)
+        loaded.adapted.model.set_adapter(loaded.name)
+        return loaded.adapted
 
-    def _put_on(self, entry: Entry) -> AdaptedModel:
-        """The adapter, loaded if it is not or if its files have changed, and active."""
-        found = next((worn for worn in self._worn if worn.entry == entry), None)
-        if found is None:
-            found = self._load(entry)
-        else:
-            self._worn.remove(found)
-            self._worn.append(found)
-        found.adapted.model.set_adapter(found.name)
-        return found.adapted
-
-    def _load(self, entry: Entry) -> _Worn:
+    def _load(self, folder: Path, stamp: Stamp) -> None:
+        """Load an adapter in place of its old state, or of the adapter unused for longest."""
         self._n_loaded += 1
         name = f"adapter-{self._n_loaded}"  # PEFT's names may hold no dots
+        last = next(reversed(self._loaded.values()))
         try:
-            adapted = add_adapter(self._worn[-1].adapted, entry.folder, name)
+            adapted = add_adapter(last.adapted, folder, name)
         except D2LError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            raise RequestError(500, f"{error.message}{hint}", code="adapter_error") from error
-        worn = _Worn(entry, name, adapted)
-        self._worn.append(worn)
+            raise _refuse(error, 500) from error
+        if read_stamp(folder) != stamp:
+            adapted.model.set_adapter(last.name)
+            remove_adapter(adapted, name)
+            raise RequestError(
+                503, f"{folder}: changed while it was loaded: try again", code="adapter_changed"
+            )
         adapted.model.set_adapter(name)
-        stale = [old for old in self._worn[:-1] if old.entry.folder == entry.folder]
-        surplus = [old for old in self._worn[:-1] if old not in stale]
-        surplus = surplus[: max(len(surplus) + 1 - self._n_kept, 0)]
-        for old in (*stale, *surplus):
-            remove_adapter(adapted, old.name)
-            self._worn.remove(old)
-        return worn
+        is_full = len(self._loaded) >= self._n_kept
+        old = folder if folder in self._loaded or not is_full else next(iter(self._loaded))
+        if old in self._loaded:
+            remove_adapter(adapted, self._loaded.pop(old).name)
+        self._loaded[folder] = _Loaded(stamp, name, adapted)
 
 
 def _load_first(entries: Iterable[Entry], options: AskOptions) -> tuple[Entry, AdaptedModel]:
-    """The first adapter that can be loaded; with none, what is wrong with the first one."""
-    wrong: AdapterError | None = None
+    """The first adapter that can be loaded; if none can, raise the error of the first."""
+    first_error: AdapterError | None = None
     for entry in entries:
         try:
             return entry, AdaptedModel.load(entry.folder, options)
-        except AdapterError as error:  # whoever asks this one is told
-            wrong = wrong or error
-    raise wrong or AdapterError("there is no adapter to serve")
+        except AdapterError as error:  # requests for this adapter get the error, too
+            first_error = first_error or error
+    raise first_error or AdapterError("there is no adapter to serve")
 
 
 def _make_prompt(adapted: AdaptedModel, order: Order) -> tuple[list[int], int]:
-    """Ids, and how many of the document's tokens did not fit."""
-    alone = order.entry is None
+    """Ids of the prompt, and how many of the document's tokens did not fit."""
+    alone, turns = order.entry is None, order.wanted.turns
     try:
-        if order.turns is None:
-            return _continue(adapted, order.text, alone=alone), 0
         if order.document is not None:
-            question = order.turns[-1]["content"]
+            question = turns[-1]["content"]
             return adapted.prompt_about(
-                order.document, question, WORDINGS["plain"], n_answer=order.sampling.max_tokens
+                order.document, question, WORDINGS["plain"], n_answer=order.max_tokens
             )
-        return _render(adapted, order.turns, alone=alone), 0
-    except BaseModelError as error:  # no chat template, or one that refuses these messages
-        hint = f" ({error.hint})" if error.hint else ""
-        raise RequestError(400, f"{error.message}{hint}", param="messages") from error
-    except AdapterError as error:
-        raise RequestError(500, error.message, code="adapter_error") from error
+        try:
+            return adapted.prompt_turns(turns, alone=alone), 0
+        except BaseModelError:  # Gemma's template, for example, refuses system turns
+            if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
+                raise
+            text = f"{turns[0]['content']}\n\n{turns[1]['content']}"
+            merged = [{"role": "user", "content": text}, *turns[2:]]
+            return adapted.prompt_turns(merged, alone=alone), 0
+    except D2LError as error:  # no chat template, or it refuses these messages
+        raise _refuse(error, 400 if isinstance(error, BaseModelError) else 500) from error
 
 
-def _render(adapted: AdaptedModel, turns: Turns, *, alone: bool) -> list[int]:
-    """The prompt of a conversation in the adapter's own template, which puts a system message
-    behind the opening; in the base's where there is none."""
-    try:
-        return adapted.prompt_turns(turns, alone=alone)
-    except BaseModelError:  # Gemma's template, for one, refuses system turns: their text goes first
-        if len(turns) < 2 or (turns[0]["role"], turns[1]["role"]) != ("system", "user"):
-            raise
-        text = f"{turns[0]['content']}\n\n{turns[1]['content']}"
-        return adapted.prompt_turns([{"role": "user", "content": text}, *turns[2:]], alone=alone)
+def _refuse(error: D2LError, status: int) -> RequestError:
+    hint = f" ({error.hint})" if error.hint else ""
+    code, param = (None, "messages") if status == 400 else ("adapter_error", None)
+    return RequestError(status, f"{error.message}{hint}", code=code, param=param)
 
 
-def _continue(adapted: AdaptedModel, text: str, *, alone: bool) -> list[int]:
-    """The ids of a text to go on with, behind the adapter's opening if it does not begin so."""
-    n = len(adapted.opening)
-    if alone or not n:
-        ids = list(adapted.base_tokenizer(text)["input_ids"])  # with what its texts begin with
-    elif tuple((ids := adapted.encode(text))[:n]) != adapted.opening:
-        ids = (
-            adapted.prompt_turns([{"role": "system", "content": ""}], alone=False, asks=False) + ids
-        )
-    if not ids:
-        raise RequestError(400, "the prompt is empty", param="prompt")
-    return ids
+class Job:
+    """An order at work in a thread, whose news come to an event loop."""
+
+    def __init__(self, seconds: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._news: asyncio.Queue[News | Exception] = asyncio.Queue()
+        self._deadline = time.monotonic() + seconds
+        self._ended = False
+
+    def is_due(self) -> bool:
+        """Whether the answer must end now: nobody waits for it, or its time is over."""
+        return self._ended or time.monotonic() > self._deadline
+
+    def send(self, news: News | Exception) -> None:
+        """Hand news, or the error that ended the job, from the thread to the event loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
+            self._loop.call_soon_threadsafe(self._news.put_nowait, news)
+
+    async def receive(self) -> News:
+        """The next news; raises the error that ended the job."""
+        news = await self._news.get()
+        if isinstance(news, Exception):
+            raise news
+        return news
+
+    def end(self, message: str) -> None:
+        """Give the answer up, from the event loop; `receive` raises RequestError."""
+        self._ended = True
+        self._news.put_nowait(RequestError(503, message, code="unavailable"))
+
+
+class Worker:
+    """One thread that does one job after the other; at most `max_waiting` wait for it."""
+
+    def __init__(self, engine: Engine, *, max_seconds: float, max_waiting: int) -> None:
+        self._engine = engine
+        self._max_seconds = max_seconds
+        self._max_waiting = max_waiting
+        self._pool = ThreadPoolExecutor(1, "d2l-serve")
+        self._jobs: dict[Job, Future[None]] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the thread works."""
+        return any(future.running() for future in self._jobs.values())
+
+    @property
+    def n_waiting(self) -> int:
+        """Jobs that the thread has not begun."""
+        return sum(not (f.running() or f.done()) for f in self._jobs.values())
+
+    def start(self, order: Order) -> Job:
+        """Put an order in line; raises RequestError where the line is full."""
+        if self.n_waiting >= self._max_waiting:
+            message = f"{self._max_waiting} requests wait already: try again later"
+            raise RequestError(503, message, code="overloaded")
+        self._jobs = {job: future for job, future in self._jobs.items() if not future.done()}
+        job = Job(self._max_seconds)
+        try:
+            self._jobs[job] = self._pool.submit(self._work, order, job)
+        except RuntimeError:  # the pool is shut down
+            job.end("the server is stopping")
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Give a job up; nothing happens if it is done."""
+        job.end("the client has gone")
+        if (future := self._jobs.get(job)) is not None:
+            future.cancel()
+
+    def stop(self) -> None:
+        """Give up all jobs, those of later orders too."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for job in self._jobs:
+            job.end("the server is stopping")
+
+    def _work(self, order: Order, job: Job) -> None:
+        try:
+            if job.is_due():
+                raise TimeoutError("its time was over before its turn came")
+            job.send(self._engine.answer(order, job.send, job.is_due))
+        except TimeoutError as error:
+            job.send(RequestError(503, str(error), code="timeout"))
+        except Exception as error:  # noqa: BLE001 - `receive` raises it where the job is awaited
+            job.send(error)

@@ -1,44 +1,52 @@
-"""Prompt ids → text as it is made, up to a stop text, a limit, or until nobody wants it any more.
+"""Prompt ids → text, token by token, up to a stop text, a limit of tokens, or a canceled request.
 
-Knows neither adapters nor HTTP.
+Knows neither requests nor HTTP.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import torch
-import transformers
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
-from d2l.inference.adapted_model import LEAST_TEMPERATURE
+from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
 
-#: What decoders write for bytes that are not a whole character yet.
+#: Decoders write it for bytes that are not a whole character yet.
 _HALF = "\ufffd"
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Sampling(BaseModel):
+    """How tokens are chosen, in OpenAI's words; without a `temperature` the likeliest ones."""
+
+    model_config = ConfigDict(strict=True)  # a number is no text
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[list[StopText], Field(max_length=4)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None  # OpenAI's limit, too
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _list_stop(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) and stop else stop or None
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How an answer is made. `temperature` 0 is greedy; `strip` takes white space off both ends, as
-    answers of a chat have it; `top_logprobs` is None where no probabilities are wanted."""
+class Start:
+    """The length of the finished prompt, and how many tokens of the document did not fit."""
 
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    top_logprobs: int | None = None
-    strip: bool = True
-
-    def bounded(self, most: int) -> "Sampling":
-        """The same for an answer of at most `most` tokens."""
-        return replace(self, max_tokens=min(self.max_tokens, most))
+    n_prompt: int
+    n_left_out: int = 0
 
 
 @dataclass(frozen=True)
 class TokenChance:
-    """A token that was chosen, its log-probability before sampling, and the likeliest in its place,
+    """A chosen token, its log-probability before sampling, and the likeliest tokens in its place,
     as (text, log-probability)."""
 
     token: str
@@ -48,7 +56,7 @@ class TokenChance:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text that no later token can change, and what was asked about its tokens."""
+    """Text that no later token can change, and the probabilities of its tokens."""
 
     text: str
     chances: tuple[TokenChance, ...] = ()
@@ -56,158 +64,138 @@ class Piece:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why an answer ended, "stop" or "length", and of how many tokens it is."""
+    """Why an answer ended, "stop" or "length", and its number of tokens."""
 
     reason: str
     n_tokens: int
 
 
+#: An answer is a start, pieces and an ending.
+News = Start | Piece | Ending
+
+
 @dataclass
 class Speech:
-    """Decoded text in pieces that stand: no half character, nothing that a stop text may take."""
+    """Decoded text in final pieces: no half character, no beginning of a stop text, no white space
+    at either end of the answer."""
 
     decode: Callable[[Sequence[int]], str]
-    stop: tuple[str, ...] = ()
-    strip: bool = True
+    stop: Sequence[str] = ()
     stopped: bool = field(default=False, init=False)
-    _said: str = field(default="", init=False)
+    _told: str = field(default="", init=False)
 
     def take(self, ids: Sequence[int], *, last: bool = False) -> str:
-        """What is new in the text of all tokens so far; "" where it has to wait."""
+        """The new text, given all tokens so far; "" where it has to wait."""
         if self.stopped:
             return ""
-        text = self.decode(ids)
-        text = text.lstrip() if self.strip else text
-        found = [at for at in (text.find(word) for word in self.stop) if at >= 0]
-        if found:
-            text, self.stopped = text[: min(found)], True
-        if last or self.stopped:
-            text = text.rstrip() if self.strip else text
-        else:
+        text = self.decode(ids).lstrip()
+        places = [at for at in (text.find(word) for word in self.stop) if at >= 0]
+        if places:
+            text, self.stopped = text[: min(places)], True
+        elif not last:
             text = self._hold_back(text)
-        if not text.startswith(self._said):  # a decoder that changes its mind: at the end, then
-            return text[len(self._said) :] if last else ""
-        new = text[len(self._said) :]
-        self._said = text
+        text = text.rstrip()
+        if not text.startswith(self._told):  # the decoder changed earlier text: wait for the end
+            return text[len(self._told) :] if last else ""
+        new = text[len(self._told) :]
+        self._told = text
         return new
 
     def _hold_back(self, text: str) -> str:
         text = text.rstrip(_HALF)
-        longest = max(
-            (n for word in self.stop for n in range(1, len(word)) if text.endswith(word[:n])),
-            default=0,
-        )
-        text = text[: len(text) - longest]
-        return text.rstrip() if self.strip else text
-
-
-class _Recorder(transformers.LogitsProcessor):
-    """Notes log-probabilities before they are bent for sampling; changes nothing."""
-
-    def __init__(self, n_top: int) -> None:
-        self._n_top = n_top
-        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []  # of a token each, until told
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """`scores` (rows, vocabulary) as they came."""
-        del input_ids
-        log_probs = scores[0].float().log_softmax(dim=-1)  # (vocabulary,)
-        top = log_probs.topk(min(self._n_top, len(log_probs)))
-        self._rows.append((log_probs, top.values, top.indices))
-        return scores
-
-    def tell(self, ids: Sequence[int], tokenizer: Any) -> tuple[TokenChance, ...]:
-        """What was noted about the last tokens of `ids`; it is forgotten then."""
-        found = []
-        for token, row in zip(ids[len(ids) - len(self._rows) :], self._rows, strict=True):
-            log_probs, values, indices = row
-            pairs = zip(indices.tolist(), values.tolist(), strict=True)
-            top = tuple((tokenizer.decode([other]), value) for other, value in pairs)
-            found.append(TokenChance(tokenizer.decode([token]), float(log_probs[token]), top))
-        self._rows.clear()
-        return tuple(found)
-
-
-class _Watcher(transformers.StoppingCriteria):
-    """Hands on what is new after every token, and ends the answer where that is due."""
-
-    def __init__(
-        self,
-        n_prompt: int,
-        speech: Speech,
-        tell: Callable[[str, Sequence[int]], None],
-        due: Callable[[], bool],
-    ) -> None:
-        self._n_prompt = n_prompt
-        self._speech = speech
-        self._tell = tell
-        self._due = due
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        """Whether each row, of which there is one, is done: bool (rows,)."""
-        del scores
-        own = input_ids[0, self._n_prompt :].tolist()
-        self._tell(self._speech.take(own), own)
-        done = self._speech.stopped or self._due()
-        return torch.full((len(input_ids),), done, device=input_ids.device)
+        lengths = (n for word in self.stop for n in range(1, len(word)) if text.endswith(word[:n]))
+        return text[: len(text) - max(lengths, default=0)]
 
 
 def generate(
-    model: Any,
-    tokenizer: Any,
+    adapted: AdaptedModel,
     ids: Sequence[int],
     sampling: Sampling,
+    max_tokens: int,
     *,
     emit: Callable[[Piece], None],
-    due: Callable[[], bool],
+    is_due: Callable[[], bool],
 ) -> Ending:
-    """Continue a prompt; pieces go to `emit` as they come.
+    """Continue a prompt; pieces go to `emit`. Greedy answers are those of `d2l ask`, to the token.
 
-    `due` is asked after every token whether the answer has to end now. Greedy answers are those of
-    `d2l ask`, token for token.
+    `is_due` says after every token whether the answer has to end. While the prompt is read, it is
+    asked before every layer; TimeoutError is raised where it is due.
     """
-    recorder = None if sampling.top_logprobs is None else _Recorder(sampling.top_logprobs)
+    model, tokenizer = adapted.model, adapted.base_tokenizer
+    speech = Speech(
+        lambda own: tokenizer.decode(own, skip_special_tokens=True), sampling.stop or ()
+    )
+    rows: list[Tensor] = []  # log-probabilities (vocabulary,) before the next token
+    chances: list[TokenChance] = []  # of tokens whose text waits
 
-    def tell(text: str, own: Sequence[int]) -> None:
-        if text:
-            emit(Piece(text, () if recorder is None else recorder.tell(own, tokenizer)))
+    def record(_: Tensor, scores: Tensor) -> Tensor:
+        if sampling.logprobs:
+            rows.append(scores[0].float().log_softmax(dim=-1))
+        return scores
 
-    def decode(own: Sequence[int]) -> str:
-        return str(tokenizer.decode(own, skip_special_tokens=True))
+    def watch(input_ids: Tensor, _: Any, **__: Any) -> Tensor:
+        own = input_ids[0, len(ids) :].tolist()
+        chances.extend(
+            _describe(tokenizer, own[-1], row, sampling.top_logprobs or 0) for row in rows
+        )
+        rows.clear()
+        if text := speech.take(own):
+            emit(Piece(text, tuple(chances)))
+            chances.clear()
+        done = speech.stopped or is_due()
+        return torch.full((len(input_ids),), done, device=input_ids.device)  # (rows,)
 
-    speech = Speech(decode, sampling.stop, sampling.strip)
     prompt = torch.tensor([list(ids)], device=model.device)
-    drawing = sampling.temperature >= LEAST_TEMPERATURE
-    with torch.inference_mode(), _seeded(sampling.seed, prompt.device):
+    drawing = (sampling.temperature or 0.0) >= LEAST_TEMPERATURE
+    with torch.inference_mode(), _seeded(sampling.seed, prompt.device), _stoppable(model, is_due):
         output = model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
-            max_new_tokens=sampling.max_tokens,
+            max_new_tokens=max_tokens,
             do_sample=drawing,
             temperature=sampling.temperature if drawing else None,
-            top_p=sampling.top_p if drawing and sampling.top_p < 1 else None,
+            top_p=sampling.top_p if drawing else None,
             top_k=None,
-            logits_processor=[] if recorder is None else [recorder],
-            stopping_criteria=[_Watcher(len(ids), speech, tell, due)],
+            logits_processor=[record],
+            stopping_criteria=[watch],
         )
     own = output[0, len(ids) :].tolist()
-    stopped = speech.stopped or (bool(own) and own[-1] in _end_tokens(model))
+    ends = model.generation_config.eos_token_id  # None, a token or a list of tokens
+    stopped = speech.stopped or own[-1] in (ends if isinstance(ends, list) else [ends])
     rest = speech.take(own, last=True)
-    chances = () if recorder is None else recorder.tell(own, tokenizer)
     if rest or chances:
-        emit(Piece(rest, chances))
+        emit(Piece(rest, tuple(chances)))
     return Ending("stop" if stopped else "length", len(own))
 
 
-def _end_tokens(model: Any) -> list[int]:
-    """Tokens that end an answer, as the model's own settings have them: one, several or none."""
-    end = model.generation_config.eos_token_id
-    return [] if end is None else [end] if isinstance(end, int) else list(end)
+def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> TokenChance:
+    top = log_probs.topk(min(n_top, len(log_probs)))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    likeliest = tuple((tokenizer.decode([other]), value) for other, value in pairs)
+    return TokenChance(tokenizer.decode([token]), float(log_probs[token]), likeliest)
+
+
+@contextlib.contextmanager
+def _stoppable(model: Any, is_due: Callable[[], bool]) -> Iterator[None]:
+    """A block in which reading a prompt raises TimeoutError at the next layer where it is due."""
+
+    def check(_layer: Any, args: tuple[Tensor, ...]) -> None:
+        reads_prompt = args[0].shape[1] > 1  # states (rows, tokens, hidden)
+        if reads_prompt and is_due():
+            raise TimeoutError("the time was over before the answer began")
+
+    layers = model.get_base_model().model.layers
+    hooks = [layer.register_forward_pre_hook(check) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextlib.contextmanager
 def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """A random state of its own inside, where there is a seed."""
+    """A block with a random state of its own, if there is a seed."""
     if seed is None:
         yield
         return

@@ -1,6 +1,6 @@
-"""A folder of adapters → models by name; looked at anew at every call, so it may change meanwhile.
+"""A folder of adapters → models by name. The folder is read at every call, so it may change.
 
-Reads configs alone, and each of them once for as long as it stays what it is.
+Configs are read once for every state of their files. Not for several threads at once.
 """
 
 import os
@@ -11,64 +11,72 @@ from pathlib import Path
 from d2l.adapters.info import CONFIG, WEIGHTS, is_adapter, read_base_name
 from d2l.errors import AdapterError
 
-#: Modification times and sizes of an adapter's config and weights.
-Stamp = tuple[int, ...]
+#: Of every file in an adapter's folder: name, device, inode, time of change (ns) and size.
+#: Programs can set the time of modification, but not the time of change.
+Stamp = tuple[tuple[str, int, int, int, int], ...]
 Remark = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An adapter that is served; `stamp` changes when its files do, `created` is in seconds."""
+    """A served adapter; the `stamp` is that of its files, `created` is in seconds since 1970."""
 
     name: str
     folder: Path
     base: str
+    created: int
     stamp: Stamp
-
-    @property
-    def created(self) -> int:
-        """When the weights were written, in seconds since 1970."""
-        return self.stamp[2] // 1_000_000_000
 
 
 class Library:
     """The adapters of a folder, or one adapter's own folder, all of one base.
 
-    A model's name is its folder's without ".lora". What cannot be served is left out, and
-    `remark` is told why, once.
+    A model's name is its folder's without ".lora". Adapters that cannot be served are left out;
+    `remark` gets the reason once.
     """
 
     def __init__(self, folder: Path, remark: Remark) -> None:
         self._folder = folder
         self._remark = remark
-        self._known: dict[Path, Entry | None] = {}
-        self._stamps: dict[Path, Stamp] = {}
-        first = next((e for e in map(self._look, self._list_folders()) if e is not None), None)
-        if first is None:
+        self._known: dict[Path, Entry] = {}
+        self._faults: dict[Path, str] = {}
+        self.base = ""  # that of the first adapter
+        entries = self.list_entries()
+        if not entries:
             raise AdapterError(
                 f"{folder}: no adapter here that says its base",
                 hint="make one with `d2l compile DOCUMENT -o FOLDER/NAME.lora`",
             )
-        self.first = first
-        self.base = first.base
+        self.first = next(iter(entries.values()))
 
     def list_entries(self) -> dict[str, Entry]:
-        """All adapters that can be served now, by name, sorted."""
-        found: dict[str, Entry] = {}
+        """All adapters that can be served now, by name, sorted by folder."""
+        known: dict[Path, Entry] = {}
+        entries: dict[str, Entry] = {}
+        faults: dict[Path, str] = {}
         for folder in self._list_folders():
-            entry = self._look(folder)
-            if entry is None:
+            try:
+                entry = known[folder] = self._read(folder)
+            except AdapterError as error:
+                faults[folder] = error.message.removeprefix(f"{folder}{os.sep}")
                 continue
+            except OSError:  # no adapter, or it is gone
+                continue
+            self.base = self.base or entry.base
             if entry.base != self.base:
-                self._leave_out(entry, f"is for {entry.base}, not for {self.base}")
-            elif entry.name == self.base or entry.name in found:
-                self._leave_out(entry, f"the name {entry.name} is taken")
+                faults[folder] = f"is for {entry.base}, not for {self.base}"
+            elif entry.name == self.base or entry.name in entries:
+                faults[folder] = f"the name {entry.name} is taken"
             else:
-                found[entry.name] = entry
-        return found
+                entries[entry.name] = entry
+        for folder, fault in faults.items():
+            if self._faults.get(folder) != fault:
+                self._remark(f"{folder}: left out ({fault})")
+        self._known, self._faults = known, faults
+        return entries
 
     def find(self, name: str) -> Entry | None:
-        """The adapter of a name, which may also be its folder's whole one."""
+        """The adapter of a name, which may also be its folder's full name."""
         entries = self.list_entries()
         return entries.get(name) or entries.get(name.removesuffix(".lora"))
 
@@ -83,37 +91,25 @@ class Library:
                 f"{self._folder}: cannot be listed ({error.strerror})",
                 hint="name a folder of adapters, or one adapter",
             ) from error
-        # Folders with a dot in front are being written.
+        # Folders with a dot in front are not finished.
         return [self._folder / name for name in sorted(names) if not name.startswith(".")]
 
-    def _look(self, folder: Path) -> Entry | None:
-        """A folder as it is now; None where it is no adapter."""
-        stamp = _read_stamp(folder)
-        if stamp is None:
-            return None
-        if self._stamps.get(folder) != stamp:
-            self._stamps[folder] = stamp
-            self._known[folder] = self._read(folder, stamp)
-        return self._known[folder]
-
-    def _read(self, folder: Path, stamp: Stamp) -> Entry | None:
-        try:
-            base = read_base_name(folder)
-        except AdapterError as error:
-            self._remark(f"{folder}: left out ({error.message.removeprefix(f'{folder}{os.sep}')})")
-            return None
+    def _read(self, folder: Path) -> Entry:
+        (folder / CONFIG).stat()
+        created = int((folder / WEIGHTS).stat().st_mtime)
+        stamp = read_stamp(folder)
+        known = self._known.get(folder)
+        if known is not None and known.stamp == stamp:
+            return known
         name = folder.resolve().name.removesuffix(".lora") or folder.name
-        return Entry(name, folder, base, stamp)
-
-    def _leave_out(self, entry: Entry, why: str) -> None:
-        if self._known.get(entry.folder) is not None:
-            self._known[entry.folder] = None
-            self._remark(f"{entry.folder}: left out ({why})")
+        return Entry(name, folder, read_base_name(folder), created, stamp)
 
 
-def _read_stamp(folder: Path) -> Stamp | None:
+def read_stamp(folder: Path) -> Stamp:
+    """The stamp of a folder's files; empty where they are gone."""
     try:
-        stats = [(folder / name).stat() for name in (CONFIG, WEIGHTS)]
+        with os.scandir(folder) as files:
+            stats = [(file.name, file.stat()) for file in files if file.is_file()]
     except OSError:
-        return None
-    return tuple(value for stat in stats for value in (stat.st_mtime_ns, stat.st_size))
+        return ()
+    return tuple(sorted((name, s.st_dev, s.st_ino, s.st_ctime_ns, s.st_size) for name, s in stats))

@@ -9,8 +9,9 @@ import pytest
 
 from d2l.errors import AdapterError
 from d2l.serve.engine import Engine, Order
-from d2l.serve.generation import Piece, Sampling
+from d2l.serve.generation import Piece
 from d2l.serve.library import Library
+from d2l.serve.protocol import ChatRequest
 from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,11 +27,12 @@ def test_few_adapters_are_kept_and_all_answer_as_they_do_alone(shelf: Shelf) -> 
     entries = Library(shelf.folder, print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     expected = {name: shelf.load(name).ask(TURNS[0]["content"]) for name in ADAPTERS}
-    model = engine._worn[0].adapted.model
+    model = engine._loaded[entries["copper"].folder].adapted.model
+    wanted = ChatRequest.model_validate({"model": "pump", "messages": TURNS})
     for name in (*ADAPTERS, *reversed(ADAPTERS), "pump", "pump"):
         said: list[str] = []
         engine.answer(
-            Order(entries[name], Sampling(N_TOKENS), turns=TURNS),
+            Order(wanted, N_TOKENS, entries[name]),
             lambda news, said=said: said.append(news.text) if isinstance(news, Piece) else None,  # type: ignore[misc]
             lambda: False,
         )

@@ -1,25 +1,24 @@
 """Text in pieces: nothing that is said is taken back, and nothing of a stop text is said."""
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2l.serve.generation import Speech
 
 
-def say(text: str, stop: tuple[str, ...] = (), *, strip: bool = True) -> tuple[list[str], bool]:
+def say(text: str, stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:
     """The pieces of a text whose tokens are its UTF-8 bytes."""
     raw = text.encode()
-    speech = Speech(lambda ids: bytes(ids).decode("utf-8", "replace"), stop, strip)
+    speech = Speech(lambda ids: bytes(ids).decode("utf-8", "replace"), stop)
     pieces = [speech.take(list(raw[: n + 1])) for n in range(len(raw))]
     return [*pieces, speech.take(list(raw), last=True)], speech.stopped
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.text(max_size=30).filter(lambda text: "\ufffd" not in text), st.booleans())
-def test_pieces_make_the_whole(text: str, strip: bool) -> None:
-    pieces, _ = say(text, strip=strip)
-    assert "".join(pieces) == (text.strip() if strip else text)
+@given(st.text(max_size=30).filter(lambda text: "\ufffd" not in text))
+def test_pieces_make_the_whole(text: str) -> None:
+    pieces, _ = say(text)
+    assert "".join(pieces) == text.strip()
     assert not any("\ufffd" in piece for piece in pieces)
 
 
@@ -37,9 +36,3 @@ def test_what_is_said_ends_before_the_first_stop_text(text: str, stops: list[str
     first = text[: min(ends)]
     cut = min(first.index(stop) for stop in stops if stop in first)
     assert "".join(pieces) == text[:cut]
-
-
-@pytest.mark.parametrize("text", ["a \n", "  a", " "])
-def test_outer_white_space_is_kept_where_it_is_wanted(text: str) -> None:
-    assert "".join(say(text, strip=False)[0]) == text
-    assert "".join(say(text)[0]) == text.strip()

@@ -14,9 +14,8 @@ import openai
 import pytest
 import torch
 
-from d2l.serve.server import MAX_BODY_BYTES
+from d2l.serve.app import MAX_BODY_BYTES
 from tests import tiny
-from tests.compiled import write_prompt
 from tests.serving import (
     ADAPTERS,
     BASE,
@@ -204,22 +203,6 @@ def test_a_system_message_stands_behind_the_opening_and_turns_follow(
     )
     assert reply.usage is not None
     assert reply.usage.prompt_tokens == len(tiny.encode(prompt))
-    text = client.completions.create(model="pump", prompt=prompt, max_tokens=3)
-    assert text.choices[0].text.strip() == reply.choices[0].message.content
-
-
-def test_a_text_is_gone_on_with_behind_the_opening(client: openai.OpenAI, shelf: Shelf) -> None:
-    turn = "<|im_start|>user\nWhere is the pump 0?<|im_end|>\n<|im_start|>assistant\n"
-    expected = shelf.load("pump").ask(QUESTIONS[0])
-    reply = client.completions.create(model="pump", prompt=turn, max_tokens=N_TOKENS)
-    assert reply.choices[0].text.strip() == expected  # the opening's turn was put in front
-    whole = write_prompt("Where is the pump 0?")
-    reply = client.completions.create(model="harbor", prompt=[whole], max_tokens=N_TOKENS)
-    assert reply.choices[0].text.strip() == shelf.load("harbor").ask(QUESTIONS[0])
-    streamed = client.completions.create(
-        model="harbor", prompt=whole, max_tokens=N_TOKENS, stream=True
-    )
-    assert "".join(c.choices[0].text for c in streamed if c.choices) == reply.choices[0].text
 
 
 def test_an_answer_ends_before_a_stop_text(client: openai.OpenAI, shelf: Shelf) -> None:
@@ -264,15 +247,6 @@ def test_log_probabilities_are_those_of_the_model(client: openai.OpenAI, shelf: 
     )
     assert content[0].logprob == content[0].top_logprobs[0].logprob  # greedy
     assert len(content) <= 3
-    text = client.completions.create(
-        model="pump",
-        prompt="<|im_start|>user\nWhere?<|im_end|>\n<|im_start|>assistant\n",
-        max_tokens=3,
-        logprobs=4,
-    )
-    told = text.choices[0].logprobs
-    assert told is not None
-    assert told.token_logprobs == pytest.approx([t.logprob for t in content], abs=1e-4)
 
 
 def test_next_to_no_temperature_is_greedy(server: Running) -> None:

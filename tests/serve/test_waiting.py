@@ -10,7 +10,6 @@ from typing import Any
 import openai
 import pytest
 
-from d2l.serve.app import Limits
 from tests.serving import QUESTIONS, Running, Shelf, chat_body, make_shelf, running, say, send, user
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +37,7 @@ def wait_for(server: Running, **wanted: Any) -> None:
 
 
 def test_a_full_line_is_said_and_empties_again(shelf: Shelf) -> None:
-    with running(shelf, limits=Limits(max_waiting=1)) as server, server.client() as client:
+    with running(shelf, max_waiting=1) as server, server.client() as client:
         first = start_long(server)
         wait_for(server, busy=True, waiting=0)
         second = start_long(server, max_tokens=5)
@@ -54,8 +53,7 @@ def test_a_full_line_is_said_and_empties_again(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_is_worked_for_no_longer(stream: bool, shelf: Shelf) -> None:
-    limits = Limits(max_tokens=100_000, seconds=100)
-    with running(shelf, limits=limits) as server, server.client() as client:
+    with running(shelf, max_tokens=100_000) as server, server.client() as client:
         working, waiting = start_long(server, stream=stream), start_long(server, stream=stream)
         wait_for(server, busy=True, waiting=1)
         began = time.monotonic()
@@ -69,7 +67,7 @@ def test_a_client_that_hangs_up_is_worked_for_no_longer(stream: bool, shelf: She
 
 
 def test_a_request_ends_when_its_time_is_over(shelf: Shelf) -> None:
-    with running(shelf, limits=Limits(seconds=0.05)) as server, server.client() as client:
+    with running(shelf, max_seconds=0.3) as server, server.client() as client:
         reply = client.chat.completions.create(
             model="harbor", messages=user("Where?"), max_tokens=400, temperature=2, seed=5
         )
