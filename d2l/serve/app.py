@@ -17,9 +17,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from d2l.errors import D2LError
+from d2l.errors import BaseModelError, D2LError
 from d2l.serve.engine import Engine, Job, Order, Worker
-from d2l.serve.generation import Ending, Piece, Start
+from d2l.serve.generation import Ending, News, Piece, Start
 from d2l.serve.library import Entry, Library
 from d2l.serve.protocol import ChatRequest, Reply, RequestError, write_event
 
@@ -142,12 +142,12 @@ class Service:
         job = self.worker.start(order)
         # The body is read, so the next message is that the client has gone or has the answer.
         leaving = asyncio.ensure_future(request.receive())
-        leaving.add_done_callback(lambda _: self.worker.cancel(job))
+        leaving.add_done_callback(lambda _: job.end("the client has gone"))
         start = await job.receive()  # a prompt that cannot be made has a status of its own
         assert isinstance(start, Start)
         reply = Reply(wanted.model, start)
         if wanted.stream:
-            events = _stream(reply, job, usage=wanted.wants_usage)
+            events = _stream(reply, start, job, usage=wanted.wants_usage)
             headers = {"Cache-Control": "no-store"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         pieces: list[Piece] = []
@@ -206,17 +206,19 @@ class Service:
         }
 
 
-async def _stream(reply: Reply, job: Job, *, usage: bool) -> AsyncIterator[str]:
-    """An answer as server-sent events."""
+async def _stream(reply: Reply, news: News, job: Job, *, usage: bool) -> AsyncIterator[str]:
+    """An answer as server-sent events, from its first news on."""
     try:
-        yield reply.write_start()
-        while isinstance(news := await job.receive(), Piece):
-            yield reply.write_piece(news)
-        assert isinstance(news, Ending)
-        yield reply.write_end(news, usage=usage)
+        yield reply.write_chunk(news)
+        while not isinstance(news, Ending):
+            news = await job.receive()
+            yield reply.write_chunk(news)
+        if usage:
+            yield reply.write_usage(news)
+        yield "data: [DONE]\n\n"
     except Exception as error:  # the status is out already
         yield write_event(_explain(error).body)
-        if not isinstance(error, RequestError):
+        if not isinstance(error, RequestError | D2LError):
             raise
 
 
@@ -230,12 +232,18 @@ async def _answer_failure(_: Request, error: Exception) -> Response:
 def _explain(error: Exception) -> RequestError:
     if isinstance(error, HTTPException):  # of Starlette's router
         return RequestError(error.status_code, error.detail)
+    if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
+        return RequestError(400, _join(error), param="messages")
+    if isinstance(error, D2LError):
+        log.warning("a request failed: %s", error.message)
+        return RequestError(500, _join(error), code="adapter_error")
     if not isinstance(error, RequestError):
-        message = error.message if isinstance(error, D2LError) else type(error).__name__
-        error = RequestError(500, f"the server failed ({message})", code="internal_error")
-    if error.status == 500:
-        log.warning("a request failed: %s", error)
+        return RequestError(500, f"the server failed ({type(error).__name__})", code="failed")
     return error
+
+
+def _join(error: D2LError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 async def _read_body(request: Request) -> bytes:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2l.errors import AdapterError, BaseModelError, D2LError
+from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter, remove_adapter
 from d2l.inference.prompt_styles import WORDINGS
 from d2l.serve.generation import Ending, News, Start, generate
@@ -55,8 +55,8 @@ class Engine:
     def answer(
         self, order: Order, emit: Callable[[News], None], is_due: Callable[[], bool]
     ) -> Ending:
-        """Answer; the start and then pieces of text go to `emit`. Raises RequestError, and
-        TimeoutError where the answer `is_due` before it began."""
+        """Answer; the start and then pieces of text go to `emit`. Raises RequestError,
+        D2LError, and TimeoutError where the answer `is_due` before it began."""
         with contextlib.ExitStack() as block:
             if order.entry is None:
                 adapted = next(reversed(self._loaded.values())).adapted
@@ -90,10 +90,7 @@ class Engine:
         self._n_loaded += 1
         name = f"adapter-{self._n_loaded}"  # PEFT's names may hold no dots
         last = next(reversed(self._loaded.values()))
-        try:
-            adapted = add_adapter(last.adapted, folder, name)
-        except D2LError as error:
-            raise _refuse(error, 500) from error
+        adapted = add_adapter(last.adapted, folder, name)
         if read_stamp(folder) != stamp:
             adapted.model.set_adapter(last.name)
             remove_adapter(adapted, name)
@@ -122,32 +119,25 @@ def _load_first(entries: Iterable[Entry], options: AskOptions) -> tuple[Entry, A
 def _make_prompt(adapted: AdaptedModel, order: Order) -> tuple[list[int], int]:
     """Ids of the prompt, and how many of the document's tokens did not fit."""
     alone, turns = order.entry is None, order.wanted.turns
+    if order.document is not None:
+        question = turns[-1]["content"]
+        return adapted.prompt_about(
+            order.document, question, WORDINGS["plain"], n_answer=order.max_tokens
+        )
     try:
-        if order.document is not None:
-            question = turns[-1]["content"]
-            return adapted.prompt_about(
-                order.document, question, WORDINGS["plain"], n_answer=order.max_tokens
-            )
-        try:
-            return adapted.prompt_turns(turns, alone=alone), 0
-        except BaseModelError:  # Gemma's template, for example, refuses system turns
-            if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
-                raise
-            text = f"{turns[0]['content']}\n\n{turns[1]['content']}"
-            merged = [{"role": "user", "content": text}, *turns[2:]]
-            return adapted.prompt_turns(merged, alone=alone), 0
-    except D2LError as error:  # no chat template, or it refuses these messages
-        raise _refuse(error, 400 if isinstance(error, BaseModelError) else 500) from error
-
-
-def _refuse(error: D2LError, status: int) -> RequestError:
-    hint = f" ({error.hint})" if error.hint else ""
-    code, param = (None, "messages") if status == 400 else ("adapter_error", None)
-    return RequestError(status, f"{error.message}{hint}", code=code, param=param)
+        return adapted.prompt_turns(turns, alone=alone), 0
+    except BaseModelError:  # Gemma's template, for example, refuses system turns
+        if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
+            raise
+        text = f"{turns[0]['content']}\n\n{turns[1]['content']}"
+        merged = [{"role": "user", "content": text}, *turns[2:]]
+        return adapted.prompt_turns(merged, alone=alone), 0
 
 
 class Job:
     """An order at work in a thread, whose news come to an event loop."""
+
+    future: Future[None]
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -172,8 +162,9 @@ class Job:
         return news
 
     def end(self, message: str) -> None:
-        """Give the answer up, from the event loop; `receive` raises RequestError."""
+        """Give the job up, from the event loop; nothing happens if it is done."""
         self._ended = True
+        self.future.cancel()
         self._news.put_nowait(RequestError(503, message, code="unavailable"))
 
 
@@ -185,40 +176,35 @@ class Worker:
         self._max_seconds = max_seconds
         self._max_waiting = max_waiting
         self._pool = ThreadPoolExecutor(1, "d2l-serve")
-        self._jobs: dict[Job, Future[None]] = {}
+        self._jobs: list[Job] = []
 
     @property
     def is_busy(self) -> bool:
         """Whether the thread works."""
-        return any(future.running() for future in self._jobs.values())
+        return any(job.future.running() for job in self._jobs)
 
     @property
     def n_waiting(self) -> int:
         """Jobs that the thread has not begun."""
-        return sum(not (f.running() or f.done()) for f in self._jobs.values())
+        futures = [job.future for job in self._jobs]
+        return sum(not (future.running() or future.done()) for future in futures)
 
     def start(self, order: Order) -> Job:
         """Put an order in line; raises RequestError where the line is full."""
         if self.n_waiting >= self._max_waiting:
             message = f"{self._max_waiting} requests wait already: try again later"
             raise RequestError(503, message, code="overloaded")
-        self._jobs = {job: future for job, future in self._jobs.items() if not future.done()}
         job = Job(self._max_seconds)
         try:
-            self._jobs[job] = self._pool.submit(self._work, order, job)
-        except RuntimeError:  # the pool is shut down
-            job.end("the server is stopping")
+            job.future = self._pool.submit(self._work, order, job)
+        except RuntimeError as error:  # the pool is shut down
+            raise RequestError(503, "the server is stopping", code="unavailable") from error
+        self._jobs = [job, *(old for old in self._jobs if not old.future.done())]
         return job
 
-    def cancel(self, job: Job) -> None:
-        """Give a job up; nothing happens if it is done."""
-        job.end("the client has gone")
-        if (future := self._jobs.get(job)) is not None:
-            future.cancel()
-
     def stop(self) -> None:
-        """Give up all jobs, those of later orders too."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Give up all jobs and refuse new orders."""
+        self._pool.shutdown(wait=False)
         for job in self._jobs:
             job.end("the server is stopping")
 

@@ -45,21 +45,12 @@ class Start:
 
 
 @dataclass(frozen=True)
-class TokenChance:
-    """A chosen token, its log-probability before sampling, and the likeliest tokens in its place,
-    as (text, log-probability)."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True)
 class Piece:
-    """Text that no later token can change, and the probabilities of its tokens."""
+    """Text that no later token can change, and the log-probabilities of its tokens before sampling,
+    as OpenAI writes them."""
 
     text: str
-    chances: tuple[TokenChance, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ def generate(
         lambda own: tokenizer.decode(own, skip_special_tokens=True), sampling.stop or ()
     )
     rows: list[Tensor] = []  # log-probabilities (vocabulary,) before the next token
-    chances: list[TokenChance] = []  # of tokens whose text waits
+    told: list[dict[str, Any]] = []  # of tokens whose text waits
 
     def record(_: Tensor, scores: Tensor) -> Tensor:
         if sampling.logprobs:
@@ -135,13 +126,11 @@ def generate(
 
     def watch(input_ids: Tensor, _: Any, **__: Any) -> Tensor:
         own = input_ids[0, len(ids) :].tolist()
-        chances.extend(
-            _describe(tokenizer, own[-1], row, sampling.top_logprobs or 0) for row in rows
-        )
-        rows.clear()
+        while rows:
+            told.append(_describe(tokenizer, own[-1], rows.pop(), sampling.top_logprobs or 0))
         if text := speech.take(own):
-            emit(Piece(text, tuple(chances)))
-            chances.clear()
+            emit(Piece(text, tuple(told)))
+            told.clear()
         done = speech.stopped or is_due()
         return torch.full((len(input_ids),), done, device=input_ids.device)  # (rows,)
 
@@ -163,16 +152,20 @@ def generate(
     ends = model.generation_config.eos_token_id  # None, a token or a list of tokens
     stopped = speech.stopped or own[-1] in (ends if isinstance(ends, list) else [ends])
     rest = speech.take(own, last=True)
-    if rest or chances:
-        emit(Piece(rest, tuple(chances)))
+    if rest or told:
+        emit(Piece(rest, tuple(told)))
     return Ending("stop" if stopped else "length", len(own))
 
 
-def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> TokenChance:
-    top = log_probs.topk(min(n_top, len(log_probs)))
-    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    likeliest = tuple((tokenizer.decode([other]), value) for other, value in pairs)
-    return TokenChance(tokenizer.decode([token]), float(log_probs[token]), likeliest)
+def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> dict[str, Any]:
+    """A token and the `n_top` likeliest in its place; `log_probs` (vocabulary,)."""
+
+    def write(other: int) -> dict[str, Any]:
+        text = tokenizer.decode([other])
+        return {"token": text, "logprob": float(log_probs[other]), "bytes": list(text.encode())}
+
+    top = log_probs.topk(min(n_top, len(log_probs))).indices.tolist()
+    return {**write(token), "top_logprobs": [write(other) for other in top]}
 
 
 @contextlib.contextmanager

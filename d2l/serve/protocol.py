@@ -6,7 +6,7 @@ A field that would change an answer and is not supported is refused; other field
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from d2l.inference.prompt_styles import Turns
-from d2l.serve.generation import Ending, Piece, Sampling, Start, TokenChance
+from d2l.serve.generation import Ending, News, Piece, Sampling, Start
 
 #: Tokens of an answer where the request sets no limit.
 DEFAULT_TOKENS = 256
@@ -142,52 +142,46 @@ class Reply:
     """The JSON of one answer, whole or in chunks of a stream."""
 
     def __init__(self, model: str, start: Start) -> None:
+        self._start = start
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": model,
         }
-        self._n_prompt = start.n_prompt
-        left_out = {"tokens_left_out": start.n_left_out}
-        self._document = {"document": left_out} if start.n_left_out else {}  # d2l's own field
+        if start.n_left_out:
+            self._head["document"] = {"tokens_left_out": start.n_left_out}  # d2l's own field
 
     def write(self, pieces: Sequence[Piece], ending: Ending) -> dict[str, Any]:
         """The whole answer."""
         text = "".join(piece.text for piece in pieces)
-        chances = [chance for piece in pieces for chance in piece.chances]
-        message = {"message": {"role": "assistant", "content": text, "refusal": None}}
-        return {
-            **self._head,
-            "object": "chat.completion",
-            "choices": [_write_choice(message, chances, ending.reason)],
-            **self._document,
-            "usage": self._count(ending),
-        }
+        logprobs = [token for piece in pieces for token in piece.logprobs]
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = _write_choice({"message": message}, logprobs, ending.reason)
+        head = {**self._head, "object": "chat.completion"}
+        return {**head, "choices": [choice], "usage": self._count(ending)}
 
-    def write_start(self) -> str:
-        """The chunk that a stream begins with."""
-        choice = _write_choice({"delta": {"role": "assistant", "content": ""}})
-        return self._chunk([choice], self._document)
+    def write_chunk(self, news: News) -> str:
+        """The chunk of a start, a piece or an ending."""
+        if isinstance(news, Start):
+            choice = _write_choice({"delta": {"role": "assistant", "content": ""}})
+        elif isinstance(news, Piece):
+            choice = _write_choice({"delta": {"content": news.text}}, news.logprobs)
+        else:
+            choice = _write_choice({"delta": {}}, reason=news.reason)
+        return self._write_event(choices=[choice])
 
-    def write_piece(self, piece: Piece) -> str:
-        """The chunk of a piece."""
-        return self._chunk([_write_choice({"delta": {"content": piece.text}}, piece.chances)])
+    def write_usage(self, ending: Ending) -> str:
+        """The chunk with the numbers of tokens."""
+        return self._write_event(choices=[], usage=self._count(ending))
 
-    def write_end(self, ending: Ending, *, usage: bool) -> str:
-        """The end of a stream, with the numbers of tokens if `usage` is wanted."""
-        end = self._chunk([_write_choice({"delta": {}}, reason=ending.reason)])
-        counts = self._chunk([], {"usage": self._count(ending)}) if usage else ""
-        return f"{end}{counts}data: [DONE]\n\n"
-
-    def _chunk(self, choices: list[dict[str, Any]], more: Mapping[str, Any] | None = None) -> str:
-        head = {**self._head, "object": "chat.completion.chunk"}
-        return write_event({**head, "choices": choices, **(more or {})})
+    def _write_event(self, **more: Any) -> str:
+        return write_event({**self._head, "object": "chat.completion.chunk", **more})
 
     def _count(self, ending: Ending) -> dict[str, int]:
         return {
-            "prompt_tokens": self._n_prompt,
+            "prompt_tokens": self._start.n_prompt,
             "completion_tokens": ending.n_tokens,
-            "total_tokens": self._n_prompt + ending.n_tokens,
+            "total_tokens": self._start.n_prompt + ending.n_tokens,
         }
 
 
@@ -197,18 +191,7 @@ def write_event(value: dict[str, Any]) -> str:
 
 
 def _write_choice(
-    content: dict[str, Any], chances: Sequence[TokenChance] = (), reason: str | None = None
+    content: dict[str, Any], logprobs: Sequence[Any] = (), reason: str | None = None
 ) -> dict[str, Any]:
-    tokens = [
-        {
-            **_write_token(chance.token, chance.logprob),
-            "top_logprobs": [_write_token(*pair) for pair in chance.top],
-        }
-        for chance in chances
-    ]
-    logprobs = {"content": tokens, "refusal": None} if tokens else None
-    return {"index": 0, **content, "logprobs": logprobs, "finish_reason": reason}
-
-
-def _write_token(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+    told = {"content": logprobs, "refusal": None} if logprobs else None
+    return {"index": 0, **content, "logprobs": told, "finish_reason": reason}

@@ -75,14 +75,18 @@ def test_what_cannot_be_served_is_said_before_anything_is_loaded(
     assert "--port 0" in done.err
 
 
-def test_a_server_for_others_without_a_token_is_warned_of(
+def test_a_server_for_other_machines_needs_a_token(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("D2L_SERVE_TOKEN", raising=False)
     done = command("serve", tmp_path, "--port", 0, "--host", "0.0.0.0")
-    assert "warning: whoever reaches 0.0.0.0 may ask" in done.err
+    assert (done.code, done.err) == (
+        1,
+        "error: 0.0.0.0: other machines may ask there, and no token is set\n"
+        "hint: set a token in D2L_SERVE_TOKEN\n",
+    )
     done = command("serve", tmp_path, "--port", 0, "--host", "0.0.0.0", "--token", "x")
-    assert "warning" not in done.err
+    assert "no adapter here" in done.err
 
 
 def test_without_its_libraries_the_way_to_get_them_is_said(

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from d2l.errors import AdapterError
+from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.serve.engine import Engine, Order
-from d2l.serve.generation import Piece
-from d2l.serve.library import Library
-from d2l.serve.protocol import ChatRequest
+from d2l.serve.generation import News, Piece, Start
+from d2l.serve.library import Entry, Library
+from d2l.serve.protocol import ChatRequest, RequestError
 from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,15 +30,8 @@ def test_few_adapters_are_kept_and_all_answer_as_they_do_alone(shelf: Shelf) -> 
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     expected = {name: shelf.load(name).ask(TURNS[0]["content"]) for name in ADAPTERS}
     model = engine._loaded[entries["copper"].folder].adapted.model
-    wanted = ChatRequest.model_validate({"model": "pump", "messages": TURNS})
     for name in (*ADAPTERS, *reversed(ADAPTERS), "pump", "pump"):
-        said: list[str] = []
-        engine.answer(
-            Order(wanted, N_TOKENS, entries[name]),
-            lambda news, said=said: said.append(news.text) if isinstance(news, Piece) else None,  # type: ignore[misc]
-            lambda: False,
-        )
-        assert "".join(said) == expected[name]
+        assert ask(engine, entries[name]) == expected[name]
         assert len(model.peft_config) <= 2
 
 
@@ -65,3 +60,74 @@ def test_what_is_no_file_is_left_out_and_not_opened(shelf: Shelf, tmp_path: Path
 
 def test_an_adapters_own_folder_is_served_alone(shelf: Shelf) -> None:
     assert list(Library(shelf.folder / "note.lora", print).list_entries()) == ["note"]
+
+
+def ask(engine: Engine, entry: Entry) -> str:
+    wanted = ChatRequest.model_validate({"model": entry.name, "messages": TURNS})
+    news: list[News] = []
+    engine.answer(Order(wanted, N_TOKENS, entry), news.append, lambda: False)
+    return "".join(piece.text for piece in news if isinstance(piece, Piece))
+
+
+def test_other_files_of_the_same_sizes_and_times_are_noticed(shelf: Shelf, tmp_path: Path) -> None:
+    folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "note.lora")
+    library = Library(tmp_path, print)
+    engine = Engine(library.list_entries().values(), shelf.asking, n_kept=2)
+    before = ask(engine, library.list_entries()["note"])
+    weights = folder / "adapter_model.safetensors"
+    times = weights.stat().st_mtime_ns
+    other = load_file(weights)
+    save_file(
+        {name: tensor.flip(0) for name, tensor in other.items()},
+        tmp_path / "other",
+        {"format": "pt"},
+    )
+    size = weights.stat().st_size
+    weights.unlink()
+    shutil.move(tmp_path / "other", weights)
+    os.utime(weights, ns=(times, times))
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (size, times)
+    after = ask(engine, library.list_entries()["note"])
+    assert after == AdaptedModel.load(folder, shelf.asking).ask(TURNS[0]["content"]) != before
+
+
+def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("note", "pump"):
+        shutil.copytree(shelf.folder / f"{name}.lora", tmp_path / f"{name}.lora")
+    entries = Library(tmp_path, print).list_entries()
+    engine = Engine(entries.values(), shelf.asking, n_kept=2)
+
+    def load(adapted: AdaptedModel, folder: Path, name: str) -> AdaptedModel:
+        (folder / "d2l.json").touch()
+        return add_adapter(adapted, folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("d2l.serve.engine.add_adapter", load)
+        with pytest.raises(RequestError, match="changed while"):
+            ask(engine, entries["pump"])
+    for name in ("note", "pump"):
+        assert ask(engine, entries[name]) == shelf.load(name).ask(TURNS[0]["content"])
+
+
+def test_a_name_is_free_again_when_its_other_adapter_goes(shelf: Shelf, tmp_path: Path) -> None:
+    for name in ("note", "note.lora"):
+        shutil.copytree(shelf.folder / "note.lora", tmp_path / name)
+    remarks: list[str] = []
+    library = Library(tmp_path, remarks.append)
+    assert library.list_entries()["note"].folder == tmp_path / "note"
+    shutil.rmtree(tmp_path / "note")
+    assert library.list_entries()["note"].folder == tmp_path / "note.lora"
+    assert remarks == [f"{tmp_path / 'note.lora'}: left out (the name note is taken)"]
+
+
+def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None:
+    entries = Library(shelf.folder, print).list_entries()
+    engine = Engine(entries.values(), shelf.asking, n_kept=2)
+    wanted = ChatRequest.model_validate({"model": "pump", "messages": TURNS})
+    news: list[News] = []
+    with pytest.raises(TimeoutError, match="before the answer began"):
+        engine.answer(Order(wanted, N_TOKENS, entries["pump"]), news.append, lambda: True)
+    assert [type(one) for one in news] == [Start]
+    assert ask(engine, entries["pump"]) == shelf.load("pump").ask(TURNS[0]["content"])

@@ -270,7 +270,9 @@ def test_next_to_no_temperature_is_greedy(server: Running) -> None:
         ({"tools": [{}]}, "tools"),
         ({"frequency_penalty": 0.5}, None),
         ({"top_logprobs": 21}, "top_logprobs"),
-        ({"stop": [""]}, None),
+        ({"stop": [""]}, "stop.0"),
+        ({"stop": "x" * 257}, "stop.0"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"document": {}}, "document"),
         ({"messages": [{"role": "user", "content": "word " * 600}]}, "messages"),
     ],
@@ -285,6 +287,11 @@ def test_malformed_requests_are_told_what_is_wrong(
     assert param is None or body["error"]["param"] == param
 
 
+def test_tools_are_refused_in_plain_words(server: Running) -> None:
+    _, _, body = send(server, "/v1/chat/completions", chat_body(tools=[{}]))
+    assert body["error"]["message"] == "tools: tools are not supported"
+
+
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"\xff"', b'{"model": "\\ud800"}', b"[" * 100_000])
 def test_bodies_that_are_no_request_are_refused(body: bytes, server: Running) -> None:
     assert send(server, "/v1/chat/completions", body)[0] == 400
@@ -297,6 +304,7 @@ def test_unknown_models_paths_and_methods_have_their_status(
     with pytest.raises(openai.NotFoundError) as caught:
         say(client, "no-such", "?")
     assert caught.value.code == "model_not_found"
+    assert f"there are {BASE}, {', '.join(sorted(ADAPTERS))}" in caught.value.message
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("no-such")
     assert send(server, "/v1/nothing")[0] == 404
@@ -315,9 +323,11 @@ def test_a_body_of_fifty_megabytes_is_refused_and_the_server_lives(server: Runni
 
 def test_pages_of_other_sites_get_nothing(server: Running) -> None:
     """Neither by a name that leads here, nor with what a form can send."""
-    assert send(server, "/v1/models", headers={"Host": "evil.example"})[0] == 403
     port = server.address.rpartition(":")[2]
-    assert send(server, "/v1/models", headers={"Host": f"localhost:{port}"})[0] == 200
+    for host in ("evil.example", "localhost.evil.example", "a@b", "127.0.0.1:x", "::1", ""):
+        assert send(server, "/v1/models", headers={"Host": host})[0] == 403, host
+    for host in (f"localhost:{port}", "LOCALHOST", "127.0.0.1", f"[::1]:{port}"):
+        assert send(server, "/v1/models", headers={"Host": host})[0] == 200, host
     form = {"Content-Type": "text/plain"}
     assert send(server, "/v1/chat/completions", chat_body(), headers=form)[0] == 415
 

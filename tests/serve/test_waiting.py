@@ -1,6 +1,7 @@
 """What waits, what gives up, and what goes wrong while the server works."""
 
 import http.client
+import logging
 import shutil
 import socket
 import time
@@ -76,7 +77,9 @@ def test_a_request_ends_when_its_time_is_over(shelf: Shelf) -> None:
         assert reply.choices[0].finish_reason == "length"
 
 
-def test_a_damaged_adapter_is_an_error_of_its_own(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_damaged_adapter_is_an_error_of_its_own(
+    shelf: Shelf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = shutil.copytree(shelf.folder, tmp_path / "adapters")
     weights = folder / "copper.lora" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -85,3 +88,40 @@ def test_a_damaged_adapter_is_an_error_of_its_own(shelf: Shelf, tmp_path: Path) 
             with pytest.raises(openai.InternalServerError, match=r"copper\.lora"):
                 say(client, "copper", "?")
             assert say(client, "pump", QUESTIONS[0]) == shelf.load("pump").ask(QUESTIONS[0])
+        assert "adapter_model.safetensors" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_cause_of_a_failure_stands_in_the_log(
+    stream: bool, shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("the cause")
+
+    with running(shelf) as server:
+        monkeypatch.setattr("d2l.serve.engine.generate", fail)
+        monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+        connection = start_long(server, stream=stream)
+        try:
+            told = connection.getresponse().read()
+        except http.client.IncompleteRead as error:
+            told = error.partial
+        connection.close()
+        assert b"the server failed (ZeroDivisionError)" in told
+        assert send(server, "/health")[0] == 200
+    assert "ZeroDivisionError: the cause" in caplog.text
+
+
+def test_a_stopped_server_answers_all_that_wait_and_logs_nothing(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(shelf, max_tokens=100_000) as server:
+        monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+        waiting = [start_long(server, stream=stream) for stream in (False, True, False, True)]
+        wait_for(server, busy=True, waiting=3)
+        began = time.monotonic()
+    assert time.monotonic() - began < 2  # less than uvicorn waits for connections
+    for connection in waiting:
+        assert b"the server is stopping" in connection.getresponse().read()
+        connection.close()
+    assert caplog.text == ""
