@@ -36,5 +36,5 @@ print("adapter:", model.ask("When was the pump built?", max_new_tokens=24))
 with model.disable_adapter():
     print("base:", model.ask("When was the pump built?", max_new_tokens=24))
 
-make = d2l.TaskCompiler.from_pretrained("smollm2-135m-t2l")
+make = d2l.TaskCompiler.from_pretrained("qwen2.5-coder-0.5b")
 make("Summarize a support ticket in one sentence.").save_pretrained(out / "ticket.lora", force=True)

@@ -46,7 +46,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
 )
 #: Arrows that go up until what they lead to has moved.
-AWAITED = {"training": {"refining", "adapters", "documents"}, "compiler": {"refining"}}
+AWAITED = {"compiler": {"refining"}}
 #: Modules at the root that every room may use.
 SHARED = set(FLOORS[0])
 USES = {room: set(uses.split()) for floor in FLOORS for room, uses in floor.items()}

@@ -1,4 +1,4 @@
-"""The commands `d2l checkpoints …`: list, show, convert, export, begin, widen, narrow, address."""
+"""The commands `d2l checkpoints …`: list, show, convert, export, begin."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,7 +7,7 @@ import typer
 
 from d2l.commands import console
 from d2l.commands.console import show_rows
-from d2l.commands.options import AsJson, Base, Device, Force, Offline
+from d2l.commands.options import AsJson, Device, Force, Offline
 
 checkpoints_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, show and convert checkpoints."
@@ -94,82 +94,6 @@ def new_command(
     options = CreateOptions(base, seats, width, system, device, offline, seed)
     with console.Steps("reading plain text") as steps:
         create(options, out, watch=steps, trials=Trials(seed=seed), force=force)
-    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
-
-
-@checkpoints_app.command(
-    "widen",
-    epilog="Example: d2l checkpoints widen net -o wide --seats 300 --data a.jsonl",
-)
-def widen_command(
-    name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
-    seats: Annotated[int, typer.Option(min=1, help="Most seats of an adapter.")],
-    data: Annotated[Path, typer.Option(help="Texts to choose with: JSON lines of doc.")],
-    seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
-    base: Base = None,
-    force: Force = False,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
-    """Give a seat network's opening more words, so that it can be trained with more seats."""
-    from d2l.learners.seats.opening_words import Trials
-    from d2l.training.seats.widen import WidenOptions, widen
-
-    with console.Steps("choosing words") as steps:
-        options = WidenOptions(name, seats, data, base, offline)
-        widen(options, out, force=force, trials=Trials(seed=seed, progress=steps))
-    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
-
-
-@checkpoints_app.command(
-    "narrow",
-    epilog="Example: d2l checkpoints narrow net -o narrow --layers 3,9-16,21-23",
-)
-def narrow_command(
-    name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
-    layers: Annotated[str, typer.Option(help="Of the base, that go on to hold memory: 3,9-16.")],
-    base: Base = None,
-    force: Force = False,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
-    """Let a seat network's memory lie in fewer layers, so that it can be trained to smaller
-    adapters."""
-    from d2l.training.seats.narrow import NarrowOptions, narrow, parse_layers
-
-    options = NarrowOptions(name, parse_layers(layers), base, offline)
-    narrow(options, out, force=force)
-    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
-
-
-@checkpoints_app.command(
-    "address",
-    epilog="Example: d2l checkpoints address net -o addressed --data docs.jsonl",
-)
-def address_command(
-    name: Annotated[str, typer.Argument(help="Alias, folder or hub name of a seat network.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(help="Texts that hold none of the words then chosen: JSON lines of doc."),
-    ] = None,
-    seats: Annotated[
-        int | None, typer.Option(min=1, help="Most seats of an adapter; default: as before.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
-    base: Base = None,
-    force: Force = False,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
-    """Give a seat network's seats addresses, so that other text answers them less."""
-    from d2l.training.seats.address import AddressOptions, address
-
-    options = AddressOptions(name, tuple(data or ()), seats, base, offline, seed)
-    with console.Steps("choosing directions") as steps:
-        address(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
 
 

@@ -15,7 +15,6 @@ import typer
 from d2l import interrupts
 from d2l.commands import bases, cache, console, streams
 from d2l.commands import probe as probe_command
-from d2l.commands import train as train_command
 from d2l.commands.ask import ask
 from d2l.commands.batch import batch
 from d2l.commands.calibrate import calibrate
@@ -39,6 +38,7 @@ from d2l.commands.options import (
 )
 from d2l.commands.refine import refine
 from d2l.commands.serve import serve
+from d2l.commands.train import train
 from d2l.errors import D2LError
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -144,7 +144,4 @@ app.command(
     cls=accepting(probe_command.RENAMED),
 )(probe_command.probe)
 app.command(epilog="Example: d2l calibrate --base ./my-base")(calibrate)
-app.command(
-    epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one",
-    cls=accepting(train_command.RENAMED),
-)(train_command.train)
+app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")(train)

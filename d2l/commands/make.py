@@ -12,7 +12,6 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands import train as train_command
 from d2l.commands.eval import evaluate
 from d2l.commands.options import (
     AsJson,
@@ -29,6 +28,7 @@ from d2l.commands.options import (
     make_app,
     version_option,
 )
+from d2l.commands.train import train
 from d2l.hypernets.registry import DEFAULT_TEXT
 
 if TYPE_CHECKING:
@@ -140,10 +140,7 @@ def make(
 
 
 t2l_app.command("eval", epilog="Example: t2l eval legal.lora tasks.jsonl")(evaluate)
-t2l_app.command(
-    epilog="Example: t2l train examples/recipes/tasks-cpu.toml --out runs/one",
-    cls=accepting(train_command.RENAMED),
-)(train_command.train)
+t2l_app.command(epilog="Example: t2l train examples/recipes/seats-cpu.toml --out runs/one")(train)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,6 @@ from d2l.commands.options import AsJson, Base, DryRun, Offline
 if TYPE_CHECKING:
     from d2l.learners.recipes import Recipe
 
-#: Spellings of earlier versions.
-RENAMED = {"--check": "--dry-run", "--plot": "--curves"}
-
 
 def train(
     paths: Annotated[
@@ -46,11 +43,9 @@ def train(
         return
     if len(paths) > 1:
         raise typer.BadParameter("one recipe at a time; several paths are for --curves")
-    from d2l.training.recipe_files import locating, open_recipe
+    from d2l.training.recipe_files import locating, read_recipe
 
-    recipe, warning = open_recipe(paths[0])
-    if warning is not None:
-        console.warn(warning)
+    recipe = read_recipe(paths[0])
     recipe = replace(
         recipe,
         base=recipe.base if base is None else base,

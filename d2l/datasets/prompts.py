@@ -1,6 +1,6 @@
-"""The general prompts that are shipped: one list for training, another for measuring harm.
+"""Texts in the package: prompts to train on, prompts that measure harm, and contrasts of tasks.
 
-They have nothing to do with any document. No prompt of the second list is trained on.
+The prompts have nothing to do with any document. No harm prompt is trained on.
 """
 
 from pathlib import Path
@@ -16,6 +16,15 @@ def read_prompts() -> list[str]:
 def read_harm_prompts() -> list[str]:
     """The prompts that are shipped for measuring, one a line."""
     return _read_lines("harm_prompts.txt")
+
+
+def read_contrasts() -> dict[str, tuple[str, ...]]:
+    """Short texts by kind: `hurried` ones describe a task, those of all other kinds do not."""
+    texts: dict[str, tuple[str, ...]] = {}
+    for line in _read_lines("contrasts.txt"):
+        kind, text = line.split("\t")
+        texts[kind] = (*texts.get(kind, ()), text)
+    return texts
 
 
 def _read_lines(name: str) -> list[str]:

@@ -8,7 +8,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from d2l.datasets.no_descriptions import HURRIED, KINDS
+from d2l.datasets.prompts import read_contrasts
 from d2l.datasets.tasks import Example, Task
 
 _N_SALADS = 800  # of each kind, of training descriptions
@@ -67,15 +67,16 @@ class Contrasts:
 def make_contrasts(training: Sequence[str], held_out: Sequence[str]) -> Contrasts:
     """Contrasts for training descriptions and those of held-out tasks.
 
-    Each kind of `no_descriptions` is halved; salads are made of the descriptions' own words, of
+    Each kind of `contrasts.txt` is halved; salads are made of the descriptions' own words, of
     words from all of them, and of random letters.
     """
     chosen = random.Random("salads").sample(training, min(len(training), _N_SALADS))
-    new = (*held_out, *HURRIED)
+    kinds = read_contrasts()
+    new = (*held_out, *kinds.pop("hurried"))
     return Contrasts(
         new,
-        _mix(chosen, training) | {kind: texts[::2] for kind, texts in KINDS.items()},
-        _mix(new, new) | {kind: texts[1::2] for kind, texts in KINDS.items()},
+        _mix(chosen, training) | {kind: texts[::2] for kind, texts in kinds.items()},
+        _mix(new, new) | {kind: texts[1::2] for kind, texts in kinds.items()},
     )
 
 

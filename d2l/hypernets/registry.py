@@ -175,13 +175,6 @@ ALIASES: dict[str, Alias] = {
             size_bytes=16_700_000,
         ),
         Alias(
-            name="smollm2-135m-t2l",
-            network="text_to_lora",
-            base="HuggingFaceTB/SmolLM2-135M-Instruct",
-            license="Apache-2.0",
-            size_bytes=5_700_000,
-        ),
-        Alias(
             name="sakana/gemma-2-2b",
             network="doc_to_lora",
             base="google/gemma-2-2b-it",

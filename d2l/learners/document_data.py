@@ -21,7 +21,7 @@ from d2l.documents.chunks import pack_sentences, share_out
 from d2l.documents.sentences import list_sentences
 from d2l.errors import RecipeError
 from d2l.learners.clozes import make_cloze
-from d2l.learners.recipes import Length, Questions, Recipe, SeatsTable
+from d2l.learners.recipes import Length, Questions, Recipe
 
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
@@ -29,21 +29,6 @@ _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Co
 _MAX_DRAWS = 20  # until a batch has something to ask
 _BESIDE = 8  # passages before and behind one that are its neighbors where its group has no other
 _FOREIGN_TRIES = 5  # until a passage is given up for which no neighbor asks what it does not answer
-_NUMBER = re.compile(r"[\d.,–-]*\d")
-_YEAR = re.compile(r"1\d{3}|20\d{2}")
-_BEFORE = re.compile(
-    r"(?:\b(?:about|almost|approximately|around|at (?:least|most)|(?:fewer|less|more) than|just "
-    r"(?:over|under)|nearly|over|roughly|some|under|up to)\s+)?(?:[$£€¥]\s?)?$",
-    re.IGNORECASE,
-)
-_BEHIND = re.compile(
-    r"(?:\s?(?:%|°\s?[CFK]?\b)|(?:[\s-](?:hundred|thousand|million|billion|trillion)\b)?"
-    r"(?:[\s-](?:per ?cent|percent|years?|months?|weeks?|days?|hours?|minutes?|seconds?|square|"
-    r"kilomet(?:er|re)s?|centimet(?:er|re)s?|millimet(?:er|re)s?|met(?:er|re)s?|km²?|cm|mm|m|"
-    r"inch(?:es)?|f(?:oo|ee)t|ft|yards?|miles?|mi|acres?|hectares?|kilograms?|kg|grams?|g|"
-    r"pounds?|lbs?|tons?|tonnes?|lit(?:er|re)s?|kelvins?|K|volts?|watts?|[kMG]W|[kMG]?Hz|"
-    r"dollars?|euros?|people|degrees?(?: (?:Celsius|Fahrenheit))?)\b)*)"
-)
 
 
 @dataclass(frozen=True)
@@ -60,13 +45,12 @@ class Passage:
 @dataclass(frozen=True)
 class Asked:
     """A question and its answer; `complete` where the answer ends there, instead of going on. It
-    counts `weight` times, and of its tokens the one that ends it `end_weight` times."""
+    counts `weight` times."""
 
     question: str
     answer: str
     complete: bool = True
     weight: float = 1.0
-    end_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,8 +59,7 @@ class Exercise:
 
     Where there is a `reference`, log-probabilities (tokens, vocabulary) before each token of the
     answer, these are its target. A `general` one has nothing to do with a document: its reference
-    is the base's own, which a silent memory must not move. Any other counts `weight` times, and of
-    its tokens the last `end_weight` times.
+    is the base's own, which a silent memory must not move. Any other counts `weight` times.
     """
 
     prompt: tuple[int, ...]
@@ -84,7 +67,6 @@ class Exercise:
     general: bool = False
     reference: Tensor | None = None
     weight: float = 1.0
-    end_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -273,7 +255,7 @@ class Mixture:
                     yield Asked(foreign, SILENCE, weight=seats.unanswerable_weight)
                     continue
             if left[index] and chance.random() >= made_share:
-                yield _ask_written(group[index].text, left[index].pop(), seats)
+                yield Asked(*left[index].pop())
             else:
                 clozed = asking.cloze_share and chance.random() * made_share < asking.cloze_share
                 make = _ask_cloze if clozed else make_recitation
@@ -300,29 +282,6 @@ def _find_foreign(
         if not any(answer.casefold() in passage.text.casefold() for passage in group):
             return question
     return None
-
-
-def _ask_written(text: str, asked: tuple[str, str], seats: SeatsTable) -> Asked:
-    question, answer = asked
-    if seats.qualifiers:
-        answer = qualify(text, answer)
-    return Asked(question, answer, end_weight=seats.end_weight)
-
-
-def qualify(text: str, answer: str) -> str:
-    """The answer with the words around its number in the text; as it is, where it is no number,
-    or does not stand in the text once."""
-    if not _NUMBER.fullmatch(answer):
-        return answer
-    found = list(re.finditer(rf"(?<![\w.,–-]){re.escape(answer)}(?![\w–-]|[.,]\d)", text))
-    if len(found) != 1:
-        return answer
-    start, stop = found[0].span()
-    before = _BEFORE.search(text, 0, start)
-    behind = None if _YEAR.fullmatch(answer) else _BEHIND.match(text, stop)
-    first = start if before is None else before.start()
-    last = stop if behind is None else behind.end()
-    return " ".join(text[first:last].split())
 
 
 def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None:

@@ -4,7 +4,6 @@ Every key is known by name, type and range, and by the line of text below it, wh
 table of keys in examples/recipes/README.md says. Knows no network and loads nothing.
 """
 
-from dataclasses import fields
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
@@ -143,11 +142,6 @@ class SeatsTable(Tasks, Questions):
     unanswerable_weight: Strength = 1.0
     """How many times they count: their loss is the mean over seven tokens, of which only the first
     are in doubt, that of an answer over two or three."""
-    end_weight: Strength = 1.0
-    """How many times the token counts that ends the answer of a question; less than 1: answers go
-    on where it is in doubt whether they end, "23 June 2005" in place of "2005"."""
-    qualifiers: bool = False
-    """Answers that are numbers are learned with what qualifies them: over 19,000; 48 hours."""
     general_share: Share = 0.125
     """Part of questions that are general prompts, the shipped ones among them."""
     general_weight: Strength = 1.0
@@ -189,18 +183,6 @@ class TextToLoraTable(Tasks):
 
 
 @dataclass(frozen=True, config=CHECKS)
-class WriterTable(Table):
-    """A question writer for the base of the network that `checkpoint` names."""
-
-    NAME: ClassVar[str] = "writer"
-
-    rank: Annotated[int, Field(ge=0, le=256)] = 0
-    """Rank of the writer's LoRA; 0: the recipe is for the network, and not for a writer."""
-    adapter: Text | None = None
-    """Folder of a writer's adapter, of this rank, that is trained further; unset: a fresh one."""
-
-
-@dataclass(frozen=True, config=CHECKS)
 class Recipe(Table):
     """How to train; the fields are the keys of the file. Paths are from the working directory."""
 
@@ -234,7 +216,6 @@ class Recipe(Table):
     seats: SeatsTable = SeatsTable()
     doc_to_lora: DocToLoraTable = DocToLoraTable()
     text_to_lora: TextToLoraTable = TextToLoraTable()
-    writer: WriterTable = WriterTable()
 
     def __post_init__(self) -> None:
         if self.steps == 0 and self.hours == 0:
@@ -264,7 +245,6 @@ KINDS: dict[str, type[Table]] = {
     "seats": SeatsTable,
     "doc_to_lora": DocToLoraTable,
     "text_to_lora": TextToLoraTable,
-    "writer": WriterTable,
 }
 #: All tables by their names in a file; the keys above the first header have none.
 TABLES: dict[str, type[Table]] = {
@@ -284,7 +264,7 @@ FOR_SEATS = {
 def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
     """Refuse what is for networks of another kind than the checkpoint's; raises MisfitError."""
     for name, table in KINDS.items():
-        if name != kind and _is_in_use(getattr(recipe, name), table()):
+        if name != kind and getattr(recipe, name) != table():
             raise MisfitError(
                 f"[{name}] is for {name} networks, and {recipe.checkpoint} is a {kind} network",
                 f"leave [{name}] out",
@@ -301,10 +281,3 @@ def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
                     name,
                     (title, index),
                 )
-
-
-def _is_in_use(values: Table, standard: Table) -> bool:
-    """Whether a kind's table asks for what its kind alone has; what is 0 asks for nothing."""
-    shared = {item.name for item in fields(Questions)}
-    own = (item.name for item in fields(values) if item.name not in shared)
-    return any(getattr(values, name) not in (0, getattr(standard, name)) for name in own)

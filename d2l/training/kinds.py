@@ -3,14 +3,16 @@
 A new kind is a module that gathers its data and prepares a `Learner`, and one row at the foot.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.fit import Config, Kind, Kinds, OpenNetwork, find_row
-from d2l.hypernets.formats.int8 import compact_folder
+from d2l.hypernets.formats.int8 import compact_tensors, compact_text
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
@@ -21,13 +23,6 @@ from d2l.learners.materials import Materials, count_documents
 from d2l.learners.recipes import Recipe
 from d2l.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
 from d2l.learners.text_to_lora.learner import count_text, gather_text, prepare_text
-from d2l.training.compact import compact_text_folder
-from d2l.training.writer.learner import (
-    WriterConfig,
-    count_writer,
-    gather_writer,
-    prepare_writer,
-)
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class TrainingKind(Kind[Config]):
     """How networks of one configuration are trained, and what is said of them afterwards.
 
     `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
-    `compact` writes the 8-bit form of a run's folder, where there is one. `called` and `uses` are
+    `compact` gives the 8-bit form of its tensors, where there is one. `called` and `uses` are
     for the card of a trained network: its name, and the commands for it.
     """
 
@@ -54,12 +49,12 @@ class TrainingKind(Kind[Config]):
     prepare: Callable[[Materials[Config], Path, Team], Learner]
     called: str
     uses: tuple[Use, ...]
-    compact: Callable[[Path, Path], None] | None = None
+    compact: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
 
 def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
-    """The row of a network's kind, or of a writer."""
-    row = find_row((*KINDS, WRITER), config)
+    """The row of a network's kind."""
+    row = find_row(KINDS, config)
     assert row is not None
     return row
 
@@ -80,7 +75,7 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         prepare=prepare_seats,
         called="seat",
         uses=(_COMPILE, _MAKE),
-        compact=compact_folder,
+        compact=compact_tensors,
     ),
     TrainingKind(
         config=DocToLoraConfig,
@@ -97,17 +92,8 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         prepare=prepare_text,
         called="Text-to-LoRA",
         uses=(_MAKE,),
-        compact=compact_text_folder,
+        compact=compact_text,
     ),
-)
-#: Question writers are no networks: a recipe asks for one, whatever network it names.
-WRITER: TrainingKind[Any] = TrainingKind(
-    config=WriterConfig,
-    gather=gather_writer,
-    count=count_writer,
-    prepare=prepare_writer,
-    called="question writer",
-    uses=(Use("d2l ask manual.lora --questions manual.pdf", "d2l probe"),),
 )
 #: What training takes, and what it says of a kind without a row.
 TRAINABLE: Kinds[Any] = Kinds(KINDS, "{path}: is a {kind} network, which cannot be trained")

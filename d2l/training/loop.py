@@ -6,22 +6,23 @@ itself a checkpoint, from `run_folder`; several processes from `distributed`.
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from d2l.hypernets.fit import open_network
 from d2l.learners.distributed import Team, join_team
 from d2l.learners.learner import Figure, Learner, Row
 from d2l.learners.materials import Materials
 from d2l.learners.recipes import Recipe, refuse_other_kinds
-from d2l.training.averaging import begin_mean, is_averaged, standing_in
-from d2l.training.kinds import TRAINABLE, WRITER, find_kind
+from d2l.training.kinds import TRAINABLE, find_kind
 from d2l.training.optimizers import make_optimizers
-from d2l.training.run_folder import Run, RunFolder
+from d2l.training.run_folder import Run, RunFolder, begin_mean
 
 Watch = Callable[[Row], None]  # what the log keeps of a step
 
@@ -119,8 +120,11 @@ def train_step(
 
 
 def average(run: Run, recipe: Recipe) -> None:
-    """Take the weights that a step left into their mean, where the recipe wants them there."""
-    if not is_averaged(recipe, progress(recipe, step=run.step, seconds=run.seconds)):
+    """Take the weights that a step left into their mean, in the last part of the run that the
+    recipe averages."""
+    share = recipe.optimizer.averaged_share
+    done = progress(recipe, step=run.step, seconds=run.seconds)
+    if share == 0 or done < 1 - share:
         run.mean = None  # of a run that was to end here, and goes on
         return
     if run.mean is None:
@@ -161,8 +165,22 @@ def save(run: Run, learner: Learner, folder: RunFolder) -> None:
     each file whole or not."""
     with folder.writing():
         folder.save_state(run)
-        with folder.replacing() as filled, standing_in(run.mean, run.network):
+        with folder.replacing() as filled, stand_in(run.mean, run.network):
             learner.write(filled)
+
+
+@contextmanager
+def stand_in(mean: AveragedModel | None, network: nn.Module) -> Iterator[None]:
+    """A block in which `network` has the weights of the mean, if there is one."""
+    if mean is None:
+        yield
+        return
+    own = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    try:
+        network.load_state_dict(mean.module.state_dict())
+        yield
+    finally:
+        network.load_state_dict(own)
 
 
 def check(recipe: Recipe, warn: Callable[[str], None] = unheard) -> list[Row]:
@@ -177,8 +195,7 @@ def gather(recipe: Recipe, warn: Callable[[str], None] = unheard) -> Materials[A
     network = open_network(
         recipe.checkpoint, kinds=TRAINABLE, base=recipe.base, offline=recipe.offline
     )
-    kind = WRITER if recipe.writer.rank else find_kind(network.config)
-    refuse_other_kinds(recipe, "writer" if kind is WRITER else network.config.kind)
+    refuse_other_kinds(recipe, network.config.kind)
     for message in network.warnings:  # the base must be there and fit, before any data is read
         warn(message)
-    return kind.gather(recipe, network)
+    return find_kind(network.config).gather(recipe, network)

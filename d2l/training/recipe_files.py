@@ -1,9 +1,7 @@
-"""A recipe's file → a `Recipe`; what is wrong is one line with the file, the line and the key.
-
-Also reads the flat form that recipes had before they had tables, and says what to move where.
-"""
+"""A recipe's file → a `Recipe`; an error names the file, the line and the key."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +13,6 @@ from d2l.datasets.tasks import Task
 from d2l.errors import RecipeError, TaskError
 from d2l.learners.recipe_table import MisfitError, Table, show
 from d2l.learners.recipes import (
-    FOR_SEATS,
     KINDS,
     TABLES,
     Length,
@@ -25,22 +22,20 @@ from d2l.learners.recipes import (
     Tasks,
 )
 from d2l.learners.task_data import gather_tasks
-from d2l.training.toml_lines import find_line
 
 Raw = dict[str, Any]
 _MAX_BYTES = 10 << 20  # a recipe has some hundred lines; a device has no end
 
 #: Keys of every table.
 _KEYS = {title: tuple(item.name for item in fields(table)) for title, table in TABLES.items()}
-#: The same for the flat form, in which seat networks were not trained on tasks yet.
-_FLAT = _KEYS | {
-    "seats": tuple(set(_KEYS["seats"]) - {item.name for item in fields(Tasks)}),
-}
+_HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?$")
 
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; raises RecipeError with the file, and the line if there is one."""
-    return open_recipe(path)[0]
+    raw = _read(path)
+    with locating(path):
+        return _build_recipe(raw)
 
 
 def read_held_out(path: Path) -> list[Task]:
@@ -49,18 +44,6 @@ def read_held_out(path: Path) -> list[Task]:
     if not held_out:
         raise TaskError(f"{path}: holds no task out", hint="set held_out, or name a file")
     return list(held_out)
-
-
-def open_recipe(path: Path) -> tuple[Recipe, str | None]:
-    """The recipe of a file, and a warning where it has the form that goes away."""
-    raw = _read(path)
-    with locating(path):
-        warning = _give_tables(raw)
-        if warning is None:
-            _refuse_two_kinds(raw)
-            _refuse_keys_of_seats(raw)
-        recipe = _build_recipe(raw)
-    return recipe, None if warning is None else f"{path}: {warning}"
 
 
 @contextmanager
@@ -75,17 +58,11 @@ def locating(path: Path) -> Iterator[None]:
 
 
 def _find_line(path: Path, key: str | None, table: tuple[str, int] | None) -> int | None:
-    """The line of a key, which the flat form has outside of its table; else of its table."""
+    """The line of a key, or else of its table; None where there is neither."""
     if key is None and table is None:
         return None
     text = path.read_bytes().decode("utf-8-sig")
-    tries = [(key, table), (key, None), (None, table)]
-    if table is not None:
-        tries.append((table[0], None))
-    for name, place in tries:
-        if (name, place) != (None, None) and (line := find_line(text, name, place)) is not None:
-            return line
-    return None
+    return _find_in_toml(text, key, table) or _find_in_toml(text, None, table)
 
 
 def _read(path: Path) -> Raw:
@@ -168,69 +145,23 @@ def _suggest(name: str, title: str) -> str:
     return f"known: {', '.join(_KEYS[title])}"
 
 
-def _refuse_two_kinds(raw: Mapping[str, Any]) -> None:
-    """A recipe is for one kind of network; raises MisfitError."""
-    named = [name for name in raw if name in KINDS]
-    if len(named) > 1:
-        raise MisfitError(
-            f"[{named[1]}] beside [{named[0]}]: a network is of one kind",
-            f"leave [{named[1]}] out",
-            None,
-            (named[1], 0),
-        )
+def _find_in_toml(text: str, key: str | None, table: tuple[str, int] | None = None) -> int | None:
+    """Number, from 1, of the line of `key` in `table`: (name, place among those of that name).
 
-
-def _refuse_keys_of_seats(raw: Mapping[str, Any]) -> None:
-    """Refuse keys of seat networks in lists of a recipe of another kind; raises MisfitError."""
-    other = next((name for name in raw if name in KINDS and name != "seats"), None)
-    for title, names in FOR_SEATS.items() if other else ():
-        rows = raw.get(title)
-        for index, row in enumerate(rows if isinstance(rows, list) else ()):
-            found = [name for name in names if isinstance(row, Mapping) and name in row]
-            if found:
-                raise MisfitError(
-                    f"{title}: {found[0]} is for seat networks, and the recipe has [{other}]",
-                    "leave it out",
-                    found[0],
-                    (title, index),
-                )
-
-
-def _give_tables(raw: Raw) -> str | None:
-    """Move the keys of the flat form into their tables, in place; what to say of it, or None for a
-    recipe that has tables."""
-    if any(isinstance(raw.get(name), Mapping) for name in ("optimizer", *KINDS)):
-        return None
-    moved: dict[str, list[str]] = {}
-    if "optimizer" in raw:
-        raw["optimizer"] = {"name": raw["optimizer"]}
-        moved["[optimizer]"] = ["optimizer (as name)"]
-    kind = _guess_kind(raw)
-    for name in [name for name in raw if name not in _KEYS[""]]:
-        owners = [title for title in ("optimizer", *KINDS) if name in _FLAT[title]]
-        if not owners:
-            continue
-        value = raw.pop(name)
-        wanted = [title for title in owners if kind is None or title in ("optimizer", kind)]
-        for title in wanted:
-            raw.setdefault(title, {})[name] = value
-        # Of another kind: it had to be 0, or was of no effect.
-        moved.setdefault(" or ".join(f"[{title}]" for title in wanted), []).append(name)
-    return _tell(moved) if moved else None
-
-
-def _guess_kind(raw: Mapping[str, Any]) -> str | None:
-    """The kind of network that a flat recipe is for: the one of whose own keys it makes use."""
-    for kind in ("seats", "text_to_lora", "doc_to_lora"):
-        others = {name for other in KINDS if other != kind for name in _FLAT[other]}
-        if any(raw.get(name) for name in _FLAT[kind] if name not in others):
-            return kind
+    Without a table, the key is looked for before the first header, then among the headers. Without
+    a key, the line is that of the table's header.
+    """
+    seen: dict[str, int] = {}
+    current: tuple[str, int] | None = None
+    key_line = None if key is None else re.compile(rf"""\s*["']?{re.escape(key)}["']?\s*[.=]""")
+    for number, line in enumerate(text.split("\n"), start=1):
+        header = _HEADER.match(line)
+        if header:
+            name = header[1].strip().strip("\"'")
+            current = (name, seen.get(name, 0))
+            seen[name] = current[1] + 1
+            if (key is None and current == table) or (table is None and key == name):
+                return number
+        elif key_line is not None and current == table and key_line.match(line):
+            return number
     return None
-
-
-def _tell(moved: Mapping[str, list[str]]) -> str:
-    """One line that says which keys belong into which table."""
-    parts = [f"{', '.join(names)} into {title}" for title, names in moved.items() if title]
-    if "" in moved:
-        parts.append(f"{', '.join(moved[''])} away")
-    return f"the flat form of recipes will not be read by the next version: move {'; '.join(parts)}"

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
+
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building
 from d2l.hypernets.checkpoints import read_config, refuse_checkpoint
@@ -38,8 +40,8 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
             f"{run}: the run has saved no state yet", hint="let it go on until it has"
         )
     config = read_config(run)
-    write_compact = find_kind(config).compact
-    if compact and write_compact is None:
+    compact_tensors = find_kind(config).compact if compact else None
+    if compact and compact_tensors is None:
         raise CheckpointError(
             f"{run}: only seat and text networks have a compact form", hint="leave --compact out"
         )
@@ -47,12 +49,13 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
     refuse()
     card = write_card(run, config, compact=compact)
     with building(target, refuse) as folder:
-        if compact and write_compact is not None:
-            write_compact(run, folder)
-        else:
-            for name in (*_COPIED, _WEIGHTS):
-                if (run / name).is_file():
-                    shutil.copyfile(run / name, folder / name)
+        for name in (*_COPIED, _WEIGHTS):
+            if (run / name).is_file():
+                shutil.copyfile(run / name, folder / name)
+        if compact_tensors is not None:
+            # One metadata entry: safetensors writes several in an order that changes between runs.
+            data = save(compact_tensors(read_tensors(run / _WEIGHTS)), metadata={"format": "pt"})
+            (folder / _WEIGHTS).write_bytes(data)
         (folder / "README.md").write_text(card, "utf-8")
     return target
 

@@ -28,18 +28,13 @@ from d2l.files.atomic import replace_file
 from d2l.files.leftovers import HIDDEN
 from d2l.files.tensors import FILE_ERRORS
 from d2l.learners.recipes import Recipe
-from d2l.training.averaging import begin_mean
 from d2l.training.optimizers import Optimizers
 
 Row = dict[str, Any]
 
 LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
-#: What a kill in the middle of a saving leaves behind; NAME.PID and .saving-… before 0.2.0.
-_LEFT_OVER = re.compile(
-    r"(state\.pt|log\.jsonl|(recipes|config)\.json"
-    r"|(model|statistics|general|embeddings|familiarity)\.safetensors)\.\d+"
-    rf"|\.saving-.*|{HIDDEN}"
-)
+#: What a kill in the middle of a saving leaves behind.
+_LEFT_OVER = re.compile(rf"\.saving-.*|{HIDDEN}")
 #: What torch raises for files that are something else, or cut short, or of other tensors.
 _BROKEN = (
     OSError,
@@ -68,6 +63,12 @@ class Run:
     step: int = 0
     seconds: float = 0.0  # of training, over all its starts
     mean: AveragedModel | None = None  # of the weights, once there are some to average
+
+
+def begin_mean(network: nn.Module) -> AveragedModel:
+    """The mean of no weights yet; each is averaged alike (Izmailov et al., Averaging Weights Leads
+    to Wider Optima and Better Generalization, 2018)."""
+    return AveragedModel(network).requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,6 @@ def test_training_takes_base_and_device_and_plans(place: Path, command: Command)
     assert command("train", recipe, "--dry-run", "--offline").code == 1
     done = command("train", recipe, "--dry-run", "--base", "elsewhere/llama-tiny", "--offline")
     assert (done.code, done.err) == (0, "")
-    old = command("train", recipe, "--check", "--base", "elsewhere/llama-tiny")
-    assert (old.code, old.out) == (0, done.out)
-    assert old.err == "--check is now --dry-run; the next version will not know --check\n"
     keyed = write_recipe(place / "b.toml", base="elsewhere/llama-tiny", offline=True)
     assert command("train", keyed, "--dry-run").out == done.out
     done = command("train", recipe, "--device", "gpu")
@@ -54,17 +51,7 @@ def test_another_base_is_refused_or_warned_of(place: Path, command: Command) -> 
     assert (done.code, "has 1 layers" in done.err) == (1, True)
 
 
-def test_a_flat_recipe_and_a_table_of_another_kind_are_told_of(
-    place: Path, command: Command
-) -> None:
-    recipe = write_recipe(place / "a.toml")
-    text = recipe.read_text()
-    recipe.write_text(text.replace("[optimizer]\n", "").replace("[seats]\n", ""))
-    done = command("train", recipe, "--dry-run")
-    assert (done.code, done.err.count("\n")) == (0, 1)
-    assert done.err.startswith(f"warning: {recipe}: the flat form of recipes will not be read")
-    recipe.write_text(text.replace("[seats]", "[text_to_lora]\nheld_out = 1\n[seats]"))
-    assert "[seats] beside [text_to_lora]" in command("train", recipe, "--dry-run").err
+def test_a_table_of_another_kind_is_refused(place: Path, command: Command) -> None:
     other = write_recipe(place / "b.toml", "text_to_lora", held_out=1)
     done = command("train", other, "--dry-run")
     line = other.read_text().split("\n").index("[text_to_lora]") + 1

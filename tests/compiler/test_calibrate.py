@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from d2l.bases.models import find_base
+from d2l.compiler.calibrate import CalibrateOptions, measure, prepare
 from d2l.hypernets.seats.config import read_config
 from tests import tiny
 from tests.command import Command
-from tests.tools import plain_scale
 
 
 @pytest.fixture
@@ -112,7 +112,10 @@ def test_a_network_that_knows_its_own_bases_sizes_keeps_its_moments_on_another(
     compile_on(command, bases[0], "one.lora")  # with the moments of training
     config = json.loads(Path("seats/config.json").read_text("utf-8"))
     Path("seats/config.json").write_text(json.dumps(config | {"base": bases[0]}), "utf-8")
-    plain_scale.main("seats")
+    measured = measure(prepare(CalibrateOptions("seats", offline=True)), "cpu")
+    path = Path("seats/statistics.safetensors")
+    plain_scale = measured.diagonal(dim1=1, dim2=2).sqrt().float().contiguous()
+    save_file({**load_file(path), "plain_scale": plain_scale}, path)
     Path("seats/config.json").write_text(json.dumps(config), "utf-8")
     assert command("calibrate", "--checkpoint", "seats", "--base", bases[1]).code == 0
     assert "that d2l calibrate measured on them" in compile_on(command, bases[1], "two.lora")

@@ -1,25 +1,23 @@
 """Adapters whose modules have ranks of their own: what is in their files, and who still loads them.
 
-A tiny network with addresses is made, whose gates lie within few directions.
+The tiny network has addresses whose gates lie within few directions.
 """
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter, read_content, read_memory, write_adapter
 from d2l.adapters.weights import LoraWeights
+from d2l.hypernets.seats.addresses import read_inputs
 from d2l.hypernets.seats.config import read_config
 from d2l.runtimes.gguf import GgufBase
-from d2l.training.seats import address
-from d2l.training.seats.gates import find_gate
 from tests import tiny
 from tests.command import Command
 from tests.compiled import PEFT_DEPRECATION
@@ -31,17 +29,31 @@ DEFAULT = (tiny.DOCUMENT + "\n\n") * 2
 
 
 @pytest.fixture
-def files(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(address, "find_gate", partial(find_gate, rank=GATE_RANK))
-    tiny.write_seats(tmp_path / "seats", tokens_per_seat=1, dense_seats=0)
+def files(tmp_path: Path) -> Path:
+    write_addressed(tmp_path / "net")
     tiny.write_base(tmp_path / "base", "llama")
     (tmp_path / "a.txt").write_text(DEFAULT, "utf-8")
-    made = command(
-        "checkpoints", "address", tmp_path / "seats", "-o", tmp_path / "net",
-        "--base", tmp_path / "base",
-    )  # fmt: skip
-    assert made.code == 0, made.err
     return tmp_path
+
+
+def write_addressed(folder: Path) -> None:
+    """The tiny seat network with addresses in layer 0, on the neurons that are strongest there."""
+    config, model = tiny.make_seats_config(), tiny.make_causal("llama").model
+    states = read_inputs(model, 0, config.opening(config.max_seats))[1 + config.min_seats :]
+    strengths = (states @ model.layers[0].mlp.up_proj.weight.T).abs()  # (words, neurons)
+    neurons: list[int] = []
+    for row in strengths:
+        neurons.append(int(row.argmax()))
+        strengths[:, neurons[-1]] = -1.0
+    tiny.write_seats(
+        folder, version=1, tokens_per_seat=1, dense_seats=0, address_neurons=neurons,
+        intermediate=strengths.shape[1], gate_rank=GATE_RANK,
+    )  # fmt: skip
+    u, values, vt = torch.linalg.svd(states, full_matrices=False)
+    detect = u[:, :GATE_RANK] * values[:GATE_RANK] @ vt[:GATE_RANK]  # (words, hidden)
+    path = folder / "model.safetensors"
+    addresses = {"shared.detect": detect, "shared.directions": torch.randn(detect.shape)}
+    save_file(load_file(path) | addresses, path)
 
 
 def run(command: Command, files: Path, verb: str, *options: object) -> Any:
@@ -63,6 +75,20 @@ def read_ranks(folder: Path) -> dict[str, set[int]]:
 
 def find_deltas(weights: LoraWeights) -> dict[str, torch.Tensor]:
     return {name: weights.scale * f.b @ f.a for name, f in weights.factors.items()}
+
+
+def test_addresses_are_in_the_layer_below_all_memory(files: Path, command: Command) -> None:
+    given = (files / "a.txt", "-o", files / "a.lora")
+    plan = run(command, files, "compile", *given, "--dry-run")
+    run(command, files, "compile", *given)
+    tensors = load_file(files / "a.lora" / "adapter_model.safetensors")
+    written = {name.split(".layers.")[1] for name in tensors if ".mlp." in name}
+    modules = ("down_proj", "gate_proj")
+    assert written == {f"0.mlp.{module}.lora_{f}.weight" for module in modules for f in "AB"}
+    assert plan["adapter_bytes"] == sum(t.numel() * t.element_size() for t in tensors.values())
+    named = json.loads((files / "a.lora" / "adapter_config.json").read_text())["target_modules"]
+    assert "model.layers.0.mlp.gate_proj" in named
+    assert "model.layers.1.mlp.gate_proj" not in named
 
 
 def test_each_kind_of_module_has_its_own_rank_in_the_file(files: Path, command: Command) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.no_descriptions import HURRIED, KINDS
+from d2l.datasets.prompts import read_contrasts
 from d2l.datasets.task_texts import (
     choose_descriptions,
     choose_examples,
@@ -152,15 +152,17 @@ def test_examples_are_chosen_the_same_way_again(tmp_path: Path) -> None:
 
 
 def test_what_familiarity_is_fitted_to_is_not_what_it_is_calibrated_on() -> None:
+    kinds = read_contrasts()
+    hurried = kinds.pop("hurried")
     training = [f"Name the ore of the valley number {n}." for n in range(9)]
     held_out = ["Write the length of the river in words."]
     found = make_contrasts(training, held_out)
-    assert found.descriptions == (*held_out, *HURRIED)
-    assert set(found.known) == set(found.new) == {"shuffled", "odd words", "letters", *KINDS}
+    assert found.descriptions == (*held_out, *hurried)
+    assert set(found.known) == set(found.new) == {"shuffled", "odd words", "letters", *kinds}
     for kind, texts in found.known.items():
         assert texts, kind
         assert not set(texts) & set(found.new[kind]), kind
-    for kind, texts in KINDS.items():
+    for kind, texts in kinds.items():
         assert len(set(texts)) == len(texts) >= 30, kind
         assert {*found.known[kind], *found.new[kind]} == set(texts)
     assert found == make_contrasts(training, held_out)

@@ -124,7 +124,7 @@ def test_list_says_what_is_on_disk(cache: Path) -> None:
     assert list(places) == list(ALIASES)
     here = [name for name, path in places.items() if path is not None]
     assert here[0] == DEFAULT
-    assert set(here) == {"smollm2-135m", "qwen2.5-coder-0.5b", "smollm2-135m-t2l"}
+    assert set(here) == {"smollm2-135m", "qwen2.5-coder-0.5b"}
     folder = fill_cache(cache, "SakanaAI/doc-to-lora", "qwen_4b_d2l")
     places = {alias.name: path for alias, path in list_aliases()}
     assert places["sakana/qwen3-4b"] == folder

@@ -13,8 +13,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -26,10 +24,9 @@ from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
 from d2l.commands.options import LEVELS
 from d2l.documents.readers import READERS
-from d2l.evaluation.tasks.report import NAMES, SCORES
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
-from d2l.learners.recipe_keys import describe_keys
+from d2l.learners.recipe_table import Table
 from d2l.learners.recipes import TABLES
 from d2l.runtimes.catalog import RUNTIMES, Runtime
 from d2l.runtimes.export import EXPORTERS
@@ -47,11 +44,6 @@ SETS = {"qa_dev_squad": "SQuAD", "qa_dev_synthetic": "fictional", "qa_dev_wide":
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
 #: The network of the front page as long as the default has no record.
 SMALL = "smollm2-135m"
-#: What `t2l eval --held-out … --shuffled --json` printed about the built-in text network, with the
-#: rows of `python -m tests.tools.oracle` as its `ceiling`.
-TASKS = Path(__file__).parents[1] / "data" / "tasks" / "held_out.json"
-#: What keys outside of all tables have in common.
-SHARED = "what every recipe has. Paths are from the working directory."
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -222,56 +214,6 @@ def write_recall(network: str) -> str:
     return "\n".join([make_table(columns, rows), *([make_table(changed, harm)] if harm else [])])
 
 
-def write_tasks() -> str:
-    """The tables of what adapters of held-out tasks' descriptions do, and of their ceiling."""
-    found = json.loads(TASKS.read_text("utf-8"))
-    arms = [row["arm"] for row in found["means"]]
-    by_task: dict[str, dict[str, Any]] = {}
-    for row in found["rows"]:
-        by_task.setdefault(row["task"], {})[row["arm"]] = row
-    rows = []
-    for task, marks in by_task.items():
-        metric = "exact" if marks["adapter"]["metric"] == "em" else "ROUGE-L"
-        cells = (f"{show_share(marks[a]['score'])} / {marks[a]['nll']:.2f}" for a in arms)
-        rows.append([f"`{task}`", metric, str(marks["adapter"]["n"]), *cells])
-    columns = ["task", "score", "n", *(NAMES[arm] for arm in arms)]
-    means = [
-        [NAMES[row["arm"]], str(row["n"]), show_mean(row, "score"), show_mean(row, "nll")]
-        for row in found["means"]
-    ]
-    differences = [
-        [f"adapter minus {NAMES[row['adapter_minus']]}", "", *(show_mean(row, k) for k in SCORES)]
-        for row in found["differences"]
-    ]
-    ceiling = [
-        [
-            f"`{row['task']}`",
-            str(row["tuned_on"]),
-            *(f"{show_share(r['score'])} / {r['nll']:.2f}" for r in (row, own, shown)),
-        ]
-        for row in found.get("ceiling", ())
-        for own, shown in [[by_task[row["task"]][arm] for arm in ("adapter", "prompt")]]
-    ]
-    tables = [
-        make_table(("mean over tasks", "n", "score", "NLL"), means + differences),
-        make_table(columns, rows),
-    ]
-    if ceiling:
-        head = ("task", "tuned on", "adapter tuned", "adapter", NAMES["prompt"])
-        tables.append(make_table(head, ceiling))
-    return "\n".join(tables)
-
-
-def show_share(value: float) -> str:
-    """A share with two decimals, its zero left out."""
-    return f"{value:.2f}".replace("0.", ".", 1)
-
-
-def show_mean(row: Mapping[str, Any], key: str) -> str:
-    """A mean over tasks with its standard error."""
-    return f"{row[key]:.3f} ± {row['stderr'][key]:.3f}"
-
-
 def write_exports() -> str:
     """The table of what `d2l export` writes."""
     rows = [
@@ -302,16 +244,36 @@ def write_runtimes() -> str:
 
 
 def write_recipes() -> str:
-    """The table of a recipe's keys, a part for each of its tables."""
-    parts = []
-    for title, rows in groupby(describe_keys(), key=itemgetter(0)):
+    """The table of a recipe's keys, by the tables that they stand in."""
+    rows: list[list[str]] = []
+    seats = TABLES["seats"].__pydantic_fields__  # type: ignore[attr-defined]
+    for title, table in TABLES.items():
         brackets = "[[{}]]" if title in ("sources", "lengths") else "[{}]"
-        name = f"`{brackets.format(title)}`" if title else "above all tables"
-        about = " ".join((inspect.getdoc(TABLES[title]) or "").split()) if title else SHARED
-        cells = [[f"`{row[1]}`", *row[2:4], f"`{row[4]}`", row[5]] for row in rows]
-        table = make_table(("key", "type", "range", "default", "meaning"), cells)
-        parts.append(f"**{name}**: {about}\n\n{table}")
-    return "\n".join(parts)
+        place = f"`{brackets.format(title)}`" if title else "above all tables"
+        rows.append([f"**{place}**", "", ""])
+        for name, info in table.__pydantic_fields__.items():  # type: ignore[attr-defined]
+            if name in seats and title not in ("seats", "sources", "lengths"):
+                rows.append([f"`{name}`", "", "As in `[seats]`."])
+            elif name not in TABLES:
+                default = "required" if info.is_required() else spell_default(info.default)
+                rows.append([f"`{name}`", default, find_description(table, name)])
+    return make_table(("key", "default", "meaning"), rows)
+
+
+def find_description(table: type[Table], name: str) -> str:
+    """The text below a key, in the class that defines the key."""
+    for owner in table.__mro__:
+        info = getattr(owner, "__pydantic_fields__", {}).get(name)
+        if info is not None and info.description:
+            return " ".join(info.description.split())
+    raise LookupError(f"{table.NAME}.{name} is not described")
+
+
+def spell_default(value: object) -> str:
+    """A default as TOML writes it."""
+    if value is None:
+        return "unset"
+    return "[]" if value == () else json.dumps(value)
 
 
 def write_engines() -> str:
@@ -367,7 +329,6 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rooms": write_rooms,
     "rows": write_rows,
     "runtimes": write_runtimes,
-    "tasks": write_tasks,
     "tree": write_tree,
 }
 

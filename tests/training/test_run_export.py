@@ -84,6 +84,10 @@ def test_the_compact_form_is_smaller_and_within_half_a_step(
     matrix = load_file(target / "model.safetensors")["input_projection.weight"]
     assert matrix.dtype == torch.int8
     assert "| weights | 8-bit rows |" in (target / "README.md").read_text("utf-8")
+    written = (target / "model.safetensors").read_bytes()
+    again = command("checkpoints", "export", "runs/seats", "-o", target, "--compact", "--force")
+    assert again.code == 0
+    assert (target / "model.safetensors").read_bytes() == written
 
 
 def test_what_is_no_run_is_refused(place: Path, tmp_path: Path, command: Command) -> None:

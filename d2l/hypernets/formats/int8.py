@@ -11,23 +11,19 @@ Their offsets of adapters, a matrix for each layer in one tensor, are 8-bit rows
 files they are bf16.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from d2l.errors import CheckpointError
-from d2l.files.tensors import FILE_ERRORS, read_tensors
+from d2l.files.tensors import read_tensors
 
 _SCALE = ".row_scale"
 _TEXT_EXACT = "task_encoder."
 _TEXT_OFFSETS = "AB_offset."
 _LARGEST = 127  # symmetric: -128 is never used
-_COPIED = ("config.json", "statistics.safetensors")
-_KNOWS = "familiarity.safetensors"  # of networks that read descriptions
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,20 +107,3 @@ def read_file(path: Path) -> dict[str, Tensor]:
     """Tensors of one of a seats checkpoint's files, as they are stored; raises CheckpointError."""
     hint = "a seats checkpoint holds config.json, model.safetensors, statistics.safetensors"
     return read_tensors(path, CheckpointError, says="cannot be read as safetensors", hint=hint)
-
-
-def compact_folder(source: Path, target: Path) -> None:
-    """Write the compact form of a checkpoint folder; the same input gives the same bytes."""
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        tensors = load_file(source / "model.safetensors")
-        for name in _COPIED:
-            shutil.copyfile(source / name, target / name)
-        if (source / _KNOWS).is_file():
-            shutil.copyfile(source / _KNOWS, target / _KNOWS)
-    except FILE_ERRORS as error:
-        raise CheckpointError(f"{source}: not a checkpoint folder: {error}") from error
-    # One metadata entry: safetensors writes several in an order that changes from run to run.
-    # Not save_file: it makes files that only their owner can read, and these get installed.
-    data = save(compact_tensors(tensors), metadata={"format": "pt"})
-    (target / "model.safetensors").write_bytes(data)

@@ -146,12 +146,6 @@ def pack_moments(
     )
 
 
-def write_plain_scale(path: Path, plain_scale: Tensor) -> None:
-    """Put root mean squares over plain text (layers, d_in) into a statistics file that is there."""
-    tensors = {**read_file(path), _PLAIN: plain_scale.to(torch.float32).contiguous()}
-    replace_file(path, lambda target: save_file(tensors, target))
-
-
 def write_statistics(path: Path, moments: Tensor) -> None:
     """Write second moments (layers, d_in, d_in), without ridge, as `read_statistics` takes them."""
     packed = pack_moments(moments, layers=range(len(moments)), ridge=0.0, source=str(path))

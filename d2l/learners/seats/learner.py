@@ -193,8 +193,7 @@ def make_exercise(asked: Asked, *, config: SeatsConfig, tokenizer: BaseTokenizer
     answer = tokenizer.encode(asked.answer)[:_MAX_ANSWER_TOKENS]
     end = (config.end_token,) if asked.complete else ()
     prompt = (*config.after_opening, *question, *config.before_answer)
-    end_weight = asked.end_weight if asked.complete else 1.0
-    return Exercise(prompt, (*answer, *end), weight=asked.weight, end_weight=end_weight)
+    return Exercise(prompt, (*answer, *end), weight=asked.weight)
 
 
 def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:

@@ -224,15 +224,13 @@ def measure_loss(
         part = rows.to(torch.float32)
         log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
         answer = torch.tensor(exercise.answer, device=logits.device)
-        counts = torch.ones(len(answer), device=logits.device)
         if exercise.reference is None:
             assert not exercise.general
             each = functional.nll_loss(log_probs, answer, reduction="none")
         else:
             reference = exercise.reference.to(logits.device, torch.float32)
             each = (reference.exp() * (reference - log_probs)).sum(dim=-1)
-        counts[-1] = exercise.end_weight
-        losses.append((each * counts).sum() / counts.sum())
+        losses.append(each.mean())
         weights.append(general_weight if exercise.general else exercise.weight)
         floors.append(0.0 if exercise.general else enough)
         right.append((part.argmax(dim=-1) == answer).float().mean())

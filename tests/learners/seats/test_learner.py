@@ -49,13 +49,6 @@ def test_memories_of_a_step_have_equally_many_seats_and_questions_their_template
     assert cut.answer == tuple(tokenizer.encode("lit"))
 
 
-def test_only_an_end_can_count_less_than_the_words_before_it(tokenizer: BaseTokenizer) -> None:
-    passage = Passage(TEXTS[0], tuple(tokenizer.encode(TEXTS[0])), ())
-    asked = (Asked("Where?", "harbor", end_weight=0.3), Asked("How?", "lit", False, 1.0, 0.3))
-    (memory,) = plan_memories([Drawn((passage,), asked)], config=CONFIG, tokenizer=tokenizer)
-    assert [one.end_weight for one in memory.exercises] == [0.3, 1.0]
-
-
 def test_a_length_may_have_a_density_of_its_own(tokenizer: BaseTokenizer, recipe: Recipe) -> None:
     passage = Passage(TEXTS[1], tuple(tokenizer.encode(TEXTS[1])), ())
     config = replace(CONFIG, min_seats=1, opening_head=CONFIG.opening_head[:2], max_seats=9)

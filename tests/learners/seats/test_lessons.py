@@ -302,17 +302,11 @@ def test_a_task_is_learned_from_its_description(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_tasks_are_drawn_where_there_are_some_and_nowhere_else(command: Command) -> None:
+def test_tasks_are_drawn_where_there_are_some_and_nowhere_else() -> None:
     message = "a.toml: a source holds tasks, and no length draws any"
     assert refuse(DOCUMENTS, TASKS.partition("[[lengths]]")[0]) == message
     message = "a.toml: a length draws tasks, and no source holds any"
     assert refuse(DOCUMENTS, TASKS[TASKS.index("[[lengths]]") :]) == message
-    text = (RECIPE + TASKS).replace("[seats]", "[text_to_lora]")
-    lines = [line for line in text.splitlines() if "_share" not in line]
-    Path("text.toml").write_text("\n".join(lines), "utf-8")
-    done = command("train", "text.toml", "--dry-run")
-    assert done.code == 1
-    assert "sources: tasks is for seat networks, and the recipe has [text_to_lora]" in done.err
 
 
 @pytest.mark.usefixtures("place")

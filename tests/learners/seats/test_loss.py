@@ -183,14 +183,3 @@ def test_general_exercises_are_scored_by_divergence_from_their_reference() -> No
     assert heavy.losses.tolist() == loss.losses.tolist()
     silent = measure_loss(reference, exercises[:1])
     assert float(silent.total) == pytest.approx(0, abs=1e-6)  # nothing moved, nothing lost
-
-
-def test_the_token_that_ends_an_answer_may_count_less() -> None:
-    logits = torch.tensor([[0.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
-    words, end = (-logits.log_softmax(dim=-1)[row, row] for row in (0, 2))
-    exercise = Exercise((1,), (0, 1, 2), end_weight=0.25)
-    middle = -logits.log_softmax(dim=-1)[1, 1]
-    loss = measure_loss(logits, [exercise])
-    assert float(loss.total) == pytest.approx(float((words + middle + end / 4) / 2.25), abs=1e-6)
-    even = measure_loss(logits, [replace(exercise, end_weight=1.0)])
-    assert float(even.total) == pytest.approx(float((words + middle + end) / 3), abs=1e-6)
