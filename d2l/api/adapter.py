@@ -91,7 +91,7 @@ class Adapter(AdapterContent):
         a PeftModel, which gets one adapter more. Weights are those that `save_pretrained` would
         write, in fp32 as PEFT loads them. Raises AdapterError where the shapes do not fit.
         """
-        from d2l.inference.apply import apply_adapter
+        from d2l.inference.peft_loading import apply_adapter
 
         return apply_adapter(self, model, adapter_name)
 

@@ -21,7 +21,7 @@ def ask(
     question: Annotated[
         str | None,
         typer.Argument(
-            help="Without one, questions are read from stdin, one a line; on a terminal they are "
+            help="Left out: questions are read from stdin, one a line; on a terminal they are "
             "asked in turn (/help)."
         ),
     ] = None,
@@ -59,11 +59,11 @@ def ask(
         )
         return
     talks = question is None and not as_json and not as_lines and _is_terminal()
-    given: Iterable[str] = ()
-    if as_lines and question is None:
-        given = read_lines(sys.stdin)
-    elif not talks:
-        given = read_questions(question, sys.stdin)
+    given: Iterable[str] = () if talks else read_questions(question, sys.stdin)
+    if not talks and not (as_lines and question is None):  # else each line is answered as it comes
+        given = list(given)
+        if not given:
+            raise D2LError("no question on standard input", hint="write one question a line")
     compare = compare or document is not None
     text = find_document(adapter, document) if compare or talks else None
     model = d2l.AdaptedModel.from_pretrained(
@@ -72,12 +72,16 @@ def ask(
     model.options = replace(model.options, max_tokens=max_tokens, temperature=temperature)
     if talks:
         Conversation(model, text, compare=compare).run()
-    elif as_lines:
-        for row in answer_all(model, given, document=text, compare=compare):
+        return
+    rows = answer_all(model, given, document=text, compare=compare)
+    if as_lines:
+        for row in rows:
             console.result_json(row)
             console.flush()
+    elif as_json:
+        console.result_json({"adapter": str(model.info.folder), "answers": list(rows)})
     else:
-        ask_all(model, list(given), document=text, compare=compare, as_json=as_json)
+        show_answers(model, list(given), document=text, compare=compare)
 
 
 def print_questions(
@@ -88,8 +92,8 @@ def print_questions(
     as_json: bool,
     as_lines: bool,
 ) -> None:
-    """Print questions that a document answers, with answers and pages; `where` are the base, the
-    device, and whether no socket is opened. Lines are what `d2l probe --qa` reads."""
+    """Print questions that a document answers, with answers and pages; JSON lines as `d2l probe
+    --qa` reads them. `where`: the base, the device, and whether no socket is opened."""
     from d2l.evaluation.originals import read_originals
     from d2l.evaluation.selftest.questions import write_questions
     from d2l.refining.question_writer import explain_silence
@@ -123,63 +127,36 @@ def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def read_lines(stdin: TextIO | None) -> Iterator[str]:
-    """Lines of stdin that are not empty, each when it comes."""
-    if stdin is None or stdin.isatty():
-        raise D2LError("no question", hint="pipe questions in, one a line")
+def read_questions(question: str | None, stdin: TextIO | None) -> Iterator[str]:
+    """The question given, or each line of stdin that is not empty, as it comes."""
+    if question is not None and not question.strip():
+        raise D2LError("the question is empty", hint='d2l ask ADAPTER "A question?"')
+    if question is None and (stdin is None or stdin.isatty()):
+        hint = 'd2l ask ADAPTER "A question?", or pipe questions in'
+        raise D2LError("no question", hint=hint)
     try:
-        for line in stdin:
-            line.encode()  # what is not UTF-8 comes as half characters
+        for line in [question] if question is not None else stdin or ():
+            line.encode()  # text that is not UTF-8 comes as half characters
             if line.strip():
                 yield line.strip()
     except UnicodeError as error:
         raise D2LError("the question is not UTF-8 text", hint="convert it to UTF-8") from error
 
 
-def read_questions(question: str | None, stdin: TextIO | None) -> list[str]:
-    """The question given, or every line of stdin that is not empty."""
-    try:
-        if question is not None:
-            lines = [question]
-        elif stdin is not None and not stdin.isatty():
-            lines = stdin.read().splitlines()
-        else:
-            hint = 'd2l ask ADAPTER "A question?", or pipe questions in'
-            raise D2LError("no question", hint=hint)
-        questions = [line.strip() for line in lines if line.strip()]
-        "".join(questions).encode()  # an argument that is not UTF-8 comes as half characters
-    except UnicodeError as error:
-        raise D2LError("the question is not UTF-8 text", hint="convert it to UTF-8") from error
-    if not questions and question is not None:
-        raise D2LError("the question is empty", hint='d2l ask ADAPTER "A question?"')
-    if not questions:
-        raise D2LError("no question on standard input", hint="write one question a line")
-    return questions
-
-
 def find_document(adapter: Path, given: str | None) -> str | None:
-    """Text of the document to put into the prompt: the one given, else the adapter's own, read as
-    they were compiled; None if one of them is not at hand or has changed."""
+    """Text of the document for the prompt: the given document, else the adapter's own documents;
+    None if one of these is not at its path or has changed."""
     from d2l.evaluation.originals import find_originals, read_originals
 
     info = read_info(adapter)
-    found = read_originals(info, given) if given is not None else find_originals(info)
-    return (found.text or None) if found is not None else None
+    originals = read_originals(info, given) if given is not None else find_originals(info)
+    return (originals.text or None) if originals is not None else None
 
 
-def ask_all(
-    model: "d2l.AdaptedModel",
-    questions: list[str],
-    *,
-    document: str | None,
-    compare: bool,
-    as_json: bool,
+def show_answers(
+    model: "d2l.AdaptedModel", questions: list[str], *, document: str | None, compare: bool
 ) -> None:
-    """Answer every question and print: streamed text, side by side, or JSON."""
-    if as_json:
-        rows = list(answer_all(model, questions, document=document, compare=compare))
-        console.result_json({"adapter": str(model.info.folder), "answers": rows})
-        return
+    """Answer every question and print it, streamed or side by side."""
     for question in questions:
         if len(questions) > 1:
             console.result(f"? {question}")
@@ -194,7 +171,7 @@ def ask_all(
 def answer_all(
     model: "d2l.AdaptedModel", questions: Iterable[str], *, document: str | None, compare: bool
 ) -> Iterator[dict[str, object]]:
-    """A question's answers after the other, by arm."""
+    """The answers of one question after the other, by arm."""
     for question in questions:
         if compare:
             yield answer_arms(model, question, document)

@@ -1,8 +1,9 @@
 """`d2l ask` on a terminal: question after question, each behind the turns before it.
 
-A loaded model in, lines on stdout out. Nothing that is typed is kept.
+A loaded model in, lines on stdout out. Nothing that the user types is stored.
 """
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from d2l import interrupts
@@ -22,7 +23,7 @@ HELP = """\
 
 
 class Conversation:
-    """Turns between a user and an adapter, whose `document` is there to compare with, or None."""
+    """Turns between a user and an adapter; `document` is its text to compare with, or None."""
 
     def __init__(
         self, model: "d2l.AdaptedModel", document: str | None, *, compare: bool = False
@@ -35,12 +36,13 @@ class Conversation:
 
     def run(self) -> None:
         """Read lines until the user leaves. Ctrl-C stops an answer, or empties the line."""
-        _edit_lines()
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - lets `input` edit lines and go back to earlier lines
         console.note("ask away; /help lists what else there is")
         while True:
             try:
                 line = input(_PROMPT).strip()
-                line.encode()  # what is not UTF-8 comes as half characters
+                line.encode()  # text that is not UTF-8 comes as half characters
                 if line and not self.take(line):
                     return
             except EOFError:
@@ -75,21 +77,17 @@ class Conversation:
 
     def _answer(self, question: str) -> None:
         self._last = question
-        turns = self._fit([*self._turns, {"role": "user", "content": question}])
+        turns = [*self._turns, {"role": "user", "content": question}]
+        config = self._model.model.config.get_text_config()
+        room = int(config.max_position_embeddings) - self._model.options.max_tokens
+        n_given = len(turns)
+        while len(turns) > 1 and len(self._model.prompt_turns(turns)) > room:
+            turns = turns[2:]
+        if len(turns) < n_given:
+            console.note("what was said first is forgotten: the base's window is full")
         answer = self._model.ask_turns(turns, console.stream)
         console.result("")
         self._turns = [*turns, {"role": "assistant", "content": answer}]
-
-    def _fit(self, turns: list[dict[str, str]]) -> list[dict[str, str]]:
-        """The turns without the oldest ones for which the base's window has no room."""
-        config = self._model.model.config.get_text_config()
-        room = int(config.max_position_embeddings) - self._model.options.max_tokens
-        kept = turns
-        while len(kept) > 1 and len(self._model.prompt_turns(kept)) > room:
-            kept = kept[2:]
-        if len(kept) < len(turns):
-            console.note("what was said first is forgotten: the base's window is full")
-        return kept
 
     def _show_arms(self, question: str | None) -> None:
         if question is None:
@@ -98,22 +96,15 @@ class Conversation:
         show_arms(answer_arms(self._model, question, self._document))
 
 
-def _edit_lines() -> None:
-    """Let `input` edit a line and go back to those before it, where the system has readline."""
-    try:
-        import readline  # noqa: F401 - importing it is what does it
-    except ImportError:
-        return
-
-
 def answer_arms(
     model: "d2l.AdaptedModel", question: str, document: str | None
 ) -> dict[str, object]:
-    """One question's answers by the adapter, the base alone, and with the document in its prompt
-    where that is at hand."""
-    row: dict[str, object] = {"question": question}
-    row["adapter"] = model.ask(question)
-    row["base"] = model.ask_alone(question)
+    """Answers of the adapter, of the base alone, and with the document in the base's prompt."""
+    row: dict[str, object] = {
+        "question": question,
+        "adapter": model.ask(question),
+        "base": model.ask_alone(question),
+    }
     if document is not None:
         row["prompt"], left_out = model.ask_with_document(question, document)
         row["prompt_tokens_left_out"] = left_out
@@ -121,7 +112,7 @@ def answer_arms(
 
 
 def show_arms(row: dict[str, object]) -> None:
-    """One line an arm, since answers differ in length more than terminals do in width."""
+    """Print one line an arm: columns would not fit answers of such different lengths."""
     arms = [("adapter", "adapter"), ("base", "base alone"), ("prompt", "document in prompt")]
     width = max(len(label) for key, label in arms if key in row)
     for key, label in arms:

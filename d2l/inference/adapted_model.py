@@ -1,13 +1,13 @@
 """Adapter + question → answer, through PEFT and the prompt stored with the adapter.
 
-One model in memory; the base alone is the same model with the adapter switched off.
+One model is in memory; with the adapter switched off it is the base.
 """
 
 import contextlib
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def discard(text: str) -> None:
     """Stream `text` to nowhere."""
 
 
-#: Below, the likeliest token is drawn as good as always, and numbers divided by it overflow.
+#: Below it, sampling draws the likeliest token anyway, and logits divided by it overflow.
 LEAST_TEMPERATURE = 1e-3
 
 
@@ -47,14 +47,14 @@ class AskOptions:
     max_tokens: int = 64
     temperature: float = 0.0
     offline: bool = False
-    dtype: str | None = None  # that the base runs in; None: as the device needs
+    dtype: str | None = None  # of the base; None: as the device needs
 
 
 @dataclass
 class AdaptedModel:
     """A loaded base with an adapter on it, which is asked in the prompt stored with the adapter.
 
-    `model` is PEFT's, for whatever is not here. `options` say how it answers.
+    `model` is the PeftModel. `options` say how it answers.
     """
 
     info: AdapterInfo
@@ -62,7 +62,7 @@ class AdaptedModel:
     chat: ChatPrompts  # with the adapter's own chat template, where it has one
     base: TokenizerFolder
     options: AskOptions
-    opening: tuple[int, ...] = field(default=())
+    opening: tuple[int, ...] = ()
     disabled: bool = False
 
     @classmethod
@@ -79,12 +79,12 @@ class AdaptedModel:
         """Load a base with an adapter on it.
 
         adapter: a folder, a name on the hub (org/repo[@revision]), or an adapter in memory.
-        base: where the base lies (folder, GGUF file, alias or hub name), if not where the adapter
-        says. device: "auto", "cpu", "cuda", "cuda:N" or "mps". dtype: that the base runs in,
-        "bf16", "fp16" or "fp32"; None: bf16 on CUDA, else fp32. revision: of the adapter's
-        repository. local_files_only: open no socket.
+        base: a folder, GGUF file, alias or hub name; None: the base that the adapter names.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps". dtype: of the base, "bf16", "fp16" or
+        "fp32"; None: bf16 on CUDA, else fp32. revision: of the adapter's repository.
+        local_files_only: open no socket.
 
-        Raises AdapterError or BaseModelError with what to do about it.
+        Raises AdapterError or BaseModelError.
         """
         options = AskOptions(base, device, offline=local_files_only, dtype=dtype)
         if not isinstance(adapter, AdapterContent):
@@ -116,9 +116,9 @@ class AdaptedModel:
         return self.base.tokenizer
 
     def set_adapter(self, adapter: str | Path | AdapterContent) -> None:
-        """Take the adapter off and put another one of the same base on, which is not loaded again.
+        """Replace the adapter by another adapter of the same base; the base stays in memory.
 
-        adapter: as for `from_pretrained`. Raises AdapterError; the one before is then still on.
+        adapter: as for `from_pretrained`. Raises AdapterError; the old adapter then stays on.
         """
         if isinstance(adapter, AdapterContent):
             with _in_folder(adapter) as folder:
@@ -158,8 +158,8 @@ class AdaptedModel:
     ) -> str:
         """Answer one question, in a conversation of its own; the answer's text, stripped.
 
-        emit: is given pieces of text as they come. max_new_tokens: of the longest answer, and
-        temperature, of which 0 is greedy; None: as `options` say (64 and greedy).
+        emit: gets pieces of text as they come. max_new_tokens: of the longest answer; temperature:
+        0 is greedy; None: as `options` say (64 and greedy).
         Raises AdapterError where the prompt does not begin with the adapter's opening.
         """
         options = self.options
@@ -194,14 +194,14 @@ class AdaptedModel:
             return self._generate(prompt, emit, self.options), left_out
 
     def prompt(self, question: str) -> list[int]:
-        """Ids of the prompt that the adapter answers to; refused where it cannot."""
+        """Ids of the prompt of one question to the adapter; raises as `prompt_turns` does."""
         return self.prompt_turns([{"role": "user", "content": question}])
 
-    def prompt_turns(self, turns: Turns, *, alone: bool = False, asks: bool = True) -> list[int]:
-        """Ids of a conversation's prompt in the adapter's template, or with `alone` in the base's;
-        ready for an answer if it `asks`. Raises BaseModelError where the template refuses these
-        turns, and AdapterError where the adapter cannot answer."""
-        ids = (self._base_chat if alone else self.chat).encode(turns, asks=asks)
+    def prompt_turns(self, turns: Turns, *, alone: bool = False) -> list[int]:
+        """Ids of a conversation's prompt in the adapter's template, or with `alone` in the base's.
+        Raises BaseModelError where the template refuses these turns, and AdapterError where the
+        prompt does not begin with the adapter's opening."""
+        ids = (self._base_chat if alone else self.chat).encode(turns)
         if not alone and tuple(ids[: len(self.opening)]) != self.opening:
             raise AdapterError(
                 f"{self.info.folder}: the prompt does not begin with the adapter's opening, "
@@ -214,16 +214,12 @@ class AdaptedModel:
         """Ids of the base's own prompt for the question."""
         return self._base_chat.encode([{"role": "user", "content": question}])
 
-    def prompt_after(self, turns: Turns, question: str) -> list[int]:
-        """Ids of the base's own prompt for the question behind earlier turns."""
-        return self._base_chat.encode([*turns, {"role": "user", "content": question}])
-
     def prompt_about(
         self, document: str, question: str, wording: Wording, *, n_answer: int
     ) -> tuple[list[int], int]:
-        """Ids of the base's prompt with the document in it, and how many of its tokens are left
-        out so that `n_answer` more fit into the base's window."""
-        with quiet_transformers():  # it warns of texts longer than the window, which is the point
+        """Ids of the base's prompt with the document in it, and how many of the document's tokens
+        are left out so that `n_answer` more tokens fit into the base's window."""
+        with quiet_transformers():  # it warns of texts longer than the window
             encoded = self.base_tokenizer(
                 document, add_special_tokens=False, return_offsets_mapping=True
             )
@@ -235,13 +231,13 @@ class AdaptedModel:
         )
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text as the base's tokenizer makes them, nothing added."""
+        """Ids of a text by the base's tokenizer, without special tokens."""
         with quiet_transformers():  # it warns of texts longer than the window
             return list(self.base_tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def end_token(self) -> int:
         """The token that ends an answer in the base's chat template, else in its texts; raises
-        BaseModelError where neither says."""
+        BaseModelError where neither names a token."""
         end = find_end(self.base_tokenizer)
         if end is None:
             raise BaseModelError(
@@ -261,13 +257,10 @@ class AdaptedModel:
     def _base_chat(self) -> ChatPrompts:
         return ChatPrompts(self.base_tokenizer)
 
-    def find_chat(self, info: AdapterInfo) -> ChatPrompts:
-        """What renders the prompts of another adapter of the same base."""
-        return find_chat(info, self.base)
-
     @property
     def _decoder(self) -> Any:
-        """What decodes answers: the base's tokenizer, or the adapter's copy, loaded already."""
+        """The tokenizer that decodes answers: the base's, or the adapter's copy of it, which is
+        loaded already."""
         return self.base_tokenizer if self.disabled or self.chat.suspect else self.chat.tokenizer
 
     def _generate(self, ids: list[int], emit: Emit, options: AskOptions) -> str:
@@ -307,18 +300,18 @@ class _Streamer(transformers.TextStreamer):
 
 @contextlib.contextmanager
 def _in_folder(adapter: AdapterContent) -> Iterator[Path]:
-    """An adapter in memory as a folder, for a moment: tokenizers are read from files alone."""
+    """A block with an adapter in memory as a folder: tokenizers are only read from files."""
     with tempfile.TemporaryDirectory(prefix="d2l-adapter-") as folder:
         yield write_adapter(adapter, Path(folder, "adapter.lora"))
 
 
 def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel:
-    """Load another adapter of the same base beside those that are on it, as `name`.
+    """Load another adapter of the same base beside those on the model, as `name`.
 
-    Both have the same model: whoever asks sets its active adapter first.
+    Both values share the model: set its active adapter before you ask.
     """
     info, model = read_info(adapter), adapted.model
-    chat, opening = adapted.find_chat(info), _find_opening(info, model)
+    chat, opening = find_chat(info, adapted.base), _find_opening(info, model)
     put_beside(info, model, name)
     return replace(adapted, info=info, chat=chat, opening=opening)
 

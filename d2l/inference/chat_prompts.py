@@ -1,4 +1,4 @@
-"""Turns to the ids of a prompt, by a tokenizer's chat template; a stranger's is run in a child.
+"""Turns → the ids of a prompt, by a chat template; a stranger's runs in a child process.
 
 A transformers tokenizer in, ids out; knows no model.
 """
@@ -25,7 +25,7 @@ TOKENIZER = "tokenizer.json"
 
 @dataclass(frozen=True)
 class TokenizerFolder:
-    """A folder's tokenizer, loaded when it is first used: half a second for 150,000 tokens."""
+    """A folder's tokenizer, loaded at its first use: half a second for 150,000 tokens."""
 
     folder: Path
 
@@ -39,17 +39,16 @@ class TokenizerFolder:
 class ChatPrompts:
     """A tokenizer with its chat template.
 
-    `apart`: the template is a stranger's and rendered in a child process. `suspect` is the
-    stranger's tokenizer.json, which that child tries first; empty where it is the base's own.
+    `apart`: the template is a stranger's and is rendered in a child process. `suspect` is the
+    stranger's tokenizer.json, which the child loads first; empty where it is the base's own.
     """
 
     tokenizer: Any
     apart: bool = False
     suspect: bytes = b""
 
-    def encode(self, turns: Turns, *, asks: bool = True) -> list[int]:
-        """Ids of the prompt of these turns, with an answer to be written if it `asks`; raises
-        D2LError."""
+    def encode(self, turns: Turns) -> list[int]:
+        """Ids of the prompt of these turns, ready for an answer; raises D2LError."""
         tokenizer = self.tokenizer
         if not tokenizer.chat_template:
             raise BaseModelError(
@@ -59,13 +58,12 @@ class ChatPrompts:
         with _refusing(str(tokenizer.name_or_path)), quiet_transformers(), panics_as_errors():
             if not self.apart:
                 ids = tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=asks, return_dict=False
+                    turns, add_generation_prompt=True, return_dict=False
                 )
                 return list(ids)
             text = render_apart(
                 tokenizer.get_chat_template(),
                 turns,
-                answering=asks,
                 source=str(Path(tokenizer.name_or_path) / CHAT_TEMPLATE),
                 names=tokenizer.special_tokens_map,
                 tokenizer=self.suspect,
@@ -80,17 +78,16 @@ def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
         return ChatPrompts(base.tokenizer)
     tokens = _read(own)
     suspect = b"" if _is_copy(tokens, base.folder / TOKENIZER) else tokens
-    if suspect:  # before it is loaded: what it does to a child process is no harm
+    if suspect:  # a file that crashes the loader must only crash a child process
         try_tokenizer(suspect, source=str(own))
     tokenizer = load_tokenizer(info.folder)
-    made = info.provenance
-    opening = made.prompt.opening if made is not None else None
+    opening = info.provenance.prompt.opening if info.provenance is not None else None
     known = is_own(tokenizer.chat_template, None if opening is None else opening.text)
     return ChatPrompts(tokenizer, not known or bool(suspect), suspect)
 
 
 def _is_copy(tokens: bytes, ours: Path) -> bool:
-    """Whether a tokenizer.json is the base's own, or what is written of it beside adapters."""
+    """Whether a tokenizer.json is the base's own, or the compact form that d2l writes of it."""
     if not ours.is_file():
         return False
     return tokens == ours.read_bytes() or tokens == read_compact(ours).encode()

@@ -1,7 +1,7 @@
-"""An adapter folder on a loaded base, by PEFT: compared with its config and the base beforehand.
+"""An adapter on a loaded base, by PEFT: the adapter is first compared with its config and the base.
 
-PEFT takes a config at its word: it reserves what that declares, computes what a training began
-with, and only warns of what a file lacks, so that the base would answer in the adapter's name.
+PEFT trusts the config: it allocates what the config declares and only warns about missing tensors,
+so a broken adapter would answer like the base.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from d2l.adapters.peft_config import (
     refuse_odd_tokens,
     refuse_unasked,
 )
+from d2l.adapters.peft_folder import AdapterContent
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import AdapterError
-from d2l.inference.apply import refuse_misfit
 
-#: What PEFT is told of a config (peft 0.21, tuners/lora/config.py: LoraConfig). All else says where
-#: it came from, how it was trained, or what `refuse_unasked` refuses.
+#: Fields of a config that PEFT gets (peft 0.21, tuners/lora/config.py: LoraConfig). The others tell
+#: of origin and training, or `refuse_unasked` refuses them.
 _TOLD = (
     "r",
     "lora_alpha",
@@ -47,18 +47,20 @@ _TOLD = (
     "alora_invocation_tokens",
     "ensure_weight_tying",
 )
-#: Parts of names that PEFT puts between a module and its own.
+#: Parts of the names of modules that PEFT adds to a base.
 _WRAPPED = (".base_layer", ".lora_", ".modules_to_save", ".original_module", ".token_adapter")
-#: Embeddings, which PEFT writes beside the factors where their own module is adapted.
+#: Embeddings: PEFT writes their weights beside the factors where they are adapted.
 _EMBEDDINGS = ("embed_tokens", "lm_head")
-#: In names of rows of embeddings.
+#: Part of the names of tensors with rows of embeddings.
 _TOKENS = "trainable_tokens"
 _AGAIN = "the adapter is damaged, or was cut short: get it again, or compile the document again"
 
 
 def check_alone(info: AdapterInfo) -> dict[str, tuple[int, int]]:
-    """What can be said before a base is loaded: the sizes of the modules that an adapter changes,
-    as `refuse_odd_factors` gives them. Raises AdapterError where its own files do not agree."""
+    """Check that an adapter's files agree, before a base is loaded; raises AdapterError.
+
+    Returns the sizes of the modules that it changes, as `refuse_odd_factors` does.
+    """
     refuse_unasked(info)
     sizes = refuse_odd_factors(info)
     module_scales(info.config, list(sizes))
@@ -69,8 +71,11 @@ def check_alone(info: AdapterInfo) -> dict[str, tuple[int, int]]:
 
 
 def put_on(info: AdapterInfo, model: Any) -> Any:
-    """A PeftModel of a causal model of transformers, which is changed in place, with a folder's
-    adapter on it. Raises AdapterError where it is no LoRA that fits the base, or not whole."""
+    """Put a folder's adapter on a causal model of transformers, which PEFT changes in place.
+
+    Returns a PeftModel. Raises AdapterError where the adapter is no LoRA that fits the base, or is
+    not whole.
+    """
     config = _plan_config(info, model)
     with _loading(info):
         tuned = peft.PeftModelForCausalLM(model, config)
@@ -79,71 +84,108 @@ def put_on(info: AdapterInfo, model: Any) -> Any:
 
 
 def put_beside(info: AdapterInfo, tuned: Any, name: str) -> None:
-    """The same beside the adapters that are on a PeftModel, as `name`; none of it stays there where
-    it is refused."""
+    """Put a folder's adapter beside those of a PeftModel, as `name`; raises AdapterError, and then
+    nothing of it stays there."""
     config = _plan_config(info, tuned.get_base_model())
     try:
         with _loading(info):
             tuned.add_adapter(name, config)
         _load(info, tuned, name)
     except AdapterError:
-        if name in tuned.peft_config:  # half of it may be there
+        if name in tuned.peft_config:
             tuned.delete_adapter(name)
         raise
     tuned.eval()
 
 
+def apply_adapter(content: AdapterContent, model: Any, adapter_name: str = "default") -> Any:
+    """Put an adapter in memory on a causal model of transformers; the disk is not touched.
+
+    `model` is the base, which PEFT changes in place, or a PeftModel, which gets one adapter more
+    and makes it the active one. Returns a PeftModel with nothing trainable. Raises AdapterError
+    where the model's modules and shapes are not those that the adapter is for.
+    """
+    config = peft.LoraConfig(**{k: v for k, v in content.config.items() if k != "peft_type"})
+    wrapped = isinstance(model, peft.PeftModel)
+    shapes = {m: (f.b.shape[0], f.a.shape[1]) for m, f in content.weights.factors.items()}
+    base = model.get_base_model() if wrapped else model
+    hint = f"the adapter was made for {content.weights.base}"
+    _refuse_misfit(content.name, shapes, base, hint=hint)
+    if wrapped and adapter_name in model.peft_config:
+        raise AdapterError(
+            f"the model has an adapter called {adapter_name!r} already",
+            hint="give this one another adapter_name",
+        )
+    with quiet_transformers():
+        if wrapped:
+            model.add_adapter(adapter_name, config)
+            tuned = model
+        else:
+            tuned = peft.PeftModelForCausalLM(model, config, adapter_name=adapter_name)
+        state = content.to_state_dict()
+        result: Any = peft.set_peft_model_state_dict(tuned, state, adapter_name=adapter_name)
+        tuned.set_adapter(adapter_name, inference_mode=True)
+    assert not result.unexpected_keys, result.unexpected_keys  # the fit was checked
+    return tuned.eval()
+
+
+def _refuse_misfit(
+    name: str, shapes: Mapping[str, tuple[int, int]], model: Any, *, hint: str
+) -> None:
+    """Raise AdapterError unless a base's linear layers have an adapter's shapes, (d_out, d_in) by
+    the modules' names."""
+    own = {
+        name.replace(".base_layer.", "."): tuple(weight.shape)  # of modules adapted before
+        for name, weight in model.named_parameters()
+    }
+    for module, expected in shapes.items():
+        shape = own.get(f"{module}.weight")
+        if shape != expected:
+            raise AdapterError(
+                f"{name}: {module} is {expected[0]} × {expected[1]}, the base has "
+                + ("no such module" if shape is None else f"{shape[0]} × {shape[1]}"),
+                hint=hint,
+            )
+
+
 def _plan_config(info: AdapterInfo, model: Any) -> peft.LoraConfig:
-    """What PEFT is told; raises AdapterError unless the file holds all that it will look for, in
-    the base's shapes, and nothing else."""
+    """The config for PEFT; raises AdapterError unless the file holds all tensors that PEFT expects,
+    in the base's shapes, and no others."""
     sizes = check_alone(info)
-    refuse_misfit(str(info.folder), sizes, model)
-    names = [name for name, _ in model.named_modules() if not _is_wrapped(name)]
+    hint = "name the base that the adapter was made for with --base"
+    _refuse_misfit(str(info.folder), sizes, model, hint=hint)
+    names = [n for n, _ in model.named_modules() if not any(part in n for part in _WRAPPED)]
     refuse_slow(info.config, names)
     _refuse_strays(info, model, names)
     told = {key: info.config[key] for key in _TOLD if info.config.get(key) is not None}
     with _loading(info):
         config = peft.LoraConfig(**told, inference_mode=True, task_type="CAUSAL_LM")
-        if config.target_modules == "all-linear":
-            promised = _list_linear(model)
+        if config.target_modules == "all-linear":  # to PEFT all but the head
+            head, linear = model.get_output_embeddings(), torch.nn.Linear
+            modules = {n: m for n, m in model.named_modules() if isinstance(m, linear)}
+            targets = {name for name, module in modules.items() if module is not head}
         else:
-            promised = {name for name in names if check_target_module_exists(config, name)}
-    _compare(info, promised, sizes)
+            targets = {name for name in names if check_target_module_exists(config, name)}
+    if lacking := targets - set(sizes):
+        raise AdapterError(
+            f"{info.folder}: {CONFIG} speaks of {min(lacking)}, and {WEIGHTS} has nothing for it",
+            hint=_AGAIN,
+        )
+    if extra := set(sizes) - targets:
+        raise AdapterError(
+            f"{info.folder}: {WEIGHTS} changes {min(extra)}, which {CONFIG} does not speak of",
+            hint="correct target_modules in it, or get the adapter again",
+        )
     return config
 
 
-def _compare(info: AdapterInfo, promised: Iterable[str], stored: Iterable[str]) -> None:
-    """Refuse a config and a file that do not speak of the same modules."""
-    lacking, extra = sorted(set(promised) - set(stored)), sorted(set(stored) - set(promised))
-    if lacking:
-        raise AdapterError(
-            f"{info.folder}: {CONFIG} speaks of {lacking[0]}, and {WEIGHTS} has nothing for it",
-            hint=_AGAIN,
-        )
-    if extra:
-        raise AdapterError(
-            f"{info.folder}: {WEIGHTS} changes {extra[0]}, which {CONFIG} does not speak of",
-            hint="correct target_modules in it, or get the adapter again",
-        )
-
-
-def _list_linear(model: Any) -> set[str]:
-    """What PEFT means by "all-linear": all linear layers but the head."""
-    head = model.get_output_embeddings()
-    return {
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-
-
 def _refuse_odd_lists(config: Mapping[str, Any]) -> None:
-    """Refuse lists of names that are none, at which PEFT would stumble or take everything."""
+    """Refuse lists of names that are none: PEFT would fail at them or take every module."""
     for field in ("target_modules", "exclude_modules", "modules_to_save"):
         value = config.get(field)
-        whole = isinstance(value, str) and field != "modules_to_save"
-        named = isinstance(value, list) and all(isinstance(one, str) and one for one in value)
-        if not (whole or named or (value is None and field != "target_modules")):
+        is_pattern = isinstance(value, str) and field != "modules_to_save"
+        is_list = isinstance(value, list) and all(isinstance(v, str) and v for v in value)
+        if not (is_pattern or is_list or (value is None and field != "target_modules")):
             raise AdapterError(
                 f"{CONFIG}: {field} is {value!r:.80}, expected names of modules",
                 hint="the file is damaged: get the adapter again",
@@ -151,12 +193,12 @@ def _refuse_odd_lists(config: Mapping[str, Any]) -> None:
 
 
 def _refuse_odd_indices(info: AdapterInfo) -> None:
-    """Refuse tokens to be embedded anew that the file holds no rows for."""
+    """Refuse more tokens with new embeddings than the file has rows."""
     indices = info.config.get("trainable_token_indices") or []
     lists = list(indices.values()) if isinstance(indices, dict) else [indices]
     shapes = [tensor.shape for name, tensor in info.tensors.items() if _TOKENS in name]
     most = max((shape[0] for shape in shapes if shape), default=0)
-    if not all(isinstance(one, list) and len(one) <= most for one in lists):
+    if not all(isinstance(tokens, list) and len(tokens) <= most for tokens in lists):
         raise AdapterError(
             f"{info.folder}: trainable_token_indices in {CONFIG} are no lists of at most {most:,} "
             f"tokens, for which {WEIGHTS} has rows",
@@ -165,8 +207,8 @@ def _refuse_odd_indices(info: AdapterInfo) -> None:
 
 
 def _refuse_strays(info: AdapterInfo, model: Any, names: Iterable[str]) -> None:
-    """Refuse tensors that would take a place of the base's own which the config does not name, and
-    whole modules that the file does not hold."""
+    """Refuse tensors that PEFT would load over a part of the base that the config does not name,
+    and whole modules that the config names and the file lacks."""
     whole = tuple(info.config.get("modules_to_save") or ())
     replaced = [name for name in names if whole and name.endswith(whole)]
     for module in replaced:
@@ -178,34 +220,32 @@ def _refuse_strays(info: AdapterInfo, model: Any, names: Iterable[str]) -> None:
                     hint=_AGAIN,
                 )
     for name in info.tensors:
-        module = name.removeprefix(PREFIX)
-        known = (
-            ".lora_" in name
-            or (info.config.get("trainable_token_indices") and _TOKENS in name)
-            or (info.config.get("bias", "none") != "none" and name.endswith(".bias"))
-            or any(module.startswith(f"{one}.") for one in replaced)
-            or set(module.split(".")) & set(_EMBEDDINGS)
+        if ".lora_" in name or name.startswith(tuple(f"{PREFIX}{m}." for m in replaced)):
+            continue
+        if _TOKENS in name and info.config.get("trainable_token_indices"):
+            continue
+        if name.endswith(".bias") and info.config.get("bias", "none") != "none":
+            continue
+        if not set(_EMBEDDINGS).isdisjoint(name.split(".")):
+            continue
+        raise AdapterError(
+            f"{info.folder / WEIGHTS}: {name} is no LoRA tensor, and {CONFIG} does not speak of it",
+            hint="the adapter is damaged: get it again",
         )
-        if not known:
-            raise AdapterError(
-                f"{info.folder / WEIGHTS}: {name} is no LoRA tensor, and {CONFIG} does not speak "
-                "of it",
-                hint="the adapter is damaged: get it again",
-            )
 
 
 def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
-    """Read the folder's tensors into the adapter `name`, which is there; raises AdapterError unless
-    each finds its place, each place its tensor, and all values are finite."""
+    """Load the folder's tensors into the empty adapter `name`; raises AdapterError unless tensors
+    and places match one to one and all values are finite."""
     with _loading(info):
-        found = tuned.load_adapter(
+        result = tuned.load_adapter(
             str(info.folder), adapter_name=name, torch_device=str(tuned.device)
         )
-    if found.missing_keys:
-        lacking = min(found.missing_keys).replace(f".{name}", "")
+    if result.missing_keys:
+        lacking = min(result.missing_keys).replace(f".{name}", "")
         raise AdapterError(f"{info.folder / WEIGHTS}: has no {lacking}", hint=_AGAIN)
-    if found.unexpected_keys:
-        extra = min(found.unexpected_keys)
+    if result.unexpected_keys:
+        extra = min(result.unexpected_keys)
         raise AdapterError(
             f"{info.folder / WEIGHTS}: {extra} has no place in the base",
             hint="`d2l check` says what is wrong with the adapter",
@@ -220,14 +260,10 @@ def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
             )
 
 
-def _is_wrapped(name: str) -> bool:
-    """Whether a module's name is one of PEFT's own, of adapters that are on the model."""
-    return any(part in name for part in _WRAPPED)
-
-
 @contextlib.contextmanager
 def _loading(info: AdapterInfo) -> Iterator[None]:
-    """Nothing printed inside, and what PEFT raises in one line; what it warns of is compared."""
+    """A block that prints nothing and turns PEFT's errors into one line; `_load` checks all that
+    PEFT only warns of."""
     try:
         with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

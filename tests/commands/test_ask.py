@@ -35,19 +35,19 @@ class Terminal(io.StringIO):
 
 def refuse(question: str | None, stdin: Any) -> D2LError:
     with pytest.raises(D2LError) as caught:
-        read_questions(question, stdin)
+        list(read_questions(question, stdin))
     return caught.value
 
 
 def test_a_question_given_is_the_only_one_and_stdin_is_not_read() -> None:
     stdin = io.StringIO("another\n")
-    assert read_questions("  How often?\nAnd why? ", stdin) == ["How often?\nAnd why?"]
+    assert list(read_questions("  How often?\nAnd why? ", stdin)) == ["How often?\nAnd why?"]
     assert stdin.read() == "another\n"
 
 
 def test_every_line_of_stdin_that_is_not_empty_is_a_question() -> None:
     stdin = io.StringIO("  one? \n\n\ttwo?\r\n   \nthree?")
-    assert read_questions(None, stdin) == ["one?", "two?", "three?"]
+    assert list(read_questions(None, stdin)) == ["one?", "two?", "three?"]
 
 
 @pytest.mark.parametrize("question", ["", "  \n"])
@@ -58,10 +58,15 @@ def test_an_empty_question_is_refused(question: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
-def test_empty_stdin_is_refused(text: str) -> None:
-    error = refuse(None, io.StringIO(text))
-    assert error.message == "no question on standard input"
-    assert error.hint == "write one question a line"
+def test_empty_stdin_is_refused_before_the_base_is_looked_for(
+    text: str, command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    outcome = command("ask", compiled("llama").adapter, "--base", "no/such-base", "--offline")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err == (
+        "error: no question on standard input\nhint: write one question a line\n"
+    )
 
 
 @pytest.mark.parametrize("stdin", [Terminal("one?"), None], ids=["terminal", "closed"])

@@ -142,7 +142,7 @@ def _write_prompt(asker: AdaptedModel, task: AskedTask, arm: str, number: int) -
     for text, shot in zip(inputs, shots, strict=False):  # the last input is what is asked
         turns.append({"role": "user", "content": text})
         turns.append({"role": "assistant", "content": shot.outputs[0]})
-    return asker.prompt_after(turns, inputs[-1])
+    return asker.prompt_turns([*turns, {"role": "user", "content": inputs[-1]}], alone=True)
 
 
 def _ask(
