@@ -89,11 +89,10 @@ def new_command(
 ) -> None:
     """Begin a network for another base: its config.json and second moments, to be trained fresh."""
     from d2l.learners.seats.create import CreateOptions, create
-    from d2l.learners.seats.opening_words import Trials
 
     options = CreateOptions(base, seats, width, system, device, offline, seed)
     with console.Steps("reading plain text") as steps:
-        create(options, out, watch=steps, trials=Trials(seed=seed), force=force)
+        create(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
 
 

@@ -1,29 +1,29 @@
-"""Familiarity in training: descriptions, and what is none, are embedded and a measure is fitted.
+"""Familiarity in training: descriptions and their contrasts are embedded, and a measure is fitted.
 
-Tasks and what embeds texts in, a `Familiarity` out; for every kind of network that reads
-descriptions.
+Tasks and a function that embeds texts in, a `Familiarity` out; for every kind of network that reads
+descriptions. The user's cache keeps the embeddings: some thousand take minutes on a CPU.
 """
 
+import contextlib
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from d2l.datasets.task_texts import (
-    SALADS,
-    Contrasts,
-    choose_descriptions,
-    make_contrasts,
-)
+from d2l.datasets.task_texts import SALADS, choose_descriptions, make_contrasts
 from d2l.datasets.tasks import Task, TaskSplit
+from d2l.files.atomic import replace_file
+from d2l.files.cache import cache_dir
+from d2l.files.tensors import FILE_ERRORS, find_kept
 from d2l.hypernets.familiarity import Familiarity, fit
-from d2l.learners.embedding_cache import EmbedAll, load_embeddings
 
-#: The file of a run that keeps them.
-EMBEDDINGS = "embeddings.safetensors"
+_KEY, _DIGEST = "embeddings", "texts_sha256"
+#: Texts in, (texts, embedding_size) fp32 on the CPU out.
+EmbedAll = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,50 +37,40 @@ class EmbeddedContrasts:
     new: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Texts:
-    """The texts that familiarity is made with: training descriptions, and their contrasts."""
-
-    training: Sequence[str]
-    contrasts: Contrasts
-
-    def all(self) -> list[str]:
-        """One after the other, as `split` wants their embeddings."""
-        return list(itertools.chain.from_iterable(self._parts()))
-
-    def split(self, embeddings: Tensor) -> EmbeddedContrasts:
-        """Embeddings (texts, embedding_size) of `all`, by what they are of."""
-        training, descriptions, *kinds = torch.split(
-            embeddings, [len(part) for part in self._parts()]
-        )
-        known, new = self.contrasts.known, self.contrasts.new
-        return EmbeddedContrasts(
-            training,
-            descriptions,
-            dict(zip(known, kinds[: len(known)], strict=True)),
-            dict(zip(new, kinds[len(known) :], strict=True)),
-        )
-
-    def _parts(self) -> list[Sequence[str]]:
-        known, new = self.contrasts.known.values(), self.contrasts.new.values()
-        return [self.training, self.contrasts.descriptions, *known, *new]
-
-
-def list_texts(tasks: TaskSplit, most: int) -> Texts:
-    """The texts that familiarity is made with, of at most so many descriptions of each task."""
-    training = list_descriptions([task for task, _ in tasks.training], most)
-    return Texts(training, make_contrasts(training, list_descriptions(tasks.held_out, most)))
-
-
 def embed_contrasts(
-    tasks: TaskSplit, *, most: int, folder: Path, embedder: str, embed: EmbedAll
+    tasks: TaskSplit, *, most: int, embedder: str, embed: EmbedAll
 ) -> EmbeddedContrasts:
-    """Embed what familiarity is made with, or find it in `folder`, which keeps it.
+    """Embed training descriptions and their contrasts, of each task `most` descriptions at most.
 
-    At most `most` descriptions of each task. `embedder` names what `embed` reads with, and how.
+    `embedder` names everything that decides the embeddings besides the texts.
     """
-    texts = list_texts(tasks, most)
-    return texts.split(load_embeddings(folder / EMBEDDINGS, texts.all(), embedder, embed))
+    training = list_descriptions([task for task, _ in tasks.training], most)
+    contrasts = make_contrasts(training, list_descriptions(tasks.held_out, most))
+    known, new = contrasts.known, contrasts.new
+    parts = [training, contrasts.descriptions, *known.values(), *new.values()]
+    embeddings = load_embeddings(list(itertools.chain.from_iterable(parts)), embedder, embed)
+    first, second, *kinds = torch.split(embeddings, [len(part) for part in parts])
+    return EmbeddedContrasts(
+        first,
+        second,
+        dict(zip(known, kinds[: len(known)], strict=True)),
+        dict(zip(new, kinds[len(known) :], strict=True)),
+    )
+
+
+def load_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Tensor:
+    """(texts, embedding_size) fp32 on the CPU: from the cache, else computed and kept there if
+    the cache can be written."""
+    digest = hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
+    path = cache_dir() / "descriptions" / f"{digest[:32]}.safetensors"
+    kept = find_kept(path)
+    if kept is not None and kept[1].get(_DIGEST) == digest and _KEY in kept[0]:
+        return kept[0][_KEY]
+    embeddings = embed(texts)
+    with contextlib.suppress(*FILE_ERRORS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda target: save_file({_KEY: embeddings}, target, {_DIGEST: digest}))
+    return embeddings
 
 
 def list_descriptions(tasks: Sequence[Task], most: int) -> list[str]:

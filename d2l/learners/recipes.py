@@ -154,8 +154,6 @@ class SeatsTable(Tasks, Questions):
     """Another density of seats than the checkpoint's; 0: the checkpoint's."""
     dense_seats: Count = 0
     """So many seats hold one token each where a document is short; 0: as the checkpoint."""
-    shared_rank: Count = 0
-    """Rank of a shared LoRA that the checkpoint lacks, drawn from `seed`; 0: none is added."""
     learned_places: bool = False
     """Seats lie closer where tokens say more; learned from even places if the checkpoint's are."""
     statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0

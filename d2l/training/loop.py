@@ -24,29 +24,21 @@ from d2l.training.kinds import TRAINABLE, find_kind
 from d2l.training.optimizers import make_optimizers
 from d2l.training.run_folder import Run, RunFolder, begin_mean
 
-Watch = Callable[[Row], None]  # what the log keeps of a step
+Watch = Callable[[Row], None]  # gets the log's row of each step
+Warn = Callable[[str], None]  # gets warnings
 
 
-def silent(row: Row) -> None:
-    """Watch nothing of a step's `row`."""
-
-
-def never() -> bool:
-    """Do not stop before the recipe's end."""
-    return False
-
-
-def unheard(message: str) -> None:
-    """Let a warning, `message`, go by."""
+def ignore(_: object) -> None:
+    """Watch nothing, and let a warning go by."""
 
 
 def train(
     recipe: Recipe,
     out: Path,
     *,
-    watch: Watch = silent,
-    stopping: Callable[[], bool] = never,
-    warn: Callable[[str], None] = unheard,
+    watch: Watch = ignore,
+    stopping: Callable[[], bool] = lambda: False,
+    warn: Warn = ignore,
 ) -> bool:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
@@ -55,7 +47,7 @@ def train(
     and watches; true in that one, which is the only one where there is no other.
     """
     team = join_team(recipe)
-    materials = gather(recipe, warn if team.is_main else unheard)
+    materials = gather(recipe, warn if team.is_main else ignore)
     folder = RunFolder(out)
     folder.open()
     with folder.alone() if team.is_main else nullcontext():
@@ -183,13 +175,13 @@ def stand_in(mean: AveragedModel | None, network: nn.Module) -> Iterator[None]:
         network.load_state_dict(own)
 
 
-def check(recipe: Recipe, warn: Callable[[str], None] = unheard) -> list[Row]:
+def check(recipe: Recipe, warn: Warn = ignore) -> list[Row]:
     """Read all of a recipe's data, no weights: what each source gives for each length."""
     materials = gather(recipe, warn)
     return find_kind(materials.config).count(materials)
 
 
-def gather(recipe: Recipe, warn: Callable[[str], None] = unheard) -> Materials[Any]:
+def gather(recipe: Recipe, warn: Warn = ignore) -> Materials[Any]:
     """Find the checkpoint and its base, and read the data; raises D2LError. `warn` is told where
     the recipe's base does not look like the one of the checkpoint."""
     network = open_network(

@@ -37,7 +37,6 @@ from d2l.hypernets.seats.second_moments import (
     write_statistics,
 )
 from d2l.learners.seats.opening_words import (
-    Trials,
     choose_words,
     list_candidates,
     rank_words,
@@ -68,7 +67,7 @@ class CreateOptions:
 
 
 def create(
-    options: CreateOptions, target: Path, *, watch: Watch, trials: Trials, force: bool = False
+    options: CreateOptions, target: Path, *, watch: Watch, force: bool = False
 ) -> SeatsConfig:
     """Write config.json and statistics.safetensors at `target`; raises D2LError."""
     refuse = partial(refuse_checkpoint, target, force=force)
@@ -108,7 +107,8 @@ def create(
         candidates,
         n_new,
         make_memory=lambda n_seats: combine_memories(memories, n_seats, chance),
-        trials=replace(trials, progress=lambda done, all_: watch(done, all_, "choosing words")),
+        seed=options.seed,
+        watch=lambda done, all_: watch(done, all_, "choosing words"),
     )
     words = choose_words(seats, ranked, n_new, pieces=pieces, tokenizer=tokenizer)
     config = add_words(bare, words, pieces)

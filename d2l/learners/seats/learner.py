@@ -31,7 +31,6 @@ from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.learners.distributed import Team
 from d2l.learners.document_data import Asked, Drawn, Exercise, Mixture, Passage, choose_questions
-from d2l.learners.embedding_cache import share_embeddings
 from d2l.learners.familiarity import embed_contrasts, fit_familiarity
 from d2l.learners.general_prompts import (
     add_references,
@@ -266,7 +265,7 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
             general = _answer_general(materials, causal)
     read = ActivationEncoder(causal.model, config.reading)
     with team.main_first():
-        familiarity = _fit_familiarity(materials, read, out)
+        familiarity = _fit_familiarity(materials, read)
     learner = SeatsLearner(
         team.prepare(seats.network),
         config,
@@ -290,15 +289,14 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
 
 
 def _fit_familiarity(
-    materials: Materials[SeatsConfig], read: ActivationEncoder, folder: Path
+    materials: Materials[SeatsConfig], read: ActivationEncoder
 ) -> Familiarity | None:
-    """How alike a text is to the descriptions of training; `folder` keeps the embeddings, and so
-    does the cache, for other runs."""
+    """How alike a text is to the descriptions of training; None where no task is held out."""
     tasks, recipe, config = materials.tasks, materials.recipe, materials.config
     if tasks is None or not tasks.held_out:
         return None
-    embedder = f"{config.base} as seats read, means in {recipe.precision}"
     decisive = [
+        f"{config.base} as seats read, means in {recipe.precision}",
         materials.base.digest(),
         config.read_opening,
         config.features,
@@ -313,9 +311,8 @@ def _fit_familiarity(
         embed_contrasts(
             tasks,
             most=recipe.seats.descriptions,
-            folder=folder,
-            embedder=embedder,
-            embed=lambda texts: share_embeddings(texts, f"{embedder}: {decisive}", embed_all),
+            embedder=str(decisive),
+            embed=embed_all,
         )
     )
 

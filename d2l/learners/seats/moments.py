@@ -17,31 +17,26 @@ from d2l.learners.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 Batch = tuple[Sequence[Sequence[ReadChunk]], Sequence[Sequence[Exercise]]]
 
 
-class _Moments:
-    """Sums over tokens of x xᵀ, layer by layer: float64 (layers, d_in, d_in)."""
-
-    def __init__(self, n_layers: int, d_in: int) -> None:
-        self.totals = torch.zeros(n_layers, d_in, d_in, dtype=torch.float64)
-        self.n_tokens = 0
-
-    def add(self, layer: int, inputs: Tensor) -> None:
-        """Count the inputs (tokens, d_in) of a layer."""
-        x = inputs.to(torch.float32)
-        self.totals[layer] += (x.mT @ x).cpu().to(torch.float64)
-        self.n_tokens += len(x) if layer == 0 else 0
-
-
 @torch.no_grad()
 def measure_moments(
     network: SeatNetwork, decoder: SeatedDecoder, batches: Iterable[Batch]
 ) -> Tensor:
     """Mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in) on the CPU."""
     config = decoder.config
-    moments = _Moments(config.n_adapted_layers, config.hidden)
-    decoder.watch = moments.add
+    totals = torch.zeros(config.n_adapted_layers, config.hidden, config.hidden, dtype=torch.float64)
+    n_tokens = 0
+
+    def add(layer: int, inputs: Tensor) -> None:
+        """Count the inputs (tokens, d_in) of a layer."""
+        nonlocal n_tokens
+        x = inputs.to(torch.float32)
+        totals[layer] += (x.mT @ x).cpu().to(torch.float64)
+        n_tokens += len(x) if layer == 0 else 0
+
+    decoder.watch = add
     try:
         for memories, exercises in batches:
             batch_loss(network, decoder, memories, exercises)
     finally:
         decoder.watch = None
-    return moments.totals / max(moments.n_tokens, 1)
+    return totals / max(n_tokens, 1)

@@ -11,7 +11,6 @@ import math
 import random
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,18 +29,8 @@ MakeMemory = Callable[[int], Memory]
 _WORD = re.compile("[a-z]+")
 _LETTERS = (3, 10)  # of a word: shorter ones are common, longer ones leave no others beside them
 _COMMON = 1 / 8  # ids of byte-pair vocabularies go by frequency: the first words stand anywhere
+_AGAIN, _BEST = 5, 3_000  # all words are tried once, the best of them so often again
 _ALIKE = 5  # letters that no two words of an opening begin with together
-
-
-@dataclass(frozen=True)
-class Trials:
-    """How words are tried: all of them once, then the `best` of these `again` times, in groups that
-    the `seed` makes; `progress` is told how many groups are done, and of how many."""
-
-    again: int = 5
-    best: int = 3_000
-    seed: int = 0
-    progress: Callable[[int, int], object] = lambda done, total: None  # noqa: ARG005
 
 
 def read_known_words() -> set[str]:
@@ -70,21 +59,23 @@ def rank_words(
     n_new: int,
     *,
     make_memory: MakeMemory,
-    trials: Trials,
+    seed: int,
+    watch: Callable[[int, int], object],
 ) -> list[int]:
     """Candidates from the one that ordinary text answers least, behind the network's opening.
 
-    `n_new` are tried at a time. A word's figure is the logarithm of its answer, averaged over
+    `n_new` are tried at a time, in groups that the `seed` makes; `watch` gets the number of groups
+    that are done, and of all. A word's figure is the logarithm of its answer, averaged over
     layers, against the mean of its group, whose memory it shares.
     """
-    chance = random.Random(trials.seed)
+    chance = random.Random(seed)
     figures: dict[int, list[float]] = {}
     order, n_done = list(dict.fromkeys(candidates)), 0
     n_groups = math.ceil(len(order) / n_new)
-    n_groups += trials.again * math.ceil(min(len(order), trials.best) / n_new)
-    for turn in range(1 + trials.again):
+    n_groups += _AGAIN * math.ceil(min(len(order), _BEST) / n_new)
+    for turn in range(1 + _AGAIN):
         if turn == 1:
-            order = _sort(figures)[: trials.best]
+            order = _sort(figures)[:_BEST]
         chance.shuffle(order)
         for group in batched(order, n_new):
             words = (*seats.config.opening_words, *group)
@@ -94,7 +85,7 @@ def rank_words(
             for word, figure in zip(group, (own - own.mean()).tolist(), strict=True):
                 figures.setdefault(word, []).append(figure)
             n_done += 1
-            trials.progress(n_done, n_groups)
+            watch(n_done, n_groups)
     tried = set(order)
     return _sort({word: found for word, found in figures.items() if word in tried})
 

@@ -24,17 +24,6 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
     `base_config` is the base's, in the form that transformers gives it.
     """
     wanted = recipe.seats
-    if wanted.shared_rank and config.shared_rank not in (0, wanted.shared_rank):
-        raise RecipeError(
-            f"shared_rank is {wanted.shared_rank}, but the checkpoint has a shared LoRA of rank "
-            f"{config.shared_rank}",
-            hint="leave shared_rank out",
-        )
-    if wanted.shared_rank > config.min_seats:
-        raise RecipeError(
-            f"shared_rank is {wanted.shared_rank}, but the smallest adapter has rank "
-            f"{config.min_seats}"
-        )
     if 0 < wanted.tokens_per_seat < 1:
         raise RecipeError(
             f"tokens_per_seat is {wanted.tokens_per_seat:g}, but no token has more than one seat"
@@ -46,16 +35,14 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         )
     documents = recipe.lengths_of(tasks=False)
     longest = max((length.tokens * length.chunks for length in documents), default=0)
-    shared_rank = wanted.shared_rank or config.shared_rank
     return replace(
         config,
         version=1,
         tokens_per_seat=wanted.tokens_per_seat or config.tokens_per_seat,
         dense_seats=wanted.dense_seats or config.dense_seats,
         learned_places=wanted.learned_places or config.learned_places,
-        shared_rank=shared_rank,
         intermediate=int(base_config.intermediate_size)
-        if shared_rank or config.address_neurons
+        if config.shared_rank or config.address_neurons
         else 0,
         document_tokens=max(longest, config.document_tokens),
         reads=_name_reading(recipe),

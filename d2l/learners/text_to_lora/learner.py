@@ -4,16 +4,15 @@ The base answers a task's inputs without any description in its prompt, with the
 network writes from one description. The loss is `loss`; the loop is `training.loop`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from d2l.bases.embedders import Embedder, load_embedders
+from d2l.bases.embedders import load_embedders
 from d2l.bases.models import load_causal
 from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.checkpoints import load_text_to_lora
@@ -27,7 +26,6 @@ from d2l.learners.learner import Figure, Row, Share
 from d2l.learners.materials import Materials
 from d2l.learners.recipes import Recipe
 from d2l.learners.task_data import gather_tasks
-from d2l.learners.text_to_lora import loss as text_training
 from d2l.learners.text_to_lora.data import (
     Courses,
     DrawnTask,
@@ -41,6 +39,7 @@ from d2l.learners.text_to_lora.loss import (
     TaskBatch,
     draw_tensors,
     fold_standardization,
+    measure_embeddings,
     measure_tasks,
     unfold_standardization,
 )
@@ -124,37 +123,47 @@ def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
 
 def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) -> TextLearner:
     """Embed all descriptions, or find them embedded, and load base and network; raises D2LError."""
+    del out  # the cache keeps the embeddings
     recipe, config, tasks = materials.recipe, materials.config, materials.tasks
     assert tasks is not None  # `gather_text` read them
     courses = make_courses(tasks, recipe, materials.tokenizer)
     with team.main_first():
-        read = read_descriptions(
-            tasks, recipe, out, config, partial(_load_embedder, materials, team.device)
-        )
+        read = read_descriptions(materials, tasks, team.device)
     causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
     network = load_start(materials.source, config, recipe, read.standardization).to(team.device)
     return TextLearner(team.prepare(network), causal, courses, read)
 
 
 def read_descriptions(
-    tasks: TaskSplit,
-    recipe: Recipe,
-    folder: Path,
-    config: TextToLoraConfig,
-    load: Callable[[], Embedder],
+    materials: Materials[TextToLoraConfig], tasks: TaskSplit, device: str
 ) -> Read:
-    """Embeddings of training and held-out descriptions, and of what is none, with what follows
-    from them; `folder` keeps the embeddings, `load` gives what makes them."""
-    reading = "as questions " if config.embeds_question else ""
+    """Embeddings of training and held-out descriptions and of contrasts, and the statistics of
+    them that the network needs."""
+    recipe, config = materials.recipe, materials.config
+    encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
+    decisive = [
+        config.embedder or config.base,
+        (encoder or materials.base).digest(),
+        config.embeds_question,
+        recipe.precision,
+    ]
+
+    def embed_all(texts: Sequence[str]) -> Tensor:
+        dtype = getattr(torch, recipe.precision)
+        embedder, _ = load_embedders(
+            materials.base,
+            encoder,
+            as_questions=config.embeds_question,
+            device=device,
+            dtype=dtype,
+        )
+        return embedder.embed_all(texts)
+
     found = embed_contrasts(
-        tasks,
-        most=recipe.text_to_lora.descriptions,
-        folder=folder,
-        embedder=f"{config.embedder or config.base} {reading}in {recipe.precision}",
-        embed=lambda texts: load().embed_all(texts),
+        tasks, most=recipe.text_to_lora.descriptions, embedder=str(decisive), embed=embed_all
     )
     familiarity = fit_familiarity(found) if tasks.held_out else None
-    standardization = text_training.measure_embeddings(found.training)
+    standardization = measure_embeddings(found.training)
     return Read(standardization.apply(found.training), standardization, familiarity)
 
 
@@ -167,14 +176,3 @@ def load_start(
         return build(config, draw_tensors(config, seed=recipe.seed), device="cpu")
     tensors = load_text_to_lora(source, device="cpu").state_dict()
     return build(config, unfold_standardization(tensors, standardization), device="cpu")
-
-
-def _load_embedder(materials: Materials[TextToLoraConfig], device: str) -> Embedder:
-    """What the network reads descriptions with."""
-    config = materials.config
-    encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
-    dtype = getattr(torch, materials.recipe.precision)
-    embedder, _ = load_embedders(
-        materials.base, encoder, as_questions=config.embeds_question, device=device, dtype=dtype
-    )
-    return embedder

@@ -10,8 +10,8 @@ from d2l.adapters.weights import Memory
 from d2l.errors import CheckpointError
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import record_inputs, solve_answers
+from d2l.learners.seats import opening_words
 from d2l.learners.seats.opening_words import (
-    Trials,
     choose_words,
     list_candidates,
     measure_answers,
@@ -57,11 +57,15 @@ def test_answers_are_the_second_moments_seen_through_the_adapters_a(
 
 
 def test_words_that_are_answered_less_come_first(
-    seats: Seats, make_memory: Callable[[int], Memory]
+    seats: Seats, make_memory: Callable[[int], Memory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports: list[tuple[int, int]] = []
-    trials = Trials(again=30, best=6, progress=lambda *done: reports.append(done))
-    ranked = rank_words(seats, WORDS, 4, make_memory=make_memory, trials=trials)
+    monkeypatch.setattr(opening_words, "_AGAIN", 30)
+    monkeypatch.setattr(opening_words, "_BEST", 6)
+    ranked = rank_words(
+        seats, WORDS, 4, make_memory=make_memory, seed=0,
+        watch=lambda *done: reports.append(done),
+    )  # fmt: skip
     assert len(ranked) == len(set(ranked)) == 6
     assert reports == [(n, 62) for n in range(1, 63)]
 

@@ -45,24 +45,6 @@ def test_a_fresh_network_is_drawn_from_the_seed_and_needs_no_weights_file(
     assert not weights[0]["key_correction.weight"].any()  # untrained, so nothing is corrected
 
 
-def test_a_shared_lora_is_added_to_the_weights_that_are_there(
-    tmp_path: Path, recipe: Recipe
-) -> None:
-    folder = tiny.write_seats(tmp_path / "seats")
-    wanted = change(recipe, shared_rank=3)
-    config = change_config(CONFIG, wanted, BASE_CONFIG)
-    assert (config.version, config.shared_rank) == (1, 3)
-    assert config.intermediate == BASE_CONFIG.intermediate_size
-    base = tiny.make_causal("llama").model
-    first = load_start(folder, config, base, wanted).network.state_dict()
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        assert torch.equal(first[name], tensor)
-    assert first["shared.a.weight"].any()
-    assert not first["shared.b.weight"].any()  # it changes nothing yet
-    other = load_start(folder, config, base, replace(wanted, seed=2)).network.state_dict()
-    assert not torch.equal(first["shared.a.weight"], other["shared.a.weight"])
-
-
 def test_learned_places_begin_even_and_are_kept_by_later_recipes(
     tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -96,12 +78,3 @@ def test_the_recipe_sets_density_and_length_of_documents(recipe: Recipe) -> None
         change_config(CONFIG, change(recipe, dense_seats=99), BASE_CONFIG)
     # Going on with short documents only does not unlearn what long ones are.
     assert change_config(changed, recipe, BASE_CONFIG).held_tokens == 3 * length.tokens
-
-
-def test_ranks_that_cannot_be_are_refused(recipe: Recipe) -> None:
-    with pytest.raises(RecipeError, match=f"smallest adapter has rank {CONFIG.min_seats}"):
-        change_config(CONFIG, change(recipe, shared_rank=CONFIG.min_seats + 1), BASE_CONFIG)
-    two = change_config(CONFIG, change(recipe, shared_rank=2), BASE_CONFIG)
-    assert change_config(two, recipe, BASE_CONFIG).shared_rank == 2
-    with pytest.raises(RecipeError, match="the checkpoint has a shared LoRA of rank 2"):
-        change_config(two, change(recipe, shared_rank=3), BASE_CONFIG)
