@@ -119,8 +119,8 @@ class Service:
         return HTMLResponse(PAGE.read_text("utf-8"), headers={"Content-Security-Policy": _POLICY})
 
     async def _show_health(self, _: Request) -> Response:
-        worker = self.worker
-        return JSONResponse({"status": "ok", "busy": worker.is_busy, "waiting": worker.n_waiting})
+        n_working, n_waiting = self.worker.count()
+        return JSONResponse({"status": "ok", "busy": bool(n_working), "waiting": n_waiting})
 
     async def _list_models(self, _: Request) -> Response:
         entries = [None, *self._library.list_entries().values()]
@@ -176,7 +176,7 @@ class Service:
             raise RequestError(
                 400, "a document goes with one question to the base", param="document"
             )
-        return choice.text if choice.adapter is None else await self._find_text(choice.adapter)
+        return choice["text"] if "text" in choice else await self._find_text(choice["adapter"])
 
     async def _find_text(self, name: str) -> str:
         """Text of an adapter's document."""

@@ -178,20 +178,15 @@ class Worker:
         self._pool = ThreadPoolExecutor(1, "d2l-serve")
         self._jobs: list[Job] = []
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether the thread works."""
-        return any(job.future.running() for job in self._jobs)
-
-    @property
-    def n_waiting(self) -> int:
-        """Jobs that the thread has not begun."""
+    def count(self) -> tuple[int, int]:
+        """Jobs at work, none or one, and jobs that wait."""
         futures = [job.future for job in self._jobs]
-        return sum(not (future.running() or future.done()) for future in futures)
+        n_waiting = sum(not (future.running() or future.done()) for future in futures)
+        return sum(future.running() for future in futures), n_waiting
 
     def start(self, order: Order) -> Job:
         """Put an order in line; raises RequestError where the line is full."""
-        if self.n_waiting >= self._max_waiting:
+        if self.count()[1] >= self._max_waiting:
             message = f"{self._max_waiting} requests wait already: try again later"
             raise RequestError(503, message, code="overloaded")
         job = Job(self._max_seconds)

@@ -136,7 +136,11 @@ def generate(
 
     prompt = torch.tensor([list(ids)], device=model.device)
     drawing = (sampling.temperature or 0.0) >= LEAST_TEMPERATURE
-    with torch.inference_mode(), _seeded(sampling.seed, prompt.device), _stoppable(model, is_due):
+    if sampling.seed is None:
+        torch.seed()
+    else:
+        torch.manual_seed(sampling.seed)
+    with torch.inference_mode(), _stoppable(model, is_due):
         output = model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
@@ -184,15 +188,3 @@ def _stoppable(model: Any, is_due: Callable[[], bool]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextlib.contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """A block with a random state of its own, if there is a seed."""
-    if seed is None:
-        yield
-        return
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

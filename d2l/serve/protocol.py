@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
-    model_validator,
 )
 
 from d2l.inference.prompt_styles import Turns
@@ -23,6 +22,7 @@ from d2l.serve.generation import Ending, News, Piece, Sampling, Start
 
 #: Tokens of an answer where the request sets no limit.
 DEFAULT_TOKENS = 256
+DocumentChoice = Annotated[dict[Literal["text", "adapter"], str], Field(min_length=1, max_length=1)]
 
 
 class RequestError(Exception):
@@ -65,25 +65,6 @@ class Message(_Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
-class StreamOptions(_Strict):
-    """Whether a stream ends with the numbers of tokens."""
-
-    include_usage: bool = False
-
-
-class DocumentChoice(_Strict):
-    """d2l's own: the document for the base's prompt, as text or as the name of an adapter."""
-
-    text: str | None = None
-    adapter: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> "DocumentChoice":
-        if (self.text is None) == (self.adapter is None):
-            raise ValueError("give either text or adapter")
-        return self
-
-
 class ChatRequest(Sampling):
     """The body of a request to /v1/chat/completions."""
 
@@ -92,7 +73,8 @@ class ChatRequest(Sampling):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: dict[str, Any] | None = None
+    #: d2l's own: a document for the base's prompt, as text or as the name of its adapter.
     document: DocumentChoice | None = None
     # Refused unless they ask for nothing.
     n: Literal[1] | None = None
@@ -135,7 +117,7 @@ class ChatRequest(Sampling):
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the numbers of tokens."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return bool((self.stream_options or {}).get("include_usage"))
 
 
 class Reply:
