@@ -1,12 +1,12 @@
-"""What a causal language model says after prompts: how likely given answers are, and its own.
+"""Answers of a causal language model to prompts: how likely given answers are, and its own.
 
-Token ids in; log-probabilities and answers out, greedy ones or some by chance. Knows nothing of
-documents, questions or adapters: with a `peft.PeftModel` the caller says whether the adapter is on.
+Token ids in; log-probabilities and answers out, greedy or sampled. Knows nothing of documents,
+questions or adapters: with a `peft.PeftModel` the caller switches the adapter on or off.
 
 Prompts are read in batches, padded on the left, with position ids that do not count the padding,
-so batches change nothing but speed. What all prompts of a batch begin with is read once: questions
-about one document should stand next to each other. Memory stays flat: answers alone go through the
-head, and distributions come one item at a time.
+so batches change nothing but speed. The common beginning of a batch is read once: put questions
+about one document next to each other. Only answers go through the head, and distributions come
+one item at a time, so memory does not grow with the batch.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from d2l.inference.shared_prefix import Prefix, attending, can_attend, mask_rest
 Ids = Sequence[int]
 #: Logits (rows, vocabulary), and the rows' numbers, to the tokens that come next (rows,).
 _Choose = Callable[[Tensor, Sequence[int]], Tensor]
-#: Tokens that are drawn of: the other hundred thousand, together, are all but never wanted.
+#: Sampling draws among the likeliest tokens; the others together are almost never drawn.
 _DRAWN_OF = 64
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How answers are read and made: at most `max_tokens` up to the token `end`.
+    """How answers are generated: at most `max_tokens` up to the token `end`.
 
-    `batch` prompts are read at a time; `pad` is any token of the vocabulary. Once no more than the
-    part `stragglers` of a batch goes on, its answers are cut off: a pass for two rows takes as long
-    as one for thirty.
+    `batch` prompts are read at a time; `pad` is any token of the vocabulary. When at most the part
+    `stragglers` of a batch is unfinished, its answers are cut off: a pass for two rows takes as
+    long as a pass for thirty.
     """
 
     max_tokens: int
@@ -49,8 +49,8 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """One prompt's outcome: log-probability of each token of the answer asked about, fp32
-    (tokens,) on the CPU, and the model's own greedy answer without the end token."""
+    """Log-probability of each token of the given answer, fp32 (tokens,) on the CPU, and the model's
+    own greedy answer without the end token."""
 
     log_probs: Tensor
     answer: tuple[int, ...]
@@ -58,8 +58,8 @@ class ScoredAnswer:
 
 @dataclass
 class _Read:
-    """Prompts that a model has read: what all of them begin with, the cache of what follows, which
-    tokens of both count (rows, tokens), and the logits after the last (rows, vocabulary)."""
+    """Prompts that a model has read: the cache behind their common `prefix`, the mask of both
+    (rows, tokens; 0 for padding), and the logits after the last token (rows, vocabulary)."""
 
     cache: Any
     mask: Tensor
@@ -117,7 +117,7 @@ def answer_greedily(
 def answer_likeliest(
     model: Any, prompts: Sequence[Ids], settings: GenerationSettings
 ) -> list[tuple[int, ...]]:
-    """`answer_greedily` with all that settings say."""
+    """`answer_greedily`, with stragglers."""
     return _answer(model, prompts, settings, _take_likeliest)
 
 
@@ -129,9 +129,10 @@ def answer_by_chance(
     temperatures: Sequence[float],
     seed: int,
 ) -> list[tuple[int, ...]]:
-    """A token again and again, each drawn of the likeliest by how likely it is at the prompt's own
-    temperature, up to the end token, which is left out; at 0, the most likely one. The same for a
-    seed, a batch size and a number of threads."""
+    """Sample answers at each prompt's own temperature (0: greedy), without the end token.
+
+    The same answers for the same seed, batch size and number of threads.
+    """
     assert len(temperatures) == len(prompts)
     chance = torch.Generator().manual_seed(seed)
     heat = torch.tensor(temperatures, dtype=torch.float32)
@@ -166,7 +167,7 @@ def _pair_up(
 
 @torch.inference_mode()
 def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
-    """Read a batch of prompts: what they share once, the rest side by side."""
+    """Read a batch of prompts: their common beginning once, the rests side by side."""
     n_shared = _count_shared(model, prompts)
     longest = max(map(len, prompts))
     rests, masks = [], []
@@ -191,7 +192,7 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
 
 @torch.inference_mode()
 def _read_once(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
-    """The same, where prompts that stand there several times are read once."""
+    """Read a batch of prompts, equal prompts once."""
     unlike = list(dict.fromkeys(map(tuple, prompts)))
     read = _read(model, unlike, pad)
     if len(unlike) == len(prompts):
@@ -205,9 +206,9 @@ def _read_once(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
-    """Tokens that all prompts begin with; each keeps one of its own, whose logits are wanted.
+    """Tokens that all prompts begin with; each prompt keeps at least its last token.
 
-    None where layers see a window only: it would count the padding after the shared tokens.
+    0 where layers see a window only: the window would count the padding after the shared tokens.
     """
     if len(prompts) < 2 or _has_windows(model):
         return 0
@@ -225,7 +226,7 @@ def _has_windows(model: Any) -> bool:
 
 @torch.inference_mode()
 def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
-    """Logits (tokens, vocabulary) before each answer's tokens, given the ones in front of it."""
+    """Logits (tokens, vocabulary) that predict each answer's tokens, teacher-forced."""
     longest = max(map(len, answers))
     logits = read.logits[:, None]  # (rows, tokens, vocabulary)
     if longest > 1:
@@ -240,8 +241,8 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
 
 
 def _force_and_forget(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
-    """The same, and the cache is again what it was: a copy of it would double its memory."""
-    if _has_windows(model):  # whose layers have dropped what would be needed again
+    """`_force`, and restore the cache: a copy of it would double its memory."""
+    if _has_windows(model):  # its layers drop old keys, so a crop restores nothing
         return _force(model, copy.deepcopy(read), answers, pad)
     rows = _force(model, read, answers, pad)
     n_read = max(map(len, answers)) - 1
@@ -271,12 +272,13 @@ def _go_on(
     *,
     first: int = 0,
 ) -> list[tuple[int, ...]]:
-    """Answers of all rows, of the tokens that `choose` takes, to which they are numbered from
-    `first` on. Rows that have ended go along until they are half of those that are computed, and
-    are then dropped."""
+    """Answers of all rows, of tokens that `choose` takes; it gets rows numbered from `first` on.
+
+    Finished rows are computed until they are half of the batch; then they are dropped.
+    """
     cache, mask, logits = read.cache, read.mask, read.logits
     answers: list[list[int]] = [[] for _ in range(len(logits))]
-    rows = list(range(len(answers)))  # those that are computed, by their numbers
+    rows = list(range(len(answers)))  # numbers of the rows that are computed
     going = set(rows)
     few = int(settings.stragglers * len(rows))
     for left in reversed(range(settings.max_tokens)):
@@ -303,7 +305,7 @@ def _run(
     model: Any, ids: Tensor, *, mask: Tensor, cache: Any, prefix: Prefix | None = None
 ) -> tuple[Any, Tensor]:
     """Read ids (rows, tokens) behind a prefix and a cache: (cache, states (rows, tokens, hidden)
-    that the head reads). `mask` (rows, tokens) also covers these."""
+    for the head). `mask` (rows, tokens) covers prefix, cache and ids."""
     causal = _causal_of(model)
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     keyword = cache_keyword(causal)
@@ -322,8 +324,8 @@ def _run(
 
 
 def _read_out(model: Any, hidden: Tensor) -> Tensor:
-    """The head's logits of states (…, hidden), which are laid out in a row first: of a slice, or of
-    a batch with strides, matmul copies the head, hundreds of megabytes."""
+    """The head's logits of states (…, hidden). They are made contiguous first: for strided states
+    matmul copies the head, hundreds of megabytes."""
     flat = hidden.reshape(-1, hidden.shape[-1]).contiguous()
     return read_out(_causal_of(model), flat).reshape(*hidden.shape[:-1], -1)
 

@@ -1,8 +1,8 @@
-"""What all sequences of a batch begin with: read once, kept once, and attended by all of them.
+"""The common beginning of a batch of sequences: read once, kept once, and attended by all rows.
 
-A cache holds keys and values of every row, and is copied for every token that is written. Where
-hundreds of tokens stand before rows of fifty, most of it is the same for all rows. Here the
-beginning stands beside the cache, once, and attention reads both. Knows nothing of prompts.
+A cache holds keys and values of every row and is copied for every new token. With hundreds of
+common tokens before rows of fifty, most of it is the same for all rows. Here the beginning stands
+once beside the cache, and attention reads both. Knows nothing of prompts.
 """
 
 from collections.abc import Iterator
@@ -16,21 +16,20 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 _NAME = "d2l_shared_prefix"
-#: Scores that are held at a time, of some of the rows: 64 MiB in fp32.
+#: Attention scores in memory at a time, of some of the rows: 64 MiB in fp32.
 _MOST_SCORES = 2**24
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """A beginning, as each layer keeps it: keys, rotated already, and values (1, kv_heads, tokens,
-    head_dim)."""
+    """A beginning by layer: keys, rotated already, and values (1, kv_heads, tokens, head_dim)."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
     @property
     def n_tokens(self) -> int:
-        """How many tokens it has."""
+        """Its number of tokens."""
         return self.keys[0].shape[2]
 
 
@@ -38,8 +37,7 @@ _attended: ContextVar[Prefix] = ContextVar("attended")
 
 
 def can_attend(causal: Any) -> bool:
-    """Whether a model's attention is plain enough to be done here: every token sees all before it,
-    and scores are what queries and keys say, with nothing added or bent."""
+    """Whether `_attend` can replace a model's attention: no windows, no chunks, no soft caps."""
     config = causal.config
     strange = ("sliding_window", "attn_logit_softcapping", "attention_chunk_size")
     return config._attn_implementation in ("sdpa", _NAME) and not any(
@@ -48,15 +46,15 @@ def can_attend(causal: Any) -> bool:
 
 
 def take_prefix(cache: Any) -> Prefix:
-    """All that a cache holds of one sequence."""
+    """The keys and values of a cache of one sequence."""
     layers = cache.layers
-    return Prefix(tuple(one.keys for one in layers), tuple(one.values for one in layers))
+    return Prefix(tuple(la.keys for la in layers), tuple(la.values for la in layers))
 
 
 @contextmanager
 def attending(causal: Any, prefix: Prefix) -> Iterator[None]:
-    """A block in which a causal model's tokens see a prefix before all that its cache has. Masks
-    are then those of `mask_rest`."""
+    """A block in which a causal model attends a prefix before its cache; masks are those of
+    `mask_rest`."""
     before = causal.config._attn_implementation
     token = _attended.set(prefix)
     causal.set_attn_implementation(_NAME)
@@ -68,8 +66,8 @@ def attending(causal: Any, prefix: Prefix) -> Iterator[None]:
 
 
 def mask_rest(mask: Tensor, prefix: Prefix, n_new: int) -> Tensor:
-    """Which tokens behind a prefix the last `n_new` of them see, (rows, 1, n_new, tokens behind the
-    prefix), true where they do. `mask` (rows, all tokens) is 1 where a token counts."""
+    """The mask of the last `n_new` tokens, (rows, 1, n_new, tokens behind the prefix), true where
+    they see a token. `mask` (rows, all tokens) is 0 for padding."""
     own = mask[:, prefix.n_tokens :].bool()
     n = own.shape[1]
     before = torch.ones((n_new, n), dtype=torch.bool, device=mask.device).tril(n - n_new)
@@ -92,18 +90,19 @@ def _attend(
     keys, values = prefix.keys[module.layer_idx][0], prefix.values[module.layer_idx][0]
     seen = prefix.n_tokens + key.shape[2]
     at_once = max(_MOST_SCORES // (query[0, ..., 0].numel() * seen), 1)
-    given = (torch.split(one, at_once) for one in (query * scaling, key, value, attention_mask))
-    read = torch.cat([_read(keys, values, *some) for some in zip(*given, strict=True)])
+    inputs = (query * scaling, key, value, attention_mask)
+    parts = zip(*(torch.split(tensor, at_once) for tensor in inputs), strict=True)
+    read = torch.cat([_read(keys, values, *part) for part in parts])
     return read.transpose(1, 2).contiguous(), None
 
 
 def _read(
     keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
 ) -> Tensor:
-    """What some rows' queries read, (rows, heads, new, head_dim); `keys` and `values` (kv_heads,
-    tokens, head_dim) are the prefix's."""
+    """Attention of some rows, (rows, heads, new, head_dim); `keys` and `values` (kv_heads, tokens,
+    head_dim) are the prefix's."""
     rows, n_kv = key.shape[:2]
-    # The heads that read one of the keys' stand behind one another: (rows, kv, group*new, size).
+    # Heads that share a key head stand behind one another: (rows, kv, group*new, size).
     grouped = query.reshape(rows, n_kv, -1, query.shape[-1])
     shared = _unfold(_fold(grouped) @ keys.mT, rows)
     own = (grouped @ key.mT).view(rows, n_kv, -1, *mask.shape[-2:])
