@@ -71,7 +71,6 @@ class Compound:
     classes: set[str] = field(default_factory=set)
     attributes: list[tuple[str, str, str]] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
-    excluded: list["Compound"] = field(default_factory=list)
     is_empty: bool = True
 
     @property
@@ -92,9 +91,7 @@ class Compound:
             value = attributes.get(name)
             if value is None or (operator and not OPERATORS[operator](value, other)):
                 return False
-        if not all(STATES[state](subject) for state in self.states):
-            return False
-        return not any(compound.matches(subject) for compound in self.excluded)
+        return all(STATES[state](subject) for state in self.states)
 
 
 @dataclass
@@ -154,23 +151,8 @@ class Selector:
         elif name in STATES and word.type == "ident":
             compound.states.append(name)
             self._count(0, 1, 0)
-        elif name == "not" and word.type == "function":
-            self._exclude(word.arguments)
         else:
             self.is_sure = False
-
-    def _exclude(self, tokens: Iterable[Any]) -> None:
-        parts = split_at_commas(tokens)
-        # Only one level deep: strangers nest them by the thousand.
-        if any(token.type == "function" for part in parts for token in part):
-            self.is_sure = False
-            return
-        inner = [read_selector(part) for part in parts]
-        if any(not one.is_sure or one.is_part or len(one.compounds) > 1 for one in inner):
-            self.is_sure = False
-            return
-        self.compounds[-1].excluded += [one.compounds[0] for one in inner]
-        self._count(*max(one.specificity for one in inner))
 
     def _count(self, *more: int) -> None:
         ids, classes, tags = (old + new for old, new in zip(self.specificity, more, strict=True))
@@ -258,10 +240,9 @@ class Matcher:
             after = selector.compounds[at + 1].combinator if at < last else ""
             self._numbers.setdefault(compound.key, []).append(len(self._steps))
             self._steps.append((compound, after, payload))
-            for part in (compound, *compound.excluded):
-                self._classes |= part.classes
-                self._ids.add(part.id)
-                self._attributes.update((name, None) for name, _, _ in part.attributes)
+            self._classes |= compound.classes
+            self._ids.add(compound.id)
+            self._attributes.update((name, None) for name, _, _ in compound.attributes)
 
     def describe(self, element: Any) -> Subject:
         """An element as far as the selectors ask for it."""

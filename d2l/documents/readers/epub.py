@@ -14,7 +14,7 @@ from d2l.documents.document import Section
 from d2l.documents.findings import gather
 from d2l.documents.parsing import Parsed, ParseRequest, bound_text, damaged
 from d2l.documents.readers.archives import open_archive, parse_xml, read_member
-from d2l.documents.readers.html import parse_tree, split_page
+from d2l.documents.readers.html import Page, list_notes, parse_tree, split_page
 from d2l.documents.readers.styles import Sheet, read_use
 from d2l.documents.sniff import decode_html
 from d2l.errors import DocumentError
@@ -29,11 +29,10 @@ def parse_epub(request: ParseRequest) -> Parsed:
     with open_archive(request, KIND) as archive:
         chapters = list_chapters(archive, request)
         refuse_encrypted(archive, chapters, request)
-        pages: list[Parsed] = []
+        pages: list[Page] = []
         sections = tuple(bound_text(read_chapters(archive, chapters, request, pages), request))
-    notes = tuple(dict.fromkeys(note for page in pages for note in page.notes))
     findings = gather(finding for page in pages for finding in page.findings)
-    return Parsed(sections, notes, findings)
+    return Parsed(sections, list_notes(pages), findings)
 
 
 def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:
@@ -88,7 +87,7 @@ def refuse_encrypted(archive: zipfile.ZipFile, chapters: list[str], request: Par
 
 
 def read_chapters(
-    archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest, pages: list[Parsed]
+    archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest, pages: list[Page]
 ) -> Iterator[Section]:
     """Yield the sections of each chapter; one that lacks a heading goes on under the last.
 

@@ -5,16 +5,16 @@ come row by row. The walk over the tree serves EPUB chapters as well.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import lxml.etree
 import lxml.html
 
 from d2l.documents.document import Section
-from d2l.documents.findings import gather
+from d2l.documents.findings import Finding, gather
 from d2l.documents.parsing import CELL, Parsed, ParseRequest, bound_text, damaged
-from d2l.documents.readers.html_hidden import HiddenText, count_hidden, find_hidden
+from d2l.documents.readers.html_hidden import HiddenText, find_hidden
 from d2l.documents.readers.styles import Sheet
 from d2l.documents.readers.text import encoding_notes
 from d2l.documents.sniff import decode_html
@@ -68,7 +68,26 @@ def parse_html(request: ParseRequest) -> Parsed:
     decoded = decode_html(request.data, request.name, request.encoding)
     page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
     sections = tuple(bound_text(page.sections, request))
-    return Parsed(sections, (*encoding_notes(decoded), *page.notes), page.findings)
+    return Parsed(sections, (*encoding_notes(decoded), *list_notes([page])), page.findings)
+
+
+class Page(NamedTuple):
+    """Text of a page, and what to tell of it; `n_drawn`: characters of drawings and buttons."""
+
+    sections: list[Section]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    n_drawn: int
+
+
+def list_notes(pages: Sequence[Page]) -> tuple[str, ...]:
+    """The notes of pages, each once, and how many characters of drawings they have together."""
+    notes = dict.fromkeys(note for page in pages for note in page.notes)
+    n_drawn = sum(page.n_drawn for page in pages)
+    if n_drawn:
+        s = "" if n_drawn == 1 else "s"
+        notes[f"{n_drawn:,} character{s} of drawings and buttons left out"] = None
+    return tuple(notes)
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
@@ -106,23 +125,22 @@ def empty_head(root: Any) -> None:
 
 def split_page(
     root: Any, *, sheets: Iterable[Sheet] | None = None, include_hidden: bool = False
-) -> Parsed:
+) -> Page:
     """Give the sections of a parsed page, the text before the first heading among them, and what
     of that part is hidden. `sheets`: those that the page links to; None: they are not at hand."""
     hidden, notes = find_hidden(root, sheets)
     drop_furniture(root)
     main = find_main(root)
     n_drawn = drop_drawn(main, hidden)
-    if n_drawn:
-        s = "" if n_drawn == 1 else "s"
-        notes = (*notes, f"{n_drawn:,} character{s} of drawings and buttons left out")
     inside = set(main.iter())
     hidden = [text for text in hidden if text.element in inside]
-    findings = gather(count_hidden(hidden))
+    # Furniture in it is gone by now.
+    counts = ((text.reason, text.n_chars) for text in hidden)
+    findings = gather(Finding("hidden", reason, n_chars) for reason, n_chars in counts if n_chars)
     if not include_hidden:
         for text in hidden:
             text.take_out()
-    return Parsed(tuple(_Flow().run(main)), notes, findings)
+    return Page(_Flow().run(main), findings, notes, n_drawn)
 
 
 def drop_furniture(root: Any) -> None:

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from d2l.documents.findings import Finding
 from d2l.documents.readers.colors import BLACK, WHITE, Color, looks_like, parse_color, read_hex
 from d2l.documents.readers.css_selectors import TooMuchWork
 from d2l.documents.readers.styles import (
     EFFECTS,
     INHERITING,
-    MOVES,
+    MOVING,
     OFFSETS,
     SHIFTS,
     WARPS,
@@ -30,23 +29,26 @@ EM = 16.0  # pixels of an em, where no style sets them
 TINY = 2.0  # pixels: text of this size or less cannot be read
 LEAST_OPACITY = 0.07  # black of less on white has less contrast than `colors.LEAST_CONTRAST`
 FAR = -999.0  # pixels: text so far to the left or above is off the screen
-LEAST_GROUND = 20.0  # pixels: text runs out of a lower or narrower element
 TOO_MUCH_WORK = "its style sheets take too long to judge; text that they hide is kept"
 UNSEEN, OFF, NOT_DISPLAYED = "invisible", "off the page", "not displayed"
-#: Words for sizes of type, in pixels.
-SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0,
-         "x-large": 24.0, "xx-large": 32.0, "xxx-large": 48.0}  # fmt: skip
 PIXELS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 37.8, "mm": 3.78}
 LENGTH = re.compile(
     r"([+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,2})?)([a-z]{0,5}|%)"
 )
 #: Values that leave text and its place as they are.
-PLAIN = frozenset(("none", "normal", "initial", "auto", "0", "1", "currentcolor", "border-box",
-                   "padding-box", "content-box", "static", *INHERITING))  # fmt: skip
+PLAIN = frozenset(
+    (
+        "none", "normal", "initial", "auto", "0", "1", "currentcolor", "transparent", "relative",
+        "static", "border-box", "padding-box", "content-box", *INHERITING,
+    )
+)  # fmt: skip
+STILL = PLAIN - {"relative"}  # positions that move no element
 #: Attributes that say how an element looks without any style.
 OLD_ATTRIBUTES = frozenset(("hidden", "popover", "color", "bgcolor", "background", "text"))
 #: Elements whose text browsers give a look of its own.
 OWN_LOOK = frozenset(("button", "select", "textarea", "mark"))
+BACKGROUND = ("background-color", "background-image")
+EXTENTS = ("width", "height", "max-width", "max-height")
 PICTURES = ("img", "picture", "video", "canvas", "svg", "iframe", "object", "embed")
 
 
@@ -161,32 +163,23 @@ def find_hidden(
 
 
 def find_overlaid(declared: dict[Any, Declarations]) -> set[Any]:
-    """Elements with a picture or a color over their ground that is none of the text's own
-    parents: a positioned element that paints, or a column of a table."""
+    """Elements whose ground something else than the text's own parents may paint: a positioned
+    element, or a column of a table."""
+
+    def is_still(element: Any) -> bool:
+        return declared[element].get("position", "static") in STILL
+
     overlaid = set()
     for element, declarations in declared.items():
-        is_column = element.tag in ("col", "colgroup")
-        is_free = declarations.get("position", "static") in ("absolute", "fixed", "?")
-        if not is_column and not is_free:
+        if is_still(element) and element.tag not in ("col", "colgroup"):
             continue
-        if not paints(declarations) and next(element.iter(*PICTURES), None) is None:
+        if not changes(declarations, BACKGROUND) and next(element.iter(*PICTURES), None) is None:
             continue
         around = element.getparent()
-        while around is not None and (
-            around.tag != "table"
-            if is_column
-            else declared[around].get("position", "static") in PLAIN
-        ):
+        while around is not None and around.getparent() is not None and is_still(around):
             around = around.getparent()
-        overlaid.add(next(iter(declared)) if around is None else around)
+        overlaid.add(around)
     return overlaid
-
-
-def paints(declared: Declarations) -> bool:
-    """Whether an element has a background."""
-    color = declared.get("background-color", "transparent")
-    picture = declared.get("background-image", "none")
-    return color not in ("transparent", "initial") or picture not in ("none", "initial")
 
 
 def compute(element: Any, declared: Declarations, parent: Look) -> Look:
@@ -198,7 +191,7 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     look = replace(
         parent,
         size=EM if element.tag in OWN_LOOK else compute_size(declared, parent.size),
-        moves=parent.moves or declared.get(MOVES) == "yes",
+        moves=parent.moves or any(declared.get(name) == "yes" for name in MOVING),
         is_warped=parent.is_warped or changes(declared, WARPS),
         is_displayed=is_displayed(element, declared),
     )
@@ -234,8 +227,6 @@ def compute_size(declared: Declarations, inherited: float | None) -> float | Non
     value = declared.get("font-size", "inherit")
     if value in INHERITING:
         return inherited
-    if value in SIZES:
-        return SIZES[value]
     if value.endswith("%"):
         value = f"{value[:-1]}e-2em"
     return parse_length(value, inherited)
@@ -268,7 +259,7 @@ def is_off(declared: Declarations, look: Look) -> bool:
     position = declared.get("position", "static")
     given = {side: declared[side] for side in OFFSETS if declared.get(side, "auto") != "auto"}
     if position not in ("relative", "absolute", "fixed"):
-        return look.is_off and position in PLAIN
+        return look.is_off and position in STILL
     lengths = {side: parse_length(value, look.size) for side, value in given.items()}
     known = [length for length in lengths.values() if length is not None]
     if len(known) < len(lengths):
@@ -291,17 +282,16 @@ def paint(element: Any, declared: Declarations, look: Look) -> Look:
     """The colors of an element's text and of its ground."""
     if changes(declared, EFFECTS) or "dark" in declared.get("color-scheme", ""):
         look = replace(look, judges_colors=False)
-    ground = None if is_shifted(declared) else look.ground
+    ground = None if changes(declared, SHIFTS) else look.ground
     painted = declared.get("background-color", "") or read_old_color(element.get("bgcolor", ""))
-    if painted not in ("", "transparent", "initial"):
-        color, alpha = parse_color(painted) or (None, 1.0)
-        is_box = declared.get("display") != "contents" and look.is_visible and not is_low(declared)
-        if alpha > 0:
-            ground = color if alpha >= 1 and is_box else None
-    has_picture = declared.get("background-image", "none") not in ("none", "initial")
-    if has_picture or element.get("background") is not None:
-        ground = None
-    if "inset" in declared.get("box-shadow", "") or declared.get("box-shadow") == "?":
+    color, alpha = parse_color(painted) or (None, 0.0 if painted in ("", "initial") else 1.0)
+    if alpha > 0:
+        is_box = declared.get("display") != "contents" and look.is_visible
+        # Text may run out of a box of a given size.
+        is_whole = is_box and (color == ground or not any(name in declared for name in EXTENTS))
+        ground = color if alpha >= 1 and is_whole else None
+    has_picture = changes(declared, ("background-image",)) or element.get("background") is not None
+    if has_picture or re.search(r"inset|\?", declared.get("box-shadow", "")):
         ground = None
     look = replace(look, ground=ground)
     written = declared.get("color", "")
@@ -313,35 +303,7 @@ def paint(element: Any, declared: Declarations, look: Look) -> Look:
     return replace(look, color=color, alpha=alpha)
 
 
-def is_shifted(declared: Declarations) -> bool:
-    """Whether an element may stand on another ground than its parent's."""
-    if declared.get("position", "static") not in PLAIN and (
-        declared["position"] != "relative" or any(side in declared for side in OFFSETS)
-    ):
-        return True
-    grid = (name for name in SHIFTS if name.startswith("grid"))
-    margins = (declared.get(name, "") for name in SHIFTS if name.startswith("margin"))
-    is_drawn_up = any("-" in margin or "?" in margin or "(" in margin for margin in margins)
-    return is_drawn_up or changes(declared, (*grid, *WARPS))
-
-
-def is_low(declared: Declarations) -> bool:
-    """Whether an element's background may be smaller than its text."""
-    return any(
-        length is not None and length < LEAST_GROUND
-        for name in ("width", "height", "max-width", "max-height")
-        for length in (parse_length(declared.get(name, ""), EM),)
-    )
-
-
 def read_old_color(value: str) -> str:
     """A color of an old attribute, whose digits may stand without their mark."""
     value = value.strip().lower()
     return f"#{value}" if read_hex(value) is not None else value
-
-
-def count_hidden(found: Iterable[HiddenText]) -> Iterator[Finding]:
-    """Count hidden text."""
-    for hidden in found:
-        if hidden.n_chars:  # furniture in it is gone by now
-            yield Finding("hidden", hidden.reason, hidden.n_chars)

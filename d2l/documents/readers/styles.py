@@ -23,23 +23,26 @@ from d2l.documents.readers.css_selectors import (
 )
 
 UNKNOWN = "?"
+#: Values that change nothing where no other value holds.
+USUAL = ("none", "auto", "static", "relative")
 #: Words that keep what the element around has, for properties that elements inherit.
 INHERITING = ("inherit", "unset")
 #: They move or paint an element so that its place, its size or its color is not known.
 EFFECTS = frozenset(("text-shadow", "text-fill-color", "text-stroke", "filter", "backdrop-filter",
                      "mix-blend-mode", "background-clip"))  # fmt: skip
 WARPS = frozenset(("transform", "translate", "scale", "zoom", "offset-path"))
-SHIFTS = frozenset(("grid-area", "grid-row", "grid-column", "margin", "margin-top", "margin-left"))
-PROPERTIES = EFFECTS | WARPS | SHIFTS | frozenset(
+OFFSETS = ("left", "right", "top", "bottom")
+PULL = "pull"  # a margin that is not plain and positive
+SHIFTS = WARPS | frozenset(("position", *OFFSETS, "grid-area", "grid-row", "grid-column", PULL))
+PROPERTIES = EFFECTS | SHIFTS | frozenset(
     (
         "display", "visibility", "opacity", "font-size", "color", "background-color",
-        "background-image", "position", "left", "right", "top", "bottom", "width", "height",
+        "background-image", "width", "height",
         "max-width", "max-height", "text-indent", "color-scheme", "box-shadow",
     )
 )  # fmt: skip
-OFFSETS = ("left", "right", "top", "bottom")
-#: "yes" where an animation or a transition may show an element by and by.
-MOVES = "moves"
+#: "yes" where they may show an element by and by.
+MOVING = ("animation", "transition")
 #: Words of an animation or a transition that are no names of properties.
 TIMING = frozenset(
     (
@@ -50,6 +53,7 @@ TIMING = frozenset(
 FADING = frozenset(("all", "opacity", "visibility", "transform", "translate", "scale", "left",
                     "right", "top", "color", "font-size", "text-indent", "var"))  # fmt: skip
 FUNCTION = re.compile(r"(?:cubic-bezier|steps|linear)\([^()]{0,200}\)")
+LONG_NUMBER = re.compile(r"\d{300,}")  # no Python makes a number of thousands of digits
 WORD = re.compile(r"[a-z][a-z-]{2,40}")
 #: Sheets in them are not used where scripts run.
 NO_PART = ("noscript", "template", "textarea", "iframe")
@@ -80,7 +84,7 @@ class Sheets:
         self._settled: dict[tuple[int, str], Declarations] = {}
         self.is_complete = True
         for text, is_sure in sheets:
-            rules = tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True)
+            rules = tinycss2.parse_stylesheet(LONG_NUMBER.sub("9", text), True, True)
             self._add_rules(rules, is_sure)
 
     def _add_rules(
@@ -151,7 +155,9 @@ def settle(declarations: list[Declaration]) -> Declarations:
     for _, name, value, is_sure in sorted(declarations, key=lambda declaration: declaration.rank):
         if is_sure or values.get(name) == value:
             values[name] = value
-        elif name != MOVES:
+        elif name not in values and value in USUAL:
+            continue
+        elif name not in MOVING:
             values[name] = UNKNOWN
         elif value == "yes":
             values[name] = value
@@ -170,12 +176,18 @@ def read_declarations(content: Iterable[Any]) -> Iterator[tuple[str, str, bool]]
 
 def expand(name: str, value: str) -> Iterator[tuple[str, str]]:
     """Yield the properties that one sets, with their values."""
-    if name.startswith(("animation", "transition")):
-        yield MOVES, "yes" if moves(name, value) else "no"
+    if name in MOVING:
+        yield name, "yes" if moves(name, value) else "no"
+    elif name in ("animation-name", "transition-duration", "transition-property"):
+        # Scripts hold animations by the name "none" until a reader gets there.
+        if name == "animation-name" or moves(name, value):
+            yield name.partition("-")[0], "yes"
     elif name == "all":
         yield from ((one, UNKNOWN) for one in sorted(PROPERTIES))
     elif name == "inset":
         yield from ((side, UNKNOWN) for side in OFFSETS)
+    elif name.startswith("margin"):
+        yield PULL, value if re.search(r"[-(?]", value) else "none"
     elif name == "font":
         yield "font-size", value if value in INHERITING else UNKNOWN
     elif name == "background":
@@ -190,14 +202,10 @@ def expand(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 def moves(name: str, value: str) -> bool:
     """Whether an animation or a transition may show what is hidden."""
-    if name == "transition-duration":
-        return not value.startswith("0s")
-    if name.startswith("transition-") and name != "transition-property":
-        return False
     words = set(WORD.findall(FUNCTION.sub("", value))) - TIMING
-    if words & {"none", *INHERITING, "initial", "revert"}:
-        return name == "animation-name"  # so scripts hold elements until a reader gets there
-    return name.startswith("animation") or not words or bool(words & FADING)
+    if words & {"none", *INHERITING, "initial", "revert"} or value in ("0s", "0ms"):
+        return False
+    return name == "animation" or not words or bool(words & FADING)
 
 
 def serialize(tokens: Iterable[Any]) -> str:
@@ -211,7 +219,7 @@ def serialize(tokens: Iterable[Any]) -> str:
 @lru_cache(maxsize=10_000)
 def read_inline(style: str) -> tuple[Declaration, ...]:
     """The declarations of a style attribute; pages repeat a few of them many times."""
-    content = tinycss2.parse_blocks_contents(style, skip_comments=True, skip_whitespace=True)
+    content = tinycss2.parse_blocks_contents(LONG_NUMBER.sub("9", style), True, True)
     return tuple(
         Declaration((is_important, True, (0, 0, 0), order), name, value, is_sure=True)
         for order, (name, value, is_important) in enumerate(read_declarations(content))

@@ -90,6 +90,8 @@ def test_hidden_text_is_left_out_and_counted(style: str, reason: str, by: str) -
          "hidden words</p></div>", ""),
         ('<p class="x">hidden words</p>', "@media print { .x { display: block } } "
          ".x { display: none }"),
+        ('<p class="x">hidden words</p>', "p:not(.y) { margin: 0 } .x { color: #fff }"),
+        ('<p class="x" hidden>hidden words</p>', "@media (hover) { .x { display: none } }"),
     ],
 )  # fmt: skip
 def test_old_attributes_and_inherited_styles_count(body: str, css: str) -> None:
@@ -109,8 +111,6 @@ def test_old_attributes_and_inherited_styles_count(body: str, css: str) -> None:
         "p[title=a]",
         "p[title|=a]",
         "p[title^='a'][title$='a'][title*='a'][title~='a']",
-        "p:not(.y)",
-        "p:not(.y, #z):not(:hover)",
         "p:last-child",
         ".o.p p",
         "* > *.x",
@@ -181,6 +181,13 @@ def test_style_sheets_of_a_book_count() -> None:
     document = parse_here(make_book(chapter, ".x { display: none }"), "a.epub")
     assert document.text == "Seen."
     assert document.findings == (Finding("hidden", "not displayed", N_HIDDEN),)
+
+
+def test_drawings_of_a_book_are_counted_together() -> None:
+    body = "<p>Seen.</p><svg><text>abc</text></svg>"
+    assert parse_here(make_book(f"<body>{body}{body}</body>", ""), "a.epub").notes == (
+        "6 characters of drawings and buttons left out",
+    )
 
 
 def test_style_sheets_of_a_book_count_where_they_are_for_a_screen() -> None:
