@@ -136,10 +136,7 @@ def generate(
 
     prompt = torch.tensor([list(ids)], device=model.device)
     drawing = (sampling.temperature or 0.0) >= LEAST_TEMPERATURE
-    if sampling.seed is None:
-        torch.seed()
-    else:
-        torch.manual_seed(sampling.seed)
+    torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed)
     with torch.inference_mode(), _stoppable(model, is_due):
         output = model.generate(
             input_ids=prompt,
