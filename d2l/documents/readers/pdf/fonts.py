@@ -6,6 +6,7 @@ Takes the resources of a page, changes their fonts in memory; knows nothing of t
 import re
 from typing import Any
 
+from pypdf.errors import PyPdfError
 from pypdf.generic import (
     ArrayObject,
     DecodedStreamObject,
@@ -15,6 +16,18 @@ from pypdf.generic import (
     NumberObject,
 )
 
+# What pypdf raises on files that break its expectations, besides its own errors.
+PARSE_ERRORS = (
+    PyPdfError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 SPACE_WIDTH = 250  # of a space in thousandths of the font size, as in Times
 WIDEST_SPACE = 400  # a wider glyph at the space's code is another glyph or a guess
 MAX_NESTED_FORMS = 8

@@ -1,12 +1,12 @@
 """A PDF page to lines of text with their places.
 
-Takes a page of pypdf, gives lines; what to make of them is up to pdf_layout.
+Takes a page of pypdf, gives lines; what to make of them is up to `layout`.
 """
 
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,12 +24,13 @@ from d2l.documents.readers.pdf.layout import (
     clean_line,
     merge_rows,
 )
-from d2l.documents.readers.pdf.strings import Shown, spell_out_strings
+from d2l.documents.readers.pdf.strings import Path, Shown, spell_out_strings
 from d2l.documents.readers.pdf.widths import Measure
 
 CELL_GAP = 0.8  # times the font size, between cells of a table; justified words stand closer
 SURE_GAP = 2.5  # times the font size, between cells that do not begin below each other
 RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
+LONGEST_MARK = 100  # of a list item or heading: longer text is not cleaned at each of its pieces
 HEADING_MARK = re.compile(r"[A-Z]?\d*(?:\.\d+)*\.?$")
 WIDE_GAP = 1500  # between cells of a table, in thousandths of the font size
 BOLD = re.compile(r"bold|black|heavy|CMBX", re.I)  # in the name of a font
@@ -38,12 +39,15 @@ SUBSET_TAG = re.compile(r"^/?(?:[A-Z]{6}\+)?")  # random letters before the name
 
 
 def read_lines(
-    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure]
+    page: PageObject,
+    stream: ContentStream,
+    measures: Mapping[str, Measure],
+    omitted: Set[Path],
 ) -> tuple[list[Line], bool]:
-    """Extract the lines of a page with some content, cells of a row together; and whether their
+    """Extract the lines of a page without some text, cells of a row together; and whether their
     letters are a guess."""
     collector = _PieceCollector()
-    plain = spell_out_strings(page, stream, measures).extract_text(
+    plain = spell_out_strings(page, stream, measures, omitted).extract_text(
         visitor_operand_before=collector.see_operand, visitor_text=collector.see_text
     )
     collector.end_row()
@@ -222,7 +226,7 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
     is_mono = all(MONO.search(piece.font) for piece in inked)
     text, last_cell, begun = "", None, None  # pieces without a move between share a beginning
     for before, piece in pairwise((_Piece(""), *row.pieces)):
-        x, mark = round(piece.x), clean_line(text)
+        x, mark = round(piece.x), clean_line(text) if len(text) < LONGEST_MARK else text
         is_sure = x in uneven and not is_mono and not HEADING_MARK.match(mark)
         is_cell = (x in columns or is_sure) and x != begun and not ITEM_MARK.match(mark)
         if is_cell and mark and piece.text.strip():

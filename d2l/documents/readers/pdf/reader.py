@@ -1,7 +1,7 @@
 """PDF: pages to sections, one each, through pypdf.
 
-Takes the bytes of a PDF, gives its pages as flowing text; layout rules live in pdf_layout and
-pdf_margins. Meant for a child process: a hostile file can make pypdf slow or hungry.
+Takes the bytes of a PDF, gives its pages as flowing text; layout rules live in `layout` and
+`margins`. Meant for a child process: a hostile file can make pypdf slow or hungry.
 """
 
 import hashlib
@@ -20,8 +20,13 @@ from pypdf.generic import Destination, DictionaryObject
 from d2l.documents.document import Section
 from d2l.documents.findings import Finding, gather
 from d2l.documents.parsing import Parsed, ParseRequest, all_hidden, bound_text, damaged
-from d2l.documents.readers.pdf.fonts import MAX_NESTED_FORMS, list_xobjects, look_up, mend_fonts
-from d2l.documents.readers.pdf.layers import Layers
+from d2l.documents.readers.pdf.fonts import (
+    MAX_NESTED_FORMS,
+    PARSE_ERRORS,
+    list_xobjects,
+    look_up,
+    mend_fonts,
+)
 from d2l.documents.readers.pdf.layout import (
     Line,
     clean_line,
@@ -31,27 +36,16 @@ from d2l.documents.readers.pdf.layout import (
 )
 from d2l.documents.readers.pdf.lines import read_lines
 from d2l.documents.readers.pdf.margins import drop_running_lines
-from d2l.documents.readers.pdf.omit import omit_hidden
-from d2l.documents.readers.pdf.strings import parse_content
-from d2l.documents.readers.pdf.visible import find_hidden
+from d2l.documents.readers.pdf.runs import Runs
+from d2l.documents.readers.pdf.strings import Path, parse_content
+from d2l.documents.readers.pdf.viewer import Viewer, ViewError
+from d2l.documents.readers.pdf.visible import Hidden, find_hidden
 from d2l.documents.readers.pdf.widths import Measure, find_measures
 from d2l.errors import DocumentError
 
 GARBLED = "fonts that do not tell their characters; run OCR if the text is garbled"
+UNSEEN = "content that pdfium cannot draw; hidden text there is not left out"
 TAIL_BYTES = 1 << 16  # where the end-of-file mark of an intact file is found
-
-# What pypdf raises on files that break its expectations, besides its own errors.
-PARSE_ERRORS = (
-    PyPdfError,
-    ArithmeticError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class _Repairs(logging.Handler):
@@ -76,8 +70,9 @@ def parse_pdf(request: ParseRequest) -> Parsed:
         read = read_pages(reader, request)
         sections = tuple(bound_text(make_sections(reader, read.pages), request))
         notes = describe_pages(reader, read, request, repairs.n_repairs > 0)
-        if read.garbled:
-            notes += (f"{name_pages(read.garbled, len(read.pages))} {GARBLED}",)
+        for numbers, fault in ((read.garbled, GARBLED), (read.unseen, UNSEEN)):
+            if numbers:
+                notes += (f"{name_pages(numbers, len(read.pages))} {fault}",)
     finally:
         logger.propagate = propagate
         logger.removeHandler(repairs)
@@ -156,23 +151,23 @@ def harden_hash(key: bytes) -> bytes:
 
 @dataclass
 class PagesRead:
-    """The lines of each page; the numbers of those not read, and of those guessed; and what was
-    hidden on them."""
+    """The lines of each page, the numbers of some pages, and what was hidden on them."""
 
     pages: list[list[Line]] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    garbled: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)  # not read
+    garbled: list[int] = field(default_factory=list)  # their letters are guesses
+    unseen: list[int] = field(default_factory=list)  # pdfium cannot draw them
     findings: list[Finding] = field(default_factory=list)
 
 
 def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
     """Read page by page, up to the most text that is allowed."""
     read = PagesRead()
-    layers = Layers(reader)
     n_chars = 0
     known: dict[int, Measure] = {}
     mended: set[int] = set()
     n_pages = len(reader.pages)
+    viewer = Viewer(request.data, request.password, n_pages)
     for number in range(1, n_pages + 1):
         lines: list[Line] = []
         try:
@@ -180,12 +175,11 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
             measures = find_measures(page.get("/Resources"), known)  # first: mending changes widths
             mend_fonts(page.get("/Resources"), mended)
             stream = parse_content(page)
-            hidden = find_hidden(page, stream.operations, layers, known)
+            hidden = judge_page(number, Runs(page, stream, known), viewer, read)
             read.findings += [text.tell(number) for text in hidden.values() if text.n_chars]
-            left_out = {path: text for path, text in hidden.items() if not text.is_kept}
-            if left_out and not request.include_hidden:
-                page, stream = omit_hidden(page, stream, left_out)
-            lines, is_guess = read_lines(page, stream, measures)
+            left_out = frozenset(path for path, text in hidden.items() if not text.is_kept)
+            omitted = frozenset() if request.include_hidden else left_out
+            lines, is_guess = read_lines(page, stream, measures, omitted)
             if is_guess:
                 read.garbled.append(number)
         except PARSE_ERRORS as error:
@@ -198,6 +192,16 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
             break
         request.on_progress(number, n_pages)
     return read
+
+
+def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dict[Path, Hidden]:
+    """Give what is hidden on a page; note the page if it cannot be drawn."""
+    if shown.runs:
+        try:
+            return find_hidden(shown, viewer.open_page(number - 1, shown))
+        except ViewError:
+            read.unseen.append(number)
+    return find_hidden(shown, None)
 
 
 def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:

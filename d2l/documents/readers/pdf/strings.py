@@ -1,25 +1,30 @@
 """The strings that a PDF page shows, with their lengths and the spacing between their words.
 
-Takes a page, gives one with the same text for pypdf to read; knows nothing of lines.
+Takes a page, gives a copy for pypdf to read, without the text that is to be left out; knows nothing
+of lines.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from pypdf import PageObject
 from pypdf.generic import (
     ArrayObject,
     ByteStringObject,
     ContentStream,
+    DictionaryObject,
     FloatObject,
     NameObject,
 )
 
 from d2l.documents.readers.pdf.fonts import look_up
-from d2l.documents.readers.pdf.widths import GUESS, Measure
+from d2l.documents.readers.pdf.widths import GUESS, Measure, find_measures
+
+OF_ENCODING = ("/Length", "/Filter", "/DecodeParms")  # what a stream says of its bytes
 
 Operation = tuple[Any, bytes]  # operands, operator
+Path = tuple[int, ...]  # to an operator, through forms
 
 
 class Shown(ArrayObject):
@@ -29,29 +34,12 @@ class Shown(ArrayObject):
     inked: float = 0.0  # the length without spaces at the end
     is_exact: bool = True  # whether the font tells its widths
 
-
-class TextState(Protocol):
-    """What decides how far a string goes."""
-
-    @property
-    def measure(self) -> Measure:
-        """The widths of the font."""
-
-    @property
-    def size(self) -> float:
-        """The font's size in text space."""
-
-    @property
-    def char_spacing(self) -> float:
-        """What is added to each character."""
-
-    @property
-    def word_spacing(self) -> float:
-        """What is added to each space of a font with codes of one byte."""
-
-    @property
-    def stretch(self) -> float:
-        """How wide characters are set; 1 is as wide as they are."""
+    def without_text(self, state: "_State") -> "Shown":
+        """Give what moves the pen as far, and shows nothing."""
+        unit = state.size * state.stretch
+        moved = Shown([FloatObject(-1000 * self.length / unit if unit else 0.0)])
+        moved.length, moved.is_exact = self.length, self.is_exact
+        return moved
 
 
 @dataclass(frozen=True)
@@ -72,58 +60,100 @@ def parse_content(page: PageObject) -> ContentStream:
 
 
 def spell_out_strings(
-    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure]
+    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure], omitted: Set[Path]
 ) -> PageObject:
     """Give a page with some content whose strings are all `Shown`; the page stays as it is.
 
     pypdf does not count word spacing: it takes what follows justified spaces for far off, and
-    splits words. So each space comes with a move that does the same.
+    splits words. So each space comes with a move that does the same. Only forms that hold text to
+    leave out are copied, too.
     """
     spelled = PageObject(page.pdf, page.indirect_reference)
     spelled.update(page)
-    content = ContentStream(None, page.pdf)
-    content.operations = list(spell_out(stream.operations, measures))
+    resources, content = _Speller(page.pdf, omitted).copy(
+        stream, page.get("/Resources"), measures, ()
+    )
+    spelled[NameObject("/Resources")] = resources
     spelled[NameObject("/Contents")] = content
     return spelled
 
 
-def spell_out(
-    operations: Sequence[Operation], measures: Mapping[str, Measure]
-) -> Iterator[Operation]:
-    """Yield operations that show the same, each string by a `TJ` of its own.
+class _Speller:
+    """Copies the content of a page, and of its forms that hold text to leave out."""
 
-    A `Tf` before what stands at a new place has pypdf report it as a piece of its own.
-    """
-    state = _State()
-    saved: list[_State] = []
-    has_moved = False
-    for operands, operator in operations:
-        if operator == b"q":
-            saved.append(state)
-        elif operator == b"Q" and saved:
-            state = saved.pop()
-        elif operator == b'"' and len(operands) == 3:
-            state = change_state(change_state(state, b"Tw", operands), b"Tc", operands[1:])
-            yield operands[1:2], b"Tc"
-        elif operator == b"Tf" and len(operands) == 2:
-            state = replace(
-                state,
-                font=operands,
-                measure=measures.get(operands[0], GUESS),
-                size=read_number(operands, 1),
-            )
-        else:
-            state = change_state(state, operator, operands)
-        if operator in (b"'", b'"'):
-            yield [], b"T*"
-        if operator in (b"Tj", b"TJ", b"'", b'"') and operands:
-            if has_moved and state.font:
-                yield state.font, b"Tf"
-            has_moved = False
-            yield [show(operands[-1], state)], b"TJ"
-        else:
-            has_moved |= operator in (b"Td", b"TD", b"Tm")
-            yield operands, operator
+    def __init__(self, pdf: Any, omitted: Set[Path]) -> None:
+        self._pdf = pdf
+        self._omitted = omitted
+        self._on_the_way = {path[:n] for path in omitted for n in range(1, len(path))}
+
+    def copy(
+        self, stream: ContentStream, resources: Any, measures: Mapping[str, Measure], path: Path
+    ) -> tuple[DictionaryObject, ContentStream]:
+        """Give resources and content with all strings spelled out."""
+        own = DictionaryObject(resources.get_object() if resources is not None else {})
+        content = ContentStream(None, self._pdf)
+        content.operations = list(self._spell_out(stream.operations, own, measures, path))
+        return own, content
+
+    def _copy_form(self, own: DictionaryObject, name: Any, path: Path) -> NameObject:
+        """Put a copy of a form among the resources, and give its name there."""
+        forms = DictionaryObject(look_up(own, "/XObject"))
+        form: Any = forms[name].get_object()
+        inner = form.get("/Resources", own)
+        stream = ContentStream(form, self._pdf, "bytes")
+        resources, copied = self.copy(stream, inner, find_measures(inner, {}), path)
+        copied.update({key: form.raw_get(key) for key in form if key not in OF_ENCODING})
+        copied[NameObject("/Resources")] = resources
+        renamed = NameObject(f"/d2l{path[-1]}")
+        forms[renamed] = copied
+        own[NameObject("/XObject")] = forms
+        return renamed
+
+    def _spell_out(
+        self,
+        operations: Sequence[Operation],
+        own: DictionaryObject,
+        measures: Mapping[str, Measure],
+        path: Path,
+    ) -> Iterator[Operation]:
+        """Yield operations that show what is left, each string by a `TJ` of its own.
+
+        A `Tf` before what stands at a new place has pypdf report it as a piece of its own.
+        """
+        state = _State()
+        saved: list[_State] = []
+        has_moved = False
+        for index, (operands, operator) in enumerate(operations):
+            here = (*path, index)
+            if operator == b"q":
+                saved.append(state)
+            elif operator == b"Q" and saved:
+                state = saved.pop()
+            elif operator == b'"' and len(operands) == 3:
+                state = change_state(change_state(state, b"Tw", operands), b"Tc", operands[1:])
+                yield operands[1:2], b"Tc"
+            elif operator == b"Tf" and len(operands) == 2:
+                state = replace(
+                    state,
+                    font=operands,
+                    measure=measures.get(operands[0], GUESS),
+                    size=read_number(operands, 1),
+                )
+            else:
+                state = change_state(state, operator, operands)
+            if operator in (b"'", b'"'):
+                yield [], b"T*"
+            if operator in (b"Tj", b"TJ", b"'", b'"') and operands:
+                if has_moved and state.font:
+                    yield state.font, b"Tf"
+                has_moved = False
+                shown = show(operands[-1], state)
+                yield [shown.without_text(state) if here in self._omitted else shown], b"TJ"
+            elif operator == b"Do" and here in self._on_the_way:
+                yield [self._copy_form(own, operands[0], here)], operator
+            elif here not in self._omitted:
+                has_moved |= operator in (b"Td", b"TD", b"Tm")
+                yield operands, operator
 
 
 def change_state(state: _State, operator: bytes, operands: Sequence[Any]) -> _State:
@@ -156,55 +186,7 @@ def show(operand: Any, state: _State) -> Shown:
     return shown
 
 
-@dataclass(frozen=True)
-class Measured:
-    """How far one operator moves the pen, in text space, and where it leaves ink.
-
-    `words`: of each string between spaces, where it begins and ends, and how many signs it shows.
-    """
-
-    length: float
-    words: tuple[tuple[float, float, int], ...]
-
-    @property
-    def n_chars(self) -> int:
-        """How many signs there are that leave ink."""
-        return sum(n for _, _, n in self.words)
-
-    def spread(self, n_places: int) -> list[float]:
-        """Places spread evenly over all signs, however wide the gaps between them."""
-        places: list[float] = []
-        total, before = self.n_chars, 0
-        for start, end, n in self.words:
-            while len(places) < n_places:
-                at = (len(places) + 0.5) / n_places * total
-                if at > before + n:
-                    break
-                places.append(start + (at - before) / n * (end - start))
-            before += n
-        return places
-
-
-def measure_items(operand: Any, state: TextState) -> Measured:
-    """Measure the strings and moves of one operator."""
-    length = 0.0
-    words: list[tuple[float, float, int]] = []
-    n_bytes = state.measure.n_bytes
-    spaced = state.word_spacing if n_bytes == 1 else 0.0
-    for item in operand if isinstance(operand, ArrayObject) else [operand]:
-        if not isinstance(item, bytes):
-            length -= read_number([item], 0) / 1000 * state.size * state.stretch
-            continue
-        space = measure_text(b" ", state, spaced) if n_bytes == 1 and b" " in item else 0.0
-        for n, word in enumerate(item.split(b" ") if n_bytes == 1 else [item]):
-            start = length + (space if n else 0.0)
-            length = start + measure_text(word, state, spaced)
-            if len(word) >= n_bytes:
-                words.append((start, length, len(word) // n_bytes))
-    return Measured(length, tuple(words))
-
-
-def measure_text(raw: bytes, state: TextState, word_spacing: float) -> float:
+def measure_text(raw: bytes, state: _State, word_spacing: float) -> float:
     """Give the length of a string in text space."""
     length = state.measure.measure(raw) * state.size
     length += state.char_spacing * len(raw) / state.measure.n_bytes
