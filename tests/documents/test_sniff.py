@@ -25,8 +25,6 @@ def test_wrong_encoding_given_is_refused() -> None:
         (RUSSIAN, "cp1251"),
         (RUSSIAN, "koi8-r"),
         (RUSSIAN, "cp866"),
-        (RUSSIAN, "utf-16-le"),
-        (RUSSIAN, "utf-16-be"),
         (JAPANESE, "cp932"),
         (JAPANESE, "euc_jp"),
         (JAPANESE, "iso2022_jp"),
@@ -127,5 +125,4 @@ def test_comments_and_spaces_above_a_text_take_no_time(start: bytes, words: str)
 def test_halves_of_characters_are_refused(data: bytes, encoding: str) -> None:
     with pytest.raises(DocumentError) as caught:
         decode(data, "a.txt", encoding)
-    expected = f"a.txt: halves of characters, which are no text, when read as {encoding}"
-    assert caught.value.message == expected
+    assert caught.value.message == f"a.txt: not valid {encoding} text"
