@@ -312,8 +312,8 @@ def test_tags_are_taken_out_and_counted_but_for_flags() -> None:
         ("admin \u2067name\u2069", "controls of direction"),
         ("pay\u200bpal", "zero-width characters inside words"),
         ("pay\u200d\u2060pal", "zero-width characters inside words"),
-        ("a" + "\U000e0101" * 9, "runs of variation selectors"),
-        ("a" + "\u3164" * 5, "runs of blank letters"),
+        ("a" + "\U000e0101" * 9, "runs of invisible characters"),
+        ("a" + "\u3164" * 5, "runs of invisible characters"),
     ],
 )
 def test_characters_that_cannot_be_seen_are_told(text: str, what: str) -> None:

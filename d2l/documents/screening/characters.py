@@ -21,11 +21,6 @@ _RIGHT_TO_LEFT = re.compile(f"[{_LEFTWARD}]")
 _TURNED = re.compile(f"[\u202d\u202e]|[\u202b\u2067][^{_LEFTWARD}\u202b-\u202e\u2067\u2069\n]*")
 _LATIN = re.compile("[A-Za-z]")
 _SELECTORS = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_SELECTOR_RUNS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2,}")
-_HANGUL = "\u1100-\u115e\u1161-\u11ff\u3131-\u3163\u3165-\u318e\ua960-\ua97c\uac00-\ud7fb"
-_BLANK_LETTERS = re.compile(
-    f"[\u115f\u1160\u3164\uffa0]{{3,}}|(?<![{_HANGUL}])[\u115f\u1160\u3164\uffa0]{{2}}(?![{_HANGUL}])"
-)
 _BRAILLE = re.compile("[\u2801-\u28ff]")
 _BRAILLE_BLANKS = re.compile("\u2800{4,}")
 # What a terminal is told to conceal; other numbers before 8 set colors and weights.
@@ -35,19 +30,13 @@ _CONCEALED = re.compile(
 )
 # All that Unicode says is shown as nothing, but for tags and controls of direction; and marks of
 # annotations, which nothing shows either.
-_IGNORED = re.compile(
-    "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2065"
+_NOTHING = (
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2065"
     "\u206a-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
-    "\U0001d173-\U0001d17a\U000e0080-\U000e0fff]+"
+    "\U0001d173-\U0001d17a\U000e0080-\U000e0fff"
 )
-_UNSEEN = dict.fromkeys(
-    (
-        0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0,
-        *range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F),
-        *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFFC),
-        *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), *range(0xE0000, 0xE1000),
-    )
-)  # fmt: skip
+_IGNORED = re.compile(f"[{_NOTHING}]+")
+_UNSEEN = re.compile(f"[{_NOTHING}\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]+")
 MIN_RUN = 4  # no script and no emoji needs as many in a row
 MIN_SCATTERED = 8  # single ones without work, in one section: fewer come with copied text
 _IN_WORDS = "\xad\u034f"  # single ones may stand in any word
@@ -90,30 +79,21 @@ def find_unseen(text: str) -> Iterator[tuple[str, int, int]]:
     if text.isascii():
         return
     goes_both_ways = _RIGHT_TO_LEFT.search(text) is not None
-    for at in _find_turned(text) if goes_both_ways else _find_embeddings(text):
-        yield "controls of direction", 1, at
-    for what, pattern in (
-        ("runs of variation selectors", _SELECTOR_RUNS),
-        ("runs of blank letters", _BLANK_LETTERS),
-    ):
-        for match in pattern.finditer(text):
-            yield what, len(match[0]), match.start()
+    controls = _find_turned(text) if goes_both_ways else _EMBEDDINGS.finditer(text)
+    for match in controls:
+        yield "controls of direction", 1, match.start()
     if _BRAILLE.search(text) is None:
         for match in _BRAILLE_BLANKS.finditer(text):
             yield "runs of blank letters", len(match[0]), match.start()
     yield from _find_ignored(text, goes_both_ways)
 
 
-def _find_embeddings(text: str) -> Iterator[int]:
-    return (match.start() for match in _EMBEDDINGS.finditer(text))
-
-
-def _find_turned(text: str) -> Iterator[int]:
+def _find_turned(text: str) -> Iterator["re.Match[str]"]:
     for match in _TURNED.finditer(text):
         is_override = match[0] in ("\u202d", "\u202e")
         holds_leftward = _RIGHT_TO_LEFT.match(text, match.end()) is not None
         if is_override or (_LATIN.search(match[0]) and not holds_leftward):
-            yield match.start()
+            yield match
 
 
 def _find_ignored(text: str, goes_both_ways: bool) -> Iterator[tuple[str, int, int]]:
@@ -122,8 +102,6 @@ def _find_ignored(text: str, goes_both_ways: bool) -> Iterator[tuple[str, int, i
     for match in _IGNORED.finditer(text):
         run, start = match[0], match.start()
         before, after = text[max(0, start - 1) : start], text[match.end() : match.end() + 1]
-        if _SELECTOR_RUNS.search(run) or _BLANK_LETTERS.search(run):
-            continue  # told already
         if _is_in_word(run, before, after):
             yield "zero-width characters inside words", len(run), start
         elif len(run) >= MIN_RUN:
@@ -167,7 +145,7 @@ def spell_plainly(text: str) -> str:
     """
     if text.isascii():
         return text
-    plain = unicodedata.normalize("NFKC", bound_marks(text.translate(_UNSEEN)))
+    plain = unicodedata.normalize("NFKC", bound_marks(_UNSEEN.sub("", text)))
     if _OTHER_ALPHABET.search(plain) is None:
         return plain
     return _WORD.sub(_spell_in_latin, plain)

@@ -16,21 +16,6 @@ from d2l.documents.screening.instructions import find_instructions
 from d2l.documents.screening.secrets import find_secrets
 
 
-class _Lines:
-    """Which line of a document a position in a section's text is on."""
-
-    def __init__(self, text: str, first: int) -> None:
-        self._text = text
-        self._first = first
-        self._ends: list[int] | None = None  # found when a line is first asked for
-
-    def number(self, at: int) -> int:
-        """The line of a position; the document's first is 1."""
-        if self._ends is None:
-            self._ends = [match.start() for match in re.finditer("\n", self._text)]
-        return self._first + bisect_left(self._ends, at)
-
-
 def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
     """Look over a parsed document; tags are taken out unless hidden text is wanted, too."""
     findings = list(parsed.findings)
@@ -51,13 +36,15 @@ def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
 def look_over(section: Section, first: int) -> Iterator[Finding]:
     """Yield what is found in a section that begins on a line of the document."""
     text, plain = section.text, spell_plainly(section.text)
-    seen, read = _Lines(text, first), _Lines(plain, first)
+    ends, plain_ends = (
+        [match.start() for match in re.finditer("\n", read)] for read in (text, plain)
+    )
     for what, n_chars, at in find_unseen(text):
-        yield _place(section, seen.number(at), "characters", what, n_chars)
+        yield _place(section, first + bisect_left(ends, at), "characters", what, n_chars)
     for what, at in find_instructions(plain):
-        yield _place(section, read.number(at), "instruction", what)
+        yield _place(section, first + bisect_left(plain_ends, at), "instruction", what)
     for what, at in find_secrets(plain):
-        yield _place(section, read.number(at), "secret", what)
+        yield _place(section, first + bisect_left(plain_ends, at), "secret", what)
 
 
 def _place(section: Section, line: int, kind: Kind, what: str, count: int = 1) -> Finding:

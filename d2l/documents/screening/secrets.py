@@ -7,8 +7,7 @@ are matched here, and no socket is opened.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
@@ -32,64 +31,53 @@ _HINT = re.compile(
 )
 # Longer than those stretches: its two parts that can be read, which one rule is asked about.
 _WEB_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{5,8000}={0,2}\.[\w-]{3,50000}={0,2}", re.A)
+_LINE = re.compile(r"[^\n]+")
 BEFORE, AFTER = 100, 300  # characters around a hint that rules are asked about
 
-#: Modules of `detect_secrets.plugins`, but for those that take digests and addresses for secrets.
-PLUGINS = (
-    "artifactory", "aws", "azure_storage_key", "basic_auth", "cloudant", "discord", "github_token",
-    "gitlab_token", "ibm_cloud_iam", "ibm_cos_hmac", "mailchimp", "npm", "openai",
-    "private_key", "pypi_token", "sendgrid", "slack", "softlayer", "square_oauth", "stripe",
-    "telegram_token", "twilio",
-)  # fmt: skip
+#: Rules of the library that are not asked: addresses are no secrets, and `_WEB_TOKEN` is longer.
+_LEFT_OUT = ("Public IP (ipv4)", "JSON Web Token")
 _BASIC_AUTH, _PRIVATE_KEY = "Basic Auth Credentials", "Private Key"
-#: Shapes that it does not know yet.
-NEWER = (
-    ("GitHub Token", re.compile(r"github_pat_[A-Za-z0-9_]{22,90}")),
-    ("Anthropic API Key", re.compile(r"sk-ant-[A-Za-z0-9_-]{20,150}")),
-    ("OpenAI Token", re.compile(r"sk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,200}")),
-    ("Hugging Face Token", re.compile(r"\bhf_[A-Za-z]{34}\b")),
-    ("Google API Key", re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b")),
-    ("NPM Token", re.compile(r"\bnpm_[A-Za-z0-9]{36}\b")),
-    ("Docker Token", re.compile(r"\bdckr_(?:pat|oat)_[A-Za-z0-9_-]{20,60}")),
-    ("DigitalOcean Token", re.compile(r"\bdo[opr]_v1_[a-f0-9]{64}\b")),
-    ("Doppler Token", re.compile(r"\bdp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9.]{30,80}")),
-    ("Linear API Key", re.compile(r"\blin_api_[A-Za-z0-9]{32,60}\b")),
-    ("Vault Token", re.compile(r"\bhv[sbr]\.[A-Za-z0-9_-]{20,200}")),
-    ("Groq API Key", re.compile(r"\bgsk_[A-Za-z0-9]{40,60}\b")),
-    ("xAI API Key", re.compile(r"\bxai-[A-Za-z0-9]{60,100}\b")),
-    ("Shopify Token", re.compile(r"\bshp(?:at|ca|pa|ss)_[a-f0-9]{32}\b")),
-    ("Stripe Webhook Secret", re.compile(r"\bwhsec_[A-Za-z0-9+/]{24,64}")),
-    ("Pulumi Token", re.compile(r"\bpul-[a-f0-9]{40}\b")),
-    ("Terraform Token", re.compile(r"\b[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_-]{60,70}")),
-    ("age Secret Key", re.compile(r"\bAGE-SECRET-KEY-1[A-Z0-9]{50,60}\b")),
+#: Beginnings of keys that it does not know yet, before letters and digits without a break,
+_BEFORE_LETTERS = (
+    ("Hugging Face Token", "hf_"), ("NPM Token", "npm_"), ("DigitalOcean Token", "do[opr]_v1_"),
+    ("Doppler Token", r"dp\.(?:pt|st|ct|sa|scim|audit)\."), ("Linear API Key", "lin_api_"),
+    ("Groq API Key", "gsk_"), ("xAI API Key", "xai-"), ("Shopify Token", "shp(?:at|ca|pa|ss)_"),
+    ("Pulumi Token", "pul-"), ("age Secret Key", "AGE-SECRET-KEY-1"), ("Grafana Token", "glsa_"),
+    ("OpenRouter API Key", "sk-or-v1-"), ("Replicate Token", "r8_"), ("Databricks Token", "dapi"),
+    ("Perplexity API Key", "pplx-"), ("Notion Token", "ntn_"), ("Postman API Key", "PMAK-"),
+    ("New Relic API Key", "NRAK-"), ("Stripe Webhook Secret", "whsec_"),
+)  # fmt: skip
+#: and of keys that hold other signs, too.
+_BEFORE_SIGNS = (
+    ("GitHub Token", "github_pat_"), ("Anthropic API Key", "sk-ant-"), ("Google API Key", "AIza"),
+    ("OpenAI Token", "sk-(?:proj|svcacct|admin)-"), ("Docker Token", "dckr_(?:pat|oat)_"),
+    ("Vault Token", r"hv[sbr]\."), ("Google Client Secret", "GOCSPX-"),
+    ("NVIDIA API Key", "nvapi-"), ("Google Access Token", r"ya29\."), ("Figma Token", "fig[dour]_"),
+    ("Atlassian Token", "ATATT3"), ("Terraform Token", r"[A-Za-z0-9]{14}\.atlasv1\."),
+)  # fmt: skip
+
+
+def _match_any(beginnings: Sequence[tuple[str, str]], rest: str) -> "re.Pattern[str]":
+    return re.compile(rf"\b(?:{'|'.join(f'({begin})' for _, begin in beginnings)}){rest}")
+
+
+_BEGINNINGS = (
+    (_BEFORE_LETTERS, _match_any(_BEFORE_LETTERS, "[A-Za-z0-9]{24,200}")),
+    (_BEFORE_SIGNS, _match_any(_BEFORE_SIGNS, "[A-Za-z0-9_=-]{20,250}")),
+)
+_SHAPES = (
     ("Discord Webhook", re.compile(r"discord(?:app)?\.com/api/webhooks/\d{17,20}/[\w-]{60,80}")),
     ("Azure Signature", re.compile(r"[?&]sig=[A-Za-z0-9%+/]{40,60}(?:%3D|=)")),
+    ("Telegram Bot Token", re.compile(r"(?<!\d)\d{8,10}:AA[A-Za-z0-9_-]{33}(?![\w-])")),
     (
         "Authorization Header",
         re.compile(r"\b(?:Bearer|Basic) (?=\S{0,99}(?:\d|[a-z][A-Z]))[\w+/=.-]{16,400}"),
     ),
-    ("OpenRouter API Key", re.compile(r"\bsk-or-v1-[a-f0-9]{64}\b")),
-    ("Google Client Secret", re.compile(r"\bGOCSPX-[A-Za-z0-9_-]{20,40}")),
-    ("Google Access Token", re.compile(r"\bya29\.[A-Za-z0-9_-]{20,250}")),
-    ("Grafana Token", re.compile(r"\bglsa_[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}\b")),
-    ("Replicate Token", re.compile(r"\br8_[A-Za-z0-9]{36,40}\b")),
-    ("Perplexity API Key", re.compile(r"\bpplx-[A-Za-z0-9]{40,60}\b")),
-    ("NVIDIA API Key", re.compile(r"\bnvapi-[A-Za-z0-9_-]{60,80}")),
-    ("Notion Token", re.compile(r"\bntn_[A-Za-z0-9]{40,50}\b|\bsecret_[A-Za-z0-9]{43}\b")),
-    ("Figma Token", re.compile(r"\bfig[dour]_[A-Za-z0-9_-]{38,60}")),
-    ("Postman API Key", re.compile(r"\bPMAK-[A-Za-z0-9]{24}-[A-Za-z0-9]{34}\b")),
-    ("Databricks Token", re.compile(r"\bdapi[a-f0-9]{32}(?:-\d)?\b")),
-    ("Atlassian Token", re.compile(r"\bATATT3[A-Za-z0-9_=-]{40,250}")),
-    ("New Relic API Key", re.compile(r"\bNRAK-[A-Z0-9]{26,30}\b")),
-    ("Telegram Bot Token", re.compile(r"(?<!\d)\d{8,10}:AA[A-Za-z0-9_-]{33}(?![\w-])")),
-    # Without a name, or with signs that the library's rule ends at.
-    (
-        _BASIC_AUTH,
-        re.compile(
-            r"\b[a-z][a-z0-9+]{1,20}://(?:|[^\s/:@]{1,80}(?=:[^\s/@]{0,80}[!$&'()*+,;=?#\[\]:])):"
-            r"(?=[^\s/@]{0,80}\d)([^\s/@]{6,80})@"
-        ),
-    ),
+)
+#: Without a name, or with signs that the library's rule ends at.
+_ADDRESS = re.compile(
+    r"\b[a-z][a-z0-9+]{1,20}://(?:|[^\s/:@]{1,80}(?=:[^\s/@]{0,80}[!$&'()*+,;=?#\[\]:])):"
+    r"(?=[^\s/@]{0,80}\d)([^\s/@]{6,80})@"
 )
 #: What stands where a key would, in manuals; and where a password would.
 _PLACEHOLDER = re.compile(r"example|sample|redacted|xxxx|\*\*\*|\.\.\.|…|<|>|\$\{|\{\{", re.I)
@@ -111,20 +99,27 @@ Rule = Callable[[str], Iterator[tuple[str, str]]]
 def find_secrets(text: str) -> Iterator[tuple[str, int]]:
     """Yield (sort of secret, position) of each."""
     seen: set[tuple[str, str]] = set()
+    for what, secret, at in (*_find_web_tokens(text), *_find_by_rules(text)):
+        # Stretches overlap; and one secret in two places is still one to withdraw.
+        if (what, secret) not in seen:
+            seen.add((what, secret))
+            yield what, at
+
+
+def _find_web_tokens(text: str) -> Iterator[tuple[str, str, int]]:
     for token in _WEB_TOKEN.finditer(text):
-        for what, secret in load_web_token_rule()(token[0]):
-            if (what, secret) not in seen:
-                seen.add((what, secret))
-                yield what, token.start()
+        from detect_secrets.plugins.jwt import JwtTokenDetector
+
+        if JwtTokenDetector.is_formally_valid(token[0]) and not _PLACEHOLDER.search(token[0]):
+            yield JwtTokenDetector.secret_type, token[0], token.start()
+
+
+def _find_by_rules(text: str) -> Iterator[tuple[str, str, int]]:
     for start, stop in find_stretches(text):
-        stretch = text[start:stop]
         for rule in load_rules():
-            for line_start, line in split_lines(stretch):
-                for what, secret in rule(line):
-                    # Stretches overlap; and one secret in two places is still one to withdraw.
-                    if (what, secret) not in seen:
-                        seen.add((what, secret))
-                        yield what, start + line_start + max(0, line.find(secret))
+            for line in _LINE.finditer(text, start, stop):
+                for what, secret in rule(line[0]):
+                    yield what, secret, line.start() + max(0, line[0].find(secret))
 
 
 def find_stretches(text: str) -> list[tuple[int, int]]:
@@ -139,52 +134,40 @@ def find_stretches(text: str) -> list[tuple[int, int]]:
     return stretches
 
 
-def split_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (position, line) of a text."""
-    start = 0
-    for line in text.split("\n"):
-        yield start, line
-        start += len(line) + 1
-
-
 @cache
 def load_rules() -> Sequence[Rule]:
-    """The rules, loaded when a text first hints at a secret."""
+    """The rules, loaded when a text first hints at a secret; not those that take digests for it."""
+    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 
-    rules: list[Rule] = [find_newer, find_told, make_keyword_rule()]
-    for name in PLUGINS:
-        for detector in vars(import_module(f"detect_secrets.plugins.{name}")).values():
-            is_rule = isinstance(detector, type) and issubclass(detector, RegexBasedDetector)
-            if is_rule and detector.__module__.endswith(name):
-                rules.append(make_rule(detector()))
+    rules: list[Rule] = [find_newer, make_keyword_rule()]
+    plugins: dict[str, type[Any]] = get_mapping_from_secret_type_to_class()
+    for what, detector in plugins.items():
+        if issubclass(detector, RegexBasedDetector) and what not in _LEFT_OUT:
+            rules.append(make_rule(detector()))
     return rules
 
 
-@cache
-def load_web_token_rule() -> Rule:
-    """The library's rule for tokens of the web, which are longer than other secrets."""
-    from detect_secrets.plugins.jwt import JwtTokenDetector
-
-    return make_rule(JwtTokenDetector())
-
-
 def make_rule(detector: "RegexBasedDetector") -> Rule:
-    """A rule of one of the library's detectors."""
+    """A rule of one of the library's detectors, for all but words and placeholders."""
+    what = detector.secret_type
+
+    def may_be_secret(match: "re.Match[str]") -> bool:
+        if what == _BASIC_AUTH:
+            return not stands_for_password(match[1])
+        has_digit = any(map(str.isdigit, match[0]))
+        return (has_digit or what == _PRIVATE_KEY) and not _PLACEHOLDER.search(match[0])
 
     def find(line: str) -> Iterator[tuple[str, str]]:
         for pattern in detector.denylist:
-            for match in pattern.finditer(line):
-                # Its own look at a match goes beyond the pattern: a web token must decode.
-                is_secret = any(detector.analyze_string(match[0]))
-                if is_secret and is_shaped(detector.secret_type, match):
-                    yield detector.secret_type, match[0]
+            yield from ((what, m[0]) for m in pattern.finditer(line) if may_be_secret(m))
 
     return find
 
 
 def make_keyword_rule() -> Rule:
-    """A rule for values beside a name such as "password", in all ways that the library knows."""
+    """A rule for values beside a name such as "password", in all ways that the library knows, and
+    in more ways and languages."""
     from detect_secrets.plugins.keyword import REGEX_BY_FILETYPE, KeywordDetector
     from detect_secrets.util.filetype import FileType
 
@@ -192,12 +175,14 @@ def make_keyword_rule() -> Rule:
     unquoted = REGEX_BY_FILETYPE[FileType.CONFIG]
 
     def find(line: str) -> Iterator[tuple[str, str]]:
+        told = [match for pattern in (_TOLD, _KEY_TOLD) for match in pattern.finditer(line)]
         found = (
+            *(next(filter(None, match.groups())) for match in told),
             *detector.analyze_string(line),
             *detector.analyze_string(line, denylist_regex_to_group=unquoted),
         )
         for value in found:
-            word = next(iter((value or "").split()), "").strip("\"'`.,;:()[]")
+            word = next(iter((value or "").split()), "").strip("\"'`.,;:()[]|")
             if looks_chosen(word):
                 yield KEYWORD, word
 
@@ -223,14 +208,6 @@ def stands_for_password(word: str) -> bool:
     return n_usual > 0 and sum(map(str.isalnum, _BESIDE_USUAL.sub("", rest))) < _MIN_REST
 
 
-def is_shaped(what: str, match: "re.Match[str]") -> bool:
-    """Whether what a rule of the library found may be a secret, and no word or placeholder."""
-    if what == _BASIC_AUTH:
-        return not stands_for_password(match[1])
-    has_digit = any(map(str.isdigit, match[0]))
-    return (has_digit or what == _PRIVATE_KEY) and not _PLACEHOLDER.search(match[0])
-
-
 #: A password told in prose, in a table, in markup, or on a command line.
 _TOLD = re.compile(
     rf"\b{_WORDS_FOR_PASSWORD}(?: is| was| ist| lautet| heißt| est| es| è| é)?"
@@ -250,20 +227,11 @@ _KEY_TOLD = re.compile(
 )
 
 
-def find_told(line: str) -> Iterator[tuple[str, str]]:
-    """Passwords and keys after a word for one, in more ways and languages than the library has."""
-    for pattern in (_TOLD, _KEY_TOLD):
-        for match in pattern.finditer(line):
-            word = next(filter(None, match.groups()), "").strip("\"'`.,;:()[]|")
-            if looks_chosen(word):
-                yield KEYWORD, word
-
-
 def find_newer(line: str) -> Iterator[tuple[str, str]]:
-    """What the package's own rules find."""
-    for what, pattern in NEWER:
-        for match in pattern.finditer(line):
-            if what == _BASIC_AUTH and stands_for_password(match[1]):
-                continue
-            if not _PLACEHOLDER.search(match[0]):
-                yield what, match[0]
+    """Keys that the library has no rules for."""
+    found = [(what, match[0]) for what, shape in _SHAPES for match in shape.finditer(line)]
+    for names, pattern in _BEGINNINGS:
+        found += [(names[(m.lastindex or 1) - 1][0], m[0]) for m in pattern.finditer(line)]
+    addresses = (match for match in _ADDRESS.finditer(line) if not stands_for_password(match[1]))
+    found += [(_BASIC_AUTH, address[0]) for address in addresses]
+    return (key for key in found if not _PLACEHOLDER.search(key[1]))
