@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from d2l.documents.findings import Finding
@@ -75,11 +75,8 @@ class Document:
 
     def spans(self) -> Iterator[tuple[int, int, Section]]:
         """Yield (start, stop, section) in characters of `text`; a separator belongs to the left."""
-        start = 0
-        for section in self.sections:
-            stop = start + len(section.text) + len(SEPARATOR)
+        for (start, stop), section in zip(pairwise(self._starts), self.sections, strict=True):
             yield start, stop, section
-            start = stop
 
     @cached_property
     def _starts(self) -> list[int]:

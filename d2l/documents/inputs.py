@@ -5,7 +5,7 @@ Takes paths as given, gives sources in a fixed order; reads no file.
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from d2l.errors import DocumentError
 STDIN = "-"
 #: What tells an adapter's folder, or an export's: its card is no document.
 OWN = "d2l.json"
+#: Every suffix that a reader takes.
+SUFFIXES = [suffix for reader in READERS.values() for suffix in reader.suffixes]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def find_files(given: str) -> tuple[list[Path], list[Path]]:
     if not taken:
         raise DocumentError(
             f"{printable(str(path))}: no readable documents in this folder",
-            hint=f"it should hold files named {', '.join(known_suffixes())}",
+            hint=f"it should hold files named {', '.join(SUFFIXES)}",
         )
     return taken, [file for file in files if file not in taken]
 
@@ -107,14 +109,9 @@ def is_folder(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Give the files below a folder, sorted by the parts of their paths."""
-    return sorted(walk_folder(folder), key=lambda file: file.parts)
-
-
-def walk_folder(folder: Path) -> Iterator[Path]:
-    """Yield regular files that are not hidden, and links that lead where one may not look, which
-    only reading them can tell; links to folders are not followed, and folders that d2l wrote, such
-    as the output of the last run, are passed over."""
+    """List regular files that are not hidden, sorted by the parts of their paths, and links with
+    unreadable targets. Links to folders are not followed, and folders that d2l wrote, such as the
+    output of the last run, are passed over."""
 
     def refuse(error: OSError) -> None:
         name = printable(str(error.filename or folder))
@@ -122,14 +119,15 @@ def walk_folder(folder: Path) -> Iterator[Path]:
             f"{name}: {error.strerror}", hint="make the folder readable, or name its files instead"
         )
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        if OWN in files:
-            folders[:], files = [], []
+    listed: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        if OWN in names:
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            file = Path(parent, name)
-            if not name.startswith(".") and may_be_file(file):
-                yield file
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        listed += filter(may_be_file, files)
+    return sorted(listed, key=lambda file: file.parts)
 
 
 def may_hold(path: Path, size_bytes: int) -> bool:
@@ -152,14 +150,9 @@ def may_be_file(path: Path) -> bool:
         return False
 
 
-def known_suffixes() -> list[str]:
-    """Give every suffix that a reader takes."""
-    return [suffix for reader in READERS.values() for suffix in reader.suffixes]
-
-
 def has_known_suffix(file: Path) -> bool:
     """Whether a reader takes files of this suffix."""
-    return file.suffix.lower() in known_suffixes()
+    return file.suffix.lower() in SUFFIXES
 
 
 def printable(name: str) -> str:

@@ -6,6 +6,7 @@ One bad input fails the run unless bad ones are to be skipped; then each is list
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from d2l.documents.document import Document
 from d2l.documents.findings import describe
@@ -144,10 +145,10 @@ def make_limits(
     memory_mb: int | None,
 ) -> ReadLimits:
     """Limits with the defaults where nothing was asked for."""
-    usual = ReadLimits()
-    return ReadLimits(
-        max_bytes=usual.max_bytes if max_bytes is None else max_bytes,
-        max_chars=usual.max_chars if max_chars is None else max_chars,
-        seconds=usual.seconds if seconds is None else seconds,
-        memory_bytes=usual.memory_bytes if memory_mb is None else memory_mb * 1_000_000,
-    )
+    asked: dict[str, Any] = {
+        "max_bytes": max_bytes,
+        "max_chars": max_chars,
+        "seconds": seconds,
+        "memory_bytes": None if memory_mb is None else memory_mb * 1_000_000,
+    }
+    return ReadLimits(**{name: value for name, value in asked.items() if value is not None})

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from d2l.documents.document import Section
 from d2l.documents.findings import Finding
-from d2l.documents.parsing import Parsed, ParseRequest
+from d2l.documents.parsing import Parsed, ParseRequest, damaged
 from d2l.errors import DocumentError
 from d2l.files.child import Limits, Stopped, ask_child
 
 WORKER = "d2l.documents.worker"
 MAX_LINE_BYTES_PER_CHAR = 12  # JSON spells one character in two escapes of six bytes at most
+_OTHERWISE = ("data", "on_progress")  # parts of a request that do not go to the child as JSON
 REPLY_OVERHEAD_BYTES = 1 << 24  # around the text: section heads, notes, progress
 
 
@@ -39,19 +40,17 @@ class ReadLimits:
 
 def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Parsed:
     """Parse in a child process that is gone when this returns or raises."""
-    asked = {
-        "format": format,
-        "name": request.name,
-        "password": request.password,
-        "encoding": request.encoding,
-        "max_chars": request.max_chars,
-        "max_unpacked_bytes": request.max_unpacked_bytes,
-        "include_hidden": request.include_hidden,
-    }
+    asked = {key: value for key, value in vars(request).items() if key not in _OTHERWISE}
     reply_bytes = REPLY_OVERHEAD_BYTES + MAX_LINE_BYTES_PER_CHAR * request.max_chars
     bounds = Limits(limits.seconds, limits.memory_bytes, reply_bytes)
     try:
-        reply = ask_child(WORKER, asked, bounds, data=request.data, on_progress=request.on_progress)
+        reply = ask_child(
+            WORKER,
+            asked | {"format": format},
+            bounds,
+            data=request.data,
+            on_progress=request.on_progress,
+        )
     except Stopped as stopped:
         raise explain(stopped, format, request, limits) from None
     if "error" in reply:
@@ -69,35 +68,16 @@ def explain(
 ) -> DocumentError:
     """Tell what the end of a child without a reply says about the document."""
     if stopped.why == "time":
-        return too_slow(request, limits)
-    if stopped.why in ("memory", "output"):
-        return too_hungry(request, limits)
-    if stopped.why == "crash":
-        fault = f"document (the parser crashed: {stopped.what})"
+        done, option = f"took more than {limits.seconds:g} seconds", "--parse-seconds"
+    elif stopped.why in ("memory", "output"):
+        size = limits.memory_bytes
+        named = f"{size / 1e9:g} GB" if size >= 1e9 else f"{size / 1e6:g} MB"
+        done, option = f"used more than {named} of memory", "--parse-memory"
+    elif stopped.why == "crash":
+        return damaged(request, "document", f"the parser crashed: {stopped.what}")
     else:
-        fault = f"{format} document ({stopped.what})"
+        return damaged(request, f"{format} document", stopped.what)
     return DocumentError(
-        f"{request.name}: damaged or not a valid {fault}",
-        hint="get an intact copy of the file, or open it in its own program and save it anew",
+        f"{request.name}: parser {done}",
+        hint=f"raise the limit with {option} if you trust the file",
     )
-
-
-def too_slow(request: ParseRequest, limits: ReadLimits) -> DocumentError:
-    """Say that the time is up."""
-    return DocumentError(
-        f"{request.name}: parser took more than {limits.seconds:g} seconds",
-        hint="raise the limit with --parse-seconds if you trust the file",
-    )
-
-
-def too_hungry(request: ParseRequest, limits: ReadLimits) -> DocumentError:
-    """Say that the memory is used up."""
-    return DocumentError(
-        f"{request.name}: parser used more than {name_size(limits.memory_bytes)} of memory",
-        hint="raise the limit with --parse-memory if you trust the file",
-    )
-
-
-def name_size(size_bytes: int) -> str:
-    """Write a size in the unit that suits it."""
-    return f"{size_bytes / 1e9:g} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:g} MB"

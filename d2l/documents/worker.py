@@ -15,18 +15,14 @@ def main() -> None:
 
 def parse(request: dict[str, Any], data: bytes) -> dict[str, Any]:
     """Sections and notes of a document, or what is wrong with it."""
-    asked = ParseRequest(
-        request["name"],
-        data,
-        request["password"],
-        request["encoding"],
-        request["max_chars"],
-        request["max_unpacked_bytes"],
-        lambda done, total, _label=None: reply({"progress": [done, total]}),
-        request["include_hidden"],
-    )
+    format = request.pop("format")
+
+    def tell(done: int, total: int, _label: str | None = None) -> None:
+        reply({"progress": [done, total]})
+
+    asked = ParseRequest(data=data, on_progress=tell, **request)
     try:
-        parsed = read(request["format"], asked)
+        parsed = read(format, asked)
     except DocumentError as error:
         return {"error": {"message": error.message, "hint": error.hint}}
     sections = [(section.text, section.page, section.heading) for section in parsed.sections]

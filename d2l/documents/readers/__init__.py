@@ -8,10 +8,8 @@ import hashlib
 import logging
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from d2l.documents.document import Document, Source
 from d2l.documents.parsing import Parsed, Parser, ParseRequest, all_hidden
@@ -111,10 +109,12 @@ def read_bytes(source: Source, limits: ReadLimits) -> bytes:
     """Read a source whole, but never more than allowed."""
     if source.data is not None:
         data = source.data[: limits.max_bytes + 1]
-    elif source.path is None:
-        data = read_stdin(limits.max_bytes + 1)
+    elif source.path is not None:
+        data = read_file(source.name, source.path, limits.max_bytes + 1)
+    elif sys.stdin is None:
+        raise DocumentError("-: standard input is closed", hint="pipe a document in, or name one")
     else:
-        data = open_and_read(source.name, source.path, lambda file: file.read(limits.max_bytes + 1))
+        data = sys.stdin.buffer.read(limits.max_bytes + 1)
     if len(data) > limits.max_bytes:
         raise DocumentError(
             f"{source.name}: larger than {limits.max_bytes:,} bytes",
@@ -129,18 +129,11 @@ def read_bytes(source: Source, limits: ReadLimits) -> bytes:
     return data
 
 
-def read_stdin(n_bytes: int) -> bytes:
-    """Read standard input, at most so many bytes; say so where it is closed."""
-    if sys.stdin is None:
-        raise DocumentError("-: standard input is closed", hint="pipe a document in, or name one")
-    return sys.stdin.buffer.read(n_bytes)
-
-
-def open_and_read(name: str, path: Path, read: Callable[[BinaryIO], bytes]) -> bytes:
-    """Open a file for reading; say what is wrong if it cannot be."""
+def read_file(name: str, path: Path, n_bytes: int) -> bytes:
+    """Read a file, at most so many bytes; say what is wrong if it cannot be read."""
     try:
         with path.open("rb") as file:
-            return read(file)
+            return file.read(n_bytes)
     except IsADirectoryError:
         hint = "give the folder to the command itself: it reads the documents in it"
         raise DocumentError(f"{name}: is a folder, not a document", hint=hint) from None
