@@ -12,14 +12,13 @@ import transformers
 from d2l.bases.quiet import quiet_transformers
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Example, read_tasks
-from d2l.evaluation.tasks.arms import AskedTask, TaskMark, TaskOptions
+from d2l.evaluation.tasks.arms import AskedTask, TaskMark
 from d2l.evaluation.tasks.report import Answered, make_report
 from d2l.inference import adapted_model
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.command import Command
-from tests.tools import oracle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,22 +47,6 @@ def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def find(values: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
     (row,) = [one for one in values if all(one[key] == value for key, value in keys.items())]
     return row
-
-
-@pytest.mark.slow
-def test_the_ceiling_is_tuned_on_what_is_not_asked(place: Path) -> None:
-    recipe = read_recipe(Path("a.toml"))
-    (task,) = (one for one in read_tasks(Path("tasks.jsonl")) if one.name == "ore")
-    work = place / "oracle"
-    few = TaskOptions(limit=2, max_tokens=4, compare=False)
-    row = oracle.measure(task, recipe, work, steps=40, options=few)
-    assert (row["task"], row["n"], row["tuned_on"], row["score"]) == ("ore", 2, 4, 1.0)
-    asked, rest = (
-        {one.input for one in read_tasks(work / f"{name}.jsonl")[0].examples}
-        for name in ("asked", "rest")
-    )
-    assert asked.isdisjoint(rest)
-    assert asked | rest == set(tiny_tasks.WORDS)
 
 
 def test_a_network_is_asked_task_by_task(place: Path, command: Command) -> None:
