@@ -1,6 +1,6 @@
 """Documents → a plan for one adapter of each, and what it is called: one compiler for them all."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -9,37 +9,15 @@ from d2l.api.compiler import Compiler
 from d2l.compiler.names import name_adapters
 from d2l.compiler.options import PlanWishes
 from d2l.compiler.plan import CompilePlan
-from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.errors import AdapterError, DocumentError
 
 
-@dataclass(frozen=True)
-class Planned:
-    """The plan of one document, and where its adapter goes."""
-
-    plan: CompilePlan
-    out: Path
-
-    @property
-    def document(self) -> Document:
-        """What is compiled."""
-        (document,) = self.plan.documents
-        return document
-
-
-@dataclass(frozen=True)
-class EachPlan:
-    """All adapters of a run, and documents that cannot be compiled, (name, reason)."""
-
-    planned: tuple[Planned, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
-
-
 def prepare_each(
     intake: Intake, folder: Path, compiler: Compiler, **wishes: Unpack[PlanWishes]
-) -> EachPlan:
-    """Plan an adapter for every document below `folder`; raises D2LError.
+) -> tuple[list[tuple[CompilePlan, Path]], list[tuple[str, str]]]:
+    """(a plan for each document with its adapter's folder below `folder`, documents that cannot be
+    compiled with the reason); raises D2LError.
 
     A document that cannot be compiled fails the run, or is left out where it was read so that bad
     ones are. `wishes` are those of every adapter.
@@ -51,7 +29,7 @@ def prepare_each(
         )
     documents = intake.documents
     alone = replace(intake.reading, skip_bad=False)  # nothing else could be gone on with
-    planned, skipped = list[Planned](), list[tuple[str, str]]()
+    planned, skipped = list[tuple[CompilePlan, Path]](), list[tuple[str, str]]()
     called = name_adapters([document.name for document in documents])
     for document, name in zip(documents, called, strict=True):
         try:
@@ -61,10 +39,10 @@ def prepare_each(
                 raise
             skipped.append((document.name, error.message))
             continue
-        planned.append(Planned(plan, folder / name))
+        planned.append((plan, folder / name))
     if not planned:
         raise DocumentError(
             f"none of {len(documents):,} documents can be compiled, the first because: "
             f"{skipped[0][1] if skipped else 'there is none'}"
         )
-    return EachPlan(tuple(planned), tuple(skipped))
+    return planned, skipped

@@ -178,32 +178,29 @@ def check_options(values: Any) -> dict[str, Any]:
 
 
 def _refuse_twice(rows: Sequence[Row]) -> Iterator[Row]:
-    """The rows; one whose id or folder is another's, too, or whose folder lies in another's or
-    around it, cannot be used: no adapter holds another one."""
+    """The rows; a row fails whose id or folder is another's, or whose folder lies in another's or
+    around it: no adapter holds another one."""
     ids, places, around = set[str](), dict[str, str](), dict[str, str]()
     for number, row in enumerate(rows, 1):
+        if row.error is not None:
+            ids.add(row.id)
+            yield row
+            continue
+        at, above = fold(row.out), [fold(str(one)) for one in PurePosixPath(row.out).parents][:-1]
+        outer = next((places[folder] for folder in above if folder in places), "")
         reason = None
-        if row.error is None and row.id in ids:
+        if row.id in ids:
             reason = f"the id {row.id!r:.80} stands there twice"
-        elif row.error is None and (other := places.get(fold(row.out))) is not None:
-            reason = f"{row.out} is where {other!r:.80} goes, too"
-        elif row.error is None and (other := around.get(fold(row.out))) is not None:
-            reason = f"{row.out} would hold the folder of {other!r:.80}"
-        elif row.error is None:
-            inside = (places.get(fold(folder)) for folder in _list_above(row.out))
-            other = next(filter(None, inside), None)
-            if other is not None:
-                reason = f"{row.out} would lie in the folder of {other!r:.80}"
+        elif at in places:
+            reason = f"{row.out} is where {places[at]!r:.80} goes, too"
+        elif at in around:
+            reason = f"{row.out} would hold the folder of {around[at]!r:.80}"
+        elif outer:
+            reason = f"{row.out} would lie in the folder of {outer!r:.80}"
         ids.add(row.id)
         if reason is not None:
             yield replace(row, id=f"{row.id} (row {number})", error=f"row {number}: {reason}")
             continue
-        if row.error is None:
-            places[fold(row.out)] = row.id
-            around |= {fold(folder): row.id for folder in _list_above(row.out)}
+        places[at] = row.id
+        around |= dict.fromkeys(above, row.id)
         yield row
-
-
-def _list_above(out: str) -> list[str]:
-    """The folders above a row's, below that of the batch."""
-    return [str(folder) for folder in PurePosixPath(out).parents][:-1]

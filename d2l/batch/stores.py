@@ -5,12 +5,18 @@ An adapter that is uploaded gets its lock last: where a store holds one, the ada
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import LOCK
-from d2l.errors import D2LError, DocumentError, MissingExtraError
+from d2l.compiler.lock import Request, State, check
+from d2l.errors import AdapterError, D2LError, DocumentError, MissingExtraError
+
+if TYPE_CHECKING:
+    from d2l.api.adapter import Adapter
 
 #: Extras that bring the libraries of stores.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure"}
@@ -46,40 +52,73 @@ def at_hand(inputs: Sequence[str]) -> Iterator[list[str]]:
         yield paths
 
 
-class RemoteFolder:
-    """One adapter's folder in a store."""
+class LocalPlace:
+    """A row's adapter folder on this machine."""
 
     def __init__(self, root: str, out: str) -> None:
-        self.address = f"{root.rstrip('/')}/{out}"
-        self._system, self._path = _open_system(self.address)
+        self._folder = Path(root, out)
+        self.out = str(self._folder)
 
-    def fetch_lock(self, folder: Path) -> bool:
-        """Put the lock that is there, if one is, into a local folder."""
-        with _naming(self.address):
-            if not self._system.exists(self._name(LOCK)):
-                return False
-            folder.mkdir(parents=True, exist_ok=True)
-            self._system.get_file(self._name(LOCK), str(folder / LOCK))
-        return True
+    def check(self, request: Request) -> State | None:
+        """The folder's lock against a request; None without a lock."""
+        return check(self._folder, request)
 
-    def is_whole(self, files: Mapping[str, Any]) -> bool:
-        """Whether all files of these names are there."""
-        with _naming(self.address):
-            return all(self._system.exists(self._name(name)) for name in files)
+    def refuse(self, *, force: bool) -> None:
+        """Raise AdapterError unless an adapter may be written there."""
+        refuse_adapter(self._folder, force=force)
 
-    def upload(self, folder: Path) -> None:
-        """Put an adapter there: what stands there is no whole one any more as of now, and the new
-        one is when its lock has come, which is last."""
-        files = [path for path in sorted(folder.iterdir()) if path.name != LOCK]
-        with _naming(self.address):
-            if self._system.exists(self._name(LOCK)):
-                self._system.rm_file(self._name(LOCK))
-            self._system.makedirs(self._path, exist_ok=True)
-            for path in (*files, folder / LOCK):
-                self._system.put_file(str(path), self._name(path.name))
+    def save(self, adapter: "Adapter", *, force: bool) -> None:
+        """Write the adapter, whole or not at all."""
+        adapter.save_pretrained(self._folder, force=force)
 
-    def _name(self, name: str) -> str:
-        return f"{self._path}/{name}"
+
+class RemotePlace:
+    """A row's adapter folder in a store, with the methods of `LocalPlace`: an adapter is made in a
+    temporary folder, then uploaded."""
+
+    def __init__(self, root: str, out: str) -> None:
+        self.out = f"{root.rstrip('/')}/{out}"
+        self._name = PurePosixPath(out).name
+        self._system, self._path = _open_system(self.out)
+
+    def check(self, request: Request) -> State | None:
+        """As for a local folder, but files are not read again: only their names are compared."""
+        with tempfile.TemporaryDirectory(prefix="d2l-lock-") as folder:
+            at = Path(folder, self._name)
+            at.mkdir()
+            with _naming(self.out):
+                if not self._holds(LOCK):
+                    return None
+                self._system.get_file(f"{self._path}/{LOCK}", str(at / LOCK))
+            state = check(at, request)
+        with _naming(self.out):
+            if state is None or not all(map(self._holds, state.lock["files"])):
+                return None
+        return replace(state, differences=tuple(d for d in state.differences if d.kind != "file"))
+
+    def refuse(self, *, force: bool) -> None:
+        """Raise AdapterError where an adapter is there, unless `force`."""
+        with _naming(self.out):
+            if not force and self._holds(LOCK):
+                raise AdapterError(
+                    f"{self.out} exists already", hint="choose another folder, or --force"
+                )
+
+    def save(self, adapter: "Adapter", *, force: bool) -> None:  # noqa: ARG002 - `refuse` has looked
+        """Upload the adapter. The old lock goes first and the new one comes last, so readers never
+        see a mixture."""
+        with tempfile.TemporaryDirectory(prefix="d2l-upload-") as temporary:
+            folder = adapter.save_pretrained(Path(temporary, self._name))
+            files = sorted(folder.iterdir(), key=lambda path: (path.name == LOCK, path))
+            with _naming(self.out):
+                if self._holds(LOCK):
+                    self._system.rm_file(f"{self._path}/{LOCK}")
+                self._system.makedirs(self._path, exist_ok=True)
+                for path in files:
+                    self._system.put_file(str(path), f"{self._path}/{path.name}")
+
+    def _holds(self, name: str) -> bool:
+        return bool(self._system.exists(f"{self._path}/{name}"))
 
 
 def _open_system(address: str) -> tuple[Any, str]:

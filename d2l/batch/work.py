@@ -5,26 +5,23 @@ neither it nor torch. Whatever goes wrong with a row is its result.
 """
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l.adapters.find import refuse_adapter
+from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import OPTIONS, Row
-from d2l.batch.stores import RemoteFolder, at_hand, is_remote
-from d2l.compiler.lock import Request, State, check
+from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
+from d2l.compiler.lock import Request, State
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError, DocumentError
 
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler
-    from d2l.compiler.options import PlanWishes
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
-    from d2l.documents.intake import ReadOptions
 
 #: Options that say how documents are read; the others are wishes for the adapter.
 _READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
@@ -99,12 +96,12 @@ class Worker:
                 raise
             return _tell(row, place.out, state)
         made = _tell(row, place.out, place.check(request), found)
-        return replace(made, warnings=_list_warnings(plan))
+        # Those of `d2l compile`: of the documents, then of the plan.
+        return replace(made, warnings=[*plan.intake.describe(), *plan.warnings])
 
-    def _place(self, row: Row) -> "_Local | _Remote":
-        if is_remote(self.job.out_dir):
-            return _Remote(self.job.out_dir, row.out)
-        return _Local(self.job.out_dir, row.out)
+    def _place(self, row: Row) -> LocalPlace | RemotePlace:
+        kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace
+        return kind(self.job.out_dir, row.out)
 
     def _options(self, row: Row) -> dict[str, Any]:
         return {**OPTIONS, **self.job.options, **row.options}
@@ -116,7 +113,10 @@ class Worker:
         return Request(tuple(inputs), options, job.base, job.device, job.offline)
 
     def _plan(self, row: Row, inputs: Sequence[str]) -> "CompilePlan":
-        reading, wishes = _sort_options(self._options(row), cache=self.job.cache)
+        from d2l.documents.intake import ReadOptions
+
+        wishes: Any = {**self._options(row), "cache": self.job.cache}
+        reading = ReadOptions(**{name: wishes.pop(name) for name in _READING})
         return self._open().plan([Path(path) for path in inputs], reading=reading, **wishes)
 
     def _open(self) -> "Compiler":
@@ -139,67 +139,6 @@ class Worker:
         return f"cuda:{self._index % count}" if count > 1 else self.job.device
 
 
-class _Local:
-    """A row's adapter folder on this machine."""
-
-    def __init__(self, root: str, out: str) -> None:
-        self._folder = Path(root, out)
-        self.out = str(self._folder)
-
-    def check(self, request: Request) -> State | None:
-        return check(self._folder, request)
-
-    def refuse(self, *, force: bool) -> None:
-        refuse_adapter(self._folder, force=force)
-
-    def save(self, adapter: Any, *, force: bool) -> None:
-        adapter.save_pretrained(self._folder, force=force)
-
-
-class _Remote:
-    """A row's adapter folder in a store: made in a temporary folder, then uploaded."""
-
-    def __init__(self, root: str, out: str) -> None:
-        self._remote = RemoteFolder(root, out)
-        self._name = PurePosixPath(out).name
-        self.out = self._remote.address
-
-    def check(self, request: Request) -> State | None:
-        with tempfile.TemporaryDirectory(prefix="d2l-lock-") as folder:
-            at = Path(folder, self._name)
-            state = check(at, request) if self._remote.fetch_lock(at) else None
-        if state is None or not self._remote.is_whole(state.lock["files"]):
-            return None
-        # Files of a store are not read again: nothing but their lock was fetched.
-        return replace(state, differences=tuple(d for d in state.differences if d.kind != "file"))
-
-    def refuse(self, *, force: bool) -> None:
-        with tempfile.TemporaryDirectory(prefix="d2l-lock-") as folder:
-            if not force and self._remote.fetch_lock(Path(folder)):
-                raise AdapterError(
-                    f"{self.out} exists already", hint="choose another folder, or --force"
-                )
-
-    def save(self, adapter: Any, *, force: bool) -> None:  # noqa: ARG002 - `refuse` has looked
-        with tempfile.TemporaryDirectory(prefix="d2l-upload-") as folder:
-            self._remote.upload(adapter.save_pretrained(Path(folder, self._name)))
-
-
-def _sort_options(options: Mapping[str, Any], *, cache: bool) -> "tuple[ReadOptions, PlanWishes]":
-    from d2l.documents.intake import ReadOptions
-
-    reading = ReadOptions(**{name: options[name] for name in _READING})
-    wishes: Any = {name: value for name, value in options.items() if name not in _READING}
-    wishes["cache"] = cache
-    return reading, wishes
-
-
-def _list_warnings(plan: "CompilePlan") -> list[str]:
-    """What `d2l compile` warns of: findings in the documents, what their readers want told, what
-    was passed over, and the plan's own warnings."""
-    return [*plan.intake.describe(), *plan.warnings]
-
-
 def _tell(row: Row, out: str, state: State | None, found: "Found | None" = None) -> Result:
     """The result of a row whose adapter stands there, from its lock; `found` is what the cache held
     of one that was made just now."""
@@ -209,19 +148,12 @@ def _tell(row: Row, out: str, state: State | None, found: "Found | None" = None)
         id=row.id,
         status=DONE,
         out=out,
-        digest=_digest_lock(state.lock),
+        digest=hashlib.sha256(format_lock(state.lock).encode()).hexdigest(),
         tokens=sum(chunk["n_tokens"] for chunk in chunks),
         chunks=len(chunks),
         cached=len(chunks) if found is None else found.n_cached,
         unchanged=found is None,
     )
-
-
-def _digest_lock(lock: Mapping[str, Any]) -> str:
-    """SHA-256 of a lock as its file has it: `adapters.lock_file` writes it in one form only."""
-    from d2l.adapters.lock_file import format_lock
-
-    return hashlib.sha256(format_lock(lock).encode()).hexdigest()
 
 
 def describe_error(error: D2LError) -> str:

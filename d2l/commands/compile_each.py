@@ -11,9 +11,9 @@ from d2l.commands.export import refuse_beside
 from d2l.documents.intake import describe_skipped
 
 if TYPE_CHECKING:
-    from d2l.batch.each import Planned
     from d2l.commands.compile_order import Order
     from d2l.compiler.options import PlanWishes
+    from d2l.compiler.plan import CompilePlan
     from d2l.documents.intake import Intake
 
 
@@ -23,51 +23,47 @@ def compile_each(
     """Plan all, then write one adapter a document; the report of all of them."""
     from d2l.batch.each import prepare_each
 
-    each = prepare_each(intake, folder, order.compiler, **wishes)
+    planned, skipped = prepare_each(intake, folder, order.compiler, **wishes)
     if not dry_run:  # all that may not be written, before anything is
-        for item in each.planned:
-            refuse_adapter(item.out, force=order.force)
-            refuse_beside(item.out, order.targets, force=order.force)
-    for name, reason in each.skipped:
+        for _, out in planned:
+            refuse_adapter(out, force=order.force)
+            refuse_beside(out, order.targets, force=order.force)
+    for name, reason in skipped:
         console.warn(describe_skipped(name, reason))
-    _warn(each.planned)
+    _warn([plan for plan, _ in planned])
     if dry_run:
-        reports = [report_plan(item.plan) for item in each.planned]
+        reports = [report_plan(plan) for plan, _ in planned]
     else:
-        reports = [
-            order.carry_out(item.plan, item.out)
-            for item in console.watch(each.planned, "compiling")
-        ]
-    return _join(each.planned, reports, skipped=(*intake.skipped, *each.skipped))
+        reports = [order.carry_out(plan, out) for plan, out in console.watch(planned, "compiling")]
+    return _join([out for _, out in planned], reports, skipped=(*intake.skipped, *skipped))
 
 
-def _warn(planned: Sequence["Planned"]) -> None:
+def _warn(plans: Sequence["CompilePlan"]) -> None:
     """Each plan's warnings with its document's name; those that all share once."""
-    shared = set.intersection(*(set(item.plan.warnings) for item in planned))
-    shared = shared if len(planned) > 1 else set()
-    for message in planned[0].plan.warnings:
+    shared = set.intersection(*(set(plan.warnings) for plan in plans))
+    shared = shared if len(plans) > 1 else set()
+    for message in plans[0].warnings:
         if message in shared:
             console.warn(message)
-    for item in planned:
-        for message in item.plan.warnings:
+    for plan in plans:
+        for message in plan.warnings:
             if message not in shared:
-                console.warn(f"{item.document.name}: {message}")
+                console.warn(f"{plan.documents[0].name}: {message}")
 
 
 def _join(
-    planned: Sequence["Planned"],
+    outs: Sequence[Path],
     reports: Sequence[Report],
     *,
     skipped: Sequence[tuple[str, str]],
 ) -> Report:
     """The reports below each other, an empty line between them."""
     rows = [
-        {"adapter": str(item.out), **report.values}
-        for item, report in zip(planned, reports, strict=True)
+        {"adapter": str(out), **report.values} for out, report in zip(outs, reports, strict=True)
     ]
     texts = [
-        report.text if report.text.startswith(f"{item.out}\n") else f"{item.out}\n{report.text}"
-        for item, report in zip(planned, reports, strict=True)
+        report.text if report.text.startswith(f"{out}\n") else f"{out}\n{report.text}"
+        for out, report in zip(outs, reports, strict=True)
     ]
     values = {
         "adapters": rows,

@@ -59,8 +59,8 @@ def test_a_document_that_cannot_be_compiled_fails_the_run_or_is_left_out(tmp_pat
     with pytest.raises(DocumentError, match=r"nothing\.txt: "):
         prepare_each(Intake(documents), tmp_path / "all", compiler)
     skipping = ReadOptions(skip_bad=True)
-    each = prepare_each(Intake(documents, reading=skipping), tmp_path / "all", compiler)
-    assert [one.out for one in each.planned] == [tmp_path / "all" / "a.lora"]
-    assert [name for name, _ in each.skipped] == ["nothing.txt"]
+    planned, skipped = prepare_each(Intake(documents, reading=skipping), tmp_path / "all", compiler)
+    assert [out for _, out in planned] == [tmp_path / "all" / "a.lora"]
+    assert [name for name, _ in skipped] == ["nothing.txt"]
     with pytest.raises(DocumentError, match="none of 1 documents can be compiled"):
         prepare_each(Intake(documents[1:], reading=skipping), tmp_path / "all", compiler)
