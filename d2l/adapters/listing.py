@@ -3,9 +3,8 @@
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from d2l.adapters.info import AdapterInfo, is_adapter, read_info
 from d2l.adapters.provenance import Input
@@ -31,10 +30,6 @@ class Entry:
     size_bytes: int | None = None
     inputs_date: str | None = None
     error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As `d2l ls --json` prints it."""
-        return asdict(self)
 
 
 def list_adapters(folder: Path) -> list[Entry]:

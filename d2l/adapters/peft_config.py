@@ -102,35 +102,29 @@ def find_extras(info: AdapterInfo) -> list[str]:
 
 def refuse_extras(info: AdapterInfo, *, purpose: str) -> None:
     """Raise AdapterError unless an adapter is plain LoRA, which alone can be exported or merged."""
-    _refuse_other_kinds(info)
-    extras = find_extras(info)
-    if extras:
-        raise AdapterError(
-            f"{info.folder}: has {', '.join(extras)}, which cannot be {purpose}",
-            hint="merge it into its base with PEFT (merge_and_unload), or train it as plain LoRA",
-        )
+    _refuse(info, find_extras(info), purpose)
 
 
 def refuse_unasked(info: AdapterInfo) -> None:
     """Raise AdapterError unless an adapter is LoRA, plain or with what PEFT keeps in its file: only
     such a one answers from its file and its base alone."""
-    _refuse_other_kinds(info)
     found = [_EXTRAS[key] for key in _UNASKED if info.config.get(key)]
-    found += _describe_start(info.config)
-    if found:
-        raise AdapterError(
-            f"{info.folder}: has {', '.join(found)}, which cannot be asked",
-            hint="merge it into its base with PEFT (merge_and_unload), or train it as plain LoRA",
-        )
+    _refuse(info, found + _describe_start(info.config), "asked")
 
 
-def _refuse_other_kinds(info: AdapterInfo) -> None:
-    """Refuse what is no LoRA: AdaLoRA, for one, has the same names, and another product of them."""
+def _refuse(info: AdapterInfo, extras: list[str], purpose: str) -> None:
+    """Refuse other kinds than LoRA (AdaLoRA has the same names, and another product of them), and
+    these extras."""
     kind = info.config.get("peft_type", "LORA")
     if kind != "LORA":
         raise AdapterError(
             f"{info.folder / CONFIG}: peft_type is {_show(kind)}: this is no LoRA adapter",
             hint="name a LoRA adapter",
+        )
+    if extras:
+        raise AdapterError(
+            f"{info.folder}: has {', '.join(extras)}, which cannot be {purpose}",
+            hint="merge it into its base with PEFT (merge_and_unload), or train it as plain LoRA",
         )
 
 

@@ -69,8 +69,36 @@ class AdapterContent:
     @property
     def config(self) -> dict[str, Any]:
         """PEFT's config of it, as adapter_config.json has it: `lora_alpha` is the rank, since the
-        scale is folded into lora_B, and so it is for modules of a rank of their own."""
-        return _config(self.weights, self.n_base_layers)
+        scale is folded into lora_B, and so it is for modules of a rank of their own. Fields that no
+        runtime reads keep PEFT's defaults, so no version warns."""
+        weights, n_base_layers = self.weights, self.n_base_layers
+        layers = list_layers(weights.factors)
+        config: dict[str, Any] = {
+            "base_model_name_or_path": weights.base,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_lora_weights": True,
+            "lora_alpha": weights.rank,
+            "lora_dropout": 0.0,
+            "modules_to_save": None,
+            "peft_type": "LORA",
+            "r": weights.rank,
+            "target_modules": list_short(weights.factors),
+            "task_type": "CAUSAL_LM",
+            "use_dora": False,
+            "use_rslora": False,
+        }
+        if differing := {
+            name: rank for name, rank in weights.ranks.items() if rank != weights.rank
+        }:
+            ranks = dict(sorted(differing.items()))
+            config |= {"rank_pattern": ranks, "alpha_pattern": ranks}
+        if is_uneven(weights.factors):  # PEFT would put every module into every layer
+            config["target_modules"] = sorted(weights.factors)
+        elif layers and (n_base_layers is None or layers != list(range(n_base_layers))):
+            config |= {"layers_to_transform": layers, "layers_pattern": "layers"}
+        return config
 
     @property
     def opening(self) -> str:
@@ -85,7 +113,23 @@ class AdapterContent:
         Raises AdapterError where a value is not finite in that precision, OptionError for a
         precision that is none.
         """
-        return _tensors(self.weights, pick_torch_dtype(dtype or self.dtype))
+        weights, precision = self.weights, pick_torch_dtype(dtype or self.dtype)
+        tensors = {}
+        for module in sorted(weights.factors):
+            factors = weights.trim(module)
+            scaled = factors.b.float() * weights.scale
+            tensors[f"{PREFIX}{module}.lora_A.weight"] = factors.a.to(precision).contiguous()
+            tensors[f"{PREFIX}{module}.lora_B.weight"] = scaled.to(precision).contiguous()
+        broken = [
+            name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())
+        ]
+        if broken:
+            raise AdapterError(
+                f"the adapter has values that are not finite in {precision}, for example in "
+                f"{broken[0]}",
+                hint="use --dtype fp32 or bf16; if it is so in fp32 too, the checkpoint is damaged",
+            )
+        return tensors
 
 
 def pick_torch_dtype(dtype: str) -> torch.dtype:
@@ -239,51 +283,6 @@ def read_memory(folder: Path) -> Memory:
 def _load(path: Path) -> dict[str, torch.Tensor]:
     read_header(path)  # says what is wrong better than safetensors does
     return read_tensors(path, AdapterError, hint="compile the document again")
-
-
-def _tensors(weights: LoraWeights, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    tensors = {}
-    for module in sorted(weights.factors):
-        factors = weights.trim(module)
-        scaled = factors.b.float() * weights.scale
-        tensors[f"{PREFIX}{module}.lora_A.weight"] = factors.a.to(dtype).contiguous()
-        tensors[f"{PREFIX}{module}.lora_B.weight"] = scaled.to(dtype).contiguous()
-    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if broken:
-        raise AdapterError(
-            f"the adapter has values that are not finite in {dtype}, for example in {broken[0]}",
-            hint="use --dtype fp32 or bf16; if it is so in fp32 too, the checkpoint is damaged",
-        )
-    return tensors
-
-
-def _config(weights: LoraWeights, n_base_layers: int | None) -> dict[str, Any]:
-    """The fields that runtimes read; all others keep PEFT's defaults, so no version warns."""
-    layers = list_layers(weights.factors)
-    config: dict[str, Any] = {
-        "base_model_name_or_path": weights.base,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "lora_alpha": weights.rank,
-        "lora_dropout": 0.0,
-        "modules_to_save": None,
-        "peft_type": "LORA",
-        "r": weights.rank,
-        "target_modules": list_short(weights.factors),
-        "task_type": "CAUSAL_LM",
-        "use_dora": False,
-        "use_rslora": False,
-    }
-    if differing := {name: rank for name, rank in weights.ranks.items() if rank != weights.rank}:
-        ranks = dict(sorted(differing.items()))
-        config |= {"rank_pattern": ranks, "alpha_pattern": ranks}
-    if is_uneven(weights.factors):  # PEFT would put every module into every layer
-        config["target_modules"] = sorted(weights.factors)
-    elif layers and (n_base_layers is None or layers != list(range(n_base_layers))):
-        config |= {"layers_to_transform": layers, "layers_pattern": "layers"}
-    return config
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -11,8 +11,7 @@ from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
 from d2l.api import functions
 from d2l.api.wishes import ChangeWishes, ExportWishes, PushWishes
-from d2l.errors import AdapterError
-from d2l.files.hub import Push, push_folder
+from d2l.files.hub import push_folder
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportResult
@@ -74,15 +73,16 @@ class Adapter(AdapterContent):
         revision (the branch), commit_message, dtype. Raises AdapterError.
         """
         dtype = wishes.get("dtype")
-        push = Push(
-            private=wishes.get("private"),
-            token=wishes.get("token"),
-            revision=wishes.get("revision"),
-            commit_message=wishes.get("commit_message"),
-        )
         with tempfile.TemporaryDirectory(prefix="d2l-push-") as folder:
             out = write_adapter(self._in(dtype), Path(folder, "adapter.lora"), called=repo_id)
-            return push_folder(out, repo_id, push, error_type=AdapterError)
+            return push_folder(
+                out,
+                repo_id,
+                private=wishes.get("private"),
+                token=wishes.get("token"),
+                revision=wishes.get("revision"),
+                commit_message=wishes.get("commit_message"),
+            )
 
     def apply_to(self, model: Any, *, adapter_name: str = "default") -> Any:
         """A `peft.PeftModel` of the model with this adapter on it; the disk is not touched.

@@ -78,7 +78,7 @@ def prepare(
             )
     else:
         gone = set(range(len(chunks))) - set(stays)
-        left = parent.rank - len(_indices([chunks[n] for n in sorted(gone)]).unique())
+        left = parent.rank - len(set(_indices([chunks[n] for n in sorted(gone)]).tolist()))
     return EditPlan(parent, values, tuple(stays), factors, left, tuple(remarks))
 
 

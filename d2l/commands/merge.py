@@ -74,7 +74,7 @@ def merge(
     made.save_pretrained(out, force=force)
     assert made.provenance is not None  # merging says where it came from
     errors = made.provenance.merge_error
-    values = {
+    values: dict[str, Any] = {
         "adapter": str(out),
         "rank": made.weights.rank,
         "size_bytes": read_info(out).size_bytes,

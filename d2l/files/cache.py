@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
 
 from d2l.files.atomic import replace_file
+
+_DIGESTS = "digests.json"
 
 
 def cache_dir() -> Path:
@@ -49,34 +51,31 @@ def file_digest(path: Path, *, fresh: bool = False) -> str:
         return target.name
     stat = target.stat()
     stamp = f"{target}:{stat.st_size}:{stat.st_mtime_ns}"
-    memory = cache_dir() / "digests.json"
-    known = _read_digests(memory)
+    known = read_memory(_DIGESTS)
     if fresh or stamp not in known:
         with target.open("rb") as stream:
             known[stamp] = hashlib.file_digest(stream, "sha256").hexdigest()
-        _write_digests(memory, known)
+        write_memory(_DIGESTS, known, most=256)
     return known[stamp]
 
 
-def _read_digests(path: Path) -> dict[str, str]:
+def read_memory(name: str) -> dict[str, str]:
+    """The texts in a JSON object of the cache folder; empty where the file is missing or damaged:
+    it is only a shortcut."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ):  # no memory yet, or a damaged one: it is only a shortcut
+        found = json.loads((cache_dir() / name).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {stamp: digest for stamp, digest in found.items() if isinstance(digest, str)}
+    items = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str)}
 
 
-def _write_digests(path: Path, known: dict[str, str]) -> None:
-    fresh = dict(list(known.items())[-256:])
-    with contextlib.suppress(OSError):  # a read-only cache costs time, not correctness
+def write_memory(name: str, values: Mapping[str, str], *, most: int) -> None:
+    """Keep the last `most` values; a read-only cache costs time, not correctness."""
+    text, path = json.dumps(dict(list(values.items())[-most:])), cache_dir() / name
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda target: target.write_text(json.dumps(fresh), "utf-8"))
+        replace_file(path, lambda target: target.write_text(text, "utf-8"))
 
 
 def join_digests(digests: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2l.errors import BaseModelError, D2LError
+from d2l.errors import AdapterError, BaseModelError, D2LError
 
 _NAME = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)"
@@ -54,25 +54,37 @@ def fetch_model(name: str, *, offline: bool, config_only: bool = False) -> Path:
             f"base model {name!r} not found",
             hint="name a folder, a .gguf file or org/repo[@revision] on the hub",
         )
-    below = f"{parsed.subfolder}/" if parsed.subfolder else ""
     wanted = ("config.json",) if config_only else _MODEL_FILES
-    patterns = [f"{below}{pattern}" for pattern in wanted]
-    root = _snapshot(parsed, patterns, offline, BaseModelError)
-    return _subfolder(root, parsed, BaseModelError)
+    return _fetch(parsed, wanted, ("",), offline, BaseModelError)
 
 
 def fetch(
     name: HubName, files: Sequence[str], *, offline: bool, error_type: type[D2LError]
 ) -> Path:
-    """The folder that a name leads to, with those of these files (patterns) that it has, in it or
-    a folder below it; raises the error given."""
+    """Download the matching files, also one folder deep; return the local folder. Raises the error
+    given."""
+    return _fetch(name, files, ("", "*/"), offline, error_type)
+
+
+def _fetch(
+    name: HubName,
+    files: Sequence[str],
+    depths: Sequence[str],
+    offline: bool,
+    error_type: type[D2LError],
+) -> Path:
+    """Download (or find) files by their patterns, in the name's folder and at these depths."""
+    import huggingface_hub
+
     below = f"{name.subfolder}/" if name.subfolder else ""
-    wanted = [f"{below}{middle}{file}" for middle in ("", "*/") for file in files]
-    return _subfolder(_snapshot(name, wanted, offline, error_type), name, error_type)
-
-
-def _subfolder(root: Path, name: HubName, error_type: type[D2LError]) -> Path:
-    folder = root / name.subfolder if name.subfolder else root
+    with _naming(name, offline, error_type):
+        root = huggingface_hub.snapshot_download(
+            name.repo,
+            revision=name.revision,
+            allow_patterns=[f"{below}{depth}{file}" for depth in depths for file in files],
+            local_files_only=offline,
+        )
+    folder = Path(root, name.subfolder or "")
     if not folder.is_dir():
         raise error_type(
             f"{name.repo}: no folder {name.subfolder!r} on the hub",
@@ -92,29 +104,6 @@ def fetch_file(repo: str, file: str, *, revision: str | None) -> Path:
         return Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
 
 
-def _snapshot(
-    name: HubName, patterns: Sequence[str], offline: bool, error_type: type[D2LError]
-) -> Path:
-    """Download (or find) the files of a repository that match `patterns`."""
-    import huggingface_hub
-
-    with _naming(name, offline, error_type):
-        return Path(
-            huggingface_hub.snapshot_download(
-                name.repo,
-                revision=name.revision,
-                allow_patterns=list(patterns),
-                local_files_only=offline,
-            )
-        )
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """What the HTTP libraries raise that the hub's library uses: which one, its version decides."""
-    names = ("httpx", "httpx2", "requests")
-    return tuple(sys.modules[name].HTTPError for name in names if name in sys.modules)
-
-
 @contextlib.contextmanager
 def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterator[None]:
     """Turn what the hub's library raises into one line about the repository."""
@@ -128,9 +117,12 @@ def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterato
         RevisionNotFoundError,
     )
 
-    # RuntimeError and ValueError: Xet, and answers that are not JSON.
+    # The HTTP library depends on the version of the hub's library. RuntimeError and ValueError:
+    # Xet, and answers that are not JSON.
+    libraries = [sys.modules[m] for m in ("httpx", "httpx2", "requests") if m in sys.modules]
     unreachable: tuple[type[Exception], ...]
-    unreachable = (*_transport_errors(), HfHubHTTPError, OSError, RuntimeError, ValueError)
+    unreachable = (HfHubHTTPError, OSError, RuntimeError, ValueError)
+    unreachable += tuple(library.HTTPError for library in libraries)
     try:
         yield
     except GatedRepoError as error:
@@ -162,38 +154,34 @@ def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterato
         ) from error
 
 
-@dataclass(frozen=True)
-class Push:
-    """How a folder goes to the hub, in the words of huggingface_hub: all None means a commit on
-    the main branch, with the token of this machine's login."""
-
-    private: bool | None = None
-    token: str | None = None
-    revision: str | None = None  # the branch to commit to
-    commit_message: str | None = None
-
-
-def push_folder(folder: Path, repo: str, push: Push, *, error_type: type[D2LError]) -> str:
+def push_folder(
+    folder: Path,
+    repo: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> str:
     """Upload a folder's files as one commit to a model repository, which is made where there is
-    none; the commit's address. Raises the error given."""
+    none; the commit's address. `revision` is the branch. Raises AdapterError."""
     import huggingface_hub
 
-    name = HubName(repo, push.revision)
     try:
-        with _naming(name, False, error_type):
-            api = huggingface_hub.HfApi(token=push.token)
-            api.create_repo(repo, private=push.private, exist_ok=True)
+        with _naming(HubName(repo, revision), False, AdapterError):
+            api = huggingface_hub.HfApi(token=token)
+            api.create_repo(repo, private=private, exist_ok=True)
             done = api.upload_folder(
                 repo_id=repo,
                 folder_path=folder,
-                revision=push.revision,
-                commit_message=push.commit_message or "Upload an adapter made by d2l",
+                revision=revision,
+                commit_message=commit_message or "Upload an adapter made by d2l",
             )
-    except error_type as error:
+    except AdapterError as error:
         status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
         if status not in (401, 403):
             raise
-        raise error_type(
+        raise AdapterError(
             f"{repo}: the hub does not let you write there",
             hint="log in with a token that may write: `hf auth login`, or give token=",
         ) from error

@@ -32,7 +32,12 @@ def refuse_existing(
     `is_kind` is `Path.is_file` where a single file is to be written. What a killed process left
     half replaced is put back first.
     """
-    _refuse_unreadable(place, error)
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise error(
+            f"{place}: the name is not UTF-8", hint="choose another -o: no engine could load this"
+        ) from None
     with naming(place, error):
         if not os.path.lexists(place):
             recover(place)
@@ -56,16 +61,6 @@ def refuse_existing(
         )
 
 
-def _refuse_unreadable(place: Path, error: type[D2LError]) -> None:
-    """Raise for a name that nothing which reads safetensors could open again."""
-    try:
-        str(place).encode()
-    except UnicodeEncodeError:
-        raise error(
-            f"{place}: the name is not UTF-8", hint="choose another -o: no engine could load this"
-        ) from None
-
-
 def list_foreign(folder: Path, names: Collection[str]) -> list[str]:
     """What is in a folder beside files of these names, sorted; folders with a slash behind."""
     patterns = (*names, *_LITTER)
@@ -76,12 +71,9 @@ def list_foreign(folder: Path, names: Collection[str]) -> list[str]:
                 continue
             is_folder = entry.is_dir(follow_symlinks=False)
             if is_folder or not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
-                found.append(_printable(entry.name) + ("/" if is_folder else ""))
+                name = "".join(c if c.isprintable() else "\ufffd" for c in entry.name)
+                found.append(name + ("/" if is_folder else ""))
     return sorted(found)
-
-
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
 def _check_place(parent: Path) -> None:
