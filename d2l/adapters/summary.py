@@ -1,26 +1,15 @@
-"""What an adapter is, in values: read without its weights and without torch."""
+"""An adapter's facts for programs: read without its weights and without torch."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.info import AdapterInfo
 from d2l.adapters.module_names import list_layers, list_short
 
 
-@dataclass(frozen=True)
-class AdapterView:
-    """An adapter's facts for programs, and what the text view draws from."""
-
-    info: AdapterInfo
-    values: dict[str, Any]
-
-
-def inspect_adapter(folder: Path) -> AdapterView:
-    """Read an adapter folder's facts; raises AdapterError. Works for adapters of other tools."""
-    info = read_info(folder)
-    values = {
-        "adapter": str(folder),
+def describe_adapter(info: AdapterInfo) -> dict[str, Any]:
+    """The values that `d2l inspect --json` prints, of adapters of other tools too."""
+    return {
+        "adapter": str(info.folder),
         "base": info.config.get("base_model_name_or_path"),
         "rank": info.rank,
         "lora_alpha": info.config.get("lora_alpha"),
@@ -30,4 +19,3 @@ def inspect_adapter(folder: Path) -> AdapterView:
         "size_bytes": info.size_bytes,
         "provenance": None if info.provenance is None else info.provenance.to_json(),
     }
-    return AdapterView(info, values)

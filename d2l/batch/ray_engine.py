@@ -39,7 +39,8 @@ def run_on_ray(job: Job, rows: Sequence[Row], *, n_workers: int) -> Generator[Re
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        has_gpus = job.device in ("auto", "cuda") and _count_gpus(ray) > 0
+        gpus = float(ray.cluster_resources().get("GPU", 0))
+        has_gpus = job.device in ("auto", "cuda") and gpus > 0
         items = [{"row": json.dumps(asdict(row))} for row in rows]
         data = ray.data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS))
         done = data.map_batches(
@@ -66,10 +67,6 @@ def _keep_quiet() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _count_gpus(ray: Any) -> float:
-    return float(ray.cluster_resources().get("GPU", 0))
-
-
 class RowActor:
     """What every actor of the pool is: a worker, which gets its rows as text, and gives text."""
 
@@ -80,10 +77,6 @@ class RowActor:
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """One row or more of a block, and as many results."""
-        rows = [_read_row(str(text)) for text in batch["row"]]
+        values = [json.loads(str(text)) for text in batch["row"]]
+        rows = [Row(**row | {"inputs": tuple(row["inputs"])}) for row in values]
         return {"result": [json.dumps(asdict(self._worker.do(row))) for row in rows]}
-
-
-def _read_row(text: str) -> Row:
-    values = json.loads(text)
-    return Row(**values | {"inputs": tuple(values["inputs"])})

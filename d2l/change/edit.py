@@ -85,7 +85,12 @@ def prepare(
 def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     """Edit as planned, in memory; the adapter that it is made from stays. Raises D2LError."""
     parent, chunks = plan.parent, plan.parent.chunks
-    kept = [_strengthen(chunks[n], plan.factors.get(n, 1.0)) for n in plan.stays]
+    kept = [
+        chunks[n].model_copy(update={"scale": float(chunks[n].scale) * plan.factors[n]})
+        if plan.factors.get(n, 1.0) != 1
+        else chunks[n]
+        for n in plan.stays
+    ]
     memory = seats = None
     if parent.has_seats:
         weights, memory, config = _edit_seats(plan, options)
@@ -202,12 +207,6 @@ def _indices(chunks: Sequence[ChunkRecord]) -> torch.Tensor:
 def _ranks_of(chunk: ChunkRecord) -> tuple[int, int]:
     assert chunk.ranks is not None  # `_refuse_mixed` looked
     return chunk.ranks
-
-
-def _strengthen(chunk: ChunkRecord, factor: float) -> ChunkRecord:
-    if factor == 1:
-        return chunk
-    return chunk.model_copy(update={"scale": float(chunk.scale) * factor})
 
 
 def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:

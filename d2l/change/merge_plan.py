@@ -80,13 +80,25 @@ def prepare(
     rank = sum(parent.rank for parent in parents if not parent.has_seats)
     if seated := [parent for parent in parents if parent.has_seats]:
         _refuse_different(seated)
-        config = _read_config(seated[0], checkpoint, offline=offline)
-        after, heads = tuple(_share(parents, before, config)), config.kv_heads
+        made_by = seated[0].checkpoint
+        assert made_by is not None  # it has seats
+        name = checkpoint or name_known(made_by.name, made_by.sha256)
+        config = read_config(find_checkpoint(name, offline=offline).path / "config.json")
+        heads = config.kv_heads
+        if sum(before) > config.max_seats:
+            # In proportion, or level where the network would remember too little of the small ones.
+            n_tokens = sum(_count_tokens(parent, config) for parent in parents)
+            dense = not 0 < n_tokens <= config.held_density * config.max_seats
+            after = tuple((level_seats if dense else split_seats)(before, config.max_seats))
         n_seats = max(sum(after), config.min_seats)  # the shortest opening has so many
         rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
         if after != before:
             warnings += _warn_of_fewer(parents, before, after, config)
-        _refuse_bound(max_rank, rank, n_seats)
+        if max_rank is not None and max_rank < rank:
+            raise MergeError(
+                f"seats need rank {n_seats} and cannot be cut to {max_rank}",
+                hint="compile the documents together with --max-rank, which shares the seats out",
+            )
     rank = rank if max_rank is None else min(rank, max_rank)
     warnings += _warn(parents)
     return MergePlan(
@@ -114,14 +126,6 @@ def _check_shares(
     return found
 
 
-def _refuse_bound(max_rank: int | None, rank: int, n_seats: int) -> None:
-    if max_rank is not None and max_rank < rank:
-        raise MergeError(
-            f"seats need rank {n_seats} and cannot be cut to {max_rank}",
-            hint="compile the documents together with --max-rank, which shares the seats out",
-        )
-
-
 def _refuse_different(parents: Sequence[Parent]) -> None:
     """Refuse seats that cannot stand side by side, whatever their number."""
     first = parents[0]
@@ -145,26 +149,6 @@ def _refuse_different(parents: Sequence[Parent]) -> None:
             f"the learned part has different strengths in them: {sorted(strengths)}",
             hint="compile the documents again, with the same --bias-scale",
         )
-
-
-def _read_config(parent: Parent, checkpoint: str | None, *, offline: bool) -> SeatsConfig:
-    """Configuration of the network that made an adapter."""
-    assert parent.checkpoint is not None  # it has seats
-    made_by = parent.checkpoint
-    name = checkpoint or name_known(made_by.name, made_by.sha256)
-    files = find_checkpoint(name, offline=offline)
-    return read_config(files.path / "config.json")
-
-
-def _share(parents: Sequence[Parent], before: Sequence[int], config: SeatsConfig) -> list[int]:
-    """Seats of every adapter in the merged one."""
-    most = config.max_seats
-    if sum(before) <= most:
-        return list(before)
-    n_tokens = sum(_count_tokens(parent, config) for parent in parents)
-    if 0 < n_tokens <= config.held_density * most:
-        return split_seats(before, most)
-    return level_seats(before, most)
 
 
 def _count_tokens(parent: Parent, config: SeatsConfig) -> int:
@@ -204,9 +188,13 @@ def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
             "seats were made for the base as it is, and the other adapters change what it "
             "computes: what comes back of the documents is not known; measure it with d2l probe"
         )
-    refined = [p for p in parents if _is_refined(p)] if len(parents) > 1 else []
-    if refined:
-        names = ", ".join(PurePath(parent.name).name for parent in refined)
+    refined = [
+        PurePath(parent.name).name
+        for parent in parents
+        if (made := parent.provenance) and made.refinement and made.refinement.kept
+    ]
+    if refined and len(parents) > 1:
+        names = ", ".join(refined)
         found.append(
             f"{names}: refined alone, and what refining gained holds alone; beside other adapters "
             "some of it may be lost: measure it with d2l probe, or compile the documents together "
@@ -220,8 +208,3 @@ def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
             "part, which the sum now holds as often; compiling the documents together holds it once"
         )
     return tuple(found)
-
-
-def _is_refined(parent: Parent) -> bool:
-    made = parent.provenance
-    return made is not None and made.refinement is not None and made.refinement.kept > 0

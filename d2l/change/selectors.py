@@ -60,7 +60,8 @@ def select(text: str, chunks: Sequence[ChunkRecord]) -> Selection:
 
 def _split(text: str, documents: set[str]) -> tuple[set[str], str]:
     """(documents meant, place): the longest beginning that is a document's name counts."""
-    for name, place in ((text, ""), *((text[:n], text[n + 1 :]) for n in _colons(text))):
+    colons = [n for n in reversed(range(len(text))) if text[n] == ":"]
+    for name, place in ((text, ""), *((text[:n], text[n + 1 :]) for n in colons)):
         full = {d for d in documents if name in (d, PurePath(d).name)}
         if full or not name:
             return full, place.strip()
@@ -70,10 +71,6 @@ def _split(text: str, documents: set[str]) -> tuple[set[str], str]:
         f"{text}: the adapter has no such document",
         hint=f"it has: {', '.join(sorted(documents)) or 'none'}",
     )
-
-
-def _colons(text: str) -> list[int]:
-    return [n for n in range(len(text) - 1, -1, -1) if text[n] == ":"]
 
 
 def _range(match: re.Match[str]) -> range:

@@ -1,5 +1,6 @@
 """The command `d2l check`: which runtimes load an adapter, and what is wrong with it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,25 +116,8 @@ def describe(report: "Report") -> dict[str, Any]:
         "rank": facts.rank,
         "modules": facts.modules,
         "passes": report.passes,
-        "faults": [
-            {"message": fault.message, "fix": fault.fix, "fatal": fault.fatal}
-            for fault in report.faults
-        ],
-        "runtimes": [
-            {
-                "runtime": verdict.runtime,
-                "version": verdict.version,
-                "accepts": verdict.accepts,
-                "expected": verdict.expected,
-                "load": verdict.load,
-                "checked": verdict.checked,
-                "findings": [
-                    {"effect": f.effect, "message": f.message, "fix": f.fix, "source": f.source}
-                    for f in verdict.findings
-                ],
-            }
-            for verdict in report.verdicts
-        ],
+        "faults": [asdict(fault) for fault in report.faults],
+        "runtimes": [asdict(verdict) for verdict in report.verdicts],
         "note": report.note,
     }
 

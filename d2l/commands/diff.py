@@ -1,5 +1,6 @@
 """The command `d2l diff`: what differs between two adapters."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,12 +27,7 @@ def diff(
 
 def _describe(found: "Difference") -> dict[str, Any]:
     def row(change: "LayerChange") -> dict[str, Any]:
-        return {
-            "layer": change.layer,
-            "norm": change.norm,
-            "difference": change.difference,
-            "relative": change.relative,
-        }
+        return {**asdict(change), "relative": change.relative}
 
     return {
         "same": found.same,

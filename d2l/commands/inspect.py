@@ -3,8 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
+from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.provenance import DESCRIPTION
-from d2l.adapters.summary import AdapterView, inspect_adapter
+from d2l.adapters.summary import describe_adapter
 from d2l.commands import console
 from d2l.commands.console import show_rows
 from d2l.commands.options import AdapterPath, AsJson
@@ -18,13 +19,13 @@ _MOST_BARS = 40
 
 def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
     """Show where an adapter came from, its rank and size, and its norms."""
-    view = inspect_adapter(adapter)
-    console.emit(view.values, lambda: show_adapter(view), as_json=as_json)
+    info = read_info(adapter)
+    console.emit(describe_adapter(info), lambda: show_adapter(info), as_json=as_json)
 
 
-def show_adapter(view: AdapterView) -> None:
+def show_adapter(info: AdapterInfo) -> None:
     """Print provenance, rank, size, and the delta's norm by layer and by chunk."""
-    values = view.values
+    values, made = describe_adapter(info), info.provenance
     layers = values["layers"]
     span = f"{layers[0]}-{layers[-1]}" if layers else "none"
     rows = [
@@ -34,7 +35,6 @@ def show_adapter(view: AdapterView) -> None:
         ("modules", f"{', '.join(values['modules'])} in layers {span}"),
         ("size", f"{values['size_bytes'] / 1e6:.2f} MB, {', '.join(values['dtype'])}"),
     ]
-    made = view.info.provenance
     if made is None:
         show_rows(rows)
         console.note("no d2l.json: made by another tool, so its documents and norms are unknown")

@@ -45,10 +45,10 @@ class Verdict:
     runtime: str
     version: str
     accepts: bool
+    expected: bool
     load: str
     checked: str
     findings: tuple[Finding, ...]
-    expected: bool = True
 
     def __str__(self) -> str:
         word = "accepts" if self.accepts else "does not accept it"
@@ -108,15 +108,14 @@ def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
             findings.append(Finding(entry.effect, message, fix, entry.source))
             avoidable |= entry.effect == REFUSES and facts.network not in entry.beyond
     accepts = not broken and all(finding.effect != REFUSES for finding in findings)
-    line = runtimes.load_line(runtime, facts)
     return Verdict(
-        name,
-        runtime.version,
-        accepts,
-        line,
-        runtime.checked,
-        tuple(findings),
+        runtime=name,
+        version=runtime.version,
+        accepts=accepts,
         expected=accepts or avoidable,
+        load=runtimes.load_line(runtime, facts),
+        checked=runtime.checked,
+        findings=tuple(findings),
     )
 
 

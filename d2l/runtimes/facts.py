@@ -82,8 +82,13 @@ class Facts:
     @property
     def rank(self) -> int:
         """The highest rank, declared or stored: what servers reserve memory for."""
-        declared = [r for r in (self.config.get("r"), *self._pattern_ranks()) if type(r) is int]
-        return max([*declared, *self.ranks.values()], default=0)
+        pattern = self.config.get("rank_pattern")
+        declared = [
+            self.config.get("r"),
+            *(pattern.values() if isinstance(pattern, Mapping) else ()),
+        ]
+        whole = [rank for rank in declared if type(rank) is int]
+        return max([*whole, *self.ranks.values()], default=0)
 
     @cached_property
     def modules(self) -> list[str]:
@@ -123,7 +128,3 @@ class Facts:
         """Path of the adapter's own chat template, where it has one."""
         path = self.info.folder / CHAT_TEMPLATE
         return str(path) if path.is_file() else None
-
-    def _pattern_ranks(self) -> list[Any]:
-        pattern = self.config.get("rank_pattern")
-        return list(pattern.values()) if isinstance(pattern, Mapping) else []

@@ -197,11 +197,7 @@ def own_names(folder: Path) -> tuple[str, ...] | None:
         return None
     listed = _EARLIER if export.files is None else export.files
     # Names alone: a pattern in a stranger's d2l.json must not cover what it did not write.
-    return tuple(name for name in listed if name in _EARLIER or _is_plain(name))
-
-
-def _is_plain(name: str) -> bool:
-    return not set(name) & set("*?[")
+    return tuple(name for name in listed if name in _EARLIER or not set(name) & set("*?["))
 
 
 def make_render(export: Export) -> ollama.Render:

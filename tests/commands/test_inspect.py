@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.provenance import ChunkRecord, Norms
-from d2l.adapters.summary import AdapterView, inspect_adapter
+from d2l.adapters.summary import describe_adapter
 from d2l.commands.checkpoints import describe_checkpoint
 from d2l.commands.inspect import show_adapter
 from tests import tiny
@@ -99,14 +100,13 @@ def test_inspect_as_json_holds_what_is_stored(tmp_path: Path, command: Command) 
     assert values["provenance"] == json.loads((done.adapter / "d2l.json").read_text())
     assert values["layers"] == [1, 2]  # the tiny seats start at layer 1
     assert values["modules"] == ["k_proj", "v_proj"]
-    assert values == inspect_adapter(done.adapter).values
+    assert values == describe_adapter(read_info(done.adapter))
 
 
-def change_view(view: AdapterView, **changes: Any) -> AdapterView:
-    """A view of an adapter whose provenance says something else."""
-    assert view.info.provenance is not None
-    made = view.info.provenance.model_copy(update=changes)
-    return replace(view, info=replace(view.info, provenance=made))
+def change_record(info: AdapterInfo, **changes: Any) -> AdapterInfo:
+    """An adapter whose provenance says something else."""
+    assert info.provenance is not None
+    return replace(info, provenance=info.provenance.model_copy(update=changes))
 
 
 def test_mixtures_are_shown_without_what_they_do_not_know(tmp_path: Path, command: Command) -> None:
@@ -129,13 +129,13 @@ def test_chunks_that_share_seats_stand_in_one_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = compile_tiny(tmp_path, "seats", make_document("first.txt"), make_document("second.txt"))
-    view = inspect_adapter(done.adapter)
-    assert view.info.provenance is not None
-    first, second, *rest = chunks = view.info.provenance.chunks
+    info = read_info(done.adapter)
+    assert info.provenance is not None
+    first, second, *rest = chunks = info.provenance.chunks
     assert first.ranks is not None
     stop = first.ranks[1]
     without = second.model_copy(update={"ranks": (stop, stop)})  # a share that rounds to no seat
-    show_adapter(change_view(view, chunks=(first, without, *rest)))
+    show_adapter(change_record(info, chunks=(first, without, *rest)))
     rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
     assert len(rows) == len(chunks) - 1
     assert rows[0].strip().startswith("first.txt: p. 1")
@@ -145,13 +145,13 @@ def test_a_long_document_is_drawn_in_forty_rows_at_most(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = compile_tiny(tmp_path, "llama")
-    view = inspect_adapter(done.adapter)
+    info = read_info(done.adapter)
     chunks = tuple(
         ChunkRecord(index=n, document="a.pdf", source=f"p. {n + 1}", n_tokens=9, ranks=(n, n + 1))
         for n in range(100)
     )
     norms = Norms(layers=(1.0,), chunks=(2.0,) * 100)
-    show_adapter(change_view(view, chunks=chunks, norms=norms))
+    show_adapter(change_record(info, chunks=chunks, norms=norms))
     rows = capsys.readouterr().out.split("norm of the delta by chunk\n")[1].splitlines()
     assert len(rows) == 34  # three pages a row, the last alone
     assert rows[0].split() == ["p.", "1", "…", "p.", "3", "█" * 40, "3.464"]  # 2 · √3
