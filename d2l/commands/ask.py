@@ -96,7 +96,7 @@ def print_questions(
     --qa` reads them. `where`: the base, the device, and whether no socket is opened."""
     from d2l.evaluation.originals import read_originals
     from d2l.evaluation.selftest.questions import write_questions
-    from d2l.refining.question_writer import explain_silence
+    from d2l.refining.writer import explain_silence
 
     base, device, offline = where
     originals = read_originals(read_info(adapter), document)

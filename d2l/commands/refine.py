@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,7 +26,6 @@ from d2l.commands.options import (
 
 if TYPE_CHECKING:
     from d2l.documents.document import Document
-    from d2l.refining.options import RefineOptions
 
 
 def refine(
@@ -49,20 +48,20 @@ def refine(
 ) -> None:
     """Correct an adapter on its own document, for a time: 2m, unless said otherwise."""
     from d2l.adapters.find import refuse_adapter
-    from d2l.refining.options import choose_refining
-    from d2l.refining.reasons import name_reason
+    from d2l.refining.drills import name_reason
+    from d2l.refining.options import RefineOptions, choose_refining
 
-    options = choose_refining(refine, refine_steps) or choose_refining("2m", None)
-    assert options is not None
+    options = choose_refining(refine, refine_steps) or RefineOptions(seconds=120)
     if not dry_run:
         refuse_adapter(out, force=force)
     documents = _read(adapter, document)
     if dry_run:
         reason = name_reason(documents)
-        _show_plan(options, reason, as_json=as_json)
+        values = {"seconds": options.seconds, "steps": options.steps, "reason": reason}
+        console.emit(values, f"refining    {reason or options.describe()}", as_json=as_json)
         return
     start = time.perf_counter()
-    made = d2l.refine(
+    refined = d2l.refine(
         adapter,
         documents,
         time=options.seconds,
@@ -74,8 +73,8 @@ def refine(
         dtype=dtype,
         local_files_only=offline,
     )
-    made.save_pretrained(out, force=force)
-    _show(made, out, time.perf_counter() - start, as_json=as_json)
+    refined.save_pretrained(out, force=force)
+    _show(refined, out, time.perf_counter() - start, as_json=as_json)
 
 
 def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
@@ -83,37 +82,29 @@ def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
     from d2l.evaluation.originals import read_originals
 
     info = read_info(adapter)
-    if not given:
-        return list(read_originals(info).documents)
-    found = [read_originals(info, str(path)) for path in given]
-    for remark in (remark for one in found for remark in one.remarks):
+    originals = [read_originals(info, str(path)) for path in given or ()] or [read_originals(info)]
+    for remark in (remark for one in originals for remark in one.remarks):
         console.warn(remark.partition(":")[0])
-    return [document for one in found for document in one.documents]
+    return [document for one in originals for document in one.documents]
 
 
-def _show_plan(options: "RefineOptions", reason: str | None, *, as_json: bool) -> None:
-    values = {"seconds": options.seconds, "steps": options.steps, "reason": reason}
-    console.emit(values, f"refining    {reason or options.describe()}", as_json=as_json)
+def _show(refined: "d2l.Adapter", out: Path, seconds: float, *, as_json: bool) -> None:
+    from d2l.refining.options import describe_refinement, describe_time
 
-
-def _show(made: "d2l.Adapter", out: Path, seconds: float, *, as_json: bool) -> None:
-    from d2l.compiler.card import describe_refinement
-    from d2l.refining.options import describe_time
-
-    assert made.provenance is not None  # refining says what it did
-    done = made.provenance.refinement
+    assert refined.provenance is not None  # refining says what it did
+    done, size = refined.provenance.refinement, read_info(out).size_bytes
     assert done is not None
-    values: dict[str, Any] = {
+    values = {
         "adapter": str(out),
-        "rank": made.weights.rank,
-        "size_bytes": read_info(out).size_bytes,
+        "rank": refined.weights.rank,
+        "size_bytes": size,
         "seconds": round(seconds, 1),
         "refinement": done.to_json(),
     }
     lines = [
         str(out),
-        f"rank        {values['rank']}",
-        f"size        {values['size_bytes'] / 1e6:.2f} MB",
+        f"rank        {refined.weights.rank}",
+        f"size        {size / 1e6:.2f} MB",
         f"time        {describe_time(seconds)}",
         f"refined     {describe_refinement(done)}",
     ]

@@ -21,7 +21,7 @@ from d2l.compiler.records import describe_compile
 from d2l.hypernets.protocol import Assembled
 
 if TYPE_CHECKING:
-    from d2l.refining.adapters import Refined
+    from d2l.refining.compiled import Refined
 
 
 @dataclass(frozen=True)

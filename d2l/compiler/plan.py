@@ -78,7 +78,7 @@ class CompilePlan:
     @cached_property
     def unrefinable(self) -> str | None:
         """Why the documents cannot be refined on, in a sentence; None where they can."""
-        from d2l.refining.reasons import name_reason
+        from d2l.refining.drills import name_reason
 
         return name_reason(self.documents)
 

@@ -138,7 +138,7 @@ def _bound_rank(assembled: Assembled, plan: CompilePlan) -> Outcome:
 def _refine(outcome: Outcome, plan: CompilePlan, loaded: Loaded, watch: Progress) -> Outcome:
     """Correct what was made on the documents themselves."""
     # What trains is not imported for those who do not.
-    from d2l.refining.adapters import refine_compiled
+    from d2l.refining.compiled import refine_compiled
 
     bounded = replace(outcome.assembled, weights=outcome.weights)
     refined = refine_compiled(plan, loaded.hypernet, bounded, watch)

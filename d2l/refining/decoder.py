@@ -1,14 +1,14 @@
-"""The frozen base with one memory seated in the loop, for many exercises behind one opening.
+"""The frozen base with one memory seated, and many exercises behind its opening.
 
-The same numbers as `SeatedDecoder` gives, at less cost where there is one memory: its opening is
-read by itself, once for all exercises, and these lie side by side, where each sees the opening and
-itself. A is a constant here, as it is in the exported adapter; gradients flow through keys, values
-and B, and, where the opening is read with them, through its states into the layers above.
+It computes the same as `SeatedDecoder` at less cost: the opening is read by itself, once for all
+exercises, and these lie side by side, where each sees the opening and itself. A is a constant, as
+in the exported adapter. Gradients flow through values and B, and, where the opening is read with
+gradients, through its states into the layers above.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -27,10 +27,13 @@ _Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class _Seated:
-    """What a layer of the base makes of an opening: keys and values (tokens, kv_heads * head_dim)
-    `seen` by what follows, and, where a memory is seated, what of it leaks: A (seats, d_in), and
-    the columns of B (seats, kv_heads * head_dim) for keys and for values. `given` are keys and
-    values as they would be without the memory, `solved` what makes a memory of them."""
+    """An opening in one layer of the base.
+
+    `seen`: keys and values (tokens, kv_heads * head_dim) that later tokens see. With a leaking
+    memory also A, `answers` (seats, d_in), columns of B (seats, kv_heads * head_dim) for keys and
+    values, `lacking`, and what they are computed from: keys and values without the memory, `given`,
+    and `solved`.
+    """
 
     seen: _Pair
     answers: Tensor | None = None
@@ -41,46 +44,35 @@ class _Seated:
 
 @dataclass(frozen=True)
 class Opening:
-    """An opening that was read with a memory seated, keys and values (layers, seats, kv_heads *
-    head_dim): what every layer of the base has of it."""
+    """An opening that was read with a memory, keys and values (layers, seats, kv_heads * head_dim);
+    `layers` are all layers of the base."""
 
     keys: Tensor
     values: Tensor
     layers: tuple[_Seated, ...]
 
-    def holds(self, keys: Tensor, values: Tensor) -> bool:
-        """Whether it was read with this memory."""
-        return torch.equal(self.keys, keys) and torch.equal(self.values, values)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Exercises side by side, their tokens flat. `rows` are the places that predict answers;
-    `positions` count the opening, which comes first, and so does `mask`: 0 where a token sees
-    another, else -inf."""
-
-    ids: Tensor  # (tokens,)
-    positions: Tensor  # (opening + tokens,)
-    rows: Tensor
-    mask: Tensor  # (tokens, opening + tokens)
-
 
 class MemoryDecoder:
-    """`causal` is a base with Llama's decoder layer and its head."""
+    """`causal` is a base with Llama's decoder layer and its head; `shared` is a part that the
+    adapter adds for every memory alike."""
 
-    def __init__(self, causal: Any, statistics: Statistics, config: SeatsConfig) -> None:
+    def __init__(
+        self,
+        causal: Any,
+        statistics: Statistics,
+        config: SeatsConfig,
+        shared: Shared | None = None,
+    ) -> None:
         self.base, self.head = causal.model, causal.lm_head
-        self.config = config
+        self.config, self.shared = config, shared
         self._solver = Solver(statistics, epsilon=config.solve_epsilon, like=self.head.weight)
         self.device = self.head.weight.device
         self._places = {layer: at for at, layer in enumerate(config.memory_layers)}
 
-    def read_opening(
-        self, keys: Tensor, values: Tensor, shared: Shared | None = None, *, leaks: bool = True
-    ) -> Opening:
-        """The opening of a memory, keys and values (layers, seats, kv_heads * head_dim). `shared`
-        is what the adapter adds besides, whatever the memory. Where it does not leak, seats get the
-        memory exactly, and nothing behind them changes: what no adapter can do."""
+    def read_opening(self, keys: Tensor, values: Tensor, *, leaks: bool = True) -> Opening:
+        """The opening of a memory, keys and values (layers, seats, kv_heads * head_dim). If it does
+        not leak, seats get the memory exactly and tokens behind them are as the base has them,
+        which no adapter can do."""
         ids = torch.tensor(self.config.opening(keys.shape[1]), device=self.device)
         n = len(ids)
         x = self.base.embed_tokens(ids)  # (tokens, hidden)
@@ -96,55 +88,60 @@ class MemoryDecoder:
             elif at is not None:
                 # Learning through A fits drills in fewer steps, and people's questions no better.
                 solved = self._solver.solve(h.detach(), at)
-                wanted = (keys[at], values[at])
-                seated = _seat(seated.seen, wanted, solved, ridge=self.config.value_ridge)
+                seated = self._seat(seated.seen, (keys[at], values[at]), solved)
             layers.append(seated)
             x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
-            x = x + run_mlp(layer, index, x, shared, n_seats=n - 1)
+            x = x + run_mlp(layer, index, x, self.shared, n_seats=n - 1)
         return Opening(keys, values, tuple(layers))
 
-    def seat_again(self, opening: Opening, keys: Tensor, values: Tensor) -> Opening:
-        """The opening with another memory, at hardly any cost: as if its tokens' states were those
-        that the memory made which it was read with. They nearly are where the two memories are near
-        each other, since what its seats show is the memory in any case."""
+    def seat_again(self, opening: Opening, values: Tensor) -> Opening:
+        """Swap the memory's values without re-reading the opening; exact only while both memories
+        are close."""
         layers = list(opening.layers)
         for index, at in self._places.items():
             seated = layers[index]
             assert seated.given is not None  # it was read with a memory that leaks
             assert seated.solved is not None
-            wanted = (keys[at], values[at])
-            ridge = self.config.value_ridge
-            layers[index] = _seat(seated.given, wanted, seated.solved, ridge=ridge)
-        return Opening(keys, values, tuple(layers))
+            wanted = (opening.keys[at], values[at])
+            layers[index] = self._seat(seated.given, wanted, seated.solved)
+        return replace(opening, values=values, layers=tuple(layers))
 
-    def logits(
-        self, exercises: Sequence[Exercise], opening: Opening, shared: Shared | None = None
-    ) -> Tensor:
+    def _seat(self, given: _Pair, wanted: _Pair, solved: Solved) -> _Seated:
+        """Impose a memory on keys and values of the opening, but for its first token."""
+        dtype = given[0].dtype
+        ridge = self.config.value_ridge
+        (keys, of_keys), (values, of_values) = impose(given, wanted, solved.leak, ridge=ridge)
+        lacking = (of_keys.to(dtype), of_values.to(dtype))
+        return _Seated(
+            _put(given, (keys, values)), solved.answers.to(dtype), lacking, given, solved
+        )
+
+    def logits(self, exercises: Sequence[Exercise], opening: Opening) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise."""
-        logits: Tensor = self.head(self.states(exercises, opening, shared))
+        logits: Tensor = self.head(self.states(exercises, opening))
         return logits
 
-    def states(
-        self, exercises: Sequence[Exercise], opening: Opening, shared: Shared | None = None
-    ) -> Tensor:
-        """What the head reads these logits from: (rows, hidden)."""
+    def states(self, exercises: Sequence[Exercise], opening: Opening) -> Tensor:
+        """States (rows, hidden) from which the head reads these logits."""
         n_opening = opening.keys.shape[1] + 1
-        layout = _lay_out(exercises, n_opening=n_opening, device=self.device)
-        x = self.base.embed_tokens(layout.ids)  # (tokens, hidden)
-        rotary = self.base.rotary_emb(x[None], layout.positions[None])
+        ids, positions, rows, mask = (
+            tensor.to(self.device) for tensor in _lay_out(exercises, n_opening=n_opening)
+        )
+        x = self.base.embed_tokens(ids)  # (tokens, hidden)
+        rotary = self.base.rotary_emb(x[None], positions[None])
         for index, (layer, seated) in enumerate(zip(self.base.layers, opening.layers, strict=True)):
             h = layer.input_layernorm(x)
             own = _leak(h, (layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)), seated)
             k, v = (torch.cat(parts) for parts in zip(seated.seen, own, strict=True))
-            x = x + self._attend(layer.self_attn, h, (k, v), rotary, layout.mask)
-            x = x + run_mlp(layer, index, x, shared, n_seats=n_opening - 1)
-        states: Tensor = self.base.norm(x[layout.rows])
+            x = x + self._attend(layer.self_attn, h, (k, v), rotary, mask)
+            x = x + run_mlp(layer, index, x, self.shared, n_seats=n_opening - 1)
+        states: Tensor = self.base.norm(x[rows])
         return states
 
     def _attend(
         self, attention: Any, h: Tensor, pair: Sequence[Tensor], rotary: _Pair, mask: Tensor
     ) -> Tensor:
-        """Attention of h (tokens, hidden), which are the last, over keys and values of all."""
+        """Attention of h (tokens, hidden), the last tokens, over keys and values of all tokens."""
         size, n = self.config.head_dim, h.shape[0]
         q, k, v = (
             tensor.unflatten(-1, (-1, size)).transpose(0, 1)[None]
@@ -158,18 +155,8 @@ class MemoryDecoder:
         return result
 
 
-def _seat(given: _Pair, wanted: _Pair, solved: Solved, *, ridge: float) -> _Seated:
-    """An opening's keys and values with a memory imposed on them, but for its first token's; and
-    what the adapter adds to do so."""
-    dtype = given[0].dtype
-    (keys, of_keys), (values, of_values) = impose(given, wanted, solved.leak, ridge=ridge)
-    seen = _put(given, (keys, values))
-    lacking = (of_keys.to(dtype), of_values.to(dtype))
-    return _Seated(seen, solved.answers.to(dtype), lacking, given, solved)
-
-
 def _put(given: _Pair, wanted: _Pair) -> _Pair:
-    """An opening's keys and values, those of its seats the ones that are wanted."""
+    """Keys and values of an opening whose seats have the wanted ones."""
     keys, values = (
         torch.cat([outputs[:1], imposed.to(outputs.dtype)])
         for outputs, imposed in zip(given, wanted, strict=True)
@@ -178,7 +165,7 @@ def _put(given: _Pair, wanted: _Pair) -> _Pair:
 
 
 def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:
-    """Keys and values of what stands behind an opening, as the adapter leaves them."""
+    """Keys and values of the tokens behind an opening, with the adapter's part."""
     if seated.answers is None or seated.lacking is None:
         return given
     response = h @ seated.answers.mT  # (tokens, seats)
@@ -188,13 +175,18 @@ def _leak(h: Tensor, given: _Pair, seated: _Seated) -> _Pair:
     return k, v
 
 
-def _lay_out(exercises: Sequence[Exercise], *, n_opening: int, device: torch.device) -> _Layout:
-    """Lay exercises out behind an opening. They differ in length by as much as five times, so
-    nothing is padded."""
+def _lay_out(
+    exercises: Sequence[Exercise], *, n_opening: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Exercises side by side behind an opening, without padding: their lengths differ fivefold.
+
+    Returns ids (tokens,), positions (opening + tokens,), the rows that predict answers, and a mask
+    (tokens, opening + tokens) to add: 0 where a token sees another, else -inf.
+    """
     lines = [(*one.prompt, *one.answer[:-1]) for one in exercises]
     lengths = list(map(len, lines))
     starts = [0, *accumulate(lengths[:-1])]
-    ids = torch.tensor([i for line in lines for i in line], device=device)
+    ids = torch.tensor([i for line in lines for i in line])
     places = [torch.arange(n_opening, n_opening + length) for length in lengths]
     positions = torch.cat([torch.arange(n_opening), *places])
     rows = [
@@ -205,12 +197,12 @@ def _lay_out(exercises: Sequence[Exercise], *, n_opening: int, device: torch.dev
     seen = (owners[:, None] == owners).tril()
     seen = torch.cat([torch.ones(len(ids), n_opening, dtype=torch.bool), seen], dim=1)
     mask = torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)
-    return _Layout(ids, positions.to(device), torch.cat(rows).to(device), mask.to(device))
+    return ids, positions, torch.cat(rows), mask
 
 
 def _read(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention of q (heads, tokens, head_dim), each of whose heads reads one of the fewer of k and
-    v (kv_heads, seen, head_dim), under a mask (tokens, seen) that is added: as q.
+    """Grouped attention of q (heads, tokens, head_dim) over k and v (kv_heads, seen, head_dim),
+    under a mask (tokens, seen) that is added; shaped like q.
 
     Spelled out: on CPUs the gradient of torch's own kernel takes several times as long.
     """

@@ -1,9 +1,10 @@
-"""How long an adapter is refined: a time or a number of steps, as values. Needs no torch."""
+"""How long an adapter is refined, and what came of it in one line. Needs no torch."""
 
 import math
 import re
 from dataclasses import dataclass
 
+from d2l.adapters.provenance import Refinement
 from d2l.errors import OptionError
 
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|)")
@@ -13,9 +14,9 @@ _HINT = "write a time such as 30s, 2m or 1h"
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """Refining ends after `seconds`, or after `steps`, whichever comes first, and in any case when
-    everything that there is to drill was drilled a few times. `seed` decides what is held out and
-    what is drilled. For the same steps, threads and seed the outcome is the same.
+    """Refining ends after `seconds` or after `steps`, whichever comes first, and earlier when every
+    question was drilled a few times. `seed` decides what is drilled and what is held out. The same
+    steps, threads and seed give the same adapter.
     """
 
     seconds: float | None = None
@@ -26,7 +27,7 @@ class RefineOptions:
         if self.seconds is None and self.steps is None:
             raise OptionError("refining would never end", hint="give a time or a number of steps")
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise OptionError(f"refining for {self.seconds} s cannot be", hint=_HINT)
+            raise OptionError(f"refining cannot take {self.seconds} s", hint=_HINT)
         if self.steps is not None and self.steps < 1:
             raise OptionError(f"refining takes {self.steps} steps, expected 1 or more")
 
@@ -38,8 +39,8 @@ class RefineOptions:
 
 
 def choose_refining(time: str | float | None, steps: int | None) -> RefineOptions | None:
-    """The options of a time ("2m", or seconds) and a number of steps; None where neither is given.
-    Raises OptionError."""
+    """Options from a time ("2m", or seconds) and a number of steps; None without either. Raises
+    OptionError."""
     if time is None and steps is None:
         return None
     return RefineOptions(parse_time(time) if isinstance(time, str) else time, steps)
@@ -59,3 +60,20 @@ def describe_time(seconds: float) -> str:
     if not minutes:
         return f"{rest} s"
     return f"{minutes} m {rest} s" if rest else f"{minutes} m"
+
+
+def describe_refinement(done: Refinement) -> str:
+    """One line for people: steps and scores, or why nothing changed."""
+    if done.reason is not None:
+        return done.reason
+    if not done.steps or done.recall is None or done.harm is None:
+        return "Nothing changed: there was no time for a step. Try a longer --refine."
+    before, after = done.recall
+    calm, harm = done.harm
+    kept = "" if done.kept else "; nothing changed, since no step made it better"
+    drilled = "" if done.drilled is None else "drilled ones {:.2f} → {:.2f}, ".format(*done.drilled)
+    away = " from those of a seat for every token" if done.taught else ""
+    return (
+        f"{done.steps:,} steps; answers held out {before:.2f} → {after:.2f} nats{away}, {drilled}"
+        f"general prompts {calm:.2f} → {harm:.2f}{kept}"
+    )

@@ -1,13 +1,12 @@
-"""What is refined: an adapter whose numbers move, on its frozen base.
+"""The adapter that is refined, on its frozen base: exercises in, logits with gradients out.
 
-Exercises in, logits out, with gradients that reach the adapter's own numbers. Of a seats adapter
-values move, and keys where one wants it, with the real adapter and its leak in the loop; of any
-other A and B.
+Of a seats adapter the values of its memory move, with the real adapter and its leak in the loop; of
+any other adapter A and B. Parameters are scaled, so that the same learning rate fits all of them,
+and start at zero.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.chat import Chat
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.shared_lora import Shared
+from d2l.hypernets.protocol import Assembled, MergeOptions
+from d2l.hypernets.seats.network import Seats
 from d2l.inference.attached import Factors, attached
 from d2l.learners.document_data import Asked, Exercise
 from d2l.learners.forward import predict
 from d2l.learners.seats.learner import make_exercise
-from d2l.refining.base_answers import BaseAnswers
 from d2l.refining.decoder import MemoryDecoder, Opening
 
 Ids = Sequence[int]
@@ -34,124 +32,89 @@ class Subject(Protocol):
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """What moves, scaled so that one learning rate fits all of it; zero at the start."""
+        """The scaled numbers that move."""
 
     def ask(self, asked: Asked) -> Exercise:
-        """A question about the document, as the adapter is asked."""
+        """A question and its answer in the adapter's prompt."""
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise."""
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
-        """The same prompts as the base alone is asked."""
+        """The same prompts for the base alone."""
 
-    def know(self, exercises: Sequence[Exercise], path: Path) -> None:
-        """Have at hand what the base says to general prompts, from a file or for it."""
-
-    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        """General prompts with the base's own distribution before every token."""
-
-
-@dataclass(frozen=True)
-class Moves:
-    """Which parts of a memory move. Where keys move too, more is learned by heart, and answers to
-    what has nothing to do with the document change."""
-
-    keys: bool = False
-    values: bool = True
+    def assemble(self) -> Assembled:
+        """The adapter's numbers now, on the CPU."""
 
 
 class MovableSeats:
-    """A memory on its base: what moves are its values, in units of their deviation."""
+    """A memory whose values move, in units of their deviation in each layer."""
 
     def __init__(
         self,
         memory: Memory,
-        decoder: MemoryDecoder,
+        seats: Seats,
         causal: Any,
         tokenizer: BaseTokenizer,
         *,
-        shared: Shared | None = None,
-        moves: Moves | None = None,
+        bias_scale: float = 1.0,
     ) -> None:
-        moves = moves or Moves()
-        device = decoder.device
-        self._decoder, self._tokenizer, self.shared = decoder, tokenizer, shared
-        self._base_says = BaseAnswers(causal)
-        self._start = [t.to(device, torch.float32) for t in (memory.keys, memory.values)]
-        self._sizes = [t.std(dim=(1, 2), keepdim=True) for t in self._start]  # (layers, 1, 1)
+        """`seats` wrote the memory; `bias_scale` is the strength of its learned part."""
+        shared = seats.network.shared
+        if shared is not None and bias_scale != 1.0:
+            shared = shared.scaled(bias_scale)
+        self.decoder = decoder = MemoryDecoder(causal, seats.statistics, seats.config, shared)
+        self.seats, self.tokenizer, self._bias_scale = seats, tokenizer, bias_scale
+        keys, values = (t.to(decoder.device, torch.float32) for t in (memory.keys, memory.values))
+        self._keys, self._start = keys, values
+        self._size = values.std(dim=(1, 2), keepdim=True)  # (layers, 1, 1)
+        self._moved = nn.Parameter(torch.zeros_like(values))
+        self.parameters = [self._moved]
         self._read: Opening | None = None
-        self._moved = [nn.Parameter(torch.zeros_like(tensor)) for tensor in self._start]
-        self.parameters = [
-            one for one, on in zip(self._moved, (moves.keys, moves.values), strict=True) if on
-        ]
-
-    @property
-    def config(self) -> SeatsConfig:
-        """The network's."""
-        return self._decoder.config
 
     def ask(self, asked: Asked) -> Exercise:
-        """A question in the rest of the template, and its answer."""
-        return make_exercise(asked, config=self.config, tokenizer=self._tokenizer)
+        """See `Subject`: the rest of the template."""
+        return make_exercise(asked, config=self.decoder.config, tokenizer=self.tokenizer)
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
-        """See `Subject`; all exercises stand behind one opening."""
-        opening = self._seat(*self._pair())
-        return self._decoder.logits(exercises, opening, self.shared)
+        """See `Subject`; all exercises stand behind the same opening."""
+        return self.decoder.logits(exercises, self._open())
 
-    def _seat(self, keys: Tensor, values: Tensor) -> Opening:
-        """The opening with this memory, read once for a memory. With gradients it is the last one
-        that was read, seated again: between two verdicts, which read it, steps move it little, and
-        it has as many tokens as all that stands behind it."""
-        learning = torch.is_grad_enabled()
-        if self._read is None or not (learning or self._read.holds(keys, values)):
-            keys_now, values_now = keys.detach(), values.detach()
+    def _open(self) -> Opening:
+        """The opening with this memory. Training reuses the opening of the last evaluation: few
+        steps barely change it, and re-reading would double the cost."""
+        learning, values = torch.is_grad_enabled(), self._values()
+        if self._read is None or not (learning or torch.equal(self._read.values, values)):
             with torch.no_grad():
-                self._read = self._decoder.read_opening(keys_now, values_now, self.shared)
-        return self._decoder.seat_again(self._read, keys, values) if learning else self._read
+                self._read = self.decoder.read_opening(self._keys, values.detach())
+        return self.decoder.seat_again(self._read, values) if learning else self._read
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
         """See `Subject`: behind the base's own default opening."""
-        return [(*self.config.opening_head, *prompt) for prompt in prompts]
+        return [(*self.decoder.config.opening_head, *prompt) for prompt in prompts]
 
-    def know(self, exercises: Sequence[Exercise], path: Path) -> None:
-        """See `Subject`."""
-        self._base_says.know(exercises, self.bare([one.prompt for one in exercises]), path)
+    def assemble(self) -> Assembled:
+        """See `Subject`: seated again."""
+        memory = Memory(self._keys.cpu(), self._values().detach().cpu())
+        return self.seats.assemble([memory], MergeOptions(bias_scale=self._bias_scale))
 
-    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        """See `Subject`."""
-        return self._base_says.refer(exercises, self.bare([one.prompt for one in exercises]))
-
-    def memory(self) -> Memory:
-        """The memory as it is by now, on the CPU."""
-        keys, values = (tensor.detach().cpu() for tensor in self._pair())
-        return Memory(keys, values)
-
-    def _pair(self) -> list[Tensor]:
-        return [
-            start + moved * size
-            for start, moved, size in zip(self._start, self._moved, self._sizes, strict=True)
-        ]
+    def _values(self) -> Tensor:
+        return self._start + self._moved * self._size
 
 
 class MovableLora:
-    """LoRA weights on their base: what moves are A and B, in units of their deviations."""
+    """LoRA weights whose A and B move, in units of their deviations."""
 
     def __init__(self, weights: LoraWeights, causal: Any, chat: Chat) -> None:
         self._causal, self._chat, self._weights = causal, chat, weights
-        self._base_says = BaseAnswers(causal)
         device = next(causal.parameters()).device
-        self._start = [
-            (name, tensor.to(device, torch.float32))
-            for name, f in weights.factors.items()
-            for tensor in (f.a, f.b)
-        ]
-        self._sizes = [tensor.std() for _, tensor in self._start]
-        self.parameters = [nn.Parameter(torch.zeros_like(tensor)) for _, tensor in self._start]
+        factors = weights.factors.values()
+        self._start = [t.to(device, torch.float32) for f in factors for t in (f.a, f.b)]
+        self._sizes = [tensor.std() for tensor in self._start]
+        self.parameters = [nn.Parameter(torch.zeros_like(tensor)) for tensor in self._start]
 
     def ask(self, asked: Asked) -> Exercise:
-        """A question in the base's own chat, and its answer."""
+        """See `Subject`: the base's own chat."""
         encode, end = self._chat.tokenizer.encode, self._chat.end_token
         before, after = self._chat.ask_ends()
         question = encode(asked.question)[:_MAX_QUESTION_TOKENS]
@@ -161,39 +124,23 @@ class MovableLora:
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
         """See `Subject`."""
+        prompts, answers = ([e.prompt for e in exercises], [e.answer for e in exercises])
         with attached(self._causal, self._factors(), self._weights.scale):
-            return torch.cat(predict(self._causal, *_split(exercises)))
+            return torch.cat(predict(self._causal, prompts, answers))
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
         """See `Subject`."""
         return [tuple(prompt) for prompt in prompts]
 
-    def know(self, exercises: Sequence[Exercise], path: Path) -> None:
+    def assemble(self) -> Assembled:
         """See `Subject`."""
-        self._base_says.know(exercises, [one.prompt for one in exercises], path)
-
-    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        """See `Subject`."""
-        return self._base_says.refer(exercises, [one.prompt for one in exercises])
-
-    def weights(self) -> LoraWeights:
-        """The weights as they are by now, on the CPU."""
         factors = {
             name: LoraFactors(a.detach().cpu(), b.detach().cpu())
             for name, (a, b) in self._factors().items()
         }
-        return replace(self._weights, factors=factors)
+        return Assembled(replace(self._weights, factors=factors))
 
     def _factors(self) -> Factors:
-        now = [
-            start + moved * size
-            for (_, start), moved, size in zip(
-                self._start, self.parameters, self._sizes, strict=True
-            )
-        ]
-        names = [name for name, _ in self._start[::2]]
-        return dict(zip(names, zip(now[::2], now[1::2], strict=True), strict=True))
-
-
-def _split(exercises: Sequence[Exercise]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    return [exercise.prompt for exercise in exercises], [exercise.answer for exercise in exercises]
+        parts = zip(self._start, self.parameters, self._sizes, strict=True)
+        now = [start + moved * size for start, moved, size in parts]
+        return dict(zip(self._weights.factors, zip(now[::2], now[1::2], strict=True), strict=True))

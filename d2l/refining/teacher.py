@@ -1,57 +1,66 @@
-"""What passages would say, did nothing crowd them: the distributions to refine towards.
+"""The teacher of a refined memory: the base with single passages, a seat for each of their tokens.
 
-The adapter holds a passage in half as many seats as it has tokens, others beside it, and leaks.
-Here each is a memory of its own, of a seat for every token, imposed on the base, which is changed
-by nothing else. Such a memory answers more of what people ask than any adapter of it, and to a
-question that fits no answer it gives one all the same, which costs nothing to learn: the
-adapter's own answer would be of the same kind.
+The adapter holds a passage in half as many seats as tokens, among others, and its seats leak. The
+network reads each passage again alone, into a memory that the base gets exactly. Such a memory
+answers more of people's questions than any adapter. If a question has no answer, the teacher gives
+one all the same, which does no harm: the adapter's own answer would be of the same kind.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 from d2l.adapters.weights import Memory
-from d2l.hypernets.seats.shared_lora import Shared
-from d2l.learners.document_data import Exercise
-from d2l.refining.decoder import MemoryDecoder
-from d2l.refining.kept_states import KeptStates, Key
+from d2l.bases.activations import ActivationEncoder
+from d2l.bases.batches import batched
+from d2l.documents.chunks import pack_sentences
+from d2l.learners.document_data import Asked, Exercise
+from d2l.refining.marks import AboutText
+from d2l.refining.references import References
+from d2l.refining.subjects import MovableSeats
 
-_BATCH = 16  # exercises that stand behind one opening at a time
-
-
-class Teacher:
-    """Refers exercises to what memories of single passages say. `shared` is what the adapter adds
-    besides its seats."""
-
-    def __init__(self, decoder: MemoryDecoder, shared: Shared | None = None) -> None:
-        self._decoder, self._shared = decoder, shared
-        self._kept = KeptStates(decoder.head)
-
-    @torch.no_grad()
-    def read(self, memory: Memory, exercises: Sequence[Exercise]) -> None:
-        """Note what a passage's memory says to exercises; what another one said before stays."""
-        new = [one for one in exercises if _key(one) not in self._kept]
-        if not new:
-            return
-        device = self._decoder.device
-        keys, values = (one.to(device, torch.float32) for one in (memory.keys, memory.values))
-        opening = self._decoder.read_opening(keys, values, self._shared, leaks=False)
-        for start in range(0, len(new), _BATCH):
-            some = new[start : start + _BATCH]
-            states = self._decoder.states(some, opening, self._shared)
-            parts = torch.split(states, [len(one.answer) for one in some])
-            self._kept.keep([_key(one) for one in some], parts)
-
-    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        """The same exercises, those that were read with the log-probabilities of then."""
-        known = list(dict.fromkeys(key for key in map(_key, exercises) if key in self._kept))
-        if not known:
-            return list(exercises)
-        references = dict(zip(known, self._kept.refer(known), strict=True))
-        return [replace(one, reference=references.get(_key(one))) for one in exercises]
+_BATCH = 16  # exercises behind one opening at a time
 
 
-def _key(exercise: Exercise) -> Key:
-    return exercise.prompt, exercise.answer
+def teach(
+    subject: MovableSeats,
+    references: References,
+    *,
+    texts: Sequence[str],
+    about: Sequence[AboutText],
+) -> None:
+    """Keep the teacher's references for questions about documents, each behind the passage that
+    holds its answer."""
+    seats, config = subject.seats, subject.seats.config
+    encode = ActivationEncoder(seats.base_model, config.reading)
+    for number, text in enumerate(texts):
+        limit, minimum = config.chunk_tokens, config.min_chunk_tokens
+        pieces = pack_sentences(text, tokenizer=subject.tokenizer, limit=limit, minimum=minimum)
+        for piece in pieces:
+            asked = [
+                subject.ask(Asked(one.question, one.answer))
+                for one in about
+                if one.document == number and piece.start <= one.start and one.stop <= piece.stop
+            ]
+            if asked:
+                read = encode((*config.read_opening, *piece.token_ids))
+                n_seats = min(max(len(piece.token_ids), config.min_seats), config.max_seats)
+                memory = seats.generate(read, n_seats)
+                assert isinstance(memory, Memory)
+                read_passage(memory, subject, references, asked)
+
+
+@torch.no_grad()
+def read_passage(
+    memory: Memory, subject: MovableSeats, references: References, exercises: Sequence[Exercise]
+) -> None:
+    """Keep the answers of a passage's memory to exercises; references that are known stay."""
+    new = [one for one in exercises if one not in references]
+    if not new:
+        return
+    decoder = subject.decoder
+    keys, values = (t.to(decoder.device, torch.float32) for t in (memory.keys, memory.values))
+    opening = decoder.read_opening(keys, values, leaks=False)
+    for some in batched(new, _BATCH):
+        states = decoder.states(some, opening)
+        references.keep(some, torch.split(states, [len(one.answer) for one in some]))

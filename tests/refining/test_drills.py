@@ -6,7 +6,7 @@ import pytest
 
 from d2l.documents.document import SEPARATOR
 from d2l.learners.document_data import Asked
-from d2l.refining.drills import Mixture, Written, choose_held_out, make_drills, sentences_of
+from d2l.refining.drills import Written, choose_held_out, make_drills, sentences_of
 
 TEXT = "\n".join(
     f"The {noun} number {n} was built in {1900 + n} by Master {name} for the old harbor."
@@ -27,22 +27,18 @@ def test_a_fifth_is_held_out_one_of_each_five_in_a_row() -> None:
 
 def test_nothing_is_drilled_of_what_is_held_out() -> None:
     sentences = sentences_of([TEXT])
-    written = [
-        Written(n, f"When was number {n} built?", str(1900 + n)) for n in range(len(sentences))
-    ]
-    drills = make_drills(sentences, written, mixture=Mixture())
-    held = [sentences[n] for n in choose_held_out(len(sentences), seed=0)]
+    held = choose_held_out(len(sentences), seed=0)
     assert len(held) == 2
+    asked_about = [*sorted(held), *(n for n in range(10) if n not in held)][:5]
+    written = [Written(n, f"When was number {n} built?", str(1900 + n)) for n in asked_about]
+    drills = make_drills(sentences, written)
     drilled = [asked for step in range(40) for asked in drills.draw(step, 12)]
-    for sentence in held:
+    for number, sentence in enumerate(sentences):
         name = sentence.text.split(" by Master ")[1].split()[0]
         year = sentence.text.split(" in ")[1][:4]
-        assert not [a for a in drilled if name in a.question + a.answer or year in a.answer]
-        assert [a for a in drills.held_out if a.answer == year]
-    for one in sentences:
-        if one not in held:
-            name = one.text.split(" by Master ")[1].split()[0]
-            assert [a for a in drilled if name in a.question + a.answer]
+        of_it = [a for a in drilled if name in a.question + a.answer or year in a.answer]
+        assert bool(of_it) == (number not in held)
+        assert number not in held or [a for a in drills.held_out if a.answer == year]
 
 
 #: Nothing in it can be asked for but by a writer.
@@ -61,10 +57,10 @@ def write(n: int, *, first: int = 0) -> list[Written]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_of_enough_written_questions_an_eighth_of_the_answers_is_held_out(seed: int) -> None:
+def test_of_answers_in_one_wording_an_eighth_is_held_out(seed: int) -> None:
     sentences = sentences_of([PLAIN])
     for n_answers, n_held in ((6, 2), (10, 2), (24, 3)):
-        written = write(n_answers)
+        written = write(n_answers)[::2]
         drills = make_drills(sentences, written, seed=seed)
         drilled = [asked for step in range(20) for asked in drills.draw(step, 12)]
         assert {a.question for a in drilled} == {a.question for a in drills.questions}
@@ -74,11 +70,11 @@ def test_of_enough_written_questions_an_eighth_of_the_answers_is_held_out(seed: 
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_of_what_is_taught_other_wordings_are_held_out(seed: int) -> None:
+def test_of_answers_in_several_wordings_other_wordings_are_held_out(seed: int) -> None:
     sentences = sentences_of([TEXT])
     for n_answers, n_held in ((6, 2), (24, 6)):
         written = write(n_answers)
-        drills = make_drills(sentences, written, seed=seed, taught=True)
+        drills = make_drills(sentences, written, seed=seed)
         drilled = [asked for step in range(20) for asked in drills.draw(step, 12)]
         assert len(drills.held_out) == n_held
         assert len(drills.questions) + n_held == len(written)  # and no clozes
@@ -88,33 +84,14 @@ def test_of_what_is_taught_other_wordings_are_held_out(seed: int) -> None:
         assert {a.answer for a in drills.held_out} < {a.answer for a in drilled}
 
 
-def test_of_what_is_taught_in_one_wording_answers_are_held_out() -> None:
-    drills = make_drills(sentences_of([TEXT]), write(16)[::2], taught=True)
-    assert len(drills.held_out) == 2
-    assert len(drills.questions) == 14
-    assert not {a.answer for a in drills.held_out} & {a.answer for a in drills.questions}
-
-
 def test_of_few_written_questions_sentences_are_drilled_too() -> None:
     drills = make_drills(sentences_of([TEXT]), write(5))
     assert len(drills.sentences) == 8
     assert make_drills(sentences_of([TEXT]), write(6)).sentences == ()
 
 
-def test_beside_written_questions_all_names_and_numbers_have_a_cloze() -> None:
-    sentences = sentences_of([TEXT])
-    for seed in range(3):
-        drills = make_drills(sentences, write(6), seed=seed)
-        asked = [*drills.questions, *drills.held_out]
-        for number in range(10):
-            assert any(a.answer == str(1900 + number) for a in asked)
-        assert not {a.answer for a in drills.questions} & {a.answer for a in drills.held_out}
-        clozes = [a for a in asked if not a.answer.startswith("The ")]
-        assert len({a.answer for a in clozes}) == len(clozes)
-
-
 def test_one_step_drills_nothing_twice_where_there_is_little() -> None:
-    drills = make_drills(sentences_of([PLAIN]), write(6))
+    drills = make_drills(sentences_of([PLAIN]), write(10)[::2])
     assert len(drills.questions) == 8
     for step in range(3):
         assert set(drills.draw(step, 10)) == set(drills.questions)
@@ -137,19 +114,9 @@ def test_draws_depend_on_seed_and_step_alone() -> None:
     assert one.draw(5, 12) != other.draw(5, 12)
 
 
-@pytest.mark.parametrize(
-    ("mixture", "kinds"),
-    [
-        (Mixture(1, 0, 0), {"asked"}),
-        (Mixture(0, 1, 0), {"cloze"}),
-        (Mixture(0, 0, 1), {"rest"}),
-        (Mixture(1, 1, 1), {"asked", "cloze", "rest"}),
-    ],
-)
-def test_drills_are_of_the_kinds_that_are_mixed(mixture: Mixture, kinds: set[str]) -> None:
+def test_sentences_are_asked_about_in_all_ways() -> None:
     sentences = sentences_of([TEXT])
     written = [Written(n, "Written?", "by a writer") for n in range(len(sentences))]
-    drills = make_drills(sentences, written, mixture=mixture)
 
     def kind(asked: Asked) -> str:
         if asked.question == "Written?":
@@ -157,8 +124,10 @@ def test_drills_are_of_the_kinds_that_are_mixed(mixture: Mixture, kinds: set[str
         recited = asked.question.startswith(("Continue", "How does this go on", "Complete"))
         return "rest" if recited else "cloze"
 
-    assert {kind(a) for step in range(9) for a in drills.draw(step, 12)} == kinds
-    assert {kind(a) for a in drills.held_out} == kinds
+    for given, kinds in (([], {"cloze", "rest"}), (written, {"asked", "cloze", "rest"})):
+        drills = make_drills(sentences, given)
+        assert {kind(a) for step in range(9) for a in drills.draw(step, 12)} == kinds
+        assert {kind(a) for a in drills.held_out} == kinds
 
 
 @pytest.mark.parametrize(
@@ -191,9 +160,8 @@ def test_answers_come_in_rounds_and_wordings_in_turn() -> None:
     ]
     drills = make_drills(sentences_of([PLAIN]), written)
     answers = {asked.answer for asked in drills.questions}
-    assert len(answers) == 6  # two are held out, in all their wordings
-    assert not answers & {asked.answer for asked in drills.held_out}
-    rounds = [drills.draw(step, 6) for step in range(3)]
+    assert len(answers) == 8
+    rounds = [drills.draw(step, 8) for step in range(3)]
     for drawn in rounds:
         assert {asked.answer for asked in drawn} == answers
     in_order = [asked for drawn in rounds for asked in drawn]

@@ -21,13 +21,13 @@ from d2l.documents.document import Document, Section
 from d2l.errors import AdapterError, OptionError
 from d2l.hypernets.protocol import MergeOptions
 from d2l.learners.document_data import Asked, Exercise
+from d2l.refining import teacher
 from d2l.refining.adapters import refine_adapter
-from d2l.refining.drills import sentences_of
+from d2l.refining.drills import name_reason, sentences_of
+from d2l.refining.marks import AboutText
 from d2l.refining.options import RefineOptions
-from d2l.refining.question_writer import AboutText, Effort
-from d2l.refining.reasons import name_reason
+from d2l.refining.questions import Effort
 from d2l.refining.subjects import MovableLora, MovableSeats
-from d2l.refining.teacher import Teacher
 from tests import tiny
 from tests.change.test_merge import options_for
 from tests.compiled import Compiled, compile_tiny, make_document, read_files
@@ -46,7 +46,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def same_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine: in bf16, whose sums differ from one to another, a few steps of so small
     a model may gain less than it can tell."""
-    monkeypatch.setattr("d2l.refining.predicted.pick_precision", lambda _: torch.float32)
+    monkeypatch.setattr("d2l.refining.refine.pick_precision", lambda _: torch.float32)
 
 
 def refine(done: Compiled, out: Path, options: RefineOptions = STEPS, **changes: Any) -> Path:
@@ -98,8 +98,8 @@ def write_some(text: str) -> list[AboutText]:
 def test_a_writers_questions_are_drilled_and_said(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A memory learns them as its passages say them with a seat for each token, whether the base
-    answers them so or not; A and B learn those that it does, and clozes besides."""
+    """A memory learns them from a teacher, whatever the base answers; A and B learn the answers of
+    the questions that the base can answer."""
     done = compile_tiny(tmp_path, kind)
     document = make_document()
     about, efforts = write_some(document.text), list[Effort]()
@@ -108,7 +108,7 @@ def test_a_writers_questions_are_drilled_and_said(
         efforts.append(effort)
         return about
 
-    monkeypatch.setattr("d2l.refining.predicted.write_about", write)
+    monkeypatch.setattr("d2l.refining.refine.write_about", write)
     drilled = spy_on_drills(monkeypatch)
     out = refine(done, tmp_path / "better.lora", documents=[document])
     said = read_record(out)["refinement"]
@@ -117,8 +117,7 @@ def test_a_writers_questions_are_drilled_and_said(
     taught, asked = kind == "seats", {question for question, _ in drilled}
     assert said.get("taught") == (True if taught else None)
     assert [effort.checked for effort in efforts] == [not taught]
-    assert asked >= {one.question for one in about}
-    assert len(asked) == len(about) if taught else len(asked) > len(about)
+    assert asked == {one.question for one in about}
     card = (out / "README.md").read_text("utf-8")
     assert (" from those of a seat for every token, drilled ones " in card) == taught
     assert ", drilled ones " in card
@@ -130,7 +129,7 @@ def test_few_questions_are_taught_beside_sentences(
     """What is said of such a refinement is of answers, most of which no teacher gives."""
     done, document = compile_tiny(tmp_path, "seats"), make_document()
     about = write_some(document.text)[:3]
-    monkeypatch.setattr("d2l.refining.predicted.write_about", lambda *_, **__: about)
+    monkeypatch.setattr("d2l.refining.refine.write_about", lambda *_, **__: about)
     drilled = spy_on_drills(monkeypatch)
     out = refine(done, tmp_path / "better.lora", documents=[document])
     said = read_record(out)["refinement"]
@@ -146,15 +145,15 @@ def test_a_teacher_reads_each_question_behind_its_own_passage(
     done = compile_tiny(tmp_path, "seats")
     document = make_document()
     about = write_some(document.text)
-    monkeypatch.setattr("d2l.refining.predicted.write_about", lambda *_, **__: about)
+    monkeypatch.setattr("d2l.refining.refine.write_about", lambda *_, **__: about)
     read: list[tuple[int, int]] = []
-    real = Teacher.read
+    real = teacher.read_passage
 
-    def spy(self: Teacher, memory: Memory, exercises: list[Exercise]) -> None:
-        read.append((memory.n_seats, len(exercises)))
-        real(self, memory, exercises)
+    def spy(memory: Memory, *given: Any) -> None:
+        read.append((memory.n_seats, len(given[-1])))
+        real(memory, *given)
 
-    monkeypatch.setattr(Teacher, "read", spy)
+    monkeypatch.setattr(teacher, "read_passage", spy)
     refine(done, tmp_path / "better.lora", documents=[document], options=RefineOptions(steps=1))
     chunks = read_record(done.adapter)["chunks"]
     spans = [chunk["characters"] for chunk in chunks]
@@ -171,16 +170,17 @@ def test_a_teacher_reads_each_question_behind_its_own_passage(
 def test_a_crowded_memory_needs_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = compile_tiny(tmp_path, "seats")
     n_seats = read_record(done.adapter)["seats"]
-    monkeypatch.setattr("d2l.refining.predicted.CROWDED", n_seats - 1)
-    monkeypatch.setattr("d2l.refining.predicted.SEATS_A_QUESTION", n_seats // 2)
+    monkeypatch.setattr("d2l.refining.refine.CROWDED", n_seats - 1)
+    monkeypatch.setattr("d2l.refining.refine.SEATS_A_QUESTION", n_seats // 2)
     out = refine(done, tmp_path / "same.lora")  # the tiny base has no writer
     said = read_record(out)
     assert (said["refinement"]["steps"], said["refinement"]["kept"]) == (0, 0)
-    assert said["warnings"][-1].startswith("0 questions could be asked of so long a document")
-    assert "with fewer than 2 what is drilled displaces" in (out / "README.md").read_text("utf-8")
+    reason = said["warnings"][-1]
+    assert reason.startswith("Nothing changed: 2 pages need 2 written questions, and there is no ")
+    assert f"- Refined: {reason}\n" in (out / "README.md").read_text("utf-8")
     weights = "adapter_model.safetensors"
     assert (out / weights).read_bytes() == (done.adapter / weights).read_bytes()
-    monkeypatch.setattr("d2l.refining.predicted.CROWDED", n_seats)
+    monkeypatch.setattr("d2l.refining.refine.CROWDED", n_seats)
     assert read_record(refine(done, tmp_path / "better.lora"))["refinement"]["steps"] > 0
 
 
@@ -219,12 +219,15 @@ def test_a_refined_memory_is_what_the_adapter_was_seated_from(tmp_path: Path) ->
         assert torch.allclose(factors.b, found.factors[name].b, atol=1e-5), name
 
 
-def test_where_nothing_is_better_the_prediction_is_kept(tmp_path: Path) -> None:
+def test_a_time_that_is_too_short_changes_nothing_and_says_so(tmp_path: Path) -> None:
     done = compile_tiny(tmp_path, "seats")
     out = refine(done, tmp_path / "same.lora", RefineOptions(seconds=1e-6))
     said = read_record(out)["refinement"]
     assert (said["steps"], said["kept"]) == (0, 0)
     assert said["recall"][0] == said["recall"][1]
+    assert said["reason"] == (
+        "Nothing changed: 0 s were too short for 2 pages. Try --refine 1m, or refine single pages."
+    )
     for name in ("adapter_model.safetensors", "memory.safetensors"):
         assert read_files(out)[name] == read_files(done.adapter)[name]
     assert read_record(out)["chunks"] == read_record(done.adapter)["chunks"]  # still to be edited
@@ -243,7 +246,7 @@ def test_what_cannot_be_asked_about_keeps_its_prediction(text: str, tmp_path: Pa
     said = read_record(refined.adapter)
     reason = name_reason([document])
     assert reason is not None
-    assert reason.startswith("odd.txt: ")
+    assert reason.startswith("Nothing to refine: odd.txt has ")
     assert said["refinement"]["reason"] == reason
     assert reason in said["warnings"]
     for name in ("adapter_model.safetensors", "memory.safetensors"):
@@ -324,13 +327,13 @@ def test_another_document_is_taken_with_a_remark(tmp_path: Path) -> None:
 
 def test_what_cannot_be_refined_is_refused_with_a_reason(tmp_path: Path) -> None:
     done = compile_tiny(tmp_path / "weak", "seats", merge=MergeOptions(scale=0.5))
-    with pytest.raises(AdapterError, match="other strengths than 1"):
+    with pytest.raises(AdapterError, match="another strength than 1"):
         refine(done, tmp_path / "out.lora")
     with pytest.raises(OptionError, match=r"strength 0\.5"):
         compile_tiny(tmp_path / "at_once", "seats", merge=MergeOptions(scale=0.5), refine=STEPS)
     llama = compile_tiny(tmp_path / "llama", "llama")
     bare = replace(d2l.Adapter.from_pretrained(llama.adapter), provenance=None)
-    with pytest.raises(AdapterError, match="was not compiled of a document"):
+    with pytest.raises(AdapterError, match="was not compiled from a document"):
         refine(llama, tmp_path / "out.lora", parent=Parent(bare))
 
 

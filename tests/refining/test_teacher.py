@@ -10,31 +10,19 @@ from torch.nn import functional
 from d2l.adapters.weights import Memory
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.learners.document_data import Asked, Exercise
-from d2l.learners.seats.learner import make_exercise
 from d2l.learners.seats.loss import measure_loss
-from d2l.refining.decoder import MemoryDecoder
-from d2l.refining.teacher import Teacher
+from d2l.refining.references import References
+from d2l.refining.subjects import MovableSeats
+from d2l.refining.teacher import read_passage
 from tests import tiny, tiny_seats
-from tests.refining.test_subjects import ASKED, Words
+from tests.refining.test_subjects import ASKED, make_memory, make_seated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-N_SEATS = 7
 
 
-def make_memory(seed: int, n_seats: int = N_SEATS) -> Memory:
-    random = torch.Generator().manual_seed(seed)
-    keys, values = (torch.randn(2, n_seats, 16, generator=random) for _ in range(2))
-    return Memory(keys, values)
-
-
-def make_decoder(config: SeatsConfig | None = None) -> MemoryDecoder:
-    config = config or tiny_seats.make_config()
-    causal = tiny_seats.make_causal(tiny.vocab_size())
-    return MemoryDecoder(causal, tiny_seats.make_statistics(config), config)
-
-
-def ask(asked: Asked) -> Exercise:
-    return make_exercise(asked, config=tiny_seats.make_config(), tokenizer=Words())
+def make_teacher(config: SeatsConfig | None = None) -> tuple[MovableSeats, References]:
+    subject = make_seated(config)
+    return subject, References(subject.decoder.head)
 
 
 def answer_with(memory: Memory, exercise: Exercise) -> Tensor:
@@ -66,10 +54,10 @@ def answer_with(memory: Memory, exercise: Exercise) -> Tensor:
 def test_it_says_what_the_base_says_with_the_memory_in_it_and_nothing_else(
     config: SeatsConfig,
 ) -> None:
-    teacher, memory = Teacher(make_decoder(config)), make_memory(1)
-    exercises = [ask(asked) for asked in ASKED]
-    teacher.read(memory, exercises)
-    for exercise, found in zip(exercises, teacher.refer(exercises), strict=True):
+    (subject, references), memory = make_teacher(config), make_memory(7, seed=1)
+    exercises = [subject.ask(asked) for asked in ASKED]
+    read_passage(memory, subject, references, exercises)
+    for exercise, found in zip(exercises, references.refer(exercises), strict=True):
         assert found.reference is not None
         torch.testing.assert_close(
             found.reference, answer_with(memory, exercise), atol=1e-4, rtol=1e-4
@@ -77,39 +65,42 @@ def test_it_says_what_the_base_says_with_the_memory_in_it_and_nothing_else(
 
 
 def test_every_question_is_answered_by_the_passage_that_was_read_with_it() -> None:
-    teacher = Teacher(make_decoder())
-    first, second, unread = (ask(Asked(text, "yes")) for text in ("pump", "valve", "lamp"))
-    teacher.read(make_memory(1), [first])
-    teacher.read(make_memory(2, n_seats=9), [second, first])
-    found = teacher.refer([second, unread, first])
+    subject, references = make_teacher()
+    asked = (Asked(text, "yes") for text in ("pump", "valve", "lamp"))
+    first, second, unread = map(subject.ask, asked)
+    read_passage(make_memory(7, seed=1), subject, references, [first])
+    read_passage(make_memory(9, seed=2), subject, references, [second, first])
+    found = references.refer([second, unread, first])
     assert [one.prompt for one in found] == [second.prompt, unread.prompt, first.prompt]
     assert found[1] is not unread
     assert found[1] == unread
-    for one, memory in ((found[2], make_memory(1)), (found[0], make_memory(2, n_seats=9))):
+    for one, memory in ((found[2], make_memory(7, seed=1)), (found[0], make_memory(9, seed=2))):
         assert one.reference is not None
         torch.testing.assert_close(one.reference, answer_with(memory, one), atol=1e-4, rtol=1e-4)
 
 
 def test_more_questions_than_stand_behind_an_opening_at_once() -> None:
-    teacher, memory = Teacher(make_decoder()), make_memory(3)
-    exercises = [ask(Asked(f"pump {number}", "yes")) for number in range(19)]
-    teacher.read(memory, exercises)
-    last = teacher.refer(exercises)[-1]
+    (subject, references), memory = make_teacher(), make_memory(7, seed=3)
+    exercises = [subject.ask(Asked(f"pump {number}", "yes")) for number in range(19)]
+    read_passage(memory, subject, references, exercises)
+    last = references.refer(exercises)[-1]
     assert last.reference is not None
     torch.testing.assert_close(last.reference, answer_with(memory, last), atol=1e-4, rtol=1e-4)
 
 
 def test_what_was_not_read_is_learned_by_its_answer() -> None:
-    exercise = ask(ASKED[0])
-    assert Teacher(make_decoder()).refer([exercise]) == [exercise]
+    subject, references = make_teacher()
+    exercise = subject.ask(ASKED[0])
+    assert references.refer([exercise]) == [exercise]
     assert exercise.reference is None
 
 
 def test_what_is_taught_is_learned_as_it_is_said_whatever_its_answer() -> None:
     """At what the teacher says the loss is zero, though the answer's own likelihood is not one."""
-    teacher, memory = Teacher(make_decoder()), make_memory(1)
-    teacher.read(memory, [ask(ASKED[0])])
-    (taught,) = teacher.refer([ask(ASKED[0])])
+    subject, references = make_teacher()
+    exercises = [subject.ask(ASKED[0])]
+    read_passage(make_memory(7, seed=1), subject, references, exercises)
+    (taught,) = references.refer(exercises)
     assert taught.reference is not None
     same = measure_loss(taught.reference, [taught], general_weight=5.0)
     assert float(same.total) == pytest.approx(0.0, abs=1e-6)

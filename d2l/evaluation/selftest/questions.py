@@ -1,6 +1,6 @@
 """A document → questions that a person might ask about it, with answers and pages.
 
-The writer of a base asks (`compiler.question_writer`); here they get their chunks and pages, and a
+The writer of a base asks (`refining.questions`); here they get their chunks and pages, and a
 file that `d2l probe --qa` reads. Writes nothing else and prints nothing.
 """
 
@@ -21,7 +21,8 @@ from d2l.files.atomic import replace_file
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily
 from d2l.progress import Progress, silent
-from d2l.refining.question_writer import explain_silence, write_about
+from d2l.refining.questions import write_about
+from d2l.refining.writer import explain_silence
 
 
 @dataclass(frozen=True)

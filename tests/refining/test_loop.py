@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from d2l.hypernets.protocol import Assembled
 from d2l.learners.document_data import Asked, Exercise
-from d2l.refining.drills import Written, make_drills, sentences_of
-from d2l.refining.loop import Budget, Course, Outcome, Settings, refine
+from d2l.refining.drills import Drills, Written, make_drills, sentences_of
+from d2l.refining.loop import Budget, Course, Outcome, Settings, take_steps
+from d2l.refining.references import References
 
 TEXT = (
     "The filter is rinsed every 14 days by Mara Lind. The pump in the harbor was built in 1931. "
@@ -44,20 +46,26 @@ class Slope:
             rows += [torch.cat([value, -value])] * len(one.answer)
         return torch.stack(rows)
 
-    def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
-        even = torch.full((1, 2), 0.5).log()
-        return [Exercise(e.prompt, e.answer, general=True, reference=even) for e in exercises]
+    def assemble(self) -> Assembled:
+        raise NotImplementedError
 
 
 GENERAL = [Exercise((1,), (0,), general=True)] * 2
 
 
-def make_course() -> Course:
-    return Course(make_drills(sentences_of([TEXT]), []), GENERAL, GENERAL)
+def refer_general(references: References) -> References:
+    """The base answers general prompts evenly."""
+    references.keep(GENERAL[:1], [torch.tensor([[0.5, 0.5]]).log()])
+    return references
+
+
+def make_course(drills: Drills | None = None) -> Course:
+    drills = drills or make_drills(sentences_of([TEXT]), [])
+    return Course(drills, GENERAL, GENERAL, refer_general(References(torch.nn.Identity())))
 
 
 def run(subject: Slope, budget: Budget, **changes: float) -> Outcome:
-    return refine(subject, make_course(), budget, settings=Settings(**changes))  # type: ignore[arg-type]
+    return take_steps(subject, make_course(), budget, settings=Settings(**changes))  # type: ignore[arg-type]
 
 
 def test_what_gets_better_is_kept() -> None:
@@ -91,7 +99,7 @@ def test_what_drilled_questions_gain_counts_in_part() -> None:
     """What is held out gets worse by a little, and what is drilled better by more."""
     sentences = sentences_of([TEXT])
     written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(8)]
-    course = Course(make_drills(sentences, written), GENERAL, GENERAL)
+    course = make_course(make_drills(sentences, written))
 
     class Torn(Slope):
         def logits(self, exercises: Sequence[Exercise]) -> Tensor:
@@ -103,7 +111,7 @@ def test_what_drilled_questions_gain_counts_in_part() -> None:
 
     for share, kept in ((0.0, 0), (0.05, 0), (0.5, 8)):
         settings = Settings(drilled_share=share)
-        assert refine(Torn(), course, Budget(8), settings=settings).kept == kept
+        assert take_steps(Torn(), course, Budget(8), settings=settings).kept == kept
 
 
 def test_what_is_known_is_drilled_no_further() -> None:
@@ -160,18 +168,20 @@ def test_a_writers_questions_are_drilled_a_few_times_each(n_written: int, steps:
     assert Settings().most_steps(drills) == steps
 
 
-class Contrary:
-    """A teacher of another mind than the answers: nearly always the second token."""
+class Contrary(References):
+    """A teacher that disagrees with the answers: nearly always the second token."""
 
     def refer(self, exercises: Sequence[Exercise]) -> list[Exercise]:
+        if exercises[0].general:
+            return super().refer(exercises)
         says = torch.tensor([0.02, 0.98]).log()
         return [replace(one, reference=says.expand(len(one.answer), 2)) for one in exercises]
 
 
 def test_with_a_teacher_what_it_says_is_learned_and_judged() -> None:
-    subject, teacher = Slope(), Contrary()
-    course = replace(make_course(), teacher=teacher)  # type: ignore[arg-type]
-    outcome = refine(subject, course, Budget(steps=8), settings=Settings(enough=0.0))
+    subject, teacher = Slope(), refer_general(Contrary(torch.nn.Identity()))
+    course = replace(make_course(), references=teacher)
+    outcome = take_steps(subject, course, Budget(steps=8), settings=Settings(enough=0.0))
     assert outcome.kept == 8
     assert float(subject.parameters[0].detach()) < 0  # away from the first token, the answers' own
     at_first = 0.02 * math.log(0.02 / 0.5) + 0.98 * math.log(0.98 / 0.5)

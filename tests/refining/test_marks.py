@@ -1,10 +1,10 @@
-"""What one could ask a text for, kind by kind; and what nobody could ask for."""
+"""The answers that can be asked for in a text, kind by kind."""
 
 from itertools import pairwise
 
 import pytest
 
-from d2l.refining.answers import Kind, find_answers
+from d2l.refining.marks import Kind, Span, choose_answers, find_answers
 
 
 def find(text: str, kind: Kind) -> list[str]:
@@ -82,3 +82,12 @@ def test_a_capital_at_the_beginning_makes_no_name() -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "滤网每十四天冲洗一次。", "!!! ??? ..."])
 def test_texts_without_answers_give_none(text: str) -> None:
     assert find_answers(text) == []
+
+
+def test_of_many_answers_some_are_taken_from_everywhere() -> None:
+    answers = [Span(10 * k, 10 * k + 4, "name") for k in range(100)]
+    chosen = choose_answers(answers)
+    assert 10 < len(chosen) < 100
+    assert chosen[0].start == 0
+    assert chosen[-1].start > 900
+    assert choose_answers(answers[:3]) == answers[:3]

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from d2l.refining import question_writer
-from d2l.refining.question_writer import AboutText, Effort, Passage, write_about
-from d2l.refining.writer_prompts import Span
-from d2l.refining.writer_questions import Asked, Chance
+from d2l.refining import questions
+from d2l.refining.marks import AboutText, Span
+from d2l.refining.questions import Effort, Passage, ask_about, spread, write_about
+from d2l.refining.writer import Asked
 
 N_PASSAGES = 4
 
@@ -57,41 +57,41 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     made, clock = Desk(), Clock()
 
     def ask(
-        _writer: Any, passage: Passage, *, chance: Chance | None = None, checked: bool
+        _writer: Any, passage: Passage, _effort: Effort, temperatures: tuple[float, ...]
     ) -> list[AboutText]:
-        assert checked
-        kind = "likeliest" if chance is None else "both" if chance.likeliest else "others"
+        others = sum(heat > 0 for heat in temperatures)
+        kind = "others" if 0.0 not in temperatures else "both" if others else "likeliest"
         made.calls.append((passage.start, kind))
         clock.now += {"likeliest": 1, "both": 1.5, "others": 0.9}[kind]
         for hook in made.model.hooks.values():  # as the last pass of the base would
             hook()
-        questions = [] if kind == "others" else ["Who?"]
-        questions += [f"Who {k}?" for k in range(0 if chance is None else chance.wordings)]
+        asked = [] if kind == "others" else ["Who?"]
+        asked += [f"Who {k}?" for k in range(others)]
         start = passage.start
-        return [AboutText(0, start, start + 1, f"{question}{start}", "x") for question in questions]
+        return [AboutText(0, start, start + 1, f"{question}{start}", "x") for question in asked]
 
     passages = [Passage(0, number, "") for number in range(N_PASSAGES)]
-    monkeypatch.setattr(question_writer, "time", clock)
-    monkeypatch.setattr(question_writer, "open_writer", lambda *_: object())
-    monkeypatch.setattr(question_writer, "cut", lambda *_: passages)
-    monkeypatch.setattr(question_writer, "ask_about", ask)
+    monkeypatch.setattr(questions, "time", clock)
+    monkeypatch.setattr(questions, "open_writer", lambda *_: object())
+    monkeypatch.setattr(questions, "cut", lambda *_: passages)
+    monkeypatch.setattr(questions, "ask_about", ask)
     return made
 
 
-def test_without_a_chance_every_passage_is_asked_about_once(desk: Desk) -> None:
+def test_without_other_wordings_every_passage_is_asked_about_once(desk: Desk) -> None:
     assert len(desk.write(Effort())) == N_PASSAGES
     assert sorted(desk.calls) == [(number, "likeliest") for number in range(N_PASSAGES)]
 
 
-def test_with_a_chance_and_time_for_it_every_passage_is_read_once(desk: Desk) -> None:
-    found = desk.write(Effort(chance=Chance(2)))
+def test_with_other_wordings_and_time_for_them_every_passage_is_read_once(desk: Desk) -> None:
+    found = desk.write(Effort(wordings=2))
     assert sorted(desk.calls) == [(number, "both") for number in range(N_PASSAGES)]
     assert len({one.question for one in found}) == len(found) == 3 * N_PASSAGES
     assert [one.start for one in found] == sorted(one.start for one in found)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "first", "behind", "questions"),
+    ("seconds", "first", "behind", "n_questions"),
     [
         (0.5, "l", "", 0),
         (2.5, "lll", "", 2),
@@ -102,11 +102,11 @@ def test_with_a_chance_and_time_for_it_every_passage_is_read_once(desk: Desk) ->
     ],
 )
 def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
-    desk: Desk, seconds: float, first: str, behind: str, questions: int
+    desk: Desk, seconds: float, first: str, behind: str, n_questions: int
 ) -> None:
-    found = desk.write(Effort(Clock.now + seconds, Chance(2)))
+    found = desk.write(Effort(Clock.now + seconds, wordings=2))
     assert "".join(kind[0] for _, kind in desk.calls) == first + behind
-    assert len(found) == questions
+    assert len(found) == n_questions
     asked, again = desk.calls[: len(first)], desk.calls[len(first) :]
     assert len({number for number, _ in asked}) == len(asked)
     assert {number for number, _ in again} <= {n for n, kind in asked if kind == "likeliest"}
@@ -116,8 +116,7 @@ def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
 class Scribe:
     """A writer whose every other question fails the round trip."""
 
-    def write(self, text: str, spans: list[Span], *, chance: Chance | None = None) -> list[Asked]:
-        assert chance is None
+    def write(self, text: str, spans: list[Span], **_: Any) -> list[Asked]:
         return [Asked(f"What is {span.of(text)}?", span) for span in spans]
 
     def keep_answered(self, text: str, asked: list[Asked]) -> list[Asked]:
@@ -128,8 +127,16 @@ class Scribe:
 @pytest.mark.parametrize(("checked", "share"), [(True, 2), (False, 1)])
 def test_questions_may_count_whatever_the_base_answers(checked: bool, share: int) -> None:
     scribe: Any = Scribe()
-    about = question_writer.ask_about(scribe, Passage(3, 10, TEXT), checked=checked)
+    about = ask_about(scribe, Passage(3, 10, TEXT), Effort(checked=checked), (0.0,))
     marked = ["Piet Hansen", "1887", "Rotterdam", "21 kg"]
     assert [one.answer for one in about] == marked[::share]
     assert {one.document for one in about} == {3}
     assert [TEXT[one.start - 10 : one.stop - 10] for one in about] == marked[::share]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 8, 13])
+def test_passages_are_taken_spread_out(n: int) -> None:
+    order = spread(n)
+    assert sorted(order) == list(range(n))
+    if n == 8:
+        assert order[:4] == [0, 4, 2, 6]

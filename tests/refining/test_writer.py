@@ -1,6 +1,5 @@
 """What a writer is given, and which of its questions count."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ from d2l.bases.chat import make_chat
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.inference.attached import attached, on_device
-from d2l.refining.writer_prompts import Span, WriterPrompts, mark
-from d2l.refining.writer_questions import Asked, Chance, QuestionWriter, agrees, is_question, quote
+from d2l.refining.marks import Span
+from d2l.refining.replies import agrees, is_question, quote
+from d2l.refining.writer import WRITERS, Asked, QuestionWriter, WriterPrompts, find_writer, mark
 from tests import tiny
 
 TEXT = "The tower (built in 1931)\nstands in Oldport. It has 96 steps."
@@ -164,12 +164,12 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
     replies = ["In 1931", "in the meadow", "96 steps"]
     seen: list[bool] = []
 
-    def go_on(self: QuestionWriter, prompts: Any, *_: object) -> list[str]:
+    def generate(self: QuestionWriter, prompts: Any, *_: object, **__: object) -> list[str]:
         module = self.causal.get_submodule("model.layers.1.self_attn.q_proj")
         seen.append(bool(module._forward_hooks))
         return (questions if seen[-1] else replies)[: len(prompts)]
 
-    monkeypatch.setattr(QuestionWriter, "_go_on", go_on)
+    monkeypatch.setattr(QuestionWriter, "_generate", generate)
     asked = writer.write(TEXT, spans)
     assert asked == [Asked(q, s) for q, s in zip(questions, spans, strict=True)]
     assert writer.keep_answered(TEXT, asked) == asked[::2]
@@ -192,15 +192,15 @@ def test_by_chance_each_answer_is_asked_for_in_several_wordings(
         assert settings.end == writer.chat.end_token
         return [tuple(ids) for ids in tokens][: len(prompts)]
 
-    monkeypatch.setattr("d2l.refining.writer_questions.answer_by_chance", draw)
-    asked = writer.write(TEXT, spans, chance=Chance(2, seed=7))
+    monkeypatch.setattr("d2l.refining.writer.answer_by_chance", draw)
+    asked = writer.write(TEXT, spans, temperatures=(0.8, 0.8), seed=7)
     assert given == [(2, 7)]  # two answers, each asked for twice
     assert heat == [0.8] * 4
     # One of the four is no new wording; the last two are of the second answer.
     assert asked == [
         Asked(made[0], spans[0]), Asked(made[1], spans[1]), Asked(made[2], spans[1])
     ]  # fmt: skip
-    writer.write(TEXT, spans[:1], chance=Chance(3, likeliest=True))
+    writer.write(TEXT, spans[:1], temperatures=(0.0, 0.8, 0.8, 0.8))
     assert given[1] == (1, 0)
     assert heat == [0.0, 0.8, 0.8, 0.8]
 
@@ -208,13 +208,12 @@ def test_by_chance_each_answer_is_asked_for_in_several_wordings(
 def test_a_writer_that_is_shipped_fits_its_base() -> None:
     from d2l.adapters.peft_folder import read_adapter
     from d2l.bases.catalog import BY_ALIAS
-    from d2l.refining import writer_files as files
 
-    shipped = [path.name for path in files._FOLDER.iterdir() if path.is_dir()]
+    shipped = [path for path in WRITERS.iterdir() if path.is_dir()]
     assert shipped
-    for alias in shipped:
-        folder = files.find_writer(alias)
-        assert folder is not None
-        assert read_adapter(folder).base == BY_ALIAS[alias].name
-        assert sum(p.stat().st_size for p in Path(folder).iterdir()) < 8_000_000
-    assert files.find_writer("another") is None
+    for folder in shipped:
+        base = BY_ALIAS[folder.name].name
+        assert find_writer(base) == folder
+        assert read_adapter(folder).base == base
+        assert sum(p.stat().st_size for p in folder.iterdir()) < 8_000_000
+    assert find_writer("another") is None

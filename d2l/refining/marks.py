@@ -1,11 +1,11 @@
-"""What one could ask a text for: names, dates, numbers, things, steps, conditions, table cells.
+"""Text → the answers to ask for: names, dates, numbers, things, steps, conditions, table cells.
 
-Text in, places of answers out, by rules for English that need no model. They are candidates: a
-question is written about each, and only those are kept that a reader answers with it.
+Rules for English find them; no model is needed. They are candidates: the writer asks for each, and
+a question counts only if a reader of the text answers it.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,14 +32,14 @@ _COUNT = (
     r"(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty"
     r"|fifty|sixty|seventy|eighty|ninety|hundred|thousand|half|twice|dozen)"
 )
-_COUNTED = re.compile(  # "twenty-one days"; "one" alone is mostly no number
+_COUNTED = re.compile(  # "twenty-one days"; "one" alone is rarely a number
     rf"(?<![\w-])(?i:{_COUNT}(?:-(?:one|{_COUNT}))?)(?:\s{_UNIT}(?![\w]))*(?![\w-])"
 )
 _NAME = re.compile(
     r"(?<!\w)[A-Z][\w'’-]*\w(?: (?:(?:of|de|von|van|the|and|for) )?[A-Z][\w'’-]*\w){0,4}"
 )
 _QUOTED = re.compile(r"(?<!\w)[\"“`]([^\"“”`\n]{2,60})[\"”`](?!\w)")
-_THING = re.compile(  # looked at without being used up: "the filter of the pump" is two of them
+_THING = re.compile(  # a look-ahead, since "the filter of the pump" holds two things
     r"\b(?:the|a|an|its|their|his|her|every|each|two|three|four|five)\s+"
     r"(?=((?:[a-z][\w-]*\s+){0,3}[a-z][\w-]*))",
     re.IGNORECASE,
@@ -59,55 +59,82 @@ its later many more most much my no not now of on one only or other our she sinc
 the their then there these they this those through thus to today two under unlike until we what when
 where which while who why will with you your
 """
-#: A capital at a sentence's beginning makes no name of these.
+#: Words that open sentences: their capital makes no name.
 _OPENERS = frozenset(_COMMON_WORDS.split())
 _VERBS = """
 was were be been being would could should may might must shall than into onto over out up down about
 between within without against per via made used called known named came went
 """
-#: Words that a thing ends before.
+#: Words that end a thing.
 _STOPS = _OPENERS | frozenset(_VERBS.split())
 _MOST_WORDS = 12
+#: Answers asked for in a passage, so that time is left for all passages of a long document.
+_MOST_ASKED = 24
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Characters [start, stop) of a text that can be asked for, and by which rule."""
+class Span:
+    """Characters [start, stop) of a text that hold an answer, and the rule that found it."""
 
     start: int
     stop: int
-    kind: Kind
+    kind: Kind | None = None
 
     def of(self, text: str) -> str:
-        """Its words."""
+        """The answer's own words."""
         return text[self.start : self.stop]
 
 
-def find_answers(text: str) -> list[Answer]:
-    """Candidates in order of the text, none inside or across another.
+@dataclass(frozen=True)
+class AboutText:
+    """A question about a document, by its number, with its answer at characters [start, stop)."""
 
-    Where rules meet, the first of `_RULES` has it. Words that stand in the text several times are
-    left out: which of the places is meant, no question could say.
+    document: int
+    start: int
+    stop: int
+    question: str
+    answer: str
+
+
+def find_answers(text: str) -> list[Span]:
+    """Candidates in text order; none overlap, and the first of `_RULES` wins.
+
+    Words that stand in the text several times are left out: no question could tell which is meant.
     """
-    found: list[Answer] = []
+    found: list[Span] = []
     for kind, rule in _RULES:
         for start, stop in rule(text):
             words = text[start:stop]
-            inside = any(start < one.stop and one.start < stop for one in found)
+            inside = any(start < other.stop and other.start < stop for other in found)
             if inside or not 0 < len(words.split()) <= _MOST_WORDS or _is_repeated(words, text):
                 continue
-            found.append(Answer(start, stop, kind))
-    return sorted(found, key=lambda one: one.start)
+            found.append(Span(start, stop, kind))
+    return sorted(found, key=lambda span: span.start)
+
+
+def choose_answers(answers: Sequence[Span]) -> list[Span]:
+    """At most `_MOST_ASKED` of the answers, evenly spread, in order. Things come last: rules that
+    know no parts of speech get them wrong most often, so fewer of them pass the round trip."""
+    sure = [span for span in answers if span.kind != "thing"]
+    things = [span for span in answers if span.kind == "thing"]
+    taken = _thin(sure, _MOST_ASKED)
+    taken += _thin(things, _MOST_ASKED - len(taken))
+    return sorted(taken, key=lambda span: span.start)
+
+
+def _thin(answers: Sequence[Span], most: int) -> list[Span]:
+    n = min(len(answers), most)
+    return [answers[index * len(answers) // n] for index in range(n)]
 
 
 def _is_repeated(words: str, text: str) -> bool:
-    """Whether words stand in the text more than once, as whole words in any case."""
+    """Whether whole words stand in the text more than once, in any case."""
     pattern = rf"(?<!\w){re.escape(words)}(?!\w)"
     return sum(1 for _ in re.finditer(pattern, text, re.IGNORECASE)) != 1
 
 
 def _match(pattern: re.Pattern[str]) -> Callable[[str], Iterator[tuple[int, int]]]:
-    """Places that a pattern finds: its group, else all of it."""
+    """A rule that finds a pattern's group, or all of it if it has none."""
 
     def find(text: str) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):
@@ -117,13 +144,13 @@ def _match(pattern: re.Pattern[str]) -> Callable[[str], Iterator[tuple[int, int]
 
 
 def _strip(text: str, start: int, stop: int) -> tuple[int, int]:
-    """A place without white space and commas at its ends."""
+    """Characters [start, stop) without white space and commas at the ends."""
     words = text[start:stop]
     return start + len(words) - len(words.lstrip()), stop - len(words) + len(words.rstrip(" \t,"))
 
 
 def _find_names(text: str) -> Iterator[tuple[int, int]]:
-    """Capitalized words; at a sentence's beginning two of them, or one that is no common word."""
+    """Capitalized words; a single one at a sentence's beginning is no name."""
     for match in _NAME.finditer(text):
         start, words = match.start(), match.group().split()
         if words[0].lower() in _OPENERS:
@@ -147,13 +174,13 @@ def _find_things(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _find_cells(text: str) -> Iterator[tuple[int, int]]:
-    """Values behind "key: " on a line of its own, and cells behind a row's first."""
+    """Values of "key: value" lines, and all cells of a table row but its first."""
     for match in _CELL.finditer(text):
         if not set(match.group(1)) <= set("-: "):
             yield _strip(text, *match.span(1))
 
 
-#: The first that finds words has them.
+#: Earlier rules win where two find the same words.
 _RULES: tuple[tuple[Kind, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     ("cell", _find_cells),
     ("step", _match(_STEP)),

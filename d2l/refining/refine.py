@@ -1,0 +1,206 @@
+"""An adapter's numbers and its documents → better numbers, by a few gradient steps.
+
+The values of its seats move, or A and B. The adapter is drilled with questions from the documents'
+own text; a memory learns them as a teacher answers them. General prompts hold it to the base. The
+result is never worse than the start, judged by held-out questions, some drilled ones and harm.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from d2l.adapters.provenance import Refinement
+from d2l.bases.chat import make_chat
+from d2l.bases.models import BaseFiles, load_causal, read_out
+from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
+from d2l.documents.document import Document
+from d2l.hypernets.protocol import Assembled, Hypernetwork
+from d2l.hypernets.seats.network import Seats
+from d2l.progress import Progress, silent
+from d2l.refining.drills import Drills, make_drills, name_reason, place_questions, sentences_of
+from d2l.refining.loop import Budget, Course, Outcome, Settings, take_steps
+from d2l.refining.options import RefineOptions, describe_time
+from d2l.refining.questions import Effort, write_about
+from d2l.refining.references import References, ask_general
+from d2l.refining.subjects import MovableLora, MovableSeats
+from d2l.refining.teacher import teach
+from d2l.refining.writer import find_writer
+
+#: Above so many seats a memory is crowded: a few drills displace everything else.
+CROWDED = 240
+#: Such a memory needs a question for every so many seats: with 9 for 320 seats people's questions
+#: got less likely, with 16 and more likelier (examples/recipes/LOG.md).
+SEATS_A_QUESTION = 20
+#: A teacher's answers are never wrong and are learned faster, closer, and in all directions alike
+#: (examples/recipes/LOG.md). A verdict takes as long as two or three steps.
+_TAUGHT = Settings(rate=0.012, orthogonal=True, enough=0.02, check=8, patience=2)
+#: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
+_FOR_LORA = Settings(rate=0.003, rounds=12)
+#: Part of the time left that the question writer may take.
+_WRITING_SHARE = 0.4
+#: Wordings of each question besides the likeliest: a question that is drilled in a single wording
+#: is learned in that wording alone.
+_WORDINGS = 3
+_PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """The base, the documents, how long, and where. A memory needs the network that wrote it."""
+
+    base: BaseFiles
+    documents: tuple[Document, ...]
+    options: RefineOptions
+    device: str
+    watch: Progress = silent
+    hypernet: Hypernetwork | None = None
+
+
+def refine_numbers(
+    given: Assembled, job: Job, *, bias_scale: float
+) -> tuple[Assembled, Refinement]:
+    """Better numbers, or the given ones if nothing is better; and a record. Raises D2LError.
+
+    `bias_scale` is the strength of the part that the network learned for all documents.
+    """
+    start, options = time.monotonic(), job.options
+    until = None if options.seconds is None else start + options.seconds
+    texts = [document.text for document in job.documents]
+    sentences = sentences_of(texts)
+    record = Refinement(
+        steps=0,
+        kept=0,
+        seed=options.seed,
+        documents=tuple(document.digest for document in job.documents),
+        sentences=len(sentences),
+        questions=0,
+    )
+    n_seats = 0 if given.memory is None else given.memory.n_seats
+    needed = n_seats // SEATS_A_QUESTION if n_seats > CROWDED else 0
+    if reason := name_reason(job.documents) or _miss_writer(job, needed):
+        return given, record.model_copy(update={"reason": reason})
+    causal = load_causal(job.base, device=job.device, dtype=pick_precision(job.device))
+    tokenizer = load_tokenizer(job.base.folder)
+    subject = _make_subject(given, job, causal, tokenizer, bias_scale)
+    references = References(partial(read_out, causal))
+    general, held = ask_general(causal, subject, references, base=job.base.digest())
+    effort = _plan_writing(options, until, checked=given.memory is None)
+    about = write_about(causal, tokenizer, job.base, texts, effort=effort, watch=job.watch)
+    written = place_questions(about, sentences)
+    if len(written) < needed:
+        reason = _miss_questions(job, len(written), needed, late=not effort.allows())
+        return given, record.model_copy(update={"reason": reason})
+    drills, settings = make_drills(sentences, written, seed=options.seed), _FOR_LORA
+    if isinstance(subject, MovableSeats):
+        teach(subject, references, texts=texts, about=about)
+        settings = Settings() if drills.sentences else _TAUGHT  # sentences have no teacher
+    outcome = take_steps(
+        subject,
+        Course(drills, general, held, references),
+        Budget(min(settings.most_steps(drills), options.steps or sys.maxsize), until),
+        settings=settings,
+        watch=_show_steps(job, start),
+    )
+    refined = subject.assemble() if outcome.kept else given
+    changes = _describe(outcome, drills) | {
+        "precision": _PRECISIONS[causal.dtype],
+        "questions": len(written),
+        "taught": True if settings is _TAUGHT else None,
+        **({} if outcome.steps else {"reason": _miss_time(job)}),
+    }
+    return refined, record.model_copy(update=changes)
+
+
+def _make_subject(
+    given: Assembled, job: Job, causal: Any, tokenizer: BaseTokenizer, bias_scale: float
+) -> MovableSeats | MovableLora:
+    if given.memory is None:
+        return MovableLora(given.weights, causal, make_chat(tokenizer))
+    assert isinstance(job.hypernet, Seats)  # no other network writes memories
+    return MovableSeats(given.memory, job.hypernet, causal, tokenizer, bias_scale=bias_scale)
+
+
+def pick_precision(device: str) -> torch.dtype:
+    """Precision of the frozen base: bf16 where it is fast, else fp32. Parameters are fp32."""
+    if device.startswith("cpu"):
+        abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        fast = abilities.get("amx_bf16") or abilities.get("avx512_bf16")
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def _plan_writing(options: RefineOptions, until: float | None, *, checked: bool) -> Effort:
+    """The writer's part of the time. A teacher has an answer to every question; without a teacher
+    only those count that the base answers as marked."""
+    now = time.monotonic()
+    writing = None if until is None else now + _WRITING_SHARE * (until - now)
+    return Effort(writing, _WORDINGS, options.seed, checked)
+
+
+def _describe(outcome: Outcome, drills: Drills) -> dict[str, Any]:
+    """Steps and scores for `Refinement`, with four significant digits."""
+    before, after = outcome.before, outcome.after
+    pairs = {
+        "recall": (before.recall, after.recall),
+        "drilled": (before.drilled, after.drilled),
+        "harm": (before.harm, after.harm),
+    }
+    rounded = {name: tuple(float(f"{x:.4g}") for x in pair) for name, pair in pairs.items()}
+    drilled = None if drills.sentences else rounded["drilled"]
+    return {"steps": outcome.steps, "kept": outcome.kept, **rounded, "drilled": drilled}
+
+
+def _miss_writer(job: Job, fewest: int) -> str | None:
+    if not fewest or find_writer(job.base.name) is not None:
+        return None
+    return (
+        f"Nothing changed: {_size(job)} need {fewest} written questions, and there is no question "
+        f"writer for the base {job.base.name}. Refine single pages."
+    )
+
+
+def _miss_questions(job: Job, asked: int, fewest: int, *, late: bool) -> str:
+    if late:
+        return _miss_time(job)
+    return (
+        f"Nothing changed: {_size(job)} need {fewest} written questions, and {asked} could be "
+        "written. Refine single pages."
+    )
+
+
+def _miss_time(job: Job) -> str:
+    seconds = job.options.seconds or 0.0
+    more = f"{max(round(10 * seconds / 60), 1)}m"
+    return (
+        f"Nothing changed: {describe_time(seconds)} were too short for {_size(job)}. Try --refine "
+        f"{more}, or refine single pages."
+    )
+
+
+def _size(job: Job) -> str:
+    """ "14 pages", or "3,300 characters" of formats without pages."""
+    pages = sum(s.page is not None for document in job.documents for s in document.sections)
+    if pages:
+        return "1 page" if pages == 1 else f"{pages:,} pages"
+    return f"{sum(len(document.text) for document in job.documents):,} characters"
+
+
+def _show_steps(job: Job, start: float) -> Callable[[int], None]:
+    """Show progress in steps or, where time ends refining, in seconds."""
+    by_time = job.options.steps is None
+    total = job.options.steps or round(job.options.seconds or 1)
+    items = enumerate(job.watch(range(total), "refining"), start=1)
+    shown = 0
+
+    def show(step: int) -> None:
+        nonlocal shown
+        done = time.monotonic() - start if by_time else step
+        while shown < done and (item := next(items, None)) is not None:
+            shown = item[0]
+
+    return show
