@@ -13,11 +13,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from d2l.adapters import provenance
-from d2l.evaluation.live import expectations
-from d2l.evaluation.live.expectations import Expectations, Expected, Question
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.formats import native
 from d2l.hypernets.seats.config import SeatsConfig
@@ -30,15 +27,6 @@ def read_schema() -> object:
     return json.loads(path.read_text("utf-8"))
 
 
-def describe_record(*records: type[BaseModel]) -> object:
-    """Without the schema that pydantic makes, whose wording is its own."""
-    return [
-        (one.__name__, name, str(field.annotation), field.is_required())
-        for one in records
-        for name, field in one.model_fields.items()
-    ]
-
-
 def describe_config(config: type) -> object:
     return [(one.name, str(one.type), one.default is MISSING) for one in fields(config)]
 
@@ -46,11 +34,6 @@ def describe_config(config: type) -> object:
 #: File: version, digest, and what is digested. A seat network says 0 or 1 for itself (its config).
 FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
     "d2l.json": (2, "e6c38c425766341c", read_schema),
-    "live_check.json": (
-        1,
-        "4e6a541f4ec0561b",
-        lambda: describe_record(Expectations, Question, Expected),
-    ),
     "config.json of seats": (1, "1c13899fe94a015a", lambda: describe_config(SeatsConfig)),
     "config.json of doc_to_lora": (1, "634373ab7b7dd4e9", lambda: describe_config(DocToLoraConfig)),
     "config.json of text_to_lora": (
@@ -61,7 +44,6 @@ FORMATS: dict[str, tuple[int, str, Callable[[], object]]] = {
 }
 VERSIONS = {
     "d2l.json": provenance.VERSION,
-    "live_check.json": expectations.VERSION,
     "config.json of doc_to_lora": native.VERSION,
     "config.json of text_to_lora": native.VERSION,
 }

@@ -29,7 +29,7 @@ PACKAGE = Path(d2l.__file__).parent
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 MOST_ROOMS = MOST_CLIMBS = 4
 NETWORK = ("--checkpoint", "seats", "--offline")
-TESTED = ("--length", "120", "--device", "cpu", "--max-tokens", "4", "--no-harm")
+TESTED = ("--length", "120", "--device", "cpu", "--no-harm")
 
 
 @pytest.fixture

@@ -28,10 +28,8 @@ CARD = "README.md"
 LOCK = "d2l.lock"  # what went in and what came out, as digests: `compiler.lock` writes it
 #: What a tokenizer needs beside its chat template.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-#: Questions of `d2l check --live`.
-LIVE_CHECK = "live_check.json"
 #: All that d2l writes into an adapter folder.
-FILES = (CONFIG, WEIGHTS, PROVENANCE, MEMORY, CHAT_TEMPLATE, CARD, *TOKENIZER, LIVE_CHECK, LOCK)
+FILES = (CONFIG, WEIGHTS, PROVENANCE, MEMORY, CHAT_TEMPLATE, CARD, *TOKENIZER, LOCK)
 #: A chunk takes some 200 bytes of d2l.json, and its parents' own stand in that of a merged adapter.
 _MAX_JSON_BYTES = 64 << 20
 #: No path of an operating system is longer.

@@ -108,7 +108,7 @@ class Worker:
 
     def _ask(self, row: Row, inputs: Sequence[str]) -> Request:
         job = self.job
-        options = {"checkpoint": job.checkpoint, **self._options(row), "live_check": False}
+        options = {"checkpoint": job.checkpoint, **self._options(row)}
         del options["password"]  # is written nowhere, and what it opens says whether it was right
         return Request(tuple(inputs), options, job.base, job.device, job.offline)
 

@@ -1,5 +1,6 @@
 """The command `d2l check`: which runtimes load an adapter, and what is wrong with it."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from d2l.errors import OptionError
 from d2l.files.printable import one_line
 
 if TYPE_CHECKING:
+    from d2l.inference.adapted_model import AskOptions
     from d2l.runtimes.check import Report
 
 
@@ -40,13 +42,6 @@ def check(
     model: Annotated[
         str | None, typer.Option(help="With --live: the adapter's name there; default: its own.")
     ] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(envvar="D2L_SERVE_TOKEN", help="With --live: the endpoint's bearer token."),
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(min=0, help="With --live: seconds to wait for a starting server.")
-    ] = 0.0,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -54,15 +49,17 @@ def check(
 ) -> None:
     """Say which runtimes load an adapter, with which line, and what is wrong with it."""
     if live is not None:
-        _refuse_rules(runtime, max_lora_rank)
-        passes = _check_live(
-            adapter, (live, model, token, wait), (base, device, offline), as_json=as_json
-        )
-        if not passes:
-            raise typer.Exit(1)
+        if runtime or max_lora_rank is not None:
+            raise OptionError(
+                "--runtime and --max-lora-rank mean nothing with --live",
+                hint="leave them out: the endpoint itself is asked",
+            )
+        from d2l.inference.adapted_model import AskOptions
+
+        _check_live(adapter, live, model, AskOptions(base, device, offline=offline), as_json)
         return
-    if model is not None or wait:
-        raise OptionError("--model and --wait mean nothing without --live", hint="name its URL")
+    if model is not None:
+        raise OptionError("--model means nothing without --live", hint="name its URL")
     report = d2l.check(
         adapter,
         runtimes=runtime or (),
@@ -77,34 +74,27 @@ def check(
         raise typer.Exit(1)
 
 
-def _refuse_rules(runtime: list[str] | None, max_lora_rank: int | None) -> None:
-    if runtime or max_lora_rank is not None:
-        raise OptionError(
-            "--runtime and --max-lora-rank mean nothing with --live",
-            hint="leave them out: the endpoint itself is asked",
-        )
-
-
 def _check_live(
-    adapter: Path,
-    where: tuple[str, str | None, str | None, float],
-    asking: tuple[str | None, str, bool],
-    *,
-    as_json: bool,
-) -> bool:
-    """Ask an endpoint (URL, model, token, wait) and print; whether the adapter is in effect."""
-    from d2l.commands.live import check_endpoint, describe_live, show_live
-    from d2l.evaluation.live.endpoint import Endpoint
+    adapter: Path, url: str, model: str | None, asking: "AskOptions", as_json: bool
+) -> None:
+    """Ask an endpoint and print; exit code 1 unless the adapter is in effect there."""
+    from d2l.evaluation.endpoint import Endpoint
+    from d2l.evaluation.live import check_live
     from d2l.runtimes.facts import Facts
 
-    url, model, token, wait = where
     name = model or Facts(read_info(adapter)).name
-    report = check_endpoint(adapter, Endpoint(url, name, token, wait), asking)
-    if as_json:
-        console.result_json(describe_live(adapter, report))
-    else:
-        console.result(show_live(report))
-    return report.passes
+    endpoint = Endpoint(url, name, os.environ.get("D2L_SERVE_TOKEN"))
+    report = check_live(adapter, endpoint, asking, console.watch)
+    lines = [f"{name} at {url}: {report['message']}"]
+    if report["fix"]:
+        lines.append(f"  do: {report['fix']}")
+    ranked = sorted(report["distances"].items(), key=lambda item: item[1])
+    distances = ", ".join(f"{state} {distance:.2f}" for state, distance in ranked)
+    lines.append(f"  {report['questions']} questions, by {report['by']}; distances: {distances}")
+    values = {"adapter": str(adapter), "live": report, "passes": report["passes"]}
+    console.emit(values, "\n".join(lines), as_json=as_json)
+    if not report["passes"]:
+        raise typer.Exit(1)
 
 
 def describe(report: "Report") -> dict[str, Any]:

@@ -88,12 +88,6 @@ def compile_command(
         bool,
         typer.Option("--strict", help="Refuse hidden text, instructions to models, and secrets."),
     ] = False,
-    live_check: Annotated[
-        bool,
-        typer.Option(
-            "--live-check", help="Ship questions for `d2l check --live`; takes seconds more."
-        ),
-    ] = False,
     keep_paths: Annotated[
         bool, typer.Option("--keep-paths", help="Name inputs in d2l.json by their whole paths.")
     ] = False,
@@ -154,7 +148,7 @@ def compile_command(
     }
     state = None
     if locked or frozen or not (each or dry_run or force or strict or to):
-        wanted = name_options(checkpoint, wishes, reading, live_check=live_check)
+        wanted = name_options(checkpoint, wishes, reading)
         request = Request(tuple(inputs), wanted, base, device, offline)
         state = check_lock(out, request, locked=locked, frozen=frozen)
     if state is not None and (locked or state.is_current):
@@ -172,7 +166,6 @@ def compile_command(
     order = Order(
         compiler,
         tuple(targets),
-        live_check=live_check,
         force=force,
         explain=explain,
         locking=Locking(state, frozen=frozen),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from d2l.commands import console
 from d2l.commands.compile_report import Report, add_cached, add_exports, report_run
 from d2l.commands.export import export_beside
-from d2l.commands.live import add_live_check
 from d2l.commands.lock import Locking
 from d2l.progress import Progress, silent
 
@@ -23,7 +22,6 @@ class Order:
 
     compiler: "d2l.Compiler"
     targets: tuple[str, ...]  # exports beside the adapter
-    live_check: bool
     force: bool
     explain: bool  # say why chunks are read that might have been in the cache
     locking: Locking
@@ -42,8 +40,6 @@ class Order:
         base, offline = options.base, options.offline
         adapter = self.compiler(plan, watch=watch, found=found)
         seconds = time.perf_counter() - start
-        if self.live_check:
-            adapter = add_live_check(adapter, plan, (base, options.device, offline))
         start = time.perf_counter()
         self.locking.refuse_other(adapter, out)
         adapter.save_pretrained(out, force=self.force)

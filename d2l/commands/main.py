@@ -141,7 +141,6 @@ app.command(epilog="Example: d2l refine manual.lora -o better.lora --refine 5m")
 app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
 app.command(
     epilog="Example: d2l probe manual.lora --qa questions.jsonl",
-    cls=accepting(probe_command.RENAMED),
 )(probe_command.probe)
 app.command(epilog="Example: d2l calibrate --base ./my-base")(calibrate)
 app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")(train)

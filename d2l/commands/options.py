@@ -25,7 +25,6 @@ _MAY_BE_EMPTY = ("password", "system", "description", "question")
 Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
 Dtype = Literal["bf16", "fp16", "fp32"]
-Wording = Literal["plain", "short", "labeled", "question-first", "examples", "system", "best"]
 Target = Literal["gguf", "ollama", "mlx", "merged"]
 FetchOrigin = Literal["auto", "hub", "wheels"]
 Scaling = Literal["standard", "config"]

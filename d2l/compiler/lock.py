@@ -81,12 +81,10 @@ class State:
             )
 
 
-def name_options(
-    checkpoint: str, wishes: "PlanWishes", reading: "ReadOptions", *, live_check: bool = False
-) -> dict[str, Any]:
+def name_options(checkpoint: str, wishes: "PlanWishes", reading: "ReadOptions") -> dict[str, Any]:
     """The options of a `Request`: what the network is called, and what is wished for."""
     own = {name: value for name, value in wishes.items() if name != "cache"}  # gives the same bits
-    return {"checkpoint": checkpoint, **own, **_name_reading(reading), "live_check": live_check}
+    return {"checkpoint": checkpoint, **own, **_name_reading(reading)}
 
 
 def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
@@ -126,18 +124,13 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
         },
         "base": _describe_base(plan.base),
         "device": plan.device.split(":")[0],
-        "options": _describe_options(plan, names) | {"live_check": False},
+        "options": _describe_options(plan, names),
     }
     if plan.encoder is not plan.base:
         values["reader"] = _describe_base(plan.encoder)
     if plan.moments is not None:
         values[_MOMENTS] = {"file": plan.moments.name, "sha256": file_digest(plan.moments)}
     return values
-
-
-def note_live_check(lock: Mapping[str, Any]) -> dict[str, Any]:
-    """The lock of an adapter among whose files are questions for a live check."""
-    return {**lock, "options": {**lock["options"], "live_check": True}}
 
 
 def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:

@@ -1,20 +1,18 @@
 """Adapter → harm: what it does to questions that are not about its document.
 
-The base answers general prompts greedily in its own chat template; then the adapter reads the same
-answers behind the prompt that it wants (its opening, its template), and its distribution before
-every token is held against the base's. The prompts, `datasets/harm_prompts.txt`, are never trained
-on. Memory stays flat: distributions of one batch are there at a time.
+The base answers general prompts greedily in its own chat template. Then the adapter reads the same
+answers behind its own prompt (its opening, its template), and its distribution before every token
+is compared with the base's. The prompts, `datasets/harm_prompts.txt`, are never trained on. Memory
+holds the distributions of one batch at a time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from d2l.bases.batches import batched
 from d2l.datasets.prompts import read_harm_prompts
-from d2l.evaluation.means import take_mean
+from d2l.evaluation.metrics import Row, show_score, take_means
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily, token_distributions
 from d2l.progress import Progress, silent
@@ -22,41 +20,9 @@ from d2l.progress import Progress, silent
 #: Longest answer of the base, in tokens, its end token included.
 MAX_TOKENS = 32
 
-
-@dataclass(frozen=True)
-class GeneralAnswers:
-    """The base's own greedy answers to general prompts, as token ids, each with its end token
-    where it came within `MAX_TOKENS`. They hold for every adapter of the base."""
-
-    prompts: tuple[str, ...]
-    answers: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class Harm:
-    """How far an adapter moves the base's answers to `n` general prompts.
-
-    `kl` is KL(base ‖ adapter) in nats a token, `unchanged` the share of tokens whose most likely
-    candidate is the same; both are means over an answer's tokens, then over prompts, and so are
-    their standard errors. `seats` is None for networks that have none.
-    """
-
-    seats: int | None
-    kl: float
-    unchanged: float
-    n: int
-    kl_stderr: float | None
-    unchanged_stderr: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """As `d2l probe --json` prints it."""
-        return {
-            "seats": self.seats,
-            "kl": self.kl,
-            "unchanged": self.unchanged,
-            "n": self.n,
-            "stderr": {"kl": self.kl_stderr, "unchanged": self.unchanged_stderr},
-        }
+#: General prompts with the base's own greedy answers as token ids, which hold for all its adapters.
+#: An answer has its end token where that came within `MAX_TOKENS`.
+GeneralAnswers = dict[str, tuple[int, ...]]
 
 
 def answer_general(
@@ -66,25 +32,26 @@ def answer_general(
     batch: int = 8,
     watch: Progress = silent,
 ) -> GeneralAnswers:
-    """Let the base alone answer general prompts (those that are shipped, unless others are given).
+    """Let the base alone answer general prompts, by default the shipped prompts.
 
     Once for a base: adapters can be exchanged on it (`set_adapter`).
     """
-    texts = tuple(read_harm_prompts() if prompts is None else prompts)
+    texts = read_harm_prompts() if prompts is None else prompts
     end = asker.end_token()
-    answers: list[tuple[int, ...]] = []
+    answers: GeneralAnswers = {}
     with asker.model.disable_adapter():
-        for chosen in watch(batched(range(len(texts)), batch), "answering general prompts"):
-            made = answer_greedily(
+        for chosen in watch(batched(texts, batch), "answering general prompts"):
+            replies = answer_greedily(
                 asker.model,
-                [asker.prompt_alone(texts[index]) for index in chosen],
+                [asker.prompt_alone(text) for text in chosen],
                 max_tokens=MAX_TOKENS,
                 batch=batch,
                 end=end,
                 pad=end,
             )
-            answers += [(*ids, end) if len(ids) < MAX_TOKENS else ids for ids in made]
-    return GeneralAnswers(texts, tuple(answers))
+            for text, ids in zip(chosen, replies, strict=True):
+                answers[text] = (*ids, end) if len(ids) < MAX_TOKENS else ids
+    return answers
 
 
 def measure_harm(
@@ -93,35 +60,32 @@ def measure_harm(
     *,
     batch: int = 8,
     watch: Progress = silent,
-) -> Harm:
-    """Hold the adapter on `asker` against its base on the base's own answers.
+) -> Row:
+    """How far the adapter on `asker` moves the base's own answers.
 
-    Raises AdapterError where prompts do not begin with the adapter's opening.
+    `kl` is KL(base ‖ adapter) in nats a token, `unchanged` the share of tokens whose most likely
+    candidate stays the same: means over an answer's tokens, then over prompts. `seats` is None for
+    networks without seats. Raises AdapterError where prompts do not begin with the adapter's
+    opening.
     """
     model, pad = asker.model, asker.end_token()
-    kls: list[float] = []
-    kept: list[float] = []
-    for chosen in watch(batched(range(len(general.prompts)), batch), "measuring harm"):
-        answers = [general.answers[index] for index in chosen]
-        texts = [general.prompts[index] for index in chosen]
-        bare = [asker.prompt_alone(text) for text in texts]
+    compared: list[tuple[float, float]] = []
+    for chosen in watch(batched(list(general), batch), "measuring harm"):
+        answers = [general[text] for text in chosen]
+        bare = [asker.prompt_alone(text) for text in chosen]
         with model.disable_adapter():
             expected = list(token_distributions(model, bare, answers, batch=batch, pad=pad))
-        prompts = [asker.prompt(text) for text in texts]
-        found = token_distributions(model, prompts, answers, batch=batch, pad=pad)
-        for base, adapter in zip(expected, found, strict=True):
-            kl, same = compare(base, adapter)
-            kls.append(kl)
-            kept.append(same)
-    kl_mean, kept_mean = take_mean(kls), take_mean(kept)
-    return Harm(
-        seats=len(asker.opening) - 1 if asker.opening else None,
-        kl=kl_mean.value,
-        unchanged=kept_mean.value,
-        n=kl_mean.n,
-        kl_stderr=kl_mean.stderr,
-        unchanged_stderr=kept_mean.stderr,
-    )
+        prompts = [asker.prompt(text) for text in chosen]
+        changed = token_distributions(model, prompts, answers, batch=batch, pad=pad)
+        compared += [compare(*pair) for pair in zip(expected, changed, strict=True)]
+    kl, unchanged = zip(*compared, strict=True)
+    means = take_means({"kl": kl, "unchanged": unchanged})
+    return {"seats": count_seats(asker), "n": len(compared), **means}
+
+
+def count_seats(asker: AdaptedModel) -> int | None:
+    """Seats of the adapter on `asker`; None for networks without seats."""
+    return len(asker.opening) - 1 if asker.opening else None
 
 
 def compare(base: Tensor, adapter: Tensor) -> tuple[float, float]:
@@ -132,3 +96,12 @@ def compare(base: Tensor, adapter: Tensor) -> tuple[float, float]:
     kl = (base.exp() * (base - adapter)).sum(dim=-1)  # (tokens,)
     same = base.argmax(dim=-1) == adapter.argmax(dim=-1)
     return float(kl.mean()), float(same.float().mean())
+
+
+def describe_harm(harm: Row) -> str:
+    """A row of harm for people."""
+    seats = "" if harm["seats"] is None else f", {harm['seats']} seats"
+    return (
+        f"KL {show_score(harm, 'kl', '.2f')} nats a token, {harm['unchanged']:.1%} of most likely "
+        f"tokens unchanged ({harm['n']} general prompts{seats})"
+    )

@@ -1,9 +1,15 @@
-"""Scores of answers against references: text in, truth values and shares out."""
+"""Scores of answers against references, and means of scores with their standard errors."""
 
+import math
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+#: A row of a report, as `--json` prints it.
+Row = dict[str, Any]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -61,3 +67,38 @@ def rouge_l(answer: str, references: Sequence[str]) -> float:
 
     scorer = RougeScorer(["rougeL"], use_stemmer=True)
     return max(float(scorer.score(one, answer)["rougeL"].fmeasure) for one in references)
+
+
+def take_mean(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard error (sample deviation over the root of n); None for a single value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, None
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return mean, math.sqrt(variance / n)
+
+
+def take_means(samples: Mapping[str, Sequence[float]]) -> Row:
+    """The mean of every sample by its key, and all standard errors as "stderr"."""
+    means = {key: take_mean(values) for key, values in samples.items()}
+    return {
+        **{key: mean for key, (mean, _) in means.items()},
+        "stderr": {key: error for key, (_, error) in means.items()},
+    }
+
+
+def show_mean(mean: float, error: float | None, form: str = ".2f") -> str:
+    """A mean for people, with its standard error where there is one: "1.15 ± 0.86"."""
+    return f"{mean:{form}}" + ("" if error is None else f" ± {error:{form.removeprefix('+')}}")
+
+
+def show_score(row: Row, key: str, form: str = ".3f") -> str:
+    """One of the means that `take_means` put into a row."""
+    return show_mean(row[key], row["stderr"][key], form)
+
+
+def pick_evenly(items: Sequence[T], n: int) -> list[T]:
+    """`n` of the items (all if there are fewer), each from the middle of its n-th part."""
+    count = min(n, len(items))
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]

@@ -87,6 +87,14 @@ def find_originals(info: AdapterInfo) -> Originals | None:
         return None
 
 
+def find_page(document: Document, character: int) -> int | None:
+    """The page on which a character of a document's text stands."""
+    for start, stop, section in document.spans():
+        if start <= character < stop:
+            return section.page
+    return None
+
+
 def _read_again(info: AdapterInfo, entry: Input) -> Document:
     name = entry.name
     if name == "-":

@@ -13,7 +13,6 @@ import pytest
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import refuse_adapter
 from d2l.errors import AdapterError
-from d2l.evaluation.live.expectations import FILE, Expectations, format_expectations
 from d2l.runtimes import export, writers
 from tests.tools.kill_writes import read_version, write_version
 
@@ -107,13 +106,3 @@ def test_exports_are_known_by_what_they_say_they_hold(tmp_path: Path) -> None:
         assert writers.own_names(out) is None
     shutil.rmtree(out)
     assert writers.own_names(out) is None
-
-
-def test_an_adapter_with_a_live_check_is_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "a.lora"
-    write_version(out, 1)
-    values = Expectations(adapter_sha256="0" * 64, max_tokens=1, questions=())
-    (out / FILE).write_text(format_expectations(values), "utf-8")
-    write_version(out, 2)
-    assert read_version(out) == 2
-    assert not (out / FILE).exists()

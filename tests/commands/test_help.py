@@ -16,10 +16,8 @@ from d2l.commands import main as cli
 from d2l.commands import options as cli_options
 from d2l.compiler.options import CHUNKINGS
 from d2l.documents.readers import READERS
-from d2l.evaluation.recall.arms import BEST
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats.network import JOINS
-from d2l.inference.prompt_styles import WORDINGS
 from tests.command import Command
 
 #: For processes of their own, which may start in any folder.
@@ -32,7 +30,6 @@ def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
     assert list(get_args(cli_options.Dtype)) == list(DTYPES)
     assert get_args(cli_options.Chunking) == CHUNKINGS
     assert set(get_args(cli_options.Format)) == set(READERS)
-    assert list(get_args(cli_options.Wording)) == [*WORDINGS, BEST]
     command = get_command(cli.app).commands["compile"]  # type: ignore[attr-defined]
     defaults = {parameter.name: parameter.default for parameter in command.params}
     assert defaults["checkpoint"] == DEFAULT

@@ -301,23 +301,6 @@ def test_the_cache_is_listed_pruned_and_cleaned(place: Path, command: Command) -
     assert not (place / "cache" / "places").exists()
 
 
-def test_frozen_and_locked_hold_for_the_live_check_that_was_ordered(
-    place: Path, command: Command
-) -> None:
-    ordered = (*COMPILE, *base(), "--live-check")
-    assert command(*ordered, "--force").code == 0
-    whole = read_files(place / "notes.lora")
-    assert "live_check.json" in json.loads(whole[LOCK])["files"]
-    assert command(*ordered, "--locked").code == 0
-    (place / "notes.lora" / "live_check.json").unlink()
-    assert "live_check.json is missing" in command(*ordered, "--locked").err
-    done = command(*ordered, "--frozen")
-    assert done.code == 0, done.err
-    assert read_files(place / "notes.lora") == whole
-    done = command(*COMPILE, *base(), "--frozen")
-    assert "option live_check True → False" in done.err
-
-
 def test_a_lock_names_no_folder_and_holds_for_paths_of_any_form(
     place: Path, command: Command
 ) -> None:

@@ -53,14 +53,14 @@ def test_harm_is_that_of_the_dense_models(kind: str, compiled: Compile) -> None:
         kept.append(float((p.argmax(-1) == q.argmax(-1)).double().mean()))
     asker = load(done)
     found = measure_harm(asker, answer_general(asker, PROMPTS, batch=3), batch=3)
-    assert found.n == len(PROMPTS)
-    assert found.kl == pytest.approx(torch.tensor(kls).mean().item(), abs=1e-4)  # fp32, batched
-    assert found.unchanged == pytest.approx(torch.tensor(kept).mean().item(), abs=1e-6)
+    assert found["n"] == len(PROMPTS)
+    assert found["kl"] == pytest.approx(torch.tensor(kls).mean().item(), abs=1e-4)  # fp32, batched
+    assert found["unchanged"] == pytest.approx(torch.tensor(kept).mean().item(), abs=1e-6)
     error = torch.tensor(kls).std().item() / len(kls) ** 0.5
-    assert found.kl_stderr == pytest.approx(error, abs=1e-4)
-    assert found.kl > 0.01
+    assert found["stderr"]["kl"] == pytest.approx(error, abs=1e-4)
+    assert found["kl"] > 0.01
     opening = tiny.encode(f"<|im_start|>system\n{ALL_WORDS}")
-    assert found.seats == (len(opening) - 1 if kind == "seats" else None)
+    assert found["seats"] == (len(opening) - 1 if kind == "seats" else None)
 
 
 def test_an_adapter_that_does_nothing_does_no_harm(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_an_adapter_that_does_nothing_does_no_harm(tmp_path: Path) -> None:
     save_file(zeroed, path, {"format": "pt"})
     asker = load(done)
     found = measure_harm(asker, answer_general(asker, PROMPTS))
-    assert (found.kl, found.unchanged) == (0.0, 1.0)
-    assert (found.kl_stderr, found.unchanged_stderr) == (0.0, 0.0)
+    assert (found["kl"], found["unchanged"]) == (0.0, 1.0)
+    assert found["stderr"] == {"kl": 0.0, "unchanged": 0.0}
 
 
 def test_the_bases_answers_serve_every_adapter_of_it(compiled: Compile, tmp_path: Path) -> None:
@@ -84,12 +84,13 @@ def test_the_bases_answers_serve_every_adapter_of_it(compiled: Compile, tmp_path
     second = measure_harm(asker, general)
     asker = load(done, other.adapter)
     assert second == measure_harm(asker, answer_general(asker, PROMPTS))
-    assert second.kl != first.kl
+    assert second["kl"] != first["kl"]
 
 
 def test_an_answer_keeps_its_end_token_where_it_came(compiled: Compile) -> None:
-    answers = answer_general(load(compiled("llama")), PROMPTS).answers
-    for prompt, ids in zip(PROMPTS, answers, strict=True):
+    answers = answer_general(load(compiled("llama")), PROMPTS)
+    assert list(answers) == PROMPTS
+    for prompt, ids in answers.items():
         asked = torch.tensor([tiny.encode(write_prompt(prompt))])
         alone = tiny.make_causal("llama").generate(
             asked,
@@ -99,4 +100,4 @@ def test_an_answer_keeps_its_end_token_where_it_came(compiled: Compile) -> None:
             pad_token_id=END,
         )
         assert list(ids) == alone[0, asked.shape[1] :].tolist()
-    assert {ids[-1] == END for ids in answers} == {True, False}
+    assert {ids[-1] == END for ids in answers.values()} == {True, False}

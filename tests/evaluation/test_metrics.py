@@ -1,3 +1,5 @@
+import statistics
+
 import pytest
 
 from d2l.evaluation.metrics import (
@@ -5,7 +7,10 @@ from d2l.evaluation.metrics import (
     match_exactly,
     match_literally,
     normalize_answer,
+    pick_evenly,
     rouge_l,
+    show_mean,
+    take_mean,
     token_f1,
 )
 
@@ -99,3 +104,25 @@ def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
     assert rouge_l("the old pump stands alone", ["the pump stands here"]) == pytest.approx(6 / 9)
     assert rouge_l("pumps", ["nothing", "pump"]) == 1  # stemmed
     assert rouge_l("", ["pump"]) == 0
+
+
+def test_means_have_the_error_of_a_sample() -> None:
+    values = [0.5, 2.0, -1.0, 4.0, 0.25]
+    mean, error = take_mean(values)
+    assert mean == pytest.approx(statistics.mean(values))
+    assert error == pytest.approx(statistics.stdev(values) / 5**0.5)
+    assert show_mean(mean, error) == "1.15 ± 0.86"
+    assert show_mean(mean, error, "+.1f") == "+1.1 ± 0.9"
+
+
+def test_a_single_value_has_no_error() -> None:
+    assert take_mean([3.25]) == (3.25, None)
+    assert show_mean(3.25, None) == "3.25"
+
+
+def test_questions_are_picked_evenly() -> None:
+    assert pick_evenly(range(10), 1) == [5]
+    assert pick_evenly(range(10), 2) == [2, 7]
+    assert pick_evenly(range(100), 4) == [12, 37, 62, 87]
+    assert pick_evenly("abc", 9) == ["a", "b", "c"]
+    assert pick_evenly("abc", 0) == []

@@ -1,16 +1,16 @@
 """A set of questions → documents of one length, each with the questions that are asked about it.
 
-Up to `PASSAGE_TOKENS` a document is one passage of one of the set's texts; a longer one holds
-passages of different texts side by side, each a section of its own, and is asked about all of
-them. A question goes with the one passage of its text in which its first answer stands; where it
-stands in several, or in several of those side by side, none is sure to be meant, and it is left
-out. The same file and length give the same documents.
+Up to `PASSAGE_TOKENS` a document is one passage of one of the set's texts. A longer document holds
+passages of different texts side by side, each a section of its own, and is asked about all of them.
+A question goes with the passage of its text that holds its first answer; a question whose answer
+stands in several passages is left out. The same file and length give the same documents.
 """
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
@@ -40,11 +40,12 @@ class Passage:
 
 @dataclass(frozen=True)
 class AskedDocument:
-    """What is compiled, its length in tokens, and what is asked about it."""
+    """A document to compile, its length in tokens, and questions: it answers the first alone."""
 
     document: Document
     n_tokens: int
     questions: tuple[Question, ...]
+    unanswerable: tuple[Question, ...] = ()
 
 
 def draw_documents(
@@ -98,7 +99,7 @@ def _cut_passages(questions: Sequence[Question], tokenizer: Tokenizer, limit: in
     passages = []
     for text, asked in texts.items():
         pieces = pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=1)
-        owned = share_out(pieces, asked, find=_find_answer, trust_single=False)
+        owned = share_out(pieces, asked, find=lambda q: partial(_holds, q), trust_single=False)
         passages += [
             Passage(piece.text, len(piece.token_ids), tuple(own))
             for piece, own in zip(pieces, owned, strict=True)
@@ -107,11 +108,7 @@ def _cut_passages(questions: Sequence[Question], tokenizer: Tokenizer, limit: in
     return passages
 
 
-def _find_answer(question: Question) -> Callable[[str], object]:
-    return lambda text: _holds(text, question)
-
-
-def _holds(text: str, question: Question) -> bool:
+def _holds(question: Question, text: str) -> bool:
     return contains_answer(text, question.references[:1])
 
 
@@ -153,7 +150,7 @@ def _ask_about(group: Sequence[Passage], most: int) -> list[Question]:
         for turn in range(most)
         for passage in group
         if turn < len(passage.questions)
-        and sum(_holds(other.text, passage.questions[turn]) for other in group) == 1
+        and sum(_holds(passage.questions[turn], other.text) for other in group) == 1
     ]
 
 

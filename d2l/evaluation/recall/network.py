@@ -1,46 +1,30 @@
 """Network + sets of questions → recall report by length: documents are compiled, then asked about.
 
-Every document goes the way of `d2l compile`, into a temporary folder, and the adapter on disk is
-loaded by PEFT. The compiler's base and network, and the base that answers, are loaded once. Nothing
-is kept of a document but its marks, and of the adapters the two with the fewest and with the most
-seats, whose harm is measured at the end.
+Every document goes the way of `d2l compile`, into a temporary folder, and PEFT loads the adapter
+from disk. The compiler's base and network, and the base that answers, are loaded once. The adapters
+with the fewest and with the most seats are kept until their harm is measured at the end.
 """
 
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from d2l.adapters.provenance import Provenance, Refinement
+from d2l.adapters.provenance import Refinement
 from d2l.api.compiler import Compiler
-from d2l.bases.batches import batched
 from d2l.compiler.options import CompileOptions, PlanWishes
-from d2l.compiler.plan import CompilePlan
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
-from d2l.evaluation.harm import answer_general, measure_harm
-from d2l.evaluation.means import take_mean
-from d2l.evaluation.recall.adapter import count_seats
+from d2l.evaluation.harm import answer_general, count_seats, measure_harm
+from d2l.evaluation.metrics import Row, take_mean
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
-from d2l.evaluation.recall.report import Cell, Probe, Row, make_rows, make_silence_rows
+from d2l.evaluation.recall.report import Cell, Probe, make_rows, make_silence_rows
 from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Steps, ignore_steps
-from d2l.refining.options import RefineOptions
-
-
-@dataclass(frozen=True)
-class DrawnCell:
-    """Documents of one set and length, with their questions, and for each what is asked though it
-    does not answer that."""
-
-    set: str
-    length: int
-    documents: tuple[AskedDocument, ...]
-    unanswerable: tuple[tuple[Question, ...], ...]
 
 
 def probe_sets(
@@ -54,103 +38,95 @@ def probe_sets(
 ) -> Probe:
     """Compile documents of every length from every set and ask about them; raises D2LError."""
     compiler = Compiler(compiling)
-    drawn, remarks = draw_cells(sets, lengths, compiler, options)
-    total = sum(len(cell.documents) for cell in drawn)
-    arms, rows, silence, n_done = Arms(options), list[Row](), list[Row](), 0
+    drawn = draw_cells(sets, lengths, compiler, options)
+    total = sum(len(documents) for _, _, documents in drawn)
+    arms, rows, silence, n_done = Arms(options.batch), list[Row](), list[Row](), 0
     with tempfile.TemporaryDirectory(prefix="d2l-probe-") as folder:
         bench = _Bench(Path(folder), compiler, asking)
-        for cell in drawn:
-            answered, unanswered, seats, refined = Gathered(), Gathered(), [], []
-            for asked, foreign in zip(cell.documents, cell.unanswerable, strict=True):
-                progress(n_done, total, f"{cell.set}, {cell.length:,} tokens")
-                asker, text = bench.compile(asked), asked.document.text
+        for name, length, documents in drawn:
+            answered, unanswered, seats, refined = Gathered(), Gathered(), list[int](), []
+            for asked in documents:
+                progress(n_done, total, f"{name}, {length:,} tokens")
+                text, (asker, _) = asked.document.text, bench.compile(asked)
                 if options.refine is not None:
-                    answered.predicted.add(arms.ask_adapter(asker, asked.questions))
-                    asker, done = bench.refine(asked, options.refine)
+                    answered.predicted += arms.ask_adapter(asker, asked.questions)
+                    wishes = PlanWishes(
+                        refine=options.refine.seconds, refine_steps=options.refine.steps
+                    )
+                    asker, done = bench.compile(asked, wishes)
+                    assert done is not None  # it was wished for
                     refined.append(done)
-                for questions, gathered in ((asked.questions, answered), (foreign, unanswered)):
-                    if questions:
-                        arms.ask_with_document(asker, questions, text, gathered)
-                seats.append(count_seats(asker))
+                arms.ask_all(asker, asked.questions, text, answered)
+                if asked.unanswerable:
+                    arms.ask_all(asker, asked.unanswerable, text, unanswered)
+                if (n_seats := count_seats(asker)) is not None:
+                    seats.append(n_seats)
                 n_done += 1
-            if options.compare:
-                _ask_alone(arms, asker, [one.questions for one in cell.documents], answered)
-                _ask_alone(arms, asker, cell.unanswerable, unanswered)
-            described = _describe(cell, seats, refined)
-            rows += make_rows(described, answered)
-            if unanswered.adapter.marks:
-                silence += make_silence_rows(described, answered, unanswered)
+            n_tokens, _ = take_mean([asked.n_tokens for asked in documents])
+            n_seats_mean = take_mean(seats)[0] if seats else None
+            cell = Cell(name, length, len(documents), n_tokens, n_seats_mean, tuple(refined))
+            rows += make_rows(cell, answered)
+            silence += make_silence_rows(cell, answered, unanswered)
         progress(n_done, total, "measuring harm")
         harm = bench.measure_harm(options.batch) if options.harm else None
-    return Probe(tuple(rows), harm, tuple(remarks), tuple(silence))
-
-
-def _ask_alone(
-    arms: Arms, asker: AdaptedModel, groups: Sequence[Sequence[Question]], into: Gathered
-) -> None:
-    """Ask the base alone; questions of several documents fill a batch."""
-    for some in batched([question for group in groups for question in group], arms.options.batch):
-        into.base.add(arms.ask_alone(asker, some))
+    return Probe(tuple(rows), harm, tuple(compiler.network.warnings), tuple(silence))
 
 
 def draw_cells(
     sets: Sequence[Path], lengths: Sequence[int], compiler: Compiler, options: ProbeOptions
-) -> tuple[list[DrawnCell], list[str]]:
-    """Every set at every length, and remarks on the base, before anything is computed."""
+) -> list[tuple[str, int, list[AskedDocument]]]:
+    """(set, length, documents) for every set and length, before anything is computed."""
     given = options.unanswerable
-    known = (
-        None
-        if given in (None, NEIGHBORS)
-        else read_unanswerable(Path(str(given)), need_document=True)
-    )
-    remarks, tokenizer = list(compiler.network.warnings), compiler.network.tokenizer
+    known = None
+    if given not in (None, NEIGHBORS):
+        known = read_unanswerable(Path(str(given)), need_document=True)
     cells = []
     for name, path in zip(_name_sets(sets), sets, strict=True):
         questions = read_questions(path, need_document=True)
         for length in lengths:
             documents = draw_documents(
-                questions, tokenizer=tokenizer, length=length, limit=options.limit
+                questions,
+                tokenizer=compiler.network.tokenizer,
+                length=length,
+                limit=options.limit,
             )
             if not documents:
                 raise ProbeError(
                     f"{path}: no passage of at most {length:,} tokens answers a question",
                     hint="choose a longer --length",
                 )
-            foreign: list[tuple[Question, ...]] = [()] * len(documents)
             if given is not None:
-                foreign = _find_unanswerable(documents, questions, known, options.limit)
-                if not any(foreign):
+                documents = _add_unanswerable(documents, questions, known, options.limit)
+                if not any(asked.unanswerable for asked in documents):
                     raise ProbeError(
                         f"{path}: --unanswerable {given} has no question for its documents of "
                         f"{length:,} tokens that they do not answer",
                         hint="neighbors need documents of one title; a file, a doc of the set",
                     )
-            cells.append(DrawnCell(name, length, tuple(documents), tuple(foreign)))
-    return cells, remarks
+            cells.append((name, length, documents))
+    return cells
 
 
-def _find_unanswerable(
+def _add_unanswerable(
     documents: Sequence[AskedDocument],
     questions: Sequence[Question],
     given: Sequence[Question] | None,
     limit: int,
-) -> list[tuple[Question, ...]]:
-    """Of every document what it is asked though it does not answer it: at most as many questions as
-    it answers, and `limit` in all. `given` are those of a file, else neighbors are taken."""
-    chosen_of_each = []
+) -> list[AskedDocument]:
+    """The documents with questions that they do not answer: for each at most as many as it answers,
+    and `limit` in all. `given` are those of a file; without it neighbors' questions are taken."""
+    added = []
     for asked in documents:
-        sources = {
-            question.document for question in asked.questions if question.document is not None
-        }
+        sources = {q.document for q in asked.questions if q.document is not None}
         text = asked.document.text
-        chosen = (
-            ask_neighbors(questions, text, sources)
-            if given is None
-            else choose_given(given, text, sources)
-        )
-        chosen_of_each.append(tuple(chosen[: min(len(asked.questions), limit)]))
-        limit -= len(chosen_of_each[-1])
-    return chosen_of_each
+        if given is None:
+            chosen = ask_neighbors(questions, text, sources)
+        else:
+            chosen = choose_given(given, text, sources)
+        chosen = chosen[: min(len(asked.questions), limit)]
+        added.append(replace(asked, unanswerable=tuple(chosen)))
+        limit -= len(chosen)
+    return added
 
 
 @dataclass
@@ -162,47 +138,43 @@ class _Bench:
     asking: AskOptions
     asker: AdaptedModel | None = None
     kept: dict[int, Path] = field(default_factory=dict)  # the fewest and the most ranks so far
+    latest: AskedDocument | None = None
     n_compiled: int = 0
 
-    def compile(self, asked: AskedDocument) -> AdaptedModel:
-        """The base with the adapter of this document; the one before is gone."""
-        asker, _ = self._compile(self.compiler.plan(asked.document))
-        return asker
-
-    def refine(
-        self, asked: AskedDocument, options: RefineOptions
-    ) -> tuple[AdaptedModel, Refinement]:
-        """The same document's adapter refined, in place of the predicted one, and what was done."""
-        predicted = self.folder / f"{self.n_compiled}.lora"
-        self.kept = {rank: kept for rank, kept in self.kept.items() if kept != predicted}
-        wishes = PlanWishes(refine=options.seconds, refine_steps=options.steps)
-        asker, made = self._compile(self.compiler.plan(asked.document, **wishes))
-        assert made is not None  # compiled adapters have a provenance
-        assert made.refinement is not None  # it was wished for
-        return asker, made.refinement
-
-    def _compile(self, plan: CompilePlan) -> tuple[AdaptedModel, Provenance | None]:
+    def compile(
+        self, asked: AskedDocument, wishes: PlanWishes | None = None
+    ) -> tuple[AdaptedModel, Refinement | None]:
+        """The base with the adapter of this document in place of the one before, and how it was
+        refined. The same document's adapter replaces its earlier one."""
+        if asked is self.latest:
+            earlier = self.folder / f"{self.n_compiled}.lora"
+            self.kept = {rank: kept for rank, kept in self.kept.items() if kept != earlier}
+        self.latest = asked
         self.n_compiled += 1
-        folder, adapter = self.folder / f"{self.n_compiled}.lora", self.compiler(plan)
+        folder = self.folder / f"{self.n_compiled}.lora"
+        plan = self.compiler.plan(asked.document, **(wishes or PlanWishes()))
+        adapter = self.compiler(plan)
         adapter.save_pretrained(folder)
-        self.asker = self._put_on(folder)
+        asker = self._put_on(folder)
         self._keep_extremes(plan.rank, folder)
-        return self.asker, adapter.provenance
+        provenance = adapter.provenance
+        return asker, None if provenance is None else provenance.refinement
 
     def measure_harm(self, batch: int) -> Row:
         """Harm of the kept adapters: that of the largest, and all of them in `by_seats`."""
         assert self.asker is not None
         general = answer_general(self.asker, batch=batch)
-        found = []
-        for _, adapter in sorted(self.kept.items()):
-            self.asker = self._put_on(adapter)
-            found.append(measure_harm(self.asker, general, batch=batch).to_json())
-        return found[-1] | {"by_seats": found}
+        rows = [
+            measure_harm(self._put_on(adapter), general, batch=batch)
+            for _, adapter in sorted(self.kept.items())
+        ]
+        return rows[-1] | {"by_seats": rows}
 
     def _put_on(self, adapter: Path) -> AdaptedModel:
         if self.asker is None:
-            return AdaptedModel.load(adapter, self.asking)
-        self.asker.set_adapter(adapter)
+            self.asker = AdaptedModel.load(adapter, self.asking)
+        else:
+            self.asker.set_adapter(adapter)
         return self.asker
 
     def _keep_extremes(self, rank: int, adapter: Path) -> None:
@@ -213,18 +185,6 @@ class _Bench:
         for other in self.folder.glob("*.lora"):
             if other not in self.kept.values():
                 shutil.rmtree(other)
-
-
-def _describe(cell: DrawnCell, seats: Sequence[int | None], refined: Sequence[Refinement]) -> Cell:
-    known = [n for n in seats if n is not None]
-    return Cell(
-        set=cell.set,
-        length=cell.length,
-        documents=len(cell.documents),
-        tokens=take_mean([asked.n_tokens for asked in cell.documents]).value,
-        seats=take_mean(known).value if known else None,
-        refined=tuple(refined),
-    )
 
 
 def _name_sets(sets: Sequence[Path]) -> list[str]:

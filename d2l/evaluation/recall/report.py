@@ -1,32 +1,28 @@
-"""Marks → rows of the report: one for each set, length and arm, every mean with its error.
+"""Marks → rows of the report: a row for each set, length and arm, every mean with its error."""
 
-Plain JSON values out. What must be reached (`--fail-under`) is checked here, too.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from d2l.adapters.provenance import Refinement
-from d2l.errors import ProbeError
-from d2l.evaluation.means import Mean, take_mean
-from d2l.evaluation.recall.arms import SCORES, Gathered, Mark, Marks
+from d2l.evaluation.metrics import Row, show_mean, take_mean, take_means
+from d2l.evaluation.recall.arms import SCORES, Gathered, Mark
 
-Row = dict[str, Any]
-
-#: The arm of the adapter before it is refined, where it is.
-PREDICTED = "predicted"
-#: Scores that `--fail-under` takes: those of which more is better.
-BOUNDED = ("contained", "em", "f1")
+#: Arms for people, in the order of a report's rows.
+ARMS = {
+    "adapter": "adapter",
+    "predicted": "not refined",
+    "prompt": "document in prompt",
+    "base": "base alone",
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a row is about: questions of a set on documents of a length, limits in tokens.
+    """Questions of a set on documents of a length, limits in tokens.
 
-    `tokens` is what the documents really have, on average; None where that is not known, and so
-    with `length`. `seats` likewise is a mean; None for networks without seats. `refined` says of
-    every document how its adapter was refined, where they were.
+    `tokens` is the documents' own mean length; it and `length` are None where the document is not
+    at hand. `seats` is a mean, too; None for networks without seats. `refined` says of every
+    document how its adapter was refined, where it was.
     """
 
     set: str
@@ -39,9 +35,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Probe:
-    """The outcome: rows, what the adapter does to other answers, and remarks for the user.
+    """The outcome: rows, harm to other answers, and remarks for the user.
 
-    `silence` are rows, too: how often an answer was made up, and one kept back.
+    `silence` has rows, too: how often an arm answered without a source, or kept an answer back.
     """
 
     rows: tuple[Row, ...]
@@ -57,159 +53,94 @@ class Probe:
 
 
 def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
-    """The rows of one cell, without arms that were not asked.
-
-    Of several wordings the best by contained, then by NLL, is the prompt arm; all of them are
-    listed in its row.
-    """
-    rows = [_make_row(cell, "adapter", gathered.adapter)]
-    if gathered.predicted.marks:
+    """The rows of one cell, without arms that were not asked."""
+    rows = []
+    for arm in ARMS:
+        marks: list[Mark] = getattr(gathered, arm)
+        if marks:
+            means = take_means({key: [getattr(mark, key) for mark in marks] for key in SCORES})
+            row = {"set": cell.set, "length": cell.length, "arm": arm, "n": len(marks), **means}
+            rows.append(
+                row | {"documents": cell.documents, "tokens": cell.tokens, "seats": cell.seats}
+            )
+            if arm == "prompt":
+                rows[-1]["cut"] = gathered.n_cut
+    if gathered.predicted:
         rows[0]["refined"] = _describe_refined(cell.refined)
         rows[0]["gain"] = _measure_gain(gathered)
-        rows.append(_make_row(cell, PREDICTED, gathered.predicted))
-    if gathered.prompt:
-        made = {name: _make_row(cell, "prompt", marks) for name, marks in gathered.prompt.items()}
-        best = _find_best(gathered)
-        row = made[best] | {"wording": best, "cut": gathered.prompt[best].n_cut}
-        if len(made) > 1:
-            keys = (*SCORES, "stderr")
-            row["wordings"] = {name: {key: made[name][key] for key in keys} for name in made}
-        rows.append(row)
-    if gathered.base.marks:
-        rows.append(_make_row(cell, "base", gathered.base))
     return rows
 
 
-def _make_row(cell: Cell, arm: str, marks: Marks) -> Row:
-    means = {key: take_mean([getattr(mark, key) for mark in marks.marks]) for key in SCORES}
-    return {
-        "set": cell.set,
-        "length": cell.length,
-        "arm": arm,
-        "n": len(marks.marks),
-        **{key: mean.value for key, mean in means.items()},
-        "stderr": {key: mean.stderr for key, mean in means.items()},
-        "documents": cell.documents,
-        "tokens": cell.tokens,
-        "seats": cell.seats,
-    }
-
-
 def _describe_refined(refined: Sequence[Refinement]) -> Row:
-    """How many documents' adapters came out other than predicted, and means over all: steps, those
-    kept, and the KL of general prompts before and after where it was measured."""
+    """How many documents' adapters changed, and means over all: steps, steps that were kept, and
+    the KL of general prompts before and after where it was measured."""
     harm = [done.harm for done in refined if done.harm is not None]
     return {
         "changed": sum(done.kept > 0 for done in refined),
-        "steps": take_mean([done.steps for done in refined]).value,
-        "kept": take_mean([done.kept for done in refined]).value,
-        "harm": [take_mean(values).value for values in zip(*harm, strict=True)] or None,
+        "steps": take_mean([done.steps for done in refined])[0],
+        "kept": take_mean([done.kept for done in refined])[0],
+        "harm": [take_mean(values)[0] for values in zip(*harm, strict=True)] or None,
     }
 
 
 def _measure_gain(gathered: Gathered) -> Row:
-    """What refining adds to each score, question by question, with its standard error."""
-    pairs = list(zip(gathered.adapter.marks, gathered.predicted.marks, strict=True))
-    gains = {
-        key: take_mean([getattr(after, key) - getattr(before, key) for after, before in pairs])
-        for key in SCORES
-    }
-    return {key: {"mean": gain.value, "stderr": gain.stderr} for key, gain in gains.items()}
-
-
-def _find_best(gathered: Gathered, *, by: tuple[str, ...] = ("contained", "nll")) -> str:
-    """The wording of the prompt with the best scores, of which the second decides between equals;
-    of NLL less is better."""
-    signs = {"nll": -1.0}
-
-    def score(name: str) -> tuple[float, ...]:
-        marks = gathered.prompt[name].marks
-        return tuple(signs.get(key, 1.0) * _mean(marks, key) for key in by)
-
-    return max(gathered.prompt, key=score)
-
-
-def _mean(marks: Sequence[Mark], key: str) -> float:
-    return take_mean([float(getattr(mark, key)) for mark in marks]).value
+    """How much refining adds to each score, question by question, with its standard error."""
+    pairs = list(zip(gathered.adapter, gathered.predicted, strict=True))
+    gain = {}
+    for key in SCORES:
+        mean, error = take_mean([getattr(a, key) - getattr(b, key) for a, b in pairs])
+        gain[key] = {"mean": mean, "stderr": error}
+    return gain
 
 
 def make_silence_rows(cell: Cell, answered: Gathered, unanswered: Gathered) -> list[Row]:
-    """How often each arm of a cell answers what the document does not say (false answers), and
-    denies what it does say (false silences; None where nothing that it says was asked).
-
-    The prompt arm has the wording that is best at answering; without answers to compare, the one
-    that is silent most often where it should be.
-    """
-    arms = {"adapter": (answered.adapter, unanswered.adapter)}
-    best = None
-    if unanswered.prompt:
-        best = _find_best(answered) if answered.prompt else _find_best(unanswered, by=("silent",))
-        arms["prompt"] = (answered.prompt.get(best, Marks()), unanswered.prompt[best])
-    if unanswered.base.marks:
-        arms["base"] = (answered.base, unanswered.base)
-    return [
-        {"set": cell.set, "length": cell.length, "arm": arm}
-        | ({"wording": best} if arm == "prompt" else {})
-        | {
-            "false_answers": _count([not mark.silent for mark in unasked.marks]),
-            "false_silences": _count([mark.silent and not mark.contained for mark in asked.marks]),
-        }
-        for arm, (asked, unasked) in arms.items()
-    ]
+    """How often each arm of a cell answers where the document does not (false answers), and denies
+    an answer that the document gives (false silences; None where no such question was asked)."""
+    rows = []
+    for arm in ("adapter", "prompt", "base"):
+        asked, unasked = getattr(answered, arm), getattr(unanswered, arm)
+        if unasked:
+            silences = [mark.silent and not mark.contained for mark in asked]
+            rows.append(
+                {
+                    "set": cell.set,
+                    "length": cell.length,
+                    "arm": arm,
+                    "false_answers": _count([not mark.silent for mark in unasked]),
+                    "false_silences": _count(silences),
+                }
+            )
+    return rows
 
 
 def _count(cases: Sequence[bool]) -> Row | None:
-    """How many of the cases are so, and which share that is, with its standard error."""
+    """How many of the cases are true, and their share with its standard error."""
     if not cases:
         return None
-    share = take_mean([float(case) for case in cases])
-    return {"n": share.n, "count": sum(cases), "share": share.value, "stderr": share.stderr}
-
-
-def require_scores(rows: Sequence[Row], least: Mapping[str, float]) -> None:
-    """Raise ProbeError where a row of the adapter is under what was asked for."""
-    short = [
-        f"{name_cell(row)}: {key} is {row[key]:.3f}, under {bound:g}"
-        for row in rows
-        if row["arm"] == "adapter"
-        for key, bound in least.items()
-        if row[key] < bound
-    ]
-    if short:
-        raise ProbeError("; ".join(short))
-
-
-def name_cell(row: Row) -> str:
-    """What a row is about, for people."""
-    return row["set"] if row["length"] is None else f"{row['set']}, {row['length']:,} tokens"
-
-
-def name_arm(row: Row) -> str:
-    """The arm of a row for people; the prompt's with the name of its wording."""
-    names = {"adapter": "adapter", PREDICTED: "not refined", "base": "base alone"}
-    return names.get(row["arm"]) or f"prompt ({row['wording']})"
+    share, error = take_mean([float(case) for case in cases])
+    return {"n": len(cases), "count": sum(cases), "share": share, "stderr": error}
 
 
 def describe_gain(row: Row) -> str:
-    """What refining did to an adapter's row, for people."""
-    refined, gain = row["refined"], row["gain"]
-
-    def show(key: str) -> str:
-        error = gain[key]["stderr"]
-        return f"{gain[key]['mean']:+.2f}" + ("" if error is None else f" ± {error:.2f}")
-
-    told = (
-        f"{name_cell(row)}: refining changed {refined['changed']} of {row['documents']} adapters, "
-        f"{refined['steps']:.0f} steps each; contained {show('contained')}, NLL {show('nll')}"
+    """How refining changed an adapter's row, for people."""
+    refined = row["refined"]
+    contained, nll = (
+        show_mean(row["gain"][key]["mean"], row["gain"][key]["stderr"], "+.2f")
+        for key in ("contained", "nll")
     )
-    if refined["harm"] is None:
-        return told
-    return told + ", general prompts {:.2f} → {:.2f}".format(*refined["harm"])
+    harm = ""
+    if refined["harm"] is not None:
+        harm = ", general prompts {:.2f} → {:.2f}".format(*refined["harm"])
+    return (
+        f"{row['set']}, {row['length']:,} tokens: refining changed {refined['changed']} of "
+        f"{row['documents']} adapters, {refined['steps']:.0f} steps each; contained {contained}, "
+        f"NLL {nll}{harm}"
+    )
 
 
 def describe_count(counted: Row | None) -> str:
     """A count for people: "31 of 40 (0.78 ± 0.07)"."""
     if counted is None:
         return "–"
-    share = Mean(counted["n"], counted["share"], counted["stderr"])
+    share = show_mean(counted["share"], counted["stderr"])
     return f"{counted['count']:,} of {counted['n']:,} ({share})"

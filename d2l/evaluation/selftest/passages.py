@@ -1,17 +1,13 @@
-"""Documents → passages to recite: sentences cut in two, each with its chunk and page.
-
-Text in, text out; which of them to ask, spread evenly over the chunks. Knows no model.
-"""
+"""Documents → passages to recite: sentences cut in two, each with its chunk and page."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from d2l.documents.document import Document
 from d2l.documents.sentences import find_sentences
-from d2l.evaluation.originals import Stretch
-from d2l.evaluation.sampling import pick_evenly
+from d2l.evaluation.metrics import pick_evenly
+from d2l.evaluation.originals import Stretch, find_page
 
 #: Shortest sentence that is cut in two, and how much of a long one is used, in words.
 MIN_WORDS, MAX_WORDS = 8, 40
@@ -33,17 +29,17 @@ def find_passages(stretches: Sequence[Stretch]) -> list[Passage]:
 
     In order of the text; one that occurs several times is taken the first time only.
     """
-    found: dict[tuple[str, str], Passage] = {}
+    passages: dict[tuple[str, str], Passage] = {}
     documents = {id(stretch.document): stretch.document for stretch in stretches}
     for key, document in documents.items():
         own = [stretch for stretch in stretches if id(stretch.document) == key]
         for given, wanted, middle in _halve_sentences(document.text):
             at = next((s for s in own if s.start <= middle < s.stop), None)
             if at is not None:
-                page = _find_page(document, middle)
+                page = find_page(document, middle)
                 passage = Passage(document.name, at.chunk, page, given, wanted)
-                found.setdefault((given, wanted), passage)
-    return list(found.values())
+                passages.setdefault((given, wanted), passage)
+    return list(passages.values())
 
 
 def choose_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
@@ -76,10 +72,3 @@ def _halve_sentences(text: str) -> Iterator[tuple[str, str, int]]:
         given = " ".join(word for word, _ in words[:half])
         wanted = " ".join(word for word, _ in words[half:])
         yield given, wanted, start + words[half][1]
-
-
-def _find_page(document: Document, character: int) -> int | None:
-    for start, stop, section in document.spans():
-        if start <= character < stop:
-            return section.page
-    return None

@@ -1,28 +1,21 @@
 """A document → questions that a person might ask about it, with answers and pages.
 
-The writer of a base asks (`refining.questions`); here they get their chunks and pages, and a
-file that `d2l probe --qa` reads. Writes nothing else and prints nothing.
+The writer of a base asks (`refining.questions`); here questions get their chunks and pages.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from d2l.bases.batches import batched
 from d2l.bases.models import find_base
 from d2l.bases.tokenizers import load_tokenizer
-from d2l.documents.document import Document
-from d2l.errors import DocumentError
 from d2l.evaluation.metrics import contains_answer
-from d2l.evaluation.originals import Originals
-from d2l.files.atomic import replace_file
+from d2l.evaluation.originals import Originals, find_page
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily
 from d2l.progress import Progress, silent
 from d2l.refining.questions import write_about
-from d2l.refining.writer import explain_silence
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class PageQuestion:
     answer: str
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` and `--save` have it: question and answers are what `--qa` reads."""
+        """As `--json` prints it; question and answers are what `--qa` reads."""
         return {
             "question": self.question,
             "answers": [self.answer],
@@ -136,29 +129,3 @@ def group_by_place(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
             answer
         )
     return groups
-
-
-def find_page(document: Document, character: int) -> int | None:
-    """The page on which a character of a document's text stands."""
-    for start, stop, section in document.spans():
-        if start <= character < stop:
-            return section.page
-    return None
-
-
-def keep_questions(questions: Sequence[PageQuestion], path: Path, base: str) -> None:
-    """Write questions as JSON lines, whole or not at all; raises DocumentError where there are
-    none, or where that cannot be written."""
-    if not questions:
-        reason, hint = explain_silence(base)
-        raise DocumentError(f"no question to keep: {reason}", hint=hint)
-    lines = "".join(
-        json.dumps(question.to_json(), ensure_ascii=False, sort_keys=True) + "\n"
-        for question in questions
-    )
-    try:
-        replace_file(path, lambda target: target.write_text(lines, "utf-8"))
-    except OSError as error:
-        raise DocumentError(
-            f"{path}: cannot be written ({error.strerror})", hint="name another file with --save"
-        ) from error

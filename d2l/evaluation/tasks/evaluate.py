@@ -1,12 +1,12 @@
 """Adapter or network + tasks → report: does the adapter do what its description says?
 
-One base in memory. A network's adapters go the way of `t2l make`, into a temporary folder, and are
-loaded from there by PEFT. Prints nothing.
+One base in memory. A network's adapters go the way of `t2l make`, into a temporary folder, and PEFT
+loads them from there.
 """
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from d2l.api.task_compiler import TaskCompiler
@@ -14,14 +14,7 @@ from d2l.compiler.make import MakeOptions
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, read_tasks
 from d2l.errors import TaskError
-from d2l.evaluation.tasks.arms import (
-    AskedTask,
-    TaskMark,
-    TaskOptions,
-    ask_adapter,
-    ask_base,
-    choose_questions,
-)
+from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l.evaluation.tasks.report import Answered, TaskReport, make_report
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
@@ -32,27 +25,21 @@ DESCRIPTIONS = 3
 
 
 def eval_adapter(
-    adapter: Path,
-    tasks: Path,
-    *,
-    asking: AskOptions,
-    options: TaskOptions,
-    watch: Progress = silent,
+    adapter: Path, tasks: Path, *, asking: AskOptions, limit: int = 20, watch: Progress = silent
 ) -> TaskReport:
-    """Ask an adapter and its base the tasks of a file; raises D2LError.
+    """Ask an adapter and its base at most `limit` examples of each task of a file; raises D2LError.
 
-    In the prompt stands a task's own description, else the one that the adapter was made from.
+    In the prompt stands a task's own description, else the adapter's.
     """
-    found = read_tasks(tasks)
+    rows = read_tasks(tasks)
     asker = AdaptedModel.load(adapter, asking)
-    made = asker.info.provenance
-    own = [made.description.text] if made is not None and made.description is not None else []
+    provenance = asker.info.provenance
+    description = None if provenance is None else provenance.description
+    own = [] if description is None else [description.text]
     answered, remarks = [], []
-    for task in watch(found, "asking"):
-        asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, options)
-        marks = {"adapter": ask_adapter(asker, asked, asked.questions, options)}
-        if options.compare:
-            marks |= ask_base(asker, asked, options)
+    for task in watch(rows, "asking"):
+        asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, limit)
+        marks = {"adapter": ask_adapter(asker, asked, asked.questions), **ask_base(asker, asked)}
         if not asked.descriptions:
             remarks.append(f"task {task.name!r} has no description to put into the prompt")
         answered.append(Answered(asked, marks))
@@ -64,70 +51,28 @@ def eval_network(
     *,
     making: MakeOptions,
     asking: AskOptions,
-    options: TaskOptions,
-    shuffled: bool = False,
+    limit: int = 20,
     watch: Progress = silent,
 ) -> TaskReport:
-    """Make adapters from each task's descriptions, and ask them and the base; raises D2LError.
-
-    `shuffled`: ask the adapters of another task's descriptions, too, each task's of the next.
-    """
+    """Make adapters from each task's descriptions, and ask them and the base; raises D2LError."""
     for task in tasks:
         if not task.descriptions:
             raise TaskError(f"task {task.name!r} has no description to make an adapter from")
-    if shuffled and len(tasks) < 2:
-        raise TaskError("there is one task only, so its descriptions cannot be shuffled")
-    texts = [choose_descriptions(task, DESCRIPTIONS) for task in tasks]
+    maker, answered = TaskCompiler(making), []
+    plan, asker = maker.plan(), None
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
-        maker = TaskCompiler(making)
-        plan = maker.plan()
-        bench = _Bench(maker, Path(folder), asking)
-        answered = []
         for number, task in enumerate(watch(tasks, "asking")):
-            asker = bench.put_on(texts[number][0])
-            asked = choose_questions(task, texts[number], asker.encode, options)
-            marks = ask_base(asker, asked, options) if options.compare else {}
-            marks = {"adapter": bench.ask(asked, texts[number], options), **marks}
-            if shuffled:
-                others = texts[(number + 1) % len(tasks)]
-                marks["shuffled"] = bench.ask(asked, others, options)
-            answered.append(Answered(asked, marks))
+            texts = choose_descriptions(task, DESCRIPTIONS)
+            adapters = {
+                text: maker(text).save_pretrained(Path(folder, f"{number}-{n}.lora"))
+                for n, text in enumerate(texts)
+            }
+            asker = asker or AdaptedModel.load(adapters[texts[0]], asking)
+            asked = choose_questions(task, texts, asker.encode, limit)
+            marks: list[TaskMark] = []
+            pairs = zip(asked.share_out(texts), asked.questions, strict=True)
+            for text, own in groupby(pairs, key=lambda pair: pair[0]):
+                asker.set_adapter(adapters[text])
+                marks += ask_adapter(asker, asked, [question for _, question in own])
+            answered.append(Answered(asked, {"adapter": marks, **ask_base(asker, asked)}))
     return make_report(answered, plan.warnings)
-
-
-@dataclass
-class _Bench:
-    """Makes one adapter after the other and puts it on the same base."""
-
-    maker: TaskCompiler
-    folder: Path
-    asking: AskOptions
-    asker: AdaptedModel | None = None
-    made: dict[str, Path] = field(default_factory=dict)  # by description
-
-    def put_on(self, description: str) -> AdaptedModel:
-        """The base with the adapter of this description; the one before is gone."""
-        if description not in self.made:
-            adapter = self.folder / f"{len(self.made)}.lora"
-            self.made[description] = self.maker(description).save_pretrained(adapter)
-        adapter = self.made[description]
-        if self.asker is None:
-            self.asker = AdaptedModel.load(adapter, self.asking)
-        else:
-            self.asker.set_adapter(adapter)
-        return self.asker
-
-    def ask(
-        self, asked: AskedTask, descriptions: Sequence[str], options: TaskOptions
-    ) -> list[TaskMark]:
-        """Marks of all questions in order, each by the adapter of its description."""
-        marks: list[TaskMark] = []
-        for number, description in enumerate(descriptions):
-            questions = [
-                question
-                for place, question in enumerate(asked.questions)
-                if asked.spread(place, len(descriptions)) == number
-            ]
-            if questions:  # fewer questions than descriptions leave some out
-                marks += ask_adapter(self.put_on(description), asked, questions, options)
-        return marks

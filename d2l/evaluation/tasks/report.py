@@ -1,29 +1,18 @@
 """Marks → the report of `t2l eval`: rows by task and arm, means over tasks, paired differences.
 
-Plain JSON values out. Every mean has its count and its standard error.
+Every mean has its count and its standard error.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from d2l.evaluation.means import take_mean
+from d2l.evaluation.metrics import Row, take_mean, take_means
 from d2l.evaluation.tasks.arms import AskedTask, TaskMark
 
-Row = dict[str, Any]
-
-#: Of the first more is better, of the second less; shares, and nats a token.
+#: More is better of the first, less of the second; shares, and nats a token.
 SCORES = ("score", "nll")
 #: Arms for people.
-NAMES = {
-    "adapter": "adapter",
-    "prompt": "description in prompt",
-    "examples": "examples in prompt",
-    "base": "base alone",
-    "shuffled": "shuffled descriptions",
-}
-#: What the adapter is compared with.
-OTHERS = ("prompt", "examples", "base", "shuffled")
+NAMES = {"adapter": "adapter", "prompt": "description in prompt", "base": "base alone"}
 
 
 @dataclass(frozen=True)
@@ -46,16 +35,11 @@ class TaskReport:
 
     def to_json(self) -> Row:
         """As `t2l eval --json` prints it."""
-        return {
-            "rows": list(self.rows),
-            "means": list(self.means),
-            "differences": list(self.differences),
-            "remarks": list(self.remarks),
-        }
+        return {key: list(value) for key, value in vars(self).items()}
 
 
 def make_report(answered: Sequence[Answered], remarks: Sequence[str] = ()) -> TaskReport:
-    """All of at least one task."""
+    """The report on at least one task."""
     rows = [_make_row(task, arm) for task in answered for arm in task.marks]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     n_left_out = sum(task.task.n_left_out for task in answered)
@@ -64,59 +48,39 @@ def make_report(answered: Sequence[Answered], remarks: Sequence[str] = ()) -> Ta
     return TaskReport(
         tuple(rows),
         tuple(_take_means(arm, answered) for arm in arms),
-        tuple(_compare(other, answered) for other in OTHERS if other in arms),
+        tuple(_compare(other, answered) for other in ("prompt", "base") if other in arms),
         tuple(remarks),
     )
 
 
 def _make_row(task: Answered, arm: str) -> Row:
     marks = task.marks[arm]
-    means = {key: take_mean([getattr(mark, key) for mark in marks]) for key in SCORES}
-    return {
-        "task": task.task.name,
-        "arm": arm,
-        "metric": task.task.metric,
-        "n": len(marks),
-        **{key: mean.value for key, mean in means.items()},
-        "stderr": {key: mean.stderr for key, mean in means.items()},
-    }
+    row = {"task": task.task.name, "arm": arm, "metric": task.task.metric, "n": len(marks)}
+    return row | take_means({key: [getattr(mark, key) for mark in marks] for key in SCORES})
 
 
 def _take_means(arm: str, answered: Sequence[Answered]) -> Row:
     """Means over tasks, each counting once; the errors are those over tasks."""
-    having = [task for task in answered if arm in task.marks]
+    own = [task.marks[arm] for task in answered if arm in task.marks]
     means = {
-        key: take_mean(
-            [take_mean([getattr(mark, key) for mark in task.marks[arm]]).value for task in having]
-        )
+        key: [take_mean([getattr(mark, key) for mark in marks])[0] for marks in own]
         for key in SCORES
     }
-    return {
-        "arm": arm,
-        "tasks": len(having),
-        "n": sum(len(task.marks[arm]) for task in having),
-        **{key: mean.value for key, mean in means.items()},
-        "stderr": {key: mean.stderr for key, mean in means.items()},
-    }
+    return {"arm": arm, "tasks": len(own), "n": sum(map(len, own)), **take_means(means)}
 
 
 def _compare(other: str, answered: Sequence[Answered]) -> Row:
     """How far the adapter is above another arm: paired by question, means over tasks.
 
-    The errors are those over tasks; over questions where there is one task only.
+    The errors are those over tasks; over questions where there is a single task.
     """
-    having = [task for task in answered if other in task.marks]
-    result: Row = {"adapter_minus": other, "tasks": len(having)}
-    errors = {}
+    pairs = [
+        list(zip(task.marks["adapter"], task.marks[other], strict=True))
+        for task in answered
+        if other in task.marks
+    ]
+    samples = {}
     for key in SCORES:
-        by_task = [
-            [
-                getattr(mine, key) - getattr(theirs, key)
-                for mine, theirs in zip(task.marks["adapter"], task.marks[other], strict=True)
-            ]
-            for task in having
-        ]
-        values = by_task[0] if len(having) == 1 else [take_mean(some).value for some in by_task]
-        mean = take_mean(values)
-        result[key], errors[key] = mean.value, mean.stderr
-    return result | {"stderr": errors}
+        by_task = [[getattr(a, key) - getattr(b, key) for a, b in some] for some in pairs]
+        samples[key] = by_task[0] if len(pairs) == 1 else [take_mean(d)[0] for d in by_task]
+    return {"adapter_minus": other, "tasks": len(pairs), **take_means(samples)}

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from d2l.datasets.questions import Question
-from d2l.evaluation.recall.arms import BEST, Arms, Gathered, ProbeOptions
+from d2l.evaluation.recall.arms import Arms, Gathered
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.prompt_styles import WORDINGS
 from tests import tiny
 from tests.compiled import Compiled, make_dense, write_prompt
 
@@ -42,15 +41,14 @@ def test_likelihoods_are_those_of_the_merged_dense_model_and_of_the_base(
     kind: str, compiled: Compile
 ) -> None:
     done = compiled(kind)
-    asker, arms = load(done), Arms(ProbeOptions(batch=2, wording="plain"))
     gathered = Gathered()
-    arms.ask_with_document(asker, QUESTIONS, tiny.DOCUMENT, gathered)
+    Arms(batch=2).ask_all(load(done), QUESTIONS, tiny.DOCUMENT, gathered)
     dense, plain = make_dense(kind, done.adapter), tiny.make_causal("llama")
     system = ALL_WORDS if kind == "seats" else tiny.SYSTEM
     outcomes = {
-        "adapter": (gathered.adapter.marks, dense, system, "{}"),
-        "prompt": (gathered.prompt["plain"].marks, plain, tiny.SYSTEM, tiny.DOCUMENT + "\n\n{}"),
-        "base": (arms.ask_alone(asker, QUESTIONS), plain, tiny.SYSTEM, "{}"),
+        "adapter": (gathered.adapter, dense, system, "{}"),
+        "prompt": (gathered.prompt, plain, tiny.SYSTEM, tiny.DOCUMENT + "\n\n{}"),
+        "base": (gathered.base, plain, tiny.SYSTEM, "{}"),
     }
     for arm, (marks, model, opening, text) in outcomes.items():
         for mark, question in zip(marks, QUESTIONS, strict=True):
@@ -70,28 +68,25 @@ def test_greedy_answers_are_marked_against_all_references(compiled: Compile) -> 
         Question(QUESTIONS[0].text, ("nothing", words[0])),
         Question(QUESTIONS[0].text, ("nothing",)),
     ]
-    whole, part, none = Arms(ProbeOptions()).ask_adapter(asker, questions)
+    whole, part, none = Arms().ask_adapter(asker, questions)
     assert (whole.contained, whole.em, whole.f1) == (1.0, 1.0, 1.0)
     assert (part.contained, part.em) == (1.0, 0.0)
     assert 0 < part.f1 < 1
     assert (none.contained, none.em, none.f1) == (0.0, 0.0, 0.0)
 
 
-def test_all_wordings_are_tried_and_cut_documents_counted(compiled: Compile) -> None:
-    asker, gathered = load(compiled("llama")), Gathered()
-    arms = Arms(ProbeOptions(wording=BEST))
-    arms.ask_with_document(asker, QUESTIONS[:2], tiny.DOCUMENT * 9, gathered)  # window: 512 tokens
-    assert list(gathered.prompt) == list(WORDINGS)
-    for marks in gathered.prompt.values():
-        assert (len(marks.marks), marks.n_cut) == (2, 2)
-    assert len({marks.marks[0].nll for marks in gathered.prompt.values()}) == len(WORDINGS)
-    arms.ask_with_document(asker, QUESTIONS[:1], None, gathered)
-    assert len(gathered.adapter.marks) == 3
-    assert len(gathered.prompt["plain"].marks) == 2
+def test_documents_that_are_cut_to_fit_into_the_prompt_are_counted(compiled: Compile) -> None:
+    asker, gathered, arms = load(compiled("llama")), Gathered(), Arms()
+    arms.ask_all(asker, QUESTIONS[:2], tiny.DOCUMENT * 9, gathered)  # window: 512 tokens
+    assert (len(gathered.prompt), gathered.n_cut) == (2, 2)
+    arms.ask_all(asker, QUESTIONS[:1], tiny.DOCUMENT, gathered)
+    assert (len(gathered.prompt), gathered.n_cut) == (3, 2)
+    arms.ask_all(asker, QUESTIONS[:1], None, gathered)
+    assert (len(gathered.adapter), len(gathered.base), len(gathered.prompt)) == (4, 4, 3)
 
 
 def test_the_bases_own_answers_are_made_once(compiled: Compile) -> None:
-    asker, arms = load(compiled("llama")), Arms(ProbeOptions())
+    asker, arms = load(compiled("llama")), Arms()
     first = arms.ask_alone(asker, QUESTIONS[:2])
     calls = []
     asker.model.register_forward_pre_hook(lambda *_: calls.append(1))

@@ -10,12 +10,10 @@ from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler import run as pipeline
 from d2l.datasets.questions import read_questions
 from d2l.errors import ProbeError
-from d2l.evaluation.harm import Harm
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import draw_documents
-from d2l.evaluation.recall.html_report import render_recall
 from d2l.evaluation.recall.network import draw_cells, probe_sets
-from d2l.evaluation.recall.report import Probe
+from d2l.evaluation.recall.report import Probe, describe_gain
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.refining.options import RefineOptions
 from tests.compiled import write_files
@@ -23,7 +21,7 @@ from tests.compiled import write_files
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("Ada", "Bob", "Cleo", "Dora", "Emil", "Fay")
-OPTIONS = ProbeOptions(limit=4, batch=3, wording="plain", harm=False)
+OPTIONS = ProbeOptions(limit=4, batch=3, harm=False)
 
 
 def write_set(path: Path) -> Path:
@@ -93,19 +91,17 @@ def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
     questions = read_questions(root / "people.jsonl")
     tokenizer = load_tokenizer(Path(str(compiling(root).base)))
     for length in (90, 260):
-        gathered, arms = Gathered(), Arms(OPTIONS)
+        gathered, arms = Gathered(), Arms(OPTIONS.batch)
         documents = draw_documents(questions, tokenizer=tokenizer, length=length, limit=4)
         for number, asked in enumerate(documents):
             out = tmp_path / f"{length}-{number}.lora"
             Compiler(compiling(root))(asked.document).save_pretrained(out)
             asker = AdaptedModel.load(out, asking(root))
             text = asked.document.text
-            arms.ask_with_document(asker, asked.questions, text, gathered)
-            gathered.base.add(arms.ask_alone(asker, asked.questions))
+            arms.ask_all(asker, asked.questions, text, gathered)
         for row in found.rows:
             if row["length"] == length:
-                own = {"prompt": gathered.prompt["plain"]}.get(row["arm"])
-                marks = (own or getattr(gathered, row["arm"])).marks
+                marks = getattr(gathered, row["arm"])
                 assert row["nll"] == pytest.approx(sum(m.nll for m in marks) / 4, abs=1e-4)
                 assert row["f1"] == pytest.approx(sum(m.f1 for m in marks) / 4)
                 assert row["documents"] == len(documents)
@@ -146,8 +142,8 @@ def test_harm_is_that_of_the_fewest_and_the_most_seats(
 def test_sets_are_called_by_their_file_names_or_paths_where_these_are_equal(root: Path) -> None:
     path = root / "people.jsonl"
     for sets, names in (([path], ["people"]), ([path, path], [str(path)] * 2)):
-        cells, _ = draw_cells(sets, [90], Compiler(compiling(root)), OPTIONS)
-        assert [cell.set for cell in cells] == names
+        cells = draw_cells(sets, [90], Compiler(compiling(root)), OPTIONS)
+        assert [name for name, _, _ in cells] == names
 
 
 def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path: Path) -> None:
@@ -162,9 +158,9 @@ def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path:
 
 
 def test_refined_adapters_are_asked_before_and_after(root: Path) -> None:
-    plain = probe(root, 260, compare=False)
-    found = probe(root, 260, compare=False, refine=RefineOptions(steps=4))
-    after, before = found.rows
+    plain = probe(root, 260)
+    found = probe(root, 260, refine=RefineOptions(steps=4))
+    after, before, *_ = found.rows
     assert (after["arm"], before["arm"]) == ("adapter", "predicted")
     assert before["nll"] == pytest.approx(plain.rows[0]["nll"], abs=1e-4)
     assert after["gain"]["nll"]["mean"] == pytest.approx(after["nll"] - before["nll"])
@@ -174,15 +170,15 @@ def test_refined_adapters_are_asked_before_and_after(root: Path) -> None:
     assert 0 < refined["kept"] <= refined["steps"] <= 4
     assert len(refined["harm"]) == 2
     assert "gain" not in plain.rows[0]
-    (told,) = [line for line in render_recall(found, "people").splitlines() if "refining" in line]
-    assert "people, 260 tokens: refining changed 1 of 1 adapters, 4 steps each" in told
+    told = describe_gain(after)
+    assert told.startswith("people, 260 tokens: refining changed 1 of 1 adapters, 4 steps each")
 
 
 def test_harm_is_that_of_refined_adapters(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_on: list[str] = []
     monkeypatch.setattr(
         "d2l.evaluation.recall.network.measure_harm",
-        lambda *_, **__: Harm(6, 0.0, 1.0, 1, None, None),
+        lambda *_, **__: {"seats": 6, "kl": 0.0},
     )
     monkeypatch.setattr("d2l.evaluation.recall.network.answer_general", lambda *_, **__: [])
     put = AdaptedModel.set_adapter
@@ -192,7 +188,7 @@ def test_harm_is_that_of_refined_adapters(root: Path, monkeypatch: pytest.Monkey
         put(self, adapter)
 
     monkeypatch.setattr(AdaptedModel, "set_adapter", note)
-    probe(root, 260, compare=False, harm=True, limit=2, refine=RefineOptions(steps=1))
+    probe(root, 260, harm=True, limit=2, refine=RefineOptions(steps=1))
     assert put_on == ["2.lora", "2.lora"]  # 1 was loaded first: what was predicted
 
 
@@ -238,6 +234,6 @@ def test_a_files_questions_go_with_the_passages_of_their_documents(
     rows = [{"doc": text, "question": f"How old is it? ({n})"} for n, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     changed = ProbeOptions(**(vars(OPTIONS) | {"unanswerable": str(path)}))
-    cells, _ = draw_cells([root / "people.jsonl"], [90], Compiler(compiling(root)), changed)
-    for asked, foreign in zip(cells[0].documents, cells[0].unanswerable, strict=True):
-        assert [one.document for one in foreign] == [asked.questions[0].document]
+    ((_, _, drawn),) = draw_cells([root / "people.jsonl"], [90], Compiler(compiling(root)), changed)
+    for asked in drawn:
+        assert [one.document for one in asked.unanswerable] == [asked.questions[0].document]

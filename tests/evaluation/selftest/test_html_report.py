@@ -7,32 +7,17 @@ from lxml.html import HtmlElement
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.errors import D2LError
-from d2l.evaluation.harm import Harm
-from d2l.evaluation.html_page import refuse_report
-from d2l.evaluation.means import Mean
 from d2l.evaluation.selftest.html_report import (
     pick_color,
+    refuse_report,
     render_report,
     write_report,
 )
-from d2l.evaluation.selftest.passages import Passage
-from d2l.evaluation.selftest.selftest import Recited, Row, SelfReport, SelfTest
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
+from tests.evaluation.selftest.reports import make_report
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror='x()'>\"&amp; </dd></table> é"
-
-
-def make_report(text: str = "words") -> SelfReport:
-    total = Row("", "total", None, None, 3, 5.0, 3.5, Mean(3, 1.5, 0.25))
-    pages = (
-        Row(text, "p. 1", None, 1, 2, 5.0, 3.0, Mean(2, 2.0, 0.5)),
-        Row(text, "p. 2", None, 2, 1, 5.0, 6.0, Mean(1, -1.0, None)),
-        Row("b.pdf", "p. 1", None, 1, 0),
-    )
-    worst = (Recited(Passage(text, 0, 2, f"given {text}", f"wanted {text}"), 5.0, 6.0, text),)
-    test = SelfTest(total, 9, (), pages, worst)
-    return SelfReport(text, "org/base", test, Harm(18, 0.48, 0.75, 200, 0.02, 0.01), (text,))
 
 
 def parse(page: str) -> HtmlElement:
@@ -52,7 +37,7 @@ def test_the_table_has_a_row_for_every_page() -> None:
         ["b.pdf", "p. 1", "–", "–", "–", "0"],
     ]
     colors = [cell.get("style") for cell in page.iter("td") if cell.get("style")]
-    assert colors == [f"background:{c}" for c in ("hsl(120 70% 82%)", "hsl(30 70% 82%)", "#fff")]
+    assert colors == [f"background:{c}" for c in ("hsl(120 70% 82%)", "hsl(30 70% 82%)")]
 
 
 def test_header_and_worst_passages_say_what_was_measured() -> None:
@@ -71,8 +56,8 @@ def test_header_and_worst_passages_say_what_was_measured() -> None:
         "“How does this go on? …”",
         "Gain": "-1.00 nats a token",  # the passage's own, which comes last
         "NLL": "3.50 nats a token with the adapter, 5.00 without",
-        "Harm": "KL 0.48 ± 0.02 nats a token at 18 seats, 75.0% of most likely tokens unchanged, "
-        "on 200 general prompts",
+        "Harm": "KL 0.48 ± 0.02 nats a token, 75.0% of most likely tokens unchanged "
+        "(200 general prompts, 18 seats)",
         "Remark": "a.pdf",
         "Where": "a.pdf, p. 2",
         "Sentence": "given a.pdf …",
@@ -100,11 +85,11 @@ def test_the_page_needs_nothing_else_and_may_load_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "color"),
-    [(-2.0, "hsl(0 70% 82%)"), (0.0, "hsl(60 70% 82%)"), (2.0, "hsl(120 70% 82%)")],
+    ("share", "color"),
+    [(-1.0, "hsl(0 70% 82%)"), (0.0, "hsl(60 70% 82%)"), (1.0, "hsl(120 70% 82%)")],
 )
-def test_colors_go_from_red_to_green(gain: float, color: str) -> None:
-    assert pick_color(Mean(2, gain, 0.1), 2.0) == color
+def test_colors_go_from_red_to_green(share: float, color: str) -> None:
+    assert pick_color(share) == color
 
 
 # ---- the file -----------------------------------------------------------------------------------

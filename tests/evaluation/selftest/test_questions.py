@@ -9,14 +9,12 @@ import pytest
 from d2l.datasets.questions import read_questions
 from d2l.documents.document import Document, Section, Source
 from d2l.documents.readers import read_document
-from d2l.errors import DocumentError
+from d2l.evaluation.originals import find_page
 from d2l.evaluation.selftest import questions as asking
 from d2l.evaluation.selftest.questions import (
     Answered,
     PageQuestion,
-    find_page,
     group_by_place,
-    keep_questions,
 )
 from d2l.refining.marks import AboutText
 from d2l.refining.writer import explain_silence
@@ -31,21 +29,11 @@ def make_question(page: int | None = 2, answer: str = "96 steps") -> PageQuestio
     return PageQuestion("manual.pdf", page, 0, f"p. {page}", "How many steps has it?", answer)
 
 
-def test_kept_questions_are_what_qa_reads(tmp_path: Path) -> None:
+def test_questions_are_rows_that_qa_reads(tmp_path: Path) -> None:
     path = tmp_path / "questions.jsonl"
-    keep_questions([make_question()], path, "a base")
+    path.write_text(json.dumps(make_question().to_json()), "utf-8")
     (found,) = read_questions(path)
     assert (found.text, found.references) == ("How many steps has it?", ("96 steps",))
-    assert json.loads(path.read_text("utf-8"))["page"] == 2
-
-
-def test_no_questions_are_no_file(tmp_path: Path) -> None:
-    with pytest.raises(
-        DocumentError, match="there is no question writer for the base a base"
-    ) as caught:
-        keep_questions([], tmp_path / "questions.jsonl", "a base")
-    assert "--qa" in str(caught.value.hint)
-    assert not (tmp_path / "questions.jsonl").exists()
 
 
 def test_questions_are_grouped_by_page() -> None:
@@ -112,24 +100,17 @@ def test_a_base_without_a_writer_is_told_from_a_document_without_a_question(
     assert "--checkpoint" not in hint
 
 
-def test_the_self_test_asks_them_and_keeps_them(done: Compiled, command: Command) -> None:
-    kept, page = done.root / "kept.jsonl", done.root / "report.html"
-    options = ["--base", done.base, "--device", "cpu", "--max-tokens", 4, "--no-harm"]
-    outcome = command("probe", done.adapter, *options, "--save", kept, "--html", page, "--json")
+def test_the_self_test_asks_them(done: Compiled, command: Command) -> None:
+    page = done.root / "report.html"
+    options = ["--base", done.base, "--device", "cpu", "--no-harm"]
+    outcome = command("probe", done.adapter, *options, "--html", page, "--json")
     assert outcome.code == 0, outcome.err
     (row,) = json.loads(outcome.out)["questions"]
     assert (row["question"], row["answers"]) == ("How many steps has it?", ["96 steps"])
     assert row["contained"] is False
-    assert len(read_questions(kept)) == 1
     html = page.read_text("utf-8")
     assert "Questions: 0 of 1 answered" in html
     assert "How many steps has it?" in html
     text = command("probe", done.adapter, *options)
     assert "questions  0 of 1 answered" in text.out
     assert "? How many steps has it?" in text.out
-
-
-def test_save_is_for_the_self_test_alone(command: Command) -> None:
-    outcome = command("probe", "a.lora", "--qa", "q", "--save", "s")
-    assert outcome.code == 2
-    assert "--save cannot be given" in " ".join(outcome.err.replace("│", " ").split())

@@ -14,7 +14,6 @@ from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Example, read_tasks
 from d2l.evaluation.tasks.arms import AskedTask, TaskMark
 from d2l.evaluation.tasks.report import Answered, make_report
-from d2l.inference import adapted_model
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
@@ -50,21 +49,20 @@ def find(values: list[dict[str, Any]], **keys: Any) -> dict[str, Any]:
 
 
 def test_a_network_is_asked_task_by_task(place: Path, command: Command) -> None:
-    """It has learned both, so its own adapters are right and those of the other task wrong."""
+    """It has learned both, and the base knows neither."""
     assert place
-    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--shuffled", "--json")
+    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     assert (done.code, done.err) == (0, "")
     found = json.loads(done.out)
-    arms = {"adapter", "base", "prompt", "examples", "shuffled"}
+    arms = {"adapter", "base", "prompt"}
     assert {(row["task"], row["arm"]) for row in found["rows"]} == {
         (task, arm) for task in ("ore", "place") for arm in arms
     }
     assert {row["n"] for row in found["rows"]} == {len(tiny_tasks.WORDS)}
     assert {row["metric"] for row in found["rows"]} == {"em"}
     assert find(found["means"], arm="adapter")["score"] == 1
-    assert find(found["means"], arm="shuffled")["score"] == 0
     assert find(found["means"], arm="prompt")["score"] == 0
-    lost = find(found["differences"], adapter_minus="shuffled")
+    lost = find(found["differences"], adapter_minus="prompt")
     assert lost["score"] == 1
     assert lost["stderr"]["score"] == 0
     assert lost["nll"] < -1
@@ -72,7 +70,7 @@ def test_a_network_is_asked_task_by_task(place: Path, command: Command) -> None:
 
 def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command) -> None:
     """Counted again with transformers alone, prompt by prompt."""
-    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--shots", 2, "--json")
+    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
     rows = json.loads(done.out)["rows"]
     with quiet_transformers():
         tokenizer = transformers.AutoTokenizer.from_pretrained(place / "tiny-org" / "llama-tiny")
@@ -94,19 +92,12 @@ def test_likelihood_in_the_prompt_is_the_bases_own(place: Path, command: Command
     # Three descriptions, each for two of six words; which ones is drawn by the task's name.
     chosen = choose_descriptions(read_tasks(Path("tasks.jsonl"))[0], 3)
     assert set(chosen) <= set(texts)
-    prompted, shown = [], []
+    prompted = []
     for number, word in enumerate(tiny_tasks.WORDS):
         text = chosen[number // 2]
         prompted.append(measure([{"role": "user", "content": f"{text}\n\n{word}"}]))
-        shot = [
-            {"role": "user", "content": f"{text}\n\nmeadow"},
-            {"role": "assistant", "content": "copper"},
-        ]
-        # The only one that is not asked; the description stands at the beginning.
-        shown.append(measure([*shot, {"role": "user", "content": word}]))
-    for arm, values in (("prompt", prompted), ("examples", shown)):
-        got = find(rows, task="ore", arm=arm)["nll"]
-        assert got == pytest.approx(sum(values) / len(values), abs=1e-4)
+    got = find(rows, task="ore", arm="prompt")["nll"]
+    assert got == pytest.approx(sum(prompted) / len(prompted), abs=1e-4)
 
 
 def test_an_adapter_is_asked_a_file(place: Path, command: Command, tmp_path: Path) -> None:
@@ -124,9 +115,6 @@ def test_an_adapter_is_asked_a_file(place: Path, command: Command, tmp_path: Pat
         x[:8] for x in lines
     ]
     assert "adapter minus" in done.out
-    only = json.loads(command.t2l("eval", adapter, "tasks.jsonl", "--adapter-only", "--json").out)
-    assert {row["arm"] for row in only["rows"]} == {"adapter"}
-    assert only["differences"] == []
     bare = tmp_path / "bare.jsonl"
     bare.write_text("".join(json.dumps(one) + "\n" for one in TASKS[0]["examples"]), "utf-8")
     found = json.loads(command.t2l("eval", adapter, bare, "--limit", 4, "--json").out)
@@ -136,12 +124,9 @@ def test_an_adapter_is_asked_a_file(place: Path, command: Command, tmp_path: Pat
 
 
 def test_held_out_tasks_are_those_of_the_recipe(place: Path, command: Command) -> None:
-    asked = ("eval", "--checkpoint", "run", "--held-out", "a.toml", "--adapter-only", "--json")
+    asked = ("eval", "--checkpoint", "run", "--held-out", "a.toml", "--json")
     found = json.loads(command.t2l(*asked).out)
     assert {row["task"] for row in found["rows"]} == {"echo"}
-    done = command.t2l(*asked, "--shuffled")
-    assert done.code == 1
-    assert done.err == "error: there is one task only, so its descriptions cannot be shuffled\n"
     assert place
 
 
@@ -150,64 +135,36 @@ def test_a_seat_network_is_asked_with_the_openings_of_its_adapters(
 ) -> None:
     """The base's own arms have no opening, so they are those beside any other network."""
     seats = tiny.write_seats(tmp_path / "seats", repeats=3, reads="descriptions")
-    options = ("--limit", 2, "--shuffled", "--json")
+    options = ("--limit", 2, "--json")
     done = command.t2l("eval", "tasks.jsonl", "--checkpoint", seats, *options)
     assert (done.code, done.err) == (0, "")
     other = command.t2l("eval", "tasks.jsonl", "--checkpoint", "run", *options)
     rows, others = json.loads(done.out)["rows"], json.loads(other.out)["rows"]
     for task in ("ore", "place"):
-        for arm in ("base", "prompt", "examples"):
+        for arm in ("base", "prompt"):
             found, expected = (find(some, task=task, arm=arm) for some in (rows, others))
             assert found == expected
-        own, shuffled = (find(rows, task=task, arm=arm) for arm in ("adapter", "shuffled"))
-        assert own["nll"] != shuffled["nll"]
+        own, alone = (find(rows, task=task, arm=arm) for arm in ("adapter", "base"))
+        assert own["nll"] != alone["nll"]
     assert place
 
 
-def test_examples_that_are_too_long_are_counted(place: Path, command: Command) -> None:
-    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--adapter-only", "--json")
-    done = command.t2l(*asked, "--max-input", 2)
+def test_examples_that_are_too_long_are_counted(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--json")
+    monkeypatch.setattr("d2l.evaluation.tasks.arms.MAX_INPUT", 2)
+    done = command.t2l(*asked)
     assert done.code == 1
     assert "none of its 6 examples has at most 2 tokens" in done.err
     sizes = [len(tiny.encode(f"{word}\ncopper")) for word in tiny_tasks.WORDS]
     most = sorted(sizes)[3]
-    rows = json.loads(command.t2l(*asked, "--max-input", most).out)
+    monkeypatch.setattr("d2l.evaluation.tasks.arms.MAX_INPUT", most)
+    rows = json.loads(command.t2l(*asked).out)
     kept = sum(size <= most for size in sizes)
     assert 0 < kept < 6
-    assert find(rows["rows"], task="ore")["n"] == kept
+    assert find(rows["rows"], task="ore", arm="adapter")["n"] == kept
     assert "examples that are too long" in rows["remarks"][0]
-    assert place
-
-
-def test_the_base_may_be_asked_in_another_precision(
-    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = []
-    load = adapted_model.load_causal
-
-    def remember(*args: Any, **keywords: Any) -> Any:
-        loaded.append(keywords["dtype"])
-        return load(*args, **keywords)
-
-    monkeypatch.setattr(adapted_model, "load_causal", remember)
-    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--limit", 2, "--adapter-only", "--json")
-    exact = json.loads(command.t2l(*asked).out)
-    rounded = json.loads(command.t2l(*asked, "--dtype", "bf16").out)
-    assert loaded == [torch.float32, torch.bfloat16]
-    pairs = zip(exact["rows"], rounded["rows"], strict=True)
-    assert all(one["nll"] == pytest.approx(other["nll"], abs=0.2) for one, other in pairs)
-    assert place
-
-
-def test_the_picture_is_written(place: Path, command: Command, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    picture = tmp_path / "tasks.png"
-    asked = ("eval", "tasks.jsonl", "--checkpoint", "run", "--limit", 2, "--adapter-only")
-    done = command.t2l(*asked, "--plot", picture)
-    assert (done.code, done.err) == (0, f"drawn: {picture}\n")
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    done = command.t2l(*asked, "--plot", "x.txt")
-    assert done.err.startswith("error: x.txt: not the name of a picture\n")
     assert place
 
 
@@ -215,7 +172,7 @@ def test_the_picture_is_written(place: Path, command: Command, tmp_path: Path) -
     ("arguments", "message"),
     [
         (["a.lora"], "name an adapter and a file of tasks, or a --checkpoint"),
-        (["a.lora", "b.jsonl", "--shuffled"], "--held-out, --shuffled and --embedder go with"),
+        (["a.lora", "b.jsonl", "--embedder", "e"], "--held-out and --embedder go with"),
         (["a", "b", "--checkpoint", "x"], "with --checkpoint, name one file of tasks"),
         (["a", "--checkpoint", "x", "--held-out", "b"], "with --checkpoint, name one file of"),
     ],
@@ -233,7 +190,7 @@ def test_differences_are_paired_and_tasks_count_once() -> None:
             arm: [TaskMark(value, 2 * value) for value in values]
             for arm, values in (("adapter", adapter), ("prompt", prompt))
         }
-        return Answered(AskedTask(name, ("d",), examples, (), "em", 0), marks)
+        return Answered(AskedTask(name, ("d",), examples, "em", 0), marks)
 
     first = answered("one", [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
     second = answered("two", [1.0, 1.0], [0.0, 1.0])

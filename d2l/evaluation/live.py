@@ -1,0 +1,168 @@
+"""Live check: is an adapter in effect at an endpoint, at its full strength, in its template?
+
+The endpoint continues sentences of the adapter's document (or answers general prompts where the
+document is gone). PEFT answers the same here in every state of `STATES`; the nearest state wins.
+"""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from peft.helpers import rescale_adapter_scale
+
+from d2l.adapters.info import read_info
+from d2l.datasets.prompts import read_harm_prompts
+from d2l.evaluation.endpoint import Endpoint, Reply
+from d2l.evaluation.metrics import Row
+from d2l.evaluation.originals import find_originals
+from d2l.evaluation.selftest.passages import choose_passages, find_passages
+from d2l.evaluation.selftest.selftest import ask
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.likelihood import answer_greedily, token_distributions
+from d2l.progress import Progress, silent
+
+N_QUESTIONS = 5
+#: Tokens of an answer, and alternatives of its first token: as many as OpenAI's interface tells.
+N_TOKENS, N_TOP = 8, 20
+#: Distances, from 0 to 1: beyond the first no state is recognized, within the second two are alike.
+FARTHEST, MARGIN = 0.4, 0.02
+RIGHT = "in effect"
+#: Strength of the adapter, and whether prompts come in its template, by state.
+STATES = {
+    RIGHT: (1.0, True),
+    "left out": (0.0, True),
+    "left out, and so is its template": (0.0, False),
+    "at half its strength": (0.5, True),
+    "at twice its strength": (2.0, True),
+    "in effect, but without its template": (1.0, False),
+}
+_LOAD = "the server did not load it under this name: `d2l check` has the line for every engine"
+_SCALE = "look at the scale that the server takes (llama.cpp: --lora-scaled), and at lora_alpha"
+#: What to do, by state.
+_ADVICE = {
+    "left out": _LOAD,
+    "left out, and so is its template": _LOAD,
+    "at half its strength": _SCALE,
+    "at twice its strength": _SCALE,
+    "in effect, but without its template": "start the server with the adapter's own template",
+}
+
+
+def check_live(
+    adapter: Path, endpoint: Endpoint, asking: AskOptions, watch: Progress = silent
+) -> Row:
+    """Ask the endpoint and, here, the adapter in every state: what `check --live --json` prints.
+
+    `distances` has the distance of the replies to every state, from 0 to 1, and `states` the
+    nearest: none where all are far, several where they are alike. Raises D2LError.
+    """
+    originals = find_originals(read_info(adapter))
+    passages = [] if originals is None else find_passages(originals.stretches)
+    questions = [*map(ask, choose_passages(passages, N_QUESTIONS)), *read_harm_prompts()]
+    questions = questions[:N_QUESTIONS]
+    replies = [endpoint.ask(question, N_TOKENS) for question in watch(questions, "asking")]
+    by = "answers" if any(reply.top is None for reply in replies) else "token probabilities"
+    measure = _compare_answers if by == "answers" else _compare_tops
+    adapted, distances = AdaptedModel.load(adapter, asking), {}
+    for state in watch(list(STATES), "comparing"):
+        expected = answer_in_state(adapted, questions, state)
+        apart = [measure(*pair) for pair in zip(replies, expected, strict=True)]
+        distances[state] = round(sum(apart) / len(apart), 4)
+    states = find_nearest(distances)
+    message, advice = explain(states)
+    return {
+        "url": endpoint.url,
+        "model": endpoint.model,
+        "passes": states == [RIGHT],
+        "states": states,
+        "message": message,
+        "fix": advice,
+        "questions": len(questions),
+        "by": by,
+        "distances": distances,
+    }
+
+
+def find_nearest(distances: Mapping[str, float]) -> list[str]:
+    """The states that are nearest but for a margin; none if all are far."""
+    ranked = sorted(distances, key=lambda state: distances[state])
+    nearest = distances[ranked[0]]
+    near = [state for state in ranked if distances[state] <= nearest + MARGIN]
+    return near if nearest <= FARTHEST else []
+
+
+def explain(states: Sequence[str]) -> tuple[str, str]:
+    """(finding, advice) for people; the advice is empty where all is well."""
+    if not states:
+        return (
+            "the answers fit neither the adapter nor its base: is it another base or adapter?",
+            "name the adapter that is served there, and compare the base's name and file",
+        )
+    if RIGHT in states and len(states) > 1:
+        return (
+            "the adapter changes too little to tell whether it is in effect",
+            "ask about an adapter of a longer document",
+        )
+    return f"the adapter is {', or '.join(states)}", _ADVICE.get(states[0], "")
+
+
+def answer_in_state(adapted: AdaptedModel, questions: Sequence[str], state: str) -> list[Reply]:
+    """What PEFT replies to questions in one of `STATES`."""
+    strength, own_template = STATES[state]
+    prompts = [_make_prompt(adapted, question, own_template) for question in questions]
+    model, pad = adapted.model, adapted.end_token()
+    changed: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if strength == 0:
+        changed = model.disable_adapter()
+    elif strength != 1:
+        changed = rescale_adapter_scale(model, strength)
+    n = len(prompts)
+    with changed:
+        answers = answer_greedily(model, prompts, max_tokens=N_TOKENS, batch=n, end=pad, pad=pad)
+        firsts = token_distributions(model, prompts, [[pad]] * n, batch=n, pad=pad)
+        tops = [rows[0].topk(min(N_TOP, rows.shape[-1])) for rows in firsts]  # of (1, vocabulary)
+    decode = adapted.base_tokenizer.decode
+    return [
+        Reply(
+            str(decode(answer, skip_special_tokens=True)).strip(),
+            tuple(zip(map(decode, top.indices.tolist()), top.values.tolist(), strict=True)),
+        )
+        for answer, top in zip(answers, tops, strict=True)
+    ]
+
+
+def _make_prompt(adapted: AdaptedModel, question: str, own_template: bool) -> list[int]:
+    """The prompt as a server makes it. The other template of an adapter with an opening is the
+    base's; that of an adapter without an opening is none at all."""
+    if own_template:
+        return adapted.prompt(question)
+    if adapted.opening:
+        return adapted.prompt_alone(question)
+    return list(adapted.base_tokenizer(question)["input_ids"])
+
+
+def _compare_tops(reply: Reply, expected: Reply) -> float:
+    """Total variation between two distributions of the first token, from 0 to 1; all tokens beyond
+    the likeliest count as one."""
+    one, other = _add_up(reply), _add_up(expected)
+    apart = sum(abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in one.keys() | other.keys())
+    return 0.5 * (apart + abs(sum(one.values()) - sum(other.values())))
+
+
+def _add_up(reply: Reply) -> dict[str, float]:
+    """Probabilities of first tokens without white space, which engines write differently."""
+    chances: dict[str, float] = {}
+    for token, logprob in reply.top or ():
+        key = token.replace("\u0120", " ").replace("\u2581", " ").strip()  # as BPE writes spaces
+        chances[key] = chances.get(key, 0.0) + math.exp(min(logprob, 0.0))
+    return chances
+
+
+def _compare_answers(reply: Reply, expected: Reply) -> float:
+    """The share of two answers behind their common beginning, from 0 to 1."""
+    longest = max(len(reply.answer), len(expected.answer))
+    pairs = zip(reply.answer, expected.answer, strict=False)
+    n_same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return 1 - n_same / longest if longest else 0.0
