@@ -44,11 +44,9 @@ def test_what_names_no_task_is_warned_of_and_strict_refuses(command: Command) ->
 
 
 def test_answers_are_likelier_than_with_the_description_in_the_prompt(command: Command) -> None:
-    """And likelier than with another task's adapter, or weights that say nothing would do."""
-    done = command.t2l("eval", OWN, "--checkpoint", DEFAULT_TEXT, "--shuffled", "--limit", "3",
-                       "--max-tokens", "8", "--dtype", "bf16", "--json")  # fmt: skip
+    """And likelier than by the base alone."""
+    done = command.t2l("eval", OWN, "--checkpoint", DEFAULT_TEXT, "--limit", "3", "--json")
     assert done.code == 0, done.err
     means = {row["arm"]: row["nll"] for row in json.loads(done.out)["means"]}
     assert means["adapter"] < means["prompt"]
-    assert means["adapter"] < means["shuffled"]
     assert means["adapter"] < means["base"] - 1  # nats a token
