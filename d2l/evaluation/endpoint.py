@@ -49,8 +49,9 @@ class Endpoint:
             try:
                 return _read_reply(self._post(body | more))
             except urllib.error.HTTPError as error:
-                if n_top is None or error.code not in (400, 422):
+                with error:
                     text = " ".join(error.read(_MOST_BYTES).decode("utf-8", "replace").split())
+                if n_top is None or error.code not in (400, 422):
                     raise ProbeError(
                         f"{self.url}: answers with status {error.code} ({text[:200]})",
                         hint=_HINTS.get(error.code, "the server's log may say more"),
