@@ -30,7 +30,6 @@ from d2l.commands.make import t2l_app
 from d2l.commands.merge import merge
 from d2l.commands.options import (
     Debug,
-    accepting,
     make_app,
     make_command,
     split_short,
@@ -139,8 +138,6 @@ app.command(epilog="Example: d2l merge a.lora b.lora -o both.lora --weight 1 --w
 app.command(epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora")(edit)
 app.command(epilog="Example: d2l refine manual.lora -o better.lora --refine 5m")(refine)
 app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
-app.command(
-    epilog="Example: d2l probe manual.lora --qa questions.jsonl",
-)(probe_command.probe)
+app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe_command.probe)
 app.command(epilog="Example: d2l calibrate --base ./my-base")(calibrate)
 app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")(train)
