@@ -15,7 +15,7 @@ from d2l.errors import AdapterError
 from d2l.hypernets.protocol import Assembled
 from d2l.progress import Progress, silent
 from d2l.refining.options import RefineOptions, describe_refinement
-from d2l.refining.refine import Job, refine_numbers
+from d2l.refining.refine import RefineJob, refine_numbers
 
 #: Sentences of the cards of compiled adapters, before and after steps.
 _UNTUNED = "This adapter was not fine-tuned."
@@ -36,13 +36,13 @@ def refine_adapter(
     base = find_base(made.base.name, override=options.base, offline=options.offline)
     device = pick_device(options.device)
     seats = load_seats_of(parent, options) if parent.has_seats else None
-    job = Job(base, tuple(documents), refining, device, watch, seats)
+    job = RefineJob(base, tuple(documents), refining, device, watch, seats)
     content = refine_content(parent.content, job)
     dtype = pick_dtype([parent], options.dtype, exact=True)
     return replace(content, dtype=dtype, name="refined.lora")
 
 
-def refine_content(content: AdapterContent, job: Job) -> AdapterContent:
+def refine_content(content: AdapterContent, job: RefineJob) -> AdapterContent:
     """The same for an adapter in memory, with its base and its network at hand."""
     parent = Parent(content)
     made = check_refinable(parent)

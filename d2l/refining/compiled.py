@@ -8,7 +8,7 @@ from d2l.errors import OptionError
 from d2l.hypernets.protocol import Assembled, Hypernetwork
 from d2l.progress import Progress
 from d2l.refining.adapters import note_refinement
-from d2l.refining.refine import Job, refine_numbers
+from d2l.refining.refine import RefineJob, refine_numbers
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,5 @@ def refine_compiled(
             f"seats of strength {merge.scale:g} cannot be refined: it would make up for that",
             hint="leave --scale at 1, or refine nothing",
         )
-    job = Job(plan.base, plan.documents, options, plan.device, watch, hypernet)
+    job = RefineJob(plan.base, plan.documents, options, plan.device, watch, hypernet)
     return Refined(*refine_numbers(assembled, job, bias_scale=merge.bias_scale))

@@ -43,7 +43,7 @@ class _Seated:
 
 
 @dataclass(frozen=True)
-class Opening:
+class ReadOpening:
     """An opening that was read with a memory, keys and values (layers, seats, kv_heads * head_dim);
     `layers` are all layers of the base."""
 
@@ -69,7 +69,7 @@ class MemoryDecoder:
         self.device = self.head.weight.device
         self._places = {layer: at for at, layer in enumerate(config.memory_layers)}
 
-    def read_opening(self, keys: Tensor, values: Tensor, *, leaks: bool = True) -> Opening:
+    def read_opening(self, keys: Tensor, values: Tensor, *, leaks: bool = True) -> ReadOpening:
         """The opening of a memory, keys and values (layers, seats, kv_heads * head_dim). If it does
         not leak, seats get the memory exactly and tokens behind them are as the base has them,
         which no adapter can do."""
@@ -92,9 +92,9 @@ class MemoryDecoder:
             layers.append(seated)
             x = x + self._attend(layer.self_attn, h, seated.seen, rotary, mask)
             x = x + run_mlp(layer, index, x, self.shared, n_seats=n - 1)
-        return Opening(keys, values, tuple(layers))
+        return ReadOpening(keys, values, tuple(layers))
 
-    def seat_again(self, opening: Opening, values: Tensor) -> Opening:
+    def seat_again(self, opening: ReadOpening, values: Tensor) -> ReadOpening:
         """Swap the memory's values without re-reading the opening; exact only while both memories
         are close."""
         layers = list(opening.layers)
@@ -116,12 +116,12 @@ class MemoryDecoder:
             _put(given, (keys, values)), solved.answers.to(dtype), lacking, given, solved
         )
 
-    def logits(self, exercises: Sequence[Exercise], opening: Opening) -> Tensor:
+    def logits(self, exercises: Sequence[Exercise], opening: ReadOpening) -> Tensor:
         """Logits (rows, vocabulary) where answers are predicted, exercise after exercise."""
         logits: Tensor = self.head(self.states(exercises, opening))
         return logits
 
-    def states(self, exercises: Sequence[Exercise], opening: Opening) -> Tensor:
+    def states(self, exercises: Sequence[Exercise], opening: ReadOpening) -> Tensor:
         """States (rows, hidden) from which the head reads these logits."""
         n_opening = opening.keys.shape[1] + 1
         ids, positions, rows, mask = (

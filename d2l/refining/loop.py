@@ -1,6 +1,6 @@
 """The steps of refining: drill, hold general prompts to the base, judge, and keep the best.
 
-The numbers of a `Subject` end as the best that were judged, which is the start if nothing was
+The numbers of a `Refinable` end as the best that were judged, which is the start if nothing was
 better. The same steps and threads give the same numbers: a time only decides how many steps fit.
 """
 
@@ -18,7 +18,7 @@ from d2l.learners.seats.loss import measure_loss
 from d2l.refining.descent import Descent
 from d2l.refining.drills import Drills
 from d2l.refining.references import References
-from d2l.refining.subjects import Subject
+from d2l.refining.subjects import Refinable
 
 _BATCH = 16  # exercises that are judged at a time; of drilled questions so many are judged at all
 
@@ -76,7 +76,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Drilled:
     """Steps taken, the step that is kept (0: the start), and scores before and after."""
 
     steps: int
@@ -86,8 +86,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a subject is drilled and judged with."""
+class Exercises:
+    """Drills about the document, general prompts, and the references of both."""
 
     drills: Drills
     general: Sequence[Exercise]  # for steps
@@ -128,13 +128,13 @@ class Budget:
 
 
 def take_steps(
-    subject: Subject,
-    course: Course,
+    subject: Refinable,
+    course: Exercises,
     budget: Budget,
     *,
     settings: Settings,
     watch: Callable[[int], None] = lambda _: None,
-) -> Outcome:
+) -> Drilled:
     """Drill the subject within the budget; its parameters end as the best that were judged."""
     parameters = subject.parameters
     optimizer = Descent(
@@ -168,7 +168,7 @@ def take_steps(
             budget.tick(judging=True)
         watch(step)
     _put(parameters, values)
-    return Outcome(step, kept, start, best)
+    return Drilled(step, kept, start, best)
 
 
 def _copy(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -181,7 +181,7 @@ def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def _take_step(
-    subject: Subject, course: Course, optimizer: Descent, step: int, settings: Settings
+    subject: Refinable, course: Exercises, optimizer: Descent, step: int, settings: Settings
 ) -> None:
     """One update; none where the gradient is not finite."""
     drawn = course.drills.draw(step, settings.drills)
@@ -204,7 +204,7 @@ def _take_step(
 class _Judge:
     """Scores a subject on held-out questions and general prompts, and on drilled questions."""
 
-    def __init__(self, subject: Subject, course: Course) -> None:
+    def __init__(self, subject: Refinable, course: Exercises) -> None:
         self._subject, self._references = subject, course.references
         drilled = () if course.drills.sentences else course.drills.questions
         some = drilled[:: -(-len(drilled) // _BATCH) or 1]

@@ -25,7 +25,7 @@ _WORDING_TIME = 0.5
 
 
 @dataclass(frozen=True)
-class Passage:
+class Excerpt:
     """A stretch of a document's text, as it stands there from character `start` on."""
 
     document: int
@@ -89,7 +89,7 @@ def write_about(
 
 
 def _ask_all(
-    writer: QuestionWriter, passages: Sequence[Passage], effort: Effort, watch: Progress
+    writer: QuestionWriter, passages: Sequence[Excerpt], effort: Effort, watch: Progress
 ) -> Iterator[list[AboutText]]:
     """Questions, passage by passage. Other wordings come together with the likeliest questions,
     which saves reading the passage twice, if there is time for that everywhere; else at the end."""
@@ -111,7 +111,7 @@ def _ask_all(
         yield ask_about(writer, passages[number], effort, others)
 
 
-def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Passage]:
+def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Excerpt]:
     """Passages of whole sentences that a writer can read."""
     for number, text in enumerate(texts):
         packed = pack_sentences(
@@ -119,11 +119,11 @@ def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Passage]:
         )
         for piece in packed:
             if len(piece.token_ids) >= _FEWEST_TOKENS:
-                yield Passage(number, piece.start, text[piece.start : piece.stop])
+                yield Excerpt(number, piece.start, text[piece.start : piece.stop])
 
 
 def ask_about(
-    writer: QuestionWriter, passage: Passage, effort: Effort, temperatures: Sequence[float]
+    writer: QuestionWriter, passage: Excerpt, effort: Effort, temperatures: Sequence[float]
 ) -> list[AboutText]:
     """Questions about one passage: one at each temperature for every answer."""
     text = passage.text

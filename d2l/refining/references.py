@@ -25,7 +25,7 @@ from d2l.files.tensors import FILE_ERRORS, find_kept
 from d2l.inference.likelihood import answer_greedily
 from d2l.learners.document_data import Asked, Exercise
 from d2l.learners.forward import predicting_states
-from d2l.refining.subjects import Subject
+from d2l.refining.subjects import Refinable
 
 _IN_STEPS, _HELD = 48, 12  # general prompts
 _MAX_TOKENS = 32
@@ -61,7 +61,7 @@ class References:
 
 
 def ask_general(
-    causal: Any, subject: Subject, references: References, *, base: str
+    causal: Any, subject: Refinable, references: References, *, base: str
 ) -> tuple[list[Exercise], list[Exercise]]:
     """General exercises for steps, and others to judge harm by, with the base's own answers.
 

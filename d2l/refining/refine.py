@@ -23,7 +23,7 @@ from d2l.hypernets.protocol import Assembled, Hypernetwork
 from d2l.hypernets.seats.network import Seats
 from d2l.progress import Progress, silent
 from d2l.refining.drills import Drills, make_drills, name_reason, place_questions, sentences_of
-from d2l.refining.loop import Budget, Course, Outcome, Settings, take_steps
+from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.options import RefineOptions, describe_time
 from d2l.refining.questions import Effort, write_about
 from d2l.refining.references import References, ask_general
@@ -50,7 +50,7 @@ _PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp
 
 
 @dataclass(frozen=True)
-class Job:
+class RefineJob:
     """The base, the documents, how long, and where. A memory needs the network that wrote it."""
 
     base: BaseFiles
@@ -62,7 +62,7 @@ class Job:
 
 
 def refine_numbers(
-    given: Assembled, job: Job, *, bias_scale: float
+    given: Assembled, job: RefineJob, *, bias_scale: float
 ) -> tuple[Assembled, Refinement]:
     """Better numbers, or the given ones if nothing is better; and a record. Raises D2LError.
 
@@ -101,7 +101,7 @@ def refine_numbers(
         settings = Settings() if drills.sentences else _TAUGHT  # sentences have no teacher
     outcome = take_steps(
         subject,
-        Course(drills, general, held, references),
+        Exercises(drills, general, held, references),
         Budget(min(settings.most_steps(drills), options.steps or sys.maxsize), until),
         settings=settings,
         watch=_show_steps(job, start),
@@ -117,7 +117,7 @@ def refine_numbers(
 
 
 def _make_subject(
-    given: Assembled, job: Job, causal: Any, tokenizer: BaseTokenizer, bias_scale: float
+    given: Assembled, job: RefineJob, causal: Any, tokenizer: BaseTokenizer, bias_scale: float
 ) -> MovableSeats | MovableLora:
     if given.memory is None:
         return MovableLora(given.weights, causal, make_chat(tokenizer))
@@ -142,7 +142,7 @@ def _plan_writing(options: RefineOptions, until: float | None, *, checked: bool)
     return Effort(writing, _WORDINGS, options.seed, checked)
 
 
-def _describe(outcome: Outcome, drills: Drills) -> dict[str, Any]:
+def _describe(outcome: Drilled, drills: Drills) -> dict[str, Any]:
     """Steps and scores for `Refinement`, with four significant digits."""
     before, after = outcome.before, outcome.after
     pairs = {
@@ -155,7 +155,7 @@ def _describe(outcome: Outcome, drills: Drills) -> dict[str, Any]:
     return {"steps": outcome.steps, "kept": outcome.kept, **rounded, "drilled": drilled}
 
 
-def _miss_writer(job: Job, fewest: int) -> str | None:
+def _miss_writer(job: RefineJob, fewest: int) -> str | None:
     if not fewest or find_writer(job.base.name) is not None:
         return None
     return (
@@ -164,7 +164,7 @@ def _miss_writer(job: Job, fewest: int) -> str | None:
     )
 
 
-def _miss_questions(job: Job, asked: int, fewest: int, *, late: bool) -> str:
+def _miss_questions(job: RefineJob, asked: int, fewest: int, *, late: bool) -> str:
     if late:
         return _miss_time(job)
     return (
@@ -173,7 +173,7 @@ def _miss_questions(job: Job, asked: int, fewest: int, *, late: bool) -> str:
     )
 
 
-def _miss_time(job: Job) -> str:
+def _miss_time(job: RefineJob) -> str:
     seconds = job.options.seconds or 0.0
     more = f"{max(round(10 * seconds / 60), 1)}m"
     return (
@@ -182,7 +182,7 @@ def _miss_time(job: Job) -> str:
     )
 
 
-def _size(job: Job) -> str:
+def _size(job: RefineJob) -> str:
     """ "14 pages", or "3,300 characters" of formats without pages."""
     pages = sum(s.page is not None for document in job.documents for s in document.sections)
     if pages:
@@ -190,7 +190,7 @@ def _size(job: Job) -> str:
     return f"{sum(len(document.text) for document in job.documents):,} characters"
 
 
-def _show_steps(job: Job, start: float) -> Callable[[int], None]:
+def _show_steps(job: RefineJob, start: float) -> Callable[[int], None]:
     """Show progress in steps or, where time ends refining, in seconds."""
     by_time = job.options.steps is None
     total = job.options.steps or round(job.options.seconds or 1)

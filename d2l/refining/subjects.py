@@ -21,13 +21,13 @@ from d2l.inference.attached import Factors, attached
 from d2l.learners.document_data import Asked, Exercise
 from d2l.learners.forward import predict
 from d2l.learners.seats.learner import make_exercise
-from d2l.refining.decoder import MemoryDecoder, Opening
+from d2l.refining.decoder import MemoryDecoder, ReadOpening
 
 Ids = Sequence[int]
 _MAX_QUESTION_TOKENS, _MAX_ANSWER_TOKENS = 64, 32
 
 
-class Subject(Protocol):
+class Refinable(Protocol):
     """An adapter that can be refined."""
 
     @property
@@ -70,17 +70,17 @@ class MovableSeats:
         self._size = values.std(dim=(1, 2), keepdim=True)  # (layers, 1, 1)
         self._moved = nn.Parameter(torch.zeros_like(values))
         self.parameters = [self._moved]
-        self._read: Opening | None = None
+        self._read: ReadOpening | None = None
 
     def ask(self, asked: Asked) -> Exercise:
-        """See `Subject`: the rest of the template."""
+        """See `Refinable`: the rest of the template."""
         return make_exercise(asked, config=self.decoder.config, tokenizer=self.tokenizer)
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
-        """See `Subject`; all exercises stand behind the same opening."""
+        """See `Refinable`; all exercises stand behind the same opening."""
         return self.decoder.logits(exercises, self._open())
 
-    def _open(self) -> Opening:
+    def _open(self) -> ReadOpening:
         """The opening with this memory. Training reuses the opening of the last evaluation: few
         steps barely change it, and re-reading would double the cost."""
         learning, values = torch.is_grad_enabled(), self._values()
@@ -90,11 +90,11 @@ class MovableSeats:
         return self.decoder.seat_again(self._read, values) if learning else self._read
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
-        """See `Subject`: behind the base's own default opening."""
+        """See `Refinable`: behind the base's own default opening."""
         return [(*self.decoder.config.opening_head, *prompt) for prompt in prompts]
 
     def assemble(self) -> Assembled:
-        """See `Subject`: seated again."""
+        """See `Refinable`: seated again."""
         memory = Memory(self._keys.cpu(), self._values().detach().cpu())
         return self.seats.assemble([memory], MergeOptions(bias_scale=self._bias_scale))
 
@@ -114,7 +114,7 @@ class MovableLora:
         self.parameters = [nn.Parameter(torch.zeros_like(tensor)) for tensor in self._start]
 
     def ask(self, asked: Asked) -> Exercise:
-        """See `Subject`: the base's own chat."""
+        """See `Refinable`: the base's own chat."""
         encode, end = self._chat.tokenizer.encode, self._chat.end_token
         before, after = self._chat.ask_ends()
         question = encode(asked.question)[:_MAX_QUESTION_TOKENS]
@@ -123,17 +123,17 @@ class MovableLora:
         return Exercise((*before, *question, *after), ended)
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
-        """See `Subject`."""
+        """See `Refinable`."""
         prompts, answers = ([e.prompt for e in exercises], [e.answer for e in exercises])
         with attached(self._causal, self._factors(), self._weights.scale):
             return torch.cat(predict(self._causal, prompts, answers))
 
     def bare(self, prompts: Sequence[Ids]) -> list[tuple[int, ...]]:
-        """See `Subject`."""
+        """See `Refinable`."""
         return [tuple(prompt) for prompt in prompts]
 
     def assemble(self) -> Assembled:
-        """See `Subject`."""
+        """See `Refinable`."""
         factors = {
             name: LoraFactors(a.detach().cpu(), b.detach().cpu())
             for name, (a, b) in self._factors().items()

@@ -36,33 +36,11 @@ _QUESTION_TOKENS, _ANSWER_TOKENS = 40, 24
 
 
 @dataclass(frozen=True)
-class Asked:
+class WrittenQuestion:
     """A question about a passage, and where its answer stands in it."""
 
     question: str
     span: Span
-
-
-@dataclass(frozen=True)
-class WriterPrompts:
-    """Prompts of a question writer in its base's own chat, as token ids."""
-
-    chat: Chat
-
-    def passage(self, text: str) -> tuple[int, ...]:
-        """The beginning of all prompts about a passage."""
-        before, _ = self.chat.ask_ends()
-        return (*before, *self.chat.tokenizer.encode(text))
-
-    def mark(self, text: str, span: Span) -> tuple[int, ...]:
-        """The rest: the task, the words around the answer, and the end of the user's turn."""
-        _, after = self.chat.ask_ends()
-        task = _TASK.format(marked=mark(text, span))
-        return (*self.chat.tokenizer.encode(task), *after)
-
-    def question(self, text: str) -> tuple[int, ...]:
-        """The question that the writer should write."""
-        return (*self.chat.tokenizer.encode(text), self.chat.end_token)
 
 
 def mark(text: str, span: Span) -> str:
@@ -91,32 +69,33 @@ class QuestionWriter:
         *,
         temperatures: Sequence[float] = (0.0,),
         seed: int = 0,
-    ) -> list[Asked]:
+    ) -> list[WrittenQuestion]:
         """Questions for each span of a passage, in order, none twice: one at each temperature, of
         which 0 gives the likeliest question."""
-        prompts = WriterPrompts(self.chat)
-        before = prompts.passage(text)
+        encode, (before, after) = self.chat.tokenizer.encode, self.chat.ask_ends()
         asked = [span for span in spans for _ in temperatures]
+        tasks = [encode(_TASK.format(marked=mark(text, span))) for span in asked]
+        passage = (*before, *encode(text))
         with attached(self.causal, on_device(self.weights, self.causal.device), self.weights.scale):
             questions = self._generate(
-                [(*before, *prompts.mark(text, span)) for span in asked],
+                [(*passage, *task, *after) for task in tasks],
                 _QUESTION_TOKENS,
                 temperatures=[*temperatures] * len(spans),
                 seed=seed,
             )
-        unique: dict[str, Asked] = {}
+        unique: dict[str, WrittenQuestion] = {}
         for span, question in zip(asked, questions, strict=True):
             if is_question(question, answer=span.of(text)):
-                unique.setdefault(question.casefold(), Asked(question, span))
+                unique.setdefault(question.casefold(), WrittenQuestion(question, span))
         return list(unique.values())
 
-    def keep_answered(self, text: str, asked: Sequence[Asked]) -> list[Asked]:
+    def keep_answered(self, text: str, asked: Sequence[WrittenQuestion]) -> list[WrittenQuestion]:
         """The questions that the base, with the passage in its prompt, answers with the marked
         words. If the base quotes more of the passage, the answer becomes the quotation."""
         prompts = show_passage(text, [item.question for item in asked], self.chat.tokenizer)
         replies = self._generate(prompts, _ANSWER_TOKENS)
         return [
-            Asked(item.question, quote(reply, text, item.span, question=item.question))
+            WrittenQuestion(item.question, quote(reply, text, item.span, question=item.question))
             for item, reply in zip(asked, replies, strict=True)
             if agrees(reply, item.span.of(text), question=item.question)
         ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from d2l.hypernets.protocol import Assembled
 from d2l.learners.document_data import Asked, Exercise
 from d2l.refining.drills import Drills, Written, make_drills, sentences_of
-from d2l.refining.loop import Budget, Course, Outcome, Settings, take_steps
+from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.references import References
 
 TEXT = (
@@ -59,12 +59,12 @@ def refer_general(references: References) -> References:
     return references
 
 
-def make_course(drills: Drills | None = None) -> Course:
+def make_course(drills: Drills | None = None) -> Exercises:
     drills = drills or make_drills(sentences_of([TEXT]), [])
-    return Course(drills, GENERAL, GENERAL, refer_general(References(torch.nn.Identity())))
+    return Exercises(drills, GENERAL, GENERAL, refer_general(References(torch.nn.Identity())))
 
 
-def run(subject: Slope, budget: Budget, **changes: float) -> Outcome:
+def run(subject: Slope, budget: Budget, **changes: float) -> Drilled:
     return take_steps(subject, make_course(), budget, settings=Settings(**changes))  # type: ignore[arg-type]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from d2l.refining import questions
 from d2l.refining.marks import AboutText, Span
-from d2l.refining.questions import Effort, Passage, ask_about, spread, write_about
-from d2l.refining.writer import Asked
+from d2l.refining.questions import Effort, Excerpt, ask_about, spread, write_about
+from d2l.refining.writer import WrittenQuestion
 
 N_PASSAGES = 4
 
@@ -57,7 +57,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     made, clock = Desk(), Clock()
 
     def ask(
-        _writer: Any, passage: Passage, _effort: Effort, temperatures: tuple[float, ...]
+        _writer: Any, passage: Excerpt, _effort: Effort, temperatures: tuple[float, ...]
     ) -> list[AboutText]:
         others = sum(heat > 0 for heat in temperatures)
         kind = "others" if 0.0 not in temperatures else "both" if others else "likeliest"
@@ -70,7 +70,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
         start = passage.start
         return [AboutText(0, start, start + 1, f"{question}{start}", "x") for question in asked]
 
-    passages = [Passage(0, number, "") for number in range(N_PASSAGES)]
+    passages = [Excerpt(0, number, "") for number in range(N_PASSAGES)]
     monkeypatch.setattr(questions, "time", clock)
     monkeypatch.setattr(questions, "open_writer", lambda *_: object())
     monkeypatch.setattr(questions, "cut", lambda *_: passages)
@@ -116,10 +116,10 @@ def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
 class Scribe:
     """A writer whose every other question fails the round trip."""
 
-    def write(self, text: str, spans: list[Span], **_: Any) -> list[Asked]:
-        return [Asked(f"What is {span.of(text)}?", span) for span in spans]
+    def write(self, text: str, spans: list[Span], **_: Any) -> list[WrittenQuestion]:
+        return [WrittenQuestion(f"What is {span.of(text)}?", span) for span in spans]
 
-    def keep_answered(self, text: str, asked: list[Asked]) -> list[Asked]:
+    def keep_answered(self, text: str, asked: list[WrittenQuestion]) -> list[WrittenQuestion]:
         assert text == TEXT
         return asked[::2]
 
@@ -127,7 +127,7 @@ class Scribe:
 @pytest.mark.parametrize(("checked", "share"), [(True, 2), (False, 1)])
 def test_questions_may_count_whatever_the_base_answers(checked: bool, share: int) -> None:
     scribe: Any = Scribe()
-    about = ask_about(scribe, Passage(3, 10, TEXT), Effort(checked=checked), (0.0,))
+    about = ask_about(scribe, Excerpt(3, 10, TEXT), Effort(checked=checked), (0.0,))
     marked = ["Piet Hansen", "1887", "Rotterdam", "21 kg"]
     assert [one.answer for one in about] == marked[::share]
     assert {one.document for one in about} == {3}

@@ -12,7 +12,7 @@ from d2l.bases.tokenizers import load_tokenizer
 from d2l.inference.attached import attached, on_device
 from d2l.refining.marks import Span
 from d2l.refining.replies import agrees, is_question, quote
-from d2l.refining.writer import WRITERS, Asked, QuestionWriter, WriterPrompts, find_writer, mark
+from d2l.refining.writer import WRITERS, QuestionWriter, WrittenQuestion, find_writer, mark
 from tests import tiny
 
 TEXT = "The tower (built in 1931)\nstands in Oldport. It has 96 steps."
@@ -143,17 +143,25 @@ def test_weights_are_on_the_base_for_a_block_alone(base: Any) -> None:
     assert torch.allclose(found, expected, atol=1e-4)
 
 
-def test_prompts_of_a_passage_begin_alike_and_end_as_the_chat_does(base: Any) -> None:
-    chat = make_chat(load_tokenizer(base.folder))
-    prompts = WriterPrompts(chat)
-    before, after = chat.ask_ends()
-    ids = (*prompts.passage(TEXT), *prompts.mark(TEXT, Span(20, 24)))
-    assert ids[: len(before)] == tuple(before)
-    assert ids[-len(after) :] == tuple(after)
-    text = chat.tokenizer.decode(ids)
-    assert f"{TEXT}\n\nAsk a question" in text
-    assert "[[1931]]" in text
-    assert prompts.question("When?")[-1] == chat.end_token
+def test_prompts_of_a_passage_begin_alike_and_end_as_the_chat_does(
+    base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, prompts = make_writer(base), list[tuple[int, ...]]()
+
+    def note(_self: QuestionWriter, given: Any, *_: object, **__: object) -> list[str]:
+        prompts.extend(given)
+        return ["", ""]
+
+    monkeypatch.setattr(QuestionWriter, "_generate", note)
+    writer.write(TEXT, [Span(20, 24), Span(36, 43)])
+    before, after = writer.chat.ask_ends()
+    passage = (*before, *writer.chat.tokenizer.encode(TEXT))
+    for prompt, marked in zip(prompts, ("[[1931]]", "[[Oldport]]"), strict=True):
+        assert prompt[: len(passage)] == passage
+        assert prompt[-len(after) :] == tuple(after)
+        text = writer.chat.tokenizer.decode(prompt)
+        assert f"{TEXT}\n\nAsk a question" in text
+        assert marked in text
 
 
 def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +179,7 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(QuestionWriter, "_generate", generate)
     asked = writer.write(TEXT, spans)
-    assert asked == [Asked(q, s) for q, s in zip(questions, spans, strict=True)]
+    assert asked == [WrittenQuestion(q, s) for q, s in zip(questions, spans, strict=True)]
     assert writer.keep_answered(TEXT, asked) == asked[::2]
     assert seen == [True, False]
 
@@ -197,9 +205,8 @@ def test_by_chance_each_answer_is_asked_for_in_several_wordings(
     assert given == [(2, 7)]  # two answers, each asked for twice
     assert heat == [0.8] * 4
     # One of the four is no new wording; the last two are of the second answer.
-    assert asked == [
-        Asked(made[0], spans[0]), Asked(made[1], spans[1]), Asked(made[2], spans[1])
-    ]  # fmt: skip
+    places = (spans[0], spans[1], spans[1])
+    assert asked == [WrittenQuestion(q, span) for q, span in zip(made, places, strict=True)]
     writer.write(TEXT, spans[:1], temperatures=(0.0, 0.8, 0.8, 0.8))
     assert given[1] == (1, 0)
     assert heat == [0.0, 0.8, 0.8, 0.8]
