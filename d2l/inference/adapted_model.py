@@ -6,7 +6,7 @@ One model is in memory; with the adapter switched off it is the base.
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from d2l.bases.chat import find_end
 from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
+from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
-from d2l.inference.prompt_styles import WORDINGS, Turns, Wording, fit_document
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
@@ -187,9 +186,8 @@ class AdaptedModel:
 
         A document that does not fit into the base's window is cut at its end.
         """
-        prompt, left_out = self.prompt_about(
-            document, question, WORDINGS["plain"], n_answer=self.options.max_tokens
-        )
+        n_answer = self.options.max_tokens
+        prompt, left_out = self.prompt_about(document, question, n_answer=n_answer)
         with self.disable_adapter():
             return self._generate(prompt, emit, self.options), left_out
 
@@ -214,9 +212,7 @@ class AdaptedModel:
         """Ids of the base's own prompt for the question."""
         return self._base_chat.encode([{"role": "user", "content": question}])
 
-    def prompt_about(
-        self, document: str, question: str, wording: Wording, *, n_answer: int
-    ) -> tuple[list[int], int]:
+    def prompt_about(self, document: str, question: str, *, n_answer: int) -> tuple[list[int], int]:
         """Ids of the base's prompt with the document in it, and how many of the document's tokens
         are left out so that `n_answer` more tokens fit into the base's window."""
         with quiet_transformers():  # it warns of texts longer than the window
@@ -226,7 +222,7 @@ class AdaptedModel:
         return fit_document(
             document,
             [start for start, _ in encoded["offset_mapping"]],
-            lambda text: self._render_wording(wording, text, question),
+            lambda text: self.prompt_alone(f"{text}\n\n{question}"),
             window=int(self.model.config.max_position_embeddings) - n_answer,
         )
 
@@ -245,13 +241,6 @@ class AdaptedModel:
                 hint="name the base's instruction-tuned version with --base",
             )
         return end
-
-    def _render_wording(self, wording: Wording, document: str, question: str) -> list[int]:
-        try:
-            return self._base_chat.encode(wording.turns(document, question))
-        except BaseModelError:  # Gemma's template, for one, refuses system turns
-            turns = wording.turns_without_system(document, question)
-            return self._base_chat.encode(turns)
 
     @property
     def _base_chat(self) -> ChatPrompts:
@@ -319,6 +308,26 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
 def remove_adapter(adapted: AdaptedModel, name: str) -> None:
     """Take an adapter that is not the active one off the model."""
     adapted.model.delete_adapter(name)
+
+
+def fit_document(
+    document: str,
+    starts: Sequence[int],
+    render: Callable[[str], list[int]],
+    *,
+    window: int,
+) -> tuple[list[int], int]:
+    """The longest prompt of at most `window` tokens whose document is cut at its end only.
+
+    `starts` are the characters at which the document's tokens begin; `render` makes the prompt of
+    a document. Returns (prompt ids, tokens of the document left out).
+    """
+    room = len(starts)
+    prompt = render(document)
+    while room > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
+        room = max(room - (len(prompt) - window), 0)
+        prompt = render(document[: starts[room]])
+    return prompt, len(starts) - room
 
 
 def _find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:

@@ -18,9 +18,10 @@ from d2l.bases.chat_templates import is_own, render_apart, try_tokenizer
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_files import read_compact
 from d2l.errors import BaseModelError
-from d2l.inference.prompt_styles import Turns
 
 TOKENIZER = "tokenizer.json"
+#: A conversation, as chat templates take it.
+Turns = list[dict[str, str]]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.registry import ALIASES
 from d2l.inference.attached import attached, on_device
 from d2l.inference.likelihood import GenerationSettings, answer_by_chance, answer_likeliest
-from d2l.inference.prompt_styles import WORDINGS
 from d2l.refining.marks import Span
 from d2l.refining.replies import agrees, is_question, quote
 
@@ -27,6 +26,11 @@ WRITERS = Path(__file__).parent / "weights"
 #: Words kept on each side of the answer behind the passage.
 _AROUND = 12
 _TASK = '\n\nAsk a question that the marked part of this text answers: "{marked}"'
+#: The system turn when the base answers a question about a passage.
+_SYSTEM = (
+    "You find answers in texts. You reply with the answer alone, in as few words as possible, "
+    "copied from the text."
+)
 #: All questions of a passage in three wordings and more are written at once: a token of a hundred
 #: rows takes less than twice as long as a token of thirty.
 _BATCH = 96
@@ -127,10 +131,9 @@ def show_passage(
     """Prompts that show the base a passage and ask it; all begin with the passage. This wording
     gets the most right and short answers from the bases that have a writer. Raises BaseModelError
     for a chat template without system turns."""
-    wording = WORDINGS["system"]
     turns = [
-        {"role": "system", "content": wording.system or ""},
-        {"role": "user", "content": wording.user},
+        {"role": "system", "content": _SYSTEM},
+        {"role": "user", "content": "{document}\n\n{question}"},
     ]
     rendered = tokenizer.render_chat(turns, taking="a passage and a question")
     before, _, rest = rendered.partition("{document}")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter, remove_adapter
-from d2l.inference.prompt_styles import WORDINGS
 from d2l.serve.generation import Ending, News, Start, generate
 from d2l.serve.library import Entry, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
@@ -121,9 +120,7 @@ def _make_prompt(adapted: AdaptedModel, order: Order) -> tuple[list[int], int]:
     alone, turns = order.entry is None, order.wanted.turns
     if order.document is not None:
         question = turns[-1]["content"]
-        return adapted.prompt_about(
-            order.document, question, WORDINGS["plain"], n_answer=order.max_tokens
-        )
+        return adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
     try:
         return adapted.prompt_turns(turns, alone=alone), 0
     except BaseModelError:  # Gemma's template, for example, refuses system turns

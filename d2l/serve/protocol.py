@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from d2l.inference.prompt_styles import Turns
+from d2l.inference.chat_prompts import Turns
 from d2l.serve.generation import Ending, News, Piece, Sampling, Start
 
 #: Tokens of an answer where the request sets no limit.

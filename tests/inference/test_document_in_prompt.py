@@ -1,4 +1,4 @@
-"""The document in the prompt of the base alone: whole, cut, or in a system turn."""
+"""The document in the prompt of the base alone: whole or cut."""
 
 import shutil
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.inference.prompt_styles import WORDINGS
+from d2l.inference.adapted_model import fit_document
 from tests import tiny
 from tests.compiled import (
     Compiled,
@@ -61,28 +61,14 @@ def test_without_any_room_the_question_is_asked_alone(compiled: Compile) -> None
     assert left_out == len(tiny.encode(tiny.DOCUMENT))
 
 
-def test_a_wordings_system_text_stands_in_the_system_turn(compiled: Compile) -> None:
-    wording = WORDINGS["system"]
-    prompt, left_out = load(compiled("llama")).prompt_about(
-        "The text.", "Why?", wording, n_answer=9
-    )
-    expected = (
-        f"<|im_start|>system\n{wording.system}<|im_end|>\n"
-        "<|im_start|>user\nThe text.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert (prompt, left_out) == (tiny.encode(expected), 0)
+@pytest.mark.parametrize(("window", "kept"), [(99, "abcdef"), (10, "abcdef"), (7, "abc"), (2, "")])
+def test_a_document_is_cut_at_its_end_until_the_prompt_fits(window: int, kept: str) -> None:
+    def render(document: str) -> list[int]:
+        return [1, 2, *map(ord, document), 3, 4]  # a token a character
 
-
-def test_a_template_without_system_turns_gets_the_system_text_first(
-    compiled: Compile, tmp_path: Path
-) -> None:
-    done = compiled("llama")
-    base = shutil.copytree(done.base, tmp_path / "llama-tiny")
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
-    change_json(base / "tokenizer_config.json", chat_template=refusing + tiny.CHAT_TEMPLATE)
-    wording = WORDINGS["system"]
-    prompt, _ = load(done, base=str(base)).prompt_about("Text.", "Why?", wording, n_answer=9)
-    assert prompt == tiny.encode(write_prompt(f"{wording.system}\n\nText.\n\nWhy?"))
+    prompt, left_out = fit_document("abcdef", range(6), render, window=window)
+    assert prompt == render(kept)
+    assert left_out == 6 - len(kept)
 
 
 def test_an_answer_ends_where_the_bases_chat_template_ends_it(

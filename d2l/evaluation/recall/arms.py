@@ -12,7 +12,6 @@ from d2l.datasets.silence import is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, ScoredAnswer, score_answers
-from d2l.inference.prompt_styles import WORDINGS
 from d2l.refining.options import RefineOptions
 
 #: Scores of an answer; the first three are shares, the others nats a token.
@@ -94,8 +93,7 @@ class Arms:
         document cut."""
         n_answer = max(asker.options.max_tokens, *map(len, _encode_answers(asker, questions)))
         cut = [
-            asker.prompt_about(document, question.text, WORDINGS["plain"], n_answer=n_answer)
-            for question in questions
+            asker.prompt_about(document, question.text, n_answer=n_answer) for question in questions
         ]
         with asker.model.disable_adapter():
             marks = self._ask(asker, [prompt for prompt, _ in cut], questions)
