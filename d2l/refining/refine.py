@@ -155,21 +155,21 @@ def _describe(outcome: Drilled, drills: Drills) -> dict[str, Any]:
     return {"steps": outcome.steps, "kept": outcome.kept, **rounded, "drilled": drilled}
 
 
-def _miss_writer(job: RefineJob, fewest: int) -> str | None:
-    if not fewest or find_writer(job.base.name) is not None:
+def _miss_writer(job: RefineJob, needed: int) -> str | None:
+    if not needed or find_writer(job.base.name) is not None:
         return None
     return (
-        f"Nothing changed: {_size(job)} need {fewest} written questions, and there is no question "
-        f"writer for the base {job.base.name}. Refine single pages."
+        f"Nothing changed: refining {_size(job)} takes {needed} written questions, and there is no "
+        f"question writer for the base {job.base.name}. Refine single pages."
     )
 
 
-def _miss_questions(job: RefineJob, asked: int, fewest: int, *, late: bool) -> str:
+def _miss_questions(job: RefineJob, asked: int, needed: int, *, late: bool) -> str:
     if late:
         return _miss_time(job)
     return (
-        f"Nothing changed: {_size(job)} need {fewest} written questions, and {asked} could be "
-        "written. Refine single pages."
+        f"Nothing changed: refining {_size(job)} takes {needed} written questions, and the writer "
+        f"could ask {asked}. Refine single pages."
     )
 
 

@@ -176,7 +176,8 @@ def test_a_crowded_memory_needs_questions(tmp_path: Path, monkeypatch: pytest.Mo
     said = read_record(out)
     assert (said["refinement"]["steps"], said["refinement"]["kept"]) == (0, 0)
     reason = said["warnings"][-1]
-    assert reason.startswith("Nothing changed: 2 pages need 2 written questions, and there is no ")
+    assert reason.startswith("Nothing changed: refining 2 pages takes 2 written questions, ")
+    assert "there is no question writer for the base" in reason
     assert f"- Refined: {reason}\n" in (out / "README.md").read_text("utf-8")
     weights = "adapter_model.safetensors"
     assert (out / weights).read_bytes() == (done.adapter / weights).read_bytes()
@@ -340,3 +341,25 @@ def test_what_cannot_be_refined_is_refused_with_a_reason(tmp_path: Path) -> None
 def test_tiny_document_has_what_these_tests_count_on() -> None:
     assert name_reason([make_document()]) is None
     assert tiny.DOCUMENT.count(".") == 5
+
+
+def test_a_crowded_memory_whose_questions_are_too_few_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, document = compile_tiny(tmp_path, "seats"), make_document()
+    monkeypatch.setattr("d2l.refining.refine.CROWDED", 1)
+    monkeypatch.setattr("d2l.refining.refine.SEATS_A_QUESTION", 1)
+    monkeypatch.setattr("d2l.refining.refine.find_writer", lambda _: tmp_path)
+    about = write_some(document.text)[:1]
+    monkeypatch.setattr("d2l.refining.refine.write_about", lambda *_, **__: about)
+    n_seats = read_record(done.adapter)["seats"]
+    enough = f"Nothing changed: refining 2 pages takes {n_seats} written questions, and the writer "
+    for options, reason in (
+        (RefineOptions(steps=4), f"{enough}could ask 1. Refine single pages."),
+        (RefineOptions(seconds=1e-6), "Nothing changed: 0 s were too short for 2 pages. "),
+    ):
+        out = refine(done, tmp_path / f"{options.steps}.lora", options, documents=[document])
+        assert read_record(out)["refinement"]["reason"].startswith(reason)
+        assert (
+            read_files(out)["memory.safetensors"] == read_files(done.adapter)["memory.safetensors"]
+        )
