@@ -39,7 +39,7 @@ from d2l.documents.readers.pdf.margins import drop_running_lines
 from d2l.documents.readers.pdf.runs import Runs
 from d2l.documents.readers.pdf.strings import Path, parse_content
 from d2l.documents.readers.pdf.viewer import Viewer, ViewError
-from d2l.documents.readers.pdf.visible import Hidden, find_hidden
+from d2l.documents.readers.pdf.visible import find_hidden
 from d2l.documents.readers.pdf.widths import Measure, find_measures
 from d2l.errors import DocumentError
 
@@ -176,8 +176,8 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
             mend_fonts(page.get("/Resources"), mended)
             stream = parse_content(page)
             hidden = judge_page(number, Runs(page, stream, known), viewer, read)
-            read.findings += [text.tell(number) for text in hidden.values() if text.n_chars]
-            left_out = frozenset(path for path, text in hidden.items() if not text.is_kept)
+            read.findings += [finding for finding in hidden.values() if finding.count]
+            left_out = frozenset(path for path in hidden if hidden[path].kind == "hidden")
             omitted = frozenset() if request.include_hidden else left_out
             lines, is_guess = read_lines(page, stream, measures, omitted)
             if is_guess:
@@ -194,14 +194,14 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
     return read
 
 
-def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dict[Path, Hidden]:
+def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dict[Path, Finding]:
     """Give what is hidden on a page; note the page if it cannot be drawn."""
     if shown.runs:
         try:
-            return find_hidden(shown, viewer.open_page(number - 1, shown))
+            return find_hidden(shown, viewer.open_page(number - 1, shown), number)
         except ViewError:
             read.unseen.append(number)
-    return find_hidden(shown, None)
+    return find_hidden(shown, None, number)
 
 
 def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:

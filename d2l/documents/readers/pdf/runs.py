@@ -120,10 +120,10 @@ def find_resource(resources: Any, category: str, name: str) -> Any:
 
 
 def count_signs(items: Sequence[Any], n_bytes: int) -> int | None:
-    """Count the codes that leave ink; None if there is no string that is not empty."""
+    """Count the codes that leave ink, but for spaces; None if no string has any code."""
     strings = [item for item in items if isinstance(item, bytes) and item]
     if n_bytes == 2:
         signs = [len(string) // 2 for string in strings]
     else:
-        signs = [len(string) - string.count(b" ") for string in strings]
+        signs = [len(string.translate(None, b" \xa0")) for string in strings]
     return sum(signs) if strings else None

@@ -26,10 +26,10 @@ MAX_COATS = 30  # times that a page is painted over; pages of more are drawn wit
 LEAST_CHANGE = 16  # of 255, in one color: a fainter change cannot be seen
 LEAST_SHARE = 0.1  # of the columns of pixels that letters fill: fewer are not enough to read
 LETTER_WIDTH = 0.3  # of an em: most letters are wider
+SURE_LETTERS = 3  # of a font of two-byte codes: the others may be spaces, or glyphs it lacks
 MAX_LAYERS = 8  # of text over text that are told apart
 BLANK = 0.05  # of an em: a dot is larger
 LEAST_PIXELS = 1.0  # of an em
-FILLED = pdfium_raw.FPDF_TEXTRENDERMODE_FILL
 # Annotations that are shown on demand only, and those that viewers let text through.
 NO_COVERS = (pdfium_raw.FPDF_ANNOT_POPUP, pdfium_raw.FPDF_ANNOT_HIGHLIGHT)
 IMAGE, TEXT, FORM = (
@@ -55,7 +55,6 @@ class Text:
     y: float
     height: float  # of an em on the page
     width: float  # of an em on the page
-    may_lack_glyphs: bool  # pdfium draws a font that the file lacks with letters of its own
     on_image: float = 0.0  # share of it that lies on images
     under_later: float = 0.0  # share of it that lies under later objects
 
@@ -165,28 +164,30 @@ class View:
 
     def _part(self, texts: Iterable[Text]) -> list[list[Text]]:
         """Part texts into layers of such as do not overlap; the last layer takes all the rest."""
-        layers: list[tuple[Mask, list[Text]]] = []
-        rest = []
+        masks: list[Mask] = []
+        layers: list[list[Text]] = []
         for text in texts:
             place = self._place(text.box)
-            free = next((layer for layer in layers if not layer[0][place].any()), None)
-            if free is None and len(layers) == MAX_LAYERS:
-                rest.append(text)
-                continue
-            if free is None:
-                free = (self._blank(), [])
-                layers.append(free)
-            free[0][place] = True
-            free[1].append(text)
-        return [members for members in (*(members for _, members in layers), rest) if members]
+            free = (n for n, mask in enumerate(masks) if not mask[place].any())
+            at = next(free, len(masks))
+            if at == len(layers):
+                layers.append([])
+            if at == len(masks) and at < MAX_LAYERS:
+                masks.append(self._blank())
+            layers[at].append(text)
+            if at < MAX_LAYERS:
+                masks[at][place] = True
+        return layers
 
     def _shows(self, text: Text, changes: Mask) -> bool:
         """Whether enough of a text lies on pixels that changed."""
         part = changes[self._place(text.box)]
         n_changed = np.count_nonzero(part.any(axis=0 if part.shape[1] >= part.shape[0] else 1))
-        letters = text.run.n_chars * LETTER_WIDTH * text.width * self._scale
-        needed = 0.0 if text.may_lack_glyphs else LEAST_SHARE * min(max(part.shape), letters)
-        return bool(n_changed >= max(1.0, needed))
+        n_letters = (
+            min(text.run.n_chars, SURE_LETTERS) if text.run.is_composite else text.run.n_chars
+        )
+        letters = n_letters * LETTER_WIDTH * text.width * self._scale
+        return bool(n_changed >= max(1.0, LEAST_SHARE * min(max(part.shape), letters)))
 
     def _draw(self) -> Pixels:
         maker = pdfium.PdfBitmap.new_foreign  # its pixels outlive it
@@ -268,14 +269,9 @@ def list_objects(page: Any) -> Iterator[tuple[Any, Any, Box]]:
 
 
 def place_text(run: Run, item: Any, matrix: Any, box: Box) -> Text:
-    """Place a run. The mode of a font of drawings does not matter: they paint themselves."""
+    """Place a run."""
     mode = pdfium_raw.FPDFTextObj_GetTextRenderMode(item.raw)
-    if run.is_type3 and mode != FILLED:
-        pdfium_raw.FPDFTextObj_SetTextRenderMode(item.raw, FILLED)
-        mode = FILLED
-    font = pdfium_raw.FPDFTextObj_GetFont(item.raw)
-    may_lack_glyphs = run.is_composite and pdfium_raw.FPDFFont_GetIsEmbedded(font) != 1
     a, b, c, d, x, y = matrix.get()
     along, size = math.hypot(a, b), item.get_font_size()
     height = abs(size * (a * d - b * c) / along) if along else 0.0
-    return Text(run, item.raw, mode, box, x, y, height, abs(size) * along, may_lack_glyphs)
+    return Text(run, item.raw, mode, box, x, y, height, abs(size) * along)

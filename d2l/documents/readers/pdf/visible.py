@@ -4,11 +4,9 @@ Takes the runs of a page, and the page in a viewer, gives the runs to leave out.
 taken to be seen.
 """
 
-from dataclasses import dataclass
-
 import pypdfium2.raw as pdfium_raw
 
-from d2l.documents.findings import Finding, Kind
+from d2l.documents.findings import Finding
 from d2l.documents.readers.pdf.runs import Runs
 from d2l.documents.readers.pdf.strings import Path
 from d2l.documents.readers.pdf.viewer import Text, View
@@ -20,33 +18,21 @@ ON_IMAGE = 0.5  # share of a run on an image that makes it the text of a scan
 MOST_OVER = 0.5  # of the page's width that a line that is too long runs off it
 OFF, OVERFLOW = "off the page", "ends of lines off the page"
 UNSEEN = "invisible on the page"
+INVISIBLE, CLIPPING = (
+    pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE,
+    pdfium_raw.FPDF_TEXTRENDERMODE_CLIP,
+)
 UNREAD = "in too many forms, or too deep in them"
 
 
-@dataclass(frozen=True)
-class Hidden:
-    """Text that cannot be seen: why, and how many characters.
+def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding]:
+    """Give what cannot be seen on a page, by the path to the operator that shows it.
 
-    `is_kept`: it is the end of a line that is too long, and no one meant to hide it.
+    Ends of lines that are too long are `overflow`: no one meant to hide them. Without a view, all
+    that is read is taken to be seen.
     """
-
-    reason: str
-    n_chars: int
-    is_kept: bool = False
-
-    def tell(self, page: int) -> Finding:
-        """What the user should know of it."""
-        kind: Kind = "overflow" if self.is_kept else "hidden"
-        return Finding(kind, self.reason, self.n_chars, (page,))
-
-
-def find_hidden(shown: Runs, view: View | None) -> dict[Path, Hidden]:
-    """Give what cannot be seen, by the path to the operator that shows it.
-
-    Without a view, all that is read is taken to be seen.
-    """
-    found = {path: Hidden(UNREAD, n_chars) for path, n_chars in shown.unread.items()}
-    found |= {path: Hidden(UNSEEN, n_chars) for path, n_chars in shown.undrawn.items() if n_chars}
+    found = {path: hide(UNREAD, n_chars, page) for path, n_chars in shown.unread.items()}
+    found |= {path: hide(UNSEEN, n_chars, page) for path, n_chars in shown.undrawn.items()}
     if view is None:
         return found
     inked = [text for text in view.texts if text.run.n_chars]
@@ -60,19 +46,22 @@ def find_hidden(shown: Runs, view: View | None) -> dict[Path, Hidden]:
         reason = reasons[path]
         joins = is_begun(text, view) or (before is not None and follows(before, text))
         if reason == OFF and joins and runs_over(text, view):
-            found[path] = Hidden(OVERFLOW, n_chars, is_kept=True)
+            found[path] = Finding("overflow", OVERFLOW, n_chars, (page,))
         elif reason:
-            found[path] = Hidden(reason, n_chars)
-        before = text if path not in found or found[path].is_kept else None
+            found[path] = hide(reason, n_chars, page)
+        before = text if path not in found or found[path].kind == "overflow" else None
     return found
+
+
+def hide(reason: str, n_chars: int, page: int) -> Finding:
+    """Say why text of a page is left out."""
+    return Finding("hidden", reason, n_chars, (page,))
 
 
 def explain(text: Text, view: View) -> str:
     """Say why a text cannot be seen, as far as its place and mode tell; "" if they do not."""
-    on_scan = text.on_image > ON_IMAGE
-    if text.mode == pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE and not on_scan:
-        return "drawn in the invisible mode"
-    if text.mode == pdfium_raw.FPDF_TEXTRENDERMODE_CLIP and text.under_later <= ON_IMAGE:
+    share = text.on_image if text.mode == INVISIBLE else text.under_later
+    if text.mode in (INVISIBLE, CLIPPING) and share <= ON_IMAGE and not text.run.is_type3:
         return "drawn in the invisible mode"
     size = min(text.height, text.width)
     tiny = min(TINY, TINY_SHARE * (view.sheet[3] - view.sheet[1]))
@@ -83,9 +72,9 @@ def explain(text: Text, view: View) -> str:
 
 def is_exempt(text: Text, view: View) -> bool:
     """Whether pixels do not tell if a text can be seen: it is part of a scan, it bounds what is
-    painted later, or pdfium does not draw it."""
-    modes = (pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_raw.FPDF_TEXTRENDERMODE_CLIP)
-    return text.mode in modes or text.on_image > ON_IMAGE or view.is_undrawn(text)
+    painted later, pdfium does not draw it, or its glyphs are drawings of any size."""
+    is_undrawn = text.mode in (INVISIBLE, CLIPPING) or view.is_undrawn(text)
+    return is_undrawn or text.run.is_type3 or text.on_image > ON_IMAGE
 
 
 def is_begun(text: Text, view: View) -> bool:

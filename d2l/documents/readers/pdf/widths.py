@@ -24,17 +24,13 @@ class Measure:
     default: float | None = None  # of codes that have no width of their own; None: guess
     n_bytes: int = 1  # of a code
 
-    def read_codes(self, raw: bytes) -> list[int]:
-        """Cut a string into its codes."""
-        if self.n_bytes == 1:
-            return list(raw)
-        return [int.from_bytes(raw[start : start + 2], "big") for start in range(0, len(raw), 2)]
-
     def measure(self, raw: bytes) -> float:
         """Give the width of a string in ems."""
+        n = self.n_bytes
+        codes = (int.from_bytes(raw[start : start + n], "big") for start in range(0, len(raw), n))
         return sum(
             self.widths.get(code, estimate_em(chr(code)) if self.default is None else self.default)
-            for code in self.read_codes(raw)
+            for code in (raw if n == 1 else codes)
         )
 
 

@@ -427,6 +427,18 @@ def test_text_in_a_font_that_the_viewer_lacks_is_taken_to_be_seen() -> None:
     assert (document.text, document.findings) == ("日本語", ())
 
 
+def test_a_letter_before_many_spaces_of_a_font_of_two_byte_codes_stays() -> None:
+    font = (
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /Serif /Encoding /UniJIS-UTF16-H "
+        b"/DescendantFonts [<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Serif /DW 500 "
+        b"/CIDSystemInfo << /Registry (Adobe) /Ordering (Japan1) /Supplement 2 >> >>] >>"
+    )
+    shown = f"BT /F1 10 Tf 72 600 Td <0031{'0020' * 80}> Tj ET"
+    assert parse_here(make_pdf([shown], font=font), "a.pdf").text == "1"
+    with pytest.raises(DocumentError, match=UNSEEN):
+        parse_here(make_pdf([f"1 g {shown}"], font=font), "a.pdf")
+
+
 def test_text_that_cannot_be_drawn_is_taken_to_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise viewer.pdfium.PdfiumError("no")
@@ -453,23 +465,23 @@ def test_the_end_of_a_line_far_off_the_page_is_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "n"),
     [
-        lambda n: f"0.2 g 60 590 300 30 re f {HIDDEN} " * n,
-        lambda n: f"/S sh {HIDDEN} " * n,
-        lambda n: "BT /F1 10 Tf 72 600 Td " + "(a word ) Tj " * n + "ET",
-        lambda n: " ".join(
-            f"BT /F1 4 Tf {i % 100 * 6} {i // 100 * 8} Td (a) Tj ET" for i in range(n)
-        ),
-        lambda n: f"BT /F1 400 Tf 72 100 Td (H) Tj ET {HIDDEN} " * n,
+        (lambda n: f"0.2 g 60 590 300 30 re f {HIDDEN} " * n, 500),
+        (lambda n: f"q 60 590 300 30 re W n /S sh Q {HIDDEN} " * n, 300),
+        (lambda n: "BT /F1 10 Tf 72 600 Td " + "(a word ) Tj " * n + "ET", 1000),
+        (lambda n: "BT /F1 4 Tf 0 780 Td " + "(a) Tj 1 -1 Td " * n + "ET", 500),
+        (lambda n: f"BT /F1 400 Tf 72 100 Td (H) Tj ET {HIDDEN} " * n, 100),
     ],
     ids=["areas over text", "shadings", "a line of many runs", "glyphs", "text over text"],
-)  # fmt: skip
-def test_twice_as_much_on_a_page_takes_about_twice_as_long(make: Callable[[int], str]) -> None:
+)
+def test_twice_as_much_on_a_page_takes_about_twice_as_long(
+    make: Callable[[int], str], n: int
+) -> None:
     def measure(n: int) -> float:
         start = time.process_time()
         read(f"{SEEN} {make(n)}", include_hidden=True)
         return time.process_time() - start
 
     measure(10)
-    assert min(measure(800) for _ in range(3)) < 2.5 * min(measure(400) for _ in range(3))
+    assert min(measure(2 * n) for _ in range(3)) < 2.5 * min(measure(n) for _ in range(3))
