@@ -21,11 +21,10 @@ from d2l.refining.questions import write_about
 @dataclass(frozen=True)
 class PageQuestion:
     """A question about a document, its answer, and where that stands; `page` is None in formats
-    that have none, `chunk` where the adapter does not say."""
+    without pages."""
 
     document: str
     page: int | None
-    chunk: int | None
     place: str
     question: str
     answer: str
@@ -58,28 +57,13 @@ def write_questions(
     causal = asker.model.get_base_model()
     with asker.model.disable_adapter():
         questions = write_about(causal, load_tokenizer(base.folder), base, texts, watch=watch)
-    made = []
+    placed = []
     for written in questions:
         document = originals.documents[written.document]
-        chunk = next(
-            (
-                s.chunk
-                for s in originals.stretches
-                if s.document is document and s.start <= written.start < s.stop
-            ),
-            None,
-        )
-        made.append(
-            PageQuestion(
-                document.name,
-                find_page(document, written.start),
-                chunk,
-                document.where(written.start, written.stop),
-                written.question,
-                written.answer,
-            )
-        )
-    return made
+        page = find_page(document, written.start)
+        place = document.where(written.start, written.stop)
+        placed.append(PageQuestion(document.name, page, place, written.question, written.answer))
+    return placed
 
 
 @dataclass(frozen=True)
@@ -102,21 +86,23 @@ def answer_questions(
     batch: int = 8,
     watch: Progress = silent,
 ) -> tuple[Answered, ...]:
-    """Ask the adapter on `asker`; answers are greedy."""
-    end, made = asker.end_token(), list[Answered]()
+    """Ask the adapter on `asker`."""
+    answered: list[Answered] = []
     for some in watch(batched(questions, batch), "asking"):
-        answers = answer_greedily(
-            asker.model,
-            [asker.prompt(question.question) for question in some],
-            max_tokens=asker.options.max_tokens,
-            batch=batch,
-            end=end,
-            pad=end,
-        )
-        for question, ids in zip(some, answers, strict=True):
-            said = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
-            made.append(Answered(question, said, contains_answer(said, (question.answer,))))
-    return tuple(made)
+        answers = answer_texts(asker, [question.question for question in some], batch=batch)
+        for question, said in zip(some, answers, strict=True):
+            answered.append(Answered(question, said, contains_answer(said, (question.answer,))))
+    return tuple(answered)
+
+
+def answer_texts(asker: AdaptedModel, texts: Sequence[str], *, batch: int = 8) -> list[str]:
+    """The adapter's greedy answers to user turns."""
+    prompts, end = [asker.prompt(text) for text in texts], asker.end_token()
+    answers = answer_greedily(
+        asker.model, prompts, max_tokens=asker.options.max_tokens, batch=batch, end=end, pad=end
+    )
+    decode = asker.base_tokenizer.decode
+    return [str(decode(ids, skip_special_tokens=True)).strip() for ids in answers]
 
 
 def group_by_place(answered: Sequence[Answered]) -> dict[str, list[Answered]]:

@@ -20,9 +20,14 @@ from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.metrics import Row, pick_evenly, take_mean
 from d2l.evaluation.originals import Originals, Stretch, read_originals
 from d2l.evaluation.selftest.passages import MIN_WORDS, Passage, choose_passages, find_passages
-from d2l.evaluation.selftest.questions import Answered, answer_questions, write_questions
+from d2l.evaluation.selftest.questions import (
+    Answered,
+    answer_questions,
+    answer_texts,
+    write_questions,
+)
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.likelihood import answer_greedily, token_log_probs
+from d2l.inference.likelihood import token_log_probs
 from d2l.progress import Progress, silent
 
 WORDING = "How does this go on? {}"
@@ -152,12 +157,13 @@ def run_selftest(
     for some in watch(batched(choose_passages(passages, limit), batch), "self-test"):
         recited += _recite(asker, some)
     worst = sorted(recited, key=lambda item: item.gain)[:N_WORST]
+    said = answer_texts(asker, [ask(item.passage) for item in worst], batch=batch)
     return SelfTest(
         total=_take_means(recited),
         n_sentences=len(passages),
         chunks=_row_chunks(originals, recited),
         pages=_row_pages(originals, recited),
-        worst=_continue(asker, worst, batch=batch),
+        worst=tuple(replace(item, said=text) for item, text in zip(worst, said, strict=True)),
     )
 
 
@@ -182,24 +188,6 @@ def _score(
     pad = asker.end_token()
     scores = token_log_probs(asker.model, prompts, wanted, batch=len(prompts), pad=pad)
     return [-float(log_probs.mean()) for log_probs in scores]
-
-
-def _continue(asker: AdaptedModel, worst: Sequence[Recited], *, batch: int) -> tuple[Recited, ...]:
-    """The same passages with the adapter's own greedy continuations."""
-    end = asker.end_token()
-    answers = answer_greedily(
-        asker.model,
-        [asker.prompt(ask(item.passage)) for item in worst],
-        max_tokens=asker.options.max_tokens,
-        batch=batch,
-        end=end,
-        pad=end,
-    )
-    decode = asker.base_tokenizer.decode
-    return tuple(
-        replace(item, said=str(decode(ids, skip_special_tokens=True)).strip())
-        for item, ids in zip(worst, answers, strict=True)
-    )
 
 
 def _row_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, ...]:

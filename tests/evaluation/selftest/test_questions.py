@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_question(page: int | None = 2, answer: str = "96 steps") -> PageQuestion:
-    return PageQuestion("manual.pdf", page, 0, f"p. {page}", "How many steps has it?", answer)
+    return PageQuestion("manual.pdf", page, f"p. {page}", "How many steps has it?", answer)
 
 
 def test_questions_are_rows_that_qa_reads(tmp_path: Path) -> None:
