@@ -7,19 +7,9 @@ __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:  # at run time each name is imported when it is first asked for
     from d2l.api.adapter import Adapter
-    from d2l.api.compiler import Compiler
-    from d2l.api.functions import (
-        check,
-        compile,
-        edit,
-        export,
-        merge,
-        plan_edit,
-        plan_export,
-        plan_merge,
-        refine,
-    )
-    from d2l.api.task_compiler import TaskCompiler
+    from d2l.api.compiler import Compiler, TaskCompiler
+    from d2l.api.export import export, plan_export
+    from d2l.api.functions import check, compile, edit, merge, plan_edit, plan_merge, refine
     from d2l.documents.document import Document
     from d2l.documents.intake import ReadOptions
     from d2l.errors import D2LError
@@ -54,14 +44,14 @@ _PLACES = {
     "D2LError": "d2l.errors",
     "Document": "d2l.documents.document",
     "ReadOptions": "d2l.documents.intake",
-    "TaskCompiler": "d2l.api.task_compiler",
+    "TaskCompiler": "d2l.api.compiler",
     "check": _FUNCTIONS,
     "compile": _FUNCTIONS,
     "edit": _FUNCTIONS,
-    "export": _FUNCTIONS,
+    "export": "d2l.api.export",
     "merge": _FUNCTIONS,
     "plan_edit": _FUNCTIONS,
-    "plan_export": _FUNCTIONS,
+    "plan_export": "d2l.api.export",
     "plan_merge": _FUNCTIONS,
     "refine": _FUNCTIONS,
 }

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from d2l.api.compiler import Compiler
-from d2l.compiler.plan import CompileOptions, CompilePlan
+from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document, Section
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 
 KINDS = (*tiny.FAMILIES, "seats")

@@ -21,7 +21,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"files": ""},
     {"documents": "files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
-    {"hypernets": "adapters bases files"},
+    {"hypernets": "documents adapters bases files"},
     {"inference": "adapters bases", "runtimes": "adapters bases files"},
     {
         "learners": "documents datasets bases adapters hypernets inference files",
@@ -46,7 +46,6 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
 )
 #: Arrows that go up until what they lead to has moved.
-AWAITED = {"compiler": {"refining"}}
 #: Modules at the root that every room may use.
 SHARED = set(FLOORS[0])
 USES = {room: set(uses.split()) for floor in FLOORS for room, uses in floor.items()}
@@ -99,12 +98,6 @@ def own_imports(name: str) -> set[str]:
     return {imported for imported in read_imports(ast.walk(MODULES[name])) if imported in MODULES}
 
 
-def folder_of(name: str) -> str:
-    """The sub-folder of a room that a module lies in, such as "learners.seats"; "" at its front."""
-    folder = ".".join(name.split(".")[:2])
-    return folder if "." in name and (PACKAGE / Path(*folder.split("."))).is_dir() else ""
-
-
 def test_every_module_is_in_a_room_and_rooms_look_up() -> None:
     assert {room_of(name) for name in MODULES} == set(USES)
     above: set[str] = set()
@@ -117,7 +110,6 @@ def test_every_module_is_in_a_room_and_rooms_look_up() -> None:
 @pytest.mark.parametrize("room", [room for room in USES if room != "__init__"])
 def test_a_room_imports_only_what_it_may(room: str) -> None:
     allowed = USES[room] | {room} | (SHARED if room not in SHARED else set())
-    allowed |= AWAITED.get(room, set())
     for name in modules_of(room):
         wrong = sorted(other for other in own_imports(name) if room_of(other) not in allowed)
         assert not wrong, f"{name} imports {wrong}; {room} may use {sorted(allowed)}"
@@ -133,18 +125,23 @@ def test_the_package_names_what_rooms_give_and_imports_none_of_it() -> None:
     assert rooms == {"api", "documents", "errors", "inference"}
 
 
-@pytest.mark.parametrize("room", sorted({room_of(n) for n in MODULES if folder_of(n)}))
-def test_a_sub_folder_does_not_import_the_front_of_its_room(room: str) -> None:
-    """The front of a room are its modules that put sub-folders to use."""
-    names = modules_of(room)
-    front = {name for name in names if not folder_of(name) and any(map(folder_of, own(name)))}
-    for name in filter(folder_of, names):
-        assert not own(name) & front, f"{name} imports {sorted(own(name) & front)}"
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count; those for type checkers alone do not."""
+    waiting = {name: list_runtime_imports(MODULES[name]) - {name} for name in MODULES}
+    while free := {name for name, imported in waiting.items() if not imported}:
+        waiting = {n: imported - free for n, imported in waiting.items() if n not in free}
+    assert not waiting, f"in or above a circle: {sorted(waiting)}"
 
 
-def own(name: str) -> set[str]:
-    """What a module imports of its own room."""
-    return {other for other in own_imports(name) if room_of(other) == room_of(name)}
+def list_runtime_imports(module: ast.Module) -> set[str]:
+    """Modules of the package that a module imports when it is run, wherever in it."""
+    statements: list[ast.AST] = [module]
+    for node in statements:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            statements += node.orelse
+        else:
+            statements += ast.iter_child_nodes(node)
+    return {name for name in read_imports(iter(statements)) if name in MODULES and "." in name}
 
 
 @pytest.mark.parametrize("name", LIGHT)

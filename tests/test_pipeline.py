@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import BaseFiles
 from d2l.commands.main import main
-from d2l.compiler import run as pipeline
+from d2l.compiler.plan import prepare
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import read_config
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
 
@@ -84,9 +85,9 @@ def test_golden_chunks_have_the_recorded_token_ids(
     inputs = load_file(folder / "inputs.safetensors")
     monkeypatch.chdir(root)
     for case, limit in (("one", 1 << 20), ("three", info["max_ctx_chunk_len"])):
-        options = pipeline.CompileOptions(checkpoint=str(folder), chunk_tokens=limit)
+        options = CompileOptions(checkpoint=str(folder), chunk_tokens=limit)
         document = document_of(info["cases"][case]["documents"][0])
-        plan = pipeline.prepare(Intake((document,)), options)
+        plan = prepare(Intake((document,)), options)
         rows = zip(
             plan.chunks,
             inputs[f"{case}.ctx_ids"],

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
-from d2l.api import functions
-from d2l.api.wishes import ChangeWishes, ExportWishes, PushWishes
+from d2l.api.export import export
+from d2l.api.wishes import ChangeWishes, ExportWishes, PushWishes, change_options
+from d2l.change.edit import prepare as prepare_edit
+from d2l.change.edit import run as run_edit
 from d2l.files.hub import push_folder
 
 if TYPE_CHECKING:
@@ -99,19 +101,22 @@ class Adapter(AdapterContent):
         self, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
     ) -> "ExportResult":
         """Write the adapter as another runtime loads it: `d2l.export` says how."""
-        return functions.export(self, path, to=to, **wishes)
+        return export(self, path, to=to, **wishes)
 
     def drop(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
         """A new adapter without some chunks: `d2l.edit` says what selectors are."""
-        return functions.edit(self, drop=selectors, **wishes)
+        return self._edit(wishes, drop=selectors)
 
     def keep(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
         """A new adapter of some chunks alone."""
-        return functions.edit(self, keep=selectors, **wishes)
+        return self._edit(wishes, keep=selectors)
 
     def rescale(self, factors: Mapping[str, float], **wishes: Unpack[ChangeWishes]) -> "Adapter":
         """A new adapter in which some chunks are stronger or weaker: factors by selector."""
-        return functions.edit(self, rescale=factors, **wishes)
+        return self._edit(wishes, scale=factors)
+
+    def _edit(self, wishes: ChangeWishes, **edits: Any) -> "Adapter":
+        return Adapter.of(run_edit(prepare_edit(self, **edits), change_options(wishes)))
 
     def _in(self, dtype: str | None) -> "Adapter":
         """The same, to be written in another precision, which its d2l.json says."""

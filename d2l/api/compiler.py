@@ -1,30 +1,84 @@
-"""`d2l.Compiler`: a network and its base, loaded once, that compile documents into adapters."""
+"""`d2l.Compiler` and `d2l.TaskCompiler`: a network, loaded once, that makes adapters."""
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, ClassVar, Self
 
 from d2l.api.adapter import Adapter
+from d2l.bases.activations import Activations
 from d2l.bases.models import pick_device
+from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
-from d2l.compiler.options import CompileOptions, PlanWishes
 from d2l.compiler.part_cache import NOTHING, Found
-from d2l.compiler.plan import CompilePlan, open_compiler, prepare
+from d2l.compiler.plan import CompilePlan, prepare
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
 from d2l.errors import OptionError
-from d2l.hypernets.fit import OpenNetwork
-from d2l.hypernets.registry import at_revision, default_checkpoint
+from d2l.hypernets.network import AnyNetwork
+from d2l.hypernets.networks import open_network
+from d2l.hypernets.options import CompileOptions, TaskCompileOptions
+from d2l.hypernets.protocol import Assembled
+from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
+from d2l.hypernets.seats.compiling import LoadedSeats
 from d2l.progress import Progress, silent
 
 
-class Compiler:
-    """Compiles documents: `plan` says what will be done, a call does it.
+class _Compiler:
+    """A network that was found, and is loaded when it is first needed.
 
-    Weights are loaded with the first adapter, and stay. Not for several threads at once.
+    Weights stay loaded. Not for several threads at once.
     """
+
+    reads: ClassVar[str]
 
     def __init__(self, options: CompileOptions | None = None) -> None:
         self.options = options or CompileOptions()
-        self._loaded: pipeline.Loaded | None = None
+        self._loaded: Any = None
+
+    @cached_property
+    def network(self) -> AnyNetwork:
+        """The network without its weights: its files, its configuration, and its base."""
+        options = self.options
+        network = open_network(
+            options.checkpoint,
+            base=options.base,
+            embedder=options.embedder,
+            offline=options.offline,
+        )
+        network.require(self.reads)
+        return network
+
+    @classmethod
+    def _find(cls, name: str, revision: str | None, device: str, **options: Any) -> Self:
+        compiler = cls(
+            CompileOptions(
+                checkpoint=at_revision(name, revision), device=pick_device(device), **options
+            )
+        )
+        assert compiler.network  # found now, so that a wrong name is told at once
+        return compiler
+
+    def load(self, plan: CompilePlan, found: Found = NOTHING) -> None:
+        """Load the weights unless they are loaded, or `found` leaves nothing to compute.
+
+        A call does it, too. `found` is what `look_up` gave. Raises D2LError.
+        """
+        self._refuse_others(plan)
+        if self._loaded is None and (found.assembled is None or _wants_refining(plan.options)):
+            self._loaded = pipeline.load(plan)
+
+    def _refuse_others(self, plan: CompilePlan) -> None:
+        if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
+            raise OptionError(
+                f"the plan is for {plan.checkpoint.name}, and this compiler has "
+                f"{self.network.files.name}",
+                hint="plan with the compiler that is to compile",
+            )
+
+
+class Compiler(_Compiler):
+    """Compiles documents: `plan` says what will be done, a call does it."""
+
+    reads = "documents"
 
     @classmethod
     def from_pretrained(
@@ -40,68 +94,43 @@ class Compiler:
         """Find a network that reads documents; its files are downloaded, none of its weights read.
 
         name: an alias (`d2l checkpoints ls`), folder, file or org/repo[:subfolder]; None: the
-        default, that of `D2L_CHECKPOINT` where it is set. base: where the base lies (folder, GGUF
-        file, alias or hub name), if not where the network says. device: "auto", "cpu", "cuda",
-        "cuda:N" or "mps". dtype: that the base runs in, "bf16", "fp16" or "fp32"; None: as the
-        network needs. revision: of the network's repository. local_files_only: open no socket.
+        default, or that of `D2L_CHECKPOINT`. base: where the base lies (folder, GGUF file, alias
+        or hub name), if not where the network says. device: "auto", "cpu", "cuda", "cuda:N" or
+        "mps". dtype: that the base runs in, "bf16", "fp16" or "fp32"; None: as the network needs.
+        revision: of the network's repository. local_files_only: open no socket.
 
         Raises CheckpointError, also for networks that read no documents, or BaseModelError for a
         device that is not there.
         """
-        compiler = cls(
-            CompileOptions(
-                checkpoint=at_revision(default_checkpoint() if name is None else name, revision),
-                base=base,
-                device=pick_device(device),
-                offline=local_files_only,
-                base_dtype=dtype,
-            )
+        name = default_checkpoint() if name is None else name
+        return cls._find(
+            name, revision, device, base=base, offline=local_files_only, base_dtype=dtype
         )
-        assert compiler.network  # found now, so that a wrong name is told at once
-        return compiler
-
-    @cached_property
-    def network(self) -> OpenNetwork[Any]:
-        """The network without its weights: its files, its configuration, and its base."""
-        return open_compiler(self.options)
 
     def plan(
-        self,
-        inputs: InputLike,
-        *,
-        reading: ReadOptions | None = None,
-        **wishes: Unpack[PlanWishes],
+        self, inputs: InputLike, *, reading: ReadOptions | None = None, **options: Any
     ) -> CompilePlan:
-        """What compiling these documents will do, without weights.
+        """Plan the compilation of documents, without weights.
 
         inputs: as for `d2l.compile`, or an `Intake`, which was read already. reading: formats,
-        encodings and limits.
-        Keywords: `PlanWishes`. The plan has `chunks`, `rank`, `file_rank`, `adapter_bytes` and
-        `warnings`.
-        Raises DocumentError, BaseModelError or OptionError.
+        encodings and limits. Further keywords: options of one adapter, as for `d2l.compile`.
+        The plan has `chunks`, `rank`, `file_rank`, `adapter_bytes` and `warnings`.
+        Raises DocumentError, BaseModelError or OptionError, and TypeError for other keywords.
         """
+        changed = self.options.changed(**options)
+        is_weak = self.network.imposes_on_base and changed.scale != 1.0
+        if is_weak and _wants_refining(changed):
+            raise OptionError(
+                "only an adapter of strength 1 can be refined: refining would make up for another",
+                hint="leave --scale at 1, and rescale the refined adapter with d2l edit",
+            )
         intake = take_inputs(inputs, reading or ReadOptions())
-        return prepare(intake, self.options.changed(**wishes), network=self.network)
+        return prepare(intake, changed, network=self.network)
 
     def look_up(self, plan: CompilePlan) -> Found:
-        """What the cache holds for a plan that was made with `cache=True`; raises D2LError."""
+        """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""
         self._refuse_others(plan)
         return pipeline.look_up(plan)
-
-    def load(self, plan: CompilePlan, found: Found = NOTHING) -> None:
-        """Load the weights, where they are not yet and where `found`, what `look_up` gave, leaves
-        something to compute; a call does it, too. Raises D2LError."""
-        self._refuse_others(plan)
-        if self._loaded is None and pipeline.needs_weights(plan, found):
-            self._loaded = pipeline.load(plan)
-
-    def _refuse_others(self, plan: CompilePlan) -> None:
-        if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
-            raise OptionError(
-                f"the plan is for {plan.checkpoint.name}, and this compiler has "
-                f"{self.network.files.name}",
-                hint="plan with the compiler that is to compile",
-            )
 
     def __call__(
         self,
@@ -110,7 +139,7 @@ class Compiler:
         reading: ReadOptions | None = None,
         watch: Progress = silent,
         found: Found | None = None,
-        **wishes: Unpack[PlanWishes],
+        **options: Any,
     ) -> Adapter:
         """Compile documents, or do what `plan` planned; an adapter in memory.
 
@@ -120,11 +149,107 @@ class Compiler:
         the device at a time. Raises D2LError.
         """
         if isinstance(inputs, CompilePlan):
-            if wishes or reading is not None:
+            if options or reading is not None:
                 raise OptionError("a plan has its options already", hint="plan with others")
             plan = inputs
         else:
-            plan = self.plan(inputs, reading=reading, **wishes)
+            plan = self.plan(inputs, reading=reading, **options)
         found = self.look_up(plan) if found is None else found
         self.load(plan, found)
-        return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, found=found))
+        content = pipeline.run(plan, self._loaded, watch=watch, found=found)
+        if _wants_refining(plan.options):
+            # Code that trains is imported for those who refine alone.
+            from d2l.refining.adapters import refine_compiled
+
+            content = refine_compiled(content, plan, self._loaded, watch)
+        return Adapter.of(content)
+
+
+def _wants_refining(options: CompileOptions) -> bool:
+    return options.refine is not None or options.refine_steps is not None
+
+
+class TaskCompiler(_Compiler):
+    """Makes adapters from task descriptions: `plan` says what will be done, a call does it."""
+
+    reads = "descriptions"
+    #: Tokens of a description that is read with others; longer ones gain little.
+    _SHORT = 160
+
+    def __init__(self, options: CompileOptions | None = None) -> None:
+        super().__init__(options or TaskCompileOptions())
+        self._ahead: dict[tuple[int, ...], tuple[Activations, Assembled]] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = DEFAULT_TEXT,
+        *,
+        base: str | None = None,
+        embedder: str | None = None,
+        device: str = "auto",
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> "TaskCompiler":
+        """Find a network that reads descriptions; its files are downloaded, no weights read.
+
+        name: an alias (`d2l checkpoints ls`), folder or org/repo[:subfolder]. base, embedder: where
+        they lie, if not where the network says. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        revision: of the network's repository. local_files_only: open no socket.
+
+        Raises CheckpointError, also for networks that read documents alone, or BaseModelError.
+        """
+        compiler = cls._find(
+            name, revision, device, base=base, embedder=embedder, offline=local_files_only
+        )
+        assert compiler.network.reader  # found now, so that what does not fit is told at once
+        return compiler
+
+    def plan(self, description: str, **options: Any) -> CompilePlan:
+        """Plan the adapter of a task description, a sentence or two, without weights.
+
+        Keywords: `scaling`, `strict` and `dtype` of `CompileOptions`. Raises DescriptionError,
+        CheckpointError, BaseModelError or OptionError, and TypeError for other keywords.
+        """
+        return describing.prepare(description, self.options.changed(**options), self.network)
+
+    def __call__(self, description: str | CompilePlan, **options: Any) -> Adapter:
+        """Make the adapter of a description, or of what `plan` planned; in memory.
+
+        Its provenance has `warnings`, and in `description.familiarity` how alike the description
+        is to those of training, from 0 to 1. Raises DescriptionError, also with `strict` for one
+        that is unlike them, or another D2LError.
+        """
+        if isinstance(description, CompilePlan):
+            if options:
+                raise OptionError("a plan has its options already", hint="plan with others")
+            plan = description
+        else:
+            plan = self.plan(description, **options)
+        self.load(plan)
+        ahead = self._ahead.pop(plan.chunks[0].token_ids, (None, None))
+        return Adapter.of(describing.run(plan, self._loaded, *ahead))
+
+    def make_ahead(self, plans: Sequence[CompilePlan]) -> None:
+        """Compute in one pass what several plans need, if that saves time; keep it until they are
+        called.
+
+        A pass costs as much as if all descriptions had the length of the longest. The adapters
+        differ by rounding alone: a part in a million of the weights, before these are rounded for
+        the file. Raises D2LError.
+        """
+        if not plans:
+            return
+        self.load(plans[0])
+        if not isinstance(self._loaded, LoadedSeats):
+            return
+        short = {
+            plan.chunks[0].token_ids: plan
+            for plan in plans
+            if len(plan.chunks) == 1 and len(plan.chunks[0].token_ids) <= self._SHORT
+        }
+        if len(short) < 2:  # alone there is nothing to share
+            return
+        read = self._loaded.encode.read_together(list(short))
+        assembled = pipeline.assemble_each(list(short.values()), self._loaded, read)
+        self._ahead.update(zip(short, zip(read, assembled, strict=True), strict=True))

@@ -1,26 +1,19 @@
-"""The verbs of the API: compile, merge, edit, export, check. Heavy libraries come with a call."""
+"""The verbs of the API: compile, merge, edit, refine, check. Heavy libraries come with a call."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Union, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from d2l.api.wishes import ChangeWishes, ExportWishes
+from d2l.api.wishes import AdapterLike, ChangeWishes, change_options, find_content
+from d2l.hypernets.options import describe_keywords
 
 if TYPE_CHECKING:
-    from d2l.adapters.peft_folder import AdapterContent
     from d2l.api.adapter import Adapter
     from d2l.change.edit import EditPlan
     from d2l.change.merge_plan import MergePlan
-    from d2l.change.parents import ChangeOptions
-    from d2l.compiler.options import PlanWishes
     from d2l.documents.intake import InputLike, ReadOptions
     from d2l.progress import Progress
     from d2l.runtimes.check import Report
-    from d2l.runtimes.export import ExportOptions, ExportPlan, ExportResult
-
-#: An adapter in memory, or where one lies: a folder, or a name on the hub.
-AdapterLike = Union["AdapterContent", str, Path]
 
 
 def compile(
@@ -31,7 +24,7 @@ def compile(
     device: str = "auto",
     local_files_only: bool = False,
     reading: "ReadOptions | None" = None,
-    **wishes: "Unpack[PlanWishes]",
+    **options: Any,
 ) -> "Adapter":
     """Compile documents into one adapter, in memory.
 
@@ -40,7 +33,7 @@ def compile(
     None: the default, that of `D2L_CHECKPOINT` where it is set. base: where the base lies, if not
     where the checkpoint's name leads. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     local_files_only: open no socket. reading: formats, encodings and limits.
-    Further keywords: `PlanWishes` (max_rank, merge, scale, …).
+    Further keywords: options of one adapter, listed below.
 
     Loads the network for this one adapter; a `Compiler` loads it once for many. Raises
     DocumentError, CheckpointError, BaseModelError, OptionError or MergeError.
@@ -50,7 +43,7 @@ def compile(
     compiler = Compiler.from_pretrained(
         checkpoint, base=base, device=device, local_files_only=local_files_only
     )
-    return compiler(inputs, reading=reading, **wishes)
+    return compiler(inputs, reading=reading, **options)
 
 
 def plan_merge(
@@ -71,7 +64,7 @@ def plan_merge(
     from d2l.change.merge_plan import prepare
 
     return prepare(
-        [_find(adapter) for adapter in adapters],
+        [find_content(adapter) for adapter in adapters],
         shares=weights,
         method=method,
         max_rank=max_rank,
@@ -113,7 +106,7 @@ def merge(
             checkpoint=wishes.get("checkpoint"),
             local_files_only=wishes.get("local_files_only", False),
         )
-    return Adapter.of(merging.run(adapters, _change_options(wishes)))
+    return Adapter.of(merging.run(adapters, change_options(wishes)))
 
 
 def plan_edit(
@@ -126,7 +119,7 @@ def plan_edit(
     """What `edit` will do, without reading weights: which chunks stay, and warnings."""
     from d2l.change import edit as editing
 
-    return editing.prepare(_find(adapter), drop=drop, keep=keep, scale=rescale)
+    return editing.prepare(find_content(adapter), drop=drop, keep=keep, scale=rescale)
 
 
 def edit(
@@ -151,7 +144,7 @@ def edit(
 
     if not isinstance(adapter, editing.EditPlan):
         adapter = plan_edit(adapter, drop=drop, keep=keep, rescale=rescale)
-    return Adapter.of(editing.run(adapter, _change_options(wishes)))
+    return Adapter.of(editing.run(adapter, change_options(wishes)))
 
 
 def refine(
@@ -183,35 +176,9 @@ def refine(
 
     refining = choose_refining(time, steps) or RefineOptions()  # which says what is missing
     intake = take_inputs(documents, ReadOptions())
-    parent, options = read_parent(_find(adapter)), _change_options(wishes)
+    parent, options = read_parent(find_content(adapter)), change_options(wishes)
     made = refine_adapter(parent, intake.documents, refining, options, watch=watch or silent)
     return Adapter.of(made)
-
-
-def export(
-    adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
-) -> "ExportResult":
-    """Write an adapter as another runtime loads it, whole or not at all, and read it back.
-
-    to: "gguf", "ollama", "mlx" or "merged". path: a folder; for "gguf" a name in .gguf is one file.
-    Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the shell line
-    that loads it) and `warnings`. Raises AdapterError or BaseModelError.
-    """
-    from d2l.runtimes import export as pipeline
-
-    options = _export_options(to, wishes)
-    with _in_folder(adapter) as (folder, called):
-        return pipeline.run(folder, Path(path), options, called=called)
-
-
-def plan_export(
-    adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
-) -> "ExportPlan":
-    """What `export` will write, and with which line it will load: everything but the writing."""
-    from d2l.runtimes import export as pipeline
-
-    with _in_folder(adapter) as (folder, called):
-        return pipeline.prepare(folder, Path(path), _export_options(to, wishes), called=called)
 
 
 def check(
@@ -237,50 +204,4 @@ def check(
     return pipeline.check(folder, options)
 
 
-@contextlib.contextmanager
-def _in_folder(adapter: AdapterLike) -> Iterator[tuple[Path, Path]]:
-    """(an adapter's folder, what texts call it): writers of exports read a folder's files, so an
-    adapter in memory becomes one for a moment."""
-    import tempfile
-
-    found = _find(adapter)
-    if isinstance(found, Path):
-        yield found, found
-        return
-    from d2l.adapters.peft_folder import write_adapter
-
-    with tempfile.TemporaryDirectory(prefix="d2l-export-") as folder:
-        yield write_adapter(found, Path(folder, "adapter.lora")), Path(found.name)
-
-
-def _export_options(to: str, wishes: ExportWishes) -> "ExportOptions":
-    from d2l.runtimes.export import ExportOptions
-
-    return ExportOptions(
-        to,
-        wishes.get("base"),
-        wishes.get("dtype"),
-        offline=wishes.get("local_files_only", False),
-        force=wishes.get("force", False),
-    )
-
-
-def _find(adapter: AdapterLike) -> "AdapterContent | Path":
-    """An adapter in memory as it is; of a name the folder."""
-    if isinstance(adapter, str | Path):
-        from d2l.adapters.find import find_adapter
-
-        return find_adapter(adapter)
-    return adapter
-
-
-def _change_options(wishes: ChangeWishes) -> "ChangeOptions":
-    from d2l.change.parents import ChangeOptions
-
-    return ChangeOptions(
-        checkpoint=wishes.get("checkpoint"),
-        base=wishes.get("base"),
-        device=wishes.get("device", "auto"),
-        dtype=wishes.get("dtype"),
-        offline=wishes.get("local_files_only", False),
-    )
+compile.__doc__ = f"{compile.__doc__}\n{describe_keywords()}\n"

@@ -1,6 +1,14 @@
-"""Keywords that several functions of the API have; needs no torch."""
+"""Arguments that several functions of the API have; needs no torch."""
 
-from typing import TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Union
+
+if TYPE_CHECKING:
+    from d2l.adapters.peft_folder import AdapterContent
+    from d2l.change.parents import ChangeOptions
+
+#: An adapter in memory, or where one lies: a folder, or a name on the hub.
+AdapterLike = Union["AdapterContent", str, Path]
 
 
 class ChangeWishes(TypedDict, total=False):
@@ -45,3 +53,25 @@ class PushWishes(TypedDict, total=False):
     revision: str | None
     commit_message: str | None
     dtype: str | None
+
+
+def find_content(adapter: AdapterLike) -> "AdapterContent | Path":
+    """An adapter in memory as it is; of a name the folder."""
+    if isinstance(adapter, str | Path):
+        from d2l.adapters.find import find_adapter
+
+        return find_adapter(adapter)
+    return adapter
+
+
+def change_options(wishes: ChangeWishes) -> "ChangeOptions":
+    """The keywords as the pipelines have them."""
+    from d2l.change.parents import ChangeOptions
+
+    return ChangeOptions(
+        checkpoint=wishes.get("checkpoint"),
+        base=wishes.get("base"),
+        device=wishes.get("device", "auto"),
+        dtype=wishes.get("dtype"),
+        offline=wishes.get("local_files_only", False),
+    )

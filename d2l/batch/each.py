@@ -2,25 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
 
 from d2l.adapters import info as names
 from d2l.api.compiler import Compiler
 from d2l.compiler.names import name_adapters
-from d2l.compiler.options import PlanWishes
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.intake import Intake
 from d2l.errors import AdapterError, DocumentError
 
 
 def prepare_each(
-    intake: Intake, folder: Path, compiler: Compiler, **wishes: Unpack[PlanWishes]
+    intake: Intake, folder: Path, compiler: Compiler
 ) -> tuple[list[tuple[CompilePlan, Path]], list[tuple[str, str]]]:
     """(a plan for each document with its adapter's folder below `folder`, documents that cannot be
     compiled with the reason); raises D2LError.
 
     A document that cannot be compiled fails the run, or is left out where it was read so that bad
-    ones are. `wishes` are those of every adapter.
+    ones are.
     """
     if names.is_adapter(folder):
         raise AdapterError(
@@ -33,7 +31,7 @@ def prepare_each(
     called = name_adapters([document.name for document in documents])
     for document, name in zip(documents, called, strict=True):
         try:
-            plan = compiler.plan(Intake((document,), reading=alone), **wishes)
+            plan = compiler.plan(Intake((document,), reading=alone))
         except DocumentError as error:
             if not intake.reading.skip_bad:
                 raise

@@ -6,35 +6,26 @@ Reads no document. A row that cannot be used holds its error: it fails alone, wh
 import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from d2l.batch.stores import is_remote, list_remote
 from d2l.compiler.names import SUFFIX, clean, fold, name_adapters
 from d2l.documents.inputs import expand_inputs, has_known_suffix, printable
+from d2l.documents.intake import ReadOptions
 from d2l.errors import DocumentError, OptionError
+from d2l.hypernets.options import DEFAULTS, DOCUMENT_OPTIONS, SPELLINGS
 
 MANIFESTS = (".jsonl", ".ndjson")
 MAX_MANIFEST_BYTES = 1 << 30  # a row of 100 bytes for each of ten million documents
-#: Options of one adapter, with what they are where a row says nothing; their types are checked.
+#: Options that a row may set: those of a document's adapter but refining, and of its reading.
+ADAPTER = DOCUMENT_OPTIONS - {"refine", "refine_steps"}
+READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
+#: With what they are where a row says nothing; their types are checked.
 OPTIONS: Final[Mapping[str, Any]] = {
-    "merge": "concat",
-    "max_rank": None,
-    "scale": 1.0,
-    "bias_scale": 1.0,
-    "chunk_tokens": None,
-    "tokens_per_seat": None,
-    "dtype": "bf16",
-    "keep_paths": False,
-    "chunking": "usual",
-    "format": None,
-    "encoding": None,
-    "include_hidden": False,
-    "skip_bad": False,
-    "password": None,
-}
-_WHOLE = ("max_rank", "chunk_tokens", "tokens_per_seat")
+    name: default for name, default in DEFAULTS.items() if name in ADAPTER
+} | {field.name: field.default for field in fields(ReadOptions) if field.name in READING}
 _KEYS = {"id", "input", "inputs", "out", "options"}
 
 
@@ -164,7 +155,7 @@ def check_options(values: Any) -> dict[str, Any]:
         if name not in OPTIONS:
             raise ValueError(f"{name!r:.40} is no option: {', '.join(OPTIONS)}")
         usual = OPTIONS[name]
-        if name in _WHOLE:
+        if name in SPELLINGS and SPELLINGS[name].minimum is not None:
             right = value is None or (type(value) is int and value > 0)
         elif isinstance(usual, float):
             right = type(value) in (int, float)

@@ -10,14 +10,13 @@ from typing import Any
 
 from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import WEIGHTS, is_adapter, read_info
-from d2l.api.task_compiler import TaskCompiler
+from d2l.api.compiler import TaskCompiler
 from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import Row
 from d2l.batch.run import Results
 from d2l.batch.work import describe_error
-from d2l.compiler.make_plan import MakePlan
+from d2l.compiler.plan import CompilePlan
 from d2l.errors import D2LError
-from d2l.hypernets.checkpoints import checkpoint_digest
 
 #: Rows that are computed at one go, and of how many these are chosen: some whose descriptions are
 #: about as long, since shorter ones cost as much as the longest. Until it is written a row of the
@@ -32,7 +31,6 @@ class TaskWorker:
     results by id, whose digest its weights must have then."""
 
     compiler: TaskCompiler
-    plan: MakePlan
     out_dir: Path
     force: bool = False
     resumes: bool = False
@@ -74,23 +72,23 @@ class TaskWorker:
         seconds = time.perf_counter() - start
         return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=plan is None)
 
-    def _plan(self, row: Row) -> MakePlan | None:
+    def _plan(self, row: Row) -> CompilePlan | None:
         """What making a row's adapter takes; None where it is there already. Raises D2LError."""
-        out, plan = self.out_dir / row.out, self.plan.describing(row.description or "")
+        out, plan = self.out_dir / row.out, self.compiler.plan(row.description or "")
         if self.resumes and self._is_done(row, out, plan):
             return None
         refuse_adapter(out, force=self.force)
         return plan
 
-    def _is_done(self, row: Row, out: Path, plan: MakePlan) -> bool:
+    def _is_done(self, row: Row, out: Path, plan: CompilePlan) -> bool:
         made = read_info(out).provenance if is_adapter(out) else None
         if made is None or made.description is None:
             return False
         digest = self.known.get(row.id, {}).get("digest")
         return (
-            made.description.text == plan.description
-            and made.description.embedder == plan.embedder_name
-            and made.checkpoint.sha256 == checkpoint_digest(plan.checkpoint.path)
+            made.description.text == plan.documents[0].text
+            and made.description.embedder == plan.network.embedder_name
+            and made.checkpoint.sha256 == plan.network.digest()
             and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
             and made.options.dtype == plan.options.dtype
             and digest in (None, _digest(out))

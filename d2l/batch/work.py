@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
-from d2l.batch.rows import OPTIONS, Row
+from d2l.batch.rows import ADAPTER, OPTIONS, READING, Row
 from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
 from d2l.compiler.lock import Request, State
+from d2l.documents.intake import ReadOptions
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError, DocumentError
+from d2l.hypernets.options import CompileOptions
 
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
-
-#: Options that say how documents are read; the others are wishes for the adapter.
-_READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
 
 
 @dataclass(frozen=True)
@@ -107,17 +106,20 @@ class Worker:
         return {**OPTIONS, **self.job.options, **row.options}
 
     def _ask(self, row: Row, inputs: Sequence[str]) -> Request:
-        job = self.job
-        options = {"checkpoint": job.checkpoint, **self._options(row)}
-        del options["password"]  # is written nowhere, and what it opens says whether it was right
-        return Request(tuple(inputs), options, job.base, job.device, job.offline)
+        job, options = self.job, self._options(row)
+        adapter = {name: options[name] for name in ADAPTER}
+        wanted = CompileOptions(checkpoint=job.checkpoint, **adapter).record({})
+        wanted |= _pick_reading(options).record()
+        return Request(tuple(inputs), wanted, job.base, job.device, job.offline)
 
     def _plan(self, row: Row, inputs: Sequence[str]) -> "CompilePlan":
-        from d2l.documents.intake import ReadOptions
-
-        wishes: Any = {**self._options(row), "cache": self.job.cache}
-        reading = ReadOptions(**{name: wishes.pop(name) for name in _READING})
-        return self._open().plan([Path(path) for path in inputs], reading=reading, **wishes)
+        options = self._options(row)
+        return self._open().plan(
+            [Path(path) for path in inputs],
+            reading=_pick_reading(options),
+            cache=self.job.cache,
+            **{name: options[name] for name in ADAPTER},
+        )
 
     def _open(self) -> "Compiler":
         if self._compiler is None:
@@ -137,6 +139,10 @@ class Worker:
 
         count = torch.cuda.device_count() if self.job.device in ("auto", "cuda") else 0
         return f"cuda:{self._index % count}" if count > 1 else self.job.device
+
+
+def _pick_reading(options: Mapping[str, Any]) -> ReadOptions:
+    return ReadOptions(**{name: options[name] for name in READING})
 
 
 def _tell(row: Row, out: str, state: State | None, found: "Found | None" = None) -> Result:

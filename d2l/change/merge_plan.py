@@ -11,10 +11,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from d2l.change.parents import Parent, read_parent
-from d2l.compiler.forgotten import Share, find_forgotten, name_forgotten
 from d2l.errors import AdapterError, MergeError, OptionError
 from d2l.hypernets.registry import find_checkpoint, name_known
 from d2l.hypernets.seats.config import SeatsConfig, level_seats, read_config, split_seats
+from d2l.hypernets.seats.forgotten import Share, find_forgotten, name_forgotten
 
 if TYPE_CHECKING:
     from d2l.adapters.peft_folder import AdapterContent

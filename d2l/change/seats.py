@@ -14,9 +14,8 @@ from d2l.adapters.provenance import ChunkRecord, Span
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.change.parents import ChangeOptions, Parent
 from d2l.errors import CheckpointError, MergeError
-from d2l.hypernets.fit import SEATS, open_network
-from d2l.hypernets.loaded import load_network
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.networks import open_seats
+from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.registry import name_known
 from d2l.hypernets.seats.config import split_seats
 from d2l.hypernets.seats.fewer import thin_out
@@ -28,27 +27,14 @@ def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
     """The network that made a seats adapter, on its base; raises CheckpointError."""
     made_by = parent.checkpoint
     assert made_by is not None  # it has seats, which d2l.json says
-    network = open_network(
-        options.checkpoint or name_known(made_by.name, made_by.sha256),
-        kinds=SEATS,
-        base=options.base,
-        offline=options.offline,
-    )
+    name = options.checkpoint or name_known(made_by.name, made_by.sha256)
+    network = open_seats(name, base=options.base, offline=options.offline)
     if network.digest() != made_by.sha256:
         raise CheckpointError(
             f"{network.files.path}: is not the checkpoint that {parent.name} was compiled with",
             hint="name that one with --checkpoint, or compile the document again",
         )
-    loaded = load_network(
-        network.files.path,
-        network.config,
-        network.base,
-        device=options.device,
-        dtype=torch.float32,
-        moments=network.find_moments(network.base),
-    )
-    assert isinstance(loaded.hypernet, Seats)  # SEATS takes no other
-    return loaded.hypernet
+    return network.load(device=options.device, dtype=torch.float32).hypernet
 
 
 def seat_again(seats: Seats, memory: Memory, factors: Tensor, *, bias_scale: float) -> LoraWeights:

@@ -7,7 +7,7 @@ import typer
 from d2l.commands import console
 from d2l.commands.options import AsJson, FetchOrigin, make_app
 
-app = make_app()
+app = make_app(add_completion=False)
 
 
 @app.command("ls", epilog="Example: d2l bases ls")

@@ -10,65 +10,52 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import (
-    Base,
-    CheckpointName,
-    Chunking,
-    Device,
-    Force,
-    Format,
-    Merge,
-    Offline,
-    WrittenDtype,
-)
+from d2l.commands.options import Force, Format, expert, taking
 from d2l.errors import BaseModelError, CheckpointError, D2LError
-from d2l.hypernets.registry import DEFAULT
 
 if TYPE_CHECKING:
     from d2l.batch.results import Record, Result
     from d2l.batch.rows import Row
     from d2l.batch.work import Job
+    from d2l.hypernets.options import CompileOptions
 
 Engine = Literal["local", "ray"]
+#: Options of `CompileOptions` that hold for every row that says nothing else.
+OPTIONS = (
+    "checkpoint",
+    "base",
+    "device",
+    "offline",
+    "max_rank",
+    "tokens_per_seat",
+    "dtype",
+    "merge",
+    "scale",
+    "bias_scale",
+    "chunk_tokens",
+    "chunking",
+    "keep_paths",
+)
 _WRONG_USE = 2
 
 
+@taking("d2l.hypernets.options:CompileOptions", *OPTIONS)
 def batch(
     sources: Annotated[
         list[str],
         typer.Argument(help="A manifest (.jsonl), or folders, files, patterns, s3://bucket/docs/."),
     ],
     out_dir: Annotated[str, typer.Option(help="Folder of the adapters, or s3://bucket/adapters/.")],
+    options: "CompileOptions",
     results: Annotated[
         Path | None, typer.Option(help="JSON lines; default: results.jsonl in --out-dir.")
     ] = None,
-    checkpoint: CheckpointName = DEFAULT,
-    base: Base = None,
-    device: Device = "auto",
-    merge: Annotated[Merge, typer.Option(help="How chunks become one adapter.")] = "concat",
-    max_rank: Annotated[int | None, typer.Option(min=1, help="Bound every adapter's rank.")] = None,
-    scale: Annotated[float, typer.Option(help="Strength of the documents' part.")] = 1.0,
-    bias_scale: Annotated[float, typer.Option(help="Strength of the learned bias.")] = 1.0,
-    chunk_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Chunk limit; default: the checkpoint's own.")
-    ] = None,
-    tokens_per_seat: Annotated[
-        int | None, typer.Option(min=1, help="Seat networks: fewer recall more, and disturb more.")
-    ] = None,
-    dtype: WrittenDtype = "bf16",
-    chunking: Annotated[
-        Chunking,
-        typer.Option(help="stable: a change of the text moves only the borders around it."),
-    ] = "usual",
-    format: Annotated[Format | None, typer.Option(help="Read inputs as this format.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Read text in this encoding.")] = None,
+    format: Annotated[Format | None, expert(help="Read inputs as this format.")] = None,
+    encoding: Annotated[str | None, expert(help="Read text in this encoding.")] = None,
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
     ] = False,
-    password: Annotated[str | None, typer.Option(help="Password of encrypted PDFs.")] = None,
-    keep_paths: Annotated[
-        bool, typer.Option("--keep-paths", help="Name inputs in d2l.json by their whole paths.")
-    ] = False,
+    password: Annotated[str | None, expert(help="Password of encrypted PDFs.")] = None,
     engine: Annotated[Engine, typer.Option(help="Where: processes here, or a Ray cluster.")] = (
         "local"
     ),
@@ -85,13 +72,12 @@ def batch(
         bool, typer.Option("--retry-failed", help="Only rows that failed the last time.")
     ] = False,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Read every chunk; keep nothing in the cache.")
+        bool, expert("--no-cache", help="Read every chunk; keep nothing in the cache.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the documents, and say what there is to do.")
     ] = False,
     force: Force = False,
-    offline: Offline = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: start, each row as it ends, end.")
     ] = False,
@@ -102,30 +88,22 @@ def batch(
     One that fails is a line of the results, and is tried again by the next run. Exit code 0: all
     rows are done, 1: some failed, 2: nothing could be begun.
     """
+    from d2l.batch.rows import ADAPTER
     from d2l.batch.work import Job
 
-    options = {
-        "merge": merge,
-        "max_rank": max_rank,
-        "scale": scale,
-        "bias_scale": bias_scale,
-        "chunk_tokens": chunk_tokens,
-        "tokens_per_seat": tokens_per_seat,
-        "dtype": dtype,
-        "chunking": chunking,
+    row_options = {name: getattr(options, name) for name in ADAPTER} | {
         "format": format,
         "encoding": encoding,
         "include_hidden": include_hidden,
         "password": password,
-        "keep_paths": keep_paths,
     }
     job = Job(
         out_dir=out_dir,
-        checkpoint=checkpoint,
-        base=base,
-        device=device,
-        options=options,
-        offline=offline,
+        checkpoint=options.checkpoint,
+        base=options.base,
+        device=options.device,
+        options=row_options,
+        offline=options.offline,
         force=force,
         cache=not no_cache,
     )

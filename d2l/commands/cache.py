@@ -11,7 +11,7 @@ from d2l.commands.options import AsJson, make_app
 from d2l.files import cache_entries as entries
 from d2l.files.cache import cache_dir
 
-app = make_app()
+app = make_app(add_completion=False)
 
 
 @app.command("dir", epilog="Example: d2l cache dir")

@@ -1,22 +1,20 @@
 """The command `d2l calibrate`: second moments of the base that will serve, measured and kept."""
 
+from typing import TYPE_CHECKING
+
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, CheckpointName, Device, DryRun, Offline
-from d2l.hypernets.registry import DEFAULT
+from d2l.commands.options import AsJson, DryRun, taking
+
+if TYPE_CHECKING:
+    from d2l.hypernets.options import CompileOptions
 
 
-def calibrate(
-    checkpoint: CheckpointName = DEFAULT,
-    base: Base = None,
-    device: Device = "auto",
-    dry_run: DryRun = False,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
+@taking("d2l.hypernets.options:CompileOptions", "checkpoint", "base", "device", "offline")
+def calibrate(options: "CompileOptions", dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Measure a base that is not the file of training, so that seats fit it. Minutes on a CPU."""
     from d2l.compiler import calibrate as pipeline
 
-    plan = pipeline.prepare(pipeline.CalibrateOptions(checkpoint, base, offline))
+    plan = pipeline.prepare(options)
     if dry_run:
         config, n_tokens = plan.network.config, sum(map(len, plan.pieces))
         lines = [
@@ -34,5 +32,5 @@ def calibrate(
         console.emit(values, "\n".join(lines), as_json=as_json)
         return
     with console.Steps("reading plain text") as steps:
-        path = pipeline.calibrate(plan, device, watch=steps)
+        path = pipeline.calibrate(plan, options.device, watch=steps)
     console.emit({"moments": str(path)}, str(path), as_json=as_json)

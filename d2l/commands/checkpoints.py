@@ -10,7 +10,10 @@ from d2l.commands.console import show_rows
 from d2l.commands.options import AsJson, Device, Force, Offline
 
 checkpoints_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="List, show and convert checkpoints."
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, show and convert checkpoints.",
 )
 
 

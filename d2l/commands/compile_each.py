@@ -12,18 +12,15 @@ from d2l.documents.intake import describe_skipped
 
 if TYPE_CHECKING:
     from d2l.commands.compile_order import Order
-    from d2l.compiler.options import PlanWishes
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.intake import Intake
 
 
-def compile_each(
-    intake: "Intake", folder: Path, order: "Order", wishes: "PlanWishes", *, dry_run: bool
-) -> Report:
+def compile_each(intake: "Intake", folder: Path, order: "Order", *, dry_run: bool) -> Report:
     """Plan all, then write one adapter a document; the report of all of them."""
     from d2l.batch.each import prepare_each
 
-    planned, skipped = prepare_each(intake, folder, order.compiler, **wishes)
+    planned, skipped = prepare_each(intake, folder, order.compiler)
     if not dry_run:  # all that may not be written, before anything is
         for _, out in planned:
             refuse_adapter(out, force=order.force)

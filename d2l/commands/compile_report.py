@@ -77,7 +77,7 @@ def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: f
     if errors:
         lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
     if done is not None:
-        from d2l.compiler.card import describe_refinement
+        from d2l.refining.options import describe_refinement
 
         lines.append(f"refined     {describe_refinement(done)}")
     return Report("\n".join(lines), values)
@@ -153,7 +153,7 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
         return [
             f"input       {document.name} ({document.format}, {len(document.text):,} characters)"
         ]
-    unit = "seats" if plan.kind.rank_unit else "ranks"
+    unit = "seats" if plan.network.rank_unit else "ranks"
     lines = [
         f"input       {document.name} ({document.format}, {len(document.text):,} characters): "
         f"{plan.ranks[document.name]:,} {unit}"
@@ -168,19 +168,28 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
 
 def _plan_refining(plan: "CompilePlan") -> dict[str, Any]:
     """What `--json` says of refining, where it is wanted."""
-    options = plan.options.refine
-    if options is None:
+    options = plan.options
+    if options.refine is None and options.refine_steps is None:
         return {}
-    return {
-        "refine": {"seconds": options.seconds, "steps": options.steps, "reason": plan.unrefinable}
-    }
+    reason = name_reason(plan)
+    values = {"seconds": options.refine, "steps": options.refine_steps, "reason": reason}
+    return {"refine": values}
 
 
 def _describe_refining(plan: "CompilePlan") -> list[str]:
-    options = plan.options.refine
+    from d2l.refining.options import choose_refining
+
+    options = choose_refining(plan.options.refine, plan.options.refine_steps)
     if options is None:
         return []
-    return [f"refining    {plan.unrefinable or f'{options.describe()} more, loading included'}"]
+    return [f"refining    {name_reason(plan) or f'{options.describe()} more, loading included'}"]
+
+
+def name_reason(plan: "CompilePlan") -> str | None:
+    """Why the documents of a plan cannot be refined on; None if they can."""
+    from d2l.refining.drills import name_reason
+
+    return name_reason(plan.documents)
 
 
 def _describe_rank(plan: "CompilePlan") -> str:
@@ -188,7 +197,7 @@ def _describe_rank(plan: "CompilePlan") -> str:
         return f"{plan.rank} (bounded, from {plan.full_rank})"
     if plan.file_rank != plan.rank:
         return f"{plan.file_rank} ({plan.rank} seats)"
-    return f"{plan.rank}{plan.kind.rank_unit}"
+    return f"{plan.rank}{plan.network.rank_unit}"
 
 
 def _size(n_bytes: int) -> str:

@@ -39,9 +39,9 @@ def evaluate(
     """Measure an adapter on tasks: beside the base alone, and with the task in its prompt."""
     named = list(paths or ())
     _check_usage(named, checkpoint, held_out, embedder)
-    from d2l.compiler.make import MakeOptions
     from d2l.datasets.tasks import read_tasks
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
+    from d2l.hypernets.options import CompileOptions
     from d2l.inference.adapted_model import AskOptions
     from d2l.training.recipe_files import read_held_out
 
@@ -49,7 +49,7 @@ def evaluate(
     if checkpoint is None:
         report = eval_adapter(*named, asking=asking, limit=limit, watch=console.watch)
     else:
-        making = MakeOptions(
+        making = CompileOptions(
             checkpoint, base=base, embedder=embedder, device=device, offline=offline
         )
         report = eval_network(

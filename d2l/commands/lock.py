@@ -1,64 +1,30 @@
-"""`--locked`, `--frozen`, and a compilation that has nothing to do: all without torch."""
+"""`--locked`, and a compilation that has nothing to do: both without torch."""
 
 import json
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from d2l.adapters import info as names
-from d2l.adapters.lock_file import compare_files, digest_folder
 from d2l.commands import console
 from d2l.compiler.lock import Request, State, check
-from d2l.errors import AdapterError, OptionError
-
-if TYPE_CHECKING:
-    from d2l.api.adapter import Adapter
+from d2l.errors import AdapterError
 
 
-@dataclass(frozen=True)
-class Locking:
-    """How the lock stands that is there already. `frozen`: only what that one says may be
-    written."""
+def check_lock(out: Path, request: Request, *, locked: bool) -> State | None:
+    """Compare with the lock at `out`; None if there is no lock.
 
-    state: State | None
-    frozen: bool
-
-    def refuse_other(self, adapter: "Adapter", out: Path) -> None:
-        """Raise AdapterError where what is at `out` is frozen, and the adapter came out
-        otherwise."""
-        if self.frozen and self.state is not None:
-            _refuse_other_result(adapter, out, self.state)
-
-
-def refuse_with_each(*, locked: bool, frozen: bool) -> None:
-    """Raise OptionError for options that are about a single adapter's lock."""
-    if locked or frozen:
-        raise OptionError(
-            f"{'--locked' if locked else '--frozen'} is for one adapter, and --each writes many",
-            hint="check them one by one: each has a d2l.lock, as if compiled alone",
-        )
-
-
-def check_lock(out: Path, request: Request, *, locked: bool, frozen: bool) -> State | None:
-    """What differs from the lock at `out`, refused as far as --locked and --frozen ask; None where
-    there is no lock. Raises AdapterError."""
-    if locked and frozen:
-        raise OptionError("--locked and --frozen exclude each other", hint="give one of them")
-    option = "--locked" if locked else "--frozen" if frozen else None
+    With `locked` a missing lock and every difference raise AdapterError.
+    """
     state = check(out, request)
-    if option is None:
+    if not locked:
         return state
     if state is None:
         raise AdapterError(
-            f"{option}: {out} has no {names.LOCK}",
-            hint=f"compile once without {option}, and keep the folder or its {names.LOCK}",
+            f"--locked: {out} has no {names.LOCK}",
+            hint=f"compile once without --locked, and keep the folder or its {names.LOCK}",
         )
-    if locked:
-        state.refuse(out, option)
-    else:  # what came out may be missing or altered: it is made again
-        state.refuse(out, option, kinds=("input", "inputs", "network", "base", "option", "tool"))
+    state.refuse(out, "--locked")
     return state
 
 
@@ -88,15 +54,3 @@ def _read_warnings(out: Path) -> list[str]:
         if row.get("findings")
     ]
     return [*found, *map(str, made["warnings"])]
-
-
-def _refuse_other_result(adapter: "Adapter", out: Path, state: State) -> None:
-    """Raise AdapterError, and write nothing at `out`, unless the adapter is the one of the lock."""
-    with tempfile.TemporaryDirectory(prefix="d2l-frozen-") as folder:
-        made = digest_folder(adapter.save_pretrained(Path(folder, out.name)))
-    different = compare_files(state.lock, made)
-    if different:
-        raise AdapterError(
-            f"--frozen: what was made is not what {out / names.LOCK} says: {'; '.join(different)}",
-            hint="another device, torch or number of threads rounds otherwise; nothing was written",
-        )

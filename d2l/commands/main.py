@@ -13,39 +13,145 @@ from typing import Annotated
 import typer
 
 from d2l import interrupts
-from d2l.commands import bases, cache, console, streams
-from d2l.commands import probe as probe_command
-from d2l.commands.ask import ask
-from d2l.commands.batch import batch
-from d2l.commands.calibrate import calibrate
-from d2l.commands.check import check
-from d2l.commands.checkpoints import checkpoints_app
-from d2l.commands.compile import compile_command
-from d2l.commands.diff import diff
-from d2l.commands.edit import edit
-from d2l.commands.export import export
-from d2l.commands.inspect import inspect
-from d2l.commands.ls import list_adapters
-from d2l.commands.make import t2l_app
-from d2l.commands.merge import merge
+from d2l.commands import console, streams
 from d2l.commands.options import (
     Debug,
+    Groups,
+    Row,
     make_app,
     make_command,
     split_short,
     version_option,
 )
-from d2l.commands.refine import refine
-from d2l.commands.serve import serve
-from d2l.commands.train import train
 from d2l.errors import D2LError
 
 _INTERRUPTED = 128 + signal.SIGINT
 
-app = make_app()
-app.add_typer(checkpoints_app, name="checkpoints")
-app.add_typer(bases.app, name="bases", help="Base models: which are here, and getting them.")
-app.add_typer(cache.app, name="cache", help="What was made before and is kept: see and bound it.")
+COMMANDS: Groups = {
+    "Make adapters": [
+        Row(
+            "compile",
+            "compile:compile_command",
+            "Compile documents into one adapter, or with --each into one each.",
+            "d2l compile manual.pdf -o manual.lora",
+        ),
+        Row(
+            "batch",
+            "batch:batch",
+            "Compile many documents, an adapter each; run again, it goes on.",
+            "d2l batch docs/ --out-dir adapters/",
+        ),
+        Row(
+            "merge",
+            "merge:merge",
+            "Merge adapters of one base into one.",
+            "d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5",
+        ),
+        Row(
+            "edit",
+            "edit:edit",
+            "Drop, keep or rescale chunks of an adapter.",
+            "d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
+        ),
+        Row(
+            "refine",
+            "refine:refine",
+            "Correct an adapter on its own document.",
+            "d2l refine manual.lora -o better.lora --refine 5m",
+        ),
+    ],
+    "Use adapters": [
+        Row(
+            "ask",
+            "ask:ask",
+            "Ask an adapter questions.",
+            'd2l ask manual.lora "How often is the filter rinsed?"',
+        ),
+        Row(
+            "serve",
+            "serve:serve",
+            "Answer over HTTP, as OpenAI's interface does.",
+            "d2l serve adapters/ --port 8080",
+        ),
+        Row(
+            "check",
+            "check:check",
+            "Say which runtimes load an adapter, and how.",
+            "d2l check manual.lora --runtime vllm --max-lora-rank 64",
+        ),
+        Row(
+            "export",
+            "export:export",
+            "Write an adapter for another runtime.",
+            "d2l export manual.lora --to gguf -o manual.gguf",
+        ),
+    ],
+    "Look at adapters": [
+        Row("ls", "ls:list_adapters", "List the adapters in a folder.", "d2l ls adapters/"),
+        Row(
+            "inspect",
+            "inspect:inspect",
+            "Show what is in an adapter, and where it came from.",
+            "d2l inspect manual.lora",
+        ),
+        Row(
+            "diff",
+            "diff:diff",
+            "Show how two adapters differ.",
+            "d2l diff old.lora new.lora",
+        ),
+        Row(
+            "probe",
+            "probe:probe",
+            "Measure what an adapter recalls, and what it disturbs.",
+            "d2l probe manual.lora --qa questions.jsonl",
+        ),
+    ],
+    "Networks and bases": [
+        Row(
+            "bases",
+            "bases:app",
+            "Base models: list them, get them.",
+        ),
+        Row(
+            "checkpoints",
+            "checkpoints:checkpoints_app",
+            "Hypernetworks: list them, make and convert them.",
+        ),
+        Row("cache", "cache:app", "The cache: look at it, bound it, empty it."),
+        Row(
+            "calibrate",
+            "calibrate:calibrate",
+            "Fit a seat network to other files of its base.",
+            "d2l calibrate --base ./my-base",
+        ),
+        Row(
+            "train",
+            "train:train",
+            "Train a hypernetwork further, by a recipe.",
+            "d2l train examples/recipes/seats-cpu.toml --out runs/one",
+        ),
+    ],
+}
+app = make_app(COMMANDS)
+
+TASK_COMMANDS: Groups = {
+    "Commands": [
+        Row(
+            "make",
+            "make:make",
+            "Make an adapter from a task description, or many from a table.",
+            't2l make "summarize legal contracts" -o legal.lora',
+        ),
+        Row(
+            "eval",
+            "eval:evaluate",
+            "Measure an adapter on examples of its task.",
+            "t2l eval legal.lora tasks.jsonl",
+        ),
+    ]
+}
+t2l_app = make_app(TASK_COMMANDS)
 
 
 def main() -> None:
@@ -126,18 +232,9 @@ def set_up(
     """Compile documents into LoRA adapters, in one pass through a pretrained hypernetwork."""
 
 
-app.command("compile", epilog="Example: d2l compile manual.pdf -o manual.lora")(compile_command)
-app.command(epilog="Example: d2l batch docs/ --out-dir adapters/")(batch)
-app.command(epilog='Example: d2l ask manual.lora "How often is the filter rinsed?"')(ask)
-app.command("ls", epilog="Example: d2l ls adapters/")(list_adapters)
-app.command(epilog="Example: d2l serve adapters/ --port 8080")(serve)
-app.command(epilog="Example: d2l inspect manual.lora")(inspect)
-app.command(epilog="Example: d2l check manual.lora --runtime vllm --max-lora-rank 64")(check)
-app.command(epilog="Example: d2l export manual.lora --to gguf -o manual.gguf")(export)
-app.command(epilog="Example: d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5")(merge)
-app.command(epilog="Example: d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora")(edit)
-app.command(epilog="Example: d2l refine manual.lora -o better.lora --refine 5m")(refine)
-app.command(epilog="Example: d2l diff old.lora new.lora")(diff)
-app.command(epilog="Example: d2l probe manual.lora --qa questions.jsonl")(probe_command.probe)
-app.command(epilog="Example: d2l calibrate --base ./my-base")(calibrate)
-app.command(epilog="Example: d2l train examples/recipes/seats-cpu.toml --out runs/one")(train)
+@t2l_app.callback()
+def set_up_t2l(
+    version: Annotated[bool, version_option("t2l")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make LoRA adapters from task descriptions, in one pass through a pretrained hypernetwork."""

@@ -1,4 +1,4 @@
-"""The `t2l` command line: task descriptions → adapters. Options in, one result or many out."""
+"""The command `t2l make`: task descriptions in, one adapter or many out."""
 
 import contextlib
 import time
@@ -12,48 +12,23 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.eval import evaluate
-from d2l.commands.options import (
-    AsJson,
-    Base,
-    Debug,
-    Device,
-    DryRun,
-    Force,
-    Offline,
-    Scaling,
-    TextCheckpointName,
-    WrittenDtype,
-    accepting,
-    make_app,
-    version_option,
-)
-from d2l.commands.train import train
-from d2l.hypernets.registry import DEFAULT_TEXT
+from d2l.commands.options import AsJson, DryRun, Force, taking
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, Provenance
     from d2l.batch.results import Result
     from d2l.batch.rows import Row as BatchRow
-    from d2l.compiler.make import MakePlan
     from d2l.datasets.descriptions import Row
+    from d2l.hypernets.network import AnyNetwork
+    from d2l.hypernets.options import CompileOptions
 
-t2l_app = make_app()
-
-
-@t2l_app.callback()
-def set_up(
-    version: Annotated[bool, version_option("t2l")] = False,
-    debug: Debug = False,
-) -> None:
-    """Make LoRA adapters from task descriptions, in one pass through a pretrained hypernetwork."""
+#: Options of `CompileOptions` that descriptions are compiled with.
+OPTIONS = ("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype", "strict")
 
 
-@t2l_app.command(
-    epilog='Example: t2l make "summarize legal contracts" -o legal.lora',
-    cls=accepting({"--batch": "--table"}),
-)
+@taking("d2l.hypernets.options:TaskCompileOptions", *OPTIONS)
 def make(
+    options: "CompileOptions",
     description: Annotated[
         str | None, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
     ] = None,
@@ -73,24 +48,8 @@ def make(
             help="With --table: JSON lines of results; rows that are done are passed over."
         ),
     ] = None,
-    checkpoint: TextCheckpointName = DEFAULT_TEXT,
-    scaling: Annotated[
-        Scaling,
-        typer.Option(help="standard: alpha / rank; config: what the checkpoint's files say."),
-    ] = "standard",
-    base: Base = None,
-    embedder: Annotated[
-        str | None, typer.Option(help="Where the embedder lies: folder or hub name.")
-    ] = None,
-    device: Device = "auto",
-    dtype: WrittenDtype = "bf16",
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Refuse descriptions unlike those of training."),
-    ] = False,
     dry_run: DryRun = False,
     force: Force = False,
-    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an adapter from a task description, or many from a table."""
@@ -115,39 +74,37 @@ def make(
             if description == "-"
             else check_description(description)
         )
-    compiler = d2l.TaskCompiler.from_pretrained(
-        checkpoint, base=base, embedder=embedder, device=device, local_files_only=offline
-    )
-    plan = compiler.plan(scaling=scaling, strict=strict, dtype=dtype)
+    compiler = d2l.TaskCompiler(options)
+    plan = compiler.plan(text or _ANY)
     for message in plan.warnings:
         console.warn(message)
-    if out is not None:
-        plan = plan.describing(text)
     if dry_run:
-        _show_plan(plan, n_adapters=len(rows) or 1, as_json=as_json)
+        rank = plan.rank if out is not None else plan.network.description_rank
+        _show_plan(compiler, rank, n_adapters=len(rows) or 1, as_json=as_json)
         return
     compiler.load(plan)
     if out is not None:
         start = time.perf_counter()
         compiler(plan).save_pretrained(out, force=force)
-        _show(_read(plan, out, time.perf_counter() - start), as_json=as_json)
+        made = _read(out, time.perf_counter() - start)
+        made.warn(len(plan.warnings))
+        _show(compiler, made, as_json=as_json)
     elif out_dir is not None:
-        many = _Many(compiler, plan, out_dir, force=force, as_json=as_json)
+        many = _Many(compiler, len(plan.warnings), out_dir, force=force, as_json=as_json)
         n_bad = many.make(rows, results)
         if n_bad:
             console.note(f"{n_bad} of {len(rows)} rows were not made")
             raise typer.Exit(1)
 
 
-t2l_app.command("eval", epilog="Example: t2l eval legal.lora tasks.jsonl")(evaluate)
-t2l_app.command(epilog="Example: t2l train examples/recipes/seats-cpu.toml --out runs/one")(train)
+#: Planned to check network and options before any row of a table is read.
+_ANY = "Answer the question."
 
 
 @dataclass(frozen=True)
 class _Made:
-    """An adapter that was written: its plan, what its d2l.json says, and seconds past start-up."""
+    """An adapter that was written: what its d2l.json says, and seconds past start-up."""
 
-    plan: "MakePlan"
     adapter: Path
     provenance: "Provenance"
     size_bytes: int
@@ -155,35 +112,38 @@ class _Made:
 
     @property
     def description(self) -> "Description":
-        """What it was made from."""
+        """The description that it was made from."""
         assert self.provenance.description is not None
         return self.provenance.description
 
-    def warn(self, where: str = "") -> None:
-        """Show the warnings of this description; those of the plan were shown before."""
-        for message in self.provenance.warnings[len(self.plan.warnings) :]:
+    def warn(self, n_shown: int, where: str = "") -> None:
+        """Show the warnings of this description; the first `n_shown` were shown before."""
+        for message in self.provenance.warnings[n_shown:]:
             console.warn(f"{where}{message}")
 
 
-def _read(plan: "MakePlan", adapter: Path, seconds: float) -> _Made:
+def _read(adapter: Path, seconds: float) -> _Made:
     info = read_info(adapter)
     assert info.provenance is not None
-    return _Made(plan, adapter, info.provenance, info.size_bytes, seconds)
+    return _Made(adapter, info.provenance, info.size_bytes, seconds)
 
 
 @dataclass(frozen=True)
 class _Many:
-    """Makes the adapters of a table, a folder each, and goes on where a row cannot be used."""
+    """Makes the adapters of a table, a folder each, and goes on where a row cannot be used.
+
+    `n_shown` warnings are shared by all rows, and were shown before.
+    """
 
     compiler: "d2l.TaskCompiler"
-    plan: "MakePlan"
+    n_shown: int
     folder: Path
     force: bool
     as_json: bool
 
     def make(self, rows: "Sequence[Row]", results: Path | None) -> int:
-        """Make all, as a batch that notes its results where that is wanted, and print a line for
-        each; how many could not be made."""
+        """Make all adapters, note their results in a file if one is named, and print a line for
+        each; return how many could not be made."""
         from d2l.batch.results import Record
         from d2l.batch.run import run_batch
         from d2l.batch.tasks import TaskWorker
@@ -193,7 +153,6 @@ class _Many:
             record = stack.enter_context(Record(results)) if results is not None else None
             worker = TaskWorker(
                 self.compiler,
-                self.plan,
                 self.folder,
                 force=self.force,
                 resumes=record is not None,
@@ -206,7 +165,7 @@ class _Many:
         return n_bad
 
     def _show(self, row: "Row", result: "Result") -> bool:
-        """Print what became of a row; whether its adapter is there."""
+        """Print the result of a row; whether its adapter is there."""
         if result.error is not None:
             message = result.error["message"]
             if row.error is None:  # which names its line itself
@@ -215,9 +174,9 @@ class _Many:
             if self.as_json:
                 console.result_json({"line": row.line, "error": message})
             return False
-        made = _read(self.plan, Path(result.out), result.seconds)
-        made.warn(f"line {row.line}: ")
-        values = {"line": row.line, "name": row.name, **_values(made)}
+        made = _read(Path(result.out), result.seconds)
+        made.warn(self.n_shown, f"line {row.line}: ")
+        values = {"line": row.line, "name": row.name, **_values(self.compiler, made)}
         console.emit(values, result.out, as_json=self.as_json)
         return True
 
@@ -231,74 +190,71 @@ def _make_row(row: "Row") -> "BatchRow":
     return BatchRow(row.name or f"line {row.line}", row.name, description=row.text, error=error)
 
 
-def _show(made: _Made, *, as_json: bool) -> None:
-    made.warn()
-    network, sizes = _describe_plan(made.plan)
+def _show(compiler: "d2l.TaskCompiler", made: _Made, *, as_json: bool) -> None:
+    network, familiarity = compiler.network, made.description.familiarity
     rows = [
         str(made.adapter),
-        *network,
-        f"familiarity {_name_familiarity(made)}",
-        *sizes,
+        *_describe_network(network),
+        f"familiarity {'unknown' if familiarity is None else f'{familiarity:.2f}'}",
+        f"rank        {made.provenance.rank}",
+        _describe_scale(compiler),
         f"size        {made.size_bytes / 1e6:.2f} MB",
         f"time        {made.seconds:.1f} s past start-up",
     ]
-    console.emit(_values(made), "\n".join(rows), as_json=as_json)
+    console.emit(_values(compiler, made), "\n".join(rows), as_json=as_json)
 
 
-def _describe_plan(plan: "MakePlan") -> tuple[list[str], list[str]]:
-    """What makes the adapters, and what they will be, a fact a line."""
-    network = [
-        f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
-        f"base        {plan.config.base}",
-        f"embedder    {plan.embedder_name}",
+def _describe_network(network: "AnyNetwork") -> list[str]:
+    return [
+        f"checkpoint  {network.files.name} ({network.config.kind})",
+        f"base        {network.config.base}",
+        f"embedder    {network.embedder_name}",
     ]
-    # Of many descriptions, each may have seats of its own number.
-    rank = "as the description needs" if plan.rank is None else f"{plan.rank}"
-    sizes = [
-        f"rank        {rank}",
-        f"scaling     {plan.options.scaling} ({plan.scale:g})",
-    ]
-    return network, sizes
 
 
-def _show_plan(plan: "MakePlan", *, n_adapters: int, as_json: bool) -> None:
+def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
+    options = compiler.options
+    return f"scaling     {options.scaling} ({compiler.network.find_scale(options):g})"
+
+
+def _show_plan(
+    compiler: "d2l.TaskCompiler", rank: int | None, *, n_adapters: int, as_json: bool
+) -> None:
     """Print what would be made; no weights are loaded for it."""
-    values = _plan_values(plan) | {"n_adapters": n_adapters, "warnings": list(plan.warnings)}
-    network, sizes = _describe_plan(plan)
-    text = "\n".join([*network, *sizes, f"adapters    {n_adapters}"])
-    console.emit(values, text, as_json=as_json)
+    network = compiler.network
+    values = _common(compiler) | {
+        "rank": rank,
+        "n_adapters": n_adapters,
+        "warnings": list(network.warnings),
+    }
+    lines = [
+        *_describe_network(network),
+        f"rank        {'as the description needs' if rank is None else rank}",
+        _describe_scale(compiler),
+        f"adapters    {n_adapters}",
+    ]
+    console.emit(values, "\n".join(lines), as_json=as_json)
 
 
-def _plan_values(plan: "MakePlan") -> dict[str, Any]:
+def _common(compiler: "d2l.TaskCompiler") -> dict[str, Any]:
+    network, options = compiler.network, compiler.options
     return {
-        "checkpoint": plan.checkpoint.name,
-        "base": plan.config.base,
-        "embedder": plan.embedder_name,
-        "rank": plan.rank,
-        "scaling": plan.options.scaling,
-        "scale": plan.scale,
-        "dtype": plan.options.dtype,
+        "checkpoint": network.files.name,
+        "base": network.config.base,
+        "embedder": network.embedder_name,
+        "scaling": options.scaling,
+        "scale": network.find_scale(options),
+        "dtype": options.dtype,
     }
 
 
-def _name_familiarity(made: _Made) -> str:
-    familiarity = made.description.familiarity
-    return "unknown" if familiarity is None else f"{familiarity:.2f}"
-
-
-def _values(made: _Made) -> dict[str, Any]:
-    plan = made.plan
+def _values(compiler: "d2l.TaskCompiler", made: _Made) -> dict[str, Any]:
     return {
         "adapter": str(made.adapter),
         "description": made.description.text,
-        "checkpoint": plan.checkpoint.name,
-        "base": plan.config.base,
-        "embedder": plan.embedder_name,
+        **_common(compiler),
         "familiarity": made.description.familiarity,
         "rank": made.provenance.rank,
-        "scaling": plan.options.scaling,
-        "scale": plan.scale,
-        "dtype": plan.options.dtype,
         "size_bytes": made.size_bytes,
         "seconds": round(made.seconds, 3),
         "warnings": list(made.provenance.warnings),

@@ -15,11 +15,11 @@ from d2l.commands.options import (
     Device,
     DryRun,
     Force,
-    Merge,
     NewDtype,
     Offline,
     Out,
 )
+from d2l.hypernets.options import Merge
 
 if TYPE_CHECKING:
     from d2l.change.merge_plan import MergePlan
@@ -84,7 +84,7 @@ def merge(
     }
     lines = [str(out), f"rank        {values['rank']}"]
     if errors:
-        worst = values["max_merge_error"]
+        worst = max(errors.values())
         lines.append(f"error       at most {worst:.2%} of a module's delta was cut off")
     lines.append(f"size        {values['size_bytes'] / 1e6:.2f} MB")
     console.emit(values, "\n".join(lines), as_json=as_json)

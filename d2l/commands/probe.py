@@ -94,8 +94,8 @@ def probe(
         refine=choose_refining(refine, None),
     )
     if sets:
-        from d2l.compiler.options import CompileOptions
         from d2l.evaluation.recall.network import probe_sets
+        from d2l.hypernets.options import CompileOptions
 
         compiling = CompileOptions(
             checkpoint=checkpoint or default_checkpoint(),

@@ -5,44 +5,33 @@ computes the same they are measured here (`hypernets.seats.calibration` says why
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from d2l.bases.models import load_frozen, pick_device
-from d2l.hypernets.fit import SEATS, OpenNetwork, open_network
-from d2l.hypernets.registry import default_checkpoint
+from d2l.hypernets.networks import open_seats
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.calibration import cut_plain_text, measure_moments, moments_path
-from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.compiling import SeatsNetwork
 from d2l.hypernets.seats.network import load_seats
 from d2l.hypernets.seats.second_moments import write_statistics
-
-
-@dataclass(frozen=True)
-class CalibrateOptions:
-    """Which network, and where the base lies that will serve."""
-
-    checkpoint: str = field(default_factory=default_checkpoint)
-    base: str | None = None
-    offline: bool = False
 
 
 @dataclass(frozen=True)
 class CalibratePlan:
     """A network with its base, the text that the base will read, and the file that is written."""
 
-    network: OpenNetwork[SeatsConfig]
+    network: SeatsNetwork
     pieces: list[list[int]]
     path: Path
 
 
-def prepare(options: CalibrateOptions) -> CalibratePlan:
+def prepare(options: CompileOptions) -> CalibratePlan:
     """What measuring will do, without weights; raises D2LError."""
-    network = open_network(
-        options.checkpoint, kinds=SEATS, base=options.base, offline=options.offline
-    )
+    network = open_seats(options.checkpoint, base=options.base, offline=options.offline)
     pieces = cut_plain_text(network.tokenizer, limit=network.config.chunk_tokens)
     path = moments_path(base=network.base.digest(), network=network.digest())
     return CalibratePlan(network, pieces, path)

@@ -1,57 +1,74 @@
-"""What is written of a compilation: its numbers, and what its folder says of them.
+"""What is written of a compilation: its numbers, and the texts and records of its folder.
 
-A plan and its outcome in, all that goes into an adapter's folder out: provenance, card, prompt and
-lock, in which inputs are called what is to be passed on of their names.
+A plan and its outcome in; provenance, card, prompt and lock out, in which inputs have the names
+that may be passed on.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
+from d2l.adapters.provenance import Description
 from d2l.adapters.weights import LoraWeights
-from d2l.compiler.card import write_texts
+from d2l.compiler.card import write_card, write_description_card
 from d2l.compiler.lock import describe
 from d2l.compiler.plan import CompilePlan
-from d2l.compiler.privacy import name_shared, redact, redact_provenance
-from d2l.compiler.records import describe_compile
+from d2l.compiler.privacy import name_places, name_shared, redact, redact_provenance
+from d2l.compiler.records import describe_compile, describe_description
 from d2l.hypernets.protocol import Assembled
-
-if TYPE_CHECKING:
-    from d2l.refining.compiled import Refined
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a plan: the weights that are written, and what is told of them.
+    """What a plan became: the weights that are written, and what is told of them.
 
-    `assembled` is what the parts became before --max-rank cut it, `merge_error` what that cost each
-    module's delta; `refined` is what was done to it on the documents, if anything.
+    `assembled` is the adapter before --max-rank cut it, `merge_error` the relative error that the
+    cut cost each module's delta.
     """
 
     weights: LoraWeights
     assembled: Assembled
     merge_error: Mapping[str, float] = field(default_factory=dict)
-    refined: "Refined | None" = None
 
 
 def make_content(plan: CompilePlan, outcome: Outcome) -> AdapterContent:
-    """The adapter in memory, with where it came from; raises D2LError."""
-    refined, names = outcome.refined, name_shared(plan)
+    """The adapter of documents in memory, with where it came from; raises D2LError."""
+    names = name_shared(plan)
     record = describe_compile(plan, outcome.assembled, outcome.merge_error)
-    record = record if refined is None else refined.note(record)
-    texts = write_texts(plan, None if refined is None else refined.done)
-    content = AdapterContent(
-        weights=outcome.weights,
-        n_base_layers=plan.config.n_base_layers,
-        provenance=redact_provenance(record, names),
-        memory=outcome.assembled.memory,
-        texts=texts | {CARD: redact(texts[CARD], names)},
-        dtype=plan.options.dtype,
-        name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
-        lock=describe(plan, names),
+    return lower_content(
+        AdapterContent(
+            weights=outcome.weights,
+            n_base_layers=plan.config.n_base_layers,
+            provenance=redact_provenance(record, names),
+            memory=outcome.assembled.memory,
+            texts={**plan.network.write_texts(plan.rank), CARD: redact(write_card(plan), names)},
+            dtype=plan.options.dtype,
+            name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
+            lock=describe(plan, names),
+        )
     )
-    return lower_content(content)
+
+
+def make_described(
+    plan: CompilePlan, assembled: Assembled, description: Description
+) -> AdapterContent:
+    """The adapter of a task description in memory, with where it came from."""
+    names = name_places(plan.checkpoint.name, plan.options.base)
+    if PurePath(description.embedder).is_absolute():  # else the checkpoint's name for all
+        names |= name_places(description.embedder)
+    record = describe_description(plan, assembled, description)
+    card = write_description_card(plan, description)
+    return lower_content(
+        AdapterContent(
+            weights=assembled.weights,
+            n_base_layers=plan.config.n_base_layers,
+            provenance=redact_provenance(record, names),
+            memory=assembled.memory,
+            texts={**plan.network.write_texts(plan.rank), CARD: redact(card, names)},
+            dtype=plan.options.dtype,
+            name="task.lora",
+        )
+    )

@@ -5,7 +5,7 @@ no torch: files are found and digested, nothing is parsed, and nothing is planne
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +22,7 @@ from d2l.hypernets.registry import digest_files, find_checkpoint
 
 if TYPE_CHECKING:
     from d2l.bases.models import BaseFiles
-    from d2l.compiler.options import PlanWishes
     from d2l.compiler.plan import CompilePlan
-    from d2l.documents.intake import ReadOptions
 
 #: Files of a base's folder that decide how text is read, beside its weights.
 _BASE_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -33,8 +31,8 @@ _MOMENTS = "moments"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for now. `options` are all that change the result, by name, as JSON values:
-    those of `name_options`."""
+    """What is asked for now. `options` change the result: the records of `CompileOptions` and
+    `ReadOptions`, as JSON values by name."""
 
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
@@ -70,21 +68,15 @@ class State:
         by name and the same options. Then nothing is lost that cannot be made again."""
         return not {"option", "file", "inputs"} & {found.kind for found in self.differences}
 
-    def refuse(self, out: Path, wanted: str, *, kinds: Sequence[str] = ()) -> None:
-        """Raise AdapterError that lists differences, all or those of some kinds."""
-        found = [d.text for d in self.differences if not kinds or d.kind in kinds]
+    def refuse(self, out: Path, wanted: str) -> None:
+        """Raise AdapterError that lists the differences, if there are any."""
+        found = [difference.text for difference in self.differences]
         if found:
             force = "" if self.may_replace else " and with --force"  # what is altered is kept
             raise AdapterError(
                 f"{wanted}: {out} has drifted from its lock: {'; '.join(found)}",
                 hint=f"compile without {wanted}{force} to make it anew, and keep the new d2l.lock",
             )
-
-
-def name_options(checkpoint: str, wishes: "PlanWishes", reading: "ReadOptions") -> dict[str, Any]:
-    """The options of a `Request`: what the network is called, and what is wished for."""
-    own = {name: value for name, value in wishes.items() if name != "cache"}  # gives the same bits
-    return {"checkpoint": checkpoint, **own, **_name_reading(reading)}
 
 
 def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
@@ -124,42 +116,13 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
         },
         "base": _describe_base(plan.base),
         "device": plan.device.split(":")[0],
-        "options": _describe_options(plan, names),
+        "options": plan.options.record(names) | plan.intake.reading.record(),
     }
     if plan.encoder is not plan.base:
         values["reader"] = _describe_base(plan.encoder)
     if plan.moments is not None:
         values[_MOMENTS] = {"file": plan.moments.name, "sha256": file_digest(plan.moments)}
     return values
-
-
-def _describe_options(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
-    """Options by the names that a `Request` has them by."""
-    options = plan.options
-    return {
-        "checkpoint": names.get(options.checkpoint, options.checkpoint),
-        "merge": options.merge.method,
-        "max_rank": options.max_rank,
-        "scale": options.merge.scale,
-        "bias_scale": options.merge.bias_scale,
-        "chunk_tokens": options.chunk_tokens,
-        "tokens_per_seat": options.tokens_per_seat,
-        "dtype": options.dtype,
-        "refine": None if options.refine is None else options.refine.seconds,
-        "refine_steps": None if options.refine is None else options.refine.steps,
-        "keep_paths": options.keep_paths,
-        "chunking": options.chunking,
-        **_name_reading(plan.intake.reading),
-    }
-
-
-def _name_reading(reading: "ReadOptions") -> dict[str, Any]:
-    return {
-        "format": reading.format,
-        "encoding": reading.encoding,
-        "include_hidden": reading.include_hidden,
-        "skip_bad": reading.skip_bad,
-    }
 
 
 def check(out: Path, request: Request) -> State | None:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from d2l.compiler.plan import CompilePlan
 from d2l.errors import ShapeError
 from d2l.files import cache_entries as entries
 from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir, file_digest, join_digests
+from d2l.files.cache import file_digest, join_digests
 from d2l.files.tensors import find_kept
 from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
 from d2l.hypernets.registry import digest_files
@@ -153,7 +153,7 @@ def _describe_run(plan: CompilePlan, device: str, base_dtype: torch.dtype) -> di
 
 
 def _describe_whole(plan: CompilePlan, keys: Sequence[Key]) -> Key:
-    merge, moments = plan.options.merge, plan.moments
+    merge, moments = plan.options.merging, plan.moments
     return Key(
         {
             "parts": join_digests([key.digest for key in keys]),
@@ -302,72 +302,3 @@ def _fits(weights: LoraWeights, config: HypernetConfig) -> bool:
         (f.a.shape[1], f.b.shape[0]) == shapes.get(module_names.parse(name).short)
         for name, f in weights.factors.items()
     )
-
-
-# ---- why a chunk is read ------------------------------------------------------------------------
-
-
-def explain(plan: CompilePlan, found: Found) -> list[str]:
-    """For each chunk that has to be read: what differs from the last compilation's chunk of the
-    same document and place."""
-    said = []
-    for chunk, key, (last, n) in zip(plan.chunks, found.keys, _places(plan), strict=True):
-        if found.assembled is not None or found.part(chunk.index) is not None:
-            continue
-        where = f" ({chunk.source})" if chunk.source else ""
-        said.append(f"{chunk.document}: chunk {n + 1}{where} is read: {_compare(key, last)}")
-    return said
-
-
-def _compare(key: Key, last: Mapping[str, str] | None) -> str:
-    if last is None:
-        return "no chunk stood here before"
-    changed = [name for name, value in key.values.items() if last.get(name) != value]
-    if not changed:
-        return "its entry is gone or damaged"
-    shown = [
-        name if len(key.values[name]) == 64 else f"{name} ({last.get(name)} → {key.values[name]})"
-        for name in changed
-    ]
-    return f"{', '.join(shown)} changed"
-
-
-def _places(plan: CompilePlan) -> Iterator[tuple[Mapping[str, str] | None, int]]:
-    """(the last compilation's values, index in its document) of every chunk."""
-    known: dict[str, list[dict[str, str]]] = {}
-    counts: dict[str, int] = {}
-    for chunk in plan.chunks:
-        name = chunk.document
-        if name not in known:
-            known[name] = _read_places(_places_path(name))
-        n = counts[name] = counts.get(name, -1) + 1
-        yield (known[name][n] if n < len(known[name]) else None), n
-
-
-def remember_places(plan: CompilePlan, found: Found) -> None:
-    """Note what the chunks of each document depended on, for the next `explain`."""
-    rows: dict[str, list[Mapping[str, str]]] = {}
-    for chunk, key in zip(plan.chunks, found.keys, strict=False):  # no keys: no cache
-        rows.setdefault(chunk.document, []).append(key.values)
-    for name, values in rows.items():
-        _note_places(_places_path(name), json.dumps([dict(row) for row in values]))
-
-
-def _note_places(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda target: target.write_text(text, "utf-8"))
-
-
-def _places_path(document: str) -> Path:
-    name = hashlib.sha256(document.encode("utf-8", "backslashreplace")).hexdigest()[:32]
-    return cache_dir() / entries.PLACES / f"{name}.json"
-
-
-def _read_places(path: Path) -> list[dict[str, str]]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return []
-    rows = found if isinstance(found, list) else []
-    return [row if isinstance(row, dict) else {} for row in rows]

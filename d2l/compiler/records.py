@@ -6,7 +6,6 @@ paths of its own making: the same run gives the same bytes.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from d2l import __version__
@@ -27,13 +26,10 @@ from d2l.adapters.provenance import (
 )
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
-from d2l.compiler.doc_to_lora import BASE_PROMPT
-from d2l.compiler.options import CompileOptions
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
-from d2l.hypernets.checkpoints import checkpoint_digest
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, HypernetConfig
-from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 
 TOOL = Tool(name="d2l", version=__version__)
 
@@ -46,11 +42,7 @@ def describe_compile(
     compressed = bool(merge_error)
     return Provenance(
         tool=TOOL,
-        checkpoint=Checkpoint(
-            name=plan.checkpoint.name,
-            network=plan.config.kind,
-            sha256=checkpoint_digest(plan.checkpoint.path),
-        ),
+        checkpoint=_describe_checkpoint(plan),
         base=Base(name=plan.config.base, sha256=plan.base.digest()),
         inputs=tuple(map(_describe_input, plan.documents)),
         skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.skipped),
@@ -61,12 +53,18 @@ def describe_compile(
         rank_before_max_rank=plan.full_rank,
         options=_describe_options(plan.options),
         merge_error=shorten_all(merge_error),
-        prompt=plan.kind.prompt(plan.config, plan.rank),
+        prompt=plan.network.describe_prompt(plan.rank),
         norms=Norms(
             layers=_norms_by_layer(assembled.weights, plan.config),
             chunks=norms_by_chunk(assembled.weights, slices),
         ),
         warnings=plan.warnings,
+    )
+
+
+def _describe_checkpoint(plan: CompilePlan) -> Checkpoint:
+    return Checkpoint(
+        name=plan.checkpoint.name, network=plan.config.kind, sha256=plan.network.digest()
     )
 
 
@@ -116,9 +114,9 @@ def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[C
 
 def _describe_options(options: CompileOptions) -> Options:
     return Options(
-        merge=options.merge.method,
-        scale=options.merge.scale,
-        bias_scale=options.merge.bias_scale,
+        merge=options.merge,
+        scale=options.scale,
+        bias_scale=options.bias_scale,
         max_rank=options.max_rank,
         chunk_tokens=options.chunk_tokens,
         tokens_per_seat=options.tokens_per_seat,
@@ -129,7 +127,7 @@ def _describe_options(options: CompileOptions) -> Options:
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
     """[start, stop) of every chunk's ranks (or seats) before compression; all share them all
     where seats are averaged."""
-    if plan.kind.averages_share and plan.method == "average":
+    if plan.network.averages_share and plan.method == "average":
         return [(0, plan.full_rank)] * len(plan.chunks)
     spans, start = [], 0
     for chunk in plan.chunks:
@@ -144,65 +142,35 @@ def bias_slice(plan: CompilePlan) -> tuple[int, int]:
     return plan.full_rank - plan.config.bias_rank, plan.full_rank
 
 
-@dataclass(frozen=True)
-class Made:
-    """Where one adapter came from; `base_sha256` is None where no weights of the base were read."""
+def describe_description(
+    plan: CompilePlan, assembled: Assembled, description: Description
+) -> Provenance:
+    """Provenance of an adapter of a task description.
 
-    text: str
-    text_sha256: str
-    checkpoint: str
-    checkpoint_sha256: str
-    base_sha256: str | None
-    embedder: str
-    scaling: str
-    dtype: str
-    familiarity: float | None = None  # None: the checkpoint does not say what it knows
-    warnings: tuple[str, ...] = ()
-
-
-def describe_make(made: Made, config: TextToLoraConfig, weights: LoraWeights) -> Provenance:
-    """Provenance of an adapter that was made from a description."""
+    If the network read it as a document, its chunks say which seats hold it, so that it can be
+    merged with documents and taken out again.
+    """
+    if plan.network.keeps_chunks:
+        record = describe_compile(plan, assembled, {})
+        chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
+        changes = {"description": description, "inputs": (), "chunks": tuple(chunks)}
+        return record.model_copy(update=changes)
+    weights = assembled.weights
     return Provenance(
         tool=TOOL,
-        checkpoint=Checkpoint(
-            name=made.checkpoint, network=config.kind, sha256=made.checkpoint_sha256
-        ),
-        base=Base(name=config.base, sha256=made.base_sha256),
-        description=_describe_text(made),
+        checkpoint=_describe_checkpoint(plan),
+        base=Base(name=plan.config.base, sha256=plan.network.digest_base()),
+        description=description,
         inputs=(),  # documents; `ask --compare` and probes look for them here
         skipped=(),
         chunks=(),
         rank=weights.rank,
         scale=weights.scale,  # folded into lora_B
-        options=Options(scaling=made.scaling, dtype=made.dtype),
+        options=Options(scaling=plan.options.scaling, dtype=plan.options.dtype),
         merge_error={},
-        prompt=BASE_PROMPT,
-        norms=Norms(layers=_norms_by_layer(weights, config), chunks=()),
-        warnings=made.warnings,
-    )
-
-
-def _describe_text(made: Made) -> Description:
-    return Description(
-        text=made.text,
-        sha256=made.text_sha256,
-        embedder=made.embedder,
-        familiarity=None if made.familiarity is None else round(made.familiarity, 4),
-    )
-
-
-def describe_reading(plan: CompilePlan, assembled: Assembled, made: Made) -> Provenance:
-    """The same where the description was read as a document: its chunks say which seats hold it,
-    so that it can be merged with documents, and taken out again."""
-    record = describe_compile(plan, assembled, {})
-    chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
-    return record.model_copy(
-        update={
-            "description": _describe_text(made),
-            "inputs": (),  # documents; a description lies in no file
-            "chunks": tuple(chunks),
-            "warnings": made.warnings,
-        }
+        prompt=plan.network.describe_prompt(plan.rank),
+        norms=Norms(layers=_norms_by_layer(weights, plan.config), chunks=()),
+        warnings=plan.warnings,
     )
 
 

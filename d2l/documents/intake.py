@@ -28,6 +28,15 @@ class ReadOptions:
     include_hidden: bool = False
     limits: ReadLimits = field(default_factory=ReadLimits)
 
+    def record(self) -> dict[str, str | bool | None]:
+        """The options that change what is read, by name, as JSON values; never the password."""
+        return {
+            "format": self.format,
+            "encoding": self.encoding,
+            "include_hidden": self.include_hidden,
+            "skip_bad": self.skip_bad,
+        }
+
 
 @dataclass(frozen=True)
 class Intake:

@@ -7,21 +7,9 @@ from typing import Protocol
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.reading import Reading
+from d2l.hypernets.options import MergeOptions
 
 Part = LoraWeights | Memory
-
-
-@dataclass(frozen=True)
-class MergeOptions:
-    """How parts become one adapter; both strengths are linear in the delta.
-
-    `method` is a key of `adapters.merge.METHODS`. `scale` multiplies what comes from the
-    document, `bias_scale` the learned document-independent part, where a network has one.
-    """
-
-    method: str = "concat"
-    scale: float = 1.0
-    bias_scale: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Generic
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.tasks import TaskSplit
-from d2l.hypernets.fit import Config, OpenNetwork
+from d2l.hypernets.network import Config, Network
 from d2l.learners.document_data import Mixture, Pools
 from d2l.learners.learner import Row
 from d2l.learners.passage_store import build_pools
@@ -25,7 +25,7 @@ class Materials(Generic[Config]):
     """
 
     recipe: Recipe
-    network: OpenNetwork[Config]
+    network: Network[Config]
     config: Config
     pools: Pools = field(default_factory=dict)  # passages of documents; none for text networks
     tasks: TaskSplit | None = None  # of text networks, and of seat networks that read descriptions
@@ -47,7 +47,7 @@ class Materials(Generic[Config]):
 
 
 def gather_documents(
-    recipe: Recipe, network: OpenNetwork[Config], config: Config, *, minimum: int
+    recipe: Recipe, network: Network[Config], config: Config, *, minimum: int
 ) -> Materials[Config]:
     """Materials of a network that reads documents: passages of `minimum` tokens and more."""
     pools = build_pools(

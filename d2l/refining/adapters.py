@@ -10,11 +10,13 @@ from d2l.adapters.provenance import Provenance, Refinement
 from d2l.bases.models import find_base, pick_device
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.seats import load_seats_of
+from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
 from d2l.errors import AdapterError
+from d2l.hypernets.network import Loaded
 from d2l.hypernets.protocol import Assembled
 from d2l.progress import Progress, silent
-from d2l.refining.options import RefineOptions, describe_refinement
+from d2l.refining.options import RefineOptions, choose_refining, describe_refinement
 from d2l.refining.refine import RefineJob, refine_numbers
 
 #: Sentences of the cards of compiled adapters, before and after steps.
@@ -40,6 +42,16 @@ def refine_adapter(
     content = refine_content(parent.content, job)
     dtype = pick_dtype([parent], options.dtype, exact=True)
     return replace(content, dtype=dtype, name="refined.lora")
+
+
+def refine_compiled(
+    content: AdapterContent, plan: CompilePlan, loaded: Loaded, watch: Progress
+) -> AdapterContent:
+    """Refine an adapter that was compiled just now, as the plan's options ask; raises D2LError."""
+    options = choose_refining(plan.options.refine, plan.options.refine_steps)
+    assert options is not None
+    job = RefineJob(plan.base, plan.documents, options, plan.device, watch, loaded.hypernet)
+    return refine_content(content, job)
 
 
 def refine_content(content: AdapterContent, job: RefineJob) -> AdapterContent:

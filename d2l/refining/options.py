@@ -1,15 +1,11 @@
 """How long an adapter is refined, and what came of it in one line. Needs no torch."""
 
 import math
-import re
 from dataclasses import dataclass
 
 from d2l.adapters.provenance import Refinement
 from d2l.errors import OptionError
-
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_HINT = "write a time such as 30s, 2m or 1h"
+from d2l.hypernets.options import TIME_HINT, parse_time
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class RefineOptions:
         if self.seconds is None and self.steps is None:
             raise OptionError("refining would never end", hint="give a time or a number of steps")
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise OptionError(f"refining cannot take {self.seconds} s", hint=_HINT)
+            raise OptionError(f"refining cannot take {self.seconds} s", hint=TIME_HINT)
         if self.steps is not None and self.steps < 1:
             raise OptionError(f"refining takes {self.steps} steps, expected 1 or more")
 
@@ -44,14 +40,6 @@ def choose_refining(time: str | float | None, steps: int | None) -> RefineOption
     if time is None and steps is None:
         return None
     return RefineOptions(parse_time(time) if isinstance(time, str) else time, steps)
-
-
-def parse_time(text: str) -> float:
-    """Seconds of "90", "30s", "2m" or "1.5h"; raises OptionError."""
-    match = _TIME.fullmatch(text.strip().lower())
-    if match is None:
-        raise OptionError(f"{text!r} is not a time", hint=_HINT)
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def describe_time(seconds: float) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.chat import Chat
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.hypernets.protocol import Assembled, MergeOptions
+from d2l.hypernets.options import MergeOptions
+from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.network import Seats
 from d2l.inference.attached import Factors, attached
 from d2l.learners.document_data import Asked, Exercise

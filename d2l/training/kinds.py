@@ -6,13 +6,13 @@ A new kind is a module that gathers its data and prepares a `Learner`, and one r
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from torch import Tensor
 
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.fit import Config, Kind, Kinds, OpenNetwork, find_row
 from d2l.hypernets.formats.int8 import compact_tensors, compact_text
+from d2l.hypernets.network import Config, Network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
@@ -36,7 +36,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class TrainingKind(Kind[Config]):
+class TrainingKind(Generic[Config]):
     """How networks of one configuration are trained, and what is said of them afterwards.
 
     `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
@@ -44,7 +44,8 @@ class TrainingKind(Kind[Config]):
     for the card of a trained network: its name, and the commands for it.
     """
 
-    gather: Callable[[Recipe, OpenNetwork[Config]], Materials[Config]]
+    config: type[Config]
+    gather: Callable[[Recipe, Network[Config]], Materials[Config]]
     count: Callable[[Materials[Config]], list[Row]]
     prepare: Callable[[Materials[Config], Path, Team], Learner]
     called: str
@@ -54,9 +55,7 @@ class TrainingKind(Kind[Config]):
 
 def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
     """The row of a network's kind."""
-    row = find_row(KINDS, config)
-    assert row is not None
-    return row
+    return next(row for row in KINDS if isinstance(config, row.config))
 
 
 def list_uses(config: HypernetConfig) -> list[Use]:
@@ -95,5 +94,3 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         compact=compact_text,
     ),
 )
-#: What training takes, and what it says of a kind without a row.
-TRAINABLE: Kinds[Any] = Kinds(KINDS, "{path}: is a {kind} network, which cannot be trained")

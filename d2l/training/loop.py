@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from d2l.hypernets.fit import open_network
+from d2l.hypernets.networks import open_network
 from d2l.learners.distributed import Team, join_team
 from d2l.learners.learner import Figure, Learner, Row
 from d2l.learners.materials import Materials
 from d2l.learners.recipes import Recipe, refuse_other_kinds
-from d2l.training.kinds import TRAINABLE, find_kind
+from d2l.training.kinds import find_kind
 from d2l.training.optimizers import make_optimizers
 from d2l.training.run_folder import Run, RunFolder, begin_mean
 
@@ -184,9 +184,7 @@ def check(recipe: Recipe, warn: Warn = ignore) -> list[Row]:
 def gather(recipe: Recipe, warn: Warn = ignore) -> Materials[Any]:
     """Find the checkpoint and its base, and read the data; raises D2LError. `warn` is told where
     the recipe's base does not look like the one of the checkpoint."""
-    network = open_network(
-        recipe.checkpoint, kinds=TRAINABLE, base=recipe.base, offline=recipe.offline
-    )
+    network = open_network(recipe.checkpoint, base=recipe.base, offline=recipe.offline)
     refuse_other_kinds(recipe, network.config.kind)
     for message in network.warnings:  # the base must be there and fit, before any data is read
         warn(message)

@@ -18,8 +18,8 @@ from d2l.batch.results import Record, Result, fail, read_results
 from d2l.batch.rows import Row, list_rows
 from d2l.batch.run import run_batch
 from d2l.batch.work import Job, Worker
-from d2l.compiler.options import CompileOptions
 from d2l.errors import CheckpointError, OptionError
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import read_files, write_files

@@ -16,8 +16,8 @@ from d2l.batch.ray_engine import run_on_ray
 from d2l.batch.results import read_results
 from d2l.batch.rows import Row
 from d2l.batch.work import Job
-from d2l.compiler.options import CompileOptions
 from d2l.errors import MissingExtraError
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.compiled import read_files, write_files
 

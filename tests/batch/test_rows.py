@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from d2l.batch import rows
 from d2l.batch.rows import OPTIONS, list_rows, read_manifest, take_shard
-from d2l.commands import compile as compile_command
+from d2l.commands.main import app
 from d2l.errors import DocumentError, OptionError
 
 
@@ -91,11 +92,8 @@ def test_no_adapter_of_a_batch_lies_in_another(
 
 def test_options_of_rows_are_those_of_the_command() -> None:
     """With the same defaults: a row that says nothing is as `d2l compile` without options."""
-    defaults = compile_command.compile_command.__defaults__
-    assert defaults is not None
-    code = compile_command.compile_command.__code__
-    names = code.co_varnames[: code.co_argcount][-len(defaults) :]
-    usual = dict(zip(names, defaults, strict=True))
+    command = get_command(app).commands["compile"]  # type: ignore[attr-defined]
+    usual = {parameter.name: parameter.default for parameter in command.params}
     assert {name: usual[name] for name in OPTIONS} == dict(OPTIONS)
 
 

@@ -54,7 +54,7 @@ def test_a_plan_tells_what_would_be_done(compiled: Compile) -> None:
         "base        tiny-org/llama-tiny",
         f"tokens      {n_tokens} in 2 chunks",
         "rank        6",
-        "weights     6.9 kB (bf16)",
+        "weights     3.5 kB (bf16)",
         "time        about 0.0 s on cpu past start-up (from stated rate)",
     ]
 

@@ -10,8 +10,7 @@ from huggingface_hub import constants
 import d2l
 from d2l.api.compiler import Compiler
 from d2l.bases.catalog import BY_NAME
-from d2l.compiler.calibrate import CalibrateOptions
-from d2l.compiler.options import CompileOptions
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import (
     ALIASES,
     DEFAULT,
@@ -50,7 +49,7 @@ def test_the_variable_names_the_default_unless_it_is_empty(
         monkeypatch.setenv("D2L_CHECKPOINT", value)
     assert default_checkpoint() == expected
     assert CompileOptions().checkpoint == expected
-    assert CalibrateOptions().checkpoint == expected
+    assert CompileOptions().checkpoint == expected
 
 
 @pytest.mark.usefixtures("place")

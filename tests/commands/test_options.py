@@ -4,8 +4,7 @@ from typing import Annotated
 import pytest
 import typer
 
-from d2l.commands.main import app
-from d2l.commands.make import t2l_app
+from d2l.commands.main import app, t2l_app
 from d2l.commands.options import make_app, make_command, split_short
 from tests.command import Command
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from d2l.bases.models import find_base
-from d2l.compiler.calibrate import CalibrateOptions, measure, prepare
+from d2l.compiler.calibrate import measure, prepare
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import read_config
 from tests import tiny
 from tests.command import Command
@@ -112,7 +113,7 @@ def test_a_network_that_knows_its_own_bases_sizes_keeps_its_moments_on_another(
     compile_on(command, bases[0], "one.lora")  # with the moments of training
     config = json.loads(Path("seats/config.json").read_text("utf-8"))
     Path("seats/config.json").write_text(json.dumps(config | {"base": bases[0]}), "utf-8")
-    measured = measure(prepare(CalibrateOptions("seats", offline=True)), "cpu")
+    measured = measure(prepare(CompileOptions("seats", offline=True)), "cpu")
     path = Path("seats/statistics.safetensors")
     plain_scale = measured.diagonal(dim1=1, dim2=2).sqrt().float().contiguous()
     save_file({**load_file(path), "plain_scale": plain_scale}, path)

@@ -16,7 +16,7 @@ from markdown_it.token import Token
 
 from d2l import __version__
 from d2l.adapters.card import FOLDER, name_folder, unname_folder
-from d2l.compiler.card import write_card, write_texts
+from d2l.compiler.card import write_card
 from d2l.documents.intake import Intake
 from tests import tiny
 from tests.compiled import (
@@ -191,7 +191,7 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
         values = json.loads(path.read_text("utf-8"))
         values |= {"tokenizer_class": old, "name_or_path": str(tmp_path), "is_local": True}
         path.write_text(json.dumps(values))
-    texts = write_texts(done.plan)
+    texts = done.plan.network.write_texts(done.plan.rank)
     settings = json.loads(texts["tokenizer_config.json"])
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert settings["model_input_names"] == ["input_ids", "attention_mask"]
@@ -204,7 +204,8 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
 
 
 def test_adapters_of_the_public_networks_carry_the_card_only(compiled: Compile) -> None:
-    assert write_texts(compiled("llama").plan).keys() == {"README.md"}
+    plan = compiled("llama").plan
+    assert not plan.network.write_texts(plan.rank)
 
 
 # ---- what the card says -------------------------------------------------------------------------

@@ -19,10 +19,11 @@ from d2l.adapters.weights import LoraWeights
 from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles
 from d2l.compiler import run as pipeline
+from d2l.compiler.plan import prepare as prepare_plan
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, OptionError
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 
 PAGES = (
@@ -64,14 +65,12 @@ class Written:
     merge_error: dict[str, float]
 
 
-def prepare(
-    documents: Sequence[Document], options: pipeline.CompileOptions
-) -> pipeline.CompilePlan:
-    return pipeline.prepare(Intake(tuple(documents)), options)
+def prepare(documents: Sequence[Document], options: CompileOptions) -> pipeline.CompilePlan:
+    return prepare_plan(Intake(tuple(documents)), options)
 
 
 def compile_to(out: str, *documents: Document, **options: Any) -> Written:
-    compiler = Compiler(pipeline.CompileOptions(device="cpu", **({"dtype": "fp32"} | options)))
+    compiler = Compiler(CompileOptions(device="cpu", **({"dtype": "fp32"} | options)))
     plan = compiler.plan(documents)
     adapter = compiler(plan)
     assert adapter.provenance is not None
@@ -137,9 +136,7 @@ def test_concat_is_the_sum_and_average_the_mean_of_the_documents_deltas() -> Non
     summed = {name: sum(delta[name] for delta in alone) for name in alone[0]}
     mean = {name: delta / len(alone) for name, delta in summed.items()}
     for method, expected in (("concat", summed), ("average", mean)):
-        done = compile_to(
-            f"{method}.lora", *documents, checkpoint=checkpoint, merge=MergeOptions(method)
-        )
+        done = compile_to(f"{method}.lora", *documents, checkpoint=checkpoint, merge=method)
         assert largest_difference(dense(read_adapter(done.adapter)), expected) < 1e-6
 
 
@@ -147,8 +144,8 @@ def test_strengths_are_linear_in_the_delta() -> None:
     checkpoint = str(set_up("llama"))
 
     def compile_with(name: str, scale: float, bias_scale: float) -> dict[str, torch.Tensor]:
-        merge = MergeOptions(scale=scale, bias_scale=bias_scale)
-        done = compile_to(name, make_document(*PAGES), checkpoint=checkpoint, merge=merge)
+        strengths = {"scale": scale, "bias_scale": bias_scale}
+        done = compile_to(name, make_document(*PAGES), checkpoint=checkpoint, **strengths)
         return dense(read_adapter(done.adapter))
 
     document, bias = compile_with("d", 1, 0), compile_with("b", 0, 1)
@@ -182,7 +179,7 @@ def test_seats_of_documents_compiled_together_are_those_of_each_alone(
     cases = json.loads((SEATS / "cases.json").read_text("utf-8"))
     documents = [make_document(cases[name]["text"], name=name) for name in ("short", "note")]
     base = str(smollm2_files.folder)  # by its name it would be put together in this test's cache
-    options = pipeline.CompileOptions(checkpoint=str(seats_v0), base=base, offline=True)
+    options = CompileOptions(checkpoint=str(seats_v0), base=base, offline=True)
     plan = prepare(documents, options)
     assert plan.rank == len(cases["merged"]["opening"]) - 1
     assert [chunk.rank for chunk in plan.chunks] == [18, 18]
@@ -193,9 +190,7 @@ def test_seats_of_documents_compiled_together_are_those_of_each_alone(
 
 def test_average_gives_every_chunk_all_seats() -> None:
     checkpoint = str(set_up("llama", "seats"))
-    done = compile_to(
-        "a.lora", make_document(*PAGES), checkpoint=checkpoint, merge=MergeOptions("average")
-    )
+    done = compile_to("a.lora", make_document(*PAGES), checkpoint=checkpoint, merge="average")
     assert len(done.plan.chunks) > 1
     assert {chunk.rank for chunk in done.plan.chunks} == {done.plan.rank}
     assert read_memory(done.adapter).n_seats == done.plan.rank
@@ -204,7 +199,7 @@ def test_average_gives_every_chunk_all_seats() -> None:
 def test_max_rank_bounds_the_seats() -> None:
     checkpoint = str(set_up("llama", "seats"))
     document = make_document(*PAGES)
-    full = prepare([document], pipeline.CompileOptions(checkpoint=checkpoint)).rank
+    full = prepare([document], CompileOptions(checkpoint=checkpoint)).rank
     done = compile_to("a.lora", document, checkpoint=checkpoint, max_rank=full - 1)
     assert done.plan.rank == read_adapter(done.adapter).rank == full - 1
     assert sum(chunk.rank for chunk in done.plan.chunks) == full - 1
@@ -217,7 +212,7 @@ def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
     document = make_document(*PAGES[:2])
 
     def plan_with(tokens_per_seat: int | None) -> pipeline.CompilePlan:
-        options = pipeline.CompileOptions(checkpoint=checkpoint, tokens_per_seat=tokens_per_seat)
+        options = CompileOptions(checkpoint=checkpoint, tokens_per_seat=tokens_per_seat)
         return prepare([document], options)
 
     n_tokens = plan_with(None).n_tokens - len(plan_with(None).chunks) * len(config.read_opening)
@@ -226,7 +221,7 @@ def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
         assert plan_with(wanted).rank == seats
     assert plan_with(None).rank == plan_with(config.tokens_per_seat).rank < plan_with(2).rank
     assert plan_with(1).warnings == plan_with(None).warnings  # what the network holds is the same
-    public = pipeline.CompileOptions(checkpoint=str(set_up("llama")), tokens_per_seat=4)
+    public = CompileOptions(checkpoint=str(set_up("llama")), tokens_per_seat=4)
     with pytest.raises(OptionError, match="is no seat network"):
         prepare([document], public)
 
@@ -234,7 +229,7 @@ def test_fewer_tokens_per_seat_give_a_document_more_seats() -> None:
 def test_chunks_know_their_pages_and_documents() -> None:
     checkpoint = str(set_up("llama", "seats"))
     documents = [make_document(*PAGES), make_document(PAGES[0], name="second.pdf")]
-    plan = prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+    plan = prepare(documents, CompileOptions(checkpoint=checkpoint))
     assert [chunk.index for chunk in plan.chunks] == list(range(len(plan.chunks)))
     assert plan.chunks[0].source == "p. 1"
     assert {chunk.document for chunk in plan.chunks} == {"manual.pdf", "second.pdf"}
@@ -246,7 +241,7 @@ def test_a_base_of_another_size_is_refused_before_any_weights_are_read() -> None
     (Path(tiny.base_name("llama")) / "model.safetensors").unlink()
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(BaseModelError) as refused:
-        prepare([make_document(*PAGES)], pipeline.CompileOptions(checkpoint=str(checkpoint)))
+        prepare([make_document(*PAGES)], CompileOptions(checkpoint=str(checkpoint)))
     assert refused.value.message == (
         "tiny-org/llama-tiny: down_proj is 64 → 32, the checkpoint is for 66 → 32"
     )
@@ -269,7 +264,7 @@ def test_a_base_of_another_size_is_refused_before_any_weights_are_read() -> None
 def test_an_encoder_without_what_the_network_reads_is_refused(
     changes: dict[str, Any], message: str
 ) -> None:
-    options = pipeline.CompileOptions(checkpoint=str(set_up("llama", **changes)))
+    options = CompileOptions(checkpoint=str(set_up("llama", **changes)))
     with pytest.raises(BaseModelError) as refused:
         prepare([make_document(*PAGES)], options)
     assert refused.value.message == message
@@ -291,13 +286,13 @@ def test_another_encoder_than_the_base_reads_the_document() -> None:
 def test_another_base_of_the_same_shapes_is_a_warning() -> None:
     checkpoint = str(set_up("mistral"))
     tiny.write_base(Path("stranger"), "mistral")
-    options = pipeline.CompileOptions(checkpoint=checkpoint, base="stranger")
+    options = CompileOptions(checkpoint=checkpoint, base="stranger")
     (warning,) = prepare([make_document(*PAGES)], options).warnings
     assert warning == (
         "the checkpoint was trained for tiny-org/mistral-tiny, and stranger does not look like "
         "it: the shapes fit, so every runtime will accept the adapter, but answers may be nonsense"
     )
-    named = pipeline.CompileOptions(checkpoint=checkpoint, base="tiny-org/mistral-tiny")
+    named = CompileOptions(checkpoint=checkpoint, base="tiny-org/mistral-tiny")
     assert prepare([make_document(*PAGES)], named).warnings == ()
 
 
@@ -320,13 +315,13 @@ def test_impossible_plans_are_refused(
     with pytest.raises(error, match=message):
         prepare(
             [make_document(*PAGES)],
-            pipeline.CompileOptions(**({"checkpoint": checkpoint, "offline": True} | options)),
+            CompileOptions(**({"checkpoint": checkpoint, "offline": True} | options)),
         )
 
 
 def test_nothing_to_compile_is_refused() -> None:
     with pytest.raises(DocumentError, match="no document was read"):
-        prepare([], pipeline.CompileOptions())
+        prepare([], CompileOptions())
 
 
 @pytest.mark.parametrize("text", ["", " \n "])
@@ -334,7 +329,7 @@ def test_a_document_without_any_token_is_refused(text: str) -> None:
     checkpoint = str(set_up("llama", "seats"))
     documents = [make_document(*PAGES), make_document(text, name="empty.txt")]
     with pytest.raises(DocumentError) as refused:
-        prepare(documents, pipeline.CompileOptions(checkpoint=checkpoint))
+        prepare(documents, CompileOptions(checkpoint=checkpoint))
     assert refused.value.message == "empty.txt: no text that the base's tokenizer knows"
 
 
@@ -347,7 +342,7 @@ def test_strengths_that_are_no_numbers_leave_nothing_behind(scale: float, networ
             "a.lora",
             make_document(*PAGES),
             checkpoint=checkpoint,
-            merge=MergeOptions(scale=scale),
+            scale=scale,
         )
     assert not [path for path in Path().iterdir() if "a.lora" in path.name]
 

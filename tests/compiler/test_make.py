@@ -14,11 +14,12 @@ import transformers
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
-from d2l.api.task_compiler import TaskCompiler
+from d2l.api.compiler import TaskCompiler
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
-from d2l.compiler.make import MakeOptions, prepare
 from d2l.hypernets.checkpoints import convert, load_text_to_lora
+from d2l.hypernets.networks import open_network
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.command import Command
 
@@ -37,7 +38,7 @@ def write(maker: TaskCompiler, description: str, out: Path) -> Path:
 
 
 def loaded(case: str, **options: str) -> TaskCompiler:
-    return TaskCompiler(MakeOptions(f"t2l/{case}", offline=True, dtype="fp32", **options))
+    return TaskCompiler(CompileOptions(f"t2l/{case}", offline=True, dtype="fp32", **options))
 
 
 @pytest.mark.skipif(not CASES, reason="the goldens are not beside the repository")
@@ -83,7 +84,7 @@ def test_converted_checkpoints_make_the_same_bytes(
     monkeypatch.chdir(GOLDENS)
     convert(Path(f"t2l/{case}"), tmp_path / "native")
     first = write(loaded(case), TASK, tmp_path / "first")
-    native = MakeOptions(str(tmp_path / "native"), offline=True, dtype="fp32")
+    native = CompileOptions(str(tmp_path / "native"), offline=True, dtype="fp32")
     second = write(TaskCompiler(native), TASK, tmp_path / "second")
     name = "adapter_model.safetensors"
     assert (first / name).read_bytes() == (second / name).read_bytes()
@@ -109,7 +110,7 @@ def test_every_family_gets_adapters_that_peft_loads(
     monkeypatch.chdir(tmp_path)
     tiny.write_base(tmp_path / "tiny-org" / f"{family}-tiny", family)
     checkpoint = tiny.write_text_to_lora(tmp_path / "t2l", family, None)
-    maker = TaskCompiler(MakeOptions(str(checkpoint), offline=True, dtype="fp32"))
+    maker = TaskCompiler(CompileOptions(str(checkpoint), offline=True, dtype="fp32"))
     out = write(maker, TASK, tmp_path / "task.lora")
     weights = read_adapter(out)
     direct = tiny.add_delta(tiny.make_causal(family), weights)
@@ -145,7 +146,7 @@ def test_made_adapters_are_asked_and_inspected(
 
 
 def test_the_same_description_gives_the_same_bytes(place: Path) -> None:
-    maker = TaskCompiler(MakeOptions("by-gte", offline=True))
+    maker = TaskCompiler(CompileOptions("by-gte", offline=True))
     first = write(maker, TASK, place / "one" / "x.lora")
     second = write(maker, TASK, place / "two" / "x.lora")
     for path in first.iterdir():
@@ -199,7 +200,7 @@ def test_batch_makes_every_good_row_with_one_load(
         n_loads.append(1)
         return load_text_to_lora(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("d2l.compiler.make_text_to_lora.load_text_to_lora", count)
+    monkeypatch.setattr("d2l.hypernets.text_to_lora.compiling.load_text_to_lora", count)
     table = "".join(f"task-{n}\tmake {n} of them\n" for n in range(1, 6))
     Path("tasks.tsv").write_text(f"{table}bad\nempty\t\nlast\t{TASK}\n", "utf-8")
     batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
@@ -322,14 +323,13 @@ def test_damaged_weights_make_no_adapter(place: Path, command: Command) -> None:
 
 
 def test_base_embeds_with_the_state_after_its_final_norm(place: Path) -> None:
-    plan = prepare(MakeOptions("by-base", offline=True))
-    assert plan.base is not None
-    model = load_frozen(plan.base, device="cpu", dtype=torch.float32)
+    base = open_network("by-base", offline=True).base
+    model = load_frozen(base, device="cpu", dtype=torch.float32)
     ids = torch.tensor([tiny.encode(f"{TASK}.")])
     last = model(ids).last_hidden_state[0, -1]
     network = load_text_to_lora(place / "by-base", device="cpu")
     wanted = network.generate(last / last.norm() * 32**0.5)
-    options = MakeOptions("by-base", offline=True, dtype="fp32")
+    options = CompileOptions("by-base", offline=True, dtype="fp32")
     made = read_adapter(write(TaskCompiler(options), TASK, place / "made"))
     for name, factors in wanted.factors.items():
         torch.testing.assert_close(made.factors[name].a, factors.a, atol=1e-5, rtol=1e-5)

@@ -119,7 +119,7 @@ def test_without_the_file_it_is_unknown(place: Path, command: Command) -> None:
 def test_the_compact_form_of_a_run_makes_nearly_the_same_adapters(
     place: Path, command: Command
 ) -> None:
-    assert command.t2l("train", "a.toml", "--out", "run").code == 0
+    assert command("train", "a.toml", "--out", "run").code == 0
     done = command("checkpoints", "export", "run", "-o", "small", "--compact")
     assert (done.code, done.err) == (0, "")
     card = (place / "small" / "README.md").read_text()

@@ -13,11 +13,10 @@ from d2l.adapters.peft_folder import read_adapter, read_memory
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.batch import tasks
-from d2l.compiler import make, make_seats
 from d2l.compiler import run as pipeline
-from d2l.compiler.make_plan import MakeOptions
-from d2l.compiler.make_seats import name_task
+from d2l.compiler.description import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import read_config
 from d2l.learners.seats.learner import embed_texts
 from tests import tiny
@@ -168,7 +167,7 @@ def test_a_table_of_descriptions_is_made_and_resumed(command: Command) -> None:
 
 def test_the_plan_knows_its_seats_once_there_is_a_description(command: Command) -> None:
     maker = d2l.TaskCompiler.from_pretrained("tasks", local_files_only=True)
-    assert maker.plan().rank is None
+    assert maker.network.description_rank is None
     plan = maker.plan(TASK)
     provenance = maker(plan).provenance
     assert provenance is not None
@@ -212,7 +211,7 @@ def strange() -> str:
     """A text that the network tells from descriptions, which lie around that of the task."""
     known, strange = TASK, "zzzzz qqqq"
     config = read_config(Path("seats", "config.json"))
-    plan = make_seats.plan_reading(make.prepare(MakeOptions("./seats")), known)  # type: ignore[arg-type]
+    plan = d2l.TaskCompiler(CompileOptions("./seats")).plan(known)
     loaded = pipeline.load(plan)
     tokenizer = BaseTokenizer(Path("tiny-org", "llama-tiny"))
     vectors = embed_texts([known, strange], config, tokenizer, loaded.encode)
@@ -325,14 +324,12 @@ def test_rows_of_a_table_are_read_with_those_as_long_as_they_are(
 
 
 def test_what_was_read_ahead_is_used_once(strange: str) -> None:
-    compiler = d2l.TaskCompiler(MakeOptions(checkpoint="seats"))
+    compiler = d2l.TaskCompiler(CompileOptions("seats"))
     plans = [compiler.plan(text) for text in (TASK, strange)]
     compiler.make_ahead(plans)
-    maker = compiler._maker
-    assert isinstance(maker, make_seats.SeatsMaker)
-    assert len(maker._ahead) == 2
+    assert len(compiler._ahead) == 2
     for plan in plans:
         compiler(plan)
-    assert not maker._ahead
+    assert not compiler._ahead
     compiler.make_ahead(plans[:1])  # nothing to share
-    assert not maker._ahead
+    assert not compiler._ahead

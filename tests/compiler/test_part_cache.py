@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from d2l.api.compiler import Compiler
 from d2l.compiler import part_cache
-from d2l.compiler.options import CompileOptions
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document, Section
 from d2l.files import cache_entries as entries
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.compiled import KINDS, read_files, write_files
 
@@ -77,32 +77,22 @@ def test_cached_results_are_byte_for_byte_those_of_an_uncached_run(
     assert (fresh._loaded is None) == (left == "all")  # neither base nor network
 
 
-def test_only_the_changed_chunk_is_read_and_told(tmp_path: Path) -> None:
+def test_only_the_changed_chunk_is_read(tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path, chunking="stable")
     saved(compiler, plan_for(compiler), tmp_path)
     changed = plan_for(compiler, PAGES[0], PAGES[1].replace("96 steps", "97 steps"))
     found = compiler.look_up(changed)
-    said = part_cache.explain(changed, found)
     assert saved(compiler, changed, tmp_path) == saved(
         compiler, replace(changed, options=replace(changed.options, cache=False)), tmp_path
     )
     assert 0 < found.n_read < len(changed.chunks)
-    assert len(said) == found.n_read
-    assert "text changed" in said[0]
-    assert "manual.txt: chunk" in said[0]
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [({"tokens_per_seat": 6}, "rank"), ({"chunk_tokens": 20}, "text")],
-)
-def test_explain_names_what_changed(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"tokens_per_seat": 6}, {"chunk_tokens": 20}])
+def test_another_rank_or_text_is_another_key(changes: dict[str, Any], tmp_path: Path) -> None:
     compiler = make_compiler(tmp_path)
     saved(compiler, plan_for(compiler), tmp_path)
-    plan = plan_for(compiler, **changes)
-    said = part_cache.explain(plan, compiler.look_up(plan))
-    assert said
-    assert named in said[0]
+    assert compiler.look_up(plan_for(compiler, **changes)).n_read
 
 
 def test_another_network_or_base_is_another_key(tmp_path: Path) -> None:
@@ -118,8 +108,6 @@ def test_another_network_or_base_is_another_key(tmp_path: Path) -> None:
         save_file(tensors, path, {"format": "pt"})
         found = compiler.look_up(plan)
         assert (found.n_cached, found.assembled) == (0, None)
-        name = "network" if tensor else "base"
-        assert f"{name} changed" in part_cache.explain(plan, found)[0]
         path.write_bytes(kept)
     assert compiler.look_up(plan).assembled is not None
 
@@ -211,7 +199,7 @@ def test_a_damaged_part_is_read_anew_and_replaced(
     assert path.read_bytes() != whole
     found = compiler.look_up(plan)
     assert (found.part(0), found.n_read) == (None, 1)
-    assert "gone or damaged" in part_cache.explain(plan, found)[0]
+    assert found.n_read
     assert saved(compiler, plan, tmp_path) == plain
     shutil.rmtree(tmp_path / "cache" / entries.ASSEMBLED)
     assert compiler.look_up(plan).n_read == 0

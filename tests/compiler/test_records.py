@@ -18,10 +18,9 @@ from d2l import __version__
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.api.compiler import Compiler
 from d2l.compiler import records
-from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Document, Section
 from d2l.documents.intake import Intake
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.compiled import (
     KINDS,
@@ -102,7 +101,9 @@ def test_options_notes_and_skipped_inputs_are_recorded(
         checkpoint=str(checkpoint),
         base=str(base),
         device="cpu",
-        merge=MergeOptions("average", 0.5, 2.0),
+        merge="average",
+        scale=0.5,
+        bias_scale=2.0,
         chunk_tokens=40,
         dtype="fp16",
         max_rank=4,
@@ -205,7 +206,7 @@ def test_ranks_of_several_documents_run_on(tmp_path: Path) -> None:
 
 
 def test_averaged_seats_belong_to_all_chunks(tmp_path: Path) -> None:
-    record = read_record(compile_tiny(tmp_path, "seats", merge=MergeOptions("average")))
+    record = read_record(compile_tiny(tmp_path, "seats", merge="average"))
     assert [chunk["ranks"] for chunk in record["chunks"]] == [[0, record["rank"]]] * 4
 
 
@@ -272,7 +273,7 @@ def test_the_public_networks_answer_to_the_bases_own_prompt(compiled: Compile) -
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_norms_are_those_of_the_dense_deltas(kind: str, scale: float, tmp_path: Path) -> None:
-    done = compile_tiny(tmp_path, kind, merge=MergeOptions(scale=scale))
+    done = compile_tiny(tmp_path, kind, scale=scale)
     record = read_record(done)
     layers = [0.0] * tiny.N_LAYERS
     for name, delta in read_deltas(done).items():
@@ -294,7 +295,7 @@ def test_norms_are_those_of_the_dense_deltas(kind: str, scale: float, tmp_path: 
 COMPILE_BOTH = """
 from pathlib import Path
 from d2l.api.compiler import Compiler
-from d2l.compiler.options import CompileOptions
+from d2l.hypernets.options import CompileOptions
 from d2l.documents.intake import Intake
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document

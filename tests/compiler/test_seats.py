@@ -4,13 +4,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from d2l.compiler.forgotten import Share, find_forgotten, name_forgotten
-from d2l.compiler.options import CompileOptions
-from d2l.compiler.seats import _share_seats, warn_long
 from d2l.documents.chunks import Chunk
 from d2l.errors import OptionError
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.seats.compiling import SeatsNetwork, share_seats
 from d2l.hypernets.seats.config import (
     SeatsConfig,
     level_seats,
@@ -18,12 +16,14 @@ from d2l.hypernets.seats.config import (
     split_seats,
     split_stable,
 )
+from d2l.hypernets.seats.forgotten import Share, find_forgotten, name_forgotten
 
 CONFIG: SeatsConfig = read_config(find_checkpoint("smollm2-135m").path / "config.json")
+NETWORK = SeatsNetwork(find_checkpoint("smollm2-135m"), CONFIG)
 
 
 def share(*lengths: Sequence[int], **changes: object) -> list[list[int]]:
-    return _share_seats(lengths, CONFIG, CompileOptions(**changes))  # type: ignore[arg-type]
+    return share_seats(lengths, CONFIG, CompileOptions(**changes))  # type: ignore[arg-type]
 
 
 def make_chunks(**documents: tuple[int, int]) -> list[Chunk]:
@@ -72,7 +72,7 @@ def test_max_rank_bounds_all_of_them_together() -> None:
 
 
 def test_averaged_documents_all_have_the_same_seats() -> None:
-    assert share([200], [40], merge=MergeOptions("average")) == [[120], [120]]
+    assert share([200], [40], merge="average") == [[120], [120]]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_splits_add_up_whatever_the_sizes(
 
 def test_those_beyond_what_the_network_remembers_are_named_with_a_remedy() -> None:
     chunks = make_chunks(page=(240, 120), invoice=(800, 60), book=(9_000, 60))
-    (said,) = warn_long(CONFIG, chunks)
+    (said,) = NETWORK.warn(chunks)
     assert said == (
         "little will be remembered of invoice (800 tokens in 60 seats), book (9,000 tokens in 60 "
         "seats): this network remembers about 4 tokens a seat, and all share 240 seats (give each "
@@ -131,27 +131,27 @@ def test_those_beyond_what_the_network_remembers_are_named_with_a_remedy() -> No
 
 
 def test_remedies_are_those_that_help() -> None:
-    (short,) = warn_long(CONFIG, make_chunks(page=(240, 120), invoice=(800, 60)))
+    (short,) = NETWORK.warn(make_chunks(page=(240, 120), invoice=(800, 60)))
     assert short.endswith("(give each an adapter of its own with --each)")
-    (long,) = warn_long(CONFIG, make_chunks(page=(240, 120), book=(9_000, 60)))
+    (long,) = NETWORK.warn(make_chunks(page=(240, 120), book=(9_000, 60)))
     assert long.endswith("(compile only the pages that matter of the long ones)")
 
 
 def test_nothing_is_said_of_documents_that_are_remembered() -> None:
-    assert warn_long(CONFIG, make_chunks(a=(240, 80), b=(480, 160))) == []
-    assert warn_long(CONFIG, make_chunks(a=(944, 236), b=(5, 1))) == []  # rounded by a seat
+    assert NETWORK.warn(make_chunks(a=(240, 80), b=(480, 160))) == []
+    assert NETWORK.warn(make_chunks(a=(944, 236), b=(5, 1))) == []  # rounded by a seat
 
 
 def test_a_document_without_a_seat_is_forgotten() -> None:
-    (said,) = warn_long(CONFIG, make_chunks(a=(900, 240), b=(3, 0)))
+    (said,) = NETWORK.warn(make_chunks(a=(900, 240), b=(3, 0)))
     assert "b (3 tokens in 0 seats)" in said
     assert "a (900" not in said
 
 
 def test_a_single_document_is_told_of_its_length_or_of_its_few_seats() -> None:
-    (said,) = warn_long(CONFIG, make_chunks(a=(1_000, 240)))
+    (said,) = NETWORK.warn(make_chunks(a=(1_000, 240)))
     assert said.startswith("the document has 1,000 tokens and this network holds about 960")
-    (said,) = warn_long(CONFIG, make_chunks(a=(240, 20)))
+    (said,) = NETWORK.warn(make_chunks(a=(240, 20)))
     assert said.startswith("a has 240 tokens for 20 seats, and this network remembers about 4")
 
 

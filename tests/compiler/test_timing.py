@@ -57,7 +57,8 @@ def test_rates_of_other_devices_bases_and_networks_are_kept_apart(
     tiny_plan: CompilePlan, cache: Path
 ) -> None:
     plan = of_length(tiny_plan, 300)
-    other = replace(plan, config=replace(plan.config, base="org/other"))
+    config = replace(plan.config, base="org/other")  # type: ignore[type-var]
+    other = replace(plan, network=replace(plan.network, config=config))
     remember_rate(plan, "cpu", 2.0)
     remember_rate(plan, "cuda", 0.1)
     remember_rate(other, "cpu", 3.0)

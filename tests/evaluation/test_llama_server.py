@@ -16,11 +16,11 @@ import torch
 
 from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, load_frozen
-from d2l.compiler.options import CompileOptions
 from d2l.documents.document import Source
 from d2l.documents.readers import read_document
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import check_live
+from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AskOptions
 from d2l.runtimes import export
 from d2l.runtimes.export import ExportOptions

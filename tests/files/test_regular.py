@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from d2l.adapters.info import read_info
 from d2l.bases.locate import locate_base
 from d2l.bases.models import BaseFiles
-from d2l.compiler.seats import _tokenizer_files
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError
 from d2l.files.regular import refuse_irregular
 from d2l.hypernets.registry import find_checkpoint
+from d2l.hypernets.seats.compiling import copy_tokenizer
 from tests import tiny
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes have no names")
@@ -90,4 +90,4 @@ def test_a_bases_odd_tokenizer_config_is_one_line(text: str, tmp_path: Path) -> 
     tiny.write_base(base, "llama")
     (base / "tokenizer_config.json").write_text(text)
     with pytest.raises(BaseModelError, match=r"tokenizer_config\.json: cannot be read"):
-        _tokenizer_files(BaseFiles("base", base))
+        copy_tokenizer(BaseFiles("base", base))

@@ -28,6 +28,7 @@ from d2l.bases.models import load_frozen
 from d2l.commands import console
 from d2l.compiler import run as pipeline
 from d2l.documents.document import Document, Section
+from d2l.hypernets.options import CompileOptions
 
 REPEATS = 3  # the fastest of several: other work on the machine only ever adds time
 TARGETS = (1_000, 4_000, 16_000)
@@ -82,7 +83,7 @@ def read_bare(model: torch.nn.Module, plan: pipeline.CompilePlan) -> float:
     return time.perf_counter() - start
 
 
-def compile_all(document: Document, out: Path, options: pipeline.CompileOptions) -> float:
+def compile_all(document: Document, out: Path, options: CompileOptions) -> float:
     """Seconds of the whole compile, planning and writing included, loading excluded."""
     start = time.perf_counter()
     compiler = Compiler(options)
@@ -158,7 +159,7 @@ def measure(n_tokens: int, model: torch.nn.Module, folder: Path) -> list[str]:
     """One row of the table; base and compile take turns, so that both see the same machine."""
     text = write_text(n_tokens)
     document = Document("bench.txt", "text", (Section(text),), "0" * 64, len(text))
-    options = pipeline.CompileOptions(device="cpu")
+    options = CompileOptions(device="cpu")
     plan = Compiler(options).plan(document)
     bare, whole = [], []
     for _ in range(REPEATS):
@@ -172,7 +173,7 @@ def measure(n_tokens: int, model: torch.nn.Module, folder: Path) -> list[str]:
 
 def main() -> None:
     """Print the tables."""
-    options = pipeline.CompileOptions(device="cpu")
+    options = CompileOptions(device="cpu")
     document = Document("bench.txt", "text", (Section(write_text(64)),), "0" * 64, 64)
     base = Compiler(options).plan(document).base
     if "--start" in sys.argv:

@@ -8,6 +8,7 @@ python tests/tools/generated_docs.py --check   names those that are stale, and e
 
 import ast
 import inspect
+import itertools
 import json
 import re
 import sys
@@ -22,7 +23,7 @@ from typer.models import OptionInfo
 from d2l.adapters.merge_methods import METHODS
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
-from d2l.commands.options import LEVELS
+from d2l.commands.options import LEVELS, Groups
 from d2l.documents.readers import READERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
@@ -52,15 +53,16 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def list_commands(app: typer.Typer, path: str = "d2l") -> Iterator[tuple[str, Callable[..., None]]]:
-    """Every command below an app: the words that call it, and its function."""
-    for command in app.registered_commands:
-        assert command.callback is not None
-        name = command.name or command.callback.__name__.replace("_", "-")
-        yield f"{path} {name}", command.callback
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        yield from list_commands(group.typer_instance, f"{path} {group.name}")
+def list_commands(groups: Groups, path: str = "d2l") -> Iterator[tuple[str, Callable[..., None]]]:
+    """Every command of a command line: the words that call it, and its function."""
+    for row in itertools.chain(*groups.values()):
+        value = row.find()
+        if not isinstance(value, typer.Typer):
+            yield f"{path} {row.name}", value
+            continue
+        for command in value.registered_commands:
+            assert command.callback is not None
+            yield f"{path} {row.name} {command.name}", command.callback
 
 
 def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
@@ -86,7 +88,7 @@ def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
 def write_commands() -> str:
     """A table of arguments and options for every command."""
     parts = []
-    for words, function in (*list_commands(cli.app), *list_commands(cli.t2l_app, "t2l")):
+    for words, function in (*list_commands(cli.COMMANDS), *list_commands(cli.TASK_COMMANDS, "t2l")):
         hints = get_type_hints(function, include_extras=True)
         rows = [
             describe_parameter(parameter, hints[name])

@@ -19,7 +19,8 @@ from torch import Tensor
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.hypernets.protocol import Assembled, MergeOptions
+from d2l.hypernets.options import MergeOptions
+from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.config import allot_seats, centers
 from d2l.hypernets.seats.network import Seats
 

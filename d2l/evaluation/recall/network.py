@@ -8,13 +8,13 @@ with the fewest and with the most seats are kept until their harm is measured at
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from d2l.adapters.provenance import Refinement
 from d2l.api.compiler import Compiler
-from d2l.compiler.options import CompileOptions, PlanWishes
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
 from d2l.evaluation.harm import answer_general, count_seats, measure_harm
@@ -23,6 +23,7 @@ from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import AskedDocument, draw_documents
 from d2l.evaluation.recall.report import Cell, Probe, make_rows, make_silence_rows
 from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
+from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Steps, ignore_steps
 
@@ -50,9 +51,10 @@ def probe_sets(
                 text, (asker, _) = asked.document.text, bench.compile(asked)
                 if options.refine is not None:
                     answered.predicted += arms.ask_adapter(asker, asked.questions)
-                    wishes = PlanWishes(
-                        refine=options.refine.seconds, refine_steps=options.refine.steps
-                    )
+                    wishes = {
+                        "refine": options.refine.seconds,
+                        "refine_steps": options.refine.steps,
+                    }
                     asker, done = bench.compile(asked, wishes)
                     assert done is not None  # it was wished for
                     refined.append(done)
@@ -142,7 +144,7 @@ class _Bench:
     n_compiled: int = 0
 
     def compile(
-        self, asked: AskedDocument, wishes: PlanWishes | None = None
+        self, asked: AskedDocument, wishes: Mapping[str, Any] | None = None
     ) -> tuple[AdaptedModel, Refinement | None]:
         """The base with the adapter of this document in place of the one before, and how it was
         refined. The same document's adapter replaces its earlier one."""
@@ -152,7 +154,7 @@ class _Bench:
         self.latest = asked
         self.n_compiled += 1
         folder = self.folder / f"{self.n_compiled}.lora"
-        plan = self.compiler.plan(asked.document, **(wishes or PlanWishes()))
+        plan = self.compiler.plan(asked.document, **(wishes or {}))
         adapter = self.compiler(plan)
         adapter.save_pretrained(folder)
         asker = self._put_on(folder)

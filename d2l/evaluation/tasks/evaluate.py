@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from d2l.api.task_compiler import TaskCompiler
-from d2l.compiler.make import MakeOptions
+from d2l.api.compiler import TaskCompiler
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, read_tasks
 from d2l.errors import TaskError
 from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l.evaluation.tasks.report import Answered, TaskReport, make_report
+from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
 
@@ -49,7 +49,7 @@ def eval_adapter(
 def eval_network(
     tasks: Sequence[Task],
     *,
-    making: MakeOptions,
+    making: CompileOptions,
     asking: AskOptions,
     limit: int = 20,
     watch: Progress = silent,
@@ -58,8 +58,7 @@ def eval_network(
     for task in tasks:
         if not task.descriptions:
             raise TaskError(f"task {task.name!r} has no description to make an adapter from")
-    maker, answered = TaskCompiler(making), []
-    plan, asker = maker.plan(), None
+    maker, answered, asker = TaskCompiler(making), [], None
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
         for number, task in enumerate(watch(tasks, "asking")):
             texts = choose_descriptions(task, DESCRIPTIONS)
@@ -75,4 +74,4 @@ def eval_network(
                 asker.set_adapter(adapters[text])
                 marks += ask_adapter(asker, asked, [question for _, question in own])
             answered.append(Answered(asked, {"adapter": marks, **ask_base(asker, asked)}))
-    return make_report(answered, plan.warnings)
+    return make_report(answered, maker.network.warnings)

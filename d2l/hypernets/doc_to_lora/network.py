@@ -20,7 +20,8 @@ from d2l.bases.reading import Reading
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
-from d2l.hypernets.protocol import Assembled, MergeOptions, Part
+from d2l.hypernets.options import MergeOptions
+from d2l.hypernets.protocol import Assembled, Part
 
 KIND = "doc_to_lora"
 

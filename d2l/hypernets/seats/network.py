@@ -19,7 +19,8 @@ from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.formats.int8 import read_weights
-from d2l.hypernets.protocol import Assembled, MergeOptions, Part
+from d2l.hypernets.options import MergeOptions
+from d2l.hypernets.protocol import Assembled, Part
 from d2l.hypernets.seats.addresses import Addresses
 from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
 from d2l.hypernets.seats.factors import prepare_factors

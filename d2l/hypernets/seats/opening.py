@@ -4,6 +4,8 @@ A seats adapter's memory hangs on the first tokens of the prompt, so its folder 
 whose default system text is that opening. ChatML only: the bases of the built-in networks use it.
 """
 
+from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.provenance import Opening, Prompt
 from d2l.bases.chat_templates import SYSTEM, write_template
 from d2l.errors import CheckpointError
 from d2l.hypernets.seats.config import SeatsConfig
@@ -35,3 +37,13 @@ def chat_template(config: SeatsConfig, n_seats: int) -> str:
             f"the opening does not begin with a ChatML system turn: {text[:40]!r}"
         )
     return write_template(text)
+
+
+def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
+    """The prompt that a seats adapter answers to, for d2l.json."""
+    opening = Opening(
+        ids=tuple(config.opening(n_seats)),
+        text=opening_text(config, n_seats),
+        seats=tuple(range(1, n_seats + 1)),  # positions; 0 is the sink
+    )
+    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening)

@@ -20,8 +20,8 @@ from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
-from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
+from d2l.hypernets.network import Network
 from d2l.learners.distributed import Team
 from d2l.learners.doc_to_lora.loss import generate, measure_document, take_target
 from d2l.learners.document_data import Asked, Drawn, Mixture, Passage
@@ -130,7 +130,7 @@ def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) 
 
 
 def gather_doc_to_lora(
-    recipe: Recipe, network: OpenNetwork[DocToLoraConfig]
+    recipe: Recipe, network: Network[DocToLoraConfig]
 ) -> Materials[DocToLoraConfig]:
     """Passages of documents, where the recipe asks for nothing else; raises D2LError."""
     check_doc_to_lora(network.config, recipe, network.base)

@@ -23,8 +23,8 @@ from d2l.datasets.prompts import read_prompts
 from d2l.documents.chunks import pack_sentences
 from d2l.errors import RecipeError
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
-from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
+from d2l.hypernets.network import Network
 from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
 from d2l.hypernets.seats.describing import embed
 from d2l.hypernets.seats.network import SeatNetwork
@@ -214,7 +214,7 @@ def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
             )
 
 
-def gather_seats(recipe: Recipe, network: OpenNetwork[SeatsConfig]) -> Materials[SeatsConfig]:
+def gather_seats(recipe: Recipe, network: Network[SeatsConfig]) -> Materials[SeatsConfig]:
     """The network as the recipe makes it, and passages that it can read; raises D2LError."""
     config = change_config(network.config, recipe, network.base.config)
     check_lengths(config, recipe)

@@ -17,8 +17,8 @@ from d2l.bases.models import load_causal
 from d2l.datasets.tasks import TaskSplit
 from d2l.hypernets.checkpoints import load_text_to_lora
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
-from d2l.hypernets.fit import OpenNetwork
 from d2l.hypernets.formats import native
+from d2l.hypernets.network import Network
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.learners.distributed import Team
 from d2l.learners.familiarity import embed_contrasts, fit_familiarity
@@ -107,9 +107,7 @@ def _device(network: TextToLora) -> torch.device:
     return next(network.parameters()).device
 
 
-def gather_text(
-    recipe: Recipe, network: OpenNetwork[TextToLoraConfig]
-) -> Materials[TextToLoraConfig]:
+def gather_text(recipe: Recipe, network: Network[TextToLoraConfig]) -> Materials[TextToLoraConfig]:
     """The tasks of a recipe that a text network can be trained by; raises D2LError."""
     check_tasks(network.config, recipe)
     return Materials(recipe, network, network.config, tasks=gather_tasks(recipe))

@@ -14,6 +14,8 @@ from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import draw_documents
 from d2l.evaluation.recall.network import draw_cells, probe_sets
 from d2l.evaluation.recall.report import Probe, describe_gain
+from d2l.hypernets.network import Loaded
+from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.refining.options import RefineOptions
 from tests.compiled import write_files
@@ -48,9 +50,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compiling(root: Path) -> pipeline.CompileOptions:
+def compiling(root: Path) -> CompileOptions:
     base, checkpoint = write_files(root, "seats")
-    return pipeline.CompileOptions(
+    return CompileOptions(
         checkpoint=str(checkpoint),
         base=str(base),
         device="cpu",
@@ -115,7 +117,7 @@ def test_the_compilers_base_and_network_are_loaded_once(
     loads: list[str] = []
     load = pipeline.load
 
-    def count(plan: pipeline.CompilePlan) -> pipeline.Loaded:
+    def count(plan: pipeline.CompilePlan) -> Loaded:
         loads.append(plan.options.device)
         return load(plan)
 

@@ -10,7 +10,7 @@ from d2l.bases.reading import Reading
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig, build, expected_shapes
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import MergeOptions
 from tests.hypernets.loading import NAMES, compute_logits, load_golden
 from tests.hypernets.networks import make_config, make_hidden, make_network, make_tensors
 from tests.hypernets.reference import compute_factors

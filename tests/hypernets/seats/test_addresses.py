@@ -8,7 +8,7 @@ import torch
 
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.errors import OptionError
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.addresses import Addresses, read_inputs
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import record_inputs

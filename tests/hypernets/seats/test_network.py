@@ -13,7 +13,8 @@ from torch.nn import functional
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
-from d2l.hypernets.protocol import Hypernetwork, MergeOptions
+from d2l.hypernets.options import MergeOptions
+from d2l.hypernets.protocol import Hypernetwork
 from d2l.hypernets.seats.network import (
     SeatNetwork,
     Seats,

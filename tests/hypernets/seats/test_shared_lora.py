@@ -3,7 +3,7 @@ import torch
 
 from d2l.adapters.weights import Memory
 from d2l.errors import OptionError
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.shared_lora import SharedLora
 from tests.tiny_seats import make_base, make_network, make_shared_config, make_statistics

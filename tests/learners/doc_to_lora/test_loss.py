@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.hypernets.doc_to_lora.network import DocToLora, build
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import MergeOptions
 from d2l.learners.doc_to_lora.loss import Target, distill, generate, measure_document, take_target
 from d2l.learners.forward import adapted, predict
 from tests import tiny

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder
-from d2l.hypernets.protocol import MergeOptions
+from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.network import Seats
 from d2l.learners.document_data import Exercise
 from d2l.learners.seats.loss import (

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from d2l.errors import BaseModelError, CheckpointError
-from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.fit import SEATS, Kind, Kinds, open_network
+from d2l.hypernets.networks import open_network, open_seats
 from d2l.hypernets.seats.config import SeatsConfig
 from tests import tiny
 
@@ -28,7 +27,7 @@ def place(working_folder: Path) -> Path:
 
 
 def test_the_configuration_is_read_without_a_base(place: Path) -> None:
-    network = open_network("seats", kinds=SEATS, offline=True)
+    network = open_network("seats", offline=True)
     assert (network.files.path, network.config.base) == (Path("seats"), BASE)
     assert len(network.digest()) == 64
     with pytest.raises(BaseModelError):
@@ -41,25 +40,18 @@ def test_the_configuration_is_read_without_a_base(place: Path) -> None:
 
 def test_a_base_of_another_name_is_warned_of_and_of_other_shapes_refused(place: Path) -> None:
     tiny.write_base(place / "elsewhere", "llama")
-    network = open_network("seats", kinds=SEATS, base="elsewhere", offline=True)
+    network = open_network("seats", base="elsewhere", offline=True)
     (warning,) = network.warnings
     assert warning.startswith(f"the checkpoint was trained for {BASE}, and elsewhere does not look")
     deepen(tiny.write_base(place / "deep", "llama"))
-    deep = open_network("seats", kinds=SEATS, base="deep", offline=True)
+    deep = open_network("seats", base="deep", offline=True)
     for look in (lambda: deep.base, lambda: deep.warnings, lambda: deep.tokenizer):
         with pytest.raises(BaseModelError, match="has 5 layers"):
             look()
 
 
-@pytest.mark.usefixtures("place")
-def test_a_kind_that_the_caller_cannot_use_is_refused_in_its_words() -> None:
-    kinds = Kinds(
-        (Kind(DocToLoraConfig),), "{name} at {path}: a {kind} network {{}}", "try another"
-    )
-    with pytest.raises(CheckpointError) as caught:
-        open_network("seats", kinds=kinds)
-    assert (caught.value.message, caught.value.hint) == (
-        "seats at seats: a seats network {}",
-        "try another",
-    )
-    assert isinstance(open_network("seats", kinds=SEATS).config, SeatsConfig)
+def test_a_network_without_seats_is_refused_by_who_needs_them(place: Path) -> None:
+    tiny.write_doc_to_lora(place / "rows", "llama")
+    with pytest.raises(CheckpointError, match="rows: is a doc_to_lora network, which has no seats"):
+        open_seats("rows")
+    assert isinstance(open_seats("seats").config, SeatsConfig)

@@ -1,4 +1,4 @@
-"""One word, one meaning: today's spellings, and those of earlier versions with a notice."""
+"""The commands `d2l train` and `t2l make`: plans without weights, and what is refused."""
 
 import json
 from pathlib import Path
@@ -74,8 +74,7 @@ def test_making_is_planned_without_weights(working_folder: Path, command: Comman
     assert json.loads(command.t2l(*words, "--json").out)["n_adapters"] == 1
     Path("t.tsv").write_text("one\tSay one.\ntwo\tSay two.\n")
     many = ("--out-dir", "made", "--checkpoint", "net", "--dry-run", "--json")
-    old = command.t2l("make", "--batch", "t.tsv", *many)
-    assert json.loads(old.out)["n_adapters"] == 2
-    assert old.err == "--batch is now --table; the next version will not know --batch\n"
+    table = command.t2l("make", "--table", "t.tsv", *many)
+    assert json.loads(table.out)["n_adapters"] == 2
     assert not Path("made").exists()
     assert not Path("a.lora").exists()

@@ -1,0 +1,119 @@
+"""How a Doc-to-LoRA network compiles documents: all but the weights."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from d2l.adapters.provenance import Prompt
+from d2l.bases.models import BaseFiles
+from d2l.bases.tokenizers import BaseTokenizer, Encoded
+from d2l.documents.chunks import Chunk, split_at, split_evenly
+from d2l.documents.document import Document
+from d2l.documents.stable_chunks import find_headings, pack_stable
+from d2l.errors import BaseModelError, OptionError
+from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.network import BASE_PROMPT, BASE_PROMPT_TEXT, Network, refuse_shallow
+from d2l.hypernets.options import CompileOptions
+
+#: Chunk limit if neither the user nor the checkpoint names one: the public evaluation's.
+DEFAULT_CHUNK_TOKENS = 8192
+
+
+class DocToLoraNetwork(Network[DocToLoraConfig]):
+    """A Doc-to-LoRA network: each chunk becomes LoRA weights, which are added up."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Documents alone."""
+        return ("documents",)
+
+    def find_reader(self) -> BaseFiles:
+        """The base, or the other model that reads for the network; raises BaseModelError."""
+        config = self.config
+        reader = self.base if config.encoder is None else self.find_other(config.encoder)
+        name = config.encoder or config.base
+        refuse_shallow(config, reader, name)
+        width = int(reader.config.hidden_size)
+        if width != config.feature_size:
+            raise BaseModelError(
+                f"{reader.folder}: hidden states are {width} wide, the checkpoint reads "
+                f"{config.feature_size}",
+                hint=f"the checkpoint reads documents with {name}",
+            )
+        return reader
+
+    def check_base(self, base: BaseFiles) -> list[str]:
+        """As for any network; also warn about an encoder that was quantized in training."""
+        warnings = super().check_base(base)
+        if not self.config.encoder_quantized:
+            return warnings
+        quantized = (
+            "the checkpoint was trained on the activations of a 4-bit model, and the base runs in "
+            "full precision here: adapters come out close to the original's, not the same"
+        )
+        return [quantized, *warnings]
+
+    def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
+        """Template each document, then cut its tokens evenly; documents never share a chunk."""
+        if options.tokens_per_seat is not None:
+            raise OptionError(
+                f"{self.files.name}: is no seat network, so it has no tokens per seat",
+                hint="leave --tokens-per-seat out",
+            )
+        config, reader = self.config, self.find_reader()
+        tokenizer = self.load_tokenizer(reader)
+        limit = options.chunk_tokens or config.chunk_tokens or DEFAULT_CHUNK_TOKENS
+        family = reader.family
+        template = tokenizer.document_template(family.document_template)
+        listed = (family.affixes or {}).get(reader.name)
+        prefix, suffix = listed if listed is not None else tokenizer.affixes(template)
+        chunks: list[Chunk] = []
+        for document in documents:
+            text = document.text
+            start_of_text = len(text) - len(text.lstrip())
+            encoded = tokenizer.encode_template(template, text.strip())
+            if options.chunking == "stable":
+                borders = _find_borders(document, encoded, tokenizer, limit)
+                slices = split_at(encoded.ids, borders, prefix=prefix, suffix=suffix)
+            else:
+                slices = split_evenly(encoded.ids, limit=limit, prefix=prefix, suffix=suffix)
+            for ids, first, last in slices:
+                begin = encoded.offsets[first][0] + start_of_text
+                end = encoded.offsets[last - 1][1] + start_of_text
+                source, span = document.where(begin, end), (begin, end)
+                chunks.append(Chunk(len(chunks), ids, source, document.name, config.rank, span))
+        return chunks
+
+    def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
+        """Count the ranks of all chunks and of the learned part, before and after --max-rank."""
+        total = sum(chunk.rank for chunk in chunks) + self.config.bias_rank
+        return total, min(total, options.max_rank or total)
+
+    def describe_prompt(self, rank: int) -> Prompt:
+        """The base's own chat, one user turn."""
+        del rank
+        return BASE_PROMPT
+
+    def explain_prompt(self, rank: int) -> str:
+        """A paragraph of the card on the prompt."""
+        del rank
+        return BASE_PROMPT_TEXT
+
+    def explain_limits(self) -> str:
+        """Lines of the card on rank and base."""
+        return (
+            "- Rank grows with the document's length; runtimes limit it (`--max-rank` bounds it).\n"
+            f"{self.explain_base()}"
+        )
+
+
+def _find_borders(
+    document: Document, encoded: Encoded, tokenizer: BaseTokenizer, limit: int
+) -> list[int]:
+    """Tokens of the templated document that stable chunks begin with, but for the first."""
+    text = document.text
+    offset = len(text) - len(text.lstrip())
+    pieces = pack_stable(text, tokenizer=tokenizer, limit=limit, headings=find_headings(document))
+    starts = [start for start, _ in encoded.offsets]  # rising, as the text is read
+    return sorted(
+        {bisect_left(starts, piece.start - offset) for piece in pieces[1:]} - {0, len(starts)}
+    )

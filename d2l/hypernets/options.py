@@ -1,0 +1,200 @@
+"""The options of a compilation, written once.
+
+The command line, the Python API, rows of a batch, the lock and d2l.json are made from this model.
+Needs no torch.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Literal, get_args, get_type_hints
+
+from d2l.errors import OptionError
+from d2l.hypernets.registry import DEFAULT, DEFAULT_TEXT, DEFAULT_VARIABLE, default_checkpoint
+
+Merge = Literal["concat", "average"]
+Chunking = Literal["usual", "stable"]
+Dtype = Literal["bf16", "fp16", "fp32"]
+Scaling = Literal["standard", "config"]
+TIME_HINT = "write a time such as 30s, 2m or 1h"
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+MAX_RANK = 10**9  # PEFT's own floats hold no more
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How parts become one adapter; both strengths are linear in the delta.
+
+    `method`: "concat" or "average". `scale` multiplies the document's part, `bias_scale` the
+    learned part that is the same for every document, if the network has any.
+    """
+
+    method: str = "concat"
+    scale: float = 1.0
+    bias_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the command line and the documents present an option.
+
+    `of`: "network" for options of a whole `Compiler`, "adapter" for those of one adapter.
+    `expert`: the short help leaves it out. `usual`: the default in help of a field with a factory.
+    """
+
+    help: str
+    of: Literal["network", "adapter"] = "adapter"
+    minimum: int | None = None
+    envvar: str | None = None
+    metavar: str | None = None
+    expert: bool = False
+    usual: Any = None
+
+
+def option(default: Any, help: str, **spelling: Any) -> Any:
+    """A dataclass field that is also an option; a callable default makes the value."""
+    metadata = {"spelling": Spelling(help, **spelling)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """The options of a compilation, with the defaults of the command line.
+
+    `merge`, `chunking`, `dtype` and `scaling` take the choices of their types. `base_dtype` is the
+    precision that the base runs in; None: as network and device need. `cache`: parts are looked up
+    and kept in the cache folder. Raises OptionError for values that no network can use.
+    """
+
+    checkpoint: str = option(
+        default_checkpoint,
+        "Alias, folder, file or org/repo[@revision][:subfolder].",
+        of="network",
+        envvar=DEFAULT_VARIABLE,
+        usual=DEFAULT,
+    )
+    base: str | None = option(
+        None, "Where the base lies: folder, GGUF file or hub name.", of="network"
+    )
+    embedder: str | None = option(
+        None, "Where the embedder lies: folder or hub name.", of="network", expert=True
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network")
+    offline: bool = option(False, "Open no socket.", of="network")
+    merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
+    max_rank: int | None = option(
+        None, "Highest rank of the adapter: a smaller file that recalls less.", minimum=1
+    )
+    scale: float = option(1.0, "Strength of the document's part.", expert=True)
+    bias_scale: float = option(1.0, "Strength of the network's learned part.", expert=True)
+    chunk_tokens: int | None = option(
+        None, "Tokens of a chunk at most; default: the checkpoint's own.", minimum=1, expert=True
+    )
+    tokens_per_seat: int | None = option(
+        None, "Seat networks: fewer recall more, and disturb other answers more.", minimum=1
+    )
+    dtype: Dtype = option("bf16", "Precision of the written weights.")
+    chunking: Chunking = option(
+        "usual",
+        "stable: for documents that change often; fewer chunks are read again.",
+        expert=True,
+    )
+    keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
+    refine: float | None = option(
+        None,
+        "Correct the adapter on its own document for so long: 30s, 2m, 1h.",
+        metavar="TIME",
+    )
+    refine_steps: int | None = option(
+        None, "Correct it for so many steps at most.", minimum=1, expert=True
+    )
+    scaling: Scaling = option(
+        "standard", "standard: alpha / rank; config: what the checkpoint's files say.", expert=True
+    )
+    strict: bool = option(False, "Refuse descriptions unlike those of training.")
+    base_dtype: str | None = None
+    cache: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.refine, str):  # "2m"
+            object.__setattr__(self, "refine", parse_time(self.refine))
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise OptionError(
+                    f"unknown {name} {value!r}", hint=f"choose from {', '.join(choices)}"
+                )
+        if self.max_rank is not None and not 1 <= self.max_rank <= MAX_RANK:
+            raise OptionError(
+                f"--max-rank is not from 1 to {MAX_RANK:,}", hint="leave it out for no bound"
+            )
+
+    def changed(self, **options: Any) -> "CompileOptions":
+        """The same with other options of the adapter; raises TypeError for any other keyword."""
+        unknown = sorted(options.keys() - ADAPTER_OPTIONS)
+        if unknown:
+            known = ", ".join(sorted(ADAPTER_OPTIONS))
+            raise TypeError(f"unexpected keyword {unknown[0]!r}; options are {known}")
+        return replace(self, **options)
+
+    @property
+    def merging(self) -> MergeOptions:
+        """How parts become one adapter."""
+        return MergeOptions(self.merge, self.scale, self.bias_scale)
+
+    def record(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """The options that change a compiled document's adapter, by name, as JSON values.
+
+        `names`: what to write in place of the checkpoint's name.
+        """
+        values = {name: getattr(self, name) for name in sorted(DOCUMENT_OPTIONS)}
+        return {"checkpoint": names.get(self.checkpoint, self.checkpoint), **values}
+
+
+@dataclass(frozen=True)
+class TaskCompileOptions(CompileOptions):
+    """The same for task descriptions, which another network may be the default for."""
+
+    checkpoint: str = option(
+        DEFAULT_TEXT, "Alias, folder, file or org/repo[@revision][:subfolder].", of="network"
+    )
+
+
+def parse_time(text: str) -> float:
+    """Seconds of "90", "30s", "2m" or "1.5h"; raises OptionError."""
+    match = _TIME.fullmatch(text.strip().lower())
+    if match is None:
+        raise OptionError(f"{text!r} is not a time", hint=TIME_HINT)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+#: Choices of each option that has some.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    name: get_args(hint)
+    for name, hint in get_type_hints(CompileOptions).items()
+    if get_args(hint) and all(isinstance(choice, str) for choice in get_args(hint))
+}
+SPELLINGS: Mapping[str, Spelling] = {
+    item.name: item.metadata["spelling"] for item in fields(CompileOptions) if item.metadata
+}
+#: Options of one adapter: keywords of `d2l.compile` and `Compiler.plan`.
+ADAPTER_OPTIONS = {name for name, spelling in SPELLINGS.items() if spelling.of == "adapter"} | {
+    "cache"
+}
+#: Options of one adapter that change what a document becomes.
+DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "scaling", "strict"}
+DEFAULTS: Mapping[str, Any] = {
+    item.name: item.default for item in fields(CompileOptions) if item.default is not MISSING
+}
+
+
+def describe_keywords() -> str:
+    """One line for each option of an adapter, for docstrings."""
+    return "\n".join(
+        f"{name}: {spelling.help[0].lower()}{spelling.help[1:]} Default: {DEFAULTS[name]!r}."
+        for name, spelling in SPELLINGS.items()
+        if spelling.of == "adapter"
+    )

@@ -1,0 +1,329 @@
+"""How a seat network compiles documents and task descriptions: all but the weights."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from d2l.adapters.card import quote
+from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.provenance import Prompt
+from d2l.adapters.weights import Memory
+from d2l.bases.activations import Activations
+from d2l.bases.catalog import find_known
+from d2l.bases.models import BaseFiles
+from d2l.bases.tokenizer_files import read_compact
+from d2l.documents.chunks import Chunk, Piece, pack_sentences
+from d2l.documents.document import Document
+from d2l.documents.stable_chunks import find_headings, pack_stable
+from d2l.errors import BaseModelError, DocumentError, OptionError
+from d2l.hypernets.familiarity import Familiarity
+from d2l.hypernets.network import Loaded, Network, refuse_shallow
+from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.protocol import Assembled
+from d2l.hypernets.seats.calibration import moments_path, with_moments
+from d2l.hypernets.seats.config import (
+    SeatsConfig,
+    count_seats,
+    level_seats,
+    set_density,
+    split_seats,
+    split_stable,
+)
+from d2l.hypernets.seats.describing import embed
+from d2l.hypernets.seats.forgotten import Share, find_forgotten, name_forgotten
+from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.opening import chat_template, describe_prompt
+
+#: What a tokenizer needs to know that is not in tokenizer.json.
+_TOKENIZER_KEYS = (
+    "bos_token",
+    "clean_up_tokenization_spaces",
+    "eos_token",
+    "model_max_length",
+    "pad_token",
+    "unk_token",
+)
+
+
+@dataclass(frozen=True)
+class LoadedSeats(Loaded):
+    """A seat network on its base."""
+
+    hypernet: Seats
+
+    def measure(self, familiarity: Familiarity, read: Activations, text: str) -> float:
+        """How alike a description is to those of training, from 0 to 1."""
+        del text
+        return familiarity.measure(embed(read, self.hypernet.config))
+
+    def assemble_each(self, memories: Sequence[Memory]) -> list[Assembled]:
+        """Seat several memories, one adapter each, in one pass."""
+        return self.hypernet.assemble_each(memories)
+
+
+class SeatsNetwork(Network[SeatsConfig]):
+    """A seat network: chunks become keys and values, which seats impose on the base."""
+
+    # Rounding the base to bf16 moves logits by 0.15.
+    imposes_on_base: ClassVar[bool] = True
+    averages_share: ClassVar[bool] = True
+    own_tokenizer: ClassVar[bool] = True
+    rank_unit: ClassVar[str] = " (seats)"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the network was trained to read."""
+        own = self.config.reads
+        return ("documents", "descriptions") if own == "both" else (own,)
+
+    def find_reader(self) -> BaseFiles:
+        """The base: seats are its own keys and values."""
+        if self.embedder is not None:
+            raise BaseModelError(
+                f"{self.files.name}: its base reads descriptions, so there is no other embedder",
+                hint="leave --embedder out, or say where the base lies with --base",
+            )
+        refuse_shallow(self.config, self.base, self.config.base)
+        return self.base
+
+    def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
+        """Pack sentences into chunks and share the seats among them.
+
+        Each document gets the seats that it would get alone, if all of them fit into the network:
+        then compiling together equals joining the memories of documents compiled one by one.
+        Otherwise all documents share the network's seats: by length, or, if that left every
+        document with more tokens a seat than the network remembers, so that short ones keep theirs.
+        """
+        config = self.config
+        if options.scaling != "standard":
+            raise OptionError(
+                f"{self.files.name}: is a seat network, whose adapters have one scaling alone",
+                hint="leave --scaling out",
+            )
+        limit = options.chunk_tokens or config.chunk_tokens
+        if not config.min_chunk_tokens <= limit <= config.chunk_tokens:
+            raise OptionError(
+                f"chunks of {limit} tokens, but this network reads "
+                f"{config.min_chunk_tokens} to {config.chunk_tokens}",
+                hint="leave --chunk-tokens out",
+            )
+        pieces = [self._pack(document, limit, options.chunking) for document in documents]
+        lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
+        for document, sizes in zip(documents, lengths, strict=True):
+            if not sum(sizes):
+                raise DocumentError(
+                    f"{document.name}: no text that the base's tokenizer knows",
+                    hint="leave this document out",
+                )
+        shares = share_seats(lengths, config, options)
+        chunks: list[Chunk] = []
+        for document, packed, ranks in zip(documents, pieces, shares, strict=True):
+            for piece, rank in zip(packed, ranks, strict=True):
+                ids = (*config.read_opening, *piece.token_ids)
+                span = (piece.start, piece.stop)
+                source = document.where(*span)
+                chunks.append(Chunk(len(chunks), ids, source, document.name, rank, span))
+        return chunks
+
+    def _pack(self, document: Document, limit: int, chunking: str) -> list[Piece]:
+        """The document's text in pieces, without the words that the network reads before each."""
+        text, tokenizer = document.text, self.tokenizer
+        if chunking == "stable":
+            headings = find_headings(document)
+            return pack_stable(text, tokenizer=tokenizer, limit=limit, headings=headings)
+        minimum = self.config.min_chunk_tokens
+        return pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=minimum)
+
+    def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
+        """Count seats, which --max-rank bounded when they were shared out."""
+        ranks = [chunk.rank for chunk in chunks]
+        total = max(ranks) if options.merge == "average" else sum(ranks)
+        return total, total
+
+    def find_file_rank(self, rank: int) -> int:
+        """The highest rank of the written weights for so many seats."""
+        return self.config.find_rank(rank)
+
+    def count_values(self, rank: int) -> int:
+        """Count the numbers in the written weights."""
+        return self.config.count_values(rank)
+
+    def warn(self, chunks: Sequence[Chunk]) -> list[str]:
+        """Warn about documents with more tokens than their seats can hold."""
+        config = self.config
+        tokens, seats = Counter[str](), Counter[str]()
+        for chunk in chunks:
+            tokens[chunk.document] += len(chunk.token_ids) - len(config.read_opening)
+            seats[chunk.document] += chunk.rank
+        total = tokens.total()
+        forgotten = find_forgotten([Share(n, tokens[n], seats[n]) for n in tokens], config)
+        if len(tokens) > 1 and forgotten:
+            return [name_forgotten(forgotten, config, alone="an adapter of its own with --each")]
+        if total > config.held_tokens:
+            return [
+                f"the document has {total:,} tokens and this network holds about "
+                f"{config.held_tokens:,}: it is compiled all the same, but expect few of its facts "
+                "to come back (compile the pages that matter, or use a larger checkpoint)"
+            ]
+        return [
+            f"{one.name} has {one.n_tokens:,} tokens for {one.n_seats:,} seats, and this network "
+            f"remembers about {config.held_density:.0f} tokens a seat: expect few of its facts to "
+            "come back"
+            for one in forgotten
+        ]
+
+    def warn_description(self, chunks: Sequence[Chunk]) -> list[str]:
+        """Warn about a description with more tokens than seats can hold."""
+        leading, held = len(self.config.read_opening), self.config.held_tokens
+        n_tokens = sum(len(chunk.token_ids) - leading for chunk in chunks)
+        if n_tokens <= held:
+            return []
+        return [
+            f"the description has {n_tokens:,} tokens and this network holds about {held:,}: say "
+            "in a sentence or two what the task is"
+        ]
+
+    def describe_prompt(self, rank: int) -> Prompt:
+        """The prompt that an adapter of `rank` seats answers to."""
+        return describe_prompt(self.config, rank)
+
+    def write_texts(self, rank: int) -> dict[str, str]:
+        """Tokenizer and chat template, so that `AutoTokenizer.from_pretrained` on the folder and
+        `apply_chat_template` alone make the prompt that the memory answers to."""
+        return {CHAT_TEMPLATE: chat_template(self.config, rank), **copy_tokenizer(self.base)}
+
+    def explain_prompt(self, rank: int) -> str:
+        """A paragraph of the card on the opening."""
+        return (
+            f"The memory hangs on the first {rank + 1} tokens of the prompt (the opening, in "
+            "`d2l.json`). This folder's tokenizer and chat template put them there; a prompt "
+            "without them cannot read the memory. A system message of your own follows the "
+            "opening.\n"
+        )
+
+    def explain_limits(self) -> str:
+        """Lines of the card on recall, form and cost of the answers."""
+        return (
+            "- Seats remember short notes best. Recall falls with length: of a page some facts "
+            f"come back, of more than about {self.config.held_tokens:,} tokens few.\n"
+            "- It answers in a few words; ask one fact at a time.\n"
+            f"{self.explain_base()}"
+        )
+
+    def explain_base(self) -> str:
+        """Lines of the card on general answers, and on the weights that the seats fit."""
+        config = self.config
+        file, known = quote(config.base_file), find_known(config.base)
+        changes = "- It changes general answers too, the more the more seats are used.\n"
+        if known is not None and known.rescaled and known.file == config.base_file:
+            return (
+                f"{changes}- It was made on {file}, whose parts are scaled otherwise than the "
+                "original weights: on those, and on other files of the base, it answers ordinary "
+                "text wrongly. To serve one of them, measure it once (`d2l calibrate --base "
+                "BASE`), and compile with `--base BASE`.\n"
+            )
+        return (
+            f"{changes}- It was made on {file}. On other files of the same base, for example "
+            "quantized in another way, answers differ a little.\n"
+        )
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of a description as a vector."""
+        return self.config.hidden
+
+    def load(self, *, device: str, dtype: torch.dtype) -> "LoadedSeats":
+        """Load network and base, with the second moments that fit the base; raises D2LError."""
+        loaded, moments = super().load(device=device, dtype=dtype), self.find_moments()
+        seats = loaded.hypernet
+        assert isinstance(seats, Seats)
+        seats = seats if moments is None else with_moments(seats, moments)
+        return LoadedSeats(seats, loaded.encode, loaded.device)
+
+    def find_moments(self) -> Path | None:
+        """Find second moments that were measured on a base with other weights than the network's
+        own moments."""
+        if not self._is_other_base(self.base):
+            return None
+        path = moments_path(base=self.base.digest(), network=self.digest())
+        return path if path.is_file() else None
+
+    def _is_other_base(self, base: BaseFiles) -> bool:
+        """Whether a base has other weights than those that the network's moments are of."""
+        return bool(self.config.base_digest) and base.digest() != self.config.base_digest
+
+    def check_base(self, base: BaseFiles) -> list[str]:
+        """As for any network; also warn about other weights than those of training."""
+        warnings = super().check_base(base)
+        if not self._is_other_base(base):
+            return warnings
+        if moments_path(base=base.digest(), network=self.digest()).is_file():
+            measured = (
+                "these weights of the base are not those of training: seats are made with the "
+                "second moments that d2l calibrate measured on them"
+            )
+        else:
+            where = shlex.quote(self.given or self.config.base)
+            measured = (
+                "these weights of the base are not those of training, so seats answer ordinary "
+                "text more than they should; measure it: d2l calibrate --checkpoint "
+                f"{shlex.quote(self.files.name)} --base {where}"
+            )
+        return [*warnings, measured]
+
+
+def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
+    """The base's tokenizer, without the base's own chat template, which must not win.
+
+    Its class becomes the one that takes tokenizer.json as it is and that every transformers
+    knows: Llama's class of version 5 rebuilds its own, and version 4 cannot load those of 5.
+    """
+    folder = base.folder
+    texts = {"tokenizer.json": read_compact(folder / "tokenizer.json")}
+    config = folder / "tokenizer_config.json"
+    try:
+        found = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise BaseModelError(
+            f"{config}: cannot be read ({error})", hint="get the base's files again"
+        ) from error
+    settings = {key: found[key] for key in _TOKENIZER_KEYS if key in found}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_input_names"] = ["input_ids", "attention_mask"]  # no token types: not a BERT
+    texts["tokenizer_config.json"] = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    return texts
+
+
+def share_seats(
+    lengths: Sequence[Sequence[int]], config: SeatsConfig, options: CompileOptions
+) -> list[list[int]]:
+    """Seats of every chunk of every document."""
+    held = config.held_density
+    if options.tokens_per_seat is not None:
+        config = set_density(config, options.tokens_per_seat)
+    flat = [length for document in lengths for length in document]
+    if options.merge == "average":
+        each = count_seats(max(flat), config=config, max_seats=options.max_rank)
+        return [[each] * len(document) for document in lengths]
+    most = min(options.max_rank or config.max_seats, config.max_seats)
+    split = split_stable if options.chunking == "stable" else split_seats
+    alone = [
+        split(document, count_seats(sum(document), config=config, max_seats=most))
+        for document in lengths
+    ]
+    if sum(map(sum, alone)) <= most:
+        return alone
+    count_seats(sum(flat), config=config, max_seats=most)  # refuses what no opening is short for
+    if sum(flat) <= held * most:
+        together = iter(split(flat, most))
+        return [[next(together) for _ in document] for document in lengths]
+    granted = level_seats([sum(document) for document in alone], most)
+    return [split(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
