@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2l.runtimes.check import CheckOptions, Report, check
+from d2l.runtimes.check import CheckOptions, CheckReport, check
 from tests import tiny
 from tests.task_adapters import EVERY_MODULE, PREFIX, make_factors, write_task
 
@@ -224,7 +224,7 @@ def write(case: Case, folder: Path) -> Path:
     return write_task(folder, factors, base=base, config=case.config, tensors=case.tensors)
 
 
-def run(case: Case, folder: Path, bases: Path, *runtimes: str) -> Report:
+def run(case: Case, folder: Path, bases: Path, *runtimes: str) -> CheckReport:
     options = CheckOptions(
         runtimes, case.max_lora_rank, str(bases / f"{case.family}-tiny"), offline=True
     )

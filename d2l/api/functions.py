@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from d2l.change.merge_plan import MergePlan
     from d2l.documents.intake import InputLike, ReadOptions
     from d2l.progress import Progress
-    from d2l.runtimes.check import Report
+    from d2l.runtimes.check import CheckReport
 
 
 def compile(
@@ -188,7 +188,7 @@ def check(
     max_lora_rank: int | None = None,
     base: str | None = None,
     local_files_only: bool = False,
-) -> "Report":
+) -> "CheckReport":
     """Which runtimes load an adapter folder, with which line, and what is wrong with it.
 
     runtimes: names to ask about; none: all. max_lora_rank: what vLLM or SGLang is started with.

@@ -14,14 +14,16 @@ from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection, wait
 
 from d2l.batch.results import Result, fail
-from d2l.batch.rows import Row
+from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job, Worker
 
 #: How often a row may end its process before it is given up.
 TRIES = 3
 
 
-def run_locally(job: Job, rows: Sequence[Row], *, n_workers: int) -> Generator[Result, None, None]:
+def run_locally(
+    job: Job, rows: Sequence[BatchRow], n_workers: int
+) -> Generator[Result, None, None]:
     """Do rows on `n_workers` processes; results come as rows end. Closing it ends the processes."""
     waiting = deque((row, 1) for row in rows)
     places = min(n_workers, len(rows))
@@ -34,7 +36,7 @@ def run_locally(job: Job, rows: Sequence[Row], *, n_workers: int) -> Generator[R
             busy = {process.pipe: process for process in processes if process.work}
             for pipe in wait(list(busy)):
                 process = busy[pipe]  # type: ignore[index]
-                row, tries = process.work or (Row(""), 0)
+                row, tries = process.work or (BatchRow(""), 0)
                 result = process.take()
                 if result is None:
                     processes[process.index] = _Process(job, process.index)
@@ -56,13 +58,13 @@ class _Process:
     def __init__(self, job: Job, index: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.index = index
-        self.work: tuple[Row, int] | None = None
+        self.work: tuple[BatchRow, int] | None = None
         self.pipe, far_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(far_end, job, index), daemon=True)
         self._process.start()
         far_end.close()
 
-    def give(self, row: Row, tries: int) -> None:
+    def give(self, row: BatchRow, tries: int) -> None:
         """Have a row done. That the process is dead shows when the result is to be taken."""
         self.work = (row, tries)
         try:
@@ -96,7 +98,7 @@ class _Process:
         self._process.join()
 
 
-def _serve(pipe: "Connection[Result, Row]", job: Job, index: int) -> None:
+def _serve(pipe: "Connection[Result, BatchRow]", job: Job, index: int) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and ends its children
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from d2l.batch.results import Result
-from d2l.batch.rows import Row
+from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job, Worker
 from d2l.errors import MissingExtraError
 
@@ -20,7 +20,7 @@ from d2l.errors import MissingExtraError
 MAX_BLOCKS = 4096
 
 
-def run_on_ray(job: Job, rows: Sequence[Row], *, n_workers: int) -> Generator[Result, None, None]:
+def run_on_ray(job: Job, rows: Sequence[BatchRow], n_workers: int) -> Generator[Result, None, None]:
     """Do rows on a pool of `n_workers` actors of the cluster that RAY_ADDRESS names, or of one on
     this machine. Raises MissingExtraError."""
     try:
@@ -78,5 +78,5 @@ class RowActor:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """One row or more of a block, and as many results."""
         values = [json.loads(str(text)) for text in batch["row"]]
-        rows = [Row(**row | {"inputs": tuple(row["inputs"])}) for row in values]
+        rows = [BatchRow(**row | {"inputs": tuple(row["inputs"])}) for row in values]
         return {"result": [json.dumps(asdict(self._worker.do(row))) for row in rows]}

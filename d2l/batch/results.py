@@ -56,7 +56,7 @@ def fail(row_id: str, out: str, kind: str, message: str, *, fatal: bool = False)
     return Result(row_id, FAILED, out, error={"kind": kind, "message": line}, fatal=fatal)
 
 
-class Record:
+class ResultsFile:
     """A file of results, open for one run: `rows` are the last lines by id."""
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Record:
         self.rows: dict[str, dict[str, Any]] = {}
         self._file: BinaryIO
 
-    def __enter__(self) -> "Record":
+    def __enter__(self) -> "ResultsFile":
         with naming(self.path, OptionError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")

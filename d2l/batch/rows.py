@@ -30,7 +30,7 @@ _KEYS = {"id", "input", "inputs", "out", "options"}
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One adapter: its documents, or the description of its task; `out` is its folder below that
     of the batch. With `error` there is nothing to be made."""
 
@@ -42,7 +42,7 @@ class Row:
     error: str | None = None
 
 
-def list_rows(sources: Sequence[str]) -> list[Row]:
+def list_rows(sources: Sequence[str]) -> list[BatchRow]:
     """The rows of one manifest (a file of JSON lines), or one for each document that folders,
     files and patterns lead to. Raises DocumentError where there are none, or no such file."""
     if len(sources) == 1 and sources[0].endswith(MANIFESTS):
@@ -54,7 +54,7 @@ def list_rows(sources: Sequence[str]) -> list[Row]:
     return rows
 
 
-def take_shard(rows: Sequence[Row], shard: str | None) -> list[Row]:
+def take_shard(rows: Sequence[BatchRow], shard: str | None) -> list[BatchRow]:
     """The rows of shard "i/n": every n-th from the i-th on, counted from 1; raises OptionError."""
     if shard is None:
         return list(rows)
@@ -65,11 +65,11 @@ def take_shard(rows: Sequence[Row], shard: str | None) -> list[Row]:
     return list(rows[int(first) - 1 :: int(count)])
 
 
-def _name_documents(sources: Sequence[str]) -> Iterator[Row]:
+def _name_documents(sources: Sequence[str]) -> Iterator[BatchRow]:
     files = [file for source in sources for file in _list_files(source)]
     files = list(dict.fromkeys(files))
     for file, out in zip(files, name_adapters(files), strict=True):
-        yield Row(printable(file), out, (file,))
+        yield BatchRow(printable(file), out, (file,))
 
 
 def _list_files(source: str) -> list[str]:
@@ -85,7 +85,7 @@ def _list_files(source: str) -> list[str]:
     return [str(found.path) for found in expand_inputs([source]).sources if found.path is not None]
 
 
-def read_manifest(path: Path) -> list[Row]:
+def read_manifest(path: Path) -> list[BatchRow]:
     """Rows of a file of JSON lines; empty lines are passed over. Raises DocumentError."""
     try:
         with path.open("rb") as file:  # a device says that it has no bytes, and never ends
@@ -103,7 +103,7 @@ def read_manifest(path: Path) -> list[Row]:
     return list(_refuse_twice(rows))
 
 
-def _read_row(line: bytes, where: str) -> Row:
+def _read_row(line: bytes, where: str) -> BatchRow:
     try:
         values = json.loads(line)
         if not isinstance(values, dict):
@@ -113,10 +113,10 @@ def _read_row(line: bytes, where: str) -> Row:
         reason = f"{error} is missing"
     except (ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
-    return Row(where, error=f"{where}: not a row of a manifest ({reason})")
+    return BatchRow(where, error=f"{where}: not a row of a manifest ({reason})")
 
 
-def _make_row(values: Mapping[str, Any]) -> Row:
+def _make_row(values: Mapping[str, Any]) -> BatchRow:
     unknown = sorted(values.keys() - _KEYS)
     if unknown:
         raise ValueError(f"{unknown[0]!r:.40} is no key: {', '.join(sorted(_KEYS))}")
@@ -129,7 +129,7 @@ def _make_row(values: Mapping[str, Any]) -> Row:
     out = values.get("out")
     out = (clean(name) or "row") + SUFFIX if out is None else _check_out(out)
     paths = tuple(_check_text("input", path) for path in inputs)
-    return Row(name, out, paths, options=check_options(values.get("options", {})))
+    return BatchRow(name, out, paths, options=check_options(values.get("options", {})))
 
 
 def _check_text(name: str, value: Any) -> str:
@@ -168,7 +168,7 @@ def check_options(values: Any) -> dict[str, Any]:
     return {n: float(v) if isinstance(OPTIONS[n], float) else v for n, v in values.items()}
 
 
-def _refuse_twice(rows: Sequence[Row]) -> Iterator[Row]:
+def _refuse_twice(rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
     """The rows; a row fails whose id or folder is another's, or whose folder lies in another's or
     around it: no adapter holds another one."""
     ids, places, around = set[str](), dict[str, str](), dict[str, str]()

@@ -1,35 +1,30 @@
 """Results of an engine → a file of them, and one by one to whoever shows them; knows no engine."""
 
 import contextlib
-from collections.abc import Generator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Generator, Sequence
 
 from d2l.batch.pool import run_locally
 from d2l.batch.ray_engine import run_on_ray
-from d2l.batch.results import FAILED, Record, Result
-from d2l.batch.rows import Row
+from d2l.batch.results import FAILED, Result, ResultsFile
+from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job
 from d2l.errors import CheckpointError
 
 Results = Generator[Result, None, None]
 
 
-class Engine(Protocol):
-    """Does rows and gives a result for each, in any order, as they end."""
-
-    def __call__(self, job: Job, rows: Sequence[Row], *, n_workers: int) -> Results:
-        """Results; a generator that may be closed before its end."""
-        ...
-
-
-#: Where rows of documents are done.
-ENGINES: dict[str, Engine] = {"local": run_locally, "ray": run_on_ray}
+#: Engines for rows of documents, called with a job, rows and the number of workers. They give a
+#: result for each row, in any order, by a generator that may be closed before its end.
+ENGINES: dict[str, Callable[[Job, Sequence[BatchRow], int], Results]] = {
+    "local": run_locally,
+    "ray": run_on_ray,
+}
 
 
 def run_batch(
     results: Results,
-    rows: Sequence[Row],
-    record: Record | None,
+    rows: Sequence[BatchRow],
+    record: ResultsFile | None,
     *,
     max_errors: int | None = None,
 ) -> Results:

@@ -12,7 +12,7 @@ from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import WEIGHTS, is_adapter, read_info
 from d2l.api.compiler import TaskCompiler
 from d2l.batch.results import DONE, Result, fail
-from d2l.batch.rows import Row
+from d2l.batch.rows import BatchRow
 from d2l.batch.run import Results
 from d2l.batch.work import describe_error
 from d2l.compiler.plan import CompilePlan
@@ -36,7 +36,7 @@ class TaskWorker:
     resumes: bool = False
     known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def do_all(self, rows: Sequence[Row]) -> Results:
+    def do_all(self, rows: Sequence[BatchRow]) -> Results:
         """Make rows in their order; each is computed with others whose turn comes later."""
         for first in range(0, len(rows), _OF):
             several = rows[first : first + _OF]
@@ -48,7 +48,7 @@ class TaskWorker:
                     waiting = {at: other for at, other in waiting.items() if other is not group}
                 yield self.do(row)
 
-    def _make_ahead(self, rows: Sequence[Row]) -> None:
+    def _make_ahead(self, rows: Sequence[BatchRow]) -> None:
         """Compute together what these need; what is wrong with one of them is said when it is its
         turn."""
         plans = []
@@ -58,7 +58,7 @@ class TaskWorker:
         with contextlib.suppress(D2LError):
             self.compiler.make_ahead([plan for plan in plans if plan is not None])
 
-    def do(self, row: Row) -> Result:
+    def do(self, row: BatchRow) -> Result:
         """Make a row's adapter, unless it is there already."""
         if row.error is not None:
             return fail(row.id, row.out, "RowError", row.error)
@@ -72,7 +72,7 @@ class TaskWorker:
         seconds = time.perf_counter() - start
         return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=plan is None)
 
-    def _plan(self, row: Row) -> CompilePlan | None:
+    def _plan(self, row: BatchRow) -> CompilePlan | None:
         """What making a row's adapter takes; None where it is there already. Raises D2LError."""
         out, plan = self.out_dir / row.out, self.compiler.plan(row.description or "")
         if self.resumes and self._is_done(row, out, plan):
@@ -80,7 +80,7 @@ class TaskWorker:
         refuse_adapter(out, force=self.force)
         return plan
 
-    def _is_done(self, row: Row, out: Path, plan: CompilePlan) -> bool:
+    def _is_done(self, row: BatchRow, out: Path, plan: CompilePlan) -> bool:
         made = read_info(out).provenance if is_adapter(out) else None
         if made is None or made.description is None:
             return False
@@ -95,7 +95,7 @@ class TaskWorker:
         )
 
 
-def _group_alike(rows: Sequence[Row]) -> dict[int, list[int]]:
+def _group_alike(rows: Sequence[BatchRow]) -> dict[int, list[int]]:
     """For the place of every row those that it is computed with, itself among them: `_TOGETHER` at
     most, next to each other in length."""
     by_length = sorted(range(len(rows)), key=lambda index: len(rows[index].description or ""))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
-from d2l.batch.rows import ADAPTER, OPTIONS, READING, Row
+from d2l.batch.rows import ADAPTER, OPTIONS, READING, BatchRow
 from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
 from d2l.compiler.lock import Request, State
 from d2l.documents.intake import ReadOptions
@@ -51,7 +51,7 @@ class Worker:
         self._index = index
         self._compiler: Compiler | None = None
 
-    def do(self, row: Row) -> Result:
+    def do(self, row: BatchRow) -> Result:
         """Make a row's adapter, unless it is there already."""
         if row.error is not None:
             return fail(row.id, row.out, "RowError", row.error)
@@ -66,7 +66,7 @@ class Worker:
             return fail(row.id, row.out, type(error).__name__, str(error) or repr(error))
         return replace(result, seconds=time.perf_counter() - start)
 
-    def plan(self, row: Row) -> "CompilePlan | None":
+    def plan(self, row: BatchRow) -> "CompilePlan | None":
         """What a row will do, without weights; None where it is done. Raises D2LError."""
         if row.error is not None:
             raise DocumentError(row.error)
@@ -76,7 +76,7 @@ class Worker:
                 return None
             return self._plan(row, inputs)
 
-    def _do(self, row: Row, inputs: Sequence[str]) -> Result:
+    def _do(self, row: BatchRow, inputs: Sequence[str]) -> Result:
         place, request = self._place(row), self._ask(row, inputs)
         state = place.check(request)
         if state is not None and state.is_current:
@@ -98,21 +98,21 @@ class Worker:
         # Those of `d2l compile`: of the documents, then of the plan.
         return replace(made, warnings=[*plan.intake.describe(), *plan.warnings])
 
-    def _place(self, row: Row) -> LocalPlace | RemotePlace:
+    def _place(self, row: BatchRow) -> LocalPlace | RemotePlace:
         kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace
         return kind(self.job.out_dir, row.out)
 
-    def _options(self, row: Row) -> dict[str, Any]:
+    def _options(self, row: BatchRow) -> dict[str, Any]:
         return {**OPTIONS, **self.job.options, **row.options}
 
-    def _ask(self, row: Row, inputs: Sequence[str]) -> Request:
+    def _ask(self, row: BatchRow, inputs: Sequence[str]) -> Request:
         job, options = self.job, self._options(row)
         adapter = {name: options[name] for name in ADAPTER}
         wanted = CompileOptions(checkpoint=job.checkpoint, **adapter).record({})
         wanted |= _pick_reading(options).record()
         return Request(tuple(inputs), wanted, job.base, job.device, job.offline)
 
-    def _plan(self, row: Row, inputs: Sequence[str]) -> "CompilePlan":
+    def _plan(self, row: BatchRow, inputs: Sequence[str]) -> "CompilePlan":
         options = self._options(row)
         return self._open().plan(
             [Path(path) for path in inputs],
@@ -145,7 +145,7 @@ def _pick_reading(options: Mapping[str, Any]) -> ReadOptions:
     return ReadOptions(**{name: options[name] for name in READING})
 
 
-def _tell(row: Row, out: str, state: State | None, found: "Found | None" = None) -> Result:
+def _tell(row: BatchRow, out: str, state: State | None, found: "Found | None" = None) -> Result:
     """The result of a row whose adapter stands there, from its lock; `found` is what the cache held
     of one that was made just now."""
     assert state is not None  # every adapter that was compiled has one

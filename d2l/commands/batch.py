@@ -14,8 +14,8 @@ from d2l.commands.options import Force, Format, expert, taking
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 if TYPE_CHECKING:
-    from d2l.batch.results import Record, Result
-    from d2l.batch.rows import Row
+    from d2l.batch.results import Result, ResultsFile
+    from d2l.batch.rows import BatchRow
     from d2l.batch.work import Job
     from d2l.hypernets.options import CompileOptions
 
@@ -123,7 +123,7 @@ def batch(
         raise typer.Exit(1)
 
 
-def _list_rows(sources: Sequence[str], shard: str | None) -> "list[Row]":
+def _list_rows(sources: Sequence[str], shard: str | None) -> "list[BatchRow]":
     from d2l.batch.rows import list_rows, take_shard
 
     return take_shard(list_rows(sources), shard)
@@ -148,18 +148,18 @@ class _Order:
     max_errors: int | None
     as_json: bool
 
-    def run(self, rows: "Sequence[Row]", path: Path, *, retry_failed: bool) -> "_Tally":
+    def run(self, rows: "Sequence[BatchRow]", path: Path, *, retry_failed: bool) -> "_Tally":
         """Do the rows, and count what became of them."""
-        from d2l.batch.results import Record
+        from d2l.batch.results import ResultsFile
         from d2l.batch.run import ENGINES, run_batch
 
-        with Record(path) as record:
+        with ResultsFile(path) as record:
             if retry_failed:
                 rows = _pick_failed(rows, record)
             tally = _Tally(len(rows), time.perf_counter())
             if self.as_json:
                 console.result_json({"event": "start", "rows": len(rows)})
-            made = ENGINES[self.engine](self.job, rows, n_workers=self.n_workers)
+            made = ENGINES[self.engine](self.job, rows, self.n_workers)
             results = run_batch(made, rows, record, max_errors=self.max_errors)
             with closing(results), console.Steps("compiling") as steps:
                 self._follow(results, tally, steps)
@@ -178,7 +178,7 @@ class _Order:
             steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")
 
 
-def _pick_failed(rows: "Sequence[Row]", record: "Record") -> "list[Row]":
+def _pick_failed(rows: "Sequence[BatchRow]", record: "ResultsFile") -> "list[BatchRow]":
     from d2l.batch.results import FAILED
 
     return [row for row in rows if record.rows.get(row.id, {}).get("status") == FAILED]
@@ -235,7 +235,7 @@ class _Tally:
         console.emit(values, text, as_json=as_json)
 
 
-def _show_plan(rows: "Sequence[Row]", order: _Order) -> None:
+def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:
     """Print what there is to do; no weights are loaded for it."""
     from d2l.batch.work import Worker
     from d2l.compiler.timing import estimate_seconds

@@ -16,7 +16,7 @@ from d2l.files.printable import one_line
 
 if TYPE_CHECKING:
     from d2l.inference.adapted_model import AskOptions
-    from d2l.runtimes.check import Report
+    from d2l.runtimes.check import CheckReport
 
 
 def check(
@@ -97,7 +97,7 @@ def _check_live(
         raise typer.Exit(1)
 
 
-def describe(report: "Report") -> dict[str, Any]:
+def describe(report: "CheckReport") -> dict[str, Any]:
     """The values that `--json` prints."""
     facts = report.facts
     return {
@@ -112,7 +112,7 @@ def describe(report: "Report") -> dict[str, Any]:
     }
 
 
-def show(report: "Report") -> str:
+def show(report: "CheckReport") -> str:
     """The lines that are printed for people."""
     facts = report.facts
     lines = [

@@ -17,7 +17,7 @@ from d2l.commands.options import AsJson, DryRun, Force, taking
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, Provenance
     from d2l.batch.results import Result
-    from d2l.batch.rows import Row as BatchRow
+    from d2l.batch.rows import BatchRow
     from d2l.datasets.descriptions import Row
     from d2l.hypernets.network import AnyNetwork
     from d2l.hypernets.options import CompileOptions
@@ -144,13 +144,13 @@ class _Many:
     def make(self, rows: "Sequence[Row]", results: Path | None) -> int:
         """Make all adapters, note their results in a file if one is named, and print a line for
         each; return how many could not be made."""
-        from d2l.batch.results import Record
+        from d2l.batch.results import ResultsFile
         from d2l.batch.run import run_batch
         from d2l.batch.tasks import TaskWorker
 
         wanted = [_make_row(row) for row in rows]
         with contextlib.ExitStack() as stack:
-            record = stack.enter_context(Record(results)) if results is not None else None
+            record = stack.enter_context(ResultsFile(results)) if results is not None else None
             worker = TaskWorker(
                 self.compiler,
                 self.folder,
@@ -183,7 +183,7 @@ class _Many:
 
 def _make_row(row: "Row") -> "BatchRow":
     """A table's row as one of a batch."""
-    from d2l.batch.rows import Row as BatchRow
+    from d2l.batch.rows import BatchRow
     from d2l.datasets.descriptions import describe_error
 
     error = None if row.error is None else describe_error(row.error)

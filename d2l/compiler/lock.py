@@ -42,7 +42,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Drift:
     """One thing that is not as the lock says: `kind` is "input", "network", "base", "option",
     "tool" or "file"."""
 
@@ -55,7 +55,7 @@ class State:
     """A folder's lock, and all that differs from it."""
 
     lock: Mapping[str, Any]
-    differences: tuple[Difference, ...]
+    differences: tuple[Drift, ...]
 
     @property
     def is_current(self) -> bool:
@@ -140,25 +140,25 @@ def check(out: Path, request: Request) -> State | None:
         ) from error
 
 
-def _compare(lock: Mapping[str, Any], request: Request, out: Path) -> Iterator[Difference]:
+def _compare(lock: Mapping[str, Any], request: Request, out: Path) -> Iterator[Drift]:
     if lock["tool"]["d2l"] != __version__:
-        yield Difference("tool", f"d2l {lock['tool']['d2l']} → {__version__}")
+        yield Drift("tool", f"d2l {lock['tool']['d2l']} → {__version__}")
     yield from _compare_inputs(lock, request)
     yield from _compare_options(lock, request)
     yield from _compare_network(lock, request)
     yield from _compare_bases(lock, request)
     for text in compare_files(lock, digest_folder(out)):
-        yield Difference("file", f"file {text}")
+        yield Drift("file", f"file {text}")
 
 
-def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     """Bytes of the inputs, which are all that parsing depends on beside the tool."""
     then = {row["name"]: row["sha256"] for row in lock["inputs"]}
     skipped = {row["given_sha256"] for row in lock["skipped"]}
     try:
         expanded = expand_inputs(request.inputs, skip_bad=bool(request.options.get("skip_bad")))
     except D2LError as error:
-        yield Difference("input", f"input {error.message}")
+        yield Drift("input", f"input {error.message}")
         return
     sources = [source for source in expanded.sources if _digest_text(source.name) not in skipped]
     names = {} if request.options["keep_paths"] else name_documents(sources)
@@ -166,14 +166,14 @@ def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Diffe
     for source, name in zip(sources, now, strict=True):
         if name in then and source.name != STDIN and source.path is not None:
             if _digest_input(source.path) != then[name]:
-                yield Difference("input", f"input {source.name} changed")
+                yield Drift("input", f"input {source.name} changed")
         elif source.name == STDIN:
-            yield Difference("input", "input - is standard input, which is not read twice")
+            yield Drift("input", "input - is standard input, which is not read twice")
     if now != list(then):
         gone = [f"input {name} is gone" for name in then if name not in now]
         new = [f"input {name} is new" for name in now if name not in then]
         for text in gone + new or ["inputs are in another order"]:
-            yield Difference("inputs", text)
+            yield Drift("inputs", text)
 
 
 def _digest_input(path: Path) -> str | None:
@@ -185,32 +185,32 @@ def _digest_input(path: Path) -> str | None:
         return None
 
 
-def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+def _compare_options(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     then, now = lock["options"], dict(request.options)
     if not now["keep_paths"]:
         now["checkpoint"] = name_places(now["checkpoint"]).get(now["checkpoint"], now["checkpoint"])
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
-            yield Difference("option", f"option {name} {then.get(name)} → {now.get(name)}")
+            yield Drift("option", f"option {name} {then.get(name)} → {now.get(name)}")
     device = request.device.split(":")[0]
     if device not in ("auto", lock["device"]):
-        yield Difference("option", f"option device {lock['device']} → {device}")
+        yield Drift("option", f"option device {lock['device']} → {device}")
 
 
-def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+def _compare_network(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     name = str(request.options["checkpoint"])
     try:
         files = digest_files(find_checkpoint(name, offline=request.offline).path)
     except (D2LError, OSError) as error:
-        yield Difference("network", f"network {_message(error)}")
+        yield Drift("network", f"network {_message(error)}")
         return
     then = lock["network"]["files"]
     if files != then:
         changed = [f for f in sorted({*files, *then}) if files.get(f) != then.get(f)]
-        yield Difference("network", f"network {name} changed ({', '.join(changed)})")
+        yield Drift("network", f"network {name} changed ({', '.join(changed)})")
 
 
-def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Difference]:
+def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     """The base, a model of its own that reads, and second moments that were measured."""
     rows = [(lock["base"], request.base), (lock.get("reader"), None)]
     for row, override in rows:
@@ -220,15 +220,15 @@ def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Differ
             place = locate_base(row["name"], override=override, offline=request.offline)
             now = _describe_place(row["name"], place)
         except (D2LError, OSError) as error:
-            yield Difference("base", f"base {_message(error)}")
+            yield Drift("base", f"base {_message(error)}")
             continue
         if now != dict(row):
-            yield Difference("base", f"base {row['name']} changed")
+            yield Drift("base", f"base {row['name']} changed")
     moments = lock.get(_MOMENTS)
     if moments is not None:
         path = cache_dir() / _MOMENTS / Path(moments["file"]).name
         if not path.is_file() or file_digest(path) != moments["sha256"]:
-            yield Difference("base", "base: its measured second moments changed or are gone")
+            yield Drift("base", "base: its measured second moments changed or are gone")
 
 
 def _describe_base(files: "BaseFiles") -> dict[str, Any]:

@@ -18,7 +18,7 @@ _HINTS = {401: "set its token in D2L_SERVE_TOKEN", 404: "name one of its models 
 
 
 @dataclass(frozen=True)
-class Reply:
+class EndpointReply:
     """An answer's text, and its first token's likeliest alternatives with log-probabilities; None
     where a server tells none."""
 
@@ -39,7 +39,7 @@ class Endpoint:
             hint = "such as --live http://localhost:8000"
             raise OptionError(f"{self.url}: is no address of a server", hint=hint)
 
-    def ask(self, question: str, max_tokens: int) -> Reply:
+    def ask(self, question: str, max_tokens: int) -> EndpointReply:
         """A greedy answer to one user's turn; raises ProbeError."""
         turns = [{"role": "user", "content": question}]
         body: dict[str, Any] = {"model": self.model, "messages": turns}
@@ -81,7 +81,7 @@ class Endpoint:
             ) from error
 
 
-def _read_reply(reply: Any) -> Reply:
+def _read_reply(reply: Any) -> EndpointReply:
     try:
         choice = reply["choices"][0]
         answer = str(choice["message"]["content"] or "").strip()
@@ -93,4 +93,4 @@ def _read_reply(reply: Any) -> Reply:
             "the server's answer is not in OpenAI's form",
             hint="name an OpenAI-compatible server's address",
         ) from error
-    return Reply(answer, tuple(top) or None)
+    return EndpointReply(answer, tuple(top) or None)

@@ -14,7 +14,7 @@ from peft.helpers import rescale_adapter_scale
 
 from d2l.adapters.info import read_info
 from d2l.datasets.prompts import read_harm_prompts
-from d2l.evaluation.endpoint import Endpoint, Reply
+from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.metrics import Row
 from d2l.evaluation.originals import find_originals
 from d2l.evaluation.selftest.passages import choose_passages, find_passages
@@ -108,7 +108,9 @@ def explain(states: Sequence[str]) -> tuple[str, str]:
     return f"the adapter is {', or '.join(states)}", _ADVICE.get(states[0], "")
 
 
-def answer_in_state(adapted: AdaptedModel, questions: Sequence[str], state: str) -> list[Reply]:
+def answer_in_state(
+    adapted: AdaptedModel, questions: Sequence[str], state: str
+) -> list[EndpointReply]:
     """What PEFT replies to questions in one of `STATES`."""
     strength, own_template = STATES[state]
     prompts = [_make_prompt(adapted, question, own_template) for question in questions]
@@ -125,7 +127,7 @@ def answer_in_state(adapted: AdaptedModel, questions: Sequence[str], state: str)
         tops = [rows[0].topk(min(N_TOP, rows.shape[-1])) for rows in firsts]  # of (1, vocabulary)
     decode = adapted.base_tokenizer.decode
     return [
-        Reply(
+        EndpointReply(
             str(decode(answer, skip_special_tokens=True)).strip(),
             tuple(zip(map(decode, top.indices.tolist()), top.values.tolist(), strict=True)),
         )
@@ -143,7 +145,7 @@ def _make_prompt(adapted: AdaptedModel, question: str, own_template: bool) -> li
     return list(adapted.base_tokenizer(question)["input_ids"])
 
 
-def _compare_tops(reply: Reply, expected: Reply) -> float:
+def _compare_tops(reply: EndpointReply, expected: EndpointReply) -> float:
     """Total variation between two distributions of the first token, from 0 to 1; all tokens beyond
     the likeliest count as one."""
     one, other = _add_up(reply), _add_up(expected)
@@ -151,7 +153,7 @@ def _compare_tops(reply: Reply, expected: Reply) -> float:
     return 0.5 * (apart + abs(sum(one.values()) - sum(other.values())))
 
 
-def _add_up(reply: Reply) -> dict[str, float]:
+def _add_up(reply: EndpointReply) -> dict[str, float]:
     """Probabilities of first tokens without white space, which engines write differently."""
     chances: dict[str, float] = {}
     for token, logprob in reply.top or ():
@@ -160,7 +162,7 @@ def _add_up(reply: Reply) -> dict[str, float]:
     return chances
 
 
-def _compare_answers(reply: Reply, expected: Reply) -> float:
+def _compare_answers(reply: EndpointReply, expected: EndpointReply) -> float:
     """The share of two answers behind their common beginning, from 0 to 1."""
     longest = max(len(reply.answer), len(expected.answer))
     pairs = zip(reply.answer, expected.answer, strict=False)

@@ -23,7 +23,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Share:
+class LossShare:
     """What some items of a step add to its loss: `total`, differentiable; the step's loss is the
     sum over all shares, whoever computes them."""
 
@@ -44,7 +44,7 @@ class Learner(Protocol):
     def describe(self, drawn: Sequence[Any]) -> Row:
         """What the log says of a step's items."""
 
-    def measure(self, mine: Sequence[Any], drawn: Sequence[Any]) -> Iterator[Share]:
+    def measure(self, mine: Sequence[Any], drawn: Sequence[Any]) -> Iterator[LossShare]:
         """What `mine`, a part of `drawn`, adds to the loss of the step, piece by piece: one piece's
         graph need not outlive it. Nothing where nothing is asked about `mine`."""
 

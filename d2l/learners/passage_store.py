@@ -25,7 +25,7 @@ from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir, file_digest
 from d2l.files.tensors import FILE_ERRORS, find_kept
 from d2l.learners.document_data import Passage, Pools, cut_passages
-from d2l.learners.recipes import Source
+from d2l.learners.recipes import DataSource
 
 #: Raised when the way in which documents are cut, or the layout of these files, changes.
 LAYOUT = 2
@@ -142,7 +142,7 @@ def _bytes(parts: Sequence[bytes]) -> Tensor:
 
 
 def build_pools(
-    sources: Sequence[Source],
+    sources: Sequence[DataSource],
     limits: Sequence[int],
     *,
     folder: Path,
@@ -168,7 +168,7 @@ def build_pools(
     return pools
 
 
-def _key(path: Path, source: Source, limit: int, minimum: int, tokenizer: BaseTokenizer) -> str:
+def _key(path: Path, source: DataSource, limit: int, minimum: int, tokenizer: BaseTokenizer) -> str:
     """Everything that decides what a source's passages are."""
     try:
         digest = file_digest(path)
@@ -184,7 +184,7 @@ def _key(path: Path, source: Source, limit: int, minimum: int, tokenizer: BaseTo
     )
 
 
-def _choose(documents: Sequence[Document], source: Source) -> list[Document]:
+def _choose(documents: Sequence[Document], source: DataSource) -> list[Document]:
     """As many documents as the source gives at most, drawn from all of them, in the file's order:
     what stands beside a document is often about the same."""
     order = list(range(len(documents)))
@@ -193,7 +193,7 @@ def _choose(documents: Sequence[Document], source: Source) -> list[Document]:
 
 
 def _cut_source(
-    path: Path, source: Source, limit: int, minimum: int, tokenizer: BaseTokenizer
+    path: Path, source: DataSource, limit: int, minimum: int, tokenizer: BaseTokenizer
 ) -> PassageStore:
     documents = _choose(read_documents(path), source)
     asks = any(document.questions for document in documents)

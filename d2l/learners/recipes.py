@@ -28,7 +28,7 @@ _TASKS = "tasks = true stands in [[sources]] that hold tasks and in [[lengths]] 
 
 
 @dataclass(frozen=True, config=CHECKS)
-class Source(Table):
+class DataSource(Table):
     """A data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
 
     NAME: ClassVar[str] = "sources"
@@ -188,7 +188,7 @@ class Recipe(Table):
     """Network to train: a folder, file or name, as for `d2l compile --checkpoint`."""
     data: Text
     """Folder of the sources' files."""
-    sources: tuple[Source, ...]
+    sources: tuple[DataSource, ...]
     lengths: tuple[Length, ...]
     base: Text | None = None
     """Where the base lies: folder, GGUF file or hub name; unset: what the checkpoint names."""
@@ -229,7 +229,7 @@ class Recipe(Table):
                 other = "length draws" if found[0] else "source holds"
                 raise MisfitError(f"{holds} {what}, and no {other} any", _TASKS)
 
-    def sources_of(self, *, tasks: bool) -> tuple[Source, ...]:
+    def sources_of(self, *, tasks: bool) -> tuple[DataSource, ...]:
         """The sources that hold tasks, or those of documents."""
         return tuple(source for source in self.sources if source.tasks == tasks)
 
@@ -247,7 +247,7 @@ KINDS: dict[str, type[Table]] = {
 #: All tables by their names in a file; the keys above the first header have none.
 TABLES: dict[str, type[Table]] = {
     "": Recipe,
-    "sources": Source,
+    "sources": DataSource,
     "lengths": Length,
     "optimizer": OptimizerTable,
     **KINDS,

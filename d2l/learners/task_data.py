@@ -11,7 +11,7 @@ from pathlib import Path
 
 from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
 from d2l.errors import RecipeError
-from d2l.learners.recipes import Recipe, Source, Tasks
+from d2l.learners.recipes import DataSource, Recipe, Tasks
 
 
 def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
@@ -41,7 +41,7 @@ def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
     )
 
 
-def _find_tasks(recipe: Recipe) -> tuple[Sequence[Source], Tasks]:
+def _find_tasks(recipe: Recipe) -> tuple[Sequence[DataSource], Tasks]:
     """The sources that hold tasks, and what the recipe says of these: for a seat network where a
     source says that it holds some."""
     marked = recipe.sources_of(tasks=True)

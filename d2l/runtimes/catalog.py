@@ -25,7 +25,7 @@ _PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
 
 
 @dataclass(frozen=True)
-class Entry:
+class RuntimeRule:
     """A rule as one runtime has it: effect of a breach, what to do then, and where it stands.
 
     `beyond`: kinds of networks none of whose adapters can keep it, whatever its user does.
@@ -51,7 +51,7 @@ class Runtime:
     load: str
     template: str
     checked: str
-    entries: tuple[Entry, ...]
+    entries: tuple[RuntimeRule, ...]
     quote: Callable[[str], str] = shlex.quote
 
 
@@ -65,7 +65,7 @@ def load_line(runtime: Runtime, facts: Facts) -> str:
     return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
 
 
-def describe_fix(entry: Entry, facts: Facts) -> str:
+def describe_fix(entry: RuntimeRule, facts: Facts) -> str:
     """What to do about a breach. For ranks: the lowest that vLLM takes and that is enough, and the
     highest that it takes and that the server of now serves."""
     served = facts.max_lora_rank or VLLM_RANKS[-1]
@@ -89,9 +89,9 @@ def _words(facts: Facts) -> dict[str, str]:
 
 def _list(
     effect: str, fix: str, source: str, *broken: rules.Rule, beyond: tuple[str, ...] = ()
-) -> tuple[Entry, ...]:
+) -> tuple[RuntimeRule, ...]:
     """Entries of one effect, one fix and one source."""
-    return tuple(Entry(rule, effect, fix, source, beyond) for rule in broken)
+    return tuple(RuntimeRule(rule, effect, fix, source, beyond) for rule in broken)
 
 
 _VLLM = "vllm 0.33.0, lora/peft_helper.py: PEFTHelper."

@@ -28,7 +28,7 @@ class CheckOptions:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Breach:
     """A rule that an adapter breaks: effect, what was found, what to do, and where the rule is."""
 
     effect: str
@@ -48,7 +48,7 @@ class Verdict:
     expected: bool
     load: str
     checked: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Breach, ...]
 
     def __str__(self) -> str:
         word = "accepts" if self.accepts else "does not accept it"
@@ -61,7 +61,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """Everything that was found; `note` says what could not be looked at."""
 
     facts: Facts
@@ -81,7 +81,7 @@ class Report:
         return all(verdict.accepts or not verdict.expected for verdict in self.verdicts)
 
 
-def check(adapter: Path, options: CheckOptions) -> Report:
+def check(adapter: Path, options: CheckOptions) -> CheckReport:
     """Check an adapter folder; raises AdapterError where it cannot be read at all."""
     asked = _pick_runtimes(options.runtimes)
     _refuse_idle_rank(options, asked)
@@ -94,7 +94,7 @@ def check(adapter: Path, options: CheckOptions) -> Report:
     verdicts = tuple(
         _judge(name, facts, broken=broken, named=bool(options.runtimes)) for name in asked
     )
-    return Report(facts, faults, verdicts, note)
+    return CheckReport(facts, faults, verdicts, note)
 
 
 def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
@@ -105,7 +105,7 @@ def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
         message = entry.rule(facts)
         if message is not None:
             fix = runtimes.describe_fix(entry, facts)
-            findings.append(Finding(entry.effect, message, fix, entry.source))
+            findings.append(Breach(entry.effect, message, fix, entry.source))
             avoidable |= entry.effect == REFUSES and facts.network not in entry.beyond
     accepts = not broken and all(finding.effect != REFUSES for finding in findings)
     return Verdict(

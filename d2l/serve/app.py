@@ -18,9 +18,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from d2l.errors import BaseModelError, D2LError
-from d2l.serve.engine import Engine, Job, Order, Worker
-from d2l.serve.generation import Ending, News, Piece, Start
-from d2l.serve.library import Entry, Library
+from d2l.serve.engine import ChatJob, ChatOrder, ChatWorker, Engine
+from d2l.serve.generation import Ending, News, Start, TextPiece
+from d2l.serve.library import Library, ServedAdapter
 from d2l.serve.protocol import ChatRequest, Reply, RequestError, write_event
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Service:
         self._read_text = functools.lru_cache(maxsize=8)(
             lambda entry: read_document(entry.folder)  # anew when the entry's stamp changes
         )
-        self.worker = Worker(
+        self.worker = ChatWorker(
             engine, max_seconds=options.max_seconds, max_waiting=options.max_waiting
         )
 
@@ -138,7 +138,7 @@ class Service:
         wanted = ChatRequest.read(await _read_body(request))
         most = min(wanted.n_wanted, self._options.max_tokens)
         entry, document = self._find(wanted.model), await self._find_document(wanted)
-        order = Order(wanted, most, entry, document)
+        order = ChatOrder(wanted, most, entry, document)
         job = self.worker.start(order)
         # The body is read, so the next message is that the client has gone or has the answer.
         leaving = asyncio.ensure_future(request.receive())
@@ -150,13 +150,13 @@ class Service:
             events = _stream(reply, start, job, usage=wanted.wants_usage)
             headers = {"Cache-Control": "no-store"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-        pieces: list[Piece] = []
-        while isinstance(news := await job.receive(), Piece):
+        pieces: list[TextPiece] = []
+        while isinstance(news := await job.receive(), TextPiece):
             pieces.append(news)
         assert isinstance(news, Ending)
         return JSONResponse(reply.write(pieces, news))
 
-    def _find(self, name: str) -> Entry | None:
+    def _find(self, name: str) -> ServedAdapter | None:
         """The adapter of a name, None for the base; raises RequestError for other names."""
         if name == self._library.base:
             return None
@@ -188,7 +188,7 @@ class Service:
         except D2LError as error:
             raise RequestError(404, error.message, code="document_not_found") from error
 
-    def _describe(self, entry: Entry | None) -> dict[str, Any]:
+    def _describe(self, entry: ServedAdapter | None) -> dict[str, Any]:
         """An adapter, or the base, as OpenAI's clients read a model."""
         model = {"object": "model", "owned_by": "d2l"}
         if entry is None:
@@ -206,7 +206,7 @@ class Service:
         }
 
 
-async def _stream(reply: Reply, news: News, job: Job, *, usage: bool) -> AsyncIterator[str]:
+async def _stream(reply: Reply, news: News, job: ChatJob, *, usage: bool) -> AsyncIterator[str]:
     """An answer as server-sent events, from its first news on."""
     try:
         yield reply.write_chunk(news)

@@ -11,17 +11,17 @@ from pathlib import Path
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter, remove_adapter
 from d2l.serve.generation import Ending, News, Start, generate
-from d2l.serve.library import Entry, Stamp, read_stamp
+from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
 
 
 @dataclass(frozen=True)
-class Order:
+class ChatOrder:
     """A conversation to answer by an adapter, or (`entry` None) by the base with a document."""
 
     wanted: ChatRequest
     max_tokens: int
-    entry: Entry | None = None
+    entry: ServedAdapter | None = None
     document: str | None = None
 
 
@@ -40,7 +40,9 @@ class Engine:
     `n_kept` adapters stay in memory; the adapter that was unused for longest goes first.
     """
 
-    def __init__(self, entries: Iterable[Entry], options: AskOptions, *, n_kept: int) -> None:
+    def __init__(
+        self, entries: Iterable[ServedAdapter], options: AskOptions, *, n_kept: int
+    ) -> None:
         """Load the base with the first adapter that can be loaded; raises D2LError."""
         self._n_kept = n_kept
         self._n_loaded = 0
@@ -52,7 +54,7 @@ class Engine:
         self.window = int(adapted.model.config.max_position_embeddings)
 
     def answer(
-        self, order: Order, emit: Callable[[News], None], is_due: Callable[[], bool]
+        self, order: ChatOrder, emit: Callable[[News], None], is_due: Callable[[], bool]
     ) -> Ending:
         """Answer; the start and then pieces of text go to `emit`. Raises RequestError,
         D2LError, and TimeoutError where the answer `is_due` before it began."""
@@ -104,7 +106,9 @@ class Engine:
         self._loaded[folder] = _Loaded(stamp, name, adapted)
 
 
-def _load_first(entries: Iterable[Entry], options: AskOptions) -> tuple[Entry, AdaptedModel]:
+def _load_first(
+    entries: Iterable[ServedAdapter], options: AskOptions
+) -> tuple[ServedAdapter, AdaptedModel]:
     """The first adapter that can be loaded; if none can, raise the error of the first."""
     first_error: AdapterError | None = None
     for entry in entries:
@@ -115,7 +119,7 @@ def _load_first(entries: Iterable[Entry], options: AskOptions) -> tuple[Entry, A
     raise first_error or AdapterError("there is no adapter to serve")
 
 
-def _make_prompt(adapted: AdaptedModel, order: Order) -> tuple[list[int], int]:
+def _make_prompt(adapted: AdaptedModel, order: ChatOrder) -> tuple[list[int], int]:
     """Ids of the prompt, and how many of the document's tokens did not fit."""
     alone, turns = order.entry is None, order.wanted.turns
     if order.document is not None:
@@ -131,7 +135,7 @@ def _make_prompt(adapted: AdaptedModel, order: Order) -> tuple[list[int], int]:
         return adapted.prompt_turns(merged, alone=alone), 0
 
 
-class Job:
+class ChatJob:
     """An order at work in a thread, whose news come to an event loop."""
 
     future: Future[None]
@@ -165,7 +169,7 @@ class Job:
         self._news.put_nowait(RequestError(503, message, code="unavailable"))
 
 
-class Worker:
+class ChatWorker:
     """One thread that does one job after the other; at most `max_waiting` wait for it."""
 
     def __init__(self, engine: Engine, *, max_seconds: float, max_waiting: int) -> None:
@@ -173,7 +177,7 @@ class Worker:
         self._max_seconds = max_seconds
         self._max_waiting = max_waiting
         self._pool = ThreadPoolExecutor(1, "d2l-serve")
-        self._jobs: list[Job] = []
+        self._jobs: list[ChatJob] = []
 
     def count(self) -> tuple[int, int]:
         """Jobs at work, none or one, and jobs that wait."""
@@ -181,12 +185,12 @@ class Worker:
         n_waiting = sum(not (future.running() or future.done()) for future in futures)
         return sum(future.running() for future in futures), n_waiting
 
-    def start(self, order: Order) -> Job:
+    def start(self, order: ChatOrder) -> ChatJob:
         """Put an order in line; raises RequestError where the line is full."""
         if self.count()[1] >= self._max_waiting:
             message = f"{self._max_waiting} requests wait already: try again later"
             raise RequestError(503, message, code="overloaded")
-        job = Job(self._max_seconds)
+        job = ChatJob(self._max_seconds)
         try:
             job.future = self._pool.submit(self._work, order, job)
         except RuntimeError as error:  # the pool is shut down
@@ -200,7 +204,7 @@ class Worker:
         for job in self._jobs:
             job.end("the server is stopping")
 
-    def _work(self, order: Order, job: Job) -> None:
+    def _work(self, order: ChatOrder, job: ChatJob) -> None:
         try:
             if job.is_due():
                 raise TimeoutError("its time was over before its turn came")

@@ -45,7 +45,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """Text that no later token can change, and the log-probabilities of its tokens before sampling,
     as OpenAI writes them."""
 
@@ -62,7 +62,7 @@ class Ending:
 
 
 #: An answer is a start, pieces and an ending.
-News = Start | Piece | Ending
+News = Start | TextPiece | Ending
 
 
 @dataclass
@@ -104,7 +104,7 @@ def generate(
     sampling: Sampling,
     max_tokens: int,
     *,
-    emit: Callable[[Piece], None],
+    emit: Callable[[TextPiece], None],
     is_due: Callable[[], bool],
 ) -> Ending:
     """Continue a prompt; pieces go to `emit`. Greedy answers are those of `d2l ask`, to the token.
@@ -129,7 +129,7 @@ def generate(
         while rows:
             told.append(_describe(tokenizer, own[-1], rows.pop(), sampling.top_logprobs or 0))
         if text := speech.take(own):
-            emit(Piece(text, tuple(told)))
+            emit(TextPiece(text, tuple(told)))
             told.clear()
         done = speech.stopped or is_due()
         return torch.full((len(input_ids),), done, device=input_ids.device)  # (rows,)
@@ -154,7 +154,7 @@ def generate(
     stopped = speech.stopped or own[-1] in (ends if isinstance(ends, list) else [ends])
     rest = speech.take(own, last=True)
     if rest or told:
-        emit(Piece(rest, tuple(told)))
+        emit(TextPiece(rest, tuple(told)))
     return Ending("stop" if stopped else "length", len(own))
 
 

@@ -18,7 +18,7 @@ Remark = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ServedAdapter:
     """A served adapter; the `stamp` is that of its files, `created` is in seconds since 1970."""
 
     name: str
@@ -38,7 +38,7 @@ class Library:
     def __init__(self, folder: Path, remark: Remark) -> None:
         self._folder = folder
         self._remark = remark
-        self._known: dict[Path, Entry] = {}
+        self._known: dict[Path, ServedAdapter] = {}
         self._faults: dict[Path, str] = {}
         self.base = ""  # that of the first adapter
         entries = self.list_entries()
@@ -49,10 +49,10 @@ class Library:
             )
         self.first = next(iter(entries.values()))
 
-    def list_entries(self) -> dict[str, Entry]:
+    def list_entries(self) -> dict[str, ServedAdapter]:
         """All adapters that can be served now, by name, sorted by folder."""
-        known: dict[Path, Entry] = {}
-        entries: dict[str, Entry] = {}
+        known: dict[Path, ServedAdapter] = {}
+        entries: dict[str, ServedAdapter] = {}
         faults: dict[Path, str] = {}
         for folder in self._list_folders():
             try:
@@ -75,7 +75,7 @@ class Library:
         self._known, self._faults = known, faults
         return entries
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> ServedAdapter | None:
         """The adapter of a name, which may also be its folder's full name."""
         entries = self.list_entries()
         return entries.get(name) or entries.get(name.removesuffix(".lora"))
@@ -94,7 +94,7 @@ class Library:
         # Folders with a dot in front are not finished.
         return [self._folder / name for name in sorted(names) if not name.startswith(".")]
 
-    def _read(self, folder: Path) -> Entry:
+    def _read(self, folder: Path) -> ServedAdapter:
         (folder / CONFIG).stat()
         created = int((folder / WEIGHTS).stat().st_mtime)
         stamp = read_stamp(folder)
@@ -102,7 +102,7 @@ class Library:
         if known is not None and known.stamp == stamp:
             return known
         name = folder.resolve().name.removesuffix(".lora") or folder.name
-        return Entry(name, folder, read_base_name(folder), created, stamp)
+        return ServedAdapter(name, folder, read_base_name(folder), created, stamp)
 
 
 def read_stamp(folder: Path) -> Stamp:

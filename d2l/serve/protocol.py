@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from d2l.inference.chat_prompts import Turns
-from d2l.serve.generation import Ending, News, Piece, Sampling, Start
+from d2l.serve.generation import Ending, News, Sampling, Start, TextPiece
 
 #: Tokens of an answer where the request sets no limit.
 DEFAULT_TOKENS = 256
@@ -133,7 +133,7 @@ class Reply:
         if start.n_left_out:
             self._head["document"] = {"tokens_left_out": start.n_left_out}  # d2l's own field
 
-    def write(self, pieces: Sequence[Piece], ending: Ending) -> dict[str, Any]:
+    def write(self, pieces: Sequence[TextPiece], ending: Ending) -> dict[str, Any]:
         """The whole answer."""
         text = "".join(piece.text for piece in pieces)
         logprobs = [token for piece in pieces for token in piece.logprobs]
@@ -146,7 +146,7 @@ class Reply:
         """The chunk of a start, a piece or an ending."""
         if isinstance(news, Start):
             choice = _write_choice({"delta": {"role": "assistant", "content": ""}})
-        elif isinstance(news, Piece):
+        elif isinstance(news, TextPiece):
             choice = _write_choice({"delta": {"content": news.text}}, news.logprobs)
         else:
             choice = _write_choice({"delta": {}}, reason=news.reason)

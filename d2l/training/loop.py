@@ -22,7 +22,7 @@ from d2l.learners.materials import Materials
 from d2l.learners.recipes import Recipe, refuse_other_kinds
 from d2l.training.kinds import find_kind
 from d2l.training.optimizers import make_optimizers
-from d2l.training.run_folder import Run, RunFolder, begin_mean
+from d2l.training.run_folder import RunFolder, TrainingRun, begin_mean
 
 Watch = Callable[[Row], None]  # gets the log's row of each step
 Warn = Callable[[str], None]  # gets warnings
@@ -53,7 +53,7 @@ def train(
     with folder.alone() if team.is_main else nullcontext():
         learner = find_kind(materials.config).prepare(materials, out, team)
         network = learner.network.train().requires_grad_(True)
-        run = Run(network, make_optimizers(network, recipe))
+        run = TrainingRun(network, make_optimizers(network, recipe))
         folder.load_state(run)
         if team.is_main:
             folder.clean(run.step)
@@ -74,7 +74,7 @@ def train(
 
 
 def train_step(
-    run: Run, learner: Learner, recipe: Recipe, team: Team, stopping: Callable[[], bool]
+    run: TrainingRun, learner: Learner, recipe: Recipe, team: Team, stopping: Callable[[], bool]
 ) -> tuple[Row, bool]:
     """One step: draw, loss, update. What the log keeps of it, and whether a process is to stop.
 
@@ -111,7 +111,7 @@ def train_step(
     return row, any(share[3] for share in all_of_it)
 
 
-def average(run: Run, recipe: Recipe) -> None:
+def average(run: TrainingRun, recipe: Recipe) -> None:
     """Take the weights that a step left into their mean, in the last part of the run that the
     recipe averages."""
     share = recipe.optimizer.averaged_share
@@ -152,7 +152,7 @@ def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
     return max(by_steps, by_hours)
 
 
-def save(run: Run, learner: Learner, folder: RunFolder) -> None:
+def save(run: TrainingRun, learner: Learner, folder: RunFolder) -> None:
     """Write the state, and the checkpoint that the network is by now, or the mean of what it was;
     each file whole or not."""
     with folder.writing():

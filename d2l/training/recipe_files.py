@@ -15,10 +15,10 @@ from d2l.learners.recipe_table import MisfitError, Table, show
 from d2l.learners.recipes import (
     KINDS,
     TABLES,
+    DataSource,
     Length,
     OptimizerTable,
     Recipe,
-    Source,
     Tasks,
 )
 from d2l.learners.task_data import gather_tasks
@@ -89,7 +89,7 @@ def _build_recipe(raw: Mapping[str, Any]) -> Recipe:
     """A recipe from values in tables."""
     _refuse_unknown(Recipe, raw, None)
     values = dict(raw)
-    for table in (Source, Length):
+    for table in (DataSource, Length):
         items = raw.get(table.NAME, [])
         if not isinstance(items, list):
             raise MisfitError(

@@ -49,7 +49,7 @@ _BROKEN = (
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A run between two steps.
 
     The state file holds all of it: weights, their mean over the last steps where there is one,
@@ -133,7 +133,7 @@ class RunFolder:
         with self.writing(), (self.path / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
-    def save_state(self, run: Run) -> None:
+    def save_state(self, run: TrainingRun) -> None:
         """Write the state."""
         state = {
             "network": run.network.state_dict(),
@@ -154,7 +154,7 @@ class RunFolder:
             for path in sorted(Path(temporary).iterdir()):
                 path.replace(self.path / path.name)
 
-    def load_state(self, run: Run) -> None:
+    def load_state(self, run: TrainingRun) -> None:
         """Put the folder's saved state, if there is one, into `run`; raises CheckpointError."""
         path = self.path / STATE
         if not path.is_file():

@@ -14,8 +14,8 @@ import pytest
 
 from d2l.api.compiler import Compiler
 from d2l.batch.pool import run_locally
-from d2l.batch.results import Record, Result, fail, read_results
-from d2l.batch.rows import Row, list_rows
+from d2l.batch.results import Result, ResultsFile, fail, read_results
+from d2l.batch.rows import BatchRow, list_rows
 from d2l.batch.run import run_batch
 from d2l.batch.work import Job, Worker
 from d2l.errors import CheckpointError, OptionError
@@ -129,7 +129,9 @@ def test_what_was_found_in_a_document_stands_in_its_result(place: Path) -> None:
     (place / "docs" / "0.txt").write_text(text, "utf-8")
     result = Worker(make_job()).do(list_rows(["docs/0.txt"])[0])
     assert any("secret" in warning for warning in result.to_json()["warnings"])
-    assert "warnings" not in Worker(make_job()).do(Row("1", "1.lora", ("docs/1.txt",))).to_json()
+    assert (
+        "warnings" not in Worker(make_job()).do(BatchRow("1", "1.lora", ("docs/1.txt",))).to_json()
+    )
 
 
 def test_what_a_reader_wants_told_stands_in_the_result(place: Path) -> None:
@@ -198,8 +200,8 @@ def test_shards_make_together_what_one_run_makes(place: Path, command: Command) 
 
 
 def test_it_stops_after_so_many_errors(place: Path) -> None:
-    rows = [Row(f"bad {n}", f"{n}.lora", (f"docs/none-{n}.txt",)) for n in range(5)]
-    with Record(place / "told.jsonl") as record:
+    rows = [BatchRow(f"bad {n}", f"{n}.lora", (f"docs/none-{n}.txt",)) for n in range(5)]
+    with ResultsFile(place / "told.jsonl") as record:
         results = run_locally(make_job(), rows, n_workers=1)
         found = list(run_batch(results, rows, record, max_errors=2))
     assert [result.status for result in found] == ["failed", "failed"]
@@ -310,7 +312,7 @@ def wait_until_gone(pids: list[int]) -> bool:
 @pytest.mark.usefixtures("place")
 def test_a_row_that_ends_every_process_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("d2l.batch.pool.TRIES", 2)
-    rows = [Row("x", "x.lora", ("docs/0.txt",)), Row("y", "y.lora", ("docs/1.txt",))]
+    rows = [BatchRow("x", "x.lora", ("docs/0.txt",)), BatchRow("y", "y.lora", ("docs/1.txt",))]
     found = {}
     results = run_locally(make_job(), [Dying("d", "d.lora"), *rows], n_workers=1)
     for result in results:
@@ -321,7 +323,7 @@ def test_a_row_that_ends_every_process_fails_alone(monkeypatch: pytest.MonkeyPat
     assert "signal 9" in found["d"].error["message"]
 
 
-class Dying(Row):
+class Dying(BatchRow):
     """A row that kills the process which unpacks it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -338,8 +340,8 @@ class Late:
 @pytest.mark.usefixtures("place")
 def test_rows_of_odd_numbers_and_names_fail_in_one_line_of_ours() -> None:
     worker = Worker(make_job())
-    long = Row("long", "y" * 300, ("docs/0.txt",))
-    many = Row("many", "b.lora", ("docs/0.txt",), options={"max_rank": 10**30})
+    long = BatchRow("long", "y" * 300, ("docs/0.txt",))
+    many = BatchRow("many", "b.lora", ("docs/0.txt",), options={"max_rank": 10**30})
     for row, kind in ((long, "D2LError"), (many, "OptionError")):
         failed = worker.do(row)
         assert failed.error is not None
@@ -347,19 +349,19 @@ def test_rows_of_odd_numbers_and_names_fail_in_one_line_of_ours() -> None:
 
 
 def test_two_runs_do_not_write_one_file_of_results(tmp_path: Path) -> None:
-    with Record(tmp_path / "r.jsonl"), pytest.raises(OptionError, match="another run"):
-        Record(tmp_path / "r.jsonl").__enter__()
+    with ResultsFile(tmp_path / "r.jsonl"), pytest.raises(OptionError, match="another run"):
+        ResultsFile(tmp_path / "r.jsonl").__enter__()
 
 
 def test_a_network_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
-    rows = [Row("a", "a.lora", ("a.txt",)), Row("b", "b.lora", ("b.txt",))]
+    rows = [BatchRow("a", "a.lora", ("a.txt",)), BatchRow("b", "b.lora", ("b.txt",))]
     fatal = fail("a", "a.lora", "CheckpointError", "none: no such checkpoint", fatal=True)
 
     def engine() -> Generator[Result, None, None]:
         yield fatal
 
     with (
-        Record(tmp_path / "r.jsonl") as record,
+        ResultsFile(tmp_path / "r.jsonl") as record,
         pytest.raises(CheckpointError, match="no row can be done: none"),
     ):
         list(run_batch(engine(), rows, record))

@@ -14,7 +14,7 @@ import pytest
 from d2l.api.compiler import Compiler
 from d2l.batch.ray_engine import run_on_ray
 from d2l.batch.results import read_results
-from d2l.batch.rows import Row
+from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job
 from d2l.errors import MissingExtraError
 from d2l.hypernets.options import CompileOptions
@@ -92,5 +92,7 @@ def descends(number: str, ancestor: int) -> bool:
 def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError) as caught:
-        list(run_on_ray(Job("out", "checkpoint"), [Row("a", "a.lora", ("a.txt",))], n_workers=1))
+        list(
+            run_on_ray(Job("out", "checkpoint"), [BatchRow("a", "a.lora", ("a.txt",))], n_workers=1)
+        )
     assert caught.value.hint == "pip install 'd2l[ray]'"

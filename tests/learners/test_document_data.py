@@ -21,7 +21,7 @@ from d2l.learners.document_data import (
     make_recitation,
 )
 from d2l.learners.passage_store import PassageStore, build_pools
-from d2l.learners.recipes import Recipe, Source
+from d2l.learners.recipes import DataSource, Recipe
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.recipes import ROWS, change, write_data, write_recipe
@@ -214,7 +214,7 @@ def test_questions_without_their_documents_are_drawn_once_each(
 def test_sources_without_anything_to_ask_are_refused(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "plain.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern. Copper."}\n')
     tokenizer = BaseTokenizer(tiny.write_base(tmp_path / "llama", "llama"))
-    poor = replace(recipe, sources=(Source("plain.jsonl", 1.0),))
+    poor = replace(recipe, sources=(DataSource("plain.jsonl", 1.0),))
     with pytest.raises(RecipeError, match="the data hold next to nothing to ask"):
         make_mixture(poor, tokenizer).draw(0)
 

@@ -8,7 +8,7 @@ from d2l.errors import RecipeError
 from d2l.learners import passage_store
 from d2l.learners.document_data import Passage
 from d2l.learners.passage_store import PassageStore, build_pools, load_store
-from d2l.learners.recipes import Source
+from d2l.learners.recipes import DataSource
 from tests import tiny
 from tests.recipes import write_data
 
@@ -56,7 +56,7 @@ def test_damaged_or_missing_store_is_none(tmp_path: Path, damage: bytes | None) 
 def build(folder: Path, limit: int = 24, max_documents: int = 100) -> PassageStore:
     base = folder / "base"
     tokenizer = BaseTokenizer(base if base.is_dir() else tiny.write_base(base, "llama"))
-    sources = [Source("toy.jsonl", 1.0, max_documents)]
+    sources = [DataSource("toy.jsonl", 1.0, max_documents)]
     pools = build_pools(sources, [limit], folder=folder, tokenizer=tokenizer, minimum=4)
     ((_, store),) = pools[limit]
     assert isinstance(store, PassageStore)

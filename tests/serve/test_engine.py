@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from d2l.errors import AdapterError
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
-from d2l.serve.engine import Engine, Order
-from d2l.serve.generation import News, Piece, Start
-from d2l.serve.library import Entry, Library
+from d2l.serve.engine import ChatOrder, Engine
+from d2l.serve.generation import News, Start, TextPiece
+from d2l.serve.library import Library, ServedAdapter
 from d2l.serve.protocol import ChatRequest, RequestError
 from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
 
@@ -62,11 +62,11 @@ def test_an_adapters_own_folder_is_served_alone(shelf: Shelf) -> None:
     assert list(Library(shelf.folder / "note.lora", print).list_entries()) == ["note"]
 
 
-def ask(engine: Engine, entry: Entry) -> str:
+def ask(engine: Engine, entry: ServedAdapter) -> str:
     wanted = ChatRequest.model_validate({"model": entry.name, "messages": TURNS})
     news: list[News] = []
-    engine.answer(Order(wanted, N_TOKENS, entry), news.append, lambda: False)
-    return "".join(piece.text for piece in news if isinstance(piece, Piece))
+    engine.answer(ChatOrder(wanted, N_TOKENS, entry), news.append, lambda: False)
+    return "".join(piece.text for piece in news if isinstance(piece, TextPiece))
 
 
 def test_other_files_of_the_same_sizes_and_times_are_noticed(shelf: Shelf, tmp_path: Path) -> None:
@@ -128,6 +128,6 @@ def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None
     wanted = ChatRequest.model_validate({"model": "pump", "messages": TURNS})
     news: list[News] = []
     with pytest.raises(TimeoutError, match="before the answer began"):
-        engine.answer(Order(wanted, N_TOKENS, entries["pump"]), news.append, lambda: True)
+        engine.answer(ChatOrder(wanted, N_TOKENS, entries["pump"]), news.append, lambda: True)
     assert [type(one) for one in news] == [Start]
     assert ask(engine, entries["pump"]) == shelf.load("pump").ask(TURNS[0]["content"])

@@ -37,7 +37,7 @@ from d2l.files import renames
 from d2l.files.atomic import write_file
 from d2l.files.leftovers import recover
 from d2l.training.optimizers import Optimizers
-from d2l.training.run_folder import Run, RunFolder
+from d2l.training.run_folder import RunFolder, TrainingRun
 from tests.records import MINIMAL
 
 #: What Python tells of before the system is asked to do it (its audit events).
@@ -132,9 +132,9 @@ def read_state(out: Path) -> int:
     return run.step
 
 
-def _make_run() -> Run:
+def _make_run() -> TrainingRun:
     network = nn.Linear(256, 256)
-    return Run(network, Optimizers({"adamw": torch.optim.AdamW(network.parameters())}))
+    return TrainingRun(network, Optimizers({"adamw": torch.optim.AdamW(network.parameters())}))
 
 
 ADAPTER = Writer(write_version, read_version)

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from d2l.errors import CheckpointError, RecipeError
 from d2l.learners.learner import Row
-from d2l.learners.recipes import Length, Recipe, Source
+from d2l.learners.recipes import DataSource, Length, Recipe
 from d2l.training import loop as pipeline
 from d2l.training.loop import learning_rate, progress
 from d2l.training.recipe_files import read_recipe
-from d2l.training.run_folder import Run, RunFolder
+from d2l.training.run_folder import RunFolder, TrainingRun
 from tests import tiny
 from tests.command import Command
 from tests.recipes import change, write_data, write_recipe
@@ -348,7 +348,7 @@ def test_the_log_of_something_else_is_refused(place: Path) -> None:
 
 
 def make_schedule(**changes: Any) -> Recipe:
-    source, length = Source("toy.jsonl", 1.0), Length(24, 1, 1, 1, 1.0)
+    source, length = DataSource("toy.jsonl", 1.0), Length(24, 1, 1, 1, 1.0)
     recipe = Recipe("seats", "data", (source,), (length,), steps=100)
     return change(recipe, learning_rate=2.0, warmup_steps=10, final_share=0.1, **changes)
 
@@ -385,7 +385,7 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(tmp_pat
 
     network = torch.nn.Linear(2, 2)
     optimizer: Any = torch.optim.SGD(network.parameters(), lr=0.1)
-    run = Run(network, optimizer)
+    run = TrainingRun(network, optimizer)
     pipeline.save(run, CutShort(whole=True, text="first"), RunFolder(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="No space left on device"):
         pipeline.save(run, CutShort(whole=False, text="second"), RunFolder(tmp_path))  # type: ignore[arg-type]

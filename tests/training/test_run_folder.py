@@ -9,16 +9,16 @@ from torch import nn
 
 from d2l.errors import RecipeError
 from d2l.training.optimizers import Optimizers
-from d2l.training.run_folder import Run, RunFolder
+from d2l.training.run_folder import RunFolder, TrainingRun
 
 
-def make_run(value: float, step: int) -> Run:
+def make_run(value: float, step: int) -> TrainingRun:
     network = nn.Linear(64, 64)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(value)
     optimizer = Optimizers({"adamw": torch.optim.AdamW(network.parameters())})
-    return Run(network, optimizer, step)
+    return TrainingRun(network, optimizer, step)
 
 
 def test_a_disk_that_fills_while_a_state_is_saved_is_one_line_and_keeps_the_last(

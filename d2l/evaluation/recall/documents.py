@@ -30,7 +30,7 @@ _SEED = 20_261
 
 
 @dataclass(frozen=True)
-class Passage:
+class AskedPassage:
     """A stretch of one of the set's texts, and the questions that only it answers."""
 
     text: str
@@ -73,7 +73,7 @@ def draw_documents(
 
 
 def _draw(
-    groups: Sequence[Sequence[Passage]],
+    groups: Sequence[Sequence[AskedPassage]],
     tokenizer: Tokenizer,
     *,
     length: int,
@@ -90,7 +90,9 @@ def _draw(
             return
 
 
-def _cut_passages(questions: Sequence[Question], tokenizer: Tokenizer, limit: int) -> list[Passage]:
+def _cut_passages(
+    questions: Sequence[Question], tokenizer: Tokenizer, limit: int
+) -> list[AskedPassage]:
     """Passages of all texts that answer something, none longer than `limit`."""
     texts: dict[str, list[Question]] = {}
     for question in questions:
@@ -101,7 +103,7 @@ def _cut_passages(questions: Sequence[Question], tokenizer: Tokenizer, limit: in
         pieces = pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=1)
         owned = share_out(pieces, asked, find=lambda q: partial(_holds, q), trust_single=False)
         passages += [
-            Passage(piece.text, len(piece.token_ids), tuple(own))
+            AskedPassage(piece.text, len(piece.token_ids), tuple(own))
             for piece, own in zip(pieces, owned, strict=True)
             if own and min(SMALLEST_TOKENS, limit) <= len(piece.token_ids) <= limit
         ]
@@ -112,22 +114,22 @@ def _holds(question: Question, text: str) -> bool:
     return contains_answer(text, question.references[:1])
 
 
-def _one_a_text(passages: Sequence[Passage]) -> list[Passage]:
+def _one_a_text(passages: Sequence[AskedPassage]) -> list[AskedPassage]:
     """The first passage of every text, so that those side by side are of different ones."""
-    found: dict[str | None, Passage] = {}
+    found: dict[str | None, AskedPassage] = {}
     for passage in passages:
         found.setdefault(passage.questions[0].document, passage)
     return list(found.values())
 
 
 def _fill(
-    passages: Sequence[Passage], length: int, tokenizer: Tokenizer
-) -> Iterator[list[Passage]]:
+    passages: Sequence[AskedPassage], length: int, tokenizer: Tokenizer
+) -> Iterator[list[AskedPassage]]:
     """Passages side by side, in order, until the next would exceed the length.
 
     The last group is filled up with passages that stood in others, nothing being asked of these.
     """
-    group: list[Passage] = []
+    group: list[AskedPassage] = []
     for passage in passages:
         if group and _count([*group, passage], tokenizer) > length:
             yield group
@@ -142,7 +144,7 @@ def _fill(
     yield group
 
 
-def _ask_about(group: Sequence[Passage], most: int) -> list[Question]:
+def _ask_about(group: Sequence[AskedPassage], most: int) -> list[Question]:
     """Questions of a group that exactly one of its passages answers, at most so many of each: one
     of each passage in turn, so that any number of them is about as many passages as can be."""
     return [
@@ -155,7 +157,7 @@ def _ask_about(group: Sequence[Passage], most: int) -> list[Question]:
 
 
 def _join(
-    group: Sequence[Passage], asked: Sequence[Question], name: str, tokenizer: Tokenizer
+    group: Sequence[AskedPassage], asked: Sequence[Question], name: str, tokenizer: Tokenizer
 ) -> AskedDocument:
     text = _text_of(group)
     data = text.encode("utf-8")
@@ -169,9 +171,9 @@ def _join(
     return AskedDocument(document, _count(group, tokenizer), tuple(asked))
 
 
-def _count(group: Sequence[Passage], tokenizer: Tokenizer) -> int:
+def _count(group: Sequence[AskedPassage], tokenizer: Tokenizer) -> int:
     return len(tokenizer.encode(_text_of(group)))
 
 
-def _text_of(group: Sequence[Passage]) -> str:
+def _text_of(group: Sequence[AskedPassage]) -> str:
     return SEPARATOR.join(passage.text for passage in group)

@@ -12,7 +12,7 @@ from d2l import __version__
 from d2l.errors import D2LError
 from d2l.evaluation.harm import describe_harm
 from d2l.evaluation.metrics import show_mean
-from d2l.evaluation.selftest.questions import Answered, group_by_place
+from d2l.evaluation.selftest.questions import AnsweredQuestion, group_by_place
 from d2l.evaluation.selftest.selftest import WORDING, Recited, SelfReport, SelfTest
 from d2l.files.atomic import replace_file
 
@@ -135,7 +135,7 @@ def _render_passage(recited: Recited) -> str:
     return _render_facts(facts)
 
 
-def _render_answered(answered: Sequence[Answered]) -> Iterator[str]:
+def _render_answered(answered: Sequence[AnsweredQuestion]) -> Iterator[str]:
     """Every question of the writer, page by page, with the adapter's answer."""
     if answered:
         n_right = sum(answer.contained for answer in answered)

@@ -14,7 +14,7 @@ MIN_WORDS, MAX_WORDS = 8, 40
 
 
 @dataclass(frozen=True)
-class Passage:
+class HalvedSentence:
     """A sentence in two halves; `page` is None in formats that have none."""
 
     document: str
@@ -24,12 +24,12 @@ class Passage:
     wanted: str
 
 
-def find_passages(stretches: Sequence[Stretch]) -> list[Passage]:
+def find_passages(stretches: Sequence[Stretch]) -> list[HalvedSentence]:
     """Every sentence of at least `MIN_WORDS` words whose second half begins in a stretch.
 
     In order of the text; one that occurs several times is taken the first time only.
     """
-    passages: dict[tuple[str, str], Passage] = {}
+    passages: dict[tuple[str, str], HalvedSentence] = {}
     documents = {id(stretch.document): stretch.document for stretch in stretches}
     for key, document in documents.items():
         own = [stretch for stretch in stretches if id(stretch.document) == key]
@@ -37,12 +37,12 @@ def find_passages(stretches: Sequence[Stretch]) -> list[Passage]:
             at = next((s for s in own if s.start <= middle < s.stop), None)
             if at is not None:
                 page = find_page(document, middle)
-                passage = Passage(document.name, at.chunk, page, given, wanted)
+                passage = HalvedSentence(document.name, at.chunk, page, given, wanted)
                 passages.setdefault((given, wanted), passage)
     return list(passages.values())
 
 
-def choose_passages(passages: Sequence[Passage], limit: int) -> list[Passage]:
+def choose_passages(passages: Sequence[HalvedSentence], limit: int) -> list[HalvedSentence]:
     """At most `limit` passages in order, as many of every chunk (else page) as possible, evenly
     spaced in it."""
     groups = [

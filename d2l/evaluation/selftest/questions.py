@@ -67,7 +67,7 @@ def write_questions(
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredQuestion:
     """A question, what the adapter said, and whether the answer is in that."""
 
     asked: PageQuestion
@@ -85,13 +85,15 @@ def answer_questions(
     *,
     batch: int = 8,
     watch: Progress = silent,
-) -> tuple[Answered, ...]:
+) -> tuple[AnsweredQuestion, ...]:
     """Ask the adapter on `asker`."""
-    answered: list[Answered] = []
+    answered: list[AnsweredQuestion] = []
     for some in watch(batched(questions, batch), "asking"):
         answers = answer_texts(asker, [question.question for question in some], batch=batch)
         for question, said in zip(some, answers, strict=True):
-            answered.append(Answered(question, said, contains_answer(said, (question.answer,))))
+            answered.append(
+                AnsweredQuestion(question, said, contains_answer(said, (question.answer,)))
+            )
     return tuple(answered)
 
 
@@ -105,9 +107,9 @@ def answer_texts(asker: AdaptedModel, texts: Sequence[str], *, batch: int = 8) -
     return [str(decode(ids, skip_special_tokens=True)).strip() for ids in answers]
 
 
-def group_by_place(answered: Sequence[Answered]) -> dict[str, list[Answered]]:
+def group_by_place(answered: Sequence[AnsweredQuestion]) -> dict[str, list[AnsweredQuestion]]:
     """Questions by where their answers stand: a page, else a place or the document."""
-    groups: dict[str, list[Answered]] = {}
+    groups: dict[str, list[AnsweredQuestion]] = {}
     for answer in answered:
         asked = answer.asked
         where = f"p. {asked.page}" if asked.page is not None else asked.place

@@ -19,9 +19,14 @@ from d2l.errors import DocumentError
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.metrics import Row, pick_evenly, take_mean
 from d2l.evaluation.originals import Originals, Stretch, read_originals
-from d2l.evaluation.selftest.passages import MIN_WORDS, Passage, choose_passages, find_passages
+from d2l.evaluation.selftest.passages import (
+    MIN_WORDS,
+    HalvedSentence,
+    choose_passages,
+    find_passages,
+)
 from d2l.evaluation.selftest.questions import (
-    Answered,
+    AnsweredQuestion,
     answer_questions,
     answer_texts,
     write_questions,
@@ -41,7 +46,7 @@ class Recited:
     """A passage with its scores, in nats a token; `said` is the adapter's own continuation, which
     only the worst passages get."""
 
-    passage: Passage
+    passage: HalvedSentence
     base_nll: float
     adapter_nll: float
     said: str | None = None
@@ -92,7 +97,7 @@ class SelfReport:
     base: str
     selftest: SelfTest
     remarks: tuple[str, ...] = ()
-    answered: tuple[Answered, ...] = ()  # questions of a writer, where the base has one
+    answered: tuple[AnsweredQuestion, ...] = ()  # questions of a writer, where the base has one
     harm: Row | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -167,7 +172,7 @@ def run_selftest(
     )
 
 
-def _recite(asker: AdaptedModel, passages: Sequence[Passage]) -> list[Recited]:
+def _recite(asker: AdaptedModel, passages: Sequence[HalvedSentence]) -> list[Recited]:
     """Score a batch of passages with the adapter and with the base alone."""
     wanted = [asker.encode(passage.wanted) for passage in passages]
     adapter = _score(asker, [asker.prompt(ask(p)) for p in passages], wanted)
@@ -176,7 +181,7 @@ def _recite(asker: AdaptedModel, passages: Sequence[Passage]) -> list[Recited]:
     return [Recited(*scored) for scored in zip(passages, base, adapter, strict=True)]
 
 
-def ask(passage: Passage) -> str:
+def ask(passage: HalvedSentence) -> str:
     """The prompt that asks to continue the passage's first half."""
     return WORDING.format(passage.given)
 

@@ -14,7 +14,7 @@ from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Task, read_tasks
 from d2l.errors import TaskError
 from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
-from d2l.evaluation.tasks.report import Answered, TaskReport, make_report
+from d2l.evaluation.tasks.report import AnsweredTask, TaskReport, make_report
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
@@ -42,7 +42,7 @@ def eval_adapter(
         marks = {"adapter": ask_adapter(asker, asked, asked.questions), **ask_base(asker, asked)}
         if not asked.descriptions:
             remarks.append(f"task {task.name!r} has no description to put into the prompt")
-        answered.append(Answered(asked, marks))
+        answered.append(AnsweredTask(asked, marks))
     return make_report(answered, remarks)
 
 
@@ -73,5 +73,5 @@ def eval_network(
             for text, own in groupby(pairs, key=lambda pair: pair[0]):
                 asker.set_adapter(adapters[text])
                 marks += ask_adapter(asker, asked, [question for _, question in own])
-            answered.append(Answered(asked, {"adapter": marks, **ask_base(asker, asked)}))
+            answered.append(AnsweredTask(asked, {"adapter": marks, **ask_base(asker, asked)}))
     return make_report(answered, maker.network.warnings)

@@ -16,7 +16,7 @@ NAMES = {"adapter": "adapter", "prompt": "description in prompt", "base": "base 
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredTask:
     """One task's marks by arm, question by question in the same order."""
 
     task: AskedTask
@@ -38,7 +38,7 @@ class TaskReport:
         return {key: list(value) for key, value in vars(self).items()}
 
 
-def make_report(answered: Sequence[Answered], remarks: Sequence[str] = ()) -> TaskReport:
+def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -> TaskReport:
     """The report on at least one task."""
     rows = [_make_row(task, arm) for task in answered for arm in task.marks]
     arms = list(dict.fromkeys(row["arm"] for row in rows))
@@ -53,13 +53,13 @@ def make_report(answered: Sequence[Answered], remarks: Sequence[str] = ()) -> Ta
     )
 
 
-def _make_row(task: Answered, arm: str) -> Row:
+def _make_row(task: AnsweredTask, arm: str) -> Row:
     marks = task.marks[arm]
     row = {"task": task.task.name, "arm": arm, "metric": task.task.metric, "n": len(marks)}
     return row | take_means({key: [getattr(mark, key) for mark in marks] for key in SCORES})
 
 
-def _take_means(arm: str, answered: Sequence[Answered]) -> Row:
+def _take_means(arm: str, answered: Sequence[AnsweredTask]) -> Row:
     """Means over tasks, each counting once; the errors are those over tasks."""
     own = [task.marks[arm] for task in answered if arm in task.marks]
     means = {
@@ -69,7 +69,7 @@ def _take_means(arm: str, answered: Sequence[Answered]) -> Row:
     return {"arm": arm, "tasks": len(own), "n": sum(map(len, own)), **take_means(means)}
 
 
-def _compare(other: str, answered: Sequence[Answered]) -> Row:
+def _compare(other: str, answered: Sequence[AnsweredTask]) -> Row:
     """How far the adapter is above another arm: paired by question, means over tasks.
 
     The errors are those over tasks; over questions where there is a single task.

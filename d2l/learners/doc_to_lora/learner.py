@@ -26,7 +26,7 @@ from d2l.learners.distributed import Team
 from d2l.learners.doc_to_lora.loss import generate, measure_document, take_target
 from d2l.learners.document_data import Asked, Drawn, Mixture, Passage
 from d2l.learners.forward import adapted, predict
-from d2l.learners.learner import Figure, Row, Share
+from d2l.learners.learner import Figure, LossShare, Row
 from d2l.learners.materials import Materials, gather_documents
 from d2l.learners.recipes import Recipe
 
@@ -61,7 +61,7 @@ class DocToLoraLearner:
         """How many documents, of how many chunks each."""
         return {"memories": len(drawn), "chunks": len(drawn[0].passages)}
 
-    def measure(self, mine: Sequence[Drawn], drawn: Sequence[Drawn]) -> Iterator[Share]:
+    def measure(self, mine: Sequence[Drawn], drawn: Sequence[Drawn]) -> Iterator[LossShare]:
         """The mean over a step's documents is the loss; each document is a share of its own."""
         for one in mine:
             asked = [item for item in one.asked if isinstance(item, Asked)]
@@ -84,7 +84,7 @@ class DocToLoraLearner:
                 Figure("answers", value, _share_right(row, answer))
                 for value, row, answer in zip(losses.tolist(), logits, answers, strict=True)
             ]
-            yield Share(loss / len(drawn), tuple(figures))
+            yield LossShare(loss / len(drawn), tuple(figures))
 
     def _read(self, passage: Passage) -> torch.Tensor:
         """Hidden states (layers, tokens, hidden) of one chunk in the reader's template."""

@@ -39,7 +39,7 @@ from d2l.learners.general_prompts import (
     make_general,
     sample_prompts,
 )
-from d2l.learners.learner import Figure, Row, Share
+from d2l.learners.learner import Figure, LossShare, Row
 from d2l.learners.materials import Materials, gather_documents, list_documents
 from d2l.learners.recipe_table import MisfitError
 from d2l.learners.recipes import Recipe, Tasks
@@ -93,7 +93,9 @@ class SeatsLearner:
             "seats": sum(drawn[0].seats),
         }
 
-    def measure(self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]) -> Iterator[Share]:
+    def measure(
+        self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]
+    ) -> Iterator[LossShare]:
         """The mean over all of a step's exercises is the loss, so a share counts by its own."""
         exercises = [exercise for memory in mine for exercise in memory.exercises]
         if not exercises:
@@ -112,7 +114,7 @@ class SeatsLearner:
                 exercises, loss.losses.tolist(), loss.right.tolist(), strict=True
             )
         ]
-        yield Share(loss.total * (len(exercises) / n_drawn), tuple(figures))
+        yield LossShare(loss.total * (len(exercises) / n_drawn), tuple(figures))
 
     def draw_texts(self, number: int) -> Iterator[Batch]:
         """Batches of draws that no step has, and for each memory a text that it does not hold."""

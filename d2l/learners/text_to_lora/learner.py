@@ -22,7 +22,7 @@ from d2l.hypernets.network import Network
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.learners.distributed import Team
 from d2l.learners.familiarity import embed_contrasts, fit_familiarity
-from d2l.learners.learner import Figure, Row, Share
+from d2l.learners.learner import Figure, LossShare, Row
 from d2l.learners.materials import Materials
 from d2l.learners.recipes import Recipe
 from d2l.learners.task_data import gather_tasks
@@ -72,7 +72,7 @@ class TextLearner:
         """How many tasks, and how many examples in all."""
         return {"tasks": len(drawn), "examples": sum(len(task.exercises) for task in drawn)}
 
-    def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[Share]:
+    def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[LossShare]:
         """The mean over a step's tasks is the loss; tasks of about the same length are one share,
         asked together."""
         for group in group_by_length(mine):
@@ -81,7 +81,7 @@ class TextLearner:
                 Figure("answers", *pair)
                 for pair in zip(loss.losses.tolist(), loss.right.tolist(), strict=True)
             ]
-            yield Share(loss.total / len(drawn), tuple(figures))
+            yield LossShare(loss.total / len(drawn), tuple(figures))
 
     def _batch(self, task: DrawnTask) -> TaskBatch:
         """A drawn task with its description's embedding, and noise on it."""

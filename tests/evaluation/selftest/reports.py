@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from d2l.evaluation.selftest.passages import Passage
+from d2l.evaluation.selftest.passages import HalvedSentence
 from d2l.evaluation.selftest.selftest import Recited, SelfReport, SelfTest
 
 HARM = {
@@ -28,6 +28,8 @@ def make_report(text: str = "words") -> SelfReport:
         make_row(text, 2, -1.0, 1, None),
         make_row("b.pdf", 1, None, 0, None),
     )
-    worst = (Recited(Passage(text, 0, 2, f"given {text}", f"wanted {text}"), 5.0, 6.0, text),)
+    worst = (
+        Recited(HalvedSentence(text, 0, 2, f"given {text}", f"wanted {text}"), 5.0, 6.0, text),
+    )
     test = SelfTest(total, 9, (), pages, worst)
     return SelfReport(text, "org/base", test, (text,), harm=HARM)

@@ -2,7 +2,7 @@ import pytest
 
 from d2l.documents.document import Document, Section
 from d2l.evaluation.originals import Stretch
-from d2l.evaluation.selftest.passages import Passage, choose_passages, find_passages
+from d2l.evaluation.selftest.passages import HalvedSentence, choose_passages, find_passages
 
 LONG = "one two three four five six seven eight"
 
@@ -93,9 +93,9 @@ def test_passages_know_the_chunk_and_page_of_what_is_wanted() -> None:
 # ---- choosing -----------------------------------------------------------------------------------
 
 
-def make_passages(*counts: int) -> list[Passage]:
+def make_passages(*counts: int) -> list[HalvedSentence]:
     return [
-        Passage("a.txt", chunk, None, f"{chunk}", f"{n}")
+        HalvedSentence("a.txt", chunk, None, f"{chunk}", f"{n}")
         for chunk, count in enumerate(counts)
         for n in range(count)
     ]
@@ -121,5 +121,5 @@ def test_chunks_share_the_limit_evenly(
 
 
 def test_pages_share_the_limit_where_chunks_are_not_known() -> None:
-    passages = [Passage("a", None, page, str(n), "x") for page in (1, 2) for n in range(9)]
+    passages = [HalvedSentence("a", None, page, str(n), "x") for page in (1, 2) for n in range(9)]
     assert [p.page for p in choose_passages(passages, 4)] == [1, 1, 2, 2]

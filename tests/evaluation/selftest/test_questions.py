@@ -12,7 +12,7 @@ from d2l.documents.readers import read_document
 from d2l.evaluation.originals import find_page
 from d2l.evaluation.selftest import questions as asking
 from d2l.evaluation.selftest.questions import (
-    Answered,
+    AnsweredQuestion,
     PageQuestion,
     group_by_place,
 )
@@ -37,7 +37,10 @@ def test_questions_are_rows_that_qa_reads(tmp_path: Path) -> None:
 
 
 def test_questions_are_grouped_by_page() -> None:
-    rows = [Answered(make_question(page), "said", contained=page == 1) for page in (1, 2, 1, None)]
+    rows = [
+        AnsweredQuestion(make_question(page), "said", contained=page == 1)
+        for page in (1, 2, 1, None)
+    ]
     found = group_by_place(rows)
     assert {place: len(own) for place, own in found.items()} == {
         "manual.pdf, p. 1": 2,

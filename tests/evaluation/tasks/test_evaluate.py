@@ -13,7 +13,7 @@ from d2l.bases.quiet import quiet_transformers
 from d2l.datasets.task_texts import choose_descriptions
 from d2l.datasets.tasks import Example, read_tasks
 from d2l.evaluation.tasks.arms import AskedTask, TaskMark
-from d2l.evaluation.tasks.report import Answered, make_report
+from d2l.evaluation.tasks.report import AnsweredTask, make_report
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
@@ -184,13 +184,13 @@ def test_wrong_usage_is_said(command: Command, arguments: list[str], message: st
 
 
 def test_differences_are_paired_and_tasks_count_once() -> None:
-    def answered(name: str, adapter: list[float], prompt: list[float]) -> Answered:
+    def answered(name: str, adapter: list[float], prompt: list[float]) -> AnsweredTask:
         examples = tuple(Example(str(n), ("x",)) for n in range(len(adapter)))
         marks = {
             arm: [TaskMark(value, 2 * value) for value in values]
             for arm, values in (("adapter", adapter), ("prompt", prompt))
         }
-        return Answered(AskedTask(name, ("d",), examples, "em", 0), marks)
+        return AnsweredTask(AskedTask(name, ("d",), examples, "em", 0), marks)
 
     first = answered("one", [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
     second = answered("two", [1.0, 1.0], [0.0, 1.0])

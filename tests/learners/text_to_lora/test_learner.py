@@ -16,7 +16,7 @@ from d2l.hypernets.checkpoints import load_text_to_lora, read_config
 from d2l.hypernets.familiarity import read_familiarity
 from d2l.learners.familiarity import list_descriptions
 from d2l.learners.learner import Row
-from d2l.learners.recipes import DocToLoraTable, Length, Recipe, SeatsTable, Source
+from d2l.learners.recipes import DataSource, DocToLoraTable, Length, Recipe, SeatsTable
 from d2l.learners.task_data import gather_tasks
 from d2l.learners.text_to_lora.data import DrawnTask, group_by_length, make_courses
 from d2l.training import loop as pipeline
@@ -135,7 +135,7 @@ def test_held_out_and_excluded_tasks_and_those_of_unclear_license_are_not_drawn(
 def test_sources_for_training_only_are_not_needed_to_name_the_held_out_tasks(
     recipe: Recipe,
 ) -> None:
-    more = Source("more.jsonl", 1.0, hold_out=False)
+    more = DataSource("more.jsonl", 1.0, hold_out=False)
     wide = change(
         recipe, "text_to_lora", sources=(*recipe.sources, more), excluded=("lie", "extra")
     )
