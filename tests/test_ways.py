@@ -1,16 +1,16 @@
-"""The ways of the commands through the rooms, as they are walked in a run: short, and downwards.
+"""The ways of the commands through the rooms, as they are walked in a run.
 
-A stop is a call out of the command room's own code into another room. Reading an attribute and
-building a value are none, and what the console needs to print is not looked at; stops in one room
-after each other are one. A climb is a stop in a room that stands above the one before: what was got
-below is carried up again. What a room does of its own accord in rooms below it is its own matter.
+A stop is a call out of the command room's own code into another room; stops in one room after each
+other are one. Attributes, values that are built, and the console do not count. A climb, counted over
+all calls of the run, is a pair of modules of which the lower one calls the higher one: that happens
+only through a function or an object that was handed down, as a tokenizer that counts.
 """
 
 import inspect
 import json
 import sys
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PACKAGE = Path(d2l.__file__).parent
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
-MOST_ROOMS = MOST_CLIMBS = 4
+MOST_ROOMS = 6
+MOST_CLIMBS = 2
 NETWORK = ("--checkpoint", "seats", "--offline")
 TESTED = ("--length", "120", "--device", "cpu", "--no-harm")
 
@@ -80,29 +81,31 @@ def goes_somewhere(frame: FrameType) -> bool:
 
 
 class Walk:
-    """Notes the stops of a command while it runs: a profiler for `sys.setprofile`."""
+    """Notes the stops and climbs of a command while it runs: a profiler for `sys.setprofile`."""
 
     def __init__(self) -> None:
         self._stops: list[str] = []
+        self.climbs: set[tuple[str, str]] = set()
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
         module = find_module(frame) if event == "call" else None
         if module is None or not goes_somewhere(frame):
             return
         room = module.split("/")[0]
-        callers = list(find_callers(frame))
-        own = callers and all(caller.startswith("commands/") for caller in callers)
-        if own and room in ROOMS and room != "commands" and not prints(callers[0]):
+        caller = next(find_callers(frame), None)
+        if caller is None or room not in ROOMS:
+            return
+        below = caller.split("/")[0]
+        if below in ROOMS and HEIGHT[room] > HEIGHT[below] and not prints(module):
+            self.climbs.add((caller, module))
+        own = below == "commands" and all(c.startswith("commands/") for c in find_callers(frame))
+        if own and room != "commands" and not prints(caller):
             self._stops.append(room)
 
     @property
     def stops(self) -> list[str]:
         """Rooms in the order in which they were entered."""
         return [room for room, _ in groupby(self._stops)]
-
-    def count_climbs(self) -> int:
-        """How often the way leads up again."""
-        return sum(HEIGHT[after] > HEIGHT[before] for before, after in pairwise(self.stops))
 
 
 def prints(module: str) -> bool:
@@ -115,6 +118,7 @@ def prints(module: str) -> bool:
     [
         (("compile", "a.txt", "-o", "a.lora", *NETWORK), "api"),
         (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "api"),
+        (("refine", "both.lora", "-o", "a.lora", "--refine-steps", "1", *NETWORK), "api"),
         (("probe", "--set", "set.jsonl", *TESTED, *NETWORK), "evaluation"),
         (("train", "recipe.toml", "-o", "run", "--offline"), "training"),
     ],
@@ -132,4 +136,4 @@ def test_a_command_enters_few_rooms_and_climbs_little(
     assert done.code == 0, done.err
     assert work in walk.stops
     assert len({"commands", *walk.stops}) <= MOST_ROOMS, walk.stops
-    assert walk.count_climbs() <= MOST_CLIMBS, walk.stops
+    assert len(walk.climbs) <= MOST_CLIMBS, sorted(walk.climbs)
