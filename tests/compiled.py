@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from d2l.api.compiler import Compiler
 from d2l.compiler.plan import CompilePlan
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
+from d2l.readers.parsing import Section
 from tests import tiny
 
 KINDS = (*tiny.FAMILIES, "seats")

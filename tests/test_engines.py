@@ -32,7 +32,7 @@ import transformers
 from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, find_base, load_frozen
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.evaluation.metrics import contains_answer
 from d2l.hypernets.options import CompileOptions
 from d2l.runtimes import export

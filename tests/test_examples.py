@@ -9,7 +9,7 @@ import pytest
 
 from d2l.bases.models import BaseFiles
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -23,15 +23,15 @@ from d2l.documents.screening.secrets import AFTER, BEFORE, find_secrets, find_st
 PACKAGE = Path(__file__).parents[1] / "d2l"
 #: Read documents in a child process with a time limit: their patterns may take the square of a
 #: line's length, but no more.
-IN_THE_SANDBOX = ("d2l.documents.readers.docx", "d2l.documents.readers.epub",
-                  "d2l.documents.readers.html", "d2l.documents.readers.pdf",
-                  "d2l.documents.readers.styles")  # fmt: skip
+IN_THE_SANDBOX = ("d2l.readers.docx", "d2l.readers.epub",
+                  "d2l.readers.html", "d2l.readers.pdf",
+                  "d2l.readers.styles")  # fmt: skip
 METHODS = ("compile", "match", "fullmatch", "search", "split", "sub", "findall", "finditer")
 REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 SINGLE = (codes.LITERAL, codes.NOT_LITERAL, codes.IN)
 ATOMIC = (codes.POSSESSIVE_REPEAT, codes.ATOMIC_GROUP)
 #: Modules whose patterns see so many characters at most: a file's beginning.
-HEADS = {"d2l.documents.sniff": 4096}
+HEADS = {"d2l.readers.sniff": 4096}
 MANY = 100  # turns of a repeat that count as unbounded
 N_SHORT, N_LONG = 40, 40_000  # characters: enough for powers of two, and for squares, to be seen
 N_STRETCH = BEFORE + AFTER

@@ -19,10 +19,11 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.models import BaseFiles
 from d2l.commands.main import main
 from d2l.compiler.plan import prepare
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import read_config
+from d2l.readers.parsing import Section
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
 
 SEATS = Path(__file__).parent / "data" / "seats"

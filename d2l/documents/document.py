@@ -11,7 +11,8 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from d2l.documents.findings import Finding
+from d2l.readers.findings import Finding
+from d2l.readers.parsing import Section
 
 SEPARATOR = "\n\n"
 
@@ -32,23 +33,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A stretch of text from one place of a document.
-
-    `page` counts from 1 and is set for paged formats; `heading` is the nearest heading above.
-    """
-
-    text: str
-    page: int | None = None
-    heading: str | None = None
-
-
-@dataclass(frozen=True)
 class Document:
     """One input as text.
 
     `name` is what messages and provenance call it (the path as given, or "-");
-    `format` is a key of `readers.READERS`; `digest` is the SHA-256 of the input's bytes in hex.
+    `format` is a key of `read.READERS`; `digest` is the SHA-256 of the input's bytes in hex.
     """
 
     name: str

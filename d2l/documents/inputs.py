@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.documents.document import Source
-from d2l.documents.readers import READERS
+from d2l.documents.read import READERS
 from d2l.errors import DocumentError
 
 STDIN = "-"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from d2l.documents.document import Document
-from d2l.documents.findings import describe
 from d2l.documents.inputs import expand_inputs
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps
+from d2l.readers.findings import describe
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ becomes one line. Knows no format: the child looks the parser up. The process is
 
 from dataclasses import dataclass
 
-from d2l.documents.document import Section
-from d2l.documents.findings import Finding
-from d2l.documents.parsing import Parsed, ParseRequest, damaged
 from d2l.errors import DocumentError
 from d2l.files.child import Limits, Stopped, ask_child
+from d2l.readers.findings import Finding
+from d2l.readers.parsing import Parsed, ParseRequest, Section, damaged
 
 WORKER = "d2l.documents.worker"
 MAX_LINE_BYTES_PER_CHAR = 12  # JSON spells one character in two escapes of six bytes at most

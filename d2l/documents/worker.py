@@ -1,11 +1,11 @@
-"""The child process that parses one document. Started by sandbox; imports readers alone."""
+"""The child process that parses one document. Started by sandbox."""
 
 from typing import Any
 
-from d2l.documents.parsing import ParseRequest
-from d2l.documents.readers import parse as read
+from d2l.documents.read import parse as read
 from d2l.errors import DocumentError
 from d2l.files.child_side import reply, serve
+from d2l.readers.parsing import ParseRequest
 
 
 def main() -> None:

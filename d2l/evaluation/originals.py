@@ -12,7 +12,7 @@ from d2l.adapters.info import AdapterInfo
 from d2l.adapters.provenance import Input, Provenance
 from d2l.documents.document import Document, Source
 from d2l.documents.inputs import may_hold, printable
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import AdapterError, DocumentError
 from d2l.files.places import recall
 

@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, FastEncoding, make_encoding
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import DocumentError
 from tests import tiny
 from tests.bases.hard_texts import HARD

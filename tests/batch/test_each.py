@@ -7,9 +7,10 @@ import pytest
 from d2l.api.compiler import Compiler
 from d2l.batch.each import prepare_each
 from d2l.compiler.names import name_adapters
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.documents.intake import Intake, ReadOptions
 from d2l.errors import DocumentError
+from d2l.readers.parsing import Section
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")

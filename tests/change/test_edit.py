@@ -14,8 +14,9 @@ from d2l.api.adapter import Adapter
 from d2l.change.edit import prepare
 from d2l.change.edit import run as run_plan
 from d2l.change.parents import ChangeOptions
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.errors import AdapterError
+from d2l.readers.parsing import Section
 from tests import tiny
 from tests.change.test_merge import compile_roomy, dense, make_note, options_for, worst
 from tests.compiled import Compiled, read_files

@@ -19,9 +19,10 @@ from d2l.change import edit as editing
 from d2l.change.merge import run
 from d2l.change.merge_plan import prepare
 from d2l.change.parents import ChangeOptions
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.errors import CheckpointError, D2LError, MergeError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_dense, read_files, write_prompt

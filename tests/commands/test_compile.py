@@ -10,8 +10,9 @@ import pytest
 from d2l.api.adapter import Adapter
 from d2l.commands.compile_report import Report, report_plan, report_run
 from d2l.compiler.timing import remember_rate
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.documents.intake import Intake
+from d2l.readers.parsing import Section
 from tests import tiny
 from tests.command import Command
 from tests.compiled import (

@@ -14,7 +14,7 @@ from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import DTYPES
 from d2l.commands import main as cli
 from d2l.commands import options as cli_options
-from d2l.documents.readers import READERS
+from d2l.documents.read import READERS
 from d2l.hypernets.options import CHOICES
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats.network import JOINS

@@ -6,7 +6,7 @@ import pytest
 
 from d2l.commands.probe import LENGTHS, show_selftest
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import D2LError
 from tests import tiny
 from tests.command import Command

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny

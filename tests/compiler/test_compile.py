@@ -20,10 +20,11 @@ from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles
 from d2l.compiler import run as pipeline
 from d2l.compiler.plan import prepare as prepare_plan
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, CheckpointError, D2LError, DocumentError, OptionError
 from d2l.hypernets.options import CompileOptions
+from d2l.readers.parsing import Section
 from tests import tiny
 
 PAGES = (

@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from d2l.api.compiler import Compiler
 from d2l.compiler import part_cache
 from d2l.compiler.plan import CompilePlan
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.files import cache_entries as entries
 from d2l.hypernets.options import CompileOptions
+from d2l.readers.parsing import Section
 from tests import tiny
 from tests.compiled import KINDS, read_files, write_files
 

@@ -9,10 +9,11 @@ from d2l.adapters.provenance import Provenance
 from d2l.api import functions
 from d2l.api.compiler import Compiler
 from d2l.compiler.privacy import name_documents, redact, redact_provenance
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.documents.intake import ReadOptions, read_inputs
 from d2l.evaluation.originals import read_originals
 from d2l.hypernets.options import CompileOptions
+from d2l.readers.parsing import Section
 from tests import tiny
 from tests.compiled import write_files
 from tests.records import MINIMAL

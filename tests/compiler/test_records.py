@@ -18,9 +18,10 @@ from d2l import __version__
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.api.compiler import Compiler
 from d2l.compiler import records
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.hypernets.options import CompileOptions
+from d2l.readers.parsing import Section
 from tests import tiny
 from tests.compiled import (
     KINDS,
@@ -298,7 +299,7 @@ from d2l.api.compiler import Compiler
 from d2l.hypernets.options import CompileOptions
 from d2l.documents.intake import Intake
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 document = read_document(Source("handbook.txt", Path("handbook.txt")))
 for kind, base in (("qwen3", "qwen3-tiny"), ("seats", "llama-tiny")):
     checkpoint, base = f"{kind}/checkpoint", f"{kind}/tiny-org/{base}"

@@ -12,9 +12,9 @@ import pytest
 from pypdf import PdfReader, PdfWriter
 
 from d2l.documents.document import Document, Source
-from d2l.documents.parsing import ParseRequest
-from d2l.documents.readers import choose_format, make_document, parse, read_document
-from d2l.documents.sniff import sniff
+from d2l.documents.read import choose_format, make_document, parse, read_document
+from d2l.readers.parsing import ParseRequest
+from d2l.readers.sniff import sniff
 
 DOCS = Path(__file__).parents[2].parent / "shared" / "docs"
 

@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from d2l.documents.document import SEPARATOR, Document, Section
+from d2l.documents.document import SEPARATOR, Document
+from d2l.readers.parsing import Section
 
 DIGEST = "0" * 64
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from d2l.documents.parsing import ParseRequest
 from d2l.documents.sandbox import ReadLimits, explain
 from d2l.errors import D2LError, DocumentError
 from d2l.files.child import explain_death
+from d2l.readers.parsing import ParseRequest
 from tests.documents.samples import (
     make_bomb_page,
     make_docx,
@@ -110,7 +110,7 @@ def test_reading_works_from_any_folder_and_never_imports_from_it(tmp_path: Path)
     code = (
         f"import sys; sys.path.append({str(Path(__file__).parents[2])!r});"
         "from d2l.documents.inputs import expand_inputs as e;"
-        "from d2l.documents.readers import read_document as r;"
+        "from d2l.documents.read import read_document as r;"
         "print(r(e(['a.docx']).sources[0]).format, 'torch' in sys.modules)"
     )
     done = subprocess.run(
@@ -131,7 +131,7 @@ def test_a_note_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a child was started")
 
-    monkeypatch.setattr("d2l.documents.readers.run_in_child", refuse)
+    monkeypatch.setattr("d2l.documents.read.run_in_child", refuse)
     assert read_bytes(b"Ten words.", "a.txt").text == "Ten words."
     assert read_bytes(b"# Ten words.", "a.md").text == "# Ten words."
 
@@ -139,7 +139,7 @@ def test_a_note_starts_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_note_loads_no_libraries_for_styles_and_secrets() -> None:
     code = (
         "import sys; from d2l.documents.document import Source\n"
-        "from d2l.documents.readers import read_document\n"
+        "from d2l.documents.read import read_document\n"
         "read_document(Source('a', data=b'The pump weighs 21 kg, and its key is brass.'))\n"
         "print({'detect_secrets', 'requests', 'lxml', 'tinycss2'} & set(sys.modules))"
     )
@@ -207,7 +207,7 @@ def test_a_parser_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 
 def test_standard_input_that_is_closed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from d2l.documents.document import Source
-    from d2l.documents.readers import read_document
+    from d2l.documents.read import read_document
 
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(DocumentError, match=r"^-: standard input is closed$"):

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from d2l.documents.document import Document, Section
-from d2l.documents.findings import Finding, describe
-from d2l.documents.parsing import Parsed, ParseRequest
+from d2l.documents.document import Document
 from d2l.documents.screening.screen import screen
 from d2l.documents.screening.secrets import KEYWORD
+from d2l.readers.findings import Finding, describe
+from d2l.readers.parsing import Parsed, ParseRequest, Section
 from tests.documents.samples import make_pdf, parse_here, pdf_page, read_shared
 
 

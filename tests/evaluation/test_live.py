@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import OptionError, ProbeError
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import RIGHT, answer_in_state, check_live

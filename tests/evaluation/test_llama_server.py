@@ -17,7 +17,7 @@ import torch
 from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import check_live
 from d2l.hypernets.options import CompileOptions

@@ -9,7 +9,7 @@ import pytest
 
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import AdapterError, D2LError
 from d2l.evaluation.originals import read_originals
 from d2l.files.places import remember

@@ -28,13 +28,13 @@ from d2l.datasets.descriptions import read_table
 from d2l.datasets.questions import read_documents, read_questions
 from d2l.datasets.tasks import read_tasks
 from d2l.documents.document import Source
-from d2l.documents.parsing import ParseRequest
-from d2l.documents.readers import READERS as DOCUMENTS
-from d2l.documents.readers import read_document
+from d2l.documents.read import READERS as DOCUMENTS
+from d2l.documents.read import read_document
 from d2l.errors import DocumentError
 from d2l.files.tensors import read_header
 from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.formats.pickles import read_object
+from d2l.readers.parsing import ParseRequest
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.training.recipe_files import read_recipe
 from tests import tiny

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference import chat_prompts
 from d2l.inference.chat_prompts import load_tokenizer
+from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
 from tests.compiled import (

@@ -17,9 +17,10 @@ from d2l.change.edit import prepare as prepare_edit
 from d2l.change.merge import run as run_merge
 from d2l.change.merge_plan import prepare as prepare_merge
 from d2l.change.parents import Parent, read_parent
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.errors import AdapterError, OptionError
 from d2l.learners.document_data import Asked, Exercise
+from d2l.readers.parsing import Section
 from d2l.refining import teacher
 from d2l.refining.adapters import refine_adapter
 from d2l.refining.drills import name_reason, sentences_of

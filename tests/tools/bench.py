@@ -27,8 +27,9 @@ from d2l.api.compiler import Compiler
 from d2l.bases.models import load_frozen
 from d2l.commands import console
 from d2l.compiler import run as pipeline
-from d2l.documents.document import Document, Section
+from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
+from d2l.readers.parsing import Section
 
 REPEATS = 3  # the fastest of several: other work on the machine only ever adds time
 TARGETS = (1_000, 4_000, 16_000)

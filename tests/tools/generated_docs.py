@@ -23,7 +23,7 @@ from d2l.adapters.merge_methods import METHODS
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
 from d2l.commands.options import Groups
-from d2l.documents.readers import READERS
+from d2l.documents.read import READERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.learners.recipe_table import Table

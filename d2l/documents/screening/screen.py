@@ -8,12 +8,12 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 
-from d2l.documents.document import SEPARATOR, Section
-from d2l.documents.findings import Finding, Kind, gather
-from d2l.documents.parsing import Parsed, ParseRequest
+from d2l.documents.document import SEPARATOR
 from d2l.documents.screening.characters import find_unseen, spell_plainly, take_out_tags
 from d2l.documents.screening.instructions import find_instructions
 from d2l.documents.screening.secrets import find_secrets
+from d2l.readers.findings import Finding, Kind, gather
+from d2l.readers.parsing import Parsed, ParseRequest, Section
 
 
 def screen(parsed: Parsed, request: ParseRequest) -> Parsed:

@@ -14,8 +14,9 @@ from functools import partial
 
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
-from d2l.documents.document import SEPARATOR, Document, Section
+from d2l.documents.document import SEPARATOR, Document
 from d2l.evaluation.metrics import contains_answer
+from d2l.readers.parsing import Section
 
 #: Longest document that is a single passage.
 PASSAGE_TOKENS = 240

@@ -7,7 +7,7 @@ import pytest
 
 from d2l.api.compiler import Compiler
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import DocumentError, ProbeError
 from d2l.evaluation.recall.adapter import probe_adapter
 from d2l.evaluation.recall.arms import ProbeOptions

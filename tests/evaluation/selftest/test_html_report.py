@@ -5,7 +5,7 @@ import pytest
 from lxml.html import HtmlElement
 
 from d2l.documents.document import Source
-from d2l.documents.readers import read_document
+from d2l.documents.read import read_document
 from d2l.errors import D2LError
 from d2l.evaluation.selftest.html_report import (
     pick_color,

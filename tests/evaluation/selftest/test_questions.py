@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from d2l.datasets.questions import read_questions
-from d2l.documents.document import Document, Section, Source
-from d2l.documents.readers import read_document
+from d2l.documents.document import Document, Source
+from d2l.documents.read import read_document
 from d2l.evaluation.originals import find_page
 from d2l.evaluation.selftest import questions as asking
 from d2l.evaluation.selftest.questions import (
@@ -16,6 +16,7 @@ from d2l.evaluation.selftest.questions import (
     PageQuestion,
     group_by_place,
 )
+from d2l.readers.parsing import Section
 from d2l.refining.marks import AboutText
 from d2l.refining.writer import explain_silence
 from tests import tiny

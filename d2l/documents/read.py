@@ -1,0 +1,234 @@
+"""Path or standard input to a document, whatever its format.
+
+Takes a source, gives a `Document`; decides the format and bounds the work. Parsers of formats
+that can hide hostile content run in a child process; each has a module of its own in `readers`.
+"""
+
+import hashlib
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from d2l.documents.document import Document, Source
+from d2l.documents.sandbox import ReadLimits, run_in_child
+from d2l.documents.screening.screen import screen
+from d2l.errors import DocumentError
+from d2l.progress import Steps, ignore_steps, log_time
+from d2l.readers.markdown import parse_markdown
+from d2l.readers.parsing import Parsed, Parser, ParseRequest, all_hidden
+from d2l.readers.sniff import BINARY, Content, sniff
+from d2l.readers.text import parse_text
+
+_log = logging.getLogger(__name__)
+
+#: Larger texts are parsed in a child process, too: what takes time there has a limit.
+IN_PROCESS_BYTES = 200_000
+# So is Markdown with markup in it, in any width of characters.
+MARKUP = re.compile(rb"<\x00{0,3}[A-Za-z/!?]")
+STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How to read one format: by which suffixes it goes, and what parses it."""
+
+    suffixes: tuple[str, ...]
+    description: str
+    parse: Parser
+    sandboxed: bool  # parse in a child process whatever the size, under limits of time and memory
+
+
+def read_document(
+    source: Source,
+    *,
+    format: str | None = None,
+    password: str | None = None,
+    encoding: str | None = None,
+    limits: ReadLimits | None = None,
+    on_progress: Steps = ignore_steps,
+) -> Document:
+    """Read one source; the same bytes give the same document each time.
+
+    `format` is a key of `READERS` and overrides the suffix, not the evidence of the content.
+    Text that a reader cannot see is left out, unless the source wants it, and counted either way.
+    """
+    limits = limits or ReadLimits()
+    data = read_bytes(source, limits)
+    content = sniff(data)
+    if encoding and content.words == BINARY:  # the user knows better
+        content = Content("text", "text")
+    name = choose_format(source, content, format)
+    reader = READERS[name]
+    request = ParseRequest(
+        source.name,
+        data,
+        password,
+        encoding,
+        limits.max_chars,
+        limits.memory_bytes // 2,
+        on_progress,
+        source.include_hidden,
+    )
+    has_markup = name == "markdown" and MARKUP.search(data) is not None
+    in_child = reader.sandboxed or has_markup or len(data) > IN_PROCESS_BYTES
+    with log_time(_log, "read %s as %s%s", source.name, name, ", in a child" * in_child):
+        parsed = run_in_child(name, request, limits) if in_child else parse(name, request)
+    return make_document(source, name, request, parsed)
+
+
+def parse(format: str, request: ParseRequest) -> Parsed:
+    """Parse with a format's reader, and look over what came of it."""
+    return screen(READERS[format].parse(request), request)
+
+
+def make_document(source: Source, format: str, request: ParseRequest, parsed: Parsed) -> Document:
+    """Put text and provenance together; refuse a document without text."""
+    if not any(section.text.strip() for section in parsed.sections):
+        if any(finding.kind == "hidden" for finding in parsed.findings):
+            raise all_hidden(request, parsed.findings)
+        raise DocumentError(
+            f"{source.name}: no text in this {format} document",
+            hint="give a document that has text",
+        )
+    return Document(
+        source.name,
+        format,
+        parsed.sections,
+        hashlib.sha256(request.data).hexdigest(),
+        len(request.data),
+        parsed.notes,
+        parsed.findings,
+        request.include_hidden,
+        source.shared,
+    )
+
+
+def read_bytes(source: Source, limits: ReadLimits) -> bytes:
+    """Read a source whole, but never more than allowed."""
+    if source.data is not None:
+        data = source.data[: limits.max_bytes + 1]
+    elif source.path is not None:
+        data = read_file(source.name, source.path, limits.max_bytes + 1)
+    elif sys.stdin is None:
+        raise DocumentError("-: standard input is closed", hint="pipe a document in, or name one")
+    else:
+        data = sys.stdin.buffer.read(limits.max_bytes + 1)
+    if len(data) > limits.max_bytes:
+        raise DocumentError(
+            f"{source.name}: larger than {limits.max_bytes:,} bytes",
+            hint="raise the limit with --max-bytes, or split the document",
+        )
+    if not data.strip(b"\x00 \t\r\n\x0b\x0c\xef\xbb\xbf"):
+        what = "the file is" if source.path is not None else "standard input is"
+        raise DocumentError(
+            f"{source.name}: {what} empty" + (" but for white space" if data else ""),
+            hint="give a document that has text",
+        )
+    return data
+
+
+def read_file(name: str, path: Path, n_bytes: int) -> bytes:
+    """Read a file, at most so many bytes; say what is wrong if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(n_bytes)
+    except IsADirectoryError:
+        hint = "give the folder to the command itself: it reads the documents in it"
+        raise DocumentError(f"{name}: is a folder, not a document", hint=hint) from None
+    except FileNotFoundError:
+        raise DocumentError(f"{name}: no such file or folder", hint="check the path") from None
+    except PermissionError:
+        hint = "make it readable for you, for example with chmod u+r"
+        raise DocumentError(f"{name}: no permission to read it", hint=hint) from None
+    except OSError as error:
+        raise DocumentError(f"{name}: {error.strerror or error}", hint="check the path") from None
+    except ValueError:  # a lone surrogate or a zero byte
+        raise DocumentError(f"{name}: no file can be called so", hint="check the path") from None
+
+
+def choose_format(source: Source, content: Content, asked: str | None) -> str:
+    """Decide by content, then by what was asked for, then by suffix.
+
+    A PDF, DOCX or EPUB is one whatever it is called; a file that only claims to be one is refused.
+    """
+    if asked is not None and asked not in READERS:
+        raise DocumentError(
+            f"{source.name}: there is no format called {asked}",
+            hint=f"the formats are {', '.join(READERS)}",
+        )
+    suffix = source.path.suffix.lower() if source.path is not None else ""
+    claimed = asked or next((n for n, reader in READERS.items() if suffix in reader.suffixes), None)
+    if content.format in STRICT and asked in (None, content.format):
+        return content.format
+    if content.format is None or content.format in STRICT or claimed in STRICT:
+        raise refuse_content(source, content, asked, claimed)
+    if asked is not None:
+        return asked
+    if content.format == "html" and claimed != "markdown":
+        return "html"
+    return claimed or "text"
+
+
+def refuse_content(
+    source: Source, content: Content, asked: str | None, claimed: str | None
+) -> DocumentError:
+    """Say what the bytes seem to be instead, and how to have them read."""
+    reader = READERS.get(claimed or "")
+    words = reader.description if reader is not None and claimed in STRICT else ""
+    not_that = f"not {words}; " if words else ""
+    if content.format is not None:
+        hint = f"read it as what it is with --format {content.format}"
+        if asked is None and content.format != "text":
+            hint += ", or rename it"
+    elif "encrypted" in content.words:
+        hint = "open it in Word, remove the password and save it as .docx"
+    elif re.search("Office|Excel|PowerPoint|OpenDocument|document", content.words):
+        hint = "open it in its own program and save it as DOCX or PDF"
+    else:
+        hint = f"give a document: {', '.join(READERS)}"
+    return DocumentError(f"{source.name}: {not_that}this is {content.words}", hint=hint)
+
+
+# Parsers of the formats that run in a child process are imported there: they take longer to import
+# than a page takes to read.
+
+
+def _parse_pdf(request: ParseRequest) -> Parsed:
+    from d2l.readers.pdf.reader import parse_pdf
+
+    return parse_pdf(request)
+
+
+def _parse_docx(request: ParseRequest) -> Parsed:
+    from d2l.readers.docx import parse_docx
+
+    return parse_docx(request)
+
+
+def _parse_epub(request: ParseRequest) -> Parsed:
+    from d2l.readers.epub import parse_epub
+
+    return parse_epub(request)
+
+
+def _parse_html(request: ParseRequest) -> Parsed:
+    from d2l.readers.html import parse_html
+
+    return parse_html(request)
+
+
+READERS: dict[str, Reader] = {
+    "pdf": Reader((".pdf",), "a PDF document", _parse_pdf, sandboxed=True),
+    "docx": Reader((".docx",), "a DOCX document", _parse_docx, sandboxed=True),
+    "epub": Reader((".epub",), "an EPUB book", _parse_epub, sandboxed=True),
+    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", _parse_html, sandboxed=True),
+    "markdown": Reader((".md", ".markdown"), "Markdown text", parse_markdown, sandboxed=False),
+    "text": Reader(
+        (".txt", ".text", ".rst", ".log", ".csv", ".tsv", ".adoc", ".asciidoc", ".org", ".tex"),
+        "plain text in any encoding",
+        parse_text,
+        sandboxed=False,
+    ),
+}

@@ -1,0 +1,51 @@
+"""ZIP containers of documents: open them and keep what they unpack to within bounds.
+
+Takes a parse request, gives an open archive or its members' bytes.
+"""
+
+import zipfile
+import zlib
+from io import BytesIO
+from typing import Any
+
+import lxml.etree
+
+from d2l.errors import DocumentError
+from d2l.readers.parsing import ParseRequest, damaged
+
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
+
+
+def open_archive(request: ParseRequest, kind: str) -> zipfile.ZipFile:
+    """Open a container whose members together unpack to no more than allowed."""
+    try:
+        archive = zipfile.ZipFile(BytesIO(request.data))
+    except (*ZIP_ERRORS, ValueError):
+        raise damaged(request, kind, "its ZIP directory cannot be read") from None
+    unpacked_bytes = sum(member.file_size for member in archive.infolist())
+    if unpacked_bytes > request.max_unpacked_bytes:
+        raise DocumentError(
+            f"{request.name}: unpacks to {unpacked_bytes:,} bytes, more than "
+            f"{request.max_unpacked_bytes:,}",
+            hint="raise the limit with --parse-memory if you trust the file",
+        )
+    return archive
+
+
+def read_member(archive: zipfile.ZipFile, member: str, request: ParseRequest, kind: str) -> bytes:
+    """Unpack one member; a missing or broken one makes the document a damaged one."""
+    try:
+        return archive.read(member)
+    except KeyError:
+        raise damaged(request, kind, f"it has no {member}") from None
+    except (*ZIP_ERRORS, RuntimeError, ValueError):
+        raise damaged(request, kind, f"its part {member} cannot be unpacked") from None
+
+
+def parse_xml(data: bytes, request: ParseRequest, kind: str) -> Any:
+    """Parse XML without network, entities or a way around the parser's own limits."""
+    parser = lxml.etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        return lxml.etree.fromstring(data, parser)
+    except lxml.etree.LxmlError as error:
+        raise damaged(request, kind, type(error).__name__) from None

@@ -1,0 +1,280 @@
+"""DOCX: the body of a Word document in reading order.
+
+Takes the bytes of a document, gives sections by heading. python-docx opens the package; the body
+is walked here, for content controls, tracked changes and notes count too.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from typing import Any
+
+import docx.opc.exceptions
+import lxml.etree
+from docx.opc.package import OpcPackage
+from docx.opc.part import XmlPart
+from docx.parts.styles import StylesPart
+
+from d2l.readers.archives import ZIP_ERRORS, open_archive, parse_xml
+from d2l.readers.docx_hidden import HiddenRuns, read_page
+from d2l.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, settle
+from d2l.readers.docx_styles import Styles, value_of
+from d2l.readers.findings import gather
+from d2l.readers.parsing import CELL, Parsed, ParseRequest, Section, bound_text, damaged
+
+KIND = "DOCX document"
+SKIPPED = frozenset((TEXT_BOX, W + "pPr", W + "rPr"))
+SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
+NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
+N_LEVELS = 9  # of lists
+#: Parts beside the body, by the ends of their relations' types.
+PARTS = ("styles", "numbering", "settings", "header", "footer", *NOTES.values())
+DOCX_ERRORS = (
+    docx.opc.exceptions.PackageNotFoundError,
+    lxml.etree.LxmlError,
+    AttributeError,
+    KeyError,
+    TypeError,  # of a relation without a target
+    ValueError,
+)
+
+
+def parse_docx(request: ParseRequest) -> Parsed:
+    """Read the body; headers and footers of pages are left out."""
+    open_archive(request, KIND).close()
+    try:
+        main: Any = OpcPackage.open(BytesIO(request.data)).main_document_part
+    except ZIP_ERRORS:
+        raise damaged(request, KIND, "one of its parts cannot be unpacked") from None
+    except DOCX_ERRORS as error:
+        raise damaged(request, KIND, type(error).__name__) from None
+    root = read_tree(main, request)
+    body = root.find(W + "body")
+    if body is None:
+        raise damaged(request, KIND, "it has no body")
+    settle(root)
+    parts: dict[str, list[Any]] = {kind: [] for kind in PARTS}
+    for relation in main.rels.values():
+        kind = (relation.reltype or "").rpartition("/")[2]
+        if kind in PARTS and not relation.is_external:
+            parts[kind].append(read_tree(relation.target_part, request))
+    parts["styles"].append(StylesPart.default(main.package).element)  # for documents without any
+    styles = Styles(parts["styles"][0])
+    page = read_page(root, parts["settings"], (*parts["header"], *parts["footer"]))
+    hidden = HiddenRuns(styles, page)
+    reader = _BodyReader(parts, request, styles, hidden)
+    sections = tuple(bound_text(reader.read(body), request))
+    return Parsed(sections, findings=gather(hidden.findings))
+
+
+def read_tree(part: Any, request: ParseRequest) -> Any:
+    """Give the tree of a part, also of a part whose type python-docx does not know."""
+    return part.element if isinstance(part, XmlPart) else parse_xml(part.blob, request, KIND)
+
+
+class _BodyReader:
+    """Walks a document's body; knows its styles, lists and notes."""
+
+    def __init__(
+        self,
+        parts: dict[str, list[Any]],
+        request: ParseRequest,
+        styles: Styles,
+        hidden: HiddenRuns,
+    ) -> None:
+        self._hidden = hidden
+        self._include_hidden = request.include_hidden
+        self._styles = styles
+        self._bullets = find_bullet_lists(parts["numbering"])
+        self._list_styles = {
+            style.get(W + "styleId", ""): numbering
+            for style in parts["styles"][0].iter(W + "style")
+            if (numbering := style.find(f"{W}pPr/{W}numPr")) is not None
+        }
+        self._notes: dict[tuple[str, str], str] = {}
+        for kind in NOTES.values():
+            for notes in parts[kind]:
+                self._read_notes(kind, notes)
+        self._pending: list[str] = []  # notes referred to since the last block
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def read(self, body: Any) -> Iterator[Section]:
+        """Yield one section per heading, and one for what stands above the first."""
+        blocks: list[str] = []
+        heading: str | None = None
+        in_list = False
+        for text, kind in self._walk(body):
+            if kind == "heading":
+                if blocks:
+                    yield Section("\n\n".join(blocks), heading=heading)
+                blocks, heading = [text], " ".join(text.split())
+            elif kind == "item" and in_list:
+                blocks[-1] += "\n" + text
+            else:
+                blocks.append(text)
+            in_list = kind == "item"
+        if blocks:
+            yield Section("\n\n".join(blocks), heading=heading)
+
+    def _walk(self, parent: Any) -> Iterator[tuple[str, str]]:
+        """Yield (text, kind) of the paragraphs and tables below an element."""
+        for child in parent:
+            if child.tag == W + "p":
+                yield from self._read_paragraph(child)
+            elif child.tag == W + "tbl":
+                rows = "\n".join(self._read_rows(child))
+                if rows:
+                    yield rows, "table"
+            elif child.tag == W + "sdt":
+                content = child.find(W + "sdtContent")
+                yield from self._walk(content if content is not None else ())
+            elif child.tag in (W + "customXml", W + "ins", W + "moveTo"):
+                yield from self._walk(child)
+            while self._pending:
+                yield self._pending.pop(0), "note"
+
+    def _read_paragraph(self, paragraph: Any) -> Iterator[tuple[str, str]]:
+        text = self._read_inline(paragraph).strip()
+        if text:
+            mark = self._list_mark(paragraph)
+            if self._is_heading(paragraph):
+                yield text, "heading"
+            elif mark:
+                yield mark + text, "item"
+            else:
+                yield text, "paragraph"
+        for box in self._find_boxes(paragraph):
+            yield from self._walk(box)
+
+    def _find_boxes(self, paragraph: Any) -> Iterator[Any]:
+        """Yield the contents of a paragraph's text boxes, but not of boxes inside them: those
+        belong to the paragraphs of the outer ones."""
+        for box in paragraph.iter(TEXT_BOX):
+            is_own = next(box.iterancestors(W + "p")) is paragraph
+            if is_own and (not self._hidden.hides_box(box) or self._include_hidden):
+                yield box
+
+    def _read_inline(self, element: Any) -> str:
+        """Give the text of runs, links, fields and formulas."""
+        parts: list[str] = []
+        for child in element:
+            if child.tag in SKIPPED:
+                continue
+            if child.tag in RUNS and self._is_left_out(child):
+                continue
+            if child.tag in (W + "t", MATH + "t"):
+                parts.append(child.text or "")
+            elif child.tag in SIGNS:
+                parts.append(SIGNS[child.tag])
+            elif not isinstance(child.tag, str):
+                continue
+            else:
+                parts.append(self._refer(child) or self._read_inline(child))
+        return "".join(parts).replace("\xa0", " ")
+
+    def _is_left_out(self, run: Any) -> bool:
+        """Whether a run is hidden. A note goes with its mark where that is marked as hidden, and
+        is still seen where its mark alone is not."""
+        marks = list(run.iterchildren(*NOTES))
+        n_chars = 0
+        if marks and self._hidden.is_marked(run):
+            n_chars = sum(len("".join(self._find_note(mark).split())) for mark in marks)
+        if not self._hidden.is_hidden(run, n_chars) or self._include_hidden:
+            return False
+        for mark in marks if not n_chars else ():
+            self._refer(mark)
+        return True
+
+    def _find_note(self, mark: Any) -> str:
+        """The text of the note that a mark refers to; "" for anything else."""
+        part = NOTES.get(mark.tag)
+        return self._notes.get((part, mark.get(W + "id", "")), "") if part else ""
+
+    def _refer(self, element: Any) -> str:
+        """Mark a reference to a note, and keep the note for after the paragraph."""
+        note = self._find_note(element)
+        if not note:
+            return ""
+        identity = element.get(W + "id", "")
+        self._pending.append(f"[{identity}] {note}")
+        return f"[{identity}]"
+
+    def _read_notes(self, kind: str, root: Any) -> None:
+        """Keep the text of footnotes or endnotes by kind and id."""
+        settle(root)
+        for run in [run for run in root.iter(W + "r") if self._hidden.is_hidden(run)]:
+            if not self._include_hidden:
+                run.getparent().remove(run)
+        for note in root.iter(W + "footnote", W + "endnote"):
+            paragraphs = (
+                "".join(text.text or "" for text in paragraph.iter(W + "t"))
+                for paragraph in note.iter(W + "p")
+            )
+            if words := " ".join(" ".join(paragraphs).split()):
+                self._notes[kind, note.get(W + "id", "")] = words
+
+    def _read_rows(self, table: Any) -> Iterator[str]:
+        """Yield the rows of a table; a merged cell counts where it begins."""
+        for row in table.iter(W + "tr"):
+            if next(row.iterancestors(W + "tbl")) is not table:
+                continue  # of a table inside a cell
+            cells = []
+            for cell in row.iter(W + "tc"):
+                if next(cell.iterancestors(W + "tr")) is not row or continues_above(cell):
+                    continue
+                lines = [" ".join(text.split()) for text, _ in self._walk(cell)]
+                cells.append(" ".join(line for line in lines if line))
+            if any(cells):
+                yield CELL.join(cell for cell in cells if cell)
+
+    def _is_heading(self, paragraph: Any) -> bool:
+        level = paragraph.find(f"{W}pPr/{W}outlineLvl")
+        if level is not None:
+            return (level.get(W + "val") or "9") in "012345678"
+        style = value_of(paragraph.find(W + "pPr"), "pStyle")
+        return bool(style) and "heading" in self._styles.find("paragraph", style)
+
+    def _list_mark(self, paragraph: Any) -> str:
+        """Give a list item's mark: a dash, or its number among its siblings."""
+        numbering = paragraph.find(f"{W}pPr/{W}numPr")
+        if numbering is None:
+            style = value_of(paragraph.find(W + "pPr"), "pStyle")
+            numbering = self._list_styles.get(style)
+        number = value_of(numbering, "numId") or "0"
+        if number == "0":
+            return ""
+        depth = read_depth(value_of(numbering, "ilvl"))
+        if (number, depth) in self._bullets:
+            return "  " * depth + "- "
+        self._counts[number, depth] += 1
+        for deeper in range(depth + 1, N_LEVELS):
+            self._counts[number, deeper] = 0
+        return "  " * depth + f"{self._counts[number, depth]}. "
+
+
+def continues_above(cell: Any) -> bool:
+    """Whether a cell is the lower part of one merged with the row above."""
+    merge = cell.find(f"{W}tcPr/{W}vMerge")
+    return merge is not None and merge.get(W + "val", "continue") == "continue"
+
+
+def read_depth(level: str) -> int:
+    """Read the level of a list; anything but a small number is the first."""
+    return int(level) if level.isascii() and level.isdecimal() and len(level) < 7 else 0
+
+
+def find_bullet_lists(parts: Iterable[Any]) -> frozenset[tuple[str, int]]:
+    """Give (list id, level) of lists whose items have bullets, not numbers."""
+    bullets: dict[str, set[int]] = {}
+    found = set()
+    for root in parts:
+        for abstract in root.iter(W + "abstractNum"):
+            depths = bullets.setdefault(abstract.get(W + "abstractNumId", ""), set())
+            for level in abstract.iter(W + "lvl"):
+                depth = read_depth(level.get(W + "ilvl", ""))
+                if value_of(level, "numFmt") == "bullet" and depth < N_LEVELS:
+                    depths.add(depth)
+        for number in root.iter(W + "num"):
+            depths = bullets.get(value_of(number, "abstractNumId"), set())
+            found |= {(number.get(W + "numId", ""), depth) for depth in depths}
+    return frozenset(found)

@@ -1,0 +1,361 @@
+"""HTML: a page's text without its furniture.
+
+Takes markup, gives sections by heading; scripts, navigation and edit links are left out, tables
+come row by row. The walk over the tree serves EPUB chapters as well.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import lxml.etree
+import lxml.html
+
+from d2l.readers.findings import Finding, gather
+from d2l.readers.html_hidden import HiddenText, find_hidden
+from d2l.readers.parsing import CELL, Parsed, ParseRequest, Section, bound_text, damaged
+from d2l.readers.sniff import decode_html
+from d2l.readers.styles import Sheet
+from d2l.readers.text import encoding_notes
+
+DROPPED = frozenset(
+    (
+        "script", "style", "noscript", "noframes", "template", "nav", "title", "input", "canvas",
+        "iframe", "object", "embed", "audio", "video", "map", "datalist", "rp", "annotation",
+        "annotation-xml", "noembed", "meter", "progress", "desc", "metadata", "defs",
+    )
+)  # fmt: skip
+#: Elements of a page's head; the parser leaves others there that it does not know.
+HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
+DRAWN = frozenset(("svg", "select", "textarea"))  # seen, but no text of the page
+DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
+DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
+# Links to edit or point, boxes of links, citation marks.
+DROPPED_CLASSES = frozenset(
+    (
+        "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
+        "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
+        "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar", "breadcrumbs",
+        "navheader", "navfooter",  # DocBook
+        "nav-panel", "copiable-link", "copiable-anchor",  # Texinfo
+        "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
+    )
+)  # fmt: skip
+HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+BLOCKS = HEADINGS | frozenset(
+    (
+        "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
+        "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
+        "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
+        "hr", "details", "summary", "center",
+    )
+)  # fmt: skip
+PROSE = HEADINGS | {"p"}
+SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
+TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
+RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
+JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# Marks inside the walk only, for JUNK is taken out of every page.
+LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
+END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
+MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
+MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
+
+
+def parse_html(request: ParseRequest) -> Parsed:
+    """Read a page; one section per heading."""
+    decoded = decode_html(request.data, request.name, request.encoding)
+    page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
+    sections = tuple(bound_text(page.sections, request))
+    return Parsed(sections, (*encoding_notes(decoded), *list_notes([page])), page.findings)
+
+
+class Page(NamedTuple):
+    """Text of a page, and what to tell of it; `n_drawn`: characters of drawings and buttons."""
+
+    sections: list[Section]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    n_drawn: int
+
+
+def list_notes(pages: Sequence[Page]) -> tuple[str, ...]:
+    """The notes of pages, each once, and how many characters of drawings they have together."""
+    notes = dict.fromkeys(note for page in pages for note in page.notes)
+    n_drawn = sum(page.n_drawn for page in pages)
+    if n_drawn:
+        s = "" if n_drawn == 1 else "s"
+        notes[f"{n_drawn:,} character{s} of drawings and buttons left out"] = None
+    return tuple(notes)
+
+
+def parse_tree(markup: str, request: ParseRequest) -> Any:
+    """Parse leniently, as browsers do, but fetch nothing and expand nothing."""
+    parser = lxml.html.HTMLParser(
+        encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True,
+        default_doctype=False,
+    )  # fmt: skip
+    raw = JUNK.sub("", markup).encode()
+    try:
+        root = lxml.html.document_fromstring(raw, parser=parser)
+    except (lxml.etree.LxmlError, ValueError) as error:
+        raise damaged(request, "HTML page", type(error).__name__) from None
+    limits = [e.message for e in parser.error_log if e.type_name == "ERR_RESOURCE_LIMIT"]
+    if limits:
+        nested = any("depth" in message.lower() for message in limits)
+        why = "its elements are nested too deeply" if nested else TOO_LARGE
+        raise damaged(request, "HTML page", why)
+    empty_head(root)
+    return root
+
+
+def empty_head(root: Any) -> None:
+    """Move what is no part of a head, such as `main`, to the start of the body."""
+    head, body = root.find("head"), root.find("body")
+    moved = [] if head is None else [child for child in head if child.tag not in HEAD_TAGS]
+    if not moved:
+        return
+    if body is None:
+        body = lxml.etree.SubElement(root, "body")
+    moved[-1].tail = (moved[-1].tail or "") + (body.text or "")
+    body.text = None
+    body[:0] = moved
+
+
+def split_page(
+    root: Any, *, sheets: Iterable[Sheet] | None = None, include_hidden: bool = False
+) -> Page:
+    """Give the sections of a parsed page, the text before the first heading among them, and what
+    of that part is hidden. `sheets`: those that the page links to; None: they are not at hand."""
+    hidden, notes = find_hidden(root, sheets)
+    drop_furniture(root)
+    main = find_main(root)
+    n_drawn = drop_drawn(main, hidden)
+    inside = set(main.iter())
+    hidden = [text for text in hidden if text.element in inside]
+    # Furniture in it is gone by now.
+    counts = ((text.reason, text.n_chars) for text in hidden)
+    findings = gather(Finding("hidden", reason, n_chars) for reason, n_chars in counts if n_chars)
+    if not include_hidden:
+        for text in hidden:
+            text.take_out()
+    return Page(_Flow().run(main), findings, notes, n_drawn)
+
+
+def drop_furniture(root: Any) -> None:
+    """Take out of the tree what is not the page's text."""
+    for element in list(root.iter()):
+        if not isinstance(element.tag, str) or element.getparent() is None:
+            continue
+        if is_furniture(element):
+            element.drop_tree()
+
+
+def is_furniture(element: Any) -> bool:
+    """Whether an element is navigation or code, or for the eyes alone."""
+    tag, role = element.tag, element.get("role", "")
+    if tag in DROPPED or (tag == "dialog" and element.get("open") is None):
+        return True
+    classes = set(element.get("class", "").split())
+    if classes & DROPPED_CLASSES:
+        return tag not in ("html", "body", "main", "article")
+    if tag == "sup" and "reference" in classes:  # a citation's number
+        return True
+    if is_banner_part(element):
+        return True
+    if tag in DROPPED_OUTSIDE_MAIN or role in DROPPED_ROLES:
+        inside = any(parent.tag in ("main", "article") for parent in element.iterancestors())
+        return not inside and element.find(".//h1") is None
+    return False
+
+
+def drop_drawn(main: Any, hidden: Iterable[HiddenText]) -> int:
+    """Take drawings, controls and decoration out of the page; give the number of their characters
+    that a reader sees."""
+    by_element = {text.element: text for text in hidden}
+    whole = {text.element for text in hidden if text.is_whole}
+    n_chars = 0
+    for element in [one for one in main.iter("*") if one is not main and is_drawn(one)]:
+        around = list(element.iterancestors())
+        if main not in around:  # it was in a drawing
+            continue
+        if whole.isdisjoint((element, *around)):
+            for inner in list(element.iter("*")):
+                if inner in by_element:
+                    by_element[inner].take_out()
+            n_chars += sum(map(len, element.text_content().split()))
+        element.drop_tree()
+    return n_chars
+
+
+def is_drawn(element: Any) -> bool:
+    """Whether an element is for the eyes alone, or to be pressed; a heading that unfolds its
+    section is neither."""
+    if element.tag == "button":
+        heading = next(element.iterancestors(*HEADINGS), None)
+        return heading is None or heading.text_content().strip() != element.text_content().strip()
+    return element.tag in DRAWN or element.get("aria-hidden", "").lower() == "true"
+
+
+def is_banner_part(element: Any) -> bool:
+    """Whether an element stands beside the title in a page's header: menus, languages, logos."""
+    if not any(parent.tag == "header" for parent in element.iterancestors()):
+        return False
+    if any(parent.tag in PROSE for parent in element.iterancestors()):
+        return False
+    return not any(inner.tag in PROSE for inner in element.iter())
+
+
+def find_main(root: Any) -> Any:
+    """Give the element that the page marks as its main content, if it is one and not empty."""
+    found = root.xpath("//main | //*[@role='main']")
+    if len(found) == 1 and len(found[0].text_content().strip()) >= MIN_MAIN_CHARS:
+        return found[0]
+    return root
+
+
+class _Flow:
+    """Walk a tree in document order and cut its text into blocks and sections."""
+
+    def __init__(self) -> None:
+        self._blocks: list[str] = []
+        self._inline: list[str] = []  # pieces of the block being read
+        self._heading: str | None = None
+        self._sections: list[Section] = []
+        self._lists: list[int | None] = []  # the next number of each open list; None: bullets
+        self._item = ""  # the mark of a list item, until its first text
+        self._rows: list[list[str]] = []  # cells of each open table row
+        self._pre = 0
+
+    def run(self, root: Any) -> list[Section]:
+        """Give the sections below an element."""
+        for event, element in lxml.etree.iterwalk(root, events=("start", "end")):
+            if event == "start":
+                self._open(element)
+                self._add(element.text)
+            else:
+                self._close(element)
+                if element is not root:
+                    self._add(element.tail)
+        self._end_block()
+        self._end_section(None)
+        return self._sections
+
+    def _open(self, element: Any) -> None:
+        tag = element.tag
+        if tag in BLOCKS:
+            self._end_block()
+        if tag in HEADINGS and not self._rows:
+            self._end_section(None)
+        elif tag == "br":
+            self._inline.append("\n")
+        elif tag == "sup" and is_power(self._inline, element.text_content()):
+            self._inline.append("^")
+        elif tag == "pre":
+            self._pre += 1
+        elif tag in ("ul", "ol"):
+            start = element.get("start", "1")
+            number = int(start) if start.isdecimal() and len(start) <= MAX_NUMBER_DIGITS else 1
+            self._lists.append(number if tag == "ol" else None)
+        elif tag == "li":
+            self._item = self._next_mark()
+        elif tag == "tr" and not is_layout(element):
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._end_block()
+
+    def _close(self, element: Any) -> None:
+        tag = element.tag
+        if tag in ("td", "th") and self._rows:
+            self._end_cell()
+        elif tag in BLOCKS or tag in ("td", "th"):
+            heading = self._end_block()
+            if tag in HEADINGS and not self._rows:
+                self._heading = heading
+        if tag == "pre":
+            self._pre -= 1
+        elif tag in ("ul", "ol") and self._lists:
+            self._lists.pop()
+        elif tag == "li":
+            self._item = ""
+        elif tag == "tr" and self._rows and not is_layout(element):
+            self._end_row()
+
+    def _next_mark(self) -> str:
+        depth = max(0, len(self._lists) - 1)
+        number = self._lists[-1] if self._lists else None
+        if number is None:
+            return "  " * depth + "- "
+        self._lists[-1] = number + 1
+        return "  " * depth + f"{number}. "
+
+    def _add(self, text: str | None) -> None:
+        if text:
+            self._inline.append(text if self._pre else SPACES.sub(" ", text))
+
+    def _take_inline(self) -> str:
+        text = "".join(self._inline)
+        self._inline = []
+        if self._pre:
+            return text.strip("\n").rstrip().replace("\xa0", " ")
+        lines = (SPACES.sub(" ", line).strip() for line in text.split("\n"))
+        return "\n".join(line for line in lines if line)
+
+    def _end_block(self) -> str | None:
+        text = self._take_inline()
+        if not text:
+            return None
+        if self._rows:
+            self._rows[-1].append((LIST_PART if self._item else "") + " ".join(text.split()))
+            self._item = ""
+            return text
+        # Items of a list stand close together; other blocks stand apart.
+        close = bool(self._item) and bool(self._blocks) and self._blocks[-1].startswith(LIST_BLOCK)
+        mark, self._item = self._item, ""
+        if mark:
+            text = (LIST_BLOCK if self._lists else "") + mark + text
+        if close:
+            self._blocks[-1] += "\n" + text.removeprefix(LIST_BLOCK)
+        else:
+            self._blocks.append(text)
+        return text.removeprefix(LIST_BLOCK)
+
+    def _end_cell(self) -> None:
+        text = self._take_inline()
+        if text:
+            self._rows[-1].append(" ".join(text.split()))
+        # Blocks inside one cell were collected one by one: the mark keeps cells apart.
+        self._rows[-1].append(END_CELL)
+
+    def _end_row(self) -> None:
+        self._end_block()
+        joined = NEXT_PART.join(self._rows.pop()).replace(NEXT_PART + LIST_PART, ", ")
+        parts = joined.replace(LIST_PART, " ").replace(NEXT_PART, " ").split(END_CELL)
+        cells = [" ".join(part.split()).removeprefix(", ") for part in parts]
+        row = CELL.join(cell for cell in cells if cell)
+        if not row:
+            return
+        if self._rows:  # a table in a cell
+            self._rows[-1].append(row)
+        elif self._blocks and self._blocks[-1].startswith(TABLE_BLOCK):
+            self._blocks[-1] += "\n" + row
+        else:
+            self._blocks.append(TABLE_BLOCK + row)
+
+    def _end_section(self, heading: str | None) -> None:
+        text = "\n\n".join(block.lstrip(LIST_BLOCK + TABLE_BLOCK) for block in self._blocks)
+        if text.strip():
+            self._sections.append(Section(text, heading=self._heading))
+        self._blocks, self._heading = [], heading
+
+
+def is_power(before: list[str], raised: str) -> bool:
+    """Whether a raised number follows a digit, so that the two would read as one number."""
+    return bool(before and before[-1][-1:].isdigit() and RAISED_NUMBER.match(raised))
+
+
+def is_layout(row: Any) -> bool:
+    """Whether a table row lays out a page instead of holding data: it nests tables or headings."""
+    return row.find(".//table") is not None or any(
+        row.find(f".//{tag}") is not None for tag in ("h1", "h2", "h3")
+    )

@@ -1,0 +1,168 @@
+"""Markdown without the text that a reader cannot see: comments, unused definitions, hidden markup.
+
+Takes bytes, gives sections by heading, and findings. Markup is judged as on HTML pages; text that
+is shown, code, and tags stay as they are written.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from d2l.readers.findings import Finding, gather
+from d2l.readers.markdown_pieces import DEFINITION, TAG, Piece, cut
+from d2l.readers.parsing import Parsed, ParseRequest, bound_text
+from d2l.readers.sniff import decode
+from d2l.readers.text import encoding_notes, split_markdown
+
+IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
+#: Elements whose text is never shown.
+NOT_SHOWN = ("head", "script", "style", "template", "title")
+# How a piece is named in the markup that is judged: no style sheet takes notice of it.
+_MARK = re.compile("\ue000(\\d{1,9})\ue001")
+_PARAGRAPH = "d2l-paragraph"
+_LABEL = re.compile(r"\[((?:[^\[\]\\]|\\.){1,999})\]")
+_MAY_HIDE = re.compile("=|hidden|popover", re.I)  # in a tag
+_COMMENT_SIGNS = re.compile(r"^<!?-{0,2}|-{0,2}>$")
+_PLAIN_TAGS = frozenset(
+    (
+        "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt",
+        "footer", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "li", "main", "ol",
+        "p", "pre", "script", "section", "style", "summary", "table", "tbody", "td", "template",
+        "th", "thead", "title", "tr", "ul",
+    )
+)  # fmt: skip
+
+
+def parse_markdown(request: ParseRequest) -> Parsed:
+    """Cut at headings; headings, tables and code stay in the text as they are, and hidden text is
+    left out, unless it is wanted."""
+    decoded = decode(request.data, request.name, request.encoding)
+    text, findings, notes = take_out_hidden(decoded.text, request)
+    sections = bound_text(split_markdown(text), request)
+    return Parsed(tuple(sections), (*encoding_notes(decoded), *notes), findings)
+
+
+def take_out_hidden(
+    text: str, request: ParseRequest
+) -> tuple[str, tuple[Finding, ...], tuple[str, ...]]:
+    """Give a text without its hidden parts, unless they are wanted, findings, and notes; raises
+    DocumentError if its markup is nested too deeply."""
+    if "<" not in text and "]:" not in text:
+        return text, (), ()
+    pieces = list(cut(text))
+    hidden = find_plainly_hidden(text, pieces)
+    notes: tuple[str, ...] = ()
+    if any(piece.kind == "tag" for piece in pieces):
+        by_markup, notes = find_hidden_by_markup(text, pieces, request)
+        hidden = {**by_markup, **hidden}
+    findings = gather(
+        Finding("hidden", reason, n_chars)
+        for number, reason in sorted(hidden.items())
+        if (n_chars := count_chars(text, pieces[number]))
+    )
+    if request.include_hidden:
+        return text, findings, notes
+    return "".join(keep(text, pieces, hidden)), findings, notes
+
+
+def keep(text: str, pieces: Iterable[Piece], hidden: Iterable[int]) -> Iterator[str]:
+    """Yield the stretches of a text around its hidden pieces."""
+    numbers, at = set(hidden), 0
+    for number, piece in enumerate(pieces):
+        if number in numbers:
+            yield text[at : piece.start]
+            at = piece.end
+    yield text[at:]
+
+
+def count_chars(text: str, piece: Piece) -> int:
+    """How many characters a reader does not see, spaces and marks left out."""
+    content = text[piece.start : piece.end]
+    if piece.kind == "tag":
+        return 0
+    if piece.kind == "comment":
+        content = _COMMENT_SIGNS.sub("", content)
+    return sum(map(len, content.split()))
+
+
+def find_plainly_hidden(text: str, pieces: list[Piece]) -> dict[int, str]:
+    """Comments, and definitions of links that no link uses, by number of piece."""
+    hidden = {n: IN_COMMENT for n, piece in enumerate(pieces) if piece.kind == "comment"}
+    defined = [n for n, piece in enumerate(pieces) if piece.kind == "definition"]
+    if defined:
+        used = set(find_used(text, pieces))
+        for number in defined:
+            definition = DEFINITION.match(text, pieces[number].start, pieces[number].end)
+            assert definition is not None  # what made it one
+            # A bare word after a name in brackets is mostly what somebody said.
+            is_link = definition["title"] or re.search("[/#:@<]", definition["where"])
+            if is_link and fold(definition["label"]) not in used:
+                hidden[number] = UNUSED
+    return hidden
+
+
+def find_used(text: str, pieces: Iterable[Piece]) -> Iterator[str]:
+    """Yield what stands in brackets outside of definitions, folded."""
+    paragraph: list[str] = []
+    for piece in pieces:
+        if piece.kind in ("text", "code"):
+            paragraph.append(text[piece.start : piece.end])
+        elif piece.kind in ("start", "end"):
+            yield from (fold(match[1]) for match in _LABEL.finditer("".join(paragraph)))
+            paragraph = []
+    yield from (fold(match[1]) for match in _LABEL.finditer("".join(paragraph)))
+
+
+def fold(label: str) -> str:
+    """A label as it is compared: letters of any case, and spaces of any length."""
+    return " ".join(label.casefold().split())
+
+
+def find_hidden_by_markup(
+    text: str, pieces: list[Piece], request: ParseRequest
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Why styles, attributes or their kind hide pieces, by number; and notes."""
+    # Not at the top: a note without markup starts without the libraries for it.
+    from d2l.readers.html import parse_tree
+    from d2l.readers.html_hidden import find_hidden, own_texts
+
+    root = parse_tree("".join(write_markup(text, pieces)), request)
+    found: dict[int, str] = {}
+
+    def note(texts: Iterable[str], reason: str) -> None:
+        numbers = [int(mark) for mark in _MARK.findall("".join(texts))]
+        if any(count_chars(text, pieces[n]) for n in numbers):
+            found.update((n, found.get(n, reason)) for n in numbers)
+
+    for element in root.iter(*NOT_SHOWN):
+        note(element.itertext(), NOT_DISPLAYED)
+    unseen, notes = find_hidden(root)
+    for hidden in unseen:
+        element = hidden.element
+        note(element.itertext() if hidden.is_whole else own_texts(element), hidden.reason)
+    return found, notes
+
+
+def write_markup(text: str, pieces: list[Piece]) -> Iterator[str]:
+    """Yield the markup of a text, with the number of a piece in the place of its words, and in the
+    elements that tags open and close; in style sheets it stands in a comment."""
+    yield "<body>"
+    in_style = False
+    for number, piece in enumerate(pieces):
+        mark = f"/*\ue000{number}\ue001*/"
+        if piece.kind == "start":
+            yield f"<{_PARAGRAPH}>"
+        elif piece.kind == "end":
+            yield f"</{_PARAGRAPH}>"
+        elif piece.kind == "tag":
+            tag = TAG.fullmatch(text, piece.start, piece.end)
+            assert tag is not None  # what made it a tag
+            name, is_end = tag["name"].lower(), bool(tag["slash"])
+            in_style = not is_end if name == "style" else in_style
+            # A bare name in angle brackets is mostly a word to fill in, which nothing closes.
+            is_written = is_end or name in _PLAIN_TAGS or _MAY_HIDE.search(tag["rest"])
+            written = tag[0].replace("\ue000", "") if is_written else ""
+            yield mark + written if is_end else written + mark
+        else:
+            yield mark
+            if in_style and piece.kind != "comment":
+                yield text[piece.start : piece.end].replace("\ue000", "")

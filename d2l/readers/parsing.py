@@ -1,0 +1,82 @@
+"""What a reader's parser takes and gives, and the bounds that it keeps.
+
+Takes the bytes of one document, gives sections; knows no format and no process.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from d2l.errors import DocumentError
+from d2l.progress import Steps, ignore_steps
+from d2l.readers.findings import Finding, gather
+
+CELL = " | "  # between the cells of a table row, in every format
+
+
+@dataclass(frozen=True)
+class Section:
+    """A stretch of text from one place of a document.
+
+    `page` counts from 1 and is set for paged formats; `heading` is the nearest heading above.
+    """
+
+    text: str
+    page: int | None = None
+    heading: str | None = None
+
+
+@dataclass(frozen=True)
+class ParseRequest:
+    """The bytes of one document and how to read them."""
+
+    name: str  # what messages call the document
+    data: bytes
+    password: str | None = None
+    encoding: str | None = None
+    max_chars: int = 100_000_000
+    max_unpacked_bytes: int = 1 << 30  # of an archive's members together
+    on_progress: Steps = ignore_steps
+    include_hidden: bool = False  # text that a reader of the document cannot see, too
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a parser found: the text, and what the user should be told about it."""
+
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+Parser = Callable[[ParseRequest], Parsed]
+
+
+def bound_text(sections: Iterable[Section], request: ParseRequest) -> Iterator[Section]:
+    """Pass sections on until they hold more text than allowed; then raise."""
+    n_chars = 0
+    for section in sections:
+        n_chars += len(section.text)
+        if n_chars > request.max_chars:
+            raise DocumentError(
+                f"{request.name}: more than {request.max_chars:,} characters of text",
+                hint="raise the limit with --max-chars, or give a shorter document",
+            )
+        yield section
+
+
+def damaged(request: ParseRequest, kind: str, why: str) -> DocumentError:
+    """Say that a file of a known kind cannot be parsed; the caller raises the result."""
+    return DocumentError(
+        f"{request.name}: damaged or not a valid {kind} ({why})",
+        hint="get an intact copy of the file, or open it in its own program and save it anew",
+    )
+
+
+def all_hidden(request: ParseRequest, findings: Iterable[Finding]) -> DocumentError:
+    """Say that no text is left but what cannot be seen; the caller raises the result."""
+    hidden = (finding for finding in gather(findings) if finding.kind == "hidden")
+    reasons = ", ".join(finding.what for finding in hidden)
+    return DocumentError(
+        f"{request.name}: all of its text is hidden ({reasons})",
+        hint="look at the document, and give --include-hidden if it shall be compiled all the same",
+    )

@@ -1,0 +1,286 @@
+"""PDF: pages to sections, one each, through pypdf.
+
+Takes the bytes of a PDF, gives its pages as flowing text; layout rules live in `layout` and
+`margins`. Meant for a child process: a hostile file can make pypdf slow or hungry.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from pypdf import PageObject, PasswordType, PdfReader
+from pypdf.errors import PyPdfError
+from pypdf.generic import Destination, DictionaryObject
+
+from d2l.errors import DocumentError
+from d2l.readers.findings import Finding, gather
+from d2l.readers.parsing import Parsed, ParseRequest, Section, all_hidden, bound_text, damaged
+from d2l.readers.pdf.fonts import MAX_NESTED_FORMS, PARSE_ERRORS, list_xobjects, look_up, mend_fonts
+from d2l.readers.pdf.layout import Line, clean_line, flow_page, gather_words, is_monospaced
+from d2l.readers.pdf.lines import read_lines
+from d2l.readers.pdf.margins import drop_running_lines
+from d2l.readers.pdf.runs import Runs
+from d2l.readers.pdf.strings import Path, parse_content
+from d2l.readers.pdf.viewer import Viewer, ViewError
+from d2l.readers.pdf.visible import find_hidden
+from d2l.readers.pdf.widths import Measure, find_measures
+
+GARBLED = "fonts that do not tell their characters; run OCR if the text is garbled"
+UNSEEN = "content that pdfium cannot draw; hidden text there is not left out"
+TAIL_BYTES = 1 << 16  # where the end-of-file mark of an intact file is found
+
+
+class _Repairs(logging.Handler):
+    """Count the warnings by which pypdf's reader says that it mended a file's structure."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.n_repairs = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.n_repairs += record.name == "pypdf._reader"
+
+
+def parse_pdf(request: ParseRequest) -> Parsed:
+    """Read every page; refuse files that are locked, cut short, or pictures only."""
+    repairs = _Repairs()
+    logger = logging.getLogger("pypdf")
+    logger.addHandler(repairs)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        reader = open_pdf(request, repairs)
+        read = read_pages(reader, request)
+        sections = tuple(bound_text(make_sections(reader, read.pages), request))
+        notes = describe_pages(reader, read, request, repairs.n_repairs > 0)
+        for numbers, fault in ((read.garbled, GARBLED), (read.unseen, UNSEEN)):
+            if numbers:
+                notes += (f"{name_pages(numbers, len(read.pages))} {fault}",)
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(repairs)
+    if repairs.n_repairs:
+        notes = ("the file is damaged; it was repaired, check that no text is missing", *notes)
+    return Parsed(sections, notes, gather(read.findings))
+
+
+def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
+    """Open and unlock a file whose page tree can be read."""
+    try:
+        reader = PdfReader(BytesIO(request.data), strict=False)
+        if reader.is_encrypted:
+            unlock(reader, request)
+        n_pages = len(reader.pages)
+    except PARSE_ERRORS as error:
+        raise damaged(request, "PDF", name_error(error)) from None
+    if repairs.n_repairs and b"%%EOF" not in request.data[-TAIL_BYTES:]:
+        raise damaged(request, "PDF", "its end is missing")
+    if n_pages == 0:
+        raise damaged(request, "PDF", "it has no pages")
+    return reader
+
+
+def name_error(error: BaseException) -> str:
+    """Name an exception in one line: its own words if it has any."""
+    words = " ".join(str(error).split())
+    words = re.split(r" starting with| @|: ?b'", words)[0][:100]  # no bytes of the file
+    return words if isinstance(error, PyPdfError) and words else type(error).__name__
+
+
+def unlock(reader: PdfReader, request: ParseRequest) -> None:
+    """Open with an empty user password, as viewers do, or with the password given."""
+    opened = reader.decrypt("")
+    if opened == PasswordType.USER_PASSWORD:
+        return
+    # pypdf tries a password as the owner's first. An empty owner password means that none was
+    # set, so it does not free the reader from the user's.
+    if opened == PasswordType.OWNER_PASSWORD and opens_for_all(reader):
+        return
+    if request.password is None:
+        raise DocumentError(
+            f"{request.name}: encrypted; it needs a password",
+            hint="give the password with --password",
+        )
+    if reader.decrypt(request.password) == PasswordType.NOT_DECRYPTED:
+        raise DocumentError(
+            f"{request.name}: wrong password",
+            hint="give the password that opens this file with --password",
+        )
+
+
+def opens_for_all(reader: PdfReader) -> bool:
+    """Whether the user password is empty; ISO 32000-2, 7.6.4.4.10, for 256-bit keys."""
+    encrypt = look_up(reader.trailer, "/Encrypt")
+    revision = int(encrypt.get("/R", 0)) if isinstance(encrypt, DictionaryObject) else 0
+    if revision < 5:
+        return True  # before them, an owner password not set is the user's
+    user = look_up(encrypt, "/U")
+    entry: bytes = user if isinstance(user, bytes) else user.original_bytes
+    key = hashlib.sha256(entry[32:40]).digest()
+    return entry[:32] == (key if revision == 5 else harden_hash(key))
+
+
+def harden_hash(key: bytes) -> bytes:
+    """Work out Algorithm 2.B of ISO 32000-2 for an empty password, from the first hash."""
+    n_rounds, last = 0, 0
+    while n_rounds < 64 or last > n_rounds - 32:
+        cipher = Cipher(algorithms.AES128(key[:16]), modes.CBC(key[16:32])).encryptor()
+        block = cipher.update(key * 64) + cipher.finalize()
+        hashes = (hashlib.sha256, hashlib.sha384, hashlib.sha512)
+        key = hashes[sum(block[:16]) % 3](block).digest()
+        n_rounds, last = n_rounds + 1, block[-1]
+    return key[:32]
+
+
+@dataclass
+class PagesRead:
+    """The lines of each page, the numbers of some pages, and what was hidden on them."""
+
+    pages: list[list[Line]] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)  # not read
+    garbled: list[int] = field(default_factory=list)  # their letters are guesses
+    unseen: list[int] = field(default_factory=list)  # pdfium cannot draw them
+    findings: list[Finding] = field(default_factory=list)
+
+
+def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
+    """Read page by page, up to the most text that is allowed."""
+    read = PagesRead()
+    n_chars = 0
+    known: dict[int, Measure] = {}
+    mended: set[int] = set()
+    n_pages = len(reader.pages)
+    viewer = Viewer(request.data, request.password, n_pages)
+    for number in range(1, n_pages + 1):
+        lines: list[Line] = []
+        try:
+            page = reader.pages[number - 1]
+            measures = find_measures(page.get("/Resources"), known)  # first: mending changes widths
+            mend_fonts(page.get("/Resources"), mended)
+            stream = parse_content(page)
+            hidden = judge_page(number, Runs(page, stream, known), viewer, read)
+            read.findings += [finding for finding in hidden.values() if finding.count]
+            left_out = frozenset(path for path in hidden if hidden[path].kind == "hidden")
+            omitted = frozenset() if request.include_hidden else left_out
+            lines, is_guess = read_lines(page, stream, measures, omitted)
+            if is_guess:
+                read.garbled.append(number)
+        except PARSE_ERRORS as error:
+            if n_pages == 1:
+                raise damaged(request, "PDF", name_error(error)) from None
+            read.failed.append(number)
+        read.pages.append(lines)
+        n_chars += sum(len(line.text) for line in lines)
+        if n_chars > 2 * request.max_chars:  # lines shrink later; bound_text counts exactly
+            break
+        request.on_progress(number, n_pages)
+    return read
+
+
+def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dict[Path, Finding]:
+    """Give what is hidden on a page; note the page if it cannot be drawn."""
+    if shown.runs:
+        try:
+            return find_hidden(shown, viewer.open_page(number - 1, shown), number)
+        except ViewError:
+            read.unseen.append(number)
+    return find_hidden(shown, None, number)
+
+
+def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:
+    """Yield the text of each page that has any, without running headers and footers."""
+    headings = outline_headings(reader)
+    bodies = drop_running_lines(pages)
+    words = gather_words(bodies)
+    mono = is_monospaced(bodies)
+    above = None
+    for number, lines in enumerate(bodies, start=1):
+        own = headings.get(number, [])
+        text = flow_page(lines, words, monospaced=mono)
+        if text:
+            yield Section(text, page=number, heading=own[0] if own else above)
+        above = own[-1] if own else above
+
+
+def describe_pages(
+    reader: PdfReader, read: PagesRead, request: ParseRequest, was_repaired: bool
+) -> tuple[str, ...]:
+    """Note pages without text; raise if there is no text at all."""
+    pages, failed = read.pages, read.failed
+    n_pages = len(pages)
+    silent = [number for number, lines in enumerate(pages, start=1) if not lines]
+    scanned = [n for n in silent if n not in failed and has_images(reader.pages[n - 1])]
+    if len(silent) == n_pages:
+        if failed:
+            raise damaged(request, "PDF", f"none of its {n_pages} pages can be read")
+        if any(found.kind == "hidden" for found in read.findings) and not request.include_hidden:
+            raise all_hidden(request, read.findings)
+        if was_repaired and not scanned:
+            raise damaged(request, "PDF", "no text is left in it")
+        count = "its only page has" if n_pages == 1 else f"all {n_pages} pages have"
+        why = "scanned images and no text" if scanned else "no text"
+        raise DocumentError(
+            f"{request.name}: {count} {why}",
+            hint="make the text readable first, for example with ocrmypdf, and give the result",
+        )
+    notes = []
+    if scanned:
+        notes.append(f"{name_pages(scanned, n_pages)} no text, only images; run OCR to read them")
+    if failed:
+        notes.append(f"{name_pages(failed, n_pages)} damaged content and could not be read")
+    return tuple(notes)
+
+
+def name_pages(numbers: Sequence[int], n_pages: int) -> str:
+    """Say which pages are meant, the first few by number."""
+    some = ", ".join(str(number) for number in numbers[:5])
+    more = ", …" if len(numbers) > 5 else ""
+    return f"{len(numbers)} of {n_pages} pages (p. {some}{more}) have"
+
+
+def has_images(page: PageObject) -> bool:
+    """Whether a page paints images, so that its text may be in them."""
+    try:
+        forms = [page.get("/Resources")]
+        for _ in range(MAX_NESTED_FORMS):
+            inner = [child for form in forms for child in list_xobjects(form)]
+            if any(child.get("/Subtype") == "/Image" for child in inner):
+                return True
+            forms = [child.get("/Resources") for child in inner]
+        contents = page.get_contents()
+        return (
+            contents is not None and re.search(rb"\bBI\b.*\bID\b", contents.get_data()) is not None
+        )
+    except PARSE_ERRORS:
+        return False
+
+
+def outline_headings(reader: PdfReader) -> dict[int, list[str]]:
+    """Map a page to the bookmarks that point at it; broken outlines count as none."""
+    found: dict[int, list[str]] = {}
+    try:
+        for entry in flatten_outline(reader.outline):
+            page = reader.get_destination_page_number(entry)
+            title = clean_line(str(entry.title or ""))
+            if page is not None and page >= 0 and title:
+                found.setdefault(page + 1, []).append(title)
+    except PARSE_ERRORS:
+        return found
+    return found
+
+
+def flatten_outline(outline: Any) -> Iterator[Destination]:
+    """Yield the bookmarks of a nested outline in order."""
+    stack = [iter(outline)]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif isinstance(entry, list):
+            stack.append(iter(entry))
+        else:
+            yield entry

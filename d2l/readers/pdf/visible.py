@@ -1,0 +1,95 @@
+"""What of a PDF page's text a reader cannot see, and why.
+
+Takes the runs of a page, and the page in a viewer, gives the runs to leave out. In doubt text is
+taken to be seen.
+"""
+
+import pypdfium2.raw as pdfium_raw
+
+from d2l.readers.findings import Finding
+from d2l.readers.pdf.runs import Runs
+from d2l.readers.pdf.strings import Path
+from d2l.readers.pdf.viewer import Text, View
+
+TINY = 1.0  # points: text of this size or less cannot be read
+TINY_SHARE = 0.002  # of the page's height, for pages that are small themselves
+MOST_AWAY = 0.9  # share of a run off the page that makes it hidden
+ON_IMAGE = 0.5  # share of a run on an image that makes it the text of a scan
+MOST_OVER = 0.5  # of the page's width that a line that is too long runs off it
+OFF, OVERFLOW = "off the page", "ends of lines off the page"
+UNSEEN = "invisible on the page"
+INVISIBLE, CLIPPING = (
+    pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE,
+    pdfium_raw.FPDF_TEXTRENDERMODE_CLIP,
+)
+UNREAD = "in too many forms, or too deep in them"
+
+
+def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding]:
+    """Give what cannot be seen on a page, by the path to the operator that shows it.
+
+    Ends of lines that are too long are `overflow`: no one meant to hide them. Without a view, all
+    that is read is taken to be seen.
+    """
+    found = {path: hide(UNREAD, n_chars, page) for path, n_chars in shown.unread.items()}
+    found |= {path: hide(UNSEEN, n_chars, page) for path, n_chars in shown.undrawn.items()}
+    if view is None:
+        return found
+    inked = [text for text in view.texts if text.run.n_chars]
+    reasons = {text.run.path: explain(text, view) for text in inked}
+    judged = [text for text in inked if not reasons[text.run.path] and not is_exempt(text, view)]
+    if judged:
+        reasons |= {text.run.path: UNSEEN for text in view.find_unseen(judged)}
+    before: Text | None = None
+    for text in inked:
+        path, n_chars = text.run.path, text.run.n_chars
+        reason = reasons[path]
+        joins = is_begun(text, view) or (before is not None and follows(before, text))
+        if reason == OFF and joins and runs_over(text, view):
+            found[path] = Finding("overflow", OVERFLOW, n_chars, (page,))
+        elif reason:
+            found[path] = hide(reason, n_chars, page)
+        before = text if path not in found or found[path].kind == "overflow" else None
+    return found
+
+
+def hide(reason: str, n_chars: int, page: int) -> Finding:
+    """Say why text of a page is left out."""
+    return Finding("hidden", reason, n_chars, (page,))
+
+
+def explain(text: Text, view: View) -> str:
+    """Say why a text cannot be seen, as far as its place and mode tell; "" if they do not."""
+    share = text.on_image if text.mode == INVISIBLE else text.under_later
+    if text.mode in (INVISIBLE, CLIPPING) and share <= ON_IMAGE and not text.run.is_type3:
+        return "drawn in the invisible mode"
+    size = min(text.height, text.width)
+    tiny = min(TINY, TINY_SHARE * (view.sheet[3] - view.sheet[1]))
+    if size == 0 or (size <= tiny and not text.run.is_type3):
+        return "tiny"
+    return OFF if view.share_on_page(text.box) < 1 - MOST_AWAY else ""
+
+
+def is_exempt(text: Text, view: View) -> bool:
+    """Whether pixels do not tell if a text can be seen: it is part of a scan, it bounds what is
+    painted later, pdfium does not draw it, or its glyphs are drawings of any size."""
+    is_undrawn = text.mode in (INVISIBLE, CLIPPING) or view.is_undrawn(text)
+    return is_undrawn or text.run.is_type3 or text.on_image > ON_IMAGE
+
+
+def is_begun(text: Text, view: View) -> bool:
+    """Whether the first letters of a text are on the page."""
+    left, bottom, right, top = view.sheet
+    return left <= text.x < right and bottom <= text.y < top
+
+
+def follows(before: Text, text: Text) -> bool:
+    """Whether a text goes on with the line of the text before."""
+    on_line = abs(text.y - before.y) <= before.height / 2
+    return on_line and abs(text.x - before.box[2]) <= text.height
+
+
+def runs_over(text: Text, view: View) -> bool:
+    """Whether a text ends no farther off the page than lines do that are too long to be set."""
+    left, _, right, _ = view.sheet
+    return text.box[2] - right <= MOST_OVER * (right - left)

@@ -1,0 +1,87 @@
+"""Plain text, and Markdown cut at its headings.
+
+Takes bytes in any encoding, gives their text unchanged but for line ends and a byte order mark.
+"""
+
+import re
+from collections.abc import Iterator
+
+from d2l.readers.parsing import Parsed, ParseRequest, Section, bound_text
+from d2l.readers.sniff import Decoded, decode
+
+ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
+FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
+UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
+# Lines that cannot be the paragraph above a setext underline.
+NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
+
+
+def parse_text(request: ParseRequest) -> Parsed:
+    """Give the whole text as one section."""
+    decoded = decode(request.data, request.name, request.encoding)
+    sections = bound_text([Section(decoded.text)], request)
+    return Parsed(tuple(sections), encoding_notes(decoded))
+
+
+def encoding_notes(decoded: Decoded) -> tuple[str, ...]:
+    """Name an encoding that was found out, so that a wrong guess does not pass in silence."""
+    if not decoded.guessed:
+        return ()
+    return (f"read as {decoded.encoding} text; if characters look wrong, give --encoding",)
+
+
+def split_markdown(text: str) -> Iterator[Section]:
+    """Yield one section per heading, and one for what stands above the first."""
+    lines = text.split("\n")
+    cuts = [(0, None), *find_headings(lines)]
+    ends = [start for start, _ in cuts[1:]] + [len(lines)]
+    for (start, heading), end in zip(cuts, ends, strict=True):
+        body = "\n".join(lines[start:end]).strip("\n")
+        if body.strip():
+            yield Section(body, heading=heading)
+
+
+def find_headings(lines: list[str]) -> Iterator[tuple[int, str | None]]:
+    """Yield (line, title) of ATX and setext headings outside code fences and front matter."""
+    fence = ""
+    paragraph = -1  # where the paragraph began that the line above belongs to; -1: none
+    first = skip_front_matter(lines)
+    for number, line in enumerate(lines[first:], start=first):
+        opening = FENCE.match(line)
+        if fence:
+            mark = opening["mark"] if opening else ""
+            if mark.startswith(fence) and not line.strip().strip(fence[0]):
+                fence = ""
+        elif opening:
+            fence, paragraph = opening["mark"], -1
+        elif atx := ATX.match(line):
+            yield number, read_title(line[atx.end() :]) or None
+            paragraph = -1
+        elif paragraph >= 0 and UNDERLINE.match(line):
+            yield paragraph, " ".join(part.strip() for part in lines[paragraph:number])
+            paragraph = -1
+        elif NOT_PARAGRAPH.match(line):
+            paragraph = -1
+        elif paragraph < 0 and (number == 0 or not lines[number - 1].strip()):
+            paragraph = number
+
+
+def read_title(text: str) -> str:
+    """The title of an ATX heading from what follows its marks: without spaces around it, and
+    without closing marks that a space stands before.
+
+    Not a pattern: one that tries where the title ends takes time with the square of the line.
+    """
+    title = text.strip(" \t")
+    unmarked = title.rstrip("#")
+    return unmarked.rstrip(" \t") if unmarked.endswith((" ", "\t")) else title
+
+
+def skip_front_matter(lines: list[str]) -> int:
+    """Give the number of lines of a YAML block between `---` lines at the top."""
+    if lines[0].rstrip() != "---":
+        return 0
+    for number, line in enumerate(lines[1:], start=1):
+        if line.rstrip() in ("---", "..."):
+            return number + 1
+    return 0

@@ -1,0 +1,71 @@
+import pytest
+
+from d2l.errors import DocumentError
+from d2l.readers.parsing import Section
+from tests.documents import samples
+from tests.documents.samples import make_epub, read_bytes
+
+ENCRYPTION = """<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"
+ xmlns:enc="http://www.w3.org/2001/04/xmlenc#"><enc:EncryptedData><enc:CipherData>
+ <enc:CipherReference URI="{uri}"/></enc:CipherData></enc:EncryptedData></encryption>"""
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(DocumentError) as caught:
+        read_bytes(data, "a.epub")
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (make_epub()[:800], "its ZIP directory cannot be read"),
+        (make_epub(left_out="OEBPS/book.opf"), "it has no OEBPS/book.opf"),
+        (make_epub(left_out="OEBPS/a.xhtml"), "it has no OEBPS/a.xhtml"),
+        (make_epub({"OEBPS/book.opf": "<package"}), "XMLSyntaxError"),
+        (make_epub({"META-INF/container.xml": "<container/>"}), "it names no package"),
+    ],
+)
+def test_damaged_book_is_refused(data: bytes, why: str) -> None:
+    assert refusal(data) == f"a.epub: damaged or not a valid EPUB book ({why})"
+
+
+def test_encrypted_chapters_are_refused_and_encrypted_fonts_are_not() -> None:
+    locked = make_epub({"META-INF/encryption.xml": ENCRYPTION.format(uri="OEBPS/b%20two.xhtml")})
+    assert refusal(locked) == "a.epub: protected by DRM; its chapters are encrypted"
+    font = make_epub({"META-INF/encryption.xml": ENCRYPTION.format(uri="OEBPS/font.otf")})
+    assert read_bytes(font, "a.epub").format == "epub"
+
+
+def test_chapters_come_in_spine_order_without_the_contents() -> None:
+    assert read_bytes(make_epub(), "a.epub").sections == (
+        Section("First\n\nIt begins — here.", heading="First"),
+        Section("Second\n\nIt ends.", heading="Second"),
+    )
+
+
+def test_chapters_of_the_type_that_old_books_have_are_read() -> None:
+    package = samples.PACKAGE.replace("application/xhtml+xml", "text/x-oeb1-document")
+    assert read_bytes(make_epub({"OEBPS/book.opf": package}), "a.epub").text.startswith("First")
+
+
+def test_member_that_the_spine_lists_by_its_parts_is_read_once() -> None:
+    parts = "".join(
+        f'<item id="{part}" href="a.xhtml#{part}" media-type="application/xhtml+xml"/>'
+        for part in ("p1", "p2")
+    )
+    package = f"""<package xmlns="http://www.idpf.org/2007/opf" version="2.0"><manifest>
+      <item id="b" href="b%20two.xhtml" media-type="application/xhtml+xml"/>{parts}</manifest>
+      <spine><itemref idref="b"/><itemref idref="p1"/><itemref idref="p2"/></spine></package>"""
+    book = make_epub({"OEBPS/book.opf": package})
+    assert [section.heading for section in read_bytes(book, "a.epub").sections] == [
+        "First",
+        "Second",
+    ]
+
+
+def test_manual_keeps_the_words_of_its_links() -> None:
+    document = samples.read_shared("developers-reference.epub")
+    assert "how to become a member (Applying to Become a Member)" in document.text
+    assert "dists/stable/main/binary-amd64/\ndists/stable/main/binary-armel/\n" in document.text
+    assert document.sections[0].heading == "1. Scope of This Document"

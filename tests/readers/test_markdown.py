@@ -1,0 +1,153 @@
+"""What nobody sees of Markdown is left out and counted; what is seen, code too, stays."""
+
+import time
+
+import pytest
+
+from d2l.errors import DocumentError
+from d2l.readers.findings import Finding
+from d2l.readers.markdown import take_out_hidden
+from d2l.readers.markdown_pieces import cut
+from d2l.readers.parsing import ParseRequest
+from tests.documents.samples import parse_here, read_bytes
+
+COMMENT, UNUSED = "in a comment", "in an unused definition"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<!-- SECRET -->", COMMENT),
+        ("<!--\n\nSECRET\n\n-->", COMMENT),
+        ("Words <!-- SECRET\nSECRET --> and words.", COMMENT),
+        ("- item\n  <!-- SECRET -->", COMMENT),
+        ("> ```\n> code\n\n<!-- SECRET -->", COMMENT),
+        ("- ```\n  code\n\n<!-- SECRET -->", COMMENT),
+        ("- one\n\n    <!-- SECRET -->\n", COMMENT),
+        ("`a tick\n\n<!-- SECRET --> `", COMMENT),
+        ("<div>`</div>\n<!-- SECRET --> `", COMMENT),
+        ("<div><!-- x\n\nSECRET\n\n--></div>", COMMENT),
+        ("Words <!-- a --> <!-- SECRET -->", COMMENT),
+        ("<div>\n~~~\n1. <!-- SECRET --> `a`", COMMENT),
+        ("<?note SECRET>", COMMENT),
+        ("<!SECRET>", COMMENT),
+        ("Words.\n\n<!-- SECRET", COMMENT),
+        ("[//]: # (SECRET)", UNUSED),
+        ('[//]: # "SECRET"', UNUSED),
+        ("[unused]: http://e.com\n  'SECRET'", UNUSED),
+        ('<span style="display:none">SECRET</span>', "not displayed"),
+        ('Words <span style="display:none">SECRET *a* `SECRET`</span> and words.', "not displayed"),
+        ("<div hidden>\n\nSECRET\n\n```\nSECRET\n```\n\n</div>", "not displayed"),
+        ("<div\nclass='>'\nhidden>SECRET</div>", "not displayed"),
+        ("<p style='font-size:0'>SECRET</p>", "tiny"),
+        ("<font color=white>SECRET</font>", "in the color of its ground"),
+        ("<style>\n\n.x { display: none }\n</style>\n\n<b class=x>SECRET</b>", "not displayed"),
+        ("<script>\n\nif (a < b) SECRET\n</script>", "not displayed"),
+        ("<style>.SECRET { color: red }</style>", "not displayed"),
+        ("Words <template>SECRET</template>", "not displayed"),
+    ],
+)
+def test_hidden_text_is_left_out_and_counted(text: str, reason: str) -> None:
+    text = f"# Title\n\nFirst words.\n\n{text}"
+    document = parse_here(text.encode(), "a.md")
+    assert "SECRET" not in document.text
+    assert "First words." in document.text
+    assert reason in {found.what for found in document.findings if found.kind == "hidden"}
+    whole = parse_here(text.encode(), "a.md", include_hidden=True)
+    assert whole.text == text.rstrip("\n")
+    assert whole.findings == document.findings
+
+
+def test_characters_are_counted_without_spaces_and_marks() -> None:
+    text = "One.\n\n<!-- two three -->\n\n[//]: # (x)\n\n<b hidden>four <i>five</i></b>"
+    assert parse_here(text.encode(), "a.md").findings == (
+        Finding("hidden", COMMENT, 8),
+        Finding("hidden", UNUSED, len("[//]:#(x)")),
+        Finding("hidden", "not displayed", 8),
+    )
+
+
+SEEN = [
+    "`<!-- code -->` and ``a ` <b hidden>x</b>``",
+    "```html\n<!-- code -->\n<div hidden>x</div>\n\n[//]: # (x)\n```",
+    "~~~\n<!-- code\n~~~\n\nmore -->",
+    "    <!-- code -->\n\n    <div hidden>x</div>",
+    "- item\n\n      <!-- code -->",
+    "1. item\n\n   ```\n   <!-- code -->\n   ```\n\n   more",
+    "> ```\n> <!-- code -->\n> ```",
+    "- item\n```\n<!-- code -->\n```",
+    r"\<!-- shown -->, \`<b hidden\>",
+    "An arrow <!-- that nothing ends\n\nand a paragraph -->",
+    "a < b and c > d, x<y, List<String>, Map<?, ?>, <your name> and </>",
+    "<https://example.org/?a=b> <me@example.org>",
+    "[text][label] and [label] and [Label two][]\n\n[label]: /a (title)\n[label  TWO]: <b c> 'd'",
+    "[Alice]: Hello.\n[Alice]: hello there\n\n[^1]: A note.",
+    "Words\n[//]: # (after words it is no definition)",
+    "<details><summary>More</summary>\n\nFolded words.\n\n</details>",
+    "<p align=center><img src=a.png alt='A picture'><br><kbd>Ctrl</kbd></p>",
+    "<table><tr><td>one</td><td style='color:red'>two</td></tr></table>",
+    "Words <span style='display:none'></span> and words",
+    "---\ntitle: '<!-- x -->'\n---\n\nWords",
+    "| a | b |\n|---|---|\n| 1 <br> 2 | `<b hidden>` |",
+]
+
+
+@pytest.mark.parametrize("text", SEEN)
+def test_text_that_is_shown_stays_as_it_is(text: str) -> None:
+    document = parse_here(f"{text}\n\nLast.".encode(), "a.md")
+    assert "\n\n".join(part.text for part in document.sections) == f"{text}\n\nLast."
+    assert [found for found in document.findings if found.kind == "hidden"] == []
+
+
+def test_what_is_left_open_in_a_paragraph_ends_with_it() -> None:
+    text = "One <span style='display:none'>two\n\nthree\n\n- <b hidden>four\n- five"
+    document = parse_here(text.encode(), "a.md")
+    assert [word in document.text for word in ("two", "three", "four", "five")] == [
+        False, True, False, True,
+    ]  # fmt: skip
+
+
+def test_many_unclosed_elements_in_prose_do_not_nest() -> None:
+    text = "List<String> <your name> <a name='x'>\n\n<your name>\n\n<Item a='b' />\n\n" * 400
+    assert parse_here(text.encode(), "a.md").text == text.strip("\n")
+
+
+def test_a_document_of_hidden_text_alone_is_refused() -> None:
+    with pytest.raises(DocumentError, match="all of its text is hidden"):
+        parse_here(b"<!-- nothing else -->", "a.md")
+
+
+def test_markup_is_parsed_under_the_limits_of_a_child() -> None:
+    document = read_bytes("Für <b hidden>x</b>alle".encode("utf-16"), "a.md")
+    assert document.text.startswith("Für")
+    assert document.findings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a <!-- " * 40_000,
+        "<div> <!-- " * 20_000,
+        "<div>\n\n<!-- a" * 20_000,
+        "a <!a " * 40_000,
+        "a <b c='" * 30_000,
+        "a <b c=\"' " * 30_000,
+        "<b " + "a " * 100_000,
+        "a " + "".join("`" * (n % 300) + " " for n in range(1500)),
+        "[a]: b 'c\n" * 20_000,
+        "[a]: " + "b" * 100_000 + " c",
+        "[" * 200_000 + "]:",
+        "[a" * 100_000 + "]:",
+        "> " * 100_000 + "<!--",
+        "- " * 100_000 + "<!--",
+        "```\n<\n" * 40_000,
+        "    <\n" * 40_000,
+    ],
+)
+def test_cutting_takes_the_time_of_one_pass(text: str) -> None:
+    """The square of these lengths would take minutes."""
+    began = time.process_time()
+    list(cut(text))
+    if "<" not in text:  # else it takes a parser of markup, too
+        take_out_hidden(text, ParseRequest("a", b""))
+    assert time.process_time() - began < 5

@@ -1,0 +1,114 @@
+import time
+
+import pytest
+
+from d2l.documents.read import read_document
+from d2l.readers.parsing import Section
+from d2l.readers.text import find_headings
+from tests.documents import samples
+from tests.documents.samples import read_bytes
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"a\r\nb\r\n", "a\nb\n"),
+        (b"a\rb", "a\nb"),
+        (b"  a \n\n\n b\t\n", "  a \n\n\n b\t\n"),
+        (b"\xef\xbb\xbfa", "a"),
+    ],
+)
+def test_plain_text_comes_back_as_it_is_but_for_line_ends(raw: bytes, text: str) -> None:
+    assert read_bytes(raw, "a.txt").sections == (Section(text),)
+
+
+def test_markdown_is_cut_at_headings_and_nowhere_else() -> None:
+    text = """\
+---
+title: no heading
+---
+Intro.
+
+# One #
+Text
+```sh
+# a comment
+```
+
+Two
+===
+| a | b |
+|---|---|
+| 1 | 2 |
+
+- item
+---
+
+####### seven
+
+~~~
+## code
+~~~~
+
+## Three
+"""
+    sections = read_bytes(text.encode(), "a.md").sections
+    assert [section.heading for section in sections] == [None, "One", "Two", "Three"]
+    assert sections[1].text == "# One #\nText\n```sh\n# a comment\n```"
+    assert "| a | b |\n|---|---|\n| 1 | 2 |" in sections[2].text
+
+
+def test_markdown_text_is_kept_but_for_empty_lines_around_sections() -> None:
+    document = read_bytes(b"\n# A\n\nx\n\n\n# B\ny\n", "a.md")
+    assert document.text == "# A\n\nx\n\n# B\ny"
+
+
+def test_long_plain_text_is_exact() -> None:
+    source = samples.shared_doc("debian-faq.zh-cn.txt")
+    assert source.path is not None
+    assert read_document(source).text == source.path.read_text("utf-8")
+
+
+def test_sections_of_a_long_markdown_file_hold_all_its_words() -> None:
+    source = samples.shared_doc("almanac.md")
+    assert source.path is not None
+    document = read_document(source)
+    assert document.text.split() == source.path.read_text("utf-8").split()
+    assert document.sections[1].heading == "Afghanistan"
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# A", "A"),
+        ("   ###### A b \t", "A b"),
+        ("## A ##", "A"),
+        ("## A#", "A#"),
+        ("# C# ## \t", "C#"),
+        ("# #", "#"),
+        ("#", None),
+        ("#\t", None),
+    ],
+)
+def test_titles_of_headings_are_without_their_marks(line: str, title: str | None) -> None:
+    assert list(find_headings([line])) == [(0, title)]
+
+
+@pytest.mark.parametrize("line", ["    # A", "#A", "####### A", r"\# A"])
+def test_other_lines_with_a_mark_are_no_headings(line: str) -> None:
+    assert list(find_headings([line])) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n" + "key: value\n" * 200_000,  # front matter that nothing ends
+        "# a" + " " * 2_000_000 + "b",
+        "# a" + " #" * 1_000_000 + "b",
+    ],
+)
+def test_long_markdown_takes_the_time_of_one_pass(text: str) -> None:
+    """The square of these lengths would take hours."""
+    began = time.process_time()
+    list(find_headings(text.split("\n")))
+    assert time.process_time() - began < 5
