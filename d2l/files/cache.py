@@ -10,10 +10,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from d2l.files.atomic import replace_file
+from d2l.files.tensors import FILE_ERRORS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DIGESTS = "digests.json"
 
@@ -76,6 +81,18 @@ def write_memory(name: str, values: Mapping[str, str], *, most: int) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda target: target.write_text(text, "utf-8"))
+
+
+def keep_tensors(
+    path: Path, tensors: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None
+) -> None:
+    """Keep tensors to save work later (`tensors.find_kept` reads them), whole or not at all; where
+    they cannot be written, the work is done again."""
+    from safetensors.torch import save_file
+
+    with contextlib.suppress(*FILE_ERRORS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda target: save_file(dict(tensors), target, metadata))
 
 
 def join_digests(digests: Sequence[str]) -> str:

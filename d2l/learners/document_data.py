@@ -21,6 +21,7 @@ from d2l.documents.chunks import pack_sentences, share_out
 from d2l.documents.sentences import list_sentences
 from d2l.errors import RecipeError
 from d2l.learners.clozes import make_cloze
+from d2l.learners.lessons import Lesson, draw_lessons
 from d2l.learners.recipes import Length, Questions, Recipe
 
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
@@ -81,21 +82,6 @@ class Drawn:
     tokens_per_seat: int = 0
     general_weight: float = 1.0
     task: bool = False
-
-
-@dataclass(frozen=True)
-class DrawnTask:
-    """A description in the passages that it is read in, and examples of its task."""
-
-    description: tuple[Passage, ...]
-    examples: tuple[Exercise, ...]
-
-
-class TaskPool(Protocol):
-    """Tasks to draw from, for recipes that have some."""
-
-    def draw(self, length: Length, chance: random.Random) -> Iterator[DrawnTask]:
-        """The tasks of one step of this class."""
 
 
 class PassagePool(Protocol):
@@ -172,7 +158,7 @@ class Mixture:
     recipe: Recipe
     asking: Questions  # the recipe's table of the network's kind
     general: Sequence[Exercise] = ()
-    tasks: TaskPool | None = None
+    tasks: Mapping[Length, Sequence[Lesson[tuple[Passage, ...], Exercise]]] | None = None
 
     def draw(self, step: int) -> list[Drawn]:
         """The batch of one step, of one length; at least one question is among it."""
@@ -210,20 +196,21 @@ class Mixture:
         """A batch of tasks; general prompts take the places of some of their examples."""
         assert self.tasks is not None  # a recipe with such a length has sources of tasks
         seats = self.recipe.seats
+        drawn = list(draw_lessons(self.tasks[length], length, chance))
         return [
             Drawn(
-                task.description,
+                description,
                 tuple(
                     chance.choice(self.general)
                     if self.general and chance.random() < seats.general_share
                     else example
-                    for example in task.examples
+                    for example in examples
                 ),
                 length.tokens_per_seat,
                 length.general_weight or seats.general_weight,
                 task=True,
             )
-            for task in list(self.tasks.draw(length, chance))
+            for description, examples in drawn
         ]
 
     def _ask(

@@ -4,21 +4,17 @@ Tasks and a function that embeds texts in, a `Familiarity` out; for every kind o
 descriptions. The user's cache keeps the embeddings: some thousand take minutes on a CPU.
 """
 
-import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.datasets.task_texts import SALADS, choose_descriptions, make_contrasts
 from d2l.datasets.tasks import Task, TaskSplit
-from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir
-from d2l.files.tensors import FILE_ERRORS, find_kept
+from d2l.files.cache import cache_dir, keep_tensors
+from d2l.files.tensors import find_kept
 from d2l.hypernets.familiarity import Familiarity, fit
 
 _KEY, _DIGEST = "embeddings", "texts_sha256"
@@ -26,36 +22,31 @@ _KEY, _DIGEST = "embeddings", "texts_sha256"
 EmbedAll = Callable[[Sequence[str]], Tensor]
 
 
-@dataclass(frozen=True)
-class EmbeddedContrasts:
-    """Embeddings (texts, embedding_size) of training descriptions, and of
-    `datasets.task_texts.Contrasts`."""
-
-    training: Tensor
-    descriptions: Tensor
-    known: dict[str, Tensor]
-    new: dict[str, Tensor]
-
-
-def embed_contrasts(
+def fit_familiarity(
     tasks: TaskSplit, *, most: int, embedder: str, embed: EmbedAll
-) -> EmbeddedContrasts:
-    """Embed training descriptions and their contrasts, of each task `most` descriptions at most.
+) -> tuple[Tensor, Familiarity | None]:
+    """Embed training descriptions, of each task `most` at most, and measure how alike a text is.
 
-    `embedder` names everything that decides the embeddings besides the texts.
+    Returns their embeddings (texts, embedding_size), and the measure, None if no task is held out
+    to calibrate it with. `embedder` names everything that decides embeddings besides the texts.
     """
     training = list_descriptions([task for task, _ in tasks.training], most)
     contrasts = make_contrasts(training, list_descriptions(tasks.held_out, most))
     known, new = contrasts.known, contrasts.new
     parts = [training, contrasts.descriptions, *known.values(), *new.values()]
     embeddings = load_embeddings(list(itertools.chain.from_iterable(parts)), embedder, embed)
-    first, second, *kinds = torch.split(embeddings, [len(part) for part in parts])
-    return EmbeddedContrasts(
-        first,
-        second,
-        dict(zip(known, kinds[: len(known)], strict=True)),
-        dict(zip(new, kinds[len(known) :], strict=True)),
+    own, held_out, *kinds = torch.split(embeddings, [len(part) for part in parts])
+    if not tasks.held_out:
+        return own, None
+    unlike = dict(zip(known, kinds, strict=False))
+    familiarity = fit(
+        own,
+        held_out,
+        torch.cat(kinds[len(known) :]),
+        known_unlike=[unlike[kind] for kind in known if kind not in SALADS],
+        salads=torch.cat([unlike[kind] for kind in SALADS]),
     )
+    return own, familiarity
 
 
 def load_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Tensor:
@@ -67,23 +58,10 @@ def load_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Ten
     if kept is not None and kept[1].get(_DIGEST) == digest and _KEY in kept[0]:
         return kept[0][_KEY]
     embeddings = embed(texts)
-    with contextlib.suppress(*FILE_ERRORS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda target: save_file({_KEY: embeddings}, target, {_DIGEST: digest}))
+    keep_tensors(path, {_KEY: embeddings}, {_DIGEST: digest})
     return embeddings
 
 
 def list_descriptions(tasks: Sequence[Task], most: int) -> list[str]:
     """At most so many descriptions of each task, in order."""
     return [text for task in tasks for text in choose_descriptions(task, most)]
-
-
-def fit_familiarity(found: EmbeddedContrasts) -> Familiarity:
-    """The measure of how alike a text is to the training descriptions."""
-    return fit(
-        found.training,
-        found.descriptions,
-        torch.cat(list(found.new.values())),
-        known_unlike=[found.known[kind] for kind in found.known if kind not in SALADS],
-        salads=torch.cat([found.known[kind] for kind in SALADS]),
-    )

@@ -10,17 +10,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir
-from d2l.files.tensors import FILE_ERRORS, find_kept
+from d2l.files.cache import cache_dir, keep_tensors
+from d2l.files.tensors import find_kept
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.inference.likelihood import answer_greedily
 from d2l.learners.document_data import Exercise
@@ -125,9 +122,7 @@ def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exe
         with contextlib.suppress(KeyError):
             return _unpack(kept[0])
     made = list(make())
-    with contextlib.suppress(*FILE_ERRORS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, partial(_write, made))
+    keep_tensors(path, _pack(made))
     return made
 
 
@@ -151,9 +146,9 @@ def _unpack(kept: Mapping[str, torch.Tensor]) -> list[Exercise]:
     ]
 
 
-def _write(exercises: Sequence[Exercise], path: Path) -> None:
+def _pack(exercises: Sequence[Exercise]) -> dict[str, torch.Tensor]:
     tensors = {}
     for index, exercise in enumerate(exercises):
         tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
         tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
-    save_file(tensors, path)
+    return tensors

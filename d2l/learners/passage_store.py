@@ -4,7 +4,6 @@ Documents and a tokenizer in, a sequence of passages out. As Python objects, all
 training data take gigabytes and minutes; as arrays that the system maps they take neither.
 """
 
-import contextlib
 import hashlib
 import json
 import random
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import overload
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import Document, read_documents
+from d2l.datasets.questions import read_documents
 from d2l.errors import RecipeError
-from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir, file_digest
-from d2l.files.tensors import FILE_ERRORS, find_kept
+from d2l.files.cache import cache_dir, file_digest, keep_tensors
+from d2l.files.tensors import find_kept
 from d2l.learners.document_data import Passage, Pools, cut_passages
 from d2l.learners.recipes import DataSource
 
@@ -104,9 +101,8 @@ class PassageStore(Sequence[Passage]):
         return range(start, stop)
 
     def save(self, path: Path) -> None:
-        """Write the store as one file, whole or not at all; raises OSError or SafetensorError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda target: save_file(self._tensors, target))
+        """Keep the store as one file, whole or not at all."""
+        keep_tensors(path, self._tensors)
 
     @cached_property
     def _groups(self) -> list[int]:
@@ -125,12 +121,6 @@ def load_store(path: Path) -> PassageStore | None:
         return None if kept is None else PassageStore(kept[0])
     except ValueError:
         return None
-
-
-def store_key(**parts: object) -> str:
-    """A name for what these values decide: the first half of a SHA-256, in hex."""
-    text = json.dumps({"layout": LAYOUT, **parts}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _ends(lengths: Sequence[int]) -> Tensor:
@@ -162,40 +152,37 @@ def build_pools(
             store = load_store(kept)
             if store is None:
                 store = _cut_source(path, source, limit, minimum, tokenizer)
-                with contextlib.suppress(*FILE_ERRORS):
-                    store.save(kept)
+                store.save(kept)
             pool.append((source.weight, store))
     return pools
 
 
 def _key(path: Path, source: DataSource, limit: int, minimum: int, tokenizer: BaseTokenizer) -> str:
-    """Everything that decides what a source's passages are."""
+    """A name by everything that decides a source's passages: half of a SHA-256, in hex."""
     try:
         digest = file_digest(path)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return store_key(
-        source=digest,
-        name=source.path,  # which decides the documents that are left out
-        max_documents=source.max_documents,
-        limit=limit,
-        minimum=minimum,
-        tokenizer=file_digest(tokenizer.folder / "tokenizer.json"),
-    )
-
-
-def _choose(documents: Sequence[Document], source: DataSource) -> list[Document]:
-    """As many documents as the source gives at most, drawn from all of them, in the file's order:
-    what stands beside a document is often about the same."""
-    order = list(range(len(documents)))
-    random.Random(source.path).shuffle(order)
-    return [documents[place] for place in sorted(order[: source.max_documents])]
+    decisive = {
+        "layout": LAYOUT,
+        "source": digest,
+        "name": source.path,  # which decides the documents that are left out
+        "max_documents": source.max_documents,
+        "limit": limit,
+        "minimum": minimum,
+        "tokenizer": file_digest(tokenizer.folder / "tokenizer.json"),
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _cut_source(
     path: Path, source: DataSource, limit: int, minimum: int, tokenizer: BaseTokenizer
 ) -> PassageStore:
-    documents = _choose(read_documents(path), source)
+    documents = read_documents(path)
+    order = list(range(len(documents)))
+    random.Random(source.path).shuffle(order)
+    # In the file's order: neighbors are often about the same.
+    documents = [documents[place] for place in sorted(order[: source.max_documents])]
     asks = any(document.questions for document in documents)
     cut = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
     passages = [passage for passage in cut if passage.questions or not asks]

@@ -4,24 +4,20 @@ Only the states behind them are kept. The head makes a distribution from them wh
 is a hundred times as large, and cheap. States of general prompts are kept for each base, on disk.
 """
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.batches import batched
 from d2l.datasets.prompts import read_prompts
-from d2l.files.atomic import replace_file
-from d2l.files.cache import cache_dir
-from d2l.files.tensors import FILE_ERRORS, find_kept
+from d2l.files.cache import cache_dir, keep_tensors
+from d2l.files.tensors import find_kept
 from d2l.inference.likelihood import answer_greedily
 from d2l.learners.document_data import Asked, Exercise
 from d2l.learners.forward import predicting_states
@@ -114,9 +110,7 @@ def _take_answers(
             "tokens": torch.cat(tokens),
             "states": torch.cat(states).cpu(),
         }
-        with contextlib.suppress(*FILE_ERRORS):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, partial(save_file, tensors))
+        keep_tensors(path, tensors)
     else:
         tensors = kept[0]
     lengths = tensors["lengths"].tolist()

@@ -26,22 +26,12 @@ from d2l.learners.text_to_lora.learner import count_text, gather_text, prepare_t
 
 
 @dataclass(frozen=True)
-class Use:
-    """What a trained network is for: a command that uses it, one that measures it, and what it must
-    have been trained to read."""
-
-    command: str
-    measure: str
-    reads: str = "documents"
-
-
-@dataclass(frozen=True)
 class TrainingKind(Generic[Config]):
     """How networks of one configuration are trained, and what is said of them afterwards.
 
     `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
-    `compact` gives the 8-bit form of its tensors, where there is one. `called` and `uses` are
-    for the card of a trained network: its name, and the commands for it.
+    `compact` gives the 8-bit form of its tensors, where there is one. The card of a trained network
+    has `called`, its name, and the commands for what it `reads`; seat networks say what they read.
     """
 
     config: type[Config]
@@ -49,7 +39,7 @@ class TrainingKind(Generic[Config]):
     count: Callable[[Materials[Config]], list[Row]]
     prepare: Callable[[Materials[Config], Path, Team], Learner]
     called: str
-    uses: tuple[Use, ...]
+    reads: str = "documents"
     compact: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
 
@@ -58,14 +48,16 @@ def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
     return next(row for row in KINDS if isinstance(config, row.config))
 
 
-def list_uses(config: HypernetConfig) -> list[Use]:
-    """What a network can be used for; of one that reads this and that, all of it."""
-    read = getattr(config, "reads", "both")  # seat networks say it
-    return [use for use in find_kind(config).uses if read in (use.reads, "both")]
+def list_uses(config: HypernetConfig) -> list[tuple[str, str]]:
+    """List (a command that uses a trained network, a command that measures it)."""
+    reads = config.reads if isinstance(config, SeatsConfig) else find_kind(config).reads
+    return [use for read, use in _USES.items() if reads in (read, "both")]
 
 
-_COMPILE = Use("d2l compile manual.pdf -o manual.lora", "d2l probe")
-_MAKE = Use('t2l make "what the task is" -o task.lora', "t2l eval", "descriptions")
+_USES = {
+    "documents": ("d2l compile manual.pdf -o manual.lora", "d2l probe"),
+    "descriptions": ('t2l make "what the task is" -o task.lora', "t2l eval"),
+}
 KINDS: tuple[TrainingKind[Any], ...] = (
     TrainingKind(
         config=SeatsConfig,
@@ -73,7 +65,6 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         count=count_seats_data,
         prepare=prepare_seats,
         called="seat",
-        uses=(_COMPILE, _MAKE),
         compact=compact_tensors,
     ),
     TrainingKind(
@@ -82,7 +73,6 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         count=count_documents,
         prepare=prepare_doc_to_lora,
         called="Doc-to-LoRA",
-        uses=(_COMPILE,),
     ),
     TrainingKind(
         config=TextToLoraConfig,
@@ -90,7 +80,7 @@ KINDS: tuple[TrainingKind[Any], ...] = (
         count=count_text,
         prepare=prepare_text,
         called="Text-to-LoRA",
-        uses=(_MAKE,),
+        reads="descriptions",
         compact=compact_text,
     ),
 )

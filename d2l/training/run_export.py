@@ -77,8 +77,8 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
         facts.append(("training time", f"{rows[-1]['seconds'] / 3600:.2f} hours"))
         facts += list(_describe_losses(rows[-_AVERAGED:]))
     uses = list_uses(config)
-    used = ", ".join(f"`{use.command} --checkpoint FOLDER`" for use in uses)
-    measured = ", ".join(f"`{use.measure}`" for use in uses)
+    used = ", ".join(f"`{command} --checkpoint FOLDER`" for command, _ in uses)
+    measured = ", ".join(f"`{command}`" for _, command in uses)
     parts = [
         f"# A {find_kind(config).called} network for {config.base}\n",
         "Written by `d2l train` and `d2l checkpoints export`. Use it by naming this folder: "

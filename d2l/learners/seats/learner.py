@@ -31,7 +31,7 @@ from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
 from d2l.learners.distributed import Team
 from d2l.learners.document_data import Asked, Drawn, Exercise, Mixture, Passage, choose_questions
-from d2l.learners.familiarity import embed_contrasts, fit_familiarity
+from d2l.learners.familiarity import fit_familiarity
 from d2l.learners.general_prompts import (
     add_references,
     general_path,
@@ -40,10 +40,11 @@ from d2l.learners.general_prompts import (
     sample_prompts,
 )
 from d2l.learners.learner import Figure, LossShare, Row
+from d2l.learners.lessons import count_lessons
 from d2l.learners.materials import Materials, gather_documents, list_documents
 from d2l.learners.recipe_table import MisfitError
-from d2l.learners.recipes import Recipe, Tasks
-from d2l.learners.seats.lessons import Lessons, count_lessons, make_lessons
+from d2l.learners.recipes import Length, Recipe, Tasks
+from d2l.learners.seats.lessons import TaskLesson, make_lessons
 from d2l.learners.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.learners.seats.moments import Batch, measure_moments
 from d2l.learners.seats.start import change_config, load_start, read_own_statistics
@@ -245,11 +246,15 @@ def count_seats_data(materials: Materials[SeatsConfig]) -> list[Row]:
     Mixture(materials.pools, recipe, recipe.seats, tasks=lessons).draw(0)
     rows = list_documents(materials)
     if lessons is not None and materials.tasks is not None:
-        rows += count_lessons(materials.tasks, recipe, lessons)
+        by_tokens = ((length.tokens, fitting) for length, fitting in lessons.items())
+        sources, n_held_out = recipe.sources_of(tasks=True), len(materials.tasks.held_out)
+        rows += count_lessons(by_tokens, sources, n_held_out=n_held_out)
     return rows
 
 
-def _make_lessons(materials: Materials[SeatsConfig]) -> Lessons | None:
+def _make_lessons(
+    materials: Materials[SeatsConfig],
+) -> dict[Length, list[TaskLesson]] | None:
     if materials.tasks is None:
         return None
     return make_lessons(materials.tasks, materials.recipe, materials.config, materials.tokenizer)
@@ -309,14 +314,8 @@ def _fit_familiarity(
     def embed_all(texts: Sequence[str]) -> Tensor:
         return embed_texts(texts, config, materials.tokenizer, read)
 
-    return fit_familiarity(
-        embed_contrasts(
-            tasks,
-            most=recipe.seats.descriptions,
-            embedder=str(decisive),
-            embed=embed_all,
-        )
-    )
+    most = recipe.seats.descriptions
+    return fit_familiarity(tasks, most=most, embedder=str(decisive), embed=embed_all)[1]
 
 
 def embed_texts(

@@ -21,18 +21,19 @@ from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.learners.distributed import Team
-from d2l.learners.familiarity import embed_contrasts, fit_familiarity
+from d2l.learners.familiarity import fit_familiarity
 from d2l.learners.learner import Figure, LossShare, Row
+from d2l.learners.lessons import count_lessons
 from d2l.learners.materials import Materials
 from d2l.learners.recipes import Recipe
 from d2l.learners.task_data import gather_tasks
 from d2l.learners.text_to_lora.data import (
-    Courses,
     DrawnTask,
+    TaskLessons,
     check_tasks,
-    count_tasks,
+    draw_tasks,
     group_by_length,
-    make_courses,
+    make_lessons,
 )
 from d2l.learners.text_to_lora.loss import (
     Standardization,
@@ -46,27 +47,20 @@ from d2l.learners.text_to_lora.loss import (
 
 
 @dataclass(frozen=True)
-class Read:
-    """What training knows of descriptions: standardized embeddings of the training tasks'
-    (descriptions, embedding_size), their statistics, and how alike a new one is."""
-
-    embeddings: Tensor
-    standardization: Standardization
-    familiarity: Familiarity | None  # None where no task is held out to calibrate it with
-
-
-@dataclass(frozen=True)
 class TextLearner:
     """A `Learner`: a Text-to-LoRA network on its frozen base."""
 
     network: TextToLora
     causal: Any
-    courses: Courses
-    read: Read
+    recipe: Recipe
+    lessons: TaskLessons
+    embeddings: Tensor  # of training descriptions, standardized (descriptions, embedding_size)
+    standardization: Standardization
+    familiarity: Familiarity | None  # None where no task is held out to calibrate it with
 
     def draw(self, step: int) -> list[DrawnTask]:
         """The tasks of one step."""
-        return self.courses.draw(step)
+        return draw_tasks(self.lessons, self.recipe, step)
 
     def describe(self, drawn: Sequence[DrawnTask]) -> Row:
         """How many tasks, and how many examples in all."""
@@ -76,35 +70,30 @@ class TextLearner:
         """The mean over a step's tasks is the loss; tasks of about the same length are one share,
         asked together."""
         for group in group_by_length(mine):
-            loss = measure_tasks(self.network, self.causal, [self._batch(task) for task in group])
-            figures = [
-                Figure("answers", *pair)
-                for pair in zip(loss.losses.tolist(), loss.right.tolist(), strict=True)
-            ]
-            yield LossShare(loss.total / len(drawn), tuple(figures))
+            batches = [self._batch(task) for task in group]
+            total, losses, right = measure_tasks(self.network, self.causal, batches)
+            pairs = zip(losses.tolist(), right.tolist(), strict=True)
+            yield LossShare(total / len(drawn), tuple(Figure("answers", *pair) for pair in pairs))
 
     def _batch(self, task: DrawnTask) -> TaskBatch:
         """A drawn task with its description's embedding, and noise on it."""
-        embedding = self.read.embeddings[task.description]
-        deviation = self.courses.recipe.text_to_lora.embedding_noise
+        embedding = self.embeddings[task.description]
+        deviation = self.recipe.text_to_lora.embedding_noise
         if deviation:
             chance = torch.Generator().manual_seed(task.seed)
             embedding = embedding + deviation * torch.randn(len(embedding), generator=chance)
-        return TaskBatch(embedding.to(_device(self.network)), task.exercises, task.seed)
+        device = next(self.network.parameters()).device
+        return TaskBatch(embedding.to(device), task.exercises, task.seed)
 
     def write(self, folder: Path) -> None:
         """Put config.json, model.safetensors and, where there is one, familiarity.safetensors
         into an empty folder."""
         config = self.network.config
         tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
-        folded = fold_standardization(tensors, self.read.standardization)
+        folded = fold_standardization(tensors, self.standardization)
         native.write_folder(folder, config.kind, config.to_json(), folded)
-        if self.read.familiarity is not None:
-            write_familiarity(folder / FAMILIARITY_FILE, self.read.familiarity)
-
-
-def _device(network: TextToLora) -> torch.device:
-    return next(network.parameters()).device
+        if self.familiarity is not None:
+            write_familiarity(folder / FAMILIARITY_FILE, self.familiarity)
 
 
 def gather_text(recipe: Recipe, network: Network[TextToLoraConfig]) -> Materials[TextToLoraConfig]:
@@ -116,7 +105,9 @@ def gather_text(recipe: Recipe, network: Network[TextToLoraConfig]) -> Materials
 def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
     """What all sources together give for each length."""
     assert materials.tasks is not None  # `gather_text` read them
-    return count_tasks(materials.tasks, materials.recipe, materials.tokenizer)
+    lessons = make_lessons(materials.tasks, materials.recipe, materials.tokenizer)
+    n_held_out = len(materials.tasks.held_out)
+    return count_lessons(lessons.items(), materials.recipe.sources, n_held_out=n_held_out)
 
 
 def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) -> TextLearner:
@@ -124,19 +115,27 @@ def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) 
     del out  # the cache keeps the embeddings
     recipe, config, tasks = materials.recipe, materials.config, materials.tasks
     assert tasks is not None  # `gather_text` read them
-    courses = make_courses(tasks, recipe, materials.tokenizer)
+    lessons = make_lessons(tasks, recipe, materials.tokenizer)
     with team.main_first():
-        read = read_descriptions(materials, tasks, team.device)
+        found, familiarity = embed_descriptions(materials, tasks, team.device)
+    standardization = measure_embeddings(found)
     causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
-    network = load_start(materials.source, config, recipe, read.standardization).to(team.device)
-    return TextLearner(team.prepare(network), causal, courses, read)
+    network = load_start(materials.source, config, recipe, standardization).to(team.device)
+    return TextLearner(
+        team.prepare(network),
+        causal,
+        recipe,
+        lessons,
+        standardization.apply(found),
+        standardization,
+        familiarity,
+    )
 
 
-def read_descriptions(
+def embed_descriptions(
     materials: Materials[TextToLoraConfig], tasks: TaskSplit, device: str
-) -> Read:
-    """Embeddings of training and held-out descriptions and of contrasts, and the statistics of
-    them that the network needs."""
+) -> tuple[Tensor, Familiarity | None]:
+    """Embed training descriptions, and measure how alike others are, as `fit_familiarity` does."""
     recipe, config = materials.recipe, materials.config
     encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
     decisive = [
@@ -157,12 +156,8 @@ def read_descriptions(
         )
         return embedder.embed_all(texts)
 
-    found = embed_contrasts(
-        tasks, most=recipe.text_to_lora.descriptions, embedder=str(decisive), embed=embed_all
-    )
-    familiarity = fit_familiarity(found) if tasks.held_out else None
-    standardization = measure_embeddings(found.training)
-    return Read(standardization.apply(found.training), standardization, familiarity)
+    most = recipe.text_to_lora.descriptions
+    return fit_familiarity(tasks, most=most, embedder=str(decisive), embed=embed_all)
 
 
 def load_start(

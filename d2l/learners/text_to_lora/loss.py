@@ -105,20 +105,15 @@ class TaskBatch:
     seed: int
 
 
-@dataclass(frozen=True)
-class TaskLoss:
-    """Of several tasks: the sum of their losses, each the mean over its answers, in nats a token,
-    differentiable; and without a gradient, of each answer its loss and the share of its tokens that
-    were the most likely: (answers,)."""
-
-    total: Tensor
-    losses: Tensor
-    right: Tensor
-
-
-def measure_tasks(network: TextToLora, causal: Any, batches: Sequence[TaskBatch]) -> TaskLoss:
+def measure_tasks(
+    network: TextToLora, causal: Any, batches: Sequence[TaskBatch]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy of several tasks' answers, each with the LoRA that the network writes for its
     task, in one pass of the base. Gradients flow to the network.
+
+    Returns the sum of the tasks' losses, each the mean over its answers, in nats a token; and
+    without a gradient, for each answer, its loss and the share of its tokens that were the most
+    likely: (answers,) each.
     """
     written = [_write(network, batch) for batch in batches]
     n_lines = [len(batch.exercises) for batch in batches]
@@ -137,7 +132,7 @@ def measure_tasks(network: TextToLora, causal: Any, batches: Sequence[TaskBatch]
         right.append((logits.detach().argmax(dim=-1) == wanted).float().mean())
     total = sum(part.mean() for part in torch.split(torch.stack(losses), n_lines))
     assert isinstance(total, Tensor)  # there is at least one batch
-    return TaskLoss(total, torch.stack(losses).detach(), torch.stack(right))
+    return total, torch.stack(losses).detach(), torch.stack(right)
 
 
 def _write(network: TextToLora, batch: TaskBatch) -> Generated:

@@ -19,7 +19,7 @@ from d2l.learners.document_data import Exercise, Mixture
 from d2l.learners.recipes import Recipe
 from d2l.learners.seats import learner
 from d2l.learners.seats.learner import plan_memories
-from d2l.learners.seats.lessons import Lessons, make_example, make_lessons
+from d2l.learners.seats.lessons import make_example, make_lessons
 from d2l.learners.seats.start import change_config
 from d2l.learners.task_data import gather_tasks
 from d2l.training import loop
@@ -105,7 +105,7 @@ def tokenizer(place: Path) -> BaseTokenizer:
     return BaseTokenizer(place / "tiny-org" / "llama-tiny")
 
 
-def draw_all(lessons: Lessons, recipe: Recipe, n_steps: int = 40, **changes: Any) -> Iterator[Any]:
+def draw_all(lessons: Any, recipe: Recipe, n_steps: int = 40, **changes: Any) -> Iterator[Any]:
     mixture = Mixture({}, recipe, recipe.seats, tasks=lessons, **changes)
     for step in range(n_steps):
         yield mixture.draw(step)
@@ -168,12 +168,12 @@ def test_what_is_too_long_for_a_class_of_steps_is_not_drawn(tokenizer: BaseToken
     recipe = read(TASKS)
     (length,) = recipe.lengths
     lessons = make_lessons(TaskSplit(tasks, ()), recipe, CONFIG, tokenizer)
-    (fit,) = lessons.by_length[length]
+    (fit,) = lessons[length]
     assert [passage.text for (passage,) in fit.descriptions] == ["Say it."]
-    assert [exercise for _, exercise in fit.exercises] == [make_example(example, CONFIG, tokenizer)]
+    assert [exercise for _, exercise in fit.examples] == [make_example(example, CONFIG, tokenizer)]
     wide = replace(recipe, lengths=(replace(length, chunks=4),))
     lessons = make_lessons(TaskSplit(tasks, ()), wide, CONFIG, tokenizer)
-    assert [len(one.descriptions) for one in lessons.by_length[wide.lengths[0]]] == [1, 2]
+    assert [len(one.descriptions) for one in lessons[wide.lengths[0]]] == [1, 2]
     short = replace(recipe, lengths=(replace(length, tokens=1),))
     with pytest.raises(RecipeError, match="an example of at most 1 tokens"):
         make_lessons(TaskSplit(tasks, ()), short, CONFIG, tokenizer)

@@ -18,7 +18,7 @@ from d2l.learners.familiarity import list_descriptions
 from d2l.learners.learner import Row
 from d2l.learners.recipes import DataSource, DocToLoraTable, Length, Recipe, SeatsTable
 from d2l.learners.task_data import gather_tasks
-from d2l.learners.text_to_lora.data import DrawnTask, group_by_length, make_courses
+from d2l.learners.text_to_lora.data import DrawnTask, draw_tasks, group_by_length, make_lessons
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
@@ -123,8 +123,8 @@ def test_held_out_and_excluded_tasks_and_those_of_unclear_license_are_not_drawn(
     assert [task.name for task in split.held_out] == ["echo"]
     assert {task.name for task, _ in split.training} == {"ore", "place"}
     tokenizer = load_tokenizer(Path("tiny-org/llama-tiny"))
-    courses = make_courses(split, recipe, tokenizer)
-    drawn = [one for step in range(40) for one in courses.draw(step)]
+    lessons = make_lessons(split, recipe, tokenizer)
+    drawn = [one for step in range(40) for one in draw_tasks(lessons, recipe, step)]
     assert {one.description for one in drawn} == set(range(6))
     answers = {answer for one in drawn for _, answer in one.exercises}
     assert answers == {
@@ -149,8 +149,8 @@ def test_sources_for_training_only_are_not_needed_to_name_the_held_out_tasks(
 
 def test_no_prompt_holds_a_description(recipe: Recipe) -> None:
     tokenizer = load_tokenizer(Path("tiny-org/llama-tiny"))
-    courses = make_courses(gather_tasks(recipe), recipe, tokenizer)
-    prompts = {prompt for one in courses.draw(0) for prompt, _ in one.exercises}
+    lessons = make_lessons(gather_tasks(recipe), recipe, tokenizer)
+    prompts = {prompt for one in draw_tasks(lessons, recipe, 0) for prompt, _ in one.exercises}
     for prompt in prompts:
         text = tokenizer.decode(prompt)
         assert text.split("<|im_start|>user\n")[1].split("<|im_end|>")[0] in tiny_tasks.WORDS
@@ -159,17 +159,16 @@ def test_no_prompt_holds_a_description(recipe: Recipe) -> None:
 def test_too_long_examples_are_left_out(recipe: Recipe) -> None:
     tokenizer = load_tokenizer(Path("tiny-org/llama-tiny"))
     split = gather_tasks(recipe)
-    sizes = [
-        size for one in make_courses(split, recipe, tokenizer).all for size, _ in one.exercises
-    ]
+    (lessons,) = make_lessons(split, recipe, tokenizer).values()
+    sizes = [size for one in lessons for size, _ in one.examples]
     short = replace(recipe, lengths=(Length(min(sizes), 1, 2, 2, 1.0),))
-    fewer = make_courses(split, short, tokenizer)
-    kept = [size for one in fewer.all for size, _ in one.exercises]
+    (fewer,) = make_lessons(split, short, tokenizer).values()
+    kept = [size for one in fewer for size, _ in one.examples]
     assert set(kept) == {min(sizes)}
     assert len(kept) < len(sizes)
     shorter = replace(recipe, lengths=(Length(min(sizes) - 1, 1, 2, 2, 1.0),))
     with pytest.raises(RecipeError, match="no example of the sources has at most"):
-        make_courses(split, shorter, tokenizer)
+        make_lessons(split, shorter, tokenizer)
 
 
 def test_tasks_of_like_length_are_asked_together() -> None:
@@ -223,11 +222,11 @@ def test_a_run_keeps_what_familiarity_needs(recipe: Recipe) -> None:
 
 def test_recipe_and_data_are_checked_without_weights(recipe: Recipe, command: Command) -> None:
     Path("tiny-org/llama-tiny/model.safetensors").unlink()
-    done = command.t2l("train", "a.toml", "--dry-run", "--json")
+    done = command("train", "a.toml", "--dry-run", "--json")
     assert json.loads(done.out)["sources"] == [
         {"source": "toy.jsonl", "tokens": 64, "tasks": 2, "examples": 12, "held_out": 1}
     ]
-    assert "held out" in command.t2l("train", "a.toml", "--dry-run").out
+    assert "held out" in command("train", "a.toml", "--dry-run").out
     for changes, message in (
         ({"seats": SeatsTable(dense_seats=3)}, r"\[seats\] is for seats"),
         ({"doc_to_lora": DocToLoraTable(generated_l1=1.0)}, r"\[doc_to_lora\] is for doc_to_lora"),
