@@ -1,42 +1,21 @@
-"""What holds for all inputs, tried on those that hypothesis draws; the same ones in every run.
+"""What holds for all inputs, tried on those that hypothesis draws; the same ones in every run."""
 
-Readers of strangers' bytes give a value or raise D2LError, and nothing else.
-"""
-
-import io
-import json
-import pickle
-import zipfile
-from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save
 
-from d2l.adapters.info import read_info
 from d2l.adapters.merge_methods import average, concat, scaled
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.bases.models import BaseFiles, find_base
+from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.change.selectors import select
-from d2l.datasets.descriptions import read_table
-from d2l.datasets.questions import read_documents, read_questions
-from d2l.datasets.tasks import read_tasks
 from d2l.documents.chunks import pack_sentences, split_evenly
-from d2l.errors import D2LError
-from d2l.files.tensors import read_header
-from d2l.hypernets.checkpoints import read_config
-from d2l.hypernets.formats import native
-from d2l.hypernets.formats.pickles import read_object
-from d2l.training.recipe_files import read_recipe
-from tests import tiny, tiny_tasks
-from tests.recipes import write_recipe
+from tests import tiny
 
 draw_some = settings(
     derandomize=True,
@@ -176,186 +155,3 @@ def test_merging_is_linear_and_does_not_know_the_order(
     assert torch.equal(delta(concat([scaled(part, float(factor)) for part in parts])), (
         float(factor) * whole
     ))  # fmt: skip
-
-
-# ---- strangers' bytes ---------------------------------------------------------------------------
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=6,
-)
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def read_or_refuse(read: Callable[[Path], object], path: Path) -> None:
-    """A value, or a refusal of one line."""
-    refusal = "a value"
-    try:
-        read(path)
-    except D2LError as error:
-        refusal = error.message
-    assert refusal
-    assert "\n" not in refusal
-
-
-def bend(valid: bytes) -> st.SearchStrategy[bytes]:
-    """A valid file with some bytes put in, left out or written over; or any bytes at all."""
-
-    def change(edits: list[tuple[int, int, bytes]]) -> bytes:
-        data = valid
-        for start, length, new in edits:
-            at = start % (len(data) + 1)
-            data = data[:at] + new + data[at + length :]
-        return data
-
-    edit = st.tuples(st.integers(0, 10**6), st.integers(0, 9), st.binary(max_size=5))
-    return st.lists(edit, max_size=3).map(change) | st.binary(max_size=200)
-
-
-def objects(*keys: str) -> st.SearchStrategy[dict[str, Any]]:
-    """JSON objects that have some of these keys, with any values."""
-    return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, JSON))
-
-
-def spell(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-SAFETENSORS = save({"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)})
-
-
-@draw_some
-@given(bend(SAFETENSORS))
-def test_a_strangers_safetensors_header(tmp_path: Path, data: bytes) -> None:
-    read_or_refuse(read_header, write(tmp_path / "a.safetensors", data))
-
-
-@draw_some
-@given(objects("a", "b", "__metadata__", "c"))
-def test_a_strangers_safetensors_header_of_json(tmp_path: Path, header: dict[str, Any]) -> None:
-    raw = json.dumps(header).encode()
-    data = len(raw).to_bytes(8, "little") + raw
-    read_or_refuse(read_header, write(tmp_path / "a.safetensors", data))
-
-
-def pack_pickle(data: bytes) -> bytes:
-    """A checkpoint of torch around a pickle."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("archive/data.pkl", data)
-        archive.writestr("archive/version", "3")
-    return stream.getvalue()
-
-
-PICKLE = pickle.dumps({"a": [1, 2.5, "x", None], "b": {"c": (True, b"y")}}, protocol=2)
-
-
-@draw_some
-@given(bend(PICKLE).map(pack_pickle) | bend(pack_pickle(PICKLE)))
-def test_a_strangers_pickle(tmp_path: Path, data: bytes) -> None:
-    read_or_refuse(read_object, write(tmp_path / "pytorch_model.bin", data))
-
-
-@draw_some
-@given(st.data())
-def test_a_strangers_recipe(tmp_path: Path, data: Any) -> None:
-    valid = write_recipe(tmp_path / "valid.toml").read_bytes()
-    read_or_refuse(read_recipe, write(tmp_path / "a.toml", data.draw(bend(valid))))
-
-
-TASK_KEYS = ("task", "definition", "descriptions", "examples", "positive_examples", "license_clear")
-
-
-@draw_some
-@given(
-    st.lists(objects("doc", "question", "answers", *TASK_KEYS), max_size=3).map(spell)
-    | bend(b'{"doc": "a", "question": "b", "answers": ["c"]}\n')
-)
-@pytest.mark.parametrize("read", [read_questions, read_documents, read_tasks, read_table])
-def test_strangers_rows(tmp_path: Path, read: Callable[[Path], object], data: bytes) -> None:
-    read_or_refuse(read, write(tmp_path / "a.jsonl", data))
-
-
-ADAPTER = {"base_model_name_or_path": "a", "r": 2, "lora_alpha": 2, "peft_type": "LORA"}
-RECORD_KEYS = ("version", "tool", "base", "checkpoint", "inputs", "chunks", "norms", "scale")
-
-
-@draw_some
-@given(
-    objects(*ADAPTER).map(lambda changes: ADAPTER | changes),
-    objects(*RECORD_KEYS).map(lambda one: json.dumps(one).encode()) | st.binary(max_size=40),
-    bend(SAFETENSORS),
-)
-def test_a_strangers_adapter(
-    tmp_path: Path, config: dict[str, Any], record: bytes, weights: bytes
-) -> None:
-    folder = tmp_path / "a.lora"
-    write(folder / "adapter_config.json", json.dumps(config).encode())
-    write(folder / "d2l.json", record)
-    write(folder / "adapter_model.safetensors", weights)
-    read_or_refuse(read_info, folder)
-
-
-@draw_some
-@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda rest: b"GGUF" + rest))
-def test_a_strangers_gguf(tmp_path: Path, data: bytes) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-        path = write(tmp_path / "a.gguf", data)
-        read_or_refuse(lambda file: find_base("a/b", override=str(file), offline=True), path)
-
-
-NETWORK_KEYS = ("format", "version", "kind", "base", "rank", "n_layers", "hidden", "module_order")
-
-
-@draw_some
-@given(st.sampled_from(["seats", "doc_to_lora", "text_to_lora"]), st.data())
-def test_a_strangers_network(tmp_path: Path, kind: str, data: Any) -> None:
-    folder = tmp_path / kind
-    if not folder.is_dir():
-        {
-            "seats": tiny.write_seats,
-            "doc_to_lora": lambda path: tiny.write_doc_to_lora(path, "llama"),
-            "text_to_lora": write_text_network,
-        }[kind](folder)
-        (folder / "config.json").rename(folder / "valid.json")
-    valid = (folder / "valid.json").read_bytes()
-    bent = bend(valid)
-    if valid.lstrip().startswith(b"{"):
-        config = json.loads(valid)
-        names = [*config, *NETWORK_KEYS]
-        bent |= st.dictionaries(st.sampled_from(names), JSON, min_size=1, max_size=2).map(
-            lambda changes: json.dumps(config | changes).encode()
-        )
-    write(folder / "config.json", data.draw(bent))
-    read_or_refuse(read_config, folder)
-
-
-def write_text_network(folder: Path) -> None:
-    """A text network's folder, without weights."""
-    config = tiny_tasks.make_config()
-    header = {"format": native.FORMAT, "version": native.VERSION, "kind": config.kind}
-    write(folder / "config.json", json.dumps(header | config.to_json()).encode())
-
-
-BASE_KEYS = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size", "rope_theta")
-
-
-@draw_some
-@given(st.dictionaries(st.sampled_from(BASE_KEYS), JSON, min_size=1, max_size=2), st.data())
-def test_a_strangers_base(bases: Path, tmp_path: Path, changes: dict[str, Any], data: Any) -> None:
-    config = json.loads((bases / "llama-tiny" / "config.json").read_text("utf-8")) | changes
-    text = data.draw(st.just(json.dumps(config).encode()) | bend(json.dumps(config).encode()))
-    write(tmp_path / "base" / "config.json", text)
-
-    def read(folder: Path) -> object:
-        files = find_base("a/b", override=str(folder), offline=True)
-        return files.config, files.family
-
-    read_or_refuse(read, tmp_path / "base")

@@ -35,11 +35,6 @@ def make_chunks(**documents: tuple[int, int]) -> list[Chunk]:
     ]
 
 
-def test_the_shipped_network_remembers_four_tokens_a_seat() -> None:
-    """960 tokens, the length of some recall, in 240 seats."""
-    assert (CONFIG.held_tokens, CONFIG.max_seats, CONFIG.held_density) == (960, 240, 4)
-
-
 # ---- who gets how many --------------------------------------------------------------------------
 
 

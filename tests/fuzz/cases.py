@@ -54,11 +54,12 @@ def try_bytes(reader: Reader, data: bytes) -> Outcome:
     except TooSlow:
         return Outcome(False, f"takes {time.monotonic() - began:.0f} s")
     except BaseException as error:  # noqa: BLE001 - a panic of a library is none that could be named
-        return Outcome(False, _describe(error))
+        return Outcome(False, describe_fault(error))
     return Outcome(False, "")
 
 
-def _describe(error: BaseException) -> str:
+def describe_fault(error: BaseException) -> str:
+    """The error, and the last line of d2l that it went through."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "/d2l/" in frame.filename] or list(frames)
     where = f"{Path(own[-1].filename).name}:{own[-1].lineno}"

@@ -6,18 +6,15 @@ process on tiny models and prints counts; exit code 1 where a command failed oth
 
 import argparse
 import contextlib
-import copy
 import io
 import json
 import math
 import os
-import random
 import re
 import shutil
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,36 +26,11 @@ from d2l.commands import console
 from d2l.commands import main as cli
 from d2l.errors import D2LError
 from tests.compiled import compile_tiny
-from tests.fuzz.cases import TooSlow, bound_memory, time_limit
+from tests.fuzz.cases import TooSlow, bound_memory, describe_fault, time_limit
+from tests.fuzz.changes import change
 
-#: What stands in the place of any value.
-VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    0,
-    3,
-    10**12,
-    10**400,
-    -0.5,
-    float("nan"),
-    float("inf"),
-    1e308,
-    "",
-    "7",
-    "a\x1b[2J\x1b]0;b\x07",
-    "\x9b31m",
-    "p. 1-99999999999",
-    "\ud800",
-    "fifo",
-    "/dev/zero",
-    "x" * 5000,
-    [],
-    [[0, 10**10]],
-    [0, 10**10],
-    {},
-    {"a": 1},
-)
+#: Changes of a JSON file, and of any other: reading a JSON file decides about more.
+N_JSON, N_OTHER = 800, 30
 BAD_PATTERNS: tuple[dict[str, Any], ...] = (
     {"(.*)*x": 8},
     {"(": 1},
@@ -124,89 +96,26 @@ class Failure:
     what: str
 
 
-def list_mutants(adapter: Path, *, bytes_each: int = 30) -> Iterator[Mutant]:
+def list_mutants(adapter: Path) -> Iterator[Mutant]:
     """All mutants of an adapter, the same ones each time."""
-    for file in ("d2l.json", "adapter_config.json", "tokenizer_config.json"):
-        if (adapter / file).is_file():
-            yield from _change_values(file, json.loads((adapter / file).read_text("utf-8")))
     config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
-    for change in CONFIGS:
-        text = json.dumps(config | change)
-        yield Mutant(f"config {change}", "adapter_config.json", text.encode())
+    for changes in CONFIGS:
+        text = json.dumps(config | changes)
+        yield Mutant(f"config {changes}", "adapter_config.json", text.encode())
     for template in TEMPLATES:
         yield Mutant(f"template {template!r}", "chat_template.jinja", template.encode())
-    for file in sorted(path.name for path in adapter.iterdir()):
-        whole = (adapter / file).read_bytes()
-        yield Mutant(f"no {file}", file, None)
-        for n in range(bytes_each):
-            yield Mutant(f"{file} bytes {n}", file, _bend(whole, n))
-
-
-def _change_values(file: str, values: Any) -> Iterator[Mutant]:
-    for place in _places(values):
-        where = ".".join(map(str, place))
-        changed = copy.deepcopy(values)
-        at = _walk(changed, place[:-1])
-        del at[place[-1]]
-        yield Mutant(f"{file} {where} missing", file, json.dumps(changed).encode())
-        for value in VALUES:
-            changed = copy.deepcopy(values)
-            _walk(changed, place[:-1])[place[-1]] = value
-            text = _spell(changed)
-            yield Mutant(f"{file} {where} = {_show(value)}", file, text.encode())
-
-
-def _spell(value: Any) -> str:
-    sys.set_int_max_str_digits(0)  # to spell a number of any length; reading has the usual limit
-    try:
-        return json.dumps(value)
-    finally:
-        sys.set_int_max_str_digits(4300)
-
-
-def _show(value: Any) -> str:
-    return "10**400" if value == 10**400 else repr(value)[:40]
-
-
-def _places(values: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in nested values, of lists the first and the last."""
-    keys = list(values) if isinstance(values, dict) else []
-    if isinstance(values, list):
-        keys = sorted({0, len(values) - 1}) if values else []
-    for key in keys:
-        yield (*before, key)
-        yield from _places(values[key], (*before, key))
-
-
-def _walk(values: Any, place: Sequence[Any]) -> Any:
-    for key in place:
-        values = values[key]
-    return values
-
-
-def _bend(data: bytes, n: int) -> bytes:
-    """Some bytes of a file put in, taken out, or written over, mostly near its beginning."""
-    chance = random.Random(n)
-    bent = bytearray(data)
-    for _ in range(1 + n % 4):
-        at = chance.randrange(min(len(bent), 1500) or 1)
-        kind = chance.randrange(4)
-        if kind == 0:
-            bent[at : at + chance.randrange(1, 9)] = b""
-        elif kind == 1:
-            bent[at:at] = chance.choice((b"\0", b'"', b"{", b"9" * 30, b"\xff\xfe", b"\x1b[2J"))
-        elif kind == 2 and bent:
-            bent[at % len(bent)] = chance.randrange(256)
-        else:
-            del bent[chance.randrange(len(bent) or 1) :]
-    return bytes(bent)
+    for path in sorted(adapter.iterdir()):
+        whole = path.read_bytes()
+        yield Mutant(f"no {path.name}", path.name, None)
+        for n in range(N_JSON if whole[:1] == b"{" else N_OTHER):
+            yield Mutant(f"{path.name} case {n}", path.name, change(n, [whole]))
 
 
 def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[str]]:
     """Command lines for the adapter at `a.lora`; the intact one lies at `intact.lora`."""
     a, intact, out = (str(place / name) for name in ("a.lora", "intact.lora", "out"))
     on = ["--base", str(base), "--offline"]
-    change = [*on, "--checkpoint", str(checkpoint), "-o", out, "--force"]
+    written = [*on, "--checkpoint", str(checkpoint), "-o", out, "--force"]
     return {
         "inspect": ["inspect", a],
         "inspect --json": ["inspect", a, "--json"],
@@ -214,9 +123,9 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
         "check --json": ["check", a, "--json", *on],
         "diff": ["diff", intact, a],
         "diff --json": ["diff", a, intact, "--json"],
-        "merge": ["merge", a, intact, *change],
-        "edit": ["edit", a, "--drop", "#0", *change],
-        "edit pages": ["edit", a, "--rescale", "p. 1=2", *change],
+        "merge": ["merge", a, intact, *written],
+        "edit": ["edit", a, "--drop", "#0", *written],
+        "edit pages": ["edit", a, "--rescale", "p. 1=2", *written],
         "export gguf": ["export", a, "--to", "gguf", "-o", out, "--force", *on],
         "export mlx": ["export", a, "--to", "mlx", "-o", out, "--force", *on],
         "export ollama": ["export", a, "--to", "ollama", "-o", out, "--force", *on],
@@ -246,16 +155,13 @@ def try_command(name: str, words: Sequence[str], limit_s: float) -> str | None:
             if "\n" in error.message:
                 what = f"a message of several lines: {error.message[:80]!r}"
         except Exception as error:  # noqa: BLE001 - that is what is looked for
-            at = traceback.extract_tb(error.__traceback__)
-            own = [f for f in at if "/d2l/" in f.filename] or list(at)
-            last = own[-1]
-            what = f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}: {error}"
+            what = describe_fault(error)
         except KeyboardInterrupt:
             raise
         except TooSlow:
             what = "waits without end"
         except BaseException as error:  # noqa: BLE001 - a panic of tokenizers
-            what = f"{type(error).__name__}: {error}"
+            what = describe_fault(error)
     took = time.process_time() - began
     if what is None and took > limit_s:
         what = f"takes {took:.0f} s"

@@ -37,7 +37,7 @@ from d2l.hypernets.formats.pickles import read_object
 from d2l.readers.parsing import ParseRequest
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.training.recipe_files import read_recipe
-from tests import tiny
+from tests import tiny, tiny_tasks
 from tests.bases.gguf_samples import write_gguf
 from tests.documents.samples import make_docx, make_epub, make_pdf, pdf_page
 from tests.recipes import write_recipe
@@ -115,7 +115,12 @@ def _make_adapter_readers(place: Path) -> dict[str, Reader]:
         _write(place / "b.lora" / "d2l.json", data)
         return read_info(place / "b.lora")
 
-    shutil.copytree(adapter, place / "b.lora")
+    def read_weights(data: bytes) -> object:
+        header = read_header(_write(place / "c.lora" / "adapter_model.safetensors", data))
+        return header, read_info(place / "c.lora")
+
+    for name in ("b.lora", "c.lora"):
+        shutil.copytree(adapter, place / name)
 
     def parse_record(data: bytes) -> object:
         try:
@@ -133,8 +138,7 @@ def _make_adapter_readers(place: Path) -> dict[str, Reader]:
         return render_apart(data.decode("utf-8", "replace"), turns, source="a.jinja")
 
     return {
-        "safetensors": Reader((tensors, save({"a": torch.ones(2).half()})),
-                              lambda data: read_header(_write(place / "a.safetensors", data))),
+        "safetensors": Reader((tensors, save({"a": torch.ones(2).half()})), read_weights),
         "adapter_config.json": Reader((config,), read_config_file),
         "d2l.json": Reader((record,), parse_record),
         "d2l.json in its folder": Reader((record,), read_record),
@@ -153,10 +157,11 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
     tokenizer = tiny.tokenizer_json().encode()
     gguf = write_gguf(place / "seed.gguf").read_bytes()
     base = tiny.write_base(place / "base-seed", "llama")
-    seats, public = (
-        tiny.write_seats(place / "seats"),
-        tiny.write_doc_to_lora(place / "d2l", "llama"),
-    )
+    networks = {
+        "seats": tiny.write_seats(place / "seats"),
+        "doc-to-lora": tiny.write_doc_to_lora(place / "d2l", "llama"),
+        "text-to-lora": tiny_tasks.write_place(place / "tasks") / "start",
+    }
 
     def read_tokenizer(data: bytes) -> object:
         _write(place / "tokens" / "tokenizer.json", data)
@@ -173,12 +178,12 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
         shutil.rmtree(place / "cache", ignore_errors=True)
         return find_base("a/b", override=str(_write(place / "a.gguf", data)), offline=True)
 
-    def read_network(folder: Path) -> Callable[[bytes], object]:
+    def read_network(folder: Path) -> Reader:
         def read(data: bytes) -> object:
             _write(folder / "config.json", data)
             return read_config(folder)
 
-        return read
+        return Reader(((folder / "config.json").read_bytes(),), read)
 
     def read_pickle(data: bytes) -> object:
         return read_object(_write(place / "pytorch_model.bin", data))
@@ -190,12 +195,7 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
         "base config.json": Reader(((base / "config.json").read_bytes(),), read_base),
         "own gguf": Reader((gguf,), lambda data: is_own_gguf(_write(place / "b.gguf", data))),
         "gguf": Reader((gguf,), read_gguf, fast=False),
-        "seats config.json": Reader(
-            ((seats / "config.json").read_bytes(),), read_network(_copy(seats, place / "n1"))
-        ),
-        "doc-to-lora config.json": Reader(
-            ((public / "config.json").read_bytes(),), read_network(_copy(public, place / "n2"))
-        ),
+        **{f"{name} config.json": read_network(folder) for name, folder in networks.items()},
     }
 
 
@@ -264,11 +264,6 @@ def _write(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
-
-
-def _copy(folder: Path, to: Path) -> Path:
-    shutil.copytree(folder, to)
-    return to
 
 
 def _pack(data: bytes) -> bytes:

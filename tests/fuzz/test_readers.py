@@ -12,9 +12,9 @@ from tests.fuzz.readers import Reader, make_readers
 NAMES = (
     "safetensors", "adapter_config.json", "d2l.json", "d2l.json in its folder", "chat template",
     "pickle", "torch zip", "tokenizer.json", "base config.json", "own gguf", "gguf",
-    "seats config.json", "doc-to-lora config.json", "recipe", "questions", "documents of questions",
-    "tasks", "table of descriptions", "csv of descriptions", "markdown", "text", "html", "docx",
-    "epub", "pdf",
+    "seats config.json", "doc-to-lora config.json", "text-to-lora config.json", "recipe",
+    "questions", "documents of questions", "tasks", "table of descriptions", "csv of descriptions",
+    "markdown", "text", "html", "docx", "epub", "pdf",
 )  # fmt: skip
 #: Cases that take more than some milliseconds each.
 FEW = {"chat template": 2, "gguf": 4, "tokenizer.json": 15, "adapter_config.json": 20, "pdf": 20,
@@ -42,7 +42,7 @@ def test_valid_files_are_read(name: str, readers: dict[str, Reader]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_strangers_bytes_are_read_or_refused(name: str, readers: dict[str, Reader]) -> None:
-    @settings(derandomize=True, database=None, deadline=None, max_examples=FEW.get(name, 40))
+    @settings(derandomize=True, database=None, deadline=None, max_examples=FEW.get(name, 60))
     @given(st.integers(0, 2**32))
     def draw(number: int) -> None:
         assert try_case(readers[name], number).fault == ""

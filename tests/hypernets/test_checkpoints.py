@@ -18,7 +18,6 @@ from d2l.hypernets.checkpoints import (
     read_config,
 )
 from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
-from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
 from tests.hypernets.loading import load_golden
 from tests.hypernets.networks import (
     make_config,
@@ -59,12 +58,6 @@ def refusal(call, *arguments, **options):
 # ---- formats ------------------------------------------------------------------------------------
 
 
-def test_every_format_has_a_name_and_a_one_line_description():
-    names = [entry.name for entry in FORMATS]
-    assert len(set(names)) == len(names)
-    assert all(entry.description and "\n" not in entry.description for entry in FORMATS)
-
-
 def test_formats_are_found(run, native):
     assert find_format(run).name == "released"
     assert find_format(run / "checkpoint-5").name == "released"
@@ -84,13 +77,6 @@ def test_other_paths_are_refused(tmp_path):
     (tmp_path / "notes.txt").touch()
     message, _ = refusal(find_format, tmp_path / "notes.txt")
     assert message == f"{tmp_path / 'notes.txt'}: is not a hypernetwork checkpoint"
-
-
-def test_networks_satisfy_the_protocol(run):
-    config: HypernetConfig = read_config(run)
-    network: Hypernetwork = load_hypernet(run, device="cpu")
-    assert network.config == config
-    assert config.chunk_tokens == 512
 
 
 # ---- conversion ---------------------------------------------------------------------------------
@@ -195,29 +181,6 @@ def test_hostile_released_checkpoint_is_refused_by_name(tmp_path):
     assert not marker.exists()
 
 
-def test_truncated_weights_are_refused(run, native):
-    file = run / "checkpoint-5" / "pytorch_model.bin"
-    file.write_bytes(file.read_bytes()[:5000])
-    message = f"{file}: is a damaged or truncated zip file"
-    assert refusal(load_hypernet, run, device="cpu") == (message, DAMAGED)
-    file = native / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:5000])
-    message, hint = refusal(load_hypernet, native, device="cpu")
-    assert message.startswith(f"{file}: is not a complete safetensors file (")
-    assert hint == DAMAGED
-
-
-def test_renamed_files_are_refused(run, native):
-    released, converted = run / "checkpoint-5" / "pytorch_model.bin", native / "model.safetensors"
-    data = released.read_bytes()
-    released.write_bytes(converted.read_bytes())
-    message = f"{released}: is not a file made by torch.save"
-    assert refusal(read_config, run) == (message, DAMAGED)
-    converted.write_bytes(data)
-    message, _ = refusal(load_hypernet, native, device="cpu")
-    assert message.startswith(f"{converted}: is not a complete safetensors file (")
-
-
 def test_weights_of_another_checkpoint_are_refused(native):
     file = native / "model.safetensors"
     tensors = load_file(file)
@@ -231,22 +194,10 @@ def test_weights_of_another_checkpoint_are_refused(native):
     assert refusal(load_hypernet, native, device="cpu") == (message, MISFIT)
 
 
-def test_weights_that_are_not_numbers_of_a_network_are_refused(native):
-    file = native / "model.safetensors"
-    tensors = load_file(file)
-    save_file({**tensors, "head.weight": tensors["head.weight"].to(torch.int32)}, file)
-    message = f"{file}: head.weight is torch.int32, expected a float type"
-    assert refusal(load_hypernet, native, device="cpu") == (message, None)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rank": 10**9}, "rank is out of range, expected 1 to 1024"),
-        ({"n_blocks": 10**15}, "n_blocks is out of range, expected 1 to 128"),
         ({"version": 2}, "version is 2, expected 1"),
-        ({"format": "other"}, 'format is "other", expected "d2l"'),
-        ({"surprise": 1}, 'unknown field "surprise" of doc_to_lora'),
         ({"scale": "4"}, "field scale is not of type float"),
     ],
 )

@@ -52,7 +52,3 @@ def test_what_stands_twice_or_only_opens_a_sentence_is_not_asked_for() -> None:
     assert make_many("Evidence was found in the small house on the hill behind it.") == set()
     assert make_many("Too short, Josiah Pell.") == set()
     assert make_cloze("", random.Random(0)) is None
-
-
-def test_the_same_chance_gives_the_same_question() -> None:
-    assert make_cloze(TEXT, random.Random(5)) == make_cloze(TEXT, random.Random(5))

@@ -14,7 +14,7 @@ from d2l.hypernets.formats.int8 import (
     read_weights,
 )
 from tests.tiny_seats import make_network
-from tests.tools.seat_goldens import BUILTIN, COMPACT, STORED_LAYERS
+from tests.tools.seat_goldens import COMPACT, STORED_LAYERS
 
 
 def test_rows_are_off_by_half_a_step_at_most() -> None:
@@ -116,8 +116,3 @@ def test_the_goldens_compact_network_is_that_of_the_original(shared_seats: Path)
     for name, tensor in load_file(COMPACT / "statistics.safetensors").items():
         kept = statistics[name][[layer - 3 for layer in STORED_LAYERS]]
         assert torch.equal(kept, tensor), name
-
-
-def test_the_shipped_network_is_small_enough_for_a_package() -> None:
-    size_bytes = sum(path.stat().st_size for path in BUILTIN.iterdir())
-    assert size_bytes < 24_000_000

@@ -218,104 +218,76 @@ def test_dotted_attribute_of_a_known_module_is_refused(tmp_path):
     assert refuse_program(tmp_path, in_dict(program)) == "refuses to run `collections.(a NoneType)`"
 
 
+ORDERED, REBUILD = glob("collections.OrderedDict"), glob("torch._utils._rebuild_tensor_v2")
+CONFIG = glob("ctx_to_lora.a.HypernetConfig") + b")\x81"
+NO_STORAGE = "refers to something that is not a tensor's storage"
+
+
 @pytest.mark.parametrize(
     ("program", "message"),
     [
         # a call of something that is not a global, or of a known one with foreign arguments
-        (text("os.system") + b")R", "refuses to call a str"),
-        (glob("collections.OrderedDict") + b"NR", "refuses to call `collections.OrderedDict`"),
-        (
-            glob("collections.OrderedDict") + b"(" + text("x") + b"tR",
-            "refuses to call `collections.OrderedDict` with these arguments",
-        ),
+        (text("os.system") + b")R", "call a str"),
+        (ORDERED + b"NR", "call `collections.OrderedDict`"),
+        (ORDERED + b"(" + text("x") + b"tR", "call `collections.OrderedDict` with these arguments"),
         (
             glob("__builtin__.set") + b"(" + glob("builtins.set") + b"tR",
-            "refuses to call `__builtin__.set` with these arguments",
+            "call `__builtin__.set`",
         ),
-        (
-            glob("peft.utils.peft_types.PeftType") + b"(]tR",
-            "refuses to call `peft.utils.peft_types.PeftType` with these arguments",
-        ),
-        (glob("torch.FloatStorage") + b")R", "refuses to call `torch.FloatStorage` with these arg"),
+        (glob("peft.utils.peft_types.PeftType") + b"(]tR", "call `peft.utils.peft_types.PeftType`"),
+        (glob("torch.FloatStorage") + b")R", "call `torch.FloatStorage` with these arguments"),
         (
             glob("ctx_to_lora.configs.CtxEncoderArguments") + b")R",
-            "refuses to call `ctx_to_lora.configs.CtxEncoderArguments` with these arguments",
+            "call `ctx_to_lora.configs.Ctx",
         ),
-        (
-            glob("torch._utils._rebuild_tensor_v2") + b")R",
-            "refuses to call `torch._utils._rebuild_tensor_v2` with these arguments",
-        ),
+        (REBUILD + b")R", "call `torch._utils._rebuild_tensor_v2` with these arguments"),
         # hooks of a tensor would be called by autograd
         (
             tensor(hooks=b"}" + text("k") + glob("builtins.set") + b"s"),
-            "refuses to call `torch._utils._rebuild_tensor_v2` with these arguments",
+            "call `torch._utils._rebu",
         ),
         # objects of foreign classes, or with arguments
-        (
-            glob("collections.OrderedDict") + b")\x81",
-            "refuses to make an object of `collections.Ord",
-        ),
-        (text("x") + b")\x81", "refuses to make an object of a str"),
+        (ORDERED + b")\x81", "make an object of `collections.OrderedDict`"),
+        (text("x") + b")\x81", "make an object of a str"),
         (
             glob("peft.tuners.lora.config.LoraConfig") + b"(" + text("x") + b"t\x81",
-            "refuses to call `peft.tuners.lora.config.LoraConfig` with arguments",
+            "call `peft.t",
         ),
         # state: of functions, classes, tensors and strings; not a dictionary; with magic names
-        (
-            glob("torch._utils._rebuild_tensor_v2") + b"}b",
-            "refuses to set the state of `torch._utils._rebuild_tensor_v2` from a dict",
-        ),
-        (
-            glob("torch._utils._rebuild_tensor_v2") + b"(N}t" + b"b",
-            "refuses to set the state of `torch._utils._rebuild_tensor_v2` from a tuple",
-        ),
-        (tensor() + b"}b", "refuses to set the state of a TensorRecord from a dict"),
-        (text("x") + b"}b", "refuses to set the state of a str from a dict"),
-        (
-            glob("ctx_to_lora.a.HypernetConfig") + b")\x81(N}tb",
-            "refuses to set the state of `HypernetConfig` from a tuple",
-        ),
-        (
-            glob("ctx_to_lora.a.HypernetConfig") + b")\x81}" + text("__class__") + b"Nsb",
-            "refuses to set `__class__` of `HypernetConfig`",
-        ),
-        (
-            glob("ctx_to_lora.a.HypernetConfig") + b")\x81}" + text("__setstate__") + b"Nsb",
-            "refuses to set `__setstate__` of `HypernetConfig`",
-        ),
-        (
-            glob("ctx_to_lora.a.HypernetConfig") + b")\x81}b}b",
-            "refuses to set `its state again` of `HypernetConfig`",
-        ),
+        (REBUILD + b"}b", "set the state of `torch._utils._rebuild_tensor_v2` from a dict"),
+        (REBUILD + b"(N}tb", "set the state of `torch._utils._rebuild_tensor_v2` from a tuple"),
+        (tensor() + b"}b", "set the state of a TensorRecord from a dict"),
+        (text("x") + b"}b", "set the state of a str from a dict"),
+        (CONFIG + b"(N}tb", "set the state of `HypernetConfig` from a tuple"),
+        (CONFIG + b"}" + text("__class__") + b"Nsb", "set `__class__` of `HypernetConfig`"),
+        (CONFIG + b"}" + text("__setstate__") + b"Nsb", "set `__setstate__` of `HypernetConfig`"),
+        (CONFIG + b"}b}b", "set `its state again` of `HypernetConfig`"),
         # containers
-        (
-            b"}(" + number(1) + number(2) + b"u",
-            "refuses to set items of a dict by keys that are not",
-        ),
-        (text("x") + text("k") + b"Ns", "refuses to set items of a str by keys that are not names"),
-        (b")Na", "refuses to add items to a tuple"),
-        (glob("builtins.set") + b"(Ne", "refuses to add items to `builtins.set`"),
+        (b"}(" + number(1) + number(2) + b"u", "set items of a dict by keys that are not"),
+        (text("x") + text("k") + b"Ns", "set items of a str by keys that are not names"),
+        (b")Na", "add items to a tuple"),
+        (glob("builtins.set") + b"(Ne", "add items to `builtins.set`"),
         # persistent ids
-        (b"(" + text("storage") + b"tQ", "refers to something that is not a tensor's storage"),
-        (text("x") + b"Q", "refers to something that is not a tensor's storage"),
-        (storage(kind="builtins.set"), "refers to something that is not a tensor's storage"),
-        (storage(key="../x"), "refers to something that is not a tensor's storage"),
-        (storage(n_values=-1), "refers to something that is not a tensor's storage"),
-        (storage(n_values=2**70), "refers to something that is not a tensor's storage"),
-        (storage(kind="os.system"), "refuses to run `os.system`"),
-        (storage(kind="torch.IntStorage"), "refuses to run `torch.IntStorage`"),
+        (b"(" + text("storage") + b"tQ", NO_STORAGE),
+        (text("x") + b"Q", NO_STORAGE),
+        (storage(kind="builtins.set"), NO_STORAGE),
+        (storage(key="../x"), NO_STORAGE),
+        (storage(n_values=-1), NO_STORAGE),
+        (storage(n_values=2**70), NO_STORAGE),
+        (storage(kind="os.system"), "run `os.system`"),
+        (storage(kind="torch.IntStorage"), "run `torch.IntStorage`"),
         # instructions that torch.save never writes
-        (b"\x82\x01", "refuses the pickle instruction EXT1"),
-        (b"\x83\x01\x00", "refuses the pickle instruction EXT2"),
-        (b"\x84\x01\x00\x00\x00", "refuses the pickle instruction EXT4"),
-        (b"(ios\nsystem\n", "refuses the pickle instruction INST"),
-        (b"(o", "refuses the pickle instruction OBJ"),
-        (b"Pos.system\n", "refuses the pickle instruction PERSID"),
-        (b"N)}\x92", "refuses the pickle instruction NEWOBJ_EX"),
-        (b"N2", "refuses the pickle instruction DUP"),
-        (b"\x97", "refuses the pickle instruction NEXT_BUFFER"),
-        (b"I99\n", "refuses the pickle instruction INT"),
-        (b"C\x01x", "refuses the pickle instruction SHORT_BINBYTES"),
+        (b"\x82\x01", "the pickle instruction EXT1"),
+        (b"\x83\x01\x00", "the pickle instruction EXT2"),
+        (b"\x84\x01\x00\x00\x00", "the pickle instruction EXT4"),
+        (b"(ios\nsystem\n", "the pickle instruction INST"),
+        (b"(o", "the pickle instruction OBJ"),
+        (b"Pos.system\n", "the pickle instruction PERSID"),
+        (b"N)}\x92", "the pickle instruction NEWOBJ_EX"),
+        (b"N2", "the pickle instruction DUP"),
+        (b"\x97", "the pickle instruction NEXT_BUFFER"),
+        (b"I99\n", "the pickle instruction INT"),
+        (b"C\x01x", "the pickle instruction SHORT_BINBYTES"),
         # nonsense
         (b"tttt", "its pickle is damaged"),
         (b"h\x63", "its pickle is damaged"),
@@ -327,7 +299,8 @@ def test_dotted_attribute_of_a_known_module_is_refused(tmp_path):
     ],
 )
 def test_hostile_programs_are_refused(tmp_path, program, message):
-    assert refuse_program(tmp_path, in_dict(program)).startswith(message)
+    refused = refuse_program(tmp_path, in_dict(program)).removeprefix("refuses ")
+    assert refused.removeprefix("to ").startswith(message)
 
 
 def test_functions_and_classes_of_the_reader_cannot_be_changed(tmp_path):

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from d2l.bases.reading import Reading
 from d2l.errors import CheckpointError, MergeError, OptionError
 from d2l.hypernets.seats.config import (
     allot_seats,
@@ -31,14 +30,6 @@ def make_raw() -> dict[str, Any]:
 
 
 # Configuration
-
-
-def test_config_says_what_the_pipeline_asks() -> None:
-    assert CONFIG.kind == "seats"
-    assert CONFIG.base == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    assert CONFIG.target_modules == ("k_proj", "v_proj")
-    assert CONFIG.reading == Reading(30, (0, 6, 12, 18, 24), tuple(range(3, 30)), 24)
-    assert CONFIG.chunk_tokens == 240
 
 
 def test_an_adapter_has_no_more_ranks_than_its_modules_need() -> None:
