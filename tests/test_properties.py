@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from d2l.adapters.merge_methods import average, concat, scaled
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.change.selectors import select
-from d2l.documents.chunks import pack_sentences, split_evenly
+from d2l.documents.chunks import pack_sentences
 from tests import tiny
 
 draw_some = settings(
@@ -41,16 +40,6 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BaseTokenizer:
 
 
 @draw_some
-@given(st.integers(0, 200), st.integers(1, 50))
-def test_slices_cover_the_tokens_without_gap_or_overlap(count: int, limit: int) -> None:
-    ids = list(range(count))
-    slices = split_evenly(ids, limit=limit, prefix=(-1,), suffix=(-2,))
-    assert [one for chunk, _, _ in slices for one in chunk if one >= 0] == ids
-    assert [stop for _, _, stop in slices][:-1] == [start for _, start, _ in slices][1:]
-    assert all(stop - start <= limit for _, start, stop in slices)
-
-
-@draw_some
 @given(TEXTS.map("".join) | WORDS, st.integers(4, 30), st.integers(0, 10))
 def test_pieces_cover_the_text_without_gap_or_overlap(
     tokenizer: BaseTokenizer, text: str, limit: int, minimum: int
@@ -63,29 +52,6 @@ def test_pieces_cover_the_text_without_gap_or_overlap(
         end = piece.stop
     assert not text[end:].strip()
     assert all(len(piece.token_ids) <= limit for piece in pieces[:-1])
-
-
-# ---- tokenizers ---------------------------------------------------------------------------------
-
-
-@draw_some
-@given(TEXTS.map("".join) | WORDS)
-def test_the_fast_tokenizer_is_the_slow_one(tokenizer: BaseTokenizer, text: str) -> None:
-    assert tokenizer.encode(text) == tokenizer.encode_slow(text)
-
-
-@pytest.fixture(scope="module")
-def built_in(smollm2_files: BaseFiles) -> BaseTokenizer:
-    """That of the small network's base."""
-    return BaseTokenizer(smollm2_files.folder)
-
-
-@draw_some
-@given(TEXTS.map("".join) | WORDS)
-def test_the_built_in_bases_fast_tokenizer_is_its_slow_one(
-    built_in: BaseTokenizer, text: str
-) -> None:
-    assert built_in.encode(text) == built_in.encode_slow(text)
 
 
 # ---- selectors ----------------------------------------------------------------------------------

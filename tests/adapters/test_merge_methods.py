@@ -37,12 +37,6 @@ def assert_delta(weights, wanted, **tolerance):
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_methods_are_described_in_one_line(method):
-    first = method.__doc__.splitlines()[0]
-    assert first.endswith(".")
-
-
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_one_part_is_itself(method, dtype):
     part = make(0, dtype=dtype)

@@ -1,6 +1,6 @@
 import json
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -195,41 +195,6 @@ def test_force_never_replaces_anything_but_an_adapter_folder(there: str, tmp_pat
     assert caught.value.hint == "--force replaces only what d2l wrote; choose another -o"
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     assert out.is_symlink() == there.endswith("link")
-
-
-class Stopping(Mapping[str, str]):
-    """Texts of which the second stops the writing, at a point where half of the files exist."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __getitem__(self, name: str) -> str:
-        if name == "second":
-            raise self.error
-        return name
-
-    def __iter__(self) -> Iterator[str]:
-        yield from ("first", "second")
-
-    def __len__(self) -> int:
-        return 2
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), RuntimeError("bug")])
-@pytest.mark.parametrize("old", [True, False])
-def test_stopped_in_the_middle_nothing_is_left_and_the_old_adapter_stays(
-    error: BaseException, old: bool, tmp_path: Path
-) -> None:
-    out = tmp_path / "a.lora"
-    if old:
-        write_adapter(make_content(), out)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    content = make_content(make_weights("llama", rank=2), texts=Stopping(error))
-    with pytest.raises(type(error)):
-        write_adapter(content, out, force=True)
-    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert after == before
-    assert [path.name for path in tmp_path.iterdir()] == (["a.lora"] if old else [])
 
 
 @contextmanager

@@ -11,11 +11,6 @@ def factors(rank=2, d_in=3, d_out=4):
     return LoraFactors(torch.ones(rank, d_in), torch.ones(d_out, rank))
 
 
-def test_rank_is_the_shared_dimension():
-    assert factors(rank=5).rank == 5
-    assert LoraWeights("base", 1.0, {"m": factors(rank=5)}).rank == 5
-
-
 @pytest.mark.parametrize(("a", "b"), [((2, 3), (4, 3)), ((2,), (4, 2)), ((2, 3, 1), (4, 2))])
 def test_factors_that_do_not_fit_are_refused(a, b):
     with pytest.raises(ShapeError) as raised:
@@ -51,10 +46,6 @@ def test_delta_norm_of_factors_that_cancel_is_nothing():
     row = torch.randn(1, 7)
     made = LoraFactors(torch.cat([row, row]), torch.tensor([[1.0, -1.0]]))
     assert delta_norm(made) == 0
-
-
-def test_memory_counts_its_seats():
-    assert Memory(torch.zeros(2, 5, 8), torch.zeros(2, 5, 8)).n_seats == 5
 
 
 @pytest.mark.parametrize(("keys", "values"), [((2, 5), (2, 5)), ((2, 5, 8), (2, 4, 8))])

@@ -33,10 +33,6 @@ def logits(model: Any) -> torch.Tensor:
         return model(torch.tensor([tiny.encode("The pump stands in the harbor.")])).logits
 
 
-def compile_in_memory(done: Compiled) -> d2l.Adapter:
-    return d2l.Compiler(done.plan.options)(done.plan)
-
-
 # ---- folders ------------------------------------------------------------------------------------
 
 

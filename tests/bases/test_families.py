@@ -110,15 +110,6 @@ def test_paths_are_below_the_causal_model() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_is_described_in_one_line_under_its_own_name(name: str) -> None:
-    family = find_family(name)
-    assert family.model_type == name == tiny.make_causal(name).config.model_type
-    assert family.description
-    assert family.description == family.description.strip()
-    assert "\n" not in family.description
-
-
-@pytest.mark.parametrize("name", FAMILIES)
 def test_attention_is_one_that_computes_what_the_family_defines(name: str) -> None:
     """The implementation named gives the logits of plain, unfused attention."""
     family, model = FAMILIES[name], tiny.make_causal(name)

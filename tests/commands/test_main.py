@@ -285,27 +285,6 @@ def test_strict_refuses_what_is_found(place: Path, command: Command) -> None:
     assert command(*words).code == 0
 
 
-def test_the_same_command_writes_the_same_bytes(place: Path, command: Command) -> None:
-    def read() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (place / "notes.lora").iterdir()}
-
-    assert command(*COMPILE).code == 0
-    first = read()
-    assert command(*COMPILE, "--force").code == 0
-    assert read() == first
-
-
-def test_force_replaces_adapters_only(place: Path, command: Command) -> None:
-    (place / "notes.lora").mkdir()
-    (place / "notes.lora" / "thesis.txt").write_text("years of work")
-    done = command(*COMPILE, "--force")
-    assert done.err == (
-        "error: notes.lora exists and was not written by d2l\n"
-        "hint: --force replaces only what d2l wrote; choose another -o\n"
-    )
-    assert (place / "notes.lora" / "thesis.txt").read_text() == "years of work"
-
-
 @pytest.mark.usefixtures("place")
 def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:

@@ -159,15 +159,6 @@ def test_totals_pages_and_worst_passages_are_printed(capsys: pytest.CaptureFixtu
     ]
 
 
-def test_controls_from_documents_and_models_do_not_reach_the_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    show_selftest(replace(make_report("x\x1b]0;title\x07\ny\u202e"), harm=None))
-    out = capsys.readouterr().out
-    assert not set(out) & set("\x1b\x07\r\u202e")
-    assert "x\\x1b]0;title\\x07 y" in out
-
-
 def test_the_worst_are_few_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     report = make_report()
     test = replace(report.selftest, worst=report.selftest.worst * 10)

@@ -251,15 +251,6 @@ def test_pieces_hold_the_whole_text_within_the_limit(byte_level: BaseTokenizer) 
             assert piece.text.split() == text[piece.start : piece.stop].split()
 
 
-def test_packing_gives_the_same_pieces_again(byte_level: BaseTokenizer) -> None:
-    first, second = (
-        pack_sentences(tiny.DOCUMENT * 5, tokenizer=byte_level, limit=30, minimum=8)
-        for _ in range(2)
-    )
-    assert first == second
-    assert len(first) > 5
-
-
 def test_a_question_goes_with_the_one_piece_that_holds_its_answer() -> None:
     pieces = [Piece(text, (), 0, 0) for text in ("a b", "b c")]
     ask = partial(share_out, find=lambda letter: lambda text: letter in text)

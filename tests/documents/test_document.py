@@ -1,4 +1,3 @@
-import dataclasses
 import time
 
 import pytest
@@ -109,14 +108,6 @@ def test_headings_name_the_first_and_the_last_section() -> None:
 def test_a_document_without_pages_and_headings_has_no_places() -> None:
     assert make(Section("ab")).where(0, 2) == ""
     assert make().where(0, 0) == ""
-
-
-def test_documents_do_not_change() -> None:
-    document = paged("ab")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        document.name = "other.pdf"  # type: ignore[misc]
-    assert document == paged("ab")
-    assert document.notes == ()
 
 
 def test_places_of_many_sections_are_found_at_once() -> None:

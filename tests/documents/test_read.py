@@ -135,11 +135,6 @@ def test_document_says_where_its_bytes_came_from() -> None:
     assert document.digest == "edeaaff3f1774ad2888673770c6d64097e391bc362d7d6fb34982ddf0efd18cb"
 
 
-@pytest.mark.parametrize(("data", "name"), [(PDF, "a.pdf"), (make_epub(), "a.epub")])
-def test_reading_twice_gives_the_same_document(data: bytes, name: str) -> None:
-    assert read_bytes(data, name) == read_bytes(data, name)
-
-
 def test_every_reader_has_its_own_suffixes_and_a_description() -> None:
     suffixes = [suffix for reader in READERS.values() for suffix in reader.suffixes]
     assert len(suffixes) == len(set(suffixes))

@@ -25,9 +25,6 @@ def load(done: Compiled, adapter: Path | None = None) -> AdaptedModel:
     return AdaptedModel.load(adapter or done.adapter, options)
 
 
-# ---- the prompts --------------------------------------------------------------------------------
-
-
 # ---- the measure --------------------------------------------------------------------------------
 
 

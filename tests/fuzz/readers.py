@@ -33,7 +33,7 @@ from d2l.documents.read import read_document
 from d2l.errors import DocumentError
 from d2l.files.tensors import read_header
 from d2l.hypernets.checkpoints import read_config
-from d2l.hypernets.formats.pickles import read_object
+from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
 from d2l.readers.parsing import ParseRequest
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.training.recipe_files import read_recipe
@@ -186,7 +186,10 @@ def _make_network_readers(place: Path) -> dict[str, Reader]:
         return Reader(((folder / "config.json").read_bytes(),), read)
 
     def read_pickle(data: bytes) -> object:
-        return read_object(_write(place / "pytorch_model.bin", data))
+        path = _write(place / "pytorch_model.bin", data)
+        values = read_object(path)
+        records = {n: v for n, v in values.items() if isinstance(v, TensorRecord)}
+        return values, read_tensors(path, records)
 
     return {
         "pickle": Reader((pickled,), lambda data: read_pickle(_pack(data))),

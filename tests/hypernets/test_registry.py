@@ -93,10 +93,6 @@ def test_aliases_of_the_hub_name_a_subfolder_and_a_known_base(alias) -> None:
     assert alias.network == "doc_to_lora"
 
 
-def test_names_of_aliases_are_their_keys() -> None:
-    assert [alias.name for alias in ALIASES.values()] == list(ALIASES)
-
-
 @pytest.mark.parametrize("alias", ON_HUB, ids=lambda alias: alias.name)
 def test_alias_of_the_hub_leads_to_its_subfolder_in_the_cache(alias, cache: Path) -> None:
     assert find_on_disk(alias) is None

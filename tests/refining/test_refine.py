@@ -28,7 +28,6 @@ from d2l.refining.marks import AboutText
 from d2l.refining.options import RefineOptions
 from d2l.refining.questions import Effort
 from d2l.refining.subjects import MovableLora, MovableSeats
-from tests import tiny
 from tests.change.test_merge import options_for
 from tests.compiled import Compiled, compile_tiny, make_document, read_files
 from tests.slow import slow_after
@@ -336,11 +335,6 @@ def test_what_cannot_be_refined_is_refused_with_a_reason(tmp_path: Path) -> None
     bare = replace(d2l.Adapter.from_pretrained(llama.adapter), provenance=None)
     with pytest.raises(AdapterError, match="was not compiled from a document"):
         refine(llama, tmp_path / "out.lora", parent=Parent(bare))
-
-
-def test_tiny_document_has_what_these_tests_count_on() -> None:
-    assert name_reason([make_document()]) is None
-    assert tiny.DOCUMENT.count(".") == 5
 
 
 def test_a_crowded_memory_whose_questions_are_too_few_is_left_alone(

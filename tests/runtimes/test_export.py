@@ -311,12 +311,6 @@ def test_force_replaces_exports_only(compiled: Compile, tmp_path: Path) -> None:
     run(done, "gguf", tmp_path / "own.gguf", force=True)
 
 
-def test_an_unknown_target_is_refused(compiled: Compile, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="cannot export to 'onnx'") as caught:
-        run(compiled("llama"), "onnx", tmp_path / "out")
-    assert caught.value.hint == "choose from gguf, ollama, mlx, merged"
-
-
 def test_dense_answers_differ_from_the_bases(compiled: Compile) -> None:
     """What the comparisons above rest on: the adapters change what is answered."""
     done = compiled("seats")

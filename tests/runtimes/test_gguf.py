@@ -125,12 +125,6 @@ def test_half_precision_halves_the_file(tmp_path: Path) -> None:
     assert torch.equal(back.b.float(), expected.b.half().float())
 
 
-def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write_gguf(make_weights("gemma2"), make_base("gemma2"), tmp_path / name, **NOTES)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("module", "value", "dtype", "message"),
     [

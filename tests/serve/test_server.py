@@ -249,11 +249,6 @@ def test_log_probabilities_are_those_of_the_model(client: openai.OpenAI, shelf: 
     assert len(content) <= 3
 
 
-def test_next_to_no_temperature_is_greedy(server: Running) -> None:
-    client = server.client()
-    assert say(client, "harbor", "Where?", temperature=1e-300) == say(client, "harbor", "Where?")
-
-
 # ---- what is refused ----------------------------------------------------------------------------
 
 

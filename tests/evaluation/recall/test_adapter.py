@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from d2l.api.compiler import Compiler
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError, ProbeError
@@ -118,15 +117,6 @@ def test_harm_is_measured_unless_left_out(
     assert harm is not None
     assert (harm["seats"], harm["n"]) == (done.plan.rank, 2)
     assert harm["kl"] > 0
-
-
-def test_compiling_with_what_is_loaded_writes_the_same_bytes(
-    done: Compiled, tmp_path: Path
-) -> None:
-    compiler = Compiler(done.plan.options)
-    written = [compiler(done.plan).save_pretrained(tmp_path / name) for name in ("first", "again")]
-    first, again = ((path / "adapter_model.safetensors").read_bytes() for path in written)
-    assert first == again == (done.adapter / "adapter_model.safetensors").read_bytes()
 
 
 # ---- what the document does not answer ----------------------------------------------------------
