@@ -3,8 +3,8 @@
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from d2l.adapters.info import AdapterInfo, is_adapter, read_info
 from d2l.adapters.provenance import Input
@@ -13,8 +13,7 @@ from d2l.files.cache import file_digest
 from d2l.files.places import recall
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An adapter of a folder. `error` says why one cannot be read, and then all else is empty.
 
     `seats` is None for networks that have none. `inputs_date` is the day, as 2026-01-31, on which

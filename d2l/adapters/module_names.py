@@ -6,8 +6,8 @@ nothing of tensors or files.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 #: Before the name of a module in the keys that PEFT writes.
 PREFIX = "base_model.model."
@@ -15,8 +15,7 @@ _LAYER = re.compile(r"(?:^|\.)layers\.([0-9]{1,9})\.")  # longer numbers count n
 _FACTOR = re.compile(r"\.lora_([AB])(\.default)?\.weight$")
 
 
-@dataclass(frozen=True)
-class ModuleName:
+class ModuleName(NamedTuple):
     """A module's name. `layer` and `stack` (what the layers belong to: "model") are None for
     modules outside layers, whose `path` is the whole name."""
 

@@ -1,6 +1,5 @@
 """The command `d2l ls`: the adapters in a folder, a line each."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,7 @@ def list_adapters(
     from d2l.adapters import listing
 
     entries = listing.list_adapters(folder)
-    rows = [asdict(entry) for entry in entries]
+    rows = [entry._asdict() for entry in entries]
     console.emit(
         {"folder": str(folder), "adapters": rows}, lambda: _show(folder, entries), as_json=as_json
     )

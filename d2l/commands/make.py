@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, Provenance
     from d2l.batch.results import Result
     from d2l.batch.rows import BatchRow
-    from d2l.datasets.descriptions import Row
+    from d2l.datasets.descriptions import DescriptionRow
     from d2l.hypernets.network import AnyNetwork
     from d2l.hypernets.options import CompileOptions
 
@@ -141,7 +141,7 @@ class _Many:
     force: bool
     as_json: bool
 
-    def make(self, rows: "Sequence[Row]", results: Path | None) -> int:
+    def make(self, rows: "Sequence[DescriptionRow]", results: Path | None) -> int:
         """Make all adapters, note their results in a file if one is named, and print a line for
         each; return how many could not be made."""
         from d2l.batch.results import ResultsFile
@@ -164,7 +164,7 @@ class _Many:
             n_bad = sum(not self._show(row, result) for result, row in pairs)
         return n_bad
 
-    def _show(self, row: "Row", result: "Result") -> bool:
+    def _show(self, row: "DescriptionRow", result: "Result") -> bool:
         """Print the result of a row; whether its adapter is there."""
         if result.error is not None:
             message = result.error["message"]
@@ -181,7 +181,7 @@ class _Many:
         return True
 
 
-def _make_row(row: "Row") -> "BatchRow":
+def _make_row(row: "DescriptionRow") -> "BatchRow":
     """A table's row as one of a batch."""
     from d2l.batch.rows import BatchRow
     from d2l.datasets.descriptions import describe_error

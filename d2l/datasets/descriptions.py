@@ -1,9 +1,8 @@
 """Task descriptions: an argument, standard input or a table in, checked texts out."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from d2l.errors import D2LError, DescriptionError
 
@@ -16,8 +15,7 @@ _NAME = re.compile(r"[^\W_][\w .+-]{0,99}")
 _QUOTES = ('"', "'")
 
 
-@dataclass(frozen=True)
-class Row:
+class DescriptionRow(NamedTuple):
     """One line of a table: the adapter's name and its description, or what is wrong with it."""
 
     line: int  # counted from 1
@@ -56,7 +54,7 @@ def read_stream(stream: BinaryIO) -> str:
     return check_description(_decode(data, where), where)
 
 
-def read_table(path: Path) -> list[Row]:
+def read_table(path: Path) -> list[DescriptionRow]:
     """Rows of a file with a name, a tab and a description on every line.
 
     Empty lines and a first line "name", "description" are passed over. A row that cannot be used
@@ -70,7 +68,7 @@ def read_table(path: Path) -> list[Row]:
         raise DescriptionError(
             f"{path}: cannot be read ({error.strerror})", hint="check the path"
         ) from error
-    rows: list[Row] = []
+    rows: list[DescriptionRow] = []
     lines: dict[str, int] = {}
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not raw.strip() or (not rows and _is_header(raw)):
@@ -85,7 +83,7 @@ def read_table(path: Path) -> list[Row]:
             lines[key] = number
             rows.append(row)
         except DescriptionError as error:
-            rows.append(Row(number, error=error))
+            rows.append(DescriptionRow(number, error=error))
     if not rows:
         raise DescriptionError(f"{path}: has no rows", hint="a name, a tab and a description each")
     return rows
@@ -95,7 +93,7 @@ def _is_header(raw: bytes) -> bool:
     return [cell.strip().lower() for cell in raw.split(b"\t")] == [b"name", b"description"]
 
 
-def _read_row(raw: bytes, number: int, where: str) -> Row:
+def _read_row(raw: bytes, number: int, where: str) -> DescriptionRow:
     cells = _decode(raw, where).split("\t")
     if len(cells) != 2:
         raise DescriptionError(
@@ -108,7 +106,7 @@ def _read_row(raw: bytes, number: int, where: str) -> Row:
             f"{where}: {name[:40]!r} cannot be the name of a folder",
             hint="use letters, digits, spaces and .+-_",
         )
-    return Row(number, name, check_description(cells[1], f"{where}: the description"))
+    return DescriptionRow(number, name, check_description(cells[1], f"{where}: the description"))
 
 
 def _decode(data: bytes, where: str) -> str:

@@ -4,17 +4,15 @@ Rows have question, answers and maybe doc; those of training doc, and maybe the 
 keys are passed over. What is wrong with a row is said with the file and the line.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from d2l.errors import ProbeError, RecipeError
 from d2l.files.jsonl import RowFormat, check_text, read_rows
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """A question with its reference answers; the first is the one whose likelihood is measured.
 
     `document` is the text that it is about, where the file gives one; texts of one `title`, such
@@ -74,8 +72,7 @@ def _read_answers(row: dict[str, Any]) -> list[Any]:
     return answers
 
 
-@dataclass(frozen=True)
-class Document:
+class AskedText(NamedTuple):
     """A text and its questions, each with its first answer. Documents of one title, such as the
     paragraphs of an article, belong together; without one each stands alone."""
 
@@ -84,7 +81,7 @@ class Document:
     title: str = ""
 
 
-def read_documents(path: Path) -> list[Document]:
+def read_documents(path: Path) -> list[AskedText]:
     """Group a file's rows by their text; rows without a question give documents without one.
 
     Raises RecipeError with the file and the line.
@@ -94,7 +91,7 @@ def read_documents(path: Path) -> list[Document]:
     for text, question, title in read_rows(path, _TRAINING_ROWS, _make_document):
         found.setdefault(text, []).extend([question] if question is not None else [])
         titles.setdefault(text, title)
-    return [Document(text, tuple(asked), titles[text]) for text, asked in found.items()]
+    return [AskedText(text, tuple(asked), titles[text]) for text, asked in found.items()]
 
 
 def _make_document(row: dict[str, Any]) -> tuple[str, tuple[str, str] | None, str]:

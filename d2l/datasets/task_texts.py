@@ -6,7 +6,7 @@ Tasks in, texts out; everything is drawn by fixed rules, so that a run finds the
 import random
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from d2l.datasets.prompts import read_contrasts
 from d2l.datasets.tasks import Example, Task
@@ -53,8 +53,7 @@ def draw_words(text: str, pool: Sequence[str]) -> str:
     return " ".join(chance.sample(pool, min(chance.randint(3, 8), len(pool))))
 
 
-@dataclass(frozen=True)
-class Contrasts:
+class Contrasts(NamedTuple):
     """What a network's familiarity is made with, beside its training descriptions: new
     `descriptions`, and by kind texts that are none, to fit it to (`known`) and to calibrate it
     on (`new`)."""

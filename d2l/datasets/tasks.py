@@ -7,9 +7,8 @@ over. Rows of input and output alone are one task without a description. Knows n
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from d2l.errors import TaskError
 from d2l.files.jsonl import RowFormat, check_text, read_rows
@@ -20,16 +19,14 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """An input, and the outputs that are right; the first is the one to train on."""
 
     input: str
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """What is asked for, said in several ways, the definition first; solved examples of it, and
     `shots`, a few more that are for prompts. `license_clear`: a network may be trained on it and
     passed on."""
@@ -41,8 +38,7 @@ class Task:
     license_clear: bool = True
 
 
-@dataclass(frozen=True)
-class TaskSplit:
+class TaskSplit(NamedTuple):
     """Tasks to train on, each with the weight of its source, and those held out of training."""
 
     training: tuple[tuple[Task, float], ...]

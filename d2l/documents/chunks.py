@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from d2l.documents.sentences import split_sentences
 
@@ -37,8 +37,7 @@ class Chunk:
     span: tuple[int, int] = (0, 0)  # [start, stop) in characters of its document's text
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of text with its token ids; `start` and `stop` are characters of the document."""
 
     text: str

@@ -6,8 +6,8 @@ Takes paths as given, gives sources in a fixed order; reads no file.
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from d2l.documents.document import Source
 from d2l.documents.read import READERS
@@ -20,8 +20,7 @@ OWN = "d2l.json"
 SUFFIXES = [suffix for reader in READERS.values() for suffix in reader.suffixes]
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What to read, and what not: files of folders passed over because no reader takes their kind,
     and inputs that lead nowhere, (name, what is wrong)."""
 

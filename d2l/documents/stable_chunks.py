@@ -9,7 +9,7 @@ further. A change is seen by the stretches that hold it, and by no other.
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from d2l.documents.chunks import Piece, Tokenizer, cut_long
 from d2l.documents.document import Document
@@ -21,8 +21,7 @@ _MARKDOWN_HEADING = re.compile(r"#{1,6} ")
 _LEAST_SHARE = 0.25
 
 
-@dataclass(frozen=True)
-class _Unit:
+class _Unit(NamedTuple):
     """A sentence, or a part of one that is too long alone; `border` is how good a cut before it
     is, lower first."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from d2l import interrupts
 from d2l.errors import D2LError
-from d2l.files.leftovers import Workshop, open_workshop, recover
+from d2l.files.leftovers import open_workshop, recover
 from d2l.files.renames import exchange, move_if_free, sync, sync_names
 from d2l.files.tensors import FILE_ERRORS
 
@@ -35,15 +35,16 @@ def building(folder: Path, check: Check = replace_anything) -> Iterator[Path]:
     """
     with naming(folder, D2LError), _making_parents(folder):
         recover(folder)
-        with open_workshop(folder) as workshop:
-            yield workshop.new
-            _share(workshop.new)
-            sync(workshop.new)
-            _take_place(workshop.new, workshop, folder, check)
+        with open_workshop(folder) as (new, old):
+            yield new
+            _share(new)
+            sync(new)
+            _take_place(new, old, folder, check)
 
 
-def _take_place(made: Path, workshop: Workshop, place: Path, check: Check) -> None:
-    """Put what was made at its place, whatever comes and goes there meanwhile."""
+def _take_place(made: Path, old: Path, place: Path, check: Check) -> None:
+    """Put what was made at its place, whatever comes and goes there meanwhile; `old`: where to
+    move what stands there, if the two cannot change places."""
     for tries_left in reversed(range(_TRIES)):
         interrupts.heed()
         stands = os.path.lexists(place)  # before the check: it passes what it has not seen
@@ -54,7 +55,7 @@ def _take_place(made: Path, workshop: Workshop, place: Path, check: Check) -> No
             elif made.is_file():
                 made.replace(place)
             elif not exchange(made, place):
-                place.rename(workshop.old)
+                place.rename(old)
                 move_if_free(made, place)
             break
         except (FileExistsError, FileNotFoundError):
@@ -117,8 +118,8 @@ def replace_file(
     """Let `write` make a file in a hidden folder beside `path`, then rename it: never half a file
     at `path`."""
     recover(path)
-    with open_workshop(path) as workshop:
-        made = workshop.new / path.name
+    with open_workshop(path) as (new, old):
+        made = new / path.name
         write(made)
         sync(made)
-        _take_place(made, workshop, path, check)
+        _take_place(made, old, path, check)

@@ -10,8 +10,8 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from d2l.errors import OptionError
 from d2l.files.cache import cache_dir
@@ -30,8 +30,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _ABANDONED_S = 3600.0
 
 
-@dataclass(frozen=True)
-class Entry:
+class CacheEntry(NamedTuple):
     """A file of the cache; `used` is when it was written or last read, in seconds since 1970."""
 
     path: Path
@@ -44,18 +43,18 @@ def entry_path(room: str, key: str) -> Path:
     return cache_dir() / room / key[:2] / f"{key}{_SUFFIX}"
 
 
-def list_entries(*rooms: str) -> list[Entry]:
+def list_entries(*rooms: str) -> list[CacheEntry]:
     """Entries of rooms (default: all), those not used for the longest time first."""
     found = [entry for room in rooms or ROOMS for entry in _walk(cache_dir() / room)]
     return sorted(found, key=lambda entry: (entry.used, entry.path))
 
 
-def _walk(folder: Path) -> Iterator[Entry]:
+def _walk(folder: Path) -> Iterator[CacheEntry]:
     for path in folder.glob(f"*/*{_SUFFIX}*"):
         with contextlib.suppress(OSError):  # another process removed it meanwhile
             stat = path.stat()
             if path.suffix == _SUFFIX:
-                yield Entry(path, stat.st_size, stat.st_mtime)
+                yield CacheEntry(path, stat.st_size, stat.st_mtime)
             elif re.fullmatch(HIDDEN, path.name) and time.time() - stat.st_mtime > _ABANDONED_S:
                 remove(path)
 
@@ -66,7 +65,7 @@ def touch(path: Path) -> None:
         os.utime(path)
 
 
-def prune(max_bytes: int) -> list[Entry]:
+def prune(max_bytes: int) -> list[CacheEntry]:
     """Remove entries, those not used for the longest time first, until all together take at most
     `max_bytes`; what was removed."""
     entries = list_entries()

@@ -7,8 +7,8 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from d2l.errors import AdapterError, BaseModelError, D2LError
 
@@ -20,8 +20,7 @@ _NAME = re.compile(
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 
 
-@dataclass(frozen=True)
-class HubName:
+class HubName(NamedTuple):
     """`org/repo[@revision][:subfolder]` taken apart."""
 
     repo: str
@@ -30,7 +29,7 @@ class HubName:
 
     def at(self, revision: str | None) -> "HubName":
         """The same at a revision; None leaves it as it is."""
-        return self if revision is None else replace(self, revision=revision)
+        return self if revision is None else self._replace(revision=revision)
 
     def __str__(self) -> str:
         at = f"@{self.revision}" if self.revision else ""

@@ -8,9 +8,8 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from d2l.errors import D2LError
 
@@ -19,8 +18,7 @@ T = TypeVar("T")
 MAX_LINE_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class RowFormat:
+class RowFormat(NamedTuple):
     """What the rows of a file are called ("a row of tasks"), what a right one looks like, and the
     error of wrong ones. `strict`: an empty line is wrong, too, and a key that stands twice."""
 

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.files.renames import move_if_free
@@ -27,17 +26,10 @@ _NAME_CHARS = 40  # names may have 255 bytes, and a character up to four
 _GRACE_SECONDS = 60  # a folder is locked as soon as it is made: an older one without lock is dead
 
 
-@dataclass(frozen=True)
-class Workshop:
-    """Where one path is built: `new` is there and locked, `old` may come to be."""
-
-    new: Path
-    old: Path
-
-
 @contextlib.contextmanager
-def open_workshop(path: Path) -> Iterator[Workshop]:
-    """A hidden folder beside `path` to build in; whatever is left of it at the end is removed.
+def open_workshop(path: Path) -> Iterator[tuple[Path, Path]]:
+    """(`new`, `old`): a hidden folder beside `path` to build in, which is there and locked, and
+    a place for what stands at `path`. Whatever is left of both at the end is removed.
 
     What stood at `path` and was moved to `old` comes back where nothing took its place.
     """
@@ -46,7 +38,7 @@ def open_workshop(path: Path) -> Iterator[Workshop]:
     old = new.with_suffix(".old")
     with _holding(new):
         try:
-            yield Workshop(new, old)
+            yield new, old
         finally:
             if os.path.lexists(old) and not os.path.lexists(path):
                 old.rename(path)  # failed or interrupted between two renames

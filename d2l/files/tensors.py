@@ -3,9 +3,8 @@
 Whoever reads one says by `read_tensors` or `find_kept` what a damaged one means to him.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import safetensors
 from safetensors import SafetensorError
@@ -24,8 +23,7 @@ _MAX_HEADER_BYTES = 16 << 20
 _AGAIN = "compile the document again"
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """One tensor of a safetensors file, as its header describes it."""
 
     dtype: str

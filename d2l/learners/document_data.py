@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import Document
+from d2l.datasets.questions import AskedText
 from d2l.datasets.silence import SILENCE
 from d2l.documents.chunks import pack_sentences, share_out
 from d2l.documents.sentences import list_sentences
@@ -100,7 +100,7 @@ Pools = Mapping[int, Sequence[tuple[float, PassagePool]]]
 
 
 def cut_passages(
-    documents: Sequence[Document], *, tokenizer: BaseTokenizer, limit: int, minimum: int
+    documents: Sequence[AskedText], *, tokenizer: BaseTokenizer, limit: int, minimum: int
 ) -> list[Passage]:
     """Cut documents into passages; a question goes with the one passage that holds its answer.
 

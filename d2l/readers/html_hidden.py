@@ -7,7 +7,7 @@ taken to be seen: where a condition, a script or a sheet elsewhere decides, and 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from d2l.readers.colors import BLACK, WHITE, Color, looks_like, parse_color, read_hex
 from d2l.readers.css_selectors import TooMuchWork
@@ -95,8 +95,7 @@ class Look:
         return "in the color of its ground" if looks_like(self.color, self.ground) else ""
 
 
-@dataclass(frozen=True)
-class HiddenText:
+class HiddenText(NamedTuple):
     """Text of an element that cannot be seen: all of it, or what is not in elements below."""
 
     element: Any

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from d2l.readers.findings import Finding, gather
-from d2l.readers.markdown_pieces import DEFINITION, TAG, Piece, cut
+from d2l.readers.markdown_pieces import DEFINITION, TAG, MarkupPiece, cut
 from d2l.readers.parsing import Parsed, ParseRequest, bound_text
 from d2l.readers.sniff import decode
 from d2l.readers.text import encoding_notes, split_markdown
@@ -64,7 +64,7 @@ def take_out_hidden(
     return "".join(keep(text, pieces, hidden)), findings, notes
 
 
-def keep(text: str, pieces: Iterable[Piece], hidden: Iterable[int]) -> Iterator[str]:
+def keep(text: str, pieces: Iterable[MarkupPiece], hidden: Iterable[int]) -> Iterator[str]:
     """Yield the stretches of a text around its hidden pieces."""
     numbers, at = set(hidden), 0
     for number, piece in enumerate(pieces):
@@ -74,7 +74,7 @@ def keep(text: str, pieces: Iterable[Piece], hidden: Iterable[int]) -> Iterator[
     yield text[at:]
 
 
-def count_chars(text: str, piece: Piece) -> int:
+def count_chars(text: str, piece: MarkupPiece) -> int:
     """How many characters a reader does not see, spaces and marks left out."""
     content = text[piece.start : piece.end]
     if piece.kind == "tag":
@@ -84,7 +84,7 @@ def count_chars(text: str, piece: Piece) -> int:
     return sum(map(len, content.split()))
 
 
-def find_plainly_hidden(text: str, pieces: list[Piece]) -> dict[int, str]:
+def find_plainly_hidden(text: str, pieces: list[MarkupPiece]) -> dict[int, str]:
     """Comments, and definitions of links that no link uses, by number of piece."""
     hidden = {n: IN_COMMENT for n, piece in enumerate(pieces) if piece.kind == "comment"}
     defined = [n for n, piece in enumerate(pieces) if piece.kind == "definition"]
@@ -100,7 +100,7 @@ def find_plainly_hidden(text: str, pieces: list[Piece]) -> dict[int, str]:
     return hidden
 
 
-def find_used(text: str, pieces: Iterable[Piece]) -> Iterator[str]:
+def find_used(text: str, pieces: Iterable[MarkupPiece]) -> Iterator[str]:
     """Yield what stands in brackets outside of definitions, folded."""
     paragraph: list[str] = []
     for piece in pieces:
@@ -118,7 +118,7 @@ def fold(label: str) -> str:
 
 
 def find_hidden_by_markup(
-    text: str, pieces: list[Piece], request: ParseRequest
+    text: str, pieces: list[MarkupPiece], request: ParseRequest
 ) -> tuple[dict[int, str], tuple[str, ...]]:
     """Why styles, attributes or their kind hide pieces, by number; and notes."""
     # Not at the top: a note without markup starts without the libraries for it.
@@ -142,7 +142,7 @@ def find_hidden_by_markup(
     return found, notes
 
 
-def write_markup(text: str, pieces: list[Piece]) -> Iterator[str]:
+def write_markup(text: str, pieces: list[MarkupPiece]) -> Iterator[str]:
     """Yield the markup of a text, with the number of a piece in the place of its words, and in the
     elements that tags open and close; in style sheets it stands in a comment."""
     yield "<body>"

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from d2l.readers.text import ATX, FENCE, skip_front_matter
 
@@ -46,8 +46,7 @@ DEFINITION = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class MarkupPiece(NamedTuple):
     """A stretch of the text; "start" and "end" of a paragraph are empty."""
 
     kind: PieceKind
@@ -62,8 +61,7 @@ class _Block:
     end: int
 
 
-@dataclass
-class _Fence:
+class _Fence(NamedTuple):
     """An open code fence: its mark, and how deep in lists and quotes it stands."""
 
     mark: str
@@ -179,7 +177,7 @@ class _Cutter:
         return end
 
 
-def cut(text: str) -> Iterator[Piece]:
+def cut(text: str) -> Iterator[MarkupPiece]:
     """Yield the pieces of a Markdown text in order."""
     resume = 0  # a comment in markup may reach over the ends of blocks
     for block in _Cutter(text).run():
@@ -187,21 +185,21 @@ def cut(text: str) -> Iterator[Piece]:
         if start >= block.end:
             continue
         if block.kind in ("code", "comment"):
-            yield Piece("code" if block.kind == "code" else "comment", start, block.end)
+            yield MarkupPiece("code" if block.kind == "code" else "comment", start, block.end)
             continue
         if block.kind == "inline":
-            yield Piece("start", start, start)
+            yield MarkupPiece("start", start, start)
         for piece in _cut_block(text, start, block.end, is_html=block.kind == "html"):
             yield piece
             resume = piece.end
         if block.kind == "inline":
-            yield Piece("end", block.end, block.end)
+            yield MarkupPiece("end", block.end, block.end)
 
 
-def _cut_block(text: str, at: int, end: int, *, is_html: bool) -> Iterator[Piece]:
+def _cut_block(text: str, at: int, end: int, *, is_html: bool) -> Iterator[MarkupPiece]:
     """Pieces of a block of markup, or of a paragraph."""
     while not is_html and (definition := DEFINITION.match(text, at, end)):
-        yield Piece("definition", at, definition.end())
+        yield MarkupPiece("definition", at, definition.end())
         at = definition.end()
     ticks = {} if is_html else _find_ticks(text, at, end)
     comments = _Ahead(text, "-->", len(text) if is_html else end)
@@ -223,11 +221,11 @@ def _cut_block(text: str, at: int, end: int, *, is_html: bool) -> Iterator[Piece
         if stop < 0:
             continue
         if begin < special.start():
-            yield Piece("text", begin, special.start())
-        yield Piece(kind, special.start(), stop)
+            yield MarkupPiece("text", begin, special.start())
+        yield MarkupPiece(kind, special.start(), stop)
         begin = at = stop
     if begin < end:
-        yield Piece("text", begin, end)
+        yield MarkupPiece("text", begin, end)
 
 
 @dataclass

@@ -6,7 +6,7 @@ Takes bytes, gives a format name or decoded text; opens no files and parses no d
 import codecs
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import charset_normalizer
 
@@ -81,16 +81,14 @@ WEB = {"iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252", "shift_
        "iso-8859-9": "cp1254"}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What bytes look like: a format name, or None for what no reader takes; and in words."""
 
     format: str | None
     words: str
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """Text, the encoding it was in, and whether that encoding was a guess."""
 
     text: str

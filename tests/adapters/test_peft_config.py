@@ -1,7 +1,6 @@
 """Rank and scale by module: what PEFT itself makes of the same config."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def test_configs_without_a_usable_scale_are_refused(config: dict[str, Any], mess
 @pytest.fixture
 def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less waiting: the limit is the same in kind."""
-    monkeypatch.setattr(patterns, "LIMITS", replace(patterns.LIMITS, seconds=1.0))
+    monkeypatch.setattr(patterns, "LIMITS", patterns.LIMITS._replace(seconds=1.0))
 
 
 @pytest.mark.usefixtures("one_second")

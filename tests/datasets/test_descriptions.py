@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.descriptions import MAX_CHARS, Row, check_description, read_stream, read_table
+from d2l.datasets.descriptions import (
+    MAX_CHARS,
+    DescriptionRow,
+    check_description,
+    read_stream,
+    read_table,
+)
 from d2l.errors import DescriptionError
 
 
@@ -75,7 +81,10 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
     )
     rows = read_table(path)
     good = [row for row in rows if row.error is None]
-    assert good == [Row(2, "sort", "sort lists"), Row(10, "last one", "say 'yes'")]
+    assert good == [
+        DescriptionRow(2, "sort", "sort lists"),
+        DescriptionRow(10, "last one", "say 'yes'"),
+    ]
     assert {row.line: row.error.message for row in rows if row.error is not None} == {
         4: f"{path}, line 4: has 1 column, expected 2",
         5: f"{path}, line 5: '../up' cannot be the name of a folder",

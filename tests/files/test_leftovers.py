@@ -86,13 +86,13 @@ def test_a_number_that_was_given_out_again_does_not_keep_a_left_over(
 
 
 def test_a_workshop_is_hidden_names_its_process_and_is_locked(tmp_path: Path) -> None:
-    with open_workshop(tmp_path / ("long " * 30)) as workshop:
-        (workshop.new / "mark").write_text("x")
-        assert workshop.new.name.startswith(".long ")
-        assert f".{os.getpid()}." in workshop.new.name
+    with open_workshop(tmp_path / ("long " * 30)) as (new, _):
+        (new / "mark").write_text("x")
+        assert new.name.startswith(".long ")
+        assert f".{os.getpid()}." in new.name
         recover(tmp_path / ("long " * 30))
-        assert (workshop.new / "mark").exists()
-        handle = os.open(workshop.new, os.O_RDONLY)
+        assert (new / "mark").exists()
+        handle = os.open(new, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(handle)
@@ -101,8 +101,8 @@ def test_a_workshop_is_hidden_names_its_process_and_is_locked(tmp_path: Path) ->
 
 def test_long_names_with_one_beginning_are_told_apart(dead_pid: int, tmp_path: Path) -> None:
     first, second = tmp_path / ("n" * 60 + "1"), tmp_path / ("n" * 60 + "2")
-    with open_workshop(first) as workshop:
-        hidden = workshop.new.name.replace(str(os.getpid()), str(dead_pid))
+    with open_workshop(first) as (new, _):
+        hidden = new.name.replace(str(os.getpid()), str(dead_pid))
     fill((tmp_path / hidden).with_suffix(".old"), "first")
     recover(second)
     assert not second.exists()

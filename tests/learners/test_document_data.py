@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.questions import Document
+from d2l.datasets.questions import AskedText
 from d2l.datasets.silence import SILENCE
 from d2l.errors import RecipeError
 from d2l.learners.document_data import (
@@ -57,7 +57,7 @@ def test_a_question_goes_with_the_only_passage_that_answers_it(tokenizer: BaseTo
     text = "The pump is in the harbor 3 times. The lantern is in the meadow 3 times."
     questions = (("Where is the pump?", "harbor"), ("Where?", "the meadow"), ("How often?", "3"))
     first, second = cut_passages(
-        [Document(text, questions)], tokenizer=tokenizer, limit=24, minimum=4
+        [AskedText(text, questions)], tokenizer=tokenizer, limit=24, minimum=4
     )
     assert first.text == "The pump is in the harbor 3 times."
     assert first.questions == (("Where is the pump?", "harbor"),)

@@ -4,7 +4,6 @@ One model in memory; PEFT loads the adapter from disk.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from d2l.adapters.info import read_info
@@ -90,7 +89,7 @@ def _find_unanswerable(
                 "neighbors cannot be found without the document",
                 hint="name it with --document FILE",
             )
-        return [replace(row, references=(SILENCE,)) for row in rows]
+        return [row._replace(references=(SILENCE,)) for row in rows]
     if given == NEIGHBORS:
         words = " ".join(text.split())
         documents = {row.document for row in questions if row.document is not None}

@@ -4,7 +4,6 @@ Silence is the right answer to them: none of a question's known answers stands i
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
 
 from d2l.datasets.questions import Question
@@ -23,7 +22,7 @@ def choose_given(questions: Sequence[Question], text: str, sources: set[str]) ->
     """
     words = " ".join(text.split())
     return [
-        replace(question, references=(SILENCE,))
+        question._replace(references=(SILENCE,))
         for question in questions
         if (
             question.document is None
@@ -57,4 +56,4 @@ def ask_neighbors(questions: Sequence[Question], text: str, sources: set[str]) -
             ]
     turns = [q for turn in zip_longest(*neighbors) for q in turn if q is not None]
     unlike = {question.text: question for question in turns}
-    return [replace(question, references=(SILENCE,)) for question in unlike.values()]
+    return [question._replace(references=(SILENCE,)) for question in unlike.values()]

@@ -7,9 +7,8 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from pypdf import PageObject
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
@@ -64,8 +63,7 @@ def count_ink(text: str) -> int:
     return sum(not char.isspace() for char in text)
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """Text that pypdf reports at once, and where it begins."""
 
     text: str
@@ -75,8 +73,7 @@ class _Piece:
     font: str = ""
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """The pieces of a line, and where pieces begin that seem to stand apart from what is left."""
 
     pieces: tuple[_Piece, ...]

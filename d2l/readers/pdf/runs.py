@@ -4,8 +4,7 @@ Takes the operations of pypdf, and counts as pdfium does: one run for each text 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pypdf import PageObject
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
@@ -20,8 +19,7 @@ TEXT_OPERATORS = (b"Tj", b"TJ", b"'", b'"')
 NO_FONT = DictionaryObject()  # viewers draw with a font of their own where a name leads nowhere
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Text that one operator shows. `path`: the operators that lead to it, through forms."""
 
     path: Path

@@ -5,8 +5,7 @@ of lines.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pypdf import PageObject
 from pypdf.generic import (
@@ -34,7 +33,7 @@ class Shown(ArrayObject):
     inked: float = 0.0  # the length without spaces at the end
     is_exact: bool = True  # whether the font tells its widths
 
-    def without_text(self, state: "_State") -> "Shown":
+    def without_text(self, state: "_TextState") -> "Shown":
         """Give what moves the pen as far, and shows nothing."""
         unit = state.size * state.stretch
         moved = Shown([FloatObject(-1000 * self.length / unit if unit else 0.0)])
@@ -42,8 +41,7 @@ class Shown(ArrayObject):
         return moved
 
 
-@dataclass(frozen=True)
-class _State:
+class _TextState(NamedTuple):
     """The text state that decides how far strings go."""
 
     font: Sequence[Any] = ()  # operands of the last `Tf`
@@ -120,8 +118,8 @@ class _Speller:
 
         A `Tf` before what stands at a new place has pypdf report it as a piece of its own.
         """
-        state = _State()
-        saved: list[_State] = []
+        state = _TextState()
+        saved: list[_TextState] = []
         has_moved = False
         for index, (operands, operator) in enumerate(operations):
             here = (*path, index)
@@ -133,8 +131,7 @@ class _Speller:
                 state = change_state(change_state(state, b"Tw", operands), b"Tc", operands[1:])
                 yield operands[1:2], b"Tc"
             elif operator == b"Tf" and len(operands) == 2:
-                state = replace(
-                    state,
+                state = state._replace(
                     font=operands,
                     measure=measures.get(operands[0], GUESS),
                     size=read_number(operands, 1),
@@ -156,18 +153,18 @@ class _Speller:
                 yield operands, operator
 
 
-def change_state(state: _State, operator: bytes, operands: Sequence[Any]) -> _State:
+def change_state(state: _TextState, operator: bytes, operands: Sequence[Any]) -> _TextState:
     """Give the state after one of the operators that set a number of it."""
     if operator == b"Tc":
-        return replace(state, char_spacing=read_number(operands, 0))
+        return state._replace(char_spacing=read_number(operands, 0))
     if operator == b"Tw":
-        return replace(state, word_spacing=read_number(operands, 0))
+        return state._replace(word_spacing=read_number(operands, 0))
     if operator == b"Tz":
-        return replace(state, stretch=read_number(operands, 0) / 100)
+        return state._replace(stretch=read_number(operands, 0) / 100)
     return state
 
 
-def show(operand: Any, state: _State) -> Shown:
+def show(operand: Any, state: _TextState) -> Shown:
     """Measure what an operator shows, and add moves for its word spacing."""
     shown = Shown()
     shown.is_exact = state.measure.default is not None
@@ -186,7 +183,7 @@ def show(operand: Any, state: _State) -> Shown:
     return shown
 
 
-def measure_text(raw: bytes, state: _State, word_spacing: float) -> float:
+def measure_text(raw: bytes, state: _TextState, word_spacing: float) -> float:
     """Give the length of a string in text space."""
     length = state.measure.measure(raw) * state.size
     length += state.char_spacing * len(raw) / state.measure.n_bytes
