@@ -14,10 +14,10 @@ import transformers
 from safetensors.torch import save_file
 from torch import nn
 
-from d2l.hypernets.seats.addresses import Addresses, read_inputs
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork, Seats
 from d2l.hypernets.seats.second_moments import Statistics
+from d2l.hypernets.seats.shared import Addresses, read_inputs
 
 BASE = "tiny/seats-base"
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from d2l.bases.reading import Reading
+from d2l.bases.families import Reading
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 _PADDING = 0  # any token that every base has

@@ -1,7 +1,7 @@
 """The base models that d2l knows by name: which file each is, and where on this machine it lies.
 
-A name in, a path out; downloads nothing (`fetch` does). A file counts only if its SHA-256 is the
-one pinned here, wherever it came from.
+A name in, a path out, without torch and transformers. `fetch` downloads known bases, and `models`
+unpacks GGUF files. A known file counts only if its SHA-256 is the one pinned here.
 """
 
 import importlib.util
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.errors import BaseModelError
-from d2l.files.cache import cache_dir, file_digest
+from d2l.files import hub
+from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
+from d2l.files.regular import refuse_irregular
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,24 @@ class KnownBase:
         return cache_dir() / "bases" / self.file
 
 
+@dataclass(frozen=True)
+class Place:
+    """A model's folder, or the GGUF file that one is made from; one of the two is set."""
+
+    folder: Path | None = None
+    gguf: Path | None = None
+
+    def digest(self) -> str:
+        """SHA-256 of the weights: of the GGUF file, or over all safetensors shards."""
+        if self.gguf is not None:
+            return file_digest(self.gguf)
+        assert self.folder is not None
+        shards = sorted(self.folder.glob("*.safetensors"))
+        if len(shards) == 1:
+            return file_digest(shards[0])
+        return join_digests([file_digest(shard) for shard in shards])
+
+
 def find_known(name: str) -> KnownBase | None:
     """A base by its alias or by its name on the hub; None where there is none."""
     return BY_ALIAS.get(name) or BY_NAME.get(name)
@@ -66,6 +86,34 @@ def spell_base(name: str, sha256: str | None) -> str:
     if known is None or known.repo is None or not known.rescaled or sha256 != known.sha256:
         return json.dumps(name, ensure_ascii=False)
     return f"{json.dumps(known.repo)}, gguf_file={json.dumps(known.file)}"
+
+
+def locate_base(
+    name: str, *, override: str | None = None, offline: bool = False, config_only: bool = False
+) -> Place:
+    """Find a base in the order that `models.find_base` tells; raises BaseModelError."""
+    wanted = override if override is not None else name
+    path = find_local(wanted)
+    if path is not None and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BaseModelError(
+                f"{path}: no config.json, so this is not a model folder",
+                hint="name the folder that holds config.json, model.safetensors and tokenizer.json",
+            )
+        refuse_irregular(path, BaseModelError)
+        return Place(folder=path)
+    if path is not None:
+        refuse_irregular(path, BaseModelError)
+        return Place(gguf=path)
+    known = BY_NAME.get(name) if override is None else BY_ALIAS.get(override)
+    if known is None:
+        return Place(hub.fetch_model(wanted, offline=offline, config_only=config_only))
+    file = find_file(known)
+    if file is None:
+        raise BaseModelError(
+            f"the base {known.name} is not on this machine", hint=f"get it: {fetch_command(known)}"
+        )
+    return Place(gguf=file)
 
 
 def find_file(known: KnownBase) -> Path | None:

@@ -1,4 +1,4 @@
-"""Facts about families of base models: where modules sit, their sizes, the document's template.
+"""Facts about families of base models: module paths and sizes, templates, and what is read.
 
 A config in, facts out; opens no file and loads no weights. One `Family` value each, looked up by
 the `model_type` of the base's `config.json`.
@@ -24,6 +24,21 @@ class DocumentTemplate:
 
     before: str
     after: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What to keep of one pass of the base.
+
+    `hidden_states` are indices into the states that a Hugging Face decoder returns: 0 is the
+    embedding output, i the output of layer i - 1, and `n_layers` the last one after the final
+    norm. Only the first `n_layers` decoder layers are needed, so no more are loaded.
+    """
+
+    n_layers: int
+    hidden_states: tuple[int, ...]
+    key_value_layers: tuple[int, ...] = ()
+    skip_tokens: int = 0  # leading tokens that are read for context but not kept
 
 
 @dataclass(frozen=True)

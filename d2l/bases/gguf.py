@@ -1,16 +1,18 @@
-"""GGUF files as bases: found where a package ships one, dequantized once into the cache.
+"""GGUF files as bases: unpacked and dequantized once, into a folder of the cache.
 
-A GGUF path in, a model folder out. Reading and dequantizing is transformers' and gguf's work.
+A GGUF path in, a model folder out. `checks.json` keeps digests of the folder's files: a fast digest
+is compared at every start, SHA-256 on demand. transformers and gguf read and dequantize.
 """
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +21,20 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from d2l.bases import copy_checks
 from d2l.bases.gguf_header import refuse_false_header
-from d2l.bases.old_keys import add_old_keys
 from d2l.bases.quiet import explain, quiet_transformers
 from d2l.errors import BaseModelError, D2LError
 from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest
+from d2l.files.page_digest import page_digest
 from d2l.files.tensors import FILE_ERRORS
 
 #: Bumped when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3
 WEIGHTS = "model.safetensors"
+CHECKS_FILE = "checks.json"
+#: Sound files of this process: path, size, time of change, inode.
+_seen: set[tuple[str, int, int, int]] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -50,8 +54,8 @@ def prepare_folder(gguf: Path) -> Path:
     folder = unpacked_folder(gguf)
     if _is_sound(folder):
         return folder
-    if copy_checks.read_checks(folder):
-        _warn_of_damage(folder, copy_checks.find_damage(folder, _list_texts(folder)), gguf)
+    if read_checks(folder):
+        _warn_of_damage(folder, find_damage(folder, _list_texts(folder)), gguf)
 
     def refuse() -> None:
         if _is_sound(folder):
@@ -59,7 +63,7 @@ def prepare_folder(gguf: Path) -> Path:
 
     with contextlib.suppress(_MadeMeanwhile), _in_cache(folder), building(folder, refuse) as new:
         _write_texts(gguf, new)
-        copy_checks.record(new, sorted(path.name for path in new.iterdir()))
+        _record(new, sorted(path.name for path in new.iterdir()))
     return folder
 
 
@@ -75,8 +79,10 @@ def _write_texts(gguf: Path, folder: Path) -> None:
         refuse_false_header(gguf)
         config = transformers.AutoConfig.from_pretrained(**place)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the folder will be dequantized
     with quiet_transformers():
-        _plain_config(config).save_pretrained(folder)
+        config.save_pretrained(folder)
         add_old_keys(folder / "config.json")
         tokenizer.save_pretrained(folder)
         _restore_pretokenizer(gguf, folder / "tokenizer.json")
@@ -85,13 +91,13 @@ def _write_texts(gguf: Path, folder: Path) -> None:
 
 def _list_texts(folder: Path) -> list[str]:
     """Files of an unpacked folder, without its weights, that digests are kept of."""
-    return [name for name in copy_checks.read_checks(folder) if name != WEIGHTS]
+    return [name for name in read_checks(folder) if name != WEIGHTS]
 
 
 def _is_sound(folder: Path) -> bool:
     """Whether config and tokenizer of a GGUF file are there as they were written."""
     texts = _list_texts(folder)
-    return bool(texts) and copy_checks.find_damage(folder, texts) is None
+    return bool(texts) and find_damage(folder, texts) is None
 
 
 def ensure_weights(gguf: Path, folder: Path) -> None:
@@ -101,14 +107,14 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
     Raises BaseModelError.
     """
     weights = folder / WEIGHTS
-    damage = copy_checks.find_damage(folder, [WEIGHTS])
+    damage = find_damage(folder, [WEIGHTS])
     if damage is None:
         return
-    if copy_checks.is_recorded(folder, WEIGHTS):
+    if WEIGHTS in read_checks(folder) and weights.is_file():
         _warn_of_damage(folder, damage, gguf)
     with _in_cache(weights):
         replace_file(weights, partial(_dequantize, gguf, folder))
-        copy_checks.record(folder, [WEIGHTS])
+        _record(folder, [WEIGHTS])
 
 
 def _dequantize(gguf: Path, folder: Path, target: Path) -> None:
@@ -143,11 +149,10 @@ def _check_room(gguf: Path, folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _warn_of_damage(folder: Path, damage: copy_checks.Damage | None, gguf: Path) -> None:
+def _warn_of_damage(folder: Path, damage: tuple[str, str] | None, gguf: Path) -> None:
     if damage is not None:
-        _log.warning(
-            "%s: damaged (%s), made again from %s", folder / damage.file, damage.reason, gguf.name
-        )
+        name, reason = damage
+        _log.warning("%s: damaged (%s), made again from %s", folder / name, reason, gguf.name)
 
 
 @contextlib.contextmanager
@@ -163,13 +168,6 @@ def _in_cache(place: Path) -> Iterator[None]:
             error.message if isinstance(error, D2LError) else reason,
             hint="make room there, or name another cache folder in D2L_CACHE",
         ) from error
-
-
-def _plain_config(config: Any) -> Any:
-    """A config that describes the dequantized folder instead of the GGUF file."""
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    return config
 
 
 def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
@@ -226,3 +224,72 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
                 f"{gguf}: this GGUF file is damaged or of an unsupported architecture",
                 hint=explain(error),
             ) from error
+
+
+def add_old_keys(config_json: Path) -> None:
+    """Add `rope_theta` and `rope_scaling` to a config.json, as transformers 4 wrote them.
+
+    transformers 5 writes both inside `rope_parameters`. Version 4, mlx-lm and others read only
+    `rope_theta`, and silently use their own default where it is missing.
+    """
+    config = json.loads(config_json.read_text("utf-8"))
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, dict) or "rope_theta" not in rope or "rope_theta" in config:
+        return
+    config["rope_theta"] = rope["rope_theta"]
+    rest = {key: value for key, value in rope.items() if key != "rope_theta"}
+    if rest.get("rope_type", "default") != "default":
+        config["rope_scaling"] = rest
+    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    config_json.write_text(text, "utf-8", newline="\n")
+
+
+def _record(folder: Path, names: Iterable[str]) -> None:
+    """Keep the digests of these files of a folder, beside those that are kept already."""
+    checks = read_checks(folder)
+    for name in names:
+        with (folder / name).open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        checks[name] = {"pages": page_digest(folder / name), "sha256": sha256}
+    text = json.dumps({"files": checks}, indent=1, sort_keys=True) + "\n"
+    replace_file(folder / CHECKS_FILE, lambda target: target.write_text(text, "utf-8"))
+
+
+def read_checks(folder: Path) -> dict[str, dict[str, str]]:
+    """The digests that are kept of a folder's files; none where they cannot be read."""
+    try:
+        found = json.loads((folder / CHECKS_FILE).read_text("utf-8"))["files"]
+        return {
+            name: {"pages": str(checks["pages"]), "sha256": str(checks["sha256"])}
+            for name, checks in found.items()
+        }
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def find_damage(
+    folder: Path, names: Iterable[str], *, full: bool = False
+) -> tuple[str, str] | None:
+    """Find the first file that differs from its digest: its name and a reason; None if all are
+    sound. A sound file is read once in a process, or always with `full`, which compares SHA-256."""
+    checks = read_checks(folder)
+    for name in names:
+        path = folder / name
+        expected = checks.get(name)
+        if expected is None:
+            return (name, "no digest of it is kept")
+        try:
+            stat = path.stat()
+            stamp = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            if full:
+                with path.open("rb") as stream:
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+                sound = found == expected["sha256"]
+            else:
+                sound = stamp in _seen or page_digest(path) == expected["pages"]
+        except (OSError, ValueError) as error:
+            return (name, getattr(error, "strerror", None) or str(error))
+        if not sound:
+            return (name, "it is not what was written")
+        _seen.add(stamp)
+    return None

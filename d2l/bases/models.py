@@ -6,24 +6,25 @@ Knows nothing of hypernetworks. Never runs code that comes with a model, reads s
 import copy
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
 from torch import Tensor, nn
 
 from d2l.bases import gguf as gguf_files
-from d2l.bases.catalog import BY_NAME
+from d2l.bases.catalog import BY_NAME, Place, locate_base
 from d2l.bases.families import Family, find_family
-from d2l.bases.locate import locate_base, weights_digest
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class BaseFiles:
         return find_family(str(self.config.model_type))
 
     def digest(self) -> str:
-        """SHA-256 over what holds the weights: the GGUF file, or all safetensors shards."""
-        return weights_digest(self.folder, self.gguf)
+        """SHA-256 of the weights: of the GGUF file, or over all safetensors shards."""
+        return Place(self.folder, self.gguf).digest()
 
 
 def find_base(
@@ -188,3 +189,8 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
             hint="the folder is incomplete, or its files belong to different models",
         )
     return model
+
+
+def batched(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in order, `size` at a time; the last group may be smaller."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,4 +1,4 @@
-"""What transformers prints and raises while it loads; knows nothing of what is loaded."""
+"""Silence transformers while it loads, and name the errors that it raises on damaged files."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from d2l.files.tensors import FILE_ERRORS
 
-#: What transformers lets through from its parts where a file is damaged or says nonsense.
+#: Errors that transformers raises on damaged or senseless files.
 LOAD_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -27,7 +27,7 @@ LOAD_ERRORS = (
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and load reports inside: callers look at the loading info instead."""
+    """Print no progress bars and load reports: callers read the loading info instead."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
@@ -45,7 +45,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def panics_as_errors() -> Iterator[None]:
-    """A panic of tokenizers, which is no Exception and so passes all that catch those, as one."""
+    """Turn a Rust panic of tokenizers (a BaseException) into a RuntimeError."""
     try:
         yield
     except BaseException as error:
@@ -55,5 +55,5 @@ def panics_as_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """One line of what a library raised, for a hint."""
+    """Write an error of a library as one line, for a hint."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")

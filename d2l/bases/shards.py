@@ -12,9 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from d2l.bases.gguf import ensure_weights
+from d2l.bases.gguf import add_old_keys, ensure_weights
 from d2l.bases.models import BaseFiles
-from d2l.bases.old_keys import add_old_keys
 from d2l.errors import BaseModelError
 from d2l.files.tensors import FILE_ERRORS
 

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING
 from d2l.change.parents import Parent, read_parent
 from d2l.errors import AdapterError, MergeError, OptionError
 from d2l.hypernets.registry import find_checkpoint, name_known
-from d2l.hypernets.seats.config import SeatsConfig, level_seats, read_config, split_seats
-from d2l.hypernets.seats.forgotten import Share, find_forgotten, name_forgotten
+from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.sharing import (
+    SeatShare,
+    find_forgotten,
+    level_seats,
+    name_forgotten,
+    split_seats,
+)
 
 if TYPE_CHECKING:
     from d2l.adapters.peft_folder import AdapterContent
@@ -171,7 +177,7 @@ def _warn_of_fewer(
         "back than of each alone"
     ]
     shares = [
-        Share(name, _count_tokens(parent, config), kept)
+        SeatShare(name, _count_tokens(parent, config), kept)
         for parent, name, had, kept in rows
         if kept < had
     ]

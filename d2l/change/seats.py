@@ -5,6 +5,7 @@ Parents' memories in, weights out, on the network that made them and its base.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,10 +18,9 @@ from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.networks import open_seats
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.registry import name_known
-from d2l.hypernets.seats.config import split_seats
-from d2l.hypernets.seats.fewer import thin_out
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import MODULES, fill_memory
+from d2l.hypernets.seats.sharing import split_seats
 
 
 def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
@@ -110,3 +110,29 @@ def _tile(chunks: Sequence[ChunkRecord], n_seats: int) -> list[Span]:
     if at < n_seats:
         spans.append((at, n_seats))
     return spans
+
+
+def thin_out(memory: Memory, n_seats: int, *, heads: int) -> Memory:
+    """The memory with `n_seats` of its seats, chosen in every layer and head for itself; all of
+    them where it has no more.
+
+    The seats are divided into `n_seats` stretches, as even as can be, so that every part of the
+    document is left; of each stretch a head keeps the seat whose value is farthest from the mean of
+    all: it changes most what reads it. Keys and values stay as they are, and together. To average
+    neighbors loses far more: the mean of two keys is near to no question.
+    """
+    layers, n_old, size = memory.keys.shape
+    if n_seats >= n_old:
+        return memory
+    by_head = (layers, n_old, heads, size // heads)
+    values = memory.values.reshape(by_head)
+    away = (values - values.mean(1, keepdim=True)).norm(dim=-1)
+    ends = [round(n_old * part / n_seats) for part in range(n_seats + 1)]
+    best = [away[:, start:stop].argmax(1) + start for start, stop in pairwise(ends)]
+    chosen = torch.stack(best, dim=1)[..., None]  # (layers, n_seats, heads, 1)
+
+    def take(given: Tensor) -> Tensor:
+        index = chosen.expand(-1, -1, -1, size // heads)
+        return given.reshape(by_head).gather(1, index).reshape(layers, n_seats, size)
+
+    return Memory(take(memory.keys), take(memory.values))

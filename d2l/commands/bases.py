@@ -13,7 +13,7 @@ app = make_app(add_completion=False)
 @app.command("ls", epilog="Example: d2l bases ls")
 def list_bases(as_json: AsJson = False) -> None:
     """List the known bases: where each file lies, and what it takes of disk and memory."""
-    from d2l.bases.inventory import describe_bases
+    from d2l.bases.fetch import describe_bases
 
     rows = describe_bases()
     if as_json:
@@ -48,8 +48,7 @@ def fetch_base(
     as_json: AsJson = False,
 ) -> None:
     """Download a base's pinned file, and check its SHA-256. An interrupted one goes on."""
-    from d2l.bases.fetch import fetch
-    from d2l.bases.inventory import require_known
+    from d2l.bases.fetch import fetch, require_known
 
     known = require_known(name)
     with console.Steps(f"fetching {known.alias}") as progress:
@@ -66,7 +65,7 @@ def verify_bases(as_json: AsJson = False) -> None:
     Every start looks for damage faster. A damaged copy in the cache is removed; it is made again
     when it is next needed.
     """
-    from d2l.bases.inventory import verify_bases
+    from d2l.bases.fetch import verify_bases
 
     rows = verify_bases()
 

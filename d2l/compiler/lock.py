@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l import __version__
 from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
-from d2l.bases.locate import Place, locate_base
+from d2l.bases.catalog import Place, locate_base
 from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError

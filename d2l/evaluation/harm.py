@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.metrics import Row, show_score, take_means
 from d2l.inference.adapted_model import AdaptedModel

@@ -20,8 +20,7 @@ from d2l.hypernets.doc_to_lora import network as doc_to_lora
 from d2l.hypernets.doc_to_lora import released
 from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
 from d2l.hypernets.formats import native
-from d2l.hypernets.formats.int8 import expand_tensors, is_compact
-from d2l.hypernets.formats.native import naming
+from d2l.hypernets.formats.native import expand_tensors, is_compact, naming
 from d2l.hypernets.protocol import HypernetConfig, Hypernetwork
 from d2l.hypernets.seats.config import read_config as read_seats_config
 from d2l.hypernets.seats.network import load_seats

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
-from d2l.bases.reading import Reading
+from d2l.bases.families import Reading
 from d2l.hypernets.options import MergeOptions
 
 Part = LoraWeights | Memory

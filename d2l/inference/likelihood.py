@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from d2l.bases.activations import cache_keyword
-from d2l.bases.batches import batched
-from d2l.bases.models import read_out
+from d2l.bases.models import batched, read_out
 from d2l.inference.shared_prefix import Prefix, attending, can_attend, mask_rest, take_prefix
 
 Ids = Sequence[int]

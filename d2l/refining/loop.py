@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.learners.document_data import Exercise
 from d2l.learners.seats.loss import measure_loss
 from d2l.refining.descent import Descent

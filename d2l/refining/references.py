@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.datasets.prompts import read_prompts
 from d2l.files.cache import cache_dir, keep_tensors
 from d2l.files.tensors import find_kept

@@ -12,7 +12,7 @@ import torch
 
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.documents.chunks import pack_sentences
 from d2l.learners.document_data import Asked, Exercise
 from d2l.refining.marks import AboutText

@@ -11,7 +11,7 @@ from typing import Any, Generic
 from torch import Tensor
 
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.formats.int8 import compact_tensors, compact_text
+from d2l.hypernets.formats.native import compact_tensors, compact_text
 from d2l.hypernets.network import Config, Network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from d2l.bases.activations import ActivationEncoder, Activations
-from d2l.bases.families import FAMILIES
+from d2l.bases.families import FAMILIES, Reading
 from d2l.bases.models import BaseFiles, load_frozen
-from d2l.bases.reading import Reading
 from tests import tiny
 
 SAME = {"atol": 2e-5, "rtol": 1e-4}  # fp32 sums in another order

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.bases import copy_checks
+from d2l.bases import gguf as gguf_files
+from d2l.bases.fetch import verify_bases
 from d2l.bases.gguf import ensure_weights, prepare_folder
-from d2l.bases.inventory import verify_bases
 from d2l.errors import BaseModelError
 from d2l.files.cache import file_digest
 from tests.bases.gguf_samples import write_gguf
@@ -22,7 +22,7 @@ HINT = "make room there, or name another cache folder in D2L_CACHE"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own."""
     monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(copy_checks, "_seen", set())
+    monkeypatch.setattr(gguf_files, "_seen", set())
     return tmp_path / "cache"
 
 
@@ -101,24 +101,26 @@ def test_an_empty_or_odd_text_of_the_copy_is_made_again(
 def test_a_copy_of_earlier_versions_is_made_again_without_a_line(
     sample: tuple[Path, Path], copy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (copy / copy_checks.FILE).unlink()
+    (copy / gguf_files.CHECKS_FILE).unlink()
     use(sample[0])
     assert not caplog.records
-    assert (copy / copy_checks.FILE).read_bytes() == (sample[1] / copy_checks.FILE).read_bytes()
+    assert (copy / gguf_files.CHECKS_FILE).read_bytes() == (
+        sample[1] / gguf_files.CHECKS_FILE
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"files": 3}', '{"files": {"a": 1}}', "[" * 99999])
 def test_damaged_digests_are_none(content: str, sample: tuple[Path, Path], copy: Path) -> None:
-    (copy / copy_checks.FILE).write_text(content)
+    (copy / gguf_files.CHECKS_FILE).write_text(content)
     use(sample[0])
-    assert copy_checks.find_damage(copy, ["config.json", "model.safetensors"]) is None
+    assert gguf_files.find_damage(copy, ["config.json", "model.safetensors"]) is None
 
 
 def test_what_is_sound_is_read_once_a_process(
     sample: tuple[Path, Path], copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(sample[0])
-    monkeypatch.setattr(copy_checks, "page_digest", lambda path: pytest.fail(str(path)))
+    monkeypatch.setattr(gguf_files, "page_digest", lambda path: pytest.fail(str(path)))
     use(sample[0])
     flip_a_bit(copy / "model.safetensors")
     with pytest.raises(pytest.fail.Exception, match=r"model\.safetensors"):
@@ -145,10 +147,10 @@ def test_a_base_that_changed_since_it_was_read_is_refused(
 def test_verify_reads_all_and_removes_a_damaged_copy(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("d2l.bases.inventory.KNOWN", ())
+    monkeypatch.setattr("d2l.bases.fetch.KNOWN", ())
     row = {"what": "unpacked copy", "path": str(copy)}
     assert verify_bases() == [row | {"state": "sound"}]
-    monkeypatch.setattr(copy_checks, "page_digest", lambda path: str(path))  # it would be deceived
+    monkeypatch.setattr(gguf_files, "page_digest", lambda path: str(path))  # it would be deceived
     flip_a_bit(copy / "model.safetensors")
     reason = "damaged (model.safetensors: it is not what was written)"
     assert verify_bases() == [row | {"state": f"{reason}, removed: it is made again when needed"}]

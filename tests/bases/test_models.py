@@ -8,7 +8,7 @@ import torch
 from huggingface_hub import constants
 
 from d2l.bases.catalog import BY_NAME
-from d2l.bases.models import BaseFiles, find_base, pick_device, pick_dtype, same_model
+from d2l.bases.models import BaseFiles, batched, find_base, pick_device, pick_dtype, same_model
 from d2l.errors import BaseModelError
 from tests.bases.known import in_package
 
@@ -208,3 +208,9 @@ def test_bases_are_half_as_wide_on_cuda_only() -> None:
         torch.bfloat16,
         torch.bfloat16,
     ]
+
+
+def test_batches_hold_all_items_in_order() -> None:
+    assert batched("abcde", 2) == ["ab", "cd", "e"]
+    assert batched(range(4), 4) == [range(4)]
+    assert batched([], 3) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import transformers
 
-from d2l.bases.old_keys import add_old_keys
+from d2l.bases.gguf import add_old_keys
 
 LINEAR = {"rope_type": "linear", "factor": 2.0}
 

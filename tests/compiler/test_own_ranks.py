@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter, read_content, read_memory, write_adapter
 from d2l.adapters.weights import LoraWeights
-from d2l.hypernets.seats.addresses import read_inputs
 from d2l.hypernets.seats.config import read_config
+from d2l.hypernets.seats.shared import read_inputs
 from d2l.runtimes.gguf import GgufBase
 from tests import tiny
 from tests.command import Command

@@ -9,14 +9,15 @@ from d2l.errors import OptionError
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import find_checkpoint
 from d2l.hypernets.seats.compiling import SeatsNetwork, share_seats
-from d2l.hypernets.seats.config import (
-    SeatsConfig,
+from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.sharing import (
+    SeatShare,
+    find_forgotten,
     level_seats,
-    read_config,
+    name_forgotten,
     split_seats,
     split_stable,
 )
-from d2l.hypernets.seats.forgotten import Share, find_forgotten, name_forgotten
 
 CONFIG: SeatsConfig = read_config(find_checkpoint("smollm2-135m").path / "config.json")
 NETWORK = SeatsNetwork(find_checkpoint("smollm2-135m"), CONFIG)
@@ -151,7 +152,7 @@ def test_a_single_document_is_told_of_its_length_or_of_its_few_seats() -> None:
 
 
 def test_of_many_five_are_named() -> None:
-    shares = [Share(f"{n}.txt", 500, 2) for n in range(7)]
+    shares = [SeatShare(f"{n}.txt", 500, 2) for n in range(7)]
     assert find_forgotten(shares, CONFIG) == shares
     said = name_forgotten(shares, CONFIG, alone="x")
     assert "4.txt (500 tokens in 2 seats) and 2 more: " in said

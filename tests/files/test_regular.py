@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.adapters.info import read_info
-from d2l.bases.locate import locate_base
+from d2l.bases.catalog import locate_base
 from d2l.bases.models import BaseFiles
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError
 from d2l.files.regular import refuse_irregular

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file
 
 from d2l.bases.activations import ActivationEncoder, Activations
-from d2l.bases.reading import Reading
+from d2l.bases.families import Reading
 
 COMMITTED = Path(__file__).parents[1] / "data" / "goldens"
 SIBLING = Path(__file__).parents[2].parent / "shared" / "goldens"

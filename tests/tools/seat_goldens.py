@@ -21,8 +21,8 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled
-from d2l.hypernets.seats.config import allot_seats, centers
 from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.sharing import centers, count_seats, split_seats
 
 ROOT = Path(__file__).parents[2]
 BUILTIN = ROOT / "d2l" / "hypernets" / "builtin" / "smollm2-135m"
@@ -81,7 +81,8 @@ def compile_case(seats: Seats, cases: dict[str, Any], name: str) -> Compiled:
     memories, places = [], []
     for chunks in documents:
         n_tokens = [len(chunk["token_ids"]) for chunk in chunks]
-        for chunk, n_seats in zip(chunks, allot_seats(n_tokens, config=config), strict=True):
+        shares = split_seats(n_tokens, count_seats(sum(n_tokens), config=config))
+        for chunk, n_seats in zip(chunks, shares, strict=True):
             ids = (*config.read_opening, *chunk["token_ids"])
             memories.append(seats.generate(read(ids), n_seats))
             places.append(centers(n_seats, len(chunk["token_ids"])))

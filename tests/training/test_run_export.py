@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.hypernets.formats.int8 import read_weights
+from d2l.hypernets.formats.native import read_weights
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny

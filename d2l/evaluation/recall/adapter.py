@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from d2l.adapters.info import read_info
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.datasets.silence import SILENCE
 from d2l.errors import D2LError, ProbeError

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from d2l.bases.batches import batched
-from d2l.bases.models import find_base
+from d2l.bases.models import batched, find_base
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.evaluation.metrics import contains_answer
 from d2l.evaluation.originals import Originals, find_page

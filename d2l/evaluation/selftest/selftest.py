@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from d2l.adapters.info import read_info
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.errors import DocumentError
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.metrics import Row, pick_evenly, take_mean

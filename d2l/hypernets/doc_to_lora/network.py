@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from d2l.adapters.merge_methods import METHODS, compress, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.activations import Activations
-from d2l.bases.families import ATTENTION, MLP, module_path
-from d2l.bases.reading import Reading
+from d2l.bases.families import ATTENTION, MLP, Reading, module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float

@@ -22,10 +22,9 @@ from d2l.hypernets.doc_to_lora.network import (
     expected_shapes,
 )
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.fields import to_float
+from d2l.hypernets.formats.fields import show, to_float
 from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming
-from d2l.hypernets.formats.pickles import Record, TensorRecord
-from d2l.hypernets.formats.showing import show
+from d2l.hypernets.formats.pickles import ObjectRecord, TensorRecord
 
 WEIGHTS_FILE = "pytorch_model.bin"
 ARGUMENTS_FILE = "args.yaml"
@@ -229,7 +228,7 @@ def _read_sizes(stored: object, names: tuple[str, ...]) -> tuple[tuple[int, ...]
 
 def _attributes(values: Mapping[str, object], name: str) -> Mapping[str, object]:
     record = values.get(name)
-    if not isinstance(record, Record):
+    if not isinstance(record, ObjectRecord):
         raise CheckpointError(
             f"has no {name}", hint="expected a Doc-to-LoRA checkpoint, not other weights"
         )

@@ -1,6 +1,6 @@
-"""Checked fields of a network's configuration: JSON values to typed ones, and ranges.
+"""Checked fields of a network's configuration: JSON values to typed ones, ranges, and messages.
 
-A dataclass and plain values in, keyword arguments of the dataclass out; opens no file.
+A dataclass and plain values in, keyword arguments of the dataclass out. Needs no torch.
 """
 
 import math
@@ -10,14 +10,10 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.showing import show
 
 
 class EveryLayer:
-    """What configurations share whose networks adapt the same modules in all layers of the base.
-
-    A mixin of dataclasses that have `n_layers`, `d_in` and `d_out`.
-    """
+    """Mixin of configurations whose networks adapt the same modules in all layers of the base."""
 
     n_layers: int
     d_in: tuple[int, ...]
@@ -99,3 +95,15 @@ def _fits(value: object, wanted: Any) -> bool:
         item = get_args(wanted)[0]
         return isinstance(value, list) and all(_fits(v, item) for v in value)
     return type(value) is wanted or (wanted is float and type(value) is int)
+
+
+def show(value: object) -> str:
+    """Show a value from a file in a message: short, on one line, and safe for a terminal."""
+    if value is None:
+        return "missing"
+    if isinstance(value, bool | float) or (isinstance(value, int) and value.bit_length() < 64):
+        return str(value)
+    if isinstance(value, str):
+        text = value if value.isprintable() else ascii(value)[1:-1]
+        return f'"{text[:80]}…"' if len(text) > 80 else f'"{text}"'
+    return f"a value of type {type(value).__name__}"

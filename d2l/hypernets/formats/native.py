@@ -1,8 +1,13 @@
 """The package's own checkpoint folder, and checked reading of the two files in it.
 
 `config.json` holds a header (format, version, kind) and the fields of one network's
-configuration; `model.safetensors` holds its tensors. Takes paths, gives plain values and tensors;
-does not know what the fields or the tensors mean.
+configuration; `model.safetensors` holds its tensors, plain or compact.
+
+A compact file stores a matrix `NAME` (two dimensions, its name ends in `.weight`) as int8, with
+`NAME.row_scale`, fp32, one for each row: weight = int8 * row_scale. Other tensors (biases, norms,
+tables, sharpness) are stored as they are. Of Text-to-LoRA networks the first layer, which contains
+the deviations of embeddings, stays exact too. Their offsets of adapters, a matrix for each layer in
+one tensor, are 8-bit rows; older files store them in bf16.
 """
 
 import json
@@ -16,7 +21,7 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.files import tensors as files
-from d2l.hypernets.formats.showing import show
+from d2l.hypernets.formats.fields import show
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -30,6 +35,13 @@ DTYPES = frozenset(
     {torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.int8}
 )
 
+# Names in a compact file, and the largest step: symmetric, so -128 is never used.
+_SCALE = ".row_scale"
+_TEXT_EXACT = "task_encoder."
+_TEXT_OFFSETS = "AB_offset."
+_LARGEST = 127
+
+UNUSABLE = "the original code cannot run it either, or never released one like it"
 FETCH_AGAIN = "the file is damaged or its download was cut short: fetch it again"
 
 
@@ -159,4 +171,78 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-UNUSABLE = "the original code cannot run it either, or never released one like it"
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round a matrix (d_out, d_in), or several (layers, d_out, d_in), to int8 and one fp32 scale a
+    row, (d_out,) or (layers, d_out).
+
+    Off by half a step at most: half a row's largest absolute value over 127.
+    """
+    exact = weight.to(torch.float32)
+    largest = exact.abs().amax(dim=-1)
+    scale = torch.where(largest > 0, largest / _LARGEST, torch.ones_like(largest))
+    steps = (exact / scale[..., None]).round().clamp(-_LARGEST, _LARGEST)
+    return steps.to(torch.int8), scale
+
+
+def dequantize_rows(steps: Tensor, scale: Tensor) -> Tensor:
+    """The same matrix in fp32, or several, from int8 steps and the scale of each row."""
+    return steps.to(torch.float32) * scale.to(torch.float32)[..., None]
+
+
+def compact_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace every matrix by its 8-bit form; the rest is passed on as it is."""
+    result = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2 and name.endswith(".weight"):
+            result[name], result[name + _SCALE] = quantize_rows(tensor)
+        else:
+            result[name] = tensor
+    return result
+
+
+def compact_text(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same for a Text-to-LoRA network's tensors."""
+    exact = {name: tensor for name, tensor in tensors.items() if name.startswith(_TEXT_EXACT)}
+    offsets = {name: t for name, t in tensors.items() if name.startswith(_TEXT_OFFSETS)}
+    others = {n: t for n, t in tensors.items() if n not in exact and n not in offsets}
+    result = compact_tensors(others) | exact
+    for name, tensor in offsets.items():  # (layers, rank, d_in) or (layers, d_out, rank)
+        result[name], result[name + _SCALE] = quantize_rows(tensor)
+    return result
+
+
+def is_compact(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file's tensors are those of a compact file."""
+    return any(name.endswith(_SCALE) or t.dtype == torch.int8 for name, t in tensors.items())
+
+
+def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """All tensors in fp32, 8-bit matrices multiplied out; `source` names the file in errors."""
+    result = {}
+    for name, tensor in tensors.items():
+        scale = tensors.get(name + _SCALE)
+        if name.endswith(_SCALE):
+            if name.removesuffix(_SCALE) not in tensors:
+                raise CheckpointError(f"{source}: {name} belongs to no tensor")
+        elif tensor.dtype == torch.int8 and scale is None:
+            raise CheckpointError(f"{source}: {name} is 8-bit, but {name + _SCALE} is missing")
+        elif tensor.dtype != torch.int8 and (scale is not None or not tensor.is_floating_point()):
+            raise CheckpointError(
+                f"{source}: {name} holds {tensor.dtype}, expected floating point, or int8 with "
+                f"{name + _SCALE}"
+            )
+        elif scale is None:
+            result[name] = tensor.to(torch.float32)
+        elif tensor.ndim in (2, 3) and scale.shape == tensor.shape[:-1]:
+            result[name] = dequantize_rows(tensor, scale)
+        else:
+            raise CheckpointError(
+                f"{source}: {name + _SCALE} has shape {tuple(scale.shape)}, expected one value "
+                f"for each row of {name} {tuple(tensor.shape)}"
+            )
+    return result
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a plain or compact weights file into fp32 tensors on the CPU."""
+    return expand_tensors(read_tensors(path), source=str(path))

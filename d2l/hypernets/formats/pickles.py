@@ -1,39 +1,44 @@
 """Read a file made by `torch.save` without running anything that it contains.
 
-Takes a path; gives dicts, lists (for sets too), tuples, strings and numbers, a `Record` for an
-object of a known class, and a `TensorRecord` for a tensor whose bytes are still in the file. Knows
-nothing of networks.
+Takes a path; gives dicts, lists (for sets too), tuples, strings and numbers, an `ObjectRecord` for
+an object of a known class, and a `TensorRecord` for a tensor whose bytes are still in the file.
 
-The pickle inside is not given to an unpickler: a pickle is a program, and Python's machine for it
-calls what the file names and sets attributes of what it finds (even of functions and classes that
-an allow-list returns). The machine here knows the few instructions that `torch.save` writes, and
-its values have no behavior: a global is a name, a call is a check of its arguments. No instruction
-copies a container, so time and memory are linear in the size of the pickle.
+No unpickler runs: a pickle is a program, and Python's machine for it calls functions that the file
+names and sets attributes (even of functions and classes that an allow-list returns). The machine
+here knows the few instructions that `torch.save` writes, and its values have no behavior: a global
+is a name, a call is a check of its arguments. No instruction copies a container, so time and memory
+are linear in the size of the pickle.
 """
 
 import math
+import os
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from d2l.errors import CheckpointError
+from d2l.hypernets.formats.fields import show
 from d2l.hypernets.formats.native import FETCH_AGAIN, naming
-from d2l.hypernets.formats.showing import show
-from d2l.hypernets.formats.torch_zip import FOREIGN, list_entries, read_entry
+
+FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"
+BROKEN_ZIP = "is a damaged or truncated zip file"
+
+# What `zipfile` raises on a senseless directory.
+_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error)
 
 # The released files' pickles are about 40 KB; the tensors' bytes are not part of it.
 MAX_PICKLE_BYTES = 4 << 20
 MAX_DIMENSIONS = 8
-
-
 # Names a released file uses, found by dumping a file that SakanaAI/doc-to-lora had written.
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
@@ -56,8 +61,8 @@ _CLASSES = re.compile(
 
 
 @dataclass
-class Record:
-    """An object of a known class: the class's short name, and the attributes that were stored."""
+class ObjectRecord:
+    """An object of a known class: the class's short name, and its stored attributes."""
 
     name: str
     values: dict[str, object] | None = None
@@ -94,11 +99,15 @@ def read_object(path: Path) -> dict[str, object]:
     with naming(path), path.open("rb") as file:
         entries = list_entries(file)
         pickle = _find_pickle(entries)
-        _check_byte_order(file, entries, pickle)
-        if entries[pickle].file_size > MAX_PICKLE_BYTES:
+        order = entries.get(pickle.removesuffix("data.pkl") + "byteorder")
+        if order is not None and order.file_size < 16:
+            text = bytes(read_entry(file, order)).decode("ascii", "replace")
+            if text != "little":
+                raise CheckpointError(f"has byte order {show(text)}, expected {show('little')}")
+        size = entries[pickle].file_size
+        if size > MAX_PICKLE_BYTES:
             raise CheckpointError(
-                f"its pickle has {entries[pickle].file_size} bytes, "
-                f"expected at most {MAX_PICKLE_BYTES}"
+                f"its pickle has {size} bytes, expected at most {MAX_PICKLE_BYTES}"
             )
         value = _Machine().run(bytes(read_entry(file, entries[pickle])))
         if not isinstance(value, dict):
@@ -116,12 +125,10 @@ def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, T
             if wanted.setdefault(record.storage.key, record.storage) != record.storage:
                 raise CheckpointError(f"storage {record.storage.key} is declared in two ways")
         sizes = {s.key: s.n_values * s.dtype.itemsize for s in wanted.values()}
-        limit = path.stat().st_size
-        if sum(sizes.values()) > limit:  # entries may overlap, so each alone could fit
-            raise CheckpointError(
-                f"declares {sum(sizes.values())} bytes of tensors, but has only {limit} bytes",
-                hint=FETCH_AGAIN,
-            )
+        total, limit = sum(sizes.values()), path.stat().st_size
+        if total > limit:  # entries may overlap, so each alone could fit
+            message = f"declares {total} bytes of tensors, but has only {limit} bytes"
+            raise CheckpointError(message, hint=FETCH_AGAIN)
         storages = {}
         for key, storage in wanted.items():
             entry = entries.get(f"{root}data/{key}")
@@ -130,15 +137,13 @@ def read_tensors(path: Path, records: Mapping[str, TensorRecord]) -> dict[str, T
                 raise CheckpointError(
                     f"storage {key} has {got} bytes, expected {sizes[key]}", hint=FETCH_AGAIN
                 )
-            storages[key] = _view(read_entry(file, entry), storage.dtype)
+            data, storages[key] = read_entry(file, entry), torch.empty(0, dtype=storage.dtype)
+            if data:
+                storages[key] = torch.frombuffer(data, dtype=storage.dtype)
         return {
             name: storages[r.storage.key].as_strided(r.shape, r.stride, r.offset)
             for name, r in records.items()
         }
-
-
-def _view(data: bytearray, dtype: torch.dtype) -> Tensor:
-    return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 
 class _Machine:
@@ -156,11 +161,11 @@ class _Machine:
                 warnings.simplefilter("ignore")  # genops warns of odd escapes in names
                 for opcode, argument, _ in pickletools.genops(program):
                     self._step(opcode.name, argument)
-            return self._pop()
+            return self.stack.pop()
         except (ValueError, IndexError, KeyError) as error:
             raise CheckpointError("its pickle is damaged", hint=FETCH_AGAIN) from error
 
-    def _step(self, name: str, argument: object) -> None:
+    def _step(self, name: str, argument: Any) -> None:
         """Execute an instruction that makes or keeps plain values."""
         match name:
             case "PROTO" | "FRAME" | "STOP":
@@ -175,7 +180,7 @@ class _Machine:
                 empty = {"TUPLE": tuple, "LIST": list, "DICT": dict, "SET": list}
                 self.stack.append(empty[name.removeprefix("EMPTY_")]())
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                items = [self._pop() for _ in range(int(name[-1]))]
+                items = [self.stack.pop() for _ in range(int(name[-1]))]
                 self.stack.append(tuple(reversed(items)))
             case "MARK":
                 self.outer.append(self.stack)
@@ -186,23 +191,23 @@ class _Machine:
             case "MEMOIZE":
                 self.memo[len(self.memo)] = self.stack[-1]
             case "BINPUT" | "LONG_BINPUT":
-                self.memo[_index(argument)] = self.stack[-1]
+                self.memo[argument] = self.stack[-1]
             case "BINGET" | "LONG_BINGET":
-                self.stack.append(self.memo[_index(argument)])
+                self.stack.append(self.memo[argument])
             case _:
                 self._act(name, argument)
 
-    def _act(self, name: str, argument: object) -> None:
+    def _act(self, name: str, argument: Any) -> None:
         """Execute an instruction that fills a container, names a global or makes an object."""
         match name:
             case "APPEND":
-                item = self._pop()
+                item = self.stack.pop()
                 _extend(self.stack[-1], [item])
             case "APPENDS" | "ADDITEMS":
                 items = self._pop_to_mark()
                 _extend(self.stack[-1], items)
             case "SETITEM":
-                value, key = self._pop(), self._pop()
+                value, key = self.stack.pop(), self.stack.pop()
                 _update(self.stack[-1], [key, value])
             case "SETITEMS":
                 items = self._pop_to_mark()
@@ -210,18 +215,17 @@ class _Machine:
             case "GLOBAL":
                 self.stack.append(_name_global(str(argument).replace(" ", ".", 1)))
             case "STACK_GLOBAL":
-                parts = [self._pop(), self._pop()]  # attribute, module
-                self.stack.append(_name_global(".".join(map(_text, reversed(parts)))))
+                parts = reversed([self.stack.pop(), self.stack.pop()])  # attribute, then module
+                texts = (part if isinstance(part, str) else f"({_kind(part)})" for part in parts)
+                self.stack.append(_name_global(".".join(texts)))
             case "BINPERSID":
-                self.stack.append(_make_storage(self._pop()))
-            case "REDUCE":
-                arguments, called = self._pop(), self._pop()
-                self.stack.append(_call(called, arguments))
-            case "NEWOBJ":
-                arguments, called = self._pop(), self._pop()
-                self.stack.append(_make_record(called, arguments))
+                self.stack.append(_make_storage(self.stack.pop()))
+            case "REDUCE" | "NEWOBJ":
+                arguments, called = self.stack.pop(), self.stack.pop()
+                execute = _call if name == "REDUCE" else _make_record
+                self.stack.append(execute(called, arguments))
             case "BUILD":
-                state = self._pop()
+                state = self.stack.pop()
                 _fill_record(self.stack[-1], state)
             case _:
                 raise CheckpointError(
@@ -229,21 +233,9 @@ class _Machine:
                     hint=FOREIGN,
                 )
 
-    def _pop(self) -> object:
-        return self.stack.pop()
-
     def _pop_to_mark(self) -> list[object]:
         items, self.stack = self.stack, self.outer.pop()
         return items
-
-
-def _index(argument: object) -> int:
-    assert isinstance(argument, int)  # pickletools decodes it so
-    return argument
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else f"({_kind(value)})"
 
 
 def _name_global(name: str) -> _Global:
@@ -255,7 +247,7 @@ def _name_global(name: str) -> _Global:
 
 
 def _call(called: object, arguments: object) -> object:
-    """Do what a known callable would do, without calling it."""
+    """Compute the result of a known callable, without calling it."""
     if not isinstance(called, _Global) or not isinstance(arguments, tuple):
         raise CheckpointError(f"refuses to call {_kind(called)}", hint=FOREIGN)
     name = called.name
@@ -270,22 +262,21 @@ def _call(called: object, arguments: object) -> object:
     raise CheckpointError(f"refuses to call `{name}` with these arguments", hint=FOREIGN)
 
 
-def _make_record(called: object, arguments: object) -> Record:
+def _make_record(called: object, arguments: object) -> ObjectRecord:
     if not isinstance(called, _Global) or not _CLASSES.fullmatch(called.name):
         shown = f"`{called.name}`" if isinstance(called, _Global) else _kind(called)
         raise CheckpointError(f"refuses to make an object of {shown}", hint=FOREIGN)
     if arguments != ():
         raise CheckpointError(f"refuses to call `{called.name}` with arguments", hint=FOREIGN)
-    return Record(called.name.rpartition(".")[2])
+    return ObjectRecord(called.name.rpartition(".")[2])
 
 
 def _fill_record(target: object, state: object) -> None:
-    """Give an object its attributes; on a dictionary (a state dict's `_metadata`) they are lost."""
-    if not isinstance(state, dict) or not isinstance(target, Record | dict):
-        raise CheckpointError(
-            f"refuses to set the state of {_kind(target)} from {_kind(state)}", hint=FOREIGN
-        )
-    if isinstance(target, Record):
+    """Give an object its attributes; a dictionary (`_metadata` of a state dict) keeps none."""
+    if not isinstance(state, dict) or not isinstance(target, ObjectRecord | dict):
+        message = f"refuses to set the state of {_kind(target)} from {_kind(state)}"
+        raise CheckpointError(message, hint=FOREIGN)
+    if isinstance(target, ObjectRecord):
         hidden = next((name for name in state if name.startswith("__")), None)
         if hidden is not None or target.values is not None:
             shown = show(hidden or "its state again")[1:-1]
@@ -314,7 +305,9 @@ def _make_tensor(arguments: tuple[object, ...]) -> TensorRecord:
             bool(),
             dict(hooks),
         ) if not hooks:
-            if not (offset >= 0 and _are_counts(shape) and _are_counts(stride)):
+            counts = (*shape, *stride)
+            fits = all(type(value) is int and 0 <= value < 1 << 40 for value in counts)
+            if not (offset >= 0 and fits):
                 raise CheckpointError("a tensor's shape is not made of counts", hint=FOREIGN)
             if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
                 raise CheckpointError("a tensor's shape and strides do not fit", hint=FOREIGN)
@@ -330,10 +323,6 @@ def _make_tensor(arguments: tuple[object, ...]) -> TensorRecord:
     raise CheckpointError(f"refuses to call `{_TENSOR}` with these arguments", hint=FOREIGN)
 
 
-def _are_counts(values: tuple[object, ...]) -> bool:
-    return all(type(value) is int and 0 <= value < 1 << 40 for value in values)
-
-
 def _extend(target: object, items: list[object]) -> None:
     if not isinstance(target, list):
         raise CheckpointError(f"refuses to add items to {_kind(target)}", hint=FOREIGN)
@@ -343,30 +332,69 @@ def _extend(target: object, items: list[object]) -> None:
 def _update(target: object, items: list[object]) -> None:
     keys, values = items[::2], items[1::2]
     if not isinstance(target, dict) or not all(isinstance(key, str) for key in keys):
-        raise CheckpointError(
-            f"refuses to set items of {_kind(target)} by keys that are not names", hint=FOREIGN
-        )
+        message = f"refuses to set items of {_kind(target)} by keys that are not names"
+        raise CheckpointError(message, hint=FOREIGN)
     target.update(zip(keys, values, strict=True))
 
 
 def _kind(value: object) -> str:
     if isinstance(value, _Global):
         return f"`{value.name}`"
-    return f"`{value.name}`" if isinstance(value, Record) else f"a {type(value).__name__}"
+    return f"`{value.name}`" if isinstance(value, ObjectRecord) else f"a {type(value).__name__}"
 
 
 def _find_pickle(entries: Mapping[str, zipfile.ZipInfo]) -> str:
-    found = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
-    if len(found) != 1:
-        raise CheckpointError(f"has {len(found)} data.pkl entries, expected 1", hint=FETCH_AGAIN)
-    return found[0]
+    names = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(names) != 1:
+        raise CheckpointError(f"has {len(names)} data.pkl entries, expected 1", hint=FETCH_AGAIN)
+    return names[0]
 
 
-def _check_byte_order(
-    file: BufferedReader, entries: Mapping[str, zipfile.ZipInfo], pickle: str
-) -> None:
-    entry = entries.get(pickle.removesuffix("data.pkl") + "byteorder")
-    if entry is not None and entry.file_size < 16:
-        order = bytes(read_entry(file, entry)).decode("ascii", "replace")
-        if order != "little":
-            raise CheckpointError(f"has byte order {show(order)}, expected {show('little')}")
+def list_entries(file: BufferedReader) -> dict[str, zipfile.ZipInfo]:
+    """List the zip's entries; only stored ones, since a compressed one could grow without end."""
+    head = file.read(512)
+    if not head.startswith(b"PK\x03\x04"):
+        _refuse_other_format(head)
+    try:
+        listed = zipfile.ZipFile(file).infolist()
+    except _ZIP_ERRORS as error:
+        raise CheckpointError(BROKEN_ZIP, hint=FETCH_AGAIN) from error
+    entries = {entry.filename: entry for entry in listed}
+    if len(entries) != len(listed):
+        raise CheckpointError("has two entries of the same name", hint=FOREIGN)
+    for entry in listed:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise CheckpointError(
+                f"entry {show(entry.filename)} is compressed, which torch.save never does",
+                hint=FOREIGN,
+            )
+    return entries
+
+
+def read_entry(file: BufferedReader, entry: zipfile.ZipInfo) -> bytearray:
+    """Read a stored entry's bytes from where its local header says that they start."""
+    limit = os.fstat(file.fileno()).st_size
+    file.seek(min(max(entry.header_offset, 0), limit))
+    header = file.read(30)
+    if len(header) == 30 and header.startswith(b"PK\x03\x04") and entry.header_offset >= 0:
+        n_name, n_extra = struct.unpack("<HH", header[26:])
+        if file.seek(n_name + n_extra, os.SEEK_CUR) + entry.file_size <= limit:
+            data = bytearray(entry.file_size)
+            if file.readinto(data) == len(data):
+                return data
+    raise CheckpointError(BROKEN_ZIP, hint=FETCH_AGAIN)
+
+
+def _refuse_other_format(head: bytes) -> None:
+    if not head:
+        raise CheckpointError("is an empty file", hint=FETCH_AGAIN)
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            "is a Git LFS pointer, not the file itself", hint="run `git lfs pull`"
+        )
+    if head.startswith(b"\x80") or head[257:262] == b"ustar":
+        raise CheckpointError(
+            "is in an old format (a bare pickle or a tar file), expected a zip of torch.save",
+            hint="only its owner can safely save it again with PyTorch 1.6 or later",
+        )
+    raise CheckpointError("is not a file made by torch.save", hint=FETCH_AGAIN)

@@ -9,36 +9,30 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
-from d2l.adapters.provenance import Prompt
+from d2l.adapters.provenance import Opening, Prompt
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
+from d2l.bases.chat_templates import SYSTEM, write_template
+from d2l.bases.embedders import scale_embedding
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizer_files import read_compact
 from d2l.documents.chunks import Chunk, Piece, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import find_headings, pack_stable
-from d2l.errors import BaseModelError, DocumentError, OptionError
+from d2l.errors import BaseModelError, CheckpointError, DocumentError, OptionError
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.network import Loaded, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.calibration import moments_path, with_moments
-from d2l.hypernets.seats.config import (
-    SeatsConfig,
-    count_seats,
-    level_seats,
-    set_density,
-    split_seats,
-    split_stable,
-)
-from d2l.hypernets.seats.describing import embed
-from d2l.hypernets.seats.forgotten import Share, find_forgotten, name_forgotten
+from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
-from d2l.hypernets.seats.opening import chat_template, describe_prompt
+from d2l.hypernets.seats.sharing import SeatShare, find_forgotten, name_forgotten, share_seats
 
 #: What a tokenizer needs to know that is not in tokenizer.json.
 _TOKENIZER_KEYS = (
@@ -162,7 +156,7 @@ class SeatsNetwork(Network[SeatsConfig]):
             tokens[chunk.document] += len(chunk.token_ids) - len(config.read_opening)
             seats[chunk.document] += chunk.rank
         total = tokens.total()
-        forgotten = find_forgotten([Share(n, tokens[n], seats[n]) for n in tokens], config)
+        forgotten = find_forgotten([SeatShare(n, tokens[n], seats[n]) for n in tokens], config)
         if len(tokens) > 1 and forgotten:
             return [name_forgotten(forgotten, config, alone="an adapter of its own with --each")]
         if total > config.held_tokens:
@@ -302,28 +296,58 @@ def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
     return texts
 
 
-def share_seats(
-    lengths: Sequence[Sequence[int]], config: SeatsConfig, options: CompileOptions
-) -> list[list[int]]:
-    """Seats of every chunk of every document."""
-    held = config.held_density
-    if options.tokens_per_seat is not None:
-        config = set_density(config, options.tokens_per_seat)
-    flat = [length for document in lengths for length in document]
-    if options.merge == "average":
-        each = count_seats(max(flat), config=config, max_seats=options.max_rank)
-        return [[each] * len(document) for document in lengths]
-    most = min(options.max_rank or config.max_seats, config.max_seats)
-    split = split_stable if options.chunking == "stable" else split_seats
-    alone = [
-        split(document, count_seats(sum(document), config=config, max_seats=most))
-        for document in lengths
-    ]
-    if sum(map(sum, alone)) <= most:
-        return alone
-    count_seats(sum(flat), config=config, max_seats=most)  # refuses what no opening is short for
-    if sum(flat) <= held * most:
-        together = iter(split(flat, most))
-        return [[next(together) for _ in document] for document in lengths]
-    granted = level_seats([sum(document) for document in alone], most)
-    return [split(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
+def opening_text(config: SeatsConfig, n_seats: int) -> str:
+    """The opening as text; it encodes to `config.opening(n_seats)` with the base's tokenizer.
+
+    The words' text is stored as one string; each word token starts with a space.
+    """
+    words = config.opening_words_text
+    n_words = n_seats - config.min_seats
+    pieces = words.split(" ")[1:]
+    if not words.startswith(" ") or len(pieces) != len(config.opening_words):
+        raise CheckpointError(
+            "opening_words_text does not hold one word for each token of opening_words"
+        )
+    return config.opening_head_text + "".join(f" {word}" for word in pieces[:n_words])
+
+
+def chat_template(config: SeatsConfig, n_seats: int) -> str:
+    """A ChatML template (Jinja) that puts the opening first, before any system text.
+
+    A system message of the caller's own follows the opening on a new line, inside the same turn.
+    """
+    text = opening_text(config, n_seats)
+    if not text.startswith(SYSTEM):
+        raise CheckpointError(
+            f"the opening does not begin with a ChatML system turn: {text[:40]!r}"
+        )
+    return write_template(text)
+
+
+def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
+    """The prompt that a seats adapter answers to, for d2l.json."""
+    opening = Opening(
+        ids=tuple(config.opening(n_seats)),
+        text=opening_text(config, n_seats),
+        seats=tuple(range(1, n_seats + 1)),  # positions; 0 is the sink
+    )
+    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening)
+
+
+def embed(read: Activations, config: SeatsConfig) -> Tensor:
+    """(hidden,) float32 on the CPU, of length √hidden: the mean of one layer's states over the
+    tokens of a description's first chunk, which the network reads anyway. Raises BaseModelError
+    where it is not finite.
+    """
+    states = read.hidden[_pick_state(config)]  # (tokens, hidden)
+    return scale_embedding(states.float().mean(dim=0), config.base)
+
+
+def _pick_state(config: SeatsConfig) -> int:
+    """Which of the states that the network reads: the last but one, if a layer wrote it.
+
+    Of the fifth, tenth, fifteenth, twentieth and last layer of the default's base, the fifteenth
+    told descriptions from other texts best; it reads all of these but the last.
+    """
+    written = [place for place, layer in enumerate(config.features) if layer > 0]
+    return written[-2] if len(written) > 1 else len(config.features) - 1

@@ -6,15 +6,14 @@ tensors.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
-from d2l.bases.reading import Reading
-from d2l.errors import CheckpointError, MergeError, OptionError
-from d2l.hypernets.formats.fields import to_float
-from d2l.hypernets.formats.showing import show
+from d2l.bases.families import Reading
+from d2l.errors import CheckpointError, MergeError
+from d2l.hypernets.formats.fields import show, to_float
 
 #: Keys that files of version 0 lack.
 _SINCE_1 = {
@@ -302,79 +301,3 @@ def read_config(path: Path) -> SeatsConfig:
         return parse_config(json.loads(path.read_text("utf-8")), source=str(path))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON") from error
-
-
-def count_seats(n_tokens: int, *, config: SeatsConfig, max_seats: int | None = None) -> int:
-    """Number of seats for a text of `n_tokens`; `max_seats` may only lower the network's own."""
-    most = config.max_seats if max_seats is None else min(max_seats, config.max_seats)
-    if most < config.min_seats:
-        raise OptionError(
-            f"at most {most} seats were asked for, and the shortest opening has {config.min_seats}",
-            hint=f"allow a rank of {config.min_seats} or more",
-        )
-    sparse, dense = math.ceil(n_tokens / config.tokens_per_seat), min(n_tokens, config.dense_seats)
-    return min(max(sparse, dense, config.min_seats), most)
-
-
-def set_density(config: SeatsConfig, tokens_per_seat: float) -> SeatsConfig:
-    """The same network with a seat for so many tokens, whatever the document's length; raises
-    OptionError."""
-    if not 1 <= tokens_per_seat < math.inf:  # so NaN is none
-        raise OptionError(
-            f"{tokens_per_seat:g} tokens per seat, expected a number of 1 or more",
-            hint="1 is a seat for every token",
-        )
-    return replace(config, tokens_per_seat=tokens_per_seat, dense_seats=0)
-
-
-def allot_seats(
-    chunk_tokens: Sequence[int], *, config: SeatsConfig, max_seats: int | None = None
-) -> list[int]:
-    """Share the document's seats among its chunks by their tokens; a small share may be 0.
-
-    Chunk j ends at seat round(e · N / T), e its cumulative tokens; halves go to the even number.
-    """
-    n_seats = count_seats(sum(chunk_tokens), config=config, max_seats=max_seats)
-    return split_seats(chunk_tokens, n_seats)
-
-
-def split_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
-    """Share seats by size, in order: part j ends at round(e · N / T), e its cumulative size."""
-    total = sum(sizes)
-    ends, read = [0], 0
-    for size in sizes:
-        read += size
-        ends.append(round(read * n_seats / total))
-    return [end - start for start, end in pairwise(ends)]
-
-
-def split_stable(sizes: Sequence[int], n_seats: int) -> list[int]:
-    """The same, each part by its own size: a change of one leaves nearly all others' seats.
-
-    Every part gets its share rounded down; what is left goes to the largest remainders.
-    """
-    total = sum(sizes)
-    shares = [divmod(size * n_seats, total) for size in sizes]
-    seats = [whole for whole, _ in shares]
-    by_rest = sorted(range(len(shares)), key=lambda index: (-shares[index][1], index))
-    for index in by_rest[: n_seats - sum(seats)]:
-        seats[index] += 1
-    return seats
-
-
-def level_seats(wanted: Sequence[int], n_seats: int) -> list[int]:
-    """Share `n_seats` among those who want more in all: who wants little gets it, and what is left
-    is shared evenly among the others, the largest of them getting what does not divide."""
-    granted = [0] * len(wanted)
-    hungry = sorted(range(len(wanted)), key=lambda place: wanted[place])
-    while hungry:
-        place = hungry.pop(0)
-        granted[place] = min(wanted[place], n_seats // (len(hungry) + 1))
-        n_seats -= granted[place]
-    return granted
-
-
-def centers(n_seats: int, n_tokens: int) -> list[float]:
-    """Places of a chunk's seats in token coordinates: each in the middle of its equal share."""
-    width = n_tokens / n_seats
-    return [(i + 0.5) * width - 0.5 for i in range(n_seats)]

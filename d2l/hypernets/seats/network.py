@@ -18,15 +18,14 @@ from d2l.adapters.merge_methods import scaled
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
-from d2l.hypernets.formats.int8 import read_weights
+from d2l.hypernets.formats.native import read_weights
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, Part
-from d2l.hypernets.seats.addresses import Addresses
-from d2l.hypernets.seats.config import SeatsConfig, centers, read_config
-from d2l.hypernets.seats.factors import prepare_factors
+from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memories
-from d2l.hypernets.seats.second_moments import Statistics, read_statistics
-from d2l.hypernets.seats.shared_lora import Shared, SharedLora
+from d2l.hypernets.seats.second_moments import Statistics, prepare_factors, read_statistics
+from d2l.hypernets.seats.shared import Addresses, Shared, SharedLora
+from d2l.hypernets.seats.sharing import centers
 
 _PRIOR = -1.5  # log-weight of a token one seat's width away from the seat's center
 _MOST_WORTH = 2.0  # a token's room is at most e² and at least e⁻² times that of a plain one

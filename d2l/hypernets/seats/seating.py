@@ -22,7 +22,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.families import module_path
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.second_moments import Statistics
-from d2l.hypernets.seats.shared_lora import Shared
+from d2l.hypernets.seats.shared import Shared
 
 MODULES = ("k_proj", "v_proj")
 _Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.bases.families import ATTENTION, MLP, module_path
-from d2l.bases.reading import Reading
+from d2l.bases.families import ATTENTION, MLP, Reading, module_path
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
 

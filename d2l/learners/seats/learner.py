@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from d2l.bases.activations import ActivationEncoder
-from d2l.bases.batches import batched
-from d2l.bases.models import load_causal
+from d2l.bases.models import batched, load_causal
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.prompts import read_prompts
 from d2l.documents.chunks import pack_sentences
@@ -25,10 +24,11 @@ from d2l.errors import RecipeError
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
-from d2l.hypernets.seats.config import SeatsConfig, allot_seats, set_density
-from d2l.hypernets.seats.describing import embed
+from d2l.hypernets.seats.compiling import embed
+from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import write_statistics
+from d2l.hypernets.seats.sharing import count_seats, set_density
 from d2l.learners.distributed import Team
 from d2l.learners.document_data import Asked, Drawn, Exercise, Mixture, Passage, choose_questions
 from d2l.learners.familiarity import fit_familiarity
@@ -162,7 +162,7 @@ def plan_memories(
     density = drawn[0].tokens_per_seat
     chosen = set_density(config, density) if density else config
     sizes = [[len(passage.token_ids) for passage in memory.passages] for memory in drawn]
-    n_seats = max(sum(allot_seats(group, config=chosen)) for group in sizes)
+    n_seats = max(count_seats(sum(group), config=chosen) for group in sizes)
     return [
         DrawnMemory(
             memory.passages,

@@ -23,7 +23,7 @@ from d2l.bases.activations import Activations
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import SeatNetwork
 from d2l.hypernets.seats.second_moments import Statistics
-from d2l.hypernets.seats.shared_lora import Shared, run_mlp
+from d2l.hypernets.seats.shared import Shared, run_mlp
 from d2l.learners.document_data import Exercise
 from d2l.learners.seats.solve import Solver, impose
 

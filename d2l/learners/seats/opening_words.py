@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.weights import Memory
-from d2l.bases.batches import batched
+from d2l.bases.models import batched
 from d2l.datasets.prompts import read_prompts
 from d2l.documents.chunks import Tokenizer
 from d2l.errors import CheckpointError

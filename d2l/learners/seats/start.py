@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from d2l.errors import RecipeError
-from d2l.hypernets.formats.int8 import read_weights
+from d2l.hypernets.formats.native import read_weights
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import SeatNetwork, Seats, build_network
 from d2l.hypernets.seats.second_moments import Statistics, read_statistics

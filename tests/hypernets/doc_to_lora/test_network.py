@@ -6,7 +6,7 @@ import torch
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import Activations
-from d2l.bases.reading import Reading
+from d2l.bases.families import Reading
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig, build, expected_shapes

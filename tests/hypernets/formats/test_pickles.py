@@ -10,7 +10,7 @@ import torch
 
 from d2l.hypernets.formats import pickles
 from d2l.hypernets.formats.pickles import (
-    Record,
+    ObjectRecord,
     StorageRecord,
     TensorRecord,
     read_object,
@@ -73,7 +73,7 @@ def test_known_objects_become_records(tmp_path):
     config = make_config(target_modules=("down_proj", "q_proj"))
     write_released(path, config, make_tensors(config))
     network = read_object(path)["hypernet_config"]
-    assert isinstance(network, Record)
+    assert isinstance(network, ObjectRecord)
     assert network.name == "HypernetConfig"
     lora = network.values["lora_config"]
     assert sorted(lora.values["target_modules"]) == ["down_proj", "q_proj"]

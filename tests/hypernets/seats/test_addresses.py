@@ -9,10 +9,9 @@ import torch
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.errors import OptionError
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.seats.addresses import Addresses, read_inputs
 from d2l.hypernets.seats.network import Seats
 from d2l.hypernets.seats.seating import record_inputs
-from d2l.hypernets.seats.shared_lora import run_mlp
+from d2l.hypernets.seats.shared import Addresses, read_inputs, run_mlp
 from tests.tiny_seats import (
     make_addressed_config,
     make_base,

@@ -6,14 +6,8 @@ from typing import Any
 import pytest
 
 from d2l.errors import CheckpointError, MergeError, OptionError
-from d2l.hypernets.seats.config import (
-    allot_seats,
-    centers,
-    count_seats,
-    parse_config,
-    read_config,
-    set_density,
-)
+from d2l.hypernets.seats.config import parse_config, read_config
+from d2l.hypernets.seats.sharing import centers, count_seats, set_density, split_seats
 from tests.tiny_seats import make_config
 from tests.tools.seat_goldens import COMPACT
 
@@ -30,6 +24,11 @@ def make_raw() -> dict[str, Any]:
 
 
 # Configuration
+
+
+def allot(sizes: list[int], **limit: int) -> list[int]:
+    """Seats of the chunks of one document."""
+    return split_seats(sizes, count_seats(sum(sizes), config=CONFIG, **limit))
 
 
 def test_an_adapter_has_no_more_ranks_than_its_modules_need() -> None:
@@ -150,7 +149,7 @@ def test_shares_and_centers_are_those_of_the_goldens(cases: dict[str, Any]) -> N
     for name in ("note", "short", "page", "long"):
         case = cases[name]
         n_tokens = [len(chunk["token_ids"]) for chunk in case["chunks"]]
-        shares = allot_seats(n_tokens, config=CONFIG)
+        shares = allot(n_tokens)
         assert sum(shares) == case["seats"]
         for share, tokens, expected in zip(shares, n_tokens, case["seat_centres"], strict=True):
             # as a second implementation agreed with the prototype
@@ -163,7 +162,7 @@ def test_seats_follow_tokens_between_the_least_and_the_most() -> None:
 
 
 def test_long_documents_share_all_seats_and_small_chunks_may_get_none() -> None:
-    shares = allot_seats([240] * 300 + [16], config=CONFIG)
+    shares = allot([240] * 300 + [16])
     assert sum(shares) == 120
     assert set(shares) == {0, 1}
     assert shares[-1] == 0
@@ -171,14 +170,14 @@ def test_long_documents_share_all_seats_and_small_chunks_may_get_none() -> None:
 
 def test_halves_are_rounded_to_the_even_seat() -> None:
     # N = 18 of T = 36 tokens: ends at 0.5, 1.5, 2.5 and 18 seats
-    assert allot_seats([1, 2, 2, 31], config=CONFIG) == [0, 2, 0, 16]
+    assert allot([1, 2, 2, 31]) == [0, 2, 0, 16]
 
 
 def test_most_seats_may_be_lowered_not_raised() -> None:
-    assert sum(allot_seats([240] * 10, config=CONFIG, max_seats=50)) == 50
-    assert sum(allot_seats([240] * 10, config=CONFIG, max_seats=500)) == 120
+    assert sum(allot([240] * 10, max_seats=50)) == 50
+    assert sum(allot([240] * 10, max_seats=500)) == 120
     with pytest.raises(OptionError, match="at most 17 seats were asked for"):
-        allot_seats([240], config=CONFIG, max_seats=17)
+        allot([240], max_seats=17)
 
 
 def test_short_documents_get_a_seat_for_every_token_as_far_as_dense_seats_go() -> None:

@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from d2l.hypernets.seats import factors
-from d2l.hypernets.seats.factors import factors_path, prepare_factors
-from d2l.hypernets.seats.second_moments import Statistics, pack_moments
+from d2l.hypernets.seats import second_moments
+from d2l.hypernets.seats.second_moments import (
+    Statistics,
+    factors_path,
+    pack_moments,
+    prepare_factors,
+)
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -19,7 +23,7 @@ def make(ridge: float = 0.5) -> Statistics:
 
 @pytest.fixture(autouse=True)
 def _every_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(factors, "_LEAST_VALUES", 0)
+    monkeypatch.setattr(second_moments, "_LEAST_VALUES", 0)
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +77,6 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 def test_factors_that_are_as_quick_to_compute_are_not_kept(
     monkeypatch: pytest.MonkeyPatch, working_folder: Path
 ) -> None:
-    monkeypatch.setattr(factors, "_LEAST_VALUES", 1 << 20)
+    monkeypatch.setattr(second_moments, "_LEAST_VALUES", 1 << 20)
     prepare_factors(make())
     assert not (working_folder / "cache").exists()

@@ -15,7 +15,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.seating import Seating, find_projection, record_inputs, seat_memories
-from d2l.hypernets.seats.shared_lora import SharedLora
+from d2l.hypernets.seats.shared import SharedLora
 from tests.slow import slow_after
 from tests.tiny_seats import (
     make_base,

@@ -5,7 +5,7 @@ from d2l.adapters.weights import Memory
 from d2l.errors import OptionError
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.seats.network import Seats
-from d2l.hypernets.seats.shared_lora import SharedLora
+from d2l.hypernets.seats.shared import SharedLora
 from tests.tiny_seats import make_base, make_network, make_shared_config, make_statistics
 
 CONFIG = make_shared_config()

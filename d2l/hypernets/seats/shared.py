@@ -1,36 +1,134 @@
-"""Addresses: what tells seats from ordinary text, wherever the base looks at them.
+"""The part of a seats adapter that no document changes: a learned LoRA on down_proj, or addresses.
 
-An adapter's A answers a seat by its state, and ordinary text in part, the more the likelier their
-states are. Addresses make them unlike. Below all memory, the words of the opening each set off one
-neuron of one layer's MLP, which is silent for everything else, and which adds a long vector to the
-word's state; no two vectors have a direction in common, nor have any that text makes much use of.
-Layers above see little but these. What a seat holds is not touched, since its keys and values are
-imposed anyway, which is why the layer that writes is the last one without memory.
-
-In an adapter that is a LoRA on gate_proj, whose B holds single ones, and one on down_proj, whose A
-does. Gates that lie within fewer directions than there are words need no more ranks. Only the words
-behind the opening's head have addresses: the head's stand in any text. Tensors and modules in,
-tensors out; knows nothing of memories, documents or files.
+Tensors and modules in, tensors out.
 """
 
+import copy
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from d2l.adapters.weights import LoraFactors, pad_factors
 from d2l.bases.families import module_path
 from d2l.errors import OptionError
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.shared_lora import find_mlp
 
 _GATE, _DOWN = "gate_proj", "down_proj"
 
 
+class Shared(Protocol):
+    """What an adapter adds to the MLPs of its base besides its seats, whatever they hold."""
+
+    def run_mlp(self, layer: int, mlp: Any, inputs: Tensor, *, n_seats: int) -> Tensor:
+        """The MLP of the base's layer `layer` on inputs (..., hidden), as an adapter of so many
+        seats leaves it."""
+
+    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:
+        """Make the MLPs of a base without a head do the same, until the handles are removed, for a
+        batch of prompts whose adapters have these numbers of seats, or of one alone."""
+
+    def factors(self, *, rank: int) -> dict[str, LoraFactors]:
+        """The same as a LoRA of scale 1 on the CPU, by module; `rank` is the number of seats. Some
+        runtimes take only adapters whose modules all have the same rank."""
+
+    def scaled(self, scale: float) -> Self:
+        """The same with `scale` times its effect; raises OptionError where that cannot be."""
+
+
+def run_mlp(layer: Any, number: int, x: Tensor, shared: Shared | None, *, n_seats: int) -> Tensor:
+    """What the MLP of a base's layer adds to x (..., hidden), `shared` included."""
+    inputs = layer.post_attention_layernorm(x)
+    if shared is None:
+        result: Tensor = layer.mlp(inputs)
+        return result
+    return shared.run_mlp(number, layer.mlp, inputs, n_seats=n_seats)
+
+
+class SharedLora(nn.Module):
+    """LoRA of `config.shared_rank` on every adapted layer's down_proj; its scale is 1.
+
+    The layers' factors lie below one another: `a.weight` (layers * rank, d_in), `b.weight`
+    (layers * d_out, rank). A fresh one changes nothing.
+    """
+
+    def __init__(self, config: SeatsConfig) -> None:
+        super().__init__()
+        self.layers = config.memory_layers
+        self.rank, self.d_out = config.shared_rank, config.hidden
+        self.a = nn.Linear(config.intermediate, len(self.layers) * self.rank, bias=False)
+        self.b = nn.Linear(self.rank, len(self.layers) * self.d_out, bias=False)
+        nn.init.zeros_(self.b.weight)
+
+    def of_layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Factors (rank, d_in) and (d_out, rank) of the base's layer `layer`."""
+        index = self.layers.index(layer)
+        rows = slice(index * self.rank, (index + 1) * self.rank)
+        return self.a.weight[rows], self.b.weight[index * self.d_out : (index + 1) * self.d_out]
+
+    def change(self, layer: int, inputs: Tensor) -> Tensor:
+        """What it adds to the output of a layer's down_proj for `inputs` (..., d_in)."""
+        a, b = self.of_layer(layer)
+        return (inputs @ a.to(inputs.dtype).mT) @ b.to(inputs.dtype).mT
+
+    def run_mlp(self, layer: int, mlp: Any, inputs: Tensor, *, n_seats: int) -> Tensor:  # noqa: ARG002
+        """See `Shared`."""
+        inner = mlp.act_fn(mlp.gate_proj(inputs)) * mlp.up_proj(inputs)  # (..., intermediate)
+        result: Tensor = mlp.down_proj(inner)
+        return result + self.change(layer, inner) if layer in self.layers else result
+
+    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:  # noqa: ARG002
+        """See `Shared`."""
+        return [
+            find_mlp(model, layer, _DOWN).register_forward_hook(
+                lambda _module, inputs, output, layer=layer: output + self.change(layer, inputs[0])
+            )
+            for layer in self.layers
+        ]
+
+    @torch.no_grad()
+    def scaled(self, scale: float) -> "SharedLora":
+        """See `Shared`; raises OptionError where `scale` is no number."""
+        if not math.isfinite(scale):
+            raise OptionError(f"bias scale is not a finite number: {scale}")
+        result = copy.deepcopy(self)
+        result.b.weight.mul_(scale)
+        return result
+
+    @torch.no_grad()
+    def factors(self, *, rank: int) -> dict[str, LoraFactors]:
+        """See `Shared`: widened to `rank` with zeros, which change nothing."""
+        missing = rank - self.rank
+        result = {}
+        for layer in self.layers:
+            a, b = (tensor.detach().cpu() for tensor in self.of_layer(layer))
+            result[module_path(layer, _DOWN)] = LoraFactors(
+                functional.pad(a, (0, 0, 0, missing)), functional.pad(b, (0, missing))
+            )
+        return result
+
+
+def find_mlp(model: nn.Module, layer: int, name: str) -> nn.Module:
+    """A projection of the MLP in a layer of a base without a head."""
+    return model.get_submodule(module_path(layer, name).removeprefix("model."))
+
+
 class Addresses(nn.Module):
-    """The addresses of all words that an opening may have, in its order; nothing here is trained.
+    """Vectors that tell the opening's words from ordinary text; nothing here is trained.
+
+    An adapter's A answers a seat by its state, and ordinary text in part, the more the two states
+    are alike. Addresses make them unlike: in the MLP of the last layer below all memory, each word
+    of the opening drives one neuron of its own, which stays silent for all other text. The neuron
+    adds a long vector to the word's state. No two vectors share a direction, and text hardly uses
+    their directions. Keys and values of seats are imposed, so addresses do not change them.
+
+    As a LoRA: on gate_proj, with single ones in B, and on down_proj, with single ones in A. Gates
+    that lie in fewer directions than there are words need no more ranks. The tokens of the
+    opening's head have no addresses, because any text contains them.
 
     `detect` (words, hidden) is what each word's neuron gets of a normed state, in which the layer's
     own norm is not yet multiplied: negative for all but the word. `directions` (words, hidden) is

@@ -3,7 +3,7 @@
 import torch
 
 from d2l.adapters.weights import Memory
-from d2l.hypernets.seats.fewer import thin_out
+from d2l.change.seats import thin_out
 
 HEADS, DIM = 2, 3
 
