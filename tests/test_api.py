@@ -2,13 +2,12 @@
 
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import d2l
+from tests.processes import run_python
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +40,4 @@ def test_every_public_name_has_an_example_that_runs() -> None:
 @pytest.mark.parametrize("name", ["compile", "merge", "edit", "export", "check", "Document"])
 def test_verbs_are_there_before_torch_is(name: str) -> None:
     program = f"import sys, d2l; d2l.{name}; sys.exit('torch' in sys.modules)"
-    subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], check=True, cwd=ROOT, timeout=120
-    )
+    assert run_python("-W", "error", "-c", program).returncode == 0

@@ -1,8 +1,6 @@
 """Every file in examples/ is a short script that runs, or data that a script reads."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from d2l.bases.models import BaseFiles
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
+from tests.processes import run_python
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -18,14 +17,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 def run_script(name: str, *arguments: str, folder: Path) -> str:
     """What a script prints on standard output; it must succeed."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments, "--tiny"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python(EXAMPLES / name, *arguments, "--tiny", folder=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

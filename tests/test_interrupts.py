@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from d2l import interrupts
 from d2l.files.atomic import building, write_file
+from tests.processes import run_python
 
 #: A callback in which Python ignores what is raised, interrupted; then work of a minute.
 IGNORED = """
@@ -50,9 +50,7 @@ def _lost() -> Iterator[None]:
 )
 def test_what_python_ignores_is_raised_again(name: str, error: str, said: str) -> None:
     program = IGNORED.format(name=name, error=error)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
-    )
+    done = run_python("-c", program)
     assert (done.stdout.strip(), done.stderr) == (said, "")
 
 
@@ -60,14 +58,8 @@ def test_other_things_that_python_ignores_are_told() -> None:
     program = IGNORED.format(name="SIGINT", error="KeyboardInterrupt").replace(
         "signal.raise_signal(signal.SIGINT)", "raise ValueError('odd')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program.replace("range(600)", "range(0)")],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-    assert "ValueError: odd" in done.stderr
+    done = run_python("-c", program.replace("range(600)", "range(0)"))
+    assert (done.returncode, "ValueError: odd" in done.stderr) == (0, True)
 
 
 @pytest.mark.usefixtures("_lost")

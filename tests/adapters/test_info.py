@@ -1,8 +1,6 @@
 import json
 import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors.torch import save_file
 from d2l.adapters.info import is_adapter, read_info
 from d2l.errors import AdapterError
 from d2l.files.tensors import TensorInfo
+from tests.processes import list_imported
 from tests.records import MINIMAL
 
 HINT_AGAIN = "compile the document again"
@@ -89,11 +88,7 @@ def test_a_rank_that_is_no_whole_number_is_one_clear_error(rank: Any, tmp_path: 
 
 
 def test_torch_is_not_imported() -> None:
-    code = (
-        "import sys; import d2l.adapters.info; "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert not list_imported("import d2l.adapters.info", "torch", "transformers", "numpy")
 
 
 # ---- what is not an adapter ---------------------------------------------------------------------

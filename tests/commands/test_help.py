@@ -19,9 +19,7 @@ from d2l.hypernets.options import CHOICES
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats.network import JOINS
 from tests.command import Command
-
-#: For processes of their own, which may start in any folder.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+from tests.processes import make_environment
 
 
 def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
@@ -63,7 +61,7 @@ def in_bash(line: str, home: Path, **variables: str) -> str:
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", f"{line}; exit $?"],  # not the last command: bash stays the parent
-        env=ENVIRONMENT | {"PATH": binaries, "HOME": str(home)} | variables,
+        env=make_environment(PATH=binaries, HOME=str(home), **variables),
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,6 +1,5 @@
 """An interrupted command: it ends with the signal's exit code, in silence, and leaves nothing."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,21 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-
-#: For processes of their own, which may start in any folder.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+from tests.processes import make_environment, run_python
 
 
 def check_ends_in_silence(program: str) -> None:
     """Run Python code in a process of its own, which an interruption ends."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_python("-c", program)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
@@ -82,7 +72,7 @@ def test_an_interrupted_command_leaves_nothing_behind(
     with subprocess.Popen(
         [sys.executable, "-m", "d2l", *words, "--checkpoint", "seats", "--device", "cpu"],
         cwd=place,
-        env=ENVIRONMENT,
+        env=make_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ from d2l.adapters.info import LOCK
 from tests import tiny
 from tests.command import Command, Outcome
 from tests.compiled import read_files, write_files
+from tests.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -206,10 +205,7 @@ def run(place: Path, *words: str, modules: bool = False) -> Outcome:
         "import sys\nfrom d2l.commands.main import main\ntry:\n    main()\nfinally:\n"
         "    print(sorted({'torch', 'transformers'} & sys.modules.keys()))"
     )
-    start = [sys.executable, "-c", code] if modules else [sys.executable, "-m", "d2l"]
-    done = subprocess.run(
-        [*start, *words], cwd=place, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_python(*(("-c", code) if modules else ("-m", "d2l")), *words, folder=place)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

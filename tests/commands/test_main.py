@@ -2,11 +2,8 @@
 
 import io
 import json
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
+from tests.processes import list_imported, run_python
 
 
 @pytest.fixture
@@ -26,8 +24,6 @@ def place(working_folder: Path) -> Path:
     return working_folder
 
 
-#: For processes of their own, which may start in any folder.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
 
@@ -167,7 +163,8 @@ def test_wrong_usage_exits_with_2(
 
 @pytest.mark.slow
 def test_debug_shows_the_traceback_of_an_error(place: Path) -> None:
-    done = run("--debug", "compile", "missing.pdf", "-o", "x.lora", folder=place)
+    words = ("--debug", "compile", "missing.pdf", "-o", "x.lora")
+    done = run_python("-m", "d2l", *words, folder=place)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "missing.pdf: no such file or folder" in done.stderr
@@ -320,19 +317,6 @@ def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     assert table[2].split()[:2] == [DEFAULT, ALIASES[DEFAULT].base]
 
 
-def run(*words: str, folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "d2l", *words],
-        cwd=folder,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
 @pytest.mark.usefixtures("place")
 def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None:
     assert command(*COMPILE).code == 0
@@ -344,8 +328,6 @@ def test_help_version_and_inspect_import_nothing_heavy(command: Command) -> None
         "    try:\n"
         "        main()\n"
         "    except SystemExit as stopped:\n"
-        "        assert not stopped.code, (words, stopped.code)\n"
-        "heavy = {'torch', 'transformers', 'peft', 'tokenizers'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        "        assert not stopped.code, (words, stopped.code)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, env=ENVIRONMENT, timeout=60)
+    assert not list_imported(program, "torch", "transformers", "peft", "tokenizers")

@@ -1,14 +1,13 @@
 """`d2l merge`, `d2l edit` and `d2l diff` as their users meet them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
 from tests.command import Command
+from tests.processes import run_python
 
 FIXED = ("--checkpoint", "seats", "--offline")
 
@@ -89,7 +88,7 @@ def test_fewer_seats_are_said_by_the_plan_without_torch_and_by_the_merge(
         f"app({[*many, '--dry-run', '--json']!r}, standalone_mode=False)\n"
         "print('torch' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    run = run_python("-c", program)
     assert run.returncode == 0, run.stderr
     values, heavy = run.stdout.splitlines()
     plan = json.loads(values)

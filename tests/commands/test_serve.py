@@ -1,6 +1,5 @@
 """`d2l serve` as its users meet it: in a process of its own, and what it refuses before."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from d2l.errors import DocumentError
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny
+from tests.processes import make_environment
 from tests.serving import BASE, N_TOKENS, Shelf, make_shelf
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,17 +27,13 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 @pytest.mark.slow
 def test_a_process_serves_until_it_is_told_to_stop(shelf: Shelf) -> None:
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "D2L_SERVE_TOKEN": "secret",
-    }
     words = ("serve", shelf.folder, "--port", "0", "--base", shelf.base, "--offline")
     process = subprocess.Popen(
         [sys.executable, "-m", "d2l", *map(str, words), "--device", "cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=make_environment(D2L_SERVE_TOKEN="secret"),
     )
     try:
         assert process.stdout is not None

@@ -1,10 +1,7 @@
 import hashlib
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -33,10 +30,10 @@ from tests.compiled import (
     read_files,
     write_files,
 )
+from tests.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(__file__).parents[2]
 Compile = Callable[[str], Compiled]
 
 
@@ -320,13 +317,8 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(
         (tmp_path / name / "handbook.txt").write_text(tiny.DOCUMENT, "utf-8")
     monkeypatch.chdir(tmp_path / "here")
     exec(COMPILE_BOTH, {})
-    settings = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-c", COMPILE_BOTH],
-        cwd=tmp_path / "elsewhere",
-        check=True,
-        env=os.environ | settings,
-    )
+    done = run_python("-c", COMPILE_BOTH, folder=tmp_path / "elsewhere", PYTHONHASHSEED="77")
+    assert done.returncode == 0, done.stderr
     files = ["README.md", "adapter_config.json", "adapter_model.safetensors", "d2l.json"]
     files.append("d2l.lock")
     of_seats = ["chat_template.jinja", "memory.safetensors", "tokenizer.json"]

@@ -1,18 +1,17 @@
 """The short version of `tests/tools/kill_writes.py`: processes are killed while they write."""
 
-import subprocess
 import sys
 
 import pytest
 
+from tests.processes import run_python
 from tests.tools.kill_writes import TRIALS
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")
 def test_nothing_is_lost_where_writers_are_killed_or_the_disk_is_full() -> None:
-    command = [sys.executable, "-m", "tests.tools.kill_writes", "--repetitions", "8", "--seed", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    done = run_python("-m", "tests.tools.kill_writes", "--repetitions", "8", "--seed", "5")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(": ")[0] for line in lines] == list(TRIALS)
@@ -22,6 +21,5 @@ def test_nothing_is_lost_where_writers_are_killed_or_the_disk_is_full() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")
 def test_a_kill_between_the_two_renames_loses_nothing() -> None:
     name = "adapter, between the two renames"
-    command = [sys.executable, "-m", "tests.tools.kill_writes", name, "--repetitions", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = run_python("-m", "tests.tools.kill_writes", name, "--repetitions", "5")
     assert done.stdout.startswith(f"{name}: 5 repetitions, nothing lost: killed 5, old 5 (")

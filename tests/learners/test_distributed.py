@@ -1,9 +1,6 @@
 """Several processes that train together, started as a user starts them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +12,9 @@ from d2l.learners.distributed import join_team
 from d2l.training import loop as pipeline
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
+from tests.processes import run_python
 from tests.recipes import write_data, write_recipe
 
-ROOT = Path(__file__).parents[2]
 #: Steps of one memory, too, of which one of two processes gets none.
 _ANOTHER_LENGTH = """
 [[lengths]]
@@ -50,12 +47,8 @@ def read_log(run: Path) -> list[dict[str, float]]:
 def test_two_processes_have_the_loss_curve_of_one(recipe: Path, tmp_path: Path) -> None:
     """fp32; what the two add up in another order differs by rounding, which 12 steps amplify."""
     pipeline.train(read_recipe(recipe), tmp_path / "one")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "d2l", "train", str(recipe), "--out", "two", "--json"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "d2l")
+    done = run_python(*launch, "train", recipe, "--out", "two", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"checkpoint": "two"}  # printed by one of them
     one, two = read_log(tmp_path / "one"), read_log(tmp_path / "two")

@@ -1,30 +1,17 @@
 """The benchmark runs and prints figures that fit together; how good they are is for people."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from d2l.bases.models import BaseFiles
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT, run_python
 
 
 @pytest.mark.slow
 def test_benchmark_prints_a_row_for_every_length(smollm2_files: BaseFiles) -> None:
     assert smollm2_files  # only asks for the base
-    done = subprocess.run(
-        [sys.executable, "tests/tools/bench.py", "--tiny"],
-        cwd=ROOT,
-        env=os.environ | {"D2L_CHECKPOINT": "smollm2-135m"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_python(ROOT / "tests/tools/bench.py", "--tiny", D2L_CHECKPOINT="smollm2-135m")
     assert done.returncode == 0, done.stderr
     header, _, row, _, header_2, _, *starts = done.stdout.splitlines()
     columns = "tokens read base alone, s compile, s ratio tokens/s peak MB"

@@ -1,7 +1,6 @@
 """Training on a toy task: it learns, goes on after any interruption, and leaves a checkpoint."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -24,9 +23,9 @@ from d2l.training.recipe_files import read_recipe
 from d2l.training.run_folder import RunFolder, TrainingRun
 from tests import tiny
 from tests.command import Command
+from tests.processes import make_environment, run_python
 from tests.recipes import change, write_data, write_recipe
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -92,12 +91,10 @@ def test_the_folder_of_a_run_is_a_checkpoint(place: Path, command: Command) -> N
 
 def start_training(place: Path, recipe: Path, out: str) -> "subprocess.Popen[str]":
     """`d2l train` as a process of its own, which can be killed."""
-    command = [sys.executable, "-m", "d2l", "train", str(recipe), "--out", out]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "d2l", "train", str(recipe), "--out", out],
         cwd=place,
-        env=environment,
+        env=make_environment(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -172,9 +169,8 @@ for kill_at in range(1, 99):
 def test_a_run_killed_in_the_middle_of_any_saving_goes_on(place: Path) -> None:
     recipe = write_recipe(place / "a.toml", steps=2, save_minutes=1e-9)
     pipeline.train(read_recipe(recipe), place / "first")  # what the cache keeps is renamed, too
-    command = [sys.executable, "-c", _KILL_AT_EVERY_RENAME, str(recipe)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=place, env=environment, check=True)
+    done = run_python("-c", _KILL_AT_EVERY_RENAME, recipe, folder=place)
+    assert done.returncode == 0, done.stderr
     *cut, whole = sorted(place.glob("cut*"), key=lambda run: int(run.name[3:]))
     assert len(cut) == 14  # the log, the recipe, and four files of each of three savings
     left = [{path.stem for path in run.glob(".*/*")} for run in cut]
