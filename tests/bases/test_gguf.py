@@ -7,6 +7,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import gguf
@@ -28,6 +29,7 @@ from tests import tiny
 from tests.bases.gguf_samples import count_heads, gguf_name, interleave, write_gguf
 from tests.bases.known import in_package
 from tests.conftest import BASE
+from tests.refusals import refuse
 
 DAMAGED = "this GGUF file is damaged or of an unsupported architecture"
 
@@ -54,12 +56,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert "tiny_gguf_package" not in sys.modules
 
 
-def refusal(call, *arguments) -> tuple[str, str | None]:
-    with pytest.raises(BaseModelError) as raised:
-        call(*arguments)
-    assert "\n" not in raised.value.message
-    assert "\n" not in (raised.value.hint or "")
-    return raised.value.message, raised.value.hint
+refusal = partial(refuse, BaseModelError)
 
 
 def load_all(path: Path) -> torch.nn.Module:

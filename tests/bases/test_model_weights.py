@@ -3,6 +3,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from d2l.bases.families import FAMILIES
 from d2l.bases.models import BaseFiles, find_base, load_causal, load_frozen
 from d2l.errors import BaseModelError
 from tests import tiny
+from tests.refusals import refuse
 
 NAME = "tiny-org/llama-tiny"
 INCOMPLETE = "the folder is incomplete, or its files belong to different models"
@@ -21,12 +23,7 @@ INCOMPLETE = "the folder is incomplete, or its files belong to different models"
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-def refusal(call, *arguments: Any, **options: Any) -> tuple[str, str | None]:
-    with pytest.raises(BaseModelError) as raised:
-        call(*arguments, **options)
-    assert "\n" not in raised.value.message
-    assert "\n" not in (raised.value.hint or "")
-    return raised.value.message, raised.value.hint
+refusal = partial(refuse, BaseModelError)
 
 
 def load(folder: Path, n_layers: int | None = None) -> Any:

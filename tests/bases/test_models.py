@@ -1,7 +1,7 @@
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from d2l.bases.catalog import BY_NAME
 from d2l.bases.models import BaseFiles, batched, find_base, pick_device, pick_dtype, same_model
 from d2l.errors import BaseModelError
 from tests.bases.known import in_package
+from tests.refusals import refuse
 
 NAME = "tiny-org/llama-tiny"
 NOT_FOUND = "name a folder, a .gguf file or org/repo[@revision] on the hub"
@@ -20,12 +21,7 @@ DEVICES = "use auto, cpu, cuda, cuda:N or mps"
 pytestmark = pytest.mark.usefixtures("alone")
 
 
-def refusal(call, *arguments: Any, **options: Any) -> tuple[str, str | None]:
-    with pytest.raises(BaseModelError) as raised:
-        call(*arguments, **options)
-    assert "\n" not in raised.value.message
-    assert "\n" not in (raised.value.hint or "")
-    return raised.value.message, raised.value.hint
+refusal = partial(refuse, BaseModelError)
 
 
 def fill_hub_cache(base: Path, repo: str) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.errors import BaseModelError
 from tests import tiny
 from tests.hypernets.loading import COMMITTED, NAMES, SIBLING
+from tests.refusals import refuse
 
 TEMPLATE = DocumentTemplate("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
 
@@ -30,12 +32,7 @@ def tokenizer(bases: Path) -> BaseTokenizer:
     return BaseTokenizer(bases / "llama-tiny")
 
 
-def refusal(call, *arguments: Any) -> tuple[str, str | None]:
-    with pytest.raises(BaseModelError) as raised:
-        call(*arguments)
-    assert "\n" not in raised.value.message
-    assert "\n" not in (raised.value.hint or "")
-    return raised.value.message, raised.value.hint
+refusal = partial(refuse, BaseModelError)
 
 
 # ---- text and control tokens --------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tests.asking import QUESTIONS, ask, expect, one_line
 from tests.command import Command
 from tests.compiled import Compiled
 from tests.documents.samples import encrypt_pdf, make_pdf, pdf_page
+from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,12 +34,6 @@ class Terminal(io.StringIO):
 # ---- questions ----------------------------------------------------------------------------------
 
 
-def refuse(question: str | None, stdin: Any) -> D2LError:
-    with pytest.raises(D2LError) as caught:
-        list(read_questions(question, stdin))
-    return caught.value
-
-
 def test_a_question_given_is_the_only_one_and_stdin_is_not_read() -> None:
     stdin = io.StringIO("another\n")
     assert list(read_questions("  How often?\nAnd why? ", stdin)) == ["How often?\nAnd why?"]
@@ -48,13 +43,6 @@ def test_a_question_given_is_the_only_one_and_stdin_is_not_read() -> None:
 def test_every_line_of_stdin_that_is_not_empty_is_a_question() -> None:
     stdin = io.StringIO("  one? \n\n\ttwo?\r\n   \nthree?")
     assert list(read_questions(None, stdin)) == ["one?", "two?", "three?"]
-
-
-@pytest.mark.parametrize("question", ["", "  \n"])
-def test_an_empty_question_is_refused(question: str) -> None:
-    error = refuse(question, io.StringIO("one?"))
-    assert error.message == "the question is empty"
-    assert error.hint == 'd2l ask ADAPTER "A question?"'
 
 
 @pytest.mark.parametrize("text", ["", "\n \n"])
@@ -69,25 +57,33 @@ def test_empty_stdin_is_refused_before_the_base_is_looked_for(
     )
 
 
-@pytest.mark.parametrize("stdin", [Terminal("one?"), None], ids=["terminal", "closed"])
-def test_nothing_is_read_from_a_terminal_or_a_closed_stdin(stdin: Any) -> None:
-    error = refuse(None, stdin)
-    assert error.message == "no question"
-    assert error.hint == 'd2l ask ADAPTER "A question?", or pipe questions in'
+LATIN = "Größe?".encode("latin-1")
+#: The system hands bytes that are not UTF-8 over as half characters.
+HALVES = LATIN.decode("utf-8", "surrogateescape")
+CODING, CONVERT = "the question is not UTF-8 text", "convert it to UTF-8"
+EXAMPLE = 'd2l ask ADAPTER "A question?"'
 
 
-@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # as locales set it
-def test_stdin_in_another_encoding_is_refused(errors: str) -> None:
-    stdin = io.TextIOWrapper(io.BytesIO("Größe?".encode("latin-1")), "utf-8", errors)
-    error = refuse(None, stdin)
-    assert error.message == "the question is not UTF-8 text"
-    assert error.hint == "convert it to UTF-8"
+def open_stdin(errors: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(LATIN), "utf-8", errors)
 
 
-def test_a_question_in_another_encoding_is_refused() -> None:
-    """The system hands bytes that are not UTF-8 over as half characters."""
-    question = "Größe?".encode("latin-1").decode("utf-8", "surrogateescape")
-    assert refuse(question, None).message == "the question is not UTF-8 text"
+@pytest.mark.parametrize(
+    ("question", "stdin", "message", "hint"),
+    [
+        ("", io.StringIO("one?"), "the question is empty", EXAMPLE),
+        ("  \n", io.StringIO("one?"), "the question is empty", EXAMPLE),
+        (None, Terminal("one?"), "no question", f"{EXAMPLE}, or pipe questions in"),
+        (None, None, "no question", f"{EXAMPLE}, or pipe questions in"),  # a closed stdin
+        (None, open_stdin("strict"), CODING, CONVERT),
+        (None, open_stdin("surrogateescape"), CODING, CONVERT),
+        (HALVES, None, CODING, CONVERT),
+    ],
+)
+def test_what_is_no_question_is_refused(
+    question: str | None, stdin: Any, message: str, hint: str
+) -> None:
+    assert refuse(D2LError, lambda: list(read_questions(question, stdin))) == (message, hint)
 
 
 # ---- the document -------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from d2l.hypernets import checkpoints
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
@@ -28,102 +29,55 @@ NOTES = "The filter is rinsed every 14 days. The pump stands in the harbor."
 COMPILE = ("compile", "notes.txt", "-o", "notes.lora", "--checkpoint", "seats")
 
 
+OFFLINE = "org/repo: not on disk, and the hub was not asked (--offline)"
+REPLACE = "choose another -o, or replace it: --force"
+BELOW = "notes.txt/a: cannot be written ({place}/notes.txt is not a folder)"
+WRITE = "choose a place that has room and that you may write to"
+NAME = "name a folder, a file, org/repo[@revision][:subfolder] or an alias: " + ", ".join(ALIASES)
+NONE = "notes.txt: is not a hypernetwork checkpoint"
+FORMATS = "expected one of: " + "; ".join(one.description for one in checkpoints.FORMATS)
+LOCAL = "download it once while online, or name a local folder"
+
+
 @pytest.mark.parametrize(
-    ("change", "message", "hint"),
+    ("word", "given", "message", "hint"),
     [
-        (
-            {"notes.txt": "missing.pdf"},
-            "missing.pdf: no such file or folder",
-            "check the path",
-        ),
-        (
-            {"notes.txt": "empty.txt"},
-            "empty.txt: the file is empty",
-            "give a document that has text",
-        ),
-        (
-            {"notes.lora": "notes.txt"},
-            "notes.txt exists already",
-            "choose another -o, or replace it: --force",
-        ),
-        (
-            {"notes.lora": "notes.txt/inside.lora"},
-            "notes.txt/inside.lora: cannot be written ({place}/notes.txt is not a folder)",
-            "choose a place that has room and that you may write to",
-        ),
-        (
-            {"seats": "nope"},
-            "checkpoint 'nope' not found",
-            "name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
-            + ", ".join(ALIASES),
-        ),
-        (
-            {"seats": "notes.txt"},
-            "notes.txt: is not a hypernetwork checkpoint",
-            "expected one of: a d2l folder of a Text-to-LoRA network (config.json, "
-            "model.safetensors); a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
-            "adapter_config.json); a d2l folder of a seat network (config.json, model.safetensors, "
-            "statistics.safetensors); a d2l folder of a Doc-to-LoRA network (config.json, "
-            "model.safetensors); a released Doc-to-LoRA checkpoint (pytorch_model.bin or its run "
-            "folder)",
-        ),
-        (
-            {"seats": "org/repo"},
-            "org/repo: not on disk, and the hub was not asked (--offline)",
-            "download it once while online, or name a local folder",
-        ),
+        ("notes.txt", "missing.pdf", "missing.pdf: no such file or folder", "check the path"),
+        ("notes.txt", "empty.txt", "empty.txt: the file is empty", "give a document that has text"),
+        ("notes.lora", "notes.txt", "notes.txt exists already", REPLACE),
+        ("notes.lora", "notes.txt/a", BELOW, WRITE),
+        ("seats", "nope", "checkpoint 'nope' not found", NAME),
+        ("seats", "notes.txt", NONE, FORMATS),
+        ("seats", "org/repo", OFFLINE, LOCAL),
     ],
 )
 def test_what_the_user_can_fix_is_one_line_and_what_to_do(
-    place: Path, command: Command, change: dict[str, str], message: str, hint: str
+    place: Path, command: Command, word: str, given: str, message: str, hint: str
 ) -> None:
     (place / "empty.txt").touch()
     before = sorted(place.rglob("*"))
-    done = command(*(change.get(word, word) for word in COMPILE), "--offline")
+    done = command(*(given if one == word else one for one in COMPILE), "--offline")
     message = message.replace("{place}", str(place))
     assert (done.code, done.out, done.err) == (1, "", f"error: {message}\nhint: {hint}\n")
     assert [path for path in sorted(place.rglob("*")) if "cache" not in path.parts] == before
 
 
+LEAST = tiny.make_seats_config().min_seats
+FEW = f"at most 2 seats were asked for, and the shortest opening has {LEAST}"
+LONG = "chunks of 9999 tokens, but this network reads 4 to 24"
+BIAS = "this network has no learned bias to scale"
+
+
 @pytest.mark.parametrize(
     ("extra", "message", "hint"),
     [
-        (
-            ("--device", "warp"),
-            "unknown device 'warp'",
-            "use auto, cpu, cuda, cuda:N or mps",
-        ),
-        (
-            ("--max-rank", "2"),
-            f"at most 2 seats were asked for, and the shortest opening has "
-            f"{tiny.make_seats_config().min_seats}",
-            f"allow a rank of {tiny.make_seats_config().min_seats} or more",
-        ),
-        (
-            ("--chunk-tokens", "9999"),
-            "chunks of 9999 tokens, but this network reads 4 to 24",
-            "leave --chunk-tokens out",
-        ),
-        (
-            ("--bias-scale", "2"),
-            "this network has no learned bias to scale",
-            "leave the bias scale at 1",
-        ),
-        (
-            ("--base", "seats"),
-            "seats: config.json is not that of a known model",
-            None,  # the reason is transformers' own
-        ),
-        (
-            ("--format", "pdf"),
-            "notes.txt: not a PDF document; this is text",
-            None,
-        ),
-        (
-            ("--max-bytes", "10"),
-            None,
-            None,
-        ),
+        (("--device", "warp"), "unknown device 'warp'", "use auto, cpu, cuda, cuda:N or mps"),
+        (("--max-rank", "2"), FEW, f"allow a rank of {LEAST} or more"),
+        (("--chunk-tokens", "9999"), LONG, "leave --chunk-tokens out"),
+        (("--bias-scale", "2"), BIAS, "leave the bias scale at 1"),
+        (("--base", "seats"), "seats: config.json is not that of a known model", None),
+        (("--format", "pdf"), "notes.txt: not a PDF document; this is text", None),
+        (("--max-bytes", "10"), None, None),
     ],
 )
 def test_options_that_do_not_fit_are_explained(

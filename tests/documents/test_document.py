@@ -49,33 +49,38 @@ def test_spans_are_the_sections_places_in_the_text() -> None:
         assert document.text[start : stop - len(SEPARATOR)] == section.text
 
 
-def test_a_stretch_within_a_page_is_named_by_it() -> None:
-    document = paged("first page", "second page", "third page")
-    assert place_of(document, "first") == "p. 1"
-    assert place_of(document, "second page") == "p. 2"
-    assert place_of(document, "third page") == "p. 3"
+PAGES = paged("first page", "second page", "third page")
 
 
-def test_a_stretch_over_pages_is_named_by_the_first_and_the_last() -> None:
-    document = paged("first page", "second page", "third page")
-    assert place_of(document, "page\n\nsecond") == "p. 1-2"
-    assert place_of(document, "page\n\nsecond page\n\nt") == "p. 1-3"
-    assert document.where(0, 10**9) == "p. 1-3"
+@pytest.mark.parametrize(
+    ("needle", "place"),
+    [
+        ("first", "p. 1"),
+        ("second page", "p. 2"),
+        ("third page", "p. 3"),
+        ("page\n\nsecond", "p. 1-2"),
+        ("page\n\nsecond page\n\nt", "p. 1-3"),
+    ],
+)
+def test_a_stretch_is_named_by_its_first_page_and_its_last(needle: str, place: str) -> None:
+    assert place_of(PAGES, needle) == place
+    assert PAGES.where(0, 10**9) == "p. 1-3"
 
 
-def test_page_borders_belong_to_one_page_only() -> None:
-    document = paged("ab", "cd")  # "ab\n\ncd"
-    assert document.where(0, 2) == "p. 1"
-    assert document.where(2, 4) == "p. 1"  # the separator
-    assert document.where(4, 6) == "p. 2"
-    assert document.where(3, 5) == "p. 1-2"
-
-
-def test_an_empty_stretch_is_where_it_begins() -> None:
-    document = paged("ab", "cd")
-    assert document.where(0, 0) == "p. 1"
-    assert document.where(4, 4) == "p. 2"
-    assert document.where(5, 3) == "p. 2"
+@pytest.mark.parametrize(
+    ("start", "stop", "place"),
+    [
+        (0, 2, "p. 1"),
+        (2, 4, "p. 1"),  # the separator
+        (4, 6, "p. 2"),
+        (3, 5, "p. 1-2"),
+        (0, 0, "p. 1"),  # an empty stretch is where it begins
+        (4, 4, "p. 2"),
+        (5, 3, "p. 2"),
+    ],
+)
+def test_page_borders_belong_to_one_page_only(start: int, stop: int, place: str) -> None:
+    assert paged("ab", "cd").where(start, stop) == place  # "ab\n\ncd"
 
 
 @pytest.mark.parametrize("start", [8, 100])

@@ -2,12 +2,12 @@
 
 import pickle
 import struct
-
-import pytest
+from functools import partial
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
 from tests.hypernets.networks import write_zip
+from tests.refusals import refuse
 
 FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"
 DAMAGED = "the file is damaged or its download was cut short: fetch it again"
@@ -29,14 +29,14 @@ def read_all(path):
     return read_tensors(path, {n: v for n, v in values.items() if isinstance(v, TensorRecord)})
 
 
-def refusal(path):
-    """Message and hint of the error that reading a file raises."""
-    with pytest.raises(CheckpointError) as raised:
-        read_all(path)
-    message = raised.value.message
+def refuse_path(read, path):
+    """Message, without the path in front, and hint of the error that reading it raises."""
+    message, hint = refuse(CheckpointError, read, path)
     assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: "), raised.value.hint
+    return message.removeprefix(f"{path}: "), hint
+
+
+refusal = partial(refuse_path, read_all)
 
 
 def refuse_program(tmp_path, program):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from tests.hypernets.networks import (
     write_zip,
 )
 from tests.hypernets.programs import DAMAGED, FOREIGN
+from tests.refusals import refuse
 
 MISFIT = "are the weights and the configuration of the same checkpoint?"
 
@@ -48,11 +50,7 @@ def native(run, tmp_path):
     return convert(run, tmp_path / "native")
 
 
-def refusal(call, *arguments, **options):
-    with pytest.raises(CheckpointError) as raised:
-        call(*arguments, **options)
-    assert "\n" not in raised.value.message
-    return raised.value.message, raised.value.hint
+refusal = partial(refuse, CheckpointError)
 
 
 # ---- formats ------------------------------------------------------------------------------------

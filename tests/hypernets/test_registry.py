@@ -1,4 +1,5 @@
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from d2l.hypernets.registry import (
     find_on_disk,
     list_aliases,
 )
+from tests.refusals import refuse
 
 BUILTIN = Path(__file__).parents[2] / "d2l" / "hypernets" / "builtin"
 ON_HUB = [alias for alias in ALIASES.values() if alias.location is not None]
@@ -50,11 +52,7 @@ def fill_cache(cache: Path, repo: str, subfolder: str) -> Path:
     return folder
 
 
-def refusal(name: str) -> tuple[str, str | None]:
-    with pytest.raises(CheckpointError) as raised:
-        find_checkpoint(name, offline=True)
-    assert "\n" not in raised.value.message
-    return raised.value.message, raised.value.hint
+refusal = partial(refuse, CheckpointError, find_checkpoint, offline=True)
 
 
 # ---- aliases ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Recipes: hostile and clumsy files are one line with the file and the key."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,9 @@ from d2l.errors import RecipeError
 from d2l.learners.recipes import Recipe, refuse_other_kinds
 from d2l.training.recipe_files import locating, read_recipe
 from tests.recipes import write_recipe
+from tests.refusals import refuse
 
-
-def refuse(path: Path) -> tuple[str, str | None]:
-    with pytest.raises(RecipeError) as refused:
-        read_recipe(path)
-    assert "\n" not in refused.value.message
-    return refused.value.message, refused.value.hint
+refusal = partial(refuse, RecipeError, read_recipe)
 
 
 def test_a_recipe_holds_what_its_file_says(tmp_path: Path) -> None:
@@ -147,7 +144,7 @@ def test_what_is_wrong_is_named(
     text = path.read_text("utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), "utf-8")
-    got, got_hint = refuse(path)
+    got, got_hint = refusal(path)
     assert got.startswith(
         f"{path}: {message}" if line is None else f"{path}, line {line}: {message}"
     )
@@ -167,19 +164,20 @@ def test_a_key_is_found_in_its_own_table(tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "a.toml")
     with path.open("a") as more:
         more.write('[[sources]]  # the second\n"weight" = 1.0\npath = 7\n')
-    assert refuse(path)[0] == f"{path}, line 29: sources: path is 7, expected str"
+    assert refusal(path)[0] == f"{path}, line 29: sources: path is 7, expected str"
 
 
 def test_files_that_are_no_toml_are_refused(tmp_path: Path) -> None:
-    assert refuse(tmp_path / "no.toml")[0] == f"{tmp_path / 'no.toml'}: No such file or directory"
-    assert refuse(tmp_path)[0] == f"{tmp_path}: Is a directory"
+    assert refusal(tmp_path / "no.toml")[0] == f"{tmp_path / 'no.toml'}: No such file or directory"
+    assert refusal(tmp_path)[0] == f"{tmp_path}: Is a directory"
     (tmp_path / "bad.toml").write_text("a = = 1")
-    assert refuse(tmp_path / "bad.toml")[0].startswith(f"{tmp_path / 'bad.toml'}: not TOML: ")
+    assert refusal(tmp_path / "bad.toml")[0].startswith(f"{tmp_path / 'bad.toml'}: not TOML: ")
     (tmp_path / "raw.toml").write_bytes(b"a = 1\nb = '\xff'\x00")
-    assert refuse(tmp_path / "raw.toml")[0] == f"{tmp_path / 'raw.toml'}, line 2: not UTF-8 text"
+    assert refusal(tmp_path / "raw.toml")[0] == f"{tmp_path / 'raw.toml'}, line 2: not UTF-8 text"
     (tmp_path / "empty.toml").write_bytes(b"")
     assert (
-        refuse(tmp_path / "empty.toml")[0] == f"{tmp_path / 'empty.toml'}: missing key 'checkpoint'"
+        refusal(tmp_path / "empty.toml")[0]
+        == f"{tmp_path / 'empty.toml'}: missing key 'checkpoint'"
     )
 
 

@@ -14,18 +14,8 @@ from d2l.hypernets.formats.native import (
     read_tensors,
     write_folder,
 )
-
-DAMAGED = "the file is damaged or its download was cut short: fetch it again"
-
-
-def refusal(read, path):
-    with pytest.raises(CheckpointError) as raised:
-        read(path)
-    message = raised.value.message
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message.removeprefix(f"{path}: "), raised.value.hint
-
+from tests.hypernets.programs import DAMAGED
+from tests.hypernets.programs import refuse_path as refusal
 
 # ---- config.json --------------------------------------------------------------------------------
 
