@@ -13,6 +13,10 @@ class D2LError(Exception):
         self.message = message
         self.hint = hint
 
+    def describe(self) -> str:
+        """Describe the error in one line, with what to do about it."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class DocumentError(D2LError):
     """An input document cannot be read."""

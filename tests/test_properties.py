@@ -69,11 +69,11 @@ CHUNKS = st.lists(
 def test_a_chunk_is_found_by_its_own_name(chunks: list[ChunkRecord], data: Any) -> None:
     index = data.draw(st.integers(0, len(chunks) - 1))
     chunk = chunks[index]
-    assert select(f"{chunk.document}:#{index}", chunks).indices == (index,)
-    same = tuple(n for n, one in enumerate(chunks) if one.document == chunk.document)
-    assert select(chunk.document, chunks).indices == same
+    assert select(f"{chunk.document}:#{index}", chunks)[0] == [index]
+    same = [n for n, one in enumerate(chunks) if one.document == chunk.document]
+    assert select(chunk.document, chunks)[0] == same
     if chunk.source:
-        assert index in select(f"{chunk.document}:{chunk.source}", chunks).indices
+        assert index in select(f"{chunk.document}:{chunk.source}", chunks)[0]
 
 
 # ---- merging ------------------------------------------------------------------------------------

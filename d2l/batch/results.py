@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -108,9 +108,3 @@ class ResultsFile:
 
 def _to_line(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, ensure_ascii=True) + "\n").encode()
-
-
-def read_results(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file of results."""
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        yield json.loads(line)

@@ -48,7 +48,9 @@ def list_rows(sources: Sequence[str]) -> list[BatchRow]:
     if len(sources) == 1 and sources[0].endswith(MANIFESTS):
         rows = read_manifest(Path(sources[0]))
     else:
-        rows = list(_name_documents(sources))
+        files = list(dict.fromkeys(file for source in sources for file in _list_files(source)))
+        named = zip(files, name_adapters(files), strict=True)
+        rows = [BatchRow(printable(file), out, (file,)) for file, out in named]
     if not rows:
         raise DocumentError(f"{', '.join(sources)}: holds no rows", hint="name documents")
     return rows
@@ -63,13 +65,6 @@ def take_shard(rows: Sequence[BatchRow], shard: str | None) -> list[BatchRow]:
     if not slash or not numbers or not 1 <= int(first) <= int(count):
         raise OptionError(f"--shard is {shard!r}, expected i/n", hint="from 1/16 to 16/16")
     return list(rows[int(first) - 1 :: int(count)])
-
-
-def _name_documents(sources: Sequence[str]) -> Iterator[BatchRow]:
-    files = [file for source in sources for file in _list_files(source)]
-    files = list(dict.fromkeys(files))
-    for file, out in zip(files, name_adapters(files), strict=True):
-        yield BatchRow(printable(file), out, (file,))
 
 
 def _list_files(source: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A row with the description of a task → its adapter, and what is to be said of it."""
+"""Row with a task description → adapter and result."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,6 @@ from d2l.api.compiler import TaskCompiler
 from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import BatchRow
 from d2l.batch.run import Results
-from d2l.batch.work import describe_error
 from d2l.compiler.plan import CompilePlan
 from d2l.errors import D2LError
 
@@ -40,17 +39,16 @@ class TaskWorker:
         """Make rows in their order; each is computed with others whose turn comes later."""
         for first in range(0, len(rows), _OF):
             several = rows[first : first + _OF]
-            waiting = _group_alike(several)
-            for index, row in enumerate(several):
-                if index in waiting:
-                    group = waiting[index]
-                    self._make_ahead([several[other] for other in group])
-                    waiting = {at: other for at, other in waiting.items() if other is not group}
+            by_length = sorted(several, key=lambda row: len(row.description or ""))
+            groups = [by_length[at : at + _TOGETHER] for at in range(0, len(several), _TOGETHER)]
+            for row in several:
+                for group in [group for group in groups if row in group]:
+                    groups.remove(group)
+                    self._make_ahead(group)
                 yield self.do(row)
 
     def _make_ahead(self, rows: Sequence[BatchRow]) -> None:
-        """Compute together what these need; what is wrong with one of them is said when it is its
-        turn."""
+        """Compute in one pass what these rows need; a row's own turn raises its error."""
         plans = []
         for row in rows:
             with contextlib.suppress(D2LError):
@@ -68,7 +66,7 @@ class TaskWorker:
             if plan is not None:
                 self.compiler(plan).save_pretrained(out, force=self.force)
         except D2LError as error:
-            return fail(row.id, row.out, type(error).__name__, describe_error(error))
+            return fail(row.id, row.out, type(error).__name__, error.describe())
         seconds = time.perf_counter() - start
         return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=plan is None)
 
@@ -93,14 +91,6 @@ class TaskWorker:
             and made.options.dtype == plan.options.dtype
             and digest in (None, _digest(out))
         )
-
-
-def _group_alike(rows: Sequence[BatchRow]) -> dict[int, list[int]]:
-    """For the place of every row those that it is computed with, itself among them: `_TOGETHER` at
-    most, next to each other in length."""
-    by_length = sorted(range(len(rows)), key=lambda index: len(rows[index].description or ""))
-    groups = (by_length[at : at + _TOGETHER] for at in range(0, len(rows), _TOGETHER))
-    return {index: group for group in groups for index in group}
 
 
 def _digest(out: Path) -> str:

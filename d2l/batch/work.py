@@ -1,7 +1,7 @@
-"""A row → its adapter, on disk or in a store, and what is to be said of it: what every engine runs.
+"""Row → adapter, on disk or in a store, and its result: the work of every engine.
 
-The network is opened for the first row that needs it, and stays. A row that is done already needs
-neither it nor torch. Whatever goes wrong with a row is its result.
+The first row that needs the network opens it, and it stays open. A row that is done already needs
+neither the network nor torch. An error is the row's result.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class Worker:
                 result = self._do(row, inputs)
         except D2LError as error:
             fatal = isinstance(error, BaseModelError | CheckpointError)  # which all rows share
-            return fail(row.id, row.out, type(error).__name__, describe_error(error), fatal=fatal)
+            return fail(row.id, row.out, type(error).__name__, error.describe(), fatal=fatal)
         except Exception as error:  # noqa: BLE001 - one row's bug must not end the others
             return fail(row.id, row.out, type(error).__name__, str(error) or repr(error))
         return replace(result, seconds=time.perf_counter() - start)
@@ -123,22 +123,21 @@ class Worker:
 
     def _open(self) -> "Compiler":
         if self._compiler is None:
+            import torch
+
             from d2l.api.compiler import Compiler
 
+            device = self.job.device
+            count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+            if count > 1:  # each worker of the machine has its own
+                device = f"cuda:{self._index % count}"
             self._compiler = Compiler.from_pretrained(
                 self.job.checkpoint,
                 base=self.job.base,
-                device=self._pick_device(),
+                device=device,
                 local_files_only=self.job.offline,
             )
         return self._compiler
-
-    def _pick_device(self) -> str:
-        """The job's device; of several that CUDA has, the worker's own."""
-        import torch
-
-        count = torch.cuda.device_count() if self.job.device in ("auto", "cuda") else 0
-        return f"cuda:{self._index % count}" if count > 1 else self.job.device
 
 
 def _pick_reading(options: Mapping[str, Any]) -> ReadOptions:
@@ -160,8 +159,3 @@ def _tell(row: BatchRow, out: str, state: State | None, found: "Found | None" = 
         cached=len(chunks) if found is None else found.n_cached,
         unchanged=found is None,
     )
-
-
-def describe_error(error: D2LError) -> str:
-    """An error in one line, with what to do about it."""
-    return f"{error.message} ({error.hint})" if error.hint else error.message

@@ -157,15 +157,15 @@ def _choose(
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
     dropped = [select(text, chunks) for text in values["drop"]]
     kept = [select(text, chunks) for text in values["keep"]]
-    remarks = [remark for selection in (*dropped, *kept) for remark in selection.remarks]
+    remarks = [remark for _, own in (*dropped, *kept) for remark in own]
     factors: dict[int, float] = {}
     for text, factor in values["scale"].items():
         if not math.isfinite(factor):
             raise AdapterError(f"{text}: the factor is not a finite number")
-        for n in select(text, chunks).indices:
+        for n in select(text, chunks)[0]:
             factors[n] = factors.get(n, 1.0) * factor
-    keep = {n for selection in kept for n in selection.indices} if kept else set(range(len(chunks)))
-    stays = sorted(keep.difference(*(selection.indices for selection in dropped)))
+    keep = {n for indices, _ in kept for n in indices} if kept else set(range(len(chunks)))
+    stays = sorted(keep.difference(*(indices for indices, _ in dropped)))
     if not stays:
         raise AdapterError("no chunk would be left", hint="drop less")
     return stays, factors, remarks

@@ -58,7 +58,9 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
         warnings=plan.warnings,
         merge_error=errors,
     )
-    exact = not errors and all(_is_exact(parent, share) for parent, share in portions)
+    # Exact if scale and share only move the exponent, so that b keeps its precision.
+    factors = [1.0 if p.has_seats else abs(share * p.weights.scale) for p, share in portions]
+    exact = not errors and all(f == 0 or math.frexp(f)[0] == 0.5 for f in factors)
     dtype = pick_dtype(plan.parents, options.dtype, exact=exact)
     return describe(plan.parents, change, dtype=dtype, name="merged.lora")
 
@@ -99,9 +101,3 @@ def _join_chunks(portions: Sequence[Portion]) -> list[ChunkRecord]:
             chunks.append(chunk.model_copy(update={"ranks": moved, **strength}))
         start += rank
     return chunks
-
-
-def _is_exact(parent: Parent, share: float) -> bool:
-    """Whether scale and share only move the exponent, so that b stays exact in its precision."""
-    factor = 1.0 if parent.has_seats else abs(share * parent.weights.scale)
-    return factor == 0 or math.frexp(factor)[0] == 0.5

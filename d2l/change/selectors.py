@@ -6,7 +6,6 @@ that share one go or stay together, which is said.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import PurePath
 
@@ -19,16 +18,10 @@ _CHUNK = re.compile(r"^#(\d{1,18})$")
 _MOST_NAMED = 20  # pages in a remark
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Indices of chunks, and what else stands in them, for people."""
+def select(text: str, chunks: Sequence[ChunkRecord]) -> tuple[list[int], list[str]]:
+    """Select chunks by a text: (their indices, remarks on other pages that stand in them).
 
-    indices: tuple[int, ...]
-    remarks: tuple[str, ...] = ()
-
-
-def select(text: str, chunks: Sequence[ChunkRecord]) -> Selection:
-    """Chunks that `text` means; raises AdapterError where it means none.
+    Raises AdapterError where the text means no chunk.
 
     A document is named as in d2l.json or by its file name alone; behind a colon a place in it:
     pages, a heading as d2l.json has it, or "#n", the n-th chunk. "" before the colon: any document.
@@ -37,7 +30,7 @@ def select(text: str, chunks: Sequence[ChunkRecord]) -> Selection:
     named, place = _split(text, documents)
     found = [n for n, chunk in enumerate(chunks) if not named or chunk.document in named]
     if not place:
-        return Selection(tuple(found))
+        return found, []
     pages, index = _PAGES.match(place), _CHUNK.match(place)
     if index:
         hit = [n for n in found if n == int(index[1])]
@@ -55,7 +48,7 @@ def select(text: str, chunks: Sequence[ChunkRecord]) -> Selection:
             + (", …" if len(places) > 8 else "")
             + '; or name them "#0", "#1", … by their index',
         )
-    return Selection(tuple(hit), tuple(_remark(wanted, chunks, hit)) if pages else ())
+    return hit, _remark(wanted, chunks, hit) if pages else []
 
 
 def _split(text: str, documents: set[str]) -> tuple[set[str], str]:

@@ -184,9 +184,8 @@ class _Many:
 def _make_row(row: "DescriptionRow") -> "BatchRow":
     """A table's row as one of a batch."""
     from d2l.batch.rows import BatchRow
-    from d2l.datasets.descriptions import describe_error
 
-    error = None if row.error is None else describe_error(row.error)
+    error = None if row.error is None else row.error.describe()
     return BatchRow(row.name or f"line {row.line}", row.name, description=row.text, error=error)
 
 

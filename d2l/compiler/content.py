@@ -1,11 +1,9 @@
-"""What is written of a compilation: its numbers, and the texts and records of its folder.
+"""Plan and weights → adapter in memory: with its provenance, card, prompt and lock.
 
-A plan and its outcome in; provenance, card, prompt and lock out, in which inputs have the names
-that may be passed on.
+Inputs have the names in them that may be passed on.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from d2l.adapters.info import CARD
@@ -21,29 +19,25 @@ from d2l.compiler.records import describe_compile, describe_description
 from d2l.hypernets.protocol import Assembled
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a plan became: the weights that are written, and what is told of them.
+def make_content(
+    plan: CompilePlan,
+    assembled: Assembled,
+    weights: LoraWeights,
+    merge_error: Mapping[str, float],
+) -> AdapterContent:
+    """Make the adapter of documents in memory, with where it came from; raises D2LError.
 
-    `assembled` is the adapter before --max-rank cut it, `merge_error` the relative error that the
-    cut cost each module's delta.
+    `weights` are those of `assembled` after --max-rank cut them, `merge_error` the relative error
+    that the cut cost each module's delta, empty without a cut.
     """
-
-    weights: LoraWeights
-    assembled: Assembled
-    merge_error: Mapping[str, float] = field(default_factory=dict)
-
-
-def make_content(plan: CompilePlan, outcome: Outcome) -> AdapterContent:
-    """The adapter of documents in memory, with where it came from; raises D2LError."""
     names = name_shared(plan)
-    record = describe_compile(plan, outcome.assembled, outcome.merge_error)
+    record = describe_compile(plan, assembled, merge_error)
     return lower_content(
         AdapterContent(
-            weights=outcome.weights,
+            weights=weights,
             n_base_layers=plan.config.n_base_layers,
             provenance=redact_provenance(record, names),
-            memory=outcome.assembled.memory,
+            memory=assembled.memory,
             texts={**plan.network.write_texts(plan.rank), CARD: redact(write_card(plan), names)},
             dtype=plan.options.dtype,
             name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
@@ -55,7 +49,7 @@ def make_content(plan: CompilePlan, outcome: Outcome) -> AdapterContent:
 def make_described(
     plan: CompilePlan, assembled: Assembled, description: Description
 ) -> AdapterContent:
-    """The adapter of a task description in memory, with where it came from."""
+    """Make the adapter of a task description in memory, with where it came from."""
     names = name_places(plan.checkpoint.name, plan.options.base)
     if PurePath(description.embedder).is_absolute():  # else the checkpoint's name for all
         names |= name_places(description.embedder)

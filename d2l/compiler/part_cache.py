@@ -1,8 +1,7 @@
-"""What was made of chunks before: parts, and adapters joined of them, by everything they depend on.
+"""The cache of compiled chunks and of adapters joined from them, by everything they depend on.
 
-A plan in, the values that the cache holds for it out; and values in, entries of the cache folder
-out. An entry counts only if its key and the digest of all that is in it are right: damaged, foreign
-and misshapen ones are as good as none, and are written anew.
+An entry counts only if its key and the digest of its content are right: damaged, foreign and
+misshapen entries are written anew.
 """
 
 import contextlib
@@ -11,7 +10,6 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,27 +37,16 @@ _ROOMS = ("adapters", "bases", "hypernets")
 
 
 @dataclass(frozen=True)
-class Key:
-    """Everything that an entry depends on, by name, as text."""
-
-    values: Mapping[str, str]
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of it all, which is the entry's name."""
-        return hashlib.sha256(_to_json(self.values).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
 class Found:
-    """What the cache holds for a plan; without keys: nothing is looked for, and nothing is kept.
+    """What the cache holds for a plan; without keys it holds nothing, and keeps nothing.
 
-    `parts` are None where a chunk has to be read, or where `assembled` needs none of them.
+    A key names everything that an entry depends on, as JSON. `parts` are None where a chunk has to
+    be read, or where `assembled` needs none of them.
     """
 
-    keys: tuple[Key, ...] = ()
+    keys: tuple[str, ...] = ()
     parts: tuple[Part | None, ...] = ()
-    whole: Key | None = None
+    whole: str | None = None
     assembled: Assembled | None = None
 
     @property
@@ -81,15 +68,13 @@ class Found:
     def keep_part(self, index: int, part: Part) -> None:
         """Store what was made of a chunk."""
         if self.keys:
-            _write(
-                entries.entry_path(entries.PARTS, self.keys[index].digest), part, self.keys[index]
-            )
+            _write(entries.PARTS, part, self.keys[index])
 
     def keep_assembled(self, assembled: Assembled) -> None:
         """Store what all parts make together, and keep the cache within its bound."""
         if self.whole is None:
             return
-        _write(entries.entry_path(entries.ASSEMBLED, self.whole.digest), assembled, self.whole)
+        _write(entries.ASSEMBLED, assembled, self.whole)
         entries.prune(entries.max_bytes())
 
 
@@ -97,28 +82,33 @@ class Found:
 NOTHING = Found()
 
 
-def look_up(plan: CompilePlan, *, device: str, base_dtype: torch.dtype) -> Found:
-    """Look for the parts of a plan, and for what was joined of them.
+def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Found:
+    """Look for the parts of a plan, and for the adapter that was joined from them.
 
-    `device` and `base_dtype` are what the base would run on and in: results differ by bits there.
+    `base_dtype` is the precision that the base would run in: results differ by bits there.
     """
-    if not entries.max_bytes():  # and says now, not after the work, that it is no size
+    if not entries.max_bytes():  # refuses a size that is none before the work
         return NOTHING
-    common = _describe_run(plan, device, base_dtype)
+    common = _describe_run(plan, base_dtype)
     keys = tuple(
-        Key(common | {"text": _digest_ids(chunk.token_ids), "rank": str(chunk.rank)})
+        _to_json(
+            common | {"text": _digest(",".join(map(str, chunk.token_ids))), "rank": str(chunk.rank)}
+        )
         for chunk in plan.chunks
     )
     whole = _describe_whole(plan, keys)
-    paths = [entries.entry_path(entries.PARTS, key.digest) for key in keys]
-    assembled = _read(entries.entry_path(entries.ASSEMBLED, whole.digest), whole)
-    if isinstance(assembled, Assembled) and _fits_whole(assembled, plan):
-        for path in paths:  # without them the next change would begin from nothing
-            entries.touch(path)
+    assembled = _read(entries.ASSEMBLED, whole)
+    if (
+        isinstance(assembled, Assembled)
+        and assembled.weights.rank == plan.full_rank
+        and _fits(assembled.weights, plan.config)
+    ):
+        for key in keys:  # without them the next change would begin from nothing
+            entries.touch(entries.entry_path(entries.PARTS, _digest(key)))
         return Found(keys, (None,) * len(keys), whole, assembled)
     parts: list[Part | None] = []
-    for path, key, chunk in zip(paths, keys, plan.chunks, strict=True):
-        part = _read(path, key)
+    for key, chunk in zip(keys, plan.chunks, strict=True):
+        part = _read(entries.PARTS, key)
         fits = part is not None and not isinstance(part, Assembled)
         fits = fits and _fits_part(part, plan.config, chunk.rank)
         parts.append(part if fits else None)  # type: ignore[arg-type]
@@ -138,25 +128,29 @@ def as_stored(part: Part) -> Part:
 # ---- keys ---------------------------------------------------------------------------------------
 
 
-def _describe_run(plan: CompilePlan, device: str, base_dtype: torch.dtype) -> dict[str, str]:
-    """What all chunks of a plan have in common."""
+def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
+    """Describe the part of a key that all chunks of a plan share."""
     reader = plan.encoder
+    network = digest_files(plan.checkpoint.path)
+    code = [path for room in _ROOMS for path in sorted((_PACKAGE / room).rglob("*.py"))]
+    # A version in development is many: the code that makes parts counts.
+    version_digest = join_digests([hashlib.sha256(path.read_bytes()).hexdigest() for path in code])
     return {
         "format": _FORMAT,
-        "network": join_files(digest_files(plan.checkpoint.path)),
+        "network": join_digests([f"{name} {digest}" for name, digest in sorted(network.items())]),
         "base": join_digests([reader.digest(), file_digest(reader.folder / "config.json")]),
         "base_dtype": str(base_dtype).removeprefix("torch."),
-        "device": _describe_device(device),
+        "device": _describe_device(plan.device),
         "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
-        "d2l": f"{__version__}, {code_digest()[:16]}",
+        "d2l": f"{__version__}, {version_digest[:16]}",
     }
 
 
-def _describe_whole(plan: CompilePlan, keys: Sequence[Key]) -> Key:
+def _describe_whole(plan: CompilePlan, keys: Sequence[str]) -> str:
     merge, moments = plan.options.merging, plan.moments
-    return Key(
+    return _to_json(
         {
-            "parts": join_digests([key.digest for key in keys]),
+            "parts": join_digests(list(map(_digest, keys))),
             "merge": merge.method,
             "scale": repr(merge.scale),
             "bias_scale": repr(merge.bias_scale),
@@ -177,19 +171,8 @@ def _describe_device(device: str) -> str:
     return f"cpu, {platform.machine()} {capability}, {threads} threads"
 
 
-def code_digest() -> str:
-    """SHA-256 over the code that makes parts: a version in development is many."""
-    files = [path for room in _ROOMS for path in sorted((_PACKAGE / room).rglob("*.py"))]
-    return join_digests([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
-
-
-def join_files(files: Mapping[str, str]) -> str:
-    """One SHA-256 for files by name."""
-    return join_digests([f"{name} {digest}" for name, digest in sorted(files.items())])
-
-
-def _digest_ids(ids: Sequence[int]) -> str:
-    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _to_json(values: Mapping[str, str]) -> str:
@@ -199,10 +182,11 @@ def _to_json(values: Mapping[str, str]) -> str:
 # ---- entries ------------------------------------------------------------------------------------
 
 
-def _write(path: Path, value: Part | Assembled, key: Key) -> None:
+def _write(kind: str, value: Part | Assembled, key: str) -> None:
     """Write an entry, whole or not at all. A full disk costs the entry, not the adapter."""
+    path = entries.entry_path(kind, _digest(key))
     tensors, said = _take_apart(value)
-    said |= {"key": key.digest, "made_of": _to_json(key.values)}
+    said |= {"key": path.stem, "made_of": key}
     said["sha256"] = _digest_entry(tensors, said)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,15 +194,16 @@ def _write(path: Path, value: Part | Assembled, key: Key) -> None:
         replace_file(path, lambda target: target.write_bytes(data))
 
 
-def _read(path: Path, key: Key) -> Part | Assembled | None:
-    """An entry's value; None where there is none, or one that is not what its key says."""
+def _read(kind: str, key: str) -> Part | Assembled | None:
+    """Read an entry's value; None where there is none, or its content differs from its key."""
+    path = entries.entry_path(kind, _digest(key))
     kept = find_kept(path)
     if kept is None:
         return None
     tensors, said = kept
     try:
         digest = said.pop("sha256", "")
-        if said.get("key") != key.digest or digest != _digest_entry(tensors, said):
+        if said.get("key") != path.stem or digest != _digest_entry(tensors, said):
             return None
         value = _put_together(tensors, said)
     except (ValueError, KeyError, TypeError, ShapeError):
@@ -290,10 +275,6 @@ def _fits_part(part: object, config: HypernetConfig, rank: int) -> bool:
         shape = (config.n_adapted_layers, max(rank, 1), width)
         return tuple(part.keys.shape) == shape and part.claims_seats == (rank > 0)
     return isinstance(part, LoraWeights) and part.rank <= rank and _fits(part, config)
-
-
-def _fits_whole(assembled: Assembled, plan: CompilePlan) -> bool:
-    return assembled.weights.rank == plan.full_rank and _fits(assembled.weights, plan.config)
 
 
 def _fits(weights: LoraWeights, config: HypernetConfig) -> bool:

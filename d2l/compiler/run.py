@@ -17,7 +17,7 @@ from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.models import pick_dtype
 from d2l.compiler import part_cache
-from d2l.compiler.content import Outcome, make_content
+from d2l.compiler.content import make_content
 from d2l.compiler.part_cache import NOTHING, Found
 from d2l.compiler.plan import CompilePlan
 from d2l.compiler.timing import remember_rate
@@ -31,11 +31,10 @@ from d2l.progress import Progress, silent
 
 
 def look_up(plan: CompilePlan) -> Found:
-    """What the cache holds for a plan whose options want one; raises OptionError."""
+    """Look up what the cache holds for a plan, if its options allow that; raises OptionError."""
     if not plan.options.cache:
         return NOTHING
-    device = plan.device
-    return part_cache.look_up(plan, device=device, base_dtype=_pick_base_dtype(plan, device))
+    return part_cache.look_up(plan, base_dtype=_pick_base_dtype(plan))
 
 
 def run(
@@ -56,9 +55,11 @@ def run(
     if assembled is None:
         assert loaded is not None
         assembled = assemble(plan, loaded, watch=watch, found=found)
-    outcome = _bound_rank(assembled, plan)
+    weights, errors = assembled.weights, dict[str, float]()
+    if plan.rank < weights.rank:
+        weights, errors = compress(weights, plan.rank)
     seconds = time.perf_counter() - start
-    content = make_content(plan, outcome)
+    content = make_content(plan, assembled, weights, errors)
     remember({document.digest: Path(document.name) for document in plan.documents})
     remember_network(plan, content)
     if loaded is not None and not found.n_cached:  # the cache's rate is nobody's
@@ -104,27 +105,19 @@ def assemble_each(
 
 
 def _as_stored(assembled: Assembled) -> Assembled:
-    """The same as the cache would give it back."""
+    """Lay the values out as the cache would give them back."""
     weights = part_cache.as_stored(assembled.weights)
     assert isinstance(weights, LoraWeights)
     return Assembled(weights, assembled.memory)
 
 
 def _make_part(chunk: Chunk, loaded: Any, found: Found, read: Any) -> Part:
-    """The part of a chunk, from the cache or from the network."""
+    """Take the part of a chunk from the cache, or have the network write it."""
     part = found.part(chunk.index)
     if part is None:
         part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank, read))
         found.keep_part(chunk.index, part)
     return part
-
-
-def _bound_rank(assembled: Assembled, plan: CompilePlan) -> Outcome:
-    """Apply --max-rank, with the relative error of each module's delta; none where it is exact."""
-    if plan.rank >= assembled.weights.rank:
-        return Outcome(assembled.weights, assembled)
-    weights, errors = compress(assembled.weights, plan.rank)
-    return Outcome(weights, assembled, errors)
 
 
 def remember_network(plan: CompilePlan, content: AdapterContent) -> None:
@@ -136,16 +129,16 @@ def remember_network(plan: CompilePlan, content: AdapterContent) -> None:
 
 def load(plan: CompilePlan) -> Loaded:
     """Load the base, up to the last layer that is read, and the network; raises D2LError."""
-    loaded = plan.network.load(device=plan.device, dtype=_pick_base_dtype(plan, plan.device))
+    loaded = plan.network.load(device=plan.device, dtype=_pick_base_dtype(plan))
     loaded.read_ahead(plan.chunks[0].token_ids)
     return loaded
 
 
-def _pick_base_dtype(plan: CompilePlan, device: str) -> torch.dtype:
-    """The precision that the base runs in: fp32 where the network imposes values on it."""
+def _pick_base_dtype(plan: CompilePlan) -> torch.dtype:
+    """Pick the precision that the base runs in: fp32 if the network imposes values on it."""
     wanted = plan.options.base_dtype
     if wanted is None:
-        return torch.float32 if plan.network.imposes_on_base else pick_dtype(device)
+        return torch.float32 if plan.network.imposes_on_base else pick_dtype(plan.device)
     dtype = pick_torch_dtype(wanted)
     if plan.network.imposes_on_base and dtype != torch.float32:
         raise OptionError(

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from d2l.errors import D2LError, DescriptionError
+from d2l.errors import DescriptionError
 
 #: A description is a few sentences; embedders read 8,192 tokens at most.
 MAX_CHARS = 20_000
@@ -114,8 +114,3 @@ def _decode(data: bytes, where: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DescriptionError(f"{where} is not UTF-8 text", hint="convert it to UTF-8") from error
-
-
-def describe_error(error: D2LError) -> str:
-    """An error in one line."""
-    return f"{error.message} ({error.hint})" if error.hint else error.message

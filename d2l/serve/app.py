@@ -233,17 +233,13 @@ def _explain(error: Exception) -> RequestError:
     if isinstance(error, HTTPException):  # of Starlette's router
         return RequestError(error.status_code, error.detail)
     if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
-        return RequestError(400, _join(error), param="messages")
+        return RequestError(400, error.describe(), param="messages")
     if isinstance(error, D2LError):
         log.warning("a request failed: %s", error.message)
-        return RequestError(500, _join(error), code="adapter_error")
+        return RequestError(500, error.describe(), code="adapter_error")
     if not isinstance(error, RequestError):
         return RequestError(500, f"the server failed ({type(error).__name__})", code="failed")
     return error
-
-
-def _join(error: D2LError) -> str:
-    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 async def _read_body(request: Request) -> bytes:

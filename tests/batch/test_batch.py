@@ -14,7 +14,7 @@ import pytest
 
 from d2l.api.compiler import Compiler
 from d2l.batch.pool import run_locally
-from d2l.batch.results import Result, ResultsFile, fail, read_results
+from d2l.batch.results import Result, ResultsFile, fail
 from d2l.batch.rows import BatchRow, list_rows
 from d2l.batch.run import run_batch
 from d2l.batch.work import Job, Worker
@@ -51,6 +51,10 @@ def words(*more: str, out: str = "many") -> tuple[str, ...]:
     return ("--out-dir", out, *common, "--device", "cpu", *more)
 
 
+def read_results(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
 def make_job(**changes: Any) -> Job:
     values = {"out_dir": "many", "checkpoint": "checkpoint", "base": tiny.base_name("llama")}
     return Job(**{**values, "device": "cpu", "offline": True, **changes})
@@ -82,7 +86,7 @@ def test_adapters_are_byte_for_byte_those_of_single_runs_and_done_once(
     assert (events[-1]["done"], events[-1]["failed"]) == (N_DOCUMENTS, 0)
     assert read_many(place) == compile_alone(place)
     lines = (place / "many" / "results.jsonl").read_bytes()
-    rows = list(read_results(place / "many" / "results.jsonl"))
+    rows = read_results(place / "many" / "results.jsonl")
     assert [row["id"] for row in rows] == [f"docs/{n}.txt" for n in range(N_DOCUMENTS)]
     assert {row["status"] for row in rows} == {"done"}
     before = {p: p.stat().st_mtime_ns for p in (place / "many").glob("*/*")}
@@ -121,7 +125,7 @@ def test_what_changed_is_made_again_and_failures_are_lines_that_are_tried_again(
     assert done.out.splitlines()[-1].startswith("2 rows: 1 made, 0 unchanged, 1 failed in ")
     done = command("batch", "rows.jsonl", *words("--results", "told.jsonl"))
     assert done.out.splitlines()[-1].startswith("4 rows: 1 made, 2 unchanged, 1 failed in ")
-    assert len(list(read_results(place / "told.jsonl"))) == 4
+    assert len(read_results(place / "told.jsonl")) == 4
 
 
 def test_what_was_found_in_a_document_stands_in_its_result(place: Path) -> None:
@@ -196,7 +200,7 @@ def test_shards_make_together_what_one_run_makes(place: Path, command: Command) 
     for shard in ("1/2", "2/2"):
         assert command("batch", "docs", *words("--shard", shard)).code == 0
     assert read_many(place) == compile_alone(place)
-    assert len(list(read_results(place / "many" / "results-2-of-2.jsonl"))) == N_DOCUMENTS // 2
+    assert len(read_results(place / "many" / "results-2-of-2.jsonl")) == N_DOCUMENTS // 2
 
 
 def test_it_stops_after_so_many_errors(place: Path) -> None:
@@ -205,7 +209,7 @@ def test_it_stops_after_so_many_errors(place: Path) -> None:
         results = run_locally(make_job(), rows, n_workers=1)
         found = list(run_batch(results, rows, record, max_errors=2))
     assert [result.status for result in found] == ["failed", "failed"]
-    assert len(list(read_results(place / "told.jsonl"))) == 2
+    assert len(read_results(place / "told.jsonl")) == 2
 
 
 def test_a_store_holds_the_same_bytes_and_its_lock_comes_last(
@@ -294,7 +298,7 @@ def test_killed_workers_and_a_killed_parent_lose_nothing_and_do_nothing_twice(
     assert second.returncode == 0
     assert {event["id"] for event in events if event["unchanged"]} >= set(made)
     assert read_many(place) == compile_alone(place)
-    rows = list(read_results(place / "many" / "results.jsonl"))
+    rows = read_results(place / "many" / "results.jsonl")
     assert {row["id"] for row in rows} == {f"docs/{n}.txt" for n in range(n_documents)}
     assert len(rows) == n_documents
     assert not [path for path in (place / "many").iterdir() if path.name.startswith(".")]

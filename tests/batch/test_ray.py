@@ -13,12 +13,12 @@ import pytest
 
 from d2l.api.compiler import Compiler
 from d2l.batch.ray_engine import run_on_ray
-from d2l.batch.results import read_results
 from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job
 from d2l.errors import MissingExtraError
 from d2l.hypernets.options import CompileOptions
 from tests import tiny
+from tests.batch.test_batch import read_results
 from tests.compiled import read_files, write_files
 
 N_DOCUMENTS = 40
@@ -48,7 +48,7 @@ def test_two_actors_one_of_them_killed_make_the_same_bytes(working_folder: Path)
     assert process.returncode == 0
     assert killed, "no actor was found while rows were in work"
     assert (events[-1]["rows"], events[-1]["failed"]) == (N_DOCUMENTS, 0)
-    rows = list(read_results(working_folder / "many" / "results.jsonl"))
+    rows = read_results(working_folder / "many" / "results.jsonl")
     assert [row["id"] for row in rows] == [f"docs/{n:02}.txt" for n in range(N_DOCUMENTS)]
     assert {row["status"] for row in rows} == {"done"}
     options = CompileOptions("checkpoint", tiny.base_name("llama"), device="cpu", offline=True)
