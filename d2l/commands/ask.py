@@ -12,7 +12,7 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.conversation import Conversation, answer_arms, show_arms
-from d2l.commands.options import AdapterPath, AsJson, Base, Device, Offline
+from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import D2LError, OptionError
 
 
@@ -40,25 +40,22 @@ def ask(
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
-    as_json: AsJson = False,
     as_lines: Annotated[
         bool,
         typer.Option("--jsonl", help="Print a JSON object a line, each when it is answered."),
     ] = False,
 ) -> None:
-    """Answer questions with the base and an adapter."""
-    if as_json and as_lines:
+    """Ask an adapter questions."""
+    if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
     if questions is not None:
         if question is not None or compare or document is not None:
             raise OptionError(
                 "--questions prints questions and asks none", hint="leave the question out"
             )
-        print_questions(
-            adapter, questions, (base, device, offline), as_json=as_json, as_lines=as_lines
-        )
+        print_questions(adapter, questions, (base, device, offline), as_lines=as_lines)
         return
-    talks = question is None and not as_json and not as_lines and _is_terminal()
+    talks = question is None and not console.wants_json() and not as_lines and _is_terminal()
     given: Iterable[str] = () if talks else read_questions(question, sys.stdin)
     if not talks and not (as_lines and question is None):  # else each line is answered as it comes
         given = list(given)
@@ -78,7 +75,7 @@ def ask(
         for row in rows:
             console.result_json(row)
             console.flush()
-    elif as_json:
+    elif console.wants_json():
         console.result_json({"adapter": str(model.info.folder), "answers": list(rows)})
     else:
         show_answers(model, list(given), document=text, compare=compare)
@@ -89,7 +86,6 @@ def print_questions(
     document: str,
     where: tuple[str | None, str, bool],
     *,
-    as_json: bool,
     as_lines: bool,
 ) -> None:
     """Print questions that a document answers, with answers and pages; JSON lines as `d2l probe
@@ -112,7 +108,7 @@ def print_questions(
         reason, hint = explain_silence(str(model.info.config.get("base_model_name_or_path")))
         told = {"reason": reason, "hint": hint}
         console.warn(f"no question: {reason} ({hint})")
-    if as_json:
+    if console.wants_json():
         console.result_json({"adapter": str(adapter), "questions": rows, **told})
     elif as_lines:
         for row in rows:

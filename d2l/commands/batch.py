@@ -78,15 +78,12 @@ def batch(
         bool, typer.Option("--dry-run", help="Read the documents, and say what there is to do.")
     ] = False,
     force: Force = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines: start, each row as it ends, end.")
-    ] = False,
 ) -> None:
-    """Compile many documents, an adapter each; run again, it does what is not done.
+    """Compile many documents into an adapter each.
 
-    A row whose adapter stands there whole, of the same input, network, base and options, is done.
-    One that fails is a line of the results, and is tried again by the next run. Exit code 0: all
-    rows are done, 1: some failed, 2: nothing could be begun.
+    Run it again: it skips the rows that are done, with the same input, network, base and options,
+    and tries failed rows again. The results file gets a line for each row; --json prints JSON
+    lines. Exit code 0: all rows are done, 1: some failed, 2: the run did not begin.
     """
     from d2l.batch.rows import ADAPTER
     from d2l.batch.work import Job
@@ -107,7 +104,7 @@ def batch(
         force=force,
         cache=not no_cache,
     )
-    order = _Order(job, engine, workers, max_errors, as_json=as_json)
+    order = _Order(job, engine, workers, max_errors)
     try:
         rows = _list_rows(sources, shard)
         path = results or _place_results(out_dir, shard)
@@ -118,7 +115,7 @@ def batch(
     except D2LError as error:  # not a row's: those are results
         console.show_error(error)
         raise typer.Exit(_WRONG_USE) from error
-    tally.show(path, as_json=as_json)
+    tally.show(path)
     if tally.failed or tally.left:
         raise typer.Exit(1)
 
@@ -146,7 +143,6 @@ class _Order:
     engine: Engine
     n_workers: int
     max_errors: int | None
-    as_json: bool
 
     def run(self, rows: "Sequence[BatchRow]", path: Path, *, retry_failed: bool) -> "_Tally":
         """Do the rows, and count what became of them."""
@@ -157,7 +153,7 @@ class _Order:
             if retry_failed:
                 rows = _pick_failed(rows, record)
             tally = _Tally(len(rows), time.perf_counter())
-            if self.as_json:
+            if console.wants_json():
                 console.result_json({"event": "start", "rows": len(rows)})
             made = ENGINES[self.engine](self.job, rows, self.n_workers)
             results = run_batch(made, rows, record, max_errors=self.max_errors)
@@ -169,7 +165,7 @@ class _Order:
         steps(0, tally.rows)
         for result in results:
             tally.count(result)
-            if self.as_json:
+            if console.wants_json():
                 event = {"event": "row", **result.to_json(), "unchanged": result.unchanged}
                 console.result_json(event)
                 console.flush()
@@ -215,7 +211,7 @@ class _Tally:
         """Rows a second until now."""
         return self.ended / max(time.perf_counter() - self.start, 1e-9)
 
-    def show(self, path: Path, *, as_json: bool) -> None:
+    def show(self, path: Path) -> None:
         """The last line."""
         seconds = time.perf_counter() - self.start
         values: dict[str, Any] = {
@@ -232,7 +228,7 @@ class _Tally:
         if self.left:
             parts.append(f"{self.left:,} not begun")
         text = f"{self.rows:,} rows: {', '.join(parts)} in {seconds:.1f} s; see {path}"
-        console.emit(values, text, as_json=as_json)
+        console.emit(values, text)
 
 
 def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:
@@ -271,4 +267,4 @@ def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:
         f"weights     {adapter_bytes / 1e6:,.1f} MB",
         f"time        about {seconds:,.1f} s past start-up (from {origin})",
     ]
-    console.emit(values, "\n".join(lines), as_json=order.as_json)
+    console.emit(values, "\n".join(lines))

@@ -3,15 +3,18 @@
 from typing import TYPE_CHECKING
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, DryRun, taking
+from d2l.commands.options import DryRun, taking
 
 if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
 
 @taking("d2l.hypernets.options:CompileOptions", "checkpoint", "base", "device", "offline")
-def calibrate(options: "CompileOptions", dry_run: DryRun = False, as_json: AsJson = False) -> None:
-    """Measure a base that is not the file of training, so that seats fit it. Minutes on a CPU."""
+def calibrate(options: "CompileOptions", dry_run: DryRun = False) -> None:
+    """Fit a seat network to another file of its base.
+
+    Takes minutes on a CPU.
+    """
     from d2l.compiler import calibrate as pipeline
 
     plan = pipeline.prepare(options)
@@ -29,8 +32,8 @@ def calibrate(options: "CompileOptions", dry_run: DryRun = False, as_json: AsJso
             "n_tokens": n_tokens,
             "moments": str(plan.path),
         }
-        console.emit(values, "\n".join(lines), as_json=as_json)
+        console.emit(values, "\n".join(lines))
         return
     with console.Steps("reading plain text") as steps:
         path = pipeline.calibrate(plan, options.device, watch=steps)
-    console.emit({"moments": str(path)}, str(path), as_json=as_json)
+    console.emit({"moments": str(path)}, str(path))

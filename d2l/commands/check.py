@@ -10,7 +10,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.options import AdapterPath, AsJson, Base, Device, Offline
+from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import OptionError
 from d2l.files.printable import one_line
 
@@ -45,9 +45,11 @@ def check(
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Say which runtimes load an adapter, with which line, and what is wrong with it."""
+    """Check which runtimes load an adapter.
+
+    Prints the command line of each runtime, and the adapter's faults.
+    """
     if live is not None:
         if runtime or max_lora_rank is not None:
             raise OptionError(
@@ -56,7 +58,7 @@ def check(
             )
         from d2l.inference.adapted_model import AskOptions
 
-        _check_live(adapter, live, model, AskOptions(base, device, offline=offline), as_json)
+        _check_live(adapter, live, model, AskOptions(base, device, offline=offline))
         return
     if model is not None:
         raise OptionError("--model means nothing without --live", hint="name its URL")
@@ -69,14 +71,12 @@ def check(
     )
     if report.note:
         console.note(report.note)
-    console.emit(describe(report), show(report), as_json=as_json)
+    console.emit(describe(report), show(report))
     if not report.passes:
         raise typer.Exit(1)
 
 
-def _check_live(
-    adapter: Path, url: str, model: str | None, asking: "AskOptions", as_json: bool
-) -> None:
+def _check_live(adapter: Path, url: str, model: str | None, asking: "AskOptions") -> None:
     """Ask an endpoint and print; exit code 1 unless the adapter is in effect there."""
     from d2l.evaluation.endpoint import Endpoint
     from d2l.evaluation.live import check_live
@@ -92,7 +92,7 @@ def _check_live(
     distances = ", ".join(f"{state} {distance:.2f}" for state, distance in ranked)
     lines.append(f"  {report['questions']} questions, by {report['by']}; distances: {distances}")
     values = {"adapter": str(adapter), "live": report, "passes": report["passes"]}
-    console.emit(values, "\n".join(lines), as_json=as_json)
+    console.emit(values, "\n".join(lines))
     if not report["passes"]:
         raise typer.Exit(1)
 

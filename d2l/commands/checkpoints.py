@@ -1,4 +1,4 @@
-"""The commands `d2l checkpoints …`: list, show, convert, export, begin."""
+"""`d2l checkpoints`: list networks, write them as folders, begin a network for another base."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -6,101 +6,73 @@ from typing import Annotated, Any, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.console import show_rows
-from d2l.commands.options import AsJson, Device, Force, Offline
-
-checkpoints_app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="List, show and convert checkpoints.",
-)
+from d2l.commands.options import Device, Force, Offline, Out
 
 
-@checkpoints_app.command("ls", epilog="Example: d2l checkpoints ls")
-def list_command(as_json: AsJson = False) -> None:
-    """List the checkpoints that have a short name."""
-    rows = list_checkpoints()
-    console.emit({"checkpoints": rows}, lambda: show_checkpoints(rows), as_json=as_json)
-
-
-@checkpoints_app.command("show", epilog="Example: d2l checkpoints show smollm2-135m")
-def show_command(
-    name: Annotated[str, typer.Argument(help="Alias, folder, file or hub name.")],
+def list_checkpoints(
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one: alias, folder, file or hub name.")
+    ] = None,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Show a checkpoint's configuration."""
-    values = describe_checkpoint(name, offline=offline)
-    console.emit(values, lambda: show_checkpoint(values), as_json=as_json)
+    """List the networks that have a short name, or show one."""
+    if name is None:
+        rows = describe_aliases()
+        console.emit({"checkpoints": rows}, lambda: _show_aliases(rows))
+    else:
+        values = describe_checkpoint(name, offline=offline)
+        console.emit(values, lambda: _show_checkpoint(values))
 
 
-@checkpoints_app.command(
-    "convert", epilog="Example: d2l checkpoints convert gemma_demo/ gemma-demo-native/"
-)
-def convert_command(
-    source: Annotated[str, typer.Argument(help="A released checkpoint.")],
-    target: Annotated[Path, typer.Argument(help="Folder to write.")],
-    force: Force = False,
-    offline: Offline = False,
-    as_json: AsJson = False,
-) -> None:
-    """Convert a released checkpoint to a folder with config.json and model.safetensors."""
-    from d2l.hypernets.checkpoints import convert
-    from d2l.hypernets.registry import find_checkpoint
-
-    written = convert(find_checkpoint(source, offline=offline).path, target, force=force)
-    console.emit({"checkpoint": str(written)}, str(written), as_json=as_json)
-
-
-@checkpoints_app.command(
-    "export", epilog="Example: d2l checkpoints export runs/one -o my-network --compact"
-)
-def export_command(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of d2l train.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+def export_checkpoint(
+    source: Annotated[str, typer.Argument(help="Folder of a run, or a released checkpoint.")],
+    out: Out,
     compact: Annotated[
-        bool, typer.Option("--compact", help="Store matrices as 8-bit rows: a quarter of the size.")
+        bool, typer.Option("--compact", help="Runs: 8-bit rows, a quarter of the size.")
     ] = False,
     force: Force = False,
-    as_json: AsJson = False,
+    offline: Offline = False,
 ) -> None:
-    """Write the network of a run as a checkpoint folder with a card."""
+    """Write a run or a released checkpoint as a folder."""
+    from d2l.hypernets.checkpoints import convert
+    from d2l.hypernets.registry import find_checkpoint
     from d2l.training.run_export import export_run
+    from d2l.training.run_folder import RunFolder
 
-    written = export_run(run, out, compact=compact, force=force)
-    console.emit({"checkpoint": str(written)}, str(written), as_json=as_json)
+    if RunFolder(Path(source)).has_log or compact:
+        written = export_run(Path(source), out, compact=compact, force=force)
+    else:
+        written = convert(find_checkpoint(source, offline=offline).path, out, force=force)
+    console.emit({"checkpoint": str(written)}, str(written))
 
 
-@checkpoints_app.command(
-    "new", epilog="Example: d2l checkpoints new seats --base model.gguf -o net"
-)
-def new_command(
+def create_checkpoint(
     kind: Annotated[Literal["seats"], typer.Argument(help="Kind of network.")],  # noqa: ARG001
-    out: Annotated[Path, typer.Option("-o", "--out", help="Checkpoint folder to write.")],
+    out: Out,
     base: Annotated[str, typer.Option(help="Folder, GGUF file, alias or hub name of the base.")],
     seats: Annotated[int, typer.Option(min=1, help="Most seats of an adapter.")] = 320,
     width: Annotated[int, typer.Option(min=16, help="Of the network, a multiple of 64.")] = 320,
     system: Annotated[
-        str | None, typer.Option(help="The opening's text, where the base's template has none.")
+        str | None, typer.Option(help="Opening text, if the base's template has none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn by chance.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     device: Device = "auto",
     force: Force = False,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Begin a network for another base: its config.json and second moments, to be trained fresh."""
+    """Begin a network for another base; train it next.
+
+    Writes config.json and second moments. `d2l train` starts from them with `fresh = true`.
+    """
     from d2l.learners.seats.create import CreateOptions, create
 
     options = CreateOptions(base, seats, width, system, device, offline, seed)
     with console.Steps("reading plain text") as steps:
         create(options, out, watch=steps, force=force)
-    console.emit({"checkpoint": str(out)}, str(out), as_json=as_json)
+    console.emit({"checkpoint": str(out)}, str(out))
 
 
-def show_checkpoints(rows: list[dict[str, Any]]) -> None:
-    """Print the table of known checkpoints."""
+def _show_aliases(rows: list[dict[str, Any]]) -> None:
     console.show_table(
         ("name", "base", "base license", "network", "size", "on disk"),
         [
@@ -117,21 +89,20 @@ def show_checkpoints(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def show_checkpoint(values: dict[str, Any]) -> None:
-    """Print a checkpoint's facts; long lists of token ids are shown by their length."""
-    config = values["config"]
+def _show_checkpoint(values: dict[str, Any]) -> None:
+    """Print a checkpoint's facts; of a long list its length."""
     rows = [(key, values[key]) for key in ("name", "path", "format", "network", "sha256")]
-    for key, value in config.items():
+    for key, value in values["config"].items():
         if key == "network":
             continue  # the kind, shown above
         long = isinstance(value, list | tuple) and len(value) > 8
-        text = f"{len(value)} values" if long else value
-        rows.append((key, str(text) if len(str(text)) <= 100 else f"{str(text)[:97]}…"))
-    show_rows(rows)
+        text = str(f"{len(value)} values" if long else value)
+        rows.append((key, text if len(text) <= 100 else f"{text[:97]}…"))
+    console.show_rows(rows)
 
 
-def list_checkpoints() -> list[dict[str, Any]]:
-    """The table of known checkpoints, with what is on disk; opens no socket."""
+def describe_aliases() -> list[dict[str, Any]]:
+    """Describe the checkpoints that have a short name; opens no socket."""
     from d2l.hypernets.registry import list_aliases
 
     return [
@@ -149,7 +120,7 @@ def list_checkpoints() -> list[dict[str, Any]]:
 
 
 def describe_checkpoint(name: str, *, offline: bool) -> dict[str, Any]:
-    """A checkpoint's configuration and place; raises CheckpointError."""
+    """Describe a checkpoint's place and configuration; raises CheckpointError."""
     from dataclasses import asdict
 
     from d2l.hypernets.checkpoints import checkpoint_digest, find_format, read_config

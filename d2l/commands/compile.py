@@ -14,7 +14,7 @@ from d2l.commands.compile_order import Order
 from d2l.commands.compile_report import Report, report_plan
 from d2l.commands.export import refuse_beside
 from d2l.commands.lock import check_lock, report_unchanged
-from d2l.commands.options import AsJson, DryRun, Force, Format, Out, expert, taking
+from d2l.commands.options import DryRun, Force, Format, Out, expert, taking
 from d2l.compiler.lock import Request
 from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
 from d2l.errors import OptionError
@@ -83,9 +83,8 @@ def compile_command(
     ] = False,
     dry_run: DryRun = False,
     force: Force = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Compile documents into one adapter, or with --each into one each."""
+    """Compile documents into one adapter, or into one each."""
     targets = tuple(to or ())
     if each and locked:
         raise OptionError(
@@ -110,7 +109,7 @@ def compile_command(
         request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
         state = check_lock(out, request, locked=locked)
         if state is not None and (locked or state.is_current):
-            report_unchanged(out, state, as_json=as_json)
+            report_unchanged(out, state)
             return
         force = state is not None and state.may_replace
     if not dry_run and not each:
@@ -124,7 +123,7 @@ def compile_command(
         report = compile_each(intake, out, order, dry_run=dry_run)
     else:
         report = _compile_together(intake, out, order, dry_run=dry_run)
-    console.emit(report.values, report.text, as_json=as_json)
+    console.emit(report.values, report.text)
 
 
 def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:

@@ -36,6 +36,7 @@ class Level(enum.IntEnum):
 
 class _State:
     level = Level.USUAL
+    json = False
     logged: logging.Handler | None = None
 
 
@@ -64,6 +65,16 @@ def set_level(level: Level) -> None:
         _State.logged = _Logged()
         logger.addHandler(_State.logged)
         logger.setLevel(logging.INFO)
+
+
+def set_json(*, wanted: bool) -> None:
+    """Print results as JSON from here on, or as text."""
+    _State.json = wanted
+
+
+def wants_json() -> bool:
+    """Whether results are printed as JSON."""
+    return _State.json
 
 
 def show_error(error: D2LError) -> None:
@@ -125,10 +136,9 @@ def _finite(value: Any) -> Any:
     return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def emit(value: Mapping[str, Any], show: str | Callable[[], object], *, as_json: bool) -> None:
-    """The result on stdout: for programs as one JSON object, or for people as text, or as `show`
-    prints it."""
-    if as_json:
+def emit(value: Mapping[str, Any], show: str | Callable[[], object]) -> None:
+    """Print the result on stdout: `value` with `--json`, else the text, or what `show` prints."""
+    if _State.json:
         result_json(value)
     elif isinstance(show, str):
         result(show)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson
 
 if TYPE_CHECKING:
     from d2l.change.diff import Difference, LayerChange
@@ -16,13 +15,12 @@ if TYPE_CHECKING:
 def diff(
     first: Annotated[Path, typer.Argument(help="Adapter folder.")],
     second: Annotated[Path, typer.Argument(help="Adapter folder to compare with it.")],
-    as_json: AsJson = False,
 ) -> None:
-    """Show what differs between two adapters, and by how much each layer's delta changed."""
+    """Show how two adapters differ."""
     from d2l.change.diff import compare
 
     found = compare(first, second)
-    console.emit(_describe(found), lambda: _show(found), as_json=as_json)
+    console.emit(_describe(found), lambda: _show(found))
 
 
 def _describe(found: "Difference") -> dict[str, Any]:

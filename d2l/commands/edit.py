@@ -9,7 +9,6 @@ from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
     AdapterPath,
-    AsJson,
     Base,
     Checkpoint,
     Device,
@@ -45,9 +44,11 @@ def edit(
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Drop, keep or rescale pages and files of an adapter, without reading the document again."""
+    """Drop, keep or rescale pages of an adapter.
+
+    The document is not read again.
+    """
     from d2l.adapters.find import refuse_adapter
 
     if not dry_run:
@@ -59,7 +60,7 @@ def edit(
         console.warn(message)
     if dry_run:
         values = {_unit(plan): plan.rank, **_describe_plan(plan)}
-        console.emit(values, _show_plan(plan), as_json=as_json)
+        console.emit(values, _show_plan(plan))
         return
     made = d2l.edit(
         plan,
@@ -83,7 +84,7 @@ def edit(
         f"rank        {values['rank']}",
         f"size        {values['size_bytes'] / 1e6:.2f} MB",
     ]
-    console.emit(values, "\n".join(lines), as_json=as_json)
+    console.emit(values, "\n".join(lines))
 
 
 def _describe_plan(plan: "EditPlan") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, Device, Offline
+from d2l.commands.options import Base, Device, Offline
 
 if TYPE_CHECKING:
     from d2l.evaluation.tasks.report import TaskReport
@@ -34,9 +34,11 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Measure an adapter on tasks: beside the base alone, and with the task in its prompt."""
+    """Measure an adapter on examples of its task.
+
+    Compares it with the base alone, and with the task in the base's prompt.
+    """
     named = list(paths or ())
     _check_usage(named, checkpoint, held_out, embedder)
     from d2l.datasets.tasks import read_tasks
@@ -61,7 +63,7 @@ def evaluate(
         )
     for remark in report.remarks:
         console.note(remark)
-    console.emit(report.to_json(), lambda: _show_report(report), as_json=as_json)
+    console.emit(report.to_json(), lambda: _show_report(report))
 
 
 def _check_usage(

@@ -8,7 +8,7 @@ import typer
 
 import d2l
 from d2l.commands import console
-from d2l.commands.options import AdapterPath, AsJson, Base, Dtype, Force, Offline, Target
+from d2l.commands.options import AdapterPath, Base, Dtype, Force, Offline, Target
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportPlan, ExportResult
@@ -32,23 +32,25 @@ def export(
     ] = False,
     force: Force = False,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Write an adapter as another runtime loads it, and read it back."""
+    """Export an adapter for another runtime.
+
+    d2l reads the result back before it keeps it.
+    """
     if dry_run:
         plan = d2l.plan_export(
             adapter, out, to=to, base=base, dtype=dtype, local_files_only=offline
         )
         for message in plan.warnings:
             console.warn(message)
-        console.emit(describe_plan(plan), show_plan(plan), as_json=as_json)
+        console.emit(describe_plan(plan), show_plan(plan))
         return
     done = d2l.export(
         adapter, out, to=to, base=base, dtype=dtype, force=force, local_files_only=offline
     )
     for message in done.warnings:
         console.warn(message)
-    console.emit(describe(done), show(done), as_json=as_json)
+    console.emit(describe(done), show(done))
 
 
 def describe_plan(plan: "ExportPlan") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from d2l.adapters.provenance import DESCRIPTION
 from d2l.adapters.summary import describe_adapter
 from d2l.commands import console
 from d2l.commands.console import show_rows
-from d2l.commands.options import AdapterPath, AsJson
+from d2l.commands.options import AdapterPath
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Provenance
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _MOST_BARS = 40
 
 
-def inspect(adapter: AdapterPath, as_json: AsJson = False) -> None:
-    """Show where an adapter came from, its rank and size, and its norms."""
+def inspect(adapter: AdapterPath) -> None:
+    """Show an adapter's contents and origin."""
     info = read_info(adapter)
-    console.emit(describe_adapter(info), lambda: show_adapter(info), as_json=as_json)
+    console.emit(describe_adapter(info), lambda: show_adapter(info))
 
 
 def show_adapter(info: AdapterInfo) -> None:

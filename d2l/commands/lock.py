@@ -28,7 +28,7 @@ def check_lock(out: Path, request: Request, *, locked: bool) -> State | None:
     return state
 
 
-def report_unchanged(out: Path, state: State, *, as_json: bool) -> None:
+def report_unchanged(out: Path, state: State) -> None:
     """Say that nothing has to be done, and again what was warned of."""
     for message in _read_warnings(out):
         console.warn(message)
@@ -41,7 +41,7 @@ def report_unchanged(out: Path, state: State, *, as_json: bool) -> None:
         "n_read": 0,
     }
     text = f"{out}\nunchanged   inputs, network, base and options are those of {out / names.LOCK}"
-    console.emit(values, text, as_json=as_json)
+    console.emit(values, text)
 
 
 def _read_warnings(out: Path) -> list[str]:

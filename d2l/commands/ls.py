@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson
 
 if TYPE_CHECKING:
     from d2l.adapters.listing import Entry
@@ -16,16 +15,13 @@ _COLUMNS = ("adapter", "base", "inputs", "rank", "size", "inputs changed")
 
 def list_adapters(
     folder: Annotated[Path, typer.Argument(help="Folder with adapters in it.")] = Path(),
-    as_json: AsJson = False,
 ) -> None:
-    """List the adapters in a folder: base, inputs, seats, size, and the date of the inputs."""
+    """List the adapters in a folder."""
     from d2l.adapters import listing
 
     entries = listing.list_adapters(folder)
     rows = [entry._asdict() for entry in entries]
-    console.emit(
-        {"folder": str(folder), "adapters": rows}, lambda: _show(folder, entries), as_json=as_json
-    )
+    console.emit({"folder": str(folder), "adapters": rows}, lambda: _show(folder, entries))
 
 
 def _show(folder: Path, entries: "list[Entry]") -> None:

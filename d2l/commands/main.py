@@ -1,134 +1,184 @@
-"""The command lines of `d2l` and `t2l`: which commands there are, and the exit code.
+"""The command lines of `d2l` and `t2l`: their commands, and the exit code.
 
-Exit 0 done, 1 something the user can fix, 2 wrong usage, 130 interrupted. Pipelines are imported
-inside the commands, so that help starts without torch.
+Exit codes: 0 done, 1 an error that the user can fix, 2 wrong usage, 130 interrupted. A command's
+module is imported when the command is called, so that help starts at once.
 """
 
 import contextlib
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from d2l import interrupts
+from d2l import __version__, interrupts
 from d2l.commands import console, streams
-from d2l.commands.options import (
-    Debug,
-    Groups,
-    Row,
-    make_app,
-    make_command,
-    split_short,
-    version_option,
-)
+from d2l.commands.lazy import CommandRow, Groups, make_app, split_short
 from d2l.errors import D2LError
 
 _INTERRUPTED = 128 + signal.SIGINT
 
+
+def _version_option(name: str) -> Any:
+    def show(wanted: bool) -> None:
+        if wanted:
+            console.result(f"{name} {__version__}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=show, is_eager=True, help="Print the version.")
+
+
+_Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
 COMMANDS: Groups = {
     "Make adapters": [
-        Row(
+        CommandRow(
             "compile",
+            "Compile documents into one adapter, or into one each.",
             "compile:compile_command",
-            "Compile documents into one adapter, or with --each into one each.",
             "d2l compile manual.pdf -o manual.lora",
         ),
-        Row(
+        CommandRow(
             "batch",
+            "Compile many documents into an adapter each.",
             "batch:batch",
-            "Compile many documents, an adapter each; run again, it goes on.",
             "d2l batch docs/ --out-dir adapters/",
         ),
-        Row(
+        CommandRow(
             "merge",
-            "merge:merge",
             "Merge adapters of one base into one.",
+            "merge:merge",
             "d2l merge a.lora b.lora -o both.lora --weight 1 --weight 0.5",
         ),
-        Row(
+        CommandRow(
             "edit",
+            "Drop, keep or rescale pages of an adapter.",
             "edit:edit",
-            "Drop, keep or rescale chunks of an adapter.",
             "d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
         ),
-        Row(
+        CommandRow(
             "refine",
-            "refine:refine",
             "Correct an adapter on its own document.",
+            "refine:refine",
             "d2l refine manual.lora -o better.lora --refine 5m",
         ),
     ],
     "Use adapters": [
-        Row(
+        CommandRow(
             "ask",
-            "ask:ask",
             "Ask an adapter questions.",
+            "ask:ask",
             'd2l ask manual.lora "How often is the filter rinsed?"',
         ),
-        Row(
+        CommandRow(
             "serve",
+            "Serve adapters over HTTP, as OpenAI's interface does.",
             "serve:serve",
-            "Answer over HTTP, as OpenAI's interface does.",
             "d2l serve adapters/ --port 8080",
         ),
-        Row(
+        CommandRow(
             "check",
+            "Check which runtimes load an adapter.",
             "check:check",
-            "Say which runtimes load an adapter, and how.",
             "d2l check manual.lora --runtime vllm --max-lora-rank 64",
         ),
-        Row(
+        CommandRow(
             "export",
+            "Export an adapter for another runtime.",
             "export:export",
-            "Write an adapter for another runtime.",
             "d2l export manual.lora --to gguf -o manual.gguf",
         ),
     ],
     "Look at adapters": [
-        Row("ls", "ls:list_adapters", "List the adapters in a folder.", "d2l ls adapters/"),
-        Row(
+        CommandRow("ls", "List the adapters in a folder.", "ls:list_adapters", "d2l ls adapters/"),
+        CommandRow(
             "inspect",
+            "Show an adapter's contents and origin.",
             "inspect:inspect",
-            "Show what is in an adapter, and where it came from.",
             "d2l inspect manual.lora",
         ),
-        Row(
-            "diff",
-            "diff:diff",
-            "Show how two adapters differ.",
-            "d2l diff old.lora new.lora",
+        CommandRow(
+            "diff", "Show how two adapters differ.", "diff:diff", "d2l diff old.lora new.lora"
         ),
-        Row(
+        CommandRow(
             "probe",
+            "Measure how much of its document an adapter recalls.",
             "probe:probe",
-            "Measure what an adapter recalls, and what it disturbs.",
             "d2l probe manual.lora --qa questions.jsonl",
         ),
     ],
     "Networks and bases": [
-        Row(
+        CommandRow(
             "bases",
-            "bases:app",
-            "Base models: list them, get them.",
+            "List and download base models.",
+            below=(
+                CommandRow(
+                    "ls",
+                    "List the known bases: where they lie, size and memory.",
+                    "bases:list_bases",
+                    "d2l bases ls",
+                ),
+                CommandRow(
+                    "fetch",
+                    "Download a base's file and check its SHA-256.",
+                    "bases:fetch_base",
+                    "d2l bases fetch qwen2.5-coder-0.5b",
+                ),
+            ),
         ),
-        Row(
+        CommandRow(
             "checkpoints",
-            "checkpoints:checkpoints_app",
-            "Hypernetworks: list them, make and convert them.",
+            "List, write and begin networks.",
+            below=(
+                CommandRow(
+                    "ls",
+                    "List the networks that have a short name, or show one.",
+                    "checkpoints:list_checkpoints",
+                    "d2l checkpoints ls smollm2-135m",
+                ),
+                CommandRow(
+                    "export",
+                    "Write a run or a released checkpoint as a folder.",
+                    "checkpoints:export_checkpoint",
+                    "d2l checkpoints export runs/one -o my-network --compact",
+                ),
+                CommandRow(
+                    "new",
+                    "Begin a network for another base; train it next.",
+                    "checkpoints:create_checkpoint",
+                    "d2l checkpoints new seats --base model.gguf -o net",
+                ),
+            ),
         ),
-        Row("cache", "cache:app", "The cache: look at it, bound it, empty it."),
-        Row(
+        CommandRow(
+            "cache",
+            "List the cache and make it smaller.",
+            below=(
+                CommandRow(
+                    "ls",
+                    "List the cache: its folder, its entries and their size.",
+                    "cache:list_cache",
+                    "d2l cache ls",
+                ),
+                CommandRow(
+                    "prune",
+                    "Remove entries that were not used for the longest time.",
+                    "cache:prune",
+                    "d2l cache prune --max-size 5GB",
+                ),
+            ),
+        ),
+        CommandRow(
             "calibrate",
+            "Fit a seat network to another file of its base.",
             "calibrate:calibrate",
-            "Fit a seat network to other files of its base.",
             "d2l calibrate --base ./my-base",
         ),
-        Row(
+        CommandRow(
             "train",
+            "Train a network by a recipe.",
             "train:train",
-            "Train a hypernetwork further, by a recipe.",
             "d2l train examples/recipes/seats-cpu.toml --out runs/one",
         ),
     ],
@@ -137,16 +187,16 @@ app = make_app(COMMANDS)
 
 TASK_COMMANDS: Groups = {
     "Commands": [
-        Row(
+        CommandRow(
             "make",
+            "Make adapters from task descriptions.",
             "make:make",
-            "Make an adapter from a task description, or many from a table.",
             't2l make "summarize legal contracts" -o legal.lora',
         ),
-        Row(
+        CommandRow(
             "eval",
-            "eval:evaluate",
             "Measure an adapter on examples of its task.",
+            "eval:evaluate",
             "t2l eval legal.lora tasks.jsonl",
         ),
     ]
@@ -172,6 +222,7 @@ def _run(commands: typer.Typer, name: str) -> None:
 def _run_and_exit(commands: typer.Typer, name: str) -> None:
     """Run a command line; the only place where errors become exit codes."""
     console.set_level(console.Level.USUAL)
+    console.set_json(wanted=False)
     streams.prepare()
     console.listen()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -198,7 +249,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
 def _call(commands: typer.Typer, name: str) -> None:
     """Run the command that the arguments name, and have its output written."""
     try:
-        make_command(commands)(args=split_short(sys.argv[1:]), prog_name=name)
+        typer.main.get_command(commands)(args=split_short(sys.argv[1:]), prog_name=name)
     except SystemExit as stopped:
         if stopped.code in (0, None):
             streams.flush()
@@ -226,15 +277,15 @@ def _leave(code: int) -> None:
 
 @app.callback()
 def set_up(
-    version: Annotated[bool, version_option("d2l")] = False,
-    debug: Debug = False,
+    version: Annotated[bool, _version_option("d2l")] = False,
+    debug: _Debug = False,
 ) -> None:
     """Compile documents into LoRA adapters, in one pass through a pretrained hypernetwork."""
 
 
 @t2l_app.callback()
 def set_up_t2l(
-    version: Annotated[bool, version_option("t2l")] = False,
-    debug: Debug = False,
+    version: Annotated[bool, _version_option("t2l")] = False,
+    debug: _Debug = False,
 ) -> None:
     """Make LoRA adapters from task descriptions, in one pass through a pretrained hypernetwork."""

@@ -12,7 +12,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.options import AsJson, DryRun, Force, taking
+from d2l.commands.options import DryRun, Force, taking
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, Provenance
@@ -50,9 +50,8 @@ def make(
     ] = None,
     dry_run: DryRun = False,
     force: Force = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Make an adapter from a task description, or many from a table."""
+    """Make adapters from task descriptions."""
     if (description is None) == (table is None):
         raise typer.BadParameter("give a description, or a table with --table")
     if out is None and table is None and out_dir is None:
@@ -80,7 +79,7 @@ def make(
         console.warn(message)
     if dry_run:
         rank = plan.rank if out is not None else plan.network.description_rank
-        _show_plan(compiler, rank, n_adapters=len(rows) or 1, as_json=as_json)
+        _show_plan(compiler, rank, n_adapters=len(rows) or 1)
         return
     compiler.load(plan)
     if out is not None:
@@ -88,9 +87,9 @@ def make(
         compiler(plan).save_pretrained(out, force=force)
         made = _read(out, time.perf_counter() - start)
         made.warn(len(plan.warnings))
-        _show(compiler, made, as_json=as_json)
+        _show(compiler, made)
     elif out_dir is not None:
-        many = _Many(compiler, len(plan.warnings), out_dir, force=force, as_json=as_json)
+        many = _Many(compiler, len(plan.warnings), out_dir, force=force)
         n_bad = many.make(rows, results)
         if n_bad:
             console.note(f"{n_bad} of {len(rows)} rows were not made")
@@ -139,7 +138,6 @@ class _Many:
     n_shown: int
     folder: Path
     force: bool
-    as_json: bool
 
     def make(self, rows: "Sequence[DescriptionRow]", results: Path | None) -> int:
         """Make all adapters, note their results in a file if one is named, and print a line for
@@ -171,13 +169,13 @@ class _Many:
             if row.error is None:  # which names its line itself
                 message = f"line {row.line}: {message}"
             console.note(f"error: {message}")
-            if self.as_json:
+            if console.wants_json():
                 console.result_json({"line": row.line, "error": message})
             return False
         made = _read(Path(result.out), result.seconds)
         made.warn(self.n_shown, f"line {row.line}: ")
         values = {"line": row.line, "name": row.name, **_values(self.compiler, made)}
-        console.emit(values, result.out, as_json=self.as_json)
+        console.emit(values, result.out)
         return True
 
 
@@ -189,7 +187,7 @@ def _make_row(row: "DescriptionRow") -> "BatchRow":
     return BatchRow(row.name or f"line {row.line}", row.name, description=row.text, error=error)
 
 
-def _show(compiler: "d2l.TaskCompiler", made: _Made, *, as_json: bool) -> None:
+def _show(compiler: "d2l.TaskCompiler", made: _Made) -> None:
     network, familiarity = compiler.network, made.description.familiarity
     rows = [
         str(made.adapter),
@@ -200,7 +198,7 @@ def _show(compiler: "d2l.TaskCompiler", made: _Made, *, as_json: bool) -> None:
         f"size        {made.size_bytes / 1e6:.2f} MB",
         f"time        {made.seconds:.1f} s past start-up",
     ]
-    console.emit(_values(compiler, made), "\n".join(rows), as_json=as_json)
+    console.emit(_values(compiler, made), "\n".join(rows))
 
 
 def _describe_network(network: "AnyNetwork") -> list[str]:
@@ -216,9 +214,7 @@ def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
     return f"scaling     {options.scaling} ({compiler.network.find_scale(options):g})"
 
 
-def _show_plan(
-    compiler: "d2l.TaskCompiler", rank: int | None, *, n_adapters: int, as_json: bool
-) -> None:
+def _show_plan(compiler: "d2l.TaskCompiler", rank: int | None, *, n_adapters: int) -> None:
     """Print what would be made; no weights are loaded for it."""
     network = compiler.network
     values = _common(compiler) | {
@@ -232,7 +228,7 @@ def _show_plan(
         _describe_scale(compiler),
         f"adapters    {n_adapters}",
     ]
-    console.emit(values, "\n".join(lines), as_json=as_json)
+    console.emit(values, "\n".join(lines))
 
 
 def _common(compiler: "d2l.TaskCompiler") -> dict[str, Any]:

@@ -9,7 +9,6 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
-    AsJson,
     Base,
     Checkpoint,
     Device,
@@ -43,9 +42,8 @@ def merge(
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Merge adapters of one base into one: documents, tasks, or both."""
+    """Merge adapters of one base into one."""
     from d2l.adapters.find import refuse_adapter
 
     if not dry_run:
@@ -61,7 +59,7 @@ def merge(
     for message in plan.warnings:
         console.warn(message)  # decided and said before torch is imported
     if dry_run:
-        console.emit(_describe_plan(plan), _show_plan(plan), as_json=as_json)
+        console.emit(_describe_plan(plan), _show_plan(plan))
         return
     made = d2l.merge(
         plan,
@@ -87,7 +85,7 @@ def merge(
         worst = max(errors.values())
         lines.append(f"error       at most {worst:.2%} of a module's delta was cut off")
     lines.append(f"size        {values['size_bytes'] / 1e6:.2f} MB")
-    console.emit(values, "\n".join(lines), as_json=as_json)
+    console.emit(values, "\n".join(lines))
 
 
 def _describe_plan(plan: "MergePlan") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, Device, Offline, RefineTime
+from d2l.commands.options import Base, Device, Offline, RefineTime
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
 from d2l.refining.options import choose_refining
 
@@ -68,9 +68,11 @@ def probe(
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Measure what comes back of a document: adapter, document in the prompt, base alone."""
+    """Measure how much of its document an adapter recalls.
+
+    Compares the adapter with the document in the prompt, and with the base alone.
+    """
     given = {
         "ADAPTER": adapter,
         "--qa": qa,
@@ -112,7 +114,7 @@ def probe(
                 options=options,
                 progress=progress,
             )
-        _show_recall(found, as_json=as_json)
+        _show_recall(found)
         return
     assert adapter is not None
     if qa is not None or unanswerable is not None:
@@ -121,7 +123,7 @@ def probe(
         found = probe_adapter(
             adapter, qa, document=document, asking=asking, options=options, watch=console.watch
         )
-        _show_recall(found, as_json=as_json)
+        _show_recall(found)
         return
     from d2l.evaluation.selftest.html_report import refuse_report, write_report
     from d2l.evaluation.selftest.selftest import probe_itself
@@ -135,12 +137,12 @@ def probe(
         if report.harm is None:
             for remark in report.remarks:
                 console.note(remark)
-        if not as_json:
+        if not console.wants_json():
             show_selftest(report)
             console.flush()  # harm takes minutes more
     if html is not None:
         write_report(report, html)
-    if as_json:
+    if console.wants_json():
         console.result_json(report.to_json())
 
 
@@ -164,14 +166,14 @@ def _refuse(given: AbstractSet[str], names: Sequence[str], where: str) -> None:
         raise typer.BadParameter(f"{', '.join(misplaced)} cannot be given {where}")
 
 
-def _show_recall(found: "Probe", *, as_json: bool) -> None:
+def _show_recall(found: "Probe") -> None:
     """Print how much came back, set by set, length by length and arm by arm."""
     from d2l.evaluation.harm import describe_harm
     from d2l.evaluation.recall.report import describe_gain
 
     for remark in found.remarks:
         console.note(remark)
-    if as_json:
+    if console.wants_json():
         console.result_json(found.to_json())
         return
     if found.rows:

@@ -11,7 +11,6 @@ from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
     AdapterPath,
-    AsJson,
     Base,
     Checkpoint,
     Device,
@@ -44,9 +43,11 @@ def refine(
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Correct an adapter on its own document, for a time: 2m, unless said otherwise."""
+    """Correct an adapter on its own document.
+
+    Without --refine and --refine-steps it takes two minutes.
+    """
     from d2l.adapters.find import refuse_adapter
     from d2l.refining.drills import name_reason
     from d2l.refining.options import RefineOptions, choose_refining
@@ -58,7 +59,7 @@ def refine(
     if dry_run:
         reason = name_reason(documents)
         values = {"seconds": options.seconds, "steps": options.steps, "reason": reason}
-        console.emit(values, f"refining    {reason or options.describe()}", as_json=as_json)
+        console.emit(values, f"refining    {reason or options.describe()}")
         return
     start = time.perf_counter()
     refined = d2l.refine(
@@ -74,7 +75,7 @@ def refine(
         local_files_only=offline,
     )
     refined.save_pretrained(out, force=force)
-    _show(refined, out, time.perf_counter() - start, as_json=as_json)
+    _show(refined, out, time.perf_counter() - start)
 
 
 def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
@@ -88,7 +89,7 @@ def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
     return [document for one in originals for document in one.documents]
 
 
-def _show(refined: "d2l.Adapter", out: Path, seconds: float, *, as_json: bool) -> None:
+def _show(refined: "d2l.Adapter", out: Path, seconds: float) -> None:
     from d2l.refining.options import describe_refinement, describe_time
 
     assert refined.provenance is not None  # refining says what it did
@@ -108,4 +109,4 @@ def _show(refined: "d2l.Adapter", out: Path, seconds: float, *, as_json: bool) -
         f"time        {describe_time(seconds)}",
         f"refined     {describe_refinement(done)}",
     ]
-    console.emit(values, "\n".join(lines), as_json=as_json)
+    console.emit(values, "\n".join(lines))

@@ -35,10 +35,11 @@ def serve(
     device: Device = "auto",
     offline: Offline = False,
 ) -> None:
-    """Serve a folder of adapters, OpenAI-compatible, with a page to ask and compare.
+    """Serve adapters over HTTP, as OpenAI's interface does.
 
-    For trying: one base in memory, one answer at a time, the adapter chosen by the request's
-    model. For load, use an engine that batches: d2l check ADAPTER prints its line.
+    The server is for trials: it has a web page, one base in memory, and gives one answer at a time.
+    A request's model names the adapter. For load, use an engine that batches: `d2l check ADAPTER`
+    prints its command line.
     """
     from d2l.inference.adapted_model import AskOptions
     from d2l.serve.server import ServeOptions, Server
@@ -48,12 +49,15 @@ def serve(
     server = Server(adapters, asking, options, read_document=read_document, remark=console.warn)
     names = list(server.library.list_entries())
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    console.stream(
+    text = (
         f"{server.address}\n"
         f"base        {server.library.base}\n"
         f"adapters    {shown}\n"
-        f"OpenAI      base_url={server.address}/v1, model=NAME\n"
+        f"OpenAI      base_url={server.address}/v1, model=NAME"
     )
+    values = {"address": server.address, "base": server.library.base, "adapters": names}
+    console.emit(values, text)
+    console.flush()
     server.run()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import AsJson, Base, DryRun, Offline
+from d2l.commands.options import Base, DryRun, Offline
 
 if TYPE_CHECKING:
     from d2l.learners.recipes import Recipe
@@ -33,13 +33,15 @@ def train(
     dry_run: DryRun = False,
     curves: Annotated[bool, typer.Option("--curves", help="Draw the curves of runs.")] = False,
     offline: Offline = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Train a network further; the folder of the run is a checkpoint. Ctrl-C is safe."""
+    """Train a network by a recipe.
+
+    The folder of the run is a checkpoint. Ctrl-C saves the state; the same command goes on.
+    """
     if curves:
         if dry_run:
             raise typer.BadParameter("--dry-run is for a recipe, --curves for runs")
-        _draw(paths, out or Path("curves.png"), as_json=as_json)
+        _draw(paths, out or Path("curves.png"))
         return
     if len(paths) > 1:
         raise typer.BadParameter("one recipe at a time; several paths are for --curves")
@@ -54,28 +56,28 @@ def train(
     )
     with locating(paths[0]):
         if dry_run:
-            _plan(recipe, as_json=as_json)
+            _plan(recipe)
         else:
-            _run(recipe, out or Path("run"), as_json=as_json)
+            _run(recipe, out or Path("run"))
 
 
-def _draw(runs: list[Path], picture: Path, *, as_json: bool) -> None:
+def _draw(runs: list[Path], picture: Path) -> None:
     """Draw the curves of runs into one picture."""
     from d2l.training.curves import draw_curves
 
     written = str(draw_curves(runs, picture))
-    console.result_json({"picture": written}) if as_json else console.result(written)
+    console.emit({"picture": written}, written)
 
 
-def _plan(recipe: "Recipe", *, as_json: bool) -> None:
+def _plan(recipe: "Recipe") -> None:
     """Read recipe and data, and print what there is to train on."""
     from d2l.training.loop import check
 
     rows = check(recipe, console.warn)
-    console.emit({"sources": rows}, lambda: show_sources(rows), as_json=as_json)
+    console.emit({"sources": rows}, lambda: show_sources(rows))
 
 
-def _run(recipe: "Recipe", run: Path, *, as_json: bool) -> None:
+def _run(recipe: "Recipe", run: Path) -> None:
     """Train until the recipe's end, or until somebody stops it."""
     from d2l.commands.training_view import TrainingView
     from d2l.training import loop
@@ -87,10 +89,8 @@ def _run(recipe: "Recipe", run: Path, *, as_json: bool) -> None:
         if first:
             console.note(f"stopped, the state is saved: the same command goes on ({run})")
         raise typer.Exit(128 + view.stopped_by)
-    if first and as_json:
-        console.result_json({"checkpoint": str(run)})
-    elif first:
-        console.result(str(run))
+    if first:
+        console.emit({"checkpoint": str(run)}, str(run))
 
 
 def show_sources(rows: list[dict[str, Any]]) -> None:

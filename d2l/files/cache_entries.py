@@ -20,8 +20,6 @@ from d2l.files.leftovers import HIDDEN, remove
 #: Folders of entries that are made again by compiling again: parts of chunks, and joined parts.
 PARTS, ASSEMBLED = "parts", "assembled"
 ROOMS = (PARTS, ASSEMBLED)
-#: Files that `--explain` compares with, by document; small, and of no use without entries.
-PLACES = "places"
 _SUFFIX = ".safetensors"
 _MAX_SIZE = "D2L_CACHE_MAX_SIZE"
 DEFAULT_MAX_BYTES = 5 * 10**9
@@ -81,17 +79,15 @@ def prune(max_bytes: int) -> list[CacheEntry]:
     return removed
 
 
-def clean(*, everything: bool = False) -> int:
-    """Remove all entries, or all of the cache folder: bases, downloads and measurements, too.
+def clean() -> int:
+    """Remove all of the cache folder: entries, bases, downloads and measurements.
 
-    Bytes that were freed.
+    Returns the bytes that this freed.
     """
     root = cache_dir()
-    folders = [root] if everything else [root / room for room in (*ROOMS, PLACES)]
-    freed = sum(map(folder_bytes, folders))
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    return freed - sum(map(folder_bytes, folders))
+    before = folder_bytes(root)
+    shutil.rmtree(root, ignore_errors=True)
+    return before - folder_bytes(root)
 
 
 def folder_bytes(folder: Path) -> int:

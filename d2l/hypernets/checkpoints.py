@@ -168,7 +168,7 @@ def convert(source: Path, target: Path, *, force: bool = False) -> Path:
     if read is None:
         raise CheckpointError(
             f"{source}: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint",
-            hint="only these are converted",
+            hint="name one, or the folder of a run of d2l train",
         )
 
     def refuse() -> None:

@@ -1,4 +1,4 @@
-"""`inspect` and `checkpoints show`: facts as values, and the picture in the terminal."""
+"""`inspect` and `checkpoints ls`: facts as values, and the picture in the terminal."""
 
 import json
 from dataclasses import replace
@@ -163,7 +163,7 @@ def test_checkpoint_is_described_without_its_weights(tmp_path: Path, command: Co
     values = describe_checkpoint(str(checkpoint), offline=True)
     assert (values["network"], values["format"]) == ("seats", "seats")
     assert values["config"]["base"] == "tiny-org/llama-tiny"
-    lines = lines_of(command, "checkpoints", "show", checkpoint)
+    lines = lines_of(command, "checkpoints", "ls", checkpoint)
     names = [line.split()[0] for line in lines]
     assert names[:5] == ["name", "path", "format", "network", "sha256"]
     assert len(names) == len(set(names))

@@ -247,16 +247,20 @@ def test_the_second_run_counts_what_the_cache_held(command: Command) -> None:
     assert (json.loads(done.out)["n_cached"], json.loads(done.out)["n_read"]) == (0, 1)
 
 
-def test_the_cache_is_listed_pruned_and_cleaned(place: Path, command: Command) -> None:
-    assert command("cache", "dir").out == f"{place / 'cache'}\n"
-    rows = json.loads(command("cache", "ls", "--json").out)["rooms"]
+def test_the_cache_is_listed_pruned_and_emptied(place: Path, command: Command) -> None:
+    values = json.loads(command("cache", "ls", "--json").out)
+    assert values["cache"] == str(place / "cache")
+    rows = values["rooms"]
     assert [(row["kind"], row["entries"]) for row in rows] == [("parts", 1), ("assembled", 1)]
-    assert "parts" in command("cache", "ls").out
+    shown = command("cache", "ls").out.splitlines()
+    assert shown[0] == str(place / "cache")
+    assert "parts" in "".join(shown)
     assert command("cache", "prune").out == "removed 0 entries, 0.0 MB\n"
     assert command("cache", "prune", "--max-size", "much").code == 1
     assert json.loads(command("cache", "prune", "--max-size", "0", "--json").out)["removed"] == 2
-    assert command("cache", "clean").code == 0
-    assert not (place / "cache" / "places").exists()
+    assert command("cache", "prune", "--all", "--max-size", "0").code == 2
+    assert command("cache", "prune", "--all").out.startswith("removed ")
+    assert not (place / "cache").exists()
 
 
 def test_a_lock_names_no_folder_and_holds_for_paths_of_any_form(

@@ -248,7 +248,7 @@ def test_offline_opens_no_socket(command: Command, monkeypatch: pytest.MonkeyPat
     asked = command("ask", "notes.lora", "Where?", "--offline", "--json", "--max-tokens", 2)
     assert (asked.code, asked.err) == (0, "")
     for name in ("sakana/gemma-2-2b", "org/repo"):
-        done = command("checkpoints", "show", name, "--offline")
+        done = command("checkpoints", "ls", name, "--offline")
         assert done.code == 1
         assert "and the hub was not asked (--offline)" in done.err
     assert command("checkpoints", "ls").code == 0
@@ -259,12 +259,12 @@ def test_checkpoints_are_listed_shown_and_converted(command: Command) -> None:
     rows = json.loads(command("checkpoints", "ls", "--json").out)["checkpoints"]
     assert [row["name"] for row in rows] == list(ALIASES)
     assert {row["source"] for row in rows if row["name"] == DEFAULT} == {"built in"}
-    shown = json.loads(command("checkpoints", "show", "public", "--json").out)
+    shown = json.loads(command("checkpoints", "ls", "public", "--json").out)
     assert (shown["network"], shown["config"]["base"]) == ("doc_to_lora", "tiny-org/llama-tiny")
-    refused = command("checkpoints", "convert", "public", "copy")
+    refused = command("checkpoints", "export", "public", "-o", "copy")
     assert refused.err == (
         "error: public: is not a released Doc-to-LoRA or Text-to-LoRA checkpoint\n"
-        "hint: only these are converted\n"
+        "hint: name one, or the folder of a run of d2l train\n"
     )
     table = command("checkpoints", "ls").out.splitlines()
     assert len(table) == len(rows) + 2

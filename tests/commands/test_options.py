@@ -3,9 +3,10 @@ from typing import Annotated
 
 import pytest
 import typer
+from typer.main import get_command
 
+from d2l.commands.lazy import build_command, split_short
 from d2l.commands.main import app, t2l_app
-from d2l.commands.options import make_app, make_command, split_short
 from tests.command import Command
 
 #: What takes the empty text for a text, or says itself what is wrong with it.
@@ -20,7 +21,7 @@ def list_commands(command: object) -> list[object]:
 @pytest.mark.parametrize("name", ["d2l", "t2l"])
 def test_no_command_takes_an_empty_name(name: str) -> None:
     seen = 0
-    for command in list_commands(make_command({"d2l": app, "t2l": t2l_app}[name])):
+    for command in list_commands(get_command({"d2l": app, "t2l": t2l_app}[name])):
         for parameter in command.params:
             if parameter.name in FREE or parameter.name == "help":
                 continue
@@ -60,9 +61,7 @@ def test_the_home_folder_is_found_where_the_shell_leaves_its_name(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     got: list[object] = []
-    small = make_app()
 
-    @small.command()
     def show(
         paths: list[Path], out: Annotated[Path, typer.Option("-o", "--out")], text: str = "none"
     ) -> None:
@@ -70,7 +69,7 @@ def test_the_home_folder_is_found_where_the_shell_leaves_its_name(
 
     def run(*arguments: str) -> list[object]:
         got.clear()
-        make_command(small)(args=split_short(arguments), standalone_mode=False)
+        build_command(show, "show", "show a")(args=split_short(arguments), standalone_mode=False)
         return list(got)
 
     assert run("~/a", "b", "-o=~/x") == [tmp_path / "a", Path("b"), tmp_path / "x", "none"]

@@ -243,7 +243,7 @@ def test_the_cache_stays_within_its_bound_and_zero_turns_it_off(
     monkeypatch.setenv("D2L_CACHE_MAX_SIZE", str(total))
     saved(compiler, plan_for(compiler, "The harbor is closed at night."), tmp_path)
     assert 0 < sum(entry.size_bytes for entry in entries.list_entries()) <= total
-    entries.clean()
+    entries.prune(0)
     monkeypatch.setenv("D2L_CACHE_MAX_SIZE", "0")
     saved(compiler, plan_for(compiler), tmp_path)
     assert entries.list_entries() == []

@@ -7,7 +7,6 @@ python tests/tools/generated_docs.py --check   names those that are stale, and e
 """
 
 import ast
-import inspect
 import itertools
 import json
 import re
@@ -17,12 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from d2l.adapters.merge_methods import METHODS
 from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
-from d2l.commands.options import Groups
+from d2l.commands.lazy import Groups
 from d2l.documents.read import READERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
@@ -52,27 +49,18 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def list_commands(groups: Groups, path: str = "d2l") -> Iterator[tuple[str, Callable[..., None]]]:
-    """Every command of a command line: the words that call it, and its function."""
+def list_commands(groups: Groups, path: str) -> Iterator[list[str]]:
+    """The words that call every command of a command line, and its help."""
     for row in itertools.chain(*groups.values()):
-        value = row.find()
-        if not isinstance(value, typer.Typer):
-            yield f"{path} {row.name}", value
-            continue
-        for command in value.registered_commands:
-            assert command.callback is not None
-            yield f"{path} {row.name} {command.name}", command.callback
+        if row.below:
+            yield from list_commands({"": row.below}, f"{path} {row.name}")
+        else:
+            yield [f"`{path} {row.name}`", row.help]
 
 
 def write_commands() -> str:
     """A line for every command."""
-    rows = [
-        [f"`{words}`", (inspect.getdoc(function) or "").splitlines()[0]]
-        for words, function in (
-            *list_commands(cli.COMMANDS),
-            *list_commands(cli.TASK_COMMANDS, "t2l"),
-        )
-    ]
+    rows = [*list_commands(cli.COMMANDS, "d2l"), *list_commands(cli.TASK_COMMANDS, "t2l")]
     return make_table(("command", "what it does"), rows)
 
 

@@ -97,8 +97,12 @@ def test_what_is_no_run_is_refused(place: Path, tmp_path: Path, command: Command
     (young / "log.jsonl").touch()
     target = tmp_path / "out"
     for source, options, message, hint in (
-        ("seats", (), "seats: is not the folder of a run", "name what d2l train wrote with --out"),
-        ("none", (), "none: is not the folder of a run", "name what d2l train wrote with --out"),
+        (
+            "seats",
+            ("--compact",),
+            "seats: is not the folder of a run",
+            "name what d2l train wrote with --out",
+        ),
         (young, (), f"{young}: the run has saved no state yet", "let it go on until it has"),
         (
             "runs/public",

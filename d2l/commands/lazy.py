@@ -1,0 +1,217 @@
+"""Command lines whose commands are imported when they are called, with help in groups.
+
+Imports no pipeline, so that help starts at once.
+"""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from d2l.commands import console
+from d2l.commands.options import EXPERTS, set_parameters
+
+#: Parameters that take the empty text, or that refuse it with a message of their own.
+_MAY_BE_EMPTY = ("password", "system", "description", "question")
+
+
+@dataclass(frozen=True)
+class CommandRow:
+    """A command: its help, and the place of its function or the commands below it."""
+
+    name: str
+    help: str
+    place: str = ""  # "module:function" in this folder
+    example: str = ""
+    below: tuple["CommandRow", ...] = ()
+
+    def find(self) -> Callable[..., Any]:
+        """Import the command's function."""
+        module, _, name = self.place.partition(":")
+        function: Callable[..., Any] = getattr(import_module(f"d2l.commands.{module}"), name)
+        return function
+
+    def load(self) -> Any:
+        """Make the command, or the group of commands."""
+        if not self.below:
+            return build_command(self.find(), self.name, self.example)
+        app = make_app({"Commands": self.below}, help=self.help, add_completion=False)
+        command = typer.main.get_group(app)
+        command.name = self.name
+        return command
+
+
+Groups = Mapping[str, Sequence[CommandRow]]
+
+
+class _LazyCommands(Mapping[str, Any]):
+    """Commands by name; each is imported on first use."""
+
+    def __init__(self, rows: Sequence[CommandRow]) -> None:
+        self._rows = {row.name: row for row in rows}
+        self._load = functools.cache(lambda name: self._rows[name].load())
+
+    def __getitem__(self, name: str) -> Any:
+        return self._load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+class _LazyGroup(TyperGroup):
+    """A command line whose help lists its commands in groups, without importing any."""
+
+    groups: Groups
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        rows = [row for group in self.groups.values() for row in group]
+        self.commands: Any = _LazyCommands(rows)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section a group."""
+        del ctx
+        width = max(len(name) for name in self.commands)
+        for title, rows in self.groups.items():
+            with formatter.section(title):
+                formatter.write_dl([(row.name.ljust(width), row.help) for row in rows])
+
+
+class _Command(TyperCommand):
+    """A command that shows its options for experts with `--help-all` only."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, options, and options for experts, each in a section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            expert = getattr(param, "rich_help_panel", None) == EXPERTS
+            record = param.get_help_record(ctx)
+            if record is None or (expert and not ctx.meta.get("help_all")):
+                continue
+            title = "Arguments" if param.param_type_name == "argument" else "Options"
+            sections.setdefault(EXPERTS if expert else title, []).append(record)
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+def make_app(groups: Groups | None = None, **settings: Any) -> typer.Typer:
+    """A command line without markup and boxes, with these commands."""
+    cls = TyperGroup if groups is None else type("Group", (_LazyGroup,), {"groups": groups})
+    return typer.Typer(
+        cls=cls,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,
+    )
+
+
+def build_command(function: Callable[..., Any], name: str, example: str) -> Any:
+    """Make a command from its function.
+
+    The command also takes `SHARED` options, refuses empty names, and expands "~" where the shell
+    does not (`--out=~/x`).
+    """
+    app = make_app(add_completion=False)
+    app.command(name, cls=_Command, epilog=f"Example: {example}")(_share_options(function))
+    command: Any = typer.main.get_command(app)
+    for parameter in command.params:
+        if parameter.name not in _MAY_BE_EMPTY:
+            parameter.process_value = partial(_process, parameter, parameter.process_value)
+    return command
+
+
+def split_short(arguments: Sequence[str]) -> list[str]:
+    """Split `-o=x` into two arguments; click would read a file called "=x"."""
+    result = list(arguments)
+    end = result.index("--") if "--" in result else len(result)
+    for index in reversed(range(end)):
+        if re.match("-[A-Za-z]=", result[index]):
+            result[index : index + 1] = [result[index][:2], result[index][3:]]
+    return result
+
+
+def _flag(act: Callable[[typer.Context], object], *names: str, help: str) -> Any:
+    """An option without a value that acts while the arguments are read."""
+
+    def callback(context: typer.Context, wanted: bool) -> None:
+        if wanted:
+            act(context)
+
+    return Annotated[bool, typer.Option(*names, help=help, callback=callback, is_eager=True)]
+
+
+def _show_all(context: typer.Context) -> None:
+    context.meta["help_all"] = True
+    typer.echo(context.get_help())
+    raise typer.Exit
+
+
+#: Options of every command; the documents list them once.
+SHARED: dict[str, Any] = {
+    "json": _flag(
+        lambda _: console.set_json(wanted=True), "--json", help="Print the result as JSON."
+    ),
+    "quiet": _flag(
+        lambda _: console.set_level(console.Level.QUIET),
+        *("-q", "--quiet"),
+        help="Print results and errors alone.",
+    ),
+    "verbose": _flag(
+        lambda _: console.set_level(console.Level.VERBOSE),
+        *("-v", "--verbose"),
+        help="Say what is loaded, from where, and when.",
+    ),
+}
+_HELP_ALL = {"help_all": _flag(_show_all, "--help-all", help="Show the options for experts, too.")}
+
+
+def _share_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `SHARED` to a command's function, and `--help-all` if it has options for experts."""
+    own = inspect.signature(function).parameters
+    infos = [info for p in own.values() for info in getattr(p.annotation, "__metadata__", ())]
+    experts = any(getattr(info, "rich_help_panel", None) == EXPERTS for info in infos)
+    shared = SHARED | _HELP_ALL if experts else SHARED
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        return function(**{name: value for name, value in values.items() if name not in shared})
+
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
+        for name, hint in shared.items()
+    ]
+    set_parameters(command, [*own.values(), *added])
+    return command
+
+
+def _process(parameter: Any, process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    """Process a parameter's value; refuse the empty text, and expand "~" in paths."""
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        raise typer.BadParameter("the name is empty", ctx=context, param=parameter)
+    processed = process(context, value)
+    if isinstance(processed, list):
+        return [_expand(item) for item in processed]
+    return _expand(processed)
+
+
+def _expand(value: Any) -> Any:
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError:  # the user does not exist: "~name" is then an ordinary name
+        return value
