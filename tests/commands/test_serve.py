@@ -99,8 +99,8 @@ def test_without_its_libraries_the_way_to_get_them_is_said(
 
 def test_help_says_what_it_is_for(command: Command) -> None:
     done = command("serve", "--help")
-    assert "For trying: one base in memory" in done.out
-    assert "d2l check ADAPTER prints its line" in " ".join(done.out.split())
+    assert "The server is for trials" in done.out
+    assert "`d2l check ADAPTER` prints its command line" in " ".join(done.out.split())
 
 
 def test_the_documents_text_is_read_again_while_it_is_what_it_was(
