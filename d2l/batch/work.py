@@ -38,7 +38,6 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     offline: bool = False
     force: bool = False
-    cache: bool = True
     folder: str | None = None
 
 
@@ -117,7 +116,7 @@ class Worker:
         return self._open().plan(
             [Path(path) for path in inputs],
             reading=_pick_reading(options),
-            cache=self.job.cache,
+            cache=True,
             **{name: options[name] for name in ADAPTER},
         )
 

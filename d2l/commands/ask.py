@@ -36,7 +36,6 @@ def ask(
         typer.Option(help="Ask nothing: print what one could ask of this document, and answers."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -66,7 +65,7 @@ def ask(
     model = d2l.AdaptedModel.from_pretrained(
         adapter, base=base, device=device, local_files_only=offline
     )
-    model.options = replace(model.options, max_tokens=max_tokens, temperature=temperature)
+    model.options = replace(model.options, max_tokens=max_tokens)
     if talks:
         Conversation(model, text, compare=compare).run()
         return

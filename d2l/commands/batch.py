@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Force, Format, expert, taking
+from d2l.commands.options import Force, expert, taking
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
 Engine = Literal["local", "ray"]
-#: Options of `CompileOptions` that hold for every row that says nothing else.
+#: Options of `CompileOptions` for rows without their own; a manifest may set more of them.
 OPTIONS = (
     "checkpoint",
     "base",
@@ -29,12 +29,6 @@ OPTIONS = (
     "max_rank",
     "tokens_per_seat",
     "dtype",
-    "merge",
-    "scale",
-    "bias_scale",
-    "chunk_tokens",
-    "chunking",
-    "keep_paths",
 )
 _WRONG_USE = 2
 
@@ -50,46 +44,34 @@ def batch(
     results: Annotated[
         Path | None, typer.Option(help="JSON lines; default: results.jsonl in --out-dir.")
     ] = None,
-    format: Annotated[Format | None, expert(help="Read inputs as this format.")] = None,
     encoding: Annotated[str | None, expert(help="Read text in this encoding.")] = None,
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
     ] = False,
     password: Annotated[str | None, expert(help="Password of encrypted PDFs.")] = None,
-    engine: Annotated[Engine, typer.Option(help="Where: processes here, or a Ray cluster.")] = (
-        "local"
-    ),
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes, each with the network in memory.")
-    ] = 1,
-    shard: Annotated[
-        str | None, typer.Option(help="i/n: every n-th row from the i-th on, for job arrays.")
-    ] = None,
+    engine: Annotated[Engine, typer.Option(help="Processes here, or Ray.")] = ("local"),
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    shard: Annotated[str | None, typer.Option(help="i/n: every n-th row from the i-th on.")] = None,
     max_errors: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many failed rows.")
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Only rows that failed the last time.")
-    ] = False,
-    no_cache: Annotated[
-        bool, expert("--no-cache", help="Read every chunk; keep nothing in the cache.")
+        bool, typer.Option("--retry-failed", help="Only rows that failed last time.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read the documents, and say what there is to do.")
+        bool, typer.Option("--dry-run", help="Read the documents; print the plan.")
     ] = False,
     force: Force = False,
 ) -> None:
     """Compile many documents into an adapter each.
 
-    Run it again: it skips the rows that are done, with the same input, network, base and options,
-    and tries failed rows again. The results file gets a line for each row; --json prints JSON
-    lines. Exit code 0: all rows are done, 1: some failed, 2: the run did not begin.
+    A second run skips the rows that are done. --json prints JSON lines. Exit code 0: all rows are
+    done, 1: some failed, 2: the run did not begin.
     """
     from d2l.batch.rows import ADAPTER
     from d2l.batch.work import Job
 
     row_options = {name: getattr(options, name) for name in ADAPTER} | {
-        "format": format,
         "encoding": encoding,
         "include_hidden": include_hidden,
         "password": password,
@@ -102,7 +84,6 @@ def batch(
         options=row_options,
         offline=options.offline,
         force=force,
-        cache=not no_cache,
     )
     order = _Order(job, engine, workers, max_errors)
     try:

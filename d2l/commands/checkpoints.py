@@ -55,7 +55,6 @@ def create_checkpoint(
     system: Annotated[
         str | None, typer.Option(help="Opening text, if the base's template has none.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     device: Device = "auto",
     force: Force = False,
     offline: Offline = False,
@@ -66,7 +65,7 @@ def create_checkpoint(
     """
     from d2l.learners.seats.create import CreateOptions, create
 
-    options = CreateOptions(base, seats, width, system, device, offline, seed)
+    options = CreateOptions(base, seats, width, system, device, offline)
     with console.Steps("reading plain text") as steps:
         create(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out))

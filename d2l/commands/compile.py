@@ -49,7 +49,7 @@ def compile_command(
     options: "CompileOptions",
     to: Annotated[
         list[str] | None,
-        typer.Option(help="Export it, too: gguf, ollama, mlx or merged; repeatable."),
+        typer.Option(help="Also export to gguf, ollama, mlx or merged; repeatable."),
     ] = None,
     format: Annotated[Format | None, expert(help="Read inputs as this format.")] = None,
     encoding: Annotated[str | None, expert(help="Read text in this encoding.")] = None,
@@ -62,7 +62,7 @@ def compile_command(
     ] = None,
     each: Annotated[
         bool,
-        typer.Option("--each", help="One adapter for each input; -o is the folder of them all."),
+        typer.Option("--each", help="Write one adapter for each input into the folder -o."),
     ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without inputs that cannot be read.")
@@ -77,9 +77,6 @@ def compile_command(
     locked: Annotated[
         bool,
         typer.Option("--locked", help="Write nothing; fail if anything drifted from d2l.lock."),
-    ] = False,
-    no_cache: Annotated[
-        bool, expert("--no-cache", help="Read every chunk; keep nothing in the cache.")
     ] = False,
     dry_run: DryRun = False,
     force: Force = False,
@@ -117,7 +114,7 @@ def compile_command(
         refuse_beside(out, targets, force=force)
 
     intake = _read(inputs, reading, strict=strict)
-    compiler = d2l.Compiler(replace(options, cache=not no_cache))
+    compiler = d2l.Compiler(replace(options, cache=True))
     order = Order(compiler, targets, force=force)
     if each:
         report = compile_each(intake, out, order, dry_run=dry_run)

@@ -14,7 +14,6 @@ from d2l.commands.options import (
     Device,
     DryRun,
     Force,
-    NewDtype,
     Offline,
     Out,
 )
@@ -40,7 +39,6 @@ def edit(
     checkpoint: Checkpoint = None,
     base: Base = None,
     device: Device = "auto",
-    dtype: NewDtype = None,
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
@@ -67,7 +65,6 @@ def edit(
         checkpoint=checkpoint,
         base=base,
         device=device,
-        dtype=dtype,
         local_files_only=offline,
     )
     made.save_pretrained(out, force=force)

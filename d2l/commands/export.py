@@ -8,7 +8,7 @@ import typer
 
 import d2l
 from d2l.commands import console
-from d2l.commands.options import AdapterPath, Base, Dtype, Force, Offline, Target
+from d2l.commands.options import AdapterPath, Base, Force, Offline, Target
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportPlan, ExportResult
@@ -23,9 +23,6 @@ def export(
             "-o", "--out", help="Folder to write; for gguf a name in .gguf writes one file."
         ),
     ],
-    dtype: Annotated[
-        Dtype | None, typer.Option(help="Precision; default: fp32, or the base's own when merged.")
-    ] = None,
     base: Base = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan; write nothing.")
@@ -38,16 +35,12 @@ def export(
     d2l reads the result back before it keeps it.
     """
     if dry_run:
-        plan = d2l.plan_export(
-            adapter, out, to=to, base=base, dtype=dtype, local_files_only=offline
-        )
+        plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
         for message in plan.warnings:
             console.warn(message)
         console.emit(describe_plan(plan), show_plan(plan))
         return
-    done = d2l.export(
-        adapter, out, to=to, base=base, dtype=dtype, force=force, local_files_only=offline
-    )
+    done = d2l.export(adapter, out, to=to, base=base, force=force, local_files_only=offline)
     for message in done.warnings:
         console.warn(message)
     console.emit(describe(done), show(done))

@@ -14,7 +14,6 @@ from d2l.commands.options import (
     Device,
     DryRun,
     Force,
-    NewDtype,
     Offline,
     Out,
 )
@@ -38,7 +37,6 @@ def merge(
     checkpoint: Checkpoint = None,
     base: Base = None,
     device: Device = "auto",
-    dtype: NewDtype = None,
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
@@ -66,7 +64,6 @@ def merge(
         checkpoint=checkpoint,
         base=base,
         device=device,
-        dtype=dtype,
         local_files_only=offline,
     )
     made.save_pretrained(out, force=force)

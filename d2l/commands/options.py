@@ -13,14 +13,11 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 # Choices in help; a test compares them with the tables, whose modules import too much for help.
-Dtype = Literal["bf16", "fp16", "fp32"]
 Target = Literal["gguf", "ollama", "mlx", "merged"]
 FetchOrigin = Literal["auto", "hub", "wheels"]
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 
-Base = Annotated[
-    str | None, typer.Option(help="Where the base lies: folder, GGUF file or hub name.")
-]
+Base = Annotated[str | None, typer.Option(help="The base: folder, GGUF file or hub name.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Open no socket.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what d2l wrote there before.")]
@@ -41,9 +38,6 @@ RefineTime = Annotated[
 ]
 RefineSteps = Annotated[
     int | None, typer.Option(min=1, help="Correct it for so many steps at most.")
-]
-NewDtype = Annotated[
-    Dtype | None, typer.Option(help="Precision; default: the parents', or fp32 where they round.")
 ]
 EXPERTS = "Options for experts"
 

@@ -16,7 +16,6 @@ from d2l.commands.options import (
     Device,
     DryRun,
     Force,
-    NewDtype,
     Offline,
     Out,
     RefineSteps,
@@ -39,7 +38,6 @@ def refine(
     checkpoint: Checkpoint = None,
     base: Base = None,
     device: Device = "auto",
-    dtype: NewDtype = None,
     dry_run: DryRun = False,
     force: Force = False,
     offline: Offline = False,
@@ -71,7 +69,6 @@ def refine(
         checkpoint=checkpoint,
         base=base,
         device=device,
-        dtype=dtype,
         local_files_only=offline,
     )
     refined.save_pretrained(out, force=force)

@@ -76,9 +76,7 @@ class CompileOptions:
         envvar=DEFAULT_VARIABLE,
         usual=DEFAULT,
     )
-    base: str | None = option(
-        None, "Where the base lies: folder, GGUF file or hub name.", of="network"
-    )
+    base: str | None = option(None, "The base: folder, GGUF file or hub name.", of="network")
     embedder: str | None = option(
         None, "Where the embedder lies: folder or hub name.", of="network", expert=True
     )
@@ -94,9 +92,12 @@ class CompileOptions:
         None, "Tokens of a chunk at most; default: the checkpoint's own.", minimum=1, expert=True
     )
     tokens_per_seat: int | None = option(
-        None, "Seat networks: fewer recall more, and disturb other answers more.", minimum=1
+        None,
+        "Seat networks: fewer recall more, and disturb other answers more.",
+        minimum=1,
+        expert=True,
     )
-    dtype: Dtype = option("bf16", "Precision of the written weights.")
+    dtype: Dtype = option("bf16", "Precision of the written weights.", expert=True)
     chunking: Chunking = option(
         "usual",
         "stable: for documents that change often; fewer chunks are read again.",

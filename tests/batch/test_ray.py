@@ -34,11 +34,12 @@ def test_two_actors_one_of_them_killed_make_the_same_bytes(working_folder: Path)
         (working_folder / "docs" / f"{n:02}.txt").write_text(text, "utf-8")
     network = ("--checkpoint", "checkpoint", "--base", tiny.base_name("llama"), "--device", "cpu")
     command = [sys.executable, "-m", "d2l", "batch", "docs", "--out-dir", "many", *network]
-    command += ["--offline", "--engine", "ray", "--workers", "2", "--json", "--no-cache"]
+    command += ["--offline", "--engine", "ray", "--workers", "2", "--json"]
     killed: list[int] = []
     # Ray has a number of threads of its own otherwise, and another number rounds otherwise.
     # And its workers give way to all others, which on a busy machine is for ever.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+    environment["D2L_CACHE_MAX_SIZE"] = "0"
     process = subprocess.Popen(
         command, cwd=working_folder, env=environment, stdout=subprocess.PIPE, text=True
     )

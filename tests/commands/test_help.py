@@ -1,8 +1,10 @@
 """Help, version and completion of both command lines."""
 
+import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +16,7 @@ from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import DTYPES
 from d2l.commands import main as cli
 from d2l.commands import options as cli_options
+from d2l.commands.lazy import CommandRow, Groups
 from d2l.documents.read import READERS
 from d2l.hypernets.options import CHOICES
 from d2l.hypernets.registry import DEFAULT
@@ -25,30 +28,94 @@ from tests.processes import make_environment
 def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
     assert list(CHOICES["merge"]) == list(METHODS)
     assert set(CHOICES["merge"]) == set(JOINS)
-    assert list(CHOICES["dtype"]) == list(get_args(cli_options.Dtype)) == list(DTYPES)
+    assert list(CHOICES["dtype"]) == list(DTYPES)
     assert set(get_args(cli_options.Format)) == set(READERS)
     command = get_command(cli.app).commands["compile"]  # type: ignore[attr-defined]
     defaults = {parameter.name: parameter.default for parameter in command.params}
     assert defaults["checkpoint"] == DEFAULT
 
 
-def list_commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Paths of all commands below a Typer group."""
-    found = []
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        below = hasattr(command, "commands")
-        found += list_commands(command, (*path, name)) if below else [(*path, name)]
-    return found
+def list_rows(groups: Groups) -> Iterator[tuple[tuple[str, ...], CommandRow]]:
+    """The words that call every command of a command line, and its row."""
+    for row in itertools.chain(*groups.values()):
+        if row.below:
+            for words, inner in list_rows({"": row.below}):
+                yield (row.name, *words), inner
+        else:
+            yield (row.name,), row
 
 
-def test_help_of_every_command_ends_with_an_example(command: Command) -> None:
-    commands = list_commands(get_command(cli.app))
-    assert len(commands) >= 6
-    for path in commands:
-        done = command(*path, "--help")
-        last = done.out.strip().splitlines()[-1]
-        assert (done.code, done.err) == (0, "")
-        assert f"{last.strip()} ".startswith(f"Example: d2l {' '.join(path)} ")
+ROWS = {
+    (program, *words): row
+    for program, groups in (("d2l", cli.COMMANDS), ("t2l", cli.TASK_COMMANDS))
+    for words, row in list_rows(groups)
+}
+
+
+@pytest.mark.parametrize("words", ROWS, ids=" ".join)
+def test_help_of_a_command_fits_a_screen_and_ends_with_an_example(
+    words: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run_program = command.t2l if words[0] == "t2l" else command
+    done = run_program(*words[1:], "--help")
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (0, "")
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert f"{lines[-1].strip()} ".startswith(f"Example: {' '.join(words)} ")
+
+
+@pytest.mark.parametrize("words", ROWS, ids=" ".join)
+def test_the_list_and_a_commands_own_help_say_the_same_in_one_line(words: tuple[str, ...]) -> None:
+    row = ROWS[words]
+    assert (row.find().__doc__ or "").splitlines()[0] == row.help
+    assert len(row.help) <= 60
+
+
+@pytest.mark.parametrize("words", [(), ("bases",), ("checkpoints",), ("cache",)])
+def test_lists_of_commands_fit_a_screen(
+    words: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = command(*words, "--help").out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines[1:] if "..." in line]
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",)])
+def test_help_of_the_program_imports_no_library_of_the_work(words: tuple[str, ...]) -> None:
+    program = (
+        "import sys\n"
+        f"sys.argv = {['d2l', *words]!r}\n"
+        "from d2l.commands.entry import d2l\n"
+        "try:\n    d2l()\n"
+        "except SystemExit as stopped:\n    assert not stopped.code\n"
+        "print(*sorted(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    modules = done.stdout.splitlines()[-1].split()
+    heavy = {
+        "torch",
+        "transformers",
+        "numpy",
+        "pydantic",
+        "lxml",
+        "pypdfium2",
+        "rich",
+        "safetensors",
+    }
+    assert heavy.isdisjoint(modules)
+    rooms = {name.split(".")[1] for name in modules if name.startswith("d2l.")}
+    assert rooms == {"commands", "errors", "files", "interrupts"}
 
 
 def test_version_is_the_packages(command: Command) -> None:

@@ -68,7 +68,7 @@ def test_an_interrupted_command_leaves_nothing_behind(
     tiny.write_seats(place / "seats")
     (place / "long.txt").write_text(tiny.DOCUMENT * 3000, "utf-8")
     before = sorted(place.iterdir())
-    words = ("compile", "long.txt", "-o", "long.lora", "--no-cache")
+    words = ("compile", "long.txt", "-o", "long.lora")
     with subprocess.Popen(
         [sys.executable, "-m", "d2l", *words, "--checkpoint", "seats", "--device", "cpu"],
         cwd=place,

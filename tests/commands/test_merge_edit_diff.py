@@ -106,7 +106,7 @@ def test_fewer_seats_are_said_by_the_plan_without_torch_and_by_the_merge(
 
 
 def test_values_come_as_json(place: Path, command: Command) -> None:
-    words = ("--weight", "1", "--weight", "0.5", "--dtype", "fp32", "--json", *FIXED)
+    words = ("--weight", "1", "--weight", "0.5", "--json", *FIXED)
     values = json.loads(command("merge", "a.lora", "b.lora", "-o", "both.lora", *words).out)
     assert (values["adapter"], values["max_merge_error"]) == ("both.lora", 0.0)
     words = ("--rescale", "a.txt=0.5", "--json", *FIXED)
