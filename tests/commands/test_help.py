@@ -22,7 +22,7 @@ from d2l.hypernets.options import CHOICES
 from d2l.hypernets.registry import DEFAULT
 from d2l.hypernets.seats.network import JOINS
 from tests.command import Command
-from tests.processes import make_environment
+from tests.processes import make_environment, run_python
 
 
 def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
@@ -94,14 +94,8 @@ def test_help_of_the_program_imports_no_library_of_the_work(words: tuple[str, ..
         "except SystemExit as stopped:\n    assert not stopped.code\n"
         "print(*sorted(sys.modules))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = run_python("-c", program)
+    assert done.returncode == 0, done.stderr
     modules = done.stdout.splitlines()[-1].split()
     heavy = {
         "torch",
