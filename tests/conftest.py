@@ -66,6 +66,13 @@ def seats_v0(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return complete_compact(tmp_path_factory.mktemp("seats-v0"))
 
 
+@pytest.fixture(name="cache")
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, not made yet."""
+    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with a cache of its own; checkpoints find their bases below it."""

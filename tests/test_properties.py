@@ -3,7 +3,6 @@
 from fractions import Fraction
 from typing import Any
 
-import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,47 +10,15 @@ from hypothesis import strategies as st
 from d2l.adapters.merge_methods import average, concat, scaled
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraFactors, LoraWeights
-from d2l.bases.tokenizers import BaseTokenizer
 from d2l.change.selectors import select
-from d2l.documents.chunks import pack_sentences
-from tests import tiny
 
 draw_some = settings(
     derandomize=True,
     database=None,
     deadline=None,
     max_examples=60,
-    # Folders and tokenizers are written over or only read, so one will do for all examples.
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.too_slow],
 )
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-TEXTS = st.lists(st.sampled_from(["The pump. ", "Is it? ", "é日本", "\n", " ", "\U0001f600", "a1"]))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BaseTokenizer:
-    """The tiny bases' own."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    (folder / "tokenizer.json").write_text(tiny.tokenizer_json(), "utf-8")
-    return BaseTokenizer(folder)
-
-
-# ---- chunks -------------------------------------------------------------------------------------
-
-
-@draw_some
-@given(TEXTS.map("".join) | WORDS, st.integers(4, 30), st.integers(0, 10))
-def test_pieces_cover_the_text_without_gap_or_overlap(
-    tokenizer: BaseTokenizer, text: str, limit: int, minimum: int
-) -> None:
-    pieces = pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=minimum)
-    end = 0
-    for piece in pieces:
-        assert not text[end : piece.start].strip(), "a gap"
-        assert end <= piece.start <= piece.stop
-        end = piece.stop
-    assert not text[end:].strip()
-    assert all(len(piece.token_ids) <= limit for piece in pieces[:-1])
 
 
 # ---- selectors ----------------------------------------------------------------------------------

@@ -91,13 +91,14 @@ def test_nothing_is_refused_and_the_shared_part_alone_is_itself(method):
 # ---- concat, average, scaled --------------------------------------------------------------------
 
 
-def test_concat_delta_is_sum_of_part_deltas():
+@pytest.mark.parametrize(("method", "share"), [(concat, 1), (average, 1 / 3)])
+def test_delta_is_that_of_the_parts_by_their_share_and_of_the_shared_one(method, share):
     parts, shared = [make(0), make(1, rank=1, scale=-0.5), make(2, scale=7.0)], make(3, scale=0.1)
-    merged = concat(parts, shared)
+    merged = method(parts, shared)
     assert merged.rank == 3 + 1 + 3 + 3
     assert_delta(
         merged,
-        lambda name: sum(delta(part, name) for part in [*parts, shared]),
+        lambda name: share * sum(delta(part, name) for part in parts) + delta(shared, name),
         atol=1e-4,  # scales are folded in float32
         rtol=1e-5,
     )
@@ -108,18 +109,6 @@ def test_parts_of_scale_zero_count_for_nothing(scales):
     parts = [make(i, scale=scale) for i, scale in enumerate(scales)]
     assert_delta(
         concat(parts), lambda name: sum(delta(part, name) for part in parts), atol=1e-4, rtol=1e-5
-    )
-
-
-def test_average_delta_is_mean_of_part_deltas_plus_the_shared_one():
-    parts, shared = [make(0), make(1, rank=2), make(2, scale=5.0)], make(3)
-    merged = average(parts, shared)
-    assert merged.rank == 3 + 2 + 3 + 3
-    assert_delta(
-        merged,
-        lambda name: sum(delta(part, name) for part in parts) / 3 + delta(shared, name),
-        atol=1e-4,  # weights are folded in float32
-        rtol=1e-5,
     )
 
 

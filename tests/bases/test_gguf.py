@@ -31,14 +31,9 @@ from tests.bases.known import in_package
 from tests.conftest import BASE
 from tests.refusals import refuse
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 DAMAGED = "this GGUF file is damaged or of an unsupported architecture"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own."""
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.compiled import (
 )
 from tests.processes import list_imported
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
 Compile = Callable[[str], Compiled]
 N_CHARS = len(tiny.DOCUMENT) + 2 + len(LAST_PAGE)  # an empty line between sections
@@ -32,11 +32,6 @@ def report_written(done: Compiled, seconds: float = 1.0) -> Report:
     """What is said of a finished run."""
     adapter = Adapter.from_pretrained(done.adapter)
     return report_run(done.plan, adapter, done.adapter, seconds=seconds)
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
 
 
 # ---- the plan -----------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from d2l.compiler.timing import estimate_seconds, remember_rate
 from d2l.documents.chunks import Chunk
 from tests.compiled import Compiled
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 #: Multiply-adds a token of the tiny Llama, by hand: 3 layers of 4 · 32² in attention and
 #: 3 · 32 · 64 in the perceptron.
 PER_TOKEN = 3 * (4 * 32 * 32 + 3 * 32 * 64)
@@ -18,12 +20,6 @@ PER_TOKEN = 3 * (4 * 32 * 32 + 3 * 32 * 64)
 @pytest.fixture
 def tiny_plan(compiled: Callable[[str], Compiled], one_thread: None) -> CompilePlan:  # noqa: ARG001 - before compiling
     return compiled("llama").plan
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def of_length(plan: CompilePlan, n_tokens: int) -> CompilePlan:

@@ -17,7 +17,7 @@ from tests import tiny
 from tests.compiled import Compiled, compile_tiny
 from tests.documents.samples import make_pdf, pdf_page
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
 FIRST, SECOND = "The filter is rinsed every 14 days.", "The pump stands in the harbor."
 
@@ -31,12 +31,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     paths = [root / "a.pdf", root / "b.txt"]
     documents = [read_document(Source(str(path), path)) for path in paths]
     return compile_tiny(root, "seats", *documents, keep_paths=True)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's cache may remember where the same document lay in another run."""
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

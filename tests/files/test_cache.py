@@ -8,13 +8,7 @@ import pytest
 
 from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own, not made yet."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("D2L_CACHE", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

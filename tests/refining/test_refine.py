@@ -32,13 +32,8 @@ from tests.change.test_merge import options_for
 from tests.compiled import Compiled, compile_tiny, make_document, read_files
 from tests.slow import slow_after
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 STEPS = RefineOptions(steps=12)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ def main() -> None:
         questions = []
         for question in cases[name]["questions"]:
             prompt = [*opening, *question["prompt_ids"][len(cases[name]["opening"]) :]]
-            answer = ask(model, tokenizer, prompt, reference=question["reference"], end_token=2)
+            answer = ask(model, tokenizer, prompt, question["reference"])
             questions.append({"prompt_ids": prompt, "nll": answer.nll, "answer": answer.text})
         model.unload()
         norms = {module: float(f.b.norm()) for module, f in sorted(weights.factors.items())}

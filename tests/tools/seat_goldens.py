@@ -122,7 +122,7 @@ def load_peft(causal: Any, folder: Path) -> Any:
 
 @torch.no_grad()
 def ask(
-    model: Any, tokenizer: BaseTokenizer, prompt: Sequence[int], *, reference: str, end_token: int
+    model: Any, tokenizer: BaseTokenizer, prompt: Sequence[int], reference: str, end_token: int = 2
 ) -> Answer:
     """Logits after the prompt, likelihood of the reference and the greedy answer."""
     prompt_ids = torch.tensor([list(prompt)])

@@ -215,30 +215,26 @@ def test_generate_refuses_to_write_values_that_are_not_numbers():
 # ---- assemble -----------------------------------------------------------------------------------
 
 
-def test_assemble_adds_the_learned_part_once_and_strengths_are_linear():
+@pytest.mark.parametrize(
+    ("options", "of_chunks", "of_learned"),
+    [
+        (MergeOptions(scale=-0.5, bias_scale=3.0), -0.5, 3.0),
+        (MergeOptions(method="average"), 0.5, 1.0),
+    ],
+)
+def test_assemble_adds_the_learned_part_once_and_in_full(options, of_chunks, of_learned):
     config = make_config()
     tensors = make_tensors(config)
     network = build(config, tensors, device="cpu")
     parts = [network.generate(Activations(make_hidden(config, seed=s)), 2) for s in (1, 2)]
-    merged = network.assemble(parts, MergeOptions(scale=-0.5, bias_scale=3.0)).weights
+    merged = network.assemble(parts, options).weights
     assert merged.rank == 6
     for layer in range(3):
         name = f"model.layers.{layer}.mlp.down_proj"
         learned = tensors["bias_B.down_proj"][layer].T @ tensors["bias_A.down_proj"][layer]
-        wanted = -0.5 * sum(delta(part, name) for part in parts) + 3.0 * config.scale * learned
+        chunks = sum(delta(part, name) for part in parts)
+        wanted = of_chunks * chunks + of_learned * config.scale * learned
         torch.testing.assert_close(delta(merged, name), wanted, atol=1e-4, rtol=1e-4)
-
-
-def test_assemble_by_average_counts_the_learned_part_in_full():
-    config = make_config()
-    tensors = make_tensors(config)
-    network = build(config, tensors, device="cpu")
-    parts = [network.generate(Activations(make_hidden(config, seed=s)), 2) for s in (1, 2)]
-    merged = network.assemble(parts, MergeOptions(method="average")).weights
-    name = "model.layers.0.mlp.down_proj"
-    learned = tensors["bias_B.down_proj"][0].T @ tensors["bias_A.down_proj"][0]
-    wanted = sum(delta(part, name) for part in parts) / 2 + config.scale * learned
-    torch.testing.assert_close(delta(merged, name), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_assemble_without_a_learned_part_is_the_chunks_alone():

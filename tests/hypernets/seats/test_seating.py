@@ -273,13 +273,7 @@ def test_peft_answers_as_the_prototype(
     expected = load_file(shared_seats / "goldens" / f"{name}.safetensors")
     model = with_peft(smollm2_causal, compile_original(name).assembled.weights)
     for index, question in enumerate(cases[name]["questions"]):
-        answer = ask(
-            model,
-            smollm2_tokenizer,
-            question["prompt_ids"],
-            reference=question["reference"],
-            end_token=2,
-        )
+        answer = ask(model, smollm2_tokenizer, question["prompt_ids"], question["reference"])
         if (key := f"logits.{index}") in expected:
             # C solved in fp32 would be off by 3.5e-3 at least
             torch.testing.assert_close(answer.logits, expected[key], rtol=0, atol=2e-3)
@@ -323,13 +317,7 @@ def test_compact_weights_answer_as_the_prototype_through_peft(
 ) -> None:
     model = with_peft(smollm2_causal, compile_compact(name).assembled.weights)
     for question in cases[name]["questions"]:
-        answer = ask(
-            model,
-            smollm2_tokenizer,
-            question["prompt_ids"],
-            reference=question["reference"],
-            end_token=2,
-        )
+        answer = ask(model, smollm2_tokenizer, question["prompt_ids"], question["reference"])
         assert answer.text == question["answer"]
         # 8-bit weights: 5e-4; statistics of another text in most layers: 0.024 seen
         assert answer.nll == pytest.approx(question["nll"], abs=0.05)
