@@ -58,7 +58,7 @@ def fetch_base(
     from d2l.bases.fetch import fetch, require_known
 
     known = require_known(name)
-    with console.Steps(f"fetching {known.alias}") as progress:
+    with console.ProgressBar(f"fetching {known.alias}") as progress:
         path = fetch(known, origin=origin, watch=progress)
     console.emit({"base": known.name, "path": str(path), "sha256": known.sha256}, str(path))
 

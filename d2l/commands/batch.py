@@ -138,11 +138,13 @@ class _Order:
                 console.result_json({"event": "start", "rows": len(rows)})
             made = ENGINES[self.engine](self.job, rows, self.n_workers)
             results = run_batch(made, rows, record, max_errors=self.max_errors)
-            with closing(results), console.Steps("compiling") as steps:
+            with closing(results), console.ProgressBar("compiling") as steps:
                 self._follow(results, tally, steps)
         return tally
 
-    def _follow(self, results: "Iterable[Result]", tally: "_Tally", steps: console.Steps) -> None:
+    def _follow(
+        self, results: "Iterable[Result]", tally: "_Tally", steps: console.ProgressBar
+    ) -> None:
         steps(0, tally.rows)
         for result in results:
             tally.count(result)

@@ -34,6 +34,6 @@ def calibrate(options: "CompileOptions", dry_run: DryRun = False) -> None:
         }
         console.emit(values, "\n".join(lines))
         return
-    with console.Steps("reading plain text") as steps:
+    with console.ProgressBar("reading plain text") as steps:
         path = pipeline.calibrate(plan, options.device, watch=steps)
     console.emit({"moments": str(path)}, str(path))

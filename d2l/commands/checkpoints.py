@@ -66,7 +66,7 @@ def create_checkpoint(
     from d2l.learners.seats.create import CreateOptions, create
 
     options = CreateOptions(base, seats, width, system, device, offline)
-    with console.Steps("reading plain text") as steps:
+    with console.ProgressBar("reading plain text") as steps:
         create(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out))
 

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import d2l
+from d2l.adapters import info as names
 from d2l.adapters.find import refuse_adapter
 from d2l.commands import console
-from d2l.commands.compile_each import compile_each
-from d2l.commands.compile_order import Order
-from d2l.commands.compile_report import Report, report_plan
+from d2l.commands.compile_report import Report, report_plan, report_unchanged
+from d2l.commands.compile_run import CompileRun, compile_each
 from d2l.commands.export import refuse_beside
-from d2l.commands.lock import check_lock, report_unchanged
 from d2l.commands.options import DryRun, Force, Format, Out, expert, taking
-from d2l.compiler.lock import Request
+from d2l.compiler.lock import Request, State, check
 from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
-from d2l.errors import OptionError
+from d2l.errors import AdapterError, OptionError
 
 if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
@@ -104,7 +103,7 @@ def compile_command(
     if locked or not (each or dry_run or force or strict or to):
         wanted = options.record({}) | reading.record()
         request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
-        state = check_lock(out, request, locked=locked)
+        state = _check_lock(out, request, locked=locked)
         if state is not None and (locked or state.is_current):
             report_unchanged(out, state)
             return
@@ -115,17 +114,34 @@ def compile_command(
 
     intake = _read(inputs, reading, strict=strict)
     compiler = d2l.Compiler(replace(options, cache=True))
-    order = Order(compiler, targets, force=force)
+    run = CompileRun(compiler, targets, force=force)
     if each:
-        report = compile_each(intake, out, order, dry_run=dry_run)
+        report = compile_each(intake, out, run, dry_run=dry_run)
     else:
-        report = _compile_together(intake, out, order, dry_run=dry_run)
+        report = _compile_together(intake, out, run, dry_run=dry_run)
     console.emit(report.values, report.text)
+
+
+def _check_lock(out: Path, request: Request, *, locked: bool) -> State | None:
+    """Compare with the lock at `out`; None if there is no lock.
+
+    With `locked` a missing lock and every difference raise AdapterError.
+    """
+    state = check(out, request)
+    if not locked:
+        return state
+    if state is None:
+        raise AdapterError(
+            f"--locked: {out} has no {names.LOCK}",
+            hint=f"compile once without --locked, and keep the folder or its {names.LOCK}",
+        )
+    state.refuse(out, "--locked")
+    return state
 
 
 def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
     """Read all inputs, and show what was found in them; raises DocumentError."""
-    with console.Steps("reading") as progress:
+    with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     for message in intake.describe():
         console.warn(message)
@@ -134,9 +150,9 @@ def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
     return intake
 
 
-def _compile_together(intake: Intake, out: Path, order: Order, *, dry_run: bool) -> Report:
+def _compile_together(intake: Intake, out: Path, run: CompileRun, *, dry_run: bool) -> Report:
     """Plan one adapter of all documents, and write it unless only the plan is wanted."""
-    plan = order.compiler.plan(intake)
+    plan = run.compiler.plan(intake)
     for message in plan.warnings:
         console.warn(message)
-    return report_plan(plan) if dry_run else order.carry_out(plan, out, watch=console.watch)
+    return report_plan(plan) if dry_run else run.carry_out(plan, out, watch=console.watch)

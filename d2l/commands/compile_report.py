@@ -1,14 +1,18 @@
 """What `d2l compile` says of a plan and of a run, as text and as JSON."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d2l.adapters import info as names
 from d2l.adapters.info import read_info
+from d2l.commands import console
 
 if TYPE_CHECKING:
     from d2l.api.adapter import Adapter
+    from d2l.compiler.lock import State
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
@@ -81,6 +85,34 @@ def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: f
 
         lines.append(f"refined     {describe_refinement(done)}")
     return Report("\n".join(lines), values)
+
+
+def report_unchanged(out: Path, state: "State") -> None:
+    """Print that the adapter is up to date, and its warnings again."""
+    for message in _read_warnings(out):
+        console.warn(message)
+    n_chunks = len(state.lock["chunks"])
+    values = {
+        "adapter": str(out),
+        "unchanged": True,
+        "n_chunks": n_chunks,
+        "n_cached": n_chunks,
+        "n_read": 0,
+    }
+    text = f"{out}\nunchanged   inputs, network, base and options are those of {out / names.LOCK}"
+    console.emit(values, text)
+
+
+def _read_warnings(out: Path) -> list[str]:
+    """Read warnings and findings from an adapter's d2l.json; the lock has checked its digest."""
+    provenance = json.loads((out / names.PROVENANCE).read_text("utf-8"))
+    findings = [
+        f"{row['name']}: {len(row['findings'])} sorts of findings when it was compiled, listed in "
+        f"{out / names.PROVENANCE}"
+        for row in provenance["inputs"]
+        if row.get("findings")
+    ]
+    return [*findings, *map(str, provenance["warnings"])]
 
 
 def add_cached(report: Report, plan: "CompilePlan", found: "Found") -> Report:

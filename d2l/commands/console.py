@@ -34,7 +34,7 @@ class Level(enum.IntEnum):
     VERBOSE = 2
 
 
-class _State:
+class _Settings:
     level = Level.USUAL
     json = False
     logged: logging.Handler | None = None
@@ -57,24 +57,24 @@ class _Logged(logging.Handler):
 def set_level(level: Level) -> None:
     """Say as much as `level` from here on."""
     logger = logging.getLogger("d2l")
-    if _State.logged is not None:
-        logger.removeHandler(_State.logged)
+    if _Settings.logged is not None:
+        logger.removeHandler(_Settings.logged)
         logger.setLevel(logging.NOTSET)
-    _State.level, _State.logged = level, None
+    _Settings.level, _Settings.logged = level, None
     if level == Level.VERBOSE:
-        _State.logged = _Logged()
-        logger.addHandler(_State.logged)
+        _Settings.logged = _Logged()
+        logger.addHandler(_Settings.logged)
         logger.setLevel(logging.INFO)
 
 
 def set_json(*, wanted: bool) -> None:
     """Print results as JSON from here on, or as text."""
-    _State.json = wanted
+    _Settings.json = wanted
 
 
 def wants_json() -> bool:
     """Whether results are printed as JSON."""
-    return _State.json
+    return _Settings.json
 
 
 def show_error(error: D2LError) -> None:
@@ -86,7 +86,7 @@ def show_error(error: D2LError) -> None:
 
 def warn(message: str) -> None:
     """Something the user should know, on stderr."""
-    if _State.level > Level.QUIET:
+    if _Settings.level > Level.QUIET:
         _write_error(short_line(f"warning: {message}"))
 
 
@@ -108,7 +108,7 @@ def listen() -> None:
 
 def note(message: str) -> None:
     """A remark on stderr."""
-    if _State.level > Level.QUIET:
+    if _Settings.level > Level.QUIET:
         _write_error(message)
 
 
@@ -138,7 +138,7 @@ def _finite(value: Any) -> Any:
 
 def emit(value: Mapping[str, Any], show: str | Callable[[], object]) -> None:
     """Print the result on stdout: `value` with `--json`, else the text, or what `show` prints."""
-    if _State.json:
+    if _Settings.json:
         result_json(value)
     elif isinstance(show, str):
         result(show)
@@ -183,7 +183,7 @@ def watch(items: Sequence[T], label: str) -> Iterator[T]:
 
 
 def _draws() -> bool:
-    return sys.stderr.isatty() and _State.level > Level.QUIET
+    return sys.stderr.isatty() and _Settings.level > Level.QUIET
 
 
 class _Log:
@@ -199,7 +199,7 @@ class _Log:
             note(one_line(f"{label or self._label}: {done:,} of {total:,}"))
 
 
-class Steps:
+class ProgressBar:
     """A progress bar for work that reports how far it is: call it with (done, total)."""
 
     def __init__(self, label: str) -> None:
@@ -208,7 +208,7 @@ class Steps:
         self._bar: Any = None
         self._task: Any = None
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "ProgressBar":
         if _draws():
             from rich.console import Console
             from rich.progress import Progress

@@ -1,7 +1,10 @@
-"""The command `d2l inspect`: where an adapter came from, its rank and size, and its norms."""
+"""The commands `d2l ls` and `d2l inspect`: adapters of a folder, and one of them in detail."""
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.provenance import DESCRIPTION
@@ -11,10 +14,47 @@ from d2l.commands.console import show_rows
 from d2l.commands.options import AdapterPath
 
 if TYPE_CHECKING:
+    from d2l.adapters.listing import Entry
     from d2l.adapters.provenance import Provenance
 
 #: More rows than this are no picture any more.
 _MOST_BARS = 40
+_COLUMNS = ("adapter", "base", "inputs", "rank", "size", "inputs changed")
+
+
+def list_adapters(
+    folder: Annotated[Path, typer.Argument(help="Folder with adapters in it.")] = Path(),
+) -> None:
+    """List the adapters in a folder."""
+    from d2l.adapters import listing
+
+    entries = listing.list_adapters(folder)
+    rows = [entry._asdict() for entry in entries]
+    console.emit({"folder": str(folder), "adapters": rows}, lambda: _show_list(folder, entries))
+
+
+def _show_list(folder: Path, entries: "list[Entry]") -> None:
+    readable = [entry for entry in entries if entry.error is None]
+    if readable:
+        console.show_table(_COLUMNS, [_describe_entry(entry) for entry in readable])
+    for entry in entries:
+        if entry.error is not None:
+            console.warn(f"left out: {entry.error}")
+    if not entries:
+        console.note(f"{folder}: no adapters in it")
+
+
+def _describe_entry(entry: "Entry") -> tuple[str, ...]:
+    inputs = ", ".join(entry.inputs[:3]) + (f", … ({len(entry.inputs)})" * (len(entry.inputs) > 3))
+    rank = "" if entry.rank is None else str(entry.rank)
+    return (
+        entry.name,
+        entry.base or "?",
+        inputs or "?",
+        rank if entry.seats is None else f"{entry.seats} seats",
+        f"{(entry.size_bytes or 0) / 1e6:.1f} MB",
+        entry.inputs_date or "?",
+    )
 
 
 def inspect(adapter: AdapterPath) -> None:

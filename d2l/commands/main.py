@@ -91,7 +91,9 @@ COMMANDS: Groups = {
         ),
     ],
     "Look at adapters": [
-        CommandRow("ls", "List the adapters in a folder.", "ls:list_adapters", "d2l ls adapters/"),
+        CommandRow(
+            "ls", "List the adapters in a folder.", "inspect:list_adapters", "d2l ls adapters/"
+        ),
         CommandRow(
             "inspect",
             "Show an adapter's contents and origin.",

@@ -105,7 +105,7 @@ def probe(
             device=device,
             offline=offline,
         )
-        with console.Steps("probing") as progress:
+        with console.ProgressBar("probing") as progress:
             found = probe_sets(
                 sets,
                 tuple(dict.fromkeys(length or LENGTHS)),

@@ -79,7 +79,7 @@ def test_no_progress_is_drawn_where_stderr_is_no_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert list(console.watch([1, 2, 3], "working")) == [1, 2, 3]
-    with console.Steps("reading") as steps:
+    with console.ProgressBar("reading") as steps:
         steps(1, 2)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -92,7 +92,7 @@ def test_progress_is_drawn_on_a_terminal_and_only_on_stderr(
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     assert list(console.watch([1, 2, 3], "working")) == [1, 2, 3]
-    with console.Steps("reading") as steps:
+    with console.ProgressBar("reading") as steps:
         steps(1, 2)
     assert "working" in terminal.getvalue()
     assert "reading" in terminal.getvalue()
@@ -145,7 +145,7 @@ def test_long_work_says_now_and_then_how_far_it_is_where_stderr_is_no_terminal(
     assert lines
     assert len(lines) < 8  # not at every step
     assert all(re.fullmatch("asking: [1-7] of 8", line) for line in lines)
-    with console.Steps("reading") as steps:
+    with console.ProgressBar("reading") as steps:
         for done in range(6):
             steps(done, 6, "page")
     assert "page: 2 of 6" in capsys.readouterr().err

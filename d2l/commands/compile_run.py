@@ -1,37 +1,70 @@
-"""`d2l compile --each`: documents in, a plan or an adapter for each out, as text and as JSON."""
+"""Carry out plans of `d2l compile`: write adapters and their exports, together or one each."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from d2l.adapters.find import refuse_adapter
 from d2l.commands import console
-from d2l.commands.compile_report import Report, report_plan
-from d2l.commands.export import refuse_beside
+from d2l.commands.compile_report import (
+    Report,
+    add_cached,
+    add_exports,
+    report_plan,
+    report_run,
+)
+from d2l.commands.export import export_beside, refuse_beside
 from d2l.documents.intake import describe_skipped
+from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from d2l.commands.compile_order import Order
+    import d2l
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.intake import Intake
 
 
-def compile_each(intake: "Intake", folder: Path, order: "Order", *, dry_run: bool) -> Report:
+@dataclass(frozen=True)
+class CompileRun:
+    """How adapters are compiled and written, and which exports go with each of them."""
+
+    compiler: "d2l.Compiler"
+    targets: tuple[str, ...]  # exports beside the adapter
+    force: bool
+
+    def carry_out(self, plan: "CompilePlan", out: Path, *, watch: Progress = silent) -> Report:
+        """Compile a plan, write the adapter at `out`, and its exports beside it."""
+        found = self.compiler.look_up(plan)
+        self.compiler.load(plan, found)
+        start = time.perf_counter()
+        adapter = self.compiler(plan, watch=watch, found=found)
+        adapter.save_pretrained(out, force=self.force)
+        seconds = time.perf_counter() - start
+        report = add_cached(report_run(plan, adapter, out, seconds=seconds), plan, found)
+        options = self.compiler.options
+        exports = export_beside(
+            out, self.targets, base=options.base, offline=options.offline, force=self.force
+        )
+        return add_exports(report, exports)
+
+
+def compile_each(intake: "Intake", folder: Path, run: CompileRun, *, dry_run: bool) -> Report:
     """Plan all, then write one adapter a document; the report of all of them."""
     from d2l.batch.each import prepare_each
 
-    planned, skipped = prepare_each(intake, folder, order.compiler)
+    planned, skipped = prepare_each(intake, folder, run.compiler)
     if not dry_run:  # all that may not be written, before anything is
         for _, out in planned:
-            refuse_adapter(out, force=order.force)
-            refuse_beside(out, order.targets, force=order.force)
+            refuse_adapter(out, force=run.force)
+            refuse_beside(out, run.targets, force=run.force)
     for name, reason in skipped:
         console.warn(describe_skipped(name, reason))
     _warn([plan for plan, _ in planned])
     if dry_run:
         reports = [report_plan(plan) for plan, _ in planned]
     else:
-        reports = [order.carry_out(plan, out) for plan, out in console.watch(planned, "compiling")]
+        reports = [run.carry_out(plan, out) for plan, out in console.watch(planned, "compiling")]
     return _join([out for _, out in planned], reports, skipped=(*intake.skipped, *skipped))
 
 
