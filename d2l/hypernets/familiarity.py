@@ -16,7 +16,7 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats import native
-from d2l.hypernets.formats.native import naming
+from d2l.hypernets.formats.fields import naming
 
 FAMILIARITY_FILE = "familiarity.safetensors"
 #: Below it a text is more likely none that says what a task is.

@@ -17,7 +17,7 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.api.compiler import TaskCompiler
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
-from d2l.hypernets.checkpoints import convert, load_text_to_lora
+from d2l.hypernets.checkpoints import convert, load_hypernet
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions
 from tests import tiny
@@ -198,9 +198,9 @@ def test_batch_makes_every_good_row_with_one_load(
 
     def count(*arguments: object, **options: object) -> object:
         n_loads.append(1)
-        return load_text_to_lora(*arguments, **options)  # type: ignore[arg-type]
+        return load_hypernet(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("d2l.hypernets.text_to_lora.compiling.load_text_to_lora", count)
+    monkeypatch.setattr("d2l.hypernets.text_to_lora.compiling.load_hypernet", count)
     table = "".join(f"task-{n}\tmake {n} of them\n" for n in range(1, 6))
     Path("tasks.tsv").write_text(f"{table}bad\nempty\t\nlast\t{TASK}\n", "utf-8")
     batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
@@ -327,7 +327,7 @@ def test_base_embeds_with_the_state_after_its_final_norm(place: Path) -> None:
     model = load_frozen(base, device="cpu", dtype=torch.float32)
     ids = torch.tensor([tiny.encode(f"{TASK}.")])
     last = model(ids).last_hidden_state[0, -1]
-    network = load_text_to_lora(place / "by-base", device="cpu")
+    network = load_hypernet(place / "by-base", device="cpu")
     wanted = network.generate(last / last.norm() * 32**0.5)
     options = CompileOptions("by-base", offline=True, dtype="fp32")
     made = read_adapter(write(TaskCompiler(options), TASK, place / "made"))

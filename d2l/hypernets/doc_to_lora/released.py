@@ -22,8 +22,8 @@ from d2l.hypernets.doc_to_lora.network import (
     expected_shapes,
 )
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.fields import show, to_float
-from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming
+from d2l.hypernets.formats.fields import naming, show, to_float
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes
 from d2l.hypernets.formats.pickles import ObjectRecord, TensorRecord
 
 WEIGHTS_FILE = "pytorch_model.bin"

@@ -1,15 +1,22 @@
-"""Checked fields of a network's configuration: JSON values to typed ones, ranges, and messages.
+"""Checked reading of a network's configuration: JSON, types of fields, ranges, and messages.
 
-A dataclass and plain values in, keyword arguments of the dataclass out. Needs no torch.
+A file in, plain values or keyword arguments of a dataclass out. Needs no torch.
 """
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from d2l.errors import CheckpointError
+
+# A configuration is a few kilobytes; anything much larger is not one.
+MAX_CONFIG_BYTES = 1 << 20
+FETCH_AGAIN = "the file is damaged or its download was cut short: fetch it again"
 
 
 class EveryLayer:
@@ -107,3 +114,46 @@ def show(value: object) -> str:
         text = value if value.isprintable() else ascii(value)[1:-1]
         return f'"{text[:80]}…"' if len(text) > 80 else f'"{text}"'
     return f"a value of type {type(value).__name__}"
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before the message of any checkpoint error raised inside."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object; every failure names the file and what was expected of it."""
+    with naming(path):
+        if not path.is_file():
+            raise CheckpointError("no such file", hint="is this the folder of a checkpoint?")
+        size_bytes = path.stat().st_size
+        if size_bytes > MAX_CONFIG_BYTES:
+            raise CheckpointError(
+                f"{size_bytes} bytes, expected at most {MAX_CONFIG_BYTES} of a configuration"
+            )
+        try:
+            text = path.read_bytes().decode("utf-8")
+            values = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int)
+        except RecursionError as error:
+            raise CheckpointError("is nested too deeply for a configuration") from error
+        except ValueError as error:  # covers broken JSON and broken UTF-8
+            raise CheckpointError(f"is not valid JSON ({error})", hint=FETCH_AGAIN) from error
+        if not isinstance(values, dict):
+            raise CheckpointError(f"expected a JSON object, got {type(values).__name__}")
+        return values
+
+
+def _read_int(digits: str) -> int:
+    if len(digits) > 20:  # more than any count has, and maybe more than a float can hold
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

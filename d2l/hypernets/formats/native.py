@@ -11,8 +11,7 @@ one tensor, are 8-bit rows; older files store them in bf16.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,15 +20,12 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.files import tensors as files
-from d2l.hypernets.formats.fields import show
+from d2l.hypernets.formats.fields import FETCH_AGAIN, naming, read_json, show
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT = "d2l"
 VERSION = 1
-
-# A configuration is a few kilobytes; anything much larger is not one.
-MAX_CONFIG_BYTES = 1 << 20
 
 DTYPES = frozenset(
     {torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.int8}
@@ -42,40 +38,6 @@ _TEXT_OFFSETS = "AB_offset."
 _LARGEST = 127
 
 UNUSABLE = "the original code cannot run it either, or never released one like it"
-FETCH_AGAIN = "the file is damaged or its download was cut short: fetch it again"
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before the message of any checkpoint error raised inside."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """Read a JSON object; every failure names the file and what was expected of it."""
-    with naming(path):
-        if not path.is_file():
-            raise CheckpointError("no such file", hint="is this the folder of a checkpoint?")
-        size_bytes = path.stat().st_size
-        if size_bytes > MAX_CONFIG_BYTES:
-            raise CheckpointError(
-                f"{size_bytes} bytes, expected at most {MAX_CONFIG_BYTES} of a configuration"
-            )
-        try:
-            text = path.read_bytes().decode("utf-8")
-            values = json.loads(text, parse_constant=_refuse_constant, parse_int=_read_int)
-        except RecursionError as error:
-            raise CheckpointError("is nested too deeply for a configuration") from error
-        except ValueError as error:  # covers broken JSON and broken UTF-8
-            raise CheckpointError(f"is not valid JSON ({error})", hint=FETCH_AGAIN) from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"expected a JSON object, got {type(values).__name__}")
-        return values
 
 
 def read_fields(folder: Path, kind: str) -> dict[str, object]:
@@ -159,16 +121,6 @@ def _first(items: Sequence[str]) -> str:
     """Name the first of many, and say how many more there are."""
     first = show(items[0])[1:-1]
     return first if len(items) == 1 else f"{first} (and {len(items) - 1} more)"
-
-
-def _read_int(digits: str) -> int:
-    if len(digits) > 20:  # more than any count has, and maybe more than a float can hold
-        raise ValueError(f"a number of {len(digits)} digits")
-    return int(digits)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,8 +27,7 @@ import torch
 from torch import Tensor
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.formats.fields import show
-from d2l.hypernets.formats.native import FETCH_AGAIN, naming
+from d2l.hypernets.formats.fields import FETCH_AGAIN, naming, show
 
 FOREIGN = "nothing was run; this is not what a network's trainer writes: do not open it elsewhere"
 BROKEN_ZIP = "is a damaged or truncated zip file"

@@ -4,32 +4,17 @@ A config.json in; sizes, token ids and the share of seats of every chunk out. Kn
 tensors.
 """
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
 from d2l.bases.families import Reading
 from d2l.errors import CheckpointError, MergeError
-from d2l.hypernets.formats.fields import show, to_float
+from d2l.hypernets.formats.fields import naming, read_json, read_typed, show, to_float
 
-#: Keys that files of version 0 lack.
-_SINCE_1 = {
-    "intermediate",
-    "shared_rank",
-    "document_tokens",
-    "dense_seats",
-    "base_digest",
-    "reads",
-    "adapted_layers",
-    "learned_places",
-    "value_ridge",
-    "address_neurons",
-    "gate_rank",
-}
-#: What a network may have been trained to read.
+#: Values of `reads`.
 READS = ("documents", "descriptions", "both")
 
 
@@ -37,33 +22,21 @@ READS = ("documents", "descriptions", "both")
 class SeatsConfig:
     """Sizes and constants of a seat network; the fields are the keys of its config.json.
 
-    `features` are hidden states as they enter a layer. Token ids: `read_opening` precedes a chunk
-    when the base reads it; `opening_head` and then `opening_words` are the sink and the seats;
-    `after_opening` and `before_answer` surround the question of the default prompt. Version 1 may
-    have a shared LoRA of rank `shared_rank` on down_proj, whose inputs are `intermediate` wide, and
-    says with `document_tokens` up to which length some of a document comes back: that of training,
-    unless less was measured. `tokens_per_seat` need not be a whole number; a short document gets a
-    seat for every token, as far as `dense_seats` go. `base_digest` is the SHA-256 of the base's
-    weights that the second moments were measured on; empty where it was not noted. `reads` is what
-    it was trained to read: documents, descriptions of tasks, or both. `adapted_layers` are those
-    that hold memory, from below; empty: all from `first_layer` on. With `learned_places`, tokens
-    that say more get more of a seat. `value_ridge` is how far values give way to ordinary text
-    (`seating.soften`); 0: not at all. Version 1 may have addresses (`addresses`) in place of a
-    shared LoRA: `address_neurons` of the MLP below the first layer with memory, one for each
-    opening word; empty: none. `gate_rank` is the rank of their gates together, and with it adapters
-    have a rank of its own for each kind of module; 0: one for each word, and one rank for all.
+    Keys with a default may be missing; files of version 0 have none of them.
     """
 
-    network: str
+    network: str  # "seats"
     version: int
     base: str
     base_file: str
     end_token: int
+    # Sizes of the base, and its lowest layer with memory.
     hidden: int
     layers: int
     kv_heads: int
     head_dim: int
     first_layer: int
+    # Sizes of the network. `features`: the layers whose input states it reads.
     width: int
     encoder_layers: int
     encoder_heads: int
@@ -71,13 +44,18 @@ class SeatsConfig:
     features: tuple[int, ...]
     group_dim: int
     seat_table: int
+    # Seats and chunks, in tokens.
     tokens_per_seat: float
     min_seats: int
     max_seats: int
     chunk_tokens: int
     min_chunk_tokens: int
+    # Constants of the solve (`seating`).
     statistics_ridge: float
     solve_epsilon: float
+    # Token ids. `read_opening` precedes a chunk when the base reads it. A prompt is `opening_head`
+    # (the sink and the first seats), `opening_words` (a seat each), `after_opening`, the question,
+    # `before_answer`.
     read_opening: tuple[int, ...]
     opening_head: tuple[int, ...]
     opening_words: tuple[int, ...]
@@ -85,20 +63,24 @@ class SeatsConfig:
     before_answer: tuple[int, ...]
     opening_head_text: str
     opening_words_text: str
+    # The shared LoRA on down_proj: the width of its inputs, and its rank; 0: none.
     intermediate: int = 0
     shared_rank: int = 0
-    document_tokens: int = 0
-    dense_seats: int = 0
-    base_digest: str = ""
+    document_tokens: int = 0  # longest document with some recall; 0: all seats filled
+    dense_seats: int = 0  # a short document gets a seat for each token, up to this number
+    base_digest: str = ""  # SHA-256 of the base's weights that the second moments belong to
     reads: str = "documents"
-    adapted_layers: tuple[int, ...] = ()
-    learned_places: bool = False
-    value_ridge: float = 0.0
+    adapted_layers: tuple[int, ...] = ()  # layers with memory; empty: all from `first_layer` on
+    learned_places: bool = False  # tokens that say more get more of a seat
+    value_ridge: float = 0.0  # how far values give way to ordinary text (`seating.soften`)
+    # Addresses, in place of a shared LoRA: neurons of the MLP below the memory, one for each
+    # opening word, and the rank of all their gates; 0: a rank for each word.
     address_neurons: tuple[int, ...] = ()
     gate_rank: int = 0
 
     def __post_init__(self) -> None:
-        zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *_SINCE_1}
+        optional = {field.name for field in fields(self) if field.default is not MISSING}
+        zero = {"version", "end_token", "first_layer", "min_chunk_tokens", *optional}
         for field in fields(self):
             value = getattr(self, field.name)
             low = 0 if field.name in zero else 1
@@ -118,9 +100,6 @@ class SeatsConfig:
             "version is 0 or 1": self.version in (0, 1),
             "tokens_per_seat is at least 1": self.tokens_per_seat >= 1,
             f"reads is one of {', '.join(READS)}": self.reads in READS,
-            "only version 1 has a shared LoRA": self.version == 1 or not self.shared_rank,
-            "only version 1 has learned places": self.version == 1 or not self.learned_places,
-            "only version 1 has a value ridge": self.version == 1 or not self.value_ridge,
             "shared_rank is at most min_seats": self.shared_rank <= self.min_seats,
             "dense_seats is at most max_seats": self.dense_seats <= self.max_seats,
             "a shared LoRA has intermediate above 0": self.intermediate > 0 or not self.shared_rank,
@@ -161,7 +140,6 @@ class SeatsConfig:
         """What must hold of addresses, and whether it does."""
         named = self.address_neurons
         return {
-            "only version 1 has addresses": not named or self.version == 1,
             "addresses stand in for a shared LoRA": not (named and self.shared_rank),
             "addresses have a layer below the memory": not named or self.first_layer > 0,
             "gates of some rank have addresses": bool(named) or not self.gate_rank,
@@ -255,6 +233,11 @@ class SeatsConfig:
         """Hidden states, and keys and values of all adapted layers, without the read opening."""
         return Reading(self.layers, self.features, self.memory_layers, len(self.read_opening))
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> "SeatsConfig":
+        """Check names and types of JSON values, and make the configuration."""
+        return cls(**read_typed(cls, values, kind="seats"))
+
     def opening(self, n_seats: int) -> tuple[int, ...]:
         """Token ids that every prompt begins with: the sink, then one token for each seat."""
         if not self.min_seats <= n_seats <= self.max_seats:
@@ -265,39 +248,8 @@ class SeatsConfig:
         return self.opening_head + self.opening_words[: n_seats - self.min_seats]
 
 
-def parse_config(raw: object, *, source: str) -> SeatsConfig:
-    """Check a parsed config.json: every key known and present, every value of its type."""
-    if not isinstance(raw, Mapping):
-        raise CheckpointError(f"{source}: holds {type(raw).__name__}, expected an object")
-    types = {field.name: field.type for field in fields(SeatsConfig)}
-    missing = types.keys() - raw.keys() - _SINCE_1
-    for what, keys in (("unknown", raw.keys() - types), ("missing", missing)):
-        if keys:
-            raise CheckpointError(f"{source}: {what} key {min(map(str, keys))!r}")
-    values: dict[str, object] = {}
-    for name in types.keys() & raw.keys():
-        expected, value = types[name], raw[name]
-        if expected == tuple[int, ...] and isinstance(value, list):
-            fits, value = all(type(item) is int for item in value), tuple(value)
-        elif expected is float:
-            fits = type(value) in (int, float)
-        else:
-            fits = type(value) is expected  # not isinstance: true is an int to it
-        if not fits:
-            raise CheckpointError(
-                f"{source}: {name} is {str(raw[name])[:40]!r}, expected "
-                f"{'a list of int' if expected == tuple[int, ...] else expected}"
-            )
-        values[name] = value
-    try:
-        return SeatsConfig(**values)  # type: ignore[arg-type]  # checked against the fields above
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error.message}") from error
-
-
 def read_config(path: Path) -> SeatsConfig:
     """Read config.json of a seats checkpoint."""
-    try:
-        return parse_config(json.loads(path.read_text("utf-8")), source=str(path))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON") from error
+    values = read_json(path)
+    with naming(path):
+        return SeatsConfig.from_json(values)

@@ -18,7 +18,7 @@ from d2l.bases.models import BaseFiles, pick_device
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
-from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.network import BASE_PROMPT, BASE_PROMPT_TEXT, Network
 from d2l.hypernets.options import CompileOptions
@@ -192,5 +192,5 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
                 f"{config.embedding_size}",
                 hint=f"the checkpoint reads descriptions with {self.embedder_name}",
             )
-        network = load_text_to_lora(self.files.path, device=device)
+        network = load_hypernet(self.files.path, device=device)
         return LoadedText(network, embedder, judge, device)

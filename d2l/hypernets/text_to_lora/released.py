@@ -16,8 +16,8 @@ from torch import Tensor
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats import pickles
-from d2l.hypernets.formats.fields import show, to_float
-from d2l.hypernets.formats.native import UNUSABLE, check_shapes, naming, read_json
+from d2l.hypernets.formats.fields import naming, read_json, show, to_float
+from d2l.hypernets.formats.native import UNUSABLE, check_shapes
 from d2l.hypernets.formats.pickles import TensorRecord
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig, expected_shapes
 

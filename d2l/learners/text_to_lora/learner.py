@@ -15,7 +15,7 @@ from torch import Tensor
 from d2l.bases.embedders import load_embedders
 from d2l.bases.models import load_causal
 from d2l.datasets.tasks import TaskSplit
-from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
@@ -167,5 +167,5 @@ def load_start(
     a new one."""
     if recipe.fresh:
         return build(config, draw_tensors(config, seed=recipe.seed), device="cpu")
-    tensors = load_text_to_lora(source, device="cpu").state_dict()
+    tensors = load_hypernet(source, device="cpu").state_dict()
     return build(config, unfold_standardization(tensors, standardization), device="cpu")

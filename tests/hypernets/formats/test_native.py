@@ -7,13 +7,8 @@ from safetensors.torch import save_file
 
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats import native
-from d2l.hypernets.formats.native import (
-    check_shapes,
-    read_fields,
-    read_json,
-    read_tensors,
-    write_folder,
-)
+from d2l.hypernets.formats.fields import read_json
+from d2l.hypernets.formats.native import check_shapes, read_fields, read_tensors, write_folder
 from tests.hypernets.programs import DAMAGED
 from tests.hypernets.programs import refuse_path as refusal
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import layer_norm, silu
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import load_text_to_lora
+from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from tests.hypernets.text_networks import make_config, make_network, make_tensors
 
@@ -19,7 +19,7 @@ CASES = sorted(path.name for path in GOLDENS.glob("*")) if GOLDENS.is_dir() else
 @pytest.mark.skipif(not CASES, reason="the goldens are not beside the repository")
 @pytest.mark.parametrize("case", CASES or ["none"])
 def test_recorded_adapters_come_out(case: str) -> None:
-    network = load_text_to_lora(GOLDENS / case, device="cpu")
+    network = load_hypernet(GOLDENS / case, device="cpu")
     inputs = load_file(GOLDENS / case / "inputs.safetensors")
     expected = load_file(GOLDENS / case / "expected.safetensors")
     embeddings = {"vector": inputs["vector.task_emb"][0]}

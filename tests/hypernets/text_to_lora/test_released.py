@@ -12,10 +12,9 @@ from d2l.hypernets.checkpoints import (
     convert,
     find_format,
     load_hypernet,
-    load_text_to_lora,
     read_config,
-    read_text_config,
 )
+from d2l.hypernets.networks import open_network
 from d2l.hypernets.text_to_lora import released as released_text
 from d2l.hypernets.text_to_lora.released import read_arguments, read_released
 from tests.hypernets import networks
@@ -45,7 +44,7 @@ def test_files_are_translated(tmp_path, changes) -> None:
     folder = write_released(tmp_path / "run", config)
     for path in (folder, folder / "hypermod.pt"):
         assert find_format(path).name == "released_text"
-        assert read_config(path) == read_text_config(path) == config
+        assert read_config(path) == config
 
 
 @pytest.mark.parametrize("changes", CONFIGS)
@@ -54,10 +53,10 @@ def test_conversion_keeps_every_tensor_and_the_adapters(tmp_path, changes) -> No
     folder = write_released(tmp_path / "run", config)
     native = convert(folder, tmp_path / "native")
     assert find_format(native).name == "text_to_lora"
-    assert read_text_config(native) == config
+    assert read_config(native) == config
     embedding = torch.ones(6)
     first, second = (
-        load_text_to_lora(path, device="cpu").generate(embedding) for path in (folder, native)
+        load_hypernet(path, device="cpu").generate(embedding) for path in (folder, native)
     )
     assert first.scale == second.scale
     for name, factors in first.factors.items():
@@ -78,15 +77,14 @@ def test_order_is_that_of_the_heads(tmp_path) -> None:
 
 def test_a_network_of_descriptions_reads_no_documents(tmp_path) -> None:
     folder = write_released(tmp_path / "run", make_config())
-    assert refusal(load_hypernet, folder, device="cpu") == (
+    assert refusal(open_network(str(folder)).require, "documents") == (
         f"{folder}: is a text_to_lora network, which reads task descriptions and no documents"
     )
     file = tmp_path / "d2l" / "pytorch_model.bin"
     config = networks.make_config()
     networks.write_released(file, config, networks.make_tensors(config))
     wanted = f"{file}: is a doc_to_lora network, which reads documents and no descriptions"
-    assert refusal(read_text_config, file) == wanted
-    assert refusal(load_text_to_lora, file, device="cpu") == wanted
+    assert refusal(open_network(str(file)).require, "descriptions") == wanted
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError, TaskError
 from d2l.files.cache import cache_dir
-from d2l.hypernets.checkpoints import load_text_to_lora, read_config
+from d2l.hypernets.checkpoints import load_hypernet, read_config
 from d2l.hypernets.familiarity import read_familiarity
 from d2l.learners.familiarity import list_descriptions
 from d2l.learners.learner import Row
@@ -206,7 +206,7 @@ def test_a_description_may_be_embedded_as_a_question(recipe: Recipe, command: Co
     assert made.code == 0, made.err
     training = [task for task, _ in gather_tasks(recipe).training]
     place = list_descriptions(training, recipe.text_to_lora.descriptions).index("The ore, please.")
-    weights = load_text_to_lora(Path("asked"), device="cpu").generate(asked[place])
+    weights = load_hypernet(Path("asked"), device="cpu").generate(asked[place])
     for name, factors in read_adapter(Path("a")).factors.items():  # of bf16
         torch.testing.assert_close(factors.a, weights.factors[name].a, atol=1e-3, rtol=1e-2)
 
