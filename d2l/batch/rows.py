@@ -1,4 +1,4 @@
-"""A manifest, a folder or a pattern → the rows of a batch: what is to be made of what, and where.
+"""Manifest, folder or pattern → the rows of a batch: inputs, options and output folders.
 
 Reads no document. A row that cannot be used holds its error: it fails alone, when its turn comes.
 """

@@ -1,7 +1,6 @@
-"""What an adapter was compiled from, as digests; and what of it is otherwise now.
+"""The lock of an adapter: digests of everything that it was compiled from, and what has changed.
 
-A plan in, the values of `d2l.lock` out; a lock and a request in, differences out. Comparing needs
-no torch: files are found and digested, nothing is parsed, and nothing is planned.
+Comparing needs no torch: files are found and digested, not parsed, and nothing is planned.
 """
 
 import hashlib
@@ -31,8 +30,8 @@ _MOMENTS = "moments"
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for now. `options` change the result: the records of `CompileOptions` and
-    `ReadOptions`, as JSON values by name."""
+    """A compilation to compare with a lock. `options` change the result: the records of
+    `CompileOptions` and `ReadOptions`, as JSON values by name."""
 
     inputs: tuple[str, ...]
     options: Mapping[str, Any]
@@ -43,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Drift:
-    """One thing that is not as the lock says: `kind` is "input", "network", "base", "option",
+    """A difference from the lock: `kind` is "input", "network", "base", "option",
     "tool" or "file"."""
 
     kind: str
@@ -52,7 +51,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class State:
-    """A folder's lock, and all that differs from it."""
+    """A folder's lock, and the differences from it."""
 
     lock: Mapping[str, Any]
     differences: tuple[Drift, ...]
@@ -64,8 +63,8 @@ class State:
 
     @property
     def may_replace(self) -> bool:
-        """Whether the folder is an older state of what is asked for, untouched: the same documents
-        by name and the same options. Then nothing is lost that cannot be made again."""
+        """Whether compiling again loses nothing: the files are untouched, and the documents' names
+        and the options are the same."""
         return not {"option", "file", "inputs"} & {found.kind for found in self.differences}
 
     def refuse(self, out: Path, wanted: str) -> None:
@@ -80,8 +79,8 @@ class State:
 
 
 def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a compiled adapter's lock, without the digests of its files. `names` are what
-    is passed on of the names that the plan was given."""
+    """Describe a compiled adapter for its lock, without the digests of its files. `names` are the
+    names to pass on, by those that the plan was given."""
     values: dict[str, Any] = {
         "tool": {
             "d2l": __version__,
@@ -126,8 +125,8 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def check(out: Path, request: Request) -> State | None:
-    """Compare what is there now with an adapter's lock; None where there is no lock. Raises
-    AdapterError for a damaged lock."""
+    """Compare an adapter's lock with a request; None without a lock. Raises AdapterError for a
+    damaged lock."""
     lock = read_lock(out)
     if lock is None:
         return None

@@ -1,4 +1,4 @@
-"""What the adapters of many documents are called: names in, folder names out."""
+"""Names of documents → names of their adapters' folders."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from pathlib import PurePath
 SUFFIX = ".lora"
 _STDIN = "stdin"
 _UNNAMED = "document"
-#: What is not taken over from a document's name: what some file system or shell would trip over.
+#: Characters that some file system or shell would trip over.
 _ODD = re.compile(r"[^\w.+=@ -]")
 _LONGEST = 100  # characters of a name; file systems take 255 bytes
 
@@ -52,18 +52,18 @@ def _spell(name: str) -> Iterator[str]:
 
 
 def clean(name: str) -> str:
-    """The name without what does not belong into a file's name, and not hidden; maybe nothing."""
+    """Drop characters that do not belong into a file's name, and leading dots; maybe all."""
     plain = _ODD.sub("_", unicodedata.normalize("NFC", name)).strip(" .-")
     return plain[-_LONGEST:].strip(" .-")
 
 
 def fold(name: str) -> str:
-    """Equal for names that are one to a file system that knows no case."""
+    """Fold a name, so that names are equal if a file system without case takes them for one."""
     return unicodedata.normalize("NFC", name.casefold())
 
 
 def _number(given: Sequence[str]) -> Iterator[str]:
-    """The names, each of those that stand there again with the next free number."""
+    """Number repeated names, each with the next free number."""
     taken = set(map(fold, given))
     seen = set[str]()
     for name in given:

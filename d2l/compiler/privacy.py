@@ -1,6 +1,6 @@
-"""What an adapter says of where its inputs lay: their names, and no folder of who made it.
+"""Names that an adapter passes on: those of its inputs, without the folders of its maker.
 
-Names as given in, names to be passed on out; and texts and provenance with the one for the other.
+Names as given in, names to pass on out; and texts and provenance with one in place of the other.
 """
 
 import re
@@ -21,7 +21,7 @@ Names = Mapping[str, str]
 
 
 def name_shared(plan: "CompilePlan") -> Names:
-    """What is passed on of the names that a plan was given."""
+    """Find the names to pass on, by those that a plan was given."""
     if plan.options.keep_paths:
         return {}
     names = name_documents(plan.documents, [name for name, _ in plan.skipped])
@@ -54,7 +54,7 @@ def _tell_apart(name: str, taken: Collection[str]) -> str:
 
 
 def name_places(*given: str | None) -> dict[str, str]:
-    """What checkpoints and bases are called that were named by where they lie."""
+    """Name checkpoints and bases that were given by a path."""
     return {
         name: PurePath(name).name
         for name in given
@@ -63,8 +63,8 @@ def name_places(*given: str | None) -> dict[str, str]:
 
 
 def redact(text: str, names: Names) -> str:
-    """A text with what is passed on in place of what was given, the longest names first; what was
-    put in is not looked at again."""
+    """Replace the names in a text that were given by those to pass on, the longest names first.
+    Replacements are not replaced again."""
     given = sorted((name for name in names if name and name != names[name]), key=len, reverse=True)
     if not given:
         return text
@@ -72,7 +72,7 @@ def redact(text: str, names: Names) -> str:
 
 
 def redact_provenance(made: Provenance, names: Names) -> Provenance:
-    """A provenance in which no name is as it was given."""
+    """Replace the names in a provenance as `redact` does."""
     if all(given == shared for given, shared in names.items()):
         return made
     return Provenance.model_validate(_redact(made.model_dump(exclude_unset=True), names))

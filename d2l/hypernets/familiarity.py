@@ -56,8 +56,9 @@ class Familiarity:
     direction: Tensor | None = None
 
     def measure(self, embedding: Tensor) -> float:
-        """From 0 to 1: how probable it is that this is a description, were that as probable as
-        not before; 0.5 in the middle. `embedding`: (embedding_size,), as the network reads it."""
+        """Probability, with equal priors, that a text describes a task; 0.5 in the middle.
+
+        `embedding`: (embedding_size,), as the network reads it."""
         distance = float(measure_distances(self, embedding[None])[0])
         return 1 / (1 + math.exp(min(self.slope * (distance - self.middle), 700.0)))
 

@@ -52,17 +52,13 @@ def locating(path: Path) -> Iterator[None]:
     try:
         yield
     except MisfitError as error:
-        line = _find_line(path, *error.place)
+        key, table = error.place
+        line = None
+        if key is not None or table is not None:
+            text = path.read_bytes().decode("utf-8-sig")
+            line = _find_in_toml(text, key, table) or _find_in_toml(text, None, table)
         where = f"{path}" if line is None else f"{path}, line {line}"
         raise RecipeError(f"{where}: {error.message}", hint=error.hint) from error
-
-
-def _find_line(path: Path, key: str | None, table: tuple[str, int] | None) -> int | None:
-    """The line of a key, or else of its table; None where there is neither."""
-    if key is None and table is None:
-        return None
-    text = path.read_bytes().decode("utf-8-sig")
-    return _find_in_toml(text, key, table) or _find_in_toml(text, None, table)
 
 
 def _read(path: Path) -> Raw:

@@ -7,7 +7,6 @@ distillation from the teacher's 16 most likely tokens, means by document, L1 on 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,19 +17,15 @@ from d2l.learners.forward import Generated
 TEACHER_TOKENS = 16
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a teacher says of each token of an answer: its most likely tokens and their
-    log-probabilities, (tokens, k) each. Not normalized again: what is left out pulls nowhere."""
-
-    ids: Tensor
-    log_probs: Tensor
+#: A teacher's most likely tokens at each token of an answer, and their log-probabilities,
+#: (tokens, k) each. Not normalized again: other tokens pull nowhere.
+Target = tuple[Tensor, Tensor]
 
 
 def take_target(logits: Tensor, k: int = TEACHER_TOKENS) -> Target:
     """A target from a teacher's logits (tokens, vocabulary)."""
     kept = logits.to(torch.float32).log_softmax(dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
-    return Target(kept.indices, kept.values)
+    return kept.indices, kept.values
 
 
 def distill(logits: Tensor, target: Target) -> Tensor:
@@ -40,8 +35,9 @@ def distill(logits: Tensor, target: Target) -> Tensor:
     teacher's own distribution, this is that one's entropy: about the KL divergence plus a constant.
     """
     log_probs = logits.to(torch.float32).log_softmax(dim=-1)
-    weights = target.log_probs.to(torch.float32).exp()
-    return -(weights * log_probs.gather(-1, target.ids)).sum(dim=-1)
+    ids, wanted = target
+    weights = wanted.to(torch.float32).exp()
+    return -(weights * log_probs.gather(-1, ids)).sum(dim=-1)
 
 
 def generate(network: DocToLora, chunks: Sequence[Tensor]) -> Generated:

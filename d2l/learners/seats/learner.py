@@ -135,7 +135,7 @@ class SeatsLearner:
     def _read_all(self, memory: DrawnMemory) -> list[ReadChunk]:
         opening = self.config.read_opening
         return [
-            ReadChunk(self.read([*opening, *passage.token_ids]), n_seats)
+            (self.read([*opening, *passage.token_ids]), n_seats)
             for passage, n_seats in zip(memory.passages, memory.seats, strict=True)
         ]
 

@@ -27,13 +27,8 @@ from d2l.hypernets.seats.shared import Shared, run_mlp
 from d2l.learners.document_data import Exercise
 from d2l.learners.seats.solve import Solver, impose
 
-
-@dataclass(frozen=True)
-class ReadChunk:
-    """What the base makes of one chunk, and the number of seats it gets."""
-
-    activations: Activations
-    n_seats: int
+#: The base's activations of one chunk, and the number of seats that it gets.
+ReadChunk = tuple[Activations, int]
 
 
 @dataclass(frozen=True)
@@ -154,13 +149,12 @@ def write_memories(
     keys, values = [], []
     for chunks in memories:
         written = []
-        for chunk in chunks:
-            read = chunk.activations
+        for read, n_seats in chunks:
             assert read.keys is not None
             assert read.values is not None
             # A clone: the reader's tensors come from inference mode, which autograd refuses.
             given = (t.to(torch.float32).clone() for t in (read.hidden, read.keys, read.values))
-            written.append(network(*given, n_seats=chunk.n_seats))
+            written.append(network(*given, n_seats=n_seats))
         keys.append(torch.cat([pair[0] for pair in written], dim=1))
         values.append(torch.cat([pair[1] for pair in written], dim=1))
     return torch.stack(keys), torch.stack(values)

@@ -15,7 +15,7 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.hypernets.doc_to_lora.network import DocToLora, build
 from d2l.hypernets.options import MergeOptions
-from d2l.learners.doc_to_lora.loss import Target, distill, generate, measure_document, take_target
+from d2l.learners.doc_to_lora.loss import distill, generate, measure_document, take_target
 from d2l.learners.forward import adapted, predict
 from tests import tiny
 from tests.hypernets import networks
@@ -46,7 +46,7 @@ def test_losses_are_those_that_were_recorded() -> None:
         places = [place for place in range(start, stop) if labels[place] >= 0]
         answers.append(logits[[place - 1 for place in places]])  # position i predicts i + 1
         rows = slice(n_read, n_read + len(places))
-        targets.append(Target(given["teacher_indices"][rows], given["teacher_logprobs"][rows]))
+        targets.append((given["teacher_indices"][rows], given["teacher_logprobs"][rows]))
         n_read += len(places)
     assert n_read == len(given["teacher_indices"])
     for l1 in (0.0, 0.1):
@@ -67,7 +67,7 @@ def test_the_loss_of_a_token_is_least_at_the_teachers_distribution() -> None:
     target = take_target(teacher, k=2)
     chances = teacher.softmax(-1)[0]
     expected = -sum(float(p) * math.log(float(p)) for p in chances[:2])
-    assert target.ids.tolist() == [[0, 1]]
+    assert target[0].tolist() == [[0, 1]]
     assert distill(teacher, target).tolist() == pytest.approx([expected], abs=1e-6)
     assert float(distill(torch.zeros(1, 4), target)) == pytest.approx(
         float(chances[:2].sum()) * math.log(4), abs=1e-6

@@ -65,10 +65,7 @@ def seats(causal: Any, request: pytest.FixtureRequest) -> Seats:
 
 def read_chunks(seats: Seats) -> list[ReadChunk]:
     read = ActivationEncoder(seats.base_model, seats.config.reading)
-    return [
-        ReadChunk(read([*CONFIG.read_opening, *ids]), n)
-        for ids, n in zip(CHUNKS, SEATS, strict=True)
-    ]
+    return [(read([*CONFIG.read_opening, *ids]), n) for ids, n in zip(CHUNKS, SEATS, strict=True)]
 
 
 def ask_alone(model: Any, exercise: Exercise, n_seats: int) -> Tensor:
@@ -86,7 +83,7 @@ def test_loss_is_that_of_the_exported_adapter_in_peft(
     decoder = SeatedDecoder(causal, seats.statistics, seats.config)
     with torch.no_grad():
         loss = batch_loss(seats.network, decoder, [chunks], [EXERCISES])
-    parts = [seats.generate(chunk.activations, chunk.n_seats) for chunk in chunks]
+    parts = [seats.generate(*chunk) for chunk in chunks]
     tuned = with_peft(causal, seats.assemble(parts, MergeOptions()).weights)
     expected, right = [], []
     for exercise in EXERCISES:
@@ -103,7 +100,7 @@ def test_loss_is_that_of_the_exported_adapter_in_peft(
 def test_memories_of_a_batch_do_not_see_each_other(causal: Any, seats: Seats) -> None:
     decoder = SeatedDecoder(causal, seats.statistics, seats.config)
     first, second = read_chunks(seats)
-    second = ReadChunk(second.activations, first.n_seats)
+    second = second[0], first[1]
     with torch.no_grad():
         both = batch_loss(
             seats.network, decoder, [[first], [second]], [EXERCISES[:1], EXERCISES[1:]]

@@ -12,7 +12,7 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.hypernets.seats.seating import record_inputs, solve_answers
 from d2l.hypernets.seats.second_moments import read_statistics, write_statistics
 from d2l.learners.document_data import Exercise
-from d2l.learners.seats.loss import ReadChunk, SeatedDecoder, write_memories
+from d2l.learners.seats.loss import SeatedDecoder, write_memories
 from d2l.learners.seats.moments import Batch, measure_moments
 from tests.tiny_seats import make_causal, make_config, make_network, make_statistics
 
@@ -29,7 +29,7 @@ def causal() -> Any:
 
 def make_batch(causal: Any) -> Batch:
     read = ActivationEncoder(causal.model, CONFIG.reading)
-    chunk = ReadChunk(read([*CONFIG.read_opening, *range(30, 50)]), N_SEATS)
+    chunk = read([*CONFIG.read_opening, *range(30, 50)]), N_SEATS
     exercises = [Exercise(prompt, (50, 51, 2)) for prompt in PROMPTS]
     return [[chunk], [chunk]], [exercises[:2], exercises[2:]]  # of unequal length: one is padded
 
