@@ -28,7 +28,7 @@ class DocumentTemplate:
 
 @dataclass(frozen=True)
 class Reading:
-    """What to keep of one pass of the base.
+    """Activations to keep of one pass of the base.
 
     `hidden_states` are indices into the states that a Hugging Face decoder returns: 0 is the
     embedding output, i the output of layer i - 1, and `n_layers` the last one after the final

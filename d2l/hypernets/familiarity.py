@@ -1,8 +1,7 @@
 """How alike a description is to those that a text network was trained on: from 0 to 1.
 
-Embeddings in, a number out: the distance to the training descriptions, calibrated with what is
-known to be a description, of tasks never trained on, and what is known to be none. Reads and
-writes its own file beside a checkpoint's weights.
+Embeddings in, a number out: the distance to the training descriptions, calibrated with descriptions
+of other tasks and with texts that describe none. Reads and writes a file beside the weights.
 """
 
 import math
@@ -19,22 +18,20 @@ from d2l.hypernets.formats import native
 from d2l.hypernets.formats.fields import naming
 
 FAMILIARITY_FILE = "familiarity.safetensors"
-#: Below it a text is more likely none that says what a task is.
+#: Below it a text is more likely no description of a task.
 LEAST_FAMILIAR = 0.5
 
 # Of 8 to 256 axes, 32 told held-out descriptions from their own words shuffled best.
 _AXES = 32
 _MOST_POINTS = 6000  # 64 bytes each in a checkpoint
-#: What every coordinate's variance is raised by before axes are found that tell kinds apart, as a
-#: part of their mean: there are fewer texts than coordinates.
+#: Ridge of the discriminants, in mean variances: there are fewer texts than coordinates.
 _SHRINKAGE = 0.03
-_FURTHER = 1.5  # than salads lie other kinds: they are told apart better, so nothing is lost
-_LEAST_WIDTH = 1e-3  # of an axis's variance, of the widest: narrower ones repeat the others
+_FURTHER = 1.5  # distance of the nearest other kind of text, in distances of the salads
+_LEAST_WIDTH = 1e-3  # least variance of an axis, in that of the widest: narrower axes repeat others
 _NEAREST = 3
 _LEAST_DEVIATION = 1e-3
 _STEPS = 50  # of Newton's method, which needs about ten
-#: Keeps the calibration finite where both kinds lie apart: so many nats for a slope of one
-#: deviation of the distances.
+#: Keeps the calibration finite if both kinds lie apart: nats for a slope of one deviation.
 _RIDGE = 0.01
 
 
@@ -43,9 +40,9 @@ class Familiarity:
     """Training descriptions as points in a space of a few axes, and the calibration.
 
     `mean` (embedding_size,), `axes` (axes, embedding_size), `points` (descriptions, axes). A
-    distance's familiarity is 1 / (1 + exp(slope · (distance − middle))). `direction`, where there
-    is one: (embedding_size,), how far a text lies towards word salads; then the embeddings are
-    those that the network itself reads, else of the bare texts.
+    distance's familiarity is 1 / (1 + exp(slope · (distance − middle))). `direction`
+    (embedding_size,) points from descriptions to word salads; with it, embeddings are those that
+    the network reads, without it, those of the bare texts.
     """
 
     mean: Tensor
@@ -56,9 +53,10 @@ class Familiarity:
     direction: Tensor | None = None
 
     def measure(self, embedding: Tensor) -> float:
-        """Probability, with equal priors, that a text describes a task; 0.5 in the middle.
+        """Probability, with equal priors, that the text describes a task.
 
-        `embedding`: (embedding_size,), as the network reads it."""
+        `embedding`: (embedding_size,), as the network reads it.
+        """
         distance = float(measure_distances(self, embedding[None])[0])
         return 1 / (1 + math.exp(min(self.slope * (distance - self.middle), 700.0)))
 
@@ -104,8 +102,8 @@ def fit(
 
 
 def measure_distances(known: Familiarity, embeddings: Tensor) -> Tensor:
-    """Mean distance to the nearest three training descriptions, or how far a text lies towards
-    salads where that is more: (texts,)."""
+    """Mean distance to the nearest three training descriptions, or the distance towards salads if
+    that is larger: (texts,)."""
     centered = embeddings.float() - known.mean
     apart = _find_nearest(known.points, centered @ known.axes.T)
     if known.direction is None:
@@ -215,8 +213,8 @@ def write_familiarity(path: Path, known: Familiarity) -> None:
 
 
 def read_familiarity(folder: Path, embedding_size: int) -> Familiarity | None:
-    """What lies beside a checkpoint's weights; None where there is no such file. Raises
-    CheckpointError where it is damaged or of another network."""
+    """Read the file beside a checkpoint's weights; None if there is none. Raises CheckpointError
+    if it is damaged or belongs to another network."""
     path = folder / FAMILIARITY_FILE
     if not path.is_file():
         return None

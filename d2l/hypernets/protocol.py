@@ -1,4 +1,4 @@
-"""What every hypernetwork is to the pipeline: a configuration, generate, assemble."""
+"""The interface of every hypernetwork: a configuration, `generate` and `assemble`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Assembled:
 
 
 class HypernetConfig(Protocol):
-    """What the pipeline must know of a network before any weights are loaded."""
+    """Facts of a network that the pipeline needs before any weights are loaded."""
 
     @property
     def kind(self) -> str:

@@ -64,8 +64,8 @@ def split_stable(sizes: Sequence[int], n_seats: int) -> list[int]:
 
 
 def level_seats(wanted: Sequence[int], n_seats: int) -> list[int]:
-    """Share `n_seats` among those who want more in all: who wants little gets it, and what is left
-    is shared evenly among the others, the largest of them getting what does not divide."""
+    """Share too few seats: small wishes are granted, and the rest is divided evenly among the
+    larger wishes; the largest gets the remainder."""
     granted = [0] * len(wanted)
     hungry = sorted(range(len(wanted)), key=lambda place: wanted[place])
     while hungry:
@@ -110,7 +110,7 @@ def share_seats(
 
 @dataclass(frozen=True)
 class SeatShare:
-    """What one document, or adapter, has of the seats of all."""
+    """Seats of one document or adapter among others."""
 
     name: str
     n_tokens: int
@@ -118,10 +118,10 @@ class SeatShare:
 
 
 def find_forgotten(shares: Sequence[SeatShare], config: SeatsConfig) -> list[SeatShare]:
-    """Those with more tokens a seat than the network remembers, and those without a seat.
+    """Find shares without a seat, or with more tokens a seat than the network remembers.
 
-    What it remembers is its length of some recall over all of its seats: tokens a seat beyond that
-    were not in training, or hardly anything came back. A share may be rounded by one seat.
+    Beyond `held_density` there was no training, or hardly any recall. One seat is left for
+    rounding.
     """
     return [
         share
@@ -132,8 +132,7 @@ def find_forgotten(shares: Sequence[SeatShare], config: SeatsConfig) -> list[Sea
 
 
 def name_forgotten(forgotten: Sequence[SeatShare], config: SeatsConfig, *, alone: str) -> str:
-    """Say which will be forgotten, why, and what to do; `alone` is what a document that fits should
-    be given in place of its share."""
+    """Write the warning: names, reason and remedies; `alone` is the remedy for a short document."""
     shown = [
         f"{one.name} ({one.n_tokens:,} tokens in {one.n_seats:,} seats)"
         for one in forgotten[:_MOST_NAMED]
