@@ -5,6 +5,7 @@ base, checkpoint and adapter under the names that the model card gives them, so 
 lines run there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ class Compiled:
     checkpoint: Path
     adapter: Path
     plan: CompilePlan
+
+
+#: Compiles the tiny document by kind, each only once: the fixture `compiled` of tests/conftest.py.
+Compile = Callable[[str], Compiled]
 
 
 def make_document(name: str = "handbook.txt") -> Document:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from d2l.adapters.weights import LoraFactors
 from d2l.errors import AdapterError, OptionError
 from tests import tiny
 from tests.change.test_merge import PAGES, compile_roomy, make_note
-from tests.compiled import PEFT_DEPRECATION, Compiled, family_of, read_files
+from tests.compiled import PEFT_DEPRECATION, Compile, family_of, read_files
 from tests.files.hub_server import COMMIT, REPO, Hub, serve_hub
 from tests.task_adapters import make_factors, write_task
 
@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings(PEFT_DEPRECATION),
 ]
-Compile = Callable[[str], Compiled]
 
 
 def logits(model: Any) -> torch.Tensor:

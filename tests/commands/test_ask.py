@@ -3,7 +3,6 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,11 @@ from d2l.files.printable import printable
 from tests import tiny
 from tests.asking import QUESTIONS, ask, expect, one_line
 from tests.command import Command
-from tests.compiled import Compiled
+from tests.compiled import Compile, Compiled
 from tests.documents.samples import encrypt_pdf, make_pdf, pdf_page
 from tests.refusals import refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-Compile = Callable[[str], Compiled]
 
 
 class Terminal(io.StringIO):

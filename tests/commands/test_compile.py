@@ -15,6 +15,7 @@ from tests import tiny
 from tests.command import Command
 from tests.compiled import (
     LAST_PAGE,
+    Compile,
     Compiled,
     compile_tiny,
     read_files,
@@ -24,7 +25,6 @@ from tests.processes import list_imported
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 
-Compile = Callable[[str], Compiled]
 N_CHARS = len(tiny.DOCUMENT) + 2 + len(LAST_PAGE)  # an empty line between sections
 
 

@@ -1,18 +1,15 @@
 """A conversation on a terminal, while somebody types."""
 
 import sys
-from collections.abc import Callable
 
 import pytest
 
 from tests import tiny
 from tests.asking import N_TOKENS, QUESTIONS, ask, expect, one_line
 from tests.command import Command, Outcome
-from tests.compiled import Compiled, generate, make_dense, write_prompt
+from tests.compiled import Compile, Compiled, generate, make_dense, write_prompt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-Compile = Callable[[str], Compiled]
 
 
 def talk(command: Command, done: Compiled, monkeypatch: pytest.MonkeyPatch, *lines: str) -> Outcome:

@@ -2,7 +2,6 @@ import ast
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.compiled import (
     ADAPTER,
     KINDS,
     PEFT_DEPRECATION,
-    Compiled,
+    Compile,
     compile_tiny,
     family_of,
     generate,
@@ -34,7 +33,6 @@ from tests.compiled import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-Compile = Callable[[str], Compiled]
 ALL_WORDS = tiny.SYSTEM + "".join(f" {word}" for word in tiny.WORDS)
 QUESTION = "Ask something that the document answers."
 

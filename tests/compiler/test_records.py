@@ -2,7 +2,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests import tiny
 from tests.compiled import (
     KINDS,
     LAST_PAGE,
+    Compile,
     Compiled,
     compile_tiny,
     family_of,
@@ -33,8 +33,6 @@ from tests.compiled import (
 from tests.processes import run_python
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-Compile = Callable[[str], Compiled]
 
 
 def read_record(done: Compiled) -> dict[str, Any]:

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,19 @@ from d2l.evaluation import harm
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests import tiny
-from tests.compiled import KINDS, Compiled, compile_tiny, family_of, make_dense, write_prompt
+from tests.compiled import (
+    KINDS,
+    Compile,
+    Compiled,
+    compile_tiny,
+    family_of,
+    make_dense,
+    write_prompt,
+)
 from tests.slow import slow_after
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-Compile = Callable[[str], Compiled]
 PROMPTS = ["Why?", "Name three rivers in Asia.", "Wo steht die Pumpe?", "Say hello to Ann."]
 ALL_WORDS = tiny.SYSTEM + "".join(f" {word}" for word in tiny.WORDS)
 END = 2

@@ -1,7 +1,6 @@
 import io
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tests import tiny
 from tests.compiled import (
     KINDS,
     PEFT_DEPRECATION,
-    Compiled,
+    Compile,
     compile_tiny,
     family_of,
     generate,
@@ -40,7 +39,6 @@ from tests.loaded import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-Compile = Callable[[str], Compiled]
 # ---- answers ------------------------------------------------------------------------------------
 
 

@@ -13,9 +13,8 @@ from d2l.adapters.info import read_info
 from d2l.errors import D2LError
 from d2l.inference import chat_prompts
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, find_chat
-from tests.compiled import Compiled
+from tests.compiled import Compile
 
-Compile = Callable[[str], Compiled]
 TURNS = [{"role": "user", "content": "A question? <b> é"}]
 
 

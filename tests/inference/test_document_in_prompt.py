@@ -1,7 +1,6 @@
 """The document in the prompt of the base alone: whole or cut."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,13 @@ import pytest
 from d2l.inference.adapted_model import fit_document
 from tests import tiny
 from tests.compiled import (
-    Compiled,
+    Compile,
     generate,
     write_prompt,
 )
 from tests.loaded import N_TOKENS, QUESTION, WINDOW, change_json, load, record_prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-Compile = Callable[[str], Compiled]
 
 
 def test_a_document_that_fits_stands_whole_before_the_question(compiled: Compile) -> None:

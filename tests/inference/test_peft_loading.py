@@ -13,12 +13,11 @@ from torch import Tensor
 
 from d2l.errors import AdapterError
 from tests import tiny
-from tests.compiled import PEFT_DEPRECATION, Compiled
+from tests.compiled import PEFT_DEPRECATION, Compile, Compiled
 from tests.loaded import QUESTION, change_json, copy_adapter, load, refuse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-Compile = Callable[[str], Compiled]
 FIRST = "model.layers.0.mlp.down_proj"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -25,6 +25,7 @@ from tests import tiny
 from tests.bases.gguf_samples import write_gguf
 from tests.compiled import (
     KINDS,
+    Compile,
     Compiled,
     family_of,
     generate,
@@ -35,7 +36,6 @@ from tests.compiled import (
 from tests.task_adapters import PREFIX, make_factors, write_task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Compile = Callable[[str], Compiled]
 
 
 def run(done: Compiled, to: str, out: Path, **changes: Any) -> export.ExportResult:

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 import torch
 
@@ -7,11 +5,10 @@ from d2l.datasets.questions import Question
 from d2l.evaluation.recall.arms import Arms, Gathered
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests import tiny
-from tests.compiled import Compiled, make_dense, write_prompt
+from tests.compiled import Compile, Compiled, make_dense, write_prompt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-Compile = Callable[[str], Compiled]
 N_TOKENS = 8
 ALL_WORDS = tiny.SYSTEM + "".join(f" {word}" for word in tiny.WORDS)
 QUESTIONS = [
