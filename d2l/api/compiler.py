@@ -234,9 +234,8 @@ class TaskCompiler(_Compiler):
         """Compute in one pass what several plans need, if that saves time; keep it until they are
         called.
 
-        A pass costs as much as if all descriptions had the length of the longest. The adapters
-        differ by rounding alone: a part in a million of the weights, before these are rounded for
-        the file. Raises D2LError.
+        Batches are padded to the longest description. The adapters differ by rounding alone: a part
+        in a million of the weights, before these are rounded for the file. Raises D2LError.
         """
         if not plans:
             return

@@ -28,8 +28,7 @@ def prepare(text: str, options: CompileOptions, network: AnyNetwork) -> CompileP
     BaseModelError or OptionError."""
     text = check_description(text)
     network.require("descriptions")
-    reader = network.reader  # refuses a model that does not fit
-    del reader
+    assert network.reader  # refuses a model that does not fit
     if network.familiarity is None and options.strict:
         raise CheckpointError(
             f"{network.files.name}: does not say which descriptions it was trained on",

@@ -28,9 +28,10 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
-from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, HypernetConfig
 
+#: Options of d2l.json.
+_OPTIONS = ["merge", "scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_per_seat", "dtype"]
 TOOL = Tool(name="d2l", version=__version__)
 
 
@@ -39,7 +40,7 @@ def describe_compile(
 ) -> Provenance:
     """Provenance of an adapter that was compiled of documents."""
     slices = rank_slices(plan)
-    compressed = bool(merge_error)
+    compressed, learned = bool(merge_error), plan.full_rank - plan.config.bias_rank
     return Provenance(
         tool=TOOL,
         checkpoint=_describe_checkpoint(plan),
@@ -48,10 +49,10 @@ def describe_compile(
         skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.skipped),
         # Compression mixes the slices, so they name no ranks of the written adapter.
         chunks=_describe_chunks(plan, [None if compressed else span for span in slices]),
-        bias_ranks=None if compressed else bias_slice(plan),
+        bias_ranks=None if compressed else (learned, plan.full_rank),
         rank=plan.rank,
         rank_before_max_rank=plan.full_rank,
-        options=_describe_options(plan.options),
+        options=Options(**{name: getattr(plan.options, name) for name in _OPTIONS}),
         merge_error=shorten_all(merge_error),
         prompt=plan.network.describe_prompt(plan.rank),
         norms=Norms(
@@ -112,18 +113,6 @@ def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[C
     )
 
 
-def _describe_options(options: CompileOptions) -> Options:
-    return Options(
-        merge=options.merge,
-        scale=options.scale,
-        bias_scale=options.bias_scale,
-        max_rank=options.max_rank,
-        chunk_tokens=options.chunk_tokens,
-        tokens_per_seat=options.tokens_per_seat,
-        dtype=options.dtype,
-    )
-
-
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
     """[start, stop) of every chunk's ranks (or seats) before compression; all share them all
     where seats are averaged."""
@@ -134,12 +123,6 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
         spans.append((start, start + chunk.rank))
         start += chunk.rank
     return spans
-
-
-def bias_slice(plan: CompilePlan) -> tuple[int, int]:
-    """[start, stop) of the ranks of the learned part, behind all chunks; empty where there is
-    none."""
-    return plan.full_rank - plan.config.bias_rank, plan.full_rank
 
 
 def describe_description(

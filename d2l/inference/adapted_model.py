@@ -17,7 +17,7 @@ from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo, read_info
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.chat import find_end
-from d2l.bases.models import BaseFiles, find_base, load_causal, pick_device, pick_dtype
+from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat
@@ -99,7 +99,10 @@ class AdaptedModel:
         """Load the base and put the adapter of a folder on it; raises D2LError."""
         info = read_info(adapter)
         check_alone(info)
-        base = _find_base(info, options)
+        name = str(info.config.get("base_model_name_or_path") or "")
+        if not name and options.base is None:
+            raise AdapterError(f"{adapter}: does not name its base", hint="name it with --base")
+        base = find_base(name, override=options.base, offline=options.offline)
         device = pick_device(options.device)
         dtype = pick_dtype(device) if options.dtype is None else pick_torch_dtype(options.dtype)
         model = load_causal(base, device=device, dtype=dtype)
@@ -134,7 +137,7 @@ class AdaptedModel:
             model.set_adapter(present)
             raise
         model.set_adapter(name)
-        remove_adapter(self, present)
+        model.delete_adapter(present)
         self.info, self.chat, self.opening = other.info, other.chat, other.opening
 
     @contextlib.contextmanager
@@ -246,18 +249,14 @@ class AdaptedModel:
     def _base_chat(self) -> ChatPrompts:
         return ChatPrompts(self.base_tokenizer)
 
-    @property
-    def _decoder(self) -> Any:
-        """The tokenizer that decodes answers: the base's, or the adapter's copy of it, which is
-        loaded already."""
-        return self.base_tokenizer if self.disabled or self.chat.suspect else self.chat.tokenizer
-
     def _generate(self, ids: list[int], emit: Emit, options: AskOptions) -> str:
         import torch
 
         prompt = torch.tensor([ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE
-        decoder = self._decoder
+        decoder = self.chat.tokenizer  # loaded already; a copy of the base's
+        if self.disabled or self.chat.suspect:
+            decoder = self.base_tokenizer
         streamer = _Streamer(decoder, emit)
         with torch.inference_mode():
             output = self.model.generate(
@@ -305,11 +304,6 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     return replace(adapted, info=info, chat=chat, opening=opening)
 
 
-def remove_adapter(adapted: AdaptedModel, name: str) -> None:
-    """Take an adapter that is not the active one off the model."""
-    adapted.model.delete_adapter(name)
-
-
 def fit_document(
     document: str,
     starts: Sequence[int],
@@ -341,10 +335,3 @@ def _find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:
             hint="the file is damaged, or --base names another base than the adapter's",
         )
     return () if opening is None else opening.ids
-
-
-def _find_base(info: AdapterInfo, options: AskOptions) -> BaseFiles:
-    name = str(info.config.get("base_model_name_or_path") or "")
-    if not name and options.base is None:
-        raise AdapterError(f"{info.folder}: does not name its base", hint="name it with --base")
-    return find_base(name, override=options.base, offline=options.offline)

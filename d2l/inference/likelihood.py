@@ -46,15 +46,6 @@ class GenerationSettings:
     stragglers: float = 0.0
 
 
-@dataclass(frozen=True)
-class ScoredAnswer:
-    """Log-probability of each token of the given answer, fp32 (tokens,) on the CPU, and the model's
-    own greedy answer without the end token."""
-
-    log_probs: Tensor
-    answer: tuple[int, ...]
-
-
 @dataclass
 class _Read:
     """Prompts that a model has read: the cache behind their common `prefix`, the mask of both
@@ -68,16 +59,19 @@ class _Read:
 
 def score_answers(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], settings: GenerationSettings
-) -> list[ScoredAnswer]:
-    """`token_log_probs` and `answer_greedily` at once, reading every prompt only once."""
+) -> list[tuple[Tensor, tuple[int, ...]]]:
+    """`token_log_probs` and `answer_greedily` at once, reading every prompt only once.
+
+    Returns, for each item, the log-probability of each token of the given answer, fp32 (tokens,) on
+    the CPU, and the model's own greedy answer without the end token.
+    """
     scored = []
     for chosen, wanted in _pair_up(prompts, answers, settings.batch):
         read = _read(model, chosen, settings.pad)
         rows = _force_and_forget(model, read, wanted, settings.pad)
         own = _go_on(model, read, settings)
         scored += [
-            ScoredAnswer(_pick(row, ids), answer)
-            for row, ids, answer in zip(rows, wanted, own, strict=True)
+            (_pick(row, ids), answer) for row, ids, answer in zip(rows, wanted, own, strict=True)
         ]
     return scored
 

@@ -112,7 +112,7 @@ def cut_passages(
     for number, document in enumerate(documents):
         group = f"title {document.title}" if document.title else f"document {number}"
         pieces = pack_sentences(document.text, tokenizer=tokenizer, limit=limit, minimum=minimum)
-        owned = share_out(pieces, document.questions, find=_holds_answer, trust_single=True)
+        owned = share_out(pieces, document.questions, find=_find_answer, trust_single=True)
         passages += [
             Passage(piece.text, piece.token_ids, tuple(questions), group)
             for piece, questions in zip(pieces, owned, strict=True)
@@ -121,15 +121,10 @@ def cut_passages(
     return passages
 
 
-def find_answer(asked: tuple[str, str]) -> Callable[[str], Iterator[re.Match[str]]]:
-    """Looks in a text for all places of a question's answer, as whole words."""
+def _find_answer(asked: tuple[str, str]) -> Callable[[str], object]:
+    """Make a search for a question's answer in a text, as whole words."""
     words = re.escape(" ".join(asked[1].split())).replace(r"\ ", r"\s+")
-    return re.compile(rf"(?<!\w){words}(?!\w)").finditer
-
-
-def _holds_answer(asked: tuple[str, str]) -> Callable[[str], object]:
-    find = find_answer(asked)
-    return lambda text: next(find(text), None)
+    return re.compile(rf"(?<!\w){words}(?!\w)").search
 
 
 def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] | None:

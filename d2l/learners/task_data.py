@@ -6,12 +6,11 @@ network and draws nothing for a step.
 
 import random
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from d2l.datasets.tasks import Task, TaskSplit, read_tasks, split_tasks
 from d2l.errors import RecipeError
-from d2l.learners.recipes import DataSource, Recipe, Tasks
+from d2l.learners.recipes import Recipe, Tasks
 
 
 def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
@@ -19,7 +18,10 @@ def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
     which no task may be held out are not read, and need not be there."""
     weighted: list[tuple[Task, float]] = []
     only_training: set[str] = set()
-    sources, wanted = _find_tasks(recipe)
+    sources = recipe.sources_of(tasks=True)
+    wanted: Tasks = recipe.seats
+    if not sources:  # all of a text network's hold tasks
+        sources, wanted = recipe.sources, recipe.text_to_lora
     for source in sources:
         if only_held_out and not source.hold_out:
             continue
@@ -39,10 +41,3 @@ def gather_tasks(recipe: Recipe, *, only_held_out: bool = False) -> TaskSplit:
         n_held_out=wanted.held_out,
         only_training=only_training,
     )
-
-
-def _find_tasks(recipe: Recipe) -> tuple[Sequence[DataSource], Tasks]:
-    """The sources that hold tasks, and what the recipe says of these: for a seat network where a
-    source says that it holds some."""
-    marked = recipe.sources_of(tasks=True)
-    return (marked, recipe.seats) if marked else (recipe.sources, recipe.text_to_lora)

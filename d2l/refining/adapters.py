@@ -68,7 +68,9 @@ def refine_content(content: AdapterContent, job: RefineJob) -> AdapterContent:
         noted = noted.model_copy(update={"warnings": (*noted.warnings, warning)})
     texts = dict(content.texts)
     if CARD in texts:
-        texts[CARD] = _write_card(texts[CARD], done)
+        card = texts[CARD].replace(_UNTUNED, _TUNED) if done.kept else texts[CARD]
+        line = describe_refinement(done).rstrip(".")
+        texts[CARD] = f"{card.rstrip()}\n- Refined: {line}.\n"
     return lower_content(
         replace(
             content,
@@ -89,13 +91,6 @@ def note_refinement(made: Provenance, done: Refinement) -> Provenance:
     if done.reason is not None:
         warnings = (*warnings, done.reason)
     return made.model_copy(update={"chunks": chunks, "refinement": done, "warnings": warnings})
-
-
-def _write_card(card: str, done: Refinement) -> str:
-    """The card with a line at its end on the refining."""
-    if done.kept:
-        card = card.replace(_UNTUNED, _TUNED)
-    return f"{card.rstrip()}\n- Refined: {describe_refinement(done).rstrip('.')}.\n"
 
 
 def check_refinable(parent: Parent) -> Provenance:

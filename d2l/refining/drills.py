@@ -45,15 +45,6 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A question of the writer about a sentence, by the sentence's number."""
-
-    sentence: int
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
 class Drills:
     """Questions and sentences to drill, and questions that are held out."""
 
@@ -137,11 +128,13 @@ def name_reason(documents: Sequence[Document]) -> str | None:
     )
 
 
-def place_questions(about: Sequence[AboutText], sentences: Sequence[Sentence]) -> list[Written]:
-    """Questions with the number of the sentence that holds their answer. Others are left out, since
-    a held-out sentence must not be drilled."""
+def place_questions(
+    about: Sequence[AboutText], sentences: Sequence[Sentence]
+) -> list[tuple[int, Asked]]:
+    """Find the number of the sentence that holds each question's answer. Questions without one are
+    left out, since a held-out sentence must not be drilled."""
     return [
-        Written(number, one.question, one.answer)
+        (number, Asked(one.question, one.answer))
         for one in about
         for number, sentence in enumerate(sentences)
         if sentence.document == one.document
@@ -164,15 +157,16 @@ def _pick_spread(n: int, n_held: int, chance: random.Random) -> list[int]:
 
 
 def make_drills(
-    sentences: Sequence[Sentence], written: Sequence[Written], *, seed: int = 0
+    sentences: Sequence[Sentence], written: Sequence[tuple[int, Asked]], *, seed: int = 0
 ) -> Drills:
-    """Drills from a document's sentences (`sentences_of`, at least `FEWEST`) and the writer's
-    questions; from the questions alone if they ask for enough answers."""
-    questions = [Asked(item.question, item.answer) for item in written]
+    """Make drills from a document's sentences (`sentences_of`, at least `FEWEST`) and the writer's
+    questions, each with the number of its sentence; from the questions alone if they ask for
+    enough answers."""
+    questions = [asked for _, asked in written]
     if len(group_by_answer(questions)) >= FEWEST_WRITTEN:
         return _drill_questions(questions, seed)
     held = choose_held_out(len(sentences), seed=seed)
-    asked = [(item.sentence in held, one) for item, one in zip(written, questions, strict=True)]
+    asked = [(number in held, one) for number, one in written]
     held_out = [one for is_held, one in asked if is_held]
     held_out += _ask_without_writer([sentences[n].text for n in sorted(held)], seed)
     random.Random(f"{seed}:asked").shuffle(held_out)

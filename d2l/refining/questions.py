@@ -132,12 +132,12 @@ def ask_about(
     return [
         AboutText(
             passage.document,
-            passage.start + item.span.start,
-            passage.start + item.span.stop,
-            item.question,
-            " ".join(item.span.of(text).split()),
+            passage.start + span.start,
+            passage.start + span.stop,
+            question,
+            " ".join(span.of(text).split()),
         )
-        for item in (writer.keep_answered(text, asked) if effort.checked else asked)
+        for question, span in (writer.keep_answered(text, asked) if effort.checked else asked)
     ]
 
 

@@ -89,7 +89,10 @@ def refine_numbers(
     subject = _make_subject(given, job, causal, tokenizer, bias_scale)
     references = References(partial(read_out, causal))
     general, held = ask_general(causal, subject, references, base=job.base.digest())
-    effort = _plan_writing(options, until, checked=given.memory is None)
+    now = time.monotonic()
+    writing = None if until is None else now + _WRITING_SHARE * (until - now)
+    # Without a teacher only questions count that the base answers as marked.
+    effort = Effort(writing, _WORDINGS, options.seed, checked=given.memory is None)
     about = write_about(causal, tokenizer, job.base, texts, effort=effort, watch=job.watch)
     written = place_questions(about, sentences)
     if len(written) < needed:
@@ -132,14 +135,6 @@ def pick_precision(device: str) -> torch.dtype:
         fast = abilities.get("amx_bf16") or abilities.get("avx512_bf16")
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if device.startswith("cuda") else torch.float32
-
-
-def _plan_writing(options: RefineOptions, until: float | None, *, checked: bool) -> Effort:
-    """The writer's part of the time. A teacher has an answer to every question; without a teacher
-    only those count that the base answers as marked."""
-    now = time.monotonic()
-    writing = None if until is None else now + _WRITING_SHARE * (until - now)
-    return Effort(writing, _WORDINGS, options.seed, checked)
 
 
 def _describe(outcome: Drilled, drills: Drills) -> dict[str, Any]:

@@ -39,12 +39,8 @@ _STRAGGLERS = 0.1
 _QUESTION_TOKENS, _ANSWER_TOKENS = 40, 24
 
 
-@dataclass(frozen=True)
-class WrittenQuestion:
-    """A question about a passage, and where its answer stands in it."""
-
-    question: str
-    span: Span
+#: A question about a passage, and where its answer stands in it.
+WrittenQuestion = tuple[str, Span]
 
 
 def mark(text: str, span: Span) -> str:
@@ -90,18 +86,18 @@ class QuestionWriter:
         unique: dict[str, WrittenQuestion] = {}
         for span, question in zip(asked, questions, strict=True):
             if is_question(question, answer=span.of(text)):
-                unique.setdefault(question.casefold(), WrittenQuestion(question, span))
+                unique.setdefault(question.casefold(), (question, span))
         return list(unique.values())
 
     def keep_answered(self, text: str, asked: Sequence[WrittenQuestion]) -> list[WrittenQuestion]:
         """The questions that the base, with the passage in its prompt, answers with the marked
         words. If the base quotes more of the passage, the answer becomes the quotation."""
-        prompts = show_passage(text, [item.question for item in asked], self.chat.tokenizer)
+        prompts = show_passage(text, [question for question, _ in asked], self.chat.tokenizer)
         replies = self._generate(prompts, _ANSWER_TOKENS)
         return [
-            WrittenQuestion(item.question, quote(reply, text, item.span, question=item.question))
-            for item, reply in zip(asked, replies, strict=True)
-            if agrees(reply, item.span.of(text), question=item.question)
+            (question, quote(reply, text, span, question=question))
+            for (question, span), reply in zip(asked, replies, strict=True)
+            if agrees(reply, span.of(text), question=question)
         ]
 
     def _generate(

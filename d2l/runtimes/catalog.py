@@ -56,7 +56,7 @@ class Runtime:
 
 
 def load_line(runtime: Runtime, facts: Facts) -> str:
-    """How the adapter is loaded: with the lowest rank that is enough, or the one that was given."""
+    """Write the line that loads an adapter, with the smallest sufficient or the given rank."""
     given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
     line = runtime.load + (runtime.template if facts.template else "")
     words = {what: runtime.quote(word) for what, word in _words(facts).items()}
@@ -66,8 +66,8 @@ def load_line(runtime: Runtime, facts: Facts) -> str:
 
 
 def describe_fix(entry: RuntimeRule, facts: Facts) -> str:
-    """What to do about a breach. For ranks: the lowest that vLLM takes and that is enough, and the
-    highest that it takes and that the server of now serves."""
+    """Describe how to mend a breach. For ranks: the smallest sufficient vLLM rank, and the largest
+    that the running server accepts."""
     served = facts.max_lora_rank or VLLM_RANKS[-1]
     lower = [rank for rank in VLLM_RANKS if rank < facts.rank and rank <= served]
     needed = rules.pick_rank(facts.rank, VLLM_RANKS)

@@ -83,7 +83,11 @@ class CheckReport:
 
 def check(adapter: Path, options: CheckOptions) -> CheckReport:
     """Check an adapter folder; raises AdapterError where it cannot be read at all."""
-    asked = _pick_runtimes(options.runtimes)
+    for name in options.runtimes:
+        if name not in RUNTIMES:
+            hint = f"choose from {', '.join(RUNTIMES)}"
+            raise AdapterError(f"unknown runtime {name!r}", hint=hint)
+    asked = list(options.runtimes or RUNTIMES)
     _refuse_idle_rank(options, asked)
     info = read_info(adapter)
     base, note = _find_base(info, options)
@@ -117,13 +121,6 @@ def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
         checked=runtime.checked,
         findings=tuple(findings),
     )
-
-
-def _pick_runtimes(names: Sequence[str]) -> list[str]:
-    odd = [name for name in names if name not in RUNTIMES]
-    if odd:
-        raise AdapterError(f"unknown runtime {odd[0]!r}", hint=f"choose from {', '.join(RUNTIMES)}")
-    return list(names) or list(RUNTIMES)
 
 
 def _refuse_idle_rank(options: CheckOptions, asked: Sequence[str]) -> None:

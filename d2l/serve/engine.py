@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter, remove_adapter
+from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.serve.generation import Ending, News, Start, generate
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
@@ -94,7 +94,7 @@ class Engine:
         adapted = add_adapter(last.adapted, folder, name)
         if read_stamp(folder) != stamp:
             adapted.model.set_adapter(last.name)
-            remove_adapter(adapted, name)
+            adapted.model.delete_adapter(name)
             raise RequestError(
                 503, f"{folder}: changed while it was loaded: try again", code="adapter_changed"
             )
@@ -102,7 +102,7 @@ class Engine:
         is_full = len(self._loaded) >= self._n_kept
         old = folder if folder in self._loaded or not is_full else next(iter(self._loaded))
         if old in self._loaded:
-            remove_adapter(adapted, self._loaded.pop(old).name)
+            adapted.model.delete_adapter(self._loaded.pop(old).name)
         self._loaded[folder] = _Loaded(stamp, name, adapted)
 
 

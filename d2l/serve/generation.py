@@ -84,18 +84,15 @@ class Speech:
         if places:
             text, self.stopped = text[: min(places)], True
         elif not last:
-            text = self._hold_back(text)
+            text = text.rstrip(_HALF)
+            begun = [n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])]
+            text = text[: len(text) - max(begun, default=0)]
         text = text.rstrip()
         if not text.startswith(self._told):  # the decoder changed earlier text: wait for the end
             return text[len(self._told) :] if last else ""
         new = text[len(self._told) :]
         self._told = text
         return new
-
-    def _hold_back(self, text: str) -> str:
-        text = text.rstrip(_HALF)
-        lengths = (n for word in self.stop for n in range(1, len(word)) if text.endswith(word[:n]))
-        return text[: len(text) - max(lengths, default=0)]
 
 
 def generate(

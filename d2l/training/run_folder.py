@@ -10,7 +10,6 @@ import os
 import pickle
 import re
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from d2l.errors import CheckpointError, RecipeError
 from d2l.files.atomic import replace_file
-from d2l.files.leftovers import HIDDEN
+from d2l.files.leftovers import HIDDEN, take_lock
 from d2l.files.tensors import FILE_ERRORS
 from d2l.learners.recipes import Recipe
 from d2l.training.optimizers import Optimizers
@@ -110,20 +109,13 @@ class RunFolder:
     def alone(self) -> Iterator[None]:
         """A block in which no other process trains in the folder; raises RecipeError where one
         does. The system forgets the lock when the process ends, however it does."""
-        if sys.platform == "win32":  # has no locks of this kind
-            yield
-            return
-        import fcntl
-
         with self.writing():
             handle = os.open(self.path, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if take_lock(handle) is False:
                 raise RecipeError(
                     f"{self.path}: another process trains there", hint="wait for it, or stop it"
-                ) from error
+                )
             yield
         finally:
             os.close(handle)

@@ -72,10 +72,10 @@ def test_both_at_once_are_each_by_itself(family: str) -> None:
         model, PROMPTS, ANSWERS, GenerationSettings(N_TOKENS, batch=3, end=END, pad=PAD)
     )
     own = answer_greedily(model, PROMPTS, max_tokens=N_TOKENS, batch=3, end=END, pad=PAD)
-    assert [one.answer for one in found] == own
+    assert [answer for _, answer in found] == own
     scores = token_log_probs(model, PROMPTS, ANSWERS, batch=3, pad=PAD)
-    for one, expected in zip(found, scores, strict=True):
-        assert torch.equal(one.log_probs, expected)
+    for (log_probs, _), expected in zip(found, scores, strict=True):
+        assert torch.equal(log_probs, expected)
 
 
 def test_what_comes_by_chance_is_likely_and_the_same_for_a_seed() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from d2l.documents.document import SEPARATOR
 from d2l.learners.document_data import Asked
-from d2l.refining.drills import Written, choose_held_out, make_drills, sentences_of
+from d2l.refining.drills import choose_held_out, make_drills, sentences_of
 
 TEXT = "\n".join(
     f"The {noun} number {n} was built in {1900 + n} by Master {name} for the old harbor."
@@ -30,7 +30,7 @@ def test_nothing_is_drilled_of_what_is_held_out() -> None:
     held = choose_held_out(len(sentences), seed=0)
     assert len(held) == 2
     asked_about = [*sorted(held), *(n for n in range(10) if n not in held)][:5]
-    written = [Written(n, f"When was number {n} built?", str(1900 + n)) for n in asked_about]
+    written = [(n, Asked(f"When was number {n} built?", str(1900 + n))) for n in asked_about]
     drills = make_drills(sentences, written)
     drilled = [asked for step in range(40) for asked in drills.draw(step, 12)]
     for number, sentence in enumerate(sentences):
@@ -47,10 +47,10 @@ PLAIN = "\n".join(
 )
 
 
-def write(n: int, *, first: int = 0) -> list[Written]:
+def write(n: int, *, first: int = 0) -> list[tuple[int, Asked]]:
     """Two questions to each of `n` answers."""
     return [
-        Written(k, f"{word} was number {k} built?", f"The {1900 + k}")
+        (k, Asked(f"{word} was number {k} built?", f"The {1900 + k}"))
         for k in range(first, first + n)
         for word in ("When", "In what year")
     ]
@@ -116,7 +116,7 @@ def test_draws_depend_on_seed_and_step_alone() -> None:
 
 def test_sentences_are_asked_about_in_all_ways() -> None:
     sentences = sentences_of([TEXT])
-    written = [Written(n, "Written?", "by a writer") for n in range(len(sentences))]
+    written = [(n, Asked("Written?", "by a writer")) for n in range(len(sentences))]
 
     def kind(asked: Asked) -> str:
         if asked.question == "Written?":
@@ -154,7 +154,7 @@ def test_sentences_know_where_they_stand_and_come_once() -> None:
 
 def test_answers_come_in_rounds_and_wordings_in_turn() -> None:
     written = [
-        Written(n, f"{how} was number {n} built?", str(1900 + n))
+        (n, Asked(f"{how} was number {n} built?", str(1900 + n)))
         for n in range(8)
         for how in (("When", "In what year", "How early") if n % 2 else ("When",))
     ]

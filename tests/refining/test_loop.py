@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from d2l.hypernets.protocol import Assembled
 from d2l.learners.document_data import Asked, Exercise
-from d2l.refining.drills import Drills, Written, make_drills, sentences_of
+from d2l.refining.drills import Drills, make_drills, sentences_of
 from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.references import References
 
@@ -98,7 +98,7 @@ def test_what_helps_less_than_its_harm_is_not_kept() -> None:
 def test_what_drilled_questions_gain_counts_in_part() -> None:
     """What is held out gets worse by a little, and what is drilled better by more."""
     sentences = sentences_of([TEXT])
-    written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(8)]
+    written = [(n % len(sentences), Asked(f"Q{n}?", f"answer {n}")) for n in range(8)]
     course = make_course(make_drills(sentences, written))
 
     class Torn(Slope):
@@ -163,7 +163,7 @@ def test_a_time_that_gives_as_many_steps_gives_the_same() -> None:
 def test_a_writers_questions_are_drilled_a_few_times_each(n_written: int, steps: int) -> None:
     plain = "\n".join(f"the {w} was there and so it went on" for w in ("sea", "sun", "air", "wind"))
     sentences = sentences_of([plain])
-    written = [Written(n % len(sentences), f"Q{n}?", f"answer {n}") for n in range(n_written)]
+    written = [(n % len(sentences), Asked(f"Q{n}?", f"answer {n}")) for n in range(n_written)]
     drills = make_drills(sentences, written)
     assert Settings().most_steps(drills) == steps
 

@@ -117,7 +117,7 @@ class Scribe:
     """A writer whose every other question fails the round trip."""
 
     def write(self, text: str, spans: list[Span], **_: Any) -> list[WrittenQuestion]:
-        return [WrittenQuestion(f"What is {span.of(text)}?", span) for span in spans]
+        return [(f"What is {span.of(text)}?", span) for span in spans]
 
     def keep_answered(self, text: str, asked: list[WrittenQuestion]) -> list[WrittenQuestion]:
         assert text == TEXT

@@ -12,7 +12,7 @@ from d2l.bases.tokenizers import load_tokenizer
 from d2l.inference.attached import attached, on_device
 from d2l.refining.marks import Span
 from d2l.refining.replies import agrees, is_question, quote
-from d2l.refining.writer import WRITERS, QuestionWriter, WrittenQuestion, find_writer, mark
+from d2l.refining.writer import WRITERS, QuestionWriter, find_writer, mark
 from tests import tiny
 
 TEXT = "The tower (built in 1931)\nstands in Oldport. It has 96 steps."
@@ -179,7 +179,7 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(QuestionWriter, "_generate", generate)
     asked = writer.write(TEXT, spans)
-    assert asked == [WrittenQuestion(q, s) for q, s in zip(questions, spans, strict=True)]
+    assert asked == [(q, s) for q, s in zip(questions, spans, strict=True)]
     assert writer.keep_answered(TEXT, asked) == asked[::2]
     assert seen == [True, False]
 
@@ -206,7 +206,7 @@ def test_by_chance_each_answer_is_asked_for_in_several_wordings(
     assert heat == [0.8] * 4
     # One of the four is no new wording; the last two are of the second answer.
     places = (spans[0], spans[1], spans[1])
-    assert asked == [WrittenQuestion(q, span) for q, span in zip(made, places, strict=True)]
+    assert asked == [(q, span) for q, span in zip(made, places, strict=True)]
     writer.write(TEXT, spans[:1], temperatures=(0.0, 0.8, 0.8, 0.8))
     assert given[1] == (1, 0)
     assert heat == [0.0, 0.8, 0.8, 0.8]

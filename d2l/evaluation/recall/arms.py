@@ -7,11 +7,13 @@ The same questions in the same chat template, answered greedily.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from d2l.datasets.questions import Question
 from d2l.datasets.silence import is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.likelihood import GenerationSettings, ScoredAnswer, score_answers
+from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.refining.options import RefineOptions
 
 #: Scores of an answer; the first three are shares, the others nats a token.
@@ -114,14 +116,15 @@ class Arms:
         settings = GenerationSettings(asker.options.max_tokens, self.batch, end=end, pad=end)
         answers = score_answers(asker.model, prompts, _encode_answers(asker, questions), settings)
         return [
-            _mark(asker, question, scored)
-            for question, scored in zip(questions, answers, strict=True)
+            _mark(asker, question, log_probs, answer)
+            for question, (log_probs, answer) in zip(questions, answers, strict=True)
         ]
 
 
-def _mark(asker: AdaptedModel, question: Question, scored: ScoredAnswer) -> Mark:
-    answer = str(asker.base_tokenizer.decode(scored.answer, skip_special_tokens=True)).strip()
-    references, log_probs = question.references, scored.log_probs  # of the first, and its end token
+def _mark(asker: AdaptedModel, question: Question, log_probs: Tensor, ids: tuple[int, ...]) -> Mark:
+    """Mark an answer's ids; `log_probs` (tokens,) are those of the first reference and its end."""
+    answer = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    references = question.references
     return Mark(
         contained=float(contains_answer(answer, references)),
         em=float(match_exactly(answer, references)),

@@ -64,7 +64,11 @@ def draw_documents(
     if length <= PASSAGE_TOKENS:
         fewest, groups = FEWEST_ASKED, [[passage] for passage in passages]
     else:
-        fewest, groups = FEWEST_ASKED_BESIDE, list(_fill(_one_a_text(passages), length, tokenizer))
+        by_text: dict[str | None, AskedPassage] = {}
+        for passage in passages:  # side by side stand passages of different texts
+            by_text.setdefault(passage.questions[0].document, passage)
+        groups = list(_fill(list(by_text.values()), length, tokenizer))
+        fewest = FEWEST_ASKED_BESIDE
     drawn: list[AskedDocument] = []
     for most in range(fewest, max([fewest, *(len(p.questions) for p in passages)]) + 1):
         drawn = list(_draw(groups, tokenizer, length=length, limit=limit, most=most))
@@ -115,14 +119,6 @@ def _holds(question: Question, text: str) -> bool:
     return contains_answer(text, question.references[:1])
 
 
-def _one_a_text(passages: Sequence[AskedPassage]) -> list[AskedPassage]:
-    """The first passage of every text, so that those side by side are of different ones."""
-    found: dict[str | None, AskedPassage] = {}
-    for passage in passages:
-        found.setdefault(passage.questions[0].document, passage)
-    return list(found.values())
-
-
 def _fill(
     passages: Sequence[AskedPassage], length: int, tokenizer: Tokenizer
 ) -> Iterator[list[AskedPassage]]:
@@ -146,8 +142,8 @@ def _fill(
 
 
 def _ask_about(group: Sequence[AskedPassage], most: int) -> list[Question]:
-    """Questions of a group that exactly one of its passages answers, at most so many of each: one
-    of each passage in turn, so that any number of them is about as many passages as can be."""
+    """Choose questions that exactly one passage of a group answers, at most `most` of each passage,
+    round-robin over the passages."""
     return [
         passage.questions[turn]
         for turn in range(most)

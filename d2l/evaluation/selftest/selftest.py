@@ -18,7 +18,7 @@ from d2l.bases.models import batched
 from d2l.errors import DocumentError
 from d2l.evaluation.harm import answer_general, measure_harm
 from d2l.evaluation.metrics import Row, pick_evenly, take_mean
-from d2l.evaluation.originals import Originals, Stretch, read_originals
+from d2l.evaluation.originals import Originals, read_originals
 from d2l.evaluation.selftest.passages import (
     MIN_WORDS,
     HalvedSentence,
@@ -200,16 +200,13 @@ def _row_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, 
     rows = []
     for stretch in originals.stretches:
         name, chunk = stretch.document.name, stretch.chunk
-        place = stretch.place or (name if chunk is None else f"chunk {chunk}: {_begin(stretch)}")
+        begins = " ".join(
+            stretch.document.text[stretch.start : stretch.stop].split()[:_BEGIN_WORDS]
+        )
+        place = stretch.place or (name if chunk is None else f"chunk {chunk}: {begins} …")
         own = [r for r in recited if (r.passage.document, r.passage.chunk) == (name, chunk)]
         rows.append({"document": name, "chunk": chunk, "place": place, **_take_means(own)})
     return tuple(rows)
-
-
-def _begin(stretch: Stretch) -> str:
-    """The first words of a stretch, where nothing else tells it from the others."""
-    words = stretch.document.text[stretch.start : stretch.stop].split()[:_BEGIN_WORDS]
-    return " ".join(words) + " …"
 
 
 def _row_pages(originals: Originals, recited: Sequence[Recited]) -> tuple[Row, ...]:

@@ -108,10 +108,10 @@ def _ask(
     settings = GenerationSettings(n_tokens, _BATCH, end=end, pad=end)
     score = match_literally if task.metric == "em" else rouge_l
     marks = []
-    for question, scored in zip(
+    for question, (log_probs, ids) in zip(
         questions, score_answers(asker.model, prompts, answers, settings), strict=True
     ):
-        answer = str(asker.base_tokenizer.decode(scored.answer, skip_special_tokens=True)).strip()
-        nll = -float(scored.log_probs.mean())
+        answer = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        nll = -float(log_probs.mean())
         marks.append(TaskMark(float(score(answer, question.outputs)), nll))
     return marks

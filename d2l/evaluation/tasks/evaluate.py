@@ -36,13 +36,13 @@ def eval_adapter(
     provenance = asker.info.provenance
     description = None if provenance is None else provenance.description
     own = [] if description is None else [description.text]
-    answered, remarks = [], []
+    answered, remarks = list[AnsweredTask](), list[str]()
     for task in watch(rows, "asking"):
         asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, limit)
         marks = {"adapter": ask_adapter(asker, asked, asked.questions), **ask_base(asker, asked)}
         if not asked.descriptions:
             remarks.append(f"task {task.name!r} has no description to put into the prompt")
-        answered.append(AnsweredTask(asked, marks))
+        answered.append((asked, marks))
     return make_report(answered, remarks)
 
 
@@ -58,7 +58,7 @@ def eval_network(
     for task in tasks:
         if not task.descriptions:
             raise TaskError(f"task {task.name!r} has no description to make an adapter from")
-    maker, answered, asker = TaskCompiler(making), [], None
+    maker, answered, asker = TaskCompiler(making), list[AnsweredTask](), None
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
         for number, task in enumerate(watch(tasks, "asking")):
             texts = choose_descriptions(task, DESCRIPTIONS)
@@ -73,5 +73,5 @@ def eval_network(
             for text, own in groupby(pairs, key=lambda pair: pair[0]):
                 asker.set_adapter(adapters[text])
                 marks += ask_adapter(asker, asked, [question for _, question in own])
-            answered.append(AnsweredTask(asked, {"adapter": marks, **ask_base(asker, asked)}))
+            answered.append((asked, {"adapter": marks, **ask_base(asker, asked)}))
     return make_report(answered, maker.network.warnings)

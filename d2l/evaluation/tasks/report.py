@@ -15,12 +15,8 @@ SCORES = ("score", "nll")
 NAMES = {"adapter": "adapter", "prompt": "description in prompt", "base": "base alone"}
 
 
-@dataclass(frozen=True)
-class AnsweredTask:
-    """One task's marks by arm, question by question in the same order."""
-
-    task: AskedTask
-    marks: Mapping[str, Sequence[TaskMark]]
+#: A task with its marks by arm, question by question in the same order.
+AnsweredTask = tuple[AskedTask, Mapping[str, Sequence[TaskMark]]]
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,14 @@ class TaskReport:
 
 def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -> TaskReport:
     """The report on at least one task."""
-    rows = [_make_row(task, arm) for task in answered for arm in task.marks]
+    rows = list[Row]()
+    for task, by_arm in answered:
+        for arm, marks in by_arm.items():
+            row = {"task": task.name, "arm": arm, "metric": task.metric, "n": len(marks)}
+            scores = {key: [getattr(mark, key) for mark in marks] for key in SCORES}
+            rows.append(row | take_means(scores))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    n_left_out = sum(task.task.n_left_out for task in answered)
-    if n_left_out:
+    if n_left_out := sum(task.n_left_out for task, _ in answered):
         remarks = [*remarks, f"left out: {n_left_out:,} examples that are too long"]
     return TaskReport(
         tuple(rows),
@@ -53,15 +53,9 @@ def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -
     )
 
 
-def _make_row(task: AnsweredTask, arm: str) -> Row:
-    marks = task.marks[arm]
-    row = {"task": task.task.name, "arm": arm, "metric": task.task.metric, "n": len(marks)}
-    return row | take_means({key: [getattr(mark, key) for mark in marks] for key in SCORES})
-
-
 def _take_means(arm: str, answered: Sequence[AnsweredTask]) -> Row:
     """Means over tasks, each counting once; the errors are those over tasks."""
-    own = [task.marks[arm] for task in answered if arm in task.marks]
+    own = [by_arm[arm] for _, by_arm in answered if arm in by_arm]
     means = {
         key: [take_mean([getattr(mark, key) for mark in marks])[0] for marks in own]
         for key in SCORES
@@ -75,9 +69,9 @@ def _compare(other: str, answered: Sequence[AnsweredTask]) -> Row:
     The errors are those over tasks; over questions where there is a single task.
     """
     pairs = [
-        list(zip(task.marks["adapter"], task.marks[other], strict=True))
-        for task in answered
-        if other in task.marks
+        list(zip(by_arm["adapter"], by_arm[other], strict=True))
+        for _, by_arm in answered
+        if other in by_arm
     ]
     samples = {}
     for key in SCORES:

@@ -24,7 +24,7 @@ from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
 from d2l.learners.distributed import Team
 from d2l.learners.doc_to_lora.loss import generate, measure_document, take_target
-from d2l.learners.document_data import Asked, Drawn, Mixture, Passage
+from d2l.learners.document_data import Asked, Drawn, Mixture
 from d2l.learners.forward import adapted, predict
 from d2l.learners.learner import Figure, LossShare, Row
 from d2l.learners.materials import Materials, gather_documents
@@ -74,7 +74,10 @@ class DocToLoraLearner:
             ]
             with torch.no_grad():
                 targets = [take_target(row) for row in predict(self.causal, teacher, answers)]
-            generated = generate(self.network, [self._read(p) for p in one.passages])
+            generated = generate(
+                self.network,
+                [self.read(self.encode.ask(p.text)).hidden for p in one.passages],
+            )
             with adapted(self.causal, generated, self.network.config.scale):
                 student = [self.chat.ask(question) for question in questions]
                 logits = predict(self.causal, student, answers)
@@ -85,10 +88,6 @@ class DocToLoraLearner:
                 for value, row, answer in zip(losses.tolist(), logits, answers, strict=True)
             ]
             yield LossShare(loss / len(drawn), tuple(figures))
-
-    def _read(self, passage: Passage) -> torch.Tensor:
-        """Hidden states (layers, tokens, hidden) of one chunk in the reader's template."""
-        return self.read(self.encode.ask(passage.text)).hidden
 
     def _answer(self, asked: Asked) -> tuple[int, ...]:
         ids = self.chat.tokenizer.encode(self._cut(asked.answer, _ANSWER_PART))

@@ -45,16 +45,11 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         if config.shared_rank or config.address_neurons
         else 0,
         document_tokens=max(longest, config.document_tokens),
-        reads=_name_reading(recipe),
+        # A recipe does not keep up what it does not train, whatever the checkpoint read before.
+        reads=("both" if documents else "descriptions")
+        if recipe.lengths_of(tasks=True)
+        else "documents",
     )
-
-
-def _name_reading(recipe: Recipe) -> str:
-    """What a recipe trains to read. What it does not train is not kept up, whatever the checkpoint
-    read before, so it is not said of the network any more."""
-    if not recipe.lengths_of(tasks=True):
-        return "documents"
-    return "both" if recipe.lengths_of(tasks=False) else "descriptions"
 
 
 def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:

@@ -190,7 +190,7 @@ def test_differences_are_paired_and_tasks_count_once() -> None:
             arm: [TaskMark(value, 2 * value) for value in values]
             for arm, values in (("adapter", adapter), ("prompt", prompt))
         }
-        return AnsweredTask(AskedTask(name, ("d",), examples, "em", 0), marks)
+        return AskedTask(name, ("d",), examples, "em", 0), marks
 
     first = answered("one", [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
     second = answered("two", [1.0, 1.0], [0.0, 1.0])
