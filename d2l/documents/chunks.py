@@ -47,11 +47,7 @@ class Piece(NamedTuple):
 
 
 def split_evenly(
-    token_ids: Sequence[int],
-    *,
-    limit: int,
-    prefix: Sequence[int],
-    suffix: Sequence[int],
+    token_ids: Sequence[int], *, limit: int, prefix: Sequence[int], suffix: Sequence[int]
 ) -> list[tuple[tuple[int, ...], int, int]]:
     """Cut a templated token list into ceil(n / limit) slices of equal length.
 
@@ -96,13 +92,13 @@ def pack_sentences(text: str, *, tokenizer: Tokenizer, limit: int, minimum: int)
         ids = tuple(tokenizer.encode(sentence))
         whole = Piece(sentence, ids, start, start + len(sentence))
         for piece in cut_long(whole, tokenizer, limit) if len(ids) > limit else [whole]:
-            joined = _join(packed[-1], piece, tokenizer) if packed else None
+            joined = join_pieces([packed[-1], piece], tokenizer) if packed else None
             if joined is not None and len(joined.token_ids) <= limit:
                 packed[-1] = joined
             else:
                 packed.append(piece)
     if len(packed) > 1 and len(packed[-1].token_ids) < minimum:
-        packed[-2:] = [_join(packed[-2], packed[-1], tokenizer)]
+        packed[-2:] = [join_pieces(packed[-2:], tokenizer)]
     return packed
 
 
@@ -130,9 +126,12 @@ def share_out(
     return owned
 
 
-def _join(left: Piece, right: Piece, tokenizer: Tokenizer) -> Piece:
-    joined = f"{left.text} {right.text}"
-    return Piece(joined, tuple(tokenizer.encode(joined)), left.start, right.stop)
+def join_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Piece:
+    """Join neighbors by a space; a piece alone stays as it is."""
+    if len(pieces) == 1:
+        return pieces[0]
+    text = " ".join(piece.text for piece in pieces)
+    return Piece(text, tuple(tokenizer.encode(text)), pieces[0].start, pieces[-1].stop)
 
 
 def cut_long(piece: Piece, tokenizer: Tokenizer, limit: int) -> list[Piece]:
@@ -146,12 +145,6 @@ def cut_long(piece: Piece, tokenizer: Tokenizer, limit: int) -> list[Piece]:
     for first in range(0, len(piece.token_ids), limit):
         last = min(first + limit, len(piece.token_ids))
         begin, end = starts[first], starts[last]
-        parts.append(
-            Piece(
-                piece.text[begin:end].strip(),
-                piece.token_ids[first:last],
-                piece.start + begin,
-                piece.start + end,
-            )
-        )
+        text, ids = piece.text[begin:end].strip(), piece.token_ids[first:last]
+        parts.append(Piece(text, ids, piece.start + begin, piece.start + end))
     return parts

@@ -79,12 +79,6 @@ class Document:
         hit = self.sections[first : bisect_left(self._starts, max(stop, start + 1))]
         pages = [section.page for section in hit if section.page is not None]
         if pages:
-            first, last = min(pages), max(pages)
-            return f"p. {first}" if first == last else f"p. {first}-{last}"
+            return "p. " + "-".join(map(str, sorted({min(pages), max(pages)})))
         headings = [section.heading for section in hit if section.heading]
-        if not headings:
-            return ""
-        first_heading, last_heading = headings[0], headings[-1]
-        if first_heading == last_heading:
-            return f"§ {first_heading}"
-        return f"§ {first_heading} … {last_heading}"
+        return "§ " + " … ".join(dict.fromkeys((headings[0], headings[-1]))) if headings else ""

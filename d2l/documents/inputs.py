@@ -59,13 +59,10 @@ def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
             real = os.path.realpath(file)
             if real not in seen:
                 seen.add(real)
-                sources.append(Source(printable(str(file)), file, shared=_share(file, given)))
+                is_given = file == Path(given)
+                shared = file.name if is_given else file.relative_to(given).as_posix()
+                sources.append(Source(printable(str(file)), file, shared=printable(shared)))
     return Inputs(tuple(sources), tuple(ignored), tuple(bad))
-
-
-def _share(file: Path, given: str) -> str:
-    """What is passed on of a file's name: that below the folder given, or the file's own."""
-    return printable(file.name if file == Path(given) else file.relative_to(given).as_posix())
 
 
 def find_files(given: str) -> tuple[list[Path], list[Path]]:

@@ -147,11 +147,7 @@ def read_inputs(
 
 
 def make_limits(
-    *,
-    max_bytes: int | None,
-    max_chars: int | None,
-    seconds: float | None,
-    memory_mb: int | None,
+    *, max_bytes: int | None, max_chars: int | None, seconds: float | None, memory_mb: int | None
 ) -> ReadLimits:
     """Limits with the defaults where nothing was asked for."""
     asked: dict[str, Any] = {

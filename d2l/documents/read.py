@@ -8,8 +8,8 @@ import hashlib
 import logging
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from d2l.documents.document import Document, Source
 from d2l.documents.sandbox import ReadLimits, run_in_child
@@ -30,13 +30,11 @@ MARKUP = re.compile(rb"<\x00{0,3}[A-Za-z/!?]")
 STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
 
 
-@dataclass(frozen=True)
-class Reader:
-    """How to read one format: by which suffixes it goes, and what parses it."""
+class Reader(NamedTuple):
+    """How to read one format, and by which suffixes it goes."""
 
     suffixes: tuple[str, ...]
     description: str
-    parse: Parser
     sandboxed: bool  # parse in a child process whatever the size, under limits of time and memory
 
 
@@ -80,7 +78,7 @@ def read_document(
 
 def parse(format: str, request: ParseRequest) -> Parsed:
     """Parse with a format's reader, and look over what came of it."""
-    return screen(READERS[format].parse(request), request)
+    return screen(find_parser(format)(request), request)
 
 
 def make_document(source: Source, format: str, request: ParseRequest, parsed: Parsed) -> Document:
@@ -175,9 +173,7 @@ def refuse_content(
     source: Source, content: Content, asked: str | None, claimed: str | None
 ) -> DocumentError:
     """Say what the bytes seem to be instead, and how to have them read."""
-    reader = READERS.get(claimed or "")
-    words = reader.description if reader is not None and claimed in STRICT else ""
-    not_that = f"not {words}; " if words else ""
+    not_that = f"not {READERS[claimed].description}; " if claimed and claimed in STRICT else ""
     if content.format is not None:
         hint = f"read it as what it is with --format {content.format}"
         if asked is None and content.format != "text":
@@ -191,44 +187,31 @@ def refuse_content(
     return DocumentError(f"{source.name}: {not_that}this is {content.words}", hint=hint)
 
 
-# Parsers of the formats that run in a child process are imported there: they take longer to import
-# than a page takes to read.
-
-
-def _parse_pdf(request: ParseRequest) -> Parsed:
-    from d2l.readers.pdf.reader import parse_pdf
-
-    return parse_pdf(request)
-
-
-def _parse_docx(request: ParseRequest) -> Parsed:
-    from d2l.readers.docx import parse_docx
-
-    return parse_docx(request)
-
-
-def _parse_epub(request: ParseRequest) -> Parsed:
-    from d2l.readers.epub import parse_epub
-
-    return parse_epub(request)
-
-
-def _parse_html(request: ParseRequest) -> Parsed:
-    from d2l.readers.html import parse_html
-
-    return parse_html(request)
+def find_parser(format: str) -> Parser:
+    """Import the parser of a format. Those of the formats that run in a child process are imported
+    there only: that takes longer than to read a page."""
+    if format == "pdf":
+        from d2l.readers.pdf.reader import parse_pdf as parse
+    elif format == "docx":
+        from d2l.readers.docx import parse_docx as parse
+    elif format == "epub":
+        from d2l.readers.epub import parse_epub as parse
+    elif format == "html":
+        from d2l.readers.html import parse_html as parse
+    else:
+        return parse_markdown if format == "markdown" else parse_text
+    return parse
 
 
 READERS: dict[str, Reader] = {
-    "pdf": Reader((".pdf",), "a PDF document", _parse_pdf, sandboxed=True),
-    "docx": Reader((".docx",), "a DOCX document", _parse_docx, sandboxed=True),
-    "epub": Reader((".epub",), "an EPUB book", _parse_epub, sandboxed=True),
-    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", _parse_html, sandboxed=True),
-    "markdown": Reader((".md", ".markdown"), "Markdown text", parse_markdown, sandboxed=False),
+    "pdf": Reader((".pdf",), "a PDF document", sandboxed=True),
+    "docx": Reader((".docx",), "a DOCX document", sandboxed=True),
+    "epub": Reader((".epub",), "an EPUB book", sandboxed=True),
+    "html": Reader((".html", ".htm", ".xhtml"), "an HTML page", sandboxed=True),
+    "markdown": Reader((".md", ".markdown"), "Markdown text", sandboxed=False),
     "text": Reader(
         (".txt", ".text", ".rst", ".log", ".csv", ".tsv", ".adoc", ".asciidoc", ".org", ".tex"),
         "plain text in any encoding",
-        parse_text,
         sandboxed=False,
     ),
 }

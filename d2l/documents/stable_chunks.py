@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from d2l.documents.chunks import Piece, Tokenizer, cut_long
+from d2l.documents.chunks import Piece, Tokenizer, cut_long, join_pieces
 from d2l.documents.document import Document
 from d2l.documents.sentences import split_sentences
 
@@ -28,10 +28,6 @@ class _Unit(NamedTuple):
     piece: Piece
     border: tuple[int, str]
 
-    @property
-    def n_tokens(self) -> int:
-        return len(self.piece.token_ids)
-
 
 def pack_stable(
     text: str, *, tokenizer: Tokenizer, limit: int, headings: Iterable[int] = ()
@@ -47,7 +43,7 @@ def pack_stable(
     waiting = [units] if units else []
     while waiting:  # no recursion: a text may be one cut after the other
         stretch = waiting.pop()
-        whole = _join(stretch, tokenizer)
+        whole = join_pieces([unit.piece for unit in stretch], tokenizer)
         if len(stretch) == 1 or len(whole.token_ids) <= limit:
             pieces.append(whole)
         else:
@@ -75,9 +71,7 @@ def _find_units(
     for sentence, start in split_sentences(text):
         ids = tuple(tokenizer.encode(sentence))
         whole = Piece(sentence, ids, start, start + len(sentence))
-        kind = _SENTENCE
-        if "\n\n" in text[last_stop:start]:
-            kind = _PARAGRAPH
+        kind = _PARAGRAPH if "\n\n" in text[last_stop:start] else _SENTENCE
         while waiting and waiting[0] <= start:
             waiting.pop(0)
             kind = _HEADING
@@ -94,7 +88,8 @@ def _find_units(
 
 def _find_cut(units: Sequence[_Unit], limit: int) -> int:
     """The unit that the second half begins with."""
-    total = sum(unit.n_tokens for unit in units)
+    lengths = [len(unit.piece.token_ids) for unit in units]
+    total = sum(lengths)
     least = min(limit * _LEAST_SHARE, total / 2)
     best: tuple[tuple[int, str], int] | None = None
     fairest, read = (total, 1), 0
@@ -104,13 +99,5 @@ def _find_cut(units: Sequence[_Unit], limit: int) -> int:
             fairest = min(fairest, (total - 2 * smaller, index))
             if smaller >= least and (best is None or unit.border < best[0]):
                 best = (unit.border, index)
-        read += unit.n_tokens
+        read += lengths[index]
     return best[1] if best is not None else fairest[1]
-
-
-def _join(units: Sequence[_Unit], tokenizer: Tokenizer) -> Piece:
-    first, last = units[0].piece, units[-1].piece
-    if len(units) == 1:
-        return first
-    text = " ".join(unit.piece.text for unit in units)
-    return Piece(text, tuple(tokenizer.encode(text)), first.start, last.stop)

@@ -30,10 +30,6 @@ class Subject(NamedTuple):
     is_checked: bool
 
 
-def _never(_subject: Subject) -> bool:
-    return False
-
-
 #: Pseudo-classes; a reader who only looks at a page points at nothing.
 STATES: dict[str, Callable[[Subject], bool]] = {
     "root": lambda subject: subject.is_root,
@@ -41,15 +37,15 @@ STATES: dict[str, Callable[[Subject], bool]] = {
     "last-child": lambda subject: subject.is_last,
     "only-child": lambda subject: subject.is_first and subject.is_last,
     "checked": lambda subject: subject.is_checked,
-    "hover": _never, "active": _never, "visited": _never, "focus": _never,
-    "focus-visible": _never, "focus-within": _never, "target": _never,
-}  # fmt: skip
-PARTS = frozenset(
-    (
-        "before", "after", "first-line", "first-letter", "selection", "marker", "placeholder",
-        "backdrop", "file-selector-button",
-    )
-)  # fmt: skip
+    **dict.fromkeys(
+        ("hover", "active", "visited", "focus", "focus-visible", "focus-within", "target"),
+        lambda _: False,
+    ),
+}
+PARTS = frozenset((
+    "before", "after", "first-line", "first-letter", "selection", "marker", "placeholder",
+    "backdrop", "file-selector-button",
+))  # fmt: skip
 #: How the value of an attribute is compared.
 OPERATORS: dict[str, Callable[[str, str], bool]] = {
     "=": lambda value, other: value == other,

@@ -76,11 +76,7 @@ class _BodyReader:
     """Walks a document's body; knows its styles, lists and notes."""
 
     def __init__(
-        self,
-        parts: dict[str, list[Any]],
-        request: ParseRequest,
-        styles: Styles,
-        hidden: HiddenRuns,
+        self, parts: dict[str, list[Any]], request: ParseRequest, styles: Styles, hidden: HiddenRuns
     ) -> None:
         self._hidden = hidden
         self._include_hidden = request.include_hidden
@@ -139,10 +135,8 @@ class _BodyReader:
             mark = self._list_mark(paragraph)
             if self._is_heading(paragraph):
                 yield text, "heading"
-            elif mark:
-                yield mark + text, "item"
             else:
-                yield text, "paragraph"
+                yield mark + text, "item" if mark else "paragraph"
         for box in self._find_boxes(paragraph):
             yield from self._walk(box)
 
@@ -158,17 +152,13 @@ class _BodyReader:
         """Give the text of runs, links, fields and formulas."""
         parts: list[str] = []
         for child in element:
-            if child.tag in SKIPPED:
-                continue
-            if child.tag in RUNS and self._is_left_out(child):
+            if child.tag in SKIPPED or (child.tag in RUNS and self._is_left_out(child)):
                 continue
             if child.tag in (W + "t", MATH + "t"):
                 parts.append(child.text or "")
             elif child.tag in SIGNS:
                 parts.append(SIGNS[child.tag])
-            elif not isinstance(child.tag, str):
-                continue
-            else:
+            elif isinstance(child.tag, str):
                 parts.append(self._refer(child) or self._read_inline(child))
         return "".join(parts).replace("\xa0", " ")
 
@@ -220,7 +210,9 @@ class _BodyReader:
                 continue  # of a table inside a cell
             cells = []
             for cell in row.iter(W + "tc"):
-                if next(cell.iterancestors(W + "tr")) is not row or continues_above(cell):
+                merge = cell.find(f"{W}tcPr/{W}vMerge")
+                continues = merge is not None and merge.get(W + "val", "continue") == "continue"
+                if next(cell.iterancestors(W + "tr")) is not row or continues:
                     continue
                 lines = [" ".join(text.split()) for text, _ in self._walk(cell)]
                 cells.append(" ".join(line for line in lines if line))
@@ -250,12 +242,6 @@ class _BodyReader:
         for deeper in range(depth + 1, N_LEVELS):
             self._counts[number, deeper] = 0
         return "  " * depth + f"{self._counts[number, depth]}. "
-
-
-def continues_above(cell: Any) -> bool:
-    """Whether a cell is the lower part of one merged with the row above."""
-    merge = cell.find(f"{W}tcPr/{W}vMerge")
-    return merge is not None and merge.get(W + "val", "continue") == "continue"
 
 
 def read_depth(level: str) -> int:

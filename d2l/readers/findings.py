@@ -31,6 +31,10 @@ class Finding:
 
 def gather(found: Iterable[Finding]) -> tuple[Finding, ...]:
     """Add up findings of one sort; hidden text comes first, each kind's sorts in order of place."""
+
+    def join(places: Iterable[Sequence[int]]) -> tuple[int, ...]:
+        return tuple(sorted({number for numbers in places for number in numbers})[:MAX_PLACES])
+
     sorts: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
         sorts.setdefault((finding.kind, finding.what), []).append(finding)
@@ -39,16 +43,12 @@ def gather(found: Iterable[Finding]) -> tuple[Finding, ...]:
             same[0].kind,
             same[0].what,
             sum(finding.count for finding in same),
-            _join(finding.pages for finding in same),
-            _join(finding.lines for finding in same),
+            join(finding.pages for finding in same),
+            join(finding.lines for finding in same),
         )
         for same in sorts.values()
     )
     return tuple(sorted(added, key=lambda finding: KINDS.index(finding.kind)))
-
-
-def _join(places: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    return tuple(sorted({number for numbers in places for number in numbers})[:MAX_PLACES])
 
 
 def describe(finding: Finding, *, include_hidden: bool = False) -> str:

@@ -13,47 +13,48 @@ import lxml.html
 
 from d2l.readers.findings import Finding, gather
 from d2l.readers.html_hidden import HiddenText, find_hidden
-from d2l.readers.parsing import CELL, Parsed, ParseRequest, Section, bound_text, damaged
+from d2l.readers.parsing import (
+    CELL,
+    Parsed,
+    ParseRequest,
+    Section,
+    bound_text,
+    damaged,
+    joins_number,
+)
 from d2l.readers.sniff import decode_html
 from d2l.readers.styles import Sheet
 from d2l.readers.text import encoding_notes
 
-DROPPED = frozenset(
-    (
-        "script", "style", "noscript", "noframes", "template", "nav", "title", "input", "canvas",
-        "iframe", "object", "embed", "audio", "video", "map", "datalist", "rp", "annotation",
-        "annotation-xml", "noembed", "meter", "progress", "desc", "metadata", "defs",
-    )
-)  # fmt: skip
+DROPPED = frozenset((
+    "script", "style", "noscript", "noframes", "template", "nav", "title", "input", "canvas",
+    "iframe", "object", "embed", "audio", "video", "map", "datalist", "rp", "annotation",
+    "annotation-xml", "noembed", "meter", "progress", "desc", "metadata", "defs",
+))  # fmt: skip
 #: Elements of a page's head; the parser leaves others there that it does not know.
 HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
 DRAWN = frozenset(("svg", "select", "textarea"))  # seen, but no text of the page
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
 DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
 # Links to edit or point, boxes of links, citation marks.
-DROPPED_CLASSES = frozenset(
-    (
-        "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
-        "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
-        "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar", "breadcrumbs",
-        "navheader", "navfooter",  # DocBook
-        "nav-panel", "copiable-link", "copiable-anchor",  # Texinfo
-        "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
-    )
-)  # fmt: skip
+DROPPED_CLASSES = frozenset((
+    "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
+    "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
+    "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar", "breadcrumbs",
+    "navheader", "navfooter",  # DocBook
+    "nav-panel", "copiable-link", "copiable-anchor",  # Texinfo
+    "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
+))  # fmt: skip
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-BLOCKS = HEADINGS | frozenset(
-    (
-        "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
-        "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
-        "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
-        "hr", "details", "summary", "center",
-    )
-)  # fmt: skip
+BLOCKS = HEADINGS | frozenset((
+    "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
+    "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
+    "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
+    "hr", "details", "summary", "center",
+))  # fmt: skip
 PROSE = HEADINGS | {"p"}
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
 TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
-RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # Marks inside the walk only, for JUNK is taken out of every page.
 LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
@@ -145,9 +146,8 @@ def split_page(
 def drop_furniture(root: Any) -> None:
     """Take out of the tree what is not the page's text."""
     for element in list(root.iter()):
-        if not isinstance(element.tag, str) or element.getparent() is None:
-            continue
-        if is_furniture(element):
+        is_inside = isinstance(element.tag, str) and element.getparent() is not None
+        if is_inside and is_furniture(element):
             element.drop_tree()
 
 
@@ -199,9 +199,8 @@ def is_drawn(element: Any) -> bool:
 
 def is_banner_part(element: Any) -> bool:
     """Whether an element stands beside the title in a page's header: menus, languages, logos."""
-    if not any(parent.tag == "header" for parent in element.iterancestors()):
-        return False
-    if any(parent.tag in PROSE for parent in element.iterancestors()):
+    around = {parent.tag for parent in element.iterancestors()}
+    if "header" not in around or around & PROSE:
         return False
     return not any(inner.tag in PROSE for inner in element.iter())
 
@@ -238,7 +237,7 @@ class _Flow:
                 if element is not root:
                     self._add(element.tail)
         self._end_block()
-        self._end_section(None)
+        self._end_section()
         return self._sections
 
     def _open(self, element: Any) -> None:
@@ -246,10 +245,10 @@ class _Flow:
         if tag in BLOCKS:
             self._end_block()
         if tag in HEADINGS and not self._rows:
-            self._end_section(None)
+            self._end_section()
         elif tag == "br":
             self._inline.append("\n")
-        elif tag == "sup" and is_power(self._inline, element.text_content()):
+        elif tag == "sup" and joins_number("".join(self._inline[-1:]), element.text_content()):
             self._inline.append("^")
         elif tag == "pre":
             self._pre += 1
@@ -342,20 +341,13 @@ class _Flow:
         else:
             self._blocks.append(TABLE_BLOCK + row)
 
-    def _end_section(self, heading: str | None) -> None:
+    def _end_section(self) -> None:
         text = "\n\n".join(block.lstrip(LIST_BLOCK + TABLE_BLOCK) for block in self._blocks)
         if text.strip():
             self._sections.append(Section(text, heading=self._heading))
-        self._blocks, self._heading = [], heading
-
-
-def is_power(before: list[str], raised: str) -> bool:
-    """Whether a raised number follows a digit, so that the two would read as one number."""
-    return bool(before and before[-1][-1:].isdigit() and RAISED_NUMBER.match(raised))
+        self._blocks, self._heading = [], None
 
 
 def is_layout(row: Any) -> bool:
     """Whether a table row lays out a page instead of holding data: it nests tables or headings."""
-    return row.find(".//table") is not None or any(
-        row.find(f".//{tag}") is not None for tag in ("h1", "h2", "h3")
-    )
+    return any(row.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3"))

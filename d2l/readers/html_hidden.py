@@ -36,12 +36,10 @@ LENGTH = re.compile(
     r"([+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,2})?)([a-z]{0,5}|%)"
 )
 #: Values that leave text and its place as they are.
-PLAIN = frozenset(
-    (
-        "none", "normal", "initial", "auto", "0", "1", "currentcolor", "transparent", "relative",
-        "static", "border-box", "padding-box", "content-box", *INHERITING,
-    )
-)  # fmt: skip
+PLAIN = frozenset((
+    "none", "normal", "initial", "auto", "0", "1", "currentcolor", "transparent", "relative",
+    "static", "border-box", "padding-box", "content-box", *INHERITING,
+))  # fmt: skip
 STILL = PLAIN - {"relative"}  # positions that move no element
 #: Attributes that say how an element looks without any style.
 OLD_ATTRIBUTES = frozenset(("hidden", "popover", "color", "bgcolor", "background", "text"))

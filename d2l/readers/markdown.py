@@ -22,14 +22,12 @@ _PARAGRAPH = "d2l-paragraph"
 _LABEL = re.compile(r"\[((?:[^\[\]\\]|\\.){1,999})\]")
 _MAY_HIDE = re.compile("=|hidden|popover", re.I)  # in a tag
 _COMMENT_SIGNS = re.compile(r"^<!?-{0,2}|-{0,2}>$")
-_PLAIN_TAGS = frozenset(
-    (
-        "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt",
-        "footer", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "li", "main", "ol",
-        "p", "pre", "script", "section", "style", "summary", "table", "tbody", "td", "template",
-        "th", "thead", "title", "tr", "ul",
-    )
-)  # fmt: skip
+_PLAIN_TAGS = frozenset((
+    "article", "aside", "blockquote", "body", "center", "dd", "details", "div", "dl", "dt",
+    "footer", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "html", "li", "main", "ol",
+    "p", "pre", "script", "section", "style", "summary", "table", "tbody", "td", "template",
+    "th", "thead", "title", "tr", "ul",
+))  # fmt: skip
 
 
 def parse_markdown(request: ParseRequest) -> Parsed:

@@ -54,8 +54,7 @@ class MarkupPiece(NamedTuple):
     end: int
 
 
-@dataclass
-class _Block:
+class _Block(NamedTuple):
     kind: BlockKind
     start: int
     end: int
@@ -97,7 +96,7 @@ class _Cutter:
 
     def _add(self, kind: BlockKind, start: int, end: int, *, goes_on: bool) -> None:
         if goes_on and self.found and self.found[-1].kind == kind:
-            self.found[-1].end = end
+            self.found[-1] = self.found[-1]._replace(end=end)
         else:
             self.found.append(_Block(kind, start, end))
 

@@ -3,6 +3,7 @@
 Takes the bytes of one document, gives sections; knows no format and no process.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from d2l.progress import Steps, ignore_steps
 from d2l.readers.findings import Finding, gather
 
 CELL = " | "  # between the cells of a table row, in every format
+_RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def bound_text(sections: Iterable[Section], request: ParseRequest) -> Iterator[S
                 hint="raise the limit with --max-chars, or give a shorter document",
             )
         yield section
+
+
+def joins_number(before: str, raised: str) -> bool:
+    """Whether a raised number follows a digit, so that the two would read as one number."""
+    return before[-1:].isdigit() and _RAISED_NUMBER.match(raised) is not None
 
 
 def damaged(request: ParseRequest, kind: str, why: str) -> DocumentError:

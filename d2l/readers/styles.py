@@ -34,22 +34,18 @@ WARPS = frozenset(("transform", "translate", "scale", "zoom", "offset-path"))
 OFFSETS = ("left", "right", "top", "bottom")
 PULL = "pull"  # a margin that is not plain and positive
 SHIFTS = WARPS | frozenset(("position", *OFFSETS, "grid-area", "grid-row", "grid-column", PULL))
-PROPERTIES = EFFECTS | SHIFTS | frozenset(
-    (
-        "display", "visibility", "opacity", "font-size", "color", "background-color",
-        "background-image", "width", "height",
-        "max-width", "max-height", "text-indent", "color-scheme", "box-shadow",
-    )
-)  # fmt: skip
+PROPERTIES = EFFECTS | SHIFTS | frozenset((
+    "display", "visibility", "opacity", "font-size", "color", "background-color",
+    "background-image", "width", "height",
+    "max-width", "max-height", "text-indent", "color-scheme", "box-shadow",
+))  # fmt: skip
 #: "yes" where they may show an element by and by.
 MOVING = ("animation", "transition")
 #: Words of an animation or a transition that are no names of properties.
-TIMING = frozenset(
-    (
-        "ease", "ease-in", "ease-out", "ease-in-out", "linear", "step-start", "step-end",
-        "normal", "allow-discrete",
-    )
-)  # fmt: skip
+TIMING = frozenset((
+    "ease", "ease-in", "ease-out", "ease-in-out", "linear", "step-start", "step-end",
+    "normal", "allow-discrete",
+))  # fmt: skip
 FADING = frozenset(("all", "opacity", "visibility", "transform", "translate", "scale", "left",
                     "right", "top", "color", "font-size", "text-indent", "var"))  # fmt: skip
 FUNCTION = re.compile(r"(?:cubic-bezier|steps|linear)\([^()]{0,200}\)")

@@ -79,9 +79,5 @@ def read_title(text: str) -> str:
 
 def skip_front_matter(lines: list[str]) -> int:
     """Give the number of lines of a YAML block between `---` lines at the top."""
-    if lines[0].rstrip() != "---":
-        return 0
-    for number, line in enumerate(lines[1:], start=1):
-        if line.rstrip() in ("---", "..."):
-            return number + 1
-    return 0
+    ends = (n for n, line in enumerate(lines[1:], start=2) if line.rstrip() in ("---", "..."))
+    return next(ends, 0) if lines[0].rstrip() == "---" else 0

@@ -50,22 +50,13 @@ def read_numbers(array: Any) -> list[float]:
     return [float(v) for v in values] if all(isinstance(v, (int, float)) for v in values) else []
 
 
-def list_xobjects(resources: Any) -> list[DictionaryObject]:
-    """Give the images and forms that resources name."""
+def list_resources(resources: Any, category: str) -> dict[str, DictionaryObject]:
+    """Give the dictionaries of a category, such as "/Font", that resources name."""
     resources = resources.get_object() if resources is not None else None
-    if not isinstance(resources, DictionaryObject) or "/XObject" not in resources:
-        return []
-    values = [value.get_object() for value in look_up(resources, "/XObject").values()]
-    return [value for value in values if isinstance(value, DictionaryObject)]
-
-
-def list_fonts(resources: Any) -> dict[str, DictionaryObject]:
-    """Give the fonts that resources name."""
-    resources = resources.get_object() if resources is not None else None
-    fonts = look_up(resources, "/Font") if isinstance(resources, DictionaryObject) else None
-    named = fonts.items() if isinstance(fonts, DictionaryObject) else ()
-    found = {name: font.get_object() for name, font in named}
-    return {name: font for name, font in found.items() if isinstance(font, DictionaryObject)}
+    named = look_up(resources, category) if isinstance(resources, DictionaryObject) else None
+    listed = named.items() if isinstance(named, DictionaryObject) else ()
+    found = {name: value.get_object() for name, value in listed}
+    return {name: value for name, value in found.items() if isinstance(value, DictionaryObject)}
 
 
 def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
@@ -74,15 +65,14 @@ def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
     A subset font often lacks a space glyph, for word gaps are moves. pypdf then takes half an em
     for a space and runs words of justified text together.
     """
-    resources = resources.get_object() if resources is not None else None
-    if not isinstance(resources, DictionaryObject) or depth > MAX_NESTED_FORMS:
+    if depth > MAX_NESTED_FORMS:
         return
-    for font in list_fonts(resources).values():
+    for font in list_resources(resources, "/Font").values():
         if id(font) not in mended:
             mended.add(id(font))
             mend_glyph_names(font)
             mend_composite(font) if font.get("/Subtype") == "/Type0" else mend_simple(font)
-    for form in list_xobjects(resources):
+    for form in list_resources(resources, "/XObject").values():
         if form.get("/Subtype") == "/Form" and id(form) not in mended:
             mended.add(id(form))
             mend_fonts(form.get("/Resources"), mended, depth + 1)

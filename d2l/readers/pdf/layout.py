@@ -240,14 +240,10 @@ def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -
         not wrapped or NUMBER.match(paragraph[0].text) or SENTENCE_END.search(above.text)
     ):
         return False
-    if below.x > above.x + INDENT * above.size and not starts_item(above):
+    starts_item = BULLET.match(above.text) or NUMBER.match(above.text)
+    if below.x > above.x + INDENT * above.size and not starts_item:
         return wrapped and not SENTENCE_END.search(above.text)
     return wrapped or (goes_on and above.right - left > half * (edge - left))
-
-
-def starts_item(line: Line) -> bool:
-    """Whether a line begins with the mark or number of a list item."""
-    return bool(BULLET.match(line.text) or NUMBER.match(line.text))
 
 
 def ends_heading(above: Line, below: Line) -> bool:

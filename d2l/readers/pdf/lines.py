@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pypdf import PageObject
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
 
-from d2l.readers.parsing import CELL
+from d2l.readers.parsing import CELL, joins_number
 from d2l.readers.pdf.fonts import hides_text
 from d2l.readers.pdf.layout import HAS_LEADER, ITEM_MARK, SAME_X, Line, clean_line, merge_rows
 from d2l.readers.pdf.strings import Path, Shown, spell_out_strings
@@ -21,7 +21,6 @@ from d2l.readers.pdf.widths import Measure
 
 CELL_GAP = 0.8  # times the font size, between cells of a table; justified words stand closer
 SURE_GAP = 2.5  # times the font size, between cells that do not begin below each other
-RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 LONGEST_MARK = 100  # of a list item or heading: longer text is not cleaned at each of its pieces
 HEADING_MARK = re.compile(r"[A-Z]?\d*(?:\.\d+)*\.?$")
 WIDE_GAP = 1500  # between cells of a table, in thousandths of the font size
@@ -31,10 +30,7 @@ SUBSET_TAG = re.compile(r"^/?(?:[A-Z]{6}\+)?")  # random letters before the name
 
 
 def read_lines(
-    page: PageObject,
-    stream: ContentStream,
-    measures: Mapping[str, Measure],
-    omitted: Set[Path],
+    page: PageObject, stream: ContentStream, measures: Mapping[str, Measure], omitted: Set[Path]
 ) -> tuple[list[Line], bool]:
     """Extract the lines of a page without some text, cells of a row together; and whether their
     letters are a guess."""
@@ -243,9 +239,9 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
 
 
 def is_power(before: _Piece, piece: _Piece) -> bool:
-    """Whether a small raised number follows a digit, so that the two would read as one number."""
+    """Whether a small raised number would read as one with the number before it."""
     is_raised = piece.y - before.y > 0.2 * before.size and piece.size < 0.85 * before.size
-    return is_raised and bool(before.text[-1:].isdigit() and RAISED_NUMBER.match(piece.text))
+    return is_raised and joins_number(before.text, piece.text)
 
 
 def locate(cm: Sequence[float], tm: Sequence[float]) -> tuple[float, float, float]:

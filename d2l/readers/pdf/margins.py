@@ -49,12 +49,12 @@ def without(pages: Sequence[Sequence[Line]], dropped: set[Place]) -> list[list[L
 
 def peel_margins(pages: Sequence[Sequence[Line]], running: set[Place]) -> set[Place]:
     """Keep of the lines found those that no other line stands outside of."""
-    peeled: set[Place] = set()
-    for number, lines in enumerate(pages):
-        for indices in margin_indices(lines):
-            outside = takewhile(lambda place: place in running, ((number, i) for i in indices))
-            peeled.update(outside)
-    return peeled
+    return {
+        place
+        for number, lines in enumerate(pages)
+        for indices in margin_indices(lines)
+        for place in takewhile(running.__contains__, [(number, i) for i in indices])
+    }
 
 
 def margin_indices(lines: Sequence[Line]) -> tuple[list[int], list[int]]:
@@ -118,8 +118,6 @@ def find_numbered(pages: Sequence[Sequence[Line]]) -> set[Place]:
             continue
         for value in read_numbers(line.text):
             offsets[value - number, round(line.y)].add((number, index))
-    if not offsets:
-        return set()
     heights: Counter[int] = Counter()
     for (_, height), places in offsets.items():
         if len(places) >= MIN_PAGES:

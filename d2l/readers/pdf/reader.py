@@ -8,6 +8,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -20,7 +21,13 @@ from pypdf.generic import Destination, DictionaryObject
 from d2l.errors import DocumentError
 from d2l.readers.findings import Finding, gather
 from d2l.readers.parsing import Parsed, ParseRequest, Section, all_hidden, bound_text, damaged
-from d2l.readers.pdf.fonts import MAX_NESTED_FORMS, PARSE_ERRORS, list_xobjects, look_up, mend_fonts
+from d2l.readers.pdf.fonts import (
+    MAX_NESTED_FORMS,
+    PARSE_ERRORS,
+    list_resources,
+    look_up,
+    mend_fonts,
+)
 from d2l.readers.pdf.layout import Line, clean_line, flow_page, gather_words, is_monospaced
 from d2l.readers.pdf.lines import read_lines
 from d2l.readers.pdf.margins import drop_running_lines
@@ -30,6 +37,8 @@ from d2l.readers.pdf.viewer import Viewer, ViewError
 from d2l.readers.pdf.visible import find_hidden
 from d2l.readers.pdf.widths import Measure, find_measures
 
+SCANNED = "no text, only images; run OCR to read them"
+FAILED = "damaged content and could not be read"
 GARBLED = "fonts that do not tell their characters; run OCR if the text is garbled"
 UNSEEN = "content that pdfium cannot draw; hidden text there is not left out"
 TAIL_BYTES = 1 << 16  # where the end-of-file mark of an intact file is found
@@ -57,9 +66,6 @@ def parse_pdf(request: ParseRequest) -> Parsed:
         read = read_pages(reader, request)
         sections = tuple(bound_text(make_sections(reader, read.pages), request))
         notes = describe_pages(reader, read, request, repairs.n_repairs > 0)
-        for numbers, fault in ((read.garbled, GARBLED), (read.unseen, UNSEEN)):
-            if numbers:
-                notes += (f"{name_pages(numbers, len(read.pages))} {fault}",)
     finally:
         logger.propagate = propagate
         logger.removeHandler(repairs)
@@ -209,7 +215,7 @@ def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterato
 def describe_pages(
     reader: PdfReader, read: PagesRead, request: ParseRequest, was_repaired: bool
 ) -> tuple[str, ...]:
-    """Note pages without text; raise if there is no text at all."""
+    """Note pages with faults; raise if there is no text at all."""
     pages, failed = read.pages, read.failed
     n_pages = len(pages)
     silent = [number for number, lines in enumerate(pages, start=1) if not lines]
@@ -227,12 +233,8 @@ def describe_pages(
             f"{request.name}: {count} {why}",
             hint="make the text readable first, for example with ocrmypdf, and give the result",
         )
-    notes = []
-    if scanned:
-        notes.append(f"{name_pages(scanned, n_pages)} no text, only images; run OCR to read them")
-    if failed:
-        notes.append(f"{name_pages(failed, n_pages)} damaged content and could not be read")
-    return tuple(notes)
+    faults = ((scanned, SCANNED), (failed, FAILED), (read.garbled, GARBLED), (read.unseen, UNSEEN))
+    return tuple(f"{name_pages(numbers, n_pages)} {fault}" for numbers, fault in faults if numbers)
 
 
 def name_pages(numbers: Sequence[int], n_pages: int) -> str:
@@ -247,7 +249,7 @@ def has_images(page: PageObject) -> bool:
     try:
         forms = [page.get("/Resources")]
         for _ in range(MAX_NESTED_FORMS):
-            inner = [child for form in forms for child in list_xobjects(form)]
+            inner = [child for form in forms for child in list_resources(form, "/XObject").values()]
             if any(child.get("/Subtype") == "/Image" for child in inner):
                 return True
             forms = [child.get("/Resources") for child in inner]
@@ -262,14 +264,12 @@ def has_images(page: PageObject) -> bool:
 def outline_headings(reader: PdfReader) -> dict[int, list[str]]:
     """Map a page to the bookmarks that point at it; broken outlines count as none."""
     found: dict[int, list[str]] = {}
-    try:
+    with suppress(*PARSE_ERRORS):
         for entry in flatten_outline(reader.outline):
             page = reader.get_destination_page_number(entry)
             title = clean_line(str(entry.title or ""))
             if page is not None and page >= 0 and title:
                 found.setdefault(page + 1, []).append(title)
-    except PARSE_ERRORS:
-        return found
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pypdf import PageObject
 from pypdf.generic import ArrayObject, ContentStream, DictionaryObject
 
-from d2l.readers.pdf.fonts import PARSE_ERRORS, list_fonts, look_up
+from d2l.readers.pdf.fonts import PARSE_ERRORS, list_resources, look_up
 from d2l.readers.pdf.strings import Operation, Path
 from d2l.readers.pdf.widths import Measure, measure_font
 
@@ -50,7 +50,7 @@ class Runs:
         within: frozenset[int],
     ) -> None:
         """List the runs of a page or form; `within`: the forms around it, and itself."""
-        fonts = list_fonts(resources)
+        fonts = list_resources(resources, "/Font")
         saved: list[DictionaryObject | None] = []
         for index, (operands, operator) in enumerate(operations):
             here = (*path, index)

@@ -32,11 +32,8 @@ BLANK = 0.05  # of an em: a dot is larger
 LEAST_PIXELS = 1.0  # of an em
 # Annotations that are shown on demand only, and those that viewers let text through.
 NO_COVERS = (pdfium_raw.FPDF_ANNOT_POPUP, pdfium_raw.FPDF_ANNOT_HIGHLIGHT)
-IMAGE, TEXT, FORM = (
-    pdfium_raw.FPDF_PAGEOBJ_IMAGE,
-    pdfium_raw.FPDF_PAGEOBJ_TEXT,
-    pdfium_raw.FPDF_PAGEOBJ_FORM,
-)
+IMAGE = pdfium_raw.FPDF_PAGEOBJ_IMAGE
+TEXT, FORM = pdfium_raw.FPDF_PAGEOBJ_TEXT, pdfium_raw.FPDF_PAGEOBJ_FORM
 
 
 class ViewError(Exception):
@@ -156,11 +153,9 @@ class View:
             switch(layer, on=False)
             taken = self._compare(self._draw(), self._everything)
             switch(self.texts, on=False)
-            yield from (
-                text
-                for text in layer
-                if not self._shows(text, added) and not self._shows(text, taken)
-            )
+            for text in layer:
+                if not self._shows(text, added) and not self._shows(text, taken):
+                    yield text
 
     def _part(self, texts: Iterable[Text]) -> list[list[Text]]:
         """Part texts into layers of such as do not overlap; the last layer takes all the rest."""

@@ -18,10 +18,8 @@ ON_IMAGE = 0.5  # share of a run on an image that makes it the text of a scan
 MOST_OVER = 0.5  # of the page's width that a line that is too long runs off it
 OFF, OVERFLOW = "off the page", "ends of lines off the page"
 UNSEEN = "invisible on the page"
-INVISIBLE, CLIPPING = (
-    pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE,
-    pdfium_raw.FPDF_TEXTRENDERMODE_CLIP,
-)
+INVISIBLE = pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE
+CLIPPING = pdfium_raw.FPDF_TEXTRENDERMODE_CLIP
 UNREAD = "in too many forms, or too deep in them"
 
 
@@ -31,8 +29,11 @@ def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding
     Ends of lines that are too long are `overflow`: no one meant to hide them. Without a view, all
     that is read is taken to be seen.
     """
-    found = {path: hide(UNREAD, n_chars, page) for path, n_chars in shown.unread.items()}
-    found |= {path: hide(UNSEEN, n_chars, page) for path, n_chars in shown.undrawn.items()}
+    found = {
+        path: Finding("hidden", reason, n_chars, (page,))
+        for reason, paths in ((UNREAD, shown.unread), (UNSEEN, shown.undrawn))
+        for path, n_chars in paths.items()
+    }
     if view is None:
         return found
     inked = [text for text in view.texts if text.run.n_chars]
@@ -41,21 +42,19 @@ def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding
     if judged:
         reasons |= {text.run.path: UNSEEN for text in view.find_unseen(judged)}
     before: Text | None = None
+    left, bottom, right, top = view.sheet
     for text in inked:
         path, n_chars = text.run.path, text.run.n_chars
         reason = reasons[path]
-        joins = is_begun(text, view) or (before is not None and follows(before, text))
-        if reason == OFF and joins and runs_over(text, view):
+        is_begun = left <= text.x < right and bottom <= text.y < top
+        joins = is_begun or (before is not None and follows(before, text))
+        # No farther off the page than lines end that are too long to be set.
+        if reason == OFF and joins and text.box[2] - right <= MOST_OVER * (right - left):
             found[path] = Finding("overflow", OVERFLOW, n_chars, (page,))
         elif reason:
-            found[path] = hide(reason, n_chars, page)
+            found[path] = Finding("hidden", reason, n_chars, (page,))
         before = text if path not in found or found[path].kind == "overflow" else None
     return found
-
-
-def hide(reason: str, n_chars: int, page: int) -> Finding:
-    """Say why text of a page is left out."""
-    return Finding("hidden", reason, n_chars, (page,))
 
 
 def explain(text: Text, view: View) -> str:
@@ -77,19 +76,7 @@ def is_exempt(text: Text, view: View) -> bool:
     return is_undrawn or text.run.is_type3 or text.on_image > ON_IMAGE
 
 
-def is_begun(text: Text, view: View) -> bool:
-    """Whether the first letters of a text are on the page."""
-    left, bottom, right, top = view.sheet
-    return left <= text.x < right and bottom <= text.y < top
-
-
 def follows(before: Text, text: Text) -> bool:
     """Whether a text goes on with the line of the text before."""
     on_line = abs(text.y - before.y) <= before.height / 2
     return on_line and abs(text.x - before.box[2]) <= text.height
-
-
-def runs_over(text: Text, view: View) -> bool:
-    """Whether a text ends no farther off the page than lines do that are too long to be set."""
-    left, _, right, _ = view.sheet
-    return text.box[2] - right <= MOST_OVER * (right - left)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pypdf.generic import ArrayObject, DictionaryObject
 
-from d2l.readers.pdf.fonts import list_fonts, look_up, read_numbers
+from d2l.readers.pdf.fonts import list_resources, look_up, read_numbers
 from d2l.readers.pdf.layout import estimate_em
 
 TYPEWRITER_WIDTH = 0.6  # of every character of Courier
@@ -39,7 +39,8 @@ GUESS = Measure()
 
 def find_measures(resources: Any, known: dict[int, Measure]) -> dict[str, Measure]:
     """Give the measures of the fonts that resources name; `known` keeps them between pages."""
-    return {name: measure_font(font, known) for name, font in list_fonts(resources).items()}
+    fonts = list_resources(resources, "/Font")
+    return {name: measure_font(font, known) for name, font in fonts.items()}
 
 
 def measure_font(font: DictionaryObject, known: dict[int, Measure]) -> Measure:
