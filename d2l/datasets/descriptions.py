@@ -71,7 +71,8 @@ def read_table(path: Path) -> list[DescriptionRow]:
     rows: list[DescriptionRow] = []
     lines: dict[str, int] = {}
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not raw.strip() or (not rows and _is_header(raw)):
+        cells = [cell.strip().lower() for cell in raw.split(b"\t")]
+        if not raw.strip() or (not rows and cells == [b"name", b"description"]):
             continue
         try:
             row = _read_row(raw, number, f"{path}, line {number}")
@@ -87,10 +88,6 @@ def read_table(path: Path) -> list[DescriptionRow]:
     if not rows:
         raise DescriptionError(f"{path}: has no rows", hint="a name, a tab and a description each")
     return rows
-
-
-def _is_header(raw: bytes) -> bool:
-    return [cell.strip().lower() for cell in raw.split(b"\t")] == [b"name", b"description"]
 
 
 def _read_row(raw: bytes, number: int, where: str) -> DescriptionRow:

@@ -4,7 +4,6 @@ Rows have question, answers and maybe doc; those of training doc, and maybe the 
 keys are passed over. What is wrong with a row is said with the file and the line.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +29,7 @@ def read_questions(path: Path, *, need_document: bool = False) -> list[Question]
     keys = "doc, question and answers" if need_document else "question and answers"
     hint = f"a row is a JSON object with {keys}, answers being a list of texts"
     rows = RowFormat("a row of questions", hint, ProbeError)
-    return read_rows(path, rows, partial(_make_question, need_document=need_document))
-
-
-def _make_question(row: dict[str, Any], *, need_document: bool) -> Question:
-    return _make(row, _read_answers(row), need_document=need_document)
+    return read_rows(path, rows, lambda row: _make(row, _read_answers(row), need_document))
 
 
 def read_unanswerable(path: Path, *, need_document: bool = False) -> list[Question]:
@@ -46,14 +41,14 @@ def read_unanswerable(path: Path, *, need_document: bool = False) -> list[Questi
     keys = "doc and question" if need_document else "question"
     hint = f"a row is a JSON object with {keys}; answers, where given, are a list of texts"
     rows = RowFormat("a row of unanswerable questions", hint, ProbeError)
-    return read_rows(path, rows, partial(_make_unanswerable, need_document=need_document))
+
+    def make(row: dict[str, Any]) -> Question:
+        return _make(row, _read_answers(row) if row.get("answers") else [], need_document)
+
+    return read_rows(path, rows, make)
 
 
-def _make_unanswerable(row: dict[str, Any], *, need_document: bool) -> Question:
-    return _make(row, _read_answers(row) if row.get("answers") else [], need_document=need_document)
-
-
-def _make(row: dict[str, Any], answers: list[Any], *, need_document: bool) -> Question:
+def _make(row: dict[str, Any], answers: list[Any], need_document: bool) -> Question:
     document, title = row["doc"] if need_document else row.get("doc"), row.get("title")
     for value in (row["question"], *answers, *([] if document is None else [document])):
         check_text(value)

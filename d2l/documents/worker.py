@@ -25,6 +25,5 @@ def parse(request: dict[str, Any], data: bytes) -> dict[str, Any]:
         parsed = read(format, asked)
     except DocumentError as error:
         return {"error": {"message": error.message, "hint": error.hint}}
-    sections = [(section.text, section.page, section.heading) for section in parsed.sections]
     findings = [(f.kind, f.what, f.count, f.pages, f.lines) for f in parsed.findings]
-    return {"sections": sections, "notes": parsed.notes, "findings": findings}
+    return {"sections": parsed.sections, "notes": parsed.notes, "findings": findings}

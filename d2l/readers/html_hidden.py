@@ -6,7 +6,6 @@ taken to be seen: where a condition, a script or a sheet elsewhere decides, and 
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from d2l.readers.colors import BLACK, WHITE, Color, looks_like, parse_color, read_hex
@@ -50,8 +49,7 @@ EXTENTS = ("width", "height", "max-width", "max-height")
 PICTURES = ("img", "picture", "video", "canvas", "svg", "iframe", "object", "embed")
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """How the text of an element is shown; `whole` says why nothing in it is seen, `own` why its
     own text is not. None: not known."""
 
@@ -150,7 +148,7 @@ def find_hidden(
             continue
         look = compute(element, declarations, parent)
         if element in overlaid and look.ground is not None:
-            look = replace(look, ground=None)
+            look = look._replace(ground=None)
         looks[element] = look
         if reason := look.whole or look.own:
             hidden = HiddenText(element, reason, bool(look.whole))
@@ -185,8 +183,7 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     has_look = is_link or element.tag in OWN_LOOK
     if not declared and not has_look and not OLD_ATTRIBUTES.intersection(element.attrib):
         return parent
-    look = replace(
-        parent,
+    look = parent._replace(
         size=EM if element.tag in OWN_LOOK else compute_size(declared, parent.size),
         moves=parent.moves or any(declared.get(name) == "yes" for name in MOVING),
         is_warped=parent.is_warped or changes(declared, WARPS),
@@ -194,16 +191,16 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
     )
     visibility = declared.get("visibility", "inherit")
     if visibility not in INHERITING:
-        look = replace(look, is_visible=visibility not in ("hidden", "collapse"))
+        look = look._replace(is_visible=visibility not in ("hidden", "collapse"))
     indent = declared.get("text-indent", "inherit")
     if indent not in INHERITING:
         length = parse_length(indent, look.size)
-        look = replace(look, is_indented_away=length is not None and length <= FAR)
+        look = look._replace(is_indented_away=length is not None and length <= FAR)
     if declared.get("display") != "contents":  # without a box of its own
         opacity = min(1.0, parse_opacity(declared.get("opacity", "1")))
-        look = replace(look, opacity=look.opacity * opacity, is_off=is_off(declared, look))
+        look = look._replace(opacity=look.opacity * opacity, is_off=is_off(declared, look))
     look = paint(element, declared, look)
-    return replace(look, color=None, alpha=1.0) if has_look else look
+    return look._replace(color=None, alpha=1.0) if has_look else look
 
 
 def is_displayed(element: Any, declared: Declarations) -> bool:
@@ -278,7 +275,7 @@ def is_off(declared: Declarations, look: Look) -> bool:
 def paint(element: Any, declared: Declarations, look: Look) -> Look:
     """The colors of an element's text and of its ground."""
     if changes(declared, EFFECTS) or "dark" in declared.get("color-scheme", ""):
-        look = replace(look, judges_colors=False)
+        look = look._replace(judges_colors=False)
     ground = None if changes(declared, SHIFTS) else look.ground
     painted = declared.get("background-color", "") or read_old_color(element.get("bgcolor", ""))
     color, alpha = parse_color(painted) or (None, 0.0 if painted in ("", "initial") else 1.0)
@@ -290,14 +287,14 @@ def paint(element: Any, declared: Declarations, look: Look) -> Look:
     has_picture = changes(declared, ("background-image",)) or element.get("background") is not None
     if has_picture or re.search(r"inset|\?", declared.get("box-shadow", "")):
         ground = None
-    look = replace(look, ground=ground)
+    look = look._replace(ground=ground)
     written = declared.get("color", "")
     if not written and element.tag in ("body", "font"):
         written = read_old_color(element.get("text" if element.tag == "body" else "color", ""))
     if not written or written in INHERITING or written == "currentcolor":
         return look
     color, alpha = parse_color(written) or (None, 1.0)
-    return replace(look, color=color, alpha=alpha)
+    return look._replace(color=color, alpha=alpha)
 
 
 def read_old_color(value: str) -> str:

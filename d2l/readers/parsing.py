@@ -6,6 +6,7 @@ Takes the bytes of one document, gives sections; knows no format and no process.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps
@@ -15,8 +16,7 @@ CELL = " | "  # between the cells of a table row, in every format
 _RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A stretch of text from one place of a document.
 
     `page` counts from 1 and is set for paged formats; `heading` is the nearest heading above.
@@ -41,8 +41,7 @@ class ParseRequest:
     include_hidden: bool = False  # text that a reader of the document cannot see, too
 
 
-@dataclass(frozen=True)
-class Parsed:
+class Parsed(NamedTuple):
     """What a parser found: the text, and what the user should be told about it."""
 
     sections: tuple[Section, ...]

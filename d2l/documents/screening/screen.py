@@ -6,7 +6,6 @@ Takes what a parser found, gives the same with findings, and without Unicode tag
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import replace
 
 from d2l.documents.document import SEPARATOR
 from d2l.documents.screening.characters import find_unseen, spell_plainly, take_out_tags
@@ -26,11 +25,11 @@ def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
         if n_tags:
             findings.append(_place(section, line, "hidden", "Unicode tags", n_tags))
             if not request.include_hidden:
-                section = replace(section, text=text)
+                section = section._replace(text=text)
         findings += look_over(section, line)
         sections.append(section)
         line += section.text.count("\n") + SEPARATOR.count("\n")
-    return replace(parsed, sections=tuple(sections), findings=gather(findings))
+    return parsed._replace(sections=tuple(sections), findings=gather(findings))
 
 
 def look_over(section: Section, first: int) -> Iterator[Finding]:

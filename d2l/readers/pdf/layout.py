@@ -7,9 +7,9 @@ list item, table row or line of code. Knows nothing of PDF.
 import re
 import unicodedata
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from d2l.readers.parsing import CELL
 
@@ -50,8 +50,7 @@ SAME_X = 1.0  # points between the beginnings of lines that stand below each oth
 JUSTIFIED = 1.0  # points between the ends of lines that reach one edge
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of text; `x` runs along the writing, `y` upward, both in points like `size`."""
 
     text: str
@@ -111,8 +110,7 @@ def merge_rows(lines: Sequence[Line]) -> list[Line]:
         if last and line.x > last.x and abs(line.y - last.y) < 0.3 * min(line.size, last.size):
             gap = 0.6 if last.end is None else 1.0  # justified words are up to an em apart
             far = line.x - last.right > gap * line.size and not ITEM_MARK.match(last.text)
-            merged[-1] = replace(
-                last,
+            merged[-1] = last._replace(
                 text=last.text + (CELL if far else " ") + line.text,
                 bold=last.bold and line.bold,
                 mono=last.mono and line.mono,
