@@ -77,7 +77,7 @@ def compile_tiny(root: Path, kind: str, *documents: Document, **changes: Any) ->
     values |= {"dtype": "fp32", "keep_paths": True}  # they are looked for under another cache
     options = CompileOptions(**(values | {"offline": True} | changes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("D2L_CACHE", str(root / "cache"))
+        patch.setenv("D2L_CACHE_DIR", str(root / "cache"))
         compiler = Compiler(options)
         plan = compiler.plan(documents or make_document())
         compiler(plan).save_pretrained(root / ADAPTER)

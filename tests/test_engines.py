@@ -291,7 +291,7 @@ def test_task_adapters_load_in_llama_cpp_with_rows_in_its_order(
 ) -> None:
     """A tiny Llama's quantized GGUF file there, and the same file dequantized in PEFT."""
     need("llama.cpp")
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     gguf = write_gguf(tmp_path / "llama-tiny.gguf")
     files = find_base("tiny-org/llama-tiny", override=str(gguf), offline=True)
     load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)

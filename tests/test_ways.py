@@ -1,8 +1,8 @@
 """The ways of the commands through the rooms, as they are walked in a run.
 
 A stop is a call out of the command room's own code into another room; stops in one room after each
-other are one. Attributes, values that are built, and the console do not count. A climb, counted
-over all calls of the run, is a pair of modules of which the lower one calls the higher one: that
+other are one. Attributes, values that are built, and the console do not count. A climb, over
+all calls of the run, is a pair of modules of which the lower one calls the higher one: that
 happens only through a function or an object that was handed down, as a tokenizer that counts.
 """
 

@@ -24,9 +24,8 @@ _DIGESTS = "digests.json"
 
 
 def cache_dir() -> Path:
-    """The user's cache folder: `D2L_CACHE_DIR` if set, else `D2L_CACHE`, its older name, else the
-    platform's own place for caches."""
-    override = os.environ.get("D2L_CACHE_DIR") or os.environ.get("D2L_CACHE")
+    """The user's cache folder: `D2L_CACHE_DIR` if set, else the platform's own place for caches."""
+    override = os.environ.get("D2L_CACHE_DIR")
     return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("d2l"))
 
 

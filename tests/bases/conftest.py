@@ -20,7 +20,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             pytest.fail("a socket was opened")
 
     monkeypatch.setattr(socket, "socket", Refusing)
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")

@@ -15,13 +15,13 @@ from d2l.errors import BaseModelError
 from d2l.files.cache import file_digest
 from tests.bases.gguf_samples import write_gguf
 
-HINT = "make room there, or name another cache folder in D2L_CACHE"
+HINT = "make room there, or name another cache folder in D2L_CACHE_DIR"
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own."""
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(gguf_files, "_seen", set())
     return tmp_path / "cache"
 
@@ -32,7 +32,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("sample")
     gguf = write_gguf(root / "base.gguf")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("D2L_CACHE", str(root / "cache"))
+        patch.setenv("D2L_CACHE_DIR", str(root / "cache"))
         folder = prepare_folder(gguf)
         ensure_weights(gguf, folder)
     return gguf, folder
@@ -162,7 +162,7 @@ def test_a_cache_that_cannot_be_used_is_found_out_before_anything_is_converted(
     sample: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr("d2l.bases.gguf._write_texts", lambda *_: pytest.fail("too late"))
     with pytest.raises(BaseModelError, match=r"cannot be written \(Not a directory\)") as caught:
         prepare_folder(sample[0])

@@ -322,7 +322,7 @@ def test_full_disk_is_one_line_and_leaves_no_weights(gguf_file: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert message.startswith(f"{folder / 'model.safetensors'}: cannot be written (")
-    assert hint == "make room there, or name another cache folder in D2L_CACHE"
+    assert hint == "make room there, or name another cache folder in D2L_CACHE_DIR"
     assert not list(folder.glob("model.safetensors*"))
     assert load_all(gguf_file).config.hidden_size == tiny.HIDDEN
 
@@ -331,7 +331,7 @@ def test_cache_that_cannot_be_written_is_one_line(
     gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(D2LError) as raised:
         prepare_folder(gguf_file)
     assert "cannot be written" in raised.value.message

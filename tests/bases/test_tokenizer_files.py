@@ -90,7 +90,7 @@ def test_tokenizers_without_merges_lose_their_white_space_only() -> None:
 def test_what_was_made_is_kept_and_a_damaged_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     file = tmp_path / "tokenizer.json"
     file.write_text(tokenizers.Tokenizer.from_str(tiny.tokenizer_json()).to_str(pretty=True))
     expected = compact_tokenizer(file.read_text("utf-8"))

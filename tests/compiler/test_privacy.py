@@ -73,7 +73,7 @@ def test_every_text_of_a_provenance_is_looked_at() -> None:
 @pytest.fixture
 def secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of documents whose path is nobody's business."""
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     folder = tmp_path / "secret" / "papers"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.txt").write_text(tiny.DOCUMENT, "utf-8")

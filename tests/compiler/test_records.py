@@ -91,7 +91,7 @@ def test_tool_checkpoint_base_and_inputs_are_recorded_with_their_digests(
 def test_options_notes_and_skipped_inputs_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     base, checkpoint = write_files(tmp_path, "qwen3")
     options = CompileOptions(
         checkpoint=str(checkpoint),
@@ -308,7 +308,7 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second time in another process, with another seed of hashes: another order of sets."""
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("here", "elsewhere"):
         for kind in ("qwen3", "seats"):
             write_files(tmp_path / name / kind, kind)

@@ -113,7 +113,7 @@ def test_a_cache_that_cannot_be_written_costs_the_estimate_only(
     else:
         cache.write_text("not a folder")
         if there == "a file above":
-            monkeypatch.setenv("D2L_CACHE", str(cache / "below"))
+            monkeypatch.setenv("D2L_CACHE_DIR", str(cache / "below"))
     before = sorted(cache.parent.rglob("*"))
     remember_rate(of_length(tiny_plan, 300), "cpu", 2.0)
     assert estimate_seconds(of_length(tiny_plan, 300), "cpu")[1] == "stated rate"

@@ -35,9 +35,9 @@ def test_cache_folder_is_the_one_named_or_the_platforms_own(
     assert cache_dir() == cache
     for nothing in ("", None):
         if nothing is None:
-            monkeypatch.delenv("D2L_CACHE")
+            monkeypatch.delenv("D2L_CACHE_DIR")
         else:
-            monkeypatch.setenv("D2L_CACHE", nothing)
+            monkeypatch.setenv("D2L_CACHE_DIR", nothing)
         assert cache_dir() == Path(platformdirs.user_cache_dir("d2l"))
 
 
@@ -45,7 +45,7 @@ def test_home_in_the_cache_folders_name_is_expanded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("D2L_CACHE", "~/here")
+    monkeypatch.setenv("D2L_CACHE_DIR", "~/here")
     assert cache_dir() == tmp_path / "here"
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_left_beside_the_memory(cache: Path, file: Path) -> None:
 def test_cache_that_cannot_be_written_costs_only_time(
     place: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / place))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / place))
     assert file_digest(file) == sha256(b"weights")
     assert file.read_bytes() == b"weights"
 

@@ -33,6 +33,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "file" / "cache"))
     remember({"aa": tmp_path})
     assert recall("aa") is None

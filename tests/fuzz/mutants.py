@@ -196,7 +196,7 @@ def run(
     cases: Counter[str] = Counter()
     failures = []
     commands = list_commands(place, done.base, done.checkpoint)
-    with mock.patch.dict(os.environ, {"D2L_CACHE": str(place / "cache")}), _inside(place):
+    with mock.patch.dict(os.environ, {"D2L_CACHE_DIR": str(place / "cache")}), _inside(place):
         for mutant in list(list_mutants(intact))[start::every]:
             if time.monotonic() > ends:
                 break

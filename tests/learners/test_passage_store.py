@@ -22,7 +22,7 @@ PASSAGES = [
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own."""
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "passages"
 
 
@@ -90,7 +90,7 @@ def test_cache_that_cannot_be_written_costs_time_only(
     write_data(tmp_path)
     first = contents(build(tmp_path))
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "file"))
     assert contents(build(tmp_path)) == first
 
 

@@ -172,7 +172,7 @@ def test_ollama_gets_base_adapter_and_the_opening(compiled: Compile, tmp_path: P
     done = compiled("seats")
     source = write_gguf(tmp_path / "base.gguf")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("D2L_CACHE", str(tmp_path / "cache"))
+        patch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
         run(done, "ollama", tmp_path / "out", base=str(source))
     text = (tmp_path / "out" / "Modelfile").read_text("utf-8")
     opening = f"{tiny.SYSTEM} {' '.join(tiny.WORDS)}"

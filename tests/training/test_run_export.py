@@ -23,7 +23,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setenv("D2L_CACHE", str(place / "cache"))
+        patch.setenv("D2L_CACHE_DIR", str(place / "cache"))
         tiny.write_base(place / "tiny-org" / "llama-tiny", "llama")
         tiny.write_seats(place / "seats")
         tiny.write_doc_to_lora(place / "public", "llama")
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
-    monkeypatch.setenv("D2L_CACHE", str(trained / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(trained / "cache"))
     return trained
 
 

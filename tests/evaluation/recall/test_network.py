@@ -78,7 +78,7 @@ def probe(root: Path, *lengths: int, sets: int = 1, **changes: Any) -> Probe:
 
 @pytest.fixture(autouse=True)
 def own_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("D2L_CACHE", str(root / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(root / "cache"))
 
 
 def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(

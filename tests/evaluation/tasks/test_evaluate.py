@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_tasks.write_place(tmp_path_factory.mktemp("tasks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("D2L_CACHE", str(folder / "cache"))
+        patch.setenv("D2L_CACHE_DIR", str(folder / "cache"))
         pipeline.train(replace(read_recipe(Path("a.toml")), steps=40), Path("run"))
     tiny_tasks.write_tasks(folder / "tasks.jsonl", TASKS)
     return folder
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(trained)
-    monkeypatch.setenv("D2L_CACHE", str(trained / "cache"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(trained / "cache"))
     return trained
 
 

@@ -68,7 +68,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("D2L_CACHE", str(tmp_path / "file"))
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "file"))
     statistics = make()
     prepare_factors(statistics)
     assert torch.equal(statistics.cholesky, make().cholesky)
