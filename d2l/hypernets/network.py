@@ -29,7 +29,6 @@ from d2l.hypernets.registry import CheckpointFiles
 Config = TypeVar("Config", bound=HypernetConfig)
 #: What adapters without an opening answer to.
 BASE_PROMPT = Prompt(chat_template="base", turns="user", opening=None)
-BASE_PROMPT_TEXT = "Ask with the base's own chat template: one user turn, no system text.\n"
 
 
 @dataclass(frozen=True)
@@ -187,22 +186,24 @@ class Network(ABC, Generic[Config]):
         del options
         return None
 
-    @abstractmethod
     def describe_prompt(self, rank: int) -> Prompt:
-        """The prompt that the adapter answers to, for d2l.json."""
+        """The prompt that the adapter answers to, for d2l.json: the base's own chat."""
+        del rank
+        return BASE_PROMPT
 
     def write_texts(self, rank: int) -> dict[str, str]:
         """Text files that make the prompt, by name: chat template and tokenizer."""
         del rank
         return {}
 
-    @abstractmethod
     def explain_prompt(self, rank: int) -> str:
         """A paragraph of the model card on the prompt."""
+        del rank
+        return "Ask with the base's own chat template: one user turn, no system text.\n"
 
-    @abstractmethod
     def explain_limits(self) -> str:
         """Lines of the model card on the limits."""
+        return self.explain_base()
 
     def explain_base(self) -> str:
         """Lines of the card on the bases that the adapter fits."""

@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from d2l.adapters.provenance import Prompt
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, Encoded
 from d2l.documents.chunks import Chunk, split_at, split_evenly
@@ -11,7 +10,7 @@ from d2l.documents.document import Document
 from d2l.documents.stable_chunks import find_headings, pack_stable
 from d2l.errors import BaseModelError, OptionError
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
-from d2l.hypernets.network import BASE_PROMPT, BASE_PROMPT_TEXT, Network, refuse_shallow
+from d2l.hypernets.network import Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 
 #: Chunk limit if neither the user nor the checkpoint names one: the public evaluation's.
@@ -87,16 +86,6 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         """Count the ranks of all chunks and of the learned part, before and after --max-rank."""
         total = sum(chunk.rank for chunk in chunks) + self.config.bias_rank
         return total, min(total, options.max_rank or total)
-
-    def describe_prompt(self, rank: int) -> Prompt:
-        """The base's own chat, one user turn."""
-        del rank
-        return BASE_PROMPT
-
-    def explain_prompt(self, rank: int) -> str:
-        """A paragraph of the card on the prompt."""
-        del rank
-        return BASE_PROMPT_TEXT
 
     def explain_limits(self) -> str:
         """Lines of the card on rank and base."""

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from d2l.adapters.provenance import Prompt
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import BaseFiles, pick_device
@@ -20,7 +19,7 @@ from d2l.documents.document import Document
 from d2l.errors import BaseModelError
 from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.familiarity import Familiarity
-from d2l.hypernets.network import BASE_PROMPT, BASE_PROMPT_TEXT, Network
+from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, Part
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
@@ -145,20 +144,6 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
     def find_scale(self, options: CompileOptions) -> float:
         """Alpha / rank, or the scale that the checkpoint's own adapters declare."""
         return self.config.scaling(own=options.scaling == "config")
-
-    def describe_prompt(self, rank: int) -> Prompt:
-        """The base's own chat, one user turn."""
-        del rank
-        return BASE_PROMPT
-
-    def explain_prompt(self, rank: int) -> str:
-        """A paragraph of the card on the prompt."""
-        del rank
-        return BASE_PROMPT_TEXT
-
-    def explain_limits(self) -> str:
-        """A line of the card on the base."""
-        return self.explain_base()
 
     def explain_scaling(self, options: CompileOptions) -> str:
         """The factor of b @ a, which is folded into lora_B, and its reason."""
