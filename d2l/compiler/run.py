@@ -1,4 +1,4 @@
-"""Documents → adapter: `prepare()` returns a plan, `load()` what executes it, `run()` the adapter.
+"""Documents → adapter: `load` loads what executes a plan, `run` makes the adapter.
 
 The pipeline that the package exists for, readable from top to bottom. Writes nothing, prints
 nothing.

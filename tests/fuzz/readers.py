@@ -28,8 +28,7 @@ from d2l.datasets.descriptions import read_table
 from d2l.datasets.questions import read_documents, read_questions
 from d2l.datasets.tasks import read_tasks
 from d2l.documents.document import Source
-from d2l.documents.read import READERS as DOCUMENTS
-from d2l.documents.read import read_document
+from d2l.documents.read import find_parser, read_document
 from d2l.errors import DocumentError
 from d2l.files.tensors import read_header
 from d2l.hypernets.checkpoints import read_config
@@ -244,7 +243,7 @@ def _make_document_readers() -> dict[str, Reader]:
         def read(data: bytes) -> object:
             request = ParseRequest("a", data, max_chars=1_000_000, max_unpacked_bytes=1 << 24)
             try:
-                return DOCUMENTS[format].parse(request)
+                return find_parser(format)(request)
             except DocumentError:
                 raise
             except Exception as error:
