@@ -145,7 +145,7 @@ def _naming(address: str) -> Iterator[None]:
         yield
     except D2LError:
         raise
-    except Exception as error:
+    except Exception as error:  # fsspec and its stores share no base class
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DocumentError(
             f"{address}: the store does not do it ({reason})", hint="check address and credentials"

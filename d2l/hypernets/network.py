@@ -49,7 +49,8 @@ class Loaded:
         return self.read(chunks[0].token_ids)
 
     def measure(self, familiarity: Familiarity, read: Activations, text: str) -> float:
-        """How alike a description is to those of training, from 0 to 1."""
+        """How alike a description is to those of training, from 0 to 1. `Network.require` keeps
+        networks away that read none."""
         raise NotImplementedError(f"{type(self).__name__} reads no descriptions")
 
     def assemble(self, parts: Sequence[Part], options: CompileOptions) -> Assembled:
@@ -136,7 +137,7 @@ class Network(ABC, Generic[Config]):
 
     @property
     def embedding_size(self) -> int:
-        """Width of a description as a vector."""
+        """Width of a description as a vector. `require` keeps networks away that read none."""
         raise NotImplementedError(f"{type(self).__name__} reads no descriptions")
 
     @property
