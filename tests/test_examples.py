@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from d2l.bases.models import BaseFiles
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
+from d2l.evaluation.metrics import contains_answer
 from tests.processes import run_python
+from tests.tools.make_manual import write_manual
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -78,6 +81,36 @@ def test_every_answer_stands_in_the_handbook() -> None:
     assert len(rows) == 10
     for row in rows:
         assert any(answer.removeprefix("the ") in text for answer in row["answers"]), row
+
+
+def test_manual_is_what_its_source_makes(tmp_path: Path) -> None:
+    """Compared as text: another version of the PDF library may write other bytes."""
+    write_manual(tmp_path / "manual.pdf")
+    made, committed = (
+        read_document(Source("manual", folder / "manual.pdf")) for folder in (tmp_path, EXAMPLES)
+    )
+    assert committed.sections == made.sections
+    assert not committed.findings
+
+
+def test_manual_has_a_bookmark_for_every_heading() -> None:
+    """Chapters on the first level, sections below theirs."""
+    bookmarks: list[str] = []
+    for entry in PdfReader(EXAMPLES / "manual.pdf").outline:
+        if isinstance(entry, list):
+            bookmarks += [f"### {section.title}" for section in entry]
+        else:
+            bookmarks.append(f"## {entry.title}")
+    assert bookmarks == [line for line in read_lines("manual.md") if line.startswith("##")]
+
+
+def test_every_answer_stands_on_its_page_of_the_manual() -> None:
+    pages = read_document(Source("manual", EXAMPLES / "manual.pdf")).sections
+    rows = [json.loads(line) for line in read_lines("manual-questions.jsonl")]
+    assert len(rows) == 10
+    for row in rows:
+        text = " ".join(section.text for section in pages if section.page == row["page"])
+        assert contains_answer(text, row["answers"][:1]), row
 
 
 def read_lines(name: str) -> list[str]:
