@@ -4,6 +4,7 @@ Knows nothing of files or formats: readers make these values.
 """
 
 import hashlib
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from d2l.readers.findings import Finding
-from d2l.readers.parsing import Section
+from d2l.readers.parsing import Heading, Section
 
 SEPARATOR = "\n\n"
+_NUMBER = re.compile(r"(?:[^\W\d_]+ )?(?P<number>\d{1,4}(?:\.\d{1,4}){0,7})(?=[.: ]|$)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,30 @@ class Document:
         lengths = (len(section.text) + len(SEPARATOR) for section in self.sections)
         return list(accumulate(lengths, initial=0))
 
+    def heading_path(self, position: int) -> tuple[str, ...]:
+        """Give the titles of the headings that a character of `text` stands in or below, outermost
+        first."""
+        starts, paths = self._paths
+        return paths[bisect_right(starts, position)]
+
+    @property
+    def heading_starts(self) -> list[int]:
+        """The characters of `text` at which headings stand, in order."""
+        return list(dict.fromkeys(self._paths[0]))
+
+    @cached_property
+    def _paths(self) -> tuple[list[int], list[tuple[str, ...]]]:
+        """Where headings stand, and the path in front of the first and from each one on."""
+        starts: list[int] = []
+        paths: list[tuple[str, ...]] = [()]
+        above: list[Heading] = []
+        for at, _, section in self.spans():
+            for heading in section.headings:
+                above = [other for other in above if _is_below(heading, other)] + [heading]
+                starts.append(at + heading.start)
+                paths.append(tuple(heading.title for heading in above))
+        return starts, paths
+
     def where(self, start: int, stop: int) -> str:
         """Name the place of characters start…stop of `text`: "p. 3-5", "§ Filters", or ""."""
         first = max(0, bisect_right(self._starts, start) - 1)
@@ -82,3 +108,12 @@ class Document:
             return "p. " + "-".join(map(str, sorted({min(pages), max(pages)})))
         headings = [section.heading for section in hit if section.heading]
         return "§ " + " … ".join(dict.fromkeys((headings[0], headings[-1]))) if headings else ""
+
+
+def _is_below(heading: Heading, other: Heading) -> bool:
+    """Whether a heading stands below an earlier one: by its level, or by its number, since some
+    books give "Chapter 4" and "4.1" one level."""
+    number, outer = _NUMBER.match(heading.title), _NUMBER.match(other.title)
+    if number and outer and number["number"].startswith(outer["number"] + "."):
+        return True
+    return other.level < heading.level

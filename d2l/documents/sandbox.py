@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from d2l.errors import DocumentError
 from d2l.files.child import Limits, Stopped, ask_child
 from d2l.readers.findings import Finding
-from d2l.readers.parsing import Parsed, ParseRequest, Section, damaged
+from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, damaged
 
 WORKER = "d2l.documents.worker"
 MAX_LINE_BYTES_PER_CHAR = 12  # JSON spells one character in two escapes of six bytes at most
@@ -54,7 +54,10 @@ def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Pars
         raise explain(stopped, format, request, limits) from None
     if "error" in reply:
         raise DocumentError(reply["error"]["message"], hint=reply["error"]["hint"])
-    sections = tuple(Section(*fields) for fields in reply["sections"])
+    sections = tuple(
+        Section(text, page, title, tuple(Heading(*heading) for heading in headings))
+        for text, page, title, headings in reply["sections"]
+    )
     findings = (
         Finding(kind, what, count, tuple(pages), tuple(lines))
         for kind, what, count, pages, lines in reply["findings"]

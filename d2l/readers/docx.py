@@ -18,9 +18,9 @@ from docx.parts.styles import StylesPart
 from d2l.readers.archives import ZIP_ERRORS, open_archive, parse_xml
 from d2l.readers.docx_hidden import HiddenRuns, read_page
 from d2l.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, settle
-from d2l.readers.docx_styles import Styles, value_of
+from d2l.readers.docx_styles import OUTLINE_LEVELS, Styles, value_of
 from d2l.readers.findings import gather
-from d2l.readers.parsing import CELL, Parsed, ParseRequest, Section, bound_text, damaged
+from d2l.readers.parsing import CELL, Heading, Parsed, ParseRequest, Section, bound_text, damaged
 
 KIND = "DOCX document"
 SKIPPED = frozenset((TEXT_BOX, W + "pPr", W + "rPr"))
@@ -98,22 +98,26 @@ class _BodyReader:
         """Yield one section per heading, and one for what stands above the first."""
         blocks: list[str] = []
         heading: str | None = None
-        in_list = False
+        headings: tuple[Heading, ...] = ()
+        in_list = has_title = False
         for text, kind in self._walk(body):
-            if kind == "heading":
+            if isinstance(kind, int):
                 if blocks:
-                    yield Section("\n\n".join(blocks), heading=heading)
+                    yield Section("\n\n".join(blocks), heading=heading, headings=headings)
                 blocks, heading = [text], " ".join(text.split())
+                has_title |= kind == 0  # other headings stand below it
+                headings = (Heading(0, kind + has_title, heading),)
             elif kind == "item" and in_list:
                 blocks[-1] += "\n" + text
             else:
                 blocks.append(text)
             in_list = kind == "item"
         if blocks:
-            yield Section("\n\n".join(blocks), heading=heading)
+            yield Section("\n\n".join(blocks), heading=heading, headings=headings)
 
-    def _walk(self, parent: Any) -> Iterator[tuple[str, str]]:
-        """Yield (text, kind) of the paragraphs and tables below an element."""
+    def _walk(self, parent: Any) -> Iterator[tuple[str, str | int]]:
+        """Yield (text, kind) of the paragraphs and tables below an element; the kind of a heading
+        is its level, 0 for a title."""
         for child in parent:
             if child.tag == W + "p":
                 yield from self._read_paragraph(child)
@@ -129,14 +133,15 @@ class _BodyReader:
             while self._pending:
                 yield self._pending.pop(0), "note"
 
-    def _read_paragraph(self, paragraph: Any) -> Iterator[tuple[str, str]]:
+    def _read_paragraph(self, paragraph: Any) -> Iterator[tuple[str, str | int]]:
         text = self._read_inline(paragraph).strip()
         if text:
             mark = self._list_mark(paragraph)
-            if self._is_heading(paragraph):
-                yield text, "heading"
-            else:
+            level = self._read_level(paragraph)
+            if level is None:
                 yield mark + text, "item" if mark else "paragraph"
+            else:
+                yield text, level
         for box in self._find_boxes(paragraph):
             yield from self._walk(box)
 
@@ -219,12 +224,15 @@ class _BodyReader:
             if any(cells):
                 yield CELL.join(cell for cell in cells if cell)
 
-    def _is_heading(self, paragraph: Any) -> bool:
-        level = paragraph.find(f"{W}pPr/{W}outlineLvl")
-        if level is not None:
-            return (level.get(W + "val") or "9") in "012345678"
+    def _read_level(self, paragraph: Any) -> int | None:
+        """The level of a heading, 0 for a title; None for other paragraphs."""
+        outlined = paragraph.find(f"{W}pPr/{W}outlineLvl")
+        if outlined is not None:
+            level = outlined.get(W + "val") or "9"
+            return int(level) + 1 if level in OUTLINE_LEVELS else None
         style = value_of(paragraph.find(W + "pPr"), "pStyle")
-        return bool(style) and "heading" in self._styles.find("paragraph", style)
+        written = self._styles.find("paragraph", style).get("heading") if style else None
+        return None if written is None else int(written)
 
     def _list_mark(self, paragraph: Any) -> str:
         """Give a list item's mark: a dash, or its number among its siblings."""

@@ -12,10 +12,12 @@ from d2l.readers.docx_markup import W
 
 #: Values of properties by name, as they are written. "color", "shade" (behind a run) and "block"
 #: (behind a paragraph) are six digits, `UNKNOWN`, or anything else for no color of their own.
+#: "heading" is the level of one, "0" for a title.
 Look = dict[str, str]
 UNKNOWN = "?"
 WORD_2010 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
-_HEADING = re.compile(r"(?:heading|title|subtitle)\b", re.I)
+OUTLINE_LEVELS = tuple("012345678")  # "9" is body text
+_HEADING = re.compile(r"(?:heading|(title)|subtitle)\b(?: ([1-9])\b)?", re.I)
 #: Letters may be seen by these whatever their color.
 EFFECTS = ("textFill", "textOutline", "outline", "shadow", "emboss", "imprint")
 KEPT = frozenset(("vanish", "rtl", "cs", "sz", "szCs", "highlight", *EFFECTS))
@@ -60,9 +62,14 @@ def _read_style(style: Any) -> Look:
     shades = (f"{W}tblStylePr", f"{W}tcPr/{W}shd", f"{W}tblPr/{W}shd")
     if any(style.find(shade) is not None for shade in shades):
         look["varies"] = UNKNOWN
-    is_outlined = style.find(f"{W}pPr/{W}outlineLvl") is not None
-    if is_outlined or _HEADING.match(value_of(style, "name")):
-        look["heading"] = "1"
+    outlined = style.find(f"{W}pPr/{W}outlineLvl")
+    named = _HEADING.match(value_of(style, "name"))
+    if named and named[1]:
+        look["heading"] = "0"
+    elif outlined is not None and (level := outlined.get(W + "val")) in OUTLINE_LEVELS:
+        look["heading"] = str(int(level) + 1)
+    elif outlined is not None or named:
+        look["heading"] = (named and named[2]) or "1"
     return look
 
 

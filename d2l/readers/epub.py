@@ -110,4 +110,4 @@ def read_chapters(
         pages.append(page)
         for section in page.sections:
             heading = section.heading or heading
-            yield Section(section.text, heading=heading)
+            yield section._replace(heading=heading)

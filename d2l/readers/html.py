@@ -15,6 +15,7 @@ from d2l.readers.findings import Finding, gather
 from d2l.readers.html_hidden import HiddenText, find_hidden
 from d2l.readers.parsing import (
     CELL,
+    Heading,
     Parsed,
     ParseRequest,
     Section,
@@ -220,6 +221,7 @@ class _Flow:
         self._blocks: list[str] = []
         self._inline: list[str] = []  # pieces of the block being read
         self._heading: str | None = None
+        self._level = 0  # of the heading
         self._sections: list[Section] = []
         self._lists: list[int | None] = []  # the next number of each open list; None: bullets
         self._item = ""  # the mark of a list item, until its first text
@@ -270,7 +272,7 @@ class _Flow:
         elif tag in BLOCKS or tag in ("td", "th"):
             heading = self._end_block()
             if tag in HEADINGS and not self._rows:
-                self._heading = heading
+                self._heading, self._level = heading, int(tag[1])
         if tag == "pre":
             self._pre -= 1
         elif tag in ("ul", "ol") and self._lists:
@@ -344,7 +346,9 @@ class _Flow:
     def _end_section(self) -> None:
         text = "\n\n".join(block.lstrip(LIST_BLOCK + TABLE_BLOCK) for block in self._blocks)
         if text.strip():
-            self._sections.append(Section(text, heading=self._heading))
+            title = self._heading
+            headings = () if title is None else (Heading(0, self._level, title),)
+            self._sections.append(Section(text, heading=title, headings=headings))
         self._blocks, self._heading = [], None
 
 

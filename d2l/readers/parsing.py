@@ -13,18 +13,30 @@ from d2l.progress import Steps, ignore_steps
 from d2l.readers.findings import Finding, gather
 
 CELL = " | "  # between the cells of a table row, in every format
+MAX_TITLE_CHARS = 200  # of a heading; the rest of a longer title is left out
+MAX_LEVEL = 9  # of a heading; deeper ones count as this deep
 _RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
+
+
+class Heading(NamedTuple):
+    """A heading at a character of its section's text; level 1 is the topmost."""
+
+    start: int
+    level: int
+    title: str
 
 
 class Section(NamedTuple):
     """A stretch of text from one place of a document.
 
     `page` counts from 1 and is set for paged formats; `heading` is the nearest heading above.
+    `headings` are those that stand in the text itself, in order: none where a section goes on.
     """
 
     text: str
     page: int | None = None
     heading: str | None = None
+    headings: tuple[Heading, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,8 @@ Parser = Callable[[ParseRequest], Parsed]
 
 
 def bound_text(sections: Iterable[Section], request: ParseRequest) -> Iterator[Section]:
-    """Pass sections on until they hold more text than allowed; then raise."""
+    """Pass sections on, their headings bounded, until they hold more text than allowed; then raise
+    DocumentError."""
     n_chars = 0
     for section in sections:
         n_chars += len(section.text)
@@ -62,7 +75,16 @@ def bound_text(sections: Iterable[Section], request: ParseRequest) -> Iterator[S
                 f"{request.name}: more than {request.max_chars:,} characters of text",
                 hint="raise the limit with --max-chars, or give a shorter document",
             )
-        yield section
+        yield section._replace(headings=bound_headings(section)) if section.headings else section
+
+
+def bound_headings(section: Section) -> tuple[Heading, ...]:
+    """Shorten the titles of a section's headings; keep at most one heading for each line."""
+    n_lines = section.text.count("\n") + 1
+    return tuple(
+        Heading(start, min(level, MAX_LEVEL), " ".join(title.split())[:MAX_TITLE_CHARS])
+        for start, level, title in section.headings[:n_lines]
+    )
 
 
 def joins_number(before: str, raised: str) -> bool:

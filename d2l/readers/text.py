@@ -6,7 +6,7 @@ Takes bytes in any encoding, gives their text unchanged but for line ends and a 
 import re
 from collections.abc import Iterator
 
-from d2l.readers.parsing import Parsed, ParseRequest, Section, bound_text
+from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, bound_text
 from d2l.readers.sniff import Decoded, decode
 
 ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
@@ -33,16 +33,17 @@ def encoding_notes(decoded: Decoded) -> tuple[str, ...]:
 def split_markdown(text: str) -> Iterator[Section]:
     """Yield one section per heading, and one for what stands above the first."""
     lines = text.split("\n")
-    cuts = [(0, None), *find_headings(lines)]
-    ends = [start for start, _ in cuts[1:]] + [len(lines)]
-    for (start, heading), end in zip(cuts, ends, strict=True):
+    cuts = [(0, 0, None), *find_headings(lines)]
+    ends = [start for start, _, _ in cuts[1:]] + [len(lines)]
+    for (start, level, title), end in zip(cuts, ends, strict=True):
         body = "\n".join(lines[start:end]).strip("\n")
         if body.strip():
-            yield Section(body, heading=heading)
+            headings = () if title is None else (Heading(0, level, title),)
+            yield Section(body, heading=title, headings=headings)
 
 
-def find_headings(lines: list[str]) -> Iterator[tuple[int, str | None]]:
-    """Yield (line, title) of ATX and setext headings outside code fences and front matter."""
+def find_headings(lines: list[str]) -> Iterator[tuple[int, int, str | None]]:
+    """Yield (line, level, title) of ATX and setext headings outside code and front matter."""
     fence = ""
     paragraph = -1  # where the paragraph began that the line above belongs to; -1: none
     first = skip_front_matter(lines)
@@ -55,10 +56,11 @@ def find_headings(lines: list[str]) -> Iterator[tuple[int, str | None]]:
         elif opening:
             fence, paragraph = opening["mark"], -1
         elif atx := ATX.match(line):
-            yield number, read_title(line[atx.end() :]) or None
+            yield number, atx[0].count("#"), read_title(line[atx.end() :]) or None
             paragraph = -1
-        elif paragraph >= 0 and UNDERLINE.match(line):
-            yield paragraph, " ".join(part.strip() for part in lines[paragraph:number])
+        elif paragraph >= 0 and (underline := UNDERLINE.match(line)):
+            level = 1 if underline[1].startswith("=") else 2
+            yield paragraph, level, " ".join(part.strip() for part in lines[paragraph:number])
             paragraph = -1
         elif NOT_PARAGRAPH.match(line):
             paragraph = -1

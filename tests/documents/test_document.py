@@ -3,7 +3,7 @@ import time
 import pytest
 
 from d2l.documents.document import SEPARATOR, Document
-from d2l.readers.parsing import Section
+from d2l.readers.parsing import Heading, Section
 
 DIGEST = "0" * 64
 
@@ -108,6 +108,41 @@ def test_headings_name_the_first_and_the_last_section() -> None:
     assert place_of(document, "cd\n\nef") == "§ Filters … Pumps"
     assert document.where(0, 1000) == "§ Filters … Pumps"
     assert titled(("ab", "")).where(0, 2) == ""
+
+
+def test_a_path_has_the_headings_above_a_character_across_sections() -> None:
+    document = make(
+        Section("intro", page=1),
+        Section(
+            "Pumps\nx\nFilter\ny", 2, headings=(Heading(0, 1, "Pumps"), Heading(8, 3, "Filter"))
+        ),
+        Section("goes on", 3),
+        Section("Motor", 4, headings=(Heading(0, 2, "Motor"),)),
+        Section("Index", 5, headings=(Heading(0, 1, "Index"),)),
+    )
+
+    def path(needle: str) -> tuple[str, ...]:
+        return document.heading_path(document.text.index(needle))
+
+    assert path("intro") == ()
+    assert path("Pumps") == path("x") == ("Pumps",)
+    assert path("Filter") == path("y") == path("goes on") == ("Pumps", "Filter")
+    assert path("Motor") == ("Pumps", "Motor")
+    assert path("Index") == document.heading_path(1000) == ("Index",)
+    starts = [document.text.index(title) for title in ("Pumps", "Filter", "Motor", "Index")]
+    assert document.heading_starts == starts
+
+
+def test_a_number_puts_a_heading_below_another_of_its_level() -> None:
+    titles = ("Part I", "Chapter 4. Menus", "4.1. File", "4.2. View", "Chapter 42. Keys")
+    document = make(*(Section(title, headings=(Heading(0, 2, title),)) for title in titles))
+    assert [document.heading_path(start) for start in document.heading_starts] == [
+        ("Part I",),
+        ("Chapter 4. Menus",),
+        ("Chapter 4. Menus", "4.1. File"),
+        ("Chapter 4. Menus", "4.2. View"),
+        ("Chapter 42. Keys",),
+    ]
 
 
 def test_a_document_without_pages_and_headings_has_no_places() -> None:

@@ -6,7 +6,7 @@ from d2l.documents.document import Source
 from d2l.documents.read import READERS, read_document
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
-from d2l.readers.parsing import Section
+from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
 from tests.documents.samples import make_docx, make_epub, make_pdf, make_zip, pdf_page, read_bytes
 
@@ -124,7 +124,7 @@ def test_format_goes_by_content_then_suffix(data: bytes, name: str, format: str)
 def test_format_option_goes_before_the_suffix() -> None:
     assert read_bytes(HTML, "a.html", format="text").text == HTML.decode()
     assert read_bytes(b"# One\n", "-", format="markdown").sections == (
-        Section("# One", heading="One"),
+        Section("# One", heading="One", headings=(Heading(0, 1, "One"),)),
     )
 
 

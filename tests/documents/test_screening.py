@@ -10,7 +10,7 @@ from d2l.documents.document import Document
 from d2l.documents.screening.screen import screen
 from d2l.documents.screening.secrets import KEYWORD
 from d2l.readers.findings import Finding, describe
-from d2l.readers.parsing import Parsed, ParseRequest, Section
+from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section
 from tests.documents.samples import make_pdf, parse_here, pdf_page, read_shared
 
 
@@ -295,6 +295,13 @@ def tags(text: str) -> str:
 
 
 WALES = "\U0001f3f4" + tags("gbwls") + "\U000e007f"
+
+
+def test_headings_stand_where_they_stood_before_tags_were_taken_out() -> None:
+    title = f"Pu{tags('say yes')}mps"
+    section = Section(f"{tags('no')}x\n\n{title}", headings=(Heading(5, 1, title),))
+    (screened,) = screen(Parsed((section,)), ParseRequest("a", b"")).sections
+    assert screened == Section("x\n\nPumps", headings=(Heading(3, 1, "Pumps"),))
 
 
 def test_tags_are_taken_out_and_counted_but_for_flags() -> None:

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import docx
 import pytest
+from docx.enum.style import WD_STYLE_TYPE
 from docx.opc.constants import RELATIONSHIP_TYPE as RT
 from docx.opc.packuri import PackURI
 from docx.opc.part import Part
@@ -13,7 +14,7 @@ from docx.oxml import parse_xml
 
 from d2l.errors import DocumentError
 from d2l.readers.findings import Finding
-from d2l.readers.parsing import Section
+from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
 from tests.documents.samples import make_docx, make_zip, parse_here, read_bytes, save_docx
 
@@ -120,13 +121,38 @@ def test_a_note_is_as_hidden_as_its_mark_unless_that_is_only_hard_to_see() -> No
 
 def test_headings_lists_and_tables_come_in_order_and_merged_cells_once() -> None:
     assert read_bytes(make_docx(), "a.docx").sections == (
-        Section("Pump manual\n\nRead this first.", heading="Pump manual"),
+        Section(
+            "Pump manual\n\nRead this first.",
+            heading="Pump manual",
+            headings=(Heading(0, 1, "Pump manual"),),
+        ),
         Section(
             "Parts\n\n- Impeller\n- Seal\n\nPart | Code | Price\nSeal | S-1 | 4\n5\n\n"
             "After the table.",
             heading="Parts",
+            headings=(Heading(0, 2, "Parts"),),
         ),
     )
+
+
+def test_levels_of_headings_come_from_their_outline_or_the_names_of_their_styles() -> None:
+    document = docx.Document()
+    document.add_heading("Pumps", 1)
+    document.add_heading("Filters", 3)
+    outlined = document.add_paragraph("Cleaning")
+    outlined._p.get_or_add_pPr().append(parse_xml(f'<w:outlineLvl {W} w:val="1"/>'))
+    plain = document.add_heading("Not a heading", 2)
+    plain._p.get_or_add_pPr().append(parse_xml(f'<w:outlineLvl {W} w:val="9"/>'))
+    style = document.styles.add_style("My own", WD_STYLE_TYPE.PARAGRAPH)
+    style.base_style = document.styles["Heading 4"]
+    document.add_paragraph("Rinsing", style="My own")
+    sections = parse_here(save_docx(document), "a.docx").sections
+    assert [section.headings for section in sections] == [
+        (Heading(0, 1, "Pumps"),),
+        (Heading(0, 3, "Filters"),),
+        (Heading(0, 2, "Cleaning"),),
+        (Heading(0, 4, "Rinsing"),),
+    ]
 
 
 def test_content_controls_insertions_and_links_are_read_and_deletions_are_not() -> None:

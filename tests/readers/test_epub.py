@@ -1,7 +1,7 @@
 import pytest
 
 from d2l.errors import DocumentError
-from d2l.readers.parsing import Section
+from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
 from tests.documents.samples import make_epub, read_bytes
 
@@ -39,9 +39,16 @@ def test_encrypted_chapters_are_refused_and_encrypted_fonts_are_not() -> None:
 
 def test_chapters_come_in_spine_order_without_the_contents() -> None:
     assert read_bytes(make_epub(), "a.epub").sections == (
-        Section("First\n\nIt begins — here.", heading="First"),
-        Section("Second\n\nIt ends.", heading="Second"),
+        Section("First\n\nIt begins — here.", None, "First", (Heading(0, 1, "First"),)),
+        Section("Second\n\nIt ends.", None, "Second", (Heading(0, 1, "Second"),)),
     )
+
+
+def test_a_chapter_without_a_heading_goes_on_under_the_last_one() -> None:
+    book = make_epub({"OEBPS/a.xhtml": "<html><body><p>More.</p></body></html>"})
+    document = read_bytes(book, "a.epub")
+    assert document.sections[1] == Section("More.", heading="First")
+    assert document.heading_path(len(document.text) - 1) == ("First",)
 
 
 def test_chapters_of_the_type_that_old_books_have_are_read() -> None:

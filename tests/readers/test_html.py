@@ -1,6 +1,7 @@
 import pytest
 
 from d2l.errors import DocumentError
+from d2l.readers.parsing import Heading
 from tests.documents import samples
 from tests.documents.samples import read_bytes
 
@@ -20,6 +21,18 @@ def test_furniture_is_left_out() -> None:
     document = read_bytes(page(body), "a.html")
     assert document.text == "Head\n\nBody text.\n\nSee the next part."
     assert [section.heading for section in document.sections] == ["Head"]
+
+
+def test_headings_have_the_level_of_their_element() -> None:
+    body = "<p>Lead</p><h1>Pumps</h1><h3>Filter<br>care</h3><p>Rinse.</p><h2>Motor</h2>"
+    document = read_bytes(page(body), "a.html")
+    assert [section.headings for section in document.sections] == [
+        (),
+        (Heading(0, 1, "Pumps"),),
+        (Heading(0, 3, "Filter care"),),
+        (Heading(0, 2, "Motor"),),
+    ]
+    assert document.heading_path(document.text.index("Rinse")) == ("Pumps", "Filter care")
 
 
 @pytest.mark.parametrize(

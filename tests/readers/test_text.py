@@ -3,7 +3,7 @@ import time
 import pytest
 
 from d2l.documents.read import read_document
-from d2l.readers.parsing import Section
+from d2l.readers.parsing import Heading, Section
 from d2l.readers.text import find_headings
 from tests.documents import samples
 from tests.documents.samples import read_bytes
@@ -54,6 +54,13 @@ Two
 """
     sections = read_bytes(text.encode(), "a.md").sections
     assert [section.heading for section in sections] == [None, "One", "Two", "Three"]
+    headings = [section.headings for section in sections]
+    assert headings == [
+        (),
+        (Heading(0, 1, "One"),),
+        (Heading(0, 1, "Two"),),
+        (Heading(0, 2, "Three"),),
+    ]
     assert sections[1].text == "# One #\nText\n```sh\n# a comment\n```"
     assert "| a | b |\n|---|---|\n| 1 | 2 |" in sections[2].text
 
@@ -78,20 +85,24 @@ def test_sections_of_a_long_markdown_file_hold_all_its_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "title"),
+    ("lines", "level", "title"),
     [
-        ("# A", "A"),
-        ("   ###### A b \t", "A b"),
-        ("## A ##", "A"),
-        ("## A#", "A#"),
-        ("# C# ## \t", "C#"),
-        ("# #", "#"),
-        ("#", None),
-        ("#\t", None),
+        ("# A", 1, "A"),
+        ("   ###### A b \t", 6, "A b"),
+        ("## A ##", 2, "A"),
+        ("## A#", 2, "A#"),
+        ("# C# ## \t", 1, "C#"),
+        ("# #", 1, "#"),
+        ("#", 1, None),
+        ("#\t", 1, None),
+        ("A\n==", 1, "A"),
+        ("A\n--", 2, "A"),
     ],
 )
-def test_titles_of_headings_are_without_their_marks(line: str, title: str | None) -> None:
-    assert list(find_headings([line])) == [(0, title)]
+def test_headings_have_the_level_and_the_title_that_their_marks_say(
+    lines: str, level: int, title: str | None
+) -> None:
+    assert list(find_headings(lines.split("\n"))) == [(0, level, title)]
 
 
 @pytest.mark.parametrize("line", ["    # A", "#A", "####### A", r"\# A"])

@@ -12,7 +12,7 @@ from d2l.documents.screening.characters import find_unseen, spell_plainly, take_
 from d2l.documents.screening.instructions import find_instructions
 from d2l.documents.screening.secrets import find_secrets
 from d2l.readers.findings import Finding, Kind, gather
-from d2l.readers.parsing import Parsed, ParseRequest, Section
+from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section
 
 
 def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
@@ -25,11 +25,20 @@ def screen(parsed: Parsed, request: ParseRequest) -> Parsed:
         if n_tags:
             findings.append(_place(section, line, "hidden", "Unicode tags", n_tags))
             if not request.include_hidden:
-                section = section._replace(text=text)
+                section = section._replace(text=text, headings=tuple(move_headings(section)))
         findings += look_over(section, line)
         sections.append(section)
         line += section.text.count("\n") + SEPARATOR.count("\n")
     return parsed._replace(sections=tuple(sections), findings=gather(findings))
+
+
+def move_headings(section: Section) -> Iterator[Heading]:
+    """Yield a section's headings as they stand in its text without tags."""
+    last, at = 0, 0
+    for start, level, title in section.headings:
+        at += len(take_out_tags(section.text[last:start])[0])
+        last = start
+        yield Heading(at, level, take_out_tags(title)[0])
 
 
 def look_over(section: Section, first: int) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ list item, table row or line of code. Knows nothing of PDF.
 
 import re
 import unicodedata
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
@@ -76,6 +76,15 @@ class Line(NamedTuple):
         return self.right - self.x
 
 
+class Paragraph(NamedTuple):
+    """A paragraph, list item, table row or line of code: its text, the line ends before it, and
+    the lines of the page that it was set in."""
+
+    gap: str
+    text: str
+    lines: Sequence[Line]
+
+
 def estimate_em(char: str) -> float:
     """Guess the width of a character in ems, from its usual shape."""
     if char in "iljtfrI.,;:'|!()[]-/ ":
@@ -137,24 +146,27 @@ def is_monospaced(pages: Sequence[Sequence[Line]]) -> bool:
     return sum(line.mono for line in lines) > 0.8 * len(lines)
 
 
-def flow_page(lines: Sequence[Line], words: Set[str], *, monospaced: bool = False) -> str:
-    """Join the lines of paragraphs; keep other line ends; leave a blank line at wide gaps."""
+def flow_page(
+    lines: Sequence[Line], words: Set[str], *, monospaced: bool = False
+) -> Iterator[Paragraph]:
+    """Yield the paragraphs of a page, their lines joined; there is a blank line at wide gaps."""
     if not lines:
-        return ""
+        return
     leading = usual_leading(lines)
     columns = column_edges(lines, leading)
-    text, start = lines[0].text, 0
+    gap, text, start = "", lines[0].text, 0
     for index, (above, below) in enumerate(pairwise(lines)):
         code = above.mono and below.mono and not monospaced
         if not code and runs_on(lines[start : index + 2], columns[index], leading):
             text = join_text(text, below.text, words)
             continue
+        yield Paragraph(gap, text, lines[start : index + 1])
         start = index + 1
         in_table = above.cells > 1 and below.cells > 1
         usual = leading_of(above, below, leading) * (2.0 if in_table else 1.0)
         apart = not 0 < above.y - below.y <= PARAGRAPH_GAP * usual
-        text += ("\n\n" if apart or ends_heading(above, below) else "\n") + below.text
-    return text
+        gap, text = "\n\n" if apart or ends_heading(above, below) else "\n", below.text
+    yield Paragraph(gap, text, lines[start:])
 
 
 def usual_leading(lines: Sequence[Line]) -> dict[int, float]:

@@ -28,6 +28,7 @@ from d2l.readers.pdf.fonts import (
     look_up,
     mend_fonts,
 )
+from d2l.readers.pdf.headings import Bookmark, place_bookmarks, recognize_headings
 from d2l.readers.pdf.layout import Line, clean_line, flow_page, gather_words, is_monospaced
 from d2l.readers.pdf.lines import read_lines
 from d2l.readers.pdf.margins import drop_running_lines
@@ -199,17 +200,23 @@ def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dic
 
 def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:
     """Yield the text of each page that has any, without running headers and footers."""
-    headings = outline_headings(reader)
+    bookmarks = read_bookmarks(reader)
     bodies = drop_running_lines(pages)
     words = gather_words(bodies)
     mono = is_monospaced(bodies)
+    flowed = [list(flow_page(lines, words, monospaced=mono)) for lines in bodies]
+    recognized = {} if bookmarks else recognize_headings(flowed)
     above = None
-    for number, lines in enumerate(bodies, start=1):
-        own = headings.get(number, [])
-        text = flow_page(lines, words, monospaced=mono)
+    waiting: list[Bookmark] = []  # those of pages without text stand on the next one
+    for number, paragraphs in enumerate(flowed, start=1):
+        own = bookmarks.get(number, [])
+        text = "".join(paragraph.gap + paragraph.text for paragraph in paragraphs)
+        waiting += own
         if text:
-            yield Section(text, page=number, heading=own[0] if own else above)
-        above = own[-1] if own else above
+            headings = (*recognized.get(number, ()), *place_bookmarks(waiting, text))
+            yield Section(text, number, own[0].title if own else above, headings)
+            waiting = []
+        above = own[-1].title if own else above
 
 
 def describe_pages(
@@ -261,20 +268,20 @@ def has_images(page: PageObject) -> bool:
         return False
 
 
-def outline_headings(reader: PdfReader) -> dict[int, list[str]]:
+def read_bookmarks(reader: PdfReader) -> dict[int, list[Bookmark]]:
     """Map a page to the bookmarks that point at it; broken outlines count as none."""
-    found: dict[int, list[str]] = {}
+    found: dict[int, list[Bookmark]] = {}
     with suppress(*PARSE_ERRORS):
-        for entry in flatten_outline(reader.outline):
+        for level, entry in flatten_outline(reader.outline):
             page = reader.get_destination_page_number(entry)
             title = clean_line(str(entry.title or ""))
             if page is not None and page >= 0 and title:
-                found.setdefault(page + 1, []).append(title)
+                found.setdefault(page + 1, []).append(Bookmark(level, title))
     return found
 
 
-def flatten_outline(outline: Any) -> Iterator[Destination]:
-    """Yield the bookmarks of a nested outline in order."""
+def flatten_outline(outline: Any) -> Iterator[tuple[int, Destination]]:
+    """Yield (level, bookmark) of a nested outline in order; level 1 is the topmost."""
     stack = [iter(outline)]
     while stack:
         entry = next(stack[-1], None)
@@ -283,4 +290,4 @@ def flatten_outline(outline: Any) -> Iterator[Destination]:
         elif isinstance(entry, list):
             stack.append(iter(entry))
         else:
-            yield entry
+            yield len(stack), entry
