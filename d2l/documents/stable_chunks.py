@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from d2l.documents.chunks import Piece, Tokenizer, cut_long, join_pieces
-from d2l.documents.document import Document
 from d2l.documents.sentences import split_sentences
 
 _HEADING, _PARAGRAPH, _SENTENCE = range(3)
@@ -34,9 +33,8 @@ def pack_stable(
 ) -> list[Piece]:
     """Pack whole sentences, joined by a space, into pieces of at most `limit` tokens.
 
-    `headings` are characters of `text` at which a section with a heading of its own begins; lines
-    of Markdown headings are found. Pieces are shorter than those of `pack_sentences`, so there are
-    more of them.
+    `headings` are characters of `text` at which headings stand; lines of Markdown headings are
+    found. Pieces are shorter than those of `pack_sentences`, so there are more of them.
     """
     units = _find_units(text, tokenizer, limit, sorted(headings))
     pieces: list[Piece] = []
@@ -50,17 +48,6 @@ def pack_stable(
             at = _find_cut(stretch, limit)
             waiting += [stretch[at:], stretch[:at]]
     return pieces
-
-
-def find_headings(document: Document) -> list[int]:
-    """Characters of a document's text at which a section with a new heading begins."""
-    found: list[int] = []
-    last = None
-    for start, _, section in document.spans():
-        if section.heading is not None and section.heading != last:
-            found.append(start)
-        last = section.heading
-    return found
 
 
 def _find_units(

@@ -7,7 +7,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, Encoded
 from d2l.documents.chunks import Chunk, split_at, split_evenly
 from d2l.documents.document import Document
-from d2l.documents.stable_chunks import find_headings, pack_stable
+from d2l.documents.stable_chunks import pack_stable
 from d2l.errors import BaseModelError, OptionError
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.network import Network, refuse_shallow
@@ -101,7 +101,7 @@ def _find_borders(
     """Tokens of the templated document that stable chunks begin with, but for the first."""
     text = document.text
     offset = len(text) - len(text.lstrip())
-    pieces = pack_stable(text, tokenizer=tokenizer, limit=limit, headings=find_headings(document))
+    pieces = pack_stable(text, tokenizer=tokenizer, limit=limit, headings=document.heading_starts)
     starts = [start for start, _ in encoded.offsets]  # rising, as the text is read
     return sorted(
         {bisect_left(starts, piece.start - offset) for piece in pieces[1:]} - {0, len(starts)}

@@ -23,7 +23,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizer_files import read_compact
 from d2l.documents.chunks import Chunk, Piece, pack_sentences
 from d2l.documents.document import Document
-from d2l.documents.stable_chunks import find_headings, pack_stable
+from d2l.documents.stable_chunks import pack_stable
 from d2l.errors import BaseModelError, CheckpointError, DocumentError, OptionError
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.network import Loaded, Network, refuse_shallow
@@ -129,8 +129,8 @@ class SeatsNetwork(Network[SeatsConfig]):
         """The document's text in pieces, without the words that the network reads before each."""
         text, tokenizer = document.text, self.tokenizer
         if chunking == "stable":
-            headings = find_headings(document)
-            return pack_stable(text, tokenizer=tokenizer, limit=limit, headings=headings)
+            starts = document.heading_starts
+            return pack_stable(text, tokenizer=tokenizer, limit=limit, headings=starts)
         minimum = self.config.min_chunk_tokens
         return pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=minimum)
 
