@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from d2l.adapters.module_names import PREFIX
 from d2l.errors import AdapterError
 from d2l.files.cache import folder_size
 from d2l.files.leftovers import recover
@@ -23,13 +24,26 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PROVENANCE = "d2l.json"
 MEMORY = "memory.safetensors"
+PARTS = "parts.json"  # `adapters.parts` writes both
+PART_VALUES = "parts.safetensors"
 CHAT_TEMPLATE = "chat_template.jinja"
 CARD = "README.md"
 LOCK = "d2l.lock"  # what went in and what came out, as digests: `compiler.lock` writes it
 #: What a tokenizer needs beside its chat template.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 #: All that d2l writes into an adapter folder.
-FILES = (CONFIG, WEIGHTS, PROVENANCE, MEMORY, CHAT_TEMPLATE, CARD, *TOKENIZER, LOCK)
+FILES = (
+    CONFIG,
+    WEIGHTS,
+    PROVENANCE,
+    MEMORY,
+    PARTS,
+    PART_VALUES,
+    CHAT_TEMPLATE,
+    CARD,
+    *TOKENIZER,
+    LOCK,
+)
 #: A chunk takes some 200 bytes of d2l.json, and its parents' own stand in that of a merged adapter.
 _MAX_JSON_BYTES = 64 << 20
 #: No path of an operating system is longer.
@@ -53,6 +67,12 @@ class AdapterInfo:
         if type(rank) is not int:  # not isinstance: true is an int to it
             raise AdapterError(f"{self.folder / CONFIG}: r is {rank!r}, expected a whole number")
         return rank
+
+    @property
+    def module_names(self) -> set[str]:
+        """The modules that it changes, by their names in the causal model."""
+        names = (name.removeprefix(PREFIX) for name in self.tensors)
+        return {name.partition(".lora_")[0] for name in names if ".lora_" in name}
 
     def count_seats(self) -> int:
         """Seats that its memory fills, known without weights; 0 where it has none."""

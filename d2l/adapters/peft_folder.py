@@ -21,6 +21,7 @@ from d2l.adapters.find import refuse_adapter
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.lock_file import write_lock
 from d2l.adapters.module_names import PREFIX, is_uneven, list_layers, list_short, parse
+from d2l.adapters.parts import Parts, read_parts, write_parts
 from d2l.adapters.peft_config import module_scales, refuse_extras, refuse_odd_factors
 from d2l.adapters.provenance import Provenance
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
@@ -51,7 +52,8 @@ class AdapterContent:
     card, a chat template, tokenizer files; the card names the folder by `card.FOLDER`. `dtype`, a
     key of DTYPES, is what the weights, fp32 here, are written in. `name` is the folder that it was
     read from, or one that suits it. `lock` is what `compiler.lock` says of the making, if anything:
-    it holds for the folder that is written next, and is not read back.
+    it holds for the folder that is written next, and is not read back. `parts`: one for each chunk,
+    where they were kept.
     """
 
     weights: LoraWeights
@@ -62,6 +64,7 @@ class AdapterContent:
     dtype: str = "bf16"
     name: str = "adapter.lora"
     lock: Mapping[str, Any] | None = None
+    parts: Parts | None = None
 
     def __post_init__(self) -> None:
         pick_torch_dtype(self.dtype)
@@ -167,6 +170,8 @@ def write_adapter(
             kept = torch.float32 if dtype == "fp32" else torch.bfloat16
             stored = {name: t.to(kept).contiguous() for name, t in pair.items()}
             save_file(stored, folder / names.MEMORY, _FORMAT)
+        if content.parts is not None:
+            write_parts(content.parts, folder)
         for name, text in content.texts.items():
             named = name_folder(text, called or HERE) if name == names.CARD else text
             _write_text(folder / name, printable(named) if name == names.CARD else text)
@@ -195,6 +200,7 @@ def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:
         texts=texts,
         dtype=stored_dtype(info),
         name=str(folder),
+        parts=read_parts(info),
     )
 
 

@@ -287,6 +287,7 @@ class Provenance(Record):
     refinement: Refinement | None = None  # whoever refines leaves no rank to a chunk
     bias_ranks: Span | None = None  # of the learned part, which stands behind all chunks
     rank_before_max_rank: Count | None = None
+    parts_sha256: Text | None = None  # of parts.json, where a part is kept of each chunk
     seats: Count | None = None  # that chunks share, where the weights have a lower rank
     # Made from a description.
     description: Description | None = None

@@ -16,11 +16,11 @@ import torch
 from d2l.adapters.deltas import keep_ranks, scale_ranks
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
+from d2l.adapters.selectors import select
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype, read_parent
 from d2l.change.records import Change, describe
 from d2l.change.seats import load_seats_of, seat_again
-from d2l.change.selectors import select
 from d2l.errors import AdapterError
 from d2l.hypernets.seats.config import SeatsConfig
 
@@ -61,7 +61,7 @@ def prepare(
 ) -> EditPlan:
     """Plan edits of an adapter, in memory or in a folder; raises D2LError.
 
-    Selectors (`change.selectors`) name chunks to drop, to keep alone, and to rescale by a factor.
+    Selectors (`adapters.selectors`) name chunks to drop, to keep alone, and to rescale by a factor.
     Exact for adapters whose chunks were concatenated; compressed and averaged ones are refused.
     """
     values = {"drop": list(drop), "keep": list(keep), "scale": dict(scale or {})}
@@ -106,6 +106,7 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
         memory=memory,
         seats=seats,
         warnings=plan.warnings,
+        parts=parent.content.parts and parent.content.parts.select(plan.stays),
     )
     scales = plan.values["scale"].values()
     exact = all(factor == 0 or math.frexp(abs(factor))[0] == 0.5 for factor in scales)

@@ -12,6 +12,7 @@ import torch
 
 from d2l.adapters.deltas import combine
 from d2l.adapters.merge_methods import compress
+from d2l.adapters.parts import Parts, join_parts
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.weights import LoraWeights, Memory
@@ -57,6 +58,7 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
         seats=seats,
         warnings=plan.warnings,
         merge_error=errors,
+        parts=_join_parts([parent for parent, _ in (*seated, *rest)]),
     )
     # Exact if scale and share only move the exponent, so that b keeps its precision.
     factors = [1.0 if p.has_seats else abs(share * p.weights.scale) for p, share in portions]
@@ -85,6 +87,13 @@ def _join_seats(
     factors = torch.cat([parent.seat_factors() * share for parent, share in seated])
     strength = float(first.options.bias_scale)  # the plan refused parents that differ in it
     return seat_again(seats, memory, factors, bias_scale=strength), memory, seats.config
+
+
+def _join_parts(parents: Sequence[Parent]) -> Parts | None:
+    """The parts of all parents, if all have some; the plan warned of those that have none."""
+    several = [parent.content.parts for parent in parents]
+    kept = [parts for parts in several if parts is not None]
+    return join_parts(kept) if kept and len(kept) == len(several) else None
 
 
 def _join_chunks(portions: Sequence[Portion]) -> list[ChunkRecord]:

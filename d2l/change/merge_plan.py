@@ -194,6 +194,15 @@ def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
             "seats were made for the base as it is, and the other adapters change what it "
             "computes: what comes back of the documents is not known; measure it with d2l probe"
         )
+    kept = [p.provenance is not None and p.provenance.parts_sha256 is not None for p in parents]
+    if any(kept) and not all(kept):
+        bare = ", ".join(
+            PurePath(p.name).name for p, has in zip(parents, kept, strict=True) if not has
+        )
+        found.append(
+            f"{bare}: has no parts, so the merged adapter has none either, and questions choose no "
+            "page; compile it again with --parts"
+        )
     refined = [
         PurePath(parent.name).name
         for parent in parents

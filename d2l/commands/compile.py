@@ -29,6 +29,7 @@ OPTIONS = (
     "offline",
     "max_rank",
     "tokens_per_seat",
+    "parts",
     "dtype",
     "refine",
     "refine_steps",

@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
+from d2l.adapters.parts import PartIndex, PartRecord, Parts
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Description
 from d2l.adapters.weights import LoraWeights
@@ -32,6 +33,9 @@ def make_content(
     """
     names = name_shared(plan)
     record = describe_compile(plan, assembled, merge_error)
+    parts = _keep_parts(plan, assembled, names)
+    if parts is not None:
+        record = record.model_copy(update={"parts_sha256": parts.sha256})
     return lower_content(
         AdapterContent(
             weights=weights,
@@ -42,8 +46,32 @@ def make_content(
             dtype=plan.options.dtype,
             name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
             lock=describe(plan, names),
+            parts=parts,
         )
     )
+
+
+def _keep_parts(plan: CompilePlan, assembled: Assembled, names: Mapping[str, str]) -> Parts | None:
+    """The parts of a plan's chunks with their texts, if any are kept; for networks whose parts are
+    ranks of the adapter nothing more is kept of them."""
+    if not plan.keeps_parts:
+        return None
+    records = tuple(
+        PartRecord(
+            document=names.get(chunk.document, chunk.document),
+            source=chunk.source,
+            headings=chunk.headings,
+            text=chunk.text,
+            n_tokens=len(chunk.token_ids),
+            n_seats=chunk.part_rank,
+        )
+        for chunk in plan.chunks
+    )
+    memories = assembled.parts
+    if not memories:
+        return Parts(PartIndex(parts=records))
+    opening = plan.network.describe_prompt(plan.network.most_seats).opening
+    return Parts(PartIndex(opening=opening, parts=records), memories.__getitem__)
 
 
 def make_described(

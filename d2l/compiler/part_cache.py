@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from d2l import __version__
 from d2l.adapters import module_names
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.compiler.plan import CompilePlan
+from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError
 from d2l.files import cache_entries as entries
 from d2l.files.atomic import replace_file
@@ -40,21 +42,25 @@ _ROOMS = ("adapters", "bases", "hypernets")
 class Found:
     """What the cache holds for a plan; without keys it holds nothing, and keeps nothing.
 
-    A key names everything that an entry depends on, as JSON. `parts` are None where a chunk has to
-    be read, or where `assembled` needs none of them.
+    A key names everything that an entry depends on, as JSON. `parts` are the chunks' shares of the
+    adapter, and `own_parts` their memories of their own, where they are kept; None where a chunk
+    has to be read, or where `assembled` needs none of them.
     """
 
     keys: tuple[str, ...] = ()
     parts: tuple[Part | None, ...] = ()
     whole: str | None = None
     assembled: Assembled | None = None
+    own_keys: tuple[str, ...] = ()
+    own_parts: tuple[Part | None, ...] = ()
 
     @property
     def n_cached(self) -> int:
         """Chunks that need not be read."""
         if self.assembled is not None:
             return len(self.keys)
-        return sum(part is not None for part in self.parts)
+        both = zip_longest(self.parts, self.own_parts, fillvalue=True)
+        return sum(part is not None and own is not None for part, own in both)
 
     @property
     def n_read(self) -> int:
@@ -62,13 +68,22 @@ class Found:
         return len(self.keys) - self.n_cached
 
     def part(self, index: int) -> Part | None:
-        """The part of a chunk, if it is here."""
+        """A chunk's share of the adapter, if it is here."""
         return self.parts[index] if self.parts else None
+
+    def own_part(self, index: int) -> Part | None:
+        """A chunk's memory of its own, if it is here."""
+        return self.own_parts[index] if self.own_parts else None
 
     def keep_part(self, index: int, part: Part) -> None:
         """Store what was made of a chunk."""
         if self.keys:
             _write(entries.PARTS, part, self.keys[index])
+
+    def keep_own_part(self, index: int, part: Part) -> None:
+        """Store a chunk's memory of its own."""
+        if self.own_keys:
+            _write(entries.PARTS, part, self.own_keys[index])
 
     def keep_assembled(self, assembled: Assembled) -> None:
         """Store what all parts make together, and keep the cache within its bound."""
@@ -90,29 +105,49 @@ def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Found:
     if not entries.max_bytes():  # refuses a size that is none before the work
         return NOTHING
     common = _describe_run(plan, base_dtype)
-    keys = tuple(
-        _to_json(
-            common | {"text": _digest(",".join(map(str, chunk.token_ids))), "rank": str(chunk.rank)}
-        )
-        for chunk in plan.chunks
-    )
+    keys = tuple(_describe_part(common, chunk, chunk.rank) for chunk in plan.chunks)
+    kept = [chunk for chunk in plan.chunks if chunk.part_rank]
+    rounded = common | {"stored": "bf16"}
+    own_keys = tuple(_describe_part(rounded, chunk, chunk.part_rank) for chunk in kept)
+    own = _read_parts(own_keys, [chunk.part_rank for chunk in kept], plan.config)
     whole = _describe_whole(plan, keys)
     assembled = _read(entries.ASSEMBLED, whole)
     if (
         isinstance(assembled, Assembled)
         and assembled.weights.rank == plan.full_rank
         and _fits(assembled.weights, plan.config)
+        and all(own)
     ):
         for key in keys:  # without them the next change would begin from nothing
             entries.touch(entries.entry_path(entries.PARTS, _digest(key)))
-        return Found(keys, (None,) * len(keys), whole, assembled)
+        complete = replace(assembled, parts=tuple(p for p in own if isinstance(p, Memory)))
+        return Found(keys, (None,) * len(keys), whole, complete)
+    parts = _read_parts(keys, [chunk.rank for chunk in plan.chunks], plan.config)
+    return Found(keys, parts, whole, None, own_keys, own)
+
+
+def _describe_part(common: Mapping[str, str], chunk: Chunk, rank: int) -> str:
+    text = _digest(",".join(map(str, chunk.token_ids)))
+    return _to_json({**common, "text": text, "rank": str(rank)})
+
+
+def _read_parts(
+    keys: Sequence[str], ranks: Sequence[int], config: HypernetConfig
+) -> tuple[Part | None, ...]:
+    """The parts of these keys that are there and have the right shapes."""
     parts: list[Part | None] = []
-    for key, chunk in zip(keys, plan.chunks, strict=True):
+    for key, rank in zip(keys, ranks, strict=True):
         part = _read(entries.PARTS, key)
-        fits = part is not None and not isinstance(part, Assembled)
-        fits = fits and _fits_part(part, plan.config, chunk.rank)
+        fits = not isinstance(part, Assembled) and _fits_part(part, config, rank)
         parts.append(part if fits else None)  # type: ignore[arg-type]
-    return Found(keys, tuple(parts), whole)
+    return tuple(parts)
+
+
+def as_kept(part: Part) -> Part:
+    """A memory of a chunk of its own in the precision of parts.safetensors."""
+    assert isinstance(part, Memory)
+    keys, values = part.keys.to(torch.bfloat16), part.values.to(torch.bfloat16)
+    return as_stored(Memory(keys, values, part.claims_seats))
 
 
 def as_stored(part: Part) -> Part:

@@ -91,6 +91,11 @@ class CompilePlan:
         return pick_device(self.options.device)
 
     @property
+    def keeps_parts(self) -> bool:
+        """Whether a part is kept for each chunk, of which questions choose."""
+        return bool(self.chunks[0].text)
+
+    @property
     def n_tokens(self) -> int:
         """Tokens that the base will read, templates included."""
         return sum(len(chunk.token_ids) for chunk in self.chunks)

@@ -6,6 +6,7 @@ nothing.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,14 @@ def assemble(
 
     `first` is what the network reads of the first chunk, if that is known.
     """
-    parts = [
-        _make_part(chunk, loaded, found, None if chunk.index else first)
-        for chunk in watch(plan.chunks, "compiling")
-    ]
+    parts, kept = list[Part](), list[Part]()
+    for chunk in watch(plan.chunks, "compiling"):
+        part, own = _make_parts(chunk, loaded, found, None if chunk.index else first)
+        parts.append(part)
+        kept += [] if own is None else [own]
     assembled = _as_stored(loaded.assemble(parts, plan.options))
     found.keep_assembled(assembled)
-    return assembled
+    return replace(assembled, parts=tuple(part for part in kept if isinstance(part, Memory)))
 
 
 def assemble_each(
@@ -111,13 +113,19 @@ def _as_stored(assembled: Assembled) -> Assembled:
     return Assembled(weights, assembled.memory)
 
 
-def _make_part(chunk: Chunk, loaded: Any, found: Found, read: Any) -> Part:
-    """Take the part of a chunk from the cache, or have the network write it."""
-    part = found.part(chunk.index)
-    if part is None:
-        part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank, read))
-        found.keep_part(chunk.index, part)
-    return part
+def _make_parts(chunk: Chunk, loaded: Any, found: Found, read: Any) -> tuple[Part, Part | None]:
+    """Take a chunk's share of the adapter, and its memory of its own where that is kept, from the
+    cache, or have the network write them; the base reads the chunk once for both."""
+    share, own = found.part(chunk.index), found.own_part(chunk.index)
+    if read is None and (share is None or (own is None and chunk.part_rank)):
+        read = loaded.read(chunk.token_ids)
+    if share is None:
+        share = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank, read))
+        found.keep_part(chunk.index, share)
+    if own is None and chunk.part_rank:
+        own = part_cache.as_kept(loaded.make_part(chunk.token_ids, chunk.part_rank, read))
+        found.keep_own_part(chunk.index, own)
+    return share, own
 
 
 def remember_network(plan: CompilePlan, content: AdapterContent) -> None:

@@ -6,10 +6,11 @@ kind has its rule: `split_evenly` for Doc-to-LoRA, `pack_sentences` for seats.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple, Protocol, TypeVar
 
+from d2l.documents.document import Document
 from d2l.documents.sentences import split_sentences
 
 T = TypeVar("T")
@@ -35,6 +36,17 @@ class Chunk:
     document: str = ""  # name of the input it belongs to
     rank: int = 0  # width of its slice of the adapter; 0 shares the slice before it
     span: tuple[int, int] = (0, 0)  # [start, stop) in characters of its document's text
+    part_rank: int = 0  # ranks, or seats, of the part that is kept of it; 0: none is kept
+    headings: tuple[str, ...] = ()  # above its first character, outermost first
+    text: str = ""  # of a chunk that a part is kept of, without headings
+
+
+def keep_part(chunk: Chunk, document: Document, rank: int) -> Chunk:
+    """The chunk with what its part is found and cited by."""
+    start, stop = chunk.span
+    headings = document.heading_path(start)
+    text = document.text[start:stop]
+    return replace(chunk, part_rank=rank, headings=headings, text=text)
 
 
 class Piece(NamedTuple):

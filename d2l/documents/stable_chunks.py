@@ -18,6 +18,8 @@ _HEADING, _PARAGRAPH, _SENTENCE = range(3)
 _MARKDOWN_HEADING = re.compile(r"#{1,6} ")
 #: Each half of a cut holds at least this share of the limit, so that pieces do not get tiny.
 _LEAST_SHARE = 0.25
+#: Room for the headings above a piece, in tokens.
+_HEADING_TOKENS = 32
 
 
 class _Unit(NamedTuple):
@@ -47,6 +49,21 @@ def pack_stable(
         else:
             at = _find_cut(stretch, limit)
             waiting += [stretch[at:], stretch[:at]]
+    return pieces
+
+
+def pack_below_headings(document: Document, tokenizer: Tokenizer, limit: int) -> list[Piece]:
+    """The same, each piece behind the headings above it ("Care > Filter"), which count towards its
+    `limit`: a page alone often does not say what it is about."""
+    room = max(limit - _HEADING_TOKENS, 1)
+    starts = document.heading_starts
+    pieces = []
+    for piece in pack_stable(document.text, tokenizer=tokenizer, limit=room, headings=starts):
+        path = [t for t in document.heading_path(piece.start) if not piece.text.startswith(t)]
+        while path and len(tokenizer.encode(" > ".join(path))) > _HEADING_TOKENS:
+            path.pop(0)  # the innermost says most
+        text = "\n".join(filter(None, (" > ".join(path), piece.text)))
+        pieces.append(piece._replace(text=text, token_ids=tuple(tokenizer.encode(text))))
     return pieces
 
 

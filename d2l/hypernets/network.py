@@ -163,6 +163,11 @@ class Network(ABC, Generic[Config]):
         """The highest rank of the written weights for `rank` ranks, or seats."""
         return rank
 
+    @property
+    def most_seats(self) -> int:
+        """Seats of the longest opening; 0 for networks without seats."""
+        return 0
+
     def count_values(self, rank: int) -> int:
         """Count the numbers in the written weights."""
         return rank * self.config.values_a_rank

@@ -97,6 +97,11 @@ class CompileOptions:
         minimum=1,
         expert=True,
     )
+    parts: bool | None = option(
+        None,
+        "Keep a part for each chunk, of which each question chooses; default: for documents "
+        "longer than one memory holds.",
+    )
     dtype: Dtype = option("bf16", "Precision of the written weights.", expert=True)
     chunking: Chunking = option(
         "usual",

@@ -14,10 +14,12 @@ Part = LoraWeights | Memory
 
 @dataclass(frozen=True)
 class Assembled:
-    """The adapter of a whole document, and for seats the memory that it was seated from."""
+    """The adapter of a whole document; for seats also the memory that it was seated from, and the
+    chunks' own memories where they are kept."""
 
     weights: LoraWeights
     memory: Memory | None = None
+    parts: tuple[Memory, ...] = ()
 
 
 class HypernetConfig(Protocol):

@@ -6,21 +6,25 @@ One model is in memory; with the adapter switched off it is the base.
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import transformers
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo, read_info
+from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
+from d2l.bases.activations import cache_keyword
 from d2l.bases.chat import find_end
 from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat
+from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat, fit_document
+from d2l.inference.part_choice import UNANSWERED, Choice, Citation, PartChooser, PartOptions
+from d2l.inference.part_reading import PartReader
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.progress import log_time
 
@@ -47,6 +51,23 @@ class AskOptions:
     temperature: float = 0.0
     offline: bool = False
     dtype: str | None = None  # of the base; None: as the device needs
+    parts: PartOptions = field(default_factory=PartOptions)  # of adapters that have parts
+
+
+class Answer(NamedTuple):
+    """An answer's text, and the parts that were asked for it, the one that it came from first; none
+    where one adapter of everything answered."""
+
+    text: str
+    citations: tuple[Citation, ...] = ()
+
+
+class Prompt(NamedTuple):
+    """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
+
+    ids: list[int]
+    cache: Any = None
+    choice: Choice | None = None
 
 
 @dataclass
@@ -63,6 +84,8 @@ class AdaptedModel:
     options: AskOptions
     opening: tuple[int, ...] = ()
     disabled: bool = False
+    parts: PartChooser | None = None  # of an adapter that kept its parts
+    reader: PartReader | None = None
 
     @classmethod
     def from_pretrained(
@@ -110,7 +133,8 @@ class AdaptedModel:
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
         chat = find_chat(info, own)
-        return cls(info, tuned, chat, own, options, _find_opening(info, model))
+        parts = find_parts(info, tuned)
+        return cls(info, tuned, chat, own, options, _find_opening(info, model), False, *parts)
 
     @property
     def base_tokenizer(self) -> Any:
@@ -139,6 +163,7 @@ class AdaptedModel:
         model.set_adapter(name)
         model.delete_adapter(present)
         self.info, self.chat, self.opening = other.info, other.chat, other.opening
+        self.parts, self.reader = other.parts, other.reader
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -169,13 +194,47 @@ class AdaptedModel:
             options = replace(options, max_tokens=max_new_tokens)
         if temperature is not None:
             options = replace(options, temperature=temperature)
-        prompt = self.prompt_alone(question) if self.disabled else self.prompt(question)
-        return self._generate(prompt, emit, options)
+        turns = [{"role": "user", "content": question}]
+        return self.answer(turns, emit, options).text
 
     def ask_turns(self, turns: Turns, emit: Emit = discard) -> str:
         """Answer the last of several turns, as `ask` does a single question."""
-        prompt = self.prompt_turns(turns, alone=self.disabled)
-        return self._generate(prompt, emit, self.options)
+        return self.answer(turns, emit).text
+
+    def answer(
+        self, turns: Turns, emit: Emit = discard, options: AskOptions | None = None
+    ) -> Answer:
+        """Answer the last of several turns, and cite the part that the answer came from.
+
+        `options`: None for the model's own. Raises AdapterError and BaseModelError as
+        `prompt_turns`, and AdapterError for a page that is not there.
+        """
+        options = options or self.options
+        with self.reading(turns, options.parts) as prompt:
+            choice = prompt.choice
+            if choice is not None and not choice.is_answered:
+                emit(UNANSWERED)
+                return Answer(UNANSWERED)
+            text = self._generate(prompt.ids, emit, options, prompt.cache)
+        if choice is None or self.parts is None:
+            return Answer(text)
+        return Answer(text, self.parts.cite(text, choice))
+
+    @contextlib.contextmanager
+    def reading(self, turns: Turns, options: PartOptions) -> Iterator[Prompt]:
+        """A block in which the model reads the parts that the last turn's question chooses, or with
+        `options.whole`, or without parts, the adapter of everything."""
+        if self.parts is None or self.reader is None or options.whole or self.disabled:
+            yield Prompt(self.prompt_turns(turns, alone=self.disabled))
+            return
+        choice = self.parts.choose(turns, options)
+        choice = choice.first(self.reader.fit(choice.places))
+        rest = self.prompt_turns(turns)[len(self.opening) :]
+        if not choice.is_answered:
+            yield Prompt(rest, choice=choice)
+            return
+        with self.reader.reading(choice.places) as (opening, cache):
+            yield Prompt([*opening, *rest], cache, choice)
 
     def ask_alone(self, question: str, emit: Emit = discard) -> str:
         """Answer with the base alone, in its own chat template."""
@@ -249,7 +308,8 @@ class AdaptedModel:
     def _base_chat(self) -> ChatPrompts:
         return ChatPrompts(self.base_tokenizer)
 
-    def _generate(self, ids: list[int], emit: Emit, options: AskOptions) -> str:
+    def _generate(self, ids: list[int], emit: Emit, options: AskOptions, cache: Any = None) -> str:
+        """Continue a prompt, whose beginning may stand in a cache already."""
         import torch
 
         prompt = torch.tensor([ids], device=self.model.device)
@@ -268,6 +328,7 @@ class AdaptedModel:
                 top_p=None,
                 top_k=None,
                 streamer=streamer,
+                **({} if cache is None else {cache_keyword(self.model.get_base_model()): cache}),
             )
         answer = decoder.decode(output[0, len(ids) :], skip_special_tokens=True)
         return str(answer).strip()
@@ -301,27 +362,18 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     info, model = read_info(adapter), adapted.model
     chat, opening = find_chat(info, adapted.base), _find_opening(info, model)
     put_beside(info, model, name)
-    return replace(adapted, info=info, chat=chat, opening=opening)
+    chooser, reader = find_parts(info, model)
+    return replace(adapted, info=info, chat=chat, opening=opening, parts=chooser, reader=reader)
 
 
-def fit_document(
-    document: str,
-    starts: Sequence[int],
-    render: Callable[[str], list[int]],
-    *,
-    window: int,
-) -> tuple[list[int], int]:
-    """The longest prompt of at most `window` tokens whose document is cut at its end only.
-
-    `starts` are the characters at which the document's tokens begin; `render` makes the prompt of
-    a document. Returns (prompt ids, tokens of the document left out).
-    """
-    room = len(starts)
-    prompt = render(document)
-    while room > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
-        room = max(room - (len(prompt) - window), 0)
-        prompt = render(document[: starts[room]])
-    return prompt, len(starts) - room
+def find_parts(info: AdapterInfo, tuned: Any) -> tuple[PartChooser | None, PartReader | None]:
+    """What chooses and reads the parts of an adapter; nothing for one that has none."""
+    parts = read_parts(info)
+    if parts is None:
+        if info.provenance is not None and info.provenance.parts_sha256 is not None:
+            _log.warning("%s: its parts are gone, so one memory of everything answers", info.folder)
+        return None, None
+    return PartChooser(parts), PartReader(info, parts, tuned)
 
 
 def _find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ A transformers tokenizer in, ids out; knows no model.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,26 @@ def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
     opening = info.provenance.prompt.opening if info.provenance is not None else None
     known = is_own(tokenizer.chat_template, None if opening is None else opening.text)
     return ChatPrompts(tokenizer, not known or bool(suspect), suspect)
+
+
+def fit_document(
+    document: str,
+    starts: Sequence[int],
+    render: Callable[[str], list[int]],
+    *,
+    window: int,
+) -> tuple[list[int], int]:
+    """The longest prompt of at most `window` tokens whose document is cut at its end only.
+
+    `starts` are the characters at which the document's tokens begin; `render` makes the prompt of
+    a document. Returns (prompt ids, tokens of the document left out).
+    """
+    room = len(starts)
+    prompt = render(document)
+    while room > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
+        room = max(room - (len(prompt) - window), 0)
+        prompt = render(document[: starts[room]])
+    return prompt, len(starts) - room
 
 
 def _is_copy(tokens: bytes, ours: Path) -> bool:

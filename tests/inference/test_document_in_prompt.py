@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.inference.adapted_model import fit_document
+from d2l.inference.chat_prompts import fit_document
 from tests import tiny
 from tests.compiled import (
     Compile,

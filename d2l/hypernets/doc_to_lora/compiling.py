@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, Encoded
-from d2l.documents.chunks import Chunk, split_at, split_evenly
+from d2l.documents.chunks import Chunk, keep_part, split_at, split_evenly
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_stable
 from d2l.errors import BaseModelError, OptionError
@@ -15,6 +15,8 @@ from d2l.hypernets.options import CompileOptions
 
 #: Chunk limit if neither the user nor the checkpoint names one: the public evaluation's.
 DEFAULT_CHUNK_TOKENS = 8192
+#: Chunks that the public networks saw together in training; the sum of more is new to them.
+HELD_CHUNKS = 8
 
 
 class DocToLoraNetwork(Network[DocToLoraConfig]):
@@ -80,7 +82,22 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
                 end = encoded.offsets[last - 1][1] + start_of_text
                 source, span = document.where(begin, end), (begin, end)
                 chunks.append(Chunk(len(chunks), ids, source, document.name, config.rank, span))
-        return chunks
+        if not self._keeps_parts(chunks, options):
+            return chunks
+        by_name = {document.name: document for document in documents}
+        return [keep_part(chunk, by_name[chunk.document], 0) for chunk in chunks]
+
+    def _keeps_parts(self, chunks: Sequence[Chunk], options: CompileOptions) -> bool:
+        """Whether questions choose chunks: a chunk's part are its ranks in the adapter, as long as
+        these are not mixed."""
+        total, rank = self.count_ranks(chunks, options)
+        mixed = options.merge != "concat" or rank < total
+        if options.parts and mixed:
+            raise OptionError(
+                "parts are the ranks of each chunk, which averaging and --max-rank mix",
+                hint="leave --parts out, or the other option",
+            )
+        return not mixed and (len(chunks) > HELD_CHUNKS if options.parts is None else options.parts)
 
     def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
         """Count the ranks of all chunks and of the learned part, before and after --max-rank."""

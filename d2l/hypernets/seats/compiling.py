@@ -4,7 +4,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,9 +21,9 @@ from d2l.bases.chat_templates import SYSTEM, write_template
 from d2l.bases.embedders import scale_embedding
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizer_files import read_compact
-from d2l.documents.chunks import Chunk, Piece, pack_sentences
+from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
-from d2l.documents.stable_chunks import pack_stable
+from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, CheckpointError, DocumentError, OptionError
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.network import Loaded, Network, refuse_shallow
@@ -32,7 +32,14 @@ from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.calibration import moments_path, with_moments
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
-from d2l.hypernets.seats.sharing import SeatShare, find_forgotten, name_forgotten, share_seats
+from d2l.hypernets.seats.sharing import (
+    SeatShare,
+    count_seats,
+    find_forgotten,
+    name_forgotten,
+    set_density,
+    share_seats,
+)
 
 #: What a tokenizer needs to know that is not in tokenizer.json.
 _TOKENIZER_KEYS = (
@@ -108,6 +115,14 @@ class SeatsNetwork(Network[SeatsConfig]):
                 hint="leave --chunk-tokens out",
             )
         pieces = [self._pack(document, limit, options.chunking) for document in documents]
+        keeps = options.parts
+        if keeps is None:
+            keeps = not self.holds(sum(len(p.token_ids) for own in pieces for p in own))
+        if keeps:
+            pieces = [
+                pack_below_headings(document, self.tokenizer, limit) for document in documents
+            ]
+            options = replace(options, chunking="stable")
         lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
         for document, sizes in zip(documents, lengths, strict=True):
             if not sum(sizes):
@@ -121,9 +136,27 @@ class SeatsNetwork(Network[SeatsConfig]):
             for piece, rank in zip(packed, ranks, strict=True):
                 ids = (*config.read_opening, *piece.token_ids)
                 span = (piece.start, piece.stop)
-                source = document.where(*span)
-                chunks.append(Chunk(len(chunks), ids, source, document.name, rank, span))
+                chunk = Chunk(len(chunks), ids, document.where(*span), document.name, rank, span)
+                if keeps:
+                    n_seats = self._count_part(len(piece.token_ids), options)
+                    chunk = keep_part(chunk, document, n_seats)
+                chunks.append(chunk)
         return chunks
+
+    @property
+    def most_seats(self) -> int:
+        """Seats of the longest opening."""
+        return self.config.max_seats
+
+    def holds(self, n_tokens: int) -> bool:
+        """Whether there is a seat for every few tokens, as many as in short documents."""
+        return n_tokens <= self.config.max_seats * self.config.tokens_per_seat
+
+    def _count_part(self, n_tokens: int, options: CompileOptions) -> int:
+        """Seats of a part: as many as its text would get alone."""
+        config, density = self.config, options.tokens_per_seat
+        config = config if density is None else set_density(config, density)
+        return count_seats(n_tokens, config=config, max_seats=options.max_rank)
 
     def _pack(self, document: Document, limit: int, chunking: str) -> list[Piece]:
         """The document's text in pieces, without the words that the network reads before each."""

@@ -3,7 +3,7 @@
 import pytest
 
 from d2l.adapters.provenance import ChunkRecord
-from d2l.change.selectors import select
+from d2l.adapters.selectors import select
 from d2l.errors import AdapterError
 
 CHUNKS = [
