@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from d2l.documents.chunks import Piece, Tokenizer, cut_long, join_pieces
+from d2l.documents.document import Document
 from d2l.documents.sentences import split_sentences
 
 _HEADING, _PARAGRAPH, _SENTENCE = range(3)

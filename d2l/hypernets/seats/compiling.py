@@ -114,15 +114,12 @@ class SeatsNetwork(Network[SeatsConfig]):
                 f"{config.min_chunk_tokens} to {config.chunk_tokens}",
                 hint="leave --chunk-tokens out",
             )
-        pieces = [self._pack(document, limit, options.chunking) for document in documents]
-        keeps = options.parts
-        if keeps is None:
-            keeps = not self.holds(sum(len(p.token_ids) for own in pieces for p in own))
+        keeps = self._keeps_parts(documents, options)
         if keeps:
-            pieces = [
-                pack_below_headings(document, self.tokenizer, limit) for document in documents
-            ]
+            pieces = [pack_below_headings(one, self.tokenizer, limit) for one in documents]
             options = replace(options, chunking="stable")
+        else:
+            pieces = [self._pack(document, limit, options.chunking) for document in documents]
         lengths = [[len(piece.token_ids) for piece in packed] for packed in pieces]
         for document, sizes in zip(documents, lengths, strict=True):
             if not sum(sizes):
@@ -148,9 +145,12 @@ class SeatsNetwork(Network[SeatsConfig]):
         """Seats of the longest opening."""
         return self.config.max_seats
 
-    def holds(self, n_tokens: int) -> bool:
-        """Whether there is a seat for every few tokens, as many as in short documents."""
-        return n_tokens <= self.config.max_seats * self.config.tokens_per_seat
+    def _keeps_parts(self, documents: Sequence[Document], options: CompileOptions) -> bool:
+        """Whether questions choose chunks: asked for, or more tokens than seats have room for."""
+        if options.parts is not None:
+            return options.parts
+        n_tokens = sum(len(self.tokenizer.encode(document.text)) for document in documents)
+        return n_tokens > self.config.max_seats * self.config.tokens_per_seat
 
     def _count_part(self, n_tokens: int, options: CompileOptions) -> int:
         """Seats of a part: as many as its text would get alone."""
