@@ -19,7 +19,7 @@ _HEADING, _PARAGRAPH, _SENTENCE = range(3)
 _MARKDOWN_HEADING = re.compile(r"#{1,6} ")
 #: Each half of a cut holds at least this share of the limit, so that pieces do not get tiny.
 _LEAST_SHARE = 0.25
-#: Room for the headings above a piece, in tokens.
+#: Most room for the headings above a piece, in tokens; half of the limit where that is less.
 _HEADING_TOKENS = 32
 
 
@@ -56,12 +56,12 @@ def pack_stable(
 def pack_below_headings(document: Document, tokenizer: Tokenizer, limit: int) -> list[Piece]:
     """The same, each piece behind the headings above it ("Care > Filter"), which count towards its
     `limit`: a page alone often does not say what it is about."""
-    room = max(limit - _HEADING_TOKENS, 1)
-    starts = document.heading_starts
+    most = min(_HEADING_TOKENS, limit // 2)
+    room, starts = limit - most, document.heading_starts
     pieces = []
     for piece in pack_stable(document.text, tokenizer=tokenizer, limit=room, headings=starts):
         path = [t for t in document.heading_path(piece.start) if not piece.text.startswith(t)]
-        while path and len(tokenizer.encode(" > ".join(path))) > _HEADING_TOKENS:
+        while path and len(tokenizer.encode(" > ".join(path))) > most:
             path.pop(0)  # the innermost says most
         text = "\n".join(filter(None, (" > ".join(path), piece.text)))
         pieces.append(piece._replace(text=text, token_ids=tuple(tokenizer.encode(text))))
