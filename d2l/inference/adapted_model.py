@@ -216,9 +216,13 @@ class AdaptedModel:
                 emit(UNANSWERED)
                 return Answer(UNANSWERED)
             text = self._generate(prompt.ids, emit, options, prompt.cache)
+        return Answer(text, self.cite(text, choice) or ())
+
+    def cite(self, text: str, choice: Choice | None) -> tuple[Citation, ...] | None:
+        """The parts that an answer came from, best first; None where no parts were chosen."""
         if choice is None or self.parts is None:
-            return Answer(text)
-        return Answer(text, self.parts.cite(text, choice))
+            return None
+        return self.parts.cite(text, choice)
 
     @contextlib.contextmanager
     def reading(self, turns: Turns, options: PartOptions) -> Iterator[Prompt]:
@@ -308,6 +312,10 @@ class AdaptedModel:
     def _base_chat(self) -> ChatPrompts:
         return ChatPrompts(self.base_tokenizer)
 
+    def cache_argument(self, cache: Any) -> dict[str, Any]:
+        """The argument of `model.generate` that hands it a prompt's cache, if there is any."""
+        return {} if cache is None else {cache_keyword(self.model.get_base_model()): cache}
+
     def _generate(self, ids: list[int], emit: Emit, options: AskOptions, cache: Any = None) -> str:
         """Continue a prompt, whose beginning may stand in a cache already."""
         import torch
@@ -328,7 +336,7 @@ class AdaptedModel:
                 top_p=None,
                 top_k=None,
                 streamer=streamer,
-                **({} if cache is None else {cache_keyword(self.model.get_base_model()): cache}),
+                **self.cache_argument(cache),
             )
         answer = decoder.decode(output[0, len(ids) :], skip_special_tokens=True)
         return str(answer).strip()
@@ -361,8 +369,8 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     """
     info, model = read_info(adapter), adapted.model
     chat, opening = find_chat(info, adapted.base), _find_opening(info, model)
+    chooser, reader = find_parts(info, model)  # before: what it refuses must not stay on the model
     put_beside(info, model, name)
-    chooser, reader = find_parts(info, model)
     return replace(adapted, info=info, chat=chat, opening=opening, parts=chooser, reader=reader)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from d2l.adapters.parts import PartRecord, Parts
 from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
-from d2l.errors import OptionError
+from d2l.errors import AdapterError, OptionError
 from d2l.inference.router import Router, split_grams
 
 if TYPE_CHECKING:
@@ -124,7 +124,10 @@ class PartChooser:
             for n, r in enumerate(self.parts.records)
         ]
         selector = page if page.startswith(("p", "#", "§")) or ":" in page else f":{page}"
-        found: list[int] = select(selector, chunks)[0]
+        try:
+            found: list[int] = select(selector, chunks)[0]
+        except AdapterError as error:
+            raise OptionError(error.message, hint=error.hint) from error
         if not found:
             raise OptionError(f"{page}: the adapter has no such page")
         return found

@@ -101,11 +101,11 @@ def _read(decoder: Any, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
 @contextlib.contextmanager
 def without_seats(tuned: Any) -> Iterator[None]:
     """A block in which a PeftModel has the adapter's shared part alone: what it adds to keys and
-    values, its seats, is off."""
+    values, its seats, is off. Such blocks may stand in one another."""
     seated = [
         module
         for name, module in tuned.named_modules()
-        if name.endswith(_SEATED) and hasattr(module, "enable_adapters")
+        if name.endswith(_SEATED) and not getattr(module, "disable_adapters", True)
     ]
     try:
         for module in seated:

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from d2l.errors import BaseModelError, D2LError
+from d2l.errors import BaseModelError, D2LError, OptionError
 from d2l.serve.engine import ChatJob, ChatOrder, ChatWorker, Engine
 from d2l.serve.generation import Ending, News, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter
@@ -234,6 +234,8 @@ def _explain(error: Exception) -> RequestError:
         return RequestError(error.status_code, error.detail)
     if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
         return RequestError(400, error.describe(), param="messages")
+    if isinstance(error, OptionError):  # a page that the adapter does not have
+        return RequestError(400, error.describe(), param="d2l")
     if isinstance(error, D2LError):
         log.warning("a request failed: %s", error.message)
         return RequestError(500, error.describe(), code="adapter_error")

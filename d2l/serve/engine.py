@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
-from d2l.serve.generation import Ending, News, Start, generate
+from d2l.inference.adapted_model import AdaptedModel, AskOptions, Prompt, add_adapter
+from d2l.inference.chat_prompts import Turns
+from d2l.inference.part_choice import UNANSWERED
+from d2l.serve.generation import Ending, News, Start, TextPiece, generate
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
 
@@ -61,21 +63,32 @@ class Engine:
         with contextlib.ExitStack() as block:
             if order.entry is None:
                 adapted = next(reversed(self._loaded.values())).adapted
-                block.enter_context(adapted.model.disable_adapter())
+                block.enter_context(adapted.disable_adapter())
             else:
                 adapted = self._put_on(order.entry.folder)
-            ids, n_left_out = _make_prompt(adapted, order)
-            room = self.window - len(ids)
+            prompt, n_left_out = block.enter_context(_reading(adapted, order))
+            n_prompt, choice = len(prompt.ids), prompt.choice
+            room = self.window - n_prompt
             if room < 1:
                 raise RequestError(
                     400,
-                    f"the prompt has {len(ids):,} tokens, and this base reads {self.window:,}",
+                    f"the prompt has {n_prompt:,} tokens, and this base reads {self.window:,}",
                     code="context_length_exceeded",
                     param="messages",
                 )
-            emit(Start(len(ids), n_left_out))
+            emit(Start(n_prompt, n_left_out))
+            if choice is not None and not choice.is_answered:
+                emit(TextPiece(UNANSWERED))
+                return Ending("stop", 0, ())
+            said = list[str]()
+
+            def pass_on(piece: TextPiece) -> None:
+                said.append(piece.text)
+                emit(piece)
+
             most = min(order.max_tokens, room)
-            return generate(adapted, ids, order.wanted, most, emit=emit, is_due=is_due)
+            ending = generate(adapted, prompt, order.wanted, most, emit=pass_on, is_due=is_due)
+            return replace(ending, citations=adapted.cite("".join(said), choice))
 
     def _put_on(self, folder: Path) -> AdaptedModel:
         """Activate an adapter; it is loaded first if it is not, or if its files have changed."""
@@ -119,20 +132,32 @@ def _load_first(
     raise first_error or AdapterError("there is no adapter to serve")
 
 
-def _make_prompt(adapted: AdaptedModel, order: ChatOrder) -> tuple[list[int], int]:
-    """Ids of the prompt, and how many of the document's tokens did not fit."""
-    alone, turns = order.entry is None, order.wanted.turns
+@contextlib.contextmanager
+def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[Prompt, int]]:
+    """A block in which the model reads what the question needs: the prompt, and how many of the
+    document's tokens did not fit."""
+    turns, options = order.wanted.turns, order.wanted.part_options
     if order.document is not None:
         question = turns[-1]["content"]
-        return adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
+        ids, left_out = adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
+        yield Prompt(ids), left_out
+        return
+    if (options.count or options.page) and (adapted.parts is None or adapted.disabled):
+        raise RequestError(400, f"{order.wanted.model} has no parts to choose from", param="d2l")
+    with adapted.reading(_accepted(adapted, turns), options) as prompt:
+        yield prompt, 0
+
+
+def _accepted(adapted: AdaptedModel, turns: Turns) -> Turns:
+    """Turns as the template takes them: Gemma's, for example, refuses system turns."""
     try:
-        return adapted.prompt_turns(turns, alone=alone), 0
-    except BaseModelError:  # Gemma's template, for example, refuses system turns
+        adapted.prompt_turns(turns, alone=adapted.disabled)
+    except BaseModelError:
         if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
             raise
         text = f"{turns[0]['content']}\n\n{turns[1]['content']}"
-        merged = [{"role": "user", "content": text}, *turns[2:]]
-        return adapted.prompt_turns(merged, alone=alone), 0
+        return [{"role": "user", "content": text}, *turns[2:]]
+    return turns
 
 
 class ChatJob:

@@ -12,7 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
-from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
+from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel, Prompt
+from d2l.inference.part_choice import Citation
 
 #: Decoders write it for bytes that are not a whole character yet.
 _HALF = "\ufffd"
@@ -55,10 +56,12 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why an answer ended, "stop" or "length", and its number of tokens."""
+    """Why an answer ended, "stop" or "length", its number of tokens, and the parts that were asked,
+    the source of the answer first; None where no parts were chosen."""
 
     reason: str
     n_tokens: int
+    citations: tuple[Citation, ...] | None = None
 
 
 #: An answer is a start, pieces and an ending.
@@ -97,7 +100,7 @@ class Speech:
 
 def generate(
     adapted: AdaptedModel,
-    ids: Sequence[int],
+    prompt: Prompt,
     sampling: Sampling,
     max_tokens: int,
     *,
@@ -109,7 +112,7 @@ def generate(
     `is_due` says after every token whether the answer has to end. While the prompt is read, it is
     asked before every layer; TimeoutError is raised where it is due.
     """
-    model, tokenizer = adapted.model, adapted.base_tokenizer
+    model, tokenizer, ids = adapted.model, adapted.base_tokenizer, prompt.ids
     speech = Speech(
         lambda own: tokenizer.decode(own, skip_special_tokens=True), sampling.stop or ()
     )
@@ -131,13 +134,13 @@ def generate(
         done = speech.stopped or is_due()
         return torch.full((len(input_ids),), done, device=input_ids.device)  # (rows,)
 
-    prompt = torch.tensor([list(ids)], device=model.device)
+    read = torch.tensor([ids], device=model.device)
     drawing = (sampling.temperature or 0.0) >= LEAST_TEMPERATURE
     torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed)
     with torch.inference_mode(), _stoppable(model, is_due):
         output = model.generate(
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
+            input_ids=read,
+            attention_mask=torch.ones_like(read),
             max_new_tokens=max_tokens,
             do_sample=drawing,
             temperature=sampling.temperature if drawing else None,
@@ -145,6 +148,7 @@ def generate(
             top_k=None,
             logits_processor=[record],
             stopping_criteria=[watch],
+            **adapted.cache_argument(prompt.cache),
         )
     own = output[0, len(ids) :].tolist()
     ends = model.generation_config.eos_token_id  # None, a token or a list of tokens

@@ -15,9 +15,11 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from d2l.inference.chat_prompts import Turns
+from d2l.inference.part_choice import Citation, PartOptions
 from d2l.serve.generation import Ending, News, Sampling, Start, TextPiece
 
 #: Tokens of an answer where the request sets no limit.
@@ -65,6 +67,21 @@ class Message(_Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
+class PartWish(BaseModel):
+    """d2l's own part of a request: which parts of a document answer, if not the question's own."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    page: Annotated[str, Field(min_length=1)] | None = None
+    parts: Annotated[int, Field(ge=1)] | None = None
+    whole: bool = False
+
+    @model_validator(mode="after")
+    def _refuse_both(self) -> "PartWish":
+        if self.whole and (self.page or self.parts):
+            raise ValueError("whole goes with neither page nor parts")
+        return self
+
+
 class ChatRequest(Sampling):
     """The body of a request to /v1/chat/completions."""
 
@@ -76,6 +93,7 @@ class ChatRequest(Sampling):
     stream_options: dict[str, Any] | None = None
     #: d2l's own: a document for the base's prompt, as text or as the name of its adapter.
     document: DocumentChoice | None = None
+    d2l: PartWish | None = None
     # Refused unless they ask for nothing.
     n: Literal[1] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
@@ -110,6 +128,12 @@ class ChatRequest(Sampling):
         return [message.turn for message in self.messages]
 
     @property
+    def part_options(self) -> PartOptions:
+        """The parts that are asked."""
+        wish = self.d2l or PartWish()
+        return PartOptions(wish.parts, wish.page, wish.whole)
+
+    @property
     def n_wanted(self) -> int:
         """The longest answer, in tokens."""
         return self.max_completion_tokens or self.max_tokens or DEFAULT_TOKENS
@@ -140,7 +164,8 @@ class Reply:
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = _write_choice({"message": message}, logprobs, ending.reason)
         head = {**self._head, "object": "chat.completion"}
-        return {**head, "choices": [choice], "usage": self._count(ending)}
+        usage = self._count(ending)
+        return {**head, "choices": [choice], "usage": usage, **write_source(ending.citations)}
 
     def write_chunk(self, news: News) -> str:
         """The chunk of a start, a piece or an ending."""
@@ -150,6 +175,7 @@ class Reply:
             choice = _write_choice({"delta": {"content": news.text}}, news.logprobs)
         else:
             choice = _write_choice({"delta": {}}, reason=news.reason)
+            return self._write_event(choices=[choice], **write_source(news.citations))
         return self._write_event(choices=[choice])
 
     def write_usage(self, ending: Ending) -> str:
@@ -165,6 +191,15 @@ class Reply:
             "completion_tokens": ending.n_tokens,
             "total_tokens": self._start.n_prompt + ending.n_tokens,
         }
+
+
+def write_source(citations: Sequence[Citation] | None) -> dict[str, Any]:
+    """d2l's own field: the part that an answer came from, and all that were asked; no part where
+    none was asked, and no field for None, where there are no parts."""
+    if citations is None:
+        return {}
+    cited = [citation.to_json() for citation in citations]
+    return {"d2l": {**(cited[0] if cited else {"part": None}), "parts": cited}}
 
 
 def write_event(value: dict[str, Any]) -> str:
