@@ -23,8 +23,16 @@ from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat, fit_document
-from d2l.inference.part_choice import UNANSWERED, Choice, Citation, PartChooser, PartOptions
-from d2l.inference.part_reading import PartReader
+from d2l.inference.part_choice import (
+    JOINED_PARTS,
+    READ_PARTS,
+    UNANSWERED,
+    Choice,
+    Citation,
+    PartChooser,
+    PartOptions,
+)
+from d2l.inference.part_reading import PartReader, Prompt
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.progress import log_time
 
@@ -60,14 +68,6 @@ class Answer(NamedTuple):
 
     text: str
     citations: tuple[Citation, ...] = ()
-
-
-class Prompt(NamedTuple):
-    """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
-
-    ids: list[int]
-    cache: Any = None
-    choice: Choice | None = None
 
 
 @dataclass
@@ -133,7 +133,7 @@ class AdaptedModel:
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
         chat = find_chat(info, own)
-        parts = find_parts(info, tuned)
+        parts = find_parts(info, tuned, own)
         return cls(info, tuned, chat, own, options, _find_opening(info, model), False, *parts)
 
     @property
@@ -220,9 +220,9 @@ class AdaptedModel:
 
     def cite(self, text: str, choice: Choice | None) -> tuple[Citation, ...] | None:
         """The parts that an answer came from, best first; None where no parts were chosen."""
-        if choice is None or self.parts is None:
+        if choice is None or self.parts is None or self.reader is None:
             return None
-        return self.parts.cite(text, choice)
+        return self.parts.cite(choice, text if self.reader.joins else None)
 
     @contextlib.contextmanager
     def reading(self, turns: Turns, options: PartOptions) -> Iterator[Prompt]:
@@ -231,14 +231,14 @@ class AdaptedModel:
         if self.parts is None or self.reader is None or options.whole or self.disabled:
             yield Prompt(self.prompt_turns(turns, alone=self.disabled))
             return
-        choice = self.parts.choose(turns, options)
-        choice = choice.first(self.reader.fit(choice.places))
+        usual = JOINED_PARTS if self.reader.joins else READ_PARTS
+        choice = self.parts.choose(turns, options, usual=usual)
         rest = self.prompt_turns(turns)[len(self.opening) :]
         if not choice.is_answered:
             yield Prompt(rest, choice=choice)
             return
-        with self.reader.reading(choice.places) as (opening, cache):
-            yield Prompt([*opening, *rest], cache, choice)
+        with self.reader.reading(choice, rest) as prompt:
+            yield prompt
 
     def ask_alone(self, question: str, emit: Emit = discard) -> str:
         """Answer with the base alone, in its own chat template."""
@@ -369,19 +369,23 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     """
     info, model = read_info(adapter), adapted.model
     chat, opening = find_chat(info, adapted.base), _find_opening(info, model)
-    chooser, reader = find_parts(info, model)  # before: what it refuses must not stay on the model
+    # Before: what it refuses must not stay on the model.
+    chooser, reader = find_parts(info, model, adapted.base)
     put_beside(info, model, name)
     return replace(adapted, info=info, chat=chat, opening=opening, parts=chooser, reader=reader)
 
 
-def find_parts(info: AdapterInfo, tuned: Any) -> tuple[PartChooser | None, PartReader | None]:
+def find_parts(
+    info: AdapterInfo, tuned: Any, base: TokenizerFolder
+) -> tuple[PartChooser | None, PartReader | None]:
     """What chooses and reads the parts of an adapter; nothing for one that has none."""
     parts = read_parts(info)
     if parts is None:
         if info.provenance is not None and info.provenance.parts_sha256 is not None:
             _log.warning("%s: its parts are gone, so one memory of everything answers", info.folder)
         return None, None
-    return PartChooser(parts), PartReader(info, parts, tuned)
+    silence = base.tokenizer(UNANSWERED, add_special_tokens=False)["input_ids"][0]
+    return PartChooser(parts), PartReader(info, parts, tuned, silence)
 
 
 def _find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:

@@ -173,13 +173,13 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     if n_shared:
         whole = torch.ones((1, n_shared), dtype=mask.dtype, device=mask.device)
         first = torch.tensor([list(prompts[0][:n_shared])], device=model.device)
-        cache, _ = _run(model, first, mask=whole, cache=None)
+        cache, _ = extend(model, first, mask=whole, cache=None)
         if can_attend(_causal_of(model)):
             cache, prefix = None, take_prefix(cache)
         else:
             cache.batch_repeat_interleave(len(prompts))
     rest = torch.tensor(rests, device=model.device)
-    cache, hidden = _run(model, rest, mask=mask, cache=cache, prefix=prefix)
+    cache, hidden = extend(model, rest, mask=mask, cache=cache, prefix=prefix)
     return _Read(cache, mask, _read_out(model, hidden[:, -1]), prefix)
 
 
@@ -228,7 +228,7 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
         counted = [[1] * (longest - 1 - n) + [0] * n for n in n_pads]
         mask = torch.cat([read.mask, torch.tensor(counted, device=read.mask.device)], dim=1)
         ids = torch.tensor(inputs, device=read.mask.device)
-        _, hidden = _run(model, ids, mask=mask, cache=read.cache, prefix=read.prefix)
+        _, hidden = extend(model, ids, mask=mask, cache=read.cache, prefix=read.prefix)
         logits = torch.cat([logits, _read_out(model, hidden)], dim=1)
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
 
@@ -289,12 +289,12 @@ def _go_on(
             cache.batch_select_indices(kept)
             chosen, mask, rows = chosen[kept], mask[kept], [rows[place] for place in places]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
-        cache, hidden = _run(model, chosen[:, None], mask=mask, cache=cache, prefix=read.prefix)
+        cache, hidden = extend(model, chosen[:, None], mask=mask, cache=cache, prefix=read.prefix)
         logits = _read_out(model, hidden[:, -1])
     return [tuple(answer) for answer in answers]
 
 
-def _run(
+def extend(
     model: Any, ids: Tensor, *, mask: Tensor, cache: Any, prefix: Prefix | None = None
 ) -> tuple[Any, Tensor]:
     """Read ids (rows, tokens) behind a prefix and a cache: (cache, states (rows, tokens, hidden)

@@ -3,6 +3,7 @@
 Texts in, places out; needs no model and no torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
 #: What is said where no part shares enough with the question.
 UNANSWERED = "The manual does not say."
-#: Parts that a memory is joined of, where the options name no number.
-USUAL_PARTS = 3
+#: Parts that are read apart, and that are read together, where the options name no number. Public
+#: Doc-to-LoRA networks saw eight chunks together in training.
+READ_PARTS, JOINED_PARTS = 4, 8
+#: Nats of a first token's entropy that weigh as much as the whole of a question's words. Chosen on
+#: `data/manuals`.
+_WORDS = 10.0
 #: Least share of a question's weight in the best part. Chosen on `data/manuals`.
 LEAST_COVERAGE = 0.2
 #: Weight of the turns before, for questions such as "And how often?".
@@ -43,21 +48,33 @@ class PartOptions:
 class Choice:
     """Places of the chosen parts, best first, with their scores.
 
-    `margin`: (first - second) / first score of all parts, from 0 to 1. `coverage`: the first score
-    as a share of the highest that the question allows, from 0 to 1.
+    `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
+    that the question allows.
     """
 
     places: tuple[int, ...]
     scores: tuple[float, ...]
     margin: float
-    coverage: float
+    most: float
     by_hand: bool = False
 
-    def first(self, places: Sequence[int]) -> "Choice":
-        """The same with some of the places alone."""
-        left = tuple(n for n, place in enumerate(self.places) if place in places)
-        scores = tuple(self.scores[n] for n in left)
-        return replace(self, places=tuple(self.places[n] for n in left), scores=scores)
+    def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
+        """Order the parts by their words, and by how certain the model is of its answer to each:
+        the entropy of the first token, in nats, and the probability that it begins UNANSWERED.
+        Also gives which of the parts, as they were, is now the first."""
+        values = [
+            _WORDS * score / self.most - entropy + math.log(max(1 - chance, 1e-6))
+            for score, entropy, chance in zip(self.scores, entropies, silent, strict=True)
+        ]
+        order = sorted(range(len(values)), key=lambda n: (-values[n], n))
+        places = tuple(self.places[n] for n in order)
+        scores = tuple(self.scores[n] for n in order)
+        return replace(self, places=places, scores=scores), order[0]
+
+    @property
+    def coverage(self) -> float:
+        """The best score as a share of the highest that the question allows, from 0 to 1."""
+        return max(self.scores, default=0.0) / self.most
 
     @property
     def is_answered(self) -> bool:
@@ -97,26 +114,25 @@ class PartChooser:
     def _router(self) -> Router:
         return Router([record.searched for record in self.parts.records])
 
-    def choose(self, turns: "Turns", options: PartOptions) -> Choice:
-        """Choose parts for the last of several turns; raises OptionError where a page is named
-        that the adapter does not have."""
-        questions = [turn["content"] for turn in turns if turn["role"] == "user"] or [""]
-        scores = self._router.score(questions[-1])
-        coverage = float(scores.max(initial=0.0)) / max(self._router.best(questions[-1]), 1e-9)
-        if len(turns) > 1:
+    def choose(self, turns: "Turns", options: PartOptions, *, usual: int) -> Choice:
+        """Choose parts for the last of several turns, `usual` many where the options name no
+        number; raises OptionError where a page is named that the adapter does not have."""
+        question = next((t["content"] for t in reversed(turns) if t["role"] == "user"), "")
+        scores, most = self._router.score(question), self._router.best(question)
+        if len(turns) > 1:  # a follow-up has few words of its own
             before = "\n".join(turn["content"] for turn in turns[-3:-1] if turn["role"] != "system")
             scores = scores + _EARLIER * self._router.score(before)
-            coverage = 1.0 if scores.any() else 0.0  # a follow-up has few words of its own
+            most = min(most, float(scores.max(initial=0.0)))
         order = np.argsort(-scores, kind="stable")
-        first, second = (*scores[order[:2]], 0.0)[:2]
+        first, second = (*scores[order[:2]], 0.0, 0.0)[:2]
         margin = float((first - second) / first) if first > 0 else 0.0
         places = [int(n) for n in order]
         if options.page is not None:
             here = set(self._find_page(options.page))
             places = [n for n in places if n in here]
-        chosen = tuple(places[: options.count or USUAL_PARTS])
+        chosen = tuple(places[: options.count or usual])
         picked = tuple(float(scores[n]) for n in chosen)
-        return Choice(chosen, picked, margin, coverage, options.page is not None)
+        return Choice(chosen, picked, margin, max(most, 1e-9), options.page is not None)
 
     def _find_page(self, page: str) -> list[int]:
         chunks = [
@@ -132,14 +148,15 @@ class PartChooser:
             raise OptionError(f"{page}: the adapter has no such page")
         return found
 
-    def cite(self, answer: str, choice: Choice) -> tuple[Citation, ...]:
-        """The chosen parts, the one that shares most with an answer first, then the best."""
-        wanted = split_grams(answer)
+    def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
+        """The chosen parts, best first; of parts that were read together, the one first that shares
+        most with the `answer`."""
         records = [self.parts.records[place] for place in choice.places]
-        shared = [int(np.isin(wanted, split_grams(part.searched)).sum()) for part in records]
         cited = [
             Citation(place, part, score, choice.margin)
             for place, part, score in zip(choice.places, records, choice.scores, strict=True)
         ]
-        source = int(np.argmax(shared)) if shared else 0
-        return (*cited[source : source + 1], *cited[:source], *cited[source + 1 :])
+        if answer is not None:
+            wanted = split_grams(answer)
+            cited.sort(key=lambda c: -int(np.isin(wanted, split_grams(c.part.searched)).sum()))
+        return tuple(cited)

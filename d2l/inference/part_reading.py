@@ -5,71 +5,108 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn import functional
+from transformers import DynamicCache
 
 from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.module_names import parse
 from d2l.adapters.parts import Parts
 from d2l.adapters.peft_folder import read_adapter
-from d2l.adapters.weights import LoraWeights, Memory
+from d2l.adapters.weights import LoraWeights
+from d2l.bases.models import read_out
 from d2l.errors import AdapterError
 from d2l.inference.attached import attached, on_device
+from d2l.inference.likelihood import extend
+from d2l.inference.part_choice import Choice
 from d2l.inference.part_prefix import PrefixMaker, without_seats
 
-#: Joined memories whose caches stay in memory; each has some megabytes.
-_N_KEPT = 8
+#: Parts whose caches stay in memory, each some megabytes.
+_N_KEPT = 16
+
+
+class Prompt(NamedTuple):
+    """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
+
+    ids: list[int]
+    cache: Any = None
+    choice: Choice | None = None
 
 
 class PartReader:
     """Puts parts of one adapter in front of prompts of `tuned`, a PeftModel with it active."""
 
-    def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any) -> None:
-        self._info, self._parts, self._tuned = info, parts, tuned
-        self._kept: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+    def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, silence: int) -> None:
+        """`silence`: the token that an answer begins with which says that there is none."""
+        self._info, self._parts, self._tuned, self._silence = info, parts, tuned, silence
+        self._kept: OrderedDict[int, Any] = OrderedDict()
 
-    def fit(self, places: Sequence[int]) -> tuple[int, ...]:
-        """The first of some parts that together have room in one opening."""
-        opening = self._parts.index.opening
-        if opening is None:
-            return tuple(places)
-        fitting, room = list[int](), len(opening.ids) - 1
-        for place in places:
-            n_seats = self._parts.records[place].n_seats
-            if n_seats <= room:
-                fitting.append(place)
-                room -= n_seats
-        return tuple(fitting)
+    @property
+    def joins(self) -> bool:
+        """Whether the chosen parts are read together, as ranks of one adapter are; else each is
+        read apart, and the one with the most certain answer is asked."""
+        return self._parts.read is None
 
     @contextlib.contextmanager
-    def reading(self, places: Sequence[int]) -> Iterator[tuple[tuple[int, ...], Any]]:
-        """A block in which the model reads these parts alone. Gives the ids that the prompt begins
-        with, and their cache; nothing and None where the parts are ranks."""
-        order = tuple(sorted(places))  # as they stand in the document
-        if self._parts.read is None:
-            causal, weights = self._tuned.get_base_model(), self._take_ranks(order)
+    def reading(self, choice: Choice, rest: list[int]) -> Iterator[Prompt]:
+        """A block in which the model reads chosen parts before a prompt's other ids, `rest`; the
+        prompt's choice has the part first that is read."""
+        if self.joins:
+            causal, weights = self._tuned.get_base_model(), self._take_ranks(choice.places)
             factors = on_device(weights, causal.device)
             with self._tuned.disable_adapter(), attached(causal, factors, weights.scale):
-                yield (), None
+                yield Prompt(rest, None, choice)
             return
-        with without_seats(self._tuned):
-            cache = self._find_cache(order)
-            yield self._prefixes.opening[: cache.get_seq_length()], copy.deepcopy(cache)
+        with without_seats(self._tuned), torch.inference_mode():
+            caches = [self._find_cache(place) for place in choice.places]
+            if len(caches) == 1:
+                cache = copy.deepcopy(caches[0])
+            else:
+                choice, cache = self._read_apart(choice, caches, rest)
+            n_seats = self._parts.records[choice.places[0]].n_seats
+            yield Prompt([*self._prefixes.opening[: 1 + n_seats], *rest], cache, choice)
 
-    def _find_cache(self, places: tuple[int, ...]) -> Any:
-        if places not in self._kept:
+    def _read_apart(
+        self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]
+    ) -> tuple[Choice, DynamicCache]:
+        """Read the question behind each part, side by side; the parts by how certain their answers
+        begin, and the cache of the first, up to the prompt's last token."""
+        lengths = [cache.get_seq_length() for cache in caches]
+        longest = max(lengths)
+        stacked: Any = DynamicCache()
+        for layer, same in enumerate(zip(*(_list_layers(cache) for cache in caches), strict=True)):
+            pads = [(0, 0, longest - n, 0) for n in lengths]
+            keys = [functional.pad(one.keys, pad) for one, pad in zip(same, pads, strict=True)]
+            values = [functional.pad(one.values, pad) for one, pad in zip(same, pads, strict=True)]
+            stacked.update(torch.cat(keys), torch.cat(values), layer)
+        causal = self._tuned.get_base_model()
+        ids = torch.tensor([rest] * len(caches), device=causal.device)
+        seen = [[0] * (longest - n) + [1] * (n + len(rest)) for n in lengths]
+        mask = torch.tensor(seen, device=causal.device)
+        cache, states = extend(causal, ids, mask=mask, cache=stacked)
+        log_probs = read_out(causal, states[:, -1].contiguous()).float().log_softmax(dim=-1)
+        entropies = -(log_probs.exp() * log_probs).sum(dim=-1)  # nats, (parts,)
+        silent = log_probs[:, self._silence].exp()
+        weighed, first = choice.weigh(entropies.tolist(), silent.tolist())
+        row = DynamicCache()
+        start = longest - lengths[first]
+        for layer, own in enumerate(_list_layers(cache)):
+            pair = (t[first : first + 1, :, start:-1] for t in (own.keys, own.values))
+            row.update(*pair, layer)
+        return weighed, row
+
+    def _find_cache(self, place: int) -> Any:
+        if place not in self._kept:
             read = self._parts.read
             assert read is not None
-            memories = [read(place) for place in places]
-            keys = torch.cat([memory.keys for memory in memories], dim=1)  # (layers, seats, heads)
-            values = torch.cat([memory.values for memory in memories], dim=1)
-            self._kept[places] = self._prefixes.make_cache(Memory(keys, values))
-        self._kept.move_to_end(places)
+            self._kept[place] = self._prefixes.make_cache(read(place))
+        self._kept.move_to_end(place)
         while len(self._kept) > _N_KEPT:
             self._kept.popitem(last=False)
-        return self._kept[places]
+        return self._kept[place]
 
     @cached_property
     def _prefixes(self) -> PrefixMaker:
@@ -98,3 +135,8 @@ class PartReader:
             )
         ranks = [rank for span in spans if span is not None for rank in range(*span)]
         return keep_ranks(self._weights, torch.tensor(ranks))
+
+
+def _list_layers(cache: Any) -> list[Any]:
+    """The layers of a cache, each with keys and values (rows, heads, tokens, dim)."""
+    return list(cache.layers)
