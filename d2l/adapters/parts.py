@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
 from d2l.adapters.provenance import Count, Opening, Record, Text
-from d2l.errors import AdapterError
+from d2l.errors import AdapterError, ShapeError
 from d2l.files.tensors import FILE_ERRORS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from d2l.adapters.weights import Memory
+
+    #: A part's tensors in the file, by kind.
+    Stored = dict[str, Tensor]
 
 FORMAT: Final = 1
 _MAX_BYTES = 1 << 30  # of parts.json: some hundred thousand pages of text
+_KINDS = ("keys", "keys_scales", "values", "values_scales")
 _PAGE = re.compile(r"p\. (\d{1,9})")
 _AGAIN = "compile the document again, or ask with --whole"
 
@@ -68,11 +74,12 @@ class PartIndex(Record):
 class Parts:
     """The parts of an adapter, one for each of its chunks, in their order.
 
-    `read` gives the memory of a part by its place; None where parts are ranks of the weights.
+    `stored` gives the tensors of a part's memory by its place, as the file has them; None where
+    parts are ranks of the weights.
     """
 
     index: PartIndex
-    read: Callable[[int], "Memory"] | None = None
+    stored: Callable[[int], "Stored"] | None = None
 
     @property
     def records(self) -> tuple[PartRecord, ...]:
@@ -87,8 +94,13 @@ class Parts:
     def select(self, places: Sequence[int]) -> "Parts":
         """Some of the parts, in the order of `places`."""
         index = self.index.model_copy(update={"parts": tuple(self.records[n] for n in places)})
-        read = self.read
-        return Parts(index, read and (lambda n: read(places[n])))
+        stored = self.stored
+        return Parts(index, stored and (lambda n: stored(places[n])))
+
+    def read(self, place: int) -> "Memory":
+        """The memory of a part, in fp32; raises AdapterError where it is not finite."""
+        assert self.stored is not None
+        return _decode(self.stored(place))
 
 
 def join_parts(several: Sequence[Parts]) -> Parts:
@@ -98,27 +110,57 @@ def join_parts(several: Sequence[Parts]) -> Parts:
     longest = max(openings, key=lambda opening: len(opening.ids), default=None)
     index = PartIndex(opening=longest, parts=tuple(own.records[n] for own, n in owners))
 
-    def read(place: int) -> "Memory":
+    def find_stored(place: int) -> "Stored":
         own, n = owners[place]
-        assert own.read is not None
-        return own.read(n)
+        assert own.stored is not None
+        return own.stored(n)
 
-    return Parts(index, read if all(own.read for own in several) else None)
+    return Parts(index, find_stored if all(own.stored for own in several) else None)
+
+
+def keep_memories(index: PartIndex, memories: "Sequence[Memory]") -> Parts:
+    """Parts of memories, which are rounded to eight bits when they are asked for."""
+    return Parts(index, lambda place: _encode(memories[place]))
+
+
+def _encode(memory: "Memory") -> "Stored":
+    """Keys and values in int8 (layers, seats, heads * dim), with a scale in fp32 for each channel
+    of a layer, since keys have channels that are much larger than others. That takes half the room
+    of bf16 and moves the next token's distribution by a KL of 2e-4."""
+    import torch
+
+    tensors = {}
+    for name, values in (("keys", memory.keys.float()), ("values", memory.values.float())):
+        scales = values.abs().amax(dim=1).clamp(min=1e-12) / 127  # (layers, heads * dim)
+        tensors[name] = (values / scales[:, None]).round().to(torch.int8)
+        tensors[f"{name}_scales"] = scales
+    return tensors
+
+
+def _decode(tensors: "Stored") -> "Memory":
+    from d2l.adapters.weights import Memory
+
+    try:
+        pair = [tensors[name].float() * tensors[f"{name}_scales"][:, None] for name in _KINDS[::2]]
+        if not all(bool(values.isfinite().all()) for values in pair):
+            raise ValueError("values are not finite")
+        return Memory(*pair)
+    except (RuntimeError, ValueError, ShapeError) as error:
+        raise AdapterError(f"a part's memory is damaged ({error})", hint=_AGAIN) from error
 
 
 def write_parts(parts: Parts, folder: Path) -> None:
     """Write a folder's parts; equal parts give equal bytes."""
-    import torch
     from safetensors.torch import save_file
 
     (folder / PARTS).write_text(_format(parts.index), "utf-8", "backslashreplace", "\n")
-    if parts.read is None:
+    if parts.stored is None:
         return
-    tensors = {}
-    for n in range(len(parts.records)):
-        memory = parts.read(n)
-        tensors[f"{n}.keys"] = memory.keys.to(torch.bfloat16).contiguous()
-        tensors[f"{n}.values"] = memory.values.to(torch.bfloat16).contiguous()
+    tensors = {
+        f"{n}.{name}": tensor
+        for n in range(len(parts.records))
+        for name, tensor in parts.stored(n).items()
+    }
     save_file(tensors, folder / PART_VALUES, {"format": "pt"})
 
 
@@ -154,27 +196,18 @@ def _read_index(path: Path, sha256: str) -> PartIndex:
         raise AdapterError(f"{path}: cannot be used ({error})", hint=_AGAIN) from error
 
 
-def _open_values(path: Path, count: int) -> Callable[[int], "Memory"]:
+def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":
     """A function that reads one memory of a file, whose header was checked."""
     import safetensors
-
-    from d2l.adapters.weights import Memory
 
     try:
         file: Any = safetensors.safe_open(path, framework="pt", device="cpu")
         names = set(file.keys())
     except FILE_ERRORS as error:
         raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-    if names != {f"{n}.{kind}" for n in range(count) for kind in ("keys", "values")}:
+    if names != {f"{n}.{kind}" for n in range(count) for kind in _KINDS}:
         raise AdapterError(f"{path}: does not hold the values of {count:,} parts", hint=_AGAIN)
-
-    def read(place: int) -> Memory:
-        keys, values = (file.get_tensor(f"{place}.{kind}") for kind in ("keys", "values"))
-        if not bool(keys.isfinite().all() and values.isfinite().all()):
-            raise AdapterError(f"{path}: part {place} is not finite", hint=_AGAIN)
-        return Memory(keys, values)
-
-    return read
+    return lambda place: {kind: file.get_tensor(f"{place}.{kind}") for kind in _KINDS}
 
 
 def _format(index: PartIndex) -> str:

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
-from d2l.adapters.parts import PartIndex, PartRecord, Parts
+from d2l.adapters.parts import PartIndex, PartRecord, Parts, keep_memories
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Description
 from d2l.adapters.weights import LoraWeights
@@ -71,7 +71,7 @@ def _keep_parts(plan: CompilePlan, assembled: Assembled, names: Mapping[str, str
     if not memories:
         return Parts(PartIndex(parts=records))
     opening = plan.network.describe_prompt(plan.network.most_seats).opening
-    return Parts(PartIndex(opening=opening, parts=records), memories.__getitem__)
+    return keep_memories(PartIndex(opening=opening, parts=records), memories)
 
 
 def make_described(

@@ -48,7 +48,7 @@ class PartReader:
     def joins(self) -> bool:
         """Whether the chosen parts are read together, as ranks of one adapter are; else each is
         read apart, and the one with the most certain answer is asked."""
-        return self._parts.read is None
+        return self._parts.stored is None
 
     @contextlib.contextmanager
     def reading(self, choice: Choice, rest: list[int]) -> Iterator[Prompt]:
@@ -100,9 +100,7 @@ class PartReader:
 
     def _find_cache(self, place: int) -> Any:
         if place not in self._kept:
-            read = self._parts.read
-            assert read is not None
-            self._kept[place] = self._prefixes.make_cache(read(place))
+            self._kept[place] = self._prefixes.make_cache(self._parts.read(place))
         self._kept.move_to_end(place)
         while len(self._kept) > _N_KEPT:
             self._kept.popitem(last=False)
