@@ -144,7 +144,8 @@ def _decode(tensors: "Stored") -> "Memory":
         pair = [tensors[name].float() * tensors[f"{name}_scales"][:, None] for name in _KINDS[::2]]
         if not all(bool(values.isfinite().all()) for values in pair):
             raise ValueError("values are not finite")
-        return Memory(*pair)
+        keys, values = pair
+        return Memory(keys, values)
     except (RuntimeError, ValueError, ShapeError) as error:
         raise AdapterError(f"a part's memory is damaged ({error})", hint=_AGAIN) from error
 

@@ -24,8 +24,6 @@ from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat, fit_document
 from d2l.inference.part_choice import (
-    JOINED_PARTS,
-    READ_PARTS,
     UNANSWERED,
     Choice,
     Citation,
@@ -231,8 +229,7 @@ class AdaptedModel:
         if self.parts is None or self.reader is None or options.whole or self.disabled:
             yield Prompt(self.prompt_turns(turns, alone=self.disabled))
             return
-        usual = JOINED_PARTS if self.reader.joins else READ_PARTS
-        choice = self.parts.choose(turns, options, usual=usual)
+        choice = self.parts.choose(turns, options, usual=self.reader.usual)
         rest = self.prompt_turns(turns)[len(self.opening) :]
         if not choice.is_answered:
             yield Prompt(rest, choice=choice)

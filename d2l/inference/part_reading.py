@@ -21,7 +21,7 @@ from d2l.bases.models import read_out
 from d2l.errors import AdapterError
 from d2l.inference.attached import attached, on_device
 from d2l.inference.likelihood import extend
-from d2l.inference.part_choice import Choice
+from d2l.inference.part_choice import JOINED_PARTS, READ_PARTS, Choice
 from d2l.inference.part_prefix import PrefixMaker, without_seats
 
 #: Parts whose caches stay in memory, each some megabytes.
@@ -49,6 +49,11 @@ class PartReader:
         """Whether the chosen parts are read together, as ranks of one adapter are; else each is
         read apart, and the one with the most certain answer is asked."""
         return self._parts.stored is None
+
+    @property
+    def usual(self) -> int:
+        """Parts that are read where the options name no number."""
+        return JOINED_PARTS if self.joins else READ_PARTS
 
     @contextlib.contextmanager
     def reading(self, choice: Choice, rest: list[int]) -> Iterator[Prompt]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions, Prompt, add_adapter
+from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.inference.chat_prompts import Turns
 from d2l.inference.part_choice import UNANSWERED
+from d2l.inference.part_reading import Prompt
 from d2l.serve.generation import Ending, News, Start, TextPiece, generate
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError

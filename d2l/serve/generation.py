@@ -12,8 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
-from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel, Prompt
+from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
 from d2l.inference.part_choice import Citation
+from d2l.inference.part_reading import Prompt
 
 #: Decoders write it for bytes that are not a whole character yet.
 _HALF = "\ufffd"
