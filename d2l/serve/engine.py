@@ -13,7 +13,7 @@ from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.inference.chat_prompts import Turns
 from d2l.inference.part_choice import UNANSWERED
 from d2l.inference.part_reading import Prompt
-from d2l.serve.generation import Ending, News, Start, TextPiece, generate
+from d2l.serve.generation import Ending, News, Start, TextPiece, generate, stoppable
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.protocol import ChatRequest, RequestError
 
@@ -67,6 +67,7 @@ class Engine:
                 block.enter_context(adapted.disable_adapter())
             else:
                 adapted = self._put_on(order.entry.folder)
+            block.enter_context(stoppable(adapted.model, is_due))
             prompt, n_left_out = block.enter_context(_reading(adapted, order))
             n_prompt, choice = len(prompt.ids), prompt.choice
             room = self.window - n_prompt

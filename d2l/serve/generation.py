@@ -110,8 +110,8 @@ def generate(
 ) -> Ending:
     """Continue a prompt; pieces go to `emit`. Greedy answers are those of `d2l ask`, to the token.
 
-    `is_due` says after every token whether the answer has to end. While the prompt is read, it is
-    asked before every layer; TimeoutError is raised where it is due.
+    `is_due` says after every token whether the answer has to end; `stoppable` ends the reading of
+    the prompt.
     """
     model, tokenizer, ids = adapted.model, adapted.base_tokenizer, prompt.ids
     speech = Speech(
@@ -138,7 +138,7 @@ def generate(
     read = torch.tensor([ids], device=model.device)
     drawing = (sampling.temperature or 0.0) >= LEAST_TEMPERATURE
     torch.manual_seed(torch.seed() if sampling.seed is None else sampling.seed)
-    with torch.inference_mode(), _stoppable(model, is_due):
+    with torch.inference_mode():
         output = model.generate(
             input_ids=read,
             attention_mask=torch.ones_like(read),
@@ -172,7 +172,7 @@ def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> dict
 
 
 @contextlib.contextmanager
-def _stoppable(model: Any, is_due: Callable[[], bool]) -> Iterator[None]:
+def stoppable(model: Any, is_due: Callable[[], bool]) -> Iterator[None]:
     """A block in which reading a prompt raises TimeoutError at the next layer where it is due."""
 
     def check(_layer: Any, args: tuple[Tensor, ...]) -> None:

@@ -129,5 +129,5 @@ def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None
     news: list[News] = []
     with pytest.raises(TimeoutError, match="before the answer began"):
         engine.answer(ChatOrder(wanted, N_TOKENS, entries["pump"]), news.append, lambda: True)
-    assert [type(one) for one in news] == [Start]
+    assert [type(one) for one in news] in ([], [Start])  # of parts, the question is read first
     assert ask(engine, entries["pump"]) == shelf.load("pump").ask(TURNS[0]["content"])
