@@ -25,11 +25,10 @@ UNANSWERED = "The manual does not say."
 #: Parts that are read apart, and that are read together, where the options name no number. Public
 #: Doc-to-LoRA networks saw eight chunks together in training.
 READ_PARTS, JOINED_PARTS = 4, 8
-#: Nats of a first token's entropy that weigh as much as the whole of a question's words. Chosen on
-#: `data/manuals`.
+#: Nats of a first token's entropy that weigh as much as the whole of a question's words.
 _WORDS = 10.0
-#: Least share of a question's weight in the best part. Chosen on `data/manuals`.
-LEAST_COVERAGE = 0.2
+#: Least share of a question's weight in the part that answers.
+LEAST_COVERAGE = 0.1
 #: Weight of the turns before, for questions such as "And how often?".
 _EARLIER = 0.5
 
@@ -73,12 +72,12 @@ class Choice:
 
     @property
     def coverage(self) -> float:
-        """The best score as a share of the highest that the question allows, from 0 to 1."""
-        return max(self.scores, default=0.0) / self.most
+        """The first part's score as a share of the highest that the question allows, 0 to 1."""
+        return (*self.scores, 0.0)[0] / self.most
 
     @property
     def is_answered(self) -> bool:
-        """Whether any part shares enough with the question to be asked."""
+        """Whether the first part shares enough with the question to be asked."""
         return self.by_hand or self.coverage >= LEAST_COVERAGE
 
 
