@@ -27,8 +27,9 @@ UNANSWERED = "The manual does not say."
 READ_PARTS, JOINED_PARTS = 4, 8
 #: Nats of a first token's entropy that weigh as much as the whole of a question's words.
 _WORDS = 10.0
-#: Least share of a question's weight in the part that answers.
-LEAST_COVERAGE = 0.1
+#: Least value of a part that answers, in these nats; and least share of the question's words in it,
+#: where the model has not read it.
+LEAST_VALUE, LEAST_COVERAGE = -0.6, 0.05
 #: Weight of the turns before, for questions such as "And how often?".
 _EARLIER = 0.5
 
@@ -48,7 +49,7 @@ class Choice:
     """Places of the chosen parts, best first, with their scores.
 
     `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
-    that the question allows.
+    that the question allows. `value`: that of the first part, once the model has read them.
     """
 
     places: tuple[int, ...]
@@ -56,6 +57,7 @@ class Choice:
     margin: float
     most: float
     by_hand: bool = False
+    value: float | None = None
 
     def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
         """Order the parts by their words, and by how certain the model is of its answer to each:
@@ -68,7 +70,8 @@ class Choice:
         order = sorted(range(len(values)), key=lambda n: (-values[n], n))
         places = tuple(self.places[n] for n in order)
         scores = tuple(self.scores[n] for n in order)
-        return replace(self, places=places, scores=scores), order[0]
+        first = order[0]
+        return replace(self, places=places, scores=scores, value=values[first]), first
 
     @property
     def coverage(self) -> float:
@@ -77,8 +80,13 @@ class Choice:
 
     @property
     def is_answered(self) -> bool:
-        """Whether the first part shares enough with the question to be asked."""
-        return self.by_hand or self.coverage >= LEAST_COVERAGE
+        """Whether the first part shares enough with the question, and the model is certain enough
+        of its answer."""
+        if self.by_hand:
+            return True
+        if self.value is not None:
+            return self.value >= LEAST_VALUE
+        return self.coverage >= LEAST_COVERAGE
 
 
 @dataclass(frozen=True)
