@@ -45,7 +45,7 @@ def ask(
         typer.Option(help="Ask nothing: print what one could ask of this document, and answers."),
     ] = None,
     parts: Annotated[
-        int | None, typer.Option("--parts", min=1, help="So many parts answer a question.")
+        int | None, typer.Option("--parts", min=1, help="Parts that are read for a question.")
     ] = None,
     page: Annotated[
         str | None,
