@@ -6,35 +6,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from d2l.api.wishes import AdapterLike, ExportWishes, find_content
+from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportOptions, ExportPlan, ExportResult
+    from d2l.runtimes.parts import PartsPlan
 
 
 def export(
-    adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
+    adapter: AdapterLike,
+    path: str | Path,
+    *,
+    to: str,
+    watch: Progress = silent,
+    **wishes: Unpack[ExportWishes],
 ) -> "ExportResult":
     """Write an adapter as another runtime loads it, whole or not at all, and read it back.
 
-    to: "gguf", "ollama", "mlx" or "merged". path: a folder; for "gguf" a name in .gguf is one file.
+    to: "gguf", "ollama", "mlx" or "merged"; "parts" or "parts-gguf" for an adapter a part. path: a
+    folder; for "gguf" a name in .gguf is one file. watch: gets the parts as they are written.
     Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the shell line
     that loads it) and `warnings`. Raises AdapterError or BaseModelError.
     """
     from d2l.runtimes import export as pipeline
+    from d2l.runtimes import parts
 
     options = _export_options(to, wishes)
     with _in_folder(adapter) as (folder, called):
-        return pipeline.run(folder, Path(path), options, called=called)
+        if to not in parts.TARGETS:
+            return pipeline.run(folder, Path(path), options, called=called)
+        from d2l.change.parents import ChangeOptions, read_parent
+        from d2l.change.parts import split_parts
+
+        parts.refuse_export(Path(path), force=options.force)
+        plan = parts.prepare(folder, Path(path), options, called=called)
+        seating = ChangeOptions(
+            wishes.get("checkpoint"),
+            options.base,
+            wishes.get("device", "auto"),
+            offline=options.offline,
+        )
+        return parts.write(plan, split_parts(read_parent(folder), seating, watch))
 
 
 def plan_export(
     adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
-) -> "ExportPlan":
+) -> "ExportPlan | PartsPlan":
     """What `export` will write, and with which line it will load: everything but the writing."""
     from d2l.runtimes import export as pipeline
+    from d2l.runtimes import parts
 
     with _in_folder(adapter) as (folder, called):
-        return pipeline.prepare(folder, Path(path), _export_options(to, wishes), called=called)
+        prepare = parts.prepare if to in parts.TARGETS else pipeline.prepare
+        return prepare(folder, Path(path), _export_options(to, wishes), called=called)
 
 
 @contextlib.contextmanager

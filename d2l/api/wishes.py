@@ -32,12 +32,14 @@ class ExportWishes(TypedDict, total=False):
 
     base: where the base lies, if not where the adapter says. dtype: of GGUF and MLX, "bf16", "fp16"
     or "fp32" (the default). force: replace what d2l wrote there before. local_files_only: open no
-    socket.
+    socket. checkpoint, device: for parts that hold seats, as for `ChangeWishes`.
     """
 
     base: str | None
     dtype: str | None
     force: bool
+    checkpoint: str | None
+    device: str
     local_files_only: bool
 
 

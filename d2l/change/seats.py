@@ -37,13 +37,16 @@ def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
     return network.load(device=options.device, dtype=torch.float32).hypernet
 
 
-def seat_again(seats: Seats, memory: Memory, factors: Tensor, *, bias_scale: float) -> LoraWeights:
+def seat_again(
+    seats: Seats, memory: Memory, factors: Tensor, *, bias_scale: float, n_seats: int = 0
+) -> LoraWeights:
     """Seat a memory as compiling does, each seat's delta times its factor (seats,).
 
-    A memory of fewer seats than the shortest opening gets seats that change nothing behind it.
+    A memory of fewer seats than `n_seats`, or the shortest opening, gets seats that change nothing
+    behind it.
     """
     config = seats.config
-    opening = config.opening(max(memory.n_seats, config.min_seats))
+    opening = config.opening(max(memory.n_seats, config.min_seats, n_seats))
     shared = seats.network.shared
     if shared is not None and bias_scale != 1.0:
         shared = shared.scaled(bias_scale)

@@ -8,10 +8,11 @@ import typer
 
 import d2l
 from d2l.commands import console
-from d2l.commands.options import AdapterPath, Base, Force, Offline, Target
+from d2l.commands.options import AdapterPath, Base, Checkpoint, Device, Force, Offline, Target
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportPlan, ExportResult
+    from d2l.runtimes.parts import PartsPlan
 
 
 def export(
@@ -24,6 +25,8 @@ def export(
         ),
     ],
     base: Base = None,
+    checkpoint: Checkpoint = None,
+    device: Device = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan; write nothing.")
     ] = False,
@@ -32,7 +35,9 @@ def export(
 ) -> None:
     """Export an adapter for another runtime.
 
-    d2l reads the result back before it keeps it.
+    d2l reads the result back before it keeps it. `--to parts` writes an adapter for each part:
+    `d2l serve FOLDER --upstream URL` then chooses one for each question, and the engine at URL
+    answers.
     """
     if dry_run:
         plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
@@ -40,14 +45,34 @@ def export(
             console.warn(message)
         console.emit(describe_plan(plan), show_plan(plan))
         return
-    done = d2l.export(adapter, out, to=to, base=base, force=force, local_files_only=offline)
+    done = d2l.export(
+        adapter,
+        out,
+        to=to,
+        watch=console.watch,
+        base=base,
+        checkpoint=checkpoint,
+        device=device,
+        force=force,
+        local_files_only=offline,
+    )
     for message in done.warnings:
         console.warn(message)
     console.emit(describe(done), show(done))
 
 
-def describe_plan(plan: "ExportPlan") -> dict[str, Any]:
+def describe_plan(plan: "ExportPlan | PartsPlan") -> dict[str, Any]:
     """The values that `--dry-run --json` prints."""
+    from d2l.runtimes.parts import PartsPlan
+
+    if isinstance(plan, PartsPlan):
+        return {
+            "to": plan.options.to,
+            "base": plan.index.base,
+            "parts": [part.name for part in plan.index.parts],
+            "load": plan.load,
+            "warnings": list(plan.warnings),
+        }
     weights, base = plan.export.weights, plan.export.base
     return {
         "to": plan.options.to,
@@ -60,9 +85,19 @@ def describe_plan(plan: "ExportPlan") -> dict[str, Any]:
     }
 
 
-def show_plan(plan: "ExportPlan") -> str:
+def show_plan(plan: "ExportPlan | PartsPlan") -> str:
     """The lines that are printed of a plan for people."""
+    from d2l.runtimes.parts import PartsPlan
+
     values = describe_plan(plan)
+    if isinstance(plan, PartsPlan):
+        first, *_, last = values["parts"] * 2
+        return (
+            f"base        {values['base']}\n"
+            f"parts       {len(values['parts']):,}: {first} to {last}\n"
+            f"writes      {plan.out}\n"
+            f"load        {values['load']}"
+        )
     rows = [
         f"base        {values['base']} ({values['base_path']})",
         f"rank        {values['rank']}, on {values['n_modules']} modules",

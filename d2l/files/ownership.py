@@ -62,17 +62,16 @@ def refuse_existing(
 
 
 def list_foreign(folder: Path, names: Collection[str]) -> list[str]:
-    """What is in a folder beside files of these names, sorted; folders with a slash behind."""
+    """What is in a folder beside these names, sorted; names of folders have a slash behind."""
     patterns = (*names, *_LITTER)
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if re.fullmatch(HIDDEN, entry.name):  # what a kill left of a file's writing
                 continue
-            is_folder = entry.is_dir(follow_symlinks=False)
-            if is_folder or not any(fnmatchcase(entry.name, pattern) for pattern in patterns):
-                name = "".join(c if c.isprintable() else "\ufffd" for c in entry.name)
-                found.append(name + ("/" if is_folder else ""))
+            name = entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
+            if not any(fnmatchcase(name, pattern) for pattern in patterns):
+                found.append("".join(c if c.isprintable() else "\ufffd" for c in name))
     return sorted(found)
 
 

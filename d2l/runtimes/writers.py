@@ -25,6 +25,7 @@ from d2l.bases.shards import list_tensors, refuse_quantized, rewrite
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
+from d2l.files.ownership import list_foreign
 from d2l.files.printable import printable
 from d2l.runtimes import ollama
 from d2l.runtimes.gguf import GgufBase, write_gguf
@@ -177,14 +178,25 @@ def write_notes(export: Export, folder: Path, to: str) -> None:
     """README.md and d2l.json of an exported folder."""
     card = printable(write_readme(export.facts, to))
     (folder / names.CARD).write_text(card, "utf-8", newline="\n")
-    made = export.info.provenance
+    write_record(export.info, folder, to, export.dtype)
+
+
+def write_record(info: AdapterInfo, folder: Path, to: str, dtype: str | None) -> None:
+    """d2l.json of an exported folder, whose other files are written: the adapter's own, and what
+    was exported."""
+    made = info.provenance
     record: dict[str, Any] = {"format": VERSION} if made is None else made.to_json()
     record["export"] = ExportRecord(
         to=to,
         d2l=__version__,
-        adapter_sha256=file_digest(export.info.folder / names.WEIGHTS),
-        dtype=export.dtype,
-        files=tuple(sorted({path.name for path in folder.iterdir()} | {names.PROVENANCE})),
+        adapter_sha256=file_digest(info.folder / names.WEIGHTS),
+        dtype=dtype,
+        files=tuple(
+            sorted(
+                {f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()}
+                | {names.PROVENANCE}
+            )
+        ),
     ).to_json()
     text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / names.PROVENANCE).write_text(text, "utf-8", newline="\n")
@@ -197,7 +209,13 @@ def own_names(folder: Path) -> tuple[str, ...] | None:
         return None
     listed = _EARLIER if export.files is None else export.files
     # Names alone: a pattern in a stranger's d2l.json must not cover what it did not write.
-    return tuple(name for name in listed if name in _EARLIER or not set(name) & set("*?["))
+    own = [name for name in listed if name in _EARLIER or not set(name) & set("*?[")]
+    return tuple(name for name in own if not name.endswith("/") or _is_part(folder / name))
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether a folder holds an adapter that d2l wrote, and nothing else."""
+    return names.own_names(folder) is not None and not list_foreign(folder, names.FILES)
 
 
 def make_render(export: Export) -> ollama.Render:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2l.adapters.exported_parts import name_manual
 from d2l.adapters.info import CONFIG, WEIGHTS, is_adapter, read_base_name
 from d2l.errors import AdapterError
 
@@ -101,8 +102,7 @@ class Library:
         known = self._known.get(folder)
         if known is not None and known.stamp == stamp:
             return known
-        name = folder.resolve().name.removesuffix(".lora") or folder.name
-        return ServedAdapter(name, folder, read_base_name(folder), created, stamp)
+        return ServedAdapter(name_manual(folder), folder, read_base_name(folder), created, stamp)
 
 
 def read_stamp(folder: Path) -> Stamp:

@@ -8,6 +8,7 @@ import pytest
 
 from d2l.commands import options as cli_options
 from d2l.runtimes.export import EXPORTERS
+from d2l.runtimes.parts import TARGETS
 from tests import tiny
 from tests.command import Command
 
@@ -25,7 +26,7 @@ def place(working_folder: Path) -> Path:
 
 
 def test_choices_are_those_of_the_dictionary() -> None:
-    assert list(get_args(cli_options.Target)) == list(EXPORTERS)
+    assert list(get_args(cli_options.Target)) == [*EXPORTERS, *TARGETS]
 
 
 @pytest.mark.usefixtures("place")

@@ -27,6 +27,7 @@ from d2l.learners.recipe_table import Table
 from d2l.learners.recipes import TABLES
 from d2l.runtimes.catalog import RUNTIMES, Runtime
 from d2l.runtimes.export import EXPORTERS
+from d2l.runtimes.parts import TARGETS
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"
@@ -185,6 +186,7 @@ def write_exports() -> str:
         [f"`{name}`", exporter.description, f"`manual{exporter.suffix}`"]
         for name, exporter in EXPORTERS.items()
     ]
+    rows += [[f"`{name}`", description, ""] for name, description in TARGETS.items()]
     return make_table(("`--to`", "what", "beside `manual.lora`, by `compile --to`"), rows)
 
 

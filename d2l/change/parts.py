@@ -1,0 +1,79 @@
+"""Adapter with parts → an adapter for each part, as engines load them.
+
+All have the same opening, since an engine has one chat template for all of its adapters: a part of
+fewer seats than the largest leaves the rest of the opening as the base reads it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from d2l.adapters.deltas import keep_ranks
+from d2l.adapters.parts import Parts
+from d2l.adapters.peft_folder import AdapterContent
+from d2l.adapters.weights import LoraWeights
+from d2l.change.parents import ChangeOptions, Parent, pick_dtype
+from d2l.change.records import Change, describe
+from d2l.change.seats import load_seats_of, seat_again
+from d2l.errors import AdapterError
+from d2l.progress import Progress, silent
+
+
+def split_parts(
+    parent: Parent, options: ChangeOptions, watch: Progress = silent
+) -> Iterator[AdapterContent]:
+    """An adapter for each part, in order; its d2l.json says from which adapter and chunk.
+
+    A memory is seated by the network that wrote it; ranks are taken with those that belong to every
+    document. Raises AdapterError for an adapter without parts, and CheckpointError.
+    """
+    parts, made = parent.content.parts, parent.provenance
+    if parts is None or made is None:
+        raise AdapterError(f"{parent.name}: has no parts", hint="compile it with --parts")
+    seats = None if parts.stored is None else load_seats_of(parent, options)
+    longest = max(record.n_seats for record in parts.records)
+    for n in watch(range(len(parts.records)), "writing parts"):
+        chunk, memory = made.chunks[n], None
+        if seats is None:
+            weights, n_own = _take_ranks(parent, n)
+        else:
+            memory, n_own = parts.read(n), parts.records[n].n_seats
+            strength = float(parent.options.scale) * float(chunk.scale)
+            factors = torch.full((n_own,), strength, dtype=torch.double)
+            bias_scale = float(parent.options.bias_scale)
+            weights = seat_again(seats, memory, factors, bias_scale=bias_scale, n_seats=longest)
+        # The chunks of all others in every part would grow with their square.
+        alone = made.model_copy(update={"chunks": (chunk,), "parts_sha256": None})
+        owner = Parent(replace(parent.content, provenance=alone, parts=None))
+        change = Change(
+            verb="edit",
+            values={"drop": [], "keep": [f"#{n}"], "scale": {}},
+            title=_name_part(parts, n),
+            weights=weights,
+            chunks=[chunk.model_copy(update={"ranks": (0, n_own)})],
+            memory=memory,
+            seats=None if seats is None else (seats.config, weights.rank),
+        )
+        dtype = pick_dtype([parent], options.dtype, exact=True)
+        yield describe([owner], change, dtype=dtype, name=f"part-{n:04d}.lora")
+
+
+def _take_ranks(parent: Parent, n: int) -> tuple[LoraWeights, int]:
+    """The ranks of a part with those of every document, and how many are its own."""
+    made = parent.provenance
+    assert made is not None  # it has parts
+    span = made.chunks[n].ranks
+    if span is None:
+        raise AdapterError(
+            f"{parent.name}: does not say which ranks its parts have",
+            hint="compile the document again",
+        )
+    ranks = [*range(*span), *range(*(made.bias_ranks or (0, 0)))]
+    return keep_ranks(parent.weights, torch.tensor(ranks)), span[1] - span[0]
+
+
+def _name_part(parts: Parts, n: int) -> str:
+    record = parts.records[n]
+    where = f": {record.place}" if record.place else ""
+    return f"Part {n + 1} of {len(parts.records)} of {record.document}{where}"

@@ -1,0 +1,181 @@
+"""`d2l export --to parts`: an adapter for each part in one folder, and the index for the router.
+
+The adapters come from `change.parts`; this writes them as PEFT folders, or as GGUF files.
+"""
+
+import contextlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from d2l import __version__
+from d2l.adapters import info as names
+from d2l.adapters.card import quote
+from d2l.adapters.exported_parts import ExportIndex, name_manual, name_parts, write_index
+from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.parts import read_parts
+from d2l.adapters.peft_folder import AdapterContent, write_adapter
+from d2l.errors import AdapterError
+from d2l.files.atomic import building
+from d2l.files.ownership import refuse_existing
+from d2l.files.printable import printable
+from d2l.runtimes import export as single
+from d2l.runtimes import writers
+from d2l.runtimes.catalog import VLLM_RANKS
+from d2l.runtimes.export import ExportOptions, ExportResult
+from d2l.runtimes.rules import pick_rank
+
+#: Targets and what they write.
+TARGETS: Final = {
+    "parts": "a PEFT folder for each part, for vLLM and SGLang",
+    "parts-gguf": "a GGUF adapter for each part, for llama.cpp",
+}
+_README = """# Parts of {name}
+
+Exported by d2l {version}: {n_parts:,} adapters for {base}, one for each part of the document. \
+`index.json` says where each part stands and what it says. An engine loads the parts; d2l chooses \
+one for each question:
+
+```sh
+{engine}
+d2l serve . --upstream {upstream}
+```
+
+Ask d2l's address for the model `{name}`. The reply's field `d2l` names the page.{more}
+"""
+_VLLM = (
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=true VLLM_PLUGINS=lora_filesystem_resolver "
+    "VLLM_LORA_RESOLVER_CACHE_DIR={out} vllm serve {base} --enable-lora --max-loras 4 "
+    "--max-lora-rank {rank}"
+)
+_LLAMA = (
+    "llama-server -m BASE.gguf --lora-init-without-apply "
+    "$(printf -- '--lora %s ' {out}/{name}-part-*.gguf)"
+)
+_MORE_PEFT = """
+
+- vLLM loads a part when it is first asked for. It must serve the base by the name that the parts' \
+`adapter_config.json` has.
+- SGLang: `python -m sglang.launch_server --model-path {base} --lora-paths \
+$(for part in */; do echo "${{part%/}}=$part"; done){template}`. It takes parts of one rank alone: \
+`d2l check {first}` tells.
+- mistral.rs 0.8 loads several adapters, but no request chooses one of them."""
+
+
+@dataclass(frozen=True)
+class PartsPlan:
+    """An export of parts that is checked and not written."""
+
+    info: AdapterInfo
+    index: ExportIndex
+    out: Path
+    options: ExportOptions
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_opening(self) -> bool:
+        """Whether prompts begin with an opening, which the chat template writes."""
+        made = self.info.provenance
+        return made is not None and made.prompt.opening is not None
+
+    @property
+    def load(self) -> str:
+        """The shell line that has an engine load the parts."""
+        return self._load(shlex.quote(str(self.out)))
+
+    def _load(self, out: str) -> str:
+        template = f"{out}/{names.CHAT_TEMPLATE}"
+        if self.options.to == "parts-gguf":
+            more = f" --jinja --chat-template-file {template}" if self.has_opening else ""
+            return _LLAMA.format(out=out, name=self.index.name) + more
+        more = f" --chat-template {template}" if self.has_opening else ""
+        rank = pick_rank(self.info.rank, VLLM_RANKS) or VLLM_RANKS[-1]
+        return _VLLM.format(out=out, base=shlex.quote(self.index.base), rank=rank) + more
+
+    def write_readme(self) -> str:
+        """The README of the folder, whose lines are run in it."""
+        peft = self.options.to == "parts"
+        template = f" --chat-template {names.CHAT_TEMPLATE}" if self.has_opening else ""
+        more = _MORE_PEFT.format(
+            base=shlex.quote(self.index.base), template=template, first=self.index.parts[0].path
+        )
+        return _README.format(
+            name=self.index.name,
+            version=__version__,
+            n_parts=len(self.index.parts),
+            base=quote(self.index.base),
+            engine=self._load('"$PWD"' if peft else "."),
+            upstream=f"http://localhost:{8000 if peft else 8080}/v1 --port 9000",
+            more=more if peft else "",
+        )
+
+
+def prepare(adapter: Path, out: Path, options: ExportOptions, *, called: Path) -> PartsPlan:
+    """Read what is known of an adapter's parts; raises AdapterError where it has none."""
+    info = read_info(adapter)
+    parts = read_parts(info)
+    if parts is None:
+        raise AdapterError(
+            f"{called}: has no parts", hint="compile the document again with --parts"
+        )
+    base = str(info.config.get("base_model_name_or_path") or "")
+    suffix = ".gguf" if options.to == "parts-gguf" else ""
+    index = name_parts(name_manual(called), base, parts.records, suffix=suffix)
+    return PartsPlan(info, index, out, options)
+
+
+def write(plan: PartsPlan, contents: Iterable[AdapterContent]) -> ExportResult:
+    """Write the parts' adapters, which come in order, whole or not at all; raises D2LError."""
+    out, options = plan.out, plan.options
+    refuse = partial(refuse_export, out, force=options.force)
+    with building(out, refuse) as folder:
+        for part, content in zip(plan.index.parts, contents, strict=True):
+            place = folder / part.path
+            if options.to == "parts-gguf":
+                _write_gguf(content, place, options)
+            else:
+                dtype = options.dtype or content.dtype
+                write_adapter(content, place, dtype=dtype, called=part.name)
+                _share_tokenizer(folder / plan.index.parts[0].path, place)
+            if plan.has_opening and part is plan.index.parts[0]:  # it is the same for all parts
+                template = content.texts[names.CHAT_TEMPLATE]
+                (folder / names.CHAT_TEMPLATE).write_text(template, "utf-8", newline="\n")
+        write_index(plan.index, folder)
+        card = printable(plan.write_readme())
+        (folder / names.CARD).write_text(card, "utf-8", newline="\n")
+        writers.write_record(plan.info, folder, options.to, options.dtype)
+    files = {
+        stat.st_ino: stat for path in out.rglob("*") if (stat := path.stat()) and path.is_file()
+    }
+    size = sum(stat.st_size for stat in files.values())  # a file with several links once
+    return ExportResult(out, options.to, size, plan.load, plan.warnings)
+
+
+def refuse_export(out: Path, *, force: bool) -> None:
+    """Raise AdapterError unless parts may be written at `out`."""
+    refuse_existing(out, force=force, own_names=writers.own_names, error=AdapterError)
+
+
+def _write_gguf(content: AdapterContent, place: Path, options: ExportOptions) -> None:
+    with tempfile.TemporaryDirectory(prefix="d2l-part-") as folder:
+        adapter = write_adapter(content, Path(folder, place.stem))
+        own = ExportOptions("gguf", options.base, options.dtype, offline=options.offline)
+        single.run(adapter, place, own)
+
+
+def _share_tokenizer(first: Path, folder: Path) -> None:
+    """Have a part's tokenizer files be the first part's own, by hard links: they have megabytes.
+    File systems without links keep the copies."""
+    for name in names.TOKENIZER if folder != first else ():
+        source, target = first / name, folder / name
+        if target.is_file() and source.read_bytes() == target.read_bytes():
+            with contextlib.suppress(OSError):
+                link = folder / f"{name}.link"
+                os.link(source, link)
+                shutil.move(link, target)
