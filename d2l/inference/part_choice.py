@@ -135,18 +135,17 @@ class PartChooser:
         return Choice(chosen, picked, margin, max(most, 1e-9), options.page is not None)
 
     def _find_page(self, page: str) -> list[int]:
+        """The parts below a heading, or else those that a selector means; raises AdapterError."""
+        records = self.parts.records
+        heading = page.removeprefix("§").strip().casefold()
+        below = [n for n, r in enumerate(records) if heading in map(str.casefold, r.headings)]
+        if below:
+            return below
         chunks = [
             ChunkRecord(index=n, document=r.document, source=r.source, n_tokens=r.n_tokens)
-            for n, r in enumerate(self.parts.records)
+            for n, r in enumerate(records)
         ]
-        selector = page if page.startswith(("p", "#", "§")) or ":" in page else f":{page}"
-        try:
-            found: list[int] = select(selector, chunks)[0]
-        except AdapterError as error:
-            raise OptionError(error.message, hint=error.hint) from error
-        if not found:
-            raise OptionError(f"{page}: the adapter has no such page")
-        return found
+        return select(page if ":" in page else f":{page}", chunks)[0]
 
     def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
         """The chosen parts, best first; of parts that were read together, the one first that shares
