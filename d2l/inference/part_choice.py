@@ -135,7 +135,7 @@ class PartChooser:
         return Choice(chosen, picked, margin, max(most, 1e-9), options.page is not None)
 
     def _find_page(self, page: str) -> list[int]:
-        """The parts below a heading, or else those that a selector means; raises AdapterError."""
+        """The parts below a heading, or else those that a selector means; raises OptionError."""
         records = self.parts.records
         heading = page.removeprefix("§").strip().casefold()
         below = [n for n, r in enumerate(records) if heading in map(str.casefold, r.headings)]
@@ -145,7 +145,10 @@ class PartChooser:
             ChunkRecord(index=n, document=r.document, source=r.source, n_tokens=r.n_tokens)
             for n, r in enumerate(records)
         ]
-        return select(page if ":" in page else f":{page}", chunks)[0]
+        try:
+            return select(page if ":" in page else f":{page}", chunks)[0]
+        except AdapterError as error:
+            raise OptionError(error.message, hint=error.hint) from error
 
     def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
         """The chosen parts, best first; of parts that were read together, the one first that shares
