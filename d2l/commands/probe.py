@@ -4,6 +4,7 @@ An adapter alone is tested with its document's own sentences. With `--qa` (or `-
 file of questions is asked about it. With `--set` documents are compiled and asked about.
 """
 
+import enum
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 LENGTHS = (64, 240, 480, 960)
 #: Worst passages, and questions without their answer, that are shown; `--json` has all.
 _SHOWN = 3
+
+
+class WholeArm(enum.StrEnum):
+    """The arms of `--whole`, in the order in which they are asked."""
+
+    BASE = "base"
+    RAG = "rag"
+    ADAPTER = "adapter"
+    ROUTED = "routed"
+    RIGHT = "right"
+    PROMPT = "prompt"
 
 
 def probe(
@@ -58,6 +70,19 @@ def probe(
         ),
     ] = None,
     refine: RefineTime = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole", help="Ask about whole documents of --set; doc may name a file beside it."
+        ),
+    ] = False,
+    arm: Annotated[
+        list[WholeArm] | None,
+        typer.Option(help="Arms of --whole; repeatable; default: all."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw --whole by length: .svg, .png or .pdf.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most questions for each row.")] = 200,
     no_harm: Annotated[
         bool, typer.Option("--no-harm", help="Leave the general prompts out.")
@@ -83,6 +108,9 @@ def probe(
         "--checkpoint": checkpoint,
         "--refine": refine,
         "--html": html,
+        "--whole": whole,
+        "--arm": arm,
+        "--plot": plot,
     }
     _refuse_misplaced({name for name, value in given.items() if value}, unanswerable)
     from d2l.evaluation.recall.arms import ProbeOptions
@@ -94,10 +122,18 @@ def probe(
         harm=not no_harm,
         unanswerable=unanswerable,
         refine=choose_refining(refine, None),
+        arms=tuple(dict.fromkeys(one.value for one in arm or WholeArm)),
     )
     if sets:
         from d2l.evaluation.recall.network import probe_sets
+        from d2l.evaluation.recall.report import draw_recall
+        from d2l.evaluation.recall.whole import probe_whole
+        from d2l.files.plots import check_picture, load_figure
         from d2l.hypernets.options import CompileOptions
+
+        if plot is not None:  # refused before the work, not after it
+            check_picture(plot)
+            load_figure()
 
         compiling = CompileOptions(
             checkpoint=checkpoint or default_checkpoint(),
@@ -106,15 +142,17 @@ def probe(
             offline=offline,
         )
         with console.ProgressBar("probing") as progress:
-            found = probe_sets(
+            found = (probe_whole if whole else probe_sets)(
                 sets,
-                tuple(dict.fromkeys(length or LENGTHS)),
+                tuple(dict.fromkeys(length or (() if whole else LENGTHS))),
                 compiling=compiling,
                 asking=asking,
                 options=options,
                 progress=progress,
             )
         _show_recall(found)
+        if plot is not None:
+            draw_recall(found.rows, plot)
         return
     assert adapter is not None
     if qa is not None or unanswerable is not None:
@@ -153,7 +191,11 @@ def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None
     elif "ADAPTER" not in given:
         raise typer.BadParameter("name an adapter, or sets of questions with --set")
     else:
-        _refuse(given, ("--length", "--checkpoint", "--refine"), "without --set")
+        _refuse(given, ("--length", "--checkpoint", "--refine", "--whole"), "without --set")
+    if "--whole" in given:
+        _refuse(given, ("--unanswerable", "--refine"), "with --whole")
+    else:
+        _refuse(given, ("--arm", "--plot"), "without --whole")
     if given & {"--qa", "--set", "--unanswerable"}:
         _refuse(given, ("--html",), "with --qa, --set or --unanswerable")
     if unanswerable == "neighbors" and not given & {"--qa", "--set"}:
@@ -182,6 +224,9 @@ def _show_recall(found: "Probe") -> None:
         console.result("")
     if found.silence:
         _show_silence(found.silence)
+    if found.routing:
+        console.result("")
+        _show_routing(found)
     notes = [describe_gain(row) for row in found.rows if "refined" in row]
     if n_cut := sum(row.get("cut", 0) for row in found.rows):
         notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
@@ -229,6 +274,39 @@ def _show_silence(rows: Sequence[dict[str, Any]]) -> None:
                 describe_count(row["false_silences"]),
             )
             for row in rows
+        ],
+    )
+
+
+def _show_routing(found: "Probe") -> None:
+    """Print how often the right part came first, and each arm's time to the first token."""
+    from d2l.evaluation.recall.report import ARMS, describe_count
+
+    console.show_table(
+        ("set", "length", "right part first", "in the first three"),
+        [
+            (
+                row["set"],
+                _show_length(row["length"]),
+                describe_count(row["first"]),
+                describe_count(row["three"]),
+            )
+            for row in found.routing
+        ],
+    )
+    console.result("")
+    console.show_table(
+        ("set", "length", "arm", "first token", "n"),
+        [
+            (
+                row["set"],
+                _show_length(row["length"]),
+                ARMS[row["arm"]],
+                f"{row['first_token']['seconds']:.2f} s",
+                f"{row['first_token']['n']}",
+            )
+            for row in found.rows
+            if "first_token" in row
         ],
     )
 

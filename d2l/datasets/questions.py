@@ -15,13 +15,15 @@ class Question(NamedTuple):
     """A question with its reference answers; the first is the one whose likelihood is measured.
 
     `document` is the text that it is about, where the file gives one; texts of one `title`, such
-    as the paragraphs of an article, belong together.
+    as the paragraphs of an article, belong together. `evidence` is the passage with the answer.
+    Without references, the document does not answer.
     """
 
     text: str
     references: tuple[str, ...]
     document: str | None = None
     title: str = ""
+    evidence: str = ""
 
 
 def read_questions(path: Path, *, need_document: bool = False) -> list[Question]:
@@ -30,6 +32,20 @@ def read_questions(path: Path, *, need_document: bool = False) -> list[Question]
     hint = f"a row is a JSON object with {keys}, answers being a list of texts"
     rows = RowFormat("a row of questions", hint, ProbeError)
     return read_rows(path, rows, lambda row: _make(row, _read_answers(row), need_document))
+
+
+def read_whole(path: Path) -> list[Question]:
+    """Read questions about whole documents, some without an answer (`"answers": []`); raises
+    ProbeError with the file and the line."""
+    hint = "a row is a JSON object with doc, question and answers; [] where doc does not answer"
+    rows = RowFormat("a row of questions", hint, ProbeError)
+
+    def make(row: dict[str, Any]) -> Question:
+        answers = [] if row["answers"] == [] else _read_answers(row)
+        evidence = check_text(row["evidence"]) if row.get("evidence") else ""
+        return _make(row, answers, True)._replace(evidence=evidence)
+
+    return read_rows(path, rows, make)
 
 
 def read_unanswerable(path: Path, *, need_document: bool = False) -> list[Question]:

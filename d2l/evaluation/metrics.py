@@ -3,6 +3,7 @@
 import math
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,11 +14,22 @@ Row = dict[str, Any]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PLAIN = {
+    **dict.fromkeys(range(0x2010, 0x2016), "-"),
+    **dict.fromkeys((0x2018, 0x2019, 0x201A, 0x2B9), "'"),
+    **dict.fromkeys((0x201C, 0x201D, 0x201E, 0x2BA, 0xAB, 0xBB), '"'),
+    0x2212: "-",
+}
 
 
 def normalize_answer(text: str) -> str:
     """Lower case, no punctuation, no articles, single spaces: SQuAD's rule (evaluate-v1.1.py)."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def write_plainly(text: str) -> str:
+    """NFKC with the dashes and quotation marks of ASCII: Ohm sign and Omega are the same."""
+    return unicodedata.normalize("NFKC", text).translate(_PLAIN)
 
 
 def contains_answer(answer: str, references: Sequence[str]) -> bool:

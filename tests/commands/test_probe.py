@@ -47,6 +47,9 @@ def list_options(done: Compiled) -> list[object]:
         (["a.lora", "--qa", "q", "--refine", "2m"], "--refine cannot be given without --set"),
         (["a.lora", "--qa", "q", "--html", "h"], "--html cannot be given with --qa, --set or"),
         (["--set", "s", "--html", "h"], "--html cannot be given with --qa, --set or"),
+        (["a.lora", "--whole"], "--whole cannot be given without --set"),
+        (["--set", "s", "--arm", "rag"], "--arm cannot be given without --whole"),
+        (["--set", "s", "--whole", "--refine", "2m"], "--refine cannot be given with --whole"),
         (["a.lora", "--unanswerable", "neighbors"], "neighbors needs --qa or --set to"),
         (["--set", "s", "--length", "x"], "'--length': Input should be a valid integer"),
         (["--set", "s", "--length", "0"], "'--length': Input should be greater than or equal to 1"),
@@ -86,6 +89,20 @@ def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -
         for length in ("120", "60")
         for arm in ("adapter", "document", "base")
     ]
+
+
+def test_whole_documents_are_asked_in_the_arms_that_are_named(
+    done: Compiled, command: Command
+) -> None:
+    outcome = command(
+        "probe", "--set", done.root / "questions.jsonl", "--whole", "--arm", "routed",
+        "--arm", "base", "--checkpoint", done.checkpoint, *list_options(done),
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = [line for line in outcome.out.splitlines() if line.startswith("questions")]
+    assert sum("chosen parts" in line for line in lines) == 2  # scores and first token
+    assert sum("base alone" in line for line in lines) == 2
+    assert "right part first" in outcome.out
 
 
 def test_what_refining_does_is_asked_before_and_after(done: Compiled, command: Command) -> None:

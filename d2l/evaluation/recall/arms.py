@@ -11,7 +11,7 @@ from torch import Tensor
 
 from d2l.datasets.questions import Question
 from d2l.datasets.silence import is_silence
-from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1
+from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.refining.options import RefineOptions
@@ -32,6 +32,7 @@ class Mark:
     nll: float
     nll_without_end: float
     silent: bool = False
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ProbeOptions:
 
     `unanswerable` is a file of questions that documents do not answer, or NEIGHBORS
     (`recall.unanswerable`). With `refine`, adapters of sets are refined on their documents, and
-    asked before and after.
+    asked before and after. `arms` are those that are asked about whole documents.
     """
 
     limit: int = 200
@@ -48,17 +49,26 @@ class ProbeOptions:
     harm: bool = True
     unanswerable: str | None = None
     refine: RefineOptions | None = None
+    arms: tuple[str, ...] = ()
 
 
 @dataclass
 class Gathered:
     """The marks of one cell by arm; `predicted` are those of adapters before they are refined, if
-    they are. `n_cut` questions had their document cut to fit into the prompt."""
+    they are. `n_cut` questions had their document cut to fit into the prompt.
+
+    Of whole documents alone: `rag` had the best part as text in the prompt, `routed` read the parts
+    that the question chose, `right` the part with the answer; `first_token` has some seconds to the
+    first token of each arm."""
 
     adapter: list[Mark] = field(default_factory=list)
     predicted: list[Mark] = field(default_factory=list)
     prompt: list[Mark] = field(default_factory=list)
     base: list[Mark] = field(default_factory=list)
+    rag: list[Mark] = field(default_factory=list)
+    routed: list[Mark] = field(default_factory=list)
+    right: list[Mark] = field(default_factory=list)
+    first_token: dict[str, list[float]] = field(default_factory=dict)
     n_cut: int = 0
 
 
@@ -79,7 +89,8 @@ class Arms:
         """Ask all arms and add their marks; without the document, there is no prompt arm."""
         into.adapter += self.ask_adapter(asker, questions)
         if document is not None:
-            marks, n_cut = self.ask_with_document(asker, questions, document)
+            documents = [document] * len(questions)
+            marks, n_cut = self.ask_with_documents(asker, questions, documents)
             into.prompt += marks
             into.n_cut += n_cut
         into.base += self.ask_alone(asker, questions)
@@ -88,14 +99,15 @@ class Arms:
         """With the adapter that the asker holds; AdapterError where it cannot be asked."""
         return self._ask(asker, [asker.prompt(question.text) for question in questions], questions)
 
-    def ask_with_document(
-        self, asker: AdaptedModel, questions: Sequence[Question], document: str
+    def ask_with_documents(
+        self, asker: AdaptedModel, questions: Sequence[Question], documents: Sequence[str]
     ) -> tuple[list[Mark], int]:
-        """By the base with the document in its prompt: marks, and how many questions had the
-        document cut."""
-        n_answer = max(asker.options.max_tokens, *map(len, _encode_answers(asker, questions)))
+        """By the base with each question's document in its prompt: marks, and how many documents
+        were cut."""
+        n_answer = max(asker.options.max_tokens, *map(len, encode_answers(asker, questions)))
         cut = [
-            asker.prompt_about(document, question.text, n_answer=n_answer) for question in questions
+            asker.prompt_about(document, question.text, n_answer=n_answer)
+            for document, question in zip(documents, questions, strict=True)
         ]
         with asker.model.disable_adapter():
             marks = self._ask(asker, [prompt for prompt, _ in cut], questions)
@@ -114,17 +126,17 @@ class Arms:
     ) -> list[Mark]:
         end = asker.end_token()
         settings = GenerationSettings(asker.options.max_tokens, self.batch, end=end, pad=end)
-        answers = score_answers(asker.model, prompts, _encode_answers(asker, questions), settings)
+        answers = score_answers(asker.model, prompts, encode_answers(asker, questions), settings)
+        decode = asker.base_tokenizer.decode
         return [
-            _mark(asker, question, log_probs, answer)
-            for question, (log_probs, answer) in zip(questions, answers, strict=True)
+            mark_answer(str(decode(ids, skip_special_tokens=True)).strip(), question, log_probs)
+            for question, (log_probs, ids) in zip(questions, answers, strict=True)
         ]
 
 
-def _mark(asker: AdaptedModel, question: Question, log_probs: Tensor, ids: tuple[int, ...]) -> Mark:
-    """Mark an answer's ids; `log_probs` (tokens,) are those of the first reference and its end."""
-    answer = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
-    references = question.references
+def mark_answer(text: str, question: Question, log_probs: Tensor) -> Mark:
+    """Mark an answer; `log_probs` (tokens,) are those of the first reference and its end."""
+    answer, references = write_plainly(text), [write_plainly(r) for r in question.references]
     return Mark(
         contained=float(contains_answer(answer, references)),
         em=float(match_exactly(answer, references)),
@@ -132,10 +144,11 @@ def _mark(asker: AdaptedModel, question: Question, log_probs: Tensor, ids: tuple
         nll=-float(log_probs.mean()),
         nll_without_end=-float(log_probs[:-1].mean()),
         silent=is_silence(answer),
+        answer=text,
     )
 
 
-def _encode_answers(asker: AdaptedModel, questions: Sequence[Question]) -> list[list[int]]:
+def encode_answers(asker: AdaptedModel, questions: Sequence[Question]) -> list[list[int]]:
     """First reference answers as ids, each with the token that ends it."""
     end = asker.end_token()
     return [[*asker.encode(question.references[0]), end] for question in questions]

@@ -11,11 +11,18 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 from d2l.datasets.questions import Question
+from d2l.datasets.silence import SILENCE
 from d2l.documents.chunks import Tokenizer, pack_sentences, share_out
 from d2l.documents.document import SEPARATOR, Document
-from d2l.evaluation.metrics import contains_answer
+from d2l.evaluation.metrics import (
+    contains_answer,
+    normalize_answer,
+    pick_evenly,
+    write_plainly,
+)
 from d2l.readers.parsing import Section
 
 #: Longest document that is a single passage.
@@ -28,6 +35,8 @@ FEWEST_ASKED, FEWEST_ASKED_BESIDE = 4, 2
 #: Passages at least this full are taken first, so that documents have about the length asked for.
 _FULL = 0.75
 _SEED = 20_261
+#: Characters on both sides of an answer that say which of several equal ones is meant.
+_AROUND = 80
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,69 @@ def draw_documents(
         if sum(len(one.questions) for one in drawn) == limit:
             break
     return drawn
+
+
+def join_texts(
+    questions: Sequence[Question], *, tokenizer: Tokenizer, length: int, limit: int
+) -> list[AskedDocument]:
+    """The set's texts in the order of the file, joined to documents of about `length` tokens, a
+    longer text alone, until `limit` questions are asked."""
+    texts: dict[str, list[Question]] = {}
+    for question in questions:
+        assert question.document is not None  # sets are read so
+        texts.setdefault(question.document, []).append(_locate(question))
+    passages = [AskedPassage(text, 0, tuple(asked)) for text, asked in texts.items()]
+    documents: list[AskedDocument] = []
+    for number, group in enumerate(_fill(passages, length, tokenizer), start=1):
+        asked = [question for passage in group for question in passage.questions]
+        joined = _join(group, [], f"text {number}", tokenizer)
+        documents.append(ask_some(joined, asked, limit))
+        limit -= len(documents[-1].questions)
+        if limit < 1:
+            break
+    return [one for one in documents if one.questions]
+
+
+def ask_some(document: AskedDocument, questions: Sequence[Question], limit: int) -> AskedDocument:
+    """The document with `limit` of the questions that it answers, and as many of the others."""
+    unanswerable = [q._replace(references=(SILENCE,)) for q in questions if not q.references]
+    return replace(
+        document,
+        questions=tuple(pick_evenly([q for q in questions if q.references], limit)),
+        unanswerable=tuple(pick_evenly(unanswerable, limit)),
+    )
+
+
+def find_right(pages: Sequence[str], question: Question) -> tuple[int, ...]:
+    """Places of the pages that hold an answer and at least half of the evidence, most of it first.
+    Without evidence, the page with an answer, where it is the only one."""
+    wanted = _pair_words(question.evidence)
+    references = [write_plainly(reference) for reference in question.references]
+    shares = {
+        place: len(wanted & _pair_words(page)) / max(len(wanted), 1)
+        for place, page in enumerate(pages)
+        if contains_answer(write_plainly(page), references)
+    }
+    if not wanted:
+        return tuple(shares) if len(shares) == 1 else ()
+    found = sorted(shares, key=lambda place: -shares[place])
+    return tuple(place for place in found if shares[place] >= 0.5)
+
+
+def _pair_words(text: str) -> set[tuple[str, ...]]:
+    """All neighboring words of a text, which hardly ever stand together by chance."""
+    words = normalize_answer(write_plainly(text)).split()
+    return set(pairwise(words)) if len(words) > 1 else {(word,) for word in words}
+
+
+def _locate(question: Question) -> Question:
+    """The question with the surroundings of its first answer as evidence, where it has none."""
+    text = question.document or ""
+    start = text.find(question.references[0]) if question.references else -1
+    if question.evidence or start < 0:
+        return question
+    stop = start + len(question.references[0])
+    return question._replace(evidence=text[max(start - _AROUND, 0) : stop + _AROUND])
 
 
 def _draw(

@@ -43,7 +43,7 @@ def probe_sets(
     total = sum(len(documents) for _, _, documents in drawn)
     arms, rows, silence, n_done = Arms(options.batch), list[Row](), list[Row](), 0
     with tempfile.TemporaryDirectory(prefix="d2l-probe-") as folder:
-        bench = _Bench(Path(folder), compiler, asking)
+        bench = Bench(Path(folder), compiler, asking)
         for name, length, documents in drawn:
             answered, unanswered, seats, refined = Gathered(), Gathered(), list[int](), []
             for asked in documents:
@@ -83,7 +83,7 @@ def draw_cells(
     if given not in (None, NEIGHBORS):
         known = read_unanswerable(Path(str(given)), need_document=True)
     cells = []
-    for name, path in zip(_name_sets(sets), sets, strict=True):
+    for name, path in zip(name_sets(sets), sets, strict=True):
         questions = read_questions(path, need_document=True)
         for length in lengths:
             documents = draw_documents(
@@ -132,7 +132,7 @@ def _add_unanswerable(
 
 
 @dataclass
-class _Bench:
+class Bench:
     """Compiles one document after the other and puts its adapter on the same base."""
 
     folder: Path
@@ -189,7 +189,7 @@ class _Bench:
                 shutil.rmtree(other)
 
 
-def _name_sets(sets: Sequence[Path]) -> list[str]:
+def name_sets(sets: Sequence[Path]) -> list[str]:
     """File names without suffixes; paths where two files are called the same."""
     short = [path.name.removesuffix(".gz").removesuffix(".jsonl") for path in sets]
     counts = Counter(short)

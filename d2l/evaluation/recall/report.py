@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 
 from d2l.adapters.provenance import Refinement
 from d2l.evaluation.metrics import Row, show_mean, take_mean, take_means
 from d2l.evaluation.recall.arms import SCORES, Gathered, Mark
+from d2l.files.plots import check_picture, load_figure, save_picture
 
 #: Arms for people, in the order of a report's rows.
 ARMS = {
@@ -13,6 +16,9 @@ ARMS = {
     "predicted": "not refined",
     "prompt": "document in prompt",
     "base": "base alone",
+    "rag": "best part in prompt",
+    "routed": "chosen parts",
+    "right": "right part",
 }
 
 
@@ -38,18 +44,24 @@ class Probe:
     """The outcome: rows, harm to other answers, and remarks for the user.
 
     `silence` has rows, too: how often an arm answered without a source, or kept an answer back.
+    Of whole documents, `routing` says how often the right part came first, and `questions` has
+    every question with all answers.
     """
 
     rows: tuple[Row, ...]
     harm: Row | None = None
     remarks: tuple[str, ...] = ()
     silence: tuple[Row, ...] = ()
+    routing: tuple[Row, ...] = ()
+    questions: tuple[Row, ...] = ()
 
     def to_json(self) -> Row:
         """As `d2l probe --json` prints it."""
         harm = {} if self.harm is None else {"harm": self.harm}
         silence = {"unanswerable": list(self.silence)} if self.silence else {}
-        return {"rows": list(self.rows)} | silence | harm
+        routing = {"routing": list(self.routing)} if self.routing else {}
+        questions = {"questions": list(self.questions)} if self.questions else {}
+        return {"rows": list(self.rows)} | silence | harm | routing | questions
 
 
 def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
@@ -63,6 +75,8 @@ def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
             rows.append(
                 row | {"documents": cell.documents, "tokens": cell.tokens, "seats": cell.seats}
             )
+            if seconds := gathered.first_token.get(arm):
+                rows[-1]["first_token"] = {"seconds": median(seconds), "n": len(seconds)}
             if arm == "prompt":
                 rows[-1]["cut"] = gathered.n_cut
     if gathered.predicted:
@@ -97,7 +111,7 @@ def make_silence_rows(cell: Cell, answered: Gathered, unanswered: Gathered) -> l
     """How often each arm of a cell answers where the document does not (false answers), and denies
     an answer that the document gives (false silences; None where no such question was asked)."""
     rows = []
-    for arm in ("adapter", "prompt", "base"):
+    for arm in ARMS:
         asked, unasked = getattr(answered, arm), getattr(unanswered, arm)
         if unasked:
             silences = [mark.silent and not mark.contained for mark in asked]
@@ -106,14 +120,48 @@ def make_silence_rows(cell: Cell, answered: Gathered, unanswered: Gathered) -> l
                     "set": cell.set,
                     "length": cell.length,
                     "arm": arm,
-                    "false_answers": _count([not mark.silent for mark in unasked]),
-                    "false_silences": _count(silences),
+                    "false_answers": count_cases([not mark.silent for mark in unasked]),
+                    "false_silences": count_cases(silences),
                 }
             )
     return rows
 
 
-def _count(cases: Sequence[bool]) -> Row | None:
+def make_routing_row(cell: Cell, records: Sequence[Row]) -> Row:
+    """How often the right part, where known, is the router's first, or in its first three."""
+    known = [(set(row["right"]), row["parts"]) for row in records if row["right"]]
+    return {
+        "set": cell.set,
+        "length": cell.length,
+        "first": count_cases([bool(right & set(parts[:1])) for right, parts in known]),
+        "three": count_cases([bool(right & set(parts[:3])) for right, parts in known]),
+    }
+
+
+def draw_recall(rows: Sequence[Row], out: Path) -> Path:
+    """Draw what is contained by the documents' tokens, a line an arm; raises D2LError."""
+    check_picture(out)
+    figure = load_figure()(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for arm, name in ARMS.items():
+        own = sorted(
+            (row["tokens"], row["contained"], row["stderr"]["contained"] or 0.0)
+            for row in rows
+            if row["arm"] == arm and row["tokens"] is not None
+        )
+        if own:
+            tokens, contained, errors = zip(*own, strict=True)
+            axes.errorbar(tokens, contained, errors, marker="o", capsize=3, label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("tokens of the document")
+    axes.set_ylabel("answers that contain the reference")
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return save_picture(figure, out)
+
+
+def count_cases(cases: Sequence[bool]) -> Row | None:
     """How many of the cases are true, and their share with its standard error."""
     if not cases:
         return None
