@@ -71,11 +71,12 @@ def write_files(root: Path, kind: str) -> tuple[Path, Path]:
 
 
 def compile_tiny(root: Path, kind: str, *documents: Document, **changes: Any) -> Compiled:
-    """Compile into `root`; `changes` are fields of CompileOptions. Caches stay below `root`."""
+    """Compile into `root`, into one memory; `changes` are fields of CompileOptions, `parts` among
+    them. Caches stay below `root`."""
     base, checkpoint = write_files(root, kind)
     values: dict[str, Any] = {"checkpoint": str(checkpoint), "base": str(base), "device": "cpu"}
     values |= {"dtype": "fp32", "keep_paths": True}  # they are looked for under another cache
-    options = CompileOptions(**(values | {"offline": True} | changes))
+    options = CompileOptions(**(values | {"offline": True, "parts": False} | changes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("D2L_CACHE_DIR", str(root / "cache"))
         compiler = Compiler(options)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from d2l.adapters.merge_methods import average, concat, scaled
 from d2l.adapters.provenance import ChunkRecord
-from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.adapters.selectors import select
+from d2l.adapters.weights import LoraFactors, LoraWeights
 
 draw_some = settings(
     derandomize=True,

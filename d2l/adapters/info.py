@@ -74,6 +74,19 @@ class AdapterInfo:
         names = (name.removeprefix(PREFIX) for name in self.tensors)
         return {name.partition(".lora_")[0] for name in names if ".lora_" in name}
 
+    @property
+    def n_parts(self) -> int:
+        """Parts in the folder, counted without reading them; 0 where it has none any more."""
+        made = self.provenance
+        kept = made is not None and made.parts_sha256 is not None
+        return len(made.chunks) if made and kept and (self.folder / PARTS).is_file() else 0
+
+    @property
+    def parts_bytes(self) -> int:
+        """Size of the parts' files."""
+        paths = [self.folder / name for name in (PARTS, PART_VALUES)]
+        return sum(path.stat().st_size for path in paths if path.is_file()) if self.n_parts else 0
+
     def count_seats(self) -> int:
         """Seats that its memory fills, known without weights; 0 where it has none."""
         path = self.folder / MEMORY

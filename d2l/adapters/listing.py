@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     inputs: tuple[str, ...] = ()
     rank: int | None = None
     seats: int | None = None
+    parts: int = 0  # of which questions choose
     size_bytes: int | None = None
     inputs_date: str | None = None
     error: str | None = None
@@ -58,6 +59,7 @@ def _describe(folder: Path) -> Entry:
             inputs=tuple(entry.name for entry in made.inputs) if made is not None else (),
             rank=info.rank,
             seats=len(opening.seats) if opening is not None else None,
+            parts=info.n_parts,
             size_bytes=info.size_bytes,
             inputs_date=_date_inputs(info),
         )

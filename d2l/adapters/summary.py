@@ -17,5 +17,7 @@ def describe_adapter(info: AdapterInfo) -> dict[str, Any]:
         "layers": list_layers(info.tensors),
         "dtype": sorted({tensor.dtype for tensor in info.tensors.values()}),
         "size_bytes": info.size_bytes,
+        "n_parts": info.n_parts,
+        "parts_bytes": info.parts_bytes,
         "provenance": None if info.provenance is None else info.provenance.to_json(),
     }

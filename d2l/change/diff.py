@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,14 @@ class Difference:
     said: Mapping[str, tuple[Any, Any]]
     inputs: Mapping[str, str]  # name -> "added", "removed" or "changed"
     chunks: Mapping[str, str]  # "document: place" -> the same
+    parts: Mapping[str, str]  # the same of the parts that questions choose
     layers: tuple[LayerChange, ...]
     whole: LayerChange
 
     @property
     def same(self) -> bool:
         """Whether nothing differs, neither in words nor in the delta."""
-        words = self.said or self.inputs or self.chunks
+        words = self.said or self.inputs or self.chunks or self.parts
         return not words and (self.whole.relative or 0.0) < 1e-12
 
 
@@ -72,6 +73,7 @@ def compare(first: Path, second: Path) -> Difference:
         said=_compare_words(left, right),
         inputs=_compare_rows(_list_inputs(left), _list_inputs(right)),
         chunks=_compare_rows(list_chunks(left.chunks), list_chunks(right.chunks)),
+        parts=_compare_rows(_list_parts(left), _list_parts(right)),
         layers=rows,
         whole=_join("all", list(norms.values())),
     )
@@ -113,15 +115,32 @@ def _list_inputs(parent: Parent) -> dict[str, Any]:
 def list_chunks(chunks: Sequence[ChunkRecord]) -> dict[str, Any]:
     """What is known of chunks, by document and place; of two in one place, say on one page, the
     second has a number."""
+    rows = []
+    for chunk in chunks:
+        size = None if chunk.ranks is None else chunk.ranks[1] - chunk.ranks[0]
+        facts = (chunk.characters, chunk.n_tokens, size, chunk.scale)
+        rows.append((f"{chunk.document}: {chunk.source or 'text'}", facts))
+    return _number(rows)
+
+
+def _list_parts(parent: Parent) -> dict[str, Any]:
+    """Each part's text and size, by document and place."""
+    parts = parent.content.parts
+    return _number(
+        (f"{part.document}: {part.place or 'text'}", (part.text, part.n_tokens, part.n_seats))
+        for part in (() if parts is None else parts.records)
+    )
+
+
+def _number(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Rows by name; the second of a name has a number behind it."""
     found: dict[str, Any] = {}
     counts: Counter[str] = Counter()
-    for chunk in chunks:
-        name = f"{chunk.document}: {chunk.source or 'text'}"
+    for name, facts in rows:
         counts[name] += 1
         while (key := f"{name} ({counts[name]})" if counts[name] > 1 else name) in found:
             counts[name] += 1
-        size = None if chunk.ranks is None else chunk.ranks[1] - chunk.ranks[0]
-        found[key] = (chunk.characters, chunk.n_tokens, size, chunk.scale)
+        found[key] = facts
     return found
 
 

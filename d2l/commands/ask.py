@@ -2,18 +2,27 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 import d2l
 from d2l.adapters.info import read_info
+from d2l.adapters.parts import read_parts
 from d2l.commands import console
-from d2l.commands.conversation import Conversation, answer_arms, show_arms
+from d2l.commands.conversation import (
+    Conversation,
+    answer_arms,
+    list_parts,
+    name_place,
+    show_arms,
+)
 from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import D2LError, OptionError
+
+if TYPE_CHECKING:
+    from d2l.inference.part_choice import PartOptions
 
 
 def ask(
@@ -35,6 +44,16 @@ def ask(
         str | None,
         typer.Option(help="Ask nothing: print what one could ask of this document, and answers."),
     ] = None,
+    parts: Annotated[
+        int | None, typer.Option("--parts", min=1, help="Parts that are read for a question.")
+    ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(help='The parts from there answer: "p. 12", a heading, or "#3", a number.'),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="One memory of everything answers, and no parts.")
+    ] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     base: Base = None,
     device: Device = "auto",
@@ -44,11 +63,17 @@ def ask(
         typer.Option("--jsonl", help="Print a JSON object a line, each when it is answered."),
     ] = False,
 ) -> None:
-    """Ask an adapter questions."""
+    """Ask an adapter questions.
+
+    An answer stands alone on stdout. The place that it came from stands behind it on a terminal,
+    else on stderr.
+    """
+    from d2l.inference.adapted_model import AskOptions
+
     if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
     if questions is not None:
-        if question is not None or compare or document is not None:
+        if question is not None or compare or (document or parts or page) is not None:
             raise OptionError(
                 "--questions prints questions and asks none", hint="leave the question out"
             )
@@ -60,12 +85,11 @@ def ask(
         given = list(given)
         if not given:
             raise D2LError("no question on standard input", hint="write one question a line")
+    chosen = choose_parts(adapter, parts, page, whole=whole)
     compare = compare or document is not None
     text = find_document(adapter, document) if compare or talks else None
-    model = d2l.AdaptedModel.from_pretrained(
-        adapter, base=base, device=device, local_files_only=offline
-    )
-    model.options = replace(model.options, max_tokens=max_tokens)
+    options = AskOptions(base, device, max_tokens, offline=offline, parts=chosen)
+    model = d2l.AdaptedModel.load(adapter, options)
     if talks:
         Conversation(model, text, compare=compare).run()
         return
@@ -78,6 +102,22 @@ def ask(
         console.result_json({"adapter": str(model.info.folder), "answers": list(rows)})
     else:
         show_answers(model, list(given), document=text, compare=compare)
+
+
+def choose_parts(
+    adapter: Path, count: int | None, page: str | None, *, whole: bool
+) -> "PartOptions":
+    """Which parts of an adapter are asked; raises OptionError where it has none to choose from."""
+    from d2l.inference.part_choice import PartOptions
+
+    by_hand = count is not None or page is not None
+    if whole and by_hand:
+        raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
+    if by_hand and read_parts(read_info(adapter)) is None:
+        raise OptionError(
+            f"{adapter}: has no parts", hint="compile the document with --parts, or leave these out"
+        )
+    return PartOptions(count, page, whole)
 
 
 def print_questions(
@@ -156,10 +196,10 @@ def show_answers(
         if len(questions) > 1:
             console.result(f"? {question}")
         if compare:
-            show_arms(answer_arms(model, question, document))
+            show_arms(*answer_arms(model, question, document))
         else:
-            model.ask(question, console.stream)
-            console.result("")
+            answer = model.answer([{"role": "user", "content": question}], console.stream)
+            console.end_answer(answer.text, name_place(model, answer))
         console.flush()
 
 
@@ -169,6 +209,7 @@ def answer_all(
     """The answers of one question after the other, by arm."""
     for question in questions:
         if compare:
-            yield answer_arms(model, question, document)
+            yield answer_arms(model, question, document)[0]
         else:
-            yield {"question": question, "adapter": model.ask(question)}
+            answer = model.answer([{"role": "user", "content": question}])
+            yield {"question": question, "adapter": answer.text, **list_parts(model, answer)}

@@ -39,6 +39,7 @@ def report_plan(plan: "CompilePlan") -> Report:
     values = _common(plan) | {
         "device": device,
         "adapter_bytes": plan.adapter_bytes,
+        "parts_bytes": plan.parts_bytes,
         "estimated_seconds": round(seconds, 2),
         "estimate_from": origin,
         **_plan_refining(plan),
@@ -47,9 +48,10 @@ def report_plan(plan: "CompilePlan") -> Report:
         *_describe_inputs(plan),
         f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
         f"base        {plan.config.base}",
-        f"tokens      {plan.describe_tokens()}",
+        *_describe_tokens(plan),
         f"rank        {_describe_rank(plan)}",
-        f"weights     {_size(plan.adapter_bytes)} ({plan.options.dtype})",
+        f"weights     {_size(plan.adapter_bytes)} ({plan.options.dtype})"
+        + (f", parts {_size(plan.parts_bytes)}" if plan.parts_bytes else ""),
         f"time        about {seconds:.1f} s on {device} past start-up (from {origin})",
         *_describe_refining(plan),
     ]
@@ -58,14 +60,15 @@ def report_plan(plan: "CompilePlan") -> Report:
 
 def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: float) -> Report:
     """What was made of a plan and written at `out`, and how long it took past start-up."""
-    made, device, size = adapter.provenance, plan.device, read_info(out).size_bytes
+    made, device, written = adapter.provenance, plan.device, read_info(out)
     assert made is not None  # compiling says where an adapter came from
     errors, done = made.merge_error, made.refinement
     worst = max(errors.values(), default=0.0)
     values = _common(plan) | {
         "adapter": str(out),
         "device": device,
-        "size_bytes": size,
+        "size_bytes": written.size_bytes,
+        "parts_bytes": written.parts_bytes,
         "seconds": round(seconds, 3),
         "max_merge_error": worst,
         **({} if done is None else {"refinement": done.to_json()}),
@@ -73,9 +76,10 @@ def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: f
     lines = [
         str(out),
         *_describe_inputs(plan),
-        f"tokens      {plan.describe_tokens()}",
+        *_describe_tokens(plan),
         f"rank        {_describe_rank(plan)}",
-        f"size        {_size(size)}",
+        f"size        {_size(written.size_bytes)}"
+        + (f" (parts {_size(written.parts_bytes)})" if written.n_parts else ""),
         f"time        {seconds:.1f} s on {device} past start-up",
     ]
     if errors:
@@ -146,6 +150,7 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
         "skipped": [{"name": name, "reason": reason} for name, reason in plan.skipped],
         "n_tokens": plan.n_tokens,
         "n_chunks": len(plan.chunks),
+        "n_parts": len(plan.chunks) if plan.keeps_parts else 0,
         "chunks": [
             {
                 "document": chunk.document,
@@ -181,14 +186,10 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
     """A line for every input; of several also how many ranks or seats are its own."""
     documents = plan.documents
     if len(documents) == 1:
-        (document,) = documents
-        return [
-            f"input       {document.name} ({document.format}, {len(document.text):,} characters)"
-        ]
+        return [f"input       {_describe_input(documents[0])}"]
     unit = "seats" if plan.network.rank_unit else "ranks"
     lines = [
-        f"input       {document.name} ({document.format}, {len(document.text):,} characters): "
-        f"{plan.ranks[document.name]:,} {unit}"
+        f"input       {_describe_input(document)}: {plan.ranks[document.name]:,} {unit}"
         for document in documents[:_MOST_SHOWN]
     ]
     if more := documents[_MOST_SHOWN:]:
@@ -196,6 +197,26 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
         ranks = sum(plan.ranks[document.name] for document in more)
         lines.append(f"            and {len(more):,} more, {chars:,} characters: {ranks:,} {unit}")
     return lines
+
+
+def _describe_input(document: "Document") -> str:
+    """For people: "manual.pdf (pdf, 38 pages, 61,204 characters)"."""
+    last = max((section.page or 0 for section in document.sections), default=0)
+    pages = f"{last:,} page{'s' * (last != 1)}, " if last else ""
+    return f"{document.name} ({document.format}, {pages}{len(document.text):,} characters)"
+
+
+def _describe_tokens(plan: "CompilePlan") -> list[str]:
+    """What is read, and with parts who chooses among them."""
+    line = f"tokens      {plan.describe_tokens()}"
+    if not plan.keeps_parts:
+        return [line]
+    one = "memory" if plan.network.rank_unit else "adapter"
+    return [
+        f"{line}; one {one} of all holds about {plan.network.held_by_one:,}",
+        "asked       each question chooses its part: d2l ask, d2l serve; other engines: "
+        "d2l export --to parts",
+    ]
 
 
 def _plan_refining(plan: "CompilePlan") -> dict[str, Any]:

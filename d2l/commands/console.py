@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 T = TypeVar("T")
+#: Column at which the place of an answer stands, if the answer is no longer.
+_PLACE_COLUMN = 53
 #: Seconds between two lines of progress where stderr is no terminal; shorter work says nothing.
 LOG_SECONDS = 20.0
 
@@ -150,6 +152,20 @@ def stream(text: str) -> None:
     """A piece of an answer on stdout, at once."""
     streams.write(printable(text))
     streams.flush()
+
+
+def end_answer(answer: str, place: str | None = None) -> None:
+    """End the last line of an answer that was streamed. Where it came from stands dim behind it on
+    a terminal; else on stderr, so that whoever reads stdout gets the answer alone."""
+    spelled = "" if place is None else f"({one_line(place)})"
+    if spelled and sys.stdout is not None and sys.stdout.isatty():
+        gap = max(_PLACE_COLUMN - len(answer.rpartition("\n")[2]), 2)
+        streams.write(f"{' ' * gap}\x1b[2m{spelled}\x1b[0m")
+        spelled = ""
+    streams.write("\n")
+    streams.flush()
+    if spelled:
+        note(spelled)
 
 
 def open_stdin() -> BinaryIO:

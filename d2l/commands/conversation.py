@@ -12,6 +12,7 @@ from d2l.errors import D2LError
 
 if TYPE_CHECKING:
     import d2l
+    from d2l.inference.adapted_model import Answer
 
 _PROMPT = "> "
 HELP = """\
@@ -78,47 +79,74 @@ class Conversation:
     def _answer(self, question: str) -> None:
         self._last = question
         turns = [*self._turns, {"role": "user", "content": question}]
-        config = self._model.model.config.get_text_config()
-        room = int(config.max_position_embeddings) - self._model.options.max_tokens
+        model, config = self._model, self._model.model.config.get_text_config()
+        room = int(config.max_position_embeddings) - model.options.max_tokens
+        opening = None if model.parts is None else model.parts.parts.index.opening
+        if opening is not None:  # parts may have more seats together than the memory of everything
+            room -= max(len(opening.ids) - len(model.opening), 0)
         n_given = len(turns)
-        while len(turns) > 1 and len(self._model.prompt_turns(turns)) > room:
+        while len(turns) > 1 and len(model.prompt_turns(turns)) > room:
             turns = turns[2:]
         if len(turns) < n_given:
             console.note("what was said first is forgotten: the base's window is full")
-        answer = self._model.ask_turns(turns, console.stream)
-        console.result("")
-        self._turns = [*turns, {"role": "assistant", "content": answer}]
+        answer = model.answer(turns, console.stream)
+        console.end_answer(answer.text, name_place(model, answer))
+        self._turns = [*turns, {"role": "assistant", "content": answer.text}]
 
     def _show_arms(self, question: str | None) -> None:
         if question is None:
             raise D2LError("there is no question to compare", hint="ask one, or /compare QUESTION")
         self._last = question
-        show_arms(answer_arms(self._model, question, self._document))
+        show_arms(*answer_arms(self._model, question, self._document))
+
+
+def name_place(model: "d2l.AdaptedModel", answer: "Answer") -> str | None:
+    """Where an answer came from, for people; None where no part answered."""
+    if not answer.citations or model.parts is None:
+        return None
+    cited = answer.citations[0]
+    several = len({record.document for record in model.parts.parts.records}) > 1
+    place = cited.part.place or f"#{cited.place}"
+    return f"{cited.part.document}, {place}" if several else place
+
+
+def list_parts(model: "d2l.AdaptedModel", answer: "Answer") -> dict[str, object]:
+    """What `--json` says of the parts that were asked: the keys of the first, and all of them;
+    nothing for an adapter that is asked as a whole."""
+    if model.parts is None:
+        return {}
+    rows = [cited.to_json() for cited in answer.citations]
+    return {**(rows[0] if rows else {"part": None}), "parts": rows}
 
 
 def answer_arms(
     model: "d2l.AdaptedModel", question: str, document: str | None
-) -> dict[str, object]:
-    """Answers of the adapter, of the base alone, and with the document in the base's prompt."""
+) -> tuple[dict[str, object], str | None]:
+    """Answers of the adapter, of the base alone, and with the document in the base's prompt; and
+    the place that the adapter's answer came from."""
+    answer = model.answer([{"role": "user", "content": question}])
     row: dict[str, object] = {
         "question": question,
-        "adapter": model.ask(question),
+        "adapter": answer.text,
+        **list_parts(model, answer),
         "base": model.ask_alone(question),
     }
     if document is not None:
         row["prompt"], left_out = model.ask_with_document(question, document)
         row["prompt_tokens_left_out"] = left_out
-    return row
+    return row, name_place(model, answer)
 
 
-def show_arms(row: dict[str, object]) -> None:
+def show_arms(row: dict[str, object], place: str | None) -> None:
     """Print one line an arm: columns would not fit answers of such different lengths."""
     arms = [("adapter", "adapter"), ("base", "base alone"), ("prompt", "document in prompt")]
     width = max(len(label) for key, label in arms if key in row)
     for key, label in arms:
         if key in row:
             answer = " ".join(str(row[key]).split())
-            console.result(f"{label:<{width}}  {answer}")
+            line = f"{label:<{width}}  {answer}"
+            console.stream(line)
+            console.end_answer(line, place if key == "adapter" else None)
     if row.get("prompt_tokens_left_out"):
         left_out = row["prompt_tokens_left_out"]
         console.note(f"the prompt holds the document without its last {left_out:,} tokens")

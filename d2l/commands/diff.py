@@ -32,6 +32,7 @@ def _describe(found: "Difference") -> dict[str, Any]:
         "changed": {name: list(pair) for name, pair in found.said.items()},
         "inputs": dict(found.inputs),
         "chunks": dict(found.chunks),
+        "parts": dict(found.parts),
         "layers": [row(change) for change in found.layers],
         "all": row(found.whole),
     }
@@ -40,7 +41,9 @@ def _describe(found: "Difference") -> dict[str, Any]:
 def _show(found: "Difference") -> None:
     for name, (before, after) in found.said.items():
         console.result(f"{name}: {before} → {after}")
-    for kind, rows in (("input", found.inputs), ("chunk", found.chunks)):
+    # A part tells all of its chunk but where that begins, which shifts behind every insertion.
+    chunks = ("part", found.parts) if found.parts else ("chunk", found.chunks)
+    for kind, rows in (("input", found.inputs), chunks):
         for name, what in rows.items():
             console.result(f"{kind} {what}: {name}")
     if found.same:

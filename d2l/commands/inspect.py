@@ -46,12 +46,12 @@ def _show_list(folder: Path, entries: "list[Entry]") -> None:
 
 def _describe_entry(entry: "Entry") -> tuple[str, ...]:
     inputs = ", ".join(entry.inputs[:3]) + (f", … ({len(entry.inputs)})" * (len(entry.inputs) > 3))
-    rank = "" if entry.rank is None else str(entry.rank)
+    rank = str(entry.rank) if entry.seats is None else f"{entry.seats} seats"
     return (
         entry.name,
         entry.base or "?",
         inputs or "?",
-        rank if entry.seats is None else f"{entry.seats} seats",
+        rank + (f", {entry.parts:,} parts" if entry.parts else ""),
         f"{(entry.size_bytes or 0) / 1e6:.1f} MB",
         entry.inputs_date or "?",
     )
@@ -87,6 +87,8 @@ def show_adapter(info: AdapterInfo) -> None:
     ]
     if made.base.sha256 is not None:  # descriptions are often made without weights
         rows.append(("base file", f"sha256 {made.base.sha256[:16]}…"))
+    if made.parts_sha256 is not None:
+        rows.append(("parts", _describe_parts(info, made)))
     rows += _describe_making(made)
     rows += [
         ("input", f"{entry.name} ({entry.format}, sha256 {entry.sha256[:16]}…)")
@@ -96,6 +98,14 @@ def show_adapter(info: AdapterInfo) -> None:
     rows += [("warning", warning) for warning in made.warnings]
     show_rows(rows)
     _show_norms(made)
+
+
+def _describe_parts(info: AdapterInfo, made: "Provenance") -> str:
+    """Number, tokens and size of the parts that questions choose."""
+    if not info.n_parts:
+        return "none any more: their files were deleted"
+    n_tokens = sum(chunk.n_tokens for chunk in made.chunks)
+    return f"{info.n_parts:,}, of {n_tokens:,} tokens, {info.parts_bytes / 1e6:.2f} MB"
 
 
 def _describe_making(made: "Provenance") -> list[tuple[str, str]]:

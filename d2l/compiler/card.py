@@ -42,7 +42,7 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
         adapter=literal(adapter),
     )
     trouble = f"{KNOWS_NOTHING}\n" if network.own_tokenizer else ""
-    limits = network.explain_limits() + write_list(plan.warnings)
+    limits = network.explain_limits() + _explain_parts(plan) + write_list(plan.warnings)
     return (
         f"{write_head(config.base, 'd2l')}"
         f"# {title}, compiled into a LoRA adapter\n\n"
@@ -55,6 +55,18 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
         f"## Limits\n\n{limits}"
         "- Answers can be wrong with confidence: check what matters against the document.\n"
         "- The document's content is in these weights. Share them as you would share the text.\n"
+    )
+
+
+def _explain_parts(plan: CompilePlan) -> str:
+    """Lines on who reads the parts, where these are kept, and where their text stands."""
+    if not plan.keeps_parts:
+        return ""
+    return (
+        "- `d2l ask` and `d2l serve` choose parts of the document for each question. Other engines "
+        "load one adapter of everything, which recalls little of a document this long; `d2l export "
+        "--to parts` gives them the parts.\n"
+        "- `parts.json` holds the document's text.\n"
     )
 
 

@@ -96,6 +96,12 @@ class CompilePlan:
         return bool(self.chunks[0].text)
 
     @property
+    def parts_bytes(self) -> int:
+        """Size of the parts' memories that will be written."""
+        kept = self.chunks if self.keeps_parts else ()
+        return sum(self.network.count_part_bytes(chunk.part_rank) for chunk in kept)
+
+    @property
     def n_tokens(self) -> int:
         """Tokens that the base will read, templates included."""
         return sum(len(chunk.token_ids) for chunk in self.chunks)
@@ -110,9 +116,9 @@ class CompilePlan:
         return held
 
     def describe_tokens(self) -> str:
-        """What is read, for people: "267 in 1 chunk"."""
-        n_chunks = len(self.chunks)
-        return f"{self.n_tokens:,} in {n_chunks:,} {'chunk' if n_chunks == 1 else 'chunks'}"
+        """What is read, for people: "267 in 1 chunk", or "parts" where these are kept."""
+        n_chunks, unit = len(self.chunks), "part" if self.keeps_parts else "chunk"
+        return f"{self.n_tokens:,} in {n_chunks:,} {unit}{'s' * (n_chunks != 1)}"
 
 
 def prepare(

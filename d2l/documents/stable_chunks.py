@@ -8,7 +8,7 @@ further. A change is seen by the stretches that hold it, and by no other.
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from d2l.documents.chunks import Piece, Tokenizer, cut_long, join_pieces
@@ -21,11 +21,14 @@ _MARKDOWN_HEADING = re.compile(r"#{1,6} ")
 _LEAST_SHARE = 0.25
 #: Most room for the headings above a piece, in tokens; half of the limit where that is less.
 _HEADING_TOKENS = 32
+_LINE = re.compile(r"[^\n]+")
+#: Between the cells of a row, as readers write tables.
+_CELL_BORDER = " | "
 
 
 class _Unit(NamedTuple):
-    """A sentence, or a part of one that is too long alone; `border` is how good a cut before it
-    is, lower first."""
+    """A sentence or a table's row, or a part of one that is too long alone; `border` is how good a
+    cut before it is, lower first."""
 
     piece: Piece
     border: tuple[int, str]
@@ -34,7 +37,7 @@ class _Unit(NamedTuple):
 def pack_stable(
     text: str, *, tokenizer: Tokenizer, limit: int, headings: Iterable[int] = ()
 ) -> list[Piece]:
-    """Pack whole sentences, joined by a space, into pieces of at most `limit` tokens.
+    """Pack whole sentences and rows, joined by a space, into pieces of at most `limit` tokens.
 
     `headings` are characters of `text` at which headings stand; lines of Markdown headings are
     found. Pieces are shorter than those of `pack_sentences`, so there are more of them.
@@ -44,12 +47,14 @@ def pack_stable(
     waiting = [units] if units else []
     while waiting:  # no recursion: a text may be one cut after the other
         stretch = waiting.pop()
-        whole = join_pieces([unit.piece for unit in stretch], tokenizer)
-        if len(stretch) == 1 or len(whole.token_ids) <= limit:
-            pieces.append(whole)
-        else:
-            at = _find_cut(stretch, limit)
-            waiting += [stretch[at:], stretch[:at]]
+        n_tokens = sum(len(unit.piece.token_ids) for unit in stretch)
+        if n_tokens <= 2 * limit or len(stretch) == 1:  # joining saves tokens, but never half
+            whole = join_pieces([unit.piece for unit in stretch], tokenizer)
+            if len(whole.token_ids) <= limit or len(stretch) == 1:
+                pieces.append(whole)
+                continue
+        at = _find_cut(stretch, limit)
+        waiting += [stretch[at:], stretch[:at]]
     return pieces
 
 
@@ -63,8 +68,9 @@ def pack_below_headings(document: Document, tokenizer: Tokenizer, limit: int) ->
         path = [t for t in document.heading_path(piece.start) if not piece.text.startswith(t)]
         while path and len(tokenizer.encode(" > ".join(path))) > most:
             path.pop(0)  # the innermost says most
-        text = "\n".join(filter(None, (" > ".join(path), piece.text)))
-        pieces.append(piece._replace(text=text, token_ids=tuple(tokenizer.encode(text))))
+        read = "\n".join(filter(None, (" > ".join(path), piece.text)))
+        if piece.text and (ids := tokenizer.encode(read)):  # a cut may leave a space alone
+            pieces.append(piece._replace(text=read, token_ids=tuple(ids)))
     return pieces
 
 
@@ -73,7 +79,7 @@ def _find_units(
 ) -> list[_Unit]:
     units: list[_Unit] = []
     last_stop, last_text, waiting = 0, "", list(headings)
-    for sentence, start in split_sentences(text):
+    for sentence, start in _split_rows(text):
         ids = tuple(tokenizer.encode(sentence))
         whole = Piece(sentence, ids, start, start + len(sentence))
         kind = _PARAGRAPH if "\n\n" in text[last_stop:start] else _SENTENCE
@@ -91,18 +97,28 @@ def _find_units(
     return units
 
 
+def _split_rows(text: str) -> Iterator[tuple[str, int]]:
+    """Rows of tables, and the sentences of all other lines, as `split_sentences` gives them."""
+    for line in _LINE.finditer(text):
+        row = line[0].strip()
+        whole = [(row, line[0].index(row))]
+        for sentence, start in whole if _CELL_BORDER in row else split_sentences(line[0]):
+            yield sentence, line.start() + start
+
+
 def _find_cut(units: Sequence[_Unit], limit: int) -> int:
     """The unit that the second half begins with."""
     lengths = [len(unit.piece.token_ids) for unit in units]
     total = sum(lengths)
     least = min(limit * _LEAST_SHARE, total / 2)
-    best: tuple[tuple[int, str], int] | None = None
+    best: tuple[tuple[int, str], int, int] | None = None
     fairest, read = (total, 1), 0
     for index, unit in enumerate(units):
         if index:
             smaller = min(read, total - read)
             fairest = min(fairest, (total - 2 * smaller, index))
-            if smaller >= least and (best is None or unit.border < best[0]):
-                best = (unit.border, index)
+            # Where a text repeats itself borders are equal, and the one in the middle is best.
+            if smaller >= least and (best is None or (unit.border, -smaller, index) < best):
+                best = (unit.border, -smaller, index)
         read += lengths[index]
-    return best[1] if best is not None else fairest[1]
+    return best[2] if best is not None else fairest[1]

@@ -168,9 +168,19 @@ class Network(ABC, Generic[Config]):
         """Seats of the longest opening; 0 for networks without seats."""
         return 0
 
+    @property
+    def held_by_one(self) -> int:
+        """Tokens that one adapter of everything has room for; longer documents keep parts."""
+        return 0
+
     def count_values(self, rank: int) -> int:
         """Count the numbers in the written weights."""
         return rank * self.config.values_a_rank
+
+    def count_part_bytes(self, rank: int) -> int:
+        """Size of a part with so many seats; 0 where parts are ranks of the adapter itself."""
+        del rank
+        return 0
 
     def warn(self, chunks: Sequence[Chunk]) -> list[str]:
         """List warnings about the chunks of documents."""

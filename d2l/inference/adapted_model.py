@@ -131,7 +131,7 @@ class AdaptedModel:
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
         chat = find_chat(info, own)
-        parts = find_parts(info, tuned, own)
+        parts = (None, None) if options.parts.whole else find_parts(info, tuned, own)
         return cls(info, tuned, chat, own, options, _find_opening(info, model), False, *parts)
 
     @property

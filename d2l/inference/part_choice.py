@@ -25,11 +25,11 @@ UNANSWERED = "The manual does not say."
 #: Parts that are read apart, and that are read together, where the options name no number. Public
 #: Doc-to-LoRA networks saw eight chunks together in training.
 READ_PARTS, JOINED_PARTS = 4, 8
-#: Nats of a first token's entropy that weigh as much as the whole of a question's words. Chosen on
-#: `data/manuals`.
+#: Nats of a first token's entropy that weigh as much as the whole of a question's words.
 _WORDS = 10.0
-#: Least share of a question's weight in the best part. Chosen on `data/manuals`.
-LEAST_COVERAGE = 0.2
+#: Least value of a part that answers, in these nats; and least share of the question's words in it,
+#: where the model has not read it.
+LEAST_VALUE, LEAST_COVERAGE = -0.6, 0.05
 #: Weight of the turns before, for questions such as "And how often?".
 _EARLIER = 0.5
 
@@ -49,7 +49,7 @@ class Choice:
     """Places of the chosen parts, best first, with their scores.
 
     `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
-    that the question allows.
+    that the question allows. `value`: that of the first part, once the model has read them.
     """
 
     places: tuple[int, ...]
@@ -57,6 +57,7 @@ class Choice:
     margin: float
     most: float
     by_hand: bool = False
+    value: float | None = None
 
     def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
         """Order the parts by their words, and by how certain the model is of its answer to each:
@@ -69,17 +70,23 @@ class Choice:
         order = sorted(range(len(values)), key=lambda n: (-values[n], n))
         places = tuple(self.places[n] for n in order)
         scores = tuple(self.scores[n] for n in order)
-        return replace(self, places=places, scores=scores), order[0]
+        first = order[0]
+        return replace(self, places=places, scores=scores, value=values[first]), first
 
     @property
     def coverage(self) -> float:
-        """The best score as a share of the highest that the question allows, from 0 to 1."""
-        return max(self.scores, default=0.0) / self.most
+        """The first part's score as a share of the highest that the question allows, 0 to 1."""
+        return (*self.scores, 0.0)[0] / self.most
 
     @property
     def is_answered(self) -> bool:
-        """Whether any part shares enough with the question to be asked."""
-        return self.by_hand or self.coverage >= LEAST_COVERAGE
+        """Whether the first part shares enough with the question, and the model is certain enough
+        of its answer."""
+        if self.by_hand:
+            return True
+        if self.value is not None:
+            return self.value >= LEAST_VALUE
+        return self.coverage >= LEAST_COVERAGE
 
 
 @dataclass(frozen=True)
@@ -145,10 +152,11 @@ class PartChooser:
             ChunkRecord(index=n, document=r.document, source=r.source, n_tokens=r.n_tokens)
             for n, r in enumerate(records)
         ]
+        selector = page if ":" in page else f":{page}"
         try:
-            return select(page if ":" in page else f":{page}", chunks)[0]
+            return select(selector, chunks)[0]
         except AdapterError as error:
-            raise OptionError(error.message, hint=error.hint) from error
+            raise OptionError(f"{page}: no such page or heading", hint=error.hint) from error
 
     def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
         """The chosen parts, best first; of parts that were read together, the one first that shares

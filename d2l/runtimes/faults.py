@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from d2l.adapters import module_names
-from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
+from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
 from d2l.adapters.weights import LoraFactors, delta_norm
 from d2l.bases.catalog import find_known
@@ -41,7 +42,27 @@ def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
     """All faults. `tensors` are those of the file."""
     named = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
     named += _check_base_weights(facts)
-    return [*named, *_check_values(facts, tensors), *_check_template(facts)]
+    named += [*_check_values(facts, tensors), *_check_template(facts)]
+    return [*named, *_check_parts(facts.info)]
+
+
+def _check_parts(info: AdapterInfo) -> Iterator[Fault]:
+    """The parts that questions choose: there, readable, finite, of the size that is said."""
+    made, again = info.provenance, "compile the document again"
+    if made is None or made.parts_sha256 is None:
+        return
+    if not info.n_parts:
+        yield Fault("its parts were deleted: one memory of everything answers", again, fatal=False)
+        return
+    try:
+        parts = read_parts(info)
+        assert parts is not None  # they are there
+        for n, part in enumerate(parts.records):
+            n_seats = part.n_seats if parts.stored is None else parts.read(n).n_seats
+            if n_seats != part.n_seats:
+                yield Fault(f"part {n} has {n_seats} seats, expected {part.n_seats}", again)
+    except AdapterError as error:
+        yield Fault(error.message, again)
 
 
 def _check_names(facts: Facts) -> Iterator[Fault]:

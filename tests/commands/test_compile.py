@@ -44,7 +44,7 @@ def test_a_plan_tells_what_would_be_done(compiled: Compile) -> None:
     # 6 ranks of 64 + 32 values in each of 3 layers, four bytes each
     assert done.plan.adapter_bytes == 6 * 96 * 3 * 4 == 6_912
     assert report.text.splitlines() == [
-        f"input       handbook.txt (text, {N_CHARS} characters)",
+        f"input       handbook.txt (text, 2 pages, {N_CHARS} characters)",
         f"checkpoint  {done.checkpoint} (doc_to_lora)",
         "base        tiny-org/llama-tiny",
         f"tokens      {n_tokens} in 2 chunks",
@@ -78,6 +78,7 @@ def test_a_plans_values_are_json_and_agree_with_the_adapter_that_is_written(
         "skipped": [],
         "n_tokens": sum(chunk["n_tokens"] for chunk in record["chunks"]),
         "n_chunks": 2,
+        "n_parts": 0,
         "chunks": [
             {
                 "document": "handbook.txt",
@@ -93,6 +94,7 @@ def test_a_plans_values_are_json_and_agree_with_the_adapter_that_is_written(
         "warnings": [],
         "device": "cpu",
         "adapter_bytes": 6_912,
+        "parts_bytes": 0,
         "estimated_seconds": 0.0,
         "estimate_from": "stated rate",
     }
@@ -119,8 +121,8 @@ def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
     assert last == f"time        about {seconds:.1f} s on cpu past start-up (from last run)"
 
 
-def test_skipped_inputs_and_warnings_are_among_the_values(compiled: Compile) -> None:
-    done = compiled("seats")
+def test_skipped_inputs_and_warnings_are_among_the_values(tmp_path: Path) -> None:
+    done = compile_tiny(tmp_path, "seats", parts=False)
     intake = Intake(done.plan.documents, (("b.pdf", "b.pdf: the file is empty"),))
     values = report_plan(replace(done.plan, intake=intake)).values
     assert values["skipped"] == [{"name": "b.pdf", "reason": "b.pdf: the file is empty"}]
@@ -176,7 +178,7 @@ def test_a_run_tells_the_adapter_first_then_what_was_written(compiled: Compile) 
     size = sum(path.stat().st_size for path in done.adapter.iterdir())
     assert report.text.splitlines() == [
         str(done.adapter),
-        f"input       handbook.txt (text, {N_CHARS} characters)",
+        f"input       handbook.txt (text, 2 pages, {N_CHARS} characters)",
         f"tokens      {done.plan.n_tokens} in 2 chunks",
         "rank        6",
         f"size        {size / 1_000:.1f} kB",

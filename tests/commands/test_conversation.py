@@ -12,7 +12,13 @@ from tests.compiled import Compile, Compiled, generate, make_dense, write_prompt
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def talk(command: Command, done: Compiled, monkeypatch: pytest.MonkeyPatch, *lines: str) -> Outcome:
+def talk(
+    command: Command,
+    done: Compiled,
+    monkeypatch: pytest.MonkeyPatch,
+    *lines: str,
+    options: tuple[str, ...] = (),
+) -> Outcome:
     """`d2l ask` without a question while somebody types these lines, then Ctrl-D."""
     waiting = iter(lines)
 
@@ -25,14 +31,15 @@ def talk(command: Command, done: Compiled, monkeypatch: pytest.MonkeyPatch, *lin
 
     monkeypatch.setattr("builtins.input", type_line)
     monkeypatch.setattr("d2l.commands.ask._is_terminal", lambda: True)
-    return ask(command, done)
+    return ask(command, done, *options)
 
 
 def test_on_a_terminal_questions_are_asked_in_turn(
     command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = compiled("seats")
-    outcome = talk(command, done, monkeypatch, QUESTIONS[0], "", QUESTIONS[1])
+    lines = (QUESTIONS[0], "", QUESTIONS[1])
+    outcome = talk(command, done, monkeypatch, *lines, options=("--whole",))
     first = expect("seats", done, QUESTIONS[0])["adapter"]
     words = "".join(f" {word}" for word in tiny.WORDS)
     turns = write_prompt(QUESTIONS[0], tiny.SYSTEM + words) + first + "<|im_end|>\n"
@@ -69,16 +76,24 @@ def test_ctrl_c_stops_an_answer_and_not_the_conversation(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("d2l.inference.adapted_model.AdaptedModel.ask_turns", interrupt)
+        patch.setattr("d2l.inference.adapted_model.AdaptedModel.answer", interrupt)
         outcome = talk(command, done, patch, QUESTIONS[0], "/help")
     assert outcome.code == 0
     assert "/quit" in outcome.out
 
 
+@pytest.mark.parametrize("kind", ["llama", "seats"])  # seats keep parts, whose openings are longer
 def test_old_turns_are_forgotten_where_the_window_is_full(
-    command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+    kind: str, command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = compiled("llama")
-    outcome = talk(command, done, monkeypatch, *["How? " * 150] * 6)
+    outcome = talk(command, compiled(kind), monkeypatch, *["How often? " * 80] * 6)
     assert outcome.code == 0
     assert "what was said first is forgotten" in outcome.err
+
+
+def test_answers_of_a_conversation_cite_their_place(
+    command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = talk(command, compiled("seats"), monkeypatch, QUESTIONS[0], "And the tower?")
+    assert outcome.code == 0
+    assert outcome.err.count("(p. ") == 2

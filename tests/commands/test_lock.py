@@ -23,8 +23,8 @@ COMPILE = (*COMPILE, "--device", "cpu")
 
 
 @pytest.fixture
-def place(working_folder: Path, command: Command) -> Path:
-    """A folder with a compiled adapter."""
+def place(one_thread: None, working_folder: Path, command: Command) -> Path:  # noqa: ARG001
+    """A folder with an adapter, compiled on one thread as later runs are: the cache asks that."""
     write_files(working_folder, "seats")
     (working_folder / "notes.txt").write_text(NOTES, "utf-8")
     done = command(*COMPILE, *base())

@@ -99,6 +99,11 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             )
         return not mixed and (len(chunks) > HELD_CHUNKS if options.parts is None else options.parts)
 
+    @property
+    def held_by_one(self) -> int:
+        """Tokens of as many chunks as the networks were trained to join."""
+        return HELD_CHUNKS * (self.config.chunk_tokens or DEFAULT_CHUNK_TOKENS)
+
     def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
         """Count the ranks of all chunks and of the learned part, before and after --max-rank."""
         total = sum(chunk.rank for chunk in chunks) + self.config.bias_rank

@@ -150,7 +150,12 @@ class SeatsNetwork(Network[SeatsConfig]):
         if options.parts is not None:
             return options.parts
         n_tokens = sum(len(self.tokenizer.encode(document.text)) for document in documents)
-        return n_tokens > self.config.max_seats * self.config.tokens_per_seat
+        return n_tokens > self.held_by_one
+
+    @property
+    def held_by_one(self) -> int:
+        """Tokens that all seats have room for."""
+        return int(self.config.max_seats * self.config.tokens_per_seat)
 
     def _count_part(self, n_tokens: int, options: CompileOptions) -> int:
         """Seats of a part: as many as its text would get alone."""
@@ -181,9 +186,16 @@ class SeatsNetwork(Network[SeatsConfig]):
         """Count the numbers in the written weights."""
         return self.config.count_values(rank)
 
-    def warn(self, chunks: Sequence[Chunk]) -> list[str]:
-        """Warn about documents with more tokens than their seats can hold."""
+    def count_part_bytes(self, rank: int) -> int:
+        """Size of a memory with so many seats: a byte a value, and a scale in fp32 a channel."""
         config = self.config
+        return 2 * len(config.memory_layers) * config.kv_heads * config.head_dim * (rank + 4)
+
+    def warn(self, chunks: Sequence[Chunk]) -> list[str]:
+        """Warn about documents with more tokens than seats can hold, unless parts are kept."""
+        config = self.config
+        if chunks[0].text:
+            return []
         tokens, seats = Counter[str](), Counter[str]()
         for chunk in chunks:
             tokens[chunk.document] += len(chunk.token_ids) - len(config.read_opening)

@@ -1,0 +1,188 @@
+"""Commands with an adapter that keeps parts: chosen, cited, listed, compared, checked."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from d2l.commands import console
+from d2l.files.printable import printable
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from tests.asking import N_TOKENS, QUESTIONS, ask
+from tests.command import Command
+from tests.compiled import Compile, Compiled, compile_tiny
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+VALUES = "parts.safetensors"
+
+
+@pytest.fixture
+def copy(compiled: Compile, tmp_path: Path) -> Compiled:
+    """A seats adapter with parts, which may be damaged."""
+    done = compiled("seats")
+    folder = shutil.copytree(done.adapter, tmp_path / "copy.lora")
+    return Compiled(done.root, done.base, done.checkpoint, folder, done.plan)
+
+
+def test_an_answer_stands_alone_on_stdout_and_its_place_on_stderr(
+    command: Command, compiled: Compile
+) -> None:
+    done = compiled("seats")
+    outcome = ask(command, done, QUESTIONS[0])
+    options = AskOptions(str(done.base), "cpu", N_TOKENS, offline=True)
+    turns = [{"role": "user", "content": QUESTIONS[0]}]
+    answer = AdaptedModel.load(done.adapter, options).answer(turns)
+    assert outcome.out.strip() == printable(answer.text)
+    assert (outcome.code, outcome.err) == (0, f"({answer.citations[0].part.place})\n")
+    assert ask(command, done, QUESTIONS[0], "-q").err == ""
+    (row,) = json.loads(ask(command, done, QUESTIONS[0], "--json").out)["answers"]
+    assert row["parts"] == [cited.to_json() for cited in answer.citations]
+    assert row == {"question": QUESTIONS[0], "adapter": answer.text, "parts": row["parts"]} | (
+        answer.citations[0].to_json()
+    )
+    compared = ask(command, done, QUESTIONS[0], "--compare", "--json").out
+    assert json.loads(compared)["answers"][0]["place"] == row["place"]
+
+
+def test_on_a_terminal_the_place_stands_behind_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdout", screen := Terminal())
+    console.end_answer("every 12 days", "p. 17, Care\x1b > Filter")
+    console.end_answer("first\n" + "long " * 20, "p. 2")
+    console.end_answer("The manual does not say.")
+    first, second, third = screen.getvalue().splitlines()
+    assert first == " " * 40 + "\x1b[2m(p. 17, Care\\x1b > Filter)\x1b[0m"
+    assert (second, third) == ("  \x1b[2m(p. 2)\x1b[0m", "")
+
+
+def test_parts_are_chosen_by_hand(command: Command, compiled: Compile) -> None:
+    done = compiled("seats")
+    words = (QUESTIONS[0], "--json", "--page")
+    (row,) = json.loads(ask(command, done, *words, "p. 1").out)["answers"]
+    assert [part["page"] for part in row["parts"]] == [1, 1, 1, 1]
+    (row,) = json.loads(ask(command, done, *words, "p. 1", "--parts", "1").out)["answers"]
+    assert [part["page"] for part in row["parts"]] == [1]
+    (row,) = json.loads(ask(command, done, *words, "#1").out)["answers"]
+    assert [part["part"] for part in row["parts"]] == [1]
+    missing = ask(command, done, *words, "p. 999")
+    assert (missing.code, missing.out) == (1, "")
+    assert missing.err.startswith("error: p. 999: no such page or heading\nhint: chunks lie at: ")
+
+
+def test_a_question_without_words_is_not_answered_and_cites_nothing(
+    command: Command, compiled: Compile
+) -> None:
+    outcome = ask(command, compiled("seats"), "???")
+    assert (outcome.out, outcome.err) == ("The manual does not say.\n", "")
+    (row,) = json.loads(ask(command, compiled("seats"), "???", "--json").out)["answers"]
+    assert (row["part"], row["parts"]) == (None, [])
+
+
+@pytest.mark.parametrize("words", [("--parts", "2"), ("--page", "p. 1")])
+def test_an_adapter_without_parts_refuses_a_choice_before_its_base_is_looked_for(
+    words: tuple[str, ...], command: Command, compiled: Compile
+) -> None:
+    adapter = compiled("llama").adapter
+    refused = command("ask", adapter, "How?", *words, "--base", "no/such-base", "--offline")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.splitlines() == [
+        f"error: {adapter}: has no parts",
+        "hint: compile the document with --parts, or leave these out",
+    ]
+    both = command("ask", adapter, "How?", *words, "--whole")
+    assert both.err.startswith("error: --whole asks no part\n")
+
+
+def test_without_its_parts_an_adapter_answers_as_a_whole(command: Command, copy: Compiled) -> None:
+    whole = ask(command, copy, QUESTIONS[0], "--whole")
+    (copy.adapter / "parts.json").unlink()
+    outcome = ask(command, copy, QUESTIONS[0])
+    assert (outcome.code, outcome.out) == (0, whole.out)
+    assert "its parts are gone" in outcome.err
+    checked = command("check", copy.adapter, "--runtime", "peft", "--base", copy.base, "--offline")
+    assert checked.code == 0
+    assert "odd: its parts were deleted" in checked.out
+    assert "parts      none any more" in command("inspect", copy.adapter).out
+
+
+def test_damaged_parts_are_refused_by_ask_and_check_and_the_rest_still_answers(
+    command: Command, copy: Compiled
+) -> None:
+    values = copy.adapter / VALUES
+    tensors = load_file(values)
+    check = ("check", copy.adapter, "--runtime", "peft", "--base", copy.base, "--offline")
+    assert command(*check).code == 0
+
+    def expect_fault(fault: str) -> None:
+        checked = command(*check)
+        assert (checked.code, fault in checked.out) == (1, True), checked.out
+        assert ask(command, copy, QUESTIONS[0], "--whole").code == 0
+
+    save_file(tensors | {"0.keys_scales": tensors["0.keys_scales"] * float("nan")}, values)
+    expect_fault("values are not finite")
+    short = {n: t if n.endswith("scales") else t[:, :1].contiguous() for n, t in tensors.items()}
+    save_file(short, values)
+    expect_fault("wrong: part 0 has 1 seats, expected ")
+    values.write_bytes(values.read_bytes()[:-1])
+    expect_fault(f"wrong: {values}: cannot be read")
+    assert ask(command, copy, QUESTIONS[0]).err.startswith(f"error: {values}: cannot be read")
+    values.unlink()
+    expect_fault(f"wrong: {values}: is missing")
+
+
+def test_parts_are_counted_and_compared(
+    command: Command, compiled: Compile, tmp_path: Path
+) -> None:
+    done = compiled("seats")
+    n_parts, n_tokens = len(done.plan.chunks), done.plan.n_tokens
+    files = [done.adapter / "parts.json", done.adapter / VALUES]
+    size = sum(path.stat().st_size for path in files)
+    values = json.loads(command("inspect", done.adapter, "--json").out)
+    assert (values["n_parts"], values["parts_bytes"]) == (n_parts, size)
+    row = f"parts      {n_parts}, of {n_tokens} tokens, {size / 1e6:.2f} MB\n"
+    assert row in command("inspect", done.adapter).out
+    assert f" seats, {n_parts} parts " in command("ls", done.adapter).out
+    left = tmp_path / "left.lora"
+    network = ("--checkpoint", done.checkpoint, "--base", done.base, "--offline")
+    edited = command("edit", done.adapter, "--drop", "p. 2", "-o", left, *network, "--json")
+    dropped = len(json.loads(edited.out)["left_out"])
+    assert json.loads(command("inspect", left, "--json").out)["n_parts"] == n_parts - dropped
+    found = json.loads(command("diff", done.adapter, left, "--json").out)
+    assert list(found["parts"].values()) == ["removed"] * dropped
+    assert all(name.startswith("handbook.txt: p. 2") for name in found["parts"])
+    assert "part removed: handbook.txt: p. 2" in command("diff", done.adapter, left).out
+
+
+def test_a_compilation_says_what_parts_it_keeps(
+    command: Command, compiled: Compile, tmp_path: Path
+) -> None:
+    done, text = compiled("seats"), "The pump stands in the harbor. " * 12
+    (tmp_path / "long.txt").write_text(text)
+    fixed = ("--checkpoint", done.checkpoint, "--base", done.base, "--offline", "--device", "cpu")
+    words = ("compile", tmp_path / "long.txt", "-o", tmp_path / "long.lora", *fixed)
+    planned = command(*words, "--dry-run")
+    assert planned.err == ""  # no word of a document that is too long
+    values = json.loads(command(*words, "--dry-run", "--json").out)
+    made = command(*words)
+    n_bytes = sum(tensor.nbytes for tensor in load_file(tmp_path / "long.lora" / VALUES).values())
+    assert (values["n_parts"], values["parts_bytes"]) == (values["n_chunks"], n_bytes)
+    held = done.plan.network.held_by_one
+    tokens = f"{values['n_tokens']} in {values['n_parts']} parts; one memory of all holds about"
+    assert f"tokens      {tokens} {held}\nasked       each question chooses its part" in made.out
+    assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out
+    assert " kB (parts " in made.out
+    card = (tmp_path / "long.lora" / "README.md").read_text("utf-8")
+    assert "`d2l export --to parts` gives them the parts" in card
+    whole = command(*words, "--no-parts", "--dry-run", "--json")
+    assert json.loads(whole.out)["n_parts"] == 0
+    assert "expect few of its facts to come back" in whole.err
+    done = compile_tiny(tmp_path, "llama", parts=True)
+    assert done.plan.parts_bytes == 0  # parts are ranks of the weights
+    assert "parts" in command("ls", done.adapter).out
