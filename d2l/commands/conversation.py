@@ -82,7 +82,9 @@ class Conversation:
         model, config = self._model, self._model.model.config.get_text_config()
         room = int(config.max_position_embeddings) - model.options.max_tokens
         opening = None if model.parts is None else model.parts.parts.index.opening
-        if opening is not None:  # parts may have more seats together than the memory of everything
+        if (
+            opening is not None
+        ):  # a part left by d2l edit has more seats than its share in the whole
             room -= max(len(opening.ids) - len(model.opening), 0)
         n_given = len(turns)
         while len(turns) > 1 and len(model.prompt_turns(turns)) > room:

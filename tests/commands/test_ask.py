@@ -198,7 +198,7 @@ def test_a_document_given_that_cannot_be_read_is_named(compiled: Compile, tmp_pa
 
 def test_one_question_prints_its_answer_alone(command: Command, compiled: Compile) -> None:
     done = compiled("seats")
-    outcome = ask(command, done, QUESTIONS[0], "--whole")
+    outcome = ask(command, done, QUESTIONS[0])
     assert outcome.out.strip() == expect("seats", done, QUESTIONS[0])["adapter"]
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.endswith("\n")
@@ -239,7 +239,7 @@ def test_compare_shows_the_three_arms_below_each_other(
 ) -> None:
     done = compiled(kind)
     (tmp_path / "document.txt").write_text(tiny.DOCUMENT)
-    arguments = (QUESTIONS[0], "--document", tmp_path / "document.txt", "--whole")
+    arguments = (QUESTIONS[0], "--document", tmp_path / "document.txt")
     wanted = expect(kind, done, QUESTIONS[0])
     assert len(set(wanted.values())) == 3
     outcome = ask(command, done, *arguments, "--compare")

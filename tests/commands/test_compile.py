@@ -121,8 +121,8 @@ def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
     assert last == f"time        about {seconds:.1f} s on cpu past start-up (from last run)"
 
 
-def test_skipped_inputs_and_warnings_are_among_the_values(tmp_path: Path) -> None:
-    done = compile_tiny(tmp_path, "seats", parts=False)
+def test_skipped_inputs_and_warnings_are_among_the_values(compiled: Compile) -> None:
+    done = compiled("seats")
     intake = Intake(done.plan.documents, (("b.pdf", "b.pdf: the file is empty"),))
     values = report_plan(replace(done.plan, intake=intake)).values
     assert values["skipped"] == [{"name": "b.pdf", "reason": "b.pdf: the file is empty"}]

@@ -1,24 +1,19 @@
 """A conversation on a terminal, while somebody types."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests import tiny
 from tests.asking import N_TOKENS, QUESTIONS, ask, expect, one_line
 from tests.command import Command, Outcome
-from tests.compiled import Compile, Compiled, generate, make_dense, write_prompt
+from tests.compiled import Compile, Compiled, compile_tiny, generate, make_dense, write_prompt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def talk(
-    command: Command,
-    done: Compiled,
-    monkeypatch: pytest.MonkeyPatch,
-    *lines: str,
-    options: tuple[str, ...] = (),
-) -> Outcome:
+def talk(command: Command, done: Compiled, monkeypatch: pytest.MonkeyPatch, *lines: str) -> Outcome:
     """`d2l ask` without a question while somebody types these lines, then Ctrl-D."""
     waiting = iter(lines)
 
@@ -31,15 +26,14 @@ def talk(
 
     monkeypatch.setattr("builtins.input", type_line)
     monkeypatch.setattr("d2l.commands.ask._is_terminal", lambda: True)
-    return ask(command, done, *options)
+    return ask(command, done)
 
 
 def test_on_a_terminal_questions_are_asked_in_turn(
     command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = compiled("seats")
-    lines = (QUESTIONS[0], "", QUESTIONS[1])
-    outcome = talk(command, done, monkeypatch, *lines, options=("--whole",))
+    outcome = talk(command, done, monkeypatch, QUESTIONS[0], "", QUESTIONS[1])
     first = expect("seats", done, QUESTIONS[0])["adapter"]
     words = "".join(f" {word}" for word in tiny.WORDS)
     turns = write_prompt(QUESTIONS[0], tiny.SYSTEM + words) + first + "<|im_end|>\n"
@@ -82,18 +76,20 @@ def test_ctrl_c_stops_an_answer_and_not_the_conversation(
     assert "/quit" in outcome.out
 
 
-@pytest.mark.parametrize("kind", ["llama", "seats"])  # seats keep parts, whose openings are longer
+@pytest.mark.parametrize("parts", [False, True])
 def test_old_turns_are_forgotten_where_the_window_is_full(
-    kind: str, command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+    parts: bool, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = talk(command, compiled(kind), monkeypatch, *["How often? " * 80] * 6)
+    done = compile_tiny(tmp_path, "seats", parts=parts)
+    outcome = talk(command, done, monkeypatch, *["How often? " * 80] * 6)
     assert outcome.code == 0
     assert "what was said first is forgotten" in outcome.err
 
 
 def test_answers_of_a_conversation_cite_their_place(
-    command: Command, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = talk(command, compiled("seats"), monkeypatch, QUESTIONS[0], "And the tower?")
+    done = compile_tiny(tmp_path, "seats", parts=True)
+    outcome = talk(command, done, monkeypatch, QUESTIONS[0], "And the tower?")
     assert outcome.code == 0
     assert outcome.err.count("(p. ") == 2

@@ -128,8 +128,7 @@ def test_mixtures_are_shown_without_what_they_do_not_know(tmp_path: Path, comman
 def test_chunks_that_share_seats_stand_in_one_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    documents = (make_document("first.txt"), make_document("second.txt"))
-    done = compile_tiny(tmp_path, "seats", *documents, parts=False)
+    done = compile_tiny(tmp_path, "seats", make_document("first.txt"), make_document("second.txt"))
     info = read_info(done.adapter)
     assert info.provenance is not None
     first, second, *rest = chunks = info.provenance.chunks

@@ -83,7 +83,7 @@ def test_people_get_a_table_and_a_line_for_what_is_damaged(folder: Path, command
         "llama.lora",
         "seats.lora",
     ]
-    assert " seats, " in outcome.out
+    assert "seats  " in outcome.out
     assert outcome.err.startswith("warning: left out: ")
     assert command("ls", folder, "-q").err == ""
 

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,31 +21,34 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 VALUES = "parts.safetensors"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """A seats adapter with parts, which is not to be changed."""
+    return compile_tiny(tmp_path_factory.mktemp("kept"), "seats", parts=True)
+
+
 @pytest.fixture
-def copy(compiled: Compile, tmp_path: Path) -> Compiled:
-    """A seats adapter with parts, which may be damaged."""
-    done = compiled("seats")
-    folder = shutil.copytree(done.adapter, tmp_path / "copy.lora")
-    return Compiled(done.root, done.base, done.checkpoint, folder, done.plan)
+def copy(kept: Compiled, tmp_path: Path) -> Compiled:
+    """The same, which may be damaged."""
+    return replace(kept, adapter=shutil.copytree(kept.adapter, tmp_path / "copy.lora"))
 
 
 def test_an_answer_stands_alone_on_stdout_and_its_place_on_stderr(
-    command: Command, compiled: Compile
+    command: Command, kept: Compiled
 ) -> None:
-    done = compiled("seats")
-    outcome = ask(command, done, QUESTIONS[0])
-    options = AskOptions(str(done.base), "cpu", N_TOKENS, offline=True)
+    outcome = ask(command, kept, QUESTIONS[0])
+    options = AskOptions(str(kept.base), "cpu", N_TOKENS, offline=True)
     turns = [{"role": "user", "content": QUESTIONS[0]}]
-    answer = AdaptedModel.load(done.adapter, options).answer(turns)
+    answer = AdaptedModel.load(kept.adapter, options).answer(turns)
     assert outcome.out.strip() == printable(answer.text)
     assert (outcome.code, outcome.err) == (0, f"({answer.citations[0].part.place})\n")
-    assert ask(command, done, QUESTIONS[0], "-q").err == ""
-    (row,) = json.loads(ask(command, done, QUESTIONS[0], "--json").out)["answers"]
+    assert ask(command, kept, QUESTIONS[0], "-q").err == ""
+    (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
     assert row["parts"] == [cited.to_json() for cited in answer.citations]
     assert row == {"question": QUESTIONS[0], "adapter": answer.text, "parts": row["parts"]} | (
         answer.citations[0].to_json()
     )
-    compared = ask(command, done, QUESTIONS[0], "--compare", "--json").out
+    compared = ask(command, kept, QUESTIONS[0], "--compare", "--json").out
     assert json.loads(compared)["answers"][0]["place"] == row["place"]
 
 
@@ -62,26 +66,25 @@ def test_on_a_terminal_the_place_stands_behind_the_answer(monkeypatch: pytest.Mo
     assert (second, third) == ("  \x1b[2m(p. 2)\x1b[0m", "")
 
 
-def test_parts_are_chosen_by_hand(command: Command, compiled: Compile) -> None:
-    done = compiled("seats")
+def test_parts_are_chosen_by_hand(command: Command, kept: Compiled) -> None:
     words = (QUESTIONS[0], "--json", "--page")
-    (row,) = json.loads(ask(command, done, *words, "p. 1").out)["answers"]
+    (row,) = json.loads(ask(command, kept, *words, "p. 1").out)["answers"]
     assert [part["page"] for part in row["parts"]] == [1, 1, 1, 1]
-    (row,) = json.loads(ask(command, done, *words, "p. 1", "--parts", "1").out)["answers"]
+    (row,) = json.loads(ask(command, kept, *words, "p. 1", "--parts", "1").out)["answers"]
     assert [part["page"] for part in row["parts"]] == [1]
-    (row,) = json.loads(ask(command, done, *words, "#1").out)["answers"]
+    (row,) = json.loads(ask(command, kept, *words, "#1").out)["answers"]
     assert [part["part"] for part in row["parts"]] == [1]
-    missing = ask(command, done, *words, "p. 999")
+    missing = ask(command, kept, *words, "p. 999")
     assert (missing.code, missing.out) == (1, "")
     assert missing.err.startswith("error: p. 999: no such page or heading\nhint: chunks lie at: ")
 
 
 def test_a_question_without_words_is_not_answered_and_cites_nothing(
-    command: Command, compiled: Compile
+    command: Command, kept: Compiled
 ) -> None:
-    outcome = ask(command, compiled("seats"), "???")
+    outcome = ask(command, kept, "???")
     assert (outcome.out, outcome.err) == ("The manual does not say.\n", "")
-    (row,) = json.loads(ask(command, compiled("seats"), "???", "--json").out)["answers"]
+    (row,) = json.loads(ask(command, kept, "???", "--json").out)["answers"]
     assert (row["part"], row["parts"]) == (None, [])
 
 
@@ -137,35 +140,32 @@ def test_damaged_parts_are_refused_by_ask_and_check_and_the_rest_still_answers(
     expect_fault(f"wrong: {values}: is missing")
 
 
-def test_parts_are_counted_and_compared(
-    command: Command, compiled: Compile, tmp_path: Path
-) -> None:
-    done = compiled("seats")
-    n_parts, n_tokens = len(done.plan.chunks), done.plan.n_tokens
-    files = [done.adapter / "parts.json", done.adapter / VALUES]
+def test_parts_are_counted_and_compared(command: Command, kept: Compiled, tmp_path: Path) -> None:
+    n_parts, n_tokens = len(kept.plan.chunks), kept.plan.n_tokens
+    files = [kept.adapter / "parts.json", kept.adapter / VALUES]
     size = sum(path.stat().st_size for path in files)
-    values = json.loads(command("inspect", done.adapter, "--json").out)
+    values = json.loads(command("inspect", kept.adapter, "--json").out)
     assert (values["n_parts"], values["parts_bytes"]) == (n_parts, size)
     row = f"parts      {n_parts}, of {n_tokens} tokens, {size / 1e6:.2f} MB\n"
-    assert row in command("inspect", done.adapter).out
-    assert f" seats, {n_parts} parts " in command("ls", done.adapter).out
+    assert row in command("inspect", kept.adapter).out
+    assert f" seats, {n_parts} parts " in command("ls", kept.adapter).out
     left = tmp_path / "left.lora"
-    network = ("--checkpoint", done.checkpoint, "--base", done.base, "--offline")
-    edited = command("edit", done.adapter, "--drop", "p. 2", "-o", left, *network, "--json")
+    network = ("--checkpoint", kept.checkpoint, "--base", kept.base, "--offline")
+    edited = command("edit", kept.adapter, "--drop", "p. 2", "-o", left, *network, "--json")
     dropped = len(json.loads(edited.out)["left_out"])
     assert json.loads(command("inspect", left, "--json").out)["n_parts"] == n_parts - dropped
-    found = json.loads(command("diff", done.adapter, left, "--json").out)
+    found = json.loads(command("diff", kept.adapter, left, "--json").out)
     assert list(found["parts"].values()) == ["removed"] * dropped
     assert all(name.startswith("handbook.txt: p. 2") for name in found["parts"])
-    assert "part removed: handbook.txt: p. 2" in command("diff", done.adapter, left).out
+    assert "part removed: handbook.txt: p. 2" in command("diff", kept.adapter, left).out
 
 
 def test_a_compilation_says_what_parts_it_keeps(
-    command: Command, compiled: Compile, tmp_path: Path
+    command: Command, kept: Compiled, tmp_path: Path
 ) -> None:
-    done, text = compiled("seats"), "The pump stands in the harbor. " * 12
+    text = "The pump stands in the harbor. " * 12
     (tmp_path / "long.txt").write_text(text)
-    fixed = ("--checkpoint", done.checkpoint, "--base", done.base, "--offline", "--device", "cpu")
+    fixed = ("--checkpoint", kept.checkpoint, "--base", kept.base, "--offline", "--device", "cpu")
     words = ("compile", tmp_path / "long.txt", "-o", tmp_path / "long.lora", *fixed)
     planned = command(*words, "--dry-run")
     assert planned.err == ""  # no word of a document that is too long
@@ -173,7 +173,7 @@ def test_a_compilation_says_what_parts_it_keeps(
     made = command(*words)
     n_bytes = sum(tensor.nbytes for tensor in load_file(tmp_path / "long.lora" / VALUES).values())
     assert (values["n_parts"], values["parts_bytes"]) == (values["n_chunks"], n_bytes)
-    held = done.plan.network.held_by_one
+    held = kept.plan.network.held_by_one
     tokens = f"{values['n_tokens']} in {values['n_parts']} parts; one memory of all holds about"
     assert f"tokens      {tokens} {held}\nasked       each question chooses its part" in made.out
     assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out
@@ -183,6 +183,6 @@ def test_a_compilation_says_what_parts_it_keeps(
     whole = command(*words, "--no-parts", "--dry-run", "--json")
     assert json.loads(whole.out)["n_parts"] == 0
     assert "expect few of its facts to come back" in whole.err
-    done = compile_tiny(tmp_path, "llama", parts=True)
-    assert done.plan.parts_bytes == 0  # parts are ranks of the weights
-    assert "parts" in command("ls", done.adapter).out
+    llama = compile_tiny(tmp_path, "llama", parts=True)
+    assert llama.plan.parts_bytes == 0  # parts are ranks of the weights
+    assert "parts" in command("ls", llama.adapter).out

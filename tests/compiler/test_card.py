@@ -225,12 +225,11 @@ def test_the_card_names_what_went_in(kind: str, compiled: Compile) -> None:
     network, modules = (
         ("seats", "k_proj, v_proj") if kind == "seats" else ("doc_to_lora", "down_proj")
     )
-    unit = "parts" if done.plan.keeps_parts else "chunks"
     assert rows == {
         "documents": "handbook.txt",
         "base model": base,
         "made by": f"d2l {__version__}, checkpoint {done.checkpoint} ({network})",
-        "tokens read": f"{n_tokens} in {len(record['chunks'])} {unit}",
+        "tokens read": f"{n_tokens} in {len(record['chunks'])} chunks",
         "rank": f"{record['rank']}, on {modules}",
         "merge": "concat",
     }
@@ -241,8 +240,8 @@ def test_the_card_says_when_the_rank_was_cut(tmp_path: Path) -> None:
     assert "| rank | 3, on down_proj |\n| merge | concat, then SVD |\n" in card
 
 
-def test_limits_of_a_seats_adapter_are_the_checkpoints_own(tmp_path: Path) -> None:
-    plan = compile_tiny(tmp_path, "seats", parts=False).plan
+def test_limits_of_a_seats_adapter_are_the_checkpoints_own(compiled: Compile) -> None:
+    plan = compiled("seats").plan
     config = plan.config
     assert (config.max_seats, config.tokens_per_seat) == (17, 3)
     limits = read_limits(write_card(plan, ADAPTER))
