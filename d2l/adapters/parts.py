@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from pydantic import ValidationError
+
 from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
-from d2l.adapters.provenance import Count, Opening, Record, Text
+from d2l.adapters.provenance import Count, Opening, Record, Text, explain
 from d2l.errors import AdapterError, ShapeError
 from d2l.files.tensors import FILE_ERRORS
 
@@ -194,7 +196,8 @@ def _read_index(path: Path, sha256: str) -> PartIndex:
             raise ValueError("it was changed, or belongs to another adapter")
         return PartIndex.model_validate(json.loads(data))
     except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(f"{path}: cannot be used ({error})", hint=_AGAIN) from error
+        reason = explain(error) if isinstance(error, ValidationError) else error
+        raise AdapterError(f"{path}: cannot be used ({reason})", hint=_AGAIN) from error
 
 
 def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":

@@ -330,7 +330,7 @@ class Provenance(Record):
             _refuse_unprintable(values)
             return cls.model_validate(values)
         except ValidationError as error:
-            raise AdapterError(f"{source}: {_explain(error)}", hint=_HINT) from error
+            raise AdapterError(f"{source}: {explain(error)}", hint=_HINT) from error
         except (ValueError, RecursionError) as error:
             raise AdapterError(f"{source}: {error}", hint=_HINT) from error
 
@@ -375,7 +375,7 @@ def _is_control(char: str) -> bool:
     return (char < " " or "\x7f" <= char < "\xa0") and not char.isspace()
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """The first fault, with its place: "chunks[2].ranks: expected …"."""
     first = error.errors(include_url=False, include_input=False)[0]
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]

@@ -44,9 +44,11 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
     weights = parts[0] if memory is not None and not rest else combine(parts, shares)
     if plan.max_rank is not None and plan.max_rank < weights.rank and memory is None:
         weights, errors = compress(weights, plan.max_rank)
+    joined_parts = _join_parts([parent for parent, _ in (*seated, *rest)])
     if errors or (seated and rest):
         # Compressed ranks hold a bit of every chunk; seats of a mixture cannot be seated again.
         chunks = [chunk.model_copy(update={"ranks": None}) for chunk in chunks]
+        joined_parts = None  # they are these ranks, or memories that fit one kind of prompt alone
     values = {"method": plan.method, "weights": list(plan.shares), "max_rank": plan.max_rank}
     change = Change(
         verb="merge",
@@ -58,7 +60,7 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
         seats=seats,
         warnings=plan.warnings,
         merge_error=errors,
-        parts=_join_parts([parent for parent, _ in (*seated, *rest)]),
+        parts=joined_parts,
     )
     # Exact if scale and share only move the exponent, so that b keeps its precision.
     factors = [1.0 if p.has_seats else abs(share * p.weights.scale) for p, share in portions]

@@ -1,5 +1,6 @@
-"""Chosen parts are read alone: ranks as an adapter of these chunks, memories joined in order."""
+"""Chosen parts are read alone: ranks as an adapter of these chunks, a memory as if imposed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,8 @@ import torch
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import read_adapter
-from d2l.adapters.weights import Memory
 from d2l.bases.activations import cache_keyword
-from d2l.errors import D2LError
+from d2l.errors import OptionError
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.part_choice import UNANSWERED, PartOptions
 from tests import tiny
@@ -63,20 +63,17 @@ def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_
     assert (everything - expected).abs().max() > 1e-2  # and all of it is on again
 
 
-def test_memories_are_joined_as_they_stand_in_the_document(tmp_path: Path) -> None:
-    done = compile_parts(tmp_path, "seats", tokens_per_seat=6, max_rank=None)
-    asker = load(done)
-    parts = read_parts(read_info(done.adapter))
+@pytest.mark.parametrize("options", [PartOptions(count=3), PartOptions(page="#1")])
+def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
+    options: PartOptions, tmp_path: Path
+) -> None:
+    done = compile_parts(tmp_path, "seats")
+    asker, parts = load(done), read_parts(read_info(done.adapter))
     assert parts is not None
-    assert parts.read is not None
-    got, prompt = read_logits(asker, PartOptions(count=2))
-    places = sorted(prompt.choice.places)
-    memories = [parts.read(n) for n in places]
-    joined = Memory(
-        torch.cat([m.keys for m in memories], dim=1).float(),
-        torch.cat([m.values for m in memories], dim=1).float(),
-    )
-    expected = read_imposed(asker.model, joined, prompt.ids)[-1]
+    got, prompt = read_logits(asker, options)
+    assert len(prompt.choice.places) == (options.count or 1)
+    memory = parts.read(prompt.choice.places[0])
+    expected = read_imposed(asker.model, memory, prompt.ids)[-1]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -85,15 +82,16 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     kind: str, tmp_path: Path
 ) -> None:
     asker = load(compile_parts(tmp_path, kind))
-    cited = asker.answer(TURNS).citations
-    assert any("filter" in citation.part.text for citation in cited)
+    assert asker.parts is not None
+    first = asker.parts.choose(TURNS, PartOptions(), usual=1).places[0]
+    assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
-    assert asker.answer(unknown).text == UNANSWERED
-    with asker.reading(unknown, PartOptions(page="p. 2")) as prompt:
-        (*_, source) = [asker.parts.parts.records[n].source for n in prompt.choice.places]
-        assert source in ("p. 2", "p. 1-2")
+    assert asker.answer(unknown) == (UNANSWERED, ())
+    by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
+    (cited, *_) = asker.answer(unknown, options=by_hand).citations
+    assert cited.part.source in ("p. 2", "p. 1-2")
     with (
-        pytest.raises(D2LError, match=r"p\. 9"),
+        pytest.raises(OptionError, match=r"p\. 9"),
         asker.reading(TURNS, PartOptions(page="p. 9")),
     ):
         pass

@@ -1,0 +1,182 @@
+"""parts.json and parts.safetensors: read back as written, and damage is told, not answered."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from d2l.adapters.info import PART_VALUES, PARTS, PROVENANCE, read_info
+from d2l.adapters.parts import Parts, join_parts, read_parts, write_parts
+from d2l.adapters.peft_folder import read_content, write_adapter
+from d2l.errors import AdapterError, D2LError
+from tests import tiny
+from tests.adapters.test_peft_folder import room_for
+from tests.compiled import PEFT_DEPRECATION, Compiled, compile_tiny, read_files
+from tests.loaded import QUESTION, load
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NAMES = (PARTS, PART_VALUES)
+Harm = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """An adapter of seats with parts; not to be changed."""
+    return compile_tiny(tmp_path_factory.mktemp("parts"), "seats", parts=True)
+
+
+@pytest.fixture
+def folder(done: Compiled, tmp_path: Path) -> Path:
+    return shutil.copytree(done.adapter, tmp_path / "copy.lora")
+
+
+def read(folder: Path) -> Parts:
+    parts = read_parts(read_info(folder))
+    assert parts is not None
+    return parts
+
+
+def written(parts: Parts, folder: Path) -> dict[str, bytes]:
+    folder.mkdir()
+    write_parts(parts, folder)
+    return read_files(folder)
+
+
+def values(parts: Parts) -> list[torch.Tensor]:
+    assert parts.read is not None
+    return [
+        t for n in range(len(parts.records)) for t in vars(parts.read(n)).values() if t is not True
+    ]
+
+
+def test_reading_and_writing_gives_the_same_bytes(done: Compiled, tmp_path: Path) -> None:
+    original = {name: (done.adapter / name).read_bytes() for name in NAMES}
+    assert written(read(done.adapter), tmp_path / "parts") == original
+    content = read_content(read_info(done.adapter), purpose="read")
+    again = read_files(write_adapter(content, tmp_path / "again.lora"))
+    assert {name: again[name] for name in NAMES} == original
+
+
+def test_selected_and_joined_parts_are_the_whole_again(done: Compiled, tmp_path: Path) -> None:
+    parts = read(done.adapter)
+    n = len(parts.records)
+    assert n > 2
+    head, tail = parts.select(range(1)), parts.select(range(1, n))
+    joined = join_parts([head, tail])
+    assert joined.sha256 == parts.sha256 != tail.sha256
+    assert written(joined, tmp_path / "joined") == written(parts, tmp_path / "parts")
+    back = parts.select([n - 1, 0])
+    assert back.records == (parts.records[-1], parts.records[0])
+    assert all(map(torch.equal, values(back)[:2], values(parts)[-2:]))
+
+
+def change_json(change: Callable[[dict[str, Any]], None], *, signed: bool) -> Harm:
+    """Change parts.json; signed, d2l.json names the changed file."""
+
+    def harm(folder: Path) -> None:
+        index = json.loads((folder / PARTS).read_text("utf-8"))
+        change(index)
+        (folder / PARTS).write_text(json.dumps(index), "utf-8")
+        if signed:
+            made = json.loads((folder / PROVENANCE).read_text("utf-8"))
+            made["parts_sha256"] = hashlib.sha256((folder / PARTS).read_bytes()).hexdigest()
+            (folder / PROVENANCE).write_text(json.dumps(made), "utf-8")
+
+    return harm
+
+
+def change_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Harm:
+    def harm(folder: Path) -> None:
+        tensors = load_file(folder / PART_VALUES)
+        change(tensors)
+        save_file(tensors, folder / PART_VALUES)
+
+    return harm
+
+
+def change_bytes(name: str, change: Callable[[bytes], bytes]) -> Harm:
+    def harm(folder: Path) -> None:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return harm
+
+
+CHANGED = "it was changed, or belongs to another adapter"
+HARMS = {
+    "a byte": (change_bytes(PARTS, lambda d: d.replace(b"pump", b"pumb", 1)), CHANGED),
+    "another's": (change_json(lambda v: v["parts"].reverse(), signed=False), CHANGED),
+    "empty": (change_bytes(PARTS, lambda _: b""), CHANGED),
+    "no json": (change_json(lambda v: v.update(format=2), signed=True), "format"),
+    "fewer": (change_json(lambda v: v["parts"].pop(), signed=True), "parts for"),
+    "more": (change_json(lambda v: v["parts"].append(v["parts"][0]), signed=True), "parts for"),
+    "missing": (lambda folder: (folder / PART_VALUES).unlink(), "is missing"),
+    "cut": (change_bytes(PART_VALUES, lambda d: d[:-9]), "cannot be read"),
+    "no values": (change_bytes(PART_VALUES, lambda _: b""), "cannot be read"),
+    "fewer values": (change_tensors(lambda t: t.pop("0.keys")), "does not hold the values"),
+    "more values": (
+        change_tensors(lambda t: t.update({"99.keys": torch.zeros(1)})),
+        "does not hold the values",
+    ),
+    "nan": (change_tensors(lambda t: t["0.keys_scales"].fill_(float("nan"))), "memory is damaged"),
+    "shape": (change_tensors(lambda t: t.update({"0.keys": torch.zeros(3)})), "memory is damaged"),
+    "heads": (
+        change_tensors(lambda t: t.update({"0.keys": t["0.keys"][:, :, 1:].contiguous()})),
+        "memory is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_damaged_parts_are_one_clear_error(harm: str, folder: Path) -> None:
+    change, said = HARMS[harm]
+    change(folder)
+    with pytest.raises(AdapterError) as caught:
+        values(read(folder))
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint == "compile the document again, or ask with --whole"
+
+
+@pytest.mark.filterwarnings(PEFT_DEPRECATION)
+def test_a_folder_whose_parts_were_deleted_answers_as_one_memory(
+    done: Compiled, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in NAMES:
+        (folder / name).unlink()
+    asker = load(done, folder)
+    assert "its parts are gone" in caplog.text
+    answer = asker.answer([{"role": "user", "content": QUESTION}])
+    assert answer.citations == ()
+    assert asker.parts is None
+    assert load(done).parts is not None
+    weights = "adapter_model.safetensors"
+    assert (folder / weights).read_bytes() == (done.adapter / weights).read_bytes()
+    peft.PeftModel.from_pretrained(tiny.make_causal("llama"), str(folder))
+
+
+def test_a_disk_that_fills_up_while_parts_are_written_leaves_the_old_adapter(
+    done: Compiled, folder: Path
+) -> None:
+    content, before = read_content(read_info(done.adapter), purpose="read"), read_files(folder)
+    parts = content.parts
+    assert parts is not None
+    stored = parts.stored
+    assert stored is not None
+
+    def enlarge(n: int) -> dict[str, torch.Tensor]:  # no other file is as large as theirs
+        return {name: t.repeat(*[99] * t.dim()) for name, t in stored(n).items()}
+
+    large = Parts(parts.index, enlarge)
+    with room_for(max(map(len, before.values()))), pytest.raises(D2LError) as caught:
+        write_adapter(replace(content, parts=large), folder, force=True)
+    assert "cannot be written" in caught.value.message
+    assert read_files(folder) == before
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
