@@ -69,6 +69,8 @@ def prepare(
     _refuse_mixed(parent)
     chunks = parent.chunks
     stays, factors, remarks = _choose(values, chunks)
+    if factors and parent.provenance is not None and parent.provenance.parts_sha256 is not None:
+        remarks.append("factors change the one memory of everything; parts are asked as they are")
     if parent.has_seats:
         left = len(_indices([chunks[n] for n in stays]))
         if not left:

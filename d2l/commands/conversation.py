@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from d2l import interrupts
 from d2l.commands import console
+from d2l.datasets.silence import is_silence
 from d2l.errors import D2LError
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ class Conversation:
 
 
 def name_place(model: "d2l.AdaptedModel", answer: "Answer") -> str | None:
-    """Where an answer came from, for people; None where no part answered."""
-    if not answer.citations or model.parts is None:
+    """Where an answer came from, for people; None where no part answered, or it says so."""
+    if not answer.citations or model.parts is None or is_silence(answer.text):
         return None
     cited = answer.citations[0]
     several = len({record.document for record in model.parts.parts.records}) > 1
