@@ -1,7 +1,7 @@
 """The command `d2l serve`: adapters behind an OpenAI-compatible interface, to try them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,14 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=1, help="Requests that may wait; others get status 503.")
     ] = 32,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="Engine that answers: its address. d2l chooses the part alone."),
+    ] = None,
+    upstream_kind: Annotated[
+        Literal["openai", "llama.cpp"] | None,
+        typer.Option(help="How the engine is asked for a part; default: as it says itself."),
+    ] = None,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -39,8 +47,12 @@ def serve(
 
     The server is for trials: it has a web page, one base in memory, and gives one answer at a time.
     A request's model names the adapter. For load, use an engine that batches: `d2l check ADAPTER`
-    prints its command line.
+    prints its command line. With --upstream it has the parts that `d2l export --to parts` writes.
     """
+    if upstream is not None or upstream_kind is not None:
+        limits = (max_tokens, max_seconds, max_waiting)
+        _serve_upstream(adapters, upstream, upstream_kind, (host, port, token or None, *limits))
+        return
     from d2l.inference.adapted_model import AskOptions
     from d2l.serve.server import ServeOptions, Server
 
@@ -56,6 +68,39 @@ def serve(
         f"OpenAI      base_url={server.address}/v1, model=NAME"
     )
     values = {"address": server.address, "base": server.library.base, "adapters": names}
+    console.emit(values, text)
+    console.flush()
+    server.run()
+
+
+def _serve_upstream(
+    folder: Path,
+    address: str | None,
+    kind: Literal["openai", "llama.cpp"] | None,
+    options: tuple[str, int, str | None, int, float, int],
+) -> None:
+    """Choose parts for an engine, until told to stop; `options` are those of ServeOptions."""
+    from d2l.errors import MissingExtraError, OptionError
+
+    if address is None:
+        raise OptionError("--upstream-kind needs --upstream", hint="name the engine's address")
+    try:
+        from d2l.serve.upstream import Upstream, UpstreamServer
+        from d2l.serve.web import ServeOptions
+    except ImportError as error:
+        raise MissingExtraError(
+            f"d2l serve needs Starlette, uvicorn and httpx2 ({error.name} is missing)",
+            hint="pip install 'd2l[serve]'",
+        ) from error
+    server = UpstreamServer(folder, Upstream(address, kind), ServeOptions(*options))
+    index = server.service.index
+    values = {"address": server.address, "upstream": address, "adapters": [index.name]}
+    text = (
+        f"{server.address}\n"
+        f"upstream    {address}\n"
+        f"manual      {index.name}, {len(index.parts):,} parts on {index.base}\n"
+        f"OpenAI      base_url={server.address}/v1, model={index.name}"
+    )
     console.emit(values, text)
     console.flush()
     server.run()

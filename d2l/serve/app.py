@@ -2,66 +2,29 @@
 
 import asyncio
 import functools
-import logging
-import re
-import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from d2l.errors import BaseModelError, D2LError, OptionError
+from d2l.errors import D2LError
 from d2l.serve.engine import ChatJob, ChatOrder, ChatWorker, Engine
-from d2l.serve.generation import Ending, News, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter
+from d2l.serve.news import Ending, News, Start, TextPiece
 from d2l.serve.protocol import ChatRequest, Reply, RequestError, write_event
+from d2l.serve.web import Handler, ServeOptions, explain, make_app, read_body
 
-log = logging.getLogger(__name__)
 #: The page: one file, which loads nothing from elsewhere.
 PAGE = Path(__file__).with_name("page.html")
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: Largest body of a request: a document of some hundred pages.
-MAX_BODY_BYTES = 2_000_000
-#: Bytes that are read of a larger body, so that its sender gets to read the answer.
-_DRAINED_BYTES = 256_000_000
-#: Seconds that a client may take to send a body.
-_BODY_SECONDS = 30.0
-#: Host headers that name this machine. A page of another site, whose name leads here by a trick,
-#: sends its own name.
-_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
-#: Paths that need no token: they tell nothing of the adapters.
-_OPEN = ("/", "/health")
 #: Text of the documents that an adapter was compiled from; raises D2LError where it is gone.
 ReadDocument = Callable[[Path], str]
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """Where to listen, the token of requests, and their limits: tokens of an answer, seconds of a
-    request with its waiting, and how many requests wait."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = None
-    max_tokens: int = 1024
-    max_seconds: float = 120.0
-    max_waiting: int = 32
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine gets in."""
-        return self.host in ("localhost", "127.0.0.1", "::1")
 
 
 class Service:
@@ -89,31 +52,11 @@ class Service:
             "/v1/models/{name:path}": self._show_model,
             "/documents/{name:path}": self._show_document,
         }
-        handlers = (HTTPException, RequestError, D2LError, Exception)
-        return Starlette(
-            routes=[
-                *(Route(path, self._guard(handler)) for path, handler in routes.items()),
-                Route("/v1/chat/completions", self._guard(self._answer), methods=["POST"]),
-            ],
-            exception_handlers=dict.fromkeys(handlers, _answer_failure),
-        )
+        return make_app(routes, self._answer, self._options)
 
-    def _guard(self, handler: Handler) -> Handler:
-        """Check the Host header, if only this machine gets in, and the token, if there is one."""
-
-        async def check(request: Request) -> Response:
-            host, token = request.headers.get("host", ""), self._options.token
-            if self._options.is_local and not _LOOPBACK.fullmatch(host):
-                raise RequestError(403, f"this server is not called {host!r}", code="wrong_host")
-            if token is not None and request.url.path not in _OPEN:
-                kind, _, given = request.headers.get("authorization", "").partition(" ")
-                is_right = secrets.compare_digest(given.strip().encode(), token.encode())
-                if kind.lower() != "bearer" or not is_right:
-                    message = "a token is needed, and this is not it"
-                    raise RequestError(401, message, code="invalid_api_key")
-            return await handler(request)
-
-        return check
+    async def stop(self) -> None:
+        """Give up all jobs and refuse new orders."""
+        self.worker.stop()
 
     async def _show_page(self, _: Request) -> Response:
         return HTMLResponse(PAGE.read_text("utf-8"), headers={"Content-Security-Policy": _POLICY})
@@ -135,7 +78,7 @@ class Service:
 
     async def _answer(self, request: Request) -> Response:
         """Answer a conversation, whole or as a stream; given up if the client goes."""
-        wanted = ChatRequest.read(await _read_body(request))
+        wanted = ChatRequest.read(await read_body(request))
         most = min(wanted.n_wanted, self._options.max_tokens)
         entry, document = self._find(wanted.model), await self._find_document(wanted)
         order = ChatOrder(wanted, most, entry, document)
@@ -217,54 +160,6 @@ async def _stream(reply: Reply, news: News, job: ChatJob, *, usage: bool) -> Asy
             yield reply.write_usage(news)
         yield "data: [DONE]\n\n"
     except Exception as error:  # the status is out already
-        yield write_event(_explain(error).body)
+        yield write_event(explain(error).body)
         if not isinstance(error, RequestError | D2LError):
             raise
-
-
-async def _answer_failure(_: Request, error: Exception) -> Response:
-    """A failure as JSON. Starlette raises an unexpected one again, so the log has all of it."""
-    failure = _explain(error)
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-    return JSONResponse(failure.body, failure.status, headers.get(failure.status))
-
-
-def _explain(error: Exception) -> RequestError:
-    if isinstance(error, HTTPException):  # of Starlette's router
-        return RequestError(error.status_code, error.detail)
-    if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
-        return RequestError(400, error.describe(), param="messages")
-    if isinstance(error, OptionError):  # a page that the adapter does not have
-        return RequestError(400, error.describe(), param="d2l")
-    if isinstance(error, D2LError):
-        log.warning("a request failed: %s", error.message)
-        return RequestError(500, error.describe(), code="adapter_error")
-    if not isinstance(error, RequestError):
-        return RequestError(500, f"the server failed ({type(error).__name__})", code="failed")
-    return error
-
-
-async def _read_body(request: Request) -> bytes:
-    """The body of a request, JSON of at most `MAX_BODY_BYTES`; raises RequestError."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # which a page of another site cannot send without permission
-        raise RequestError(415, "the body must be of the type application/json")
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
-                if size <= MAX_BODY_BYTES:
-                    parts.append(part)
-                elif size > _DRAINED_BYTES:
-                    break
-    except TimeoutError as error:
-        raise RequestError(408, "the body took too long", code="timeout") from error
-    except ClientDisconnect as error:
-        raise RequestError(400, "the client has gone") from error
-    if size > MAX_BODY_BYTES:
-        raise RequestError(
-            413, f"the body is larger than {MAX_BODY_BYTES:,} bytes", code="request_too_large"
-        )
-    return b"".join(parts)

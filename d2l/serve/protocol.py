@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -18,9 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from d2l.inference.chat_prompts import Turns
 from d2l.inference.part_choice import Citation, PartOptions
-from d2l.serve.generation import Ending, News, Sampling, Start, TextPiece
+from d2l.serve.news import Ending, News, Sampling, Start, TextPiece
+
+if TYPE_CHECKING:
+    from d2l.inference.chat_prompts import Turns
 
 #: Tokens of an answer where the request sets no limit.
 DEFAULT_TOKENS = 256
@@ -105,15 +107,7 @@ class ChatRequest(Sampling):
     @classmethod
     def read(cls, body: bytes) -> "ChatRequest":
         """Read a body; raises RequestError with its first fault."""
-        try:
-            return cls.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(p) for p in first["loc"] if not str(p).startswith("list["))
-            message = first["msg"].removeprefix("Value error, ")
-            raise RequestError(
-                400, f"{where}: {message}" if where else message, param=where or None
-            ) from error
+        return read_model(cls, body)
 
     @field_validator("tools")
     @classmethod
@@ -123,7 +117,7 @@ class ChatRequest(Sampling):
         return tools
 
     @property
-    def turns(self) -> Turns:
+    def turns(self) -> "Turns":
         """The conversation."""
         return [message.turn for message in self.messages]
 
@@ -142,6 +136,22 @@ class ChatRequest(Sampling):
     def wants_usage(self) -> bool:
         """Whether a stream ends with the numbers of tokens."""
         return bool((self.stream_options or {}).get("include_usage"))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(kind: type[Model], body: bytes) -> Model:
+    """Read a body; raises RequestError with its first fault."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(p) for p in first["loc"] if not str(p).startswith("list["))
+        message = first["msg"].removeprefix("Value error, ")
+        raise RequestError(
+            400, f"{where}: {message}" if where else message, param=where or None
+        ) from error
 
 
 class Reply:

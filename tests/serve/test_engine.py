@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from d2l.errors import AdapterError
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.serve.engine import ChatOrder, Engine
-from d2l.serve.generation import News, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter
+from d2l.serve.news import News, Start, TextPiece
 from d2l.serve.protocol import ChatRequest, RequestError
 from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
 

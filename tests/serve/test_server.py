@@ -14,7 +14,7 @@ import openai
 import pytest
 import torch
 
-from d2l.serve.app import MAX_BODY_BYTES
+from d2l.serve.web import MAX_BODY_BYTES
 from tests import tiny
 from tests.serving import (
     ADAPTERS,

@@ -1,0 +1,276 @@
+"""`d2l serve --upstream`: d2l chooses the part of a manual, another engine answers with it.
+
+No model is loaded here, and no torch: a request's words choose the part, whose name goes to the
+engine as the model's. What the engine says, errors too, is passed on.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import httpx2
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp
+
+from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
+from d2l.errors import OptionError
+from d2l.inference.part_choice import UNANSWERED, Citation, PartChooser, PartOptions
+from d2l.serve.library import read_stamp
+from d2l.serve.news import Ending, Start, TextPiece
+from d2l.serve.protocol import (
+    PartWish,
+    Reply,
+    RequestError,
+    read_model,
+    write_event,
+    write_source,
+)
+from d2l.serve.web import HttpServer, ServeOptions, make_app, read_body
+
+Kind = Literal["openai", "llama.cpp"]
+_CONNECT_SECONDS = 5.0
+
+
+class RoutedMessage(BaseModel):
+    """A turn, of which only the text is read here."""
+
+    role: str
+    content: Any = None
+
+    @property
+    def turn(self) -> dict[str, str]:
+        """The turn's text as the router takes it."""
+        pieces = self.content if isinstance(self.content, list) else [{"text": self.content}]
+        texts = [piece.get("text") for piece in pieces if isinstance(piece, dict)]
+        text = "".join(text for text in texts if isinstance(text, str))
+        return {"role": self.role, "content": text}
+
+
+class RoutedRequest(BaseModel):
+    """What is read of a request; the engine gets all of it but `d2l`."""
+
+    model_config = ConfigDict(strict=True)
+    model: str
+    messages: Annotated[list[RoutedMessage], Field(min_length=1)]
+    stream: bool | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    d2l: PartWish | None = None
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """An engine: its address, with or without /v1 behind, and its kind; None: the engine says."""
+
+    address: str
+    kind: Kind | None = None
+
+    @property
+    def root(self) -> str:
+        """The address without /v1; raises OptionError for what is none."""
+        if not self.address.startswith(("http://", "https://")):
+            hint = "such as --upstream http://localhost:8000/v1"
+            raise OptionError(f"{self.address}: is no address of a server", hint=hint)
+        return self.address.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+class UpstreamService:
+    """The routes: one model, the manual."""
+
+    def __init__(self, folder: Path, upstream: Upstream, options: ServeOptions) -> None:
+        self._folder, self._options = folder, options
+        self._root, self._kind = upstream.root, upstream.kind
+        self._prefix: str | None = None  # of parts' names, once the engine was asked
+        self._stamp = read_stamp(folder)
+        self._index = read_index(folder)
+        self._chooser = PartChooser(self._index.to_parts())
+        times = httpx2.Timeout(options.max_seconds, connect=_CONNECT_SECONDS)
+        limits = httpx2.Limits(max_connections=None)
+        self._client = httpx2.AsyncClient(timeout=times, limits=limits)
+
+    def make_app(self) -> ASGIApp:
+        """The application."""
+        pages = {
+            "/health": self._show_health,
+            "/v1/models": self._list_models,
+            "/v1/models/{name:path}": self._show_model,
+        }
+        return make_app(pages, self._answer, self._options)
+
+    async def stop(self) -> None:
+        """End all connections to the engine."""
+        await self._client.aclose()
+
+    @property
+    def index(self) -> ExportIndex:
+        """The parts as they are on disk now; raises AdapterError."""
+        if (stamp := read_stamp(self._folder)) != self._stamp:
+            self._index = read_index(self._folder)
+            self._chooser, self._stamp = PartChooser(self._index.to_parts()), stamp
+        return self._index
+
+    async def _show_health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def _list_models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._describe()]})
+
+    async def _show_model(self, request: Request) -> Response:
+        self._check_name(request.path_params["name"])
+        return JSONResponse(self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        index = self.index
+        return {"id": index.name, "object": "model", "owned_by": "d2l", "parent": index.base}
+
+    def _check_name(self, name: str) -> None:
+        known = self.index.name
+        if name.removesuffix(".lora") != known:
+            message = f"there is no model {name!r}; there is {known}"
+            raise RequestError(404, message, code="model_not_found", param="model")
+
+    async def _answer(self, request: Request) -> Response:
+        """Choose the part, and pass the request on."""
+        body = await read_body(request)
+        wanted = read_model(RoutedRequest, body)
+        self._check_name(wanted.model)
+        wish = wanted.d2l or PartWish()
+        if wish.whole or (wish.parts or 1) > 1:
+            raise RequestError(400, "the engine reads one part for each answer", param="d2l")
+        turns = [message.turn for message in wanted.messages]
+        choice = self._chooser.choose(turns, PartOptions(1, wish.page), usual=1)
+        if not choice.is_answered or not choice.places:
+            return _refuse_answer(wanted)
+        cited = self._chooser.cite(choice, None)
+        part = self._index.parts[choice.places[0]]
+        values = {name: value for name, value in json.loads(body).items() if name != "d2l"}
+        values |= self._bound(wanted)
+        try:
+            values |= await self._address(part, request)
+            reply = await self._send("POST", "/v1/chat/completions", request, values)
+            if not reply.is_success:  # an error of the engine, as it is
+                kind = reply.headers.get("content-type")
+                return Response(await reply.aread(), reply.status_code, media_type=kind)
+            if wanted.stream:
+                events = self._stream(reply, cited, wanted.model)
+                headers = {"Cache-Control": "no-store"}
+                return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+            answer = json.loads(await reply.aread())
+            return JSONResponse({**answer, **write_source(cited)})
+        except httpx2.HTTPError as error:
+            raise _explain(error, self._root) from error
+        except (ValueError, TypeError, KeyError) as error:
+            message = f"the engine at {self._root} does not answer as OpenAI's interface does"
+            raise RequestError(502, message, code="bad_upstream") from error
+
+    def _bound(self, wanted: RoutedRequest) -> dict[str, int]:
+        """The longest answer, which is not longer than this server allows."""
+        most = self._options.max_tokens
+        if wanted.max_completion_tokens is not None:
+            return {"max_completion_tokens": min(wanted.max_completion_tokens, most)}
+        return {"max_tokens": min(wanted.max_tokens or most, most)}
+
+    async def _address(self, part: ExportedPart, request: Request) -> dict[str, Any]:
+        """The fields by which the engine knows a part. llama.cpp numbers its adapters; the numbers
+        are asked for each time, since another order would answer from another page."""
+        if self._kind != "openai":
+            found = await self._read("/lora-adapters", request)
+            if isinstance(found, list):
+                self._kind = "llama.cpp"
+                ids = {_stem(row["path"]): row["id"] for row in found}
+                if part.name not in ids:
+                    message = f"the engine at {self._root} has not loaded {part.name}"
+                    raise RequestError(502, message, code="bad_upstream")
+                return {"model": part.name, "lora": [{"id": ids[part.name], "scale": 1.0}]}
+            if self._kind == "llama.cpp":
+                raise ValueError("no list of adapters")
+            self._kind = "openai"
+        if self._prefix is None:  # SGLang wants the base's name before the part's
+            models = (await self._read("/v1/models", request) or {}).get("data") or []
+            own = [m for m in models if m.get("owned_by") == "sglang" and not m.get("parent")]
+            self._prefix = f"{own[0]['id']}:" if own else ""
+        return {"model": self._prefix + part.name}
+
+    async def _read(self, path: str, request: Request) -> Any:
+        """The JSON that stands at a path; None where the engine has nothing there."""
+        reply = await self._send("GET", path, request)
+        text = await reply.aread()
+        return json.loads(text) if reply.is_success else None
+
+    async def _send(
+        self, method: str, path: str, request: Request, body: Any = None
+    ) -> httpx2.Response:
+        """Ask the engine. The client's token is the engine's, unless this server has its own."""
+        token = request.headers.get("authorization")
+        headers = {"Authorization": token} if token and self._options.token is None else {}
+        asked = self._client.build_request(
+            method, f"{self._root}{path}", json=body, headers=headers
+        )
+        return await self._client.send(asked, stream=True)
+
+    async def _stream(
+        self, reply: httpx2.Response, cited: tuple[Citation, ...], model: str
+    ) -> AsyncIterator[str]:
+        """The engine's events as they come, and before the last one where the answer is from."""
+        source = write_event(
+            {
+                "object": "chat.completion.chunk",
+                "id": "d2l",
+                "created": 0,
+                "model": model,
+                "choices": [],
+                **write_source(cited),
+            }
+        )
+        try:
+            async for line in reply.aiter_lines():
+                if line.strip() == "data: [DONE]":
+                    yield source
+                yield f"{line}\n"
+        except httpx2.HTTPError as error:  # the status is out already
+            yield write_event(_explain(error, self._root).body)
+        finally:
+            await reply.aclose()
+
+
+def _refuse_answer(wanted: RoutedRequest) -> Response:
+    """What is said where no part shares enough with the question; the engine is not asked."""
+    reply, start, ending = Reply(wanted.model, Start(0)), Start(0), Ending("stop", 0, ())
+    if not wanted.stream:
+        return JSONResponse(reply.write([TextPiece(UNANSWERED)], ending))
+    chunks = [reply.write_chunk(news) for news in (start, TextPiece(UNANSWERED), ending)]
+    return StreamingResponse(iter([*chunks, "data: [DONE]\n\n"]), media_type="text/event-stream")
+
+
+def _stem(path: str) -> str:
+    """The name of a file, of any system, without .gguf."""
+    return re.split(r"[\\/]", path)[-1].removesuffix(".gguf")
+
+
+def _explain(error: httpx2.HTTPError, root: str) -> RequestError:
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return RequestError(502, f"the engine at {root} cannot be reached", code="bad_upstream")
+    if isinstance(error, httpx2.TimeoutException):
+        return RequestError(504, f"the engine at {root} took too long", code="timeout")
+    message = f"the engine at {root} broke off ({type(error).__name__})"
+    return RequestError(502, message, code="bad_upstream")
+
+
+class UpstreamServer(HttpServer):
+    """A server of one manual before an engine, ready to run."""
+
+    service: UpstreamService
+
+    def __init__(self, folder: Path, upstream: Upstream, options: ServeOptions) -> None:
+        """Raises D2LError where the socket cannot be bound, or the folder has no parts."""
+
+        def make_service() -> UpstreamService:
+            self.service = UpstreamService(folder, upstream, options)
+            return self.service
+
+        super().__init__(options, make_service)

@@ -1,0 +1,203 @@
+"""What every server here has: who gets in, bodies, failures as JSON, and a bound socket.
+
+Needs no torch.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from d2l.errors import BaseModelError, D2LError, OptionError
+from d2l.serve.protocol import RequestError
+
+log = logging.getLogger(__name__)
+#: Largest body of a request: a document of some hundred pages.
+MAX_BODY_BYTES = 2_000_000
+#: Bytes that are read of a larger body, so that its sender gets to read the answer.
+_DRAINED_BYTES = 256_000_000
+#: Seconds that a client may take to send a body.
+_BODY_SECONDS = 30.0
+#: Host headers that name this machine. A page of another site, whose name leads here by a trick,
+#: sends its own name.
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+#: Paths that need no token: they tell nothing of the adapters.
+_OPEN = ("/", "/health")
+#: Connections at a time; beyond, uvicorn answers 503 itself.
+_MAX_CONNECTIONS = 256
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Where to listen, the token of requests, and their limits: tokens of an answer, seconds of a
+    request with its waiting, and how many requests wait."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    max_tokens: int = 1024
+    max_seconds: float = 120.0
+    max_waiting: int = 32
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine gets in."""
+        return self.host in ("localhost", "127.0.0.1", "::1")
+
+
+class HttpService(Protocol):
+    """What a server serves."""
+
+    def make_app(self) -> ASGIApp:
+        """The application."""
+        ...
+
+    async def stop(self) -> None:
+        """Give up what is at work."""
+        ...
+
+
+class HttpServer(uvicorn.Server):
+    """A server that is ready to run: its socket is bound, its service made.
+
+    `run` serves until a signal comes or `should_exit` is set, from any thread.
+    """
+
+    def __init__(self, options: ServeOptions, make_service: Callable[[], HttpService]) -> None:
+        """Raises D2LError where the socket cannot be bound, or the service not be made."""
+        if not options.is_local and options.token is None:
+            raise D2LError(
+                f"{options.host}: other machines may ask there, and no token is set",
+                hint="set a token in D2L_SERVE_TOKEN",
+            )
+        self._socket = _bind(options.host, options.port)
+        try:
+            self._service = make_service()
+        except BaseException:
+            self._socket.close()
+            raise
+        super().__init__(
+            uvicorn.Config(
+                self._service.make_app(),
+                log_level="warning",
+                limit_concurrency=_MAX_CONNECTIONS,
+                timeout_graceful_shutdown=3,
+                server_header=False,
+            )
+        )
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        self.address = f"http://{host}:{self._socket.getsockname()[1]}"
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop."""
+        with self._socket:
+            super().run([*(sockets or []), self._socket])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all requests at once, so that no connection is waited for."""
+        await self._service.stop()
+        await super().shutdown(sockets)
+
+
+def make_app(pages: Mapping[str, Handler], answer: Handler, options: ServeOptions) -> ASGIApp:
+    """An application of pages by their paths, and of what answers conversations."""
+    handlers = (HTTPException, RequestError, D2LError, Exception)
+    return Starlette(
+        routes=[
+            *(Route(path, guard(handler, options)) for path, handler in pages.items()),
+            Route("/v1/chat/completions", guard(answer, options), methods=["POST"]),
+        ],
+        exception_handlers=dict.fromkeys(handlers, answer_failure),
+    )
+
+
+def guard(handler: Handler, options: ServeOptions) -> Handler:
+    """Check the Host header, if only this machine gets in, and the token, if there is one."""
+
+    async def check(request: Request) -> Response:
+        host, token = request.headers.get("host", ""), options.token
+        if options.is_local and not _LOOPBACK.fullmatch(host):
+            raise RequestError(403, f"this server is not called {host!r}", code="wrong_host")
+        if token is not None and request.url.path not in _OPEN:
+            kind, _, given = request.headers.get("authorization", "").partition(" ")
+            is_right = secrets.compare_digest(given.strip().encode(), token.encode())
+            if kind.lower() != "bearer" or not is_right:
+                message = "a token is needed, and this is not it"
+                raise RequestError(401, message, code="invalid_api_key")
+        return await handler(request)
+
+    return check
+
+
+async def answer_failure(_: Request, error: Exception) -> Response:
+    """A failure as JSON. Starlette raises an unexpected one again, so the log has all of it."""
+    failure = explain(error)
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
+    return JSONResponse(failure.body, failure.status, headers.get(failure.status))
+
+
+def explain(error: Exception) -> RequestError:
+    """An error as the client is told it."""
+    if isinstance(error, HTTPException):  # of Starlette's router
+        return RequestError(error.status_code, error.detail)
+    if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
+        return RequestError(400, error.describe(), param="messages")
+    if isinstance(error, OptionError):  # a page that the adapter does not have
+        return RequestError(400, error.describe(), param="d2l")
+    if isinstance(error, D2LError):
+        log.warning("a request failed: %s", error.message)
+        return RequestError(500, error.describe(), code="adapter_error")
+    if not isinstance(error, RequestError):
+        return RequestError(500, f"the server failed ({type(error).__name__})", code="failed")
+    return error
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of a request, JSON of at most `MAX_BODY_BYTES`; raises RequestError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":  # which a page of another site cannot send without permission
+        raise RequestError(415, "the body must be of the type application/json")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size <= MAX_BODY_BYTES:
+                    parts.append(part)
+                elif size > _DRAINED_BYTES:
+                    break
+    except TimeoutError as error:
+        raise RequestError(408, "the body took too long", code="timeout") from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "the client has gone") from error
+    if size > MAX_BODY_BYTES:
+        raise RequestError(
+            413, f"the body is larger than {MAX_BODY_BYTES:,} bytes", code="request_too_large"
+        )
+    return b"".join(parts)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket; raises D2LError."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise D2LError(
+            f"{host}:{port}: cannot be listened at ({error.strerror or error})",
+            hint="choose another --port, or --port 0 for any that is free",
+        ) from error
