@@ -27,8 +27,8 @@ UNANSWERED = "The manual does not say."
 READ_PARTS, JOINED_PARTS = 4, 8
 #: Nats of a first token's entropy that weigh as much as the whole of a question's words.
 _WORDS = 10.0
-#: A part is silent where the answer begins UNANSWERED with this probability. Of 100 questions to four
-#: manuals and 32 that these do not answer, 2 right answers and 13 invented ones are held back so.
+#: A part is silent where the answer begins UNANSWERED with this probability. Of 100 questions to
+#: four manuals 2 right answers are held back so, of 32 that these do not answer 13 invented ones.
 MOST_SILENT = 0.18
 #: Least share of a question's words in a part that answers, where the model has not read it.
 LEAST_COVERAGE = 0.05
