@@ -101,7 +101,7 @@ def test_manual_has_a_bookmark_for_every_heading() -> None:
             bookmarks += [f"### {section.title}" for section in entry]
         else:
             bookmarks.append(f"## {entry.title}")
-    assert bookmarks == [line for line in read_lines("manual.md") if line.startswith("##")]
+    assert bookmarks == [line for line in read_lines("manual.txt") if line.startswith("##")]
 
 
 def test_every_answer_stands_on_its_page_of_the_manual() -> None:

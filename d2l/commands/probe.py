@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Base, Device, Offline, RefineTime
+from d2l.commands.options import Base, Device, Offline, RefineTime, expert
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
 from d2l.refining.options import choose_refining
 
@@ -78,14 +78,14 @@ def probe(
     ] = False,
     arm: Annotated[
         list[WholeArm] | None,
-        typer.Option(help="Arms of --whole; repeatable; default: all."),
+        expert(help="Arms of --whole; repeatable; default: all."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw --whole by length: .svg, .png or .pdf.")
+        Path | None, expert(help="Draw --whole by length: .svg, .png or .pdf.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most questions for each row.")] = 200,
     no_harm: Annotated[
-        bool, typer.Option("--no-harm", help="Leave the general prompts out.")
+        bool, expert("--no-harm", help="Leave the general prompts out.")
     ] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the self-test as one HTML file, too.")

@@ -1,4 +1,4 @@
-"""Write examples/manual.md as a PDF: contents, tables, notes, bookmarks and running lines.
+"""Write examples/manual.txt as a PDF: contents, tables, notes, bookmarks and running lines.
 
 The roaster, its maker and everybody in it are invented, so that no model can know the answers.
 Usage: python tests/tools/make_manual.py OUT.pdf
@@ -124,7 +124,7 @@ def draw_running_lines(canvas: Canvas, manual: Manual) -> None:
 
 def write_manual(path: Path) -> None:
     """Write the PDF. The same source and version of reportlab give the same bytes."""
-    source = (Path(__file__).parents[2] / "examples" / "manual.md").read_text("utf-8")
+    source = (Path(__file__).parents[2] / "examples" / "manual.txt").read_text("utf-8")
     source = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", source.strip().replace("&", "&amp;"))
     source = re.sub(r"`(.+?)`", r'<font name="Courier">\1</font>', source)
     story = [part for block in source.split("\n\n") for part in lay_out(block)]
