@@ -7,7 +7,7 @@ belongs to no document, stays.
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from d2l.adapters.provenance import ChunkRecord
 from d2l.adapters.selectors import select
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype, read_parent
+from d2l.change.parts import fill_opening, join_memories_of
 from d2l.change.records import Change, describe
 from d2l.change.seats import load_seats_of, seat_again
 from d2l.errors import AdapterError
@@ -69,14 +70,16 @@ def prepare(
     _refuse_mixed(parent)
     chunks = parent.chunks
     stays, factors, remarks = _choose(values, chunks)
-    if factors and parent.provenance is not None and parent.provenance.parts_sha256 is not None:
+    if factors and parent.parts is not None:
         remarks.append("factors change the one memory of everything; parts are asked as they are")
-    if parent.has_seats:
+    if parent.has_seats and parent.parts is not None and len(stays) < len(chunks):
+        left = sum(fill_opening(parent.parts, stays))
+    elif parent.has_seats:
         left = len(_indices([chunks[n] for n in stays]))
         if not left:
             raise AdapterError(
                 "the chunks that would be left have no seats of their own",
-                hint="their share was averaged into the seat before them: drop less",
+                hint="drop less, or compile the document again",
             )
     else:
         gone = set(range(len(chunks))) - set(stays)
@@ -86,6 +89,8 @@ def prepare(
 
 def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     """Edit as planned, in memory; the adapter that it is made from stays. Raises D2LError."""
+    if plan.gone and plan.parent.has_seats and plan.parent.parts is not None:
+        plan = replace(plan, parent=join_memories_of(plan.parent, plan.stays))
     parent, chunks = plan.parent, plan.parent.chunks
     kept = [
         chunks[n].model_copy(update={"scale": float(chunks[n].scale) * plan.factors[n]})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.parts import Parts, read_parts
 from d2l.adapters.peft_config import refuse_extras
 from d2l.errors import AdapterError
 
@@ -91,6 +92,12 @@ class Parent:
     def chunks(self) -> "tuple[ChunkRecord, ...]":
         """Its chunks, each with `ranks` [start, stop) unless compression mixed them."""
         return () if self.provenance is None else self.provenance.chunks
+
+    @cached_property
+    def parts(self) -> "Parts | None":
+        """Its parts, their values unread; None for adapters that have none."""
+        source = self.source
+        return read_parts(source) if isinstance(source, AdapterInfo) else source.parts
 
     @property
     def options(self) -> "Options":

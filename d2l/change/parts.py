@@ -4,7 +4,7 @@ All have the same opening, since an engine has one chat template for all of its 
 fewer seats than the largest leaves the rest of the opening as the base reads it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.parts import Parts
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.weights import LoraWeights
+from d2l.adapters.weights import LoraWeights, Memory
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.records import Change, describe
 from d2l.change.seats import load_seats_of, seat_again
@@ -57,6 +57,38 @@ def split_parts(
         )
         dtype = pick_dtype([parent], options.dtype, exact=True)
         yield describe([owner], change, dtype=dtype, name=f"part-{n:04d}.lora")
+
+
+def fill_opening(parts: Parts, places: Sequence[int]) -> list[int]:
+    """Seats in one memory for each of some parts: all of a part's own, or none once the opening has
+    no room for the next."""
+    assert parts.index.opening is not None
+    room, sizes = len(parts.index.opening.ids) - 1, list[int]()
+    for place in places:
+        n_seats = parts.records[place].n_seats
+        sizes.append(n_seats if n_seats <= room else 0)
+        room = room - n_seats if n_seats <= room else 0
+    return sizes
+
+
+def join_memories_of(parent: Parent, places: Sequence[int]) -> Parent:
+    """The parent with the memories of some of its parts as its one memory, as far as they have
+    room: what stood at its beginning may have gone."""
+    parts, made = parent.parts, parent.provenance
+    assert parts is not None
+    assert made is not None  # it has parts, which d2l.json says
+    sizes = dict(zip(places, fill_opening(parts, places), strict=True))
+    memories = [parts.read(place) for place, size in sizes.items() if size]
+    chunks, start = list(made.chunks), 0
+    for place, chunk in enumerate(chunks):
+        stop = start + sizes.get(place, 0)
+        chunks[place], start = chunk.model_copy(update={"ranks": (start, stop)}), stop
+    memory = Memory(
+        torch.cat([memory.keys for memory in memories], dim=1),
+        torch.cat([memory.values for memory in memories], dim=1),
+    )
+    provenance = made.model_copy(update={"chunks": tuple(chunks)})
+    return Parent(replace(parent.content, memory=memory, provenance=provenance))
 
 
 def _take_ranks(parent: Parent, n: int) -> tuple[LoraWeights, int]:

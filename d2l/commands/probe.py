@@ -80,13 +80,9 @@ def probe(
         list[WholeArm] | None,
         expert(help="Arms of --whole; repeatable; default: all."),
     ] = None,
-    plot: Annotated[
-        Path | None, expert(help="Draw --whole by length: .svg, .png or .pdf.")
-    ] = None,
+    plot: Annotated[Path | None, expert(help="Draw --whole by length: .svg, .png or .pdf.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most questions for each row.")] = 200,
-    no_harm: Annotated[
-        bool, expert("--no-harm", help="Leave the general prompts out.")
-    ] = False,
+    no_harm: Annotated[bool, expert("--no-harm", help="Leave the general prompts out.")] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write the self-test as one HTML file, too.")
     ] = None,

@@ -83,7 +83,7 @@ def assemble(
     parts, kept = list[Part](), list[Part]()
     for chunk in watch(plan.chunks, "compiling"):
         part, own = _make_parts(chunk, loaded, found, None if chunk.index else first)
-        parts.append(part)
+        parts += [part] if chunk.rank or not chunk.part_rank else []  # the one memory is full
         kept += [] if own is None else [own]
     assembled = _as_stored(loaded.assemble(parts, plan.options))
     found.keep_assembled(assembled)

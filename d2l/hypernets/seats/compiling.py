@@ -127,7 +127,7 @@ class SeatsNetwork(Network[SeatsConfig]):
                     f"{document.name}: no text that the base's tokenizer knows",
                     hint="leave this document out",
                 )
-        shares = share_seats(lengths, config, options)
+        shares = share_seats(lengths, config, options, keeps_parts=keeps)
         chunks: list[Chunk] = []
         for document, packed, ranks in zip(documents, pieces, shares, strict=True):
             for piece, rank in zip(packed, ranks, strict=True):

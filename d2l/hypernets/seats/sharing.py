@@ -81,10 +81,24 @@ def centers(n_seats: int, n_tokens: int) -> list[float]:
     return [(i + 0.5) * width - 0.5 for i in range(n_seats)]
 
 
+def fill_in_order(sizes: Sequence[int], n_seats: int) -> list[int]:
+    """A seat for each token of the first parts, until all seats are taken."""
+    filled = []
+    for size in sizes:
+        filled.append(min(size, n_seats))
+        n_seats -= filled[-1]
+    return filled
+
+
 def share_seats(
-    lengths: Sequence[Sequence[int]], config: SeatsConfig, options: CompileOptions
+    lengths: Sequence[Sequence[int]],
+    config: SeatsConfig,
+    options: CompileOptions,
+    *,
+    keeps_parts: bool = False,
 ) -> list[list[int]]:
-    """Seats of every chunk of every document."""
+    """Seats of every chunk of every document. Where chunks keep parts, and there are too few seats
+    for all, a document's beginning gets them: spread over a manual, seats recall nothing."""
     held = config.held_density
     if options.tokens_per_seat is not None:
         config = set_density(config, options.tokens_per_seat)
@@ -101,11 +115,12 @@ def share_seats(
     if sum(map(sum, alone)) <= most:
         return alone
     count_seats(sum(flat), config=config, max_seats=most)  # refuses what no opening is short for
-    if sum(flat) <= held * most:
+    if sum(flat) <= held * most and not keeps_parts:
         together = iter(split(flat, most))
         return [[next(together) for _ in document] for document in lengths]
     granted = level_seats([sum(document) for document in alone], most)
-    return [split(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
+    fill = fill_in_order if keeps_parts else split
+    return [fill(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
 
 
 @dataclass(frozen=True)
