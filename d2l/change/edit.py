@@ -71,7 +71,9 @@ def prepare(
     chunks = parent.chunks
     stays, factors, remarks = _choose(values, chunks)
     if factors and parent.parts is not None:
-        remarks.append("factors change the one memory of everything; parts are asked as they are")
+        remarks.append(
+            "factors change the one memory that other engines load; parts are asked as they are"
+        )
     if parent.has_seats and parent.parts is not None and len(stays) < len(chunks):
         left = sum(fill_opening(parent.parts, stays))
     elif parent.has_seats:

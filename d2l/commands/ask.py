@@ -52,7 +52,7 @@ def ask(
         typer.Option(help='The parts from there answer: "p. 12", a heading, or "#3", a number.'),
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="One memory of everything answers, and no parts.")
+        bool, typer.Option("--whole", help="Ask the one memory that other engines load.")
     ] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
     base: Base = None,

@@ -64,7 +64,7 @@ def _explain_parts(plan: CompilePlan) -> str:
         return ""
     return (
         "- `d2l ask` and `d2l serve` choose parts of the document for each question. Other engines "
-        "load one adapter of everything, which recalls little of a document this long; `d2l export "
+        "load the one adapter, which recalls little of a document this long; `d2l export "
         "--to parts` gives them the parts.\n"
         "- `parts.json` holds the document's text.\n"
     )

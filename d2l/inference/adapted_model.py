@@ -379,7 +379,7 @@ def find_parts(
     parts = read_parts(info)
     if parts is None:
         if info.provenance is not None and info.provenance.parts_sha256 is not None:
-            _log.warning("%s: its parts are gone, so one memory of everything answers", info.folder)
+            _log.warning("%s: its parts are gone, so the one memory answers", info.folder)
         return None, None
     silence = base.tokenizer(UNANSWERED, add_special_tokens=False)["input_ids"][0]
     return PartChooser(parts), PartReader(info, parts, tuned, silence)

@@ -52,7 +52,7 @@ def _check_parts(info: AdapterInfo) -> Iterator[Fault]:
     if made is None or made.parts_sha256 is None:
         return
     if not info.n_parts:
-        yield Fault("its parts were deleted: one memory of everything answers", again, fatal=False)
+        yield Fault("its parts were deleted: the one memory answers", again, fatal=False)
         return
     try:
         parts = read_parts(info)
