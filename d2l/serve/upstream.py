@@ -153,15 +153,16 @@ class UpstreamService:
         try:
             values |= await self._address(part, request)
             reply = await self._send("POST", "/v1/chat/completions", request, values)
-            if not reply.is_success:  # an error of the engine, as it is
-                kind = reply.headers.get("content-type")
-                return Response(await reply.aread(), reply.status_code, media_type=kind)
             if wanted.stream:
                 events = self._stream(reply, cited, wanted.model)
                 headers = {"Cache-Control": "no-store"}
                 return StreamingResponse(events, media_type="text/event-stream", headers=headers)
             answer = json.loads(await reply.aread())
             return JSONResponse({**answer, **write_source(cited)})
+        except httpx2.HTTPStatusError as error:  # the engine's own, as it is
+            found = error.response
+            kind = found.headers.get("content-type")
+            return Response(found.content, found.status_code, media_type=kind)
         except httpx2.HTTPError as error:
             raise _explain(error, self._root) from error
         except (ValueError, TypeError, KeyError) as error:
@@ -177,7 +178,9 @@ class UpstreamService:
 
     async def _address(self, part: ExportedPart, request: Request) -> dict[str, Any]:
         """The fields by which the engine knows a part. llama.cpp numbers its adapters; the numbers
-        are asked for each time, since another order would answer from another page."""
+        are asked for each time, since another order would answer from another page. Its cache of
+        prompts does not tell adapters apart (ggml-org/llama.cpp, issue 26207), so it is left out.
+        """
         if self._kind != "openai":
             found = await self._read("/lora-adapters", request)
             if isinstance(found, list):
@@ -186,7 +189,8 @@ class UpstreamService:
                 if part.name not in ids:
                     message = f"the engine at {self._root} has not loaded {part.name}"
                     raise RequestError(502, message, code="bad_upstream")
-                return {"model": part.name, "lora": [{"id": ids[part.name], "scale": 1.0}]}
+                lora = [{"id": ids[part.name], "scale": 1.0}]
+                return {"model": part.name, "lora": lora, "cache_prompt": False}
             if self._kind == "llama.cpp":
                 raise ValueError("no list of adapters")
             self._kind = "openai"
@@ -197,21 +201,32 @@ class UpstreamService:
         return {"model": self._prefix + part.name}
 
     async def _read(self, path: str, request: Request) -> Any:
-        """The JSON that stands at a path; None where the engine has nothing there."""
-        reply = await self._send("GET", path, request)
-        text = await reply.aread()
-        return json.loads(text) if reply.is_success else None
+        """The JSON that stands at a path; None where the engine has no such path. Other errors,
+        such as of llama.cpp while it loads, tell nothing of the engine's kind, so they are raised.
+        """
+        try:
+            reply = await self._send("GET", path, request)
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code in (404, 405):
+                return None
+            raise
+        return json.loads(await reply.aread())
 
     async def _send(
         self, method: str, path: str, request: Request, body: Any = None
     ) -> httpx2.Response:
-        """Ask the engine. The client's token is the engine's, unless this server has its own."""
+        """Ask the engine; raises HTTPStatusError, whose reply is read. The client's token is the
+        engine's, unless this server has its own."""
         token = request.headers.get("authorization")
         headers = {"Authorization": token} if token and self._options.token is None else {}
         asked = self._client.build_request(
             method, f"{self._root}{path}", json=body, headers=headers
         )
-        return await self._client.send(asked, stream=True)
+        reply = await self._client.send(asked, stream=True)
+        if not reply.is_success:
+            await reply.aread()
+            reply.raise_for_status()
+        return reply
 
     async def _stream(
         self, reply: httpx2.Response, cited: tuple[Citation, ...], model: str

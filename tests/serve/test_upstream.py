@@ -166,6 +166,7 @@ def test_llama_cpp_gets_the_adapters_number_by_its_file(exported: Shelf, engine:
     with routing(exported.folder, engine.address) as server:
         assert ask(server)[0] == 200
         assert engine.asked[-1][0]["lora"] == [{"id": 0, "scale": 1.0}]
+        assert engine.asked[-1][0]["cache_prompt"] is False
         engine.pages["/lora-adapters"].pop(0)
         status, reply = ask(server)
         assert (status, "has not loaded mill-part-0001" in reply["error"]["message"]) == (502, True)
