@@ -36,7 +36,7 @@ _PLACES = ("*.md", ".github/*.md", "d2l/**/*.md", "examples/**/*.md")
 #: Every document of the project, the front page first.
 DOCUMENTS = tuple(path for place in _PLACES for path in sorted(ROOT.glob(place)))
 #: Lengths of the recall table that the front page shows: what fits well, what just fits, what not.
-SHOWN_LENGTHS = (64, 480, 2000)
+SHOWN_LENGTHS = (64, 480)
 SETS = {"qa_dev_squad": "SQuAD", "qa_dev_synthetic": "fictional", "qa_dev_wide": "six sources"}
 #: What `d2l probe --set … --json` printed about a shipped network, a file for each.
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
