@@ -161,7 +161,6 @@ def exported(
     [
         ("smollm2-135m", "llama.cpp, fp32", "few"),
         ("smollm2-135m", "llama.cpp, fp32", "many"),
-        ("smollm2-135m", "mlx", "few"),
         ("smollm2-135m", "mlx", "many"),
         ("qwen2.5-coder-0.5b", "mlx", "few"),
         ("qwen2.5-coder-0.5b", "llama.cpp, fp32", "many"),  # its base's file takes 2.5 GB so
