@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import d2l
 from d2l.commands import console
 from d2l.evaluation.metrics import contains_answer
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
 
 here = Path(__file__).parent
 parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
@@ -25,7 +25,7 @@ for name in ("handbook",) if wanted.tiny else ("handbook", "manual"):
     if code := subprocess.run([sys.executable, "-m", "d2l", *command], check=False).returncode:
         sys.exit(code)
     lines = Path(here, f"{name}_questions.jsonl").read_text("utf-8").splitlines()
-    model = d2l.AdaptedModel.from_pretrained(out)
+    model = AdaptedModel.load(out, AskOptions(max_tokens=24))
     rows, right = [], dict.fromkeys(("adapter", "base"), 0)
     for line in console.watch(lines[: 2 if wanted.tiny else None], "asking"):
         row = json.loads(line)
