@@ -65,7 +65,7 @@ class PartRecord(Record):
 
 
 class PartIndex(Record):
-    """All of parts.json; `opening` is what a prompt to the part with the most seats begins with."""
+    """All of parts.json; `opening` is the longest one, and a part's own is a beginning of it."""
 
     format: Literal[1] = FORMAT
     opening: Opening | None = None

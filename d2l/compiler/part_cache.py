@@ -144,7 +144,7 @@ def _read_parts(
 
 
 def as_kept(part: Part) -> Part:
-    """A memory of a chunk of its own in the precision of parts.safetensors."""
+    """A chunk's own memory in bf16, as the cache keeps it; parts.safetensors rounds it further."""
     assert isinstance(part, Memory)
     keys, values = part.keys.to(torch.bfloat16), part.values.to(torch.bfloat16)
     return as_stored(Memory(keys, values, part.claims_seats))

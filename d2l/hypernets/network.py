@@ -170,7 +170,7 @@ class Network(ABC, Generic[Config]):
 
     @property
     def held_by_one(self) -> int:
-        """Tokens that one adapter of everything has room for; longer documents keep parts."""
+        """Tokens that one adapter has room for; longer documents keep parts."""
         return 0
 
     def count_values(self, rank: int) -> int:

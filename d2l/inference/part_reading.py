@@ -77,8 +77,8 @@ class PartReader:
     def _read_apart(
         self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]
     ) -> tuple[Choice, DynamicCache]:
-        """Read the question behind each part, side by side; the parts by how certain their answers
-        begin, and the cache of the first, up to the prompt's last token."""
+        """Read the question behind each part, side by side. Gives the parts by how certain their
+        answers begin, and the cache of the first, up to the prompt's last token."""
         lengths = [cache.get_seq_length() for cache in caches]
         longest = max(lengths)
         stacked: Any = DynamicCache()
