@@ -207,14 +207,15 @@ def write_page(draw: random.Random) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("repeated", [False, True])
 def test_cutting_takes_time_in_proportion_to_the_pages(repeated: bool, tmp_path: Path) -> None:
-    seconds: dict[int, float] = {}
-    for n_pages in (75, 300):
+    def cut(n_pages: int) -> float:
         draw = random.Random(1)
         pages = [write_page(draw) for _ in range(n_pages)]
         pages = [pages[0]] * n_pages if repeated else pages
         made = headed(*((f"Chapter {n}", page) for n, page in enumerate(pages)))
-        start = time.perf_counter()
-        plan = plan_document(tmp_path, made)
-        seconds[n_pages] = time.perf_counter() - start
-        assert len(plan.chunks) >= n_pages
-    assert seconds[300] < 2 * 4 * seconds[75]
+        start = time.process_time()
+        assert len(plan_document(tmp_path, made).chunks) >= n_pages
+        return time.process_time() - start
+
+    # The least of three runs: what else the machine does must not count.
+    few, many = (min(cut(n_pages) for _ in range(3)) for n_pages in (75, 300))
+    assert many < 2 * 4 * few
