@@ -4,6 +4,7 @@ One model is in memory; with the adapter switched off it is the base.
 """
 
 import contextlib
+import copy
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import transformers
 
 from d2l.adapters.find import find_adapter
@@ -84,6 +86,7 @@ class AdaptedModel:
     disabled: bool = False
     parts: PartChooser | None = None  # of an adapter that kept its parts
     reader: PartReader | None = None
+    _opening_cache: Any = field(default=None, init=False, repr=False)
 
     @classmethod
     def from_pretrained(
@@ -162,6 +165,7 @@ class AdaptedModel:
         model.delete_adapter(present)
         self.info, self.chat, self.opening = other.info, other.chat, other.opening
         self.parts, self.reader = other.parts, other.reader
+        self._opening_cache = None
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -227,7 +231,8 @@ class AdaptedModel:
         """A block in which the model reads the parts that the last turn's question chooses, or with
         `options.whole`, or without parts, the adapter of everything."""
         if self.parts is None or self.reader is None or options.whole or self.disabled:
-            yield Prompt(self.prompt_turns(turns, alone=self.disabled))
+            ids = self.prompt_turns(turns, alone=self.disabled)
+            yield Prompt(ids, None if self.disabled else self._read_opening())
             return
         choice = self.parts.choose(turns, options, usual=self.reader.usual)
         rest = self.prompt_turns(turns)[len(self.opening) :]
@@ -236,6 +241,19 @@ class AdaptedModel:
             return
         with self.reader.reading(choice, rest) as prompt:
             yield prompt
+
+    @torch.inference_mode()
+    def _read_opening(self) -> Any:
+        """A cache of the opening, which every prompt of the adapter begins with: the model reads
+        it for the first question only. None for adapters without an opening."""
+        if not self.opening:
+            return None
+        if self._opening_cache is None:
+            causal = self.model.get_base_model()
+            ids = torch.tensor([self.opening], device=causal.device)
+            output = causal.model(input_ids=ids, use_cache=True)
+            self._opening_cache = getattr(output, cache_keyword(causal))
+        return copy.deepcopy(self._opening_cache)
 
     def ask_alone(self, question: str, emit: Emit = discard) -> str:
         """Answer with the base alone, in its own chat template."""
@@ -315,8 +333,6 @@ class AdaptedModel:
 
     def _generate(self, ids: list[int], emit: Emit, options: AskOptions, cache: Any = None) -> str:
         """Continue a prompt, whose beginning may stand in a cache already."""
-        import torch
-
         prompt = torch.tensor([ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE
         decoder = self.chat.tokenizer  # loaded already; a copy of the base's
