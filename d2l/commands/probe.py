@@ -83,6 +83,12 @@ def probe(
     plot: Annotated[Path | None, expert(help="Draw --whole by length: .svg, .png or .pdf.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most questions for each row.")] = 200,
     no_harm: Annotated[bool, expert("--no-harm", help="Leave the general prompts out.")] = False,
+    at_least: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Fail below this share of right answers to --qa."
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write the self-test as one HTML file, too.")
     ] = None,
@@ -92,7 +98,7 @@ def probe(
 ) -> None:
     """Measure how much of its document an adapter recalls.
 
-    Compares the adapter with the document in the prompt, and with the base alone.
+    Compares it with the document in the prompt, and with the base alone.
     """
     given = {
         "ADAPTER": adapter,
@@ -104,6 +110,7 @@ def probe(
         "--checkpoint": checkpoint,
         "--refine": refine,
         "--html": html,
+        "--at-least": at_least is not None,
         "--whole": whole,
         "--arm": arm,
         "--plot": plot,
@@ -158,6 +165,8 @@ def probe(
             adapter, qa, document=document, asking=asking, options=options, watch=console.watch
         )
         _show_recall(found)
+        if at_least is not None:
+            found.check_share(at_least)
         return
     from d2l.evaluation.selftest.html_report import refuse_report, write_report
     from d2l.evaluation.selftest.selftest import probe_itself
@@ -194,6 +203,8 @@ def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None
         _refuse(given, ("--arm", "--plot"), "without --whole")
     if given & {"--qa", "--set", "--unanswerable"}:
         _refuse(given, ("--html",), "with --qa, --set or --unanswerable")
+    if "--qa" not in given:
+        _refuse(given, ("--at-least",), "without --qa")
     if unanswerable == "neighbors" and not given & {"--qa", "--set"}:
         raise typer.BadParameter("--unanswerable neighbors needs --qa or --set to take them from")
 

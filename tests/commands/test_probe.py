@@ -47,6 +47,8 @@ def list_options(done: Compiled) -> list[object]:
         (["a.lora", "--qa", "q", "--refine", "2m"], "--refine cannot be given without --set"),
         (["a.lora", "--qa", "q", "--html", "h"], "--html cannot be given with --qa, --set or"),
         (["--set", "s", "--html", "h"], "--html cannot be given with --qa, --set or"),
+        (["a.lora", "--at-least", "0.5"], "--at-least cannot be given without --qa"),
+        (["a.lora", "--qa", "q", "--at-least", "50"], "Input should be less than or equal to 1"),
         (["a.lora", "--whole"], "--whole cannot be given without --set"),
         (["--set", "s", "--arm", "rag"], "--arm cannot be given without --whole"),
         (["--set", "s", "--whole", "--refine", "2m"], "--refine cannot be given with --whole"),
@@ -74,6 +76,21 @@ def test_json_holds_rows_of_all_arms(done: Compiled, command: Command) -> None:
         assert (row["arm"], row["n"], row["set"]) == (arm, 2, str(done.root / "handbook.txt"))
         scores = {"contained", "em", "f1", "nll", "nll_without_end"}
         assert scores == set(row["stderr"]) < set(row)
+
+
+def test_too_few_right_answers_are_exit_1_behind_the_report(
+    done: Compiled, command: Command
+) -> None:
+    questions = done.root / "questions.jsonl"
+    asked = ("probe", done.adapter, "--qa", questions, "--json", *list_options(done))
+    outcome = command(*asked, "--at-least", "0.01")
+    assert (outcome.code, json.loads(outcome.out)["rows"][0]["contained"]) == (1, 0)
+    assert outcome.err == (
+        f"error: {done.root / 'handbook.txt'}: 0.00 of the answers (0 of 2) contain the reference, "
+        "less than 0.01\n"
+        "hint: correct the adapter with d2l refine, or ask for less with --at-least\n"
+    )
+    assert command(*asked, "--at-least", "0").code == 0
 
 
 def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -> None:

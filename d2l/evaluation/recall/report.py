@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 from d2l.adapters.provenance import Refinement
+from d2l.errors import ProbeError
 from d2l.evaluation.metrics import Row, show_mean, take_mean, take_means
 from d2l.evaluation.recall.arms import SCORES, Gathered, Mark
 from d2l.files.plots import check_picture, load_figure, save_picture
@@ -62,6 +63,18 @@ class Probe:
         routing = {"routing": list(self.routing)} if self.routing else {}
         questions = {"questions": list(self.questions)} if self.questions else {}
         return {"rows": list(self.rows)} | silence | harm | routing | questions
+
+    def check_share(self, least: float) -> None:
+        """Raise ProbeError where the adapter gets less than a share of its questions right, 0 to 1:
+        answers that contain the reference."""
+        row = next(row for row in self.rows if row["arm"] == "adapter")
+        if row["contained"] < least:
+            n_right = round(row["contained"] * row["n"])
+            share = f"{row['contained']:.2f} of the answers ({n_right} of {row['n']})"
+            raise ProbeError(
+                f"{row['set']}: {share} contain the reference, less than {least:g}",
+                hint="correct the adapter with d2l refine, or ask for less with --at-least",
+            )
 
 
 def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
