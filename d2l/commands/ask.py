@@ -18,7 +18,7 @@ from d2l.commands.conversation import (
     name_place,
     show_arms,
 )
-from d2l.commands.options import AdapterPath, Base, Device, Offline
+from d2l.commands.options import LIMITS, OUTPUT, AdapterPath, Base, Device, Offline, in_panel
 from d2l.errors import D2LError, OptionError
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ def ask(
         typer.Option(help="Ask nothing: print what one could ask of this document, and answers."),
     ] = None,
     parts: Annotated[
-        int | None, typer.Option("--parts", min=1, help="Parts that are read for a question.")
+        int | None,
+        typer.Option(
+            "--parts",
+            min=1,
+            help="Parts that are read for a question; default: 4, without seats 8.",
+        ),
     ] = None,
     page: Annotated[
         str | None,
@@ -54,13 +59,13 @@ def ask(
     whole: Annotated[
         bool, typer.Option("--whole", help="Ask the one memory that other engines load.")
     ] = False,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 64,
+    max_tokens: Annotated[int, in_panel(LIMITS, min=1, help="Longest answer.")] = 64,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
     as_lines: Annotated[
         bool,
-        typer.Option("--jsonl", help="Print a JSON object a line, each when it is answered."),
+        in_panel(OUTPUT, "--jsonl", help="Print a JSON object a line, each when it is answered."),
     ] = False,
 ) -> None:
     """Ask an adapter questions.

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Force, expert, taking
+from d2l.commands.options import (
+    OUTPUT,
+    Encoding,
+    Force,
+    IncludeHidden,
+    Password,
+    in_panel,
+    taking,
+)
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 if TYPE_CHECKING:
@@ -39,16 +47,14 @@ def batch(
         list[str],
         typer.Argument(help="A manifest (.jsonl), or folders, files, patterns, s3://bucket/docs/."),
     ],
-    out_dir: Annotated[str, typer.Option(help="Folder of the adapters, or s3://bucket/adapters/.")],
+    out_dir: Annotated[str, in_panel(OUTPUT, help="Folder, or s3://bucket/adapters/.")],
     options: "CompileOptions",
     results: Annotated[
-        Path | None, typer.Option(help="JSON lines; default: results.jsonl in --out-dir.")
+        Path | None, in_panel(OUTPUT, help="JSON lines; default: results.jsonl in --out-dir.")
     ] = None,
-    encoding: Annotated[str | None, expert(help="Read text in this encoding.")] = None,
-    include_hidden: Annotated[
-        bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
-    ] = False,
-    password: Annotated[str | None, expert(help="Password of encrypted PDFs.")] = None,
+    encoding: Encoding = None,
+    include_hidden: IncludeHidden = False,
+    password: Password = None,
     engine: Annotated[Engine, typer.Option(help="Processes here, or Ray.")] = ("local"),
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     shard: Annotated[str | None, typer.Option(help="i/n: every n-th row from the i-th on.")] = None,
@@ -59,14 +65,14 @@ def batch(
         bool, typer.Option("--retry-failed", help="Only rows that failed last time.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read the documents; print the plan.")
+        bool, in_panel(OUTPUT, "--dry-run", help="Read the documents; print the plan.")
     ] = False,
     force: Force = False,
 ) -> None:
     """Compile many documents into an adapter each.
 
-    A second run skips the rows that are done. --json prints JSON lines. Exit code 0: all rows are
-    done, 1: some failed, 2: the run did not begin.
+    A second run skips rows that are done. --json prints JSON lines. Exit code 0: all rows done,
+    1: some failed, 2: the run did not begin.
     """
     from d2l.batch.rows import ADAPTER
     from d2l.batch.work import Job

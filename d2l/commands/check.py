@@ -25,11 +25,14 @@ def check(
         list[str] | None,
         typer.Option(
             help="Only this one; repeatable: peft, vllm, sglang, lorax, llama.cpp, ollama, "
-            "mlx. Default: all."
+            "mlx; default: all."
         ),
     ] = None,
     max_lora_rank: Annotated[
-        int | None, typer.Option(min=1, help="Rank that vLLM or SGLang is started with.")
+        int | None,
+        typer.Option(
+            min=1, help="Rank that vLLM or SGLang is started with; default: the smallest that fits."
+        ),
     ] = None,
     live: Annotated[
         str | None,

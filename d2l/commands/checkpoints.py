@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Device, Force, Offline, Out
+from d2l.commands.options import NETWORK, Device, Force, Offline, Out, in_panel
 
 
 def list_checkpoints(
@@ -49,11 +49,13 @@ def export_checkpoint(
 def create_checkpoint(
     kind: Annotated[Literal["seats"], typer.Argument(help="Kind of network.")],  # noqa: ARG001
     out: Out,
-    base: Annotated[str, typer.Option(help="Folder, GGUF file, alias or hub name of the base.")],
+    base: Annotated[
+        str, in_panel(NETWORK, help="Folder, GGUF file, alias or hub name of the base.")
+    ],
     seats: Annotated[int, typer.Option(min=1, help="Most seats of an adapter.")] = 320,
     width: Annotated[int, typer.Option(min=16, help="Of the network, a multiple of 64.")] = 320,
     system: Annotated[
-        str | None, typer.Option(help="Opening text, if the base's template has none.")
+        str | None, typer.Option(help="Opening text; default: the template's.")
     ] = None,
     device: Device = "auto",
     force: Force = False,

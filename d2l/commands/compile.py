@@ -13,9 +13,24 @@ from d2l.commands import console
 from d2l.commands.compile_report import Report, report_plan, report_unchanged
 from d2l.commands.compile_run import CompileRun, compile_each
 from d2l.commands.export import refuse_beside
-from d2l.commands.options import DryRun, Force, Format, Out, expert, taking
+from d2l.commands.options import (
+    INPUT,
+    LIMITS,
+    OUTPUT,
+    DryRun,
+    Encoding,
+    Force,
+    IncludeHidden,
+    Out,
+    Password,
+    ReadFormat,
+    expert,
+    in_panel,
+    taking,
+)
 from d2l.compiler.lock import Request, State, check
-from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
+from d2l.documents.intake import Intake, ReadOptions, read_inputs
+from d2l.documents.sandbox import ReadLimits
 from d2l.errors import AdapterError, OptionError
 
 if TYPE_CHECKING:
@@ -49,34 +64,41 @@ def compile_command(
     options: "CompileOptions",
     to: Annotated[
         list[str] | None,
-        typer.Option(help="Also export to gguf, ollama, mlx or merged; repeatable."),
+        in_panel(OUTPUT, help="Also export to gguf, ollama, mlx or merged; repeatable."),
     ] = None,
-    format: Annotated[Format | None, expert(help="Read inputs as this format.")] = None,
-    encoding: Annotated[str | None, expert(help="Read text in this encoding.")] = None,
-    password: Annotated[str | None, expert(help="Password of encrypted PDFs.")] = None,
-    max_bytes: Annotated[int | None, expert(min=1, help="Largest input file.")] = None,
-    max_chars: Annotated[int | None, expert(min=1, help="Most text in a file.")] = None,
-    parse_seconds: Annotated[float | None, expert(min=0.1, help="Time limit of a parser.")] = None,
+    format: ReadFormat = None,
+    encoding: Encoding = None,
+    password: Password = None,
+    max_bytes: Annotated[
+        int, expert(LIMITS, min=1, help="Largest input file, in bytes.")
+    ] = ReadLimits.max_bytes,
+    max_chars: Annotated[
+        int, expert(LIMITS, min=1, help="Longest text of a file, in characters.")
+    ] = ReadLimits.max_chars,
+    parse_seconds: Annotated[
+        float, expert(LIMITS, min=0.1, help="Longest time of a parser.")
+    ] = ReadLimits.seconds,
     parse_memory: Annotated[
-        int | None, expert(min=1, help="Memory limit of a parser, in MB.")
-    ] = None,
+        int, expert(LIMITS, min=1, help="Most memory of a parser, in MB.")
+    ] = ReadLimits.memory_bytes // 1_000_000,
     each: Annotated[
         bool,
-        typer.Option("--each", help="Write one adapter for each input into the folder -o."),
+        in_panel(OUTPUT, "--each", help="Write one adapter for each input into the folder -o."),
     ] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without inputs that cannot be read.")
+        bool,
+        in_panel(INPUT, "--skip-bad", help="Go on without inputs that cannot be read."),
     ] = False,
-    include_hidden: Annotated[
-        bool, typer.Option("--include-hidden", help="Compile text that no reader sees, too.")
-    ] = False,
+    include_hidden: IncludeHidden = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Refuse hidden text, instructions to models, and secrets."),
+        in_panel(
+            INPUT, "--strict", help="Refuse hidden text, instructions to models, and secrets."
+        ),
     ] = False,
     locked: Annotated[
         bool,
-        typer.Option("--locked", help="Write nothing; fail if anything drifted from d2l.lock."),
+        in_panel(OUTPUT, "--locked", help="Write nothing; fail if anything drifted from d2l.lock."),
     ] = False,
     dry_run: DryRun = False,
     force: Force = False,
@@ -94,12 +116,7 @@ def compile_command(
         password=password,
         skip_bad=skip_bad,
         include_hidden=include_hidden,
-        limits=make_limits(
-            max_bytes=max_bytes,
-            max_chars=max_chars,
-            seconds=parse_seconds,
-            memory_mb=parse_memory,
-        ),
+        limits=ReadLimits(max_bytes, max_chars, parse_seconds, parse_memory * 1_000_000),
     )
     if locked or not (each or dry_run or force or strict or to):
         wanted = options.record({}) | reading.record()

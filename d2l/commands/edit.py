@@ -7,16 +7,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.options import (
-    AdapterPath,
-    Base,
-    Checkpoint,
-    Device,
-    DryRun,
-    Force,
-    Offline,
-    Out,
-)
+from d2l.commands.options import AdapterPath, Base, Checkpoint, Device, DryRun, Force, Offline, Out
 
 if TYPE_CHECKING:
     from d2l.change.edit import EditPlan

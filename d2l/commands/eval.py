@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Base, Device, Offline
+from d2l.commands.options import INPUT, LIMITS, NETWORK, Base, Device, Offline, in_panel
 
 if TYPE_CHECKING:
     from d2l.evaluation.tasks.report import TaskReport
@@ -21,16 +21,17 @@ def evaluate(
         typer.Argument(help="An adapter and a file of tasks; with --checkpoint the file alone."),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Make an adapter from every task's descriptions, and ask it.")
+        str | None,
+        in_panel(NETWORK, help="Make an adapter from every task's descriptions, and ask it."),
     ] = None,
     held_out: Annotated[
         Path | None,
-        typer.Option(help="With --checkpoint: a recipe, whose held-out tasks are the file's."),
+        in_panel(INPUT, help="With --checkpoint: a recipe, whose held-out tasks are the file's."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most examples of a task.")] = 20,
+    limit: Annotated[int, in_panel(LIMITS, min=1, help="Most examples of a task.")] = 20,
     base: Base = None,
     embedder: Annotated[
-        str | None, typer.Option(help="With --checkpoint: where the embedder lies.")
+        str | None, in_panel(NETWORK, help="With --checkpoint: where the embedder lies.")
     ] = None,
     device: Device = "auto",
     offline: Offline = False,

@@ -4,11 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 import d2l
 from d2l.commands import console
-from d2l.commands.options import AdapterPath, Base, Checkpoint, Device, Force, Offline, Target
+from d2l.commands.options import (
+    OUTPUT,
+    AdapterPath,
+    Base,
+    Checkpoint,
+    Device,
+    Force,
+    Offline,
+    Target,
+    in_panel,
+)
 
 if TYPE_CHECKING:
     from d2l.runtimes.export import ExportPlan, ExportResult
@@ -17,18 +25,18 @@ if TYPE_CHECKING:
 
 def export(
     adapter: AdapterPath,
-    to: Annotated[Target, typer.Option(help="What to write.")],
+    to: Annotated[Target, in_panel(OUTPUT, help="What to write.")],
     out: Annotated[
         Path,
-        typer.Option(
-            "-o", "--out", help="Folder to write; for gguf a name in .gguf writes one file."
+        in_panel(
+            OUTPUT, "-o", "--out", help="Folder to write; for gguf a name in .gguf writes one file."
         ),
     ],
     base: Base = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; write nothing.")
+        bool, in_panel(OUTPUT, "--dry-run", help="Print the plan; write nothing.")
     ] = False,
     force: Force = False,
     offline: Offline = False,

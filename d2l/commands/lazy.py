@@ -3,6 +3,7 @@
 Imports no pipeline, so that help starts at once.
 """
 
+import copy
 import functools
 import inspect
 import re
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from d2l.commands import console
-from d2l.commands.options import EXPERTS, set_parameters
+from d2l.commands.options import COMMON, PANELS, set_parameters
 
 #: Parameters that take the empty text, or that refuse it with a message of their own.
 _MAY_BE_EMPTY = ("password", "system", "description", "question")
@@ -89,21 +90,39 @@ class _LazyGroup(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command that shows its options for experts with `--help-all` only."""
+    """A command that shows its options in panels, those for experts with `--help-all` only."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments, options, and options for experts, each in a section."""
-        sections: dict[str, list[tuple[str, str]]] = {}
+        """Write each panel as a section."""
+        sections: dict[str, list[tuple[str, str]]] = {panel: [] for panel in PANELS}
         for param in self.get_params(ctx):
-            expert = getattr(param, "rich_help_panel", None) == EXPERTS
-            record = param.get_help_record(ctx)
-            if record is None or (expert and not ctx.meta.get("help_all")):
-                continue
-            title = "Arguments" if param.param_type_name == "argument" else "Options"
-            sections.setdefault(EXPERTS if expert else title, []).append(record)
+            shown: Any = copy.copy(param)
+            shown.hidden = shown.hidden and not ctx.meta.get("help_all")
+            if record := shown.get_help_record(ctx):
+                sections[_name_panel(param)].append((_shorten_type(record[0]), record[1]))
+        if not ctx.meta.get("help_all"):  # their names are enough
+            names = ", ".join(name.replace(", ", "/") for name, _ in sections[COMMON])
+            sections[COMMON] = [(names, "")]
         for title, rows in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line's words, without dots behind arguments that take several values."""
+        return [piece.removesuffix("...") for piece in super().collect_usage_pieces(ctx)]
+
+
+def _name_panel(param: Any) -> str:
+    if param.param_type_name == "argument":
+        return "Arguments"
+    return COMMON if param.is_eager else param.rich_help_panel or "Options"
+
+
+def _shorten_type(name: str) -> str:
+    """An option's name and type, without Python's words for a list and click's for a bound."""
+    name = re.sub(r"<list\[(.*)\]>", r"<\1>", name.replace("...", ""))
+    return name.replace(" range>", ">").replace("<Path>", "<path>")
 
 
 def make_app(groups: Groups | None = None, **settings: Any) -> typer.Typer:
@@ -112,6 +131,7 @@ def make_app(groups: Groups | None = None, **settings: Any) -> typer.Typer:
     return typer.Typer(
         cls=cls,
         no_args_is_help=True,
+        subcommand_metavar="COMMAND",
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -175,24 +195,21 @@ SHARED: dict[str, Any] = {
         *("-v", "--verbose"),
         help="Say what is loaded, from where, and when.",
     ),
+    "help_all": _flag(_show_all, "--help-all", help="Show the options for experts, too."),
 }
-_HELP_ALL = {"help_all": _flag(_show_all, "--help-all", help="Show the options for experts, too.")}
 
 
 def _share_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `SHARED` to a command's function, and `--help-all` if it has options for experts."""
+    """Add `SHARED` to a command's function."""
     own = inspect.signature(function).parameters
-    infos = [info for p in own.values() for info in getattr(p.annotation, "__metadata__", ())]
-    experts = any(getattr(info, "rich_help_panel", None) == EXPERTS for info in infos)
-    shared = SHARED | _HELP_ALL if experts else SHARED
 
     @functools.wraps(function)
     def command(**values: Any) -> Any:
-        return function(**{name: value for name, value in values.items() if name not in shared})
+        return function(**{name: value for name, value in values.items() if name not in SHARED})
 
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=hint)
-        for name, hint in shared.items()
+        for name, hint in SHARED.items()
     ]
     set_parameters(command, [*own.values(), *added])
     return command

@@ -12,7 +12,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.options import DryRun, Force, taking
+from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, in_panel, taking
 
 if TYPE_CHECKING:
     from d2l.adapters.provenance import Description, Provenance
@@ -33,19 +33,21 @@ def make(
         str | None, typer.Argument(help="What the task is, in a sentence or two; - for stdin.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Adapter folder to write.")
+        Path | None, in_panel(OUTPUT, "-o", "--out", help="Adapter folder to write.")
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="Make many: a file with a name, a tab and a description on every line."),
+        in_panel(
+            INPUT, help="Make many: a file with a name, a tab and a description on every line."
+        ),
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option(help="With --table: folder for the adapters, by their names.")
+        Path | None, in_panel(OUTPUT, help="With --table: folder for the adapters, by their names.")
     ] = None,
     results: Annotated[
         Path | None,
-        typer.Option(
-            help="With --table: JSON lines of results; rows that are done are passed over."
+        in_panel(
+            OUTPUT, help="With --table: JSON lines of results; rows that are done are passed over."
         ),
     ] = None,
     dry_run: DryRun = False,

@@ -8,15 +8,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.options import (
-    Base,
-    Checkpoint,
-    Device,
-    DryRun,
-    Force,
-    Offline,
-    Out,
-)
+from d2l.commands.options import Base, Checkpoint, Device, DryRun, Force, Offline, Out
 from d2l.hypernets.options import Merge
 
 if TYPE_CHECKING:
@@ -28,12 +20,14 @@ def merge(
     out: Out,
     weight: Annotated[
         list[float] | None,
-        typer.Option(help="Strength of an adapter, in their order; repeatable, once for each."),
+        typer.Option(help="Strength of each adapter, in their order; repeatable; default: 1."),
     ] = None,
     method: Annotated[
         Merge, typer.Option(help="concat: the weighted sum; average: weights that sum to 1.")
     ] = "concat",
-    max_rank: Annotated[int | None, typer.Option(min=1, help="Bound the adapter's rank.")] = None,
+    max_rank: Annotated[
+        int | None, typer.Option(min=1, help="Highest rank: smaller files recall less.")
+    ] = None,
     checkpoint: Checkpoint = None,
     base: Base = None,
     device: Device = "auto",

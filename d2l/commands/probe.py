@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Base, Device, Offline, RefineTime, expert
+from d2l.commands.options import (
+    INPUT,
+    NETWORK,
+    OUTPUT,
+    Base,
+    Device,
+    Offline,
+    RefineTime,
+    expert,
+    in_panel,
+)
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
 from d2l.refining.options import choose_refining
 
@@ -41,48 +51,57 @@ def probe(
     adapter: Annotated[Path | None, typer.Argument(help="Adapter folder.")] = None,
     qa: Annotated[
         Path | None,
-        typer.Option(help="Questions about its document: JSON lines of question, answers."),
+        in_panel(INPUT, help="Questions about its document: JSON lines of question, answers."),
     ] = None,
     document: Annotated[
-        str | None, typer.Option(help="The adapter's document, if it has moved.")
+        str | None, in_panel(INPUT, help="The adapter's document, if it has moved.")
     ] = None,
     sets: Annotated[
         list[Path] | None,
-        typer.Option("--set", help="Compile and ask: JSON lines of doc, question, answers."),
+        in_panel(INPUT, "--set", help="Compile and ask: JSON lines of doc, question, answers."),
     ] = None,
     length: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1, help="Documents of a set, in tokens; repeatable; default: 64, 240, 480, 960."
+        expert(
+            INPUT,
+            min=1,
+            help="Documents of a set, in tokens; repeatable; default: 64, 240, 480, 960.",
         ),
     ] = None,
     unanswerable: Annotated[
         str | None,
-        typer.Option(
+        in_panel(
+            INPUT,
             help="Questions that it does not answer: JSON lines of question, maybe doc; or "
-            "neighbors: those about other passages of the same title in --qa or --set."
+            "neighbors: those of other passages of the same title.",
         ),
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(
-            help=f"Network that compiles sets; default: {DEFAULT_VARIABLE}, or {DEFAULT}."
+        in_panel(
+            NETWORK, help=f"Network that compiles sets; default: {DEFAULT_VARIABLE}, or {DEFAULT}."
         ),
     ] = None,
     refine: RefineTime = None,
     whole: Annotated[
         bool,
-        typer.Option(
-            "--whole", help="Ask about whole documents of --set; doc may name a file beside it."
+        expert(
+            "Options",
+            "--whole",
+            help="Ask about whole documents of --set; doc may name a file beside it.",
         ),
     ] = False,
     arm: Annotated[
         list[WholeArm] | None,
-        expert(help="Arms of --whole; repeatable; default: all."),
+        expert("Options", help="Arms of --whole; repeatable; default: all."),
     ] = None,
-    plot: Annotated[Path | None, expert(help="Draw --whole by length: .svg, .png or .pdf.")] = None,
+    plot: Annotated[
+        Path | None, expert(OUTPUT, help="Draw --whole by length: .svg, .png or .pdf.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most questions for each row.")] = 200,
-    no_harm: Annotated[bool, expert("--no-harm", help="Leave the general prompts out.")] = False,
+    no_harm: Annotated[
+        bool, expert("Options", "--no-harm", help="Leave the general prompts out.")
+    ] = False,
     at_least: Annotated[
         float | None,
         typer.Option(
@@ -90,7 +109,7 @@ def probe(
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write the self-test as one HTML file, too.")
+        Path | None, in_panel(OUTPUT, help="Write the self-test as one HTML file, too.")
     ] = None,
     base: Base = None,
     device: Device = "auto",

@@ -4,12 +4,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
+    INPUT,
     AdapterPath,
     Base,
     Checkpoint,
@@ -20,6 +19,7 @@ from d2l.commands.options import (
     Out,
     RefineSteps,
     RefineTime,
+    in_panel,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def refine(
     out: Out,
     document: Annotated[
         list[Path] | None,
-        typer.Option(help="What it was compiled from; default: from where that was; repeatable."),
+        in_panel(
+            INPUT, help="What it was compiled from; default: the path in d2l.json; repeatable."
+        ),
     ] = None,
     refine: RefineTime = None,
     refine_steps: RefineSteps = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Base, Device, Offline
+from d2l.commands.options import LIMITS, Base, Device, Offline, expert, in_panel
 
 
 def serve(
@@ -21,15 +21,15 @@ def serve(
         str | None,
         typer.Option(
             envvar="D2L_SERVE_TOKEN",
-            help="Bearer token that requests must have; better in D2L_SERVE_TOKEN.",
+            help="Bearer token that requests must have.",
         ),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 1024,
+    max_tokens: Annotated[int, in_panel(LIMITS, min=1, help="Longest answer.")] = 1024,
     max_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Longest time of a request, waiting included.")
+        float, in_panel(LIMITS, min=0.1, help="Longest time of a request, waiting included.")
     ] = 120.0,
     max_waiting: Annotated[
-        int, typer.Option(min=1, help="Requests that may wait; others get status 503.")
+        int, in_panel(LIMITS, min=1, help="Requests that may wait; others get status 503.")
     ] = 32,
     upstream: Annotated[
         str | None,
@@ -37,7 +37,7 @@ def serve(
     ] = None,
     upstream_kind: Annotated[
         Literal["openai", "llama.cpp"] | None,
-        typer.Option(help="How the engine is asked for a part; default: as it says itself."),
+        expert("Options", help="How the engine is asked for a part; default: as it says itself."),
     ] = None,
     base: Base = None,
     device: Device = "auto",

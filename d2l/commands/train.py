@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import Base, DryRun, Offline
+from d2l.commands.options import NETWORK, OUTPUT, Base, DryRun, Offline, in_panel
 
 if TYPE_CHECKING:
     from d2l.learners.recipes import Recipe
@@ -19,16 +19,17 @@ def train(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
+        in_panel(
+            OUTPUT,
             "-o",
             "--out",
-            help="Folder of the run (default: run), which goes on if it is there; with --curves, "
-            "the picture (default: curves.png).",
+            help="Folder of the run, which goes on if it is there; with --curves, the picture; "
+            "default: run, or curves.png.",
         ),
     ] = None,
     base: Base = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; default: the recipe's.")
+        str | None, in_panel(NETWORK, help="auto, cpu, cuda, cuda:N or mps; default: the recipe's.")
     ] = None,
     dry_run: DryRun = False,
     curves: Annotated[bool, typer.Option("--curves", help="Draw the curves of runs.")] = False,

@@ -6,7 +6,6 @@ One bad input fails the run unless bad ones are to be skipped; then each is list
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from d2l.documents.document import Document
 from d2l.documents.inputs import expand_inputs
@@ -144,16 +143,3 @@ def read_inputs(
             hint="run without --skip-bad to see what to do about the first",
         )
     return Intake(tuple(documents), tuple(skipped), expanded.ignored, options)
-
-
-def make_limits(
-    *, max_bytes: int | None, max_chars: int | None, seconds: float | None, memory_mb: int | None
-) -> ReadLimits:
-    """Limits with the defaults where nothing was asked for."""
-    asked: dict[str, Any] = {
-        "max_bytes": max_bytes,
-        "max_chars": max_chars,
-        "seconds": seconds,
-        "memory_bytes": None if memory_mb is None else memory_mb * 1_000_000,
-    }
-    return ReadLimits(**{name: value for name, value in asked.items() if value is not None})

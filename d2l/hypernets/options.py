@@ -76,31 +76,34 @@ class CompileOptions:
         envvar=DEFAULT_VARIABLE,
         usual=DEFAULT,
     )
-    base: str | None = option(None, "The base: folder, GGUF file or hub name.", of="network")
+    base: str | None = option(
+        None, "Folder, GGUF file or hub name; default: the network's.", of="network"
+    )
     embedder: str | None = option(
-        None, "Where the embedder lies: folder or hub name.", of="network", expert=True
+        None,
+        "Folder or hub name of the embedder; default: the network's.",
+        of="network",
+        expert=True,
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network")
     offline: bool = option(False, "Open no socket.", of="network")
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
-    max_rank: int | None = option(
-        None, "Highest rank of the adapter: a smaller file that recalls less.", minimum=1
-    )
+    max_rank: int | None = option(None, "Highest rank: smaller files recall less.", minimum=1)
     scale: float = option(1.0, "Strength of the document's part.", expert=True)
     bias_scale: float = option(1.0, "Strength of the network's learned part.", expert=True)
     chunk_tokens: int | None = option(
-        None, "Tokens of a chunk at most; default: the checkpoint's own.", minimum=1, expert=True
+        None, "Most tokens of a chunk; default: the network's.", minimum=1, expert=True
     )
     tokens_per_seat: int | None = option(
         None,
-        "Seat networks: fewer recall more, and disturb other answers more.",
+        "Fewer recall more, and disturb other answers more; default: the network's.",
         minimum=1,
         expert=True,
     )
     parts: bool | None = option(
         None,
-        "Keep a part for each chunk, of which each question chooses; default: for documents "
-        "longer than one memory holds.",
+        "Keep a part for each chunk, for questions to choose; default: for documents longer than "
+        "one memory holds.",
     )
     dtype: Dtype = option("bf16", "Precision of the written weights.", expert=True)
     chunking: Chunking = option(
@@ -110,13 +113,9 @@ class CompileOptions:
     )
     keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
     refine: float | None = option(
-        None,
-        "Correct the adapter on its own document for so long: 30s, 2m, 1h.",
-        metavar="TIME",
+        None, "Time to correct it on its own document: 30s, 2m, 1h.", metavar="TIME"
     )
-    refine_steps: int | None = option(
-        None, "Correct it for so many steps at most.", minimum=1, expert=True
-    )
+    refine_steps: int | None = option(None, "Most steps of correcting it.", minimum=1, expert=True)
     scaling: Scaling = option(
         "standard", "standard: alpha / rank; config: what the checkpoint's files say.", expert=True
     )

@@ -1,5 +1,6 @@
 """Help, version and completion of both command lines."""
 
+import copy
 import itertools
 import os
 import subprocess
@@ -45,6 +46,19 @@ def list_rows(groups: Groups) -> Iterator[tuple[tuple[str, ...], CommandRow]]:
             yield (row.name,), row
 
 
+#: Options without a fixed default, whose help says in words what holds without them.
+COMPUTED = {
+    ("d2l", "compile"): "base chunk_tokens tokens_per_seat parts format encoding",
+    ("d2l", "batch"): "base results encoding",
+    ("d2l", "merge"): "base checkpoint weight",
+    ("d2l", "refine"): "base checkpoint document",
+    ("d2l", "ask"): "base parts",
+    ("d2l", "check"): "base runtime model max_lora_rank",
+    ("d2l", "probe"): "base checkpoint length arm",
+    ("d2l", "cache", "prune"): "max_size",
+    ("d2l", "checkpoints", "new"): "system",
+    ("d2l", "train"): "out device",
+}
 ROWS = {
     (program, *words): row
     for program, groups in (("d2l", cli.COMMANDS), ("t2l", cli.TASK_COMMANDS))
@@ -67,6 +81,27 @@ def test_help_of_a_command_fits_a_screen_and_ends_with_an_example(
 
 
 @pytest.mark.parametrize("words", ROWS, ids=" ".join)
+def test_help_for_experts_is_whole_and_shows_every_default(
+    words: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    run_program = command.t2l if words[0] == "t2l" else command
+    shown = run_program(*words[1:], "--help-all").out
+    assert "..." not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    loaded = ROWS[words].load()
+    context = loaded.context_class(loaded)
+    for param in map(copy.copy, loaded.params):
+        param.hidden = False
+        help = param.get_help_record(context)[1]
+        assert "".join(help.split()) in "".join(shown.split())
+        if param.default not in (None, False):
+            assert f"default: {param.default}" in help
+        elif param.name in COMPUTED.get(words, "").split():
+            assert "default: " in help
+
+
+@pytest.mark.parametrize("words", ROWS, ids=" ".join)
 def test_the_list_and_a_commands_own_help_say_the_same_in_one_line(words: tuple[str, ...]) -> None:
     row = ROWS[words]
     assert (row.find().__doc__ or "").splitlines()[0] == row.help
@@ -81,7 +116,7 @@ def test_lists_of_commands_fit_a_screen(
     lines = command(*words, "--help").out.splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 80
-    assert not [line for line in lines[1:] if "..." in line]
+    assert not [line for line in lines if "..." in line]
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.documents.intake import Intake, ReadOptions, make_limits, read_inputs
+from d2l.documents.intake import Intake, ReadOptions, read_inputs
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
 from tests.compiled import make_document
@@ -113,18 +113,9 @@ def test_an_interrupt_is_not_taken_for_a_bad_input(tmp_path: Path) -> None:
         read_inputs([str(tmp_path)], SKIP, interrupt)
 
 
-def test_limits_not_asked_for_keep_their_defaults() -> None:
-    nothing = make_limits(max_bytes=None, max_chars=None, seconds=None, memory_mb=None)
-    assert nothing == ReadLimits()
-    asked = make_limits(max_bytes=1, max_chars=2, seconds=0.5, memory_mb=3)
-    assert asked == ReadLimits(1, 2, 0.5, 3_000_000)
-    some = make_limits(max_bytes=None, max_chars=7, seconds=None, memory_mb=None)
-    assert some == ReadLimits(max_chars=7)
-
-
 def test_a_limit_of_nothing_is_refused_by_its_option() -> None:
     with pytest.raises(DocumentError) as caught:
-        make_limits(max_bytes=None, max_chars=0, seconds=None, memory_mb=None)
+        ReadLimits(max_chars=0)
     assert caught.value.message == "--max-chars 0: not above 0"
 
 
