@@ -62,11 +62,7 @@ def probe(
     ] = None,
     length: Annotated[
         list[int] | None,
-        expert(
-            INPUT,
-            min=1,
-            help="Documents of a set, in tokens; repeatable; default: 64, 240, 480, 960.",
-        ),
+        expert(INPUT, min=1, help="Tokens of documents of a set; default: 64, 240, 480, 960."),
     ] = None,
     unanswerable: Annotated[
         str | None,
@@ -85,15 +81,10 @@ def probe(
     refine: RefineTime = None,
     whole: Annotated[
         bool,
-        expert(
-            "Options",
-            "--whole",
-            help="Ask about whole documents of --set; doc may name a file beside it.",
-        ),
+        expert("Options", "--whole", help="Ask about whole documents of --set, which doc names."),
     ] = False,
     arm: Annotated[
-        list[WholeArm] | None,
-        expert("Options", help="Arms of --whole; repeatable; default: all."),
+        list[WholeArm] | None, expert("Options", help="Arms of --whole; repeatable; default: all.")
     ] = None,
     plot: Annotated[
         Path | None, expert(OUTPUT, help="Draw --whole by length: .svg, .png or .pdf.")

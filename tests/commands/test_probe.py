@@ -164,7 +164,7 @@ def test_the_self_test_is_printed_before_harm_is_measured(
 
 
 def test_lengths_in_help_are_those_of_the_command(command: Command) -> None:
-    assert ", ".join(map(str, LENGTHS)) in " ".join(command("probe", "--help").out.split())
+    assert ", ".join(map(str, LENGTHS)) in " ".join(command("probe", "--help-all").out.split())
 
 
 # ---- the self-test as text ----------------------------------------------------------------------
