@@ -25,13 +25,8 @@ from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat, fit_document
-from d2l.inference.part_choice import (
-    UNANSWERED,
-    Choice,
-    Citation,
-    PartChooser,
-    PartOptions,
-)
+from d2l.inference.likelihood import extend
+from d2l.inference.part_choice import UNANSWERED, Choice, Citation, PartChooser, PartOptions
 from d2l.inference.part_reading import PartReader, Prompt
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.progress import log_time
@@ -164,8 +159,7 @@ class AdaptedModel:
         model.set_adapter(name)
         model.delete_adapter(present)
         self.info, self.chat, self.opening = other.info, other.chat, other.opening
-        self.parts, self.reader = other.parts, other.reader
-        self._opening_cache = None
+        self.parts, self.reader, self._opening_cache = other.parts, other.reader, None
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -199,10 +193,6 @@ class AdaptedModel:
         turns = [{"role": "user", "content": question}]
         return self.answer(turns, emit, options).text
 
-    def ask_turns(self, turns: Turns, emit: Emit = discard) -> str:
-        """Answer the last of several turns, as `ask` does a single question."""
-        return self.answer(turns, emit).text
-
     def answer(
         self, turns: Turns, emit: Emit = discard, options: AskOptions | None = None
     ) -> Answer:
@@ -231,8 +221,7 @@ class AdaptedModel:
         """A block in which the model reads the parts that the last turn's question chooses, or with
         `options.whole`, or without parts, the adapter of everything."""
         if self.parts is None or self.reader is None or options.whole or self.disabled:
-            ids = self.prompt_turns(turns, alone=self.disabled)
-            yield Prompt(ids, None if self.disabled else self._read_opening())
+            yield Prompt(self.prompt_turns(turns, alone=self.disabled), self._read_opening())
             return
         choice = self.parts.choose(turns, options, usual=self.reader.usual)
         rest = self.prompt_turns(turns)[len(self.opening) :]
@@ -245,15 +234,12 @@ class AdaptedModel:
     @torch.inference_mode()
     def _read_opening(self) -> Any:
         """A cache of the opening, which every prompt of the adapter begins with: the model reads
-        it for the first question only. None for adapters without an opening."""
-        if not self.opening:
-            return None
-        if self._opening_cache is None:
-            causal = self.model.get_base_model()
-            ids = torch.tensor([self.opening], device=causal.device)
-            output = causal.model(input_ids=ids, use_cache=True)
-            self._opening_cache = getattr(output, cache_keyword(causal))
-        return copy.deepcopy(self._opening_cache)
+        it for the first question only. None without an opening, and for the base alone."""
+        if self.opening and not self.disabled and self._opening_cache is None:
+            ids = torch.tensor([self.opening], device=self.model.device)
+            mask = torch.ones_like(ids)
+            self._opening_cache, _ = extend(self.model, ids, mask=mask, cache=None)
+        return None if self.disabled else copy.deepcopy(self._opening_cache)
 
     def ask_alone(self, question: str, emit: Emit = discard) -> str:
         """Answer with the base alone, in its own chat template."""
