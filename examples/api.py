@@ -24,6 +24,7 @@ adapter = compiler(plan)  # in memory
 adapter.save_pretrained(out / "manual.lora", force=True)
 tuned = adapter.apply_to(AutoModelForCausalLM.from_pretrained(plan.base.folder))  # a PeftModel
 print(type(tuned).__name__, tuned.active_adapter, adapter)
+print("asked:", adapter.ask("When was the pump built?", max_new_tokens=24))
 
 print(adapter.export(out / "manual.gguf", to="gguf", force=True).load)
 print(adapter.drop(":#1").provenance.prompt.opening.seats[-1], "seats without the last chunk")

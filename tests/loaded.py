@@ -21,7 +21,7 @@ N_TOKENS = 16
 
 
 def load(done: Compiled, adapter: Path | None = None, **changes: Any) -> AdaptedModel:
-    values = {"base": str(done.base), "device": "cpu", "max_tokens": N_TOKENS, "offline": True}
+    values = {"base": str(done.base), "device": "cpu", "max_new_tokens": N_TOKENS, "offline": True}
     return AdaptedModel.load(adapter or done.adapter, AskOptions(**(values | changes)))
 
 

@@ -22,6 +22,11 @@ def test_every_public_name_is_there_and_explained(name: str) -> None:
         assert value is getattr(importlib.import_module(value.__module__), name)
 
 
+def test_completion_offers_the_public_names_alone() -> None:
+    assert importlib.import_module("d2l.errors")
+    assert dir(d2l) == sorted(d2l.__all__)
+
+
 def test_other_names_are_missing_as_in_any_module() -> None:
     with pytest.raises(AttributeError, match="module 'd2l' has no attribute 'compiles'"):
         d2l.compiles  # type: ignore[attr-defined]  # noqa: B018

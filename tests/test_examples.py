@@ -48,7 +48,9 @@ def test_the_api_session_runs_as_it_stands(tmp_path: Path, smollm2_files: BaseFi
     lines = run_script("api.py", folder=tmp_path).splitlines()
     assert lines[0].endswith("MB")
     assert lines[1].startswith("PeftModelForCausalLM default Adapter('note.lora', base='Hugging")
-    assert lines[2].startswith("llama-server ")
+    assert lines[2].startswith("asked: ")
+    assert "1921" in lines[2]
+    assert lines[3].startswith("llama-server ")
     assert any(line.startswith("merged: Adapter('merged.lora', ") for line in lines)
     assert any(line.startswith("vllm (") for line in lines)
     assert any(line.startswith("adapter: ") and "1921" in line for line in lines)

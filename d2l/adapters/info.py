@@ -6,7 +6,7 @@ A folder in; its provenance (`d2l.json`), its PEFT config and the shapes of its 
 import json
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +55,9 @@ class AdapterInfo:
     """An adapter folder without its weights; `provenance` is None for adapters of other tools."""
 
     folder: Path
-    config: Mapping[str, Any]
-    tensors: Mapping[str, TensorInfo]
-    provenance: "Provenance | None"
+    config: Mapping[str, Any] = field(repr=False)
+    tensors: Mapping[str, TensorInfo] = field(repr=False)
+    provenance: "Provenance | None" = field(repr=False)
     size_bytes: int
 
     @property

@@ -44,7 +44,8 @@ class LoraWeights:
 
     base: str  # model id these weights fit
     scale: float  # delta = scale * b @ a; "alpha" exists only in peft_folder.py
-    factors: Mapping[str, LoraFactors]  # "model.layers.3.mlp.down_proj" -> factors
+    #: "model.layers.3.mlp.down_proj" -> factors
+    factors: Mapping[str, LoraFactors] = field(repr=False)
     ranks: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,8 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -10,12 +12,19 @@ from d2l.adapters.find import find_adapter
 from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
 from d2l.api.export import export
-from d2l.api.wishes import ChangeWishes, ExportWishes, PushWishes, change_options
+from d2l.api.wishes import (
+    ChangeWishes,
+    ExportWishes,
+    PushWishes,
+    change_options,
+    refuse_unknown,
+)
 from d2l.change.edit import prepare as prepare_edit
 from d2l.change.edit import run as run_edit
 from d2l.files.hub import push_folder
 
 if TYPE_CHECKING:
+    from d2l.inference.adapted_model import AdaptedModel
     from d2l.runtimes.export import ExportResult
 
 
@@ -57,6 +66,34 @@ class Adapter(AdapterContent):
             f"{len(weights.factors)} modules)"
         )
 
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        made, size = self.provenance, sum(t.nbytes for t in self.to_state_dict().values())
+        rows = [("adapter", self.name), ("base", self.weights.base), ("rank", self.weights.rank)]
+        if made is not None:
+            rows.append(("inputs", ", ".join(item.name for item in made.inputs)))
+            rows.append(("tokens", f"{sum(chunk.n_tokens for chunk in made.chunks):,}"))
+        rows.append(("size", f"{size / 1e6:.1f} MB"))
+        cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
+        return f"<table>{''.join(cells)}</table>"
+
+    @cached_property
+    def model(self) -> "AdaptedModel":
+        """The adapter on its base, loaded on first use and kept in memory with the adapter.
+
+        Raises AdapterError or BaseModelError. `AdaptedModel.from_pretrained` takes another base,
+        device or precision, and its `set_adapter` asks many adapters with one base in memory.
+        """
+        from d2l.inference.adapted_model import AdaptedModel
+
+        return AdaptedModel.from_pretrained(self)
+
+    def ask(
+        self, question: str, *, max_new_tokens: int | None = None, temperature: float | None = None
+    ) -> str:
+        """Answer one question; the answer's text. Keywords and errors: as `AdaptedModel.ask`."""
+        return self.model.ask(question, max_new_tokens=max_new_tokens, temperature=temperature)
+
     def save_pretrained(
         self, folder: str | Path, *, dtype: str | None = None, force: bool = False
     ) -> Path:
@@ -74,6 +111,7 @@ class Adapter(AdapterContent):
         repo_id: org/repo, made where there is none. Keywords, as PEFT has them: private, token,
         revision (the branch), commit_message, dtype. Raises AdapterError.
         """
+        refuse_unknown(wishes, PushWishes)
         dtype = wishes.get("dtype")
         with tempfile.TemporaryDirectory(prefix="d2l-push-") as folder:
             out = write_adapter(self._in(dtype), Path(folder, "adapter.lora"), called=repo_id)

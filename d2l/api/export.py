@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from d2l.api.wishes import AdapterLike, ExportWishes, find_content
+from d2l.api.wishes import AdapterLike, ExportWishes, find_content, refuse_unknown
 from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def _in_folder(adapter: AdapterLike) -> Iterator[tuple[Path, Path]]:
 def _export_options(to: str, wishes: ExportWishes) -> "ExportOptions":
     from d2l.runtimes.export import ExportOptions
 
+    refuse_unknown(wishes, ExportWishes)
     return ExportOptions(
         to,
         wishes.get("base"),

@@ -1,7 +1,8 @@
 """Arguments that several functions of the API have; needs no torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Union
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 if TYPE_CHECKING:
     from d2l.adapters.peft_folder import AdapterContent
@@ -57,6 +58,13 @@ class PushWishes(TypedDict, total=False):
     dtype: str | None
 
 
+def refuse_unknown(wishes: Mapping[str, Any], kind: type) -> None:
+    """Raise TypeError for a keyword that `kind`, a TypedDict, lacks: only type checkers look."""
+    known = sorted(kind.__annotations__)
+    if unknown := sorted(wishes.keys() - known):
+        raise TypeError(f"unexpected keyword {unknown[0]!r}; keywords are {', '.join(known)}")
+
+
 def find_content(adapter: AdapterLike) -> "AdapterContent | Path":
     """An adapter in memory as it is; of a name the folder."""
     if isinstance(adapter, str | Path):
@@ -67,9 +75,10 @@ def find_content(adapter: AdapterLike) -> "AdapterContent | Path":
 
 
 def change_options(wishes: ChangeWishes) -> "ChangeOptions":
-    """The keywords as the pipelines have them."""
+    """The keywords as the pipelines have them; raises TypeError for others."""
     from d2l.change.parents import ChangeOptions
 
+    refuse_unknown(wishes, ChangeWishes)
     return ChangeOptions(
         checkpoint=wishes.get("checkpoint"),
         base=wishes.get("base"),

@@ -81,7 +81,7 @@ class Conversation:
         self._last = question
         turns = [*self._turns, {"role": "user", "content": question}]
         model, config = self._model, self._model.model.config.get_text_config()
-        room = int(config.max_position_embeddings) - model.options.max_tokens
+        room = int(config.max_position_embeddings) - model.options.max_new_tokens
         opening = None if model.parts is None else model.parts.parts.index.opening
         if (
             opening is not None

@@ -129,7 +129,7 @@ def probe(
     from d2l.evaluation.recall.arms import ProbeOptions
     from d2l.inference.adapted_model import AskOptions
 
-    asking = AskOptions(base=base, device=device, max_tokens=24, offline=offline)
+    asking = AskOptions(base=base, device=device, max_new_tokens=24, offline=offline)
     options = ProbeOptions(
         limit,
         harm=not no_harm,

@@ -20,7 +20,7 @@ from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import CheckpointFiles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompilePlan:
     """Everything that is decided before computing; `warnings` are for the user."""
 
@@ -31,6 +31,13 @@ class CompilePlan:
     rank: int  # that chunks share, or seats
     full_rank: int  # before --max-rank
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = ", ".join(document.name for document in self.documents)
+        return (
+            f"CompilePlan({names!r:.60}, checkpoint={self.checkpoint.name!r}, "
+            f"tokens {self.describe_tokens()}, rank {self.file_rank})"
+        )
 
     @property
     def config(self) -> HypernetConfig:

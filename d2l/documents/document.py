@@ -7,7 +7,7 @@ import hashlib
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -44,7 +44,7 @@ class Document:
 
     name: str
     format: str
-    sections: tuple[Section, ...]
+    sections: tuple[Section, ...] = field(repr=False)
     digest: str
     size_bytes: int
     notes: tuple[str, ...] = ()  # what the reader wants told, e.g. "3 of 12 pages have no text"

@@ -3,7 +3,7 @@
 One bad input fails the run unless bad ones are to be skipped; then each is listed with its reason.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,10 +93,18 @@ def describe_skipped(name: str, reason: str) -> str:
 
 
 def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:
-    """Documents as they are, and those that paths lead to, read; raises DocumentError."""
+    """Documents as they are, and those that paths lead to, read; raises DocumentError, and
+    TypeError for what is no input."""
     if isinstance(inputs, Intake):
         return inputs
-    items = [inputs] if isinstance(inputs, str | Path | Document) else list(inputs)
+    if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+        inputs = [inputs]
+    items = list(inputs)
+    if not all(isinstance(item, str | Path | Document) for item in items):
+        raise TypeError(
+            f"{inputs!r:.80} cannot be compiled: give a path, a Document, or several of these "
+            "(d2l.Document.from_text makes a Document of text)"
+        )
     paths = [str(item) for item in items if not isinstance(item, Document)]
     if len(paths) == len(items):
         return read_inputs(paths, options)

@@ -50,7 +50,7 @@ class AskOptions:
 
     base: str | None = None
     device: str = "auto"
-    max_tokens: int = 64
+    max_new_tokens: int = 64
     temperature: float = 0.0
     offline: bool = False
     dtype: str | None = None  # of the base; None: as the device needs
@@ -73,14 +73,14 @@ class AdaptedModel:
     """
 
     info: AdapterInfo
-    model: Any  # peft.PeftModel
-    chat: ChatPrompts  # with the adapter's own chat template, where it has one
-    base: TokenizerFolder
+    model: Any = field(repr=False)  # peft.PeftModel
+    chat: ChatPrompts = field(repr=False)  # with the adapter's own chat template, where it has one
+    base: TokenizerFolder = field(repr=False)
     options: AskOptions
-    opening: tuple[int, ...] = ()
+    opening: tuple[int, ...] = field(default=(), repr=False)
     disabled: bool = False
-    parts: PartChooser | None = None  # of an adapter that kept its parts
-    reader: PartReader | None = None
+    parts: PartChooser | None = field(default=None, repr=False)  # of an adapter that kept its parts
+    reader: PartReader | None = field(default=None, repr=False)
     _opening_cache: Any = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -187,7 +187,7 @@ class AdaptedModel:
         """
         options = self.options
         if max_new_tokens is not None:
-            options = replace(options, max_tokens=max_new_tokens)
+            options = replace(options, max_new_tokens=max_new_tokens)
         if temperature is not None:
             options = replace(options, temperature=temperature)
         turns = [{"role": "user", "content": question}]
@@ -253,7 +253,7 @@ class AdaptedModel:
 
         A document that does not fit into the base's window is cut at its end.
         """
-        n_answer = self.options.max_tokens
+        n_answer = self.options.max_new_tokens
         prompt, left_out = self.prompt_about(document, question, n_answer=n_answer)
         with self.disable_adapter():
             return self._generate(prompt, emit, self.options), left_out
@@ -329,7 +329,7 @@ class AdaptedModel:
             output = self.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=options.max_tokens,
+                max_new_tokens=options.max_new_tokens,
                 do_sample=sampling,
                 temperature=options.temperature if sampling else None,
                 top_p=None,

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,58 @@ def test_nothing_of_it_can_be_set_and_little_is_printed(compiled: Compile) -> No
     assert "tensor" not in repr(adapter)
     assert adapter.config["r"] == adapter.config["lora_alpha"] == adapter.weights.rank
     assert adapter.opening == adapter.provenance.prompt.opening.text  # type: ignore[union-attr]
+
+
+def test_plans_and_models_print_one_short_line(compiled: Compile, tmp_path: Path) -> None:
+    done = compiled("seats")
+    where = {"base": str(done.base), "device": "cpu"}
+    for value in (
+        done.plan,
+        *done.plan.documents,
+        d2l.plan_merge([done.adapter, done.adapter]),
+        d2l.plan_edit(done.adapter, rescale={":#0": 0.5}),
+        d2l.plan_export(done.adapter, tmp_path / "a.gguf", to="gguf", base=str(done.base)),
+        d2l.AdaptedModel.from_pretrained(done.adapter, **where),
+    ):
+        printed = repr(value)
+        assert "\n" not in printed
+        assert len(printed) < 1_000 + 4 * len(str(tmp_path))
+        assert "pump" not in printed  # nor the document's text
+    n_chunks, rank = len(done.plan.chunks), done.plan.file_rank
+    assert repr(done.plan).endswith(f" in {n_chunks} chunk{'s' * (n_chunks > 1)}, rank {rank})")
+    assert len(repr(done.plan)) < 300
+
+
+def test_a_notebook_shows_a_table(compiled: Compile) -> None:
+    adapter = d2l.Adapter.from_pretrained(compiled("seats").adapter)
+    table = replace(adapter, name="<b>.lora")._repr_html_()
+    assert "<th>adapter</th><td>&lt;b&gt;.lora</td>" in table
+    assert f"<th>rank</th><td>{adapter.weights.rank}</td>" in table
+    assert [word for word in ("inputs", "tokens", "size") if f"<th>{word}</th>" not in table] == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda adapter, **wrong: d2l.merge([adapter, adapter], **wrong),
+        lambda adapter, **wrong: d2l.edit(adapter, rescale={":#0": 0.5}, **wrong),
+        lambda adapter, **wrong: d2l.refine(adapter, d2l.Document.from_text("a"), steps=1, **wrong),
+        lambda adapter, **wrong: d2l.export(adapter, "a.gguf", to="gguf", **wrong),
+        lambda adapter, **wrong: d2l.plan_export(adapter, "a.gguf", to="gguf", **wrong),
+        lambda adapter, **wrong: adapter.export("a.gguf", to="gguf", **wrong),
+        lambda adapter, **wrong: adapter.rescale({":#0": 0.5}, **wrong),
+        lambda adapter, **wrong: adapter.drop(":#0", **wrong),
+        lambda adapter, **wrong: adapter.keep(":#0", **wrong),
+        lambda adapter, **wrong: adapter.push_to_hub("org/name", **wrong),
+    ],
+)
+def test_a_keyword_that_is_none_is_a_type_error(
+    call: Callable[..., object], compiled: Compile, working_folder: Path
+) -> None:
+    adapter = d2l.Adapter.from_pretrained(compiled("seats").adapter)
+    with pytest.raises(TypeError, match="unexpected keyword 'maxrank'; keywords are "):
+        call(adapter, maxrank=8)
+    assert list(working_folder.iterdir()) == []
 
 
 # ---- on a model ---------------------------------------------------------------------------------

@@ -201,6 +201,17 @@ def test_an_adapter_in_memory_is_asked_like_its_folder(compiled: Callable[[str],
         assert model.ask(question, max_new_tokens=8, temperature=3.0) != answer
 
 
+@pytest.mark.usefixtures("place")
+def test_an_adapter_answers_and_loads_its_base_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = d2l.compile("note.txt", checkpoint="seats", device="cpu")
+    question, asked = "Where is the pump?", d2l.AdaptedModel.from_pretrained(adapter)
+    loads: list[object] = []
+    monkeypatch.setattr(d2l.AdaptedModel, "from_pretrained", lambda it: loads.append(it) or asked)
+    expected = asked.ask(question, max_new_tokens=8)
+    assert [adapter.ask(question, max_new_tokens=8) for _ in range(2)] == [expected] * 2
+    assert loads == [adapter]
+
+
 def test_an_adapter_that_cannot_be_set_leaves_the_one_before(
     compiled: Callable[[str], Compiled], tmp_path: Path
 ) -> None:

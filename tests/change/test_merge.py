@@ -228,7 +228,7 @@ def test_the_merged_seats_answer_as_those_compiled_together(tmp_path: Path) -> N
     merge(folders, tmp_path / "merged.lora", options=options_for(done))
     notes = [make_note(page, f"{n}.txt") for n, page in enumerate(PAGES)]
     together = compile_roomy(tmp_path, "seats", *notes)
-    asking = AskOptions(base=str(done.base), device="cpu", max_tokens=8, offline=True)
+    asking = AskOptions(base=str(done.base), device="cpu", max_new_tokens=8, offline=True)
     answers = [
         AdaptedModel.load(folder, asking).ask("Where is the pump?")
         for folder in (tmp_path / "merged.lora", together.adapter)
@@ -265,7 +265,7 @@ def test_seats_with_a_task_are_a_mixture_that_is_warned_of(tmp_path: Path) -> No
     # Probed: it still loads, its prompt begins with the opening, and it answers as the dense model.
     asker = AdaptedModel.load(
         tmp_path / "mixed.lora",
-        AskOptions(base=str(done.base), device="cpu", max_tokens=8, offline=True),
+        AskOptions(base=str(done.base), device="cpu", max_new_tokens=8, offline=True),
     )
     ids = torch.tensor([asker.prompt("Where is the pump?")])
     with torch.no_grad():

@@ -1,10 +1,11 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from d2l.documents.intake import Intake, ReadOptions, read_inputs
+from d2l.documents.intake import Intake, ReadOptions, read_inputs, take_inputs
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
 from tests.compiled import make_document
@@ -82,6 +83,12 @@ def test_no_input_at_all_is_refused() -> None:
             read_inputs([], options)
         assert caught.value.message == "no input was named"
         assert caught.value.hint == "name files, folders, or - for stdin"
+
+
+@pytest.mark.parametrize("inputs", [b"bytes", 3, None, [b"bytes"], ["a.txt", 3]])
+def test_what_is_no_input_is_a_type_error_that_says_what_is(inputs: Any) -> None:
+    with pytest.raises(TypeError, match="cannot be compiled: give a path, a Document, or several"):
+        take_inputs(inputs, ReadOptions())
 
 
 def test_limits_and_encoding_reach_the_readers(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_answers_are_as_long_as_asked_for(compiled: Compile) -> None:
     done = compiled("llama")
     for n_tokens in (1, 5):
         expected = generate(make_dense("llama", done.adapter), write_prompt(QUESTION), n_tokens)
-        assert load(done, max_tokens=n_tokens).ask(QUESTION) == expected
+        assert load(done, max_new_tokens=n_tokens).ask(QUESTION) == expected
 
 
 def test_pieces_of_an_answer_come_as_they_are_made_and_make_the_whole(compiled: Compile) -> None:

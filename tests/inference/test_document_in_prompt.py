@@ -34,7 +34,7 @@ def test_a_longer_document_is_cut_at_its_end_to_fill_the_window(
     text: str, max_tokens: int, compiled: Compile, capfd: pytest.CaptureFixture[str]
 ) -> None:
     document = text * 200
-    asker = load(compiled("llama"), max_tokens=max_tokens)
+    asker = load(compiled("llama"), max_new_tokens=max_tokens)
     prompts = record_prompts(asker)
     _, left_out = asker.ask_with_document(QUESTION, document)
     (ids,) = prompts
@@ -51,7 +51,7 @@ def test_a_longer_document_is_cut_at_its_end_to_fill_the_window(
 
 
 def test_without_any_room_the_question_is_asked_alone(compiled: Compile) -> None:
-    asker = load(compiled("llama"), max_tokens=WINDOW - 10)
+    asker = load(compiled("llama"), max_new_tokens=WINDOW - 10)
     prompts = record_prompts(asker)
     _, left_out = asker.ask_with_document(QUESTION, tiny.DOCUMENT)
     assert prompts == [tiny.encode(write_prompt(f"\n\n{QUESTION}"))]

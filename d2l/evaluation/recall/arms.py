@@ -104,7 +104,7 @@ class Arms:
     ) -> tuple[list[Mark], int]:
         """By the base with each question's document in its prompt: marks, and how many documents
         were cut."""
-        n_answer = max(asker.options.max_tokens, *map(len, encode_answers(asker, questions)))
+        n_answer = max(asker.options.max_new_tokens, *map(len, encode_answers(asker, questions)))
         cut = [
             asker.prompt_about(document, question.text, n_answer=n_answer)
             for document, question in zip(documents, questions, strict=True)
@@ -125,7 +125,7 @@ class Arms:
         self, asker: AdaptedModel, prompts: Sequence[list[int]], questions: Sequence[Question]
     ) -> list[Mark]:
         end = asker.end_token()
-        settings = GenerationSettings(asker.options.max_tokens, self.batch, end=end, pad=end)
+        settings = GenerationSettings(asker.options.max_new_tokens, self.batch, end=end, pad=end)
         answers = score_answers(asker.model, prompts, encode_answers(asker, questions), settings)
         decode = asker.base_tokenizer.decode
         return [

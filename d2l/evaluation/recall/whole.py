@@ -249,7 +249,7 @@ class _Interview:
 
     def _begin(self, arm: str, n: int) -> None:
         """Answer a question with one token, with all that has to be done before."""
-        options = replace(self._asker.options, max_tokens=1, parts=self._choose(arm, n))
+        options = replace(self._asker.options, max_new_tokens=1, parts=self._choose(arm, n))
         asker, question = replace(self._asker, options=options), self._rows[n]
         if arm == "base":
             asker.ask_alone(question.text)

@@ -100,7 +100,7 @@ def answer_texts(asker: AdaptedModel, texts: Sequence[str], *, batch: int = 8) -
     """The adapter's greedy answers to user turns."""
     prompts, end = [asker.prompt(text) for text in texts], asker.end_token()
     answers = answer_greedily(
-        asker.model, prompts, max_tokens=asker.options.max_tokens, batch=batch, end=end, pad=end
+        asker.model, prompts, max_tokens=asker.options.max_new_tokens, batch=batch, end=end, pad=end
     )
     decode = asker.base_tokenizer.decode
     return [str(decode(ids, skip_special_tokens=True)).strip() for ids in answers]

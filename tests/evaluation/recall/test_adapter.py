@@ -47,7 +47,7 @@ def probe(done: Compiled, questions: Path, document: str | None = None, **change
         done.adapter,
         questions,
         document=document,
-        asking=AskOptions(base=str(done.base), device="cpu", max_tokens=4, offline=True),
+        asking=AskOptions(base=str(done.base), device="cpu", max_new_tokens=4, offline=True),
         options=ProbeOptions(**({"harm": False} | changes)),
     )
 
@@ -143,7 +143,7 @@ def test_only_what_the_document_does_not_say_counts_as_unanswerable(
         done.adapter,
         None,
         document=None,
-        asking=AskOptions(base=str(done.base), device="cpu", max_tokens=4, offline=True),
+        asking=AskOptions(base=str(done.base), device="cpu", max_new_tokens=4, offline=True),
         options=ProbeOptions(harm=False, unanswerable=given),
     )
     assert found.rows == ()

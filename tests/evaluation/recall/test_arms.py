@@ -19,7 +19,7 @@ QUESTIONS = [
 
 
 def load(done: Compiled) -> AdaptedModel:
-    options = AskOptions(base=str(done.base), device="cpu", max_tokens=N_TOKENS, offline=True)
+    options = AskOptions(base=str(done.base), device="cpu", max_new_tokens=N_TOKENS, offline=True)
     return AdaptedModel.load(done.adapter, options)
 
 

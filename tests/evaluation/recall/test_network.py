@@ -63,7 +63,7 @@ def compiling(root: Path) -> CompileOptions:
 
 
 def asking(root: Path) -> AskOptions:
-    return AskOptions(base=compiling(root).base, device="cpu", max_tokens=4, offline=True)
+    return AskOptions(base=compiling(root).base, device="cpu", max_new_tokens=4, offline=True)
 
 
 def probe(root: Path, *lengths: int, sets: int = 1, **changes: Any) -> Probe:

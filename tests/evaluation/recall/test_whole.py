@@ -70,7 +70,7 @@ def probe(root: Path, name: str, *lengths: int, arms: tuple[str, ...] = ARMS) ->
         [root / f"{name}.jsonl"],
         lengths,
         compiling=compiling,
-        asking=AskOptions(base=str(base), device="cpu", max_tokens=4, offline=True),
+        asking=AskOptions(base=str(base), device="cpu", max_new_tokens=4, offline=True),
         options=ProbeOptions(arms=arms),
     )
 

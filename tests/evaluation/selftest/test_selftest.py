@@ -41,7 +41,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 
 def probe(done: Compiled, adapter: Path | None = None, **changes: Any) -> SelfReport:
-    asking = AskOptions(base=str(done.base), device="cpu", max_tokens=30, offline=True)
+    asking = AskOptions(base=str(done.base), device="cpu", max_new_tokens=30, offline=True)
     (report,) = probe_itself(adapter or done.adapter, asking, harm=False, **changes)
     return report
 
