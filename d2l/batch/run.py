@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 from d2l.batch.pool import run_locally
 from d2l.batch.ray_engine import run_on_ray
@@ -40,6 +41,9 @@ def run_batch(
                 message = (result.error or {})["message"]
                 raise CheckpointError(f"no row can be done: {message}")
             if record is not None:
+                if result.unchanged:  # its warnings are those of the run that made it
+                    known = record.rows.get(result.id, {}).get("warnings", ())
+                    result = replace(result, warnings=known)
                 record.add(result)
             n_failed += result.status == FAILED
             yield result

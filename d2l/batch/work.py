@@ -16,7 +16,7 @@ from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import ADAPTER, OPTIONS, READING, BatchRow
 from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
 from d2l.compiler.lock import Request, State
-from d2l.documents.intake import ReadOptions
+from d2l.documents.intake import ReadOptions, refuse_warnings
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError, DocumentError
 from d2l.hypernets.options import CompileOptions
 
@@ -38,6 +38,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
     offline: bool = False
     force: bool = False
+    strict: bool = False  # a row with a warning fails
     folder: str | None = None
 
 
@@ -79,6 +80,8 @@ class Worker:
         place, request = self._place(row), self._ask(row, inputs)
         state = place.check(request)
         if state is not None and state.is_current:
+            if self.job.strict:  # its warnings are known only after reading it
+                self._plan(row, inputs)
             return _tell(row, place.out, state)
         force = self.job.force or (state is not None and state.may_replace)
         place.refuse(force=force)
@@ -94,8 +97,7 @@ class Worker:
                 raise
             return _tell(row, place.out, state)
         made = _tell(row, place.out, place.check(request), found)
-        # Those of `d2l compile`: of the documents, then of the plan.
-        return replace(made, warnings=[*plan.intake.describe(), *plan.warnings])
+        return replace(made, warnings=[*plan.intake.warnings, *plan.warnings])
 
     def _place(self, row: BatchRow) -> LocalPlace | RemotePlace:
         kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace
@@ -113,12 +115,15 @@ class Worker:
 
     def _plan(self, row: BatchRow, inputs: Sequence[str]) -> "CompilePlan":
         options = self._options(row)
-        return self._open().plan(
+        plan = self._open().plan(
             [Path(path) for path in inputs],
             reading=_pick_reading(options),
             cache=True,
             **{name: options[name] for name in ADAPTER},
         )
+        if self.job.strict:
+            refuse_warnings([*plan.intake.warnings, *plan.warnings])
+        return plan
 
     def _open(self) -> "Compiler":
         if self._compiler is None:

@@ -16,6 +16,7 @@ from d2l.commands.options import (
     Force,
     IncludeHidden,
     Password,
+    Strict,
     in_panel,
     taking,
 )
@@ -64,6 +65,7 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Only rows that failed last time.")
     ] = False,
+    strict: Strict = False,
     dry_run: Annotated[
         bool, in_panel(OUTPUT, "--dry-run", help="Read the documents; print the plan.")
     ] = False,
@@ -90,6 +92,7 @@ def batch(
         options=row_options,
         offline=options.offline,
         force=force,
+        strict=strict,
     )
     order = _Order(job, engine, workers, max_errors)
     try:
@@ -158,8 +161,11 @@ class _Order:
                 event = {"event": "row", **result.to_json(), "unchanged": result.unchanged}
                 console.result_json(event)
                 console.flush()
-            elif result.error is not None:
-                console.note(f"failed: {result.id}: {result.error['message']}")
+            else:
+                for message in result.warnings:
+                    console.note(f"warning: {result.id}: {message}")
+                if result.error is not None:
+                    console.note(f"failed: {result.id}: {result.error['message']}")
             steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")
 
 
@@ -178,12 +184,16 @@ class _Tally:
     done: int = 0
     unchanged: int = 0
     failed: int = 0
+    warned: int = 0  # of `done`
+    warned_before: int = 0  # of `unchanged`
 
     def count(self, result: "Result") -> None:
         """Take in one result."""
         self.failed += result.error is not None
         self.unchanged += result.unchanged
         self.done += result.error is None and not result.unchanged
+        self.warned += bool(result.warnings) and not result.unchanged
+        self.warned_before += bool(result.warnings) and result.unchanged
 
     @property
     def ended(self) -> int:
@@ -207,17 +217,26 @@ class _Tally:
             "event": "end",
             "rows": self.rows,
             "done": self.done,
+            "warned": self.warned + self.warned_before,
             "unchanged": self.unchanged,
             "failed": self.failed,
             "left": self.left,
             "results": str(path),
             "seconds": round(seconds, 3),
         }
-        parts = [f"{self.done:,} made", f"{self.unchanged:,} unchanged", f"{self.failed:,} failed"]
+        parts = [
+            f"{self.done:,} made{_describe_warned(self.warned)}",
+            f"{self.unchanged:,} unchanged{_describe_warned(self.warned_before)}",
+            f"{self.failed:,} failed",
+        ]
         if self.left:
             parts.append(f"{self.left:,} not begun")
         text = f"{self.rows:,} rows: {', '.join(parts)} in {seconds:.1f} s; see {path}"
         console.emit(values, text)
+
+
+def _describe_warned(n: int) -> str:
+    return f" ({n:,} with warnings)" if n else ""
 
 
 def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:

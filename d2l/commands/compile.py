@@ -24,12 +24,13 @@ from d2l.commands.options import (
     Out,
     Password,
     ReadFormat,
+    Strict,
     expert,
     in_panel,
     taking,
 )
 from d2l.compiler.lock import Request, State, check
-from d2l.documents.intake import Intake, ReadOptions, read_inputs
+from d2l.documents.intake import Intake, ReadOptions, read_inputs, refuse_warnings
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import AdapterError, OptionError
 
@@ -90,12 +91,7 @@ def compile_command(
         in_panel(INPUT, "--skip-bad", help="Go on without inputs that cannot be read."),
     ] = False,
     include_hidden: IncludeHidden = False,
-    strict: Annotated[
-        bool,
-        in_panel(
-            INPUT, "--strict", help="Refuse hidden text, instructions to models, and secrets."
-        ),
-    ] = False,
+    strict: Strict = False,
     locked: Annotated[
         bool,
         in_panel(OUTPUT, "--locked", help="Write nothing; fail if anything drifted from d2l.lock."),
@@ -118,12 +114,12 @@ def compile_command(
         include_hidden=include_hidden,
         limits=ReadLimits(max_bytes, max_chars, parse_seconds, parse_memory * 1_000_000),
     )
-    if locked or not (each or dry_run or force or strict or to):
+    if locked or not (each or dry_run or force or to):
         wanted = options.record({}) | reading.record()
         request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
         state = _check_lock(out, request, locked=locked)
         if state is not None and (locked or state.is_current):
-            report_unchanged(out, state)
+            report_unchanged(out, state, strict=strict)
             return
         force = state is not None and state.may_replace
     if not dry_run and not each:
@@ -132,7 +128,7 @@ def compile_command(
 
     intake = _read(inputs, reading, strict=strict)
     compiler = d2l.Compiler(replace(options, cache=True))
-    run = CompileRun(compiler, targets, force=force)
+    run = CompileRun(compiler, targets, force=force, strict=strict)
     if each:
         report = compile_each(intake, out, run, dry_run=dry_run)
     else:
@@ -161,10 +157,12 @@ def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
     """Read all inputs, and show what was found in them; raises DocumentError."""
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
-    for message in intake.describe():
+    for message in intake.remarks:
+        console.note(message)
+    for message in intake.warnings:
         console.warn(message)
     if strict:
-        intake.refuse_findings()
+        refuse_warnings(intake.warnings)
     return intake
 
 
@@ -173,4 +171,6 @@ def _compile_together(intake: Intake, out: Path, run: CompileRun, *, dry_run: bo
     plan = run.compiler.plan(intake)
     for message in plan.warnings:
         console.warn(message)
+    if run.strict:
+        refuse_warnings(plan.warnings)
     return report_plan(plan) if dry_run else run.carry_out(plan, out, watch=console.watch)

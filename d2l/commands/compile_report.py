@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from d2l.adapters import info as names
 from d2l.adapters.info import read_info
 from d2l.commands import console
+from d2l.documents.intake import describe_skipped, refuse_warnings
 
 if TYPE_CHECKING:
     from d2l.api.adapter import Adapter
@@ -91,10 +92,13 @@ def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: f
     return Report("\n".join(lines), values)
 
 
-def report_unchanged(out: Path, state: "State") -> None:
-    """Print that the adapter is up to date, and its warnings again."""
-    for message in _read_warnings(out):
+def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
+    """Print that the adapter is up to date, and its warnings again; `strict` refuses these."""
+    warnings = _read_warnings(out)
+    for message in warnings:
         console.warn(message)
+    if strict:
+        refuse_warnings(warnings)
     n_chunks = len(state.lock["chunks"])
     values = {
         "adapter": str(out),
@@ -110,13 +114,16 @@ def report_unchanged(out: Path, state: "State") -> None:
 def _read_warnings(out: Path) -> list[str]:
     """Read warnings and findings from an adapter's d2l.json; the lock has checked its digest."""
     provenance = json.loads((out / names.PROVENANCE).read_text("utf-8"))
+    inputs, skipped = provenance["inputs"], provenance["skipped"]
     findings = [
         f"{row['name']}: {len(row['findings'])} sorts of findings when it was compiled, listed in "
         f"{out / names.PROVENANCE}"
-        for row in provenance["inputs"]
+        for row in inputs
         if row.get("findings")
     ]
-    return [*findings, *map(str, provenance["warnings"])]
+    notes = [f"{row['name']}: {note}" for row in inputs for note in row.get("notes", ())]
+    left_out = [describe_skipped(row["name"], row["reason"]) for row in skipped]
+    return [*findings, *notes, *left_out, *map(str, provenance["warnings"])]
 
 
 def add_cached(report: Report, plan: "CompilePlan", found: "Found") -> Report:

@@ -16,7 +16,7 @@ from d2l.commands.compile_report import (
     report_run,
 )
 from d2l.commands.export import export_beside, refuse_beside
-from d2l.documents.intake import describe_skipped
+from d2l.documents.intake import describe_skipped, refuse_warnings
 from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class CompileRun:
     compiler: "d2l.Compiler"
     targets: tuple[str, ...]  # exports beside the adapter
     force: bool
+    strict: bool  # no warnings are allowed
 
     def carry_out(self, plan: "CompilePlan", out: Path, *, watch: Progress = silent) -> Report:
         """Compile a plan, write the adapter at `out`, and its exports beside it."""
@@ -54,13 +55,16 @@ def compile_each(intake: "Intake", folder: Path, run: CompileRun, *, dry_run: bo
     from d2l.batch.each import prepare_each
 
     planned, skipped = prepare_each(intake, folder, run.compiler)
+    left_out = [describe_skipped(name, reason) for name, reason in skipped]
+    for message in left_out:
+        console.warn(message)
+    _warn([plan for plan, _ in planned])
+    if run.strict:
+        refuse_warnings([*left_out, *(text for plan, _ in planned for text in plan.warnings)])
     if not dry_run:  # all that may not be written, before anything is
         for _, out in planned:
             refuse_adapter(out, force=run.force)
             refuse_beside(out, run.targets, force=run.force)
-    for name, reason in skipped:
-        console.warn(describe_skipped(name, reason))
-    _warn([plan for plan, _ in planned])
     if dry_run:
         reports = [report_plan(plan) for plan, _ in planned]
     else:

@@ -29,7 +29,7 @@ LOG_SECONDS = 20.0
 
 
 class Level(enum.IntEnum):
-    """How much is said beside the result: errors alone, the usual, or also what is loaded."""
+    """What is said beside the result: warnings and errors; notes, too; what is loaded, too."""
 
     QUIET = 0
     USUAL = 1
@@ -87,9 +87,8 @@ def show_error(error: D2LError) -> None:
 
 
 def warn(message: str) -> None:
-    """Something the user should know, on stderr."""
-    if _Settings.level > Level.QUIET:
-        _write_error(short_line(f"warning: {message}"))
+    """Something that the user must know, on stderr, at every level."""
+    _write_error(short_line(f"warning: {message}"))
 
 
 class _Warnings(logging.Handler):

@@ -188,7 +188,7 @@ SHARED: dict[str, Any] = {
     "quiet": _flag(
         lambda _: console.set_level(console.Level.QUIET),
         *("-q", "--quiet"),
-        help="Print results and errors alone.",
+        help="Print results, warnings and errors alone.",
     ),
     "verbose": _flag(
         lambda _: console.set_level(console.Level.VERBOSE),

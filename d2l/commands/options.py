@@ -50,6 +50,7 @@ Password = Annotated[str | None, expert(INPUT, help="Password of encrypted PDFs.
 IncludeHidden = Annotated[
     bool, expert(INPUT, "--include-hidden", help="Compile text that no reader sees, too.")
 ]
+Strict = Annotated[bool, in_panel(OUTPUT, "--strict", help="Write nothing that has a warning.")]
 Out = Annotated[Path, in_panel(OUTPUT, "-o", "--out", help="Folder to write.")]
 DryRun = Annotated[
     bool,

@@ -47,10 +47,11 @@ class Document:
     sections: tuple[Section, ...] = field(repr=False)
     digest: str
     size_bytes: int
-    notes: tuple[str, ...] = ()  # what the reader wants told, e.g. "3 of 12 pages have no text"
+    notes: tuple[str, ...] = ()  # text that may be missing or wrong: "3 of 12 pages have no text"
     findings: tuple[Finding, ...] = ()  # hidden text, what looks like a secret, and the like
     include_hidden: bool = False  # whether `text` holds hidden text, too
     shared: str = ""  # as `Source.shared`
+    remarks: tuple[str, ...] = ()  # what else the reader tells, of which nothing is lost
 
     @classmethod
     def from_text(cls, text: str, *, name: str = "text") -> "Document":

@@ -47,44 +47,44 @@ class Intake:
     ignored: tuple[str, ...] = ()
     reading: ReadOptions = field(default_factory=ReadOptions)
 
-    def describe(self) -> list[str]:
-        """A line for everything that should be known of what was read: what was found in the
-        documents, what their readers want told, what was skipped, and what was passed over."""
-        notes = [
-            f"{document.name}: {note}" for document in self.documents for note in document.notes
-        ]
-        skipped = [describe_skipped(name, reason) for name, reason in self.skipped]
-        passed = []
-        if self.ignored:
-            shown = ", ".join(self.ignored[:3]) + (", …" if len(self.ignored) > 3 else "")
-            files = "file" if len(self.ignored) == 1 else "files"
-            passed = [f"passed over {len(self.ignored)} {files} of other kinds: {shown}"]
-        return [*self.describe_findings(), *notes, *skipped, *passed]
-
-    def describe_findings(self) -> list[str]:
-        """A line for each sort of thing that was found in a document, with its places."""
-        return [
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each sort of thing that was found in a document, for text that may be missing
+        or wrong, and for each input that was skipped."""
+        findings = [
             f"{document.name}: {describe(finding, include_hidden=document.include_hidden)}"
             for document in self.documents
             for finding in document.findings
         ]
+        notes = [
+            f"{document.name}: {note}" for document in self.documents for note in document.notes
+        ]
+        skipped = [describe_skipped(name, reason) for name, reason in self.skipped]
+        return [*findings, *notes, *skipped]
 
-    def refuse_findings(self) -> None:
-        """Raise DocumentError if anything was found in the documents; `describe_findings` says
-        what."""
-        n_findings = sum(len(document.findings) for document in self.documents)
-        if n_findings:
-            found = [document.name for document in self.documents if document.findings]
-            things = "finding" if n_findings == 1 else "findings"
-            more = "" if len(found) == 1 else f" and {len(found) - 1} more"
-            raise DocumentError(
-                f"--strict: {n_findings} {things} in {found[0]}{more}",
-                hint="mend the documents, or leave --strict out if all of it shall be compiled",
-            )
+    @property
+    def remarks(self) -> list[str]:
+        """A line for what else was noticed, and one for the files that were passed over."""
+        remarks = [f"{one.name}: {remark}" for one in self.documents for remark in one.remarks]
+        if not self.ignored:
+            return remarks
+        shown = ", ".join(self.ignored[:3]) + (", …" if len(self.ignored) > 3 else "")
+        files = "file" if len(self.ignored) == 1 else "files"
+        return [*remarks, f"passed over {len(self.ignored)} {files} of other kinds: {shown}"]
 
 
 #: What is compiled: a path, "-" for standard input, a document, several of these, or what was read.
 InputLike = str | Path | Document | Sequence[str | Path | Document] | Intake
+
+
+def refuse_warnings(messages: Sequence[str]) -> None:
+    """Raise DocumentError if there are warnings, as `--strict` asks."""
+    if messages:
+        more = f" (and {len(messages) - 1:,} more)" if len(messages) > 1 else ""
+        raise DocumentError(
+            f"--strict: {messages[0]}{more}",
+            hint="mend the documents, or leave --strict out to compile them all the same",
+        )
 
 
 def describe_skipped(name: str, reason: str) -> str:

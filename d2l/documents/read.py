@@ -100,7 +100,15 @@ def make_document(source: Source, format: str, request: ParseRequest, parsed: Pa
         parsed.findings,
         request.include_hidden,
         source.shared,
+        (*name_disguise(source, format), *parsed.remarks),
     )
+
+
+def name_disguise(source: Source, format: str) -> tuple[str, ...]:
+    """A remark where a file is read as another format than its suffix says."""
+    suffix = source.path.suffix.lower() if source.path is not None else ""
+    others = [name for name, reader in READERS.items() if suffix in reader.suffixes]
+    return (f"is {READERS[format].description}",) if others and format not in others else ()
 
 
 def read_bytes(source: Source, limits: ReadLimits) -> bytes:

@@ -62,7 +62,7 @@ def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Pars
         Finding(kind, what, count, tuple(pages), tuple(lines))
         for kind, what, count, pages, lines in reply["findings"]
     )
-    return Parsed(sections, tuple(reply["notes"]), tuple(findings))
+    return Parsed(sections, tuple(reply["notes"]), tuple(findings), tuple(reply["remarks"]))
 
 
 def explain(

@@ -14,7 +14,7 @@ def main() -> None:
 
 
 def parse(request: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """Sections and notes of a document, or what is wrong with it."""
+    """The text of a document and what to tell of it, or what is wrong with it."""
     format = request.pop("format")
 
     def tell(done: int, total: int, _label: str | None = None) -> None:
@@ -26,4 +26,4 @@ def parse(request: dict[str, Any], data: bytes) -> dict[str, Any]:
     except DocumentError as error:
         return {"error": {"message": error.message, "hint": error.hint}}
     findings = [(f.kind, f.what, f.count, f.pages, f.lines) for f in parsed.findings]
-    return {"sections": parsed.sections, "notes": parsed.notes, "findings": findings}
+    return {**parsed._asdict(), "findings": findings}

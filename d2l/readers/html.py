@@ -69,7 +69,8 @@ def parse_html(request: ParseRequest) -> Parsed:
     decoded = decode_html(request.data, request.name, request.encoding)
     page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
     sections = tuple(bound_text(page.sections, request))
-    return Parsed(sections, (*encoding_notes(decoded), *list_notes([page])), page.findings)
+    notes = (*encoding_notes(decoded), *page.notes)
+    return Parsed(sections, notes, page.findings, count_drawn([page]))
 
 
 class Page(NamedTuple):
@@ -81,14 +82,11 @@ class Page(NamedTuple):
     n_drawn: int
 
 
-def list_notes(pages: Sequence[Page]) -> tuple[str, ...]:
-    """The notes of pages, each once, and how many characters of drawings they have together."""
-    notes = dict.fromkeys(note for page in pages for note in page.notes)
+def count_drawn(pages: Sequence[Page]) -> tuple[str, ...]:
+    """A remark on the characters of drawings and buttons of all pages, if there are any."""
     n_drawn = sum(page.n_drawn for page in pages)
-    if n_drawn:
-        s = "" if n_drawn == 1 else "s"
-        notes[f"{n_drawn:,} character{s} of drawings and buttons left out"] = None
-    return tuple(notes)
+    s = "" if n_drawn == 1 else "s"
+    return (f"{n_drawn:,} character{s} of drawings and buttons left out",) if n_drawn else ()
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:

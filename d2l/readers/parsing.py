@@ -57,8 +57,9 @@ class Parsed(NamedTuple):
     """What a parser found: the text, and what the user should be told about it."""
 
     sections: tuple[Section, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # warnings: text that may be missing or wrong
     findings: tuple[Finding, ...] = ()
+    remarks: tuple[str, ...] = ()  # nothing of the text is lost
 
 
 Parser = Callable[[ParseRequest], Parsed]

@@ -138,6 +138,23 @@ def test_what_was_found_in_a_document_stands_in_its_result(place: Path) -> None:
     )
 
 
+def test_rows_with_warnings_are_counted_and_fail_with_strict(place: Path, command: Command) -> None:
+    (place / "docs" / "0.txt").write_bytes("Die Brücke ist grün, sagt Käthe.".encode("cp1252"))
+    done = command("batch", "docs/0.txt", "docs/1.txt", "-q", *words())
+    assert done.code == 0, done.err
+    assert done.out.startswith("2 rows: 2 made (1 with warnings), 0 unchanged, 0 failed in ")
+    again = command("batch", "docs/0.txt", "docs/1.txt", *words("--json"))
+    *_, first, _, end = (json.loads(line) for line in again.out.splitlines())
+    assert first["warnings"]
+    assert (end["unchanged"], end["warned"]) == (2, 1)
+    for out in ("many", "others"):
+        strict = command("batch", "docs/0.txt", "docs/1.txt", *words("--strict", out=out))
+        assert strict.code == 1
+        assert ", 1 failed in " in strict.out
+        assert "failed: docs/0.txt: --strict: docs/0.txt: read as " in strict.err
+    assert not (place / "others" / "0.lora").exists()
+
+
 def test_what_a_reader_wants_told_stands_in_the_result(place: Path) -> None:
     (place / "docs" / "0.txt").write_bytes("Die Brücke ist grün, sagt Käthe.".encode("cp1252"))
     result = Worker(make_job()).do(list_rows(["docs/0.txt"])[0])

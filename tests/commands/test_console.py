@@ -169,7 +169,7 @@ def test_levels_change_what_is_said_beside_the_result(
     try:
         assert say() == ("the result\n", usual)
         console.set_level(console.Level.QUIET)
-        assert say() == ("the result\n", "error: wrong\nhint: do this\n")
+        assert say() == ("the result\n", "warning: odd\nerror: wrong\nhint: do this\n")
         console.set_level(console.Level.VERBOSE)
         out, err = say()
         assert (out, err[: len(usual)]) == ("the result\n", usual)

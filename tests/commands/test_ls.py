@@ -85,7 +85,7 @@ def test_people_get_a_table_and_a_line_for_what_is_damaged(folder: Path, command
     ]
     assert "seats  " in outcome.out
     assert outcome.err.startswith("warning: left out: ")
-    assert command("ls", folder, "-q").err == ""
+    assert command("ls", folder, "-q").err == outcome.err
 
 
 def test_one_adapter_an_empty_folder_and_none(

@@ -229,11 +229,33 @@ def test_strict_refuses_what_is_found(place: Path, command: Command) -> None:
     done = command(*words)
     *told, error, hint = done.err.splitlines()
     assert (done.code, done.out, len(told)) == (1, "", 3)
-    assert error == "error: --strict: 3 findings in page.html"
+    assert error == f"error: --strict: {FOUND[0].format(done='left out')} (and 2 more)"
     assert hint.startswith("hint: ")
     assert not (place / "p.lora").exists()
-    (place / "page.html").write_text("<p>The pump weighs 21 kg.</p>", "utf-8")
-    assert command(*words).code == 0
+    (place / "page.html").write_text("<p>The pump weighs 21 kg.</p><button>On</button>", "utf-8")
+    done = command(*words)
+    assert (done.code, done.err) == (
+        0,
+        "page.html: 2 characters of drawings and buttons left out\n",
+    )
+
+
+def test_loss_is_told_with_quiet_and_refused_by_strict(place: Path, command: Command) -> None:
+    (place / "long.txt").write_text("The pump is rinsed every 3 days. " * 40, "utf-8")
+    words = ("compile", "long.txt", "-q", "--checkpoint", "seats", "--no-parts")
+    plan = command(*words, "-o", "l.lora", "--dry-run")
+    assert plan.code == 0
+    assert "expect few of its facts to come back" in plan.err
+    for more in (("-o", "l.lora"), ("--each", "-o", "all"), ("-o", "l.lora", "--dry-run")):
+        refused = command(*words, *more, "--strict")
+        assert (refused.code, refused.out) == (1, "")
+        assert "error: --strict: the document has " in refused.err
+    assert not (place / "l.lora").exists()
+    assert not (place / "all").exists()
+    assert command(*words, "-o", "l.lora").code == 0
+    unchanged = command(*words, "-o", "l.lora")
+    assert (unchanged.code, unchanged.err) == (0, plan.err)
+    assert command(*words, "-o", "l.lora", "--strict").code == 1
 
 
 @pytest.mark.usefixtures("place")

@@ -128,18 +128,22 @@ def test_a_limit_of_nothing_is_refused_by_its_option() -> None:
 
 def test_what_was_read_tells_notes_skipped_and_ignored_inputs_in_this_order() -> None:
     noted = replace(make_document("a.pdf"), notes=("2 of 3 pages have no text", "one more"))
+    noted = replace(noted, remarks=("is a DOCX document",))
     skipped = (("b.pdf", "b.pdf: the file is empty"), ("c.pdf", "no permission"))
     intake = Intake((noted, make_document("d.pdf")), skipped, ("e.png", "f.exe"))
-    assert intake.describe() == [
+    assert intake.warnings == [
         "a.pdf: 2 of 3 pages have no text",
         "a.pdf: one more",
         "skipped b.pdf: the file is empty",
         "skipped c.pdf: no permission",
+    ]
+    assert intake.remarks == [
+        "a.pdf: is a DOCX document",
         "passed over 2 files of other kinds: e.png, f.exe",
     ]
 
 
 def test_many_ignored_files_are_counted_and_three_are_named() -> None:
     intake = Intake((make_document(),), (), ("a.x", "b.x", "c.x", "d.x"))
-    assert intake.describe() == ["passed over 4 files of other kinds: a.x, b.x, c.x, …"]
-    assert Intake((make_document(),)).describe() == []
+    assert intake.remarks == ["passed over 4 files of other kinds: a.x, b.x, c.x, …"]
+    assert Intake((make_document(),)).remarks == []

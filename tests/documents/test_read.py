@@ -157,3 +157,9 @@ def test_sample_documents_are_read(name: str, format: str, n_sections: int, n_no
     document = samples.read_shared(name)
     found = (document.format, len(document.sections), len(document.notes))
     assert found == (format, n_sections, n_notes)
+
+
+def test_a_file_of_another_format_than_its_suffix_says_is_named() -> None:
+    document = read_bytes(make_docx(), "bad.pdf")
+    assert (document.format, document.remarks) == ("docx", ("is a DOCX document",))
+    assert read_bytes(make_docx(), "good.docx").remarks == ()

@@ -185,7 +185,7 @@ def test_style_sheets_of_a_book_count() -> None:
 
 def test_drawings_of_a_book_are_counted_together() -> None:
     body = "<p>Seen.</p><svg><text>abc</text></svg>"
-    assert parse_here(make_book(f"<body>{body}{body}</body>", ""), "a.epub").notes == (
+    assert parse_here(make_book(f"<body>{body}{body}</body>", ""), "a.epub").remarks == (
         "6 characters of drawings and buttons left out",
     )
 

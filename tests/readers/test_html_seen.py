@@ -253,7 +253,7 @@ def test_drawings_and_buttons_are_counted(body: str, n_chars: str) -> None:
     data = f"<!doctype html><body><p>Seen. {body}</p><p hidden>{body}</p>".encode()
     document = parse_here(data, "a.html")
     assert document.text == "Seen."
-    assert document.notes == (f"{n_chars} of drawings and buttons left out",)
+    assert document.remarks == (f"{n_chars} of drawings and buttons left out",)
     assert document.findings == ()
 
 
