@@ -16,6 +16,7 @@ from d2l.errors import AdapterError
 _PAGES = re.compile(r"^p\.?\s*(\d{1,18})(?:\s*[-–]\s*(\d{1,18}))?$")
 _CHUNK = re.compile(r"^#(\d{1,18})$")
 _MOST_NAMED = 20  # pages in a remark
+_MOST_PLACES = 8  # documents, page ranges or headings in a line
 
 
 def select(text: str, chunks: Sequence[ChunkRecord]) -> tuple[list[int], list[str]]:
@@ -41,14 +42,44 @@ def select(text: str, chunks: Sequence[ChunkRecord]) -> tuple[list[int], list[st
         heading = place.removeprefix("§").strip()
         hit = [n for n in found if chunks[n].source.removeprefix("§").strip() == heading]
     if not hit:
-        places = sorted({chunks[n].source for n in found})
         raise AdapterError(
             f"{text}: no chunk of the adapter lies there",
-            hint=f"chunks lie at: {', '.join(map(repr, places[:8]))}"
-            + (", …" if len(places) > 8 else "")
-            + '; or name them "#0", "#1", … by their index',
+            hint=f"the adapter holds {describe_places(chunks, found)}; or name a chunk by its "
+            f'number, "#{found[0]}" to "#{found[-1]}"',
         )
     return hit, _remark(wanted, chunks, hit) if pages else []
+
+
+def describe_places(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> str:
+    """Where some of the chunks lie, for people, each page once: "a.pdf: p. 1-4, 6; b.txt: #7"."""
+    documents: dict[str, list[int]] = {}
+    for n in numbers:
+        documents.setdefault(chunks[n].document, []).append(n)
+    lines = [f"{name}: {_describe_own(chunks, own)}" for name, own in documents.items()]
+    return _join_first(lines, "; ")
+
+
+def _describe_own(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> str:
+    """The places of chunks of one document: pages as ranges, then headings and numbers."""
+    matches = {n: _PAGES.match(chunks[n].source) for n in numbers}
+    runs: list[range] = []
+    for held in sorted((_range(m) for m in matches.values() if m), key=lambda r: r.start):
+        if runs and held.start <= runs[-1].stop:
+            runs[-1] = range(runs[-1].start, max(held.stop, runs[-1].stop))
+        else:
+            runs.append(held)
+    ends = [(run.start, run.stop - 1) for run in runs]
+    pages = [f"{first}-{last}" if first < last else f"{first}" for first, last in ends]
+    others = [chunks[n].source or f"#{n}" for n, match in matches.items() if match is None]
+    named = [f"p. {_join_first(pages, ', ')}"] if pages else []
+    return _join_first([*named, *dict.fromkeys(others)], ", ")
+
+
+def _join_first(texts: Sequence[str], comma: str) -> str:
+    """The first few texts, and how many follow."""
+    n_more = len(texts) - _MOST_PLACES
+    more = [f"… ({n_more:,} more)"] if n_more > 0 else []
+    return comma.join([*texts[:_MOST_PLACES], *more])
 
 
 def _split(text: str, documents: set[str]) -> tuple[set[str], str]:

@@ -47,10 +47,19 @@ class EditPlan:
         return sorted(set(range(len(self.parent.chunks))).difference(self.stays))
 
     @property
+    def kept(self) -> tuple[str, ...]:
+        """The places of chunks that stay, each once: "manual.pdf: p. 12-14"."""
+        return self._name(self.stays)
+
+    @property
     def left_out(self) -> tuple[str, ...]:
-        """The chunks that are left out, for people: "manual.pdf: p. 12-14"."""
+        """The places of chunks that are left out, each once."""
+        return self._name(self.gone)
+
+    def _name(self, numbers: Sequence[int]) -> tuple[str, ...]:
         chunks = self.parent.chunks
-        return tuple(f"{chunks[n].document}: {chunks[n].source or f'#{n}'}" for n in self.gone)
+        names = (f"{chunks[n].document}: {chunks[n].source or f'#{n}'}" for n in numbers)
+        return tuple(dict.fromkeys(names))
 
 
 def prepare(

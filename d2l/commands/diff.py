@@ -16,7 +16,10 @@ def diff(
     first: Annotated[Path, typer.Argument(help="Adapter folder.")],
     second: Annotated[Path, typer.Argument(help="Adapter folder to compare with it.")],
 ) -> None:
-    """Show how two adapters differ."""
+    """Show how two adapters differ.
+
+    With -v also the change of every layer, relative to the first adapter.
+    """
     from d2l.change.diff import compare
 
     found = compare(first, second)
@@ -49,6 +52,9 @@ def _show(found: "Difference") -> None:
     if found.same:
         console.result("nothing differs")
         return
+    if not console.is_verbose():
+        console.result(f"weights: change {_percent(found.whole.relative)}; by layer: -v")
+        return
     cells = [
         (change.layer, f"{change.norm:.4g}", f"{change.difference:.4g}", _percent(change.relative))
         for change in (*found.layers, found.whole)
@@ -57,4 +63,4 @@ def _show(found: "Difference") -> None:
 
 
 def _percent(relative: float | None) -> str:
-    return "new" if relative is None else f"{relative:.2%}"
+    return "new" if relative is None else f"{relative:.0%}"

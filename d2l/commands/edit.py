@@ -49,7 +49,8 @@ def edit(
         console.warn(message)
     if dry_run:
         values = {_unit(plan): plan.rank, **_describe_plan(plan)}
-        console.emit(values, _show_plan(plan))
+        lines = [*_list_places(plan), f"{_unit(plan):<12}{plan.rank}"]
+        console.emit(values, "\n".join(lines))
         return
     made = d2l.edit(
         plan,
@@ -67,8 +68,7 @@ def edit(
     }
     lines = [
         str(out),
-        *_list_left_out(plan),
-        f"chunks      {len(plan.stays)}",
+        *_list_places(plan),
         f"rank        {values['rank']}",
         f"size        {values['size_bytes'] / 1e6:.2f} MB",
     ]
@@ -79,24 +79,28 @@ def _describe_plan(plan: "EditPlan") -> dict[str, Any]:
     """What `--json` prints of a plan, and of what was done."""
     return {
         "n_chunks": len(plan.stays),
+        "n_left_out": len(plan.gone),
+        "kept": list(plan.kept),
         "left_out": list(plan.left_out),
         "warnings": list(plan.warnings),
     }
 
 
-def _list_left_out(plan: "EditPlan") -> list[str]:
-    return [f"left out    {name}" for name in plan.left_out]
+def _list_places(plan: "EditPlan") -> list[str]:
+    """What stays and what goes, each in one line."""
+    from d2l.adapters.selectors import describe_places
+
+    chunks = plan.parent.chunks
+    return [
+        f"{name:<12}{describe_places(chunks, own)} ({len(own):,} of {len(chunks):,} chunks)"
+        for name, own in (("kept", plan.stays), ("left out", plan.gone))
+        if own
+    ]
 
 
 def _unit(plan: "EditPlan") -> str:
     """What chunks have, each its own: known before seats are solved for, where ranks are not."""
     return "seats" if plan.parent.has_seats else "rank"
-
-
-def _show_plan(plan: "EditPlan") -> str:
-    kept = f"{len(plan.stays)} of {len(plan.parent.chunks)}"
-    lines = [*_list_left_out(plan), f"chunks      {kept}", f"{_unit(plan):<12}{plan.rank}"]
-    return "\n".join(lines)
 
 
 def _read_factors(texts: list[str]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import pytest
 
 from d2l.adapters.provenance import ChunkRecord
-from d2l.adapters.selectors import select
+from d2l.adapters.selectors import describe_places, select
 from d2l.errors import AdapterError
 
 CHUNKS = [
@@ -58,8 +58,8 @@ def test_pages_that_share_a_chunk_are_named() -> None:
     [
         ("other.pdf", "other.pdf: the adapter has no such document", "it has: docs/manual.pdf, "),
         ("p. 3", "p. 3: the adapter has no such document", "it has: "),
-        ("manual.pdf:p. 99", "no chunk of the adapter lies there", "chunks lie at: 'p. 1-3'"),
-        ("manual.pdf:#3", "no chunk of the adapter lies there", '"#0", "#1"'),
+        ("manual.pdf:p. 99", "no chunk of the adapter lies there", "holds docs/manual.pdf: p. 1-12; "),
+        ("manual.pdf:#3", "no chunk of the adapter lies there", 'number, "#0" to "#2"'),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(text: str, message: str, hint: str) -> None:
@@ -79,3 +79,17 @@ def test_a_source_of_any_length_is_named_in_a_short_remark() -> None:
     assert remark.endswith(", 21, …")
     with pytest.raises(AdapterError, match="no chunk of the adapter lies there"):
         select("a.pdf:p. " + "9" * 5000, [chunk])
+
+
+def test_places_are_described_briefly_and_each_page_once() -> None:
+    assert describe_places(CHUNKS, range(5)) == (
+        "docs/manual.pdf: p. 1-12; notes: a list.md: § Filters, #4"
+    )
+    assert describe_places(CHUNKS, [0, 2]) == "docs/manual.pdf: p. 1-12"
+    apart = [
+        ChunkRecord(index=n, document="a.pdf", source=f"p. {2 * n}", n_tokens=9) for n in range(12)
+    ]
+    assert describe_places(apart, [1, 3, 4]) == "a.pdf: p. 2, 6, 8"
+    assert describe_places(apart, range(12)) == (
+        "a.pdf: p. 0, 2, 4, 6, 8, 10, 12, 14, … (4 more)"
+    )

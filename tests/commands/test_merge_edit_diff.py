@@ -33,16 +33,21 @@ def test_merging_dropping_and_comparing_go_round(place: Path, command: Command) 
     assert (edited.code, edited.err) == (0, "")
     assert edited.out.splitlines()[:3] == [
         "back.lora",
-        "left out    b.txt: #1",
-        "chunks      1",
+        "kept        a.txt: #0 (1 of 2 chunks)",
+        "left out    b.txt: #1 (1 of 2 chunks)",
     ]
     values = json.loads(command("diff", "a.lora", "back.lora", "--json").out)
     assert values["all"]["relative"] < 0.02  # memories of bf16 adapters are kept in bf16
     assert (values["inputs"], values["chunks"]) == ({}, {})
+    values_of_both = json.loads(command("diff", "a.lora", "both.lora", "--json").out)
     shown = command("diff", "a.lora", "both.lora")
     assert (shown.code, shown.err) == (0, "")
     assert "input added: b.txt" in shown.out
-    assert shown.out.splitlines()[-1].split()[0] == "all"
+    change = values_of_both["all"]["relative"]
+    assert shown.out.splitlines()[-1] == f"weights: change {change:.0%}; by layer: -v"
+    assert "‖ΔW₁‖" not in shown.out
+    layers = command("diff", "a.lora", "both.lora", "-v")
+    assert layers.out.splitlines()[-1].split()[0] == "all"
     assert command("diff", "a.lora", "a.lora").out == "nothing differs\n"
 
 
@@ -61,12 +66,13 @@ def test_dry_runs_tell_what_would_be_and_write_nothing(place: Path, command: Com
     assert command(*both, *FIXED).code == 0
     drop = ("edit", "both.lora", "--drop", "b.txt", "-o", "back.lora", "--dry-run")
     assert command(*drop).out.splitlines() == [
-        "left out    b.txt: #1",
-        "chunks      1 of 2",
+        "kept        a.txt: #0 (1 of 2 chunks)",
+        "left out    b.txt: #1 (1 of 2 chunks)",
         f"seats       {ranks[0]}",
     ]
     assert json.loads(command(*drop, "--json").out) == {
-        "seats": ranks[0], "n_chunks": 1, "left_out": ["b.txt: #1"], "warnings": [],
+        "seats": ranks[0], "n_chunks": 1, "n_left_out": 1, "kept": ["a.txt: #0"],
+        "left_out": ["b.txt: #1"], "warnings": [],
     }  # fmt: skip
     words = ("export", "both.lora", "--to", "gguf", "-o", "both.gguf", "--offline", "--dry-run")
     exported = command(*words)

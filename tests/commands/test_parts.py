@@ -76,7 +76,7 @@ def test_parts_are_chosen_by_hand(command: Command, kept: Compiled) -> None:
     assert [part["part"] for part in row["parts"]] == [1]
     missing = ask(command, kept, *words, "p. 999")
     assert (missing.code, missing.out) == (1, "")
-    assert missing.err.startswith("error: p. 999: no such page or heading\nhint: chunks lie at: ")
+    assert missing.err.startswith("error: p. 999: no such page or heading\nhint: the adapter holds ")
 
 
 def test_a_question_without_words_is_not_answered_and_cites_nothing(
@@ -111,7 +111,7 @@ def test_without_its_parts_an_adapter_answers_as_a_whole(command: Command, copy:
     assert "its parts are gone" in outcome.err
     checked = command("check", copy.adapter, "--runtime", "peft", "--base", copy.base, "--offline")
     assert checked.code == 0
-    assert "odd: its parts were deleted" in checked.out
+    assert "note: its parts were deleted" in checked.out
     assert "parts      none any more" in command("inspect", copy.adapter).out
 
 
@@ -152,7 +152,7 @@ def test_parts_are_counted_and_compared(command: Command, kept: Compiled, tmp_pa
     left = tmp_path / "left.lora"
     network = ("--checkpoint", kept.checkpoint, "--base", kept.base, "--offline")
     edited = command("edit", kept.adapter, "--drop", "p. 2", "-o", left, *network, "--json")
-    dropped = len(json.loads(edited.out)["left_out"])
+    dropped = json.loads(edited.out)["n_left_out"]
     assert json.loads(command("inspect", left, "--json").out)["n_parts"] == n_parts - dropped
     found = json.loads(command("diff", kept.adapter, left, "--json").out)
     assert list(found["parts"].values()) == ["removed"] * dropped
