@@ -123,7 +123,7 @@ def show(report: "CheckReport") -> str:
         f"for {facts.base_name}"
     ]
     for fault in report.faults:
-        lines += [f"{'wrong' if fault.fatal else 'odd'}: {fault.message}", f"  do: {fault.fix}"]
+        lines += [f"{'wrong' if fault.fatal else 'note'}: {fault.message}", f"  do: {fault.fix}"]
     for verdict in report.verdicts:
         lines += str(verdict).splitlines()
     return "\n".join(map(one_line, lines))

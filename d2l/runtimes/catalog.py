@@ -44,7 +44,8 @@ class Runtime:
 
     `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` makes of a name
     what stands for it there). `checked` says which test runs the real thing, or that nothing but
-    the text was read.
+    the text was read. `merged` serves a model that d2l export --to merged wrote, where `load` loads
+    the base by its name.
     """
 
     version: str
@@ -53,12 +54,16 @@ class Runtime:
     checked: str
     entries: tuple[RuntimeRule, ...]
     quote: Callable[[str], str] = shlex.quote
+    merged: str = ""
 
 
 def load_line(runtime: Runtime, facts: Facts) -> str:
-    """Write the line that loads an adapter, with the smallest sufficient or the given rank."""
+    """Write the line that loads an adapter, with the smallest sufficient or the given rank; where
+    the weights behind the base's name do not fit it, the line that merges and serves it."""
     given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
     line = runtime.load + (runtime.template if facts.template else "")
+    if facts.rescaled is not None and runtime.merged:
+        line = f"d2l export {{path}} --to merged -o {{name}}-merged && {runtime.merged}"
     words = {what: runtime.quote(word) for what, word in _words(facts).items()}
     if runtime.quote is literal:
         words["base"] = facts.spelled_base
@@ -166,6 +171,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("fan_in_fan_out", "not read"),
             ),
         ),
+        merged="vllm serve {name}-merged",
     ),
     "sglang": Runtime(
         "main at 0ceb81f",
@@ -208,6 +214,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("rank_pattern", "one scale is used for all modules"),
             ),
         ),
+        merged="python -m sglang.launch_server --model-path {name}-merged",
     ),
     "lorax": Runtime(
         "main at 03679f3",
@@ -249,6 +256,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.adapts_embeddings,
             ),
         ),
+        merged="lorax-launcher --model-id {name}-merged",
     ),
     "llama.cpp": Runtime(
         "as in xllamacpp 2026.10.11549",
@@ -341,5 +349,6 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.adapts_embeddings,
             ),
         ),
+        merged="mlx_lm.server --model {name}-merged",
     ),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
-from d2l.bases.catalog import spell_base
+from d2l.bases.catalog import KnownBase, find_known, spell_base
 from d2l.bases.families import ATTENTION, FAMILIES, MLP
 
 
@@ -116,6 +116,17 @@ class Facts:
         """The base as transformers loads it, in Python: where its name leads, or its very file."""
         made = self.info.provenance
         return spell_base(self.base_name, None if made is None else made.base.sha256)
+
+    @property
+    def rescaled(self) -> KnownBase | None:
+        """The file that a memory was seated on, where the weights behind the base's name do not
+        fit the memory."""
+        made = self.info.provenance
+        if made is None or made.prompt.opening is None:
+            return None
+        known = find_known(made.base.name)
+        fits = known is None or not known.rescaled or made.base.sha256 != known.sha256
+        return None if fits else known
 
     @property
     def network(self) -> str | None:

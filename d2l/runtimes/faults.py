@@ -18,7 +18,6 @@ from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
 from d2l.adapters.weights import LoraFactors, delta_norm
-from d2l.bases.catalog import find_known
 from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
 from d2l.runtimes.facts import Facts
@@ -141,15 +140,12 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
 
 def _check_base_weights(facts: Facts) -> Iterator[Fault]:
     """A memory fits the weights that it was seated on, and the base's name may lead to others."""
-    made = facts.info.provenance
-    if made is None or made.prompt.opening is None:
-        return
-    known = find_known(made.base.name)
-    if known is not None and known.rescaled and made.base.sha256 == known.sha256:
+    known = facts.rescaled
+    if known is not None:
         yield Fault(
-            f"it was made on {known.file}: the weights behind {known.name} are scaled otherwise, "
-            "and there it answers ordinary text wrongly",
-            "let engines load that file, or what d2l export --to merged writes; for other weights: "
+            f"it was made on {known.file}. The weights behind {known.name} are scaled differently: "
+            "with them the adapter answers ordinary text wrongly",
+            "load that file, or the model that d2l export --to merged writes; for other weights: "
             "d2l calibrate --base BASE, then d2l compile --base BASE",
             fatal=False,
         )

@@ -90,12 +90,19 @@ def test_an_adapter_of_a_file_that_its_bases_name_does_not_lead_to(
         (folder / name).write_text(json.dumps(values | {key: value}), "utf-8")
     report = check(folder, CheckOptions(base=str(done.base), offline=True))
     (fault,) = report.faults
-    assert fault.message.startswith(f"it was made on {known.file}: the weights behind {known.name}")
+    assert fault.message.startswith(f"it was made on {known.file}. The weights behind {known.name}")
     assert not fault.fatal
     assert report.passes
     loaded = report.runtimes["peft"].load
     assert f'from_pretrained("{known.repo}", gguf_file="{known.file}"), ' in loaded
-    assert f"vllm serve {known.name} " in report.runtimes["vllm"].load
+    for name, served in (
+        ("vllm", "vllm serve a-merged"),
+        ("sglang", "python -m sglang.launch_server --model-path a-merged"),
+        ("lorax", "lorax-launcher --model-id a-merged"),
+        ("mlx", "mlx_lm.server --model a-merged"),
+    ):
+        line = f"d2l export {folder} --to merged -o a-merged && {served}"
+        assert report.runtimes[name].load == line
 
 
 def test_what_no_adapter_of_a_network_can_meet_counts_only_where_it_is_asked_for(
