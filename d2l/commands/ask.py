@@ -70,8 +70,8 @@ def ask(
 ) -> None:
     """Ask an adapter questions.
 
-    An answer stands alone on stdout. The place that it came from stands behind it on a terminal,
-    else on stderr.
+    Answers stand alone on stdout and keep their line ends; programs read --jsonl. The questions of
+    stdin go to stderr; so do the places of the answers, unless stdout is a terminal.
     """
     from d2l.inference.adapted_model import AskOptions
 
@@ -199,7 +199,7 @@ def show_answers(
     """Answer every question and print it, streamed or side by side."""
     for question in questions:
         if len(questions) > 1:
-            console.result(f"? {question}")
+            console.note(f"? {question}", dim=True)
         if compare:
             show_arms(*answer_arms(model, question, document))
         else:

@@ -69,6 +69,11 @@ def set_level(level: Level) -> None:
         logger.setLevel(logging.INFO)
 
 
+def is_verbose() -> bool:
+    """Whether -v was given."""
+    return _Settings.level == Level.VERBOSE
+
+
 def set_json(*, wanted: bool) -> None:
     """Print results as JSON from here on, or as text."""
     _Settings.json = wanted
@@ -107,10 +112,10 @@ def listen() -> None:
     logging.getLogger("d2l").addHandler(_WARNINGS)  # once: the same handler is not added again
 
 
-def note(message: str) -> None:
-    """A remark on stderr."""
+def note(message: str, *, dim: bool = False) -> None:
+    """A remark on stderr, which a terminal may show dim."""
     if _Settings.level > Level.QUIET:
-        _write_error(message)
+        _write_error(message, dim=dim and sys.stderr.isatty())
 
 
 def result(text: str) -> None:
@@ -293,8 +298,9 @@ class _Paper(StringIO):
         return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
-def _write_error(text: str) -> None:
-    sys.stderr.write(printable(text) + "\n")
+def _write_error(text: str, *, dim: bool = False) -> None:
+    plain = printable(text)
+    sys.stderr.write((f"\x1b[2m{plain}\x1b[0m" if dim else plain) + "\n")
     sys.stderr.flush()
 
 
