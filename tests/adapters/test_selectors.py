@@ -58,7 +58,11 @@ def test_pages_that_share_a_chunk_are_named() -> None:
     [
         ("other.pdf", "other.pdf: the adapter has no such document", "it has: docs/manual.pdf, "),
         ("p. 3", "p. 3: the adapter has no such document", "it has: "),
-        ("manual.pdf:p. 99", "no chunk of the adapter lies there", "holds docs/manual.pdf: p. 1-12; "),
+        (
+            "manual.pdf:p. 99",
+            "no chunk of the adapter lies there",
+            "holds docs/manual.pdf: p. 1-12",
+        ),
         ("manual.pdf:#3", "no chunk of the adapter lies there", 'number, "#0" to "#2"'),
     ],
 )
@@ -90,6 +94,4 @@ def test_places_are_described_briefly_and_each_page_once() -> None:
         ChunkRecord(index=n, document="a.pdf", source=f"p. {2 * n}", n_tokens=9) for n in range(12)
     ]
     assert describe_places(apart, [1, 3, 4]) == "a.pdf: p. 2, 6, 8"
-    assert describe_places(apart, range(12)) == (
-        "a.pdf: p. 0, 2, 4, 6, 8, 10, 12, 14, … (4 more)"
-    )
+    assert describe_places(apart, range(12)) == ("a.pdf: p. 0, 2, 4, 6, 8, 10, 12, 14, … (4 more)")

@@ -76,7 +76,9 @@ def test_parts_are_chosen_by_hand(command: Command, kept: Compiled) -> None:
     assert [part["part"] for part in row["parts"]] == [1]
     missing = ask(command, kept, *words, "p. 999")
     assert (missing.code, missing.out) == (1, "")
-    assert missing.err.startswith("error: p. 999: no such page or heading\nhint: the adapter holds ")
+    assert missing.err.startswith(
+        "error: p. 999: no such page or heading\nhint: the adapter holds "
+    )
 
 
 def test_a_question_without_words_is_not_answered_and_cites_nothing(
