@@ -44,6 +44,7 @@ FILES = (
     *TOKENIZER,
     LOCK,
 )
+MAKE_ONE = "make one with `d2l compile DOCUMENT`"
 #: A chunk takes some 200 bytes of d2l.json, and its parents' own stand in that of a merged adapter.
 _MAX_JSON_BYTES = 64 << 20
 #: No path of an operating system is longer.
@@ -156,7 +157,7 @@ def _read_info(folder: Path) -> AdapterInfo:
     if not folder.is_dir():
         raise AdapterError(
             f"{folder}: no such adapter folder",
-            hint="make one with `d2l compile DOCUMENT -o ADAPTER`",
+            hint=MAKE_ONE,
         )
     if not is_adapter(folder):
         raise AdapterError(

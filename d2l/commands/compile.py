@@ -1,5 +1,6 @@
 """The command `d2l compile`: documents in, a plan or an adapter out."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 import d2l
 from d2l.adapters import info as names
-from d2l.adapters.find import refuse_adapter
+from d2l.adapters.find import VARIABLE, home_folder, refuse_adapter
 from d2l.commands import console
 from d2l.commands.compile_report import Report, report_plan, report_unchanged
 from d2l.commands.compile_run import CompileRun, compile_each
@@ -21,7 +22,6 @@ from d2l.commands.options import (
     Encoding,
     Force,
     IncludeHidden,
-    Out,
     Password,
     ReadFormat,
     Strict,
@@ -30,6 +30,8 @@ from d2l.commands.options import (
     taking,
 )
 from d2l.compiler.lock import Request, State, check
+from d2l.compiler.names import name_adapters
+from d2l.documents.inputs import STDIN
 from d2l.documents.intake import Intake, ReadOptions, read_inputs, refuse_warnings
 from d2l.documents.sandbox import ReadLimits
 from d2l.errors import AdapterError, OptionError
@@ -61,8 +63,11 @@ OPTIONS = (
 @taking("d2l.hypernets.options:CompileOptions", *OPTIONS)
 def compile_command(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.")],
-    out: Out,
     options: "CompileOptions",
+    out: Annotated[
+        Path | None,
+        in_panel(OUTPUT, "-o", "--out", help=f"Folder; default: FILE.lora, in {VARIABLE} or here."),
+    ] = None,
     to: Annotated[
         list[str] | None,
         in_panel(OUTPUT, help="Also export to gguf, ollama, mlx or merged; repeatable."),
@@ -114,6 +119,8 @@ def compile_command(
         include_hidden=include_hidden,
         limits=ReadLimits(max_bytes, max_chars, parse_seconds, parse_memory * 1_000_000),
     )
+    if out is None:
+        out = _name_out(inputs, each=each, needed=locked or not dry_run)
     if locked or not (each or dry_run or force or to):
         wanted = options.record({}) | reading.record()
         request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
@@ -134,6 +141,23 @@ def compile_command(
     else:
         report = _compile_together(intake, out, run, dry_run=dry_run)
     console.emit(report.values, report.text)
+
+
+def _name_out(inputs: list[str], *, each: bool, needed: bool) -> Path:
+    """Where the adapter of one input goes without -o; raises BadParameter for other inputs, if an
+    adapter is `needed`."""
+    reason = None
+    if each:
+        reason = "name the folder for the adapters of --each"
+    elif len(inputs) > 1:
+        reason = "name the adapter of several inputs"
+    elif inputs[0] == STDIN:
+        reason = "standard input has no name"
+    if reason is None:
+        return home_folder() / name_adapters([os.path.abspath(inputs[0])])[0]
+    if needed:
+        raise typer.BadParameter(f"-o is missing: {reason}")
+    return home_folder()
 
 
 def _check_lock(out: Path, request: Request, *, locked: bool) -> State | None:

@@ -4,17 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from d2l.commands import console
+from d2l.commands.options import AdapterPath, adapter_argument
 
 if TYPE_CHECKING:
     from d2l.change.diff import Difference, LayerChange
 
 
 def diff(
-    first: Annotated[Path, typer.Argument(help="Adapter folder.")],
-    second: Annotated[Path, typer.Argument(help="Adapter folder to compare with it.")],
+    first: AdapterPath,
+    second: Annotated[Path, adapter_argument("Adapter to compare with it.")],
 ) -> None:
     """Show how two adapters differ.
 

@@ -42,6 +42,7 @@ def evaluate(
     """
     named = list(paths or ())
     _check_usage(named, checkpoint, held_out, embedder)
+    from d2l.adapters.find import find_adapter
     from d2l.datasets.tasks import read_tasks
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
     from d2l.hypernets.options import CompileOptions
@@ -50,7 +51,8 @@ def evaluate(
 
     asking = AskOptions(base=base, device=device, offline=offline)
     if checkpoint is None:
-        report = eval_adapter(*named, asking=asking, limit=limit, watch=console.watch)
+        adapter, tasks = find_adapter(named[0]), named[1]
+        report = eval_adapter(adapter, tasks, asking=asking, limit=limit, watch=console.watch)
     else:
         making = CompileOptions(
             checkpoint, base=base, embedder=embedder, device=device, offline=offline

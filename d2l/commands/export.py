@@ -27,11 +27,15 @@ def export(
     adapter: AdapterPath,
     to: Annotated[Target, in_panel(OUTPUT, help="What to write.")],
     out: Annotated[
-        Path,
+        Path | None,
         in_panel(
-            OUTPUT, "-o", "--out", help="Folder to write; for gguf a name in .gguf writes one file."
+            OUTPUT,
+            "-o",
+            "--out",
+            help="Folder to write, or one file NAME.gguf; default: NAME.gguf or NAME-TO beside the "
+            "adapter.",
         ),
-    ],
+    ] = None,
     base: Base = None,
     checkpoint: Checkpoint = None,
     device: Device = "auto",
@@ -47,6 +51,10 @@ def export(
     `d2l serve FOLDER --upstream URL` then chooses one for each question, and the engine at URL
     answers.
     """
+    if out is None:
+        from d2l.runtimes.export import place_beside
+
+        out = place_beside(adapter, to)
     if dry_run:
         plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
         for message in plan.warnings:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from d2l.adapters.find import VARIABLE, home_folder
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.provenance import DESCRIPTION
 from d2l.adapters.summary import describe_adapter
@@ -23,11 +24,15 @@ _COLUMNS = ("adapter", "base", "inputs", "rank", "size", "inputs changed")
 
 
 def list_adapters(
-    folder: Annotated[Path, typer.Argument(help="Folder with adapters in it.")] = Path(),
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help=f"Folder with adapters in it; default: {VARIABLE}, or the current."),
+    ] = None,
 ) -> None:
     """List the adapters in a folder."""
     from d2l.adapters import listing
 
+    folder = home_folder() if folder is None else folder
     entries = listing.list_adapters(folder)
     rows = [entry._asdict() for entry in entries]
     console.emit({"folder": str(folder), "adapters": rows}, lambda: _show_list(folder, entries))

@@ -37,7 +37,7 @@ COMMANDS: Groups = {
             "compile",
             "Compile documents into one adapter, or into one each.",
             "compile:compile_command",
-            "d2l compile manual.pdf -o manual.lora",
+            "d2l compile manual.pdf",
         ),
         CommandRow(
             "batch",
@@ -69,7 +69,7 @@ COMMANDS: Groups = {
             "ask",
             "Ask an adapter questions.",
             "ask:ask",
-            'd2l ask manual.lora "How often is the filter rinsed?"',
+            'd2l ask manual "How often is the filter rinsed?"',
         ),
         CommandRow(
             "serve",
@@ -87,7 +87,7 @@ COMMANDS: Groups = {
             "export",
             "Export an adapter for another runtime.",
             "export:export",
-            "d2l export manual.lora --to gguf -o manual.gguf",
+            "d2l export manual.lora --to gguf",
         ),
     ],
     "Look at adapters": [

@@ -8,7 +8,16 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
-from d2l.commands.options import Base, Checkpoint, Device, DryRun, Force, Offline, Out
+from d2l.commands.options import (
+    Base,
+    Checkpoint,
+    Device,
+    DryRun,
+    Force,
+    Offline,
+    Out,
+    adapter_argument,
+)
 from d2l.hypernets.options import Merge
 
 if TYPE_CHECKING:
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def merge(
-    adapters: Annotated[list[Path], typer.Argument(help="Adapter folders, of one base.")],
+    adapters: Annotated[list[Path], adapter_argument("Adapters of one base.")],
     out: Out,
     weight: Annotated[
         list[float] | None,

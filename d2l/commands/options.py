@@ -28,6 +28,20 @@ def in_panel(panel: str, *names: str, help: str, **settings: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
 
 
+def _find_adapter(value: Any) -> Any:
+    """The folder of an argument's adapter, or of each of several."""
+    from d2l.adapters.find import find_adapter
+
+    if isinstance(value, list):
+        return [find_adapter(path) for path in value]
+    return None if value is None else find_adapter(value)
+
+
+def adapter_argument(help: str = "Adapter: its folder, or its name.") -> Any:
+    """An argument that names an adapter, or several; each becomes its folder."""
+    return typer.Argument(help=help, callback=_find_adapter)
+
+
 #: An option that `--help` leaves out and `--help-all` shows.
 expert = functools.partial(in_panel, hidden=True)
 
@@ -41,7 +55,7 @@ Force = Annotated[
     bool,
     in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before."),
 ]
-AdapterPath = Annotated[Path, typer.Argument(help="Adapter folder.")]
+AdapterPath = Annotated[Path, adapter_argument()]
 ReadFormat = Annotated[
     Format | None, expert(INPUT, help="Format of the inputs; default: by their content.")
 ]

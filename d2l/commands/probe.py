@@ -21,6 +21,7 @@ from d2l.commands.options import (
     Device,
     Offline,
     RefineTime,
+    adapter_argument,
     expert,
     in_panel,
 )
@@ -48,7 +49,7 @@ class WholeArm(enum.StrEnum):
 
 
 def probe(
-    adapter: Annotated[Path | None, typer.Argument(help="Adapter folder.")] = None,
+    adapter: Annotated[Path | None, adapter_argument()] = None,
     qa: Annotated[
         Path | None,
         in_panel(INPUT, help="Questions about its document: JSON lines of question, answers."),

@@ -6,11 +6,19 @@ from typing import Annotated, Literal
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import LIMITS, Base, Device, Offline, expert, in_panel
+from d2l.commands.options import (
+    LIMITS,
+    Base,
+    Device,
+    Offline,
+    adapter_argument,
+    expert,
+    in_panel,
+)
 
 
 def serve(
-    adapters: Annotated[Path, typer.Argument(help="Folder of adapters, or one adapter.")],
+    adapters: Annotated[Path, adapter_argument("Folder of adapters, or one adapter.")],
     host: Annotated[
         str, typer.Option(help="Address; other machines than this need --token.")
     ] = "127.0.0.1",

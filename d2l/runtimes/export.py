@@ -40,17 +40,16 @@ class ExportOptions:
 @dataclass(frozen=True)
 class Exporter:
     """One target. `write` fills a folder; `write_one`, where there is one, a single file, which is
-    asked for by a name that ends in `suffix`. `compile --to` puts `suffix` behind a name."""
+    asked for by a name that ends in .gguf."""
 
     description: str
-    suffix: str
     write: Callable[[Export, Path], None]
     write_one: Callable[[Export, Path], None] | None = None
     needs_weights: bool = False
 
     def is_file(self, out: Path) -> bool:
         """Whether a single file is meant by `out`."""
-        return self.write_one is not None and out.name.endswith(self.suffix)
+        return self.write_one is not None and out.suffix == ".gguf"
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,11 @@ def refuse_export(out: Path, options: ExportOptions) -> None:
 
 
 def place_beside(adapter: Path, to: str) -> Path:
-    """Where `compile --to` puts an export: "manual.lora" gets "manual.gguf", "manual-mlx", …."""
-    return adapter.with_name(adapter.name.removesuffix(".lora") + find_exporter(to).suffix)
+    """Where an export goes without a name: "manual.lora" gets "manual.gguf", "manual-mlx", …."""
+    adapter = adapter if adapter.name.strip(".") else adapter.resolve()
+    return adapter.with_name(
+        adapter.name.removesuffix(".lora") + (".gguf" if to == "gguf" else f"-{to}")
+    )
 
 
 def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
@@ -183,20 +185,17 @@ def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
 EXPORTERS: dict[str, Exporter] = {
     "gguf": Exporter(
         "a GGUF adapter, for llama.cpp",
-        ".gguf",
         writers.write_gguf_folder,
         write_one=writers.write_gguf_file,
     ),
     "ollama": Exporter(
         "a Modelfile with all it needs, for `ollama create`",
-        "-ollama",
         writers.write_ollama,
         needs_weights=True,
     ),
-    "mlx": Exporter("an adapter folder for mlx-lm", "-mlx", writers.write_mlx_folder),
+    "mlx": Exporter("an adapter folder for mlx-lm", writers.write_mlx_folder),
     "merged": Exporter(
         "the base with the delta added, as a model folder",
-        "-merged",
         writers.write_merged,
         needs_weights=True,
     ),

@@ -100,7 +100,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         with pytest.raises(AdapterError) as caught:
             read_info(path)
         assert caught.value.message == f"{path}: no such adapter folder"
-        assert caught.value.hint == "make one with `d2l compile DOCUMENT -o ADAPTER`"
+        assert caught.value.hint == "make one with `d2l compile DOCUMENT`"
 
 
 @pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])

@@ -62,7 +62,10 @@ def test_what_stands_in_the_way_is_one_line_and_what_to_do(command: Command) -> 
         "error: notes.txt exists already\nhint: choose another -o, or replace it: --force\n",
     )
     done = command("export", "none.lora", "--to", "mlx", "-o", "out")
-    assert (done.code, done.err.splitlines()[0]) == (1, "error: none.lora: no such adapter folder")
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: none.lora: no such adapter in this folder",
+    )
     done = command("export", "notes.lora", "--to", "onnx", "-o", "out")
     assert (done.code, done.out) == (2, "")
 

@@ -98,7 +98,7 @@ def test_options_that_do_not_fit_are_explained(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("compile", "notes.txt"), "Missing option '-o' / '--out'"),
+        (("merge", "."), "Missing option '-o' / '--out'"),
         ((*COMPILE, "--merge", "svd"), "'svd' is not one of 'concat', 'average'"),
         ((*COMPILE, "--dtype", "int8"), "'int8' is not one of 'bf16', 'fp16', 'fp32'"),
         ((*COMPILE, "--max-rank", "0"), "Invalid value for '--max-rank'"),

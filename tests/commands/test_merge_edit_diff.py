@@ -128,7 +128,7 @@ def test_values_come_as_json(place: Path, command: Command) -> None:
         (
             ("merge", "a.lora", "none.lora", "-o", "x"),
             1,
-            "error: none.lora: no such adapter folder",
+            "error: none.lora: no such adapter in this folder",
         ),
         (("merge", "a.lora", "b.lora", "-o", "a.lora"), 1, "error: a.lora exists already"),
         (("merge", "a.lora", "b.lora", "-o", "x", "--weight", "1;2"), 2, None),

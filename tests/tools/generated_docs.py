@@ -26,7 +26,7 @@ from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.learners.recipe_table import Table
 from d2l.learners.recipes import TABLES
 from d2l.runtimes.catalog import RUNTIMES, Runtime
-from d2l.runtimes.export import EXPORTERS
+from d2l.runtimes.export import EXPORTERS, place_beside
 from d2l.runtimes.parts import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ def write_recall(network: str) -> str:
 def write_exports() -> str:
     """The table of what `d2l export` writes."""
     rows = [
-        [f"`{name}`", exporter.description, f"`manual{exporter.suffix}`"]
+        [f"`{name}`", exporter.description, f"`{place_beside(Path('manual'), name)}`"]
         for name, exporter in EXPORTERS.items()
     ]
     rows += [[f"`{name}`", description, ""] for name, description in TARGETS.items()]
