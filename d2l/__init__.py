@@ -9,7 +9,16 @@ if TYPE_CHECKING:  # at run time each name is imported when it is first asked fo
     from d2l.api.adapter import Adapter
     from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.api.export import export, plan_export
-    from d2l.api.functions import check, compile, edit, merge, plan_edit, plan_merge, refine
+    from d2l.api.functions import (
+        check,
+        compile,
+        edit,
+        load_base,
+        merge,
+        plan_edit,
+        plan_merge,
+        refine,
+    )
     from d2l.documents.document import Document
     from d2l.documents.intake import ReadOptions
     from d2l.errors import D2LError
@@ -29,6 +38,7 @@ __all__ = [
     "compile",
     "edit",
     "export",
+    "load_base",
     "merge",
     "plan_edit",
     "plan_export",
@@ -49,6 +59,7 @@ _PLACES = {
     "compile": _FUNCTIONS,
     "edit": _FUNCTIONS,
     "export": "d2l.api.export",
+    "load_base": _FUNCTIONS,
     "merge": _FUNCTIONS,
     "plan_edit": _FUNCTIONS,
     "plan_export": "d2l.api.export",

@@ -6,8 +6,6 @@ Usage: python examples/api.py [--tiny] [--out FOLDER]   (--tiny: two sentences f
 import sys
 from pathlib import Path
 
-from transformers import AutoModelForCausalLM
-
 import d2l
 
 out = Path(sys.argv[sys.argv.index("--out") + 1] if "--out" in sys.argv else "api")
@@ -22,7 +20,7 @@ plan = compiler.plan([manual, note], max_rank=64)  # chunks, rank, size and warn
 print(f"{plan.describe_tokens()}, rank {plan.rank}, {plan.adapter_bytes / 1e6:.1f} MB")
 adapter = compiler(plan)  # in memory
 adapter.save_pretrained(out / "manual.lora", force=True)
-tuned = adapter.apply_to(AutoModelForCausalLM.from_pretrained(plan.base.folder))  # a PeftModel
+tuned = adapter.apply_to(d2l.load_base(adapter))  # a PeftModel
 print(type(tuned).__name__, tuned.active_adapter, adapter)
 print("asked:", adapter.ask("When was the pump built?", max_new_tokens=24))
 

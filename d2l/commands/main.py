@@ -127,6 +127,12 @@ COMMANDS: Groups = {
                     "bases:fetch_base",
                     "d2l bases fetch qwen2.5-coder-0.5b",
                 ),
+                CommandRow(
+                    "path",
+                    "Print where a base's file lies.",
+                    "bases:show_path",
+                    "d2l bases path qwen2.5-coder-0.5b",
+                ),
             ),
         ),
         CommandRow(

@@ -65,8 +65,6 @@ def load_line(runtime: Runtime, facts: Facts) -> str:
     if facts.rescaled is not None and runtime.merged:
         line = f"d2l export {{path}} --to merged -o {{name}}-merged && {runtime.merged}"
     words = {what: runtime.quote(word) for what, word in _words(facts).items()}
-    if runtime.quote is literal:
-        words["base"] = facts.spelled_base
     return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
 
 
@@ -86,6 +84,7 @@ def describe_fix(entry: RuntimeRule, facts: Facts) -> str:
 def _words(facts: Facts) -> dict[str, str]:
     return {
         "base": facts.base_name,
+        "gguf": (facts.base and facts.base.gguf) or "BASE.gguf",
         "name": facts.name,
         "path": str(facts.info.folder),
         "template": facts.template or "",
@@ -116,7 +115,7 @@ _SCALES = tuple(
 RUNTIMES: Mapping[str, Runtime] = {
     "peft": Runtime(
         "0.21.2",
-        "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base}), {path})",
+        "PeftModel.from_pretrained(d2l.load_base({path}), {path})",
         "",
         "tests/test_engines.py",
         _list(
@@ -260,8 +259,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "llama.cpp": Runtime(
         "as in xllamacpp 2026.10.11549",
-        "d2l export {path} --to gguf -o {name}.gguf && "
-        "llama-server -m BASE.gguf --lora {name}.gguf",
+        "d2l export {path} --to gguf -o {name}.gguf && llama-server -m {gguf} --lora {name}.gguf",
         " --jinja --chat-template-file {template}",
         "tests/test_engines.py",
         (

@@ -4,7 +4,7 @@ Works for PEFT adapters of any tool. Prints nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
@@ -140,7 +140,8 @@ def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | No
         if not name and options.base is None:
             raise BaseModelError("the adapter does not name its base")
         files = find_base(name, override=options.base, offline=options.offline, config_only=True)
-        base = BaseFacts.of(files.config)
+        gguf = None if files.gguf is None else str(files.gguf)
+        base = replace(BaseFacts.of(files.config), gguf=gguf)
     except BaseModelError as error:
         if options.base is not None:  # then it was to be there
             raise

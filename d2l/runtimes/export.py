@@ -64,7 +64,9 @@ class ExportPlan:
     @property
     def load(self) -> str:
         """The shell line that loads what is written."""
-        facts = replace(self.export.facts, out=str(self.out))
+        gguf = self.export.base.gguf  # READMEs, which are passed on, have its name alone
+        base = None if gguf is None else str(gguf)
+        facts = replace(self.export.facts, out=str(self.out), base_file=base)
         return readme.load_line(facts, self.options.to)
 
     @property

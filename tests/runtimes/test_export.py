@@ -168,6 +168,18 @@ def test_the_same_adapter_gives_the_same_bytes_and_force_replaces_them(
     assert read_files(out) == first
 
 
+def test_the_printed_line_has_the_path_of_the_bases_file_and_the_readme_its_name(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
+    source = write_gguf(tmp_path / "base.gguf")
+    result = run(compiled("seats"), "gguf", tmp_path / "out", base=str(source))
+    assert result.load.startswith(f"llama-server -m {source} --lora {tmp_path}/out/adapter.gguf ")
+    readme = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "\nllama-server -m base.gguf --lora ./adapter.gguf " in readme
+    assert str(tmp_path) not in readme
+
+
 def test_ollama_gets_base_adapter_and_the_opening(compiled: Compile, tmp_path: Path) -> None:
     done = compiled("seats")
     source = write_gguf(tmp_path / "base.gguf")

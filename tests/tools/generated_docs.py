@@ -192,7 +192,8 @@ def write_exports() -> str:
 
 def show_load(runtime: Runtime) -> str:
     """The line that loads an adapter, with names in capitals for what differs."""
-    names = {"path": "PATH", "name": "NAME", "base": "BASE", "template": "TEMPLATE"}
+    names = {word: word.upper() for word in ("path", "name", "base", "template")}
+    names["gguf"] = "BASE.gguf"
     return f"`{(runtime.load + runtime.template).format(**names, max_rank='N', rank='N')}`"
 
 
