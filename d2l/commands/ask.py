@@ -1,6 +1,8 @@
 """The command `d2l ask`: questions in, answers out, streamed, side by side or as JSON."""
 
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -8,25 +10,27 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 import d2l
+from d2l.adapters.exported_parts import name_manual
+from d2l.adapters.find import find_adapter
 from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.commands import console
-from d2l.commands.conversation import (
-    Conversation,
-    answer_arms,
-    list_parts,
-    name_place,
-    show_arms,
-)
-from d2l.commands.options import LIMITS, OUTPUT, AdapterPath, Base, Device, Offline, in_panel
+from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
+from d2l.commands.conversation import Conversation, show_arms
+from d2l.commands.options import LIMITS, NETWORK, OUTPUT, Base, Device, Offline, in_panel
 from d2l.errors import D2LError, OptionError
+from d2l.serve.client import Client
 
 if TYPE_CHECKING:
     from d2l.inference.part_choice import PartOptions
 
 
+#: Seconds of a start that are worth a server.
+_LONG_START = 3.0
+
+
 def ask(
-    adapter: AdapterPath,
+    adapter: Annotated[Path, typer.Argument(help="Adapter: its folder, or its name.")],
     question: Annotated[
         str | None,
         typer.Argument(
@@ -60,6 +64,12 @@ def ask(
         bool, typer.Option("--whole", help="Ask the one memory that other engines load.")
     ] = False,
     max_tokens: Annotated[int, in_panel(LIMITS, min=1, help="Longest answer.")] = 64,
+    server: Annotated[
+        str | None,
+        in_panel(
+            NETWORK, metavar="URL", envvar="D2L_SERVER", help="Ask a running d2l serve: no start."
+        ),
+    ] = None,
     base: Base = None,
     device: Device = "auto",
     offline: Offline = False,
@@ -73,10 +83,23 @@ def ask(
     Answers stand alone on stdout and keep their line ends; programs read --jsonl. The questions of
     stdin go to stderr; so do the places of the answers, unless stdout is a terminal.
     """
-    from d2l.inference.adapted_model import AskOptions
-
+    start = time.monotonic()
     if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
+    if server is not None:
+        _refuse_local(
+            {
+                "--questions": questions,
+                "--document": document,
+                "--base": base,
+                "--device": device != "auto",
+                "--offline": offline,
+            }
+        )
+    else:
+        adapter = find_adapter(adapter)
+    if whole and (parts or page) is not None:
+        raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
     if questions is not None:
         if question is not None or compare or (document or parts or page) is not None:
             raise OptionError(
@@ -90,23 +113,64 @@ def ask(
         given = list(given)
         if not given:
             raise D2LError("no question on standard input", hint="write one question a line")
-    chosen = choose_parts(adapter, parts, page, whole=whole)
     compare = compare or document is not None
-    text = find_document(adapter, document) if compare or talks else None
-    options = AskOptions(base, device, max_tokens, offline=offline, parts=chosen)
-    model = d2l.AdaptedModel.load(adapter, options)
+    asker: Asker
+    if server is not None:
+        asker = open_server(server, adapter, max_tokens, (parts, page, whole))
+    else:
+        from d2l.inference.adapted_model import AskOptions
+
+        chosen = choose_parts(adapter, parts, page, whole=whole)
+        text = find_document(adapter, document) if compare or talks else None
+        options = AskOptions(base, device, max_tokens, offline=offline, parts=chosen)
+        asker = LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
     if talks:
-        Conversation(model, text, compare=compare).run()
+        Conversation(asker, compare=compare).run()
         return
-    rows = answer_all(model, given, document=text, compare=compare)
+    loaded = time.monotonic()
+    rows = answer_all(asker, given, compare=compare)
     if as_lines:
         for row in rows:
             console.result_json(row)
             console.flush()
     elif console.wants_json():
-        console.result_json({"adapter": str(model.info.folder), "answers": list(rows)})
+        console.result_json({"adapter": asker.name, "answers": list(rows)})
     else:
-        show_answers(model, list(given), document=text, compare=compare)
+        show_answers(asker, list(given), compare=compare)
+        if server is None and question is not None and _is_terminal():
+            suggest_server(adapter, loaded - start, time.monotonic() - loaded)
+
+
+def _refuse_local(given: dict[str, object]) -> None:
+    """Refuse options that need the adapter and its base in this process."""
+    names = [name for name, value in given.items() if value]
+    if names:
+        raise OptionError(
+            f"a server does not take {', '.join(names)}",
+            hint="leave it out, or --server and D2L_SERVER",
+        )
+
+
+def open_server(
+    address: str, adapter: Path, max_tokens: int, wish: tuple[int | None, str | None, bool]
+) -> ServerAsker:
+    """An adapter on a server, asked for so many parts, those of a page, or as a whole; raises
+    ServerError."""
+    chosen = dict(zip(("parts", "page", "whole"), wish, strict=True))
+    fields: Row = {"max_tokens": max_tokens}
+    if any(chosen.values()):
+        fields["d2l"] = chosen
+    return ServerAsker(Client(address, os.environ.get("D2L_SERVE_TOKEN")), adapter, fields)
+
+
+def suggest_server(adapter: Path, start: float, answer: float) -> None:
+    """Say how to get answers without the start, if it was the longer part; both in seconds."""
+    if start > max(answer, _LONG_START):
+        console.note(
+            f"the start took {start:.0f} s, the answer {answer:.1f} s; a server starts once:\n"
+            f"d2l serve {adapter.resolve().parent} & "
+            f'd2l ask {name_manual(adapter)} "..." --server http://127.0.0.1:8000'
+        )
 
 
 def choose_parts(
@@ -115,10 +179,7 @@ def choose_parts(
     """Which parts of an adapter are asked; raises OptionError where it has none to choose from."""
     from d2l.inference.part_choice import PartOptions
 
-    by_hand = count is not None or page is not None
-    if whole and by_hand:
-        raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
-    if by_hand and read_parts(read_info(adapter)) is None:
+    if (count or page) is not None and read_parts(read_info(adapter)) is None:
         raise OptionError(
             f"{adapter}: has no parts", hint="compile the document with --parts, or leave these out"
         )
@@ -193,28 +254,24 @@ def find_document(adapter: Path, given: str | None) -> str | None:
     return (originals.text or None) if originals is not None else None
 
 
-def show_answers(
-    model: "d2l.AdaptedModel", questions: list[str], *, document: str | None, compare: bool
-) -> None:
+def show_answers(asker: Asker, questions: list[str], *, compare: bool) -> None:
     """Answer every question and print it, streamed or side by side."""
     for question in questions:
         if len(questions) > 1:
             console.note(f"? {question}", dim=True)
         if compare:
-            show_arms(*answer_arms(model, question, document))
+            show_arms(*asker.compare(question))
         else:
-            answer = model.answer([{"role": "user", "content": question}], console.stream)
-            console.end_answer(answer.text, name_place(model, answer))
+            answer = asker.answer([{"role": "user", "content": question}], console.stream)
+            console.end_answer(answer.text, answer.place)
         console.flush()
 
 
-def answer_all(
-    model: "d2l.AdaptedModel", questions: Iterable[str], *, document: str | None, compare: bool
-) -> Iterator[dict[str, object]]:
+def answer_all(asker: Asker, questions: Iterable[str], *, compare: bool) -> Iterator[Row]:
     """The answers of one question after the other, by arm."""
     for question in questions:
         if compare:
-            yield answer_arms(model, question, document)[0]
+            yield asker.compare(question)[0]
         else:
-            answer = model.answer([{"role": "user", "content": question}])
-            yield {"question": question, "adapter": answer.text, **list_parts(model, answer)}
+            answer = asker.answer([{"role": "user", "content": question}])
+            yield {"question": question, "adapter": answer.text, **answer.parts}

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.errors import OptionError
 from d2l.inference.part_choice import UNANSWERED, Citation, PartChooser, PartOptions
+from d2l.serve.client import parse_address
 from d2l.serve.library import read_stamp
 from d2l.serve.news import Ending, Start, TextPiece
 from d2l.serve.protocol import (
@@ -73,10 +73,7 @@ class Upstream:
     @property
     def root(self) -> str:
         """The address without /v1; raises OptionError for what is none."""
-        if not self.address.startswith(("http://", "https://")):
-            hint = "such as --upstream http://localhost:8000/v1"
-            raise OptionError(f"{self.address}: is no address of a server", hint=hint)
-        return self.address.rstrip("/").removesuffix("/v1").rstrip("/")
+        return parse_address(self.address, "--upstream http://localhost:8000/v1")
 
 
 class UpstreamService:
