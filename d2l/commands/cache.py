@@ -15,15 +15,21 @@ def list_cache() -> None:
 
     `prune` removes entries. Bases, downloads and measurements are not entries.
     """
+    values = describe_cache()
+    console.emit(values, lambda: _show(values))
+
+
+def describe_cache() -> dict[str, Any]:
+    """Describe the cache's folder and what takes room there; raises OptionError for a largest size
+    that is none."""
     rooms = [_summarize(room) for room in entries.ROOMS]
     entry_bytes = sum(room["bytes"] for room in rooms)
-    values = {
+    return {
         "cache": str(cache_dir()),
         "rooms": rooms,
         "other_bytes": max(entries.folder_bytes(cache_dir()) - entry_bytes, 0),
         "max_bytes": entries.max_bytes(),
     }
-    console.emit(values, lambda: _show(values, entry_bytes))
 
 
 def prune(
@@ -69,7 +75,8 @@ def _summarize(room: str) -> dict[str, Any]:
     }
 
 
-def _show(values: dict[str, Any], entry_bytes: int) -> None:
+def _show(values: dict[str, Any]) -> None:
+    entry_bytes = sum(room["bytes"] for room in values["rooms"])
     rows = [
         (room["kind"], f"{room['entries']:,}", _size(room["bytes"]), _age(room["oldest_use"]))
         for room in values["rooms"]

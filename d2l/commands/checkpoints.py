@@ -1,12 +1,15 @@
-"""`d2l checkpoints`: list networks, write them as folders, begin a network for another base."""
+"""`d2l checkpoints` and `d2l calibrate`: list networks, write, begin and fit them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import NETWORK, Device, Force, Offline, Out, in_panel
+from d2l.commands.options import NETWORK, Device, DryRun, Force, Offline, Out, in_panel, taking
+
+if TYPE_CHECKING:
+    from d2l.hypernets.options import CompileOptions
 
 
 def list_checkpoints(
@@ -71,6 +74,36 @@ def create_checkpoint(
     with console.ProgressBar("reading plain text") as steps:
         create(options, out, watch=steps, force=force)
     console.emit({"checkpoint": str(out)}, str(out))
+
+
+@taking("d2l.hypernets.options:CompileOptions", "checkpoint", "base", "device", "offline")
+def calibrate(options: "CompileOptions", dry_run: DryRun = False) -> None:
+    """Fit a seat network to another file of its base.
+
+    Takes minutes on a CPU.
+    """
+    from d2l.compiler import calibrate as pipeline
+
+    plan = pipeline.prepare(options)
+    if dry_run:
+        config, n_tokens = plan.network.config, sum(map(len, plan.pieces))
+        lines = [
+            f"checkpoint  {plan.network.files.name} ({config.kind})",
+            f"base        {config.base}",
+            f"tokens      {n_tokens:,} of plain text in {len(plan.pieces):,} pieces",
+            f"writes      {plan.path}",
+        ]
+        values = {
+            "checkpoint": plan.network.files.name,
+            "base": config.base,
+            "n_tokens": n_tokens,
+            "moments": str(plan.path),
+        }
+        console.emit(values, "\n".join(lines))
+        return
+    with console.ProgressBar("reading plain text") as steps:
+        path = pipeline.calibrate(plan, options.device, watch=steps)
+    console.emit({"moments": str(path)}, str(path))
 
 
 def _show_aliases(rows: list[dict[str, Any]]) -> None:

@@ -178,9 +178,15 @@ COMMANDS: Groups = {
             ),
         ),
         CommandRow(
+            "doctor",
+            "Show versions, devices, bases, caches and what is missing.",
+            "doctor:doctor",
+            "d2l doctor",
+        ),
+        CommandRow(
             "calibrate",
             "Fit a seat network to another file of its base.",
-            "calibrate:calibrate",
+            "checkpoints:calibrate",
             "d2l calibrate --base ./my-base",
         ),
         CommandRow(

@@ -1,0 +1,91 @@
+"""`d2l doctor`: what is here, what is missing, and what it never prints."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from d2l import __version__
+from d2l.bases.catalog import KNOWN
+from d2l.hypernets.registry import ALIASES, DEFAULT
+from tests import tiny
+from tests.command import Command
+from tests.compiled import write_files
+
+SECRET = "not to be printed"
+
+
+@pytest.fixture
+def place(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network that is the default, and no known base."""
+    tiny.write_seats(working_folder / "seats")
+    monkeypatch.setenv("D2L_CHECKPOINT", "seats")
+    monkeypatch.setattr("d2l.bases.catalog.locate", lambda _: None)
+    return working_folder
+
+
+def test_a_machine_that_can_compile_is_described(place: Path, command: Command) -> None:
+    write_files(place, "llama")
+    done = command("doctor", "--json")
+    values = json.loads(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert values["versions"]["d2l"] == __version__
+    assert all(values["versions"].values())
+    assert values["machine"]["memory_bytes"] > values["machine"]["available_bytes"] > 0
+    assert values["machine"]["threads"] > 0
+    network = {"name": "seats", "path": str(Path("seats")), "fault": None}
+    assert values["network"] == network
+    assert values["cache"]["cache"] == str(place / "cache")
+    assert values["cache"]["free_bytes"] > 0
+    assert not (place / "cache").exists()
+    shown = command("doctor")
+    assert shown.code == 0
+    for base in KNOWN:
+        assert f"\nbase      {base.alias}, missing: d2l bases fetch {base.alias}\n" in shown.out
+    assert "\nvariable  D2L_CHECKPOINT=seats\n" in shown.out
+
+
+def test_what_keeps_compile_from_working_is_exit_code_1(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("D2L_CHECKPOINT")
+    base = next(known for known in KNOWN if known.name == ALIASES[DEFAULT].base)
+    done = command("doctor")
+    assert done.code == 1
+    assert (
+        f"\ncompile   cannot work: the base {base.name} is not on this machine "
+        f"(get it: d2l bases fetch {base.alias})\n"
+    ) in done.out
+    monkeypatch.setenv("D2L_CHECKPOINT", str(place / "none"))
+    done = command("doctor", "--json")
+    assert done.code == 1
+    assert "named in D2L_CHECKPOINT not found" in json.loads(done.out)["network"]["fault"]
+
+
+@pytest.mark.usefixtures("place")
+def test_extras_are_those_of_the_package(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "torch>=2",
+        "none-such[x]>=1; extra == 'far'",
+        'torch; sys_platform == "linux" and extra == "far"',
+        "torch>=2; extra == 'near'",
+        "none-such; extra == 'dev'",
+        "d2l[far]; extra == 'both'",
+    ]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: lines)
+    assert json.loads(command("doctor", "--json").out)["extras"] == [
+        {"name": "far", "missing": ["none-such"], "get": "pip install 'd2l[far]'"},
+        {"name": "near", "missing": [], "get": None},
+    ]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_tokens_are_not_printed(
+    form: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("D2L_SERVE_TOKEN", "HF_TOKEN", "HTTPS_PROXY", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    done = command("doctor", *form)
+    assert SECRET not in done.out + done.err
+    assert "D2L_SERVE_TOKEN" in done.out
