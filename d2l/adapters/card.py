@@ -61,7 +61,19 @@ def unname_folder(card: str) -> str:
 
 def write_head(base: str, tag: str) -> str:
     """A card's front matter, by which the hub finds it."""
-    return f"---\nbase_model: {literal(base)}\nlibrary_name: peft\ntags:\n- lora\n- {tag}\n---\n\n"
+    return (
+        f"---\nbase_model: {literal(base)}\nbase_model_relation: adapter\nlibrary_name: peft\n"
+        f"pipeline_tag: text-generation\ntags:\n- lora\n- peft\n- {tag}\n---\n\n"
+    )
+
+
+def set_license(card: str, license: str) -> str:
+    """The card with a license in its front matter, in the place of another."""
+    if not card.startswith("---\n"):
+        card = f"---\n---\n\n{card}"
+    head, end, rest = card.partition("\n---\n")
+    head = re.sub("\nlicense:.*", "", head)
+    return f"{head}\nlicense: {literal(license)}{end}{rest}"
 
 
 def write_table(rows: Sequence[tuple[str, str]]) -> str:

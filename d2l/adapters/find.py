@@ -8,8 +8,9 @@ from pathlib import Path
 from d2l.adapters import info as names
 from d2l.errors import AdapterError
 from d2l.files import hub
+from d2l.files.atomic import naming
 from d2l.files.cache import find_local
-from d2l.files.leftovers import recover
+from d2l.files.leftovers import open_workshop, recover
 from d2l.files.ownership import refuse_existing
 
 #: The environment variable that names the folder of a user's adapters.
@@ -90,3 +91,18 @@ def _refuse_unknown(path: Path) -> None:
 def refuse_adapter(out: Path, *, force: bool) -> None:
     """Raise AdapterError unless an adapter may be written at `out`."""
     refuse_existing(out, force=force, own_names=names.own_names, error=AdapterError)
+
+
+def refuse_removal(folder: Path) -> None:
+    """Raise AdapterError unless a folder is an adapter's, with nothing in it that is not d2l's."""
+    try:
+        refuse_adapter(folder, force=True)
+    except AdapterError as error:
+        raise AdapterError(error.message, hint="d2l rm removes only what d2l wrote") from error
+
+
+def remove_adapter(folder: Path) -> None:
+    """Remove a folder: it is gone at once, or not at all; raises AdapterError. What a killed
+    process leaves of it is hidden, and goes when the name is used again."""
+    with naming(folder, AdapterError), open_workshop(folder) as (trash, _):
+        folder.rename(trash / folder.name)

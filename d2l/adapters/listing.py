@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from d2l.adapters.info import AdapterInfo, is_adapter, read_info
+from d2l.adapters.info import WEIGHTS, AdapterInfo, is_adapter, read_info
 from d2l.adapters.provenance import Input
 from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
@@ -18,7 +18,8 @@ class Entry(NamedTuple):
 
     `seats` is None for networks that have none. `inputs_date` is the day, as 2026-01-31, on which
     the newest of the input files was changed last, where all of them still lie as they were read:
-    nothing in an adapter tells the time, so that equal inputs give equal bytes.
+    nothing in an adapter tells the time, so that equal inputs give equal bytes. `written` is when
+    its weights' file was changed last, in seconds since 1970.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
     seats: int | None = None
     parts: int = 0  # of which questions choose
     size_bytes: int | None = None
+    written: float | None = None
     inputs_date: str | None = None
     error: str | None = None
 
@@ -61,6 +63,7 @@ def _describe(folder: Path) -> Entry:
             seats=len(opening.seats) if opening is not None else None,
             parts=info.n_parts,
             size_bytes=info.size_bytes,
+            written=(folder / WEIGHTS).stat().st_mtime,
             inputs_date=_date_inputs(info),
         )
     except AdapterError as error:

@@ -8,8 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from d2l.adapters.card import set_license
 from d2l.adapters.find import find_adapter
-from d2l.adapters.info import read_info
+from d2l.adapters.info import CARD, read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
 from d2l.api.export import export
 from d2l.api.wishes import (
@@ -109,12 +110,16 @@ class Adapter(AdapterContent):
         """Upload the adapter as one commit to a model repository; the commit's address.
 
         repo_id: org/repo, made where there is none. Keywords, as PEFT has them: private, token,
-        revision (the branch), commit_message, dtype. Raises AdapterError.
+        revision (the branch), commit_message, dtype; and license, which the card then names. Raises
+        AdapterError.
         """
         refuse_unknown(wishes, PushWishes)
-        dtype = wishes.get("dtype")
+        adapter, license = self._in(wishes.get("dtype")), wishes.get("license")
+        if license is not None:
+            card = set_license(self.texts.get(CARD, ""), license)
+            adapter = replace(adapter, texts={**self.texts, CARD: card})
         with tempfile.TemporaryDirectory(prefix="d2l-push-") as folder:
-            out = write_adapter(self._in(dtype), Path(folder, "adapter.lora"), called=repo_id)
+            out = write_adapter(adapter, Path(folder, "adapter.lora"), called=repo_id)
             return push_folder(
                 out,
                 repo_id,

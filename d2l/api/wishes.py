@@ -48,13 +48,15 @@ class PushWishes(TypedDict, total=False):
     """How an adapter is uploaded, in the words of huggingface_hub.
 
     private: whether a repository that is made is. token: default: this machine's login. revision:
-    the branch. commit_message: of the one commit. dtype: as for `save_pretrained`.
+    the branch. commit_message: of the one commit. license: for the card, as the hub spells it.
+    dtype: as for `save_pretrained`.
     """
 
     private: bool | None
     token: str | None
     revision: str | None
     commit_message: str | None
+    license: str | None
     dtype: str | None
 
 

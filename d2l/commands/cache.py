@@ -1,6 +1,5 @@
 """`d2l cache`: list the cache, and make it smaller."""
 
-import time
 from typing import Annotated, Any
 
 import typer
@@ -78,7 +77,12 @@ def _summarize(room: str) -> dict[str, Any]:
 def _show(values: dict[str, Any]) -> None:
     entry_bytes = sum(room["bytes"] for room in values["rooms"])
     rows = [
-        (room["kind"], f"{room['entries']:,}", _size(room["bytes"]), _age(room["oldest_use"]))
+        (
+            room["kind"],
+            f"{room['entries']:,}",
+            _size(room["bytes"]),
+            console.spell_age(room["oldest_use"]),
+        )
         for room in values["rooms"]
     ]
     console.result(values["cache"])
@@ -92,15 +96,3 @@ def _show(values: dict[str, Any]) -> None:
 
 def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:,.1f} MB"
-
-
-def _age(used: float | None) -> str:
-    """Say how long ago an entry was used, in the largest unit that fits."""
-    if used is None:
-        return ""
-    seconds = max(time.time() - used, 0)
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        n = int(seconds // length)
-        if n:
-            return f"{n} {unit}{'' if n == 1 else 's'} ago"
-    return "just now"

@@ -266,6 +266,18 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     _print_table(table)
 
 
+def spell_age(then: float | None) -> str:
+    """How long ago a time (seconds since 1970) was, in the largest unit that fits."""
+    if then is None:
+        return ""
+    seconds = max(time.time() - then, 0)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        n = int(seconds // length)
+        if n:
+            return f"{n} {unit}{'' if n == 1 else 's'} ago"
+    return "just now"
+
+
 def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) -> None:
     """Horizontal bars on stdout, scaled to the longest."""
     bars = [(one_line(name), value) for name, value in bars]

@@ -90,14 +90,14 @@ COMMANDS: Groups = {
             "d2l export manual.lora --to gguf",
         ),
     ],
-    "Look at adapters": [
+    "Manage adapters": [
         CommandRow(
-            "ls", "List the adapters in a folder.", "inspect:list_adapters", "d2l ls adapters/"
+            "ls", "List the adapters in a folder.", "adapters:list_adapters", "d2l ls adapters/"
         ),
         CommandRow(
             "inspect",
             "Show an adapter's contents and origin.",
-            "inspect:inspect",
+            "adapters:inspect",
             "d2l inspect manual.lora",
         ),
         CommandRow(
@@ -109,6 +109,13 @@ COMMANDS: Groups = {
             "probe:probe",
             "d2l probe manual.lora --qa questions.jsonl",
         ),
+        CommandRow(
+            "push",
+            "Upload an adapter to the Hugging Face hub.",
+            "adapters:push",
+            "d2l push manual ORG/manual --private",
+        ),
+        CommandRow("rm", "Remove adapters.", "adapters:remove", "d2l rm manual old.lora"),
     ],
     "Networks and bases": [
         CommandRow(

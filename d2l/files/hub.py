@@ -17,6 +17,7 @@ _NAME = re.compile(
     r"(?:@(?P<revision>[\w./-]+))?"
     r"(?::(?P<subfolder>[\w.-][\w./-]*))?"
 )
+_LOG_IN = "log in with a token that may write: `hf auth login`, or set HF_TOKEN"
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
 
 
@@ -104,7 +105,12 @@ def fetch_file(repo: str, file: str, *, revision: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterator[None]:
+def _naming(
+    name: HubName,
+    offline: bool,
+    error_type: type[D2LError],
+    unreachable_hint: str = "check the network, or name a local folder",
+) -> Iterator[None]:
     """Turn what the hub's library raises into one line about the repository."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -149,7 +155,7 @@ def _naming(name: HubName, offline: bool, error_type: type[D2LError]) -> Iterato
     except unreachable as error:
         raise error_type(
             f"{name.repo}: the hub cannot be reached ({type(error).__name__})",
-            hint="check the network, or name a local folder",
+            hint=unreachable_hint,
         ) from error
 
 
@@ -165,9 +171,15 @@ def push_folder(
     """Upload a folder's files as one commit to a model repository, which is made where there is
     none; the commit's address. `revision` is the branch. Raises AdapterError."""
     import huggingface_hub
+    from huggingface_hub.errors import BadRequestError
 
+    name, again = HubName(repo, revision), "check the network and HF_HUB_OFFLINE, and push again"
+    if parse_name(repo) != HubName(repo):
+        raise AdapterError(f"{repo}: is no name on the hub", hint="the form is ORG/REPO")
+    if token is None and huggingface_hub.get_token() is None:
+        raise AdapterError("this machine has no token for the hub", hint=_LOG_IN)
     try:
-        with _naming(HubName(repo, revision), False, AdapterError):
+        with _naming(name, False, AdapterError, again):
             api = huggingface_hub.HfApi(token=token)
             api.create_repo(repo, private=private, exist_ok=True)
             done = api.upload_folder(
@@ -177,11 +189,17 @@ def push_folder(
                 commit_message=commit_message or "Upload an adapter made by d2l",
             )
     except AdapterError as error:
-        status = getattr(getattr(error.__cause__, "response", None), "status_code", None)
+        cause = error.__cause__
+        if isinstance(getattr(cause, "__cause__", None), BadRequestError):
+            raise AdapterError(
+                f"{repo}: the hub refuses the card: {' '.join(str(cause).split())}",
+                hint="correct the license, or README.md",
+            ) from error
+        status = getattr(getattr(cause, "response", None), "status_code", None)
         if status not in (401, 403):
             raise
         raise AdapterError(
             f"{repo}: the hub does not let you write there",
-            hint="log in with a token that may write: `hf auth login`, or give token=",
+            hint=_LOG_IN,
         ) from error
     return str(done.commit_url)

@@ -13,8 +13,8 @@ from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.peft_folder import read_adapter
 from d2l.adapters.provenance import ChunkRecord, Norms
 from d2l.adapters.summary import describe_adapter
+from d2l.commands.adapters import show_adapter
 from d2l.commands.checkpoints import describe_checkpoint
-from d2l.commands.inspect import show_adapter
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, make_document

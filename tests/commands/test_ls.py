@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +47,8 @@ def test_every_adapter_is_a_row(folder: Path, command: Command) -> None:
     size = sum(path.stat().st_size for path in (folder / "seats.lora").iterdir())
     assert seats["seats"] == len(record["prompt"]["opening"]["seats"])
     assert (seats["inputs"], seats["size_bytes"]) == ([str(folder / "manual.txt")], size)
+    written = (folder / "seats.lora" / "adapter_model.safetensors").stat().st_mtime
+    assert (seats["written"], rows["torn.lora"]["written"]) == (written, None)
     assert seats["inputs_date"] in ("2023-11-14", "2023-11-15")  # as the clock here has it
     assert llama["base"] == "tiny-org/llama-tiny"
     assert (llama["seats"], llama["inputs_date"]) == (None, None)  # its input is no file
@@ -76,14 +80,18 @@ def test_an_input_is_found_where_it_lay_though_its_name_says_no_folder(
 
 
 def test_people_get_a_table_and_a_line_for_what_is_damaged(folder: Path, command: Command) -> None:
+    weights = folder / "llama.lora" / "adapter_model.safetensors"
+    os.utime(weights, (0, time.time() - 3 * 86400 - 60))
     outcome = command("ls", folder)
     assert outcome.code == 0
-    assert outcome.out.split()[:2] == ["adapter", "base"]
-    assert [line.split()[0] for line in outcome.out.splitlines()[2:]] == [
-        "llama.lora",
-        "seats.lora",
+    rows = [re.split(" {2,}", line) for line in outcome.out.splitlines()]
+    head, llama, seats = (row for row in rows if row[0].endswith((".lora", "adapter")))
+    assert head == [
+        *("adapter", "base", "inputs", "rank", "seats", "size", "written", "inputs changed")
     ]
-    assert "seats  " in outcome.out
+    assert (llama[0], llama[3], llama[-1]) == ("llama.lora", "6", "3 days ago")
+    values = json.loads(command("ls", folder / "seats.lora", "--json").out)["adapters"][0]
+    assert seats[3:5] == [str(values["rank"]), str(values["seats"])]
     assert outcome.err.startswith("warning: left out: ")
     assert command("ls", folder, "-q").err == outcome.err
 

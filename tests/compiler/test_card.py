@@ -220,8 +220,10 @@ def test_the_card_names_what_went_in(kind: str, compiled: Compile) -> None:
     base = tiny.base_name(family_of(kind))
     assert yaml.safe_load(card.split("---\n")[1]) == {
         "base_model": base,
+        "base_model_relation": "adapter",
         "library_name": "peft",
-        "tags": ["lora", "d2l"],
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "peft", "d2l"],
     }
     rows = {name[0][1]: "".join(text for _, text in value) for name, value in read_table(card)}
     n_tokens = sum(chunk["n_tokens"] for chunk in record["chunks"])

@@ -35,6 +35,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: set[str] = set()
         self.pushed: list[dict[str, Any]] = []  # what was posted, line by line
         self.push_error: int | None = None  # status of an answer to what is posted
+        self.card_error = ""  # what is wrong with a posted card
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that go away."""
@@ -68,7 +69,9 @@ class _Answer(BaseHTTPRequestHandler):
             self.server.pushed.append({"create": json.loads(body)})
             self._send(json.dumps({"url": f"{url}/{REPO}", "id": "1", "name": REPO}).encode())
         elif path == "/api/validate-yaml":
-            self._send(b'{"errors": [], "warnings": []}')
+            errors = [{"message": self.server.card_error}] if self.server.card_error else []
+            answer = json.dumps({"errors": errors, "warnings": []}).encode()
+            self._send(answer, 400 if errors else 200)
         elif "/preupload/" in path:
             names = [file["path"] for file in json.loads(body)["files"]]
             files = [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]

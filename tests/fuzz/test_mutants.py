@@ -32,7 +32,7 @@ def test_what_a_command_must_not_do_is_seen(
     assert try_command("inspect", words, 20.0) is None  # one line: it is no adapter
     monkeypatch.setattr("d2l.commands.main.console.show_error", lambda _: print("\x1b[2J"))  # noqa: T201
     assert try_command("inspect", words, 20.0) == "prints '\\x1b'"
-    monkeypatch.setattr("d2l.commands.inspect.read_info", lambda _: [][1])
+    monkeypatch.setattr("d2l.commands.adapters.read_info", lambda _: [][1])
     found = try_command("inspect", words, 20.0)
     assert found is not None
     assert found.startswith("IndexError in ")

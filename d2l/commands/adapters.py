@@ -1,18 +1,23 @@
-"""The commands `d2l ls` and `d2l inspect`: adapters of a folder, and one of them in detail."""
+"""The commands `d2l ls`, `inspect`, `push` and `rm`: adapters listed, shown, uploaded, removed."""
 
 import math
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from d2l.adapters.find import VARIABLE, home_folder
+from d2l.adapters.find import VARIABLE, home_folder, refuse_removal, remove_adapter
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.provenance import DESCRIPTION
 from d2l.adapters.summary import describe_adapter
 from d2l.commands import console
 from d2l.commands.console import show_rows
-from d2l.commands.options import AdapterPath
+from d2l.commands.options import AdapterPath, adapter_argument
+from d2l.errors import OptionError
+from d2l.files.cache import folder_size
+from d2l.files.printable import printable
 
 if TYPE_CHECKING:
     from d2l.adapters.listing import Entry
@@ -20,7 +25,17 @@ if TYPE_CHECKING:
 
 #: More rows than this are no picture any more.
 _MOST_BARS = 40
-_COLUMNS = ("adapter", "base", "inputs", "rank", "size", "inputs changed")
+_COLUMNS = (
+    "adapter",
+    "base",
+    "inputs",
+    "rank",
+    "seats",
+    "parts",
+    "size",
+    "written",
+    "inputs changed",
+)
 
 
 def list_adapters(
@@ -41,7 +56,11 @@ def list_adapters(
 def _show_list(folder: Path, entries: "list[Entry]") -> None:
     readable = [entry for entry in entries if entry.error is None]
     if readable:
-        console.show_table(_COLUMNS, [_describe_entry(entry) for entry in readable])
+        rows = [_describe_entry(entry) for entry in readable]
+        used = [at for at in range(len(_COLUMNS)) if any(row[at] for row in rows)]
+        console.show_table(
+            [_COLUMNS[at] for at in used], [[row[at] for at in used] for row in rows]
+        )
     for entry in entries:
         if entry.error is not None:
             console.warn(f"left out: {entry.error}")
@@ -51,14 +70,69 @@ def _show_list(folder: Path, entries: "list[Entry]") -> None:
 
 def _describe_entry(entry: "Entry") -> tuple[str, ...]:
     inputs = ", ".join(entry.inputs[:3]) + (f", … ({len(entry.inputs)})" * (len(entry.inputs) > 3))
-    rank = str(entry.rank) if entry.seats is None else f"{entry.seats} seats"
     return (
         entry.name,
         entry.base or "?",
         inputs or "?",
-        rank + (f", {entry.parts:,} parts" if entry.parts else ""),
+        str(entry.rank),
+        f"{entry.seats:,}" if entry.seats else "",
+        f"{entry.parts:,}" if entry.parts else "",
         f"{(entry.size_bytes or 0) / 1e6:.1f} MB",
-        entry.inputs_date or "?",
+        console.spell_age(entry.written),
+        entry.inputs_date or "",
+    )
+
+
+def push(
+    adapter: AdapterPath,
+    repo: Annotated[
+        str, typer.Argument(metavar="ORG/REPO", help="Repository; made if there is none.")
+    ],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.")
+    ] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(help="License of document and adapter, such as cc-by-4.0."),
+    ] = None,
+) -> None:
+    """Upload an adapter to the Hugging Face hub.
+
+    Log in first: `hf auth login`.
+    """
+    import d2l
+
+    kept = read_info(adapter).n_parts
+    held = "parts.json holds its text" if kept else "its content is in the weights"
+    console.warn(f"whoever can read {repo} can read the document: {held}")
+    loaded = d2l.Adapter.from_pretrained(adapter)
+    address = loaded.push_to_hub(repo, private=private or None, license=license)
+    console.emit({"adapter": str(adapter), "repo": repo, "commit": address}, address)
+
+
+def remove(
+    adapters: Annotated[list[Path], adapter_argument("Adapters to remove.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")] = False,
+) -> None:
+    """Remove adapters.
+
+    Refuses folders that hold anything that d2l did not write.
+    """
+    folders = {os.path.abspath(folder): folder for folder in adapters}
+    for folder in folders.values():
+        refuse_removal(folder)
+    size = sum(map(folder_size, folders.values()))
+    names = ", ".join(map(str, folders.values()))
+    if not yes:
+        if not (sys.stdin and sys.stdin.isatty()):
+            raise OptionError("d2l rm asks first, and stdin is no terminal", hint="add --yes")
+        if not typer.confirm(printable(f"Remove {names} ({size / 1e6:,.1f} MB)?"), err=True):
+            raise typer.Exit(1)
+    for path in folders:
+        remove_adapter(Path(path))
+    removed = [str(folder) for folder in folders.values()]
+    console.emit(
+        {"removed": removed, "freed_bytes": size}, f"removed {names}, {size / 1e6:,.1f} MB"
     )
 
 
