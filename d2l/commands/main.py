@@ -301,7 +301,7 @@ def set_up(
     version: Annotated[bool, _version_option("d2l")] = False,
     debug: _Debug = False,
 ) -> None:
-    """Compile documents into LoRA adapters, in one pass through a pretrained hypernetwork."""
+    """Compile documents into LoRA adapters with a pretrained hypernetwork."""
 
 
 @t2l_app.callback()
@@ -309,4 +309,4 @@ def set_up_t2l(
     version: Annotated[bool, _version_option("t2l")] = False,
     debug: _Debug = False,
 ) -> None:
-    """Make LoRA adapters from task descriptions, in one pass through a pretrained hypernetwork."""
+    """Make LoRA adapters from task descriptions with a pretrained hypernetwork."""
