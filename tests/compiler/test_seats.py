@@ -57,6 +57,16 @@ def test_a_long_document_does_not_take_the_seats_of_a_short_one() -> None:
     assert invoice == [15] * 8  # its own chunks share by length
 
 
+def test_a_manual_with_parts_gives_its_seats_to_its_first_pages() -> None:
+    options = CompileOptions()
+    (manual,) = share_seats([[150] * 20], CONFIG, options, keeps_parts=True)
+    assert manual == [150, 90, *[0] * 18]
+    manual, page = share_seats([[150] * 20, [200]], CONFIG, options, keeps_parts=True)
+    assert (manual, page) == ([120, *[0] * 19], [120])
+    # What the network remembers at fewer seats than tokens keeps them all along.
+    assert share_seats([[200, 200]], CONFIG, options, keeps_parts=True) == [[100, 100]]
+
+
 def test_documents_that_all_have_too_much_share_evenly() -> None:
     assert [sum(one) for one in share([240] * 4, [240] * 4, [240] * 9)] == [80, 80, 80]
 

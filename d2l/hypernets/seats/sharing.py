@@ -107,7 +107,12 @@ def share_seats(
         each = count_seats(max(flat), config=config, max_seats=options.max_rank)
         return [[each] * len(document) for document in lengths]
     most = min(options.max_rank or config.max_seats, config.max_seats)
-    split = split_stable if options.chunking == "stable" else split_seats
+    spread = split_stable if options.chunking == "stable" else split_seats
+
+    def split(document: Sequence[int], n_seats: int) -> list[int]:
+        too_long = keeps_parts and sum(document) > held * n_seats
+        return (fill_in_order if too_long else spread)(document, n_seats)
+
     alone = [
         split(document, count_seats(sum(document), config=config, max_seats=most))
         for document in lengths
@@ -119,8 +124,7 @@ def share_seats(
         together = iter(split(flat, most))
         return [[next(together) for _ in document] for document in lengths]
     granted = level_seats([sum(document) for document in alone], most)
-    fill = fill_in_order if keeps_parts else split
-    return [fill(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
+    return [split(sizes, n_seats) for sizes, n_seats in zip(lengths, granted, strict=True)]
 
 
 @dataclass(frozen=True)
