@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from d2l.datasets.silence import is_silence
 from d2l.errors import OptionError
+from d2l.inference.part_choice import UNANSWERED, list_parts
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class LocalAsker:
         chooser, answer = self._model.parts, self._model.answer(turns, emit)
         if chooser is None:
             return ShownAnswer(answer.text, {}, None)
-        rows = [citation.to_json() for citation in answer.citations]
+        source = list_parts(answer.citations, answered=answer.text != UNANSWERED)
         several = len({record.document for record in chooser.parts.records}) > 1
-        return _show(answer.text, {**(rows[0] if rows else {"part": None}), "parts": rows}, several)
+        return _show(answer.text, source, several)
 
     def compare(self, question: str) -> tuple[Row, str | None]:
         """See `Asker`."""
@@ -134,11 +135,14 @@ class ServerAsker:
 
 
 def _show(text: str, parts: Row, several: bool) -> ShownAnswer:
-    """Name the place of an answer for people, with its document where there are several."""
-    if parts.get("part") is None or is_silence(text):
+    """Name the place of an answer for people, or the closest where it says that there is none; with
+    its document where there are several."""
+    if not parts.get("parts"):
         return ShownAnswer(text, parts, None)
-    place = parts["place"] or f"#{parts['part']}"
-    return ShownAnswer(text, parts, f"{parts['document']}, {place}" if several else place)
+    first = parts["parts"][0]
+    place = first["place"] or f"#{first['part']}"
+    place = f"{first['document']}, {place}" if several else place
+    return ShownAnswer(text, parts, f"closest: {place}" if is_silence(text) else place)
 
 
 def _begin_row(question: str, answer: ShownAnswer) -> Row:

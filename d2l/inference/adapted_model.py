@@ -58,8 +58,8 @@ class AskOptions:
 
 
 class Answer(NamedTuple):
-    """An answer's text, and the parts that were asked for it, the one that it came from first; none
-    where one adapter of everything answered."""
+    """An answer's text, and the parts that were asked: its source first, or where none answered the
+    closest; none where one adapter of everything answered."""
 
     text: str
     citations: tuple[Citation, ...] = ()
@@ -206,12 +206,12 @@ class AdaptedModel:
             choice = prompt.choice
             if choice is not None and not choice.is_answered:
                 emit(UNANSWERED)
-                return Answer(UNANSWERED)
+                return Answer(UNANSWERED, self.cite("", choice) or ())
             text = self._generate(prompt.ids, emit, options, prompt.cache)
         return Answer(text, self.cite(text, choice) or ())
 
     def cite(self, text: str, choice: Choice | None) -> tuple[Citation, ...] | None:
-        """The parts that an answer came from, best first; None where no parts were chosen."""
+        """The parts of an answer, as `PartChooser.cite`; None where no parts were chosen."""
         if choice is None or self.parts is None or self.reader is None:
             return None
         return self.parts.cite(choice, text if self.reader.joins else None)

@@ -113,6 +113,13 @@ class Citation:
         }
 
 
+def list_parts(citations: Sequence[Citation], *, answered: bool = True) -> dict[str, object]:
+    """What `--json` and the server say of the parts: the keys of the first, the answer's source, or
+    a null where no part answered; then all that were asked, the closest first."""
+    rows = [citation.to_json() for citation in citations]
+    return {**(rows[0] if rows and answered else {"part": None}), "parts": rows}
+
+
 class PartChooser:
     """Chooses among the parts of one adapter."""
 
@@ -162,11 +169,12 @@ class PartChooser:
 
     def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
         """The chosen parts, best first; of parts that were read together, the one first that shares
-        most with the `answer`."""
+        most with the `answer`. Where none answered, those that share words with the question."""
         records = [self.parts.records[place] for place in choice.places]
         cited = [
             Citation(place, part, score, choice.margin)
             for place, part, score in zip(choice.places, records, choice.scores, strict=True)
+            if score > 0 or choice.is_answered
         ]
         if answer is not None:
             wanted = split_grams(answer)

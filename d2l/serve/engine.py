@@ -82,7 +82,7 @@ class Engine:
             emit(Start(n_prompt, n_left_out))
             if choice is not None and not choice.is_answered:
                 emit(TextPiece(UNANSWERED))
-                return Ending("stop", 0, ())
+                return Ending("stop", 0, adapted.cite("", choice), answered=False)
             said = list[str]()
 
             def pass_on(piece: TextPiece) -> None:

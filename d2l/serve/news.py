@@ -50,11 +50,12 @@ class TextPiece:
 @dataclass(frozen=True)
 class Ending:
     """Why an answer ended, "stop" or "length", its number of tokens, and the parts that were asked,
-    the source of the answer first; None where no parts were chosen."""
+    the source of the answer first; None where no parts were chosen. `answered`: a part did."""
 
     reason: str
     n_tokens: int
     citations: tuple[Citation, ...] | None = None
+    answered: bool = True
 
 
 #: An answer is a start, pieces and an ending.

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from d2l.inference.part_choice import Citation, PartOptions
+from d2l.inference.part_choice import PartOptions, list_parts
 from d2l.serve.news import Ending, News, Sampling, Start, TextPiece
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Reply:
         choice = _write_choice({"message": message}, logprobs, ending.reason)
         head = {**self._head, "object": "chat.completion"}
         usage = self._count(ending)
-        return {**head, "choices": [choice], "usage": usage, **write_source(ending.citations)}
+        return {**head, "choices": [choice], "usage": usage, **write_source(ending)}
 
     def write_chunk(self, news: News) -> str:
         """The chunk of a start, a piece or an ending."""
@@ -185,7 +185,7 @@ class Reply:
             choice = _write_choice({"delta": {"content": news.text}}, news.logprobs)
         else:
             choice = _write_choice({"delta": {}}, reason=news.reason)
-            return self._write_event(choices=[choice], **write_source(news.citations))
+            return self._write_event(choices=[choice], **write_source(news))
         return self._write_event(choices=[choice])
 
     def write_usage(self, ending: Ending) -> str:
@@ -203,13 +203,12 @@ class Reply:
         }
 
 
-def write_source(citations: Sequence[Citation] | None) -> dict[str, Any]:
-    """d2l's own field: the part that an answer came from, and all that were asked; no part where
-    none was asked, and no field for None, where there are no parts."""
-    if citations is None:
+def write_source(ending: Ending) -> dict[str, Any]:
+    """d2l's own field: the part that an answer came from, null where no part answered, and all that
+    were asked; no field where there are no parts."""
+    if ending.citations is None:
         return {}
-    cited = [citation.to_json() for citation in citations]
-    return {"d2l": {**(cited[0] if cited else {"part": None}), "parts": cited}}
+    return {"d2l": list_parts(ending.citations, answered=ending.answered)}
 
 
 def write_event(value: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.inference.part_choice import UNANSWERED, Citation, PartChooser, PartOptions
+from d2l.inference.part_choice import UNANSWERED, Citation, PartChooser, PartOptions, list_parts
 from d2l.serve.client import parse_address
 from d2l.serve.library import read_stamp
 from d2l.serve.news import Ending, Start, TextPiece
@@ -28,7 +28,6 @@ from d2l.serve.protocol import (
     RequestError,
     read_model,
     write_event,
-    write_source,
 )
 from d2l.serve.web import HttpServer, ServeOptions, make_app, read_body
 
@@ -155,7 +154,7 @@ class UpstreamService:
                 headers = {"Cache-Control": "no-store"}
                 return StreamingResponse(events, media_type="text/event-stream", headers=headers)
             answer = json.loads(await reply.aread())
-            return JSONResponse({**answer, **write_source(cited)})
+            return JSONResponse({**answer, "d2l": list_parts(cited)})
         except httpx2.HTTPStatusError as error:  # the engine's own, as it is
             found = error.response
             kind = found.headers.get("content-type")
@@ -236,7 +235,7 @@ class UpstreamService:
                 "created": 0,
                 "model": model,
                 "choices": [],
-                **write_source(cited),
+                "d2l": list_parts(cited),
             }
         )
         try:

@@ -90,6 +90,21 @@ def test_a_question_without_words_is_not_answered_and_cites_nothing(
     assert (row["part"], row["parts"]) == (None, [])
 
 
+def test_silence_names_the_place_that_came_closest(
+    command: Command, kept: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
+    monkeypatch.setattr("d2l.inference.part_choice.MOST_SILENT", 0.0)
+    monkeypatch.setattr("d2l.inference.part_choice.LEAST_COVERAGE", 2.0)
+    silent = ask(command, kept, QUESTIONS[0])
+    assert (silent.out, silent.err) == (
+        "The manual does not say.\n",
+        f"(closest: {row['place']})\n",
+    )
+    (told,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
+    assert (told["part"], told["parts"][0]) == (None, row["parts"][0])
+
+
 @pytest.mark.parametrize("words", [("--parts", "2"), ("--page", "p. 1")])
 def test_an_adapter_without_parts_refuses_a_choice_before_its_base_is_looked_for(
     words: tuple[str, ...], command: Command, compiled: Compile

@@ -87,6 +87,13 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
     assert asker.answer(unknown) == (UNANSWERED, ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("d2l.inference.part_choice.MOST_SILENT", 0.0)
+        patch.setattr("d2l.inference.part_choice.LEAST_COVERAGE", 2.0)
+        text, closest = asker.answer(TURNS)
+    assert text == UNANSWERED
+    assert closest[0].place == first
+    assert all(cited.score > 0 for cited in closest)
     by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
     (cited, *_) = asker.answer(unknown, options=by_hand).citations
     assert cited.part.source in ("p. 2", "p. 1-2")
