@@ -17,7 +17,7 @@ d2l.compile(note, checkpoint=small).save_pretrained(out / "note.lora", force=Tru
 
 compiler = d2l.Compiler.from_pretrained(small, device="cpu")  # weights: at the first call
 plan = compiler.plan([manual, note], max_rank=64)  # chunks, rank, size and warnings, no weights
-print(f"{plan.describe_tokens()}, rank {plan.rank}, {plan.adapter_bytes / 1e6:.1f} MB")
+print(f"tokens {plan.describe_tokens()}, rank {plan.rank}, {plan.adapter_bytes / 1e6:.1f} MB")
 adapter = compiler(plan)  # in memory
 adapter.save_pretrained(out / "manual.lora", force=True)
 tuned = adapter.apply_to(d2l.load_base(adapter))  # a PeftModel

@@ -1,5 +1,6 @@
 """The command `d2l batch`: many documents in, an adapter and a line of results for each out."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -242,11 +243,11 @@ def _describe_warned(n: int) -> str:
 def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:
     """Print what there is to do; no weights are loaded for it."""
     from d2l.batch.work import Worker
-    from d2l.compiler.timing import estimate_seconds
+    from d2l.compiler.timing import describe_estimate, estimate_seconds
 
     worker = Worker(order.job)
     values: dict[str, Any] = {"rows": len(rows), "done": 0, "failed": 0}
-    tokens, adapter_bytes, seconds, origin = 0, 0, 0.0, "stated rate"
+    tokens, adapter_bytes, low, high = 0, 0, 0.0, 0.0
     for row in console.watch(rows, "reading"):
         try:
             plan = worker.plan(row)
@@ -259,20 +260,20 @@ def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:
         if plan is None:
             values["done"] += 1
             continue
-        tokens += plan.n_tokens
+        tokens += plan.n_text_tokens
         adapter_bytes += plan.adapter_bytes
-        estimated, origin = estimate_seconds(plan, plan.device)
-        seconds += estimated / order.n_workers
+        least, most = estimate_seconds(plan, plan.device) or (math.nan, math.nan)
+        low, high = low + least / order.n_workers, high + most / order.n_workers
+    seconds = None if math.isnan(high) else (low, high)
     values |= {
         "tokens": tokens,
         "adapter_bytes": adapter_bytes,
-        "estimated_seconds": round(seconds, 2),
-        "estimate_from": origin,
+        "estimated_seconds": None if seconds is None else [round(value, 2) for value in seconds],
     }
     lines = [
         f"rows        {len(rows):,}: {values['done']:,} done, {values['failed']:,} cannot be done",
         f"tokens      {tokens:,}",
         f"weights     {adapter_bytes / 1e6:,.1f} MB",
-        f"time        about {seconds:,.1f} s past start-up (from {origin})",
+        f"time        {describe_estimate(seconds)}",
     ]
     console.emit(values, "\n".join(lines))

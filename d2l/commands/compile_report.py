@@ -32,17 +32,15 @@ class Report:
 
 
 def report_plan(plan: "CompilePlan") -> Report:
-    """What would be done, and how long it would take past start-up."""
-    from d2l.compiler.timing import estimate_seconds
+    """What would be done, and how long it would take after loading."""
+    from d2l.compiler.timing import describe_estimate, estimate_seconds
 
     device = plan.device
-    seconds, origin = estimate_seconds(plan, device)
+    seconds = estimate_seconds(plan, device)
     values = _common(plan) | {
         "device": device,
-        "adapter_bytes": plan.adapter_bytes,
         "parts_bytes": plan.parts_bytes,
-        "estimated_seconds": round(seconds, 2),
-        "estimate_from": origin,
+        "estimated_seconds": None if seconds is None else [round(value, 2) for value in seconds],
         **_plan_refining(plan),
     }
     lines = [
@@ -50,17 +48,25 @@ def report_plan(plan: "CompilePlan") -> Report:
         f"checkpoint  {plan.checkpoint.name} ({plan.config.kind})",
         f"base        {plan.config.base}",
         *_describe_tokens(plan),
-        f"rank        {_describe_rank(plan)}",
+        f"LoRA rank   {_describe_rank(plan)}",
         f"weights     {_size(plan.adapter_bytes)} ({plan.options.dtype})"
         + (f", parts {_size(plan.parts_bytes)}" if plan.parts_bytes else ""),
-        f"time        about {seconds:.1f} s on {device} past start-up (from {origin})",
+        f"time        {describe_estimate(seconds)}",
         *_describe_refining(plan),
     ]
     return Report("\n".join(lines), values)
 
 
-def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: float) -> Report:
-    """What was made of a plan and written at `out`, and how long it took past start-up."""
+def report_run(
+    plan: "CompilePlan",
+    adapter: "Adapter",
+    out: Path,
+    *,
+    seconds: float,
+    start: float | None = None,
+) -> Report:
+    """What was made of a plan and written at `out`, and how long it took; `start`: seconds until
+    everything was loaded."""
     made, device, written = adapter.provenance, plan.device, read_info(out)
     assert made is not None  # compiling says where an adapter came from
     errors, done = made.merge_error, made.refinement
@@ -78,10 +84,10 @@ def report_run(plan: "CompilePlan", adapter: "Adapter", out: Path, *, seconds: f
         str(out),
         *_describe_inputs(plan),
         *_describe_tokens(plan),
-        f"rank        {_describe_rank(plan)}",
-        f"size        {_size(written.size_bytes)}"
-        + (f" (parts {_size(written.parts_bytes)})" if written.n_parts else ""),
-        f"time        {seconds:.1f} s on {device} past start-up",
+        f"LoRA rank   {_describe_rank(plan)}",
+        f"size        {_size(written.size_bytes)} (weights {_size(plan.adapter_bytes)}"
+        + (f", parts {_size(written.parts_bytes)})" if written.n_parts else ")"),
+        f"time        {console.describe_times(seconds, start)}",
     ]
     if errors:
         lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
@@ -155,7 +161,8 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
         "base": plan.config.base,
         "inputs": [_describe_document(plan, document) for document in plan.documents],
         "skipped": [{"name": name, "reason": reason} for name, reason in plan.skipped],
-        "n_tokens": plan.n_tokens,
+        "n_tokens": plan.n_text_tokens,
+        "n_tokens_read": plan.n_tokens,
         "n_chunks": len(plan.chunks),
         "n_parts": len(plan.chunks) if plan.keeps_parts else 0,
         "chunks": [
@@ -170,6 +177,7 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
         "merge": plan.method,
         "rank": plan.file_rank,
         "rank_before_max_rank": plan.file_rank if plan.rank == plan.full_rank else plan.full_rank,
+        "adapter_bytes": plan.adapter_bytes,
         "warnings": list(plan.warnings),
     }
 
@@ -194,7 +202,7 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
     documents = plan.documents
     if len(documents) == 1:
         return [f"input       {_describe_input(documents[0])}"]
-    unit = "seats" if plan.network.rank_unit else "ranks"
+    unit = "seats" if plan.network.most_seats else "ranks"
     lines = [
         f"input       {_describe_input(document)}: {plan.ranks[document.name]:,} {unit}"
         for document in documents[:_MOST_SHOWN]
@@ -218,7 +226,7 @@ def _describe_tokens(plan: "CompilePlan") -> list[str]:
     line = f"tokens      {plan.describe_tokens()}"
     if not plan.keeps_parts:
         return [line]
-    one = "memory" if plan.network.rank_unit else "adapter"
+    one = "memory" if plan.network.most_seats else "adapter"
     return [
         f"{line}; one {one} of all holds about {plan.network.held_by_one:,}",
         "asked       each question chooses its part: d2l ask, d2l serve; other engines: "
@@ -255,9 +263,7 @@ def name_reason(plan: "CompilePlan") -> str | None:
 def _describe_rank(plan: "CompilePlan") -> str:
     if plan.rank != plan.full_rank:
         return f"{plan.rank} (bounded, from {plan.full_rank})"
-    if plan.file_rank != plan.rank:
-        return f"{plan.file_rank} ({plan.rank} seats)"
-    return f"{plan.rank}{plan.network.rank_unit}"
+    return f"{plan.file_rank} ({plan.rank} seats)" if plan.network.most_seats else f"{plan.rank}"
 
 
 def _size(n_bytes: int) -> str:

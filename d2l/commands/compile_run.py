@@ -34,15 +34,20 @@ class CompileRun:
     force: bool
     strict: bool  # no warnings are allowed
 
-    def carry_out(self, plan: "CompilePlan", out: Path, *, watch: Progress = silent) -> Report:
-        """Compile a plan, write the adapter at `out`, and its exports beside it."""
+    def carry_out(
+        self, plan: "CompilePlan", out: Path, *, watch: Progress = silent, is_first: bool = True
+    ) -> Report:
+        """Compile a plan, write the adapter at `out`, and its exports beside it. The report of the
+        first plan also tells how long everything took until then."""
         found = self.compiler.look_up(plan)
         self.compiler.load(plan, found)
         start = time.perf_counter()
         adapter = self.compiler(plan, watch=watch, found=found)
         adapter.save_pretrained(out, force=self.force)
         seconds = time.perf_counter() - start
-        report = add_cached(report_run(plan, adapter, out, seconds=seconds), plan, found)
+        until = start - console.STARTED if is_first else None
+        report = report_run(plan, adapter, out, seconds=seconds, start=until)
+        report = add_cached(report, plan, found)
         options = self.compiler.options
         exports = export_beside(
             out, self.targets, base=options.base, offline=options.offline, force=self.force
@@ -68,7 +73,8 @@ def compile_each(intake: "Intake", folder: Path, run: CompileRun, *, dry_run: bo
     if dry_run:
         reports = [report_plan(plan) for plan, _ in planned]
     else:
-        reports = [run.carry_out(plan, out) for plan, out in console.watch(planned, "compiling")]
+        rows = enumerate(console.watch(planned, "compiling"))
+        reports = [run.carry_out(plan, out, is_first=not n) for n, (plan, out) in rows]
     return _join([out for _, out in planned], reports, skipped=(*intake.skipped, *skipped))
 
 

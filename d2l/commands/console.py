@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 T = TypeVar("T")
+#: When the command began, on `time.perf_counter`.
+STARTED = time.perf_counter()
 #: Column at which the place of an answer stands, if the answer is no longer.
 _PLACE_COLUMN = 53
 #: Seconds between two lines of progress where stderr is no terminal; shorter work says nothing.
@@ -207,16 +209,20 @@ def _draws() -> bool:
 
 
 class _Log:
-    """Progress for files and pipes: a line every `LOG_SECONDS`, none for what is done before."""
+    """Progress for files and pipes: a line every `LOG_SECONDS`, none for what is done before. It
+    tells the time that is left at the mean pace until now."""
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._last = time.monotonic()
+        self._start = self._last = time.monotonic()
 
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
-        if time.monotonic() - self._last >= LOG_SECONDS:
-            self._last = time.monotonic()
-            note(one_line(f"{label or self._label}: {done:,} of {total:,}"))
+        now = time.monotonic()
+        if now - self._last >= LOG_SECONDS:
+            self._last = now
+            left = f", about {(now - self._start) * (total - done) / done:,.0f} s left"
+            text = f"{label or self._label}: {done:,} of {total:,}{left if done else ''}"
+            note(one_line(text))
 
 
 class ProgressBar:
@@ -314,6 +320,11 @@ def _write_error(text: str, *, dim: bool = False) -> None:
     plain = printable(text)
     sys.stderr.write((f"\x1b[2m{plain}\x1b[0m" if dim else plain) + "\n")
     sys.stderr.flush()
+
+
+def describe_times(seconds: float, start: float | None) -> str:
+    """For people: "3.6 s, and 6.2 s to start"; `start`: seconds until the work began, if any."""
+    return f"{seconds:.1f} s" + ("" if start is None else f", and {start:.1f} s to start")
 
 
 def show_rows(rows: Sequence[tuple[str, Any]]) -> None:

@@ -87,7 +87,7 @@ def make(
     if out is not None:
         start = time.perf_counter()
         compiler(plan).save_pretrained(out, force=force)
-        made = _read(out, time.perf_counter() - start)
+        made = _read(out, time.perf_counter() - start, start - console.STARTED)
         made.warn(len(plan.warnings))
         _show(compiler, made)
     elif out_dir is not None:
@@ -104,12 +104,13 @@ _ANY = "Answer the question."
 
 @dataclass(frozen=True)
 class _Made:
-    """An adapter that was written: what its d2l.json says, and seconds past start-up."""
+    """An adapter that was written: what its d2l.json says, seconds, and those until it began."""
 
     adapter: Path
     provenance: "Provenance"
     size_bytes: int
     seconds: float
+    start: float | None = None
 
     @property
     def description(self) -> "Description":
@@ -123,10 +124,10 @@ class _Made:
             console.warn(f"{where}{message}")
 
 
-def _read(adapter: Path, seconds: float) -> _Made:
+def _read(adapter: Path, seconds: float, start: float | None = None) -> _Made:
     info = read_info(adapter)
     assert info.provenance is not None
-    return _Made(adapter, info.provenance, info.size_bytes, seconds)
+    return _Made(adapter, info.provenance, info.size_bytes, seconds, start)
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def _show(compiler: "d2l.TaskCompiler", made: _Made) -> None:
         f"rank        {made.provenance.rank}",
         _describe_scale(compiler),
         f"size        {made.size_bytes / 1e6:.2f} MB",
-        f"time        {made.seconds:.1f} s past start-up",
+        f"time        {console.describe_times(made.seconds, made.start)}",
     ]
     console.emit(_values(compiler, made), "\n".join(rows))
 

@@ -32,7 +32,7 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
         ("documents", ", ".join(map(quote, names))),
         ("base model", quote(config.base)),
         ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
-        ("tokens read", plan.describe_tokens()),
+        ("tokens", plan.describe_tokens()),
         ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
         ("merge", plan.method if plan.rank == plan.full_rank else f"{plan.method}, then SVD"),
     ]

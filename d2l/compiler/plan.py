@@ -114,6 +114,11 @@ class CompilePlan:
         return sum(len(chunk.token_ids) for chunk in self.chunks)
 
     @cached_property
+    def n_text_tokens(self) -> int:
+        """Tokens of the documents' text: what people are told."""
+        return self.network.count_tokens(self.documents).total()
+
+    @cached_property
     def ranks(self) -> Counter[str]:
         """Ranks, or seats, of each document, by its name."""
         shared, held = self.network.averages_share and self.method == "average", Counter[str]()
@@ -123,9 +128,9 @@ class CompilePlan:
         return held
 
     def describe_tokens(self) -> str:
-        """What is read, for people: "267 in 1 chunk", or "parts" where these are kept."""
-        n_chunks, unit = len(self.chunks), "part" if self.keeps_parts else "chunk"
-        return f"{self.n_tokens:,} in {n_chunks:,} {unit}{'s' * (n_chunks != 1)}"
+        """The text's length, for people: "240", or "4,553 in 36 parts" (or "chunks")."""
+        n_chunks, unit = len(self.chunks), "parts" if self.keeps_parts else "chunks"
+        return f"{self.n_text_tokens:,}" + (f" in {n_chunks:,} {unit}" if n_chunks > 1 else "")
 
 
 def prepare(
@@ -151,5 +156,5 @@ def prepare(
         options=options,
         rank=rank,
         full_rank=full,
-        warnings=(*warnings, *network.warn(chunks)),
+        warnings=(*warnings, *network.warn(chunks, network.count_tokens(intake.documents))),
     )

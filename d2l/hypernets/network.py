@@ -5,6 +5,7 @@ network is one subclass in its own folder; `networks.py` lists them. `Loaded` ha
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,8 +99,6 @@ class Network(ABC, Generic[Config]):
     own_tokenizer: ClassVar[bool] = False
     #: d2l.json lists the chunks with their ranks, so that they can be taken out again.
     keeps_chunks: ClassVar[bool] = True
-    #: Words behind a rank in the plan.
-    rank_unit: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -182,9 +181,16 @@ class Network(ABC, Generic[Config]):
         del rank
         return 0
 
-    def warn(self, chunks: Sequence[Chunk]) -> list[str]:
-        """List warnings about the chunks of documents."""
-        del chunks
+    def count_tokens(self, documents: Sequence[Document]) -> Counter[str]:
+        """Tokens of each document's text, without any template, by the document's name."""
+        encode, counts = self.load_tokenizer(self.reader).encode, Counter[str]()
+        for document in documents:
+            counts[document.name] += len(encode(document.text))
+        return counts
+
+    def warn(self, chunks: Sequence[Chunk], tokens: Counter[str]) -> list[str]:
+        """List warnings about chunks of documents that have so many tokens, by name."""
+        del chunks, tokens
         return []
 
     def warn_description(self, chunks: Sequence[Chunk]) -> list[str]:

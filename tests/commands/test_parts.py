@@ -194,7 +194,7 @@ def test_a_compilation_says_what_parts_it_keeps(
     tokens = f"{values['n_tokens']} in {values['n_parts']} parts; one memory of all holds about"
     assert f"tokens      {tokens} {held}\nasked       each question chooses its part" in made.out
     assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out
-    assert " kB (parts " in made.out
+    assert " kB, parts " in made.out
     card = (tmp_path / "long.lora" / "README.md").read_text("utf-8")
     assert "`d2l export --to parts` gives them the parts" in card
     whole = command(*words, "--no-parts", "--dry-run", "--json")

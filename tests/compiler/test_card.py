@@ -226,7 +226,6 @@ def test_the_card_names_what_went_in(kind: str, compiled: Compile) -> None:
         "tags": ["lora", "peft", "d2l"],
     }
     rows = {name[0][1]: "".join(text for _, text in value) for name, value in read_table(card)}
-    n_tokens = sum(chunk["n_tokens"] for chunk in record["chunks"])
     network, modules = (
         ("seats", "k_proj, v_proj") if kind == "seats" else ("doc_to_lora", "down_proj")
     )
@@ -234,7 +233,7 @@ def test_the_card_names_what_went_in(kind: str, compiled: Compile) -> None:
         "documents": "handbook.txt",
         "base model": base,
         "made by": f"d2l {__version__}, checkpoint {done.checkpoint} ({network})",
-        "tokens read": f"{n_tokens} in {len(record['chunks'])} chunks",
+        "tokens": f"{done.plan.n_text_tokens} in {len(record['chunks'])} chunks",
         "rank": f"{record['rank']}, on {modules}",
         "merge": "concat",
     }

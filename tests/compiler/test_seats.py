@@ -1,5 +1,6 @@
 """Seats of documents compiled together: who gets how many, and who will be forgotten."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -34,6 +35,12 @@ def make_chunks(**documents: tuple[int, int]) -> list[Chunk]:
         Chunk(n, (*opening, *range(n_tokens)), "", name, n_seats, (0, 1))
         for n, (name, (n_tokens, n_seats)) in enumerate(documents.items())
     ]
+
+
+def warn(**documents: tuple[int, int]) -> list[str]:
+    """Warnings about documents of (tokens, seats)."""
+    tokens = Counter({name: n_tokens for name, (n_tokens, _) in documents.items()})
+    return NETWORK.warn(make_chunks(**documents), tokens)
 
 
 # ---- who gets how many --------------------------------------------------------------------------
@@ -126,8 +133,7 @@ def test_splits_add_up_whatever_the_sizes(
 
 
 def test_those_beyond_what_the_network_remembers_are_named_with_a_remedy() -> None:
-    chunks = make_chunks(page=(240, 120), invoice=(800, 60), book=(9_000, 60))
-    (said,) = NETWORK.warn(chunks)
+    (said,) = warn(page=(240, 120), invoice=(800, 60), book=(9_000, 60))
     assert said == (
         "little will be remembered of invoice (800 tokens in 60 seats), book (9,000 tokens in 60 "
         "seats): this network remembers about 4 tokens a seat, and all share 240 seats (give each "
@@ -137,27 +143,27 @@ def test_those_beyond_what_the_network_remembers_are_named_with_a_remedy() -> No
 
 
 def test_remedies_are_those_that_help() -> None:
-    (short,) = NETWORK.warn(make_chunks(page=(240, 120), invoice=(800, 60)))
+    (short,) = warn(page=(240, 120), invoice=(800, 60))
     assert short.endswith("(give each an adapter of its own with --each)")
-    (long,) = NETWORK.warn(make_chunks(page=(240, 120), book=(9_000, 60)))
+    (long,) = warn(page=(240, 120), book=(9_000, 60))
     assert long.endswith("(compile only the pages that matter of the long ones)")
 
 
 def test_nothing_is_said_of_documents_that_are_remembered() -> None:
-    assert NETWORK.warn(make_chunks(a=(240, 80), b=(480, 160))) == []
-    assert NETWORK.warn(make_chunks(a=(944, 236), b=(5, 1))) == []  # rounded by a seat
+    assert warn(a=(240, 80), b=(480, 160)) == []
+    assert warn(a=(944, 236), b=(5, 1)) == []  # rounded by a seat
 
 
 def test_a_document_without_a_seat_is_forgotten() -> None:
-    (said,) = NETWORK.warn(make_chunks(a=(900, 240), b=(3, 0)))
+    (said,) = warn(a=(900, 240), b=(3, 0))
     assert "b (3 tokens in 0 seats)" in said
     assert "a (900" not in said
 
 
 def test_a_single_document_is_told_of_its_length_or_of_its_few_seats() -> None:
-    (said,) = NETWORK.warn(make_chunks(a=(1_000, 240)))
+    (said,) = warn(a=(1_000, 240))
     assert said.startswith("the document has 1,000 tokens and this network holds about 960")
-    (said,) = NETWORK.warn(make_chunks(a=(240, 20)))
+    (said,) = warn(a=(240, 20))
     assert said.startswith("a has 240 tokens for 20 seats, and this network remembers about 4")
 
 

@@ -75,7 +75,6 @@ class SeatsNetwork(Network[SeatsConfig]):
     imposes_on_base: ClassVar[bool] = True
     averages_share: ClassVar[bool] = True
     own_tokenizer: ClassVar[bool] = True
-    rank_unit: ClassVar[str] = " (seats)"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -191,14 +190,13 @@ class SeatsNetwork(Network[SeatsConfig]):
         config = self.config
         return 2 * len(config.memory_layers) * config.kv_heads * config.head_dim * (rank + 4)
 
-    def warn(self, chunks: Sequence[Chunk]) -> list[str]:
+    def warn(self, chunks: Sequence[Chunk], tokens: Counter[str]) -> list[str]:
         """Warn about documents with more tokens than seats can hold, unless parts are kept."""
         config = self.config
         if chunks[0].text:
             return []
-        tokens, seats = Counter[str](), Counter[str]()
+        seats = Counter[str]()
         for chunk in chunks:
-            tokens[chunk.document] += len(chunk.token_ids) - len(config.read_opening)
             seats[chunk.document] += chunk.rank
         total = tokens.total()
         forgotten = find_forgotten([SeatShare(n, tokens[n], seats[n]) for n in tokens], config)
