@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ _SOON = 0.05  # seconds until what Python ignored is raised again
 class _State:
     listening = False
     noted: int | None = None
+    kept: tuple[Path, ...] = ()
 
 
 @contextlib.contextmanager
@@ -30,7 +32,7 @@ def listening() -> Iterator[None]:
     background jobs of a shell, it stays so. For the main thread alone."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook = sys.unraisablehook
-    _State.listening, _State.noted = True, None
+    _State.listening, _State.noted, _State.kept = True, None, ()
     sys.unraisablehook = _raise_again
     for number, handler in before.items():
         if number == signal.SIGTERM or handler != signal.SIG_IGN:
@@ -48,6 +50,17 @@ def listening() -> Iterator[None]:
 def noted() -> int | None:
     """The number of the last signal that asked for an end; None where none did."""
     return _State.noted
+
+
+def keep(place: Path) -> None:
+    """Note a file or folder that is whole, and stays if an interruption follows."""
+    if _State.listening:
+        _State.kept = (*_State.kept, place)
+
+
+def kept() -> tuple[Path, ...]:
+    """The files and folders that were written since somebody listens."""
+    return _State.kept
 
 
 def forget() -> None:

@@ -102,6 +102,7 @@ def batch(
         if dry_run:
             _show_plan(rows, order)
             return
+        console.set_stopping("rows that are done are kept, and the same command goes on")
         tally = order.run(rows, path, retry_failed=retry_failed)
     except D2LError as error:  # not a row's: those are results
         console.show_error(error)
@@ -163,10 +164,11 @@ class _Order:
                 console.result_json(event)
                 console.flush()
             else:
+                name = f"{result.id}: "
                 for message in result.warnings:
-                    console.note(f"warning: {result.id}: {message}")
+                    console.note(f"warning: {name}{message}")
                 if result.error is not None:
-                    console.note(f"failed: {result.id}: {result.error['message']}")
+                    console.note(f"failed: {name}{result.error['message'].removeprefix(name)}")
             steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")
 
 

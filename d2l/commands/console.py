@@ -41,6 +41,7 @@ class Level(enum.IntEnum):
 class _Settings:
     level = Level.USUAL
     json = False
+    stopping: str | None = None
     logged: logging.Handler | None = None
 
 
@@ -74,6 +75,18 @@ def set_level(level: Level) -> None:
 def is_verbose() -> bool:
     """Whether -v was given."""
     return _Settings.level == Level.VERBOSE
+
+
+def set_stopping(text: str | None) -> None:
+    """Say this when the command is interrupted; None: which files it has written."""
+    _Settings.stopping = text
+
+
+def show_stop(kept: Sequence[str]) -> None:
+    """Say that the command was interrupted, and what it leaves: `kept`, names of files."""
+    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+    left = f"written before: {', '.join(kept[:3])}{more}" if kept else "nothing was written"
+    note(short_line(f"stopped; {_Settings.stopping or left}"))
 
 
 def set_json(*, wanted: bool) -> None:

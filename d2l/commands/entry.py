@@ -1,4 +1,4 @@
-"""Where the programs `d2l` and `t2l` begin: a Ctrl-C ends them in silence while they still import.
+"""Where the programs `d2l` and `t2l` begin: a Ctrl-C ends them in one line while they still import.
 
 Imports nothing before it is ready for that.
 """
@@ -13,7 +13,7 @@ def d2l() -> None:
 
         main()
     except KeyboardInterrupt:
-        os._exit(130)  # as a shell says it; nothing was begun
+        _stop()
 
 
 def t2l() -> None:
@@ -23,4 +23,9 @@ def t2l() -> None:
 
         run()
     except KeyboardInterrupt:
-        os._exit(130)
+        _stop()
+
+
+def _stop() -> None:
+    os.write(2, b"stopped; nothing was written\n")
+    os._exit(130)  # as a shell says it

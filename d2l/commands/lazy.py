@@ -4,6 +4,7 @@ Imports no pipeline, so that help starts at once.
 """
 
 import copy
+import difflib
 import functools
 import inspect
 import re
@@ -19,7 +20,10 @@ from typer.core import TyperCommand, TyperGroup
 
 from d2l.commands import console
 from d2l.commands.options import COMMON, PANELS, set_parameters
+from d2l.errors import D2LError
 
+#: Typer's error of wrong usage, for which it has no name of its own.
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 #: Parameters that take the empty text, or that refuse it with a message of their own.
 _MAY_BE_EMPTY = ("password", "system", "description", "question")
 
@@ -232,3 +236,22 @@ def _expand(value: Any) -> Any:
         return value.expanduser()
     except RuntimeError:  # the user does not exist: "~name" is then an ordinary name
         return value
+
+
+def show_usage_error(error: Any, program: str) -> None:
+    """Print what is wrong in one line, and what to do in another; of a program without arguments
+    its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    near = getattr(error, "possibilities", None)
+    text = error.message if near else error.format_message()
+    message, _, meant = re.sub("Invalid value: |Value error, ", "", text).partition(
+        ". Did you mean "
+    )
+    if near:
+        meant = f"{difflib.get_close_matches(error.option_name, near, n=1, cutoff=0)[0]}?"
+    help_line = f"{error.ctx.command_path if error.ctx else program} --help"
+    hint = f"did you mean {meant}" if meant else f"see `{help_line}`"
+    message = message.rstrip(".")
+    console.show_error(D2LError(message[:1].lower() + message[1:], hint=hint))

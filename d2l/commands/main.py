@@ -8,13 +8,20 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from d2l import __version__, interrupts
 from d2l.commands import console, streams
-from d2l.commands.lazy import CommandRow, Groups, make_app, split_short
+from d2l.commands.lazy import (
+    USAGE_ERROR,
+    CommandRow,
+    Groups,
+    make_app,
+    show_usage_error,
+    split_short,
+)
 from d2l.errors import D2LError
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -26,7 +33,7 @@ def _version_option(name: str) -> Any:
             console.result(f"{name} {__version__}")
             raise typer.Exit
 
-    return typer.Option("--version", callback=show, is_eager=True, help="Print the version.")
+    return typer.Option("-V", "--version", callback=show, is_eager=True, help="Print the version.")
 
 
 _Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -244,6 +251,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
     """Run a command line; the only place where errors become exit codes."""
     console.set_level(console.Level.USUAL)
     console.set_json(wanted=False)
+    console.set_stopping(None)
     streams.prepare()
     console.listen()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -256,7 +264,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
         console.show_error(error)
         sys.exit(1)
     except KeyboardInterrupt:  # Typer turns most of these into exit code 130, but not all
-        _leave(_INTERRUPTED)
+        _stop(signal.SIGINT)
     except SystemExit as stopped:
         _leave_if_interrupted()
         if stopped.code != _INTERRUPTED:
@@ -269,25 +277,40 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
 
 def _call(commands: typer.Typer, name: str) -> None:
     """Run the command that the arguments name, and have its output written."""
+    words = split_short(sys.argv[1:])
     try:
-        typer.main.get_command(commands)(args=split_short(sys.argv[1:]), prog_name=name)
-    except SystemExit as stopped:
-        if stopped.code in (0, None):
+        code = typer.main.get_command(commands)(args=words, prog_name=name, standalone_mode=False)
+        if not code:
             streams.flush()
-        raise
+    except USAGE_ERROR as error:
+        code = error.exit_code
+        show_usage_error(error, name)
     except OSError as error:
         streams.explain_loss(error)  # help is printed by Typer itself
         raise
+    sys.exit(code or 0)
 
 
 def _leave_if_interrupted() -> None:
     """End now if a signal asked for it, whatever became of what its handler raised."""
     number = interrupts.noted()
     if number is not None:
-        _leave(128 + number)
+        _stop(number)
 
 
-def _leave(code: int) -> None:
+def _stop(number: int) -> NoReturn:
+    """Say what an interrupted command leaves outside the cache, and end."""
+    from d2l.files.cache import cache_dir
+
+    cache = cache_dir().absolute()
+    with contextlib.suppress(OSError, AttributeError):  # nobody reads it
+        console.show_stop(
+            [str(path) for path in interrupts.kept() if cache not in path.absolute().parents]
+        )
+    _leave(128 + number)
+
+
+def _leave(code: int) -> NoReturn:
     """End now, everything being tidied up. At its regular end Python would kill itself with SIGINT
     if the interruption had passed through an exec(): callers that are no shell would see -2."""
     for stream in (sys.stdout, sys.stderr):

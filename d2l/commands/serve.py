@@ -78,6 +78,7 @@ def serve(
     values = {"address": server.address, "base": server.library.base, "adapters": names}
     console.emit(values, text)
     console.flush()
+    console.set_stopping("no request is answered any more")
     server.run()
 
 
@@ -111,6 +112,7 @@ def _serve_upstream(
     )
     console.emit(values, text)
     console.flush()
+    console.set_stopping("no request is answered any more")
     server.run()
 
 

@@ -61,6 +61,7 @@ def _take_place(made: Path, old: Path, place: Path, check: Check) -> None:
         except (FileExistsError, FileNotFoundError):
             if not tries_left:
                 raise
+    interrupts.keep(place)
     sync_names(place.parent)
 
 

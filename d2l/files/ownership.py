@@ -44,21 +44,21 @@ def refuse_existing(
         if not place.exists() and not place.is_symlink():
             _check_place(place.absolute().parent)
             return
-    if not force:
-        raise error(f"{place} exists already", hint="choose another -o, or replace it: --force")
     names = None if place.is_symlink() or not is_kind(place) else own_names(place)
     if names is None:
         raise error(
             f"{place} exists and was not written by d2l",
-            hint="--force replaces only what d2l wrote; choose another -o",
+            hint="choose another -o: d2l replaces only what it wrote",
         )
     foreign = list_foreign(place, names) if place.is_dir() else []
     if foreign:
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
         raise error(
             f"{place} holds what d2l did not write: {', '.join(foreign[:_SHOWN])}{more}",
-            hint="--force replaces only what d2l wrote; move that away, or choose another -o",
+            hint="choose another -o, or move that away: d2l replaces only what it wrote",
         )
+    if not force:
+        raise error(f"{place} exists already", hint="choose another -o, or replace it: --force")
 
 
 def list_foreign(folder: Path, names: Collection[str]) -> list[str]:

@@ -3,6 +3,7 @@
 The one table of known checkpoints stands at the foot.
 """
 
+import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,10 +77,11 @@ def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
     parsed = hub.parse_name(name if alias is None else str(alias.location))
     if parsed is None or (alias is None and name.startswith((".", "/", "~"))):
         named = f" named in {DEFAULT_VARIABLE}" if name == os.environ.get(DEFAULT_VARIABLE) else ""
+        near = difflib.get_close_matches(name, ALIASES, n=1)
         raise CheckpointError(
             f"checkpoint {name!r}{named} not found",
-            hint="name a folder, a file, org/repo[@revision][:subfolder] or an alias: "
-            + ", ".join(ALIASES),
+            hint=(f"did you mean {near[0]}? " if near else "name a folder, a file or a hub name; ")
+            + "`d2l checkpoints ls` lists the short names",
         )
     return CheckpointFiles(name, fetch_checkpoint(parsed, offline=offline))
 

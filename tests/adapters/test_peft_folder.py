@@ -192,7 +192,7 @@ def test_force_never_replaces_anything_but_an_adapter_folder(there: str, tmp_pat
     with pytest.raises(AdapterError) as caught:
         write_adapter(make_content(), out, force=True)
     assert caught.value.message == f"{out} exists and was not written by d2l"
-    assert caught.value.hint == "--force replaces only what d2l wrote; choose another -o"
+    assert caught.value.hint == "choose another -o: d2l replaces only what it wrote"
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     assert out.is_symlink() == there.endswith("link")
 

@@ -59,7 +59,8 @@ def test_what_stands_in_the_way_is_one_line_and_what_to_do(command: Command) -> 
     assert (done.code, done.out, done.err) == (
         1,
         "",
-        "error: notes.txt exists already\nhint: choose another -o, or replace it: --force\n",
+        "error: notes.txt exists and was not written by d2l\n"
+        "hint: choose another -o: d2l replaces only what it wrote\n",
     )
     done = command("export", "none.lora", "--to", "mlx", "-o", "out")
     assert (done.code, done.err.splitlines()[0]) == (
@@ -86,7 +87,10 @@ def test_compile_exports_beside_the_adapter(place: Path, command: Command) -> No
 def test_compile_refuses_an_export_before_the_work(place: Path, command: Command) -> None:
     (place / "notes-mlx").mkdir()
     done = command(*COMPILE, "--to", "mlx")
-    assert (done.code, done.err.splitlines()[0]) == (1, "error: notes-mlx exists already")
+    assert (done.code, done.err.splitlines()[0]) == (
+        1,
+        "error: notes-mlx exists and was not written by d2l",
+    )
     done = command(*COMPILE, "--to", "gguf", "--to", "onnx")
     assert done.err == (
         "error: cannot export to 'onnx'\nhint: choose from gguf, ollama, mlx, merged\n"

@@ -149,6 +149,7 @@ def test_help_of_the_program_imports_no_library_of_the_work(words: tuple[str, ..
 
 def test_version_is_the_packages(command: Command) -> None:
     done = command("--version")
+    assert command("-V") == done
     assert (done.code, done.out, done.err) == (0, f"d2l {__version__}\n", "")
 
 

@@ -1,4 +1,4 @@
-"""An interrupted command: it ends with the signal's exit code, in silence, and leaves nothing."""
+"""An interrupted command: it ends with the signal's exit code, says so, and leaves nothing."""
 
 import signal
 import subprocess
@@ -11,11 +11,13 @@ import pytest
 from tests import tiny
 from tests.processes import make_environment, run_python
 
+NOTHING = "stopped; nothing was written\n"
 
-def check_ends_in_silence(program: str) -> None:
+
+def check_stops(program: str, said: str = NOTHING) -> None:
     """Run Python code in a process of its own, which an interruption ends."""
     done = run_python("-c", program)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +39,41 @@ def lose(*_):
 main._call = lose
 main.main()
 """
-    check_ends_in_silence(program)
+    check_stops(program)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("None", "written before: a, b, c and 1 more"),
+        ("'the same command goes on'", "the same command goes on"),
+    ],
+)
+def test_an_interrupted_command_says_what_it_leaves(text: str, said: str, tmp_path: Path) -> None:
+    """Its cache, which nobody asked for, is not told."""
+    program = f"""
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+from pathlib import Path
+from d2l.commands import console, main
+from d2l.files.atomic import write_file
+
+def work(*_):
+    console.set_stopping({text})
+    for name in ("cache/entry", "a", "b", "c", "d"):
+        write_file(Path(name), Path.touch)
+    signal.raise_signal(signal.SIGINT)
+
+os.chdir({str(tmp_path)!r})
+os.environ["D2L_CACHE_DIR"] = "cache"
+main._call = work
+main.main()
+"""
+    check_stops(program, f"stopped; {said}\n")
 
 
 @pytest.mark.parametrize("name", ["d2l", "t2l"])
-def test_an_interruption_during_imports_ends_in_silence(name: str) -> None:
+def test_an_interruption_during_imports_ends_the_program(name: str) -> None:
     program = f"""
 import builtins
 real = builtins.__import__
@@ -55,7 +87,7 @@ builtins.__import__ = interrupted
 from d2l.commands.entry import {name}
 {name}()
 """
-    check_ends_in_silence(program)
+    check_stops(program)
 
 
 @pytest.mark.slow
@@ -83,5 +115,5 @@ def test_an_interrupted_command_leaves_nothing_behind(
         time.sleep(0.1)
         child.send_signal(number)
         out, err = child.communicate(timeout=60)
-    assert (child.returncode, out, err) == (code, "", "")
+    assert (child.returncode, out, err) == (code, "", NOTHING)
     assert [path for path in sorted(place.iterdir()) if path.name != "cache"] == before

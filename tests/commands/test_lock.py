@@ -181,13 +181,19 @@ def test_a_changed_document_is_compiled_again_where_it_was(place: Path, command:
     assert command(*COMPILE, *base(), "--locked").code == 0
 
 
-@pytest.mark.parametrize("drift", [change_adapter, add_file])
+@pytest.mark.parametrize(
+    ("drift", "message"),
+    [
+        (change_adapter, "exists already"),
+        (add_file, "holds what d2l did not write: notes.md"),
+    ],
+)
 def test_what_was_altered_by_hand_is_not_replaced_without_force(
-    drift: Callable[[Path], None], place: Path, command: Command
+    drift: Callable[[Path], None], message: str, place: Path, command: Command
 ) -> None:
     drift(place)
     done = command(*COMPILE, *base())
-    assert (done.code, done.err.splitlines()[0]) == (1, "error: notes.lora exists already")
+    assert (done.code, done.err.splitlines()[0]) == (1, f"error: notes.lora {message}")
 
 
 def test_other_options_and_other_documents_replace_nothing_without_force(

@@ -33,7 +33,9 @@ OFFLINE = "org/repo: not on disk, and the hub was not asked (--offline)"
 REPLACE = "choose another -o, or replace it: --force"
 BELOW = "notes.txt/a: cannot be written ({place}/notes.txt is not a folder)"
 WRITE = "choose a place that has room and that you may write to"
-NAME = "name a folder, a file, org/repo[@revision][:subfolder] or an alias: " + ", ".join(ALIASES)
+NAME = "name a folder, a file or a hub name; `d2l checkpoints ls` lists the short names"
+NEAR = "did you mean smollm2-135m? `d2l checkpoints ls` lists the short names"
+OTHER = "choose another -o: d2l replaces only what it wrote"
 NONE = "notes.txt: is not a hypernetwork checkpoint"
 FORMATS = "expected one of: " + "; ".join(one.description for one in checkpoints.FORMATS)
 LOCAL = "download it once while online, or name a local folder"
@@ -44,9 +46,10 @@ LOCAL = "download it once while online, or name a local folder"
     [
         ("notes.txt", "missing.pdf", "missing.pdf: no such file or folder", "check the path"),
         ("notes.txt", "empty.txt", "empty.txt: the file is empty", "give a document that has text"),
-        ("notes.lora", "notes.txt", "notes.txt exists already", REPLACE),
+        ("notes.lora", "notes.txt", "notes.txt exists and was not written by d2l", OTHER),
         ("notes.lora", "notes.txt/a", BELOW, WRITE),
         ("seats", "nope", "checkpoint 'nope' not found", NAME),
+        ("seats", "smollm2", "checkpoint 'smollm2' not found", NEAR),
         ("seats", "notes.txt", NONE, FORMATS),
         ("seats", "org/repo", OFFLINE, LOCAL),
     ],
@@ -95,23 +98,35 @@ def test_options_that_do_not_fit_are_explained(
     assert not (place / "notes.lora").exists()
 
 
+SEE = "see `d2l compile --help`"
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "hint"),
     [
-        (("merge", "."), "Missing option '-o' / '--out'"),
-        ((*COMPILE, "--merge", "svd"), "'svd' is not one of 'concat', 'average'"),
-        ((*COMPILE, "--dtype", "int8"), "'int8' is not one of 'bf16', 'fp16', 'fp32'"),
-        ((*COMPILE, "--max-rank", "0"), "Invalid value for '--max-rank'"),
-        ((*COMPILE, "--scale", "much"), "Invalid value for '--scale'"),
-        (("compress", "notes.txt"), "No such command 'compress'"),
+        (("merge", "."), "missing option '-o' / '--out'", "see `d2l merge --help`"),
+        ((*COMPILE, "--merge", "svd"), "'svd' is not one of 'concat', 'average'", SEE),
+        ((*COMPILE, "--max-rank", "0"), "invalid value for '--max-rank': ", SEE),
+        ((*COMPILE, "--scale", "much"), "invalid value for '--scale': ", SEE),
+        ((*COMPILE, "--forse"), "no such option: --forse", "did you mean --force?"),
+        (("zip", "notes.txt"), "no such command 'zip'", "see `d2l --help`"),
+        (("compil", "notes.txt"), "no such command 'compil'", "did you mean 'compile'?"),
+        (
+            ("probe",),
+            "name an adapter, or sets of questions with --set",
+            "see `d2l probe --help`",
+        ),
     ],
 )
-def test_wrong_usage_exits_with_2(
-    place: Path, command: Command, words: tuple[str, ...], message: str
+def test_wrong_usage_exits_with_2_and_reads_like_other_errors(
+    place: Path, command: Command, words: tuple[str, ...], message: str, hint: str
 ) -> None:
     done = command(*words)
+    first, second = done.err.splitlines()
     assert (done.code, done.out) == (2, "")
-    assert message in done.err
+    assert first.startswith("error: ")
+    assert message in first
+    assert second == f"hint: {hint}"
     assert not (place / "notes.lora").exists()
 
 

@@ -247,7 +247,7 @@ def test_a_description_that_is_cut_is_a_warning(command: Command) -> None:
         (("x" * 3_000_000, "-o", "x", "--checkpoint", "by-gte"), "the description has 3,000,000"),
         ((TASK, "-o", "x", "--checkpoint", "nope"), "checkpoint 'nope' not found"),
         ((TASK, "-o", "x", "--checkpoint", "public"), "public: is a doc_to_lora network, which"),
-        ((TASK, "-o", "by-gte", "--checkpoint", "by-gte"), "by-gte exists already"),
+        ((TASK, "-o", "by-gte", "--checkpoint", "by-gte"), "by-gte exists and was not"),
         (
             (TASK, "-o", "x", "--checkpoint", "by-gte", "--embedder", "tiny-org/mistral-tiny"),
             "tiny-org/mistral-tiny: embedders of type 'mistral' are not supported",

@@ -38,11 +38,11 @@ def test_a_name_that_nothing_could_open_again_is_refused(tmp_path: Path) -> None
 
 
 def test_what_is_there_is_refused_without_force_in_the_callers_type(tmp_path: Path) -> None:
-    for out in (fill(tmp_path / "ours", "x"), tmp_path):
-        with pytest.raises(CheckpointError) as caught:
-            refuse(out)
-        assert caught.value.message == f"{out} exists already"
-        assert caught.value.hint == "choose another -o, or replace it: --force"
+    out = fill(tmp_path / "ours", "x")
+    with pytest.raises(CheckpointError) as caught:
+        refuse(out)
+    assert caught.value.message == f"{out} exists already"
+    assert caught.value.hint == "choose another -o, or replace it: --force"
 
 
 def test_force_accepts_our_own_kind_only(tmp_path: Path) -> None:
@@ -55,7 +55,9 @@ def test_force_accepts_our_own_kind_only(tmp_path: Path) -> None:
         with pytest.raises(AdapterError) as caught:
             refuse_existing(tmp_path / name, force=True, own_names=own_names, error=AdapterError)
         assert caught.value.message == f"{tmp_path / name} exists and was not written by d2l"
-        assert caught.value.hint == "--force replaces only what d2l wrote; choose another -o"
+        assert caught.value.hint == "choose another -o: d2l replaces only what it wrote"
+        with pytest.raises(AdapterError, match="was not written by d2l"):
+            refuse_existing(tmp_path / name, force=False, own_names=own_names, error=AdapterError)
 
 
 def test_a_place_below_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_force_names_what_is_not_ours_and_replaces_nothing(tmp_path: Path) -> No
     foreign = "a\ufffd[2J, mark.d/, notes.txt and 1 more"
     assert caught.value.message == f"{out} holds what d2l did not write: {foreign}"
     assert caught.value.hint == (
-        "--force replaces only what d2l wrote; move that away, or choose another -o"
+        "choose another -o, or move that away: d2l replaces only what it wrote"
     )
     for name in ("mark.d", "part-2.bin"):
         shutil.rmtree(out / name)

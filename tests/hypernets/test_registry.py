@@ -22,7 +22,7 @@ from tests.refusals import refuse
 
 BUILTIN = Path(__file__).parents[2] / "d2l" / "hypernets" / "builtin"
 ON_HUB = [alias for alias in ALIASES.values() if alias.location is not None]
-HINT = "name a folder, a file, org/repo[@revision][:subfolder] or an alias: " + ", ".join(ALIASES)
+HINT = "name a folder, a file or a hub name; `d2l checkpoints ls` lists the short names"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -182,4 +182,6 @@ def test_repositories_are_looked_up_in_the_cache(cache: Path) -> None:
     ],
 )
 def test_other_names_are_not_found(name: str) -> None:
-    assert refusal(name) == (f"checkpoint {name!r} not found", HINT)
+    near = HINT.replace("name a folder, a file or a hub name;", "did you mean smollm2-135m?")
+    hint = near if name.startswith("smollm2") else HINT
+    assert refusal(name) == (f"checkpoint {name!r} not found", hint)
