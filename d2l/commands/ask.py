@@ -206,7 +206,7 @@ def print_questions(
     model = d2l.AdaptedModel.from_pretrained(
         adapter, base=base, device=device, local_files_only=offline
     )
-    found = write_questions(model, originals, offline=offline, watch=console.watch)
+    found, _ = write_questions(model, originals, offline=offline, watch=console.watch)
     rows = [one.to_json() for one in found]
     told: dict[str, str] = {}
     if not found:

@@ -232,10 +232,12 @@ class _Log:
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         now = time.monotonic()
         if now - self._last >= LOG_SECONDS:
+            from d2l.refining.options import describe_time
+
             self._last = now
-            left = f", about {(now - self._start) * (total - done) / done:,.0f} s left"
-            text = f"{label or self._label}: {done:,} of {total:,}{left if done else ''}"
-            note(one_line(text))
+            rest = (now - self._start) * (total - done) / done if done else None
+            left = "" if rest is None else f", about {describe_time(rest)} left"
+            note(one_line(f"{label or self._label}: {done:,} of {total:,}{left}"))
 
 
 class ProgressBar:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from d2l.evaluation.selftest.selftest import SelfReport, SelfTest
 
 LENGTHS = (64, 240, 480, 960)
-#: Worst passages, and questions without their answer, that are shown; `--json` has all.
+#: Worst passages that are shown; `--json` has all.
 _SHOWN = 3
 
 
@@ -129,8 +129,10 @@ def probe(
     _refuse_misplaced({name for name, value in given.items() if value}, unanswerable)
     from d2l.evaluation.recall.arms import ProbeOptions
     from d2l.inference.adapted_model import AskOptions
+    from d2l.inference.part_choice import PartOptions
 
-    asking = AskOptions(base=base, device=device, max_new_tokens=24, offline=offline)
+    parts = PartOptions(whole=whole and not sets)
+    asking = AskOptions(base, device, max_new_tokens=24, offline=offline, parts=parts)
     options = ProbeOptions(
         limit,
         harm=not no_harm,
@@ -207,11 +209,11 @@ def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None
     elif "ADAPTER" not in given:
         raise typer.BadParameter("name an adapter, or sets of questions with --set")
     else:
-        _refuse(given, ("--length", "--checkpoint", "--refine", "--whole"), "without --set")
-    if "--whole" in given:
+        _refuse(given, ("--length", "--checkpoint", "--refine"), "without --set")
+    if {"--whole", "--set"} <= given:
         _refuse(given, ("--unanswerable", "--refine"), "with --whole")
     else:
-        _refuse(given, ("--arm", "--plot"), "without --whole")
+        _refuse(given, ("--arm", "--plot"), "without --set --whole")
     if given & {"--qa", "--set", "--unanswerable"}:
         _refuse(given, ("--html",), "with --qa, --set or --unanswerable")
     if "--qa" not in given:
@@ -229,13 +231,15 @@ def _refuse(given: AbstractSet[str], names: Sequence[str], where: str) -> None:
 def _show_recall(found: "Probe") -> None:
     """Print how much came back, set by set, length by length and arm by arm."""
     from d2l.evaluation.harm import describe_harm
-    from d2l.evaluation.recall.report import describe_gain
+    from d2l.evaluation.recall.report import describe_gain, describe_questions
 
     for remark in found.remarks:
         console.note(remark)
     if console.wants_json():
         console.result_json(found.to_json())
         return
+    if lines := describe_questions(found.questions):
+        console.result("\n".join([*lines, ""]))
     if found.rows:
         _show_scores(found.rows)
     if found.rows and found.silence:
@@ -257,22 +261,22 @@ def _show_recall(found: "Probe") -> None:
 
 def _show_scores(rows: Sequence[dict[str, Any]]) -> None:
     from d2l.evaluation.metrics import show_score
-    from d2l.evaluation.recall.report import ARMS
+    from d2l.evaluation.recall.report import ARMS, describe_share
 
-    scores = ("contained", "exact match", "F1", "NLL", "without end")
+    head, *others = places = [(row["set"], _show_tokens(row)) for row in rows]
+    same = all(place == head for place in others)
+    if same:
+        console.result(f"{head[0]}, {head[1]} tokens")
     console.show_table(
-        ("set", "length", "tokens", "arm", "n", *scores),
+        (*(() if same else ("set", "tokens")), "arm", "right", "exact match", "F1", "NLL"),
         [
             (
-                row["set"],
-                _show_length(row["length"]),
-                _show_length(row["tokens"]),
+                *(() if same else place),
                 ARMS[row["arm"]],
-                f"{row['n']:,}",
-                *(show_score(row, key) for key in ("contained", "em", "f1")),
-                *(show_score(row, key, ".2f") for key in ("nll", "nll_without_end")),
+                describe_share(row),
+                *(show_score(row, key, ".2f") for key in ("em", "f1", "nll")),
             )
-            for row in rows
+            for place, row in zip(places, rows, strict=True)
         ],
     )
 
@@ -282,11 +286,11 @@ def _show_silence(rows: Sequence[dict[str, Any]]) -> None:
     from d2l.evaluation.recall.report import ARMS, describe_count
 
     console.show_table(
-        ("set", "length", "arm", "false answers", "false silences"),
+        ("set", "tokens", "arm", "false answers", "false silences"),
         [
             (
                 row["set"],
-                _show_length(row["length"]),
+                _show_tokens(row),
                 ARMS[row["arm"]],
                 describe_count(row["false_answers"]),
                 describe_count(row["false_silences"]),
@@ -301,11 +305,11 @@ def _show_routing(found: "Probe") -> None:
     from d2l.evaluation.recall.report import ARMS, describe_count
 
     console.show_table(
-        ("set", "length", "right part first", "in the first three"),
+        ("set", "tokens", "right part first", "in the first three"),
         [
             (
                 row["set"],
-                _show_length(row["length"]),
+                _show_tokens(row),
                 describe_count(row["first"]),
                 describe_count(row["three"]),
             )
@@ -314,11 +318,11 @@ def _show_routing(found: "Probe") -> None:
     )
     console.result("")
     console.show_table(
-        ("set", "length", "arm", "first token", "n"),
+        ("set", "tokens", "arm", "first token", "n"),
         [
             (
                 row["set"],
-                _show_length(row["length"]),
+                _show_tokens(row),
                 ARMS[row["arm"]],
                 f"{row['first_token']['seconds']:.2f} s",
                 f"{row['first_token']['n']}",
@@ -329,7 +333,9 @@ def _show_routing(found: "Probe") -> None:
     )
 
 
-def _show_length(n_tokens: float | None) -> str:
+def _show_tokens(row: dict[str, Any]) -> str:
+    """The length that was asked for, else the documents' own mean length."""
+    n_tokens = row["length"] or row.get("tokens")
     return "?" if n_tokens is None else f"{n_tokens:,.0f}"
 
 
@@ -337,7 +343,8 @@ def show_selftest(report: "SelfReport") -> None:
     """Print totals, a row for each page (or chunk) with its gain, the worst passages, and questions
     of a writer; of a report with harm, harm alone."""
     from d2l.evaluation.harm import describe_harm
-    from d2l.evaluation.metrics import show_mean
+    from d2l.evaluation.metrics import list_answer, show_mean
+    from d2l.evaluation.selftest.questions import describe_answered
 
     if report.harm is not None:
         console.result(f"\nharm       {describe_harm(report.harm)}")
@@ -356,9 +363,10 @@ def show_selftest(report: "SelfReport") -> None:
         passage = recited.passage
         place = "" if passage.page is None else f", p. {passage.page}"
         line = f"{recited.gain:+.2f}  {passage.document}{place}: {passage.given} …"
-        _show_answer(line, passage.wanted, recited.said or "")
+        console.result("\n".join(list_answer(line, passage.wanted, recited.said or "")))
     if report.answered:
-        _show_questions(report)
+        lines = describe_answered(report.answered, report.n_written, report.n_answerable)
+        console.result("\n".join(["", *lines]))
 
 
 def _show_places(test: "SelfTest") -> None:
@@ -376,24 +384,3 @@ def _show_places(test: "SelfTest") -> None:
             for row in rows
         ],
     )
-
-
-def _show_questions(report: "SelfReport") -> None:
-    """Print how many of the writer's questions were answered, page by page, and some that were
-    not."""
-    from d2l.evaluation.selftest.questions import group_by_place
-
-    answered = report.answered
-    n_right = sum(answer.contained for answer in answered)
-    console.result(f"\nquestions  {n_right} of {len(answered)} answered")
-    for place, own in group_by_place(answered).items():
-        right = sum(answer.contained for answer in own)
-        console.result(f"  {place}: {right} of {len(own)}")
-    for answer in [answer for answer in answered if not answer.contained][:_SHOWN]:
-        _show_answer(f"? {answer.asked.question}", answer.asked.answer, answer.said)
-
-
-def _show_answer(asked: str, wanted: str, said: str) -> None:
-    """Print each on a line of its own: texts of documents and models have line ends."""
-    for name, text in (("  ", asked), ("         wanted  ", wanted), ("         said    ", said)):
-        console.result(name + " ".join(text.split()))

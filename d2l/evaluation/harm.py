@@ -12,13 +12,15 @@ from torch import Tensor
 
 from d2l.bases.models import batched
 from d2l.datasets.prompts import read_harm_prompts
-from d2l.evaluation.metrics import Row, show_score, take_means
+from d2l.evaluation.metrics import Row, pick_evenly, show_score, take_means
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily, token_distributions
 from d2l.progress import Progress, silent
 
 #: Longest answer of the base, in tokens, its end token included.
 MAX_TOKENS = 32
+#: General prompts for a single adapter: all would take longer than everything else together.
+FEW_PROMPTS = 40
 
 #: General prompts with the base's own greedy answers as token ids, which hold for all its adapters.
 #: An answer has its end token where that came within `MAX_TOKENS`.
@@ -29,14 +31,16 @@ def answer_general(
     asker: AdaptedModel,
     prompts: Sequence[str] | None = None,
     *,
+    limit: int | None = None,
     batch: int = 8,
     watch: Progress = silent,
 ) -> GeneralAnswers:
-    """Let the base alone answer general prompts, by default the shipped prompts.
+    """Let the base alone answer `limit` (None: all) general prompts, by default shipped ones.
 
     Once for a base: adapters can be exchanged on it (`set_adapter`).
     """
     texts = read_harm_prompts() if prompts is None else prompts
+    texts = pick_evenly(texts, limit or len(texts))
     end = asker.end_token()
     answers: GeneralAnswers = {}
     with asker.model.disable_adapter():

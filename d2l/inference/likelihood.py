@@ -76,6 +76,21 @@ def score_answers(
     return scored
 
 
+@torch.inference_mode()
+def score_behind(
+    model: Any, prompt: Ids, cache: Any, answer: Ids, settings: GenerationSettings
+) -> tuple[Tensor, tuple[int, ...]]:
+    """`score_answers` of one prompt whose beginning may stand in a cache, which is used up."""
+    n_read = 0 if cache is None else cache.get_seq_length()
+    mask = torch.ones((1, len(prompt)), dtype=torch.long, device=model.device)
+    rest = torch.tensor([list(prompt[n_read:])], device=model.device)
+    cache, hidden = extend(model, rest, mask=mask, cache=cache)
+    read = _Read(cache, mask, _read_out(model, hidden[:, -1]))
+    (row,) = _force_and_forget(model, read, [answer], settings.pad)
+    (own,) = _go_on(model, read, settings)
+    return _pick(row, answer), own
+
+
 def token_log_probs(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
 ) -> list[Tensor]:

@@ -6,7 +6,7 @@ the base must give them back with the passage in its prompt.
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +33,23 @@ class Excerpt:
     text: str
 
 
+def ignore(n_written: int) -> None:
+    """Report to nobody."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How much is asked. At the time `until` (`time.monotonic`) asking stops, and questions of an
     unfinished passage are lost. Each answer is asked for in `wordings` other ways, drawn by `seed`.
-    If `checked`, only questions that pass the round trip count.
+    If `checked`, only questions that pass the round trip count. `report` gets the number of
+    questions that were written about a passage, before the round trip.
     """
 
     until: float | None = None
     wordings: int = 0
     seed: int = 0
     checked: bool = True
+    report: Callable[[int], object] = ignore
 
     def allows(self, seconds: float = 0.0) -> bool:
         """Whether there are so many seconds left."""
@@ -129,6 +135,7 @@ def ask_about(
     text = passage.text
     answers = choose_answers(find_answers(text))
     asked = writer.write(text, answers, temperatures=temperatures, seed=effort.seed)
+    effort.report(len(asked))
     return [
         AboutText(
             passage.document,

@@ -142,13 +142,18 @@ def test_long_work_says_now_and_then_how_far_it_is_where_stderr_is_no_terminal(
     monkeypatch.setattr("d2l.commands.console.time.monotonic", lambda: next(clock))
     list(console.watch(range(8), "asking"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "asking: 2 of 8, about 72 s left"
+    assert lines[0] == "asking: 2 of 8, about 1 m 12 s left"
     assert len(lines) < 8  # not at every step
-    assert all(re.fullmatch(r"asking: [1-7] of 8, about \d+ s left", line) for line in lines)
+    pattern = r"asking: [1-7] of 8, about (\d m )?\d+ s left"
+    assert all(re.fullmatch(pattern, line) for line in lines)
     with console.ProgressBar("reading") as steps:
         for done in range(6):
             steps(done, 6, "page")
     assert "page: 2 of 6" in capsys.readouterr().err
+    with console.ProgressBar("loading") as steps:
+        for _ in range(4):
+            steps(0, 6)  # before the first step is done no time can be told
+    assert "loading: 0 of 6\n" in capsys.readouterr().err
 
 
 def test_levels_change_what_is_said_beside_the_result(

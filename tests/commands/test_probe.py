@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,7 @@ def list_options(done: Compiled) -> list[object]:
         (["--set", "s", "--html", "h"], "--html cannot be given with --qa, --set or"),
         ([".", "--at-least", "0.5"], "--at-least cannot be given without --qa"),
         ([".", "--qa", "q", "--at-least", "50"], "Input should be less than or equal to 1"),
-        ([".", "--whole"], "--whole cannot be given without --set"),
-        (["--set", "s", "--arm", "rag"], "--arm cannot be given without --whole"),
+        (["--set", "s", "--arm", "rag"], "--arm cannot be given without --set"),
         (["--set", "s", "--whole", "--refine", "2m"], "--refine cannot be given with --whole"),
         ([".", "--unanswerable", "neighbors"], "neighbors needs --qa or --set to"),
         (["--set", "s", "--length", "x"], "'--length': Input should be a valid integer"),
@@ -71,7 +71,7 @@ def test_json_holds_rows_of_all_arms(done: Compiled, command: Command) -> None:
     outcome = command("probe", done.adapter, "--qa", questions, "--json", *list_options(done))
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
-    assert list(found) == ["rows"]  # harm was left out
+    assert list(found) == ["rows", "questions"]  # harm was left out
     for row, arm in zip(found["rows"], ("adapter", "prompt", "base"), strict=True):
         assert (row["arm"], row["n"], row["set"]) == (arm, 2, str(done.root / "handbook.txt"))
         scores = {"contained", "em", "f1", "nll", "nll_without_end"}
@@ -93,6 +93,30 @@ def test_too_few_right_answers_are_exit_1_behind_the_report(
     assert command(*asked, "--at-least", "0").code == 0
 
 
+def test_questions_stand_before_the_means_each_with_what_was_said(
+    done: Compiled, command: Command, tmp_path: Path
+) -> None:
+    rows = [*ROWS, {"question": "What does it cost?", "answers": ["9 dollars"]}]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    outcome = command("probe", done.adapter, "--qa", questions, *list_options(done))
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[:3] == [
+        "0 of 2 right",
+        f"  ? {ROWS[0]['question']}",
+        f"         wanted  {ROWS[0]['answers'][0]}",
+    ]
+    assert lines[3].startswith("         said    ")
+    assert lines[7:10] == [
+        "left out: What does it cost? (its answer is not in the document: 9 dollars)",
+        "",
+        f"{done.root / 'handbook.txt'}, {len(tiny.encode(tiny.DOCUMENT))} tokens",
+    ]
+    assert lines[10].split() == ["arm", "right", "exact", "match", "F1", "NLL"]
+    assert lines[12].split()[:4] == ["adapter", "0", "of", "2"]
+
+
 def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -> None:
     outcome = command(
         "probe", "--set", done.root / "questions.jsonl", "--length", 120, "--length", 60,
@@ -100,7 +124,7 @@ def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
     lines = [line.split() for line in outcome.out.splitlines()]
-    arms = [line[:2] + line[3:4] for line in lines if line[:1] == ["questions"]]
+    arms = [line[:3] for line in lines if line[:1] == ["questions"]]
     assert arms == [
         ["questions", length, arm]
         for length in ("120", "60")
@@ -116,7 +140,8 @@ def test_whole_documents_are_asked_in_the_arms_that_are_named(
         "--arm", "base", "--checkpoint", done.checkpoint, *list_options(done),
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
-    lines = [line for line in outcome.out.splitlines() if line.startswith("questions")]
+    lines = outcome.out.splitlines()
+    assert re.fullmatch("[01] of 2 right", lines[0])
     assert sum("chosen parts" in line for line in lines) == 2  # scores and first token
     assert sum("base alone" in line for line in lines) == 2
     assert "right part first" in outcome.out
@@ -129,7 +154,8 @@ def test_what_refining_does_is_asked_before_and_after(done: Compiled, command: C
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
     before = [line.split() for line in outcome.out.splitlines() if "not refined" in line]
-    assert [words[0] for words in before] == ["questions"]
+    assert len(before) == 1
+    assert outcome.out.startswith("questions, 120 tokens\n")
     assert "questions, 120 tokens: refining changed" in outcome.out
 
 
@@ -222,6 +248,6 @@ def test_false_answers_stand_beside_false_silences_as_text_and_json(
         assert row["false_silences"]["count"] == 0
     shown = command("probe", done.adapter, *options)
     (head, *lines) = [line.split() for line in shown.out.splitlines() if line.strip("─ ")]
-    assert head == ["set", "length", "arm", "false", "answers", "false", "silences"]
+    assert head == ["set", "tokens", "arm", "false", "answers", "false", "silences"]
     assert len(lines) == 3
     assert all(line[-7:] == ["2", "of", "2", "(1.00", "±", "0.00)", "–"] for line in lines)

@@ -11,11 +11,19 @@ from d2l.bases.models import batched
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.datasets.silence import SILENCE
 from d2l.errors import D2LError, ProbeError
-from d2l.evaluation.harm import answer_general, count_seats, measure_harm
-from d2l.evaluation.metrics import contains_answer, pick_evenly
+from d2l.evaluation.harm import FEW_PROMPTS, answer_general, count_seats, measure_harm
+from d2l.evaluation.metrics import Row, contains_answer, pick_evenly
 from d2l.evaluation.originals import read_originals
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
-from d2l.evaluation.recall.report import Cell, Probe, make_rows, make_silence_rows
+from d2l.evaluation.recall.report import (
+    ARMS,
+    Cell,
+    Probe,
+    add_answers,
+    leave_out,
+    make_rows,
+    make_silence_rows,
+)
 from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
@@ -51,28 +59,44 @@ def probe_adapter(
         )
     rows = [] if questions is None else read_questions(questions)
     unanswered = _find_unanswerable(rows, text, options, remarks)
+    records: list[Row] = []
     if text is not None and questions is not None:
-        rows = _choose(rows, text, questions, remarks)
+        rows = _choose(rows, text, questions, records)
     asker = AdaptedModel.load(adapter, asking)
     arms = Arms(options.batch)
     answered, silence = Gathered(), Gathered()
-    for chosen, gathered in ((rows, answered), (unanswered, silence)):
-        for some in watch(batched(pick_evenly(chosen, options.limit), options.batch), "asking"):
+    for given, gathered in ((rows, answered), (unanswered, silence)):
+        chosen = pick_evenly(given, options.limit)
+        for some in watch(batched(chosen, options.batch), "asking"):
             arms.ask_all(asker, some, text, gathered)
+        records += _list_answers(chosen, gathered)
     names = [] if info.provenance is None else [entry.name for entry in info.provenance.inputs]
     n_tokens = None if text is None else len(asker.encode(text))
     name = ", ".join(names) or str(info.folder)
     cell = Cell(name, n_tokens, max(len(names), 1), n_tokens, count_seats(asker))
     harm = None
     if options.harm:
-        general = answer_general(asker, batch=options.batch, watch=watch)
+        general = answer_general(asker, limit=FEW_PROMPTS, batch=options.batch, watch=watch)
         harm = measure_harm(asker, general, batch=options.batch, watch=watch)
     return Probe(
         tuple(make_rows(cell, answered)),
         harm,
         tuple(remarks),
         tuple(make_silence_rows(cell, answered, silence)),
+        questions=tuple(records),
     )
+
+
+def _list_answers(questions: Sequence[Question], gathered: Gathered) -> list[Row]:
+    """A row for every question, with the answers of all arms."""
+    rows = []
+    for n, question in enumerate(questions):
+        wanted = [] if question.references == (SILENCE,) else list(question.references)
+        rows.append({"question": question.text, "wanted": wanted, "left_out": None})
+        for arm in ARMS:
+            if marks := getattr(gathered, arm):
+                add_answers(rows[-1], arm, marks[n])
+    return rows
 
 
 def _find_unanswerable(
@@ -112,21 +136,21 @@ def _find_unanswerable(
 
 
 def _choose(
-    questions: Sequence[Question], text: str, file: Path, remarks: list[str]
+    questions: Sequence[Question], text: str, file: Path, records: list[Row]
 ) -> list[Question]:
-    """Questions about this document whose answer stands in it; adds remarks on the others."""
-    words = " ".join(text.split())
-    about = [q for q in questions if q.document is None or " ".join(q.document.split()) in words]
-    answered = [question for question in about if contains_answer(text, question.references)]
+    """Questions about this document whose answer stands in it; adds rows of the others."""
+    words, answered = " ".join(text.split()), []
+    for question in questions:
+        document = question.document
+        if document is not None and " ".join(document.split()) not in words:
+            records.append(leave_out(question, "it is about another document"))
+        elif not contains_answer(text, question.references):
+            records.append(leave_out(question, "its answer is not in the document"))
+        else:
+            answered.append(question)
     if not answered:
         raise ProbeError(
             f"{file}: none of its {len(questions):,} questions has its answer in the document",
             hint="an answer must stand in it word for word; rows with a doc must be about it",
-        )
-    if n_other := len(questions) - len(about):
-        remarks.append(f"left out: {n_other:,} of {len(questions):,}, about other documents")
-    if n_without := len(about) - len(answered):
-        remarks.append(
-            f"left out: {n_without:,} of {len(questions):,}, whose answer is not in the document"
         )
     return answered

@@ -12,8 +12,10 @@ from torch import Tensor
 from d2l.datasets.questions import Question
 from d2l.datasets.silence import is_silence
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
+from d2l.evaluation.part_answers import answer_by_parts, asks_parts
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_answers
+from d2l.inference.part_choice import PartOptions
 from d2l.refining.options import RefineOptions
 
 #: Scores of an answer; the first three are shares, the others nats a token.
@@ -96,7 +98,14 @@ class Arms:
         into.base += self.ask_alone(asker, questions)
 
     def ask_adapter(self, asker: AdaptedModel, questions: Sequence[Question]) -> list[Mark]:
-        """With the adapter that the asker holds; AdapterError where it cannot be asked."""
+        """With the adapter that the asker holds, by its parts where it has some, as `d2l ask` does;
+        AdapterError where it cannot be asked."""
+        if not asks_parts(asker):
+            return self.ask_whole(asker, questions)
+        return [mark_by_parts(asker, question, asker.options.parts) for question in questions]
+
+    def ask_whole(self, asker: AdaptedModel, questions: Sequence[Question]) -> list[Mark]:
+        """With the one memory, or the weights, that other engines load."""
         return self._ask(asker, [asker.prompt(question.text) for question in questions], questions)
 
     def ask_with_documents(
@@ -132,6 +141,13 @@ class Arms:
             mark_answer(str(decode(ids, skip_special_tokens=True)).strip(), question, log_probs)
             for question, (log_probs, ids) in zip(questions, answers, strict=True)
         ]
+
+
+def mark_by_parts(asker: AdaptedModel, question: Question, parts: PartOptions) -> Mark:
+    """Mark the answer of chosen parts."""
+    (wanted,) = encode_answers(asker, [question])
+    log_probs, text = answer_by_parts(asker, question.text, wanted, parts)
+    return mark_answer(text, question, log_probs)
 
 
 def mark_answer(text: str, question: Question, log_probs: Tensor) -> Mark:

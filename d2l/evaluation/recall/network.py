@@ -25,6 +25,7 @@ from d2l.evaluation.recall.report import Cell, Probe, make_rows, make_silence_ro
 from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.part_choice import PartOptions
 from d2l.progress import Steps, ignore_steps
 
 
@@ -37,7 +38,11 @@ def probe_sets(
     options: ProbeOptions,
     progress: Steps = ignore_steps,
 ) -> Probe:
-    """Compile documents of every length from every set and ask about them; raises D2LError."""
+    """Compile documents of every length from every set and ask about them; raises D2LError.
+
+    It measures networks: of a document with parts, the one memory is asked.
+    """
+    asking = replace(asking, parts=PartOptions(whole=True))
     compiler = Compiler(compiling)
     drawn = draw_cells(sets, lengths, compiler, options)
     total = sum(len(documents) for _, _, documents in drawn)

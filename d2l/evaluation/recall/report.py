@@ -1,13 +1,14 @@
 """Marks → rows of the report: a row for each set, length and arm, every mean with its error."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 from d2l.adapters.provenance import Refinement
+from d2l.datasets.questions import Question
 from d2l.errors import ProbeError
-from d2l.evaluation.metrics import Row, show_mean, take_mean, take_means
+from d2l.evaluation.metrics import Row, list_answer, show_mean, take_mean, take_means
 from d2l.evaluation.recall.arms import SCORES, Gathered, Mark
 from d2l.files.plots import check_picture, load_figure, save_picture
 
@@ -45,8 +46,8 @@ class Probe:
     """The outcome: rows, harm to other answers, and remarks for the user.
 
     `silence` has rows, too: how often an arm answered without a source, or kept an answer back.
-    Of whole documents, `routing` says how often the right part came first, and `questions` has
-    every question with all answers.
+    `questions` has every question with all answers, or the reason why it was left out
+    (`add_answers`). Of whole documents, `routing` says how often the right part came first.
     """
 
     rows: tuple[Row, ...]
@@ -75,6 +76,22 @@ class Probe:
                 f"{row['set']}: {share} contain the reference, less than {least:g}",
                 hint="correct the adapter with d2l refine, or ask for less with --at-least",
             )
+
+
+def add_answers(row: Row, arm: str, mark: Mark) -> None:
+    """Add an arm's answer to a question's row, which has `question` and `wanted`. `said` and
+    `right` are those of the adapter, as `d2l ask` asks it where that was done. Where nothing is
+    wanted, silence is right."""
+    row.setdefault("answers", {})[arm] = asdict(mark)
+    if arm == "routed" or (arm == "adapter" and "routed" not in row["answers"]):
+        row["said"] = mark.answer
+        row["right"] = bool(mark.contained) if row["wanted"] else mark.silent
+
+
+def leave_out(question: Question, reason: str) -> Row:
+    """The row of a question that was not asked."""
+    wanted = list(question.references)
+    return {"question": question.text, "wanted": wanted, "left_out": reason}
 
 
 def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
@@ -142,7 +159,7 @@ def make_silence_rows(cell: Cell, answered: Gathered, unanswered: Gathered) -> l
 
 def make_routing_row(cell: Cell, records: Sequence[Row]) -> Row:
     """How often the right part, where known, is the router's first, or in its first three."""
-    known = [(set(row["right"]), row["parts"]) for row in records if row["right"]]
+    known = [(set(row["right_parts"]), row["parts"]) for row in records if row["right_parts"]]
     return {
         "set": cell.set,
         "length": cell.length,
@@ -208,3 +225,26 @@ def describe_count(counted: Row | None) -> str:
         return "–"
     share = show_mean(counted["share"], counted["stderr"])
     return f"{counted['count']:,} of {counted['n']:,} ({share})"
+
+
+def describe_share(row: Row) -> str:
+    """The answers of an arm that contain the reference, for people, as `describe_count` does."""
+    n, share = row["n"], row["contained"]
+    counted = {"n": n, "count": round(share * n), "share": share}
+    return describe_count(counted | {"stderr": row["stderr"]["contained"]})
+
+
+def describe_questions(rows: Sequence[Row]) -> list[str]:
+    """How many questions were answered rightly, each wrong answer, and what was left out."""
+    asked = [row for row in rows if "said" in row and row["wanted"]]
+    right = sum(row["right"] for row in asked)
+    lines = [f"{right:,} of {len(asked):,} right"] if asked else []
+    for row in asked:
+        if not row["right"]:
+            wanted = " / ".join(row["wanted"])
+            lines += list_answer(f"? {row['question']}", wanted, row["said"])
+    return lines + [
+        f"left out: {row['question']} ({row['left_out']}: {' / '.join(row['wanted'])})"
+        for row in rows
+        if row.get("left_out")
+    ]

@@ -8,13 +8,10 @@ import os.path
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from d2l.api.compiler import Compiler
-from d2l.bases.activations import cache_keyword
 from d2l.datasets.questions import Question, read_whole
 from d2l.documents.chunks import Tokenizer
 from d2l.documents.intake import ReadOptions, take_inputs
@@ -26,14 +23,14 @@ from d2l.evaluation.recall.arms import (
     Gathered,
     Mark,
     ProbeOptions,
-    encode_answers,
-    mark_answer,
+    mark_by_parts,
 )
 from d2l.evaluation.recall.documents import AskedDocument, ask_some, find_right, join_texts
 from d2l.evaluation.recall.network import Bench, name_sets
 from d2l.evaluation.recall.report import (
     Cell,
     Probe,
+    add_answers,
     make_routing_row,
     make_rows,
     make_silence_rows,
@@ -172,21 +169,22 @@ class _Interview:
                 "question": question.text,
                 "wanted": list(question.references) if n < self._n_answered else [],
                 "parts": list(self._route(question)),
-                "right": list(find_right(self._pages, question)) if n < self._n_answered else [],
-                "answers": {},
+                "right_parts": (
+                    list(find_right(self._pages, question)) if n < self._n_answered else []
+                ),
             }
             for n, question in enumerate(self._rows)
         ]
 
     def ask(self, arm: str, tallies: Sequence[_Tally]) -> None:
         """Ask an arm all questions, and add its marks to the tallies and to the records."""
-        chosen = [n for n, row in enumerate(self.records) if arm != "right" or row["right"]]
+        chosen = [n for n, row in enumerate(self.records) if arm != "right" or row["right_parts"]]
         if not chosen:
             return
         seconds = self._time(arm, [n for n in chosen if n < self._n_answered])
         marks, n_cut = self._mark(arm, chosen)
         for n, mark in zip(chosen, marks, strict=True):
-            self.records[n]["answers"][arm] = asdict(mark)
+            add_answers(self.records[n], arm, mark)
             for tally in tallies:
                 into = tally.answered if n < self._n_answered else tally.unanswered
                 getattr(into, arm).append(mark)
@@ -208,34 +206,9 @@ class _Interview:
         if arm == "base":
             return self._arms.ask_alone(asker, rows), 0
         if arm == "adapter":
-            return self._arms.ask_adapter(asker, rows), 0
-        return [self._mark_parts(self._rows[n], self._choose(arm, n)) for n in chosen], 0
-
-    def _mark_parts(self, question: Question, parts: PartOptions) -> Mark:
-        """Mark an answer of parts. Where no part is asked, the best says how likely the reference
-        is."""
-        turns = [{"role": "user", "content": question.text}]
-        text = self._asker.answer(turns, options=replace(self._asker.options, parts=parts)).text
-        with self._asker.reading(turns, parts) as prompt:
-            choice = prompt.choice
-            if choice is None or choice.is_answered:
-                return mark_answer(text, question, self._score(question, prompt.ids, prompt.cache))
-        by_hand = PartOptions(page=f"#{choice.places[0]}")
-        with self._asker.reading(turns, by_hand) as prompt:
-            return mark_answer(text, question, self._score(question, prompt.ids, prompt.cache))
-
-    @torch.inference_mode()
-    def _score(self, question: Question, ids: Sequence[int], cache: object) -> torch.Tensor:
-        """Log-probability of each token of the first reference and its end (tokens,) behind a
-        prompt whose beginning is in the cache."""
-        (wanted,) = encode_answers(self._asker, [question])
-        causal = self._asker.model.get_base_model()
-        n_read = 0 if cache is None else cache.get_seq_length()  # type: ignore[attr-defined]
-        rest = torch.tensor([[*ids, *wanted]], device=causal.device)[:, n_read:]
-        logits = causal(input_ids=rest, use_cache=True, **{cache_keyword(causal): cache}).logits[0]
-        log_probs = logits[-len(wanted) - 1 : -1].float().log_softmax(dim=-1).cpu()
-        scored: torch.Tensor = log_probs.gather(1, torch.tensor(wanted)[:, None])[:, 0]
-        return scored
+            return self._arms.ask_whole(asker, rows), 0
+        asked = [(self._rows[n], self._choose(arm, n)) for n in chosen]
+        return [mark_by_parts(asker, question, parts) for question, parts in asked], 0
 
     def _time(self, arm: str, chosen: Sequence[int]) -> list[float]:
         """Seconds to the first token of some of the chosen questions, one at a time."""
@@ -263,7 +236,7 @@ class _Interview:
 
     def _choose(self, arm: str, n: int) -> PartOptions:
         if arm == "right":
-            return PartOptions(count=1, page=f"#{self.records[n]['right'][0]}")
+            return PartOptions(count=1, page=f"#{self.records[n]['right_parts'][0]}")
         return PartOptions(whole=True) if arm == "adapter" else PartOptions()
 
     def _route(self, question: Question) -> tuple[int, ...]:

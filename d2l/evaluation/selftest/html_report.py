@@ -139,7 +139,7 @@ def _render_answered(answered: Sequence[AnsweredQuestion]) -> Iterator[str]:
     """Every question of the writer, page by page, with the adapter's answer."""
     if answered:
         n_right = sum(answer.contained for answer in answered)
-        yield f"<h2>Questions: {n_right} of {len(answered)} answered</h2>"
+        yield f"<h2>Questions: {n_right} of {len(answered)} right</h2>"
     for place, own in group_by_place(answered).items():
         cells = []
         for answer in own:

@@ -16,9 +16,10 @@ from typing import Any
 from d2l.adapters.info import read_info
 from d2l.bases.models import batched
 from d2l.errors import DocumentError
-from d2l.evaluation.harm import answer_general, measure_harm
+from d2l.evaluation.harm import FEW_PROMPTS, answer_general, measure_harm
 from d2l.evaluation.metrics import Row, pick_evenly, take_mean
 from d2l.evaluation.originals import Originals, read_originals
+from d2l.evaluation.part_answers import answer_by_parts, asks_parts
 from d2l.evaluation.selftest.passages import (
     MIN_WORDS,
     HalvedSentence,
@@ -98,6 +99,8 @@ class SelfReport:
     selftest: SelfTest
     remarks: tuple[str, ...] = ()
     answered: tuple[AnsweredQuestion, ...] = ()  # questions of a writer, where the base has one
+    n_written: int = 0  # questions of it, and those that the base answers from their passage
+    n_answerable: int = 0
     harm: Row | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +109,7 @@ class SelfReport:
         return {
             "selftest": self.selftest.to_json(),
             **({"questions": asked} if asked else {}),
+            **({"questions_written": self.n_written} if self.n_written else {}),
             **({"harm": self.harm} if self.harm else {}),
             "rows": [],
         }
@@ -128,13 +132,14 @@ def probe_itself(
     originals = read_originals(read_info(adapter), document)  # before weights are loaded
     asker = AdaptedModel.load(adapter, asking)
     selftest = run_selftest(asker, originals, limit=limit, watch=watch)
-    written = write_questions(asker, originals, offline=asking.offline, watch=watch)
+    written, n_written = write_questions(asker, originals, offline=asking.offline, watch=watch)
     answered = answer_questions(asker, pick_evenly(written, limit), watch=watch)
     base = str(asker.info.config.get("base_model_name_or_path"))
-    report = SelfReport(str(adapter), base, selftest, originals.remarks, answered)
+    counts = n_written, len(written)
+    report = SelfReport(str(adapter), base, selftest, originals.remarks, answered, *counts)
     yield report
     if harm:
-        general = answer_general(asker, watch=watch)
+        general = answer_general(asker, limit=FEW_PROMPTS, watch=watch)
         yield replace(report, harm=measure_harm(asker, general, watch=watch))
 
 
@@ -175,9 +180,16 @@ def run_selftest(
 def _recite(asker: AdaptedModel, passages: Sequence[HalvedSentence]) -> list[Recited]:
     """Score a batch of passages with the adapter and with the base alone."""
     wanted = [asker.encode(passage.wanted) for passage in passages]
-    adapter = _score(asker, [asker.prompt(ask(p)) for p in passages], wanted)
+    texts = [ask(passage) for passage in passages]
+    if asks_parts(asker):
+        pairs, parts = zip(texts, wanted, strict=True), asker.options.parts
+        adapter = [
+            -float(answer_by_parts(asker, *pair, parts, max_tokens=0)[0].mean()) for pair in pairs
+        ]
+    else:
+        adapter = _score(asker, [asker.prompt(text) for text in texts], wanted)
     with asker.model.disable_adapter():
-        base = _score(asker, [asker.prompt_alone(ask(p)) for p in passages], wanted)
+        base = _score(asker, [asker.prompt_alone(text) for text in texts], wanted)
     return [Recited(*scored) for scored in zip(passages, base, adapter, strict=True)]
 
 

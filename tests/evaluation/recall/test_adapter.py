@@ -62,10 +62,17 @@ def test_all_arms_are_asked_what_the_document_answers(done: Compiled, tmp_path: 
         assert row["length"] == row["tokens"] == n_tokens
         assert row["documents"] == 1
         assert row["seats"] == done.plan.rank
-    assert found.remarks == (
-        "left out: 1 of 6, about other documents",
-        "left out: 1 of 6, whose answer is not in the document",
-    )
+    assert found.remarks == ()
+    assert {row["question"]: row["left_out"] for row in found.questions if row["left_out"]} == {
+        "What does it cost?": "its answer is not in the document",
+        "When is it lit?": "it is about another document",
+    }
+    asked = [row for row in found.questions if row["left_out"] is None]
+    assert [row["wanted"] for row in asked] == [QUESTIONS[n]["answers"] for n in (0, 1, 2, 5)]
+    for row in asked:
+        assert list(row["answers"]) == ["adapter", "prompt", "base"]
+        assert row["said"] == row["answers"]["adapter"]["answer"]
+        assert row["right"] == bool(row["answers"]["adapter"]["contained"])
 
 
 def test_the_limit_bounds_the_questions(done: Compiled, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from d2l.evaluation.recall.report import Probe, describe_gain
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.part_choice import PartOptions
 from d2l.refining.options import RefineOptions
 from tests.compiled import write_files
 
@@ -98,7 +100,8 @@ def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
         for number, asked in enumerate(documents):
             out = tmp_path / f"{length}-{number}.lora"
             Compiler(compiling(root))(asked.document).save_pretrained(out)
-            asker = AdaptedModel.load(out, asking(root))
+            whole = replace(asking(root), parts=PartOptions(whole=True))
+            asker = AdaptedModel.load(out, whole)
             text = asked.document.text
             arms.ask_all(asker, asked.questions, text, gathered)
         for row in found.rows:

@@ -86,16 +86,19 @@ def test_all_arms_are_asked_about_a_file_beside_the_set(root: Path) -> None:
         assert row["false_answers"]["n"] == 1
     assert [row["wanted"] for row in found.questions] == [["green"], ["cellar"], ["14 days"], []]
     for row in found.questions[:3]:
-        assert len(row["right"]) == 1
+        assert len(row["right_parts"]) == 1
         assert set(row["answers"]) == set(ARMS)
-    assert found.questions[3]["right"] == []
+        assert row["said"] == row["answers"]["routed"]["answer"]  # as d2l ask would
+        assert row["right"] == bool(row["answers"]["routed"]["contained"])
+    last = found.questions[3]
+    assert (last["right_parts"], last["right"]) == ([], last["answers"]["routed"]["silent"])
 
 
 def test_the_router_is_scored_by_the_part_that_holds_the_evidence(root: Path) -> None:
     found = probe(root, "manual", arms=("base",))
     (row,) = found.routing
     records = found.questions[:3]
-    hits = sum(record["parts"][0] in record["right"] for record in records)
+    hits = sum(record["parts"][0] in record["right_parts"] for record in records)
     assert (row["first"]["n"], row["first"]["count"]) == (3, hits)
     assert row["three"]["count"] >= hits
 
@@ -122,7 +125,7 @@ def test_texts_are_joined_to_each_length(root: Path, tmp_path: Path) -> None:
     assert counts[5_000, "base"] == 1
     assert [row["n"] for row in found.rows if row["arm"] == "base"] == [3, 3]
     whole = [row for row in found.questions if row["length"] == 5_000]
-    assert all(len(row["right"]) == 1 for row in whole)
+    assert all(len(row["right_parts"]) == 1 for row in whole)
     pytest.importorskip("matplotlib")
     assert draw_recall(found.rows, tmp_path / "recall.svg").stat().st_size > 1_000
 

@@ -18,6 +18,7 @@ from d2l.evaluation.selftest.questions import (
 )
 from d2l.readers.parsing import Section
 from d2l.refining.marks import AboutText
+from d2l.refining.questions import Effort
 from d2l.refining.writer import explain_silence
 from tests import tiny
 from tests.command import Command
@@ -62,8 +63,9 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiled:
     path.write_text(f"{tiny.DOCUMENT}\n\n# Tower\n\n{LAST_PAGE}\n", "utf-8")
     document = read_document(Source(str(path), path))
 
-    def write_about(*given: Any, **_: Any) -> list[AboutText]:
+    def write_about(*given: Any, effort: Effort, **_: Any) -> list[AboutText]:
         causal, texts = given[0], given[3]
+        effort.report(3)
         assert causal.get_submodule("model.layers.1.self_attn.v_proj")
         start = texts[0].index("96 steps")
         return [AboutText(0, start, start + 8, "How many steps has it?", "96 steps")]
@@ -113,8 +115,23 @@ def test_the_self_test_asks_them(done: Compiled, command: Command) -> None:
     assert (row["question"], row["answers"]) == ("How many steps has it?", ["96 steps"])
     assert row["contained"] is False
     html = page.read_text("utf-8")
-    assert "Questions: 0 of 1 answered" in html
+    assert "Questions: 0 of 1 right" in html
     assert "How many steps has it?" in html
     text = command("probe", done.adapter, *options)
-    assert "questions  0 of 1 answered" in text.out
+    counts = "(of 3 that were written, 1 are answerable from their passage)"
+    assert f"questions  0 of 1 right {counts}" in text.out
     assert "? How many steps has it?" in text.out
+
+
+def test_what_is_printed_around_the_only_page_is_asked_about_by_nobody() -> None:
+    text = "3/26/2023, 10:15 The Constitution\n\nA vote takes 14 days.\n\nPage 1 of 1"
+    page = Document("a", "pdf", (Section(text, 1),), "0" * 64, 6)
+
+    def ask(answer: str) -> AboutText:
+        start = text.index(answer)
+        return AboutText(0, start, start + len(answer), "What?", answer)
+
+    around = {a: asking._is_printed_around(page, ask(a)) for a in ("10:15", "14 days", "1 of 1")}
+    assert around == {"10:15": True, "14 days": False, "1 of 1": True}
+    several = Document("a", "pdf", (Section(text, 1), Section("b", 2)), "0" * 64, 6)
+    assert not asking._is_printed_around(several, ask("10:15"))
