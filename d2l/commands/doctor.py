@@ -16,7 +16,7 @@ from d2l.commands.cache import describe_cache
 from d2l.errors import D2LError
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "gguf", "huggingface_hub")
-#: Variables that change what d2l does. Of a secret only the name is printed.
+#: Variables that change what d2l does.
 _VARIABLES = (
     "D2L_CHECKPOINT",
     "D2L_ADAPTERS",
@@ -27,7 +27,8 @@ _VARIABLES = (
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
 )
-_SECRETS = ("D2L_SERVE_TOKEN", "HF_TOKEN")
+#: These are secrets or may hold one: doctor prints that they are set.
+_SECRETS = ("D2L_SERVE_TOKEN", "D2L_SERVER", "HF_TOKEN")
 
 
 def doctor() -> None:

@@ -1,12 +1,15 @@
 """`d2l doctor`: what is here, what is missing, and what it never prints."""
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from d2l import __version__
 from d2l.bases.catalog import KNOWN
+from d2l.commands import doctor
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
@@ -63,6 +66,29 @@ def test_what_keeps_compile_from_working_is_exit_code_1(
 
 
 @pytest.mark.usefixtures("place")
+def test_cards_are_told_with_their_memory_and_precision(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [("One", 80 * 10**9, 9, 0), ("Two", 16 * 10**9, 7, 5)]
+    keys = ("name", "total_memory", "major", "minor")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(cards))
+    monkeypatch.setattr(
+        "torch.cuda.get_device_properties",
+        lambda n: SimpleNamespace(**dict(zip(keys, cards[n], strict=True))),
+    )
+    shown = command("doctor").out
+    assert "\ncuda:0    One, 80.0 GB, capability 9.0, bf16\n" in shown
+    assert "\ncuda:1    Two, 16.0 GB, capability 7.5, no bf16\n" in shown
+
+
+def test_all_variables_of_d2l_are_looked_at() -> None:
+    sources = [path.read_text("utf-8") for path in Path(doctor.__file__).parents[1].rglob("*.py")]
+    names = {name for text in sources for name in re.findall('"(D2L_[A-Z_]+)"', text)}
+    shown = {*doctor._VARIABLES, *doctor._SECRETS}
+    assert names == {name for name in shown if name.startswith("D2L_")}
+
+
+@pytest.mark.usefixtures("place")
 def test_extras_are_those_of_the_package(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         "torch>=2",
@@ -84,7 +110,13 @@ def test_extras_are_those_of_the_package(command: Command, monkeypatch: pytest.M
 def test_tokens_are_not_printed(
     form: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("D2L_SERVE_TOKEN", "HF_TOKEN", "HTTPS_PROXY", "AWS_SECRET_ACCESS_KEY"):
+    for name in (
+        "D2L_SERVE_TOKEN",
+        "D2L_SERVER",
+        "HF_TOKEN",
+        "HTTPS_PROXY",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
         monkeypatch.setenv(name, SECRET)
     done = command("doctor", *form)
     assert SECRET not in done.out + done.err
