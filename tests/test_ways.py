@@ -38,7 +38,7 @@ def place(working_folder: Path, command: Command) -> Path:
     """A working folder with all that the commands below need, an adapter of two notes among it."""
     tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
     tiny.write_seats(working_folder / "seats", repeats=3)
-    (working_folder / "a.txt").write_text("The pump stands in the harbor.")
+    (working_folder / "a.txt").write_text(tiny.DOCUMENT)
     (working_folder / "b.txt").write_text("The valve is copper.")
     row = {"doc": tiny.DOCUMENT, "question": "Where is the pump?", "answers": ["the harbor"]}
     (working_folder / "set.jsonl").write_text(json.dumps(row) + "\n")
@@ -118,7 +118,7 @@ def prints(module: str) -> bool:
     [
         (("compile", "a.txt", "-o", "a.lora", *NETWORK), "api"),
         (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "api"),
-        (("refine", "both.lora", "-o", "a.lora", "--refine-steps", "1", *NETWORK), "api"),
+        (("refine", "both.lora", "-o", "a.lora", "--refine-steps", "4", *NETWORK), "api"),
         (("probe", "--set", "set.jsonl", *TESTED, *NETWORK), "evaluation"),
         (("train", "recipe.toml", "-o", "run", "--offline"), "training"),
     ],

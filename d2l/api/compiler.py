@@ -125,7 +125,16 @@ class Compiler(_Compiler):
                 hint="leave --scale at 1, and rescale the refined adapter with d2l edit",
             )
         intake = take_inputs(inputs, reading or ReadOptions())
-        return prepare(intake, changed, network=self.network)
+        plan = prepare(intake, changed, network=self.network)
+        if plan.keeps_parts and _wants_refining(changed):
+            from d2l.refining.options import PARTS_HINT
+
+            raise OptionError(
+                "the document is asked by parts, and refining changes only the memory that other "
+                "engines load",
+                hint=PARTS_HINT,
+            )
+        return plan
 
     def look_up(self, plan: CompilePlan) -> Found:
         """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""

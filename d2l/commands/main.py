@@ -68,7 +68,7 @@ COMMANDS: Groups = {
             "refine",
             "Correct an adapter on its own document.",
             "refine:refine",
-            "d2l refine manual.lora -o better.lora --refine 5m",
+            "d2l refine handbook.lora -o better.lora --refine 5m",
         ),
     ],
     "Use adapters": [

@@ -21,8 +21,10 @@ from d2l.commands.options import (
     RefineTime,
     in_panel,
 )
+from d2l.errors import AdapterError
 
 if TYPE_CHECKING:
+    from d2l.adapters.provenance import Refinement
     from d2l.documents.document import Document
 
 
@@ -46,15 +48,19 @@ def refine(
 ) -> None:
     """Correct an adapter on its own document.
 
-    Without --refine and --refine-steps it takes two minutes.
+    Without --refine and --refine-steps it takes two minutes. If nothing changes, it writes nothing
+    and exits with 1.
     """
     from d2l.adapters.find import refuse_adapter
+    from d2l.change.parents import read_parent
+    from d2l.refining.adapters import check_refinable
     from d2l.refining.drills import name_reason
-    from d2l.refining.options import RefineOptions, choose_refining
+    from d2l.refining.options import RefineOptions, choose_refining, describe_refinement
 
     options = choose_refining(refine, refine_steps) or RefineOptions(seconds=120)
     if not dry_run:
         refuse_adapter(out, force=force)
+    check_refinable(read_parent(adapter))
     documents = _read(adapter, document)
     if dry_run:
         reason = name_reason(documents)
@@ -73,8 +79,13 @@ def refine(
         device=device,
         local_files_only=offline,
     )
+    assert refined.provenance is not None  # refining says what it did
+    done = refined.provenance.refinement
+    assert done is not None
+    if not done.kept:
+        raise AdapterError(describe_refinement(done), hint=f"{out} was not written")
     refined.save_pretrained(out, force=force)
-    _show(refined, out, time.perf_counter() - start)
+    _show(refined, done, out, time.perf_counter() - start)
 
 
 def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
@@ -88,12 +99,10 @@ def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
     return [document for one in originals for document in one.documents]
 
 
-def _show(refined: "d2l.Adapter", out: Path, seconds: float) -> None:
+def _show(refined: "d2l.Adapter", done: "Refinement", out: Path, seconds: float) -> None:
     from d2l.refining.options import describe_refinement, describe_time
 
-    assert refined.provenance is not None  # refining says what it did
-    done, size = refined.provenance.refinement, read_info(out).size_bytes
-    assert done is not None
+    size = read_info(out).size_bytes
     values = {
         "adapter": str(out),
         "rank": refined.weights.rank,

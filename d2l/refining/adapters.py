@@ -16,7 +16,7 @@ from d2l.errors import AdapterError
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.protocol import Assembled
 from d2l.progress import Progress, silent
-from d2l.refining.options import RefineOptions, choose_refining, describe_refinement
+from d2l.refining.options import PARTS_HINT, RefineOptions, choose_refining, describe_refinement
 from d2l.refining.refine import RefineJob, refine_numbers
 
 #: Sentences of the cards of compiled adapters, before and after steps.
@@ -100,6 +100,12 @@ def check_refinable(parent: Parent) -> Provenance:
         raise AdapterError(
             f"{where}: was not compiled from a document by d2l",
             hint="compile the document with d2l",
+        )
+    if parent.parts is not None:
+        raise AdapterError(
+            f"{where}: is asked by parts, and refining changes only the memory that other engines "
+            "load",
+            hint=PARTS_HINT,
         )
     opening = parent.opening
     if opening is None:

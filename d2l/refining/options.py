@@ -7,6 +7,9 @@ from d2l.adapters.provenance import Refinement
 from d2l.errors import OptionError
 from d2l.hypernets.options import TIME_HINT, parse_time
 
+#: What to do about an adapter with parts.
+PARTS_HINT = "compile single pages, or all of it with --no-parts, and refine that"
+
 
 @dataclass(frozen=True)
 class RefineOptions:

@@ -42,7 +42,8 @@ class Effort:
     """How much is asked. At the time `until` (`time.monotonic`) asking stops, and questions of an
     unfinished passage are lost. Each answer is asked for in `wordings` other ways, drawn by `seed`.
     If `checked`, only questions that pass the round trip count. `report` gets the number of
-    questions that were written about a passage, before the round trip.
+    questions that were written about a passage, before the round trip. Asking also stops where
+    `needed` questions are out of reach, at the pace until then.
     """
 
     until: float | None = None
@@ -50,6 +51,14 @@ class Effort:
     seed: int = 0
     checked: bool = True
     report: Callable[[int], object] = ignore
+    needed: int = 0
+
+    def is_hopeless(self, n_asked: int, begun: float) -> bool:
+        """Whether so many questions since `begun` will not become half of those that are needed."""
+        if self.until is None:
+            return False
+        pace = max(n_asked, 1) / max(time.monotonic() - begun, 1e-9)
+        return 2 * pace * (self.until - begun) < self.needed
 
     def allows(self, seconds: float = 0.0) -> bool:
         """Whether there are so many seconds left."""
@@ -83,11 +92,14 @@ def write_about(
             raise _OutOfTime
 
     asked: list[AboutText] = []
+    begun = time.monotonic()
     hook = causal.model.register_forward_pre_hook(stop)
     try:
         with contextlib.suppress(_OutOfTime):
             for questions in _ask_all(writer, list(cut(texts, tokenizer)), effort, watch):
                 asked += questions
+                if effort.is_hopeless(len(asked), begun):
+                    break
     finally:
         hook.remove()
     unique = {(item.document, item.question.casefold()): item for item in reversed(asked)}
@@ -115,6 +127,12 @@ def _ask_all(
         if not effort.allows(effort.wordings * _WORDING_TIME * seconds):
             break
         yield ask_about(writer, passages[number], effort, others)
+
+
+def count_answers(texts: Sequence[str], tokenizer: BaseTokenizer) -> int:
+    """How many answers of documents a writer would ask for; no model is needed."""
+    passages = cut(texts, tokenizer)
+    return sum(len(choose_answers(find_answers(passage.text))) for passage in passages)
 
 
 def cut(texts: Sequence[str], tokenizer: BaseTokenizer) -> Iterator[Excerpt]:

@@ -5,9 +5,10 @@ own text; a memory learns them as a teacher answers them. General prompts hold i
 result is never worse than the start, judged by held-out questions, some drilled ones and harm.
 """
 
+import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,11 +22,20 @@ from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.document import Document
 from d2l.hypernets.protocol import Assembled, Hypernetwork
 from d2l.hypernets.seats.network import Seats
+from d2l.learners.document_data import Exercise
+from d2l.learners.seats.loss import measure_loss
 from d2l.progress import Progress, silent
-from d2l.refining.drills import Drills, make_drills, name_reason, place_questions, sentences_of
+from d2l.refining.drills import (
+    Drills,
+    Sentence,
+    make_drills,
+    name_reason,
+    place_questions,
+    sentences_of,
+)
 from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.options import RefineOptions, describe_time
-from d2l.refining.questions import Effort, write_about
+from d2l.refining.questions import Effort, count_answers, write_about
 from d2l.refining.references import References, ask_general
 from d2l.refining.subjects import MovableLora, MovableSeats
 from d2l.refining.teacher import teach
@@ -43,6 +53,8 @@ _TAUGHT = Settings(rate=0.012, orthogonal=True, enough=0.02, check=8, patience=2
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.
 _WRITING_SHARE = 0.4
+#: Time of a verdict, two steps and another verdict, in steps: in less nothing can change.
+_LEAST_STEPS = 8
 #: Wordings of each question besides the likeliest: a question that is drilled in a single wording
 #: is learned in that wording alone.
 _WORDINGS = 3
@@ -61,6 +73,10 @@ class RefineJob:
     hypernet: Hypernetwork | None = None
 
 
+class _UnchangedError(Exception):
+    """Ends refining with the reason why nothing changes."""
+
+
 def refine_numbers(
     given: Assembled, job: RefineJob, *, bias_scale: float
 ) -> tuple[Assembled, Refinement]:
@@ -68,36 +84,50 @@ def refine_numbers(
 
     `bias_scale` is the strength of the part that the network learned for all documents.
     """
-    start, options = time.monotonic(), job.options
-    until = None if options.seconds is None else start + options.seconds
-    texts = [document.text for document in job.documents]
-    sentences = sentences_of(texts)
+    sentences = sentences_of([document.text for document in job.documents])
     record = Refinement(
         steps=0,
         kept=0,
-        seed=options.seed,
+        seed=job.options.seed,
         documents=tuple(document.digest for document in job.documents),
         sentences=len(sentences),
         questions=0,
     )
-    n_seats = 0 if given.memory is None else given.memory.n_seats
-    needed = n_seats // SEATS_A_QUESTION if n_seats > CROWDED else 0
-    if reason := name_reason(job.documents) or _miss_writer(job, needed):
-        return given, record.model_copy(update={"reason": reason})
+    try:
+        refined, changes = _refine(given, job, sentences, bias_scale)
+    except _UnchangedError as end:
+        return given, record.model_copy(update={"reason": str(end)})
+    return refined, record.model_copy(update=changes)
+
+
+def _refine(
+    given: Assembled, job: RefineJob, sentences: Sequence[Sentence], bias_scale: float
+) -> tuple[Assembled, dict[str, Any]]:
+    """Better numbers, and fields of the record; raises _UnchangedError."""
+    start, options = time.monotonic(), job.options
+    until = None if options.seconds is None else start + options.seconds
+    texts, tokenizer = [one.text for one in job.documents], load_tokenizer(job.base.folder)
+    needed = _count_needed(given, job, tokenizer)
     causal = load_causal(job.base, device=job.device, dtype=pick_precision(job.device))
-    tokenizer = load_tokenizer(job.base.folder)
     subject = _make_subject(given, job, causal, tokenizer, bias_scale)
     references = References(partial(read_out, causal))
     general, held = ask_general(causal, subject, references, base=job.base.digest())
+    step = _time_step(subject, general, references)
     now = time.monotonic()
+    least = now - start + _LEAST_STEPS * step / (1 - _WRITING_SHARE)
+    if options.seconds is not None and least > options.seconds:
+        raise _UnchangedError(_miss_time(job, least))
     writing = None if until is None else now + _WRITING_SHARE * (until - now)
     # Without a teacher only questions count that the base answers as marked.
-    effort = Effort(writing, _WORDINGS, options.seed, checked=given.memory is None)
+    checked = given.memory is None
+    effort = Effort(writing, _WORDINGS, options.seed, checked=checked, needed=needed)
     about = write_about(causal, tokenizer, job.base, texts, effort=effort, watch=job.watch)
     written = place_questions(about, sentences)
     if len(written) < needed:
-        reason = _miss_questions(job, len(written), needed, late=not effort.allows())
-        return given, record.model_copy(update={"reason": reason})
+        if effort.allows() and not effort.is_hopeless(len(written), now):
+            raise _UnchangedError(_miss_questions(job, len(written), needed))
+        pace = max(len(written), 1) / (time.monotonic() - now)
+        raise _UnchangedError(_miss_time(job, least + needed / pace / _WRITING_SHARE))
     drills, settings = make_drills(sentences, written, seed=options.seed), _FOR_LORA
     if isinstance(subject, MovableSeats):
         teach(subject, references, texts=texts, about=about)
@@ -107,16 +137,29 @@ def refine_numbers(
         Exercises(drills, general, held, references),
         Budget(min(settings.most_steps(drills), options.steps or sys.maxsize), until),
         settings=settings,
-        watch=_show_steps(job, start),
+        watch=_show_steps(job, until),
     )
-    refined = subject.assemble() if outcome.kept else given
     changes = _describe(outcome, drills) | {
         "precision": _PRECISIONS[causal.dtype],
         "questions": len(written),
         "taught": True if settings is _TAUGHT else None,
-        **({} if outcome.steps else {"reason": _miss_time(job)}),
+        **({} if outcome.steps else {"reason": _miss_time(job, time.monotonic() - start)}),
     }
-    return refined, record.model_copy(update=changes)
+    return subject.assemble() if outcome.kept else given, changes
+
+
+def _count_needed(given: Assembled, job: RefineJob, tokenizer: BaseTokenizer) -> int:
+    """Questions that refining needs; raises _UnchangedError if the text cannot give them."""
+    n_seats = 0 if given.memory is None else given.memory.n_seats
+    needed = n_seats // SEATS_A_QUESTION if n_seats > CROWDED else 0
+    if reason := name_reason(job.documents) or _miss_writer(job, needed):
+        raise _UnchangedError(reason)
+    if needed:
+        texts = [document.text for document in job.documents]
+        most = count_answers(texts, tokenizer) * (1 + _WORDINGS)
+        if most < needed:
+            raise _UnchangedError(_miss_questions(job, most, needed))
+    return needed
 
 
 def _make_subject(
@@ -159,22 +202,31 @@ def _miss_writer(job: RefineJob, needed: int) -> str | None:
     )
 
 
-def _miss_questions(job: RefineJob, asked: int, needed: int, *, late: bool) -> str:
-    if late:
-        return _miss_time(job)
+def _miss_questions(job: RefineJob, asked: int, needed: int) -> str:
     return (
         f"Nothing changed: refining {_size(job)} takes {needed} written questions, and the writer "
         f"could ask {asked}. Refine single pages."
     )
 
 
-def _miss_time(job: RefineJob) -> str:
-    seconds = job.options.seconds or 0.0
-    more = f"{max(round(10 * seconds / 60), 1)}m"
+def _miss_time(job: RefineJob, least: float) -> str:
+    """`least`: seconds that a first change takes; twice as many are worth while."""
     return (
-        f"Nothing changed: {describe_time(seconds)} were too short for {_size(job)}. Try --refine "
-        f"{more}, or refine single pages."
+        f"Nothing changed: {describe_time(job.options.seconds or 0.0)} were too short for "
+        f"{_size(job)}. Try --refine {math.ceil(2 * least / 60)}m, or refine single pages."
     )
+
+
+def _time_step(
+    subject: MovableSeats | MovableLora, general: Sequence[Exercise], references: References
+) -> float:
+    """Seconds of a step, measured on general prompts; nothing moves."""
+    start = time.monotonic()
+    some = references.refer(general[: Settings.drills])
+    measure_loss(subject.logits(some), some).total.backward()  # type: ignore[no-untyped-call]
+    for parameter in subject.parameters:
+        parameter.grad = None
+    return time.monotonic() - start
 
 
 def _size(job: RefineJob) -> str:
@@ -185,10 +237,10 @@ def _size(job: RefineJob) -> str:
     return f"{sum(len(document.text) for document in job.documents):,} characters"
 
 
-def _show_steps(job: RefineJob, start: float) -> Callable[[int], None]:
+def _show_steps(job: RefineJob, until: float | None) -> Callable[[int], None]:
     """Show progress in steps or, where time ends refining, in seconds."""
-    by_time = job.options.steps is None
-    total = job.options.steps or round(job.options.seconds or 1)
+    start, by_time = time.monotonic(), job.options.steps is None
+    total = job.options.steps or max(round((until or start) - start), 1)
     items = enumerate(job.watch(range(total), "refining"), start=1)
     shown = 0
 

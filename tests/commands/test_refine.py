@@ -40,7 +40,8 @@ def test_a_plan_says_how_long_and_loads_nothing(done: Compiled, command: Command
     outcome = command("refine", done.adapter, "-o", "x", "--document", document, "--dry-run")
     assert (outcome.code, outcome.out) == (0, "refining    2 m\n")
     where = ["--base", done.base, "--checkpoint", done.checkpoint, "--device", "cpu", "--offline"]
-    plan = command("compile", document, "-o", "x", *where, "--refine", "90s", "--dry-run")
+    where += ["--refine", "90s", "--no-parts"]
+    plan = command("compile", document, "-o", "x", *where, "--dry-run")
     assert plan.out.splitlines()[-1] == "refining    1 m 30 s more, loading included"
     assert not Path("x").exists()
 
@@ -49,3 +50,37 @@ def test_what_is_no_time_is_one_line(done: Compiled, command: Command) -> None:
     outcome = command("refine", done.adapter, "-o", "x", "--refine", "soon")
     assert (outcome.code, outcome.out) == (1, "")
     assert outcome.err.splitlines()[0] == "error: 'soon' is not a time"
+
+
+def test_what_changes_nothing_is_said_at_once_and_not_written(
+    done: Compiled, command: Command
+) -> None:
+    where = ["--base", done.base, "--checkpoint", done.checkpoint, "--device", "cpu", "--offline"]
+    document = done.root / "handbook.txt"
+    refined = command(
+        "refine", done.adapter, "-o", "x", *where, "--document", document, "--refine", "0.001s"
+    )
+    error = f"Nothing changed: 0 s were too short for {len(tiny.DOCUMENT)} characters. "
+    assert (refined.code, refined.out) == (1, "")
+    assert refined.err.startswith(f"error: {error}Try --refine 1m")
+    assert not Path("x").exists()
+    where += ["--refine", "0.001s", "--no-parts"]
+    compiled = command("compile", document, "-o", "y", *where, "-q")
+    assert compiled.code == 0
+    assert compiled.err.splitlines()[-1].startswith(f"warning: {error}")
+    assert Path("y", "d2l.json").is_file()
+
+
+def test_an_adapter_with_parts_is_refused_before_anything_is_read(
+    done: Compiled, command: Command
+) -> None:
+    where = ["--base", done.base, "--checkpoint", done.checkpoint, "--device", "cpu", "--offline"]
+    document = done.root / "handbook.txt"
+    assert command("compile", document, "-o", "parts", *where, "--parts").code == 0
+    for last in ((), ("--dry-run",)):
+        refused = command("refine", "parts", "-o", "x", "--document", "none.txt", *last)
+        assert refused.code == 1
+        assert "parts: is asked by parts, and refining changes only the memory" in refused.err
+    refused = command("compile", document, "-o", "x", *where, "--parts", "--refine", "1m")
+    assert refused.code == 1
+    assert not Path("x").exists()

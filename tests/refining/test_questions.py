@@ -113,6 +113,13 @@ def test_asking_ends_with_its_time_in_the_middle_of_a_passage(
     assert not desk.model.hooks  # the base is as it was
 
 
+def test_asking_stops_where_the_needed_questions_are_out_of_reach(desk: Desk) -> None:
+    effort = Effort(Clock.now + 10.0, needed=30)  # one a second
+    assert len(desk.write(effort)) == 1
+    assert effort.is_hopeless(1, Clock.now)
+    assert len(desk.write(Effort(Clock.now + 20.0, needed=4))) == N_PASSAGES
+
+
 class Scribe:
     """A writer whose every other question fails the round trip."""
 

@@ -219,7 +219,7 @@ def test_a_time_that_is_too_short_changes_nothing_and_says_so(tmp_path: Path) ->
     out = refine(done, tmp_path / "same.lora", RefineOptions(seconds=1e-6))
     said = read_record(out)["refinement"]
     assert (said["steps"], said["kept"]) == (0, 0)
-    assert said["recall"][0] == said["recall"][1]
+    assert "recall" not in said  # it ends before anything is judged
     assert said["reason"] == (
         "Nothing changed: 0 s were too short for 2 pages. Try --refine 1m, or refine single pages."
     )
@@ -324,6 +324,16 @@ def test_what_cannot_be_refined_is_refused_with_a_reason(tmp_path: Path) -> None
     done = compile_tiny(tmp_path / "weak", "seats", scale=0.5)
     with pytest.raises(AdapterError, match="another strength than 1"):
         refine(done, tmp_path / "out.lora")
+    parts = compile_tiny(tmp_path / "parts", "seats", parts=True)
+    for words in (
+        {"parent": read_parent(parts.adapter)},
+        {"parent": Parent(d2l.Adapter.from_pretrained(parts.adapter))},
+    ):
+        with pytest.raises(AdapterError, match="is asked by parts") as caught:
+            refine(parts, tmp_path / "out.lora", **words)
+        assert "--no-parts" in str(caught.value.hint)
+    with pytest.raises(OptionError, match="is asked by parts"):
+        compile_tiny(tmp_path / "parts", "seats", parts=True, refine_steps=12)
     with pytest.raises(OptionError, match="only an adapter of strength 1"):
         compile_tiny(tmp_path / "at_once", "seats", scale=0.5, refine_steps=12)
     llama = compile_tiny(tmp_path / "llama", "llama")

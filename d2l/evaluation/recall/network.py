@@ -53,10 +53,12 @@ def probe_sets(
             answered, unanswered, seats, refined = Gathered(), Gathered(), list[int](), []
             for asked in documents:
                 progress(n_done, total, f"{name}, {length:,} tokens")
-                text, (asker, _) = asked.document.text, bench.compile(asked)
+                # One memory is refined, so the adapter before it has one, too.
+                wishes: dict[str, Any] = {} if options.refine is None else {"parts": False}
+                text, (asker, _) = asked.document.text, bench.compile(asked, wishes)
                 if options.refine is not None:
                     answered.predicted += arms.ask_adapter(asker, asked.questions)
-                    wishes = {
+                    wishes |= {
                         "refine": options.refine.seconds,
                         "refine_steps": options.refine.steps,
                     }

@@ -72,7 +72,7 @@ def probe(root: Path, *lengths: int, sets: int = 1, **changes: Any) -> Probe:
     return probe_sets(
         [root / "people.jsonl"] * sets,
         lengths,
-        compiling=compiling(root),
+        compiling=changes.pop("compiling", compiling(root)),
         asking=asking(root),
         options=ProbeOptions(**(vars(OPTIONS) | changes)),
     )
@@ -163,7 +163,8 @@ def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path:
 
 
 def test_refined_adapters_are_asked_before_and_after(root: Path) -> None:
-    plain = probe(root, 260)
+    one_memory = replace(compiling(root), parts=False)  # which alone is refined
+    plain = probe(root, 260, compiling=one_memory)
     found = probe(root, 260, refine=RefineOptions(steps=4))
     after, before, *_ = found.rows
     assert (after["arm"], before["arm"]) == ("adapter", "predicted")
