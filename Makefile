@@ -80,7 +80,7 @@ dist: ## build the wheel, install it into a fresh environment, compile a note an
 	cd build/dist && bin/d2l ask note.lora 'What color is the Harn bridge?' | tee answer.txt
 	grep -qix green build/dist/answer.txt
 
-bench: setup ## measure compile time against the bare base model, and peak memory
+bench: setup ## measure compile time against the bare base, and peak memory (BENCH=all: long texts, too)
 	$(BIN)/python tests/tools/bench.py
 
 fuzz: setup ## feed mutated files to every reader for an hour (FUZZ_SECONDS); report in build/fuzz.txt

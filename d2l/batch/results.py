@@ -19,8 +19,8 @@ DONE, FAILED = "done", "failed"
 class Result:
     """What became of a row. `digest` is the SHA-256 of the adapter's lock, which has those of all
     its files; `unchanged`: it was there already, and nothing was done. `warnings` are for who uses
-    the adapter: what was found in the document, and what the network cannot hold. `fatal`: every
-    other row would end as this one did."""
+    the adapter: what was found in the document, and what the network cannot hold. `remarks` tell
+    what else was noticed. `fatal`: every other row would end as this one did."""
 
     id: str
     status: str
@@ -32,6 +32,7 @@ class Result:
     seconds: float = 0.0
     error: Mapping[str, str] | None = None
     warnings: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     unchanged: bool = False
     fatal: bool = False
 
@@ -47,6 +48,7 @@ class Result:
                 "seconds": round(self.seconds, 3),
             }
             values |= {"warnings": list(self.warnings)} if self.warnings else {}
+            values |= {"remarks": list(self.remarks)} if self.remarks else {}
         return values | ({"error": dict(self.error)} if self.error else {})
 
 

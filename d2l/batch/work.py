@@ -97,7 +97,9 @@ class Worker:
                 raise
             return _tell(row, place.out, state)
         made = _tell(row, place.out, place.check(request), found)
-        return replace(made, warnings=[*plan.intake.warnings, *plan.warnings])
+        intake = plan.intake
+        told = [*intake.warnings, *plan.warnings]
+        return replace(made, warnings=told, remarks=intake.remarks)
 
     def _place(self, row: BatchRow) -> LocalPlace | RemotePlace:
         kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace

@@ -165,8 +165,10 @@ class _Order:
                 console.flush()
             else:
                 name = f"{result.id}: "
+                for message in result.remarks:
+                    console.note(f"{name}{message.removeprefix(name)}")
                 for message in result.warnings:
-                    console.note(f"warning: {name}{message}")
+                    console.note(f"warning: {name}{message.removeprefix(name)}")
                 if result.error is not None:
                     console.note(f"failed: {name}{result.error['message'].removeprefix(name)}")
             steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")

@@ -23,7 +23,7 @@ from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import read_files, write_files
-from tests.documents.samples import encrypt_pdf, make_pdf, pdf_page
+from tests.documents.samples import encrypt_pdf, make_docx, make_pdf, pdf_page
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
@@ -153,6 +153,17 @@ def test_rows_with_warnings_are_counted_and_fail_with_strict(place: Path, comman
         assert ", 1 failed in " in strict.out
         assert "failed: docs/0.txt: --strict: docs/0.txt: read as " in strict.err
     assert not (place / "others" / "0.lora").exists()
+
+
+def test_a_file_of_another_format_than_its_suffix_says_is_a_note(
+    place: Path, command: Command
+) -> None:
+    (place / "docs" / "0.pdf").write_bytes(make_docx())
+    done = command("batch", "docs/0.pdf", *words())
+    assert done.code == 0, done.err
+    assert done.err == "docs/0.pdf: is a DOCX document\n"
+    (row,) = read_results(place / "many" / "results.jsonl")
+    assert (row["remarks"], "warnings" in row) == (["docs/0.pdf: is a DOCX document"], False)
 
 
 def test_what_a_reader_wants_told_stands_in_the_result(place: Path) -> None:

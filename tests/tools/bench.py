@@ -1,11 +1,13 @@
-"""Measure what compiling costs beyond reading: run by `make bench`, prints two tables.
+"""Measure what compiling costs beyond reading: run by `make bench`, prints two tables, each row as
+soon as it is measured.
 
 In one run on this machine: seconds of the bare base model over the same tokens (no head), seconds
 of the whole compile past start-up, their ratio, and peak memory of the command in a process of
 its own. Then the start: `d2l compile` of a note of ten words against a script that imports
 transformers, loads the same base and reads the note, and `d2l ask` against one that puts the
 adapter on with PEFT and generates as many tokens, in processes that take turns.
-The network is the default: `D2L_CHECKPOINT` names another.
+The network is the default: `D2L_CHECKPOINT` names another. `BENCH=all` measures long texts, too,
+and each length three times; without it two quiet cores take less than five minutes.
 Usage: python tests/tools/bench.py [--tiny | --start]   (--tiny: a few hundred tokens, for a test;
 --start: the second table alone)
 """
@@ -31,8 +33,12 @@ from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
 from d2l.readers.parsing import Section
 
-REPEATS = 3  # the fastest of several: other work on the machine only ever adds time
-TARGETS = (1_000, 4_000, 16_000)
+_ALL = os.environ.get("BENCH") == "all"
+REPEATS = 3 if _ALL else 2  # the fastest of several: other work on the machine only adds time
+TARGETS = (1_000, 4_000, 16_000) if _ALL else (1_000, 2_000)
+COLUMNS = ("tokens read", "base alone, s", "compile, s", "ratio", "tokens/s", "peak MB")
+#: What starting a process costs, in tokens that are compiled: to tell the time that is left.
+_START_TOKENS = 500
 NOTE = "The Orvane 40 weighs 21 kg and was built here."
 #: What starting d2l is held against: the least that reads a note with the base.
 BARE = """
@@ -124,40 +130,76 @@ def run_python(*arguments: str) -> resource.struct_rusage:
     return usage
 
 
-def measure_start(base: Path, folder: Path, repeats: int) -> list[list[str]]:
-    """Rows of the second table: (process, CPU seconds, seconds), and their ratios."""
+class Left:
+    """Tells the time that is left, where a token that is compiled and one that is read cost as
+    much."""
+
+    def __init__(self, targets: Sequence[int], repeats: int) -> None:
+        n_starts = 4 * (repeats + 1)
+        self._total = sum(targets) * (2 * REPEATS + 1) + n_starts * _START_TOKENS
+        self._done, self._bar = 0, console.ProgressBar("measuring")
+
+    def __enter__(self) -> "Left":
+        self._bar.__enter__()
+        return self
+
+    def __call__(self, n_tokens: int) -> None:
+        """Note that so many tokens are done."""
+        self._done += n_tokens
+        self._bar(self._done, self._total)
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__()
+
+
+def show_row(cells: Sequence[str]) -> None:
+    """Print a line of a table at once."""
+    console.result("".join(cell.ljust(16) for cell in cells).rstrip())
+    console.flush()
+
+
+def show_header(cells: Sequence[str]) -> None:
+    """Print the names of columns, and a line below."""
+    show_row(cells)
+    show_row(["─" * 16 * len(cells)])
+
+
+def measure_start(base: Path, folder: Path, repeats: int, left: Left) -> None:
+    """Print the rows of the second table: (process, CPU seconds, seconds), and their ratios."""
     note, adapter = folder / "note.txt", str(folder / "note.lora")
     note.write_text(NOTE, "utf-8")
     bare = ("-c", BARE, str(base), str(note))
     compiling = ("-m", "d2l", "compile", str(note), "-o", adapter, "--force")
-    rows = compare_starts("bare", bare, "compile", compiling, repeats)
+    compare_starts(("bare", bare), ("compile", compiling), repeats, left)
     bare = ("-c", BARE_ASK, str(base), adapter, QUESTION, ANSWER_TOKENS)
     asking = ("-m", "d2l", "ask", adapter, QUESTION, "--max-tokens", ANSWER_TOKENS)
-    return [*rows, *compare_starts("bare with PEFT", bare, "ask", asking, repeats)]
+    compare_starts(("bare with PEFT", bare), ("ask", asking), repeats, left)
 
 
 def compare_starts(
-    least: str, bare: Sequence[str], name: str, command: Sequence[str], repeats: int
-) -> list[list[str]]:
-    """A row of each of two processes, and one of their ratios.
+    least: tuple[str, Sequence[str]], other: tuple[str, Sequence[str]], repeats: int, left: Left
+) -> None:
+    """Print a row of each of two processes, and one of their ratios.
 
     The least of several each, in turn. CPU seconds are what stays comparable on a machine with
     other work; the first round fills caches and does not count.
     """
-    best = {least: (math.inf, math.inf), name: (math.inf, math.inf)}
+    best = {least[0]: (math.inf, math.inf), other[0]: (math.inf, math.inf)}
     for turn in range(repeats + 1):
-        for called, arguments in ((least, bare), (name, command)):
+        for called, arguments in (least, other):
             start = time.perf_counter()
             usage = run_python(*arguments)
             took = (usage.ru_utime + usage.ru_stime, time.perf_counter() - start)
+            left(_START_TOKENS)
             if turn:
                 best[called] = (min(best[called][0], took[0]), min(best[called][1], took[1]))
-    rows = [[called, *(f"{value:.2f}" for value in values)] for called, values in best.items()]
-    ratios = (whole / part for whole, part in zip(best[name], best[least], strict=True))
-    return [*rows, ["ratio", *(f"{ratio:.2f}" for ratio in ratios)]]
+    for called, values in best.items():
+        show_row([called, *(f"{value:.2f}" for value in values)])
+    ratios = (whole / part for whole, part in zip(best[other[0]], best[least[0]], strict=True))
+    show_row(["ratio", *(f"{ratio:.2f}" for ratio in ratios)])
 
 
-def measure(n_tokens: int, model: torch.nn.Module, folder: Path) -> list[str]:
+def measure(n_tokens: int, model: torch.nn.Module, folder: Path, left: Left) -> list[str]:
     """One row of the table; base and compile take turns, so that both see the same machine."""
     text = write_text(n_tokens)
     document = Document("bench.txt", "text", (Section(text),), "0" * 64, len(text))
@@ -166,8 +208,11 @@ def measure(n_tokens: int, model: torch.nn.Module, folder: Path) -> list[str]:
     bare, whole = [], []
     for _ in range(REPEATS):
         bare.append(read_bare(model, plan))
+        left(n_tokens)
         whole.append(compile_all(document, folder / "bench.lora", options))
+        left(n_tokens)
     peak = measure_peak_mb(text, folder)
+    left(n_tokens)
     ratio = min(whole) / min(bare)
     cells = (f"{plan.n_tokens:,}", f"{min(bare):.2f}", f"{min(whole):.2f}", f"{ratio:.2f}")
     return [*cells, f"{plan.n_tokens / min(whole):,.0f}", f"{peak:,.0f}"]
@@ -178,24 +223,18 @@ def main() -> None:
     options = CompileOptions(device="cpu")
     document = Document("bench.txt", "text", (Section(write_text(64)),), "0" * 64, 64)
     base = Compiler(options).plan(document).base
-    if "--start" in sys.argv:
-        show_start(base.folder, REPEATS)
-        return
-    model = load_frozen(base, device="cpu", dtype=torch.float32)
-    targets = (200,) if "--tiny" in sys.argv else TARGETS
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(target, model, Path(folder)) for target in targets]
-    columns = ("tokens read", "base alone, s", "compile, s", "ratio", "tokens/s", "peak MB")
-    console.show_table(columns, rows)
-    console.result("")
-    show_start(base.folder, 1 if "--tiny" in sys.argv else REPEATS)
-
-
-def show_start(base: Path, repeats: int) -> None:
-    """Measure and print the second table."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = measure_start(base, Path(folder), repeats)
-    console.show_table(("start", "CPU s", "s"), rows)
+    is_tiny, starts_alone = "--tiny" in sys.argv, "--start" in sys.argv
+    targets = () if starts_alone else (200,) if is_tiny else TARGETS
+    repeats = 1 if is_tiny else REPEATS
+    with tempfile.TemporaryDirectory() as folder, Left(targets, repeats) as left:
+        if targets:
+            model = load_frozen(base, device="cpu", dtype=torch.float32)
+            show_header(COLUMNS)
+            for target in targets:
+                show_row(measure(target, model, Path(folder), left))
+            console.result("")
+        show_header(("start", "CPU s", "s"))
+        measure_start(base.folder, Path(folder), repeats, left)
 
 
 if __name__ == "__main__":
