@@ -98,7 +98,13 @@ def prepare(
             after = tuple((level_seats if dense else split_seats)(before, config.max_seats))
         n_seats = max(sum(after), config.min_seats)  # the shortest opening has so many
         rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
-        if after != before:
+        if after != before and all(map(_has_parts, parents)):
+            warnings.append(
+                "questions choose among the parts of all adapters; the one memory that other "
+                f"engines load has room for {sum(after):,} of their {sum(before):,} seats, and "
+                "less comes back of it"
+            )
+        elif after != before:
             warnings += _warn_of_fewer(parents, before, after, config)
         if max_rank is not None and max_rank < rank:
             raise MergeError(
@@ -186,6 +192,11 @@ def _warn_of_fewer(
     return warnings
 
 
+def _has_parts(parent: Parent) -> bool:
+    """Whether d2l.json names parts, which the merged adapter keeps if all its parents have some."""
+    return parent.provenance is not None and parent.provenance.parts_sha256 is not None
+
+
 def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
     found = []
     seated = [parent for parent in parents if parent.has_seats]
@@ -194,11 +205,9 @@ def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
             "seats were made for the base as it is, and the other adapters change what it "
             "computes: what comes back of the documents is not known; measure it with d2l probe"
         )
-    kept = [p.provenance is not None and p.provenance.parts_sha256 is not None for p in parents]
-    if any(kept) and not all(kept):
-        bare = ", ".join(
-            PurePath(p.name).name for p, has in zip(parents, kept, strict=True) if not has
-        )
+    without = [PurePath(parent.name).name for parent in parents if not _has_parts(parent)]
+    if 0 < len(without) < len(parents):
+        bare = ", ".join(without)
         found.append(
             f"{bare}: has no parts, so the merged adapter has none either, and questions choose no "
             "page; compile it again with --parts"

@@ -71,16 +71,18 @@ def merge(
     )
     made.save_pretrained(out, force=force)
     assert made.provenance is not None  # merging says where it came from
-    errors = made.provenance.merge_error
+    errors, info = made.provenance.merge_error, read_info(out)
     values: dict[str, Any] = {
         "adapter": str(out),
         "rank": made.weights.rank,
-        "size_bytes": read_info(out).size_bytes,
+        "size_bytes": info.size_bytes,
+        "n_parts": info.n_parts,
         "max_merge_error": max(errors.values(), default=0.0),
         "merge_error": errors,
         "warnings": list(plan.warnings),
     }
     lines = [str(out), f"rank        {values['rank']}"]
+    lines += [f"parts       {info.n_parts:,}"] if info.n_parts else []
     if errors:
         worst = max(errors.values())
         lines.append(f"error       at most {worst:.2%} of a module's delta was cut off")

@@ -70,7 +70,7 @@ def measure_harm(
     `kl` is KL(base ‖ adapter) in nats a token, `unchanged` the share of tokens whose most likely
     candidate stays the same: means over an answer's tokens, then over prompts. `seats` is None for
     networks without seats. Raises AdapterError where prompts do not begin with the adapter's
-    opening.
+    opening. An adapter with parts is asked as one memory (`one_memory`), since parts keep silent.
     """
     model, pad = asker.model, asker.end_token()
     compared: list[tuple[float, float]] = []
@@ -84,7 +84,8 @@ def measure_harm(
         compared += [compare(*pair) for pair in zip(expected, changed, strict=True)]
     kl, unchanged = zip(*compared, strict=True)
     means = take_means({"kl": kl, "unchanged": unchanged})
-    return {"seats": count_seats(asker), "n": len(compared), **means}
+    row = {"seats": count_seats(asker), "n": len(compared), **means}
+    return row if asker.parts is None else row | {"one_memory": True}
 
 
 def count_seats(asker: AdaptedModel) -> int | None:
@@ -105,6 +106,8 @@ def compare(base: Tensor, adapter: Tensor) -> tuple[float, float]:
 def describe_harm(harm: Row) -> str:
     """A row of harm for people."""
     seats = "" if harm["seats"] is None else f", {harm['seats']} seats"
+    if harm.get("one_memory"):
+        seats += " of the one memory that other engines load"
     return (
         f"KL {show_score(harm, 'kl', '.2f')} nats a token, {harm['unchanged']:.1%} of most likely "
         f"tokens unchanged ({harm['n']} general prompts{seats})"

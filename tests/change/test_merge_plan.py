@@ -35,6 +35,17 @@ def test_what_fits_keeps_its_seats_and_others_get_fewer(tmp_path: Path) -> None:
     assert f"0.lora with {plan.after[0]} of {plan.before[0]}" in plan.warnings[0]
 
 
+def test_of_adapters_with_parts_only_the_one_memory_loses_seats(tmp_path: Path) -> None:
+    """Questions choose a part of the merged adapter, which has as many seats as before."""
+    done, folders = compile_apart(tmp_path, "seats")
+    for folder in folders:
+        change_record(folder, parts_sha256="0" * 64)
+    plan = prepare(folders * 4, checkpoint=str(done.checkpoint), offline=True)
+    (warning,) = plan.warnings
+    assert warning.startswith("questions choose among the parts of all adapters; the one memory")
+    assert f"room for {sum(plan.after)} of their {sum(plan.before)} seats" in warning
+
+
 def test_adapters_that_will_be_forgotten_are_named_with_what_to_do(tmp_path: Path) -> None:
     """Where all together have too many tokens for the seats, small ones keep theirs."""
     done, folders = compile_apart(tmp_path, "seats")
