@@ -98,13 +98,7 @@ def prepare(
             after = tuple((level_seats if dense else split_seats)(before, config.max_seats))
         n_seats = max(sum(after), config.min_seats)  # the shortest opening has so many
         rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
-        if after != before and all(map(_has_parts, parents)):
-            warnings.append(
-                "questions choose among the parts of all adapters; the one memory that other "
-                f"engines load has room for {sum(after):,} of their {sum(before):,} seats, and "
-                "less comes back of it"
-            )
-        elif after != before:
+        if after != before:
             warnings += _warn_of_fewer(parents, before, after, config)
         if max_rank is not None and max_rank < rank:
             raise MergeError(
@@ -174,6 +168,12 @@ def _warn_of_fewer(
     after: Sequence[int],
     config: SeatsConfig,
 ) -> list[str]:
+    if all(map(_has_parts, parents)):
+        return [
+            "questions choose among the parts of all adapters; the one memory that other engines "
+            f"load has room for {sum(after):,} of their {sum(before):,} seats, and less comes back "
+            "of it"
+        ]
     names = [PurePath(parent.name).name for parent in parents]
     rows = list(zip(parents, names, before, after, strict=True))
     fewer = [f"{name} with {kept:,} of {had:,}" for _, name, had, kept in rows if kept < had]
