@@ -4,18 +4,23 @@ current, and what they name exists."""
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from typer.main import get_command
 
 import d2l
 from d2l.bases.models import BaseFiles, load_frozen
+from d2l.commands import main as cli
 from d2l.hypernets.registry import DEFAULT_VARIABLE
+from tests.commands.test_help import ROWS
 from tests.tools import generated_docs
 
 ROOT = generated_docs.ROOT
@@ -162,6 +167,54 @@ def test_blocks_that_do_not_run_here_need_a_gpu_a_download_or_make() -> None:
                 for step in read_steps(block):
                     reasons = ("make ", "--device cuda", "sakana/", "pip install", "bases fetch")
                     assert any(reason in step.command for reason in reasons), step.command
+
+
+_FENCED = re.compile(r"^```[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"`((?:d2l|t2l) [^`|;&\n]+)")
+_PROGRAM = re.compile(r"(?:^|[|;&(] *|^\$ )(?:\S*/)?((?:d2l|t2l) [^|;&)\n]+)", re.MULTILINE)
+
+
+def list_command_lines(text: str) -> list[str]:
+    """The command lines of a text: of fenced blocks of any kind, and of sentences that name some.
+
+    What a list of changes calls gone is not there.
+    """
+    blocks = "".join(_FENCED.findall(text)).replace("\\\n", " ")
+    sentences = re.sub("^- Gone: .*", "", text, flags=re.MULTILINE)
+    return [*_PROGRAM.findall(blocks), *_SPAN.findall(sentences)]
+
+
+def find_unknown(line: str) -> list[str]:
+    """The words of a command line that its program does not know: a command, or options."""
+    try:
+        program, *words = shlex.split(line, comments=True)
+    except ValueError:  # an apostrophe in a sentence
+        program, *words = line.split()
+    command = get_command(cli.app if program == "d2l" else cli.t2l_app)
+    while words and isinstance(commands := getattr(command, "commands", None), Mapping):
+        if words[0].startswith("-") or words[0].isupper():  # of the program, or any command
+            break
+        if words[0] not in commands:
+            return [words[0]]
+        command = commands[words.pop(0)]
+    context = command.context_class(command)
+    known = {name for param in command.get_params(context) for name in param.opts}
+    known |= {name for param in command.get_params(context) for name in param.secondary_opts}
+    words = words[: words.index("--")] if "--" in words else words
+    given = [word.partition("=")[0] for word in words if re.match(r"--?[A-Za-z]", word)]
+    return [] if "COMMAND" in words else [word for word in given if word not in known]
+
+
+@pytest.mark.parametrize("name", [*DOCUMENTS, "code"])
+def test_commands_and_options_that_are_named_exist(name: str) -> None:
+    """Also in blocks that nothing runs, and in the docstrings and messages of the code."""
+    paths = [ROOT / name] if name in DOCUMENTS else [*(ROOT / "d2l").rglob("*.py")]
+    text = "\n".join(path.read_text("utf-8") for path in paths)
+    if name == "code":
+        text += "".join(f"`{row.example}`\n" for row in ROWS.values())
+    lines = list_command_lines(text)
+    assert name not in ("README.md", "code") or len(lines) > 10
+    assert not {line: unknown for line in lines if (unknown := find_unknown(line))}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -138,8 +138,7 @@ def _mlx(facts: ExportFacts) -> tuple[str, str]:
         "prompt = tokenizer.apply_chat_template(turns, add_generation_prompt=True)\n"
         "print(generate(model, tokenizer, prompt, max_tokens=40))\n```\n\n"
         "mlx-lm wants one rank for all modules, so each has that of the one that needs most, and "
-        "the file is larger than the adapter. `d2l export --dtype bf16` halves it, and rounds what "
-        "is computed through it.\n"
+        "the file is larger than the adapter.\n"
     )
 
 
