@@ -56,6 +56,11 @@ class Browser:
     def click(self, selector: str) -> None:
         post(f"{self._element(selector)}/click")
 
+    def log(self) -> list[str]:
+        """What the browser complained of since it was last asked."""
+        rows = post(f"{self._session}/se/log", {"type": "browser"})
+        return [row["message"] for row in rows]
+
     def wait(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """What the condition gives, once that is something."""
         end = time.monotonic() + seconds

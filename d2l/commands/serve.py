@@ -1,5 +1,6 @@
 """The command `d2l serve`: adapters behind an OpenAI-compatible interface, to try them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,16 +58,22 @@ def serve(
     A request's model names the adapter. For load, use an engine that batches: `d2l check ADAPTER`
     prints its command line. With --upstream it has the parts that `d2l export --to parts` writes.
     """
+    limits = (max_tokens, max_seconds, max_waiting, console.note)
+    settings = (host, port, token or None, *limits)
     if upstream is not None or upstream_kind is not None:
-        limits = (max_tokens, max_seconds, max_waiting)
-        _serve_upstream(adapters, upstream, upstream_kind, (host, port, token or None, *limits))
+        _serve_upstream(adapters, upstream, upstream_kind, settings)
         return
     from d2l.inference.adapted_model import AskOptions
     from d2l.serve.server import ServeOptions, Server
 
-    options = ServeOptions(host, port, token or None, max_tokens, max_seconds, max_waiting)
     asking = AskOptions(base, device, max_tokens, 0.0, offline)
-    server = Server(adapters, asking, options, read_document=read_document, remark=console.warn)
+    server = Server(
+        adapters,
+        asking,
+        ServeOptions(*settings),
+        read_document=read_document,
+        remark=console.warn,
+    )
     names = list(server.library.list_entries())
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     text = (
@@ -86,7 +93,7 @@ def _serve_upstream(
     folder: Path,
     address: str | None,
     kind: Literal["openai", "llama.cpp"] | None,
-    options: tuple[str, int, str | None, int, float, int],
+    options: tuple[str, int, str | None, int, float, int, Callable[[str], None]],
 ) -> None:
     """Choose parts for an engine, until told to stop; `options` are those of ServeOptions."""
     from d2l.errors import MissingExtraError, OptionError

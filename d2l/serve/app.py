@@ -14,8 +14,8 @@ from d2l.errors import D2LError
 from d2l.serve.engine import ChatJob, ChatOrder, ChatWorker, Engine
 from d2l.serve.library import Library, ServedAdapter
 from d2l.serve.news import Ending, News, Start, TextPiece
-from d2l.serve.protocol import ChatRequest, Reply, RequestError, write_event
-from d2l.serve.web import Handler, ServeOptions, explain, make_app, read_body
+from d2l.serve.protocol import ChatRequest, Reply, RequestError, refuse_model, write_event
+from d2l.serve.web import Handler, ServeOptions, explain, make_app, read_body, record
 
 #: The page: one file, which loads nothing from elsewhere.
 PAGE = Path(__file__).with_name("page.html")
@@ -79,6 +79,7 @@ class Service:
     async def _answer(self, request: Request) -> Response:
         """Answer a conversation, whole or as a stream; given up if the client goes."""
         wanted = ChatRequest.read(await read_body(request))
+        record(request, model=wanted.model)
         most = min(wanted.n_wanted, self._options.max_tokens)
         entry, document = self._find(wanted.model), await self._find_document(wanted)
         order = ChatOrder(wanted, most, entry, document)
@@ -90,13 +91,14 @@ class Service:
         assert isinstance(start, Start)
         reply = Reply(wanted.model, start)
         if wanted.stream:
-            events = _stream(reply, start, job, usage=wanted.wants_usage)
+            events = _stream(reply, start, job, request, usage=wanted.wants_usage)
             headers = {"Cache-Control": "no-store"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         pieces: list[TextPiece] = []
         while isinstance(news := await job.receive(), TextPiece):
             pieces.append(news)
         assert isinstance(news, Ending)
+        record(request, tokens=(start.n_prompt, news.n_tokens))
         return JSONResponse(reply.write(pieces, news))
 
     def _find(self, name: str) -> ServedAdapter | None:
@@ -105,9 +107,7 @@ class Service:
             return None
         entry = self._library.find(name)
         if entry is None:
-            names = ", ".join([self._library.base, *self._library.list_entries()])
-            message = f"there is no model {name!r}; there are {names}"
-            raise RequestError(404, message, code="model_not_found", param="model")
+            raise refuse_model(name, [*self._library.list_entries(), self._library.base])
         return entry
 
     async def _find_document(self, wanted: ChatRequest) -> str | None:
@@ -149,13 +149,17 @@ class Service:
         }
 
 
-async def _stream(reply: Reply, news: News, job: ChatJob, *, usage: bool) -> AsyncIterator[str]:
-    """An answer as server-sent events, from its first news on."""
+async def _stream(
+    reply: Reply, start: Start, job: ChatJob, request: Request, *, usage: bool
+) -> AsyncIterator[str]:
+    """An answer as server-sent events, from its start on."""
+    news: News = start
     try:
         yield reply.write_chunk(news)
         while not isinstance(news, Ending):
             news = await job.receive()
             yield reply.write_chunk(news)
+        record(request, tokens=(start.n_prompt, news.n_tokens))
         if usage:
             yield reply.write_usage(news)
         yield "data: [DONE]\n\n"

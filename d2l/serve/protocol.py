@@ -3,6 +3,7 @@
 A field that would change an answer and is not supported is refused; other fields are ignored.
 """
 
+import difflib
 import json
 import time
 import uuid
@@ -14,7 +15,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
 #: Tokens of an answer where the request sets no limit.
 DEFAULT_TOKENS = 256
 DocumentChoice = Annotated[dict[Literal["text", "adapter"], str], Field(min_length=1, max_length=1)]
+
+
+#: Fields that would change an answer, each with the values that ask for nothing.
+_UNSUPPORTED: dict[str, list[Any]] = {
+    "n": [1],
+    "frequency_penalty": [0],
+    "presence_penalty": [0],
+    "logit_bias": [{}],
+    "response_format": [{"type": "text"}],
+    "tools": [[]],
+    "tool_choice": ["none", "auto"],
+    "functions": [[]],
+    "function_call": ["none", "auto"],
+    "modalities": [["text"]],
+    "audio": [],
+}
+_SHOWN = 5  # models in a message
 
 
 class RequestError(Exception):
@@ -42,6 +59,15 @@ class RequestError(Exception):
         self.status = status
         kind = "server_error" if status >= 500 else "invalid_request_error"
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def refuse_model(name: str, names: Sequence[str]) -> RequestError:
+    """The failure that no model is called `name`; `names`: the models that are there."""
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    message = f"there is no model {name!r}; {meant}known here: {', '.join(names[:_SHOWN])}{more}"
+    return RequestError(404, message, code="model_not_found", param="model")
 
 
 class _Strict(BaseModel):
@@ -87,6 +113,7 @@ class PartWish(BaseModel):
 class ChatRequest(Sampling):
     """The body of a request to /v1/chat/completions."""
 
+    model_config = ConfigDict(strict=True, extra="allow")
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -96,25 +123,16 @@ class ChatRequest(Sampling):
     #: d2l's own: a document for the base's prompt, as text or as the name of its adapter.
     document: DocumentChoice | None = None
     d2l: PartWish | None = None
-    # Refused unless they ask for nothing.
-    n: Literal[1] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
-    response_format: dict[Literal["type"], Literal["text"]] | None = None
-    tools: list[Any] | None = None
 
     @classmethod
     def read(cls, body: bytes) -> "ChatRequest":
         """Read a body; raises RequestError with its first fault."""
-        return read_model(cls, body)
-
-    @field_validator("tools")
-    @classmethod
-    def _refuse_tools(cls, tools: list[Any] | None) -> list[Any] | None:
-        if tools:
-            raise ValueError("tools are not supported")
-        return tools
+        wanted = read_model(cls, body)
+        for name, value in (wanted.model_extra or {}).items():
+            if value is not None and value not in _UNSUPPORTED.get(name, [value]):
+                message = f"{name} {'are' if name.endswith('s') else 'is'} not supported"
+                raise RequestError(400, message, code="unsupported_parameter", param=name)
+        return wanted
 
     @property
     def turns(self) -> "Turns":

@@ -27,9 +27,10 @@ from d2l.serve.protocol import (
     Reply,
     RequestError,
     read_model,
+    refuse_model,
     write_event,
 )
-from d2l.serve.web import HttpServer, ServeOptions, make_app, read_body
+from d2l.serve.web import HttpServer, ServeOptions, make_app, read_body, record
 
 Kind = Literal["openai", "llama.cpp"]
 _CONNECT_SECONDS = 5.0
@@ -127,13 +128,13 @@ class UpstreamService:
     def _check_name(self, name: str) -> None:
         known = self.index.name
         if name.removesuffix(".lora") != known:
-            message = f"there is no model {name!r}; there is {known}"
-            raise RequestError(404, message, code="model_not_found", param="model")
+            raise refuse_model(name, [known])
 
     async def _answer(self, request: Request) -> Response:
         """Choose the part, and pass the request on."""
         body = await read_body(request)
         wanted = read_model(RoutedRequest, body)
+        record(request, model=wanted.model)
         self._check_name(wanted.model)
         wish = wanted.d2l or PartWish()
         if wish.whole or (wish.parts or 1) > 1:

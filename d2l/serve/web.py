@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import socket
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,9 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from d2l.errors import BaseModelError, D2LError, OptionError
+from d2l.files.printable import short_line
 from d2l.serve.protocol import RequestError
 
 log = logging.getLogger(__name__)
@@ -37,13 +39,14 @@ _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE
 _OPEN = ("/", "/health")
 #: Connections at a time; beyond, uvicorn answers 503 itself.
 _MAX_CONNECTIONS = 256
+_FACTS = "d2l.facts"  # of a request, in its scope
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 @dataclass(frozen=True)
 class ServeOptions:
     """Where to listen, the token of requests, and their limits: tokens of an answer, seconds of a
-    request with its waiting, and how many requests wait."""
+    request with its waiting, and how many requests wait. `report` gets a line for each request."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -51,6 +54,7 @@ class ServeOptions:
     max_tokens: int = 1024
     max_seconds: float = 120.0
     max_waiting: int = 32
+    report: Callable[[str], object] = lambda _: None
 
     @property
     def is_local(self) -> bool:
@@ -115,13 +119,46 @@ class HttpServer(uvicorn.Server):
 def make_app(pages: Mapping[str, Handler], answer: Handler, options: ServeOptions) -> ASGIApp:
     """An application of pages by their paths, and of what answers conversations."""
     handlers = (HTTPException, RequestError, D2LError, Exception)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, guard(handler, options)) for path, handler in pages.items()),
             Route("/v1/chat/completions", guard(answer, options), methods=["POST"]),
         ],
         exception_handlers=dict.fromkeys(handlers, answer_failure),
     )
+    return _reporting(app, options.report)
+
+
+def record(request: Request, **facts: Any) -> None:
+    """Note `model` or `tokens` (of prompt and answer) for the line that reports a request."""
+    request.scope[_FACTS].update(facts)
+
+
+def _reporting(app: ASGIApp, report: Callable[[str], object]) -> ASGIApp:
+    """An application that reports each request when its answer is sent or given up: method, path,
+    status, model, tokens and seconds, and nothing of what was asked."""
+
+    async def reporting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        began, facts = time.monotonic(), dict[str, Any]()
+        scope[_FACTS] = facts
+
+        async def watch(message: Message) -> None:
+            facts.setdefault("status", message.get("status"))
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        finally:
+            words = [scope["method"], scope["path"], str(facts.get("status", "given up"))]
+            words += [facts["model"]] if "model" in facts else []
+            if "tokens" in facts:
+                words.append("{:,} + {:,} tokens".format(*facts["tokens"]))
+            report(short_line(f"{'  '.join(words)}  {time.monotonic() - began:.1f} s"))
+
+    return reporting
 
 
 def guard(handler: Handler, options: ServeOptions) -> Handler:

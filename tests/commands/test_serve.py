@@ -51,7 +51,10 @@ def test_a_process_serves_until_it_is_told_to_stop(shelf: Shelf) -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (128 + signal.SIGTERM, "")
+    request, stop = err.splitlines()
+    assert request.startswith("POST  /v1/chat/completions  200  pump  ")
+    assert stop == "stopped; no request is answered any more"
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_what_cannot_be_served_is_said_before_anything_is_loaded(

@@ -1,5 +1,7 @@
 """The page, in a real browser: choose, ask, compare, and what it says when something is wrong."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +80,31 @@ def test_three_answers_stand_side_by_side_as_ask_gives_them(
     assert len(set(tops)) == 1
 
 
+def test_the_page_keeps_its_questions_and_shows_the_last_as_curl(
+    browser: Browser, server: Running
+) -> None:
+    choose(browser, server, "harbor")
+    said = ask(browser)["adapter"]
+    browser.run("for (const d of document.querySelectorAll('#later details')) d.open = true")
+    assert browser.text("#history button") == QUESTION
+    kept = browser.run("return document.querySelector('#history .soft').textContent")
+    assert kept == f"harbor: {said}"
+    done = subprocess.run(
+        ["bash", "-c", browser.text("#curl")], capture_output=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == said
+
+
+def test_a_document_that_is_looked_for_is_waited_for(browser: Browser, server: Running) -> None:
+    """Asked at once, before it is known whether the document is there."""
+    browser.open(server.address)
+    browser.wait(lambda: browser.run("return document.getElementById('adapter').value"))
+    browser.run("document.getElementById('question').value = 'Where?'")
+    browser.run("lookForDocument(); document.getElementById('form').requestSubmit()")
+    assert "no document" not in browser.text("#facts-document")
+    browser.wait(lambda: "tokens in the prompt" in browser.text("#facts-document"))
+
+
 def test_pasted_text_wins_over_the_original(
     browser: Browser, server: Running, shelf: Shelf
 ) -> None:
@@ -94,8 +121,10 @@ def test_the_page_loads_nothing_from_elsewhere(browser: Browser, server: Running
     text = PAGE.read_text("utf-8")
     assert "http://" not in text
     assert "https://" not in text
+    browser.log()
     browser.open(server.address)
-    browser.wait(lambda: browser.text("#base"))
+    browser.wait(lambda: "original" in browser.text("#document-state"))
+    assert browser.log() == []
     names = browser.run("return performance.getEntriesByType('resource').map((r) => r.name)")
     assert all(name.startswith(server.address) for name in names)
 

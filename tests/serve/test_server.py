@@ -1,6 +1,7 @@
 """The server as its clients see it: OpenAI's own client package, raw requests, and many at once."""
 
 import json
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -282,9 +283,48 @@ def test_malformed_requests_are_told_what_is_wrong(
     assert param is None or body["error"]["param"] == param
 
 
-def test_tools_are_refused_in_plain_words(server: Running) -> None:
-    _, _, body = send(server, "/v1/chat/completions", chat_body(tools=[{}]))
-    assert body["error"]["message"] == "tools: tools are not supported"
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tools", [{}], "tools are not supported"),
+        ("functions", [{}], "functions are not supported"),
+        ("response_format", {"type": "json_object"}, "response_format is not supported"),
+        ("n", 2, "n is not supported"),
+    ],
+)
+def test_what_would_change_an_answer_and_is_not_supported_is_refused_in_plain_words(
+    name: str, value: Any, message: str, server: Running
+) -> None:
+    status, _, body = send(server, "/v1/chat/completions", chat_body(**{name: value}))
+    error = {"message": message, "type": "invalid_request_error", "param": name}
+    assert (status, body["error"]) == (400, {**error, "code": "unsupported_parameter"})
+
+
+def test_what_asks_for_nothing_is_ignored(server: Running) -> None:
+    nothing = {"n": 1, "tools": [], "frequency_penalty": 0.0, "logit_bias": None, "user": "me"}
+    assert send(server, "/v1/chat/completions", chat_body(**nothing))[0] == 200
+
+
+def test_each_request_is_a_line_without_its_question(shelf: Shelf) -> None:
+    lines: list[str] = []
+    with running(shelf, report=lines.append) as server:
+        for stream in (False, True):
+            say_raw = chat_body(stream=stream)
+            urllib.request.urlopen(
+                urllib.request.Request(
+                    f"{server.address}/v1/chat/completions",
+                    say_raw,
+                    {"Content-Type": "application/json"},
+                ),
+                timeout=60,
+            ).read()
+        send(server, "/v1/chat/completions", chat_body(model="no-such"))
+        send(server, "/nowhere")
+    answer = r"POST  /v1/chat/completions  200  pump  [\d,]+ \+ \d+ tokens  \d+\.\d s"
+    assert [re.fullmatch(answer, line) is not None for line in lines] == [True, True, False, False]
+    assert lines[2].startswith("POST  /v1/chat/completions  404  no-such  ")
+    assert lines[3].startswith("GET  /nowhere  404  ")
+    assert not [line for line in lines if "Where?" in line]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"\xff"', b'{"model": "\\ud800"}', b"[" * 100_000])
@@ -299,7 +339,9 @@ def test_unknown_models_paths_and_methods_have_their_status(
     with pytest.raises(openai.NotFoundError) as caught:
         say(client, "no-such", "?")
     assert caught.value.code == "model_not_found"
-    assert f"there are {BASE}, {', '.join(sorted(ADAPTERS))}" in caught.value.message
+    assert f"known here: {', '.join(sorted(ADAPTERS))}, {BASE}" in caught.value.message
+    with pytest.raises(openai.NotFoundError, match="there is no model 'pumb'; did you mean 'pump'"):
+        say(client, "pumb", "?")
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("no-such")
     assert send(server, "/v1/nothing")[0] == 404

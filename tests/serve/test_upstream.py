@@ -127,7 +127,7 @@ def test_d2l_serve_of_the_parts_answers_whole_and_streamed(exported: Shelf) -> N
             pieces = [c.choices[0].delta.content or "" for c in chunks if c.choices]
             assert "".join(pieces) == expected.choices[0].message.content
             assert (chunks[-1].model_extra or {})["d2l"] == cited
-        with pytest.raises(openai.NotFoundError, match="there is mill"):
+        with pytest.raises(openai.NotFoundError, match="known here: mill"):
             client.chat.completions.create(model="boat", messages=user("?"))
 
 
