@@ -16,6 +16,7 @@ from d2l.commands.options import (
     expert,
     in_panel,
 )
+from d2l.files.printable import short_line
 
 
 def serve(
@@ -58,7 +59,7 @@ def serve(
     A request's model names the adapter. For load, use an engine that batches: `d2l check ADAPTER`
     prints its command line. With --upstream it has the parts that `d2l export --to parts` writes.
     """
-    limits = (max_tokens, max_seconds, max_waiting, console.note)
+    limits = (max_tokens, max_seconds, max_waiting, _report)
     settings = (host, port, token or None, *limits)
     if upstream is not None or upstream_kind is not None:
         _serve_upstream(adapters, upstream, upstream_kind, settings)
@@ -87,6 +88,11 @@ def serve(
     console.flush()
     console.set_stopping("no request is answered any more")
     server.run()
+
+
+def _report(line: str) -> None:
+    """Print the line of a request, whose path and model are a stranger's text."""
+    console.note(short_line(line))
 
 
 def _serve_upstream(

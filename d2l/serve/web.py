@@ -22,7 +22,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from d2l.errors import BaseModelError, D2LError, OptionError
-from d2l.files.printable import short_line
 from d2l.serve.protocol import RequestError
 
 log = logging.getLogger(__name__)
@@ -156,7 +155,7 @@ def _reporting(app: ASGIApp, report: Callable[[str], object]) -> ASGIApp:
             words += [facts["model"]] if "model" in facts else []
             if "tokens" in facts:
                 words.append("{:,} + {:,} tokens".format(*facts["tokens"]))
-            report(short_line(f"{'  '.join(words)}  {time.monotonic() - began:.1f} s"))
+            report(f"{'  '.join(words)}  {time.monotonic() - began:.1f} s")
 
     return reporting
 
