@@ -254,4 +254,6 @@ def show_usage_error(error: Any, program: str) -> None:
     help_line = f"{error.ctx.command_path if error.ctx else program} --help"
     hint = f"did you mean {meant}" if meant else f"see `{help_line}`"
     message = message.rstrip(".")
-    console.show_error(D2LError(message[:1].lower() + message[1:], hint=hint))
+    if message[1:2].islower():  # a sentence, and no name in capitals
+        message = message[:1].lower() + message[1:]
+    console.show_error(D2LError(message, hint=hint))
