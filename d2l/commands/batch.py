@@ -170,7 +170,7 @@ class _Order:
                 for message in result.warnings:
                     console.note(f"warning: {name}{message.removeprefix(name)}")
                 if result.error is not None:
-                    console.note(f"failed: {name}{result.error['message'].removeprefix(name)}")
+                    console.note(f"failed: {name}{result.error['message'].replace(name, '', 1)}")
             steps(tally.ended, tally.rows, f"compiling, {tally.rate:.2f} a second")
 
 

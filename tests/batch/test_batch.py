@@ -151,8 +151,15 @@ def test_rows_with_warnings_are_counted_and_fail_with_strict(place: Path, comman
         strict = command("batch", "docs/0.txt", "docs/1.txt", *words("--strict", out=out))
         assert strict.code == 1
         assert ", 1 failed in " in strict.out
-        assert "failed: docs/0.txt: --strict: docs/0.txt: read as " in strict.err
+        assert "failed: docs/0.txt: --strict: read as " in strict.err
     assert not (place / "others" / "0.lora").exists()
+
+
+def test_a_document_that_fails_is_named_once(place: Path, command: Command) -> None:
+    (place / "docs" / "0.txt").write_bytes(b"")
+    done = command("batch", "docs/0.txt", *words())
+    assert done.err.startswith("failed: docs/0.txt: the file is empty")
+    assert done.err.count("0.txt") == 1
 
 
 def test_a_file_of_another_format_than_its_suffix_says_is_a_note(
