@@ -90,7 +90,10 @@ def probe(
     plot: Annotated[
         Path | None, expert(OUTPUT, help="Draw --whole by length: .svg, .png or .pdf.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most questions for each row.")] = 200,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most questions for each row; default: 200, of the self-test 32."),
+    ] = None,
     no_harm: Annotated[
         bool, expert("Options", "--no-harm", help="Leave the general prompts out.")
     ] = False,
@@ -134,7 +137,7 @@ def probe(
     parts = PartOptions(whole=whole and not sets)
     asking = AskOptions(base, device, max_new_tokens=24, offline=offline, parts=parts)
     options = ProbeOptions(
-        limit,
+        limit or 200,
         harm=not no_harm,
         unanswerable=unanswerable,
         refine=choose_refining(refine, None),
@@ -182,12 +185,17 @@ def probe(
             found.check_share(at_least)
         return
     from d2l.evaluation.selftest.html_report import refuse_report, write_report
-    from d2l.evaluation.selftest.selftest import probe_itself
+    from d2l.evaluation.selftest.selftest import LIMIT, probe_itself
 
     if html is not None:
         refuse_report(html)  # before the work, not after it
     reports = probe_itself(
-        adapter, asking, document=document, limit=limit, harm=not no_harm, watch=console.watch
+        adapter,
+        asking,
+        document=document,
+        limit=limit or LIMIT,
+        harm=not no_harm,
+        watch=console.watch,
     )
     for report in reports:
         if report.harm is None:

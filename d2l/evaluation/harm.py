@@ -20,7 +20,7 @@ from d2l.progress import Progress, silent
 #: Longest answer of the base, in tokens, its end token included.
 MAX_TOKENS = 32
 #: General prompts for a single adapter: all would take longer than everything else together.
-FEW_PROMPTS = 40
+FEW_PROMPTS = 24
 
 #: General prompts with the base's own greedy answers as token ids, which hold for all its adapters.
 #: An answer has its end token where that came within `MAX_TOKENS`.

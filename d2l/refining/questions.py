@@ -51,6 +51,7 @@ class Effort:
     seed: int = 0
     checked: bool = True
     report: Callable[[int], object] = ignore
+    most: int | None = None
     needed: int = 0
 
     def is_hopeless(self, n_asked: int, begun: float) -> bool:
@@ -111,7 +112,7 @@ def _ask_all(
 ) -> Iterator[list[AboutText]]:
     """Questions, passage by passage. Other wordings come together with the likeliest questions,
     which saves reading the passage twice, if there is time for that everywhere; else at the end."""
-    order, others = spread(len(passages)), (_TEMPERATURE,) * effort.wordings
+    order, others = spread(len(passages))[: effort.most], (_TEMPERATURE,) * effort.wordings
     later: dict[int, float] = {}  # seconds for the likeliest questions alone, by passage number
     seconds = 0.0  # for a passage in all wordings, estimated by the last one
     for place, number in enumerate(watch(order, "asking questions")):

@@ -83,6 +83,11 @@ def test_without_other_wordings_every_passage_is_asked_about_once(desk: Desk) ->
     assert sorted(desk.calls) == [(number, "likeliest") for number in range(N_PASSAGES)]
 
 
+def test_few_passages_are_spread_over_the_document(desk: Desk) -> None:
+    desk.write(Effort(most=2))
+    assert [number for number, _ in desk.calls] == [0, 2]
+
+
 def test_with_other_wordings_and_time_for_them_every_passage_is_read_once(desk: Desk) -> None:
     found = desk.write(Effort(wordings=2))
     assert sorted(desk.calls) == [(number, "both") for number in range(N_PASSAGES)]
@@ -134,7 +139,10 @@ class Scribe:
 @pytest.mark.parametrize(("checked", "share"), [(True, 2), (False, 1)])
 def test_questions_may_count_whatever_the_base_answers(checked: bool, share: int) -> None:
     scribe: Any = Scribe()
-    about = ask_about(scribe, Excerpt(3, 10, TEXT), Effort(checked=checked), (0.0,))
+    counts: list[int] = []
+    effort = Effort(checked=checked, report=counts.append)
+    about = ask_about(scribe, Excerpt(3, 10, TEXT), effort, (0.0,))
+    assert counts == [4]
     marked = ["Piet Hansen", "1887", "Rotterdam", "21 kg"]
     assert [one.answer for one in about] == marked[::share]
     assert {one.document for one in about} == {3}

@@ -49,19 +49,21 @@ def write_questions(
     asker: AdaptedModel,
     originals: Originals,
     *,
+    most: int | None = None,
     offline: bool = False,
     watch: Progress = silent,
 ) -> tuple[list[PageQuestion], int]:
     """(questions about an adapter's documents in order, how many the base's writer wrote).
 
     Those count that the base answers with the passage in its prompt. None where there is no writer
-    for the base. The base is the one on `asker`, its adapter switched off.
+    for the base. `most`: passages that are asked about, evenly spread (None: all). The base is the
+    one on `asker`, its adapter switched off.
     """
     name = str(asker.info.config.get("base_model_name_or_path"))
     base = find_base(name, override=asker.options.base, offline=offline)
     texts = [document.text for document in originals.documents]
     causal, counts = asker.model.get_base_model(), list[int]()
-    effort = Effort(report=counts.append)
+    effort = Effort(report=counts.append, most=most)
     with asker.model.disable_adapter():
         questions = write_about(
             causal, load_tokenizer(base.folder), base, texts, effort=effort, watch=watch

@@ -8,6 +8,7 @@ the gain can be the document's style rather than its facts. Questions ask for fa
 writer where the base has one (`questions`), or a file with `--qa`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,10 @@ WORDING = "How does this go on? {}"
 #: How many of the worst passages are shown with what the adapter says instead.
 N_WORST = 10
 _BEGIN_WORDS = 5
+#: Sentences, and questions of a writer, that are asked unless the caller says how many.
+LIMIT = 32
+#: Questions about a passage of 240 tokens that the base answers, about.
+_PER_PASSAGE = 8
 
 
 @dataclass(frozen=True)
@@ -120,11 +125,12 @@ def probe_itself(
     asking: AskOptions,
     *,
     document: str | None = None,
-    limit: int = 200,
+    limit: int = LIMIT,
     harm: bool = True,
     watch: Progress = silent,
 ) -> Iterator[SelfReport]:
-    """Test one adapter with at most `limit` sentences of its own document; raises D2LError.
+    """Test one adapter with at most `limit` sentences of its own document, and as many questions;
+    raises D2LError.
 
     `document` stands in for the compiled document where that has moved. Gives the report before
     harm is measured, which takes minutes, and with `harm` once more with it.
@@ -132,7 +138,13 @@ def probe_itself(
     originals = read_originals(read_info(adapter), document)  # before weights are loaded
     asker = AdaptedModel.load(adapter, asking)
     selftest = run_selftest(asker, originals, limit=limit, watch=watch)
-    written, n_written = write_questions(asker, originals, offline=asking.offline, watch=watch)
+    written, n_written = write_questions(
+        asker,
+        originals,
+        most=math.ceil(limit / _PER_PASSAGE),
+        offline=asking.offline,
+        watch=watch,
+    )
     answered = answer_questions(asker, pick_evenly(written, limit), watch=watch)
     base = str(asker.info.config.get("base_model_name_or_path"))
     counts = n_written, len(written)
@@ -147,7 +159,7 @@ def run_selftest(
     asker: AdaptedModel,
     originals: Originals,
     *,
-    limit: int = 200,
+    limit: int = LIMIT,
     batch: int = 8,
     watch: Progress = silent,
 ) -> SelfTest:
