@@ -73,7 +73,7 @@ class Conversation:
         self._last = question
         turns, n_left_out = self._asker.fit([*self._turns, {"role": "user", "content": question}])
         if n_left_out:
-            console.note("what was said first is forgotten: the base's window is full")
+            console.warn("what was said first is forgotten: the base's window is full")
         answer = self._asker.answer(turns, console.stream)
         console.end_answer(answer.text, answer.place)
         self._turns = [*turns, {"role": "assistant", "content": answer.text}]
@@ -97,4 +97,4 @@ def show_arms(row: Row, place: str | None) -> None:
             console.end_answer(line, place if key == "adapter" else None)
     if row.get("prompt_tokens_left_out"):
         left_out = row["prompt_tokens_left_out"]
-        console.note(f"the prompt holds the document without its last {left_out:,} tokens")
+        console.warn(f"the prompt holds the document without its last {left_out:,} tokens")

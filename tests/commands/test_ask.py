@@ -275,7 +275,8 @@ def test_compare_says_what_of_a_long_document_was_left_out(
         "prompt_tokens_left_out"
     ]
     assert left_out > 500
-    assert outcome.err == f"the prompt holds the document without its last {left_out:,} tokens\n"
+    cut = f"warning: the prompt holds the document without its last {left_out:,} tokens\n"
+    assert outcome.err == cut
 
 
 def test_a_question_is_refused_before_the_base_is_looked_for(
