@@ -52,7 +52,7 @@ def test_the_script_compiles_checks_and_probes(tmp_path: Path) -> None:
 
     made = run()
     assert (made.returncode, "\ntime " in made.stdout) == (1, True)
-    assert "contain the reference, less than 0.5\n" in made.stderr
+    assert "right, less than 0.5\n" in made.stderr
     assert made.stderr.endswith("\nfailed: handbook\n")
     (tmp_path / "questions" / "handbook.jsonl").unlink()
     unchanged = run()

@@ -70,10 +70,8 @@ class Probe:
         answers that contain the reference."""
         row = next(row for row in self.rows if row["arm"] == "adapter")
         if row["contained"] < least:
-            n_right = round(row["contained"] * row["n"])
-            share = f"{row['contained']:.2f} of the answers ({n_right} of {row['n']})"
             raise ProbeError(
-                f"{row['set']}: {share} contain the reference, less than {least:g}",
+                f"{row['set']}: {describe_share(row)} right, less than {least:g}",
                 hint="correct the adapter with d2l refine, or ask for less with --at-least",
             )
 
