@@ -20,7 +20,7 @@ from d2l.files.atomic import building, write_file
 from d2l.files.cache import folder_size
 from d2l.files.ownership import refuse_existing
 from d2l.runtimes import readme, writers
-from d2l.runtimes.facts import BaseFacts
+from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.runtimes.writers import Export
 
@@ -83,7 +83,7 @@ class ExportPlan:
                 "the base is no GGUF file, so the Modelfile names its folder on this machine; with "
                 "--base FILE.gguf the export is complete in itself",
             )
-        return ()
+        return Facts(self.export.info).warn_of_base() if self.options.to == "mlx" else ()
 
 
 @dataclass(frozen=True)

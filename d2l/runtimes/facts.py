@@ -123,6 +123,17 @@ class Facts:
         fits = known is None or not known.rescaled or made.base.sha256 != known.sha256
         return None if fits else known
 
+    def warn_of_base(self) -> tuple[str, ...]:
+        """What to know before an engine loads the base by its name; nothing where that fits."""
+        if self.rescaled is None:
+            return ()
+        name = self.rescaled.name
+        return (
+            f"the weights behind {name} are scaled differently than {self.rescaled.file}, which "
+            "the adapter was made on: with them it answers ordinary text wrongly. Calibrate first: "
+            f"d2l calibrate --base {name}, then compile with --base {name}",
+        )
+
     @property
     def network(self) -> str | None:
         """Kind of the network that made the adapter; None for other tools' adapters."""

@@ -30,6 +30,7 @@ from d2l.runtimes import export as single
 from d2l.runtimes import writers
 from d2l.runtimes.catalog import VLLM_RANKS
 from d2l.runtimes.export import ExportOptions, ExportResult
+from d2l.runtimes.facts import Facts
 from d2l.runtimes.rules import pick_rank
 
 #: Targets and what they write.
@@ -130,7 +131,8 @@ def prepare(adapter: Path, out: Path, options: ExportOptions, *, called: Path) -
     base = str(info.config.get("base_model_name_or_path") or "")
     suffix = ".gguf" if options.to == "parts-gguf" else ""
     index = name_parts(name_manual(called), base, parts.records, suffix=suffix)
-    return PartsPlan(info, index, out, options)
+    warnings = Facts(info).warn_of_base() if options.to == "parts" else ()
+    return PartsPlan(info, index, out, options, warnings)
 
 
 def write(plan: PartsPlan, contents: Iterable[AdapterContent]) -> ExportResult:

@@ -15,6 +15,7 @@ from d2l.bases.catalog import BY_ALIAS
 from d2l.errors import AdapterError, OptionError
 from d2l.runtimes.catalog import IGNORES, REFUSES, RUNTIMES
 from d2l.runtimes.check import CheckOptions, check
+from d2l.runtimes.export import ExportOptions, prepare
 from tests import tiny
 from tests.adapter_cases import CASES, SERVING, Case, run, write
 from tests.command import Command
@@ -102,6 +103,10 @@ def test_an_adapter_of_a_file_that_its_bases_name_does_not_lead_to(
     ):
         line = f"d2l export {folder} --to merged -o a-merged && {served}"
         assert report.runtimes[name].load == line
+    for to, warned in (("mlx", 1), ("gguf", 0)):
+        options = ExportOptions(to, base=str(done.base), offline=True)
+        warnings = prepare(folder, tmp_path / to, options).warnings
+        assert [known.file in warning for warning in warnings] == [True] * warned
 
 
 def test_what_no_adapter_of_a_network_can_meet_counts_only_where_it_is_asked_for(
