@@ -52,7 +52,7 @@ def test_an_empty_name_is_wrong_usage(
     (tmp_path / "a.txt").write_text("The filter is rinsed every 14 days.")
     done = command(*arguments)
     assert (done.code, done.out) == (2, "")
-    assert done.err.rstrip().endswith(": the name is empty")
+    assert done.err.splitlines()[0].endswith(": the name is empty")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
