@@ -169,13 +169,15 @@ class PartChooser:
 
     def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
         """The chosen parts, best first; of parts that were read together, the one first that shares
-        most with the `answer`. Where none answered, those that share words with the question."""
+        most with the `answer`. Where none answered: those with words of the question, by these."""
         records = [self.parts.records[place] for place in choice.places]
         cited = [
             Citation(place, part, score, choice.margin)
             for place, part, score in zip(choice.places, records, choice.scores, strict=True)
-            if score > 0 or choice.is_answered
         ]
+        if not choice.is_answered:  # the model read none with success, so the words alone count
+            near = (part for part in cited if part.score > 0)
+            return tuple(sorted(near, key=lambda part: -part.score))
         if answer is not None:
             wanted = split_grams(answer)
             cited.sort(key=lambda c: -int(np.isin(wanted, split_grams(c.part.searched)).sum()))
