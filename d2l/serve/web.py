@@ -5,6 +5,7 @@ Needs no torch.
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 import socket
@@ -20,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from d2l.errors import BaseModelError, D2LError, OptionError
 from d2l.serve.protocol import RequestError
@@ -38,6 +40,10 @@ _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE
 _OPEN = ("/", "/health")
 #: Connections at a time; beyond, uvicorn answers 503 itself.
 _MAX_CONNECTIONS = 256
+#: Seconds that a connection may take to bring the head of its next request.
+_HEAD_SECONDS = 10.0
+#: Seconds in which uvicorn may not repeat a warning, since clients cause them.
+_REPEAT_SECONDS = 60.0
 _FACTS = "d2l.facts"  # of a request, in its scope
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -73,6 +79,47 @@ class HttpService(Protocol):
         ...
 
 
+class _Protocol(H11Protocol):
+    """uvicorn's protocol, with a time limit for heads, which uvicorn has none for: any byte, also
+    of half a head, ends its wait for the next request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        self._await_request()  # first: the next request may begin below
+        super().on_response_complete()
+
+    def _await_request(self) -> None:
+        self.loop.call_later(_HEAD_SECONDS, self._close_unless_new, self.cycle)
+
+    def _close_unless_new(self, last: object) -> None:
+        """Close the connection if `last` is still its last request."""
+        if self.cycle is last:
+            self.timeout_keep_alive_handler()
+
+
+class _Seldom(logging.Filter):
+    """Passes the same warning once in `_REPEAT_SECONDS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed: dict[str, float] = {}  # times by messages
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if record.levelno != logging.WARNING:
+            return True
+        if now - self.passed.get(record.msg, -math.inf) < _REPEAT_SECONDS:
+            return False
+        self.passed[record.msg] = now
+        return True
+
+
+_SELDOM = _Seldom()
+
+
 class HttpServer(uvicorn.Server):
     """A server that is ready to run: its socket is bound, its service made.
 
@@ -95,12 +142,15 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._service.make_app(),
+                http=_Protocol,
+                ws="none",
                 log_level="warning",
                 limit_concurrency=_MAX_CONNECTIONS,
                 timeout_graceful_shutdown=3,
                 server_header=False,
             )
         )
+        logging.getLogger("uvicorn.error").addFilter(_SELDOM)
         host = f"[{options.host}]" if ":" in options.host else options.host
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
 

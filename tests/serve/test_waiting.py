@@ -6,12 +6,15 @@ import logging
 import shutil
 import socket
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from d2l.serve import web
 from tests.serving import QUESTIONS, Running, Shelf, chat_body, make_shelf, running, say, send, user
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,3 +131,58 @@ def test_a_stopped_server_answers_all_that_wait_and_logs_nothing(
         assert b"the server is stopping" in connection.getresponse().read()
         connection.close()
     assert caplog.text == ""
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+HALF = b"GET / HTTP/1.1\r\nHost: loc"
+LONG = b"Content-Length: 99\r\n\r\n"
+
+
+def connect(server: Running, data: bytes) -> socket.socket:
+    """A connection that has sent this and waits."""
+    host, _, port = server.address.removeprefix("http://").rpartition(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(data)
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("data", "later"),
+    [(b"", b""), (b"", HALF), (HEALTH + b"\r\n", HALF), (HEALTH + LONG, b"x")],
+    ids=["silent", "half a head", "half a second head", "a body after its answer"],
+)
+def test_a_connection_that_brings_no_request_is_closed(
+    data: bytes, later: bytes, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "_HEAD_SECONDS", 0.2)
+    with running(shelf) as server, connect(server, data) as connection:
+        if data:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(later)
+            while connection.recv(65536):  # until the server closes it
+                pass
+        assert send(server, "/health")[0] == 200
+
+
+def test_refused_connections_are_one_line_of_the_log(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "_MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(web._SELDOM, "passed", {})
+    with running(shelf) as server, connect(server, HALF):
+        monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+        for _ in range(3):
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                urllib.request.urlopen(f"{server.address}/health", timeout=10)
+    assert caplog.text.count("Exceeded concurrency limit.") == 1
+
+
+def test_an_answer_may_take_longer_than_heads_may(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "_HEAD_SECONDS", 0.05)
+    with running(shelf) as server:
+        connection = start_long(server)
+        assert connection.getresponse().status == 200
+        connection.close()
