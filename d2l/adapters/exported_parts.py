@@ -1,6 +1,7 @@
 """`index.json`: the parts of an adapter under the names that engines know them by."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -77,5 +78,6 @@ def read_index(folder: Path) -> ExportIndex:
 
 
 def name_manual(folder: Path) -> str:
-    """What an adapter is called as a model: its folder's name without ".lora"."""
-    return folder.resolve().name.removesuffix(".lora") or folder.name
+    """What an adapter is called as a model: its folder's name, or that of the link to it, without
+    ".lora"."""
+    return os.path.basename(os.path.abspath(folder)).removesuffix(".lora") or folder.name

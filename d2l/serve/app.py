@@ -163,7 +163,5 @@ async def _stream(
         if usage:
             yield reply.write_usage(news)
         yield "data: [DONE]\n\n"
-    except Exception as error:  # the status is out already
+    except Exception as error:  # noqa: BLE001 - the status is out already
         yield write_event(explain(error).body)
-        if not isinstance(error, RequestError | D2LError):
-            raise

@@ -31,9 +31,10 @@ class ChatOrder:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An adapter in memory: the stamp of its files, its name in PEFT, and its prompts."""
+    """An adapter in memory: the stamp of its files (None: they changed while they were read), its
+    name in PEFT, and its prompts."""
 
-    stamp: Stamp
+    stamp: Stamp | None
     name: str
     adapted: AdaptedModel
 
@@ -50,12 +51,11 @@ class Engine:
         """Load the base with the first adapter that can be loaded; raises D2LError."""
         self._n_kept = n_kept
         self._n_loaded = 0
-        first, adapted = _load_first(entries, options)
-        (name,) = adapted.model.peft_config
+        folder, first = _load_first(entries, options)
         #: By folder; the adapter used last stands at the end.
-        self._loaded = {first.folder: _Loaded(first.stamp, name, adapted)}
+        self._loaded = {folder: first}
         #: Tokens that prompt and answer may have together.
-        self.window = int(adapted.model.config.max_position_embeddings)
+        self.window = int(first.adapted.model.config.max_position_embeddings)
 
     def answer(
         self, order: ChatOrder, emit: Callable[[News], None], is_due: Callable[[], bool]
@@ -122,14 +122,16 @@ class Engine:
         self._loaded[folder] = _Loaded(stamp, name, adapted)
 
 
-def _load_first(
-    entries: Iterable[ServedAdapter], options: AskOptions
-) -> tuple[ServedAdapter, AdaptedModel]:
+def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[Path, _Loaded]:
     """The first adapter that can be loaded; if none can, raise the error of the first."""
     first_error: AdapterError | None = None
     for entry in entries:
         try:
-            return entry, AdaptedModel.load(entry.folder, options)
+            stamp = read_stamp(entry.folder)
+            adapted = AdaptedModel.load(entry.folder, options)
+            (name,) = adapted.model.peft_config
+            is_whole = read_stamp(entry.folder) == stamp
+            return entry.folder, _Loaded(stamp if is_whole else None, name, adapted)
         except AdapterError as error:  # requests for this adapter get the error, too
             first_error = first_error or error
     raise first_error or AdapterError("there is no adapter to serve")

@@ -3,8 +3,9 @@
 Configs are read once for every state of their files. Not for several threads at once.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from d2l.adapters.exported_parts import name_manual
 from d2l.adapters.info import CONFIG, WEIGHTS, is_adapter, read_base_name
 from d2l.errors import AdapterError
 
-#: Of every file in an adapter's folder: name, device, inode, time of change (ns) and size.
-#: Programs can set the time of modification, but not the time of change.
-Stamp = tuple[tuple[str, int, int, int, int], ...]
+#: Of an adapter's folder and of all in it: name, device, inode, size, times of change and of
+#: modification (ns). Programs can set the time of modification, but not the time of change.
+Stamp = tuple[tuple[str, int, int, int, int, int], ...]
 Remark = Callable[[str], None]
 
 
@@ -85,8 +86,7 @@ class Library:
         if is_adapter(self._folder):
             return [self._folder]
         try:
-            with os.scandir(self._folder) as entries:
-                names = [entry.name for entry in entries if entry.is_dir()]
+            names = [path.name for path in self._folder.iterdir() if os.path.isdir(path)]
         except OSError as error:
             raise AdapterError(
                 f"{self._folder}: cannot be listed ({error.strerror})",
@@ -106,10 +106,18 @@ class Library:
 
 
 def read_stamp(folder: Path) -> Stamp:
-    """The stamp of a folder's files; empty where they are gone."""
+    """The stamp of a folder and of all in it; empty where it is gone. A folder that was moved away
+    and back has another one, since a move changes the folder's time of change."""
     try:
-        with os.scandir(folder) as files:
-            stats = [(file.name, file.stat()) for file in files if file.is_file()]
+        paths = [folder, *folder.iterdir()]
     except OSError:
         return ()
-    return tuple(sorted((name, s.st_dev, s.st_ino, s.st_ctime_ns, s.st_size) for name, s in stats))
+    return tuple(sorted(row for path in paths for row in _stamp(path)))
+
+
+def _stamp(path: Path) -> Iterator[tuple[str, int, int, int, int, int]]:
+    """The stamp of a file or a folder; of a link also that of its target, if it has one."""
+    for follow in (False, True):
+        with contextlib.suppress(OSError):
+            s = path.stat(follow_symlinks=follow)
+            yield path.name, s.st_dev, s.st_ino, s.st_size, s.st_ctime_ns, s.st_mtime_ns

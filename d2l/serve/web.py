@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -167,7 +168,7 @@ class HttpServer(uvicorn.Server):
 
 def make_app(pages: Mapping[str, Handler], answer: Handler, options: ServeOptions) -> ASGIApp:
     """An application of pages by their paths, and of what answers conversations."""
-    handlers = (HTTPException, RequestError, D2LError, Exception)
+    handlers = (HTTPException, RequestError, Exception)
     app = Starlette(
         routes=[
             *(Route(path, guard(handler, options)) for path, handler in pages.items()),
@@ -185,7 +186,8 @@ def record(request: Request, **facts: Any) -> None:
 
 def _reporting(app: ASGIApp, report: Callable[[str], object]) -> ASGIApp:
     """An application that reports each request when its answer is sent or given up: method, path,
-    status, model, tokens and seconds, and nothing of what was asked."""
+    status, model, tokens and seconds, and nothing of what was asked. What is still at work when the
+    server has stopped ends, with status 503 if none was sent."""
 
     async def reporting(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -200,6 +202,11 @@ def _reporting(app: ASGIApp, report: Callable[[str], object]) -> ASGIApp:
 
         try:
             await app(scope, receive, watch)
+        except asyncio.CancelledError:
+            if "status" not in facts:
+                failure = RequestError(503, "the server is stopping", code="unavailable")
+                answer = await answer_failure(Request(scope), failure)
+                await answer(scope, receive, watch)
         finally:
             words = [scope["method"], scope["path"], str(facts.get("status", "given up"))]
             words += [facts["model"]] if "model" in facts else []
@@ -223,20 +230,23 @@ def guard(handler: Handler, options: ServeOptions) -> Handler:
             if kind.lower() != "bearer" or not is_right:
                 message = "a token is needed, and this is not it"
                 raise RequestError(401, message, code="invalid_api_key")
-        return await handler(request)
+        try:
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - uvicorn would print all of it
+            return await answer_failure(request, error)
 
     return check
 
 
 async def answer_failure(_: Request, error: Exception) -> Response:
-    """A failure as JSON. Starlette raises an unexpected one again, so the log has all of it."""
+    """A failure as JSON."""
     failure = explain(error)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
     return JSONResponse(failure.body, failure.status, headers.get(failure.status))
 
 
 def explain(error: Exception) -> RequestError:
-    """An error as the client is told it."""
+    """An error as the client is told it; one of the server goes into the log, too."""
     if isinstance(error, HTTPException):  # of Starlette's router
         return RequestError(error.status_code, error.detail)
     if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
@@ -247,7 +257,11 @@ def explain(error: Exception) -> RequestError:
         log.warning("a request failed: %s", error.message)
         return RequestError(500, error.describe(), code="adapter_error")
     if not isinstance(error, RequestError):
-        return RequestError(500, f"the server failed ({type(error).__name__})", code="failed")
+        name = type(error).__name__
+        log.warning("a request failed: %s: %s", name, error)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            log.info("%s", line)
+        return RequestError(500, f"the server failed ({name})", code="failed")
     return error
 
 

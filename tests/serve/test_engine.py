@@ -3,7 +3,9 @@
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -11,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from d2l.errors import AdapterError
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.serve.engine import ChatOrder, Engine
-from d2l.serve.library import Library, ServedAdapter
+from d2l.serve.library import Library, ServedAdapter, read_stamp
 from d2l.serve.news import News, Start, TextPiece
 from d2l.serve.protocol import ChatRequest, RequestError
 from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
@@ -109,6 +111,50 @@ def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
             ask(engine, entries["pump"])
     for name in ("note", "pump"):
         assert ask(engine, entries[name]) == shelf.load(name).ask(TURNS[0]["content"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a move leaves no trace")
+def test_another_folder_that_stood_there_during_a_load_is_never_answered_from(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "served" / "note.lora")
+    shutil.copytree(shelf.folder / "pump.lora", tmp_path / "other")
+
+    def swap(load: Callable[..., Any]) -> Callable[..., Any]:
+        def swapped(*args: Any) -> Any:
+            folder.rename(tmp_path / "aside")
+            (tmp_path / "other").rename(folder)
+            try:
+                return load(*args)
+            finally:
+                folder.rename(tmp_path / "other")
+                (tmp_path / "aside").rename(folder)
+
+        return swapped
+
+    entries = Library(folder.parent, print).list_entries()
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptedModel, "load", swap(AdaptedModel.load))
+        engine = Engine(entries.values(), shelf.asking, n_kept=2)
+        patch.setattr("d2l.serve.engine.add_adapter", swap(add_adapter))
+        with pytest.raises(RequestError, match="changed while"):
+            ask(engine, entries["note"])
+    assert ask(engine, entries["note"]) == shelf.load("note").ask(TURNS[0]["content"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission")
+def test_links_go_by_their_own_name_and_a_bad_one_hides_nothing(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(shelf.folder / "note.lora", tmp_path / "old.lora")
+    (tmp_path / "cur").symlink_to("old.lora")
+    (tmp_path / "loop.lora").symlink_to("loop.lora")
+    assert list(Library(tmp_path, print).list_entries()) == ["cur", "old"]
+    assert list(Library(tmp_path / "cur", print).list_entries()) == ["cur"]
+    (folder / "loop").symlink_to("loop")
+    before = read_stamp(tmp_path / "cur")
+    (folder / "chat_template.jinja").write_text("another")
+    assert read_stamp(tmp_path / "cur") != before
 
 
 def test_a_name_is_free_again_when_its_other_adapter_goes(shelf: Shelf, tmp_path: Path) -> None:

@@ -107,15 +107,17 @@ def test_the_cause_of_a_failure_stands_in_the_log(
     with running(shelf) as server:
         monkeypatch.setattr("d2l.serve.engine.generate", fail)
         monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+        caplog.set_level(logging.INFO, "d2l")
         connection = start_long(server, stream=stream)
-        try:
-            told = connection.getresponse().read()
-        except http.client.IncompleteRead as error:
-            told = error.partial
+        told = connection.getresponse().read()
         connection.close()
         assert b"the server failed (ZeroDivisionError)" in told
         assert send(server, "/health")[0] == 200
-    assert "ZeroDivisionError: the cause" in caplog.text
+    rows = [(record.levelname, record.getMessage()) for record in caplog.records]
+    warning = ("WARNING", "a request failed: ZeroDivisionError: the cause")
+    assert [row for row in rows if row[0] != "INFO"] == [warning]
+    assert ("INFO", "Traceback (most recent call last):") in rows  # which -v shows
+    assert not any("\n" in text for _, text in rows)
 
 
 def test_a_stopped_server_answers_all_that_wait_and_logs_nothing(
@@ -186,3 +188,24 @@ def test_an_answer_may_take_longer_than_heads_may(
         connection = start_long(server)
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_a_stopped_server_refuses_what_is_half_sent_without_a_traceback(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(shelf) as server:
+        monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+        server.server.config.timeout_graceful_shutdown = 0
+        client = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=60)
+        client.putrequest("POST", "/v1/chat/completions")
+        for name, value in (("Content-Type", "application/json"), ("Content-Length", "9")):
+            client.putheader(name, value)
+        client.endheaders(b"{")
+        end = time.monotonic() + 30
+        while not server.server.server_state.tasks:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    answer = client.getresponse()
+    assert (answer.status, b"the server is stopping" in answer.read()) == (503, True)
+    client.close()
+    assert "Traceback" not in caplog.text
