@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
+from d2l.inference.likelihood import extend
 from d2l.inference.part_reading import Prompt
 from d2l.serve.news import Ending, Sampling, TextPiece
 
 #: Decoders write it for bytes that are not a whole character yet.
 _HALF = "\ufffd"
+#: Tokens of a prompt that are read at a time: a layer of more would hold the server for long.
+_PIECE = 512
 
 
 @dataclass
@@ -99,7 +102,7 @@ def generate(
             top_k=None,
             logits_processor=[record],
             stopping_criteria=[watch],
-            **adapted.cache_argument(prompt.cache),
+            **adapted.cache_argument(_read_beginning(model, read, prompt.cache)),
         )
     own = output[0, len(ids) :].tolist()
     ends = model.generation_config.eos_token_id  # None, a token or a list of tokens
@@ -108,6 +111,15 @@ def generate(
     if rest or told:
         emit(TextPiece(rest, tuple(told)))
     return Ending("stop" if stopped else "length", len(own))
+
+
+def _read_beginning(model: Any, read: Tensor, cache: Any) -> Any:
+    """The cache of a long prompt (1, tokens) without its last piece; `cache` has its beginning."""
+    n_read = 0 if cache is None else cache.get_seq_length()
+    for end in range(n_read + _PIECE, read.shape[1], _PIECE):
+        mask = torch.ones_like(read[:, :end])
+        cache, _ = extend(model, read[:, end - _PIECE : end], mask=mask, cache=cache)
+    return cache
 
 
 def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from d2l.errors import AdapterError
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
@@ -177,3 +178,33 @@ def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None
         engine.answer(ChatOrder(wanted, N_TOKENS, entries["pump"]), news.append, lambda: True)
     assert [type(one) for one in news] in ([], [Start])  # of parts, the question is read first
     assert ask(engine, entries["pump"]) == shelf.load("pump").ask(TURNS[0]["content"])
+
+
+def test_a_long_prompt_is_read_in_pieces_until_its_answer_is_due(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("d2l.serve.generation._PIECE", 32)
+    entries = Library(shelf.folder, print).list_entries()
+    engine = Engine(entries.values(), shelf.asking, n_kept=2)
+    question = "Where is the pump? " * 20
+    lengths: list[int] = []
+
+    def note_length(_layer: object, args: tuple[Tensor, ...]) -> None:
+        lengths.append(args[0].shape[1])
+
+    for name in ("pump", "harbor"):  # with an opening's cache, and without
+        entry = entries[name]
+        values = {"model": name, "messages": [{"role": "user", "content": question}]}
+        order = ChatOrder(ChatRequest.model_validate(values), N_TOKENS, entry)
+        news: list[News] = []
+        engine.answer(order, news.append, lambda: False)
+        text = "".join(piece.text for piece in news if isinstance(piece, TextPiece))
+        assert text == shelf.load(name).ask(question)
+        layer = engine._loaded[entry.folder].adapted.model.get_base_model().model.layers[0]
+        lengths.clear()
+        hook = layer.register_forward_pre_hook(note_length)
+        with pytest.raises(TimeoutError):
+            engine.answer(order, news.append, lambda: len(lengths) > 2)
+        hook.remove()
+        assert len(lengths) == 3
+        assert max(lengths) <= 32
