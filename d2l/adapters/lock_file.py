@@ -56,14 +56,19 @@ def read_lock(folder: Path) -> dict[str, Any] | None:
 
 
 def digest_folder(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder, by its path in it, but for the lock itself.
+    """SHA-256 of every file below a folder, by its path in it, but for the lock itself; of a link,
+    pipe or device, which no lock lists, a word instead.
 
     All bytes are read: size and time of a file say nothing of who altered it.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != LOCK:
+        if name == LOCK:
+            continue
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            found[name] = "no file"
+        elif path.is_file():
             with path.open("rb") as stream:
                 found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2l.bases.gguf_header import digest_gguf
 from d2l.errors import BaseModelError
 from d2l.files import hub
 from d2l.files.cache import cache_dir, file_digest, find_local, join_digests
@@ -67,7 +68,7 @@ class Place:
     def digest(self) -> str:
         """SHA-256 of the weights: of the GGUF file, or over all safetensors shards."""
         if self.gguf is not None:
-            return file_digest(self.gguf)
+            return digest_gguf(self.gguf)
         assert self.folder is not None
         shards = sorted(self.folder.glob("*.safetensors"))
         if len(shards) == 1:

@@ -21,7 +21,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from d2l.bases.gguf_header import refuse_false_header
+from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.quiet import explain, quiet_transformers
 from d2l.errors import BaseModelError, D2LError
 from d2l.files.atomic import building, replace_file
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 def unpacked_folder(gguf: Path) -> Path:
     """Where the folder that is made from a GGUF file lies, whether it is there or not."""
-    return cache_dir() / "bases" / f"{file_digest(gguf)[:16]}-v{_LAYOUT}"
+    return cache_dir() / "bases" / f"{digest_gguf(gguf)[:16]}-v{_LAYOUT}"
 
 
 class _MadeMeanwhile(Exception):
@@ -75,8 +75,8 @@ def _write_texts(gguf: Path, folder: Path) -> None:
         "trust_remote_code": False,
         "local_files_only": True,
     }
+    refuse_false_header(gguf)
     with _gguf_errors(gguf):
-        refuse_false_header(gguf)
         config = transformers.AutoConfig.from_pretrained(**place)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
     if hasattr(config, "quantization_config"):

@@ -1,28 +1,45 @@
 """The beginning of a GGUF file, walked before a library believes it: counts that fit the file.
 
-A path in, nothing out but a refusal. Layout: ggml-org/ggml, docs/gguf.md at version 3; files of
+A path in, a digest or a refusal out. Layout: ggml-org/ggml, docs/gguf.md at version 3; files of
 versions 2 and 3 are alike, and older or big-endian ones are refused by who reads them.
 """
 
+import math
 import struct
 from pathlib import Path
 from typing import BinaryIO
+
+from d2l.errors import BaseModelError
+from d2l.files.cache import file_digest
 
 #: More than any model has: the largest have some hundred fields and tens of thousands of tensors.
 _MAX_FIELDS, _MAX_TENSORS, _MAX_ELEMENTS = 10_000, 100_000, 20_000_000
 _MAX_NAME, _MAX_DIMENSIONS, _MAX_DEPTH = 65_535, 4, 2
 _STRING, _ARRAY = 8, 9
+_MAGIC = int.from_bytes(b"GGUF", "little")
+#: Values in a byte of the smallest kind of numbers, bytes of a value of the largest, and bytes
+#: between tensors and behind them.
+_PER_BYTE, _WIDEST, _PADDING = 8, 8, 1 << 20
 #: Bytes of a value by its type.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
+def digest_gguf(path: Path) -> str:
+    """SHA-256 of a GGUF file (`file_digest`), which is not read to its end if its header does not
+    fit its size; raises BaseModelError then."""
+    return file_digest(path, check=refuse_false_header)
+
+
 def refuse_false_header(path: Path) -> None:
-    """Raise ValueError where a header announces more than the file can hold."""
+    """Raise BaseModelError where a header announces more than the file can hold, or far less."""
     try:
         with path.open("rb") as stream:
             _Header(stream, path.stat().st_size).walk()
-    except struct.error as error:
-        raise ValueError("it ends too soon") from error
+    except (ValueError, struct.error) as error:
+        raise BaseModelError(
+            f"{path}: this GGUF file is damaged or of an unsupported architecture",
+            hint="it ends too soon" if isinstance(error, struct.error) else str(error),
+        ) from error
 
 
 class _Header:
@@ -35,19 +52,28 @@ class _Header:
 
     def walk(self) -> None:
         """Go over everything before the tensors' values."""
-        _, version, n_tensors, n_fields = self._read("<4sIQQ")
-        if version not in (2, 3):
-            return  # the library says which it takes
+        magic, version, n_tensors, n_fields = self._read("<IIQQ")
+        if magic != _MAGIC or version not in (2, 3):
+            raise ValueError("it does not begin like GGUF of version 2 or 3")
         self._bound("fields", n_fields, _MAX_FIELDS)
         self._bound("tensors", n_tensors, _MAX_TENSORS)
         for _ in range(n_fields):
             self._skip_string(_MAX_NAME)
             self._skip_value(*self._read("<I"))
+        least = most = 0  # bytes of all tensors
         for _ in range(n_tensors):
             self._skip_string(_MAX_NAME)
             (n_dimensions,) = self._read("<I")
             self._bound("dimensions", n_dimensions, _MAX_DIMENSIONS)
-            self._skip(8 * n_dimensions + 4 + 8)
+            n_values = math.prod(self._read(f"<{n_dimensions}Q"))
+            _, offset = self._read("<IQ")
+            least = max(least, offset + n_values // _PER_BYTE)
+            most = max(most, offset + n_values * _WIDEST)
+        start = self._stream.tell()
+        if start + least > self._size:
+            raise ValueError("it ends too soon")
+        if start + most + _PADDING < self._size:
+            raise ValueError(f"it has {self._size:,} bytes, far more than its tensors have")
 
     def _skip_value(self, kind: int, depth: int = 0) -> None:
         if kind == _STRING:

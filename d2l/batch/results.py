@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from d2l.errors import OptionError
+from d2l.errors import D2LError, OptionError
 from d2l.files.atomic import naming, write_file
 from d2l.files.leftovers import take_lock
 
@@ -93,9 +93,10 @@ class ResultsFile:
         if result.unchanged and told == (DONE, result.digest, result.out):
             return
         values = self.rows[result.id] = result.to_json()
-        self._file.write(_to_line(values))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path, D2LError):
+            self._file.write(_to_line(values))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def settle(self, ids: Sequence[str]) -> None:
         """Write the file anew with one line for each row, in this order; rows of other runs that
@@ -105,7 +106,8 @@ class ResultsFile:
         write_file(self.path, lambda target: target.write_bytes(data))
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a full disk, which `add` has told
+            self._file.close()
 
 
 def _to_line(values: Mapping[str, Any]) -> bytes:

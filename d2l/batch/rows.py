@@ -15,6 +15,7 @@ from d2l.compiler.names import SUFFIX, clean, fold, name_adapters
 from d2l.documents.inputs import expand_inputs, has_known_suffix, printable
 from d2l.documents.intake import ReadOptions
 from d2l.errors import DocumentError, OptionError
+from d2l.files.printable import CONTROLS
 from d2l.hypernets.options import DEFAULTS, DOCUMENT_OPTIONS, SPELLINGS
 
 MANIFESTS = (".jsonl", ".ndjson")
@@ -137,6 +138,8 @@ def _check_text(name: str, value: Any) -> str:
 def _check_out(value: Any) -> str:
     """A path below the folder of the batch, which it cannot leave."""
     path = PurePosixPath(_check_text("out", value))
+    if CONTROLS.search(value) or "\n" in value or "\t" in value:
+        raise ValueError(f"out: control characters in {value!r:.40}")
     if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
         raise ValueError(f"out: expected a path below the output folder, got {value!r:.40}")
     return str(path)

@@ -9,7 +9,7 @@ from d2l.batch.ray_engine import run_on_ray
 from d2l.batch.results import FAILED, Result, ResultsFile
 from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job
-from d2l.errors import CheckpointError
+from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 Results = Generator[Result, None, None]
 
@@ -32,14 +32,19 @@ def run_batch(
     """Record what comes of `rows`, and pass it on as they end; without a record nothing is written.
 
     Ends early when `max_errors` rows have failed. Raises CheckpointError where no row can be done,
-    since the network cannot be opened.
+    since the network cannot be opened, and D2LError where the disk is full.
     """
     n_failed = 0
     with contextlib.closing(results):
         for result in results:
             if result.fatal:
-                message = (result.error or {})["message"]
-                raise CheckpointError(f"no row can be done: {message}")
+                error = result.error or {}
+                if error["kind"] in (BaseModelError.__name__, CheckpointError.__name__):
+                    raise CheckpointError(f"no row can be done: {error['message']}")
+                raise D2LError(
+                    f"no more rows can be done: {error['message']}",
+                    hint="rows that are done are kept, and the same command goes on",
+                )
             if record is not None:
                 if result.unchanged:  # its warnings are those of the run that made it
                     known = record.rows.get(result.id, {}).get("warnings", ())

@@ -4,6 +4,7 @@ An adapter that is uploaded gets its lock last: where a store holds one, the ada
 """
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -53,11 +54,16 @@ def at_hand(inputs: Sequence[str]) -> Iterator[list[str]]:
 
 
 class LocalPlace:
-    """A row's adapter folder on this machine."""
+    """A row's adapter folder on this machine; raises AdapterError where links lead it elsewhere."""
 
     def __init__(self, root: str, out: str) -> None:
         self._folder = Path(root, out)
         self.out = str(self._folder)
+        real = os.path.realpath(self._folder)
+        if not Path(real).is_relative_to(os.path.realpath(root)):
+            raise AdapterError(
+                f"{self.out}: leaves {root} through a link ({real})", hint="name another out"
+            )
 
     def check(self, request: Request) -> State | None:
         """The folder's lock against a request; None without a lock."""

@@ -16,6 +16,7 @@ from d2l.batch.rows import BatchRow
 from d2l.batch.run import Results
 from d2l.compiler.plan import CompilePlan
 from d2l.errors import D2LError
+from d2l.files.atomic import is_disk_full
 
 #: Rows that are computed at one go, and of how many these are chosen: some whose descriptions are
 #: about as long, since shorter ones cost as much as the longest. Until it is written a row of the
@@ -66,7 +67,8 @@ class TaskWorker:
             if plan is not None:
                 self.compiler(plan).save_pretrained(out, force=self.force)
         except D2LError as error:
-            return fail(row.id, row.out, type(error).__name__, error.describe())
+            fatal = is_disk_full(error)
+            return fail(row.id, row.out, type(error).__name__, error.describe(), fatal=fatal)
         seconds = time.perf_counter() - start
         return Result(row.id, DONE, str(out), _digest(out), seconds=seconds, unchanged=plan is None)
 

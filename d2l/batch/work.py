@@ -18,6 +18,7 @@ from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
 from d2l.compiler.lock import Request, State
 from d2l.documents.intake import ReadOptions, refuse_warnings
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError, DocumentError
+from d2l.files.atomic import is_disk_full
 from d2l.hypernets.options import CompileOptions
 
 if TYPE_CHECKING:
@@ -60,10 +61,17 @@ class Worker:
             with at_hand(row.inputs) as inputs:
                 result = self._do(row, inputs)
         except D2LError as error:
-            fatal = isinstance(error, BaseModelError | CheckpointError)  # which all rows share
+            shared = isinstance(error, BaseModelError | CheckpointError)  # by all rows
+            fatal = shared or is_disk_full(error)
             return fail(row.id, row.out, type(error).__name__, error.describe(), fatal=fatal)
         except Exception as error:  # noqa: BLE001 - one row's bug must not end the others
-            return fail(row.id, row.out, type(error).__name__, str(error) or repr(error))
+            return fail(
+                row.id,
+                row.out,
+                type(error).__name__,
+                str(error) or repr(error),
+                fatal=is_disk_full(error),
+            )
         return replace(result, seconds=time.perf_counter() - start)
 
     def plan(self, row: BatchRow) -> "CompilePlan | None":
@@ -84,7 +92,13 @@ class Worker:
                 self._plan(row, inputs)
             return _tell(row, place.out, state)
         force = self.job.force or (state is not None and state.may_replace)
-        place.refuse(force=force)
+        altered = _list_altered(state)
+        place.refuse(force=force or bool(altered))
+        if altered and not force:
+            raise AdapterError(
+                f"{place.out}: altered since it was written: {', '.join(altered)}",
+                hint="--force makes it again",
+            )
         plan = self._plan(row, inputs)
         compiler = self._open()
         found = compiler.look_up(plan)
@@ -144,6 +158,13 @@ class Worker:
                 local_files_only=self.job.offline,
             )
         return self._compiler
+
+
+def _list_altered(state: State | None) -> list[str]:
+    """Files of an adapter that are not as it was written."""
+    differences = state.differences if state is not None else ()
+    texts = [drift.text.removeprefix("file ") for drift in differences if drift.kind == "file"]
+    return [text.removesuffix(" was altered") for text in texts]
 
 
 def _pick_reading(options: Mapping[str, Any]) -> ReadOptions:

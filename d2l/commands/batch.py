@@ -106,7 +106,8 @@ def batch(
         tally = order.run(rows, path, retry_failed=retry_failed)
     except D2LError as error:  # not a row's: those are results
         console.show_error(error)
-        raise typer.Exit(_WRONG_USE) from error
+        was_begun = type(error) is D2LError  # and what it made could not be written
+        raise typer.Exit(1 if was_begun else _WRONG_USE) from error
     tally.show(path)
     if tally.failed or tally.left:
         raise typer.Exit(1)

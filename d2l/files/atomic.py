@@ -4,9 +4,12 @@ Shared by everything that writes a folder: adapters, converted checkpoints, cach
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from d2l import interrupts
 from d2l.errors import D2LError
@@ -16,6 +19,7 @@ from d2l.files.tensors import FILE_ERRORS
 
 #: Others may take the place, or give it up, while it is being taken: how often to look again.
 _TRIES = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 Check = Callable[[], object]
 
 
@@ -90,6 +94,18 @@ def naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
             f"{folder}: cannot be written ({reason})",
             hint="choose a place that has room and that you may write to",
         ) from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one behind it, says that a disk has no room or cannot be written."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if isinstance(error, SafetensorError):  # which only tells the number
+            number = next((n for n in _FULL if f"(os error {n})" in str(error)), None)
+        if number in _FULL:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _share(folder: Path) -> None:

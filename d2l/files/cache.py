@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,12 +43,15 @@ def folder_size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
 
 
-def file_digest(path: Path, *, fresh: bool = False) -> str:
+def file_digest(
+    path: Path, *, fresh: bool = False, check: Callable[[Path], object] | None = None
+) -> str:
     """SHA-256 of a file's bytes, in hex, read in blocks.
 
     A file in the hub's cache is a link to a blob named by its own SHA-256, which is taken as is.
     Others are remembered by size and modification time, so a 5 GB base is read once. `fresh`
-    reads the file in any case: bits can flip without leaving a trace in either.
+    reads the file in any case: bits can flip without leaving a trace in either. `check` is asked
+    before a file is read, and raises where that is not worth it.
     """
     target = path.resolve()
     if not fresh and target.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", target.name):
@@ -57,6 +60,8 @@ def file_digest(path: Path, *, fresh: bool = False) -> str:
     stamp = f"{target}:{stat.st_size}:{stat.st_mtime_ns}"
     known = read_memory(_DIGESTS)
     if fresh or stamp not in known:
+        if check is not None:
+            check(path)
         with target.open("rb") as stream:
             known[stamp] = hashlib.file_digest(stream, "sha256").hexdigest()
         write_memory(_DIGESTS, known, most=256)

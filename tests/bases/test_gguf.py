@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import os
 import random
 import resource
 import socket
@@ -19,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from d2l.bases import gguf as gguf_files
-from d2l.bases.catalog import BY_NAME, find_file
+from d2l.bases.catalog import BY_NAME, Place, find_file
 from d2l.bases.gguf import ensure_weights, prepare_folder
 from d2l.bases.models import BaseFiles, find_base, load_causal
 from d2l.bases.tokenizers import BaseTokenizer
@@ -293,6 +294,20 @@ def test_counts_that_the_file_cannot_hold_are_refused_at_once(
     assert message == f"{path}: {DAMAGED}"
     assert says in str(hint)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("size", [8 << 30, 1 << 40])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_file_far_larger_than_its_tensors_is_refused_unread(
+    size: int, *, is_known: bool, gguf_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_file.read_bytes() if is_known else b"GGUF")
+    os.truncate(path, size)  # sparse: it takes no room
+    began = time.process_time()
+    assert refusal(find_base, "tiny/base", override=str(path))[0] == f"{path}: {DAMAGED}"
+    assert refusal(Place(gguf=path).digest)[0] == f"{path}: {DAMAGED}"
+    assert time.process_time() - began < 1
 
 
 def test_damaged_bytes_never_raise_anything_else(gguf_file: Path, tmp_path: Path) -> None:
