@@ -205,7 +205,7 @@ def test_an_adapter_that_was_altered_is_not_replaced_without_force(
     card.write_text("mine", "utf-8")
     done = command("batch", "docs/0.txt", *words())
     assert (done.code, card.read_bytes()) == (1, b"mine")
-    assert "exists already" in done.err
+    assert "altered since it was written: README.md" in done.err
     assert command("batch", "docs/0.txt", *words("--force")).code == 0
     assert card.read_bytes() == whole
 

@@ -262,6 +262,11 @@ def test_text_in_place_of_something_else_is_not_read(tag: str) -> None:
     assert read(f"<div><{tag}>more words</{tag}></div>") == "Seen."
 
 
+@pytest.mark.parametrize("css", [":is(", ":not(", "[", "p{", "@media screen{", "p{color:rgb("])
+def test_css_that_is_nested_too_deeply_hides_nothing(css: str) -> None:
+    assert read("<p>word</p>", css * 5_000 + "p{display:none}").endswith("word")
+
+
 def nest_deeply(n: int) -> str:
     """A selector that has many ways to fail, on `n` paragraphs."""
     deep = "<div>" * 40 + "<p>word</p>" + "</div>" * 40
