@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,10 @@ import pytest
 
 from d2l.api.compiler import Compiler
 from d2l.batch.pool import run_locally
-from d2l.batch.results import Result, ResultsFile, fail
+from d2l.batch.results import ResultsFile
 from d2l.batch.rows import BatchRow, list_rows
 from d2l.batch.run import run_batch
 from d2l.batch.work import Job, Worker
-from d2l.errors import CheckpointError, OptionError
 from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.command import Command
@@ -385,22 +384,3 @@ def test_rows_of_odd_numbers_and_names_fail_in_one_line_of_ours() -> None:
         failed = worker.do(row)
         assert failed.error is not None
         assert failed.error["kind"] == kind
-
-
-def test_two_runs_do_not_write_one_file_of_results(tmp_path: Path) -> None:
-    with ResultsFile(tmp_path / "r.jsonl"), pytest.raises(OptionError, match="another run"):
-        ResultsFile(tmp_path / "r.jsonl").__enter__()
-
-
-def test_a_network_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
-    rows = [BatchRow("a", "a.lora", ("a.txt",)), BatchRow("b", "b.lora", ("b.txt",))]
-    fatal = fail("a", "a.lora", "CheckpointError", "none: no such checkpoint", fatal=True)
-
-    def engine() -> Generator[Result, None, None]:
-        yield fatal
-
-    with (
-        ResultsFile(tmp_path / "r.jsonl") as record,
-        pytest.raises(CheckpointError, match="no row can be done: none"),
-    ):
-        list(run_batch(engine(), rows, record))

@@ -3,20 +3,20 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from d2l.adapters.lock_file import compare_files, digest_folder
-from d2l.batch.results import Result, ResultsFile
+from d2l.batch.results import Result, ResultsFile, fail
 from d2l.batch.rows import BatchRow, read_manifest
 from d2l.batch.run import ENGINES, run_batch
 from d2l.batch.stores import LocalPlace
 from d2l.batch.work import Job, Worker
 from d2l.compiler.lock import Drift, State
-from d2l.errors import AdapterError, D2LError
+from d2l.errors import AdapterError, CheckpointError, D2LError, OptionError
 from d2l.files.atomic import is_disk_full, naming
 from d2l.files.ownership import refuse_existing
 from tests.batch.test_batch import words
@@ -155,3 +155,22 @@ def test_what_is_no_file_differs_from_any_lock(tmp_path: Path) -> None:
         "link was added",
         "pipe was added",
     ]
+
+
+def test_two_runs_do_not_write_one_file_of_results(tmp_path: Path) -> None:
+    with ResultsFile(tmp_path / "r.jsonl"), pytest.raises(OptionError, match="another run"):
+        ResultsFile(tmp_path / "r.jsonl").__enter__()
+
+
+def test_a_network_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
+    rows = [BatchRow("a", "a.lora", ("a.txt",)), BatchRow("b", "b.lora", ("b.txt",))]
+    fatal = fail("a", "a.lora", "CheckpointError", "none: no such checkpoint", fatal=True)
+
+    def engine() -> Generator[Result, None, None]:
+        yield fatal
+
+    with (
+        ResultsFile(tmp_path / "r.jsonl") as record,
+        pytest.raises(CheckpointError, match="no row can be done: none"),
+    ):
+        list(run_batch(engine(), rows, record))
