@@ -87,7 +87,7 @@ def test_too_few_right_answers_are_exit_1_behind_the_report(
     assert (outcome.code, json.loads(outcome.out)["rows"][0]["contained"]) == (1, 0)
     assert outcome.err == (
         f"error: {done.root / 'handbook.txt'}: 0 of 2 (0.00 ± 0.00) right, less than 0.01\n"
-        "hint: correct the adapter with d2l refine, or ask for less with --at-least\n"
+        "hint: the wrong answers stand above; --at-least sets the share\n"
     )
     assert command(*asked, "--at-least", "0").code == 0
 

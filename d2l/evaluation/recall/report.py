@@ -72,7 +72,7 @@ class Probe:
         if row["contained"] < least:
             raise ProbeError(
                 f"{row['set']}: {describe_share(row)} right, less than {least:g}",
-                hint="correct the adapter with d2l refine, or ask for less with --at-least",
+                hint="the wrong answers stand above; --at-least sets the share",
             )
 
 
