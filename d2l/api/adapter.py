@@ -73,7 +73,6 @@ class Adapter(AdapterContent):
         rows = [("adapter", self.name), ("base", self.weights.base), ("rank", self.weights.rank)]
         if made is not None:
             rows.append(("inputs", ", ".join(item.name for item in made.inputs)))
-            rows.append(("tokens", f"{sum(chunk.n_tokens for chunk in made.chunks):,}"))
         rows.append(("size", f"{size / 1e6:.1f} MB"))
         cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
         return f"<table>{''.join(cells)}</table>"

@@ -167,7 +167,7 @@ def show_adapter(info: AdapterInfo) -> None:
     if made.base.sha256 is not None:  # descriptions are often made without weights
         rows.append(("base file", f"sha256 {made.base.sha256[:16]}…"))
     if made.parts_sha256 is not None:
-        rows.append(("parts", _describe_parts(info, made)))
+        rows.append(("parts", _describe_parts(info)))
     rows += _describe_making(made)
     rows += [
         ("input", f"{entry.name} ({entry.format}, sha256 {entry.sha256[:16]}…)")
@@ -179,12 +179,11 @@ def show_adapter(info: AdapterInfo) -> None:
     _show_norms(made)
 
 
-def _describe_parts(info: AdapterInfo, made: "Provenance") -> str:
-    """Number, tokens and size of the parts that questions choose."""
+def _describe_parts(info: AdapterInfo) -> str:
+    """Number and size of the parts that questions choose."""
     if not info.n_parts:
         return "none any more: their files were deleted"
-    n_tokens = sum(chunk.n_tokens for chunk in made.chunks)
-    return f"{info.n_parts:,}, of {n_tokens:,} tokens, {info.parts_bytes / 1e6:.2f} MB"
+    return f"{info.n_parts:,}, {info.parts_bytes / 1e6:.2f} MB"
 
 
 def _describe_making(made: "Provenance") -> list[tuple[str, str]]:

@@ -159,12 +159,12 @@ def test_damaged_parts_are_refused_by_ask_and_check_and_the_rest_still_answers(
 
 
 def test_parts_are_counted_and_compared(command: Command, kept: Compiled, tmp_path: Path) -> None:
-    n_parts, n_tokens = len(kept.plan.chunks), kept.plan.n_tokens
+    n_parts = len(kept.plan.chunks)
     files = [kept.adapter / "parts.json", kept.adapter / VALUES]
     size = sum(path.stat().st_size for path in files)
     values = json.loads(command("inspect", kept.adapter, "--json").out)
     assert (values["n_parts"], values["parts_bytes"]) == (n_parts, size)
-    row = f"parts      {n_parts}, of {n_tokens} tokens, {size / 1e6:.2f} MB\n"
+    row = f"parts      {n_parts}, {size / 1e6:.2f} MB\n"
     assert row in command("inspect", kept.adapter).out
     names, _, cells = (
         re.split(" {2,}", line) for line in command("ls", kept.adapter).out.splitlines()
