@@ -1,0 +1,44 @@
+"""Inputs of any size: does twice as large a one take about twice the time?"""
+
+import gc
+import time
+from collections.abc import Callable
+
+MOST = 2.5  # times as long; what is quadratic takes four times
+_LARGEST = 1 << 20
+_RUNS = 6
+
+
+def assert_linear(
+    make: Callable[[int], bytes], parse: Callable[[bytes], object], *, seconds: float = 0.03
+) -> None:
+    """Fail if an input of size 2n takes more than 2.5 times as long as one of size n.
+
+    `n` is the first of 50, 100, 200, … that takes `seconds` of the processor's time, which is to
+    be long beside what the smallest input takes.
+    """
+    n = 50
+    while (first := measure(parse, make(n))) < seconds:
+        n *= 2
+        assert n < _LARGEST, "its size does not matter"
+    small, large = [first], list[float]()
+    data, twice = make(n), make(2 * n)
+    for run in range(_RUNS):
+        small.append(measure(parse, data))
+        large.append(measure(parse, twice))
+        if run and min(large) <= MOST * min(small):
+            return
+    grown = min(large) / min(small)
+    raise AssertionError(f"{grown:.1f} times as long at {2 * n:,} as at {n:,}")
+
+
+def measure(parse: Callable[[bytes], object], data: bytes) -> float:
+    """Seconds of this process; nothing is collected meanwhile."""
+    gc.collect()
+    gc.disable()
+    try:
+        began = time.process_time()
+        parse(data)
+        return time.process_time() - began
+    finally:
+        gc.enable()
