@@ -6,16 +6,16 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
 from d2l.errors import D2LError
-from tests.fuzz.changes import change
 from tests.fuzz.readers import Reader
 
 #: torch and transformers reserve some 3 GB of addresses; a case has the rest.
 _MEMORY_BYTES = 8 << 30
+_PATIENCE = 6  # seconds of the clock for one of the processor, which others use, too
 
 
 def bound_memory() -> None:
@@ -29,26 +29,39 @@ class TooSlow(BaseException):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`refused`: it raised D2LError; `fault`: what it must not do, "" where it did nothing such."""
+    """`refused`: it raised D2LError; `fault`: what it must not do, "" where it did nothing such;
+    `why`: what a refusal says and where it comes from; `seconds`: of the processor."""
 
     refused: bool
     fault: str
+    why: str = field(default="", compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 def try_case(reader: Reader, number: int) -> Outcome:
     """Case `number` of a reader, the same one each time."""
-    return try_bytes(reader, change(number, reader.seeds))
+    return try_bytes(reader, reader.change(number, reader.seeds))
 
 
 def try_bytes(reader: Reader, data: bytes) -> Outcome:
-    """A value, or D2LError of one line; all else is a fault."""
+    """A value, or D2LError of one line, in time; all else is a fault."""
+    began = time.process_time()
+    outcome = _read_bytes(reader, data)
+    seconds = time.process_time() - began
+    slow = f"takes {seconds:.0f} s" if seconds > reader.limit_s else ""
+    return replace(outcome, fault=outcome.fault or slow, seconds=seconds)
+
+
+def _read_bytes(reader: Reader, data: bytes) -> Outcome:
     began = time.monotonic()
     try:
-        with time_limit(reader.limit_s):
+        with time_limit(_PATIENCE * reader.limit_s):
             reader.read(data)
     except D2LError as error:
         lines = "\n" in error.message
-        return Outcome(True, f"a message of several lines: {error.message!r}" if lines else "")
+        cause = f" < {describe_fault(error.__cause__)}" if error.__cause__ else ""
+        fault = f"a message of several lines: {error.message!r}" if lines else ""
+        return Outcome(True, fault, error.message + cause)
     except KeyboardInterrupt:
         raise
     except TooSlow:

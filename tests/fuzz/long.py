@@ -1,48 +1,87 @@
 """Fuzz every reader of strangers' bytes for a while, and report: `make fuzz`.
 
 `FUZZ_SECONDS` is shared out among the readers, and a reader's share ends early at `--cases`. Cases
-are numbered: `python -m tests.fuzz.long --only READER --start N --cases 1` repeats one.
+are numbered: `python -m tests.fuzz.long --only READER --start N --cases 1` repeats one, with the
+same `--files`. With `--log`, a run that ended goes on where it was.
 """
 
 import argparse
+import faulthandler
+import json
 import os
+import re
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from tests.fuzz.cases import bound_memory, try_case
+from tests.fuzz.cases import Outcome, bound_memory, try_case
 from tests.fuzz.readers import Reader, make_readers
 
-_SHOWN = 20  # failures by name, a reader
+_SHOWN = 20  # failures and refusals by name, a reader
+_PER_PROCESS = 250  # cases
+_HANGS_S = 300.0  # after which a process ends that hears no signal
+_BYTES = re.compile(r"b(['\"]).*?\1|\d+")
+
+_readers: dict[str, Reader] = {}  # processes inherit them
 
 
-def fuzz(reader: Reader, *, start: int, most: int, seconds: float) -> tuple[int, int, list[str]]:
-    """(cases, how many of them were refused, what went wrong) within a time."""
-    ends, n_cases, n_refused = time.monotonic() + seconds, 0, 0
-    faults: list[str] = []
-    while n_cases < most and time.monotonic() < ends:
-        outcome = try_case(reader, start + n_cases)
-        n_refused += outcome.refused
-        if outcome.fault:
-            faults.append(f"case {start + n_cases}: {outcome.fault}")
-        n_cases += 1
-    return n_cases, n_refused, faults
+def fuzz(name: str, *, start: int, most: int, seconds: float) -> Iterator[tuple[int, Outcome]]:
+    """Yield cases within a time; a process that a case takes down is one failure."""
+    ends, number, last = time.monotonic() + seconds, start, start + most
+    while number < last and time.monotonic() < ends:
+        with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+            ahead = pool.map(partial(_try, name), range(number, min(number + _PER_PROCESS, last)))
+            try:
+                for outcome in ahead:
+                    yield number, outcome
+                    number += 1
+            except BrokenProcessPool:
+                yield number, Outcome(False, "crashes")
+                number += 1
 
 
-def report(name: str, cases: int, refused: int, seconds: float, faults: list[str]) -> str:
+def _try(name: str, number: int) -> Outcome:
+    faulthandler.dump_traceback_later(_HANGS_S, exit=True)
+    try:
+        return try_case(_readers[name], number)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def report(name: str, outcomes: dict[int, Outcome]) -> str:
     """Lines about one reader."""
-    share = refused / max(cases, 1)
+    n_cases, seconds = max(len(outcomes), 1), sum(done.seconds for done in outcomes.values())
+    faults = {number: done.fault for number, done in outcomes.items() if done.fault}
+    refusals = {number: done.why for number, done in outcomes.items() if done.refused}
+    slowest = max(outcomes, key=lambda number: outcomes[number].seconds, default=0)
     lines = [
-        f"{name:<26} {cases:>9,} cases  {share:>4.0%} refused  {cases / max(seconds, 1e-9):>8,.0f} "
-        f"a second  {len(faults):>5} failures"
+        f"{name:<26} {len(outcomes):>9,} cases  {len(refusals) / n_cases:>4.0%} refused  "
+        f"{n_cases / max(seconds, 1e-9):>8,.0f} a second  {len(faults):>5} failures"
     ]
-    kinds = Counter(fault.partition(": ")[2][:100] for fault in faults)
-    for kind, n in kinds.most_common(_SHOWN):
-        first = next(fault for fault in faults if fault.partition(": ")[2][:100] == kind)
-        lines.append(f"    {n} × {first}")
+    if outcomes:
+        lines.append(f"    slowest: case {slowest}, {outcomes[slowest].seconds:.2f} s")
+    for kind, texts in (("failure", faults), ("refusal", refusals)):
+        kinds = {number: _BYTES.sub("N", text)[:150] for number, text in texts.items()}
+        for text, n in Counter(kinds.values()).most_common(_SHOWN):
+            first = next(number for number in kinds if kinds[number] == text)
+            lines.append(f"    {kind} {n} × case {first}: {texts[first][:200]!r}")
     return "\n".join(lines)
+
+
+def read_log(path: Path | None) -> dict[str, dict[int, Outcome]]:
+    """The outcomes of a run before, by reader and case; without the line that it died at."""
+    done: dict[str, dict[int, Outcome]] = {}
+    for line in path.read_text().split("\n")[:-1] if path and path.exists() else ():
+        name, number, *values = json.loads(line)
+        done.setdefault(name, {})[number] = Outcome(*values)
+    return done
 
 
 def main() -> None:
@@ -55,36 +94,38 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="number of the first case")
     parser.add_argument("--only", nargs="*", default=[], help="readers by name")
     parser.add_argument("--fast", action="store_true", help="fast readers only")
+    parser.add_argument("--files", nargs="*", type=Path, default=[], help="folders of seeds")
+    parser.add_argument("--log", type=Path, help="of each case; a run goes on behind it")
     parser.add_argument("--report", type=Path, default=Path("build/fuzz.txt"))
     given = parser.parse_args()
     bound_memory()
-    failed = False
     given.report.parent.mkdir(parents=True, exist_ok=True)
     memory = Path("/dev/shm")  # a case is a file: where it can be, in memory
     folder = memory if os.access(memory, os.W_OK) else None
+    done = read_log(given.log)
     with (
         tempfile.TemporaryDirectory(dir=folder) as place,
         given.report.open("w", encoding="utf-8") as file,
+        (given.log or Path(os.devnull)).open("a", encoding="utf-8", buffering=1) as log,
     ):
         os.environ["D2L_CACHE_DIR"] = str(Path(place, "cache"))
-        readers = {
-            name: reader
-            for name, reader in make_readers(Path(place)).items()
-            if (not given.only or name in given.only) and (reader.fast or not given.fast)
-        }
+        for name, reader in make_readers(Path(place), given.files).items():
+            if (not given.only or name in given.only) and (reader.fast or not given.fast):
+                _readers[name] = reader
         ends = time.monotonic() + given.seconds
-        for n, (name, reader) in enumerate(readers.items()):
-            share = (ends - time.monotonic()) / (len(readers) - n)
-            began = time.monotonic()
-            cases, refused, faults = fuzz(
-                reader, start=given.start, most=given.cases, seconds=share
-            )
-            text = report(name, cases, refused, time.monotonic() - began, faults)
+        for n, name in enumerate(_readers):
+            outcomes = done.setdefault(name, {})
+            start = max(outcomes, default=given.start - 1) + 1
+            share = (ends - time.monotonic()) / (len(_readers) - n)
+            most = given.start + given.cases - start
+            for number, outcome in fuzz(name, start=start, most=most, seconds=share):
+                outcomes[number] = outcome
+                log.write(json.dumps([name, number, *vars(outcome).values()]) + "\n")
+            text = report(name, outcomes)
             for stream in (sys.stdout, file):
                 stream.write(text + "\n")
                 stream.flush()
-            failed = failed or bool(faults)
-    sys.exit(failed)
+    sys.exit(any(outcome.fault for name in _readers for outcome in done[name].values()))
 
 
 if __name__ == "__main__":

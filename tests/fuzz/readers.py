@@ -9,7 +9,7 @@ import json
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from d2l.datasets.descriptions import read_table
 from d2l.datasets.questions import read_documents, read_questions
 from d2l.datasets.tasks import read_tasks
 from d2l.documents.document import Source
-from d2l.documents.read import find_parser, read_document
+from d2l.documents.read import parse as parse_document
+from d2l.documents.read import read_document
 from d2l.errors import DocumentError
 from d2l.files.tensors import read_header
 from d2l.hypernets.checkpoints import read_config
@@ -38,19 +39,21 @@ from d2l.runtimes.gguf import is_own_gguf
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.bases.gguf_samples import write_gguf
-from tests.documents.samples import make_docx, make_epub, make_pdf, pdf_page
+from tests.fuzz.changes import change
+from tests.fuzz.documents import change_document, list_files, make_documents
 from tests.recipes import write_recipe
 from tests.records import MINIMAL
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A format: valid files, and what reads one. `fast`: 1,000 cases take seconds."""
+    """A format: valid files, and what reads and changes one. `fast`: 1,000 cases take seconds."""
 
     seeds: tuple[bytes, ...]
     read: Callable[[bytes], object]
     fast: bool = True
-    limit_s: float = 10.0
+    limit_s: float = 10.0  # of the processor
+    change: Callable[[int, Sequence[bytes]], bytes] = change
 
 
 CONFIG = {
@@ -85,8 +88,9 @@ PICKLE = {"a": [1, 2.5, "x", None], "b": {"c": (True, "y")}}
 LORA = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
 
 
-def make_readers(place: Path) -> dict[str, Reader]:
+def make_readers(place: Path, files: Sequence[Path] = ()) -> dict[str, Reader]:
     """All readers; their files lie below `place`, one after the other under the same name.
+    `files`: folders of real documents, which are seeds, too.
 
     They write to the cache, too, whose place (`D2L_CACHE_DIR`) the caller chooses.
     """
@@ -94,7 +98,7 @@ def make_readers(place: Path) -> dict[str, Reader]:
         **_make_adapter_readers(place),
         **_make_network_readers(place),
         **_make_table_readers(place),
-        **_make_document_readers(),
+        **_make_document_readers(files),
     }
 
 
@@ -220,22 +224,11 @@ def _make_table_readers(place: Path) -> dict[str, Reader]:
     }
 
 
-def _make_document_readers() -> dict[str, Reader]:
-    page = (
-        b"<html><head><title>A</title><style>.a{display:none}</style></head><body><h1>B</h1>"
-        b"<p class=a>c</p><ol start='3'><li>d</li></ol><table><tr><td>e</td></tr></table>"
-        b"<pre>f</pre></body></html>"
-    )
+def _make_document_readers(files: Sequence[Path]) -> dict[str, Reader]:
     texts = (
         b"# A\n\nSome text.\n\n- b\n- c\n\n```\nd\n```\n| e | f |\n|---|---|\n",
         b"---\na: b\n---\n# C\n",
     )
-    parsed = {
-        "html": (page,),
-        "docx": (make_docx(),),
-        "epub": (make_epub(),),
-        "pdf": (make_pdf([pdf_page(["A line.", "Another."])] * 2),),
-    }
 
     def parse(format: str) -> Callable[[bytes], object]:
         """As the child does it, where an exception becomes a line and a crash another."""
@@ -243,7 +236,7 @@ def _make_document_readers() -> dict[str, Reader]:
         def read(data: bytes) -> object:
             request = ParseRequest("a", data, max_chars=1_000_000, max_unpacked_bytes=1 << 24)
             try:
-                return find_parser(format)(request)
+                return parse_document(format, request)
             except DocumentError:
                 raise
             except Exception as error:
@@ -257,8 +250,9 @@ def _make_document_readers() -> dict[str, Reader]:
     return {
         "markdown": Reader(texts, take("a.md")),
         "text": Reader((*texts, "é日本.\n".encode(), "Grüße".encode("utf-16")), take("a.txt")),
-        **{name: Reader(seeds, parse(name), fast=name == "html", limit_s=30.0)
-           for name, seeds in parsed.items()},
+        **{name: Reader((*seeds, *(data for folder in files for data in list_files(folder, name))),
+                        parse(name), fast=name == "html", change=change_document)
+           for name, seeds in make_documents().items()},
     }  # fmt: skip
 
 

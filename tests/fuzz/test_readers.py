@@ -59,4 +59,4 @@ def test_faults_are_seen() -> None:
             pass
 
     assert try_bytes(Reader((b"a",), fail), b"a").fault.startswith("ZeroDivisionError in ")
-    assert try_bytes(Reader((b"a",), loop, limit_s=0.1), b"a").fault == "takes 0 s"
+    assert try_bytes(Reader((b"a",), loop, limit_s=0.05), b"a").fault == "takes 0 s"
