@@ -28,6 +28,9 @@ Ids = Sequence[int]
 _Choose = Callable[[Tensor, Sequence[int]], Tensor]
 #: Sampling draws among the likeliest tokens; the others together are almost never drawn.
 _DRAWN_OF = 64
+#: Tokens of a long prompt that are read at a time: a layer of more would take seconds, and between
+#: layers alone can a server stop.
+PIECE = 512
 
 
 @dataclass(frozen=True)
@@ -329,6 +332,16 @@ def extend(
             **{keyword: cache},
         )
     return getattr(output, keyword), output.last_hidden_state
+
+
+def extend_in_pieces(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tuple[Any, Any]:
+    """Like `extend`, `PIECE` tokens at a time; the states are those of the last piece, None where
+    there is nothing to read."""
+    n_read, states = mask.shape[1] - ids.shape[1], None
+    for piece in ids.split(PIECE, dim=1) if ids.numel() else ():
+        n_read += piece.shape[1]
+        cache, states = extend(model, piece, mask=mask[:, :n_read], cache=cache)
+    return cache, states
 
 
 def _read_out(model: Any, hidden: Tensor) -> Tensor:

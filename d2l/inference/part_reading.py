@@ -20,7 +20,7 @@ from d2l.adapters.weights import LoraWeights
 from d2l.bases.models import read_out
 from d2l.errors import AdapterError
 from d2l.inference.attached import attached, on_device
-from d2l.inference.likelihood import extend
+from d2l.inference.likelihood import extend_in_pieces
 from d2l.inference.part_choice import JOINED_PARTS, READ_PARTS, Choice
 from d2l.inference.part_prefix import PrefixMaker, without_seats
 
@@ -91,7 +91,7 @@ class PartReader:
         ids = torch.tensor([rest] * len(caches), device=causal.device)
         seen = [[0] * (longest - n) + [1] * (n + len(rest)) for n in lengths]
         mask = torch.tensor(seen, device=causal.device)
-        cache, states = extend(causal, ids, mask=mask, cache=stacked)
+        cache, states = extend_in_pieces(causal, ids, mask=mask, cache=stacked)
         log_probs = read_out(causal, states[:, -1].contiguous()).float().log_softmax(dim=-1)
         entropies = -(log_probs.exp() * log_probs).sum(dim=-1)  # nats, (parts,)
         silent = log_probs[:, self._silence].exp()

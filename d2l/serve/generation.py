@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
-from d2l.inference.likelihood import extend
+from d2l.inference.likelihood import PIECE, extend_in_pieces
 from d2l.inference.part_reading import Prompt
 from d2l.serve.news import Ending, Sampling, TextPiece
 
 #: Decoders write it for bytes that are not a whole character yet.
 _HALF = "\ufffd"
-#: Tokens of a prompt that are read at a time: a layer of more would hold the server for long.
-_PIECE = 512
 
 
 @dataclass
@@ -116,10 +114,9 @@ def generate(
 def _read_beginning(model: Any, read: Tensor, cache: Any) -> Any:
     """The cache of a long prompt (1, tokens) without its last piece; `cache` has its beginning."""
     n_read = 0 if cache is None else cache.get_seq_length()
-    for end in range(n_read + _PIECE, read.shape[1], _PIECE):
-        mask = torch.ones_like(read[:, :end])
-        cache, _ = extend(model, read[:, end - _PIECE : end], mask=mask, cache=cache)
-    return cache
+    end = n_read + (read.shape[1] - n_read - 1) // PIECE * PIECE
+    mask = torch.ones_like(read[:, :end])
+    return extend_in_pieces(model, read[:, n_read:end], mask=mask, cache=cache)[0]
 
 
 def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> dict[str, Any]:

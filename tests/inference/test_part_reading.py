@@ -63,6 +63,22 @@ def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_
     assert (everything - expected).abs().max() > 1e-2  # and all of it is on again
 
 
+def test_a_long_question_is_read_behind_parts_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker, options = load(compile_parts(tmp_path, "seats")), PartOptions(count=3)
+    expected, whole = read_logits(asker, options)
+    lengths: list[int] = []
+    layer = asker.model.get_base_model().model.layers[0]
+    layer.register_forward_pre_hook(lambda _, states: lengths.append(states[0].shape[1]))
+    monkeypatch.setattr("d2l.inference.likelihood.PIECE", 4)
+    with asker.reading(TURNS, options):
+        assert max(lengths) == 4
+    got, prompt = read_logits(asker, options)
+    assert prompt.choice.places == whole.choice.places
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("options", [PartOptions(count=3), PartOptions(page="#1")])
 def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
     options: PartOptions, tmp_path: Path
