@@ -338,7 +338,7 @@ def extend_in_pieces(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tu
     """Like `extend`, `PIECE` tokens at a time; the states are those of the last piece, None where
     there is nothing to read."""
     n_read, states = mask.shape[1] - ids.shape[1], None
-    for piece in ids.split(PIECE, dim=1) if ids.numel() else ():
+    for piece in torch.split(ids, PIECE, dim=1) if ids.numel() else ():
         n_read += piece.shape[1]
         cache, states = extend(model, piece, mask=mask[:, :n_read], cache=cache)
     return cache, states
