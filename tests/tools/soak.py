@@ -366,6 +366,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     soak = Soak(given.folder.absolute() / given.checkpoint, given.checkpoint, given.seed)
+    threading.excepthook = lambda failed: soak.faults.append(repr(failed.exc_value))
     soak.prepare()
     soak.run(given.minutes, given.kill_every)
     (soak.folder / "soak.json").write_text(soak.describe())

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,41 +20,42 @@ class State(NamedTuple):
 
 
 class Ledger:
-    """What stood under each name, and when; `down`: when the server was dead."""
+    """What stood under each name, and when; at first nothing."""
 
     def __init__(self) -> None:
-        self._states: dict[str, list[State]] = {}
+        nothing = State(0.0, frozenset(), True)
+        self._states: dict[str, list[State]] = defaultdict(lambda: [nothing])
         self._lock = threading.Lock()
 
     def set(self, name: str, variants: Sequence[str], *, may_fail: bool = False) -> None:
         """What a name leads to from now on."""
         state = State(time.monotonic(), frozenset(variants), may_fail or not variants)
         with self._lock:
-            self._states.setdefault(name, []).append(state)
+            self._states[name].append(state)
 
     def current(self, name: str) -> State:
         """The last state of a name."""
         with self._lock:
-            return self._states.get(name, [State(0.0, frozenset(), True)])[-1]
+            return self._states[name][-1]
 
     def between(self, name: str, start: float, end: float) -> State:
         """All that a name led to between two times."""
         with self._lock:
-            states = list(self._states.get(name, ()))
+            states = list(self._states[name])
         ends = [state.since for state in states[1:]] + [end]
         seen = [
             s for s, until in zip(states, ends, strict=True) if s.since <= end and until >= start
         ]
         variants = frozenset[str]().union(*(state.variants for state in seen))
-        return State(start, variants, not seen or any(state.may_fail for state in seen))
+        return State(start, variants, any(state.may_fail for state in seen))
 
     @contextlib.contextmanager
-    def changing(self, name: str, variant: str | None, *, may_fail: bool = False) -> Iterator[None]:
+    def changing(self, name: str, variant: str | None) -> Iterator[None]:
         """A block in which a name's old variants give way to a new one, or to none."""
         new = [] if variant is None else [variant]
         self.set(name, [*self.current(name).variants, *new], may_fail=True)
         yield
-        self.set(name, new, may_fail=may_fail)
+        self.set(name, new)
 
 
 class Reply(NamedTuple):
