@@ -15,7 +15,7 @@ from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import BatchRow
 from d2l.batch.run import Results
 from d2l.compiler.plan import CompilePlan
-from d2l.errors import D2LError
+from d2l.errors import AdapterError, D2LError
 from d2l.files.atomic import is_disk_full
 
 #: Rows that are computed at one go, and of how many these are chosen: some whose descriptions are
@@ -84,15 +84,19 @@ class TaskWorker:
         made = read_info(out).provenance if is_adapter(out) else None
         if made is None or made.description is None:
             return False
-        digest = self.known.get(row.id, {}).get("digest")
-        return (
+        is_same = (
             made.description.text == plan.documents[0].text
             and made.description.embedder == plan.network.embedder_name
             and made.checkpoint.sha256 == plan.network.digest()
             and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
             and made.options.dtype == plan.options.dtype
-            and digest in (None, _digest(out))
         )
+        is_altered = self.known.get(row.id, {}).get("digest") not in (None, _digest(out))
+        if is_same and is_altered and not self.force:
+            raise AdapterError(
+                f"{out}: altered since it was written: {WEIGHTS}", hint="--force makes it again"
+            )
+        return is_same and not is_altered
 
 
 def _digest(out: Path) -> str:

@@ -79,9 +79,11 @@ class Worker:
         if row.error is not None:
             raise DocumentError(row.error)
         with at_hand(row.inputs) as inputs:
-            state = self._place(row).check(self._ask(row, inputs))
+            place = self._place(row)
+            state = place.check(self._ask(row, inputs))
             if state is not None and state.is_current:
                 return None
+            self._refuse(place, state)
             return self._plan(row, inputs)
 
     def _do(self, row: BatchRow, inputs: Sequence[str]) -> Result:
@@ -91,14 +93,7 @@ class Worker:
             if self.job.strict:  # its warnings are known only after reading it
                 self._plan(row, inputs)
             return _tell(row, place.out, state)
-        force = self.job.force or (state is not None and state.may_replace)
-        altered = _list_altered(state)
-        place.refuse(force=force or bool(altered))
-        if altered and not force:
-            raise AdapterError(
-                f"{place.out}: altered since it was written: {', '.join(altered)}",
-                hint="--force makes it again",
-            )
+        force = self._refuse(place, state)
         plan = self._plan(row, inputs)
         compiler = self._open()
         found = compiler.look_up(plan)
@@ -114,6 +109,18 @@ class Worker:
         intake = plan.intake
         told = [*intake.warnings, *plan.warnings]
         return replace(made, warnings=told, remarks=intake.remarks)
+
+    def _refuse(self, place: LocalPlace | RemotePlace, state: State | None) -> bool:
+        """Raise D2LError where a row may not write; else give whether it replaces what is there."""
+        force = self.job.force or (state is not None and state.may_replace)
+        altered = _list_altered(state)
+        place.refuse(force=force or bool(altered))
+        if altered and not force:
+            raise AdapterError(
+                f"{place.out}: altered since it was written: {', '.join(altered)}",
+                hint="--force makes it again",
+            )
+        return force
 
     def _place(self, row: BatchRow) -> LocalPlace | RemotePlace:
         kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace

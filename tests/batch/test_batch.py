@@ -205,6 +205,9 @@ def test_an_adapter_that_was_altered_is_not_replaced_without_force(
     done = command("batch", "docs/0.txt", *words())
     assert (done.code, card.read_bytes()) == (1, b"mine")
     assert "altered since it was written: README.md" in done.err
+    plan = command("batch", "docs/0.txt", *words("--dry-run"))
+    assert "0 done, 1 cannot be done" in plan.out
+    assert "altered since it was written: README.md" in plan.err
     assert command("batch", "docs/0.txt", *words("--force")).code == 0
     assert card.read_bytes() == whole
 

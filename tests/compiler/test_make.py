@@ -354,6 +354,10 @@ def test_a_table_with_results_is_gone_on_with(command: Command) -> None:
     done = command.t2l(*batch)
     assert (done.code, done.out) == (0, "made/one\nmade/three\nmade/two\n")
     assert [path.stat().st_mtime_ns for path in weights] == before
+    weights[0].write_bytes(weights[0].read_bytes()[:-1] + b"x")
+    done = command.t2l(*batch)
+    assert (done.code, done.out) == (1, "made/three\nmade/two\n")
+    assert "made/one: altered since it was written: adapter_model.safetensors" in done.err
     table.write_text("one\tmake another\n", "utf-8")
     done = command.t2l(*batch)
     assert (done.code, "exists already" in done.err) == (1, True)
