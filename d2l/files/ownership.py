@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -61,6 +62,15 @@ def refuse_existing(
         raise error(f"{place} exists already", hint="choose another -o, or replace it: --force")
 
 
+def refuse_full(place: Path, n_bytes: int, error: type[D2LError]) -> None:
+    """Raise where the disk of `place`, which can be made, has less room than this."""
+    with naming(place, error):
+        free = shutil.disk_usage(_find_parent(place.absolute())).free
+        if n_bytes > free:
+            needs = f"needs {n_bytes / 1e6:,.1f} MB, and the disk has {free / 1e6:,.1f} MB free"
+            raise OSError(errno.ENOSPC, needs)
+
+
 def list_foreign(folder: Path, names: Collection[str]) -> list[str]:
     """What is in a folder beside these names, sorted; names of folders have a slash behind."""
     patterns = (*names, *_LITTER)
@@ -77,11 +87,17 @@ def list_foreign(folder: Path, names: Collection[str]) -> list[str]:
 
 def _check_place(parent: Path) -> None:
     """Raise OSError unless a folder can be made in `parent`, which may not exist itself yet."""
-    while not parent.exists():
-        parent = parent.parent
+    parent = _find_parent(parent)
     if not parent.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         is_read_only = hasattr(os, "statvfs") and os.statvfs(parent).f_flag & os.ST_RDONLY
         number = errno.EROFS if is_read_only else errno.EACCES
         raise OSError(number, os.strerror(number))
+
+
+def _find_parent(place: Path) -> Path:
+    """The nearest folder above that exists, or the place itself."""
+    while not place.exists():
+        place = place.parent
+    return place

@@ -1,7 +1,9 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -288,6 +290,20 @@ def test_each_does_not_write_into_an_adapter(tmp_path: Path, command: Command) -
     said = command("compile", tmp_path / "a.txt", "--each", "-o", done.adapter, *options)
     assert said.code == 1
     assert "is an adapter, and --each writes a folder of adapters" in said.err
+
+
+def test_what_a_disk_has_no_room_for_is_refused_before_it_is_computed(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, checkpoint = write_files(tmp_path, "seats")
+    (tmp_path / "a.txt").write_text("The pump stands in the harbor.", "utf-8")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    monkeypatch.setattr("d2l.compiler.run.load", None)
+    options = ["--checkpoint", checkpoint, "--base", base, "--offline"]
+    said = command("compile", tmp_path / "a.txt", "-o", tmp_path / "new/a.lora", *options)
+    assert (said.code, said.out) == (1, "")
+    assert "cannot be written (needs 0.0 MB, and the disk has 0.0 MB free)" in said.err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow
