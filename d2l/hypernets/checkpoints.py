@@ -90,6 +90,7 @@ def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> 
         with naming(entry.find_weights(path)):
             shapes = {name: tensor.shape for name, tensor in tensors.items()}
             native.check_shapes(shapes, network.expected_shapes(config))
+            native.check_finite(tensors)
             return network.build(config, tensors, device=device)
 
 

@@ -230,9 +230,9 @@ def read_familiarity(folder: Path, embedding_size: int) -> Familiarity | None:
         if "direction" in tensors:
             expected["direction"] = (embedding_size,)
         native.check_shapes({name: t.shape for name, t in tensors.items()}, expected)
-        finite = all(bool(torch.isfinite(tensor.float()).all()) for tensor in tensors.values())
-        if not (n_points and n_axes and finite):
-            raise CheckpointError("holds no points, or values that are not finite")
+        native.check_finite(tensors)
+        if not (n_points and n_axes):
+            raise CheckpointError("holds no points")
     slope, middle = tensors["calibration"].float().tolist()
     exact = {name: tensor.float() for name, tensor in tensors.items()}
     direction = exact.get("direction")

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from d2l.api.adapter import Adapter
 from d2l.commands.compile_report import Report, report_plan, report_run
@@ -322,3 +324,30 @@ def test_compiling_a_note_imports_no_parser_and_nothing_that_runs_adapters(
     )
     heavy = ("pypdf", "docx", "lxml", "peft", "gguf", "d2l.training")
     assert not list_imported(program, *heavy)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("kind", "tensor"),
+    [("seats", "output.bias"), ("llama", "decoder.layers.0.input_latents_layernorm.weight")],
+)
+def test_values_that_are_not_finite_are_named_and_nothing_is_written(
+    command: Command, tmp_path: Path, kind: str, tensor: str, value: float
+) -> None:
+    base, checkpoint = write_files(tmp_path, kind)
+    document, target = tmp_path / "a.txt", tmp_path / "a.lora"
+    document.write_text(tiny.DOCUMENT)
+    words = ("compile", document, "-o", target, "--base", base, "--checkpoint", checkpoint)
+    for folder, ending in ((checkpoint, tensor), (base, "layers.0.mlp.up_proj.weight")):
+        file = folder / "model.safetensors"
+        intact, tensors = file.read_bytes(), load_file(file)
+        name = next(name for name in sorted(tensors) if name.endswith(ending))
+        tensors[name].view(-1)[0] = value
+        save_file(tensors, file, {"format": "pt"})
+        done = command(*words, "--offline", "--device", "cpu")
+        file.write_bytes(intact)
+        message = f"{file}: NaN or infinite values in {name}"
+        if folder == base:
+            message = f"{base}: its hidden states are NaN or infinite"
+        assert f"error: {message}\n" in done.err
+        assert (done.code, target.exists()) == (1, False)

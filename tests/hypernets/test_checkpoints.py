@@ -192,6 +192,18 @@ def test_weights_of_another_checkpoint_are_refused(native):
     assert refusal(load_hypernet, native, device="cpu") == (message, MISFIT)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_named(run, tmp_path, value):
+    config = make_config()
+    tensors = make_tensors(config)
+    tensors["head.weight"].view(-1)[-1] = value
+    write_released(run / "checkpoint-5" / "pytorch_model.bin", config, tensors)
+    for folder in (run, convert(run, tmp_path / "converted")):
+        message = refusal(load_hypernet, folder, device="cpu")[0]
+        assert message.startswith(str(folder))
+        assert message.endswith(": NaN or infinite values in head.weight")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

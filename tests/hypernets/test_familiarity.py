@@ -158,8 +158,8 @@ def test_what_is_written_is_read(known, tmp_path: Path) -> None:
     [
         ({"points": None}, "missing points"),
         ({"mean": torch.zeros(3)}, "shape mean is"),
-        ({"points": torch.zeros(0, SIZE)}, "holds no points, or values that are not finite"),
-        ({"calibration": torch.tensor([1.0, math.nan])}, "values that are not finite"),
+        ({"points": torch.zeros(0, SIZE)}, "holds no points"),
+        ({"calibration": torch.tensor([1.0, math.nan])}, "NaN or infinite values in calibration"),
         ({"more": torch.zeros(1)}, "unexpected more"),
     ],
 )

@@ -90,6 +90,14 @@ def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequen
         )
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors with NaN or infinite values."""
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    broken = [name for name, tensor in floats.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"NaN or infinite values in {_first(broken)}", hint=FETCH_AGAIN)
+
+
 def write_folder(
     folder: Path, kind: str, fields: Mapping[str, object], tensors: Mapping[str, Tensor]
 ) -> None:
@@ -197,4 +205,7 @@ def expand_tensors(tensors: Mapping[str, Tensor], *, source: str) -> dict[str, T
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a plain or compact weights file into fp32 tensors on the CPU."""
-    return expand_tensors(read_tensors(path), source=str(path))
+    tensors = read_tensors(path)
+    with naming(path):
+        check_finite(tensors)
+    return expand_tensors(tensors, source=str(path))
