@@ -11,7 +11,7 @@ from d2l.files import hub
 from d2l.files.atomic import naming
 from d2l.files.cache import find_local
 from d2l.files.leftovers import open_workshop, recover
-from d2l.files.ownership import refuse_existing
+from d2l.files.ownership import refuse_existing, refuse_full
 
 #: The environment variable that names the folder of a user's adapters.
 VARIABLE = "D2L_ADAPTERS"
@@ -88,9 +88,10 @@ def _refuse_unknown(path: Path) -> None:
         raise AdapterError(f"{path}: no such adapter folder", hint=hint)
 
 
-def refuse_adapter(out: Path, *, force: bool) -> None:
-    """Raise AdapterError unless an adapter may be written at `out`."""
+def refuse_adapter(out: Path, *, force: bool, n_bytes: int = 0) -> None:
+    """Raise AdapterError unless an adapter of this size may be written at `out`."""
     refuse_existing(out, force=force, own_names=names.own_names, error=AdapterError)
+    refuse_full(out, n_bytes, AdapterError)
 
 
 def refuse_removal(folder: Path) -> None:

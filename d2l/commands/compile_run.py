@@ -17,8 +17,6 @@ from d2l.commands.compile_report import (
 )
 from d2l.commands.export import export_beside, refuse_beside
 from d2l.documents.intake import describe_skipped, refuse_warnings
-from d2l.errors import AdapterError
-from d2l.files.ownership import refuse_full
 from d2l.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ class CompileRun:
     ) -> Report:
         """Compile a plan, write the adapter at `out`, and its exports beside it. The report of the
         first plan also tells how long everything took until then."""
-        refuse_full(out, plan.adapter_bytes + plan.parts_bytes, AdapterError)
+        refuse_adapter(out, force=self.force, n_bytes=plan.adapter_bytes + plan.parts_bytes)
         found = self.compiler.look_up(plan)
         self.compiler.load(plan, found)
         start = time.perf_counter()
