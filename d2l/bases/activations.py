@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from d2l.bases.families import Reading
-from d2l.errors import BaseModelError
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]
 _PADDING = 0  # any token that every base has
@@ -89,15 +88,8 @@ class ActivationEncoder:
         states: Sequence[Tensor],
         kept: Mapping[tuple[str, int], Tensor],
     ) -> Activations:
-        """One chunk's part of what was read of several, (chunks, tokens, …) each; raises
-        BaseModelError where a hidden state is not finite."""
+        """One chunk's part of what was read of several, (chunks, tokens, …) each."""
         hidden = torch.stack([states[at][index, :n_tokens] for at in self.reading.hidden_states])
-        if not bool(hidden.isfinite().all()):
-            name = getattr(self.model.config, "name_or_path", "") or "the base"
-            raise BaseModelError(
-                f"{name}: its hidden states are NaN or infinite",
-                hint="fetch its files again, or load it in bfloat16 or float32, not float16",
-            )
         if not self.reading.key_value_layers:
             return Activations(hidden)
         keys, values = (

@@ -151,7 +151,8 @@ def read_out(causal: Any, hidden: Tensor) -> Tensor:
 
 
 def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) -> Any:
-    """Read weights into the architecture of `config`, refusing anything missing or misshapen."""
+    """Read weights into the architecture of `config`; refuse anything missing, misshapen or not
+    finite."""
     if files.gguf is not None:
         gguf_files.ensure_weights(files.gguf, files.folder)
     if not list(files.folder.glob("*.safetensors")):
@@ -187,6 +188,13 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
         raise BaseModelError(
             f"{files.folder}: weights do not match config.json, for example {wrong[0]}",
             hint="the folder is incomplete, or its files belong to different models",
+        )
+    ends = ((name, torch.stack(values.aminmax())) for name, values in model.named_parameters())
+    broken = next((name for name, both in ends if not bool(both.isfinite().all())), None)
+    if broken:
+        raise BaseModelError(
+            f"{files.folder}: NaN or infinite values in {broken}",
+            hint="its files are damaged: fetch them again; or load it in bfloat16 or float32",
         )
     return model
 

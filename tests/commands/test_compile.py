@@ -346,8 +346,7 @@ def test_values_that_are_not_finite_are_named_and_nothing_is_written(
         save_file(tensors, file, {"format": "pt"})
         done = command(*words, "--offline", "--device", "cpu")
         file.write_bytes(intact)
-        message = f"{file}: NaN or infinite values in {name}"
-        if folder == base:
-            message = f"{base}: its hidden states are NaN or infinite"
-        assert f"error: {message}\n" in done.err
+        place = f"{base}: NaN or infinite values in " if folder == base else f"{file}: NaN or "
+        assert f"error: {place}" in done.err
+        assert f"{ending}\n" in done.err
         assert (done.code, target.exists()) == (1, False)
