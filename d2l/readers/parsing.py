@@ -93,6 +93,12 @@ def joins_number(before: str, raised: str) -> bool:
     return before[-1:].isdigit() and _RAISED_NUMBER.match(raised) is not None
 
 
+def name_left_out(n_chars: int, what: str) -> tuple[str, ...]:
+    """A remark on text that is left out on purpose, if there is any."""
+    s = "" if n_chars == 1 else "s"
+    return (f"{n_chars:,} character{s} of {what} left out",) if n_chars else ()
+
+
 def damaged(request: ParseRequest, kind: str, why: str) -> DocumentError:
     """Say that a file of a known kind cannot be parsed; the caller raises the result."""
     return DocumentError(

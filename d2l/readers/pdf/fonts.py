@@ -34,6 +34,10 @@ MAX_NESTED_FORMS = 8
 UNUSED_CODE = 0xFFFE  # of two bytes: no font has so many glyphs
 LIGATURE_NAMES = ("/ff", "/fi", "/fl", "/ffi", "/ffl")
 NUMBERED_GLYPH = re.compile(r"/(?!u)[a-zA-Z]{1,5}\d{1,5}$")  # names nothing: g36, cid0042
+#: Encodings of two-byte codes that pypdf reads; their codes tell the characters.
+READ_CODES = re.compile(
+    r"/(?:Uni\w+-(?:UCS2|UTF16)|90ms-RKSJ|(?:GB|GBpc|GBK)-EUC|GBK2K|ETen(?:ms)?-B5)-[HV]$"
+)
 BF_RANGE = re.compile(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>\s*(?:<([0-9A-Fa-f]+)>|\[([^]]*)\])")
 N_CODES = 256  # of a simple font; pypdf refuses to read a page whose font lists more widths
 ORDERINGS_WITHOUT_SPACES = ("Japan1", "GB1", "CNS1")  # CJK fonts, whose text has no word gaps
@@ -60,7 +64,8 @@ def list_resources(resources: Any, category: str) -> dict[str, DictionaryObject]
 
 
 def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
-    """Give the fonts of a page and its forms a plausible space, in memory only.
+    """Give the fonts of a page and its forms a plausible space, and forms without resources those
+    around them; in memory only.
 
     A subset font often lacks a space glyph, for word gaps are moves. pypdf then takes half an em
     for a space and runs words of justified text together.
@@ -75,6 +80,7 @@ def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
     for form in list_resources(resources, "/XObject").values():
         if form.get("/Subtype") == "/Form" and id(form) not in mended:
             mended.add(id(form))
+            form.setdefault(NameObject("/Resources"), resources)
             mend_fonts(form.get("/Resources"), mended, depth + 1)
 
 
@@ -104,7 +110,7 @@ def hides_text(font: DictionaryObject) -> bool:
         return False
     encoding = look_up(font, "/Encoding")
     if font.get("/Subtype") == "/Type0":
-        return encoding in ("/Identity-H", "/Identity-V")
+        return not READ_CODES.match(str(encoding))
     names = look_up(encoding, "/Differences") if isinstance(encoding, DictionaryObject) else None
     glyphs = [n for n in names or () if isinstance(n, NameObject) and n != "/.notdef"]
     return bool(glyphs) and all(map(NUMBERED_GLYPH.match, glyphs))

@@ -7,7 +7,7 @@ show at the same height: text that appears once always stays.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from itertools import product, takewhile
 
 from d2l.readers.pdf.layout import Line
 
@@ -17,6 +17,7 @@ MIN_SHARE = 0.25  # of pages that repeat a line: half of them may alternate, som
 NUMBERED_SHARE = 0.4  # of pages that carry their number, for a number to count as one
 BAND_SHARE = 0.5  # of pages whose first or last line stands at one height
 BAND_GAP = 1.4  # times the font size, between a running line and the body
+MOST_NUMBERS = 9  # of a line; one of them may be that of the page
 ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
 Place = tuple[int, int]  # page index, index of the line on it
@@ -77,11 +78,15 @@ def height_bins(line: Line) -> tuple[float, float]:
 
 
 def find_repeated(pages: Sequence[Sequence[Line]]) -> set[Place]:
-    """Find lines that many pages show at one height, whatever their digits."""
+    """Find lines that many pages show at one height, but for the number of the page."""
     places: dict[tuple[str, float], set[Place]] = defaultdict(set)
     for place, line in margin_places(pages):
-        key = re.sub(r"\d+", "#", line.text)
-        for height in height_bins(line):
+        numbers = list(re.finditer(r"\d{1,5}", line.text))[:MOST_NUMBERS]
+        others = (
+            f"{line.text[: n.start()]}#{int(n[0]) - place[0]}{line.text[n.end() :]}"
+            for n in numbers
+        )
+        for key, height in product((line.text, *others), height_bins(line)):
             places[key, height].add(place)
     least = max(MIN_PAGES, MIN_SHARE * sum(bool(lines) for lines in pages))
     return {

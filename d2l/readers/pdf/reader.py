@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
@@ -20,7 +20,15 @@ from pypdf.generic import Destination, DictionaryObject
 
 from d2l.errors import DocumentError
 from d2l.readers.findings import Finding, gather
-from d2l.readers.parsing import Parsed, ParseRequest, Section, all_hidden, bound_text, damaged
+from d2l.readers.parsing import (
+    Parsed,
+    ParseRequest,
+    Section,
+    all_hidden,
+    bound_text,
+    damaged,
+    name_left_out,
+)
 from d2l.readers.pdf.fonts import (
     MAX_NESTED_FORMS,
     PARSE_ERRORS,
@@ -30,7 +38,7 @@ from d2l.readers.pdf.fonts import (
 )
 from d2l.readers.pdf.headings import Bookmark, place_bookmarks, recognize_headings
 from d2l.readers.pdf.layout import Line, clean_line, flow_page, gather_words, is_monospaced
-from d2l.readers.pdf.lines import read_lines
+from d2l.readers.pdf.lines import count_ink, read_lines
 from d2l.readers.pdf.margins import drop_running_lines
 from d2l.readers.pdf.runs import Runs
 from d2l.readers.pdf.strings import Path, parse_content
@@ -42,18 +50,23 @@ SCANNED = "no text, only images; run OCR to read them"
 FAILED = "damaged content and could not be read"
 GARBLED = "fonts that do not tell their characters; run OCR if the text is garbled"
 UNSEEN = "content that pdfium cannot draw; hidden text there is not left out"
+PARTIAL = "damaged content that could not be read"
+UNFILLED = "annotations or form fields that could not be read"
+WORDLESS = ("/Link", "/Popup", "/Highlight", "/Text")  # annotations whose text is not on the page
 TAIL_BYTES = 1 << 16  # where the end-of-file mark of an intact file is found
 
 
 class _Repairs(logging.Handler):
-    """Count the warnings by which pypdf's reader says that it mended a file's structure."""
+    """Count the warnings by which pypdf's reader says that it mended a file's structure, and those
+    by which its pages say that they leave out a form."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.n_repairs = 0
+        self.n_repairs = self.n_lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         self.n_repairs += record.name == "pypdf._reader"
+        self.n_lost += record.name == "pypdf._page"
 
 
 def parse_pdf(request: ParseRequest) -> Parsed:
@@ -64,15 +77,25 @@ def parse_pdf(request: ParseRequest) -> Parsed:
     propagate, logger.propagate = logger.propagate, False
     try:
         reader = open_pdf(request, repairs)
-        read = read_pages(reader, request)
-        sections = tuple(bound_text(make_sections(reader, read.pages), request))
+        reader, request, unfilled = flatten(reader, request)
+        read = read_pages(reader, request, repairs)
+        read.unfilled = unfilled
+        bodies = drop_running_lines(read.pages)
+        sections = tuple(bound_text(make_sections(reader, bodies), request))
         notes = describe_pages(reader, read, request, repairs.n_repairs > 0)
     finally:
         logger.propagate = propagate
         logger.removeHandler(repairs)
     if repairs.n_repairs:
         notes = ("the file is damaged; it was repaired, check that no text is missing", *notes)
-    return Parsed(sections, notes, gather(read.findings))
+    n_running = sum(
+        count_ink(line.text) * sign
+        for pages, sign in ((read.pages, 1), (bodies, -1))
+        for lines in pages
+        for line in lines
+    )
+    remarks = name_left_out(n_running, "running headers and footers")
+    return Parsed(sections, notes, gather(read.findings), remarks)
 
 
 def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
@@ -89,6 +112,29 @@ def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
     if n_pages == 0:
         raise damaged(request, "PDF", "it has no pages")
     return reader
+
+
+def flatten(reader: PdfReader, request: ParseRequest) -> tuple[PdfReader, ParseRequest, list[int]]:
+    """Have annotations and form fields that show text among the content of their pages; give the
+    numbers of the pages where that fails, too."""
+    numbers = [n for n, page in enumerate(reader.pages, start=1) if has_annotations(page)]
+    if not numbers:
+        return reader, request, []
+    try:
+        viewer = Viewer(request.data, request.password, len(reader.pages))
+        flat = replace(request, data=viewer.flatten(numbers), password=None)
+        return open_pdf(flat, _Repairs()), flat, []
+    except (ViewError, DocumentError):
+        return reader, request, numbers
+
+
+def has_annotations(page: PageObject) -> bool:
+    """Whether a page has annotations or form fields that may show text."""
+    with suppress(*PARSE_ERRORS):
+        return any(
+            note.get_object().get("/Subtype") not in WORDLESS for note in page.annotations or ()
+        )
+    return False
 
 
 def name_error(error: BaseException) -> str:
@@ -149,12 +195,14 @@ class PagesRead:
 
     pages: list[list[Line]] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)  # not read
+    partial: list[int] = field(default_factory=list)  # read without some forms
+    unfilled: list[int] = field(default_factory=list)  # read without their annotations
     garbled: list[int] = field(default_factory=list)  # their letters are guesses
     unseen: list[int] = field(default_factory=list)  # pdfium cannot draw them
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
+def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> PagesRead:
     """Read page by page, up to the most text that is allowed."""
     read = PagesRead()
     n_chars = 0
@@ -164,6 +212,7 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
     viewer = Viewer(request.data, request.password, n_pages)
     for number in range(1, n_pages + 1):
         lines: list[Line] = []
+        n_lost = repairs.n_lost
         try:
             page = reader.pages[number - 1]
             measures = find_measures(page.get("/Resources"), known)  # first: mending changes widths
@@ -176,6 +225,8 @@ def read_pages(reader: PdfReader, request: ParseRequest) -> PagesRead:
             lines, is_guess = read_lines(page, stream, measures, omitted)
             if is_guess:
                 read.garbled.append(number)
+            if repairs.n_lost > n_lost:
+                read.partial.append(number)
         except PARSE_ERRORS as error:
             if n_pages == 1:
                 raise damaged(request, "PDF", name_error(error)) from None
@@ -198,10 +249,9 @@ def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dic
     return find_hidden(shown, None, number)
 
 
-def make_sections(reader: PdfReader, pages: Sequence[Sequence[Line]]) -> Iterator[Section]:
-    """Yield the text of each page that has any, without running headers and footers."""
+def make_sections(reader: PdfReader, bodies: Sequence[Sequence[Line]]) -> Iterator[Section]:
+    """Yield the text of each page that has any."""
     bookmarks = read_bookmarks(reader)
-    bodies = drop_running_lines(pages)
     words = gather_words(bodies)
     mono = is_monospaced(bodies)
     flowed = [list(flow_page(lines, words, monospaced=mono)) for lines in bodies]
@@ -240,7 +290,14 @@ def describe_pages(
             f"{request.name}: {count} {why}",
             hint="make the text readable first, for example with ocrmypdf, and give the result",
         )
-    faults = ((scanned, SCANNED), (failed, FAILED), (read.garbled, GARBLED), (read.unseen, UNSEEN))
+    faults = (
+        (scanned, SCANNED),
+        (failed, FAILED),
+        (read.partial, PARTIAL),
+        (read.unfilled, UNFILLED),
+        (read.garbled, GARBLED),
+        (read.unseen, UNSEEN),
+    )
     return tuple(f"{name_pages(numbers, n_pages)} {fault}" for numbers, fault in faults if numbers)
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,23 @@ class Viewer:
             return View(self._pdf[index], shown.runs)
         except (pdfium.PdfiumError, ArithmeticError, ValueError) as error:
             raise ViewError from error
+
+    def flatten(self, numbers: Iterable[int]) -> bytes:
+        """Give the file with annotations and form fields as content of the pages of these numbers,
+        counted from 1; raises ViewError. Open the file anew for anything else."""
+        if self._pdf is None:
+            raise ViewError
+        flat = BytesIO()
+        try:
+            self._pdf.init_forms()  # gives fields without an appearance one
+            for number in numbers:
+                page = self._pdf[number - 1]
+                drop_annotations(page)
+                pdfium_raw.FPDFPage_Flatten(page, pdfium_raw.FLAT_NORMALDISPLAY)
+            self._pdf.save(flat, flags=pdfium_raw.FPDF_REMOVE_SECURITY)
+        except pdfium.PdfiumError as error:
+            raise ViewError from error
+        return flat.getvalue()
 
 
 class View:
@@ -243,12 +261,13 @@ def switch(texts: Iterable[Text], *, on: bool) -> None:
 
 
 def drop_annotations(page: Any) -> None:
-    """Take off what covers no text, in memory."""
+    """Take off what covers no text, or is not shown, in memory."""
     for index in reversed(range(pdfium_raw.FPDFPage_GetAnnotCount(page))):
         annotation = pdfium_raw.FPDFPage_GetAnnot(page, index)
         kind = pdfium_raw.FPDFAnnot_GetSubtype(annotation)
+        unseen = pdfium_raw.FPDFAnnot_GetFlags(annotation) & pdfium_raw.FPDF_ANNOT_FLAG_NOVIEW
         pdfium_raw.FPDFPage_CloseAnnot(annotation)
-        if kind in NO_COVERS:
+        if unseen or kind in NO_COVERS:
             pdfium_raw.FPDFPage_RemoveAnnot(page, index)
 
 

@@ -51,8 +51,12 @@ def test_names_of_glyph_variants_and_ligatures_become_their_characters() -> None
 
 @pytest.mark.parametrize(
     ("font", "shown"),
-    [(COMPOSITE % b"", "<00240025> Tj"), (NAMED % b"/g36 /g37", "(AB) Tj")],
-    ids=["glyph numbers", "numbered names"],
+    [
+        (COMPOSITE % b"", "<00240025> Tj"),
+        (COMPOSITE.replace(b"Identity-H", b"EUC-H") % b"", "<BCE8B0B7> Tj"),
+        (NAMED % b"/g36 /g37", "(AB) Tj"),
+    ],
+    ids=["glyph numbers", "codes that are not read", "numbered names"],
 )
 def test_fonts_that_do_not_tell_their_characters_are_noted(font: bytes, shown: str) -> None:
     _, notes = read(font, shown)

@@ -1,18 +1,23 @@
+from unittest.mock import Mock
+
 import pytest
 
 from d2l.documents.document import Document
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
+from d2l.readers.pdf.viewer import Viewer, ViewError
 from tests.documents import samples
 from tests.documents.samples import (
     SCAN,
     encrypt_pdf,
     make_pdf,
+    parse_here,
     pdf_line,
     pdf_page,
     read_bytes,
     write_objects,
 )
+from tests.readers.pdf.pages import build, form, stream
 
 WORDS = ["No", "New", "Hot", "Dry", "Old", "Big", "Wet", "Far", "Red"]
 PLAIN = make_pdf([pdf_page(["Secret text."])])
@@ -134,6 +139,44 @@ def test_running_headers_and_numbered_footers_are_dropped() -> None:
         "Old pumps are told of on this page in words of their own, and then on over the end of the "
         "line until the Big ones stop."
     )
+    running = 6 * "Pump Manual, Release 7" + 3 * "0 Chapter 2. Pumps" + 3 * "2.0. Seals 0"
+    n_chars = len(running.replace(" ", ""))
+    assert document.remarks == (f"{n_chars} characters of running headers and footers left out",)
+
+
+def test_rows_of_a_table_that_goes_on_are_no_headers() -> None:
+    pages = [
+        [f"Bolt {31 * n * row} costs {17 * n * row}." for row in range(2, 9)] for n in (3, 5, 7)
+    ]
+    document = read_bytes(make_pdf([pdf_page(rows) for rows in pages]), "a.pdf")
+    assert document.text.split() == " ".join(row for rows in pages for row in rows).split()
+    assert not document.remarks
+
+
+@pytest.mark.parametrize("filter", ["/Unknown", "[/ASCIIHexDecode /DCTDecode]", "7"])
+def test_form_that_cannot_be_read_is_noted(filter: str) -> None:
+    lost = stream(pdf_line("lost", 72, 600), f"/Subtype /Form /BBox [0 0 9 9] /Filter {filter}")
+    content = pdf_line("Seen.", 72, 700) + " /X Do"
+    document = parse_here(build(content, resources="/XObject << /X 6 0 R >>", extra=[lost]))
+    assert document.text == "Seen."
+    assert document.notes[0] == "1 of 1 pages (p. 1) have damaged content that could not be read"
+
+
+def test_annotations_that_cannot_be_read_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    content, page = pdf_line("Seen.", 72, 700), "/Annots [<< /Subtype /Stamp /Rect [0 0 9 9] >>]"
+    assert parse_here(build(content, page=page)).notes == ()
+    monkeypatch.setattr(Viewer, "flatten", Mock(side_effect=ViewError))
+    assert parse_here(build(content, page=page)).notes == (
+        "1 of 1 pages (p. 1) have annotations or form fields that could not be read",
+    )
+
+
+def test_file_of_annotations_alone_is_read() -> None:
+    note = "/Annots [<< /Subtype /Stamp /Rect [9 9 99 99] /AP << /N 6 0 R >> >>]"
+    data = build("", page=note, extra=[form(pdf_line("Oslo", 9, 9))])
+    assert parse_here(data).text == "Oslo"
+    locked = encrypt_pdf(data, "user")
+    assert read_bytes(locked, "a.pdf", password="user").text == "Oslo"
 
 
 def test_text_that_is_all_there_is_on_every_page_stays() -> None:

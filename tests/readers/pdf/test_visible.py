@@ -1,7 +1,7 @@
 """Text that a reader of a PDF cannot see is left out and counted, and nothing else is."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
@@ -9,45 +9,15 @@ from d2l.documents.document import Document
 from d2l.errors import DocumentError
 from d2l.readers.findings import Finding
 from d2l.readers.pdf import viewer
-from tests.documents.samples import (
-    HALF_EM,
-    encrypt_pdf,
-    make_pdf,
-    parse_here,
-    read_bytes,
-    write_objects,
-)
+from tests.documents.samples import HALF_EM, encrypt_pdf, make_pdf, parse_here, read_bytes
+from tests.readers.pdf.pages import FONT, build, form, stream
 
 SEEN = "BT /F1 10 Tf 72 700 Td (Seen.) Tj ET"
 HIDDEN = "BT /F1 10 Tf 72 600 Td (hidden words) Tj ET"
 LONG = "BT /F1 10 Tf {} Td (hidden words that go on for long enough          .) Tj ET"
 N_HIDDEN = len("hiddenwords")
-FONT = "/Resources << /Font << /F1 3 0 R >> >>"
 UNSEEN = "invisible on the page"
 INVISIBLE = "drawn in the invisible mode"
-
-
-def build(content: str, *, resources: str = "", page: str = "", catalog: str = "",
-          extra: Sequence[str] = ()) -> bytes:  # fmt: skip
-    """A page with entries of its own; extra objects are numbered from 6."""
-    return write_objects(
-        [
-            f"<< /Type /Catalog /Pages 2 0 R {catalog} >>".encode(),
-            b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
-            HALF_EM,
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] {page} "
-            f"/Resources << /Font << /F1 3 0 R >> {resources} >> /Contents 5 0 R >>".encode(),
-            *(text.encode("cp1252") for text in (stream(content), *extra)),
-        ]
-    )
-
-
-def stream(content: str, entries: str = "") -> str:
-    return f"<< {entries} /Length {len(content)} >>\nstream\n{content}\nendstream"
-
-
-def form(content: str, entries: str = FONT, box: str = "0 0 612 792") -> str:
-    return stream(content, f"/Type /XObject /Subtype /Form /BBox [{box}] {entries}")
 
 
 # Resources of the pages below; objects 6 to 11.
