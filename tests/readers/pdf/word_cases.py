@@ -253,7 +253,7 @@ PLAIN: dict[str, bytes | Callable[[], bytes]] = {
     "drawn twice to look bold": build(f"{say('Bold words')} {say('Bold words', 72.3)}"),
     "all operators": build(
         "BT /F1 12 Tf 14 TL 72 700 Td (first) Tj (second) ' 1 2 (third row) \" T* "
-        "[(fo) 20 (urth) -900 (fifth)] TJ ET"
+        "[(four) 20 (th) -900 (fifth)] TJ ET"
     ),
     "stroked": build(f"{say('stroked words', before='1 Tr')} {say('both', y=650, before='2 Tr')}"),
     "light on dark": build(f"0 g 60 690 300 30 re f 1 g {say('light words')}"),
