@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from d2l.errors import DocumentError
 from d2l.readers.archives import open_archive, parse_xml, read_member
 from d2l.readers.findings import gather
-from d2l.readers.html import Page, count_drawn, parse_tree, split_page
+from d2l.readers.html import Page, count_left_out, parse_tree, split_page
 from d2l.readers.parsing import Parsed, ParseRequest, Section, bound_text, damaged
 from d2l.readers.sniff import decode_html
 from d2l.readers.styles import read_use
@@ -32,7 +32,7 @@ def parse_epub(request: ParseRequest) -> Parsed:
         sections = tuple(bound_text(read_chapters(archive, chapters, request, pages), request))
     findings = gather(finding for page in pages for finding in page.findings)
     notes = dict.fromkeys(note for page in pages for note in page.notes)
-    return Parsed(sections, tuple(notes), findings, count_drawn(pages))
+    return Parsed(sections, tuple(notes), findings, count_left_out(pages))
 
 
 def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:

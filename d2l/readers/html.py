@@ -12,7 +12,15 @@ import lxml.etree
 import lxml.html
 
 from d2l.readers.findings import Finding, gather
-from d2l.readers.html_hidden import HiddenText, find_hidden
+from d2l.readers.html_furniture import (
+    HEADINGS,
+    count_seen,
+    find_drawn,
+    find_furniture,
+    find_unseen,
+    take_out,
+)
+from d2l.readers.html_hidden import find_hidden
 from d2l.readers.parsing import (
     CELL,
     Heading,
@@ -27,33 +35,14 @@ from d2l.readers.sniff import decode_html
 from d2l.readers.styles import Sheet
 from d2l.readers.text import encoding_notes
 
-DROPPED = frozenset((
-    "script", "style", "noscript", "noframes", "template", "nav", "title", "input", "canvas",
-    "iframe", "object", "embed", "audio", "video", "map", "datalist", "rp", "annotation",
-    "annotation-xml", "noembed", "meter", "progress", "desc", "metadata", "defs",
-))  # fmt: skip
 #: Elements of a page's head; the parser leaves others there that it does not know.
 HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
-DRAWN = frozenset(("svg", "select", "textarea"))  # seen, but no text of the page
-DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
-DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
-# Links to edit or point, boxes of links, citation marks.
-DROPPED_CLASSES = frozenset((
-    "mw-editsection", "noprint", "navbox", "navbox-styles", "headerlink", "anchorjs-link",
-    "skip-link", "mw-jump-link", "catlinks", "printfooter", "vector-toc", "sphinxsidebar",
-    "toc", "mw-indicators", "mw-cite-backlink", "navbar", "sidebar", "breadcrumbs",
-    "navheader", "navfooter",  # DocBook
-    "nav-panel", "copiable-link", "copiable-anchor",  # Texinfo
-    "hash-link", "header-anchor", "pagination-nav",  # Docusaurus, VuePress
-))  # fmt: skip
-HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 BLOCKS = HEADINGS | frozenset((
     "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
     "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
     "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
     "hr", "details", "summary", "center",
 ))  # fmt: skip
-PROSE = HEADINGS | {"p"}
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
 TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -70,23 +59,29 @@ def parse_html(request: ParseRequest) -> Parsed:
     page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
     sections = tuple(bound_text(page.sections, request))
     notes = (*encoding_notes(decoded), *page.notes)
-    return Parsed(sections, notes, page.findings, count_drawn([page]))
+    return Parsed(sections, notes, page.findings, count_left_out([page]))
 
 
 class Page(NamedTuple):
-    """Text of a page, and what to tell of it; `n_drawn`: characters of drawings and buttons."""
+    """Text of a page, and what to tell of it; `n_furniture`, `n_drawn`: characters left out."""
 
     sections: list[Section]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    n_furniture: int
     n_drawn: int
 
 
-def count_drawn(pages: Sequence[Page]) -> tuple[str, ...]:
-    """A remark on the characters of drawings and buttons of all pages, if there are any."""
-    n_drawn = sum(page.n_drawn for page in pages)
-    s = "" if n_drawn == 1 else "s"
-    return (f"{n_drawn:,} character{s} of drawings and buttons left out",) if n_drawn else ()
+def count_left_out(pages: Sequence[Page]) -> tuple[str, ...]:
+    """A remark on the characters of all pages that a reader sees and that are no text of them."""
+    n_furniture, n_drawn = (sum(page[at] for page in pages) for at in (-2, -1))
+    counts = ((n_furniture, "menus and page furniture"), (n_drawn, "drawings and buttons"))
+    told = [(n, what) for n, what in counts if n]
+    if not told:
+        return ()
+    (n, what), *more = told
+    rest = "".join(f", {n:,} of {what}" for n, what in more)
+    return (f"{n:,} character{'' if n == 1 else 's'} of {what} left out{rest}",)
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
@@ -128,9 +123,12 @@ def split_page(
     """Give the sections of a parsed page, the text before the first heading among them, and what
     of that part is hidden. `sheets`: those that the page links to; None: they are not at hand."""
     hidden, notes = find_hidden(root, sheets)
-    drop_furniture(root)
+    unseen = find_unseen(root, hidden)
+    n_furniture = take_out(find_furniture(root), unseen)
     main = find_main(root)
-    n_drawn = drop_drawn(main, hidden)
+    if main is not root:
+        n_furniture += count_seen(root, unseen) - count_seen(main, unseen)
+    n_drawn = take_out(find_drawn(main), unseen)
     inside = set(main.iter())
     hidden = [text for text in hidden if text.element in inside]
     # Furniture in it is gone by now.
@@ -139,69 +137,7 @@ def split_page(
     if not include_hidden:
         for text in hidden:
             text.take_out()
-    return Page(_Flow().run(main), findings, notes, n_drawn)
-
-
-def drop_furniture(root: Any) -> None:
-    """Take out of the tree what is not the page's text."""
-    for element in list(root.iter()):
-        is_inside = isinstance(element.tag, str) and element.getparent() is not None
-        if is_inside and is_furniture(element):
-            element.drop_tree()
-
-
-def is_furniture(element: Any) -> bool:
-    """Whether an element is navigation or code, or for the eyes alone."""
-    tag, role = element.tag, element.get("role", "")
-    if tag in DROPPED or (tag == "dialog" and element.get("open") is None):
-        return True
-    classes = set(element.get("class", "").split())
-    if classes & DROPPED_CLASSES:
-        return tag not in ("html", "body", "main", "article")
-    if tag == "sup" and "reference" in classes:  # a citation's number
-        return True
-    if is_banner_part(element):
-        return True
-    if tag in DROPPED_OUTSIDE_MAIN or role in DROPPED_ROLES:
-        inside = any(parent.tag in ("main", "article") for parent in element.iterancestors())
-        return not inside and element.find(".//h1") is None
-    return False
-
-
-def drop_drawn(main: Any, hidden: Iterable[HiddenText]) -> int:
-    """Take drawings, controls and decoration out of the page; give the number of their characters
-    that a reader sees."""
-    by_element = {text.element: text for text in hidden}
-    whole = {text.element for text in hidden if text.is_whole}
-    n_chars = 0
-    for element in [one for one in main.iter("*") if one is not main and is_drawn(one)]:
-        around = list(element.iterancestors())
-        if main not in around:  # it was in a drawing
-            continue
-        if whole.isdisjoint((element, *around)):
-            for inner in list(element.iter("*")):
-                if inner in by_element:
-                    by_element[inner].take_out()
-            n_chars += sum(map(len, element.text_content().split()))
-        element.drop_tree()
-    return n_chars
-
-
-def is_drawn(element: Any) -> bool:
-    """Whether an element is for the eyes alone, or to be pressed; a heading that unfolds its
-    section is neither."""
-    if element.tag == "button":
-        heading = next(element.iterancestors(*HEADINGS), None)
-        return heading is None or heading.text_content().strip() != element.text_content().strip()
-    return element.tag in DRAWN or element.get("aria-hidden", "").lower() == "true"
-
-
-def is_banner_part(element: Any) -> bool:
-    """Whether an element stands beside the title in a page's header: menus, languages, logos."""
-    around = {parent.tag for parent in element.iterancestors()}
-    if "header" not in around or around & PROSE:
-        return False
-    return not any(inner.tag in PROSE for inner in element.iter())
+    return Page(_Flow().run(main), findings, notes, n_furniture, n_drawn)
 
 
 def find_main(root: Any) -> Any:
