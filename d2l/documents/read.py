@@ -88,7 +88,7 @@ def make_document(source: Source, format: str, request: ParseRequest, parsed: Pa
             raise all_hidden(request, parsed.findings)
         raise DocumentError(
             f"{source.name}: no text in this {format} document",
-            hint="give a document that has text",
+            hint="; ".join(parsed.remarks) or "give a document that has text",
         )
     return Document(
         source.name,

@@ -32,7 +32,7 @@ from d2l.readers.parsing import (
     joins_number,
 )
 from d2l.readers.sniff import decode_html
-from d2l.readers.styles import Sheet
+from d2l.readers.styles import SHADOW, Sheet
 from d2l.readers.text import encoding_notes
 
 #: Elements of a page's head; the parser leaves others there that it does not know.
@@ -41,14 +41,19 @@ BLOCKS = HEADINGS | frozenset((
     "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
     "ul", "ol", "li", "dl", "dt", "dd", "blockquote", "pre", "figure", "figcaption", "table",
     "caption", "thead", "tbody", "tfoot", "tr", "form", "fieldset", "legend", "address",
-    "hr", "details", "summary", "center",
+    "hr", "details", "summary", "center", "dialog", "dir", "hgroup", "listing", "menu", "nav",
+    "optgroup", "option", "search", "xmp",
 ))  # fmt: skip
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
 TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+PAGE_END = re.compile(r"</html\b[^<>]{0,99}>", re.IGNORECASE)  # browsers read on behind it
 # Marks inside the walk only, for JUNK is taken out of every page.
 LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
+#: What is drawn in a formula and not written: before elements, and between those in another.
+MATH_BEFORE = {"msqrt": "√", "mroot": "√", "mtext": " ", "mtd": " ", "mspace": " "}
+MATH_BETWEEN = {"mfrac": "/", "msup": "^"}
 MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
 MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
@@ -74,8 +79,10 @@ class Page(NamedTuple):
 
 def count_left_out(pages: Sequence[Page]) -> tuple[str, ...]:
     """A remark on the characters of all pages that a reader sees and that are no text of them."""
-    n_furniture, n_drawn = (sum(page[at] for page in pages) for at in (-2, -1))
-    counts = ((n_furniture, "menus and page furniture"), (n_drawn, "drawings and buttons"))
+    counts = (
+        (sum(page.n_furniture for page in pages), "menus and page furniture"),
+        (sum(page.n_drawn for page in pages), "drawings and buttons"),
+    )
     told = [(n, what) for n, what in counts if n]
     if not told:
         return ()
@@ -90,7 +97,7 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True,
         default_doctype=False,
     )  # fmt: skip
-    raw = JUNK.sub("", markup).encode()
+    raw = PAGE_END.sub("</d2l>", JUNK.sub("", markup)).encode()
     try:
         root = lxml.html.document_fromstring(raw, parser=parser)
     except (lxml.etree.LxmlError, ValueError) as error:
@@ -101,6 +108,9 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         why = "its elements are nested too deeply" if nested else TOO_LARGE
         raise damaged(request, "HTML page", why)
     empty_head(root)
+    for shadow in root.iter("template"):
+        if shadow.get("shadowrootmode") is not None:  # it is shown, and its sheets are its own
+            shadow.tag = SHADOW
     return root
 
 
@@ -198,6 +208,8 @@ class _Flow:
             self._rows.append([])
         elif tag in ("td", "th"):
             self._end_block()
+        elif tag.startswith("m"):
+            self._inline.append(sign_math(element))
 
     def _close(self, element: Any) -> None:
         tag = element.tag
@@ -289,3 +301,12 @@ class _Flow:
 def is_layout(row: Any) -> bool:
     """Whether a table row lays out a page instead of holding data: it nests tables or headings."""
     return any(row.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3"))
+
+
+def sign_math(element: Any) -> str:
+    """What is drawn in a formula before an element."""
+    before, around = element.getprevious(), element.getparent()
+    if before is None or around is None:
+        return MATH_BEFORE.get(element.tag, "")
+    between = " " if before.tag == "mtext" else MATH_BEFORE.get(element.tag, "")
+    return MATH_BETWEEN.get(around.tag, "") + between

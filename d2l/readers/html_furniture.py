@@ -12,10 +12,10 @@ from d2l.readers.html_hidden import HiddenText, own_texts
 #: Elements whose text browsers do not show.
 NOT_SHOWN = frozenset((
     "script", "style", "noscript", "noframes", "template", "title", "input", "canvas", "iframe",
-    "object", "embed", "audio", "video", "map", "datalist", "rp", "annotation", "annotation-xml",
-    "noembed", "meter", "progress", "desc", "metadata", "defs",
+    "audio", "video", "datalist", "rp", "annotation", "annotation-xml", "noembed",
+    "meter", "progress", "desc", "metadata", "defs",
 ))  # fmt: skip
-DRAWN = frozenset(("svg", "select", "textarea"))  # seen, but no text of the page
+DRAWN = frozenset(("svg", "select", "textarea", "object"))  # seen, but no text of the page
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
 DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
 # Links to edit or point, boxes of links, citation marks.
@@ -66,7 +66,8 @@ def find_furniture(root: Any) -> list[Any]:
     found = []
     for element in root.iter("*"):
         around = above[element.getparent()]
-        above[element] = around | {element.tag} if element.tag in AROUND else around
+        tag = "main" if element.get("role") == "main" else element.tag
+        above[element] = around | {tag} if tag in AROUND else around
         # A header holds menus, languages, logos beside the title.
         is_banner_part = "header" in around and not around & PROSE and element not in worded
         if element is not root and (

@@ -51,8 +51,9 @@ FADING = frozenset(("all", "opacity", "visibility", "transform", "translate", "s
 FUNCTION = re.compile(r"(?:cubic-bezier|steps|linear)\([^()]{0,200}\)")
 LONG_NUMBER = re.compile(r"\d{300,}")  # no Python makes a number of thousands of digits
 WORD = re.compile(r"[a-z][a-z-]{2,40}")
-#: Sheets in them are not used where scripts run.
-NO_PART = ("noscript", "template", "textarea", "iframe")
+SHADOW = "d2l-shadow"  # a template that is shown
+#: Sheets in them are not used where scripts run, or not for the page.
+NO_PART = ("noscript", "template", "textarea", "iframe", SHADOW)
 MAX_NESTED_RULES = 20
 MAX_WORK = 5_000_000  # selectors tried: some seconds
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from d2l.errors import DocumentError
 from tests.documents.samples import parse_here
 
 ABSOLUTE = "position:absolute;"
@@ -20,20 +21,29 @@ def read(body: str, css: str = "", head: str = "") -> str:
     return document.text
 
 
-BLOCKS = ("main", "section", "article", "figure", "header", "footer", "hgroup", "search", "details",
-          "summary", "figcaption", "address", "div", "p", "picture", "time", "mark", "my-element",
-          "dialog open", "ruby", "output", "data")  # fmt: skip
+#: What may stand in a body and hold text that is shown there.
+FLOW = """
+a abbr address article aside b bdi bdo big blockquote body center cite code data del details dfn dir
+div dl em fieldset figcaption figure font footer form h2 header hgroup i ins kbd label legend li
+main map mark math menu my-element ol output p picture pre q ruby s samp search section slot small
+span strike strong sub summary sup table tbody td th thead time tr tt u ul var
+""".split()  # noqa: SIM905 - a list of words
+VOID = "area br col embed hr img input link meta source track wbr".split()  # noqa: SIM905
 
 
-@pytest.mark.parametrize("tag", BLOCKS)
-def test_an_element_after_the_title_of_a_page_without_a_body_tag_is_read(tag: str) -> None:
-    name = tag.split()[0]
-    data = (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Manual</title><style>p{}</style>"
-        f"<{tag}><h1>The Marn 12</h1><p>It weighs 14 kg.</p></{name}><p>Printed in Oslo.</p>"
-    )
-    document = parse_here(data.encode(), "a.html")
-    assert document.text == "The Marn 12\n\nIt weighs 14 kg.\n\nPrinted in Oslo."
+@pytest.mark.parametrize("tag", [*FLOW, *VOID, "dialog open", "noscript></noscript", ""])
+def test_whatever_stands_first_in_a_page_without_a_body_tag_is_read(tag: str) -> None:
+    start, end = (f"<{tag}>", f"</{tag.split()[0]}>" * (tag not in VOID)) if tag else ("", "")
+    for head in ("<!doctype html><html lang=en><meta charset=utf-8>", "", "<head>"):
+        data = (
+            f"{head}<title>Manual</title><style>p{{}}</style>"
+            f"{start}<h1>The Marn 12</h1><p>It weighs 14 kg.</p>{end}<p>Printed in Oslo.</p>"
+        )
+        document = parse_here(data.encode(), "a.html")
+        assert (
+            document.text.removeprefix("- ")
+            == "The Marn 12\n\nIt weighs 14 kg.\n\nPrinted in Oslo."
+        )
 
 
 def test_elements_of_a_page_without_a_body_tag_keep_their_order_and_styles() -> None:
@@ -243,6 +253,7 @@ def test_text_stays_where_elements_around_show_it(body: str) -> None:
     ("body", "n_chars"),
     [
         ("<svg><title>x</title><text>Valve 7</text></svg>", "6 characters"),
+        ("<object>in its place<embed></object>", "10 characters"),
         ("<span aria-hidden=true>17 bar</span>", "5 characters"),
         ("<button>O<b hidden>pen</b></button>", "1 character"),
         ("<select><option>big<option>small</select>", "8 characters"),
@@ -255,6 +266,54 @@ def test_drawings_and_buttons_are_counted(body: str, n_chars: str) -> None:
     assert document.text == "Seen."
     assert document.remarks == (f"{n_chars} of drawings and buttons left out",)
     assert document.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "remark"),
+    [
+        ("<nav>Home</nav>", "4 characters of menus and page furniture left out"),
+        (
+            "<nav>H</nav><footer>i<br>j</footer>",
+            "3 characters of menus and page furniture left out",
+        ),
+        ("<div class=toc>1 <b hidden>2</b><script>x</script><i style='opacity:0'>y</i></div>", "1"),
+        ("<header>a<nav>b</nav><ul><li>c</ul></header><dialog>d</dialog>", "3"),
+        (
+            "<nav>a<svg><text>b</text></svg></nav><button>cd</button>",
+            "2 characters of menus and page furniture left out, 2 of drawings and buttons",
+        ),
+        (f"<div>before</div><main>{'word ' * 60}</main><div><b>after</b><p hidden>x</div>", "16"),
+        ("<nav hidden>a</nav><template>b</template><title>c</title>", ""),
+    ],
+)
+def test_furniture_that_is_seen_is_counted(body: str, remark: str) -> None:
+    remarks = parse_here(f"<!doctype html><p>Seen.{body}".encode(), "a.html").remarks
+    assert "".join(remarks).startswith(remark)
+    assert len(remarks) == bool(remark)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<p>one</p></body></html><p>two</p></HTML >three", "one\n\ntwo\n\nthree"),
+        ("one<embed src=a>two<p>three", "onetwo\n\nthree"),
+        ("<map name=m><area>one<p>two</map>", "one\n\ntwo"),
+        ("<dialog open>one</dialog>two<hgroup>three</hgroup>four", "one\n\ntwo\n\nthree\n\nfour"),
+        ("<x-y><template shadowrootmode=open><style>p{display:none}</style>one</template><p>two",
+         "one\n\ntwo"),
+        ("<div role=main><h1>one</h1><aside class=footnote>two</aside></div>", "one\n\ntwo"),
+        ("<math><mfrac><mn>1</mn><mn>2</mn></mfrac><msqrt><mi>h</mi></msqrt><mtext>if</mtext>"
+         "<msup><mi>v</mi><mn>2</mn></msup></math>", "1/2√h if v^2"),
+    ],
+)  # fmt: skip
+def test_what_a_browser_shows_is_kept(body: str, text: str) -> None:
+    assert parse_here(f"<!doctype html><body>{body}".encode(), "a.html").text == text
+
+
+def test_a_page_of_furniture_alone_says_so() -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse_here(b"<!doctype html><nav>Home</nav>", "a.html")
+    assert caught.value.hint == "4 characters of menus and page furniture left out"
 
 
 @pytest.mark.parametrize("tag", ["noembed", "meter", "progress", "annotation-xml", "dialog"])
