@@ -15,6 +15,7 @@ from d2l.compiler.names import SUFFIX, clean, fold, name_adapters
 from d2l.documents.inputs import expand_inputs, has_known_suffix, printable
 from d2l.documents.intake import ReadOptions
 from d2l.errors import DocumentError, OptionError
+from d2l.files.jsonl import MAX_LINE_BYTES
 from d2l.files.printable import CONTROLS
 from d2l.hypernets.options import DEFAULTS, DOCUMENT_OPTIONS, SPELLINGS
 
@@ -101,6 +102,8 @@ def read_manifest(path: Path) -> list[BatchRow]:
 
 def _read_row(line: bytes, where: str) -> BatchRow:
     try:
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
         values = json.loads(line)
         if not isinstance(values, dict):
             raise TypeError("expected an object")

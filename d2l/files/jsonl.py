@@ -15,7 +15,7 @@ from d2l.errors import D2LError
 
 T = TypeVar("T")
 #: No row has more; what does (a bomb of zeros, a device) is not read to its end.
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 16 << 20
 
 
 class RowFormat(NamedTuple):

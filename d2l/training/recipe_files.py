@@ -24,7 +24,8 @@ from d2l.learners.recipes import (
 from d2l.learners.task_data import gather_tasks
 
 Raw = dict[str, Any]
-_MAX_BYTES = 10 << 20  # a recipe has some hundred lines; a device has no end
+_MAX_BYTES = 1 << 18  # a recipe has some hundred lines; a device has no end
+_MAX_DOTS = 1_000  # in a line; `tomllib` takes the square of a dotted key's length
 
 #: Keys of every table.
 _KEYS = {title: tuple(item.name for item in fields(table)) for title, table in TABLES.items()}
@@ -68,6 +69,9 @@ def _read(path: Path) -> Raw:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise RecipeError(f"{path}: is larger than {_MAX_BYTES:,} bytes", hint="name a recipe")
+        if max(line.count(b".") for line in data.split(b"\n")) > _MAX_DOTS:
+            hint = "write its values on lines of their own"
+            raise RecipeError(f"{path}: a line has more than {_MAX_DOTS:,} dots", hint=hint)
         return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror}", hint="name a TOML file") from error

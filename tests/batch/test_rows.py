@@ -70,6 +70,16 @@ def test_a_bad_row_holds_its_error_and_leaves_the_others(
     assert bad.id != good.id
 
 
+def test_a_long_row_is_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_LINE_BYTES", 100)
+    path = write(
+        tmp_path, {"id": "x", "input": "a", "options": [[]] * 50}, {"id": "y", "input": "b"}
+    )
+    bad, good = read_manifest(path)
+    assert bad.error == "line 1: not a row of a manifest (longer than 100 bytes)"
+    assert good.error is None
+
+
 @pytest.mark.parametrize(
     ("first", "second", "said"),
     [

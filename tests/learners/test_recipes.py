@@ -12,6 +12,8 @@ from d2l.training.recipe_files import locating, read_recipe
 from tests.recipes import write_recipe
 from tests.refusals import refuse
 
+MANY = "write its values on lines of their own"
+
 refusal = partial(refuse, RecipeError, read_recipe)
 
 
@@ -135,6 +137,7 @@ def test_a_table_of_another_kind_than_the_checkpoint_is_refused_with_its_line(
         ("seed = 1", "steps = 4", None, "not TOML: Cannot overwrite a value (at line 4", None),
         ("seed = 1", "seed = 1" + 5000 * "0", None, "not TOML: Exceeds the limit", None),
         ("seed = 1", "seed = " + 5000 * "[", None, "not TOML: ", None),
+        ("seed = 1", 9000 * "a." + "a = 1", None, "a line has more than 1,000 dots", MANY),
     ],
 )
 def test_what_is_wrong_is_named(
