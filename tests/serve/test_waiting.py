@@ -97,6 +97,22 @@ def test_a_damaged_adapter_is_an_error_of_its_own(
         assert "adapter_model.safetensors" in caplog.text
 
 
+def test_a_panic_of_tokenizers_is_a_failure_and_the_server_lives(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panic = type("PanicException", (BaseException,), {})
+
+    def fail(*_: object, **__: object) -> None:
+        raise panic("no such token")
+
+    with running(shelf) as server, server.client(timeout=20) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("d2l.serve.engine.generate", fail)
+            with pytest.raises(openai.InternalServerError, match="RuntimeError"):
+                say(client, "pump", "?")
+        assert say(client, "pump", QUESTIONS[0]) == shelf.load("pump").ask(QUESTIONS[0])
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_cause_of_a_failure_stands_in_the_log(
     stream: bool, shelf: Shelf, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
