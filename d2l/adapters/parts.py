@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import ValidationError
 
 from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
 from d2l.adapters.provenance import Count, Opening, Record, Text, explain
 from d2l.errors import AdapterError, ShapeError
-from d2l.files.tensors import FILE_ERRORS
+from d2l.files.tensors import FILE_ERRORS, TensorFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -201,17 +201,24 @@ def _read_index(path: Path, sha256: str) -> PartIndex:
 
 
 def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":
-    """A function that reads one memory of a file, whose header was checked."""
-    import safetensors
-
+    """A function that reads one memory of a file; both raise AdapterError."""
     try:
-        file: Any = safetensors.safe_open(path, framework="pt", device="cpu")
-        names = set(file.keys())
-    except FILE_ERRORS as error:
+        file = TensorFile(path)
+    except AdapterError as error:
+        raise AdapterError(error.message, hint=_AGAIN) from error
+    except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-    if names != {f"{n}.{kind}" for n in range(count) for kind in _KINDS}:
+    if file.names != {f"{n}.{kind}" for n in range(count) for kind in _KINDS}:
         raise AdapterError(f"{path}: does not hold the values of {count:,} parts", hint=_AGAIN)
-    return lambda place: {kind: file.get_tensor(f"{place}.{kind}") for kind in _KINDS}
+
+    def read(place: int) -> "Stored":
+        try:
+            tensors = file.read([f"{place}.{kind}" for kind in _KINDS])
+        except FILE_ERRORS as error:
+            raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
+        return {kind: tensors[f"{place}.{kind}"] for kind in _KINDS}
+
+    return read
 
 
 def _format(index: PartIndex) -> str:

@@ -232,7 +232,7 @@ def read_adapter(folder: Path) -> LoraWeights:
     if info.rank < 1:
         raise AdapterError(f"{folder / names.CONFIG}: r is {info.rank}, expected a positive rank")
     path = folder / names.WEIGHTS
-    factors = _pair(_load(path), path)
+    factors = _pair(load_tensors(path), path)
     if not factors:
         raise AdapterError(f"{path}: no LoRA tensors")
     refuse_odd_factors(info)
@@ -280,13 +280,14 @@ def read_memory(folder: Path) -> Memory:
     path = folder / names.MEMORY
     if not path.is_file():
         raise AdapterError(f"{folder}: has no {names.MEMORY}", hint="it is not a seats adapter")
-    tensors = _load(path)
+    tensors = load_tensors(path)
     if tensors.keys() != {"keys", "values"}:
         raise AdapterError(f"{path}: expected two tensors, keys and values")
     return Memory(tensors["keys"].float(), tensors["values"].float())
 
 
-def _load(path: Path) -> dict[str, torch.Tensor]:
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter's file on the CPU; raises AdapterError."""
     read_header(path)  # says what is wrong better than safetensors does
     return read_tensors(path, AdapterError, hint="compile the document again")
 

@@ -3,8 +3,12 @@
 Whoever reads one says by `read_tensors` or `find_kept` what a damaged one means to him.
 """
 
+import json
+import os
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors
 from safetensors import SafetensorError
@@ -69,14 +73,57 @@ def _explain(path: Path, size: int, said: str) -> AdapterError:
 def read_tensors(
     path: Path, error: type[D2LError], *, says: str = "cannot be read", hint: str | None = None
 ) -> "dict[str, Tensor]":
-    """Tensors of a file on the CPU, mapped; what is wrong with it is one line, the `error`."""
-    from safetensors.torch import load_file
+    """Tensors of a file on the CPU; what is wrong with it is one line, the `error`. The file is not
+    mapped: to read on in a mapped file that somebody cuts ends the process with SIGBUS."""
+    from safetensors.torch import load
 
     try:
-        return load_file(path)
+        return load(path.read_bytes())
     except FILE_ERRORS as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: {says} ({reason})", hint=hint) from problem
+
+
+class TensorFile:
+    """A safetensors file, open, whose tensors are read one by one; it is not mapped either."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises AdapterError for a damaged header, and OSError."""
+        read_header(path)
+        self._file = path.open("rb")
+        weakref.finalize(self, self._file.close)
+        length = int.from_bytes(self._file.read(8), "little")
+        self._header: dict[str, Any] = json.loads(self._file.read(length))
+        self._start = 8 + length
+        self._stamp = self._read_stamp()
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the tensors."""
+        return self._header.keys() - {"__metadata__"}
+
+    def read(self, names: Sequence[str]) -> "dict[str, Tensor]":
+        """Tensors on the CPU, by name; raises OSError or SafetensorError, also where the file was
+        changed since it was opened."""
+        from safetensors.torch import load
+
+        header, data = {}, b""
+        for name in names:
+            start, end = self._header[name]["data_offsets"]
+            self._file.seek(self._start + start)
+            header[name] = {
+                **self._header[name],
+                "data_offsets": (len(data), len(data) + end - start),
+            }
+            data += self._file.read(end - start)
+        if self._read_stamp() != self._stamp:
+            raise OSError(f"{self._file.name} was changed")
+        text = json.dumps(header).encode()
+        return load(len(text).to_bytes(8, "little") + text + data)
+
+    def _read_stamp(self) -> tuple[int, int]:
+        facts = os.fstat(self._file.fileno())
+        return facts.st_size, facts.st_ctime_ns
 
 
 def find_kept(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]] | None":

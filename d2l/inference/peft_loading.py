@@ -22,7 +22,7 @@ from d2l.adapters.peft_config import (
     refuse_odd_tokens,
     refuse_unasked,
 )
-from d2l.adapters.peft_folder import AdapterContent
+from d2l.adapters.peft_folder import AdapterContent, load_tensors
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import AdapterError
 
@@ -237,12 +237,12 @@ def _refuse_strays(info: AdapterInfo, model: Any, names: Iterable[str]) -> None:
 def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
     """Load the folder's tensors into the empty adapter `name`; raises AdapterError unless tensors
     and places match one to one and all values are finite."""
+    tensors = load_tensors(info.folder / WEIGHTS)
     with _loading(info):
-        result = tuned.load_adapter(
-            str(info.folder), adapter_name=name, torch_device=str(tuned.device)
-        )
-    if result.missing_keys:
-        lacking = min(result.missing_keys).replace(f".{name}", "")
+        result: Any = peft.set_peft_model_state_dict(tuned, tensors, adapter_name=name)
+    missing = [key for key in result.missing_keys if "lora_" in key and name in key.split(".")]
+    if missing:
+        lacking = min(missing).replace(f".{name}", "")
         raise AdapterError(f"{info.folder / WEIGHTS}: has no {lacking}", hint=_AGAIN)
     if result.unexpected_keys:
         extra = min(result.unexpected_keys)

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2l.bases.quiet import panics_as_errors
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.inference.chat_prompts import Turns
@@ -239,9 +238,9 @@ class ChatWorker:
         try:
             if job.is_due():
                 raise TimeoutError("its time was over before its turn came")
-            with panics_as_errors():  # which nothing below would catch, so the client would wait
-                job.send(self._engine.answer(order, job.send, job.is_due))
+            job.send(self._engine.answer(order, job.send, job.is_due))
         except TimeoutError as error:
             job.send(RequestError(503, str(error), code="timeout"))
-        except Exception as error:  # noqa: BLE001 - `receive` raises it where the job is awaited
-            job.send(error)
+        except BaseException as error:  # noqa: BLE001 - `receive` raises it where the job is awaited
+            # A panic of tokenizers is no Exception.
+            job.send(error if isinstance(error, Exception) else RuntimeError(str(error)))

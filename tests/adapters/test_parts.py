@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -118,8 +119,8 @@ HARMS = {
     "fewer": (change_json(lambda v: v["parts"].pop(), signed=True), "parts for"),
     "more": (change_json(lambda v: v["parts"].append(v["parts"][0]), signed=True), "parts for"),
     "missing": (lambda folder: (folder / PART_VALUES).unlink(), "is missing"),
-    "cut": (change_bytes(PART_VALUES, lambda d: d[:-9]), "cannot be read"),
-    "no values": (change_bytes(PART_VALUES, lambda _: b""), "cannot be read"),
+    "cut": (change_bytes(PART_VALUES, lambda d: d[:-9]), "cut short"),
+    "no values": (change_bytes(PART_VALUES, lambda _: b""), "cut short"),
     "fewer values": (change_tensors(lambda t: t.pop("0.keys")), "does not hold the values"),
     "more values": (
         change_tensors(lambda t: t.update({"99.keys": torch.zeros(1)})),
@@ -143,6 +144,17 @@ def test_damaged_parts_are_one_clear_error(harm: str, folder: Path) -> None:
     assert said in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint == "compile the document again, or ask with --whole"
+
+
+@pytest.mark.parametrize("size", [0, 9_000, 1 << 20])
+def test_a_file_that_is_cut_or_grows_after_it_was_opened_is_an_error(
+    size: int, folder: Path
+) -> None:
+    """Of a mapped file, the process would end with SIGBUS."""
+    parts = read(folder)
+    os.truncate(folder / PART_VALUES, size)
+    with pytest.raises(AdapterError, match="was changed"):
+        values(parts)
 
 
 @pytest.mark.filterwarnings(PEFT_DEPRECATION)

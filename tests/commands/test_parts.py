@@ -152,8 +152,8 @@ def test_damaged_parts_are_refused_by_ask_and_check_and_the_rest_still_answers(
     save_file(short, values)
     expect_fault("wrong: part 0 has 1 seats, expected ")
     values.write_bytes(values.read_bytes()[:-1])
-    expect_fault(f"wrong: {values}: cannot be read")
-    assert ask(command, copy, QUESTIONS[0]).err.startswith(f"error: {values}: cannot be read")
+    expect_fault(f"wrong: {values}: cut short")
+    assert ask(command, copy, QUESTIONS[0]).err.startswith(f"error: {values}: cut short")
     values.unlink()
     expect_fault(f"wrong: {values}: is missing")
 

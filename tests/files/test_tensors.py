@@ -1,6 +1,7 @@
 """What is said of weights files that are cut short, padded, damaged or something else."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_tensors_are_read_or_one_line_says_why_not(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError, match=r"cannot be read \("):
         read_tensors(path, CheckpointError)
+
+
+def test_tensors_are_whole_though_their_file_is_cut_afterwards(tmp_path: Path) -> None:
+    """Of a mapped file, the process would end with SIGBUS."""
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(999, 99)}, path)
+    tensors = read_tensors(path, AdapterError)
+    os.truncate(path, 0)
+    assert float(tensors["a"].sum()) == 999 * 99
 
 
 def test_what_was_kept_is_found_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ QUESTIONS = ("How much does the Marn 12 weigh?", "In which year was the Marn 12 
 SAMPLINGS: tuple[dict[str, Any], ...] = ({"temperature": 0}, {"temperature": 1, "seed": 7})
 N_CLIENTS, N_TOKENS, TIMEOUT_S = 20, 12, 180.0
 #: Seconds between changes of the folder, between questions of a client, between runs of the batch.
-CHANGE_S, REST_S, BATCH_S = (2.0, 8.0), (0.0, 10.0), (5.0, 20.0)
+CHANGE_S, REST_S, BATCH_S = (1.0, 6.0), (0.0, 10.0), (5.0, 20.0)
 WARM_UP_S, MAX_GROWTH = 120.0, 1.05
 SAME_TIME = 1_700_000_000  # of all files, in seconds since 1970
 
@@ -292,7 +292,7 @@ class Soak:
                 while self.batch is None or self.batch.poll() is not None:
                     if self.stop.wait(0.1):
                         return
-                if not self.stop.wait(chance.uniform(0.0, 15.0)) and self.batch.poll() is None:
+                if not self.stop.wait(chance.uniform(0.0, 6.0)) and self.batch.poll() is None:
                     os.killpg(self.batch.pid, signal.SIGKILL)
                     self.counts["kills of the batch"] += 1
             victims = "batch" if victims == "server" else "server"
@@ -300,6 +300,9 @@ class Soak:
     def watch(self) -> None:
         """Note the server's memory, and list its models as a page does."""
         while not self.stop.wait(2.0):
+            if self.server is not None and self.server.poll() not in (None, -signal.SIGKILL):
+                self.faults.append(f"the server died: {self.server.returncode}")
+                self.start_server(self.served)
             with contextlib.suppress(OSError, http.client.HTTPException, AttributeError):
                 pages = int(Path(f"/proc/{self.server.pid}/statm").read_text().split()[1])  # type: ignore[union-attr]
                 self.memory.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE")))
