@@ -1,9 +1,13 @@
 """One base and more adapters than are kept in memory."""
 
+import gc
 import os
+import random
 import shutil
 import sys
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from d2l.serve.engine import ChatOrder, Engine
 from d2l.serve.library import Library, ServedAdapter, read_stamp
 from d2l.serve.news import News, Start, TextPiece
 from d2l.serve.protocol import ChatRequest, RequestError
-from tests.serving import ADAPTERS, N_TOKENS, Shelf, make_shelf
+from tests.serving import ADAPTERS, N_TOKENS, QUESTIONS, Shelf, make_shelf, running, say
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TURNS = [{"role": "user", "content": "Where is the pump?"}]
@@ -36,6 +40,42 @@ def test_few_adapters_are_kept_and_all_answer_as_they_do_alone(shelf: Shelf) -> 
     for name in (*ADAPTERS, *reversed(ADAPTERS), "pump", "pump"):
         assert ask(engine, entries[name]) == expected[name]
         assert len(model.peft_config) <= 2
+
+
+def test_ten_adapters_answer_as_they_do_alone_and_three_stay_in_memory(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = {}
+    for n in range(10):
+        folder = tmp_path / f"a{n}.lora"
+        shutil.copytree(shelf.folder / f"{list(ADAPTERS)[n % 4]}.lora", folder)
+        weights = folder / "adapter_model.safetensors"
+        scaled = {name: tensor * (1 + n // 4) for name, tensor in load_file(weights).items()}
+        save_file(scaled, weights, {"format": "pt"})
+        alone = AdaptedModel.load(folder, shelf.asking)
+        quiet |= {(f"a{n}", question): alone.ask(question) for question in QUESTIONS[:2]}
+    loaded: list[weakref.ref[AdaptedModel]] = []
+
+    def load(adapted: AdaptedModel, folder: Path, name: str) -> AdaptedModel:
+        new = add_adapter(adapted, folder, name)
+        loaded.append(weakref.ref(new))
+        return new
+
+    monkeypatch.setattr("d2l.serve.engine.add_adapter", load)
+    monkeypatch.setattr("d2l.serve.server.N_KEPT", 3)
+    with running(shelf, tmp_path) as server, server.client() as client:
+
+        def ask_all(turn: int) -> dict[tuple[str, str], str]:
+            asked = random.Random(turn).sample(list(quiet), 8)
+            return {(name, text): say(client, name, text).strip() for name, text in asked}
+
+        with ThreadPoolExecutor(3) as clients:
+            for answers in clients.map(ask_all, range(3)):
+                assert answers == {asked: quiet[asked] for asked in answers}
+        gc.collect()
+        assert len(loaded) > 10
+        assert sum(ref() is not None for ref in loaded) <= 3
+    assert len(set(quiet.values())) > 10
 
 
 def test_a_folder_without_adapters_is_refused(tmp_path: Path) -> None:
