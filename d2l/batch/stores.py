@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.find import refuse_adapter
-from d2l.adapters.info import LOCK
+from d2l.adapters.info import FILES, LOCK
 from d2l.compiler.lock import Request, State, check
 from d2l.errors import AdapterError, D2LError, DocumentError, MissingExtraError
 
@@ -111,17 +111,21 @@ class RemotePlace:
                 )
 
     def save(self, adapter: "Adapter", *, force: bool) -> None:  # noqa: ARG002 - `refuse` has looked
-        """Upload the adapter. The old lock goes first and the new one comes last, so readers never
-        see a mixture."""
+        """Upload the adapter. The old lock goes first, then files that the new adapter has not. The
+        new lock comes last and appears whole, so a lock never stands beside a mixture."""
         with tempfile.TemporaryDirectory(prefix="d2l-upload-") as temporary:
             folder = adapter.save_pretrained(Path(temporary, self._name))
-            files = sorted(folder.iterdir(), key=lambda path: (path.name == LOCK, path))
+            new = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+            lock = f"{self._path}/{LOCK}"
             with _naming(self.out):
-                if self._holds(LOCK):
-                    self._system.rm_file(f"{self._path}/{LOCK}")
+                for name in (LOCK, *FILES):
+                    if name not in new and self._holds(name):
+                        self._system.rm_file(f"{self._path}/{name}")
                 self._system.makedirs(self._path, exist_ok=True)
-                for path in files:
-                    self._system.put_file(str(path), f"{self._path}/{path.name}")
+                for name in new:
+                    self._system.put_file(str(folder / name), f"{self._path}/{name}")
+                self._system.put_file(str(folder / LOCK), f"{lock}.part")
+                self._system.mv(f"{lock}.part", lock)
 
     def _holds(self, name: str) -> bool:
         return bool(self._system.exists(f"{self._path}/{name}"))

@@ -275,7 +275,7 @@ def test_a_store_holds_the_same_bytes_and_its_lock_comes_last(
 
     monkeypatch.setattr(LocalFileSystem, "put_file", note)
     assert worker.do(list_rows(["docs/0.txt"])[0]).status == "done"
-    assert order[-1] == "d2l.lock"
+    assert order[-1] == "d2l.lock.part"
     assert len(order) > 4
 
 

@@ -1,15 +1,19 @@
 """What rows of a batch do on a full disk, behind links, with odd names and altered adapters."""
 
+import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError
 
-from d2l.adapters.lock_file import compare_files, digest_folder
+from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
 from d2l.batch.results import Result, ResultsFile, fail
 from d2l.batch.rows import BatchRow, read_manifest
 from d2l.batch.run import ENGINES, run_batch
@@ -19,9 +23,10 @@ from d2l.compiler.lock import Drift, State
 from d2l.errors import AdapterError, CheckpointError, D2LError, OptionError
 from d2l.files.atomic import is_disk_full, naming
 from d2l.files.ownership import refuse_existing
+from tests import tiny
 from tests.batch.test_batch import words
 from tests.command import Command
-from tests.compiled import write_files
+from tests.compiled import read_files, write_files
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 ROWS = [BatchRow(name, f"{name}.lora", ("a.txt",)) for name in ("a", "b", "c")]
@@ -174,3 +179,57 @@ def test_a_network_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
         pytest.raises(CheckpointError, match="no row can be done: none"),
     ):
         list(run_batch(engine(), rows, record))
+
+
+class Killed(BaseException):
+    """What no code catches: the process is gone."""
+
+
+def test_a_kill_during_an_upload_leaves_no_lock_or_a_whole_adapter(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each file, with 100 bytes of it there; the old adapter has parts, the new has none."""
+    tiny.write_base(working_folder / "base", "llama")
+    tiny.write_seats(working_folder / "net", repeats=2, chunk_tokens=64)
+    document, store, row = Path("a.txt"), Path("store", "a.lora"), ROWS[0]
+    values = {"base": "base", "device": "cpu", "offline": True}
+
+    def work(out: str) -> str:
+        return Worker(Job(f"file://{working_folder}/{out}", "net", **values)).do(row).status
+
+    document.write_text(f"{tiny.DOCUMENT} " * 3)
+    assert work("store") == "done"
+    shutil.copytree("store", "old")
+    document.write_text(tiny.DOCUMENT)
+    assert work("new") == "done"
+    old, new = (read_files(working_folder / name / "a.lora") for name in ("old", "new"))
+    assert set(old) > set(new)
+    step = 0
+
+    def fail_at(place: int, act: Callable[..., None]) -> Callable[..., None]:
+        def change(system: Any, path: str, *to: str, **options: Any) -> None:
+            nonlocal step
+            step += 1
+            if step == place:
+                if act.__name__ == "put_file":
+                    Path(to[0]).write_bytes(Path(path).read_bytes()[:100])
+                raise Killed
+            act(system, path, *to, **options)
+
+        return change
+
+    for place in range(1, 99):
+        shutil.rmtree("store")
+        shutil.copytree("old", "store")
+        step = 0
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            for name in ("put_file", "rm_file", "mv"):
+                patch.setattr(LocalFileSystem, name, fail_at(place, getattr(LocalFileSystem, name)))
+            assert work("store") == "done"
+        if (store / "d2l.lock").exists():
+            assert compare_files(read_lock(store) or {}, digest_folder(store)) == []
+        assert work("store") == "done"
+        assert read_files(store) == new
+        if step < place:
+            break
+    assert place > len(new)
