@@ -15,6 +15,8 @@ from d2l.readers.pdf.widths import Measure, measure_font
 
 MAX_FORMS = 5000  # of one page: forms can multiply, and no viewer draws more in a moment
 MAX_DEPTH = 25  # of forms inside forms; pdfium looks into 40 at most
+# pdfium copies all marks around at each mark, and looks through all layers at each piece of text.
+MAX_MARKS, MAX_LAYERS = 1000, 1000
 TEXT_OPERATORS = (b"Tj", b"TJ", b"'", b'"')
 NO_FONT = DictionaryObject()  # viewers draw with a font of their own where a name leads nowhere
 
@@ -36,10 +38,19 @@ class Runs:
         self.undrawn: dict[Path, int] = {}  # characters shown without any font
         self.unread: dict[Path, int] = {}  # characters of forms that are not looked into
         self.n_forms = 0
+        self.n_marks = self.most_marks = 0  # of content that are open, now and at most
         self._pdf = page.pdf
         self._known = known
         self._streams: dict[int, ContentStream] = {}
         self._list(stream.operations, page.get("/Resources"), None, (), frozenset())
+
+    def are_slow(self) -> bool:
+        """Whether pdfium would take more time for the page than its size tells."""
+        try:
+            n_layers = len(self._pdf.root_object["/OCProperties"]["/OCGs"])
+        except PARSE_ERRORS:
+            n_layers = 0
+        return self.most_marks > MAX_MARKS or n_layers > MAX_LAYERS
 
     def _list(
         self,
@@ -59,6 +70,11 @@ class Runs:
                     saved.append(font)
                 elif operator == b"Q" and saved:
                     font = saved.pop()
+                elif operator in (b"BMC", b"BDC"):
+                    self.n_marks += 1
+                    self.most_marks = max(self.most_marks, self.n_marks)
+                elif operator == b"EMC":
+                    self.n_marks -= 1
                 elif operator == b"Tf":
                     font = fonts.get(operands[0], NO_FONT)
                 elif operator == b"gs":

@@ -72,7 +72,7 @@ class Viewer:
 
         pdfium would follow forms without end, or draw forms that multiply one by one.
         """
-        if self._pdf is None or shown.unread:
+        if self._pdf is None or shown.unread or shown.are_slow():
             raise ViewError
         try:
             return View(self._pdf[index], shown.runs)

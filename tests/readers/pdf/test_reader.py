@@ -5,6 +5,8 @@ import pytest
 from d2l.documents.document import Document
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
+from d2l.readers.pdf.reader import UNSEEN
+from d2l.readers.pdf.runs import MAX_LAYERS, MAX_MARKS
 from d2l.readers.pdf.viewer import Viewer, ViewError
 from tests.documents import samples
 from tests.documents.samples import (
@@ -160,6 +162,16 @@ def test_form_that_cannot_be_read_is_noted(filter: str) -> None:
     document = parse_here(build(content, resources="/XObject << /X 6 0 R >>", extra=[lost]))
     assert document.text == "Seen."
     assert document.notes[0] == "1 of 1 pages (p. 1) have damaged content that could not be read"
+
+
+def test_pages_that_pdfium_takes_too_long_for_are_noted() -> None:
+    layers = f"/OCProperties << /OCGs [{'6 0 R ' * (MAX_LAYERS + 1)}] >>"
+    marked = "/P BMC " * (MAX_MARKS + 1)
+    for content, catalog in ((marked, ""), ("", layers)):
+        data = build(content + pdf_line("Seen.", 72, 700), catalog=catalog, extra=["<< >>"])
+        document = parse_here(data)
+        assert document.text == "Seen."
+        assert document.notes == (f"1 of 1 pages (p. 1) have {UNSEEN}",)
 
 
 def test_annotations_that_cannot_be_read_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
