@@ -23,8 +23,8 @@ from pypdf.generic import DecodedStreamObject, EncodedStreamObject
 
 from tests.documents.samples import make_docx, make_epub, make_pdf, make_zip, pdf_page
 from tests.fuzz.changes import TOKENS, VALUES, change
-from tests.readers.pdf.test_fonts import COMPOSITE, TO_UNICODE
 from tests.readers.pdf.pages import build, form, stream
+from tests.readers.pdf.test_fonts import COMPOSITE, TO_UNICODE
 from tests.readers.pdf.test_visible import EXTRA, RESOURCES
 
 MOST_BYTES = 100_000  # of a part that grew; inputs of any size have tests of their own

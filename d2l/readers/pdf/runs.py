@@ -39,7 +39,7 @@ class Runs:
         self.unread: dict[Path, int] = {}  # characters of forms that are not looked into
         self.n_forms = 0
         self.n_marks = self.most_marks = 0  # of content that are open, now and at most
-        self._pdf = page.pdf
+        self._pdf: Any = page.pdf
         self._known = known
         self._streams: dict[int, ContentStream] = {}
         self._list(stream.operations, page.get("/Resources"), None, (), frozenset())
