@@ -4,7 +4,7 @@ Takes tokens of `tinycss2`, gives the selectors that match an element. Parts tha
 are left out of a selector, which then is not sure.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ class Subject(NamedTuple):
     tag: str
     id: str
     classes: frozenset[str]
-    attributes: tuple[tuple[str, str | None], ...]
+    attributes: tuple[tuple[str, str], ...]
     is_first: bool
     is_last: bool
     is_root: bool
@@ -74,20 +74,40 @@ class Compound:
         """Under which the compound is looked up: only elements with this key can match."""
         if self.id:
             return f"#{self.id}"
-        return f".{min(self.classes)}" if self.classes else self.tag or "*"
+        if self.classes:
+            return f".{min(self.classes)}"
+        if self.attributes:
+            name, operator, value = self.attributes[0]
+            return f"[{name}={value}" if operator == "=" else f"[{name}"
+        return self.tag or "*"
 
-    def matches(self, subject: Subject) -> bool:
-        """Whether an element is as asked."""
+    @property
+    def content(self) -> Hashable:
+        """All that it asks."""
+        sets = frozenset(self.classes), frozenset(self.attributes), frozenset(self.states)
+        return (self.combinator, self.tag, self.id, *sets)
+
+    def matches(self, subject: Subject, attributes: Mapping[str, str]) -> bool:
+        """Whether an element is as asked; `attributes`: those of the subject."""
         if self.tag not in ("", subject.tag) or self.id not in ("", subject.id):
             return False
         if not self.classes <= subject.classes:
             return False
-        attributes = dict(subject.attributes) if self.attributes else {}
         for name, operator, other in self.attributes:
             value = attributes.get(name)
             if value is None or (operator and not OPERATORS[operator](value, other)):
                 return False
         return all(STATES[state](subject) for state in self.states)
+
+
+@dataclass
+class Step:
+    """A compound behind those of another step, shared by all selectors that begin alike."""
+
+    compound: Compound
+    before: int  # number of the other step; -1: none
+    follows: set[str] = field(default_factory=set)  # combinators
+    payloads: dict[int, Any] = field(default_factory=dict)  # of selectors that end here
 
 
 @dataclass
@@ -221,24 +241,31 @@ class Matcher:
     so that time grows with the page."""
 
     def __init__(self, max_work: int) -> None:
-        self._steps: list[tuple[Compound, str, Any]] = []  # compound, combinator after it, payload
+        self._steps: list[Step] = []
+        self._known_steps: dict[tuple[int, Hashable], int] = {}
         self._numbers: dict[str, list[int]] = {}  # by key
         self._classes: set[str] = set()
         self._ids: set[str] = set()
-        self._attributes: dict[str, None] = {}
+        self._attributes: set[str] = set()
         self._known: dict[tuple[Subject, Context], Matches] = {}
         self._work_left = max_work
 
     def add(self, selector: Selector, payload: Any) -> None:
         """Add a selector, and what to give for elements that it matches."""
-        last = len(selector.compounds) - 1
-        for at, compound in enumerate(selector.compounds):
-            after = selector.compounds[at + 1].combinator if at < last else ""
-            self._numbers.setdefault(compound.key, []).append(len(self._steps))
-            self._steps.append((compound, after, payload))
+        number = -1
+        for compound in selector.compounds:
+            if number >= 0:
+                self._steps[number].follows.add(compound.combinator)
+            key, before = (number, compound.content), number
+            number = self._known_steps.setdefault(key, len(self._steps))
+            if number < len(self._steps):
+                continue
+            self._numbers.setdefault(compound.key, []).append(number)
+            self._steps.append(Step(compound, before))
             self._classes |= compound.classes
             self._ids.add(compound.id)
-            self._attributes.update((name, None) for name, _, _ in compound.attributes)
+            self._attributes.update(name for name, _, _ in compound.attributes)
+        self._steps[number].payloads[id(payload)] = payload
 
     def describe(self, element: Any) -> Subject:
         """An element as far as the selectors ask for it."""
@@ -247,7 +274,7 @@ class Matcher:
             element.tag,
             name if name in self._ids else "",
             frozenset(self._classes.intersection(element.get("class", "").split())),
-            tuple((name, element.get(name)) for name in self._attributes),
+            tuple((key, element.get(key)) for key in element.attrib if key in self._attributes),
             element.getprevious() is None,
             element.getnext() is None,
             element.getparent() is None,
@@ -262,29 +289,36 @@ class Matcher:
             found = self._known[subject, context] = self._match(subject, context)
         return found
 
-    def _match(self, subject: Subject, context: Context) -> Matches:
-        keys = ["*", subject.tag, f"#{subject.id}", *(f".{name}" for name in subject.classes)]
-        numbers = [number for key in keys for number in self._numbers.get(key, ())]
-        self._work_left -= 1 + len(numbers) + sum(map(len, context))
+    def spend(self, work: int) -> None:
+        """Count work; raises TooMuchWork."""
+        self._work_left -= work
         if self._work_left < 0:
             raise TooMuchWork
+
+    def _match(self, subject: Subject, context: Context) -> Matches:
+        keys = ["*", subject.tag, f"#{subject.id}", *(f".{name}" for name in subject.classes)]
+        for name, value in subject.attributes:
+            keys += (f"[{name}", f"[{name}={value}")
+        numbers = [number for key in keys for number in self._numbers.get(key, ())]
+        self.spend(1 + len(numbers) + sum(map(len, context)))
         around = dict(zip((" ", ">", "+", "~"), context, strict=True))
-        payloads = []
+        attributes = dict(subject.attributes)
+        payloads: dict[int, Any] = {}
         after: dict[str, set[int]] = {combinator: set() for combinator in COMBINATORS}
         for number in numbers:
-            compound, combinator, payload = self._steps[number]
-            if compound.combinator and number - 1 not in around[compound.combinator]:
+            step = self._steps[number]
+            combinator = step.compound.combinator
+            if combinator and step.before not in around[combinator]:
                 continue
-            if not compound.matches(subject):
-                continue
-            if combinator:
-                after[combinator].add(number)
-            else:
-                payloads.append(payload)
+            if step.compound.matches(subject, attributes):
+                self.spend(len(step.payloads))
+                payloads.update(step.payloads)
+                for follower in step.follows:
+                    after[follower].add(number)
         above = context.above | after[" "] if after[" "] else context.above
         earlier = context.earlier | after["~"] if after["~"] else context.earlier
         return Matches(
-            tuple(payloads),
+            tuple(payloads.values()),
             Context(above, frozenset(after[">"])),
             context._replace(before=frozenset(after["+"]), earlier=earlier),
         )

@@ -49,7 +49,6 @@ TOO_LARGE = "one of its attributes, comments or stretches of text is larger than
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 PAGE_END = re.compile(r"</html\b[^<>]{0,99}>", re.IGNORECASE)  # browsers read on behind it
 # Marks inside the walk only, for JUNK is taken out of every page.
-LIST_BLOCK, TABLE_BLOCK = "\x00", "\x03"  # begin a block that the next item or row joins
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
 #: What is drawn in a formula and not written: before elements, and between those in another.
 MATH_BEFORE = {"msqrt": "√", "mroot": "√", "mtext": " ", "mtd": " ", "mspace": " "}
@@ -162,7 +161,7 @@ class _Flow:
     """Walk a tree in document order and cut its text into blocks and sections."""
 
     def __init__(self) -> None:
-        self._blocks: list[str] = []
+        self._blocks: list[tuple[str, list[str]]] = []  # a list, a table or neither; its lines
         self._inline: list[str] = []  # pieces of the block being read
         self._heading: str | None = None
         self._level = 0  # of the heading
@@ -257,15 +256,15 @@ class _Flow:
             self._item = ""
             return text
         # Items of a list stand close together; other blocks stand apart.
-        close = bool(self._item) and bool(self._blocks) and self._blocks[-1].startswith(LIST_BLOCK)
         mark, self._item = self._item, ""
-        if mark:
-            text = (LIST_BLOCK if self._lists else "") + mark + text
-        if close:
-            self._blocks[-1] += "\n" + text.removeprefix(LIST_BLOCK)
+        self._add_line(mark + text, "list" if mark else "")
+        return mark + text
+
+    def _add_line(self, text: str, kind: str) -> None:
+        if kind and self._blocks and self._blocks[-1][0] == kind:
+            self._blocks[-1][1].append(text)
         else:
-            self._blocks.append(text)
-        return text.removeprefix(LIST_BLOCK)
+            self._blocks.append((kind, [text]))
 
     def _end_cell(self) -> None:
         text = self._take_inline()
@@ -284,13 +283,11 @@ class _Flow:
             return
         if self._rows:  # a table in a cell
             self._rows[-1].append(row)
-        elif self._blocks and self._blocks[-1].startswith(TABLE_BLOCK):
-            self._blocks[-1] += "\n" + row
         else:
-            self._blocks.append(TABLE_BLOCK + row)
+            self._add_line(row, "table")
 
     def _end_section(self) -> None:
-        text = "\n\n".join(block.lstrip(LIST_BLOCK + TABLE_BLOCK) for block in self._blocks)
+        text = "\n\n".join("\n".join(lines) for _, lines in self._blocks)
         if text.strip():
             title = self._heading
             headings = () if title is None else (Heading(0, self._level, title),)

@@ -7,7 +7,7 @@ with the page.
 from collections.abc import Container, Iterable
 from typing import Any
 
-from d2l.readers.html_hidden import HiddenText, own_texts
+from d2l.readers.html_hidden import HiddenText, empty, own_texts
 
 #: Elements whose text browsers do not show.
 NOT_SHOWN = frozenset((
@@ -55,7 +55,7 @@ def take_out(elements: Iterable[Any], unseen: Container[Any]) -> int:
         if element not in gone:
             gone.update(element.iter())
             n_chars += count_seen(element, unseen)
-            element.drop_tree()
+            empty(element)
     return n_chars
 
 

@@ -16,6 +16,7 @@ from d2l.readers.colors import parse_color
 from d2l.readers.css_selectors import (
     Context,
     Matcher,
+    Selector,
     Specificity,
     TooMuchWork,
     read_selector,
@@ -85,39 +86,47 @@ class Sheets:
             self._add_rules(rules, is_sure)
 
     def _add_rules(
-        self, rules: Iterable[Any], is_sure: bool, outer: Any = None, depth: int = 0
+        self, rules: Iterable[Any], is_sure: bool, outer: list[Any] | None = None, depth: int = 0
     ) -> None:
-        """Add rules; `outer`: selectors of the rule around them."""
+        """Add rules; `outer` takes what stands in conditions in the rule around them."""
         if depth > MAX_NESTED_RULES:
             raise TooMuchWork
         for rule in rules:
             if rule.type == "qualified-rule":
-                self._add_style(rule.prelude, rule.content, is_sure and outer is None, depth)
+                self._add_style(rule, is_sure and outer is None, depth)
             elif rule.type == "at-rule":
                 self._add_at_rule(rule, is_sure, outer, depth)
 
-    def _add_at_rule(self, rule: Any, is_sure: bool, outer: Any, depth: int) -> None:
+    def _add_at_rule(self, rule: Any, is_sure: bool, outer: list[Any] | None, depth: int) -> None:
         name = rule.lower_at_keyword
         applies = read_media(serialize(rule.prelude)) if name == "media" else None
         if name == "import":
             self.is_complete = False
-        elif rule.content is None or applies is False or "keyframes" in name:
-            return
-        elif outer is not None:
-            self._add_style(outer, rule.content, False, depth + 1)
-        else:
+        elif rule.content is not None and applies is not False and "keyframes" not in name:
             rules = tinycss2.parse_blocks_contents(rule.content, True, True)
-            self._add_rules(rules, is_sure and bool(applies), None, depth + 1)
+            if outer is not None:
+                outer.extend(rules)
+            self._add_rules(rules, is_sure and bool(applies), outer, depth + 1)
 
-    def _add_style(self, prelude: Any, tokens: Any, is_sure: bool, depth: int) -> None:
-        content = tinycss2.parse_blocks_contents(tokens, True, True)
-        selectors = [read_selector(part) for part in split_at_commas(prelude)]
+    def _add_style(self, rule: Any, is_sure: bool, depth: int) -> None:
+        content = tinycss2.parse_blocks_contents(rule.content, True, True)
+        selectors = [read_selector(part) for part in split_at_commas(rule.prelude)]
         # Browsers take no rule of which they do not understand a selector.
         is_sure = is_sure and all(selector.is_sure for selector in selectors)
+        in_conditions: list[Any] = []
+        self._add_rules(content, False, in_conditions, depth + 1)
+        self._declare(selectors, content, is_sure)
+        self._declare(selectors, in_conditions, False)
+
+    def _declare(
+        self, selectors: Iterable[Selector], content: Iterable[Any], is_sure: bool
+    ) -> None:
         declared = list(read_declarations(content))
+        self._n_rules += 1
+        ranked: dict[tuple[Specificity, bool], tuple[Declaration, ...]] = {}
         for selector in selectors if declared else ():
-            self._n_rules += 1
-            ranked = tuple(
+            key = selector.specificity, selector.is_part
+            ranked[key] = ranked.get(key) or tuple(
                 Declaration(
                     (is_important, False, selector.specificity, self._n_rules),
                     name,
@@ -128,8 +137,7 @@ class Sheets:
                 # A part may paint the ground of the text.
                 if not selector.is_part or name.startswith("background")
             )
-            self._matcher.add(selector, ranked)
-        self._add_rules(content, False, prelude, depth + 1)
+            self._matcher.add(selector, ranked[key])
 
     def declare(self, root: Any) -> Iterator[tuple[Any, Declarations]]:
         """Yield every element of a page with its declarations; raises TooMuchWork."""
@@ -142,6 +150,7 @@ class Sheets:
             key = (id(matches.payloads), inline)  # the matcher keeps the payloads
             if key not in self._settled:
                 ranked = [declaration for payload in matches.payloads for declaration in payload]
+                self._matcher.spend(len(ranked))
                 self._settled[key] = settle([*ranked, *(read_inline(inline) if inline else ())])
             yield element, self._settled[key]
 

@@ -1,8 +1,5 @@
 """Text of a page that a reader sees is never lost: in doubt it is seen."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from d2l.errors import DocumentError
@@ -324,48 +321,6 @@ def test_text_in_place_of_something_else_is_not_read(tag: str) -> None:
 @pytest.mark.parametrize("css", [":is(", ":not(", "[", "p{", "@media screen{", "p{color:rgb("])
 def test_css_that_is_nested_too_deeply_hides_nothing(css: str) -> None:
     assert read("<p>word</p>", css * 5_000 + "p{display:none}").endswith("word")
-
-
-def nest_deeply(n: int) -> str:
-    """A selector that has many ways to fail, on `n` paragraphs."""
-    deep = "<div>" * 40 + "<p>word</p>" + "</div>" * 40
-    return f"<style>nav {'div ' * 8}p{{color:red}}</style>" + deep * (n // 40)
-
-
-def number_rules(rule: str) -> Callable[[int], str]:
-    """As many rules as a tenth of the paragraphs."""
-
-    def make(n: int) -> str:
-        rules = "".join(rule.format(n=number) for number in range(n // 10))
-        return f"<style>{rules}</style>" + "<p>word</p>" * n
-
-    return make
-
-
-GENERATORS = {
-    "deep": nest_deeply,
-    "nth": number_rules("p:nth-last-of-type({n}n){{color:red}}"),
-    "not": number_rules("* > *:not(.c{n}){{color:red}}"),
-    "any": number_rules("* > * ~ *{{color:red}}"),
-    "siblings": number_rules("p ~ p.c{n} ~ p{{color:red}}"),
-    "styles": lambda n: "".join(f"<p style='margin:{k}px'>word</p>" for k in range(n)),
-    "classes": lambda n: "".join(
-        f"<style>.c{k}{{color:red}}</style><p class=c{k}>word</p>" for k in range(n)
-    ),
-}
-
-
-@pytest.mark.parametrize("name", GENERATORS)
-def test_twice_as_long_a_page_takes_about_twice_the_time(name: str) -> None:
-    def measure(n: int) -> float:
-        data = ("<!doctype html><body>" + GENERATORS[name](n)).encode()
-        began = time.process_time()
-        text = parse_here(data, "a.html").text
-        assert text.count("word") == text.count("\n") // 2 + 1
-        return time.process_time() - began
-
-    measure(100)  # libraries are loaded
-    assert min(measure(2000) for _ in range(2)) < 2.5 * min(measure(1000) for _ in range(2)) + 0.03
 
 
 def test_style_sheets_without_end_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
