@@ -1,14 +1,20 @@
 """Results of an engine → a file of them, and one by one to whoever shows them; knows no engine."""
 
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+import hashlib
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from d2l.adapters.info import LOCK
 from d2l.batch.pool import run_locally
 from d2l.batch.ray_engine import run_on_ray
 from d2l.batch.results import FAILED, Result, ResultsFile
 from d2l.batch.rows import BatchRow
 from d2l.batch.work import Job
+from d2l.compiler.names import SUFFIX, spell
 from d2l.errors import BaseModelError, CheckpointError, D2LError
 
 Results = Generator[Result, None, None]
@@ -20,6 +26,26 @@ ENGINES: dict[str, Callable[[Job, Sequence[BatchRow], int], Results]] = {
     "local": run_locally,
     "ray": run_on_ray,
 }
+
+
+def move_renamed(
+    rows: Sequence[BatchRow], known: Mapping[str, Mapping[str, Any]], folder: Path
+) -> list[tuple[str, str]]:
+    """Move adapters below a folder whose names have changed with their neighbors; gives old and new
+    names. `known`: results of earlier runs by id; only what they speak of is moved."""
+    moved = []
+    taken = {row.out for row in rows}
+    for row in rows:
+        result = known.get(row.id, {})
+        old, new = folder / Path(str(result.get("out"))).name, folder / row.out
+        names = {name + SUFFIX for given in row.inputs for name in spell(given)}
+        if old.name not in names - taken or os.path.lexists(new):
+            continue
+        with contextlib.suppress(OSError):  # gone, or not to be moved: the row is made at its place
+            if hashlib.sha256((old / LOCK).read_bytes()).hexdigest() == result.get("digest"):
+                old.rename(new)
+                moved.append((old.name, new.name))
+    return moved
 
 
 def run_batch(

@@ -140,11 +140,15 @@ class _Order:
     def run(self, rows: "Sequence[BatchRow]", path: Path, *, retry_failed: bool) -> "_Tally":
         """Do the rows, and count what became of them."""
         from d2l.batch.results import ResultsFile
-        from d2l.batch.run import ENGINES, run_batch
+        from d2l.batch.run import ENGINES, move_renamed, run_batch
+        from d2l.batch.stores import is_remote
 
         with ResultsFile(path) as record:
             if retry_failed:
                 rows = _pick_failed(rows, record)
+            if not is_remote(self.job.out_dir):
+                for old, new in move_renamed(rows, record.rows, Path(self.job.out_dir)):
+                    console.note(f"{old} is called {new} now, as its document has new neighbors")
             tally = _Tally(len(rows), time.perf_counter())
             if console.wants_json():
                 console.result_json({"event": "start", "rows": len(rows)})

@@ -21,7 +21,7 @@ def name_adapters(documents: Sequence[str]) -> list[str]:
     their path: the suffix ("manual.pdf.lora"), then the folders above ("docs-manual.pdf.lora"),
     and at last numbers.
     """
-    spellings = [list(_spell(name)) for name in documents]
+    spellings = [list(spell(name)) for name in documents]
     used = [0] * len(documents)
     while True:
         chosen = [options[at] for options, at in zip(spellings, used, strict=True)]
@@ -37,7 +37,7 @@ def name_adapters(documents: Sequence[str]) -> list[str]:
             used[place] += 1
 
 
-def _spell(name: str) -> Iterator[str]:
+def spell(name: str) -> Iterator[str]:
     """Ways to call a document's adapter, the shortest first."""
     if name == "-":
         yield _STDIN
