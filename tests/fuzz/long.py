@@ -21,11 +21,11 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from tests.fuzz.cases import Outcome, bound_memory, try_case
+from tests.fuzz.cases import Outcome, bound_memory, try_bytes, try_case
 from tests.fuzz.readers import Reader, make_readers
 
 _SHOWN = 20  # failures and refusals by name, a reader
-_PER_PROCESS = 250  # cases
+_PER_PROCESS = 1000  # cases
 _HANGS_S = 300.0  # after which a process ends that hears no signal
 _BYTES = re.compile(r"b(['\"]).*?\1|\d+")
 
@@ -34,6 +34,7 @@ _readers: dict[str, Reader] = {}  # processes inherit them
 
 def fuzz(name: str, *, start: int, most: int, seconds: float) -> Iterator[tuple[int, Outcome]]:
     """Yield cases within a time; a process that a case takes down is one failure."""
+    try_bytes(_readers[name], _readers[name].seeds[0])  # imports what the processes share
     ends, number, last = time.monotonic() + seconds, start, start + most
     while number < last and time.monotonic() < ends:
         with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
