@@ -99,6 +99,8 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
     raw = PAGE_END.sub("</d2l>", JUNK.sub("", markup)).encode()
     try:
         root = lxml.html.document_fromstring(raw, parser=parser)
+    except lxml.etree.ParserError:  # no element at all: a comment alone, for example
+        root = lxml.html.document_fromstring("<html/>", parser=parser)
     except (lxml.etree.LxmlError, ValueError) as error:
         raise damaged(request, "HTML page", type(error).__name__) from None
     limits = [e.message for e in parser.error_log if e.type_name == "ERR_RESOURCE_LIMIT"]

@@ -3,7 +3,7 @@ import pytest
 from d2l.errors import DocumentError
 from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
-from tests.documents.samples import make_epub, read_bytes
+from tests.documents.samples import make_epub, parse_here, read_bytes
 
 ENCRYPTION = """<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"
  xmlns:enc="http://www.w3.org/2001/04/xmlenc#"><enc:EncryptedData><enc:CipherData>
@@ -49,6 +49,11 @@ def test_a_chapter_without_a_heading_goes_on_under_the_last_one() -> None:
     document = read_bytes(book, "a.epub")
     assert document.sections[1] == Section("More.", heading="First")
     assert document.heading_path(len(document.text) - 1) == ("First",)
+
+
+@pytest.mark.parametrize("nothing", ["<!-- a comment alone -->", "<?xml version='1.0'?>"])
+def test_a_chapter_without_any_element_is_empty(nothing: str) -> None:
+    assert parse_here(make_epub({"OEBPS/a.xhtml": nothing}), "a.epub").text.startswith("First")
 
 
 def test_chapters_of_the_type_that_old_books_have_are_read() -> None:
