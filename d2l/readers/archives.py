@@ -3,6 +3,7 @@
 Takes a parse request, gives an open archive or its members' bytes.
 """
 
+import posixpath
 import zipfile
 import zlib
 from io import BytesIO
@@ -49,3 +50,24 @@ def parse_xml(data: bytes, request: ParseRequest, kind: str) -> Any:
         return lxml.etree.fromstring(data, parser)
     except lxml.etree.LxmlError as error:
         raise damaged(request, kind, type(error).__name__) from None
+
+
+def drop_dangling(data: bytes, request: ParseRequest, kind: str) -> bytes:
+    """The same Office package without its relations to members that it lacks; Word passes over
+    those, and some programs write them for pictures that were deleted."""
+    out = BytesIO()
+    with zipfile.ZipFile(BytesIO(data)) as source, zipfile.ZipFile(out, "w") as target:
+        names = set(source.namelist())
+        for name in source.namelist():
+            member = source.read(name)
+            if name.endswith(".rels"):
+                relations = parse_xml(member, request, kind)
+                folder = posixpath.dirname(posixpath.dirname(name))
+                for relation in list(relations):
+                    path = posixpath.join("/", folder, relation.get("Target", "").split("#")[0])
+                    lacks = posixpath.normpath(path).lstrip("/") not in names
+                    if lacks and relation.get("TargetMode") != "External":
+                        relations.remove(relation)
+                member = lxml.etree.tostring(relations)
+            target.writestr(name, member)
+    return out.getvalue()

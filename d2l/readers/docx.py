@@ -15,7 +15,7 @@ from docx.opc.package import OpcPackage
 from docx.opc.part import XmlPart
 from docx.parts.styles import StylesPart
 
-from d2l.readers.archives import ZIP_ERRORS, open_archive, parse_xml
+from d2l.readers.archives import ZIP_ERRORS, drop_dangling, open_archive, parse_xml
 from d2l.readers.docx_hidden import HiddenRuns, read_page
 from d2l.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, settle
 from d2l.readers.docx_styles import OUTLINE_LEVELS, Styles, value_of
@@ -43,7 +43,11 @@ def parse_docx(request: ParseRequest) -> Parsed:
     """Read the body; headers and footers of pages are left out."""
     open_archive(request, KIND).close()
     try:
-        main: Any = OpcPackage.open(BytesIO(request.data)).main_document_part
+        try:
+            main: Any = OpcPackage.open(BytesIO(request.data)).main_document_part
+        except KeyError:
+            whole = drop_dangling(request.data, request, KIND)
+            main = OpcPackage.open(BytesIO(whole)).main_document_part
     except ZIP_ERRORS:
         raise damaged(request, KIND, "one of its parts cannot be unpacked") from None
     except DOCX_ERRORS as error:

@@ -85,6 +85,14 @@ def test_a_relation_without_a_target_is_damage_and_without_a_type_is_passed_over
     assert read_bytes(make_zip(members), "a.docx").text == read_bytes(make_docx(), "a.docx").text
 
 
+@pytest.mark.parametrize("target", ["NULL", "../NULL", "/word/media/gone.png", "theme/gone.xml"])
+def test_relations_to_parts_that_are_not_there_are_passed_over(target: str) -> None:
+    members = dict(list_members(make_docx()))
+    relation = f'<Relationship Id="x" Type="http://x/image" Target="{target}"/></Relationships>'
+    members[RELATIONS] = members[RELATIONS].replace(b"</Relationships>", relation.encode())
+    assert parse_here(make_zip(members), "a.docx").text == read_bytes(make_docx(), "a.docx").text
+
+
 def with_note(properties: str) -> bytes:
     """A document with a footnote of two paragraphs, whose mark has properties."""
     document = docx.Document()
