@@ -202,3 +202,14 @@ def test_arguments_are_one_line_values(tmp_path) -> None:
     assert isinstance(hostile, str)
     path.write_bytes(b"x" * (released_text.MAX_ARGUMENTS_BYTES + 1))
     assert "is larger than" in refusal(read_arguments, path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 900_000, "&a [" + "*a," * 200_000, "9" * 900_000, '"' + "\\" * 9],
+    ids=["deep", "aliases", "digits", "escapes"],
+)
+def test_bombs_of_arguments_stay_text(tmp_path, value):
+    path = tmp_path / "args.yaml"
+    path.write_text(f"a: {value}\nb: *a\nrank: 8\n")
+    assert read_arguments(path) == {"a": value, "b": "*a", "rank": 8}
