@@ -46,8 +46,11 @@ BLOCKS = HEADINGS | frozenset((
 ))  # fmt: skip
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
 TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
-JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-PAGE_END = re.compile(r"</html\b[^<>]{0,99}>", re.IGNORECASE)  # browsers read on behind it
+JUNK = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
+#: Browsers read on behind the end of a page, break a line at what ends none, and end a paragraph
+#: that is not open.
+END_TAG = re.compile(r"</(html|br|p)\b[^<>]{0,99}>", re.IGNORECASE)
+END_TAGS = {"html": "</d2l>", "br": "<br>", "p": "</p> "}
 # Marks inside the walk only, for JUNK is taken out of every page.
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
 #: What is drawn in a formula and not written: before elements, and between those in another.
@@ -96,7 +99,8 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True,
         default_doctype=False,
     )  # fmt: skip
-    raw = PAGE_END.sub("</d2l>", JUNK.sub("", markup)).encode()
+    markup = END_TAG.sub(lambda tag: END_TAGS[tag[1].lower()], JUNK.sub("", markup))
+    raw = markup.encode()
     try:
         root = lxml.html.document_fromstring(raw, parser=parser)
     except lxml.etree.ParserError:  # no element at all: a comment alone, for example

@@ -293,6 +293,7 @@ def test_furniture_that_is_seen_is_counted(body: str, remark: str) -> None:
     ("body", "text"),
     [
         ("<p>one</p></body></html><p>two</p></HTML >three", "one\n\ntwo\n\nthree"),
+        ("one</br>two</p>three\x0cfour", "one\ntwo three four"),
         ("one<embed src=a>two<p>three", "onetwo\n\nthree"),
         ("<map name=m><area>one<p>two</map>", "one\n\ntwo"),
         ("<dialog open>one</dialog>two<hgroup>three</hgroup>four", "one\n\ntwo\n\nthree\n\nfour"),
