@@ -238,9 +238,9 @@ class TooMuchWork(Exception):
 
 class Matcher:
     """All selectors of a page. Elements that look alike in the same context share their matches,
-    so that time grows with the page."""
+    so that time grows with the page. `work_left`: steps that it may still take."""
 
-    def __init__(self, max_work: int) -> None:
+    def __init__(self) -> None:
         self._steps: list[Step] = []
         self._known_steps: dict[tuple[int, Hashable], int] = {}
         self._numbers: dict[str, list[int]] = {}  # by key
@@ -248,7 +248,7 @@ class Matcher:
         self._ids: set[str] = set()
         self._attributes: set[str] = set()
         self._known: dict[tuple[Subject, Context], Matches] = {}
-        self._work_left = max_work
+        self.work_left = 0
 
     def add(self, selector: Selector, payload: Any) -> None:
         """Add a selector, and what to give for elements that it matches."""
@@ -291,8 +291,8 @@ class Matcher:
 
     def spend(self, work: int) -> None:
         """Count work; raises TooMuchWork."""
-        self._work_left -= work
-        if self._work_left < 0:
+        self.work_left -= work
+        if self.work_left < 0:
             raise TooMuchWork
 
     def _match(self, subject: Subject, context: Context) -> Matches:

@@ -19,9 +19,9 @@ from d2l.readers.styles import (
     WARPS,
     Declarations,
     Sheet,
-    Sheets,
     find_sheets,
     links_sheets,
+    read_sheets,
 )
 
 EM = 16.0  # pixels of an em, where no style sets them
@@ -134,7 +134,7 @@ def find_hidden(
     """Give all hidden text of a page that holds more than space, each once, and notes. `sheets`:
     those that the page links to; None: they are not at hand."""
     try:
-        rules = Sheets([*(sheets or ()), *find_sheets(root)])
+        rules = read_sheets((*(sheets or ()), *find_sheets(root)))
         declared = dict(rules.declare(root))
     except TooMuchWork:
         return [], (TOO_MUCH_WORK,)

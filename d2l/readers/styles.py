@@ -77,7 +77,7 @@ class Sheets:
     """The style sheets of a page. `is_complete`: none of them is elsewhere."""
 
     def __init__(self, sheets: Iterable[Sheet]) -> None:
-        self._matcher = Matcher(MAX_WORK)
+        self._matcher = Matcher()
         self._n_rules = 0
         self._settled: dict[tuple[int, str], Declarations] = {}
         self.is_complete = True
@@ -141,6 +141,7 @@ class Sheets:
 
     def declare(self, root: Any) -> Iterator[tuple[Any, Declarations]]:
         """Yield every element of a page with its declarations; raises TooMuchWork."""
+        self._matcher.work_left = MAX_WORK
         contexts: dict[Any, Context] = {}  # of the next child of an element
         for element in root.iter("*"):
             parent = element.getparent()
@@ -153,6 +154,12 @@ class Sheets:
                 self._matcher.spend(len(ranked))
                 self._settled[key] = settle([*ranked, *(read_inline(inline) if inline else ())])
             yield element, self._settled[key]
+
+
+@lru_cache(maxsize=2)
+def read_sheets(sheets: tuple[Sheet, ...]) -> Sheets:
+    """The sheets of a page; those that all chapters of a book use are read once."""
+    return Sheets(sheets)
 
 
 def settle(declarations: list[Declaration]) -> Declarations:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.documents.samples import parse_here
+from d2l.readers.styles import read_inline, read_sheets
+from tests.documents.samples import CONTAINER, make_zip, parse_here
 from tests.sized import assert_linear
 
 
@@ -94,14 +95,33 @@ PAGES = {
 }
 
 
+def parse(data: bytes, name: str) -> None:
+    """Read a document, and what its sheets and styles mean, anew."""
+    read_sheets.cache_clear()
+    read_inline.cache_clear()
+    document = parse_here(data, name)
+    assert document.text.endswith("end")
+    assert not document.notes  # its style sheets were judged
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_twice_as_large_a_page(name: str) -> None:
     def make(n: int) -> bytes:
         return f"<!doctype html>{PAGES[name](n)}<p>end".encode()
 
-    def parse(data: bytes) -> None:
-        document = parse_here(data, "a.html")
-        assert document.text.endswith("end")
-        assert not document.notes  # its style sheets were judged
+    assert_linear(make, lambda data: parse(data, "a.html"))
 
-    assert_linear(make, parse)
+
+def test_twice_as_large_a_book() -> None:
+    chapter = "<head><link rel='stylesheet' href='a.css'/></head><p class='c1'>word</p><p>end</p>"
+    item = "<item id='{k}' href='{k}.xhtml' media-type='application/xhtml+xml'/>"
+
+    def make(n: int) -> bytes:
+        items, refs = repeat(item)(n), repeat("<itemref idref='{k}'/>")(n)
+        package = f"<package><manifest>{items}</manifest><spine>{refs}</spine></package>"
+        sheet = {"OEBPS/a.css": repeat(".c{k}{color:#123}")(n).encode()}
+        chapters = {f"OEBPS/{k}.xhtml": chapter.encode() for k in range(n)}
+        files = {"META-INF/container.xml": CONTAINER.encode(), "OEBPS/book.opf": package.encode()}
+        return make_zip(files | sheet | chapters)
+
+    assert_linear(make, lambda data: parse(data, "a.epub"))
