@@ -39,7 +39,7 @@ PAGES = {
     "not": rule("* > *:not(.c{k}){color:red}"),
     "any children": rule("* > * ~ *{color:red}"),
     "siblings": rule("p ~ p.c{k} ~ p{color:red}"),
-    "next siblings": rule("p + p + .c{k}{color:red}", "<p class=c{k}>word</p>"),
+    "next siblings": rule("p + p + .c{k}{color:red}", "<p class=c{k}>word</p>", 3),
     "descendants": rule(".a .b{k} p{left:0}", "<div class=a><i class=b{k}><p>word</p></i></div>"),
     "ids": rule("#i{k}{color:red}", "<p id=i{k}>word</p>", 1),
     "values of attributes": rule("[data-a='{k}']{left:0}", "<p data-a={k}>word</p>", 1),
