@@ -4,8 +4,7 @@ Takes the bytes of a document, gives sections by heading. python-docx opens the 
 is walked here, for content controls, tracked changes and notes count too.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
@@ -16,19 +15,42 @@ from docx.opc.part import XmlPart
 from docx.parts.styles import StylesPart
 
 from d2l.readers.archives import ZIP_ERRORS, drop_dangling, open_archive, parse_xml
-from d2l.readers.docx_hidden import HiddenRuns, read_page
-from d2l.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, settle
+from d2l.readers.docx_hidden import HiddenRuns, count_chars, read_page
+from d2l.readers.docx_lists import Numbering, read_small
+from d2l.readers.docx_markup import MATH, RUNS, TEXT_BOX, W, read_sign, settle
 from d2l.readers.docx_styles import OUTLINE_LEVELS, Styles, value_of
 from d2l.readers.findings import gather
-from d2l.readers.parsing import CELL, Heading, Parsed, ParseRequest, Section, bound_text, damaged
+from d2l.readers.parsing import (
+    CELL,
+    Heading,
+    Parsed,
+    ParseRequest,
+    Section,
+    bound_text,
+    damaged,
+    name_left_out,
+)
 
 KIND = "DOCX document"
 SKIPPED = frozenset((TEXT_BOX, W + "pPr", W + "rPr"))
-SIGNS = {W + "tab": "\t", W + "br": "\n", W + "cr": "\n", W + "noBreakHyphen": "-"}
+SIGNS = {
+    W + "tab": "\t",
+    W + "ptab": "\t",
+    W + "br": "\n",
+    W + "cr": "\n",
+    W + "noBreakHyphen": "-",
+}
+#: What Word shows of other parts, which are not read.
+PARTS_SHOWN = (
+    W + "altChunk",
+    W + "subDoc",
+    "{http://schemas.openxmlformats.org/drawingml/2006/chart}chart",
+    "{http://schemas.openxmlformats.org/drawingml/2006/diagram}relIds",
+)
 NOTES = {W + "footnoteReference": "footnotes", W + "endnoteReference": "endnotes"}
-N_LEVELS = 9  # of lists
 #: Parts beside the body, by the ends of their relations' types.
-PARTS = ("styles", "numbering", "settings", "header", "footer", *NOTES.values())
+ASIDE = ("header", "footer", "comments")
+PARTS = ("styles", "numbering", "settings", *ASIDE, *NOTES.values())
 DOCX_ERRORS = (
     docx.opc.exceptions.PackageNotFoundError,
     lxml.etree.LxmlError,
@@ -56,6 +78,7 @@ def parse_docx(request: ParseRequest) -> Parsed:
     body = root.find(W + "body")
     if body is None:
         raise damaged(request, KIND, "it has no body")
+    n_aside = count_chars(root.iter(W + "delText"))
     settle(root)
     parts: dict[str, list[Any]] = {kind: [] for kind in PARTS}
     for relation in main.rels.values():
@@ -68,7 +91,16 @@ def parse_docx(request: ParseRequest) -> Parsed:
     hidden = HiddenRuns(styles, page)
     reader = _BodyReader(parts, request, styles, hidden)
     sections = tuple(bound_text(reader.read(body), request))
-    return Parsed(sections, findings=gather(hidden.findings))
+    n_aside += sum(count_chars(part.iter(W + "t")) for kind in ASIDE for part in parts[kind])
+    n_parts = sum(1 for _ in root.iter(*PARTS_SHOWN))
+    return Parsed(
+        sections,
+        (f"charts, diagrams or inserted documents that are not read: {n_parts}",)
+        if n_parts
+        else (),
+        gather(hidden.findings),
+        name_left_out(n_aside, "headers, footers, comments and deletions"),
+    )
 
 
 def read_tree(part: Any, request: ParseRequest) -> Any:
@@ -85,18 +117,18 @@ class _BodyReader:
         self._hidden = hidden
         self._include_hidden = request.include_hidden
         self._styles = styles
-        self._bullets = find_bullet_lists(parts["numbering"])
+        self._numbering = Numbering(parts["numbering"])
         self._list_styles = {
             style.get(W + "styleId", ""): numbering
             for style in parts["styles"][0].iter(W + "style")
             if (numbering := style.find(f"{W}pPr/{W}numPr")) is not None
         }
+        self._pending: list[str] = []  # notes referred to since the last block
         self._notes: dict[tuple[str, str], str] = {}
+        self._referred: dict[tuple[str, str], int] = {}  # the numbers of notes
         for kind in NOTES.values():
             for notes in parts[kind]:
                 self._read_notes(kind, notes)
-        self._pending: list[str] = []  # notes referred to since the last block
-        self._counts: Counter[tuple[str, int]] = Counter()
 
     def read(self, body: Any) -> Iterator[Section]:
         """Yield one section per heading, and one for what stands above the first."""
@@ -139,13 +171,13 @@ class _BodyReader:
 
     def _read_paragraph(self, paragraph: Any) -> Iterator[tuple[str, str | int]]:
         text = self._read_inline(paragraph).strip()
+        depth, mark = self._count(paragraph)
         if text:
-            mark = self._list_mark(paragraph)
             level = self._read_level(paragraph)
             if level is None:
-                yield mark + text, "item" if mark else "paragraph"
+                yield f"{'  ' * depth}{mark} {text}" if mark else text, "item" if mark else "text"
             else:
-                yield text, level
+                yield f"{mark} {text}" if mark not in ("", "-") else text, level
         for box in self._find_boxes(paragraph):
             yield from self._walk(box)
 
@@ -167,6 +199,8 @@ class _BodyReader:
                 parts.append(child.text or "")
             elif child.tag in SIGNS:
                 parts.append(SIGNS[child.tag])
+            elif child.tag == W + "sym":
+                parts.append(read_sign(child))
             elif isinstance(child.tag, str):
                 parts.append(self._refer(child) or self._read_inline(child))
         return "".join(parts).replace("\xa0", " ")
@@ -191,24 +225,20 @@ class _BodyReader:
 
     def _refer(self, element: Any) -> str:
         """Mark a reference to a note, and keep the note for after the paragraph."""
-        note = self._find_note(element)
-        if not note:
+        note, text = (element.tag, element.get(W + "id", "")), self._find_note(element)
+        if not text:
             return ""
-        identity = element.get(W + "id", "")
-        self._pending.append(f"[{identity}] {note}")
-        return f"[{identity}]"
+        number = self._referred.setdefault(
+            note, 1 + sum(kind == note[0] for kind, _ in self._referred)
+        )
+        self._pending.append(f"[{number}] {text}")
+        return f"[{number}]"
 
     def _read_notes(self, kind: str, root: Any) -> None:
         """Keep the text of footnotes or endnotes by kind and id."""
         settle(root)
-        for run in [run for run in root.iter(W + "r") if self._hidden.is_hidden(run)]:
-            if not self._include_hidden:
-                run.getparent().remove(run)
         for note in root.iter(W + "footnote", W + "endnote"):
-            paragraphs = (
-                "".join(text.text or "" for text in paragraph.iter(W + "t"))
-                for paragraph in note.iter(W + "p")
-            )
+            paragraphs = map(self._read_inline, note.iter(W + "p"))
             if words := " ".join(" ".join(paragraphs).split()):
                 self._notes[kind, note.get(W + "id", "")] = words
 
@@ -221,7 +251,11 @@ class _BodyReader:
             for cell in row.iter(W + "tc"):
                 merge = cell.find(f"{W}tcPr/{W}vMerge")
                 continues = merge is not None and merge.get(W + "val", "continue") == "continue"
-                if next(cell.iterancestors(W + "tr")) is not row or continues:
+                if next(cell.iterancestors(W + "tr")) is not row:
+                    continue
+                if continues:
+                    self._hidden.note("under a merged cell", count_chars(cell.iter(W + "t")))
+                if continues and not self._include_hidden:
                     continue
                 lines = [" ".join(text.split()) for text, _ in self._walk(cell)]
                 cells.append(" ".join(line for line in lines if line))
@@ -238,41 +272,11 @@ class _BodyReader:
         written = self._styles.find("paragraph", style).get("heading") if style else None
         return None if written is None else int(written)
 
-    def _list_mark(self, paragraph: Any) -> str:
-        """Give a list item's mark: a dash, or its number among its siblings."""
+    def _count(self, paragraph: Any) -> tuple[int, str]:
+        """Count an item of a list; give its depth, and its mark, "" for other paragraphs."""
         numbering = paragraph.find(f"{W}pPr/{W}numPr")
         if numbering is None:
             style = value_of(paragraph.find(W + "pPr"), "pStyle")
             numbering = self._list_styles.get(style)
-        number = value_of(numbering, "numId") or "0"
-        if number == "0":
-            return ""
-        depth = read_depth(value_of(numbering, "ilvl"))
-        if (number, depth) in self._bullets:
-            return "  " * depth + "- "
-        self._counts[number, depth] += 1
-        for deeper in range(depth + 1, N_LEVELS):
-            self._counts[number, deeper] = 0
-        return "  " * depth + f"{self._counts[number, depth]}. "
-
-
-def read_depth(level: str) -> int:
-    """Read the level of a list; anything but a small number is the first."""
-    return int(level) if level.isascii() and level.isdecimal() and len(level) < 7 else 0
-
-
-def find_bullet_lists(parts: Iterable[Any]) -> frozenset[tuple[str, int]]:
-    """Give (list id, level) of lists whose items have bullets, not numbers."""
-    bullets: dict[str, set[int]] = {}
-    found = set()
-    for root in parts:
-        for abstract in root.iter(W + "abstractNum"):
-            depths = bullets.setdefault(abstract.get(W + "abstractNumId", ""), set())
-            for level in abstract.iter(W + "lvl"):
-                depth = read_depth(level.get(W + "ilvl", ""))
-                if value_of(level, "numFmt") == "bullet" and depth < N_LEVELS:
-                    depths.add(depth)
-        for number in root.iter(W + "num"):
-            depths = bullets.get(value_of(number, "abstractNumId"), set())
-            found |= {(number.get(W + "numId", ""), depth) for depth in depths}
-    return frozenset(found)
+        depth = read_small(value_of(numbering, "ilvl"))
+        return depth, self._numbering.count(value_of(numbering, "numId"), depth)

@@ -61,7 +61,7 @@ class HiddenRuns:
         texts = (text for text in run.iter("{*}t") if next(text.iterancestors(*RUNS)) is run)
         n_chars = n_more + count_chars(texts)
         reason = self._explain(run) if n_chars else ""
-        self._note(reason, n_chars)
+        self.note(reason, n_chars)
         return bool(reason)
 
     def is_marked(self, run: Any) -> bool:
@@ -72,10 +72,11 @@ class HiddenRuns:
         """Whether the run with a text box is marked as hidden; if so, the box is counted."""
         run = next(box.iterancestors(*RUNS), None)
         is_hidden = run is not None and self.is_marked(run)
-        self._note(MARKED if is_hidden else "", count_chars(box.iter(W + "t")))
+        self.note(MARKED if is_hidden else "", count_chars(box.iter(W + "t")))
         return is_hidden
 
-    def _note(self, reason: str, n_chars: int) -> None:
+    def note(self, reason: str, n_chars: int) -> None:
+        """Count characters that are hidden for a reason; "" if they are seen."""
         if reason and n_chars:
             self.findings.append(Finding("hidden", reason, n_chars))
 

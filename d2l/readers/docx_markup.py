@@ -4,6 +4,7 @@ Takes the tree of a part and leaves in it what a program shows; knows no styles.
 counted as hidden text.
 """
 
+import re
 from itertools import accumulate
 from typing import Any
 
@@ -20,7 +21,23 @@ KNOWN = (
     "http://schemas.openxmlformats.org/",
     "urn:schemas-microsoft-com:",
 )
+#: The characters of the font Symbol from its code 32 on.
+SYMBOL = (
+    " !∀#∃%&∋()∗+,−./0123456789:;<=>?≅ΑΒΧ∆ΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ[∴]⊥_"
+    + " αβχδεφγηιϕκλμνοπθρστυϖωξψζ{|}∼"
+    + 33 * " "
+    + "€ϒ′≤⁄∞ƒ♣♦♥♠↔←↑→↓°±″≥×∝∂•÷≠≡≈…  ↵ℵℑℜ℘⊗⊕∅∩∪⊃⊇⊄⊂⊆∈∉∠∇   ∏√⋅¬∧∨⇔⇐⇑⇒⇓◊〈   ∑           〉∫⌠ ⌡"
+)  # fmt: skip
 EMOJI = "http://schemas.microsoft.com/office/word/2015/wordml/symex"
+
+
+def read_sign(sign: Any) -> str:
+    """Read a `w:sym`: a character by its number; of fonts of signs, Symbol alone is known."""
+    code = sign.get(W + "char", "")
+    number = int(code, 16) if re.fullmatch("[0-9A-Fa-f]{1,4}", code) else 0
+    if sign.get(W + "font") == "Symbol":
+        return SYMBOL[number % 0x1000 - 32 :][:1] if number % 0x1000 >= 32 else ""
+    return chr(number) if 32 <= number < 0xD800 else ""
 
 
 def settle(root: Any) -> None:

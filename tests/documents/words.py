@@ -23,9 +23,9 @@ class Tally(NamedTuple):
 
 
 def split_words(text: str) -> list[str]:
-    """Words without hyphens, marks and control characters. Letters that are written from right to
-    left stand in any order, since some programs give them as they are painted."""
-    text = _BROKEN.sub("", unicodedata.normalize("NFKC", text))
+    """Words in small letters, without hyphens, marks and control characters. Letters that are
+    written from right to left stand in any order: some programs give them as they are painted."""
+    text = _BROKEN.sub("", unicodedata.normalize("NFKC", text)).casefold()
     text = _DIRECTION.sub(" ", text)
     text = "".join(c for c in text if unicodedata.category(c) not in ("Mn", "Cf", "Pd"))
     return [

@@ -111,7 +111,7 @@ def with_note(properties: str) -> bytes:
 
 
 def test_paragraphs_of_a_footnote_stay_apart() -> None:
-    assert parse_here(with_note(""), "a.docx").text == "Why![2]\n\n[2] See A. And B."
+    assert parse_here(with_note(""), "a.docx").text == "Why![1]\n\n[1] See A. And B."
 
 
 def test_a_note_is_as_hidden_as_its_mark_unless_that_is_only_hard_to_see() -> None:
@@ -121,9 +121,9 @@ def test_a_note_is_as_hidden_as_its_mark_unless_that_is_only_hard_to_see() -> No
     assert found.text == "Why"
     assert found.findings == (Finding("hidden", "marked as hidden", n_chars),)
     included = parse_here(data, "a.docx", include_hidden=True)
-    assert included.text == "Why![2]\n\n[2] See A. And B."
+    assert included.text == "Why![1]\n\n[1] See A. And B."
     white = parse_here(with_note('<w:color w:val="FFFFFF"/>'), "a.docx")
-    assert white.text == "Why\n\n[2] See A. And B."
+    assert white.text == "Why\n\n[1] See A. And B."
     assert white.findings == (Finding("hidden", "in the color of its ground", 1),)
 
 

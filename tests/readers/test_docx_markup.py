@@ -7,7 +7,9 @@ from docx.opc.packuri import PackURI
 from docx.opc.part import Part
 from docx.oxml import parse_xml
 
+from d2l.readers.findings import Finding
 from tests.documents.samples import parse_here, save_docx
+from tests.readers.docx_cases import CASES, NUMBERING, make, numbered, p
 
 NAMES = (
     'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
@@ -15,6 +17,7 @@ NAMES = (
     'xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape" '
     'xmlns:w14="http://schemas.microsoft.com/office/word/2010/wordml" xmlns:own="urn:own"'
 )
+CHARTS = "http://schemas.openxmlformats.org/drawingml/2006/chart"
 OTHER, SHOWN = "<w:r><w:t>other</w:t></w:r>", "<w:r><w:t>shown</w:t></w:r>"
 
 
@@ -118,4 +121,54 @@ def test_deletions_in_notes_are_left_out(change: str) -> None:
     document.part.relate_to(part, RT.FOOTNOTES)
     paragraph = document.add_paragraph("Why")
     paragraph._p.append(parse_xml(f'<w:r {NAMES}><w:footnoteReference w:id="2"/></w:r>'))
-    assert parse_here(save_docx(document), "a.docx").text == "Why[2]\n\n[2] shown"
+    assert parse_here(save_docx(document), "a.docx").text == "Why[1]\n\n[1] shown"
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        (
+            "lists",
+            "5. first\n  a) inner\n  b) other\n    5.i deep\n6. second\n  a) inner\n"
+            "Article I article\n- dotted\n07 padded\n(Y) lettered\n(Z) next\n(AA) doubled\n"
+            "3. third",
+        ),
+        ("signs", "Angle αЖ"),
+        (
+            "note with a link",
+            "Body[1]\n\n[1] the noted words linked tabbed table in the note after it",
+        ),
+    ],
+)
+def test_numbers_signs_and_notes_are_those_that_are_printed(case: str, text: str) -> None:
+    assert parse_here(CASES[case][0], "a.docx").text == text
+
+
+def test_a_heading_has_its_number() -> None:
+    heading = numbered("Duties", 2).replace("<w:numPr>", '<w:outlineLvl w:val="0"/><w:numPr>')
+    sections = parse_here(make(heading, numbering=NUMBERING), "a.docx").sections
+    assert [section.heading for section in sections] == ["Article I Duties"]
+
+
+@pytest.mark.parametrize(
+    ("case", "n_chars"),
+    [("header and footer", 17), ("comment", 8), ("changes", 7), ("plain", 0)],
+)
+def test_text_beside_the_body_is_counted(case: str, n_chars: int) -> None:
+    what = f"{n_chars} characters of headers, footers, comments and deletions left out"
+    assert parse_here(CASES[case][0], "a.docx").remarks == ((what,) if n_chars else ())
+
+
+def test_text_under_a_merged_cell_is_hidden() -> None:
+    data = CASES["text under a merged cell"][0]
+    found = parse_here(data, "a.docx").findings
+    assert found == (Finding("hidden", "under a merged cell", len("buriedwords")),)
+    assert "buried words" in parse_here(data, "a.docx", include_hidden=True).text
+
+
+def test_charts_and_inserted_documents_are_noted() -> None:
+    chart = f'<a:graphic xmlns:c="{CHARTS}"><c:chart/></a:graphic>'
+    drawing = f"<w:r><w:drawing><wp:inline>{chart}</wp:inline></w:drawing></w:r>"
+    data = make(p("Before", drawing) + '<w:altChunk r:id="link"/>')
+    notes = parse_here(data, "a.docx").notes
+    assert notes == ("charts, diagrams or inserted documents that are not read: 2",)
