@@ -39,9 +39,12 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
     The file is opened for numpy, which does not load torch, and no values are read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as stream:  # the header stands behind its length
-        length = int.from_bytes(stream.read(8), "little")
+    try:
+        with path.open("rb") as stream:  # the header stands behind its length
+            size = os.fstat(stream.fileno()).st_size
+            length = int.from_bytes(stream.read(8), "little")
+    except OSError as error:
+        raise AdapterError(f"{path}: cannot be read ({error.strerror})", hint=_AGAIN) from error
     if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
         raise AdapterError(
             f"{path}: not a safetensors file, or cut short ({size:,} bytes)", hint=_AGAIN
@@ -53,7 +56,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
                 name: TensorInfo(found.get_dtype(), tuple(found.get_shape()))
                 for name, found in slices.items()
             }
-    except SafetensorError as error:
+    except FILE_ERRORS as error:
         raise _explain(path, size, str(error)) from error
 
 

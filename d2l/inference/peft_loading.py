@@ -84,14 +84,14 @@ def put_on(info: AdapterInfo, model: Any) -> Any:
 
 
 def put_beside(info: AdapterInfo, tuned: Any, name: str) -> None:
-    """Put a folder's adapter beside those of a PeftModel, as `name`; raises AdapterError, and then
-    nothing of it stays there."""
+    """Put a folder's adapter beside those of a PeftModel, as `name`; raises AdapterError. After an
+    error nothing of it stays there."""
     config = _plan_config(info, tuned.get_base_model())
     try:
         with _loading(info):
             tuned.add_adapter(name, config)
         _load(info, tuned, name)
-    except AdapterError:
+    except BaseException:
         if name in tuned.peft_config:
             tuned.delete_adapter(name)
         raise

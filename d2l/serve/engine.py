@@ -107,7 +107,10 @@ class Engine:
         self._n_loaded += 1
         name = f"adapter-{self._n_loaded}"  # PEFT's names may hold no dots
         last = next(reversed(self._loaded.values()))
-        adapted = add_adapter(last.adapted, folder, name)
+        try:
+            adapted = add_adapter(last.adapted, folder, name)
+        except OSError as error:  # a file has gone since it was looked at
+            raise AdapterError(f"{folder}: cannot be read ({error})") from error
         if read_stamp(folder) != stamp:
             adapted.model.set_adapter(last.name)
             adapted.model.delete_adapter(name)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from d2l.errors import AdapterError
+from d2l.files.tensors import read_header
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.serve.engine import ChatOrder, Engine
 from d2l.serve.library import Library, ServedAdapter, read_stamp
@@ -152,6 +153,28 @@ def test_an_adapter_that_changes_while_it_is_loaded_is_not_kept(
             ask(engine, entries["pump"])
     for name in ("note", "pump"):
         assert ask(engine, entries[name]) == shelf.load(name).ask(TURNS[0]["content"])
+
+
+@pytest.mark.parametrize("where", ["adapters.peft_folder.read_header", "adapters.info.read_header"])
+def test_weights_that_go_while_they_are_loaded_are_an_error_that_leaves_nothing(
+    where: str, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("note", "pump"):
+        shutil.copytree(shelf.folder / f"{name}.lora", tmp_path / f"{name}.lora")
+    entries = Library(tmp_path, print).list_entries()
+    engine = Engine(entries.values(), shelf.asking, n_kept=2)
+
+    def remove(path: Path) -> object:
+        path.unlink()
+        return read_header(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"d2l.{where}", remove)
+        with pytest.raises(AdapterError, match="cannot be read"):
+            ask(engine, entries["pump"])
+    (first,) = engine._loaded.values()
+    assert set(first.adapted.model.peft_config) == {first.name}
+    assert ask(engine, entries["note"]) == shelf.load("note").ask(TURNS[0]["content"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a move leaves no trace")
