@@ -2,10 +2,11 @@
 
 In `web_pages.txt` words that begin with `zq` are hidden. Those with `yq` are kept although the
 browser does not give them: they are hidden by what `.github/SECURITY.md` lists, or shown by a
-shadow tree.
+shadow tree. Pages with drawn rules have neither: browser and reader agree on each word.
 """
 
 import html
+import random
 import re
 import unicodedata
 from collections import Counter
@@ -41,12 +42,46 @@ def count(words: Counter[str]) -> int:
     return sum(len(word) * n for word, n in words.items())
 
 
+SHOWN = "style='display:block!important;visibility:visible!important'"
+TAGS = ("div", "section", "b", "i")
+MARKS = ("class=a", "class='b c'", "class='a b'", "id=x", "k=v", "k='v w'", "k=v-w", "m", "")
+COMPOUNDS = (
+    *TAGS, "*", ".a", ".b", ".b.c", "div.a", "#x", "[k]", "[k=v]", "[k~=w]", "[k|=v]", "[k^=v]",
+    "[k$=w]", "[k*='-']", "[m]", "b:first-child", ".a:last-child", "i:only-child", ":root",
+)  # fmt: skip
+EFFECTS = ("display:none", "display:block", "visibility:hidden", "visibility:visible")
+
+
+def write_styled_page(seed: int) -> str:
+    """A page of elements in each other, some of which its rules hide."""
+    draw = random.Random(seed)
+
+    def select() -> str:
+        words = [draw.choice(COMPOUNDS)]
+        for _ in range(draw.choice((0, 0, 1, 1, 2, 3))):
+            words += (draw.choice((" ", " > ", " + ", " ~ ")), draw.choice(COMPOUNDS))
+        return "".join(words)
+
+    def nest(depth: int) -> str:
+        tag, mark = draw.choice(TAGS[2 * (depth > 2) :]), draw.choice(MARKS)
+        inner = "".join(nest(depth + 1) for _ in range(draw.randrange(4))) if depth < 5 else ""
+        return f"<{tag} {mark}>;w{draw.randrange(999)};{inner}</{tag}>;w{draw.randrange(999)};"
+
+    rules = (
+        f"{select()},{select()}{{{draw.choice(EFFECTS)}{draw.choice(('', '', '!important'))}}}"
+        for _ in range(12)
+    )
+    body = "".join(nest(0) for _ in range(3))
+    return f"<html {SHOWN}><style>{''.join(rules)}</style><body {SHOWN}>{body}<p {SHOWN}>end"
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Counter[str]]]:
     """Pages by name, and the words that a browser shows of each; all are in frames of one page."""
     texts = PAGES.read_text("utf-8").removeprefix("=== ").split("\n=== ")
     pages = {name: page for name, _, page in (text.partition("\n") for text in texts)}
     assert len(pages) > 50
+    pages |= {f"styled {seed}": write_styled_page(seed) for seed in range(20)}
     pages |= {path.name: path.read_text("utf-8") for path in SHARED if path.exists()}
     frames = (
         f'<iframe width=1200 height=900 srcdoc="{html.escape(page)}"></iframe>'
