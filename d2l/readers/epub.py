@@ -104,9 +104,11 @@ def read_chapters(
         root = parse_tree(markup, request)
         folder = posixpath.dirname(member)
         links = [(resolve(folder, e.get("href", "")), read_use(e)) for e in root.iter("link")]
-        # Sheets that the book lacks count as empty.
-        used = [(name, use) for name, use in links if use is not False and name in members]
-        sheets = [(read_sheet(name), bool(use)) for name, use in used]
+        # Sheets that the book lacks count as empty; of a sheet that is used twice, the last counts.
+        used = dict.fromkeys(
+            (name, use) for name, use in reversed(links) if use is not False and name in members
+        )
+        sheets = [(read_sheet(name), bool(use)) for name, use in reversed(used)]
         page = split_page(root, sheets=sheets, include_hidden=request.include_hidden)
         pages.append(page)
         for section in page.sections:

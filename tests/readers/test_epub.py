@@ -1,6 +1,10 @@
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from d2l.errors import DocumentError
+from d2l.readers.html import Page, split_page
 from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
 from tests.documents.samples import make_epub, parse_here, read_bytes
@@ -54,6 +58,23 @@ def test_a_chapter_without_a_heading_goes_on_under_the_last_one() -> None:
 @pytest.mark.parametrize("nothing", ["<!-- a comment alone -->", "<?xml version='1.0'?>"])
 def test_a_chapter_without_any_element_is_empty(nothing: str) -> None:
     assert parse_here(make_epub({"OEBPS/a.xhtml": nothing}), "a.epub").text.startswith("First")
+
+
+def test_a_sheet_is_read_once_a_chapter_and_the_last_link_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[str] = []
+
+    def split(root: Any, *, sheets: Iterable[tuple[str, bool]], **options: Any) -> Page:
+        read.extend(text for text, _ in sheets)
+        return split_page(root, sheets=sheets, **options)
+
+    monkeypatch.setattr("d2l.readers.epub.split_page", split)
+    links = "".join(f'<link rel="stylesheet" href="{name}.css"/>' for name in "abab" * 99)
+    chapter = f"<html><head>{links}</head><body><p>More.</p></body></html>"
+    sheets = {f"OEBPS/{name}.css": f"p {{ color: {name} }}" for name in "ab"}
+    assert "More." in parse_here(make_epub({"OEBPS/a.xhtml": chapter, **sheets}), "a.epub").text
+    assert read == ["p { color: a }", "p { color: b }"]
 
 
 def test_chapters_of_the_type_that_old_books_have_are_read() -> None:
