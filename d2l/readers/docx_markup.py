@@ -8,11 +8,14 @@ import re
 from itertools import accumulate
 from typing import Any
 
+from lxml.etree import SubElement
+
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 COMPATIBLE = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 TEXT_BOX = W + "txbxContent"
 RUNS = (W + "r", MATH + "r")
+SIGNS = {MATH + "den": "/", MATH + "sup": "^"}  # drawn before parts of a formula
 #: A field ends in the story that it begins in.
 STORIES = (TEXT_BOX, W + "footnote", W + "endnote")
 #: Namespaces that Word knows. Emoji that it names by number stand as text in the fallback.
@@ -41,7 +44,12 @@ def read_sign(sign: Any) -> str:
 
 
 def settle(root: Any) -> None:
-    """Leave in the tree of a part what is shown of it, as ISO 29500-3 says and Word does."""
+    """Leave in the tree of a part what is shown of it, as ISO 29500-3 says and Word does; lines of
+    fractions and raised places of formulas become "/" and "^"."""
+    for part in [part for part in root.iter(*SIGNS) if any(part.itertext())]:
+        run = part.makeelement(MATH + "r")
+        SubElement(run, MATH + "t").text = SIGNS[part.tag]
+        part.insert(0, run)
     for alternates in list(root.iter(COMPATIBLE + "AlternateContent")):
         _choose(alternates)
     for row in list(root.iter(W + "tr")):

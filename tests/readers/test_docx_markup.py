@@ -9,7 +9,7 @@ from docx.oxml import parse_xml
 
 from d2l.readers.findings import Finding
 from tests.documents.samples import parse_here, save_docx
-from tests.readers.docx_cases import CASES, NUMBERING, make, numbered, p
+from tests.readers.docx_cases import CASES, NUMBERING, make, math, numbered, p
 
 NAMES = (
     'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main" '
@@ -142,6 +142,14 @@ def test_deletions_in_notes_are_left_out(change: str) -> None:
 )
 def test_numbers_signs_and_notes_are_those_that_are_printed(case: str, text: str) -> None:
     assert parse_here(CASES[case][0], "a.docx").text == text
+
+
+def test_fractions_and_powers_of_formulas_are_told_from_numbers() -> None:
+    power = f"<m:sSup><m:e>{math('10')}</m:e><m:sup>{math('6')}</m:sup></m:sSup>"
+    total = f"<m:nary><m:sub>{math('i')}</m:sub><m:sup/><m:e>{math('x')}</m:e></m:nary>"
+    half = f"<m:f><m:num>{math('1')}</m:num><m:den>{math('2')}</m:den></m:f>"
+    data = make(p(f"<m:oMath>{half}{math('=')}{power}{total}</m:oMath>"))
+    assert parse_here(data, "a.docx").text == "1/2=10^6ix"
 
 
 def test_a_heading_has_its_number() -> None:
