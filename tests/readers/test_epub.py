@@ -7,7 +7,7 @@ from d2l.errors import DocumentError
 from d2l.readers.html import Page, split_page
 from d2l.readers.parsing import Heading, Section
 from tests.documents import samples
-from tests.documents.samples import make_epub, parse_here, read_bytes
+from tests.documents.samples import make_docx, make_epub, parse_here, read_bytes
 
 ENCRYPTION = """<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container"
  xmlns:enc="http://www.w3.org/2001/04/xmlenc#"><enc:EncryptedData><enc:CipherData>
@@ -102,3 +102,13 @@ def test_manual_keeps_the_words_of_its_links() -> None:
     assert "how to become a member (Applying to Become a Member)" in document.text
     assert "dists/stable/main/binary-amd64/\ndists/stable/main/binary-armel/\n" in document.text
     assert document.sections[0].heading == "1. Scope of This Document"
+
+
+@pytest.mark.parametrize(("name", "data"), [("a.epub", make_epub()), ("a.docx", make_docx())])
+def test_an_archive_whose_directory_says_another_place_is_refused_in_one_line(
+    name: str, data: bytes
+) -> None:
+    at = data.rindex(b"PK\x05\x06") + 16  # of the directory, by which members are found
+    later = (int.from_bytes(data[at : at + 4], "little") + 90).to_bytes(4, "little")
+    with pytest.raises(DocumentError, match=r"^a\.\w+: damaged or not a valid [^\n]*$"):
+        parse_here(data[:at] + later + data[at + 4 :], name)

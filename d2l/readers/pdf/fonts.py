@@ -4,6 +4,7 @@ Takes the resources of a page, changes their fonts in memory; knows nothing of t
 """
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from pypdf.errors import PyPdfError
@@ -75,8 +76,9 @@ def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
     for font in list_resources(resources, "/Font").values():
         if id(font) not in mended:
             mended.add(id(font))
-            mend_glyph_names(font)
-            mend_composite(font) if font.get("/Subtype") == "/Type0" else mend_simple(font)
+            with suppress(*PARSE_ERRORS):  # what is no font of its kind is left as it is
+                mend_glyph_names(font)
+                mend_composite(font) if font.get("/Subtype") == "/Type0" else mend_simple(font)
     for form in list_resources(resources, "/XObject").values():
         if form.get("/Subtype") == "/Form" and id(form) not in mended:
             mended.add(id(form))

@@ -38,6 +38,17 @@ def test_font_whose_widths_are_no_numbers_does_not_lose_the_page(widths: str) ->
     assert "even" in read_bytes(data, "a.pdf").text
 
 
+@pytest.mark.parametrize(
+    "entries", ["/Subtype /Type0 /ToUnicode 6 0 R", "/FirstChar (x) /Widths [1 2]", "/Encoding 7"]
+)
+def test_font_that_is_not_of_its_kind_does_not_lose_the_page(entries: str) -> None:
+    font = f"<< /Type /Font /BaseFont /Odd {entries} >>".encode()
+    content = f"{pdf_line('odd', 72, 700, font='F9')} {pdf_line('even', 72, 600)}"
+    stream = b"<< /Length 1 >>\nstream\nx\nendstream"
+    data = make_pdf([content], extra=[stream, font]).replace(b"/F1 3", b"/F9 7 0 R /F1 3", 1)
+    assert "even" in read_bytes(data, "a.pdf").text
+
+
 def test_words_come_apart_in_a_font_whose_glyph_32_is_no_space() -> None:
     stream = b"<< /Length %d >>\nstream\n%s\nendstream" % (len(TO_UNICODE), TO_UNICODE)
     shown = "[<00010002> -317 <0003002000010004>] TJ"
