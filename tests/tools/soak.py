@@ -40,7 +40,8 @@ VARIANTS = {
 MANUAL = "manual"  # of several chunks, so that it has parts
 QUESTIONS = ("How much does the Marn 12 weigh?", "In which year was the Marn 12 made?")
 SAMPLINGS: tuple[dict[str, Any], ...] = ({"temperature": 0}, {"temperature": 1, "seed": 7})
-N_CLIENTS, N_TOKENS, TIMEOUT_S = 20, 12, 180.0
+N_CLIENTS, N_TOKENS = 20, 12
+MAX_SECONDS, TIMEOUT_S = 120.0, 180.0  # of the server, and of its clients
 #: Seconds between changes of the folder, between questions of a client, between runs of the batch.
 CHANGE_S, REST_S, BATCH_S = (1.0, 6.0), (0.0, 10.0), (5.0, 20.0)
 WARM_UP_S, MAX_GROWTH = 300.0, 1.05  # until all adapters in memory are of all kinds
@@ -154,7 +155,9 @@ class Soak:
     def start_server(self, folder: Path) -> None:
         """Start the server, and wait until it answers."""
         while not self.stop.is_set():
-            self.server = self.start("serve", folder, "--port", self.port)
+            self.server = self.start(
+                "serve", folder, "--port", self.port, "--max-seconds", MAX_SECONDS
+            )
             while self.server.poll() is None:
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     self.list_models()
@@ -221,7 +224,8 @@ class Soak:
             state = self.ledger.between(name, began, ended)
             if self.ledger.between("server", began, ended).may_fail:
                 state = state._replace(may_fail=True)
-            verdict = judge(reply, question, state, self.quiet)
+            is_late = ended - began > MAX_SECONDS
+            verdict = judge(reply, question, state, self.quiet, may_be_cut=is_late)
             self.counts[verdict.partition(":")[0]] += 1
             if verdict[0].isupper():
                 self.faults.append(f"{time.monotonic() - self.began:.0f} s: {name}: {verdict}")

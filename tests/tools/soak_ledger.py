@@ -65,11 +65,16 @@ class Reply(NamedTuple):
     text: str
 
 
-def judge(reply: Reply, question: Question, state: State, quiet: Quiet) -> str:
-    """`right`, `right (one possible)`, `failed (…)` with a cause; else a fault, in capitals."""
+def judge(
+    reply: Reply, question: Question, state: State, quiet: Quiet, *, may_be_cut: bool = False
+) -> str:
+    """`right`, `right (one possible)`, `cut` by the time limit, `failed (…)` with a cause; else a
+    fault, in capitals."""
     if reply.status == 200:
         answers = {quiet[variant][question] for variant in state.variants}
         if reply.text not in answers:
+            if may_be_cut and any(answer.startswith(reply.text) for answer in answers):
+                return "cut"
             return f"WRONG: {reply.text!r}, not of {sorted(state.variants)}"
         return (
             "right (one possible)" if len(state.variants) == 1 and not state.may_fail else "right"

@@ -44,6 +44,15 @@ def test_an_answer_is_right_if_its_adapter_was_there_between_question_and_answer
     }
 
 
+def test_an_answer_that_the_time_limit_cut_is_told_apart() -> None:
+    ledger = Ledger()
+    ledger.set("a", ["old"])
+    state, cut = ledger.between("a", 0.2, 0.8), Reply(200, "1")
+    assert judge(cut, (0, 0), state, QUIET, may_be_cut=True) == "cut"
+    assert judge(cut, (0, 0), state, QUIET).startswith("WRONG")
+    assert judge(Reply(200, "7"), (0, 0), state, QUIET, may_be_cut=True).startswith("WRONG")
+
+
 def test_what_is_not_there_or_damaged_must_not_answer() -> None:
     ledger = Ledger()
     assert judge(Reply(404, "model_not_found"), (0, 0), ledger.between("a", 0, 1), QUIET)[0] == "f"
