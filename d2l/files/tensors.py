@@ -81,7 +81,7 @@ def read_tensors(
     from safetensors.torch import load
 
     try:
-        return load(path.read_bytes())
+        return dict(sorted(load(path.read_bytes()).items()))  # `load` has no order of its own
     except FILE_ERRORS as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: {says} ({reason})", hint=hint) from problem
@@ -119,14 +119,15 @@ class TensorFile:
                 "data_offsets": (len(data), len(data) + end - start),
             }
             data += self._file.read(end - start)
-        if self._read_stamp() != self._stamp:
+        if self._read_stamp() not in (self._stamp, None):
             raise OSError(f"{self._file.name} was changed")
         text = json.dumps(header).encode()
         return load(len(text).to_bytes(8, "little") + text + data)
 
-    def _read_stamp(self) -> tuple[int, int]:
+    def _read_stamp(self) -> tuple[int, int] | None:
+        """Size and time of change; None of a removed file, which nobody else can change."""
         facts = os.fstat(self._file.fileno())
-        return facts.st_size, facts.st_ctime_ns
+        return (facts.st_size, facts.st_ctime_ns) if facts.st_nlink else None
 
 
 def find_kept(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]] | None":
