@@ -208,7 +208,7 @@ def unpack_pdf(data: bytes) -> bytes:
     """The same PDF with plain streams, one object after the other."""
     writer = PdfWriter(clone_from=PdfReader(BytesIO(data)))
     for number, item in enumerate(writer._objects):
-        with suppress(PyPdfError, NotImplementedError):
+        with suppress(PyPdfError, NotImplementedError):  # a filter that pypdf has not: as it is
             if isinstance(item, EncodedStreamObject) and item.get("/Subtype") != "/Image":
                 plain = DecodedStreamObject()
                 plain.update(item)

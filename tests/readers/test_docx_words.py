@@ -20,8 +20,8 @@ SHARED = (DOCS / "paper.docx", DOCS.parent / "data" / "manuals" / "omega-charact
 
 
 def test_words_of_documents_are_kept_or_counted(tmp_path: Path) -> None:
-    documents = [(data, hidden) for data, hidden in CASES.values()]
-    documents += [(path.read_bytes(), "") for path in SHARED if path.is_file()]
+    shared = [path for path in SHARED if path.is_file()]
+    documents = [*CASES.values(), *((path.read_bytes(), "") for path in shared)]
     paths = [tmp_path / f"{number}.docx" for number in range(len(documents))]
     for path, (data, _) in zip(paths, documents, strict=True):
         path.write_bytes(data)
@@ -29,10 +29,10 @@ def test_words_of_documents_are_kept_or_counted(tmp_path: Path) -> None:
     for kind in ("txt:Text", "pdf"):
         command = [*office, "--convert-to", kind, "--outdir", tmp_path, *paths]
         subprocess.run(command, check=True, capture_output=True)
-    names = [*CASES, *(path.name for path in SHARED)]
+    names = [*CASES, *(path.name for path in shared)]
     n_words = n_kept = n_left_out = 0
     wrong = {}
-    for name, path, (data, hidden) in zip(names, paths, documents, strict=False):
+    for name, path, (data, hidden) in zip(names, paths, documents, strict=True):
         document = parse_here(data, "a.docx")
         readings = [path.with_suffix(".txt").read_text("utf-8-sig")]
         if name in CASES:  # not on many pages, where heads of tables are printed again
