@@ -5,7 +5,7 @@ BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base demo test test-all test-gpu fmt lint types docs check dist bench fuzz clean
+.PHONY: help setup base demo test test-all test-engines test-gpu fmt lint types docs check dist bench fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ test: setup ## run the tests that are not slow (CPU, offline)
 
 test-all: base .venv/engines ## run all tests, engines among them; print coverage and what is slow
 	$(PYTEST) --durations=25 --cov --cov-report=term
+
+test-engines: base .venv/engines ## run adapters in all engines with both networks; keep what is measured (many minutes)
+	D2L_RECORD=1 D2L_TEST_LARGE=1 $(BIN)/python -m pytest tests/engines
+	$(BIN)/python tests/tools/generated_docs.py
 
 test-gpu: setup ## run the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from d2l.runtimes.catalog import REFUSES, VLLM_RANKS
 from d2l.runtimes.check import CheckOptions, check
+from d2l.runtimes.runtime import REFUSES, VLLM_RANKS
 from tests.adapter_cases import CASES, write
 
 

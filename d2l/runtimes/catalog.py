@@ -1,94 +1,22 @@
-"""What each runtime accepts of a LoRA adapter, as data: `RUNTIMES`.
+"""What each runtime accepts of a LoRA adapter, as data: `RUNTIMES`."""
 
-Every rule names where it was read, and in which version. Rules themselves are in `rules`.
-"""
-
-import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from d2l.adapters.card import literal
 from d2l.runtimes import rules
-from d2l.runtimes.facts import Facts
-
-#: What --max-lora-rank takes (vllm 0.33.0, config/lora.py: MaxLoRARanks), and its default.
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-VLLM_DEFAULT_RANK = 16
-#: Effects of a breach: the runtime does not load the adapter; it loads it and leaves something out;
-#: or it reads the PEFT folder wrongly or not at all, and what d2l exports of it rightly.
-REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
-_EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
-_OLLAMA_EXPORT = _EXPORT.replace("gguf", "ollama")
-_MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
-_RENAME = "rename the keys: base_model.model.…"
-_PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
-
-
-@dataclass(frozen=True)
-class RuntimeRule:
-    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands.
-
-    `beyond`: kinds of networks none of whose adapters can keep it, whatever its user does.
-    """
-
-    rule: rules.Rule
-    effect: str
-    fix: str
-    source: str
-    beyond: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """A runtime: the version whose text was read, how an adapter is loaded, and its rules.
-
-    `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` makes of a name
-    what stands for it there). `checked` says which test runs the real thing, or that nothing but
-    the text was read. `merged` serves a model that d2l export --to merged wrote, where `load` loads
-    the base by its name.
-    """
-
-    version: str
-    load: str
-    template: str
-    checked: str
-    entries: tuple[RuntimeRule, ...]
-    quote: Callable[[str], str] = shlex.quote
-    merged: str = ""
-
-
-def load_line(runtime: Runtime, facts: Facts) -> str:
-    """Write the line that loads an adapter, with the smallest sufficient or the given rank; where
-    the weights behind the base's name do not fit it, the line that merges and serves it."""
-    given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
-    line = runtime.load + (runtime.template if facts.template else "")
-    if facts.rescaled is not None and runtime.merged:
-        line = f"d2l export {{path}} --to merged -o {{name}}-merged && {runtime.merged}"
-    words = {what: runtime.quote(word) for what, word in _words(facts).items()}
-    return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
-
-
-def describe_fix(entry: RuntimeRule, facts: Facts) -> str:
-    """Describe how to mend a breach. For ranks: the smallest sufficient vLLM rank, and the largest
-    that the running server accepts."""
-    served = facts.max_lora_rank or VLLM_RANKS[-1]
-    lower = [rank for rank in VLLM_RANKS if rank < facts.rank and rank <= served]
-    needed = rules.pick_rank(facts.rank, VLLM_RANKS)
-    return entry.fix.format(
-        **{what: shlex.quote(word) for what, word in _words(facts).items()},
-        lower=max(lower, default=1),
-        needed=f"--max-lora-rank {needed}" if needed else "a runtime without a limit",
-    )
-
-
-def _words(facts: Facts) -> dict[str, str]:
-    return {
-        "base": facts.base_name,
-        "gguf": (facts.base and facts.base.gguf) or "BASE.gguf",
-        "name": facts.name,
-        "path": str(facts.info.folder),
-        "template": facts.template or "",
-    }
+from d2l.runtimes.runtime import (
+    EXPORT,
+    EXPORTS,
+    IGNORES,
+    MERGE,
+    OLLAMA_EXPORT,
+    PLAIN,
+    REFUSES,
+    RENAME,
+    VLLM_RANKS,
+    Runtime,
+    RuntimeRule,
+)
 
 
 def _list(
@@ -114,13 +42,14 @@ _SCALES = tuple(
 
 RUNTIMES: Mapping[str, Runtime] = {
     "peft": Runtime(
+        "the folder",
         "0.21.2",
         "PeftModel.from_pretrained(d2l.load_base({path}), {path})",
         "",
-        "tests/test_engines.py",
+        "",
         _list(
             REFUSES,
-            _RENAME,
+            RENAME,
             "peft 0.21.2, utils/save_and_load.py: set_peft_model_state_dict, which loads nothing "
             "of other keys and warns",
             rules.lacks_prefix,
@@ -128,10 +57,11 @@ RUNTIMES: Mapping[str, Runtime] = {
         quote=literal,
     ),
     "vllm": Runtime(
+        "the folder",
         "0.33.0",
         "vllm serve {base} --enable-lora --max-lora-rank {max_rank} --lora-modules {name}={path}",
         " --chat-template {template}",
-        "rule: the source in the 0.33.0 wheel",
+        "vllm 0.33.0, entrypoints/openai/cli_args.py",
         (
             *_list(
                 REFUSES,
@@ -141,7 +71,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
             *_list(
                 REFUSES,
-                _PLAIN,
+                PLAIN,
                 f"{_VLLM}_validate_features",
                 rules.has("use_dora", "DoRA"),
                 rules.has("lora_bias", "biases on lora_B"),
@@ -149,23 +79,23 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("alora_invocation_tokens", "aLoRA"),
                 rules.has("layer_replication", "replicated layers"),
             ),
-            *_list(REFUSES, _PLAIN, f"{_VLLM}validate_legal", rules.has_bias),
-            *_list(REFUSES, _PLAIN, f"{_VLLM}_init_is_supported", rules.has_special_start),
+            *_list(REFUSES, PLAIN, f"{_VLLM}validate_legal", rules.has_bias),
+            *_list(REFUSES, PLAIN, f"{_VLLM}_init_is_supported", rules.has_special_start),
             *_list(
                 REFUSES,
-                _PLAIN,
+                PLAIN,
                 "vllm 0.33.0, lora/utils.py: parse_fine_tuned_lora_name",
                 rules.has_other_tensors(*rules.EMBEDDING, "score.weight", "classifier.weight"),
             ),
             *_list(
                 REFUSES,
-                _MERGE,
+                MERGE,
                 "vllm 0.33.0, lora/lora_model.py: check_unexpected_modules",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
             *_list(
                 IGNORES,
-                _PLAIN,
+                PLAIN,
                 f"{_VLLM}from_dict, which leaves out fields that it does not know",
                 rules.has("fan_in_fan_out", "not read"),
             ),
@@ -173,11 +103,12 @@ RUNTIMES: Mapping[str, Runtime] = {
         merged="vllm serve {name}-merged",
     ),
     "sglang": Runtime(
+        "the folder",
         "main at 0ceb81f",
         "python -m sglang.launch_server --model-path {base} --enable-lora "
         "--lora-paths {name}={path} --max-lora-rank {rank}",
         " --chat-template {template}",
-        "rule: the text of its repository",
+        "sgl-project/sglang at 0ceb81f, srt/server_args.py",
         (
             *_list(
                 REFUSES,
@@ -187,20 +118,20 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
             *_list(
                 REFUSES,
-                _MERGE,
+                MERGE,
                 f"{_SGLANG}mem_pool.py: load_lora_weight_to_buffer, for whose buffers r counts",
                 rules.mixes_ranks,
                 beyond=("seats",),  # where they have addresses
             ),
             *_list(
                 REFUSES,
-                _PLAIN,
+                PLAIN,
                 f"{_SGLANG}lora_manager.py: validate_new_adapter",
                 rules.has("use_dora", "DoRA"),
             ),
             *_list(
                 REFUSES,
-                _MERGE,
+                MERGE,
                 f"{_SGLANG}utils.py: get_normalized_target_modules",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
@@ -216,33 +147,34 @@ RUNTIMES: Mapping[str, Runtime] = {
         merged="python -m sglang.launch_server --model-path {name}-merged",
     ),
     "lorax": Runtime(
+        "the folder",
         "main at 03679f3",
         "lorax-launcher --model-id {base} --adapter-source local --adapter-id {path}",
         "",
-        "rule: the text of its repository",
+        "predibase/lorax at 03679f3, launcher/src/main.rs",
         (
             *_list(
-                REFUSES, _RENAME, f"{_LORAX}: LoraConfig.map_weights_for_model", rules.lacks_prefix
+                REFUSES, RENAME, f"{_LORAX}: LoraConfig.map_weights_for_model", rules.lacks_prefix
             ),
             # Seats begin above the base's lowest layers, which have nothing to answer to.
-            *_list(REFUSES, _MERGE, _LORAX_STACK, rules.leaves_layers_out, beyond=("seats",)),
-            *_list(REFUSES, _MERGE, _LORAX_STACK, rules.differs_in_rank),
+            *_list(REFUSES, MERGE, _LORAX_STACK, rules.leaves_layers_out, beyond=("seats",)),
+            *_list(REFUSES, MERGE, _LORAX_STACK, rules.differs_in_rank),
             *_list(
                 IGNORES,
-                _MERGE,
+                MERGE,
                 f"{_LORAX}: layer_type",
                 rules.targets_beyond(*rules.LINEAR, "lm_head"),
             ),
             *_list(
                 IGNORES,
-                _MERGE,
+                MERGE,
                 _LORAX_CONFIG,
                 rules.has("rank_pattern", "not read"),
                 rules.has("alpha_pattern", "not read"),
             ),
             *_list(
                 IGNORES,
-                _PLAIN,
+                PLAIN,
                 _LORAX_CONFIG,
                 rules.has("use_dora", "magnitudes are left out"),
                 rules.has_bias,
@@ -250,7 +182,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
             *_list(
                 IGNORES,
-                _MERGE,
+                MERGE,
                 f"{_LORAX}: LoraConfig.map_weights_for_model",
                 rules.adapts_embeddings,
             ),
@@ -258,66 +190,68 @@ RUNTIMES: Mapping[str, Runtime] = {
         merged="lorax-launcher --model-id {name}-merged",
     ),
     "llama.cpp": Runtime(
+        "`--to gguf`",
         "as in xllamacpp 2026.10.11549",
         "d2l export {path} --to gguf -o {name}.gguf && llama-server -m {gguf} --lora {name}.gguf",
         " --jinja --chat-template-file {template}",
-        "tests/test_engines.py",
+        "",
         (
-            *_list(IGNORES, _EXPORT, f"{_CONVERT}: alpha", *_SCALES),
+            *_list(IGNORES, EXPORT, f"{_CONVERT}: alpha", *_SCALES),
             *_list(
                 IGNORES,
-                _PLAIN,
+                PLAIN,
                 f"{_CONVERT}: lparams",
                 rules.has("fan_in_fan_out", "not read"),
             ),
             *_list(
                 REFUSES,
-                _PLAIN,
+                PLAIN,
                 f"{_CONVERT}: get_tensors",
                 rules.has("use_dora", "magnitudes"),
                 rules.has_bias,
                 rules.saves_modules(),
                 rules.has_other_tensors(*rules.EMBEDDING),
             ),
-            *_list(REFUSES, _PLAIN, f"{_CONVERT}: modify_tensors", rules.adapts_tied_head),
+            *_list(REFUSES, PLAIN, f"{_CONVERT}: modify_tensors", rules.adapts_tied_head),
             *_list(
                 REFUSES,
-                _MERGE,
+                MERGE,
                 "gguf 0.19, constants.py: MODEL_TENSORS; src/llama-adapter.cpp at 0650ea8",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
         ),
     ),
     "ollama": Runtime(
+        "`--to ollama`",
         "main at 01cf744",
         "d2l export {path} --to ollama -o {name}-ollama && "
         "ollama create {name} -f {name}-ollama/Modelfile",
         "",
-        "rule: the text of its repository; its engine is llama.cpp",
+        "ollama/ollama at 01cf744, cmd/cmd.go: CreateHandler",
         (
             *_list(
                 REFUSES,
-                _OLLAMA_EXPORT,
+                OLLAMA_EXPORT,
                 f"{_OLLAMA}convert.go: AdapterParameters.Alpha is uint32",
                 rules.has_no_natural_alpha,
             ),
             *_list(
                 EXPORTS,
-                _OLLAMA_EXPORT,
+                OLLAMA_EXPORT,
                 f"{_OLLAMA}convert.go: ConvertAdapter",
                 rules.is_of_other_base("llama", "mistral", "gemma2"),
             ),
-            *_list(EXPORTS, _OLLAMA_EXPORT, f"{_OLLAMA}{_REPACK}: Tensors", rules.looks_transposed),
+            *_list(EXPORTS, OLLAMA_EXPORT, f"{_OLLAMA}{_REPACK}: Tensors", rules.looks_transposed),
             *_list(
                 EXPORTS,
-                _OLLAMA_EXPORT,
+                OLLAMA_EXPORT,
                 f"{_OLLAMA}{_REPACK}: repack permutes lora_a, where llama.cpp permutes lora_b",
                 rules.adapts_rotated,
             ),
-            *_list(IGNORES, _OLLAMA_EXPORT, f"{_OLLAMA}convert.go: AdapterParameters", *_SCALES),
+            *_list(IGNORES, OLLAMA_EXPORT, f"{_OLLAMA}convert.go: AdapterParameters", *_SCALES),
             *_list(
                 REFUSES,
-                _PLAIN,
+                PLAIN,
                 f"{_OLLAMA}convert.go",
                 rules.has("use_dora", "magnitudes"),
                 rules.saves_modules(),
@@ -326,15 +260,16 @@ RUNTIMES: Mapping[str, Runtime] = {
         ),
     ),
     "mlx": Runtime(
+        "`--to mlx`",
         "mlx-lm 0.32.2",
         "d2l export {path} --to mlx -o {name}-mlx && "
         "mlx_lm.server --model {base} --adapter-path {name}-mlx",
         ' --chat-template "$(cat {template})"',
-        "tests/test_engines.py",
+        "",
         (
             *_list(
                 REFUSES,
-                _PLAIN,
+                PLAIN,
                 "mlx-lm 0.32.2, tuner/utils.py: load_adapters",
                 rules.has("use_dora", "magnitudes"),
                 rules.has_bias,
@@ -342,7 +277,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
             *_list(
                 REFUSES,
-                _MERGE,
+                MERGE,
                 "mlx-lm 0.32.2, tuner/lora.py: LoRAEmbedding has factors of another form",
                 rules.adapts_embeddings,
             ),

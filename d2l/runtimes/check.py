@@ -11,10 +11,11 @@ from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
 from d2l.bases.models import find_base
 from d2l.errors import AdapterError, BaseModelError, OptionError
 from d2l.files.tensors import read_tensors
-from d2l.runtimes import catalog as runtimes
-from d2l.runtimes.catalog import REFUSES, RUNTIMES
+from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.faults import Fault, find_faults
+from d2l.runtimes.runs import Run, find_last
+from d2l.runtimes.runtime import REFUSES, describe_fix, load_line
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,29 @@ class Breach:
 @dataclass(frozen=True)
 class Verdict:
     """What one runtime makes of the adapter. `expected` is False where no adapter of its network
-    can be accepted there: that is told, and counts only where the runtime was asked for by name."""
+    can be accepted there: that is told, and counts only where the runtime was asked for by name.
+
+    `run` is how the engine did beside PEFT when it was last run, None where it never was; `unrun`
+    says where that was read of the line which was never executed.
+    """
 
     runtime: str
     version: str
     accepts: bool
     expected: bool
     load: str
-    checked: str
+    run: Run | None
+    unrun: str
     findings: tuple[Breach, ...]
 
     def __str__(self) -> str:
         word = "accepts" if self.accepts else "does not accept it"
         if not self.expected:
             word += ", nor any adapter of its network: not counted"
-        lines = [f"{self.runtime} ({self.version}) {word}", f"  {self.load}"]
+        run = f"run {self.run.date}" if self.run else "not run"
+        lines = [f"{self.runtime} ({self.version}, {run}) {word}", f"  {self.load}"]
+        if self.unrun:
+            lines.append(f"    by rule: {self.unrun}")
         for finding in self.findings:
             lines += [f"  {finding.effect}: {finding.message}", f"    do: {finding.fix}"]
         return "\n".join(lines)
@@ -108,7 +117,7 @@ def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
     for entry in runtime.entries:
         message = entry.rule(facts)
         if message is not None:
-            fix = runtimes.describe_fix(entry, facts)
+            fix = describe_fix(entry, facts)
             findings.append(Breach(entry.effect, message, fix, entry.source))
             avoidable |= entry.effect == REFUSES and facts.network not in entry.beyond
     accepts = not broken and all(finding.effect != REFUSES for finding in findings)
@@ -117,8 +126,9 @@ def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
         version=runtime.version,
         accepts=accepts,
         expected=accepts or avoidable,
-        load=runtimes.load_line(runtime, facts),
-        checked=runtime.checked,
+        load=load_line(runtime, facts),
+        run=find_last(name),
+        unrun=runtime.unrun,
         findings=tuple(findings),
     )
 

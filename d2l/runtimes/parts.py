@@ -28,10 +28,10 @@ from d2l.files.ownership import refuse_existing
 from d2l.files.printable import printable
 from d2l.runtimes import export as single
 from d2l.runtimes import writers
-from d2l.runtimes.catalog import VLLM_RANKS
 from d2l.runtimes.export import ExportOptions, ExportResult
 from d2l.runtimes.facts import Facts
 from d2l.runtimes.rules import pick_rank
+from d2l.runtimes.runtime import VLLM_RANKS
 
 #: Targets and what they write.
 TARGETS: Final = {

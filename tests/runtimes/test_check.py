@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from d2l.bases.catalog import BY_ALIAS
 from d2l.errors import AdapterError, OptionError
-from d2l.runtimes.catalog import IGNORES, REFUSES, RUNTIMES
+from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.check import CheckOptions, check
 from d2l.runtimes.export import ExportOptions, prepare
+from d2l.runtimes.runtime import IGNORES, REFUSES
 from tests import tiny
 from tests.adapter_cases import CASES, SERVING, Case, run, write
 from tests.command import Command
@@ -123,7 +124,7 @@ def test_what_no_adapter_of_a_network_can_meet_counts_only_where_it_is_asked_for
     # What this one adapter breaks counts as before.
     low = command(*words, "--max-lora-rank", 1)
     assert low.code == 1
-    assert "vllm (0.33.0) does not accept it\n" in low.out
+    assert "vllm (0.33.0, not run) does not accept it\n" in low.out
 
 
 def test_the_serve_line_is_complete(bases: Path, tmp_path: Path) -> None:
@@ -246,16 +247,18 @@ def test_the_command_prints_lines_and_exits_by_the_verdicts(
         f"vllm serve tiny-org/llama-tiny --enable-lora --max-lora-rank 32 --lora-modules "
         f"manual={adapter}"
     )
+    by_rule = f"    by rule: {RUNTIMES['vllm'].unrun}"
     assert (done.code, done.err) == (0, "")
     assert done.out == (
         f"{adapter}: rank 20 on q_proj, v_proj, for tiny-org/llama-tiny\n"
-        f"vllm (0.33.0) accepts\n  {line}\n"
+        f"vllm (0.33.0, not run) accepts\n  {line}\n{by_rule}\n"
     )
     done = command(*words, "--max-lora-rank", 16)
     assert done.code == 1
     assert done.out.splitlines()[1:] == [
-        "vllm (0.33.0) does not accept it",
+        "vllm (0.33.0, not run) does not accept it",
         f"  {line.replace('rank 32', 'rank 16')}",
+        by_rule,
         "  refuses: rank is 20, above --max-lora-rank 16",
         "    do: serve with --max-lora-rank 32, or make the adapter with --max-rank 16",
     ]

@@ -1,6 +1,6 @@
 """Adapters exported from the tiny bases: every target, read back without d2l, and what is refused.
 
-tests/test_engines.py runs the exports in real engines.
+tests/engines runs the exports in real engines.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""mlx-lm adapter folders: what is in the files. tests/test_engines.py loads them with mlx-lm."""
+"""mlx-lm adapter folders: what is in the files. tests/engines loads them with mlx-lm."""
 
 import json
 from pathlib import Path

@@ -25,9 +25,11 @@ from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.learners.recipe_table import Table
 from d2l.learners.recipes import TABLES
-from d2l.runtimes.catalog import RUNTIMES, Runtime
+from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS, place_beside
 from d2l.runtimes.parts import TARGETS
+from d2l.runtimes.runs import read_runs
+from d2l.runtimes.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"
@@ -198,17 +200,31 @@ def show_load(runtime: Runtime) -> str:
 
 
 def write_runtimes() -> str:
-    """The table of runtimes: how an adapter is loaded, and what that was checked with."""
+    """The table of lines that load an adapter, with what of them was not run."""
     rows = [
-        [
-            name,
-            runtime.version,
-            show_load(runtime),
-            f"`{runtime.checked}`" if runtime.checked.startswith("tests/") else runtime.checked,
-        ]
+        [name, runtime.version, show_load(runtime), runtime.unrun or "all of it was run"]
         for name, runtime in RUNTIMES.items()
     ]
-    return make_table(("runtime", "version", "load, with flags", "verified by"), rows)
+    return make_table(("engine", "version", "load, with flags", "by rule"), rows)
+
+
+def write_runs() -> str:
+    """The table of all runs, beside PEFT's figures."""
+    rows = [
+        [
+            run.engine,
+            f"{run.package}, {run.date}",
+            f"`{run.network}`, {run.seats} seats",
+            "none told" if run.cosine is None else f"{run.cosine:.4f}",
+            f"{run.logprob:.3f}",
+            f"{run.equal} of 10",
+            f"{run.answered} of {run.questions}",
+            f"{run.answered_by_peft} of {run.questions}",
+        ]
+        for run in sorted(read_runs(), key=lambda run: list(RUNTIMES).index(run.engine))
+    ]
+    titles = ("engine", "version, date", "adapter", "cosine", "log-probability", "equal")
+    return make_table((*titles, "answered", "by PEFT"), rows)
 
 
 def write_recipes() -> str:
@@ -245,12 +261,18 @@ def spell_default(value: object) -> str:
 
 
 def write_engines() -> str:
-    """The short table of runtimes for the front page."""
-    rows = [
-        [name, show_load(runtime), "run" if runtime.checked.startswith("tests/") else "by rule"]
-        for name, runtime in RUNTIMES.items()
-    ]
-    return make_table(("engine", "load", "verified"), rows)
+    """The short table of runtimes for the front page: the default's run, else that of another."""
+    rows = []
+    for name, runtime in RUNTIMES.items():
+        runs = {run.network: run for run in read_runs() if run.engine == name}
+        run = runs.get(DEFAULT) or next(iter(runs.values()), None)
+        if run is None:
+            rows.append([name, runtime.takes, runtime.version, "by rule", ""])
+            continue
+        cosine = "" if run.cosine is None else f"{run.cosine:.4f}"
+        answered = f"{run.answered} of {run.questions}, PEFT {run.answered_by_peft}"
+        rows.append([name, runtime.takes, f"{run.package}, {run.date}", answered, cosine])
+    return make_table(("engine", "takes", "version", "answered", "cosine"), rows)
 
 
 def read_about(path: Path) -> str:
@@ -277,6 +299,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "recipes": write_recipes,
     "rooms": write_rooms,
     "rows": write_rows,
+    "runs": write_runs,
     "runtimes": write_runtimes,
 }
 

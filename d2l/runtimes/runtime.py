@@ -1,0 +1,91 @@
+"""What a runtime is to `d2l check`: how it loads an adapter, and what it refuses or leaves out.
+
+Every rule names where it was read, and in which version. The rules are in `rules`, those of each
+runtime in `catalog`, and what was run in `runs`.
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from d2l.runtimes import rules
+from d2l.runtimes.facts import Facts
+
+#: What --max-lora-rank takes (vllm 0.33.0, config/lora.py: MaxLoRARanks).
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+#: Effects of a breach: the runtime does not load the adapter; it loads it and leaves something out;
+#: or it reads the PEFT folder wrongly or not at all, and what d2l exports of it rightly.
+REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
+EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
+OLLAMA_EXPORT = EXPORT.replace("gguf", "ollama")
+MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
+RENAME = "rename the keys: base_model.model.…"
+PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
+
+
+@dataclass(frozen=True)
+class RuntimeRule:
+    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands.
+
+    `beyond`: kinds of networks none of whose adapters can keep it, whatever its user does.
+    """
+
+    rule: rules.Rule
+    effect: str
+    fix: str
+    source: str
+    beyond: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime: what it takes, the version whose text was read, and its rules.
+
+    `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` makes of a name
+    what stands for it there). `merged` serves a model that d2l export --to merged wrote, where
+    `load` loads the base by its name. `unrun` names what of the line was never executed here, and
+    where it was read; empty where all of it was.
+    """
+
+    takes: str
+    version: str
+    load: str
+    template: str
+    unrun: str
+    entries: tuple[RuntimeRule, ...]
+    quote: Callable[[str], str] = shlex.quote
+    merged: str = ""
+
+
+def load_line(runtime: Runtime, facts: Facts) -> str:
+    """Write the line that loads an adapter, with the smallest sufficient or the given rank; where
+    the weights behind the base's name do not fit it, the line that merges and serves it."""
+    given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
+    line = runtime.load + (runtime.template if facts.template else "")
+    if facts.rescaled is not None and runtime.merged:
+        line = f"d2l export {{path}} --to merged -o {{name}}-merged && {runtime.merged}"
+    words = {what: runtime.quote(word) for what, word in _words(facts).items()}
+    return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
+
+
+def describe_fix(entry: RuntimeRule, facts: Facts) -> str:
+    """Describe how to mend a breach. For ranks: the smallest sufficient vLLM rank, and the largest
+    that the running server accepts."""
+    served = facts.max_lora_rank or VLLM_RANKS[-1]
+    lower = [rank for rank in VLLM_RANKS if rank < facts.rank and rank <= served]
+    needed = rules.pick_rank(facts.rank, VLLM_RANKS)
+    return entry.fix.format(
+        **{what: shlex.quote(word) for what, word in _words(facts).items()},
+        lower=max(lower, default=1),
+        needed=f"--max-lora-rank {needed}" if needed else "a runtime without a limit",
+    )
+
+
+def _words(facts: Facts) -> dict[str, str]:
+    return {
+        "base": facts.base_name,
+        "gguf": (facts.base and facts.base.gguf) or "BASE.gguf",
+        "name": facts.name,
+        "path": str(facts.info.folder),
+        "template": facts.template or "",
+    }

@@ -1,0 +1,108 @@
+"""A page and a note, compiled with a network that is shipped, and exported for every engine."""
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from d2l.api.compiler import Compiler
+from d2l.bases.models import BaseFiles, load_frozen
+from d2l.documents.document import Source
+from d2l.documents.read import read_document
+from d2l.hypernets.options import CompileOptions
+from d2l.runtimes import export
+from d2l.runtimes.export import ExportOptions
+from tests.bases.gguf_samples import write_dequantized
+from tests.engines.engine import Engine
+from tests.engines.llama_cpp import LlamaCpp
+from tests.engines.mlx import Mlx
+from tests.engines.peft import Peft
+from tests.engines.records import Questions
+
+DATA = Path(__file__).parents[1] / "data" / "engines"
+#: Networks that are shipped, the fixture that has the files of their base, and its end token.
+NETWORKS = {"smollm2-135m": ("smollm2_files", 2), "qwen2.5-coder-0.5b": ("qwen_files", 151_645)}
+#: What runs an adapter: the module that has to be installed, the class, and the folder whose README
+#: it is set up by.
+ENGINES: dict[str, tuple[str, type[Engine], str]] = {
+    "peft": ("peft", Peft, "doc.lora"),
+    "llama.cpp": ("xllamacpp", LlamaCpp, "doc-gguf"),
+    "llama.cpp, fp32": ("xllamacpp", LlamaCpp, "doc-gguf"),
+    "mlx": ("mlx_lm", Mlx, "doc-mlx"),
+}
+EXPORTS = ("gguf", "mlx")
+#: A note that takes the fewest seats.
+NOTE = "The Orla lighthouse was built in 1874. Its keeper is Anton Reyes."
+
+
+def read_questions() -> Questions:
+    """Fifty questions about the page."""
+    lines = (DATA / "questions.jsonl").read_text("utf-8").splitlines()
+    return tuple((row["question"], tuple(row["answers"])) for row in map(json.loads, lines))
+
+
+def need(name: str) -> None:
+    """Skip, and say how to get the engine, where it is not installed."""
+    package = ENGINES[name][0]
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{name} is not installed, so nothing is said of it: pip install {package}")
+
+
+@dataclass(frozen=True)
+class Exports:
+    """A compiled adapter with its exports, in a folder where all names in their READMEs lead."""
+
+    place: Path
+    n_seats: int
+    end: int
+
+    @cache  # noqa: B019 - as long as the module's tests run
+    def engine(self, name: str) -> Engine:
+        """An engine, set up as the README says."""
+        need(name)
+        _, make, folder = ENGINES[name]
+        place = self.dequantized() if name == "llama.cpp, fp32" else self.place
+        engine = make(place / folder / "README.md", place)
+        engine.end = self.end
+        return engine
+
+    @property
+    def peft(self) -> Peft:
+        """PEFT on the adapter's own folder."""
+        peft = self.engine("peft")
+        assert isinstance(peft, Peft)
+        return peft
+
+    def dequantized(self) -> Path:
+        """A place where the base's file has its matrices in fp32, and all else is the same."""
+        (gguf,) = self.place.glob("*.gguf")
+        place = self.place / "dequantized"
+        place.mkdir()
+        write_dequantized(gguf, place / gguf.name)
+        (place / "doc-gguf").symlink_to(self.place / "doc-gguf")
+        return place
+
+
+def compile_and_export(network: str, files: BaseFiles, text: str, place: Path) -> Exports:
+    """Compile a text with a network and export it for all engines."""
+    load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
+    assert files.gguf is not None
+    (place / "doc.txt").write_text(text)
+    documents = [read_document(Source("doc.txt", place / "doc.txt"))]
+    options = CompileOptions(checkpoint=network, device="cpu", offline=True)
+    adapter = Compiler(options)(documents)
+    adapter.save_pretrained(place / "doc.lora")
+    for to in EXPORTS:
+        export.run(place / "doc.lora", place / f"doc-{to}", ExportOptions(to, offline=True))
+    # The base's name leads to its folder, and its file's name to the file.
+    (place / files.name).parent.mkdir()
+    (place / files.name).symlink_to(files.folder)
+    (place / files.gguf.name).symlink_to(files.gguf)
+    hub = place / f"{files.name}-GGUF"  # what the card loads where only the file fits
+    hub.mkdir()
+    (hub / files.gguf.name).symlink_to(files.gguf)
+    return Exports(place, adapter.weights.rank, NETWORKS[network][1])

@@ -1,0 +1,44 @@
+"""llama.cpp, in the process, from the package xllamacpp."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.engines.engine import N_GREEDY, PLAIN, Engine, Logits, Scored
+
+
+class LlamaCpp(Engine):
+    """llama.cpp, from the package xllamacpp, on the base's own GGUF file."""
+
+    name, package = "llama.cpp", "xllamacpp"
+
+    def logits(self, ids: Sequence[int]) -> tuple[Logits, Logits]:
+        return self._logits(ids, 1.0), self._logits(ids, 0.0)
+
+    def greedy(self, ids: Sequence[int]) -> Scored:
+        reply = self._complete(ids, N_GREEDY, n_probs=1, scale=1.0)
+        return self._cut([(int(entry["id"]), float(entry["logprob"])) for entry in reply])
+
+    def _logits(self, ids: Sequence[int], scale: float) -> Logits:
+        """Log-probabilities, which are logits less a constant."""
+        (entry,) = self._complete(ids, 1, n_probs=1 << 20, scale=scale)
+        top = entry["top_logprobs"]
+        found = np.zeros(len(top))
+        found[[token["id"] for token in top]] = [token["logprob"] for token in top]
+        return found
+
+    def _complete(self, ids: Sequence[int], n: int, *, n_probs: int, scale: float) -> Any:
+        request = {
+            "prompt": list(ids),
+            "n_predict": n,
+            "n_probs": n_probs,
+            "temperature": 0,
+            # Neither an end token nor half a character is reported, so a plain one is forced; the
+            # probabilities are those before sampling, whatever is forced.
+            "logit_bias": [[PLAIN, 1000.0]] if n == 1 else [],
+            "cache_prompt": False,
+            "lora": [{"id": 0, "scale": scale}],
+        }
+        reply = self.names["server"].handle_completions(request)
+        return reply["choices"][0]["logprobs"]["content"]

@@ -1,0 +1,64 @@
+"""An engine is measured against PEFT, and the run is kept where D2L_RECORD asks for it."""
+
+import logging
+import math
+import os
+from datetime import date
+from functools import cache
+from importlib.metadata import version
+
+from d2l.evaluation.metrics import contains_answer
+from d2l.runtimes.runs import Run, save_run
+from tests.engines.engine import Engine, compare_changes
+from tests.engines.peft import Peft
+
+log = logging.getLogger(__name__)  # shown by --log-cli-level=INFO
+Questions = tuple[tuple[str, tuple[str, ...]], ...]
+N_PROMPTS = 10
+
+
+def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Questions) -> Run:
+    """What `Run` says, over ten of the questions as prompts, and over all of them as questions."""
+    prompts = [peft.encode(q) for q, _ in questions[:: len(questions) // N_PROMPTS]]
+    assert len(prompts) == N_PROMPTS
+    cosines, differences, equal = [], [], 0
+    for ids in prompts:
+        if engine.has_logits:
+            cosines.append(compare_changes(peft.logits(ids), engine.logits(ids)))
+        answer = engine.greedy(ids)
+        tokens = [token for token, _ in answer]
+        by_peft = peft.score(ids, tokens)
+        differences += [abs(a - b) for (_, a), b in zip(answer, by_peft, strict=True)]
+        equal += tokens == [token for token, _ in peft.greedy(ids)]
+    run = Run(
+        engine.name,
+        f"{engine.package} {version(engine.package)}",
+        f"{date.today():%Y-%m-%d}",
+        network,
+        seats,
+        round(min(cosines), 5) if cosines else None,
+        equal,
+        round(max(differences), 5),
+        len(questions),
+        count_answered(engine, questions),
+        count_answered(peft, questions),
+    )
+    log.info("%s", run)
+    return run
+
+
+@cache  # PEFT is asked once, for all engines
+def count_answered(engine: Engine, questions: Questions) -> int:
+    """Questions whose answer contains the reference."""
+    return sum(contains_answer(engine.ask(q), list(references)) for q, references in questions)
+
+
+def keep(run: Run) -> None:
+    """Save the run, if that is asked for; then its answers must be as many as PEFT's, within two
+    standard errors of the difference."""
+    if os.environ.get("D2L_RECORD"):
+        save_run(run)
+    shares = [run.answered / run.questions, run.answered_by_peft / run.questions]
+    error = math.sqrt(sum(share * (1 - share) / run.questions for share in shares))
+    assert shares[1] > 0.1  # or nothing would be compared
+    assert abs(shares[0] - shares[1]) <= 2 * error
