@@ -28,7 +28,8 @@ from d2l.runtimes.writers import Export
 @dataclass(frozen=True)
 class ExportOptions:
     """What the user may choose. `dtype` None: fp32 for GGUF and MLX, which holds adapters of any
-    precision exactly, and the base's own where it is merged."""
+    precision exactly, fp16 for the tensors that are merged for Ollama, and the base's own where it
+    is merged as a folder."""
 
     to: str  # key of EXPORTERS
     base: str | None = None
@@ -40,12 +41,13 @@ class ExportOptions:
 @dataclass(frozen=True)
 class Exporter:
     """One target. `write` fills a folder; `write_one`, where there is one, a single file, which is
-    asked for by a name that ends in .gguf."""
+    asked for by a name that ends in .gguf. `needs_gguf`: the base has to be a GGUF file."""
 
     description: str
     write: Callable[[Export, Path], None]
     write_one: Callable[[Export, Path], None] | None = None
     needs_weights: bool = False
+    needs_gguf: bool = False
 
     def is_file(self, out: Path) -> bool:
         """Whether a single file is meant by `out`."""
@@ -77,11 +79,6 @@ class ExportPlan:
             return (
                 f"{gguf.name} is quantized: the merged model is its dequantized fp32 with the "
                 "delta added, and larger than the file",
-            )
-        if self.options.to == "ollama" and gguf is None:
-            return (
-                "the base is no GGUF file, so the Modelfile names its folder on this machine; with "
-                "--base FILE.gguf the export is complete in itself",
             )
         return Facts(self.export.info).warn_of_base() if self.options.to == "mlx" else ()
 
@@ -123,6 +120,13 @@ def prepare(
         config_only=not exporter.needs_weights,
     )
     _check_shapes(weights, base)
+    if exporter.needs_gguf and base.gguf is None:
+        # ollama/ollama at 1885941, docs/import.mdx: folders go to MLX, which has few architectures.
+        raise AdapterError(
+            f"{base.folder}: is a model folder, and Ollama runs GGUF files",
+            hint="name the base's GGUF file with --base; or export --to merged, and convert the "
+            "folder with llama.cpp's convert_hf_to_gguf.py",
+        )
     export = Export(info, weights, base, out.name, options.dtype, called or adapter)
     return ExportPlan(export, exporter, out, options)
 
@@ -191,9 +195,9 @@ EXPORTERS: dict[str, Exporter] = {
         write_one=writers.write_gguf_file,
     ),
     "ollama": Exporter(
-        "a Modelfile with all it needs, for `ollama create`",
+        "the base with the delta added, and a Modelfile, for `ollama create`",
         writers.write_ollama,
-        needs_weights=True,
+        needs_gguf=True,
     ),
     "mlx": Exporter("an adapter folder for mlx-lm", writers.write_mlx_folder),
     "merged": Exporter(

@@ -6,6 +6,7 @@ convert_lora_to_gguf.py at commit 0b03ada and src/llama-adapter.cpp at 0650ea8.
 """
 
 import contextlib
+import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.module_names import parse
-from d2l.adapters.weights import LoraWeights
+from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import AdapterError
 
 #: Precisions that every build of llama.cpp multiplies LoRA in.
@@ -71,7 +72,8 @@ def write_gguf(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-    _compare(path, tensors)
+    kinds = {"fp16": gguf.GGMLQuantizationType.F16, "fp32": gguf.GGMLQuantizationType.F32}
+    compare_gguf(path, {key: digest_tensor(kinds[dtype], data) for key, data in tensors.items()})
 
 
 def convert_factors(
@@ -79,9 +81,21 @@ def convert_factors(
 ) -> dict[str, np.ndarray]:
     """Tensors of the file by name: `….lora_a` (rank, d_in) and `….lora_b` (d_out, rank), sorted by
     layer. Raises AdapterError for modules that llama.cpp has no tensor for."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, factors in name_factors(weights, base).items():
+        # llama.cpp takes an alpha of 0 for "no alpha", so a scale of 0 goes into b.
+        b = factors.b if weights.scale else torch.zeros_like(factors.b)
+        tensors[f"{name}.lora_a"] = _to_array(factors.a, dtype, name)
+        tensors[f"{name}.lora_b"] = _to_array(b * (factors.rank / weights.rank), dtype, name)
+    return dict(sorted(tensors.items()))
+
+
+def name_factors(weights: LoraWeights, base: GgufBase) -> dict[str, LoraFactors]:
+    """Factors by the names of the weights in the base's GGUF file, B's rows in that file's order.
+    Raises AdapterError for modules that llama.cpp has no tensor for."""
     arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(arches[base.arch], base.n_layers)
-    tensors: dict[str, np.ndarray] = {}
+    named: dict[str, LoraFactors] = {}
     for module in weights.factors:
         name, factors = names.get_name(module), weights.trim(module)
         if name is None:
@@ -89,14 +103,9 @@ def convert_factors(
                 f"{module}: the architecture {base.arch} of llama.cpp has no such tensor",
                 hint="export the adapter merged into its base: --to merged",
             )
-        # llama.cpp takes an alpha of 0 for "no alpha", so a scale of 0 goes into b.
-        b = factors.b if weights.scale else torch.zeros_like(factors.b)
-        b = b * (factors.rank / weights.rank)
-        if base.permutes:
-            b = _permute(b, module, base)
-        tensors[f"{name}.weight.lora_a"] = _to_array(factors.a, dtype, module)
-        tensors[f"{name}.weight.lora_b"] = _to_array(b, dtype, module)
-    return dict(sorted(tensors.items()))
+        b = _permute(factors.b, module, base) if base.permutes else factors.b
+        named[f"{name}.weight"] = LoraFactors(factors.a, b)
+    return named
 
 
 def is_own_gguf(path: Path) -> bool:
@@ -137,17 +146,21 @@ def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:
     return np.ascontiguousarray(converted.numpy())
 
 
-def _compare(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Refuse a file that does not say what was to be written, bit for bit."""
+def digest_tensor(kind: gguf.GGMLQuantizationType, data: np.ndarray) -> bytes:
+    """SHA-256 of a tensor's type and bytes."""
+    digest = hashlib.sha256(bytes([kind]))
+    digest.update(np.ascontiguousarray(data).data)
+    return digest.digest()
+
+
+def compare_gguf(path: Path, digests: Mapping[str, bytes]) -> None:
+    """Raise AdapterError unless the file's tensors have these digests, in any order."""
     try:
-        found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+        tensors = gguf.GGUFReader(path).tensors
+        found = {tensor.name: digest_tensor(tensor.tensor_type, tensor.data) for tensor in tensors}
     except (ValueError, KeyError, IndexError):  # cut short: numpy is silent where a disk is full
         found = {}
-    same = found.keys() == tensors.keys() and all(
-        found[name].dtype == array.dtype and np.array_equal(found[name], array)
-        for name, array in tensors.items()
-    )
-    if not same:
+    if found != digests:
         raise AdapterError(
             f"{path.name}: what was read back is not what was written",
             hint="the disk or the gguf package is at fault: try another place or version",

@@ -106,13 +106,17 @@ def write_template(turning: Turning, opening: str = "") -> str:
     )
 
 
-def write_modelfile(base: str, adapter: str, turning: Turning, opening: str = "") -> str:
-    """The Modelfile: FROM, ADAPTER, TEMPLATE, for a seats adapter SYSTEM, and greedy answers."""
+def write_modelfile(model: str, turning: Turning, opening: str = "") -> str:
+    """The Modelfile: FROM, TEMPLATE, for a seats adapter SYSTEM, and greedy answers.
+
+    There is no ADAPTER: ollama/ollama at d12d0b4, create/client/create.go: ConfigFromModelfile
+    refuses it, and so does the server (at 0029bb5, server/create.go: CreateHandler).
+    """
     template = write_template(turning, opening)
     if '"""' in template + opening:
         raise AdapterError("the chat template holds three quotes, which a Modelfile cannot")
     stop = turning.after_answer.strip()
-    lines = [f"FROM {base}", f"ADAPTER {adapter}", f'TEMPLATE """{template}"""']
+    lines = [f"FROM {model}", f'TEMPLATE """{template}"""']
     lines += [f'SYSTEM """{opening}"""'] if opening else []
     lines += [f"PARAMETER stop {_quote(stop)}"] if stop else []
     return "\n".join([*lines, "PARAMETER temperature 0", ""])

@@ -6,7 +6,6 @@ Each target has a text below. Tests run the code in them as it stands.
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import PurePath
 
 from d2l import __version__
@@ -14,7 +13,7 @@ from d2l.adapters.card import literal, quote
 from d2l.bases.catalog import find_known
 
 ADAPTER_FILE = "adapter.gguf"
-BASE_FILE = "base.gguf"
+MODEL_FILE = "model.gguf"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def write_readme(facts: ExportFacts, to: str) -> str:
     facts = replace(facts, adapter=".", out=".")
     bodies: dict[str, Callable[[ExportFacts], tuple[str, str]]] = {
         "gguf": _gguf,
-        "ollama": partial(_ollama, name=name),
+        "ollama": lambda _: _ollama(name),
         "mlx": _mlx,
         "merged": _merged,
     }
@@ -106,15 +105,10 @@ def _gguf(facts: ExportFacts) -> tuple[str, str]:
     )
 
 
-def _ollama(facts: ExportFacts, *, name: str) -> tuple[str, str]:
-    base = (
-        f"The base is in the folder, too (`{BASE_FILE}`), so nothing is downloaded."
-        if facts.base_file
-        else "`FROM` names the base's folder on this machine; Ollama converts it when the model is "
-        "created."
-    )
+def _ollama(name: str) -> tuple[str, str]:
     return "Ollama model", (
-        f"`Modelfile` joins the base, the adapter and the chat template. {base}\n\n"
+        f"`{MODEL_FILE}` is the base's file with the adapter's delta added, since Ollama 0.34.1 "
+        "and later refuse adapters. `Modelfile` adds the chat template. Nothing is downloaded.\n\n"
         f'```sh\nollama create {name} -f Modelfile\nollama run {name} "Ask something."\n```\n'
     )
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
@@ -29,8 +28,9 @@ from d2l.files.ownership import list_foreign
 from d2l.files.printable import printable
 from d2l.runtimes import ollama
 from d2l.runtimes.gguf import GgufBase, write_gguf
+from d2l.runtimes.merged import merge_weight, write_merged_gguf
 from d2l.runtimes.mlx import write_mlx
-from d2l.runtimes.readme import ADAPTER_FILE, BASE_FILE, ExportFacts, write_readme
+from d2l.runtimes.readme import ADAPTER_FILE, MODEL_FILE, ExportFacts, write_readme
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
 _PROMPT_FILES = (names.CHAT_TEMPLATE, *names.TOKENIZER)
@@ -39,7 +39,7 @@ _EARLIER = (
     names.CARD,
     names.PROVENANCE,
     ADAPTER_FILE,
-    BASE_FILE,
+    "base.gguf",
     "Modelfile",
     "adapters.safetensors",
     names.CONFIG,
@@ -84,18 +84,27 @@ class Export:
 
 def write_gguf_file(export: Export, path: Path) -> None:
     """The adapter as one GGUF file. For seats it holds the opening as the prompt's prefix."""
+    name = export.called.resolve().name.removesuffix(".lora")
+    write_gguf(
+        export.weights,
+        _describe_base(export),
+        path,
+        name=name,
+        opening=export.opening,
+        dtype=export.dtype or "fp32",
+    )
+
+
+def _describe_base(export: Export) -> GgufBase:
     config, family = export.base.config, export.base.family
     heads = int(config.num_attention_heads)
-    base = GgufBase(
+    return GgufBase(
         arch=family.gguf_arch,
         n_layers=int(config.num_hidden_layers),
         n_heads=heads,
         n_kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
         permutes=family.gguf_permutes,
     )
-    name = export.called.resolve().name.removesuffix(".lora")
-    dtype = export.dtype or "fp32"
-    write_gguf(export.weights, base, path, name=name, opening=export.opening, dtype=dtype)
 
 
 def write_gguf_folder(export: Export, folder: Path) -> None:
@@ -112,30 +121,24 @@ def write_mlx_folder(export: Export, folder: Path) -> None:
 
 
 def write_ollama(export: Export, folder: Path) -> None:
-    """Modelfile and adapter; and the base, where it is a GGUF file, so that nothing else is needed.
-
-    A base that is a model folder is named by its path.
-    """
-    write_gguf_file(export, folder / ADAPTER_FILE)
-    source = f"./{BASE_FILE}" if export.base.gguf is not None else str(export.base.folder.resolve())
+    """The base's GGUF file with the delta added, and a Modelfile for it."""
+    source = export.base.gguf
+    assert source is not None  # `export.prepare` refuses model folders
+    write_merged_gguf(
+        export.weights,
+        _describe_base(export),
+        source,
+        folder / MODEL_FILE,
+        dtype=export.dtype or "fp16",
+    )
     turning = ollama.read_turning(make_render(export))
-    opening = export.opening.removeprefix(SYSTEM)
-    text = ollama.write_modelfile(source, f"./{ADAPTER_FILE}", turning, opening)
+    text = ollama.write_modelfile(f"./{MODEL_FILE}", turning, export.opening.removeprefix(SYSTEM))
     (folder / "Modelfile").write_text(text, "utf-8", newline="\n")
-    if export.base.gguf is not None:
-        shutil.copyfile(export.base.gguf, folder / BASE_FILE)
-        if file_digest(folder / BASE_FILE) != file_digest(export.base.gguf):
-            raise AdapterError(
-                f"{BASE_FILE}: what was read back is not what was written",
-                hint="the disk is at fault: try another place",
-            )
 
 
 def write_merged(export: Export, folder: Path) -> None:
-    """The base's shards with the delta added, in the base's dtype, one shard in memory at a time.
-
-    W + scale · B A is computed in float64 and rounded once. Refuses quantized weights.
-    """
+    """The base's shards with the delta added, in the base's dtype, one shard in memory at a time;
+    refuses quantized weights."""
     refuse_quantized(export.base)
     if export.dtype is not None:
         raise AdapterError(
@@ -161,14 +164,8 @@ def write_merged(export: Export, folder: Path) -> None:
                 f"{name}: is stored as {weight.dtype}, which no delta can be added to",
                 hint="name the base in fp32, fp16 or bf16 with --base",
             )
-        delta = export.weights.scale * (factors.b.double() @ factors.a.double())  # (d_out, d_in)
-        merged = (weight.double() + delta).to(weight.dtype)
-        if not bool(torch.isfinite(merged).all()):
-            raise AdapterError(
-                f"{name}: has values that are not finite once the delta is added",
-                hint="`d2l check` says what is wrong with the adapter",
-            )
-        return merged
+        scale = export.weights.scale
+        return merge_weight(weight, factors, scale, dtype=weight.dtype, name=name)
 
     rewrite(export.base, folder, change)
     _copy_prompt_files(export, folder)

@@ -7,7 +7,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -38,8 +39,23 @@ from tests.task_adapters import PREFIX, make_factors, write_task
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the module's own, for what is made of GGUF files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D2L_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@cache
+def write_gguf_base(folder: Path) -> Path:
+    """The tiny Llama as a GGUF file, from which alone Ollama's models are made."""
+    return write_gguf(folder.with_name(f"{folder.name}.gguf"))
+
+
 def run(done: Compiled, to: str, out: Path, **changes: Any) -> export.ExportResult:
-    values = {"base": str(done.base), "offline": True} | changes
+    base = write_gguf_base(done.root) if to == "ollama" else done.base
+    values = {"base": str(base), "offline": True} | changes
     return export.run(done.adapter, out, ExportOptions(to, **values))
 
 
@@ -101,7 +117,7 @@ def test_gguf_and_mlx_hold_the_adapters_own_factors(
         assert round(float(tensor.numpy().sum()), 4) in sums  # rows may be permuted
 
 
-@pytest.mark.parametrize("kind", ["gemma2", "seats"])
+@pytest.mark.parametrize("kind", ["llama", "seats"])
 @pytest.mark.parametrize("to", EXPORTERS)
 def test_every_folder_says_how_to_load_it_and_where_it_came_from(
     to: str, kind: str, compiled: Compile, tmp_path: Path
@@ -169,9 +185,8 @@ def test_the_same_adapter_gives_the_same_bytes_and_force_replaces_them(
 
 
 def test_the_printed_line_has_the_path_of_the_bases_file_and_the_readme_its_name(
-    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compiled: Compile, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
     source = write_gguf(tmp_path / "base.gguf")
     result = run(compiled("seats"), "gguf", tmp_path / "out", base=str(source))
     assert result.load.startswith(f"llama-server -m {source} --lora {tmp_path}/out/adapter.gguf ")
@@ -180,17 +195,18 @@ def test_the_printed_line_has_the_path_of_the_bases_file_and_the_readme_its_name
     assert str(tmp_path) not in readme
 
 
-def test_ollama_gets_base_adapter_and_the_opening(compiled: Compile, tmp_path: Path) -> None:
-    done = compiled("seats")
-    source = write_gguf(tmp_path / "base.gguf")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
-        run(done, "ollama", tmp_path / "out", base=str(source))
+def test_ollama_gets_a_merged_model_and_the_opening(compiled: Compile, tmp_path: Path) -> None:
+    run(compiled("seats"), "ollama", tmp_path / "out")
     text = (tmp_path / "out" / "Modelfile").read_text("utf-8")
     opening = f"{tiny.SYSTEM} {' '.join(tiny.WORDS)}"
-    assert text.startswith("FROM ./base.gguf\nADAPTER ./adapter.gguf\nTEMPLATE ")
+    assert text.startswith("FROM ./model.gguf\nTEMPLATE ")
     assert f'SYSTEM """{opening}"""' in text
-    assert (tmp_path / "out" / "base.gguf").read_bytes() == source.read_bytes()
+
+
+def test_ollama_wants_a_gguf_file_of_the_base(compiled: Compile, tmp_path: Path) -> None:
+    done = compiled("mistral")
+    with pytest.raises(AdapterError, match="is a model folder, and Ollama runs GGUF files"):
+        run(done, "ollama", tmp_path / "out", base=str(done.base))
 
 
 @pytest.mark.parametrize(
@@ -205,21 +221,14 @@ def test_a_strangers_template_is_rendered_apart(
 ) -> None:
     adapter = shutil.copytree(compiled("seats").adapter, tmp_path / "a.lora")
     (adapter / "chat_template.jinja").write_text(template)
-    options = ExportOptions("ollama", base=str(compiled("seats").base), offline=True)
+    base = str(write_gguf_base(compiled("seats").root))
+    options = ExportOptions("ollama", base=base, offline=True)
     with pytest.raises(AdapterError) as caught:
         export.run(adapter, tmp_path / "out", options)
     assert caught.value.message == (
         f"{adapter / 'chat_template.jinja'}: the chat template cannot be used ({says})"
     )
     assert not (tmp_path / "out").exists()
-
-
-def test_ollama_names_a_base_that_is_a_folder(compiled: Compile, tmp_path: Path) -> None:
-    done = compiled("mistral")
-    result = run(done, "ollama", tmp_path / "out")
-    first = (tmp_path / "out" / "Modelfile").read_text("utf-8").splitlines()[0]
-    assert first == f"FROM {done.base.resolve()}"
-    assert "names its folder on this machine" in result.warnings[0]
 
 
 # ---- adapters of other tools --------------------------------------------------------------------
@@ -287,12 +296,12 @@ def test_values_that_are_not_finite_leave_nothing_behind(
 ) -> None:
     name = f"{PREFIX}model.layers.2.self_attn.q_proj.lora_B.weight"
     adapter = task(tensors={name: torch.full((32, 4), torch.nan)})
-    folder = base()
-    for to in EXPORTERS:
+    bases = dict.fromkeys(EXPORTERS, base()) | {"ollama": str(write_gguf_base(tmp_path / "llama"))}
+    for to, found in bases.items():
         with pytest.raises(AdapterError, match="not finite"):
-            export.run(adapter, tmp_path / "out", ExportOptions(to, base=folder, offline=True))
+            export.run(adapter, tmp_path / "out", ExportOptions(to, base=found, offline=True))
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"task", "llama-base"}
+    assert left == {"task", "llama-base", "llama.gguf"}
 
 
 def test_a_quantized_base_is_not_merged_into(

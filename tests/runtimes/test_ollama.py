@@ -89,9 +89,10 @@ def test_the_modelfiles_own_system_text_is_the_opening_once() -> None:
 
 def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
     turning = read_turning(make_jinja(SEATS))
-    text = write_modelfile("./base.gguf", "./adapter.gguf", turning, SYSTEM_TEXT)
+    text = write_modelfile("./model.gguf", turning, SYSTEM_TEXT)
     lines = text.splitlines()
-    assert lines[:2] == ["FROM ./base.gguf", "ADAPTER ./adapter.gguf"]
+    assert lines[0] == "FROM ./model.gguf"
+    assert "ADAPTER" not in text
     assert lines[-3:] == [
         f'SYSTEM """{SYSTEM_TEXT}"""',
         'PARAMETER stop "<|im_end|>"',
@@ -99,7 +100,7 @@ def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
     ]
     template = text.split('TEMPLATE """')[1].split('"""')[0]
     assert template == write_template(turning, SYSTEM_TEXT)
-    plain = write_modelfile("base", "adapter", read_turning(make_jinja(MISTRAL)))
+    plain = write_modelfile("base", read_turning(make_jinja(MISTRAL)))
     assert "SYSTEM" not in plain
     assert 'PARAMETER stop "</s>"' in plain
 
@@ -117,4 +118,4 @@ def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
 )
 def test_templates_without_a_counterpart_are_refused(source: str, message: str) -> None:
     with pytest.raises(AdapterError, match=message):
-        write_modelfile("base", "adapter", read_turning(make_jinja(source)))
+        write_modelfile("base", read_turning(make_jinja(source)))
