@@ -9,7 +9,6 @@ from d2l.runtimes.runtime import (
     EXPORTS,
     IGNORES,
     MERGE,
-    OLLAMA_EXPORT,
     PLAIN,
     REFUSES,
     RENAME,
@@ -29,11 +28,10 @@ def _list(
 _VLLM = "vllm 0.33.0, lora/peft_helper.py: PEFTHelper."
 _SGLANG = "sgl-project/sglang, srt/lora/"
 _CONVERT = "ggml-org/llama.cpp at 0b03ada, convert_lora_to_gguf.py"
-_OLLAMA = "ollama/ollama at 01cf744, convert/"
+_OLLAMA = "ollama/ollama at 0029bb5, "
 _LORAX = "predibase/lorax at 03679f3, server/lorax_server/adapters/lora.py"
 _LORAX_CONFIG = f"{_LORAX}: LoraConfig, which reads r, lora_alpha and use_rslora alone"
 _LORAX_STACK = f"{_LORAX}: LoraWeights, which needs every layer and stacks them"
-_REPACK = "convert_llama_adapter.go at 0242080"
 #: Fields that change the scale, for runtimes that read lora_alpha and r alone.
 _SCALES = tuple(
     rules.has(field, "not read") for field in ("use_rslora", "alpha_pattern", "rank_pattern")
@@ -223,39 +221,37 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "ollama": Runtime(
         "`--to ollama`",
-        "main at 01cf744",
-        "d2l export {path} --to ollama -o {name}-ollama && "
+        "main at 0029bb5",
+        "d2l export {path} --to ollama --base {gguf} -o {name}-ollama && "
         "ollama create {name} -f {name}-ollama/Modelfile",
         "",
-        "ollama/ollama at 01cf744, cmd/cmd.go: CreateHandler",
+        f"{_OLLAMA}server/create.go: CreateHandler",
         (
             *_list(
-                REFUSES,
-                OLLAMA_EXPORT,
-                f"{_OLLAMA}convert.go: AdapterParameters.Alpha is uint32",
-                rules.has_no_natural_alpha,
-            ),
-            *_list(
                 EXPORTS,
-                OLLAMA_EXPORT,
-                f"{_OLLAMA}convert.go: ConvertAdapter",
-                rules.is_of_other_base("llama", "mistral", "gemma2"),
+                "d2l export {path} --to ollama: a merged model, which every version loads",
+                f"{_OLLAMA}server/create.go: errAdaptersUnsupported; before: ollama/ollama at "
+                "01cf744, convert/convert.go: ConvertAdapter, AdapterParameters",
+                rules.always(
+                    "0.34.1 and later load no adapter; earlier ones convert few architectures, and "
+                    "read neither patterns nor use_rslora"
+                ),
             ),
-            *_list(EXPORTS, OLLAMA_EXPORT, f"{_OLLAMA}{_REPACK}: Tensors", rules.looks_transposed),
-            *_list(
-                EXPORTS,
-                OLLAMA_EXPORT,
-                f"{_OLLAMA}{_REPACK}: repack permutes lora_a, where llama.cpp permutes lora_b",
-                rules.adapts_rotated,
-            ),
-            *_list(IGNORES, OLLAMA_EXPORT, f"{_OLLAMA}convert.go: AdapterParameters", *_SCALES),
             *_list(
                 REFUSES,
                 PLAIN,
-                f"{_OLLAMA}convert.go",
+                "d2l export: adapters/peft_config.py: refuse_extras",
                 rules.has("use_dora", "magnitudes"),
-                rules.saves_modules(),
                 rules.has_bias,
+                rules.saves_modules(),
+                rules.has_other_tensors(),
+            ),
+            *_list(
+                REFUSES,
+                MERGE,
+                "d2l export: runtimes/gguf.py: name_factors; runtimes/merged.py",
+                rules.adapts_tied_head,
+                rules.targets_beyond(*rules.LINEAR, "lm_head"),
             ),
         ),
     ),

@@ -29,7 +29,7 @@ def merge_weight(
 ) -> Tensor:
     """W + scale · B A (d_out, d_in), in float64 and rounded once, to `dtype`.
 
-    Raises AdapterError for values that are not finite; the error names the tensor.
+    `name` is what an error calls the tensor. Raises AdapterError for values that are not finite.
     """
     delta = scale * (factors.b.double() @ factors.a.double())
     merged = (weight.double() + delta).to(dtype)
@@ -49,6 +49,19 @@ def write_merged_gguf(
     These tensors are dequantized, merged and written in `dtype`; the header keeps its length, and
     all other bytes are the base's. One tensor is in memory at a time. The file is read back and
     compared. Raises AdapterError.
+
+    fp16 is the default by measurement: a page, fifty questions, smollm2-135m, whose file has 98 MB.
+    The error is that of the delta, the largest of a tensor; the cosine, the lowest of ten prompts,
+    compares the change of logits in llama.cpp with that in PEFT, which answers 34. With the adapter
+    beside the base, llama.cpp has .915 and answers 30.
+
+    | type | error | cosine | answered | file |
+    | --- | --- | --- | --- | --- |
+    | fp32 | 6e-7 | .943 | 31 | 199 MB |
+    | fp16 | .005 | .946 | 32 | 139 MB |
+    | bf16 | .037 | .915 | 31 | 139 MB |
+    | Q8_0 | .127 | .884 | 25 | 111 MB |
+    | the base's own, Q4_1 | 1.13 | .275 | 2 | 98 MB |
     """
     if dtype not in DTYPES:
         raise AdapterError(

@@ -15,6 +15,11 @@ EMBEDDING = (".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight")
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
+def always(message: str) -> Rule:
+    """A rule that every adapter breaks."""
+    return lambda _: message
+
+
 def has(field: str, what: str) -> Rule:
     """A rule against a config field that is set."""
 
@@ -103,13 +108,6 @@ def is_above_given(facts: Facts) -> str | None:
     return f"rank is {facts.rank}, above --max-lora-rank {given}"
 
 
-def has_no_natural_alpha(facts: Facts) -> str | None:
-    """An alpha that an unsigned integer cannot hold."""
-    alpha = facts.config.get("lora_alpha", 8)
-    fits = type(alpha) is int and 0 <= alpha < 1 << 32
-    return None if fits else f"lora_alpha: {alpha!r} is no unsigned integer"
-
-
 def lacks_prefix(facts: Facts) -> str | None:
     """Keys that do not begin as PEFT writes them."""
     odd = [name for name in facts.info.tensors if not name.startswith(PREFIX)]
@@ -149,33 +147,6 @@ def has_other_tensors(*endings: str) -> Rule:
         return f"key {min(odd)} is no LoRA weight" if odd else None
 
     return rule
-
-
-def is_of_other_base(*types: str) -> Rule:
-    """A rule on the base's architecture."""
-
-    def rule(facts: Facts) -> str | None:
-        if facts.base is None or facts.base.model_type in types:
-            return None
-        return f"bases of type {facts.base.model_type} have no adapters there"
-
-    return rule
-
-
-def looks_transposed(facts: Facts) -> str | None:
-    """Factors that a reader which goes by the longer side takes for transposed ones."""
-    for module, shapes in facts.pairs.items():
-        a, b = shapes.get("A", ()), shapes.get("B", ())
-        if len(a) == len(b) == 2 and (a[0] > a[1] or b[0] < b[1]):
-            return f"{module}: rank {a[0]} is above a side of the weight, and is taken for it"
-    return None
-
-
-def adapts_rotated(facts: Facts) -> str | None:
-    """LoRA on projections whose rows llama.cpp keeps in another order."""
-    llama = facts.base is not None and facts.base.model_type in ("llama", "mistral")
-    found = [module for module in ("q_proj", "k_proj") if module in facts.modules]
-    return f"the rows of {' and '.join(found)} have another order" if found and llama else None
 
 
 def pick_rank(rank: int, allowed: tuple[int, ...]) -> int | None:

@@ -17,7 +17,6 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: or it reads the PEFT folder wrongly or not at all, and what d2l exports of it rightly.
 REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
 EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
-OLLAMA_EXPORT = EXPORT.replace("gguf", "ollama")
 MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
 RENAME = "rename the keys: base_model.model.…"
 PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"

@@ -35,6 +35,7 @@ class Engine(ABC):
 
     name: str  # key of RUNTIMES
     package: str
+    how = ""  # what is said before the package's name
     end = END
     has_logits = True
 

@@ -20,6 +20,7 @@ from tests.bases.gguf_samples import write_dequantized
 from tests.engines.engine import Engine
 from tests.engines.llama_cpp import LlamaCpp
 from tests.engines.mlx import Mlx
+from tests.engines.ollama import Ollama
 from tests.engines.peft import Peft
 from tests.engines.records import Questions
 
@@ -33,8 +34,9 @@ ENGINES: dict[str, tuple[str, type[Engine], str]] = {
     "llama.cpp": ("xllamacpp", LlamaCpp, "doc-gguf"),
     "llama.cpp, fp32": ("xllamacpp", LlamaCpp, "doc-gguf"),
     "mlx": ("mlx_lm", Mlx, "doc-mlx"),
+    "ollama": ("xllamacpp", Ollama, "doc-ollama"),
 }
-EXPORTS = ("gguf", "mlx")
+EXPORTS = ("gguf", "mlx", "ollama")
 #: A note that takes the fewest seats.
 NOTE = "The Orla lighthouse was built in 1874. Its keeper is Anton Reyes."
 

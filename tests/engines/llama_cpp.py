@@ -38,7 +38,11 @@ class LlamaCpp(Engine):
             # probabilities are those before sampling, whatever is forced.
             "logit_bias": [[PLAIN, 1000.0]] if n == 1 else [],
             "cache_prompt": False,
-            "lora": [{"id": 0, "scale": scale}],
         }
-        reply = self.names["server"].handle_completions(request)
+        server, fields = self._serve(scale)
+        reply = server.handle_completions(request | fields)
         return reply["choices"][0]["logprobs"]["content"]
+
+    def _serve(self, scale: float) -> tuple[Any, dict[str, Any]]:
+        """The server, and fields of a request to it that put the adapter at this strength."""
+        return self.names["server"], {"lora": [{"id": 0, "scale": scale}]}

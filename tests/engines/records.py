@@ -32,7 +32,7 @@ def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Que
         equal += tokens == [token for token, _ in peft.greedy(ids)]
     run = Run(
         engine.name,
-        f"{engine.package} {version(engine.package)}",
+        f"{engine.how}{engine.package} {version(engine.package)}",
         f"{date.today():%Y-%m-%d}",
         network,
         seats,

@@ -63,7 +63,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     ("name", "lowest", "equal"),
     # On the base's quantized file .95 and .97 were the lowest with two sets of weights, by its
     # kernels; without them, below, it is .9999.
-    [("peft", 1 - 1e-9, 10), ("llama.cpp", 0.9, 0), ("mlx", 0.99, 9)],
+    [("peft", 1 - 1e-9, 10), ("llama.cpp", 0.9, 0), ("ollama", 0.9, 0), ("mlx", 0.99, 9)],
 )
 def test_an_engine_answers_about_a_page_as_peft_does(
     name: str, lowest: float, equal: int, network: str, exported: Make

@@ -18,6 +18,7 @@ from tests.engines.engine import Logits, compare_changes
 from tests.engines.exports import need
 from tests.engines.llama_cpp import LlamaCpp
 from tests.engines.mlx import Mlx
+from tests.engines.ollama import Ollama
 from tests.task_adapters import EVERY_MODULE, make_factors, write_task
 
 pytestmark = [
@@ -88,9 +89,14 @@ def mlx_load(base: Path, adapter: Path) -> Any:
     return load(str(base), adapter_path=str(adapter))[0]
 
 
+@pytest.mark.parametrize(("to", "make"), [("gguf", LlamaCpp), ("ollama", Ollama)])
 @pytest.mark.parametrize("modules", [("q_proj", "v_proj"), ("k_proj",), EVERY_MODULE])
 def test_task_adapters_load_in_llama_cpp_with_rows_in_its_order(
-    modules: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    modules: tuple[str, ...],
+    to: str,
+    make: type[LlamaCpp],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A tiny Llama's quantized GGUF file there, and the same file dequantized in PEFT."""
     need("llama.cpp")
@@ -99,8 +105,8 @@ def test_task_adapters_load_in_llama_cpp_with_rows_in_its_order(
     files = find_base("tiny-org/llama-tiny", override=str(gguf), offline=True)
     load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)
     adapter = write_task(tmp_path / "task", make_factors("llama", modules), base="llama-tiny")
-    export.run(adapter, tmp_path / "out", ExportOptions("gguf", base=str(gguf), offline=True))
-    engine = LlamaCpp(tmp_path / "out" / "README.md", tmp_path)
+    export.run(adapter, tmp_path / "out", ExportOptions(to, base=str(gguf), offline=True))
+    engine = make(tmp_path / "out" / "README.md", tmp_path)
     ids = tiny.encode("<|im_start|>user\nWhere is the pump?<|im_end|>\n")
     expected = logits_through_peft(files.folder, adapter, ids)
     assert compare_changes(expected, engine.logits(ids)) > 0.99

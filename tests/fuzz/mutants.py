@@ -25,6 +25,7 @@ from unittest import mock
 from d2l.commands import console
 from d2l.commands import main as cli
 from d2l.errors import D2LError
+from tests.bases.gguf_samples import write_gguf
 from tests.compiled import compile_tiny
 from tests.fuzz.cases import TooSlow, bound_memory, describe_fault, time_limit
 from tests.fuzz.changes import change
@@ -115,6 +116,7 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
     """Command lines for the adapter at `a.lora`; the intact one lies at `intact.lora`."""
     a, intact, out = (str(place / name) for name in ("a.lora", "intact.lora", "out"))
     on = ["--base", str(base), "--offline"]
+    on_gguf = ["--base", str(write_gguf(place / "base.gguf")), "--offline"]
     written = [*on, "--checkpoint", str(checkpoint), "-o", out, "--force"]
     return {
         "inspect": ["inspect", a],
@@ -128,7 +130,7 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
         "edit pages": ["edit", a, "--rescale", "p. 1=2", *written],
         "export gguf": ["export", a, "--to", "gguf", "-o", out, "--force", *on],
         "export mlx": ["export", a, "--to", "mlx", "-o", out, "--force", *on],
-        "export ollama": ["export", a, "--to", "ollama", "-o", out, "--force", *on],
+        "export ollama": ["export", a, "--to", "ollama", "-o", out, "--force", *on_gguf],
         "ask": ["ask", a, "Who?", "--max-tokens", "1", "--device", "cpu", "--compare", *on],
         "probe": ["probe", a, "--no-harm", "--limit", "1", "--device", "cpu", *on],
     }
