@@ -160,24 +160,31 @@ def write_adapter(
     dtype = dtype or content.dtype
     may_replace = partial(refuse_adapter, out, force=force)
     with log_time(_log, "wrote the adapter %s", out), building(out, may_replace) as folder:
-        save_file(content.to_state_dict(dtype=dtype), folder / names.WEIGHTS, _FORMAT)
-        _write_json(folder / names.CONFIG, content.config)
-        if content.provenance is not None:
-            _write_json(folder / names.PROVENANCE, content.provenance.to_json())
-        if content.memory is not None:
-            pair = {"keys": content.memory.keys, "values": content.memory.values}
-            # As exact as the weights: an fp32 adapter is seated again from its memory to the bit.
-            kept = torch.float32 if dtype == "fp32" else torch.bfloat16
-            stored = {name: t.to(kept).contiguous() for name, t in pair.items()}
-            save_file(stored, folder / names.MEMORY, _FORMAT)
-        if content.parts is not None:
-            write_parts(content.parts, folder)
-        for name, text in content.texts.items():
-            named = name_folder(text, called or HERE) if name == names.CARD else text
-            _write_text(folder / name, printable(named) if name == names.CARD else text)
-        if content.lock is not None:
-            write_lock(folder, content.lock)  # last: it has the digests of all others
+        write_files(content, folder, dtype=dtype, called=called)
     return out
+
+
+def write_files(
+    content: AdapterContent, folder: Path, *, dtype: str, called: str | None = None
+) -> None:
+    """Write the files of an adapter into a folder that is there, as `write_adapter` says."""
+    save_file(content.to_state_dict(dtype=dtype), folder / names.WEIGHTS, _FORMAT)
+    _write_json(folder / names.CONFIG, content.config)
+    if content.provenance is not None:
+        _write_json(folder / names.PROVENANCE, content.provenance.to_json())
+    if content.memory is not None:
+        pair = {"keys": content.memory.keys, "values": content.memory.values}
+        # As exact as the weights: an fp32 adapter is seated again from its memory to the bit.
+        kept = torch.float32 if dtype == "fp32" else torch.bfloat16
+        stored = {name: t.to(kept).contiguous() for name, t in pair.items()}
+        save_file(stored, folder / names.MEMORY, _FORMAT)
+    if content.parts is not None:
+        write_parts(content.parts, folder)
+    for name, text in content.texts.items():
+        named = name_folder(text, called or HERE) if name == names.CARD else text
+        _write_text(folder / name, printable(named) if name == names.CARD else text)
+    if content.lock is not None:
+        write_lock(folder, content.lock)  # last: it has the digests of all others
 
 
 def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:

@@ -76,6 +76,14 @@ class LoraWeights:
             raise ShapeError(f"{module}: more than rank {rank} is in use")
         return LoraFactors(factors.a[:rank], factors.b[:, :rank])
 
+    def even_ranks(self) -> "LoraWeights":
+        """The same deltas with one rank for all modules, the highest that one needs: zeros fill up
+        the others."""
+        trimmed = {module: self.trim(module) for module in sorted(self.factors)}
+        rank = max(factors.rank for factors in trimmed.values())
+        filled = {module: pad_factors(factors, rank) for module, factors in trimmed.items()}
+        return LoraWeights(self.base, self.scale, filled)
+
 
 @dataclass(frozen=True)
 class Memory:

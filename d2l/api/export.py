@@ -23,8 +23,8 @@ def export(
 ) -> "ExportResult":
     """Write an adapter as another runtime loads it, whole or not at all, and read it back.
 
-    to: "gguf", "ollama", "mlx" or "merged"; "parts" or "parts-gguf" for an adapter a part. path: a
-    folder; for "gguf" a name in .gguf is one file. watch: gets the parts as they are written.
+    to: "gguf", "ollama", "mlx", "uniform" or "merged"; "parts" or "parts-gguf" for an adapter a
+    part. path: a folder; for "gguf" a name in .gguf is one file. watch: gets the parts as they are written.
     Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the shell line
     that loads it) and `warnings`. Raises AdapterError or BaseModelError.
     """

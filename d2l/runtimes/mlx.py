@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional
 
 from d2l.adapters import module_names
 from d2l.adapters.peft_folder import DTYPES
@@ -30,6 +29,7 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
     right. One scale holds for all modules, and one rank: mlx-lm refuses tensors of any other, so
     factors that need less are filled up with zeros.
     """
+    weights = weights.even_ranks()
     tensors = convert_factors(weights, dtype=dtype)
     config = _config(weights, n_layers)
     save_file(tensors, folder / WEIGHTS, {"format": "mlx"})
@@ -48,15 +48,9 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
 
 def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, Tensor]:
     """Tensors of the file by mlx-lm's names, which are those of transformers."""
-    rank, tensors = _rank(weights), {}
-    for module in sorted(weights.factors):
-        factors = weights.trim(module)
-        missing = rank - factors.rank
-        filled = {
-            "lora_a": functional.pad(factors.a, (0, 0, 0, missing)),
-            "lora_b": functional.pad(factors.b, (0, missing)),
-        }
-        for name, factor in filled.items():
+    tensors = {}
+    for module, factors in weights.factors.items():
+        for name, factor in {"lora_a": factors.a, "lora_b": factors.b}.items():
             converted = factor.T.to(DTYPES[dtype]).contiguous()
             if not bool(torch.isfinite(converted).all()):
                 raise AdapterError(
@@ -65,11 +59,6 @@ def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, T
                 )
             tensors[f"{module}.{name}"] = converted
     return tensors
-
-
-def _rank(weights: LoraWeights) -> int:
-    """The highest rank that a module needs."""
-    return max(weights.trim(module).rank for module in weights.factors)
 
 
 def _config(weights: LoraWeights, n_layers: int) -> Mapping[str, Any]:
@@ -92,7 +81,7 @@ def _config(weights: LoraWeights, n_layers: int) -> Mapping[str, Any]:
         "fine_tune_type": "lora",
         "num_layers": n_wrapped,
         "lora_parameters": {
-            "rank": _rank(weights),
+            "rank": weights.rank,
             "scale": weights.scale,
             "dropout": 0.0,
             "keys": sorted(keys),

@@ -3,6 +3,7 @@
 Each target has a text below. Tests run the code in them as it stands.
 """
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ def load_line(facts: ExportFacts, to: str) -> str:
         "ollama": f"ollama create {_model_name(facts.out)} -f {modelfile}",
         "mlx": f"mlx_lm.server --model {base} --adapter-path {out}"
         + (f' --chat-template "$(cat {template})"' if facts.seats else ""),
+        "uniform": _load_sglang(facts, _model_name(facts.out)),
         "merged": f"vllm serve {out}",
     }[to]
 
@@ -60,6 +62,7 @@ def write_readme(facts: ExportFacts, to: str) -> str:
         "gguf": _gguf,
         "ollama": lambda _: _ollama(name),
         "mlx": _mlx,
+        "uniform": partial(_uniform, name=name),
         "merged": _merged,
     }
     title, body = bodies[to](facts)
@@ -136,6 +139,22 @@ def _mlx(facts: ExportFacts) -> tuple[str, str]:
     )
 
 
+def _uniform(facts: ExportFacts, *, name: str) -> tuple[str, str]:
+    return "LoRA adapter for SGLang", (
+        f"```sh\n{_load_sglang(facts, name)}\n```\n\nAsk SGLang for the model "
+        f"{quote(f'{facts.base}:{name}')}. It wants one rank for all modules, and it joins modules "
+        "of a layer to one. Zeros fill up what the adapter has not, so the file is larger, and "
+        "answers the same, also in PEFT and vLLM.\n"
+    )
+
+
+def _load_sglang(facts: ExportFacts, name: str) -> str:
+    base, out = shlex.quote(facts.base), shlex.quote(facts.out)
+    template = shlex.quote(f"{facts.out}/chat_template.jinja")
+    line = f"python -m sglang.launch_server --model-path {base} --lora-paths {name}={out}"
+    return line + (f" --chat-template {template}" if facts.seats else "")
+
+
 def _merged(facts: ExportFacts) -> tuple[str, str]:
     out = literal(facts.out)
     return "Model with the adapter merged in", (
@@ -155,7 +174,7 @@ def _merged(facts: ExportFacts) -> tuple[str, str]:
 
 
 def _model_name(out: str) -> str:
-    """A name for `ollama create`: lower case, of letters, digits and dashes."""
+    """A name for engines: lower case, of letters, digits and dashes."""
     name = PurePath(out).name.lower()
     kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
-    return kept.removesuffix("-ollama").strip("-") or "document"
+    return re.sub("-(ollama|uniform)$", "", kept).strip("-") or "document"

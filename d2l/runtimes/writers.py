@@ -5,7 +5,7 @@ Each reads back what it wrote, or calls what does. `d2l.runtimes.export` lists t
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from d2l import __version__
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
+from d2l.adapters.peft_folder import AdapterContent, read_content, write_files
 from d2l.adapters.provenance import VERSION, ExportRecord
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.chat_templates import SYSTEM, is_own, render_apart
@@ -27,10 +28,12 @@ from d2l.files.cache import file_digest
 from d2l.files.ownership import list_foreign
 from d2l.files.printable import printable
 from d2l.runtimes import ollama
+from d2l.runtimes.facts import BaseFacts
 from d2l.runtimes.gguf import GgufBase, write_gguf
 from d2l.runtimes.merged import merge_weight, write_merged_gguf
 from d2l.runtimes.mlx import write_mlx
 from d2l.runtimes.readme import ADAPTER_FILE, MODEL_FILE, ExportFacts, write_readme
+from d2l.runtimes.uniform import make_uniform
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
 _PROMPT_FILES = (names.CHAT_TEMPLATE, *names.TOKENIZER)
@@ -120,6 +123,23 @@ def write_mlx_folder(export: Export, folder: Path) -> None:
     _copy_prompt_files(export, folder)
 
 
+def write_uniform(export: Export, folder: Path) -> None:
+    """The whole adapter again, its modules of one rank and in fused groups; in its own precision,
+    or in fp32 where that would round the scale that is folded in."""
+    content = read_content(export.info, purpose="exported")
+    weights = make_uniform(export.weights, BaseFacts.of(export.base.config))
+    content = replace(content, weights=weights, n_base_layers=None)
+    write_files(content, folder, dtype=export.dtype or _pick_exact(content))
+
+
+def _pick_exact(content: AdapterContent) -> str:
+    """The precision of an adapter's files, if its tensors are exact in it; else fp32."""
+    exact = content.to_state_dict(dtype="fp32")
+    stored = content.to_state_dict()
+    same = all(torch.equal(exact[name], tensor.float()) for name, tensor in stored.items())
+    return content.dtype if same else "fp32"
+
+
 def write_ollama(export: Export, folder: Path) -> None:
     """The base's GGUF file with the delta added, and a Modelfile for it."""
     source = export.base.gguf
@@ -172,9 +192,10 @@ def write_merged(export: Export, folder: Path) -> None:
 
 
 def write_notes(export: Export, folder: Path, to: str) -> None:
-    """README.md and d2l.json of an exported folder."""
-    card = printable(write_readme(export.facts, to))
-    (folder / names.CARD).write_text(card, "utf-8", newline="\n")
+    """README.md, below the adapter's own card if that is there, and d2l.json of an export."""
+    path, card = folder / names.CARD, printable(write_readme(export.facts, to))
+    own = path.read_text("utf-8") + "\n" if path.is_file() else ""
+    path.write_text(own + card, "utf-8", newline="\n")
     write_record(export.info, folder, to, export.dtype)
 
 
