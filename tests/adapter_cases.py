@@ -16,7 +16,6 @@ from tests import tiny
 from tests.task_adapters import EVERY_MODULE, PREFIX, make_factors, write_task
 
 Q = f"{PREFIX}model.layers.1.self_attn.q_proj"
-SERVING = ("lorax",)
 
 
 @dataclass(frozen=True)
@@ -82,69 +81,70 @@ CASES: dict[str, Case] = {
     ),
     "alpha of one module": Case(
         config={"alpha_pattern": {"q_proj": 2}},
-        ignores=dict.fromkeys(("sglang", *SERVING, "llama.cpp"), "alpha_pattern"),
+        ignores=dict.fromkeys(("sglang", "llama.cpp"), "alpha_pattern"),
     ),
     "rank of one module": Case(
         config={"rank_pattern": {"layers.1.self_attn.q_proj": 2}},
         tensors=put(Q, torch.ones(2, 32), torch.ones(32, 2)),
-        refuses={
-            "sglang": "modules are of ranks 2 and 4",
-            **dict.fromkeys(SERVING, "rank of q_proj is 2 and 4"),
-        },
-        ignores=dict.fromkeys(("sglang", *SERVING, "llama.cpp"), "rank_pattern"),
+        ignores=dict.fromkeys(("sglang", "llama.cpp"), "rank_pattern"),
     ),
     "DoRA": Case(
         config={"use_dora": True},
         tensors={f"{Q}.lora_magnitude_vector": torch.ones(32)},
         refuses=dict.fromkeys(("vllm", "sglang", "llama.cpp", "ollama", "mlx"), "use_dora"),
-        ignores=dict.fromkeys(SERVING, "use_dora"),
     ),
     "biases of the base": Case(
         config={"bias": "lora_only"},
         refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "bias: 'lora_only'"),
-        ignores=dict.fromkeys(SERVING, "bias"),
+        ignores={"sglang": "bias: 'lora_only'"},
     ),
     "biases on B": Case(config={"lora_bias": True}, refuses={"vllm": "lora_bias"}),
     "whole modules": Case(
         config={"modules_to_save": ["lm_head"]},
         refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: lm_head"),
-        ignores=dict.fromkeys(SERVING, "modules_to_save"),
+        ignores={"sglang": "modules_to_save"},
     ),
     "whole modules, as one name": Case(
         config={"modules_to_save": "lm_head"},
         refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: lm_head"),
-        ignores=dict.fromkeys(SERVING, "modules_to_save"),
+        ignores={"sglang": "modules_to_save"},
     ),
     "whole modules, as a number": Case(
         config={"modules_to_save": 1},
         refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: 1"),
-        ignores=dict.fromkeys(SERVING, "modules_to_save"),
+        ignores={"sglang": "modules_to_save"},
     ),
     "a classifier beside it": Case(
         config={"modules_to_save": ["score"]},
         refuses=dict.fromkeys(("llama.cpp", "ollama", "mlx"), "modules_to_save: score"),
-        ignores=dict.fromkeys(SERVING, "modules_to_save"),
+        ignores={"sglang": "modules_to_save"},
     ),
     "a start that changes the base": Case(
-        config={"init_lora_weights": "pissa"}, refuses={"vllm": "init_lora_weights: 'pissa'"}
+        config={"init_lora_weights": "pissa"},
+        refuses={"vllm": "init_lora_weights: 'pissa'"},
+        ignores={"sglang": "init_lora_weights"},
     ),
-    "aLoRA": Case(config={"alora_invocation_tokens": [1, 2]}, refuses={"vllm": "aLoRA"}),
+    "aLoRA": Case(
+        config={"alora_invocation_tokens": [1, 2]},
+        refuses={"vllm": "aLoRA"},
+        ignores={"sglang": "aLoRA"},
+    ),
     "replicated layers": Case(
-        config={"layer_replication": [[0, 2], [1, 3]]}, refuses={"vllm": "layer_replication"}
+        config={"layer_replication": [[0, 2], [1, 3]]},
+        refuses={"vllm": "layer_replication"},
+        ignores={"sglang": "layer_replication"},
     ),
+    "without what is fused with it": Case(modules=("k_proj", "v_proj")),
     "transposed base": Case(
         config={"fan_in_fan_out": True},
         ignores=dict.fromkeys(("vllm", "llama.cpp"), "fan_in_fan_out"),
     ),
-    "some layers only": Case(
-        layers=range(1, 3), refuses=dict.fromkeys(SERVING, "q_proj is adapted in 2 of 3 layers")
-    ),
+    "some layers only": Case(layers=range(1, 3)),
     "a module that no server adapts": Case(
         tensors=MIXERS,
         refuses=dict.fromkeys(
             ("vllm", "sglang", "llama.cpp", "ollama"), "in_proj cannot be adapted"
         ),
-        ignores=dict.fromkeys(SERVING, "in_proj"),
     ),
     "a tied head": Case(
         family="gemma2",
@@ -157,15 +157,14 @@ CASES: dict[str, Case] = {
             f"{PREFIX}model.embed_tokens.lora_embedding_B": torch.ones(32, 4),
         },
         refuses={"mlx": "the embedding is adapted", "ollama": "lora_embedding_A is no LoRA"},
-        ignores=dict.fromkeys(SERVING, "the embedding is adapted"),
     ),
     "a tensor that is no LoRA": Case(
         tensors={f"{PREFIX}model.layers.0.self_attn.extra": torch.ones(3)},
-        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama"), "extra is no LoRA weight"),
+        refuses=dict.fromkeys(("vllm", "sglang", "llama.cpp", "ollama"), "extra is no LoRA weight"),
     ),
     "keys without PEFT's prefix": Case(
         tensors=BARE_KEYS,
-        refuses=dict.fromkeys(("peft", *SERVING), "does not begin with base_model.model."),
+        refuses=dict.fromkeys(("peft",), "does not begin with base_model.model."),
     ),
     ".default. in the keys": Case(tensors=DEFAULT_KEYS, faults=('!".default."',)),
     "NaN": Case(

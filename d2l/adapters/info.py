@@ -115,7 +115,7 @@ def own_names(folder: Path) -> tuple[str, ...] | None:
         made = _read_provenance(folder / PROVENANCE, {})  # whatever its ranks
     except (AdapterError, OSError):
         return None
-    return FILES if made.tool.name == "d2l" else None
+    return FILES if made is not None and made.tool.name == "d2l" else None
 
 
 def read_export(folder: Path) -> "ExportRecord | None":
@@ -187,10 +187,13 @@ def _refuse_odd_name(folder: Path, base: object) -> None:
         )
 
 
-def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenance":
+def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenance | None":
     from d2l.adapters.provenance import Provenance  # slow to import, and not always needed
 
-    made = Provenance.from_json(_read_object(path), source=str(path))
+    values = _read_object(path)
+    if values.keys() == {"format", "export"}:  # exported, and another tool's
+        return None
+    made = Provenance.from_json(values, source=str(path))
     rank = max(
         (t.shape[0] for name, t in tensors.items() if ".lora_A." in name and t.shape), default=0
     )

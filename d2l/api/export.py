@@ -24,9 +24,9 @@ def export(
     """Write an adapter as another runtime loads it, whole or not at all, and read it back.
 
     to: "gguf", "ollama", "mlx", "uniform" or "merged"; "parts" or "parts-gguf" for an adapter a
-    part. path: a folder; for "gguf" a name in .gguf is one file. watch: gets the parts as they are written.
-    Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the shell line
-    that loads it) and `warnings`. Raises AdapterError or BaseModelError.
+    part. path: a folder; for "gguf" a name in .gguf is one file. watch: gets the parts as they are
+    written. Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the
+    shell line that loads it) and `warnings`. Raises AdapterError or BaseModelError.
     """
     from d2l.runtimes import export as pipeline
     from d2l.runtimes import parts

@@ -24,7 +24,7 @@ def check(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this one; repeatable: peft, vllm, sglang, lorax, llama.cpp, ollama, "
+            help="Only this one; repeatable: peft, vllm, sglang, llama.cpp, ollama, "
             "mlx; default: all."
         ),
     ] = None,

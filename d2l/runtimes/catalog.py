@@ -12,26 +12,22 @@ from d2l.runtimes.runtime import (
     PLAIN,
     REFUSES,
     RENAME,
+    UNIFORM,
     VLLM_RANKS,
     Runtime,
     RuntimeRule,
 )
 
 
-def _list(
-    effect: str, fix: str, source: str, *broken: rules.Rule, beyond: tuple[str, ...] = ()
-) -> tuple[RuntimeRule, ...]:
+def _list(effect: str, fix: str, source: str, *broken: rules.Rule) -> tuple[RuntimeRule, ...]:
     """Entries of one effect, one fix and one source."""
-    return tuple(RuntimeRule(rule, effect, fix, source, beyond) for rule in broken)
+    return tuple(RuntimeRule(rule, effect, fix, source) for rule in broken)
 
 
 _VLLM = "vllm 0.33.0, lora/peft_helper.py: PEFTHelper."
-_SGLANG = "sgl-project/sglang, srt/lora/"
+_SGLANG = "sglang 0.5.23, srt/lora/"
 _CONVERT = "ggml-org/llama.cpp at 0b03ada, convert_lora_to_gguf.py"
 _OLLAMA = "ollama/ollama at 0029bb5, "
-_LORAX = "predibase/lorax at 03679f3, server/lorax_server/adapters/lora.py"
-_LORAX_CONFIG = f"{_LORAX}: LoraConfig, which reads r, lora_alpha and use_rslora alone"
-_LORAX_STACK = f"{_LORAX}: LoraWeights, which needs every layer and stacks them"
 #: Fields that change the scale, for runtimes that read lora_alpha and r alone.
 _SCALES = tuple(
     rules.has(field, "not read") for field in ("use_rslora", "alpha_pattern", "rank_pattern")
@@ -101,12 +97,13 @@ RUNTIMES: Mapping[str, Runtime] = {
         merged="vllm serve {name}-merged",
     ),
     "sglang": Runtime(
-        "the folder",
-        "main at 0ceb81f",
-        "python -m sglang.launch_server --model-path {base} --enable-lora "
-        "--lora-paths {name}={path} --max-lora-rank {rank}",
+        "`--to uniform`",
+        "0.5.23",
+        "d2l export {path} --to uniform -o {name}-uniform && python -m sglang.launch_server "
+        "--model-path {base} --lora-paths {name}={name}-uniform --max-lora-rank {rank}",
         " --chat-template {template}",
-        "sgl-project/sglang at 0ceb81f, srt/server_args.py",
+        "sglang 0.5.23, srt/arg_groups/fields/lora.py; the model of a request is BASE:ADAPTER "
+        "(srt/entrypoints/openai/serving_base.py)",
         (
             *_list(
                 REFUSES,
@@ -115,11 +112,16 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.is_above_given,
             ),
             *_list(
-                REFUSES,
-                MERGE,
+                EXPORTS,
+                UNIFORM,
                 f"{_SGLANG}mem_pool.py: load_lora_weight_to_buffer, for whose buffers r counts",
                 rules.mixes_ranks,
-                beyond=("seats",),  # where they have addresses
+            ),
+            *_list(
+                EXPORTS,
+                UNIFORM,
+                f"{_SGLANG}lora.py: normalize_qkv_proj, normalize_gate_up_proj",
+                rules.lacks_partners,
             ),
             *_list(
                 REFUSES,
@@ -129,63 +131,38 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
             *_list(
                 REFUSES,
+                PLAIN,
+                f"{_SGLANG}utils.py: get_target_module_name, which fails on other names",
+                rules.has_other_tensors(
+                    *rules.EMBEDDING, "lm_head.weight", "score.weight", "classifier.weight"
+                ),
+            ),
+            *_list(
+                REFUSES,
                 MERGE,
                 f"{_SGLANG}utils.py: get_normalized_target_modules",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
             *_list(
                 IGNORES,
-                "d2l merge {path} -o FOLDER: the scale is folded into the weights",
-                f"{_SGLANG}lora.py: LoRAAdapter.scaling; lora_config.py at 0ceb81f",
+                UNIFORM,
+                f"{_SGLANG}lora.py: LoRAAdapter.scaling",
                 rules.has("use_rslora", "alpha / r is used, not alpha / √r"),
                 rules.has("alpha_pattern", "one scale is used for all modules"),
                 rules.has("rank_pattern", "one scale is used for all modules"),
             ),
-        ),
-        merged="python -m sglang.launch_server --model-path {name}-merged",
-    ),
-    "lorax": Runtime(
-        "the folder",
-        "main at 03679f3",
-        "lorax-launcher --model-id {base} --adapter-source local --adapter-id {path}",
-        "",
-        "predibase/lorax at 03679f3, launcher/src/main.rs",
-        (
-            *_list(
-                REFUSES, RENAME, f"{_LORAX}: LoraConfig.map_weights_for_model", rules.lacks_prefix
-            ),
-            # Seats begin above the base's lowest layers, which have nothing to answer to.
-            *_list(REFUSES, MERGE, _LORAX_STACK, rules.leaves_layers_out, beyond=("seats",)),
-            *_list(REFUSES, MERGE, _LORAX_STACK, rules.differs_in_rank),
-            *_list(
-                IGNORES,
-                MERGE,
-                f"{_LORAX}: layer_type",
-                rules.targets_beyond(*rules.LINEAR, "lm_head"),
-            ),
-            *_list(
-                IGNORES,
-                MERGE,
-                _LORAX_CONFIG,
-                rules.has("rank_pattern", "not read"),
-                rules.has("alpha_pattern", "not read"),
-            ),
             *_list(
                 IGNORES,
                 PLAIN,
-                _LORAX_CONFIG,
-                rules.has("use_dora", "magnitudes are left out"),
+                f"{_SGLANG}lora_config.py: LoRAConfig, which reads four fields",
                 rules.has_bias,
+                rules.has_special_start,
                 rules.saves_modules(),
-            ),
-            *_list(
-                IGNORES,
-                MERGE,
-                f"{_LORAX}: LoraConfig.map_weights_for_model",
-                rules.adapts_embeddings,
+                rules.has("alora_invocation_tokens", "aLoRA"),
+                rules.has("layer_replication", "replicated layers"),
             ),
         ),
-        merged="lorax-launcher --model-id {name}-merged",
+        merged="python -m sglang.launch_server --model-path {name}-merged",
     ),
     "llama.cpp": Runtime(
         "`--to gguf`",

@@ -40,8 +40,7 @@ class Breach:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one runtime makes of the adapter. `expected` is False where no adapter of its network
-    can be accepted there: that is told, and counts only where the runtime was asked for by name.
+    """What one runtime makes of the adapter.
 
     `run` is how the engine did beside PEFT when it was last run, None where it never was; `unrun`
     says where that was read of the line which was never executed.
@@ -50,7 +49,6 @@ class Verdict:
     runtime: str
     version: str
     accepts: bool
-    expected: bool
     load: str
     run: Run | None
     unrun: str
@@ -58,8 +56,6 @@ class Verdict:
 
     def __str__(self) -> str:
         word = "accepts" if self.accepts else "does not accept it"
-        if not self.expected:
-            word += ", nor any adapter of its network: not counted"
         run = f"run {self.run.date}" if self.run else "not run"
         lines = [f"{self.runtime} ({self.version}, {run}) {word}", f"  {self.load}"]
         if self.unrun:
@@ -85,9 +81,8 @@ class CheckReport:
 
     @property
     def passes(self) -> bool:
-        """Whether nothing fatal is wrong, and all runtimes that were asked accept the adapter; if
-        none was named, all that can accept one of its network."""
-        return all(verdict.accepts or not verdict.expected for verdict in self.verdicts)
+        """Whether nothing fatal is wrong, and all runtimes that were asked accept the adapter."""
+        return all(verdict.accepts for verdict in self.verdicts)
 
 
 def check(adapter: Path, options: CheckOptions) -> CheckReport:
@@ -104,28 +99,24 @@ def check(adapter: Path, options: CheckOptions) -> CheckReport:
     tensors = read_tensors(adapter / WEIGHTS, AdapterError, hint="save the adapter again")
     faults = tuple(find_faults(facts, tensors))
     broken = any(fault.fatal for fault in faults)
-    verdicts = tuple(
-        _judge(name, facts, broken=broken, named=bool(options.runtimes)) for name in asked
-    )
+    verdicts = tuple(_judge(name, facts, broken=broken) for name in asked)
     return CheckReport(facts, faults, verdicts, note)
 
 
-def _judge(name: str, facts: Facts, *, broken: bool, named: bool) -> Verdict:
+def _judge(name: str, facts: Facts, *, broken: bool) -> Verdict:
     """One runtime's rules; a broken adapter is accepted by none."""
     runtime = RUNTIMES[name]
-    findings, avoidable = [], broken or named
+    findings = []
     for entry in runtime.entries:
         message = entry.rule(facts)
         if message is not None:
             fix = describe_fix(entry, facts)
             findings.append(Breach(entry.effect, message, fix, entry.source))
-            avoidable |= entry.effect == REFUSES and facts.network not in entry.beyond
     accepts = not broken and all(finding.effect != REFUSES for finding in findings)
     return Verdict(
         runtime=name,
         version=runtime.version,
         accepts=accepts,
-        expected=accepts or avoidable,
         load=load_line(runtime, facts),
         run=find_last(name),
         unrun=runtime.unrun,

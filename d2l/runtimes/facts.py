@@ -96,11 +96,6 @@ class Facts:
         """Short names of the adapted modules, sorted."""
         return module_names.list_short(self.pairs)
 
-    def layers_of(self, module: str) -> set[int]:
-        """Layers in which a module is adapted."""
-        named = [name for name in self.pairs if module_names.parse(name).short == module]
-        return set(module_names.list_layers(named))
-
     @property
     def name(self) -> str:
         """A name to serve the adapter under: its folder's, of letters, digits, dots and dashes."""
@@ -133,12 +128,6 @@ class Facts:
             "the adapter was made on: with them it answers ordinary text wrongly. Calibrate first: "
             f"d2l calibrate --base {name}, then compile with --base {name}",
         )
-
-    @property
-    def network(self) -> str | None:
-        """Kind of the network that made the adapter; None for other tools' adapters."""
-        made = self.info.provenance
-        return None if made is None else made.checkpoint.network
 
     @property
     def template(self) -> str | None:

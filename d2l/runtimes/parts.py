@@ -35,7 +35,7 @@ from d2l.runtimes.runtime import VLLM_RANKS
 
 #: Targets and what they write.
 TARGETS: Final = {
-    "parts": "a PEFT folder for each part, for vLLM and SGLang",
+    "parts": "a PEFT folder for each part, for vLLM",
     "parts-gguf": "a GGUF adapter for each part, for llama.cpp",
 }
 _README = """# Parts of {name}
@@ -64,9 +64,9 @@ _MORE_PEFT = """
 
 - vLLM loads a part when it is first asked for. It must serve the base by the name that the parts' \
 `adapter_config.json` has.
-- SGLang: `python -m sglang.launch_server --model-path {base} --lora-paths \
-$(for part in */; do echo "${{part%/}}=$part"; done){template}`. It takes parts of one rank alone: \
-`d2l check {first}` tells.
+- SGLang: `for part in {name}-part-*; do d2l export $part --to uniform -o uniform/$part; done`, \
+then `python -m sglang.launch_server --model-path {base} --lora-paths \
+$(cd uniform; for part in *; do echo "$part=uniform/$part"; done){template}`.
 - mistral.rs 0.8 loads several adapters, but no request chooses one of them."""
 
 
@@ -107,7 +107,7 @@ class PartsPlan:
         peft = self.options.to == "parts"
         template = f" --chat-template {names.CHAT_TEMPLATE}" if self.has_opening else ""
         more = _MORE_PEFT.format(
-            base=shlex.quote(self.index.base), template=template, first=self.index.parts[0].path
+            base=shlex.quote(self.index.base), template=template, name=self.index.name
         )
         return _README.format(
             name=self.index.name,

@@ -62,7 +62,7 @@ def write_readme(facts: ExportFacts, to: str) -> str:
         "gguf": _gguf,
         "ollama": lambda _: _ollama(name),
         "mlx": _mlx,
-        "uniform": partial(_uniform, name=name),
+        "uniform": lambda facts: _uniform(facts, name),
         "merged": _merged,
     }
     title, body = bodies[to](facts)
@@ -139,7 +139,7 @@ def _mlx(facts: ExportFacts) -> tuple[str, str]:
     )
 
 
-def _uniform(facts: ExportFacts, *, name: str) -> tuple[str, str]:
+def _uniform(facts: ExportFacts, name: str) -> tuple[str, str]:
     return "LoRA adapter for SGLang", (
         f"```sh\n{_load_sglang(facts, name)}\n```\n\nAsk SGLang for the model "
         f"{quote(f'{facts.base}:{name}')}. It wants one rank for all modules, and it joins modules "

@@ -12,6 +12,14 @@ from d2l.runtimes.facts import Facts
 Rule = Callable[[Facts], str | None]
 #: Endings of tensors for embeddings, and for a base that was changed before training.
 EMBEDDING = (".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight")
+#: What SGLang takes for granted beside a module of the same layer (sglang 0.5.23, srt/lora/lora.py:
+#: LoRAAdapter.normalize_qkv_proj and normalize_gate_up_proj).
+PARTNERS = {
+    "q_proj": ("v_proj",),
+    "k_proj": ("q_proj", "v_proj"),
+    "v_proj": ("q_proj",),
+    "up_proj": ("gate_proj",),
+}
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
@@ -54,15 +62,6 @@ def saves_modules(*allowed: str) -> Rule:
         return f"modules_to_save: {', '.join(map(str, odd))}" if odd else None
 
     return rule
-
-
-def differs_in_rank(facts: Facts) -> str | None:
-    """One module of different ranks in different layers."""
-    for module in facts.modules:
-        ranks = {r for name, r in facts.ranks.items() if parse(name).short == module}
-        if len(ranks) > 1:
-            return f"rank of {module} is {' and '.join(map(str, sorted(ranks)))}, one is expected"
-    return None
 
 
 def mixes_ranks(facts: Facts) -> str | None:
@@ -114,15 +113,13 @@ def lacks_prefix(facts: Facts) -> str | None:
     return f"key {min(odd)} does not begin with {PREFIX}" if odd else None
 
 
-def leaves_layers_out(facts: Facts) -> str | None:
-    """A module that is adapted in some layers only."""
-    if facts.base is None:
-        return None
-    for module in facts.modules:
-        layers = facts.layers_of(module)
-        missing = sorted(set(range(facts.base.n_layers)) - layers)
-        if layers and missing:
-            return f"{module} is adapted in {len(layers)} of {facts.base.n_layers} layers"
+def lacks_partners(facts: Facts) -> str | None:
+    """A module that is adapted without one which an engine joins it with."""
+    for module in facts.pairs:
+        short = parse(module).short
+        for partner in PARTNERS.get(short, ()):
+            if module.removesuffix(short) + partner not in facts.pairs:
+                return f"{module} is adapted without {partner}"
     return None
 
 

@@ -17,6 +17,7 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: or it reads the PEFT folder wrongly or not at all, and what d2l exports of it rightly.
 REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
 EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
+UNIFORM = "d2l export {path} --to uniform: one rank and one scale for all modules"
 MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
 RENAME = "rename the keys: base_model.model.…"
 PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
@@ -24,16 +25,12 @@ PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
 
 @dataclass(frozen=True)
 class RuntimeRule:
-    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands.
-
-    `beyond`: kinds of networks none of whose adapters can keep it, whatever its user does.
-    """
+    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands."""
 
     rule: rules.Rule
     effect: str
     fix: str
     source: str
-    beyond: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,7 @@ import torch
 from d2l.adapters.module_names import parse
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.runtimes.facts import BaseFacts
-
-#: What SGLang takes for granted beside a module of the same layer (sglang 0.5.23, srt/lora/lora.py:
-#: LoRAAdapter.normalize_qkv_proj and normalize_gate_up_proj).
-PARTNERS = {
-    "q_proj": ("v_proj",),
-    "k_proj": ("q_proj", "v_proj"),
-    "v_proj": ("q_proj",),
-    "up_proj": ("gate_proj",),
-}
+from d2l.runtimes.rules import PARTNERS
 
 
 def make_uniform(weights: LoraWeights, base: BaseFacts) -> LoraWeights:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
 from d2l import __version__
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
-from d2l.adapters.peft_folder import AdapterContent, read_content, write_files
+from d2l.adapters.peft_folder import load_tensors, read_content, write_files
 from d2l.adapters.provenance import VERSION, ExportRecord
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.chat_templates import SYSTEM, is_own, render_apart
@@ -129,15 +130,16 @@ def write_uniform(export: Export, folder: Path) -> None:
     content = read_content(export.info, purpose="exported")
     weights = make_uniform(export.weights, BaseFacts.of(export.base.config))
     content = replace(content, weights=weights, n_base_layers=None)
-    write_files(content, folder, dtype=export.dtype or _pick_exact(content))
-
-
-def _pick_exact(content: AdapterContent) -> str:
-    """The precision of an adapter's files, if its tensors are exact in it; else fp32."""
     exact = content.to_state_dict(dtype="fp32")
-    stored = content.to_state_dict()
-    same = all(torch.equal(exact[name], tensor.float()) for name, tensor in stored.items())
-    return content.dtype if same else "fp32"
+    rounds = any(not torch.equal(exact[n], t.float()) for n, t in content.to_state_dict().items())
+    dtype = export.dtype or ("fp32" if rounds else content.dtype)
+    write_files(content, folder, dtype=dtype)
+    found, written = load_tensors(folder / names.WEIGHTS), content.to_state_dict(dtype=dtype)
+    if any(not torch.equal(found[name], tensor) for name, tensor in written.items()):
+        raise AdapterError(
+            f"{folder.name}: what was read back is not what was written",
+            hint="the disk is at fault: try another place",
+        )
 
 
 def write_ollama(export: Export, folder: Path) -> None:

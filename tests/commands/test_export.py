@@ -93,6 +93,6 @@ def test_compile_refuses_an_export_before_the_work(place: Path, command: Command
     )
     done = command(*COMPILE, "--to", "gguf", "--to", "onnx")
     assert done.err == (
-        "error: cannot export to 'onnx'\nhint: choose from gguf, ollama, mlx, merged\n"
+        "error: cannot export to 'onnx'\nhint: choose from gguf, ollama, mlx, uniform, merged\n"
     )
     assert not (place / "notes.lora").exists()

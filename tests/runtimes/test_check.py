@@ -18,7 +18,7 @@ from d2l.runtimes.check import CheckOptions, check
 from d2l.runtimes.export import ExportOptions, prepare
 from d2l.runtimes.runtime import IGNORES, REFUSES
 from tests import tiny
-from tests.adapter_cases import CASES, SERVING, Case, run, write
+from tests.adapter_cases import CASES, Case, run, write
 from tests.command import Command
 from tests.compiled import Compiled
 from tests.task_adapters import PREFIX, WEIGHTS, make_factors
@@ -73,10 +73,8 @@ def test_adapters_of_d2l_are_clean(kind: str, compiled: Callable[[str], Compiled
     done = compiled(kind)
     report = check(done.adapter, CheckOptions(base=str(done.base), offline=True))
     assert report.faults == ()
-    refusing = {v.runtime for v in report.verdicts if not v.accepts}
-    assert refusing == (set(SERVING) if kind == "seats" else set())  # seats leave layers out
+    assert [v.runtime for v in report.verdicts if not v.accepts] == []
     assert report.passes
-    assert {v.runtime for v in report.verdicts if not v.expected} == refusing
 
 
 def test_an_adapter_of_a_file_that_its_bases_name_does_not_lead_to(
@@ -99,32 +97,14 @@ def test_an_adapter_of_a_file_that_its_bases_name_does_not_lead_to(
     for name, served in (
         ("vllm", "vllm serve a-merged"),
         ("sglang", "python -m sglang.launch_server --model-path a-merged"),
-        ("lorax", "lorax-launcher --model-id a-merged"),
         ("mlx", "mlx_lm.server --model a-merged"),
     ):
         line = f"d2l export {folder} --to merged -o a-merged && {served}"
         assert report.runtimes[name].load == line
-    for to, warned in (("mlx", 1), ("gguf", 0)):
+    for to, warned in (("mlx", 1), ("uniform", 1), ("gguf", 0)):
         options = ExportOptions(to, base=str(done.base), offline=True)
         warnings = prepare(folder, tmp_path / to, options).warnings
         assert [known.file in warning for warning in warnings] == [True] * warned
-
-
-def test_what_no_adapter_of_a_network_can_meet_counts_only_where_it_is_asked_for(
-    command: Command, compiled: Callable[[str], Compiled]
-) -> None:
-    done = compiled("seats")
-    words = ("check", done.adapter, "--base", done.base, "--offline")
-    outcome = command(*words)
-    assert outcome.code == 0
-    told = [line for line in outcome.out.splitlines() if line.endswith("not counted")]
-    assert [line.split()[0] for line in told] == list(SERVING)
-    assert command(*words, "--runtime", "lorax").code == 1
-    assert command(*words, "--runtime", "vllm").code == 0
-    # What this one adapter breaks counts as before.
-    low = command(*words, "--max-lora-rank", 1)
-    assert low.code == 1
-    assert "vllm (0.33.0, not run) does not accept it\n" in low.out
 
 
 def test_the_serve_line_is_complete(bases: Path, tmp_path: Path) -> None:
