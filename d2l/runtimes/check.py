@@ -5,6 +5,7 @@ Works for PEFT adapters of any tool. Prints nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from d2l.adapters.info import WEIGHTS, AdapterInfo, read_info
@@ -60,8 +61,9 @@ class Verdict:
         lines = [f"{self.runtime} ({self.version}, {run}) {word}", f"  {self.load}"]
         if self.unrun:
             lines.append(f"    by rule: {self.unrun}")
-        for finding in self.findings:
-            lines += [f"  {finding.effect}: {finding.message}", f"    do: {finding.fix}"]
+        for fix, same in groupby(self.findings, key=lambda finding: finding.fix):
+            lines += [f"  {finding.effect}: {finding.message}" for finding in same]
+            lines.append(f"    do: {fix}")
         return "\n".join(lines)
 
 
