@@ -59,8 +59,14 @@ class Exports:
     """A compiled adapter with its exports, in a folder where all names in their READMEs lead."""
 
     place: Path
+    base_name: str
     n_seats: int
     end: int
+
+    @property
+    def template(self) -> Path:
+        """The adapter's own chat template."""
+        return self.place / "doc.lora" / "chat_template.jinja"
 
     @cache  # noqa: B019 - as long as the module's tests run
     def engine(self, name: str) -> Engine:
@@ -107,4 +113,4 @@ def compile_and_export(network: str, files: BaseFiles, text: str, place: Path) -
     hub = place / f"{files.name}-GGUF"  # what the card loads where only the file fits
     hub.mkdir()
     (hub / files.gguf.name).symlink_to(files.gguf)
-    return Exports(place, adapter.weights.rank, NETWORKS[network][1])
+    return Exports(place, files.name, adapter.weights.rank, NETWORKS[network][1])
