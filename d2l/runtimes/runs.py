@@ -50,6 +50,7 @@ def find_last(engine: str) -> Run | None:
 
 def save_run(run: Run) -> None:
     """Put a run into the file, in the place of the one before."""
+    read_runs.cache_clear()  # another process may have saved one
     kept = [one for one in read_runs() if (one.engine, one.network) != (run.engine, run.network)]
     rows = sorted([*kept, run], key=lambda one: (one.engine, one.network))
     text = ",\n".join(json.dumps(asdict(row)) for row in rows)

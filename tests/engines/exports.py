@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,9 @@ ENGINES: dict[str, tuple[str, type[Engine], str]] = {
     "mlx": ("mlx_lm", Mlx, "doc-mlx"),
     "ollama": ("xllamacpp", Ollama, "doc-ollama"),
 }
+#: Whether what takes many minutes is asked for.
+LARGE = bool(os.environ.get("D2L_TEST_LARGE"))
+#: What is exported besides.
 EXPORTS = ("gguf", "mlx", "ollama")
 #: A note that takes the fewest seats.
 NOTE = "The Orla lighthouse was built in 1874. Its keeper is Anton Reyes."

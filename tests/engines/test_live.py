@@ -9,7 +9,6 @@ import contextlib
 import gc
 import json
 import logging
-import os
 import shutil
 import socket
 import subprocess
@@ -25,7 +24,7 @@ from d2l.bases.models import BaseFiles
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import check_live
 from d2l.inference.adapted_model import AskOptions
-from tests.engines.exports import DATA, Exports, compile_and_export, need
+from tests.engines.exports import DATA, LARGE, Exports, compile_and_export, need
 from tests.processes import make_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -137,7 +136,7 @@ def test_what_is_wrong_at_a_server_is_recognized(
     engine: str, case: Case, documents: dict[str, Exports]
 ) -> None:
     need(engine)
-    if engine == "mlx" and not os.environ.get("D2L_TEST_LARGE"):
+    if engine == "mlx" and not LARGE:
         pytest.skip("mlx-lm takes minutes on a CPU: D2L_TEST_LARGE=1 asks for it")
     serve = serve_llama if engine == "llama.cpp" else serve_mlx
     with serve(documents["other" if case.other else "page"], case) as address:
