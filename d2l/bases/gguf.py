@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.quiet import explain, quiet_transformers
@@ -227,19 +228,23 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
 
 
 def add_old_keys(config_json: Path) -> None:
-    """Add `rope_theta` and `rope_scaling` to a config.json, as transformers 4 wrote them.
+    """Add `rope_theta`, `rope_scaling` and `architectures` to a config.json, as transformers 4
+    wrote them.
 
-    transformers 5 writes both inside `rope_parameters`. Version 4, mlx-lm and others read only
-    `rope_theta`, and silently use their own default where it is missing.
+    transformers 5 writes the first two inside `rope_parameters`. Version 4, mlx-lm and others read
+    only `rope_theta`, and silently use their own default where it is missing. mistral.rs refuses a
+    config without `architectures`, which transformers does not make of a GGUF file.
     """
     config = json.loads(config_json.read_text("utf-8"))
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.get("model_type"))
+    if causal is not None:
+        config.setdefault("architectures", [causal])
     rope = config.get("rope_parameters")
-    if not isinstance(rope, dict) or "rope_theta" not in rope or "rope_theta" in config:
-        return
-    config["rope_theta"] = rope["rope_theta"]
-    rest = {key: value for key, value in rope.items() if key != "rope_theta"}
-    if rest.get("rope_type", "default") != "default":
-        config["rope_scaling"] = rest
+    if isinstance(rope, dict) and "rope_theta" in rope and "rope_theta" not in config:
+        config["rope_theta"] = rope["rope_theta"]
+        rest = {key: value for key, value in rope.items() if key != "rope_theta"}
+        if rest.get("rope_type", "default") != "default":
+            config["rope_scaling"] = rest
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     config_json.write_text(text, "utf-8", newline="\n")
 

@@ -1,4 +1,4 @@
-"""config.json for runtimes that read version 4's spelling."""
+"""config.json for runtimes that read what version 4 wrote."""
 
 import json
 from pathlib import Path
@@ -24,6 +24,8 @@ LINEAR = {"rope_type": "linear", "factor": 2.0}
             {"rope_theta": 500.0, "rope_scaling": LINEAR},
         ),
         ({"rope_theta": 1e4}, {}),
+        ({"model_type": "qwen2"}, {"architectures": ["Qwen2ForCausalLM"]}),
+        ({"model_type": "qwen2", "architectures": ["Own"]}, {}),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, {}),
         ({}, {}),
     ],
