@@ -30,7 +30,7 @@ demo: base ## compile a page and a manual of examples/, and ask ten questions ea
 
 # The engines that exported adapters are run in: what cannot be installed is skipped by its tests.
 .venv/engines: .venv/installed
-	@for engine in llama-cpp mlx; do \
+	@for engine in llama-cpp mlx mistralrs; do \
 		$(BIN)/python -m pip install --quiet --editable ".[$$engine]" \
 		|| echo "d2l[$$engine] cannot be installed here, so its tests will be skipped"; \
 	done

@@ -16,6 +16,9 @@ from tests import tiny
 from tests.task_adapters import EVERY_MODULE, PREFIX, make_factors, write_task
 
 Q = f"{PREFIX}model.layers.1.self_attn.q_proj"
+STRICT = ("vllm", "mistral.rs")
+#: Runtimes that take nothing beside A and B.
+PLAIN = (*STRICT, "llama.cpp", "ollama", "mlx")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ CASES: dict[str, Case] = {
     "clean, a start that changes no base": Case(config={"init_lora_weights": "gaussian"}),
     "clean, served at its own rank": Case(rank=8, max_lora_rank=8),
     "rank above the server's": Case(
-        rank=20, max_lora_rank=16, refuses={"vllm": "above --max-lora-rank 16", "sglang": "above"}
+        rank=20,
+        max_lora_rank=16,
+        refuses=dict.fromkeys(("vllm", "sglang", "mistral.rs"), "above --max-lora-rank 16"),
     ),
     "rank above all that can be served": Case(
         rank=513,
@@ -91,76 +96,86 @@ CASES: dict[str, Case] = {
     "DoRA": Case(
         config={"use_dora": True},
         tensors={f"{Q}.lora_magnitude_vector": torch.ones(32)},
-        refuses=dict.fromkeys(("vllm", "sglang", "llama.cpp", "ollama", "mlx"), "use_dora"),
+        refuses=dict.fromkeys((*PLAIN, "sglang"), "use_dora"),
     ),
     "biases of the base": Case(
         config={"bias": "lora_only"},
-        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "bias: 'lora_only'"),
+        refuses=dict.fromkeys(PLAIN, "bias: 'lora_only'"),
         ignores={"sglang": "bias: 'lora_only'"},
     ),
-    "biases on B": Case(config={"lora_bias": True}, refuses={"vllm": "lora_bias"}),
+    "biases on B": Case(
+        config={"lora_bias": True}, refuses=dict.fromkeys(STRICT, "lora_bias: biases on lora_B")
+    ),
     "whole modules": Case(
         config={"modules_to_save": ["lm_head"]},
-        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: lm_head"),
+        refuses=dict.fromkeys(PLAIN, "modules_to_save: lm_head"),
         ignores={"sglang": "modules_to_save"},
     ),
     "whole modules, as one name": Case(
         config={"modules_to_save": "lm_head"},
-        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: lm_head"),
+        refuses=dict.fromkeys(PLAIN, "modules_to_save: lm_head"),
         ignores={"sglang": "modules_to_save"},
     ),
     "whole modules, as a number": Case(
         config={"modules_to_save": 1},
-        refuses=dict.fromkeys(("vllm", "llama.cpp", "ollama", "mlx"), "modules_to_save: 1"),
+        refuses=dict.fromkeys(PLAIN, "modules_to_save: 1"),
         ignores={"sglang": "modules_to_save"},
     ),
     "a classifier beside it": Case(
         config={"modules_to_save": ["score"]},
-        refuses=dict.fromkeys(("llama.cpp", "ollama", "mlx"), "modules_to_save: score"),
+        refuses=dict.fromkeys(PLAIN[1:], "modules_to_save: score"),
         ignores={"sglang": "modules_to_save"},
     ),
     "a start that changes the base": Case(
         config={"init_lora_weights": "pissa"},
-        refuses={"vllm": "init_lora_weights: 'pissa'"},
+        refuses=dict.fromkeys(STRICT, "init_lora_weights: 'pissa'"),
         ignores={"sglang": "init_lora_weights"},
     ),
     "aLoRA": Case(
         config={"alora_invocation_tokens": [1, 2]},
-        refuses={"vllm": "aLoRA"},
+        refuses=dict.fromkeys(STRICT, "aLoRA"),
         ignores={"sglang": "aLoRA"},
     ),
     "replicated layers": Case(
         config={"layer_replication": [[0, 2], [1, 3]]},
-        refuses={"vllm": "layer_replication"},
+        refuses=dict.fromkeys(STRICT, "layer_replication"),
         ignores={"sglang": "layer_replication"},
     ),
     "without what is fused with it": Case(modules=("k_proj", "v_proj")),
     "transposed base": Case(
         config={"fan_in_fan_out": True},
-        ignores=dict.fromkeys(("vllm", "llama.cpp"), "fan_in_fan_out"),
+        ignores=dict.fromkeys((*STRICT, "llama.cpp"), "fan_in_fan_out"),
     ),
     "some layers only": Case(layers=range(1, 3)),
     "a module that no server adapts": Case(
         tensors=MIXERS,
         refuses=dict.fromkeys(
-            ("vllm", "sglang", "llama.cpp", "ollama"), "in_proj cannot be adapted"
+            (*STRICT, "sglang", "llama.cpp", "ollama"), "in_proj cannot be adapted"
         ),
     ),
     "a tied head": Case(
         family="gemma2",
         tensors=put(f"{PREFIX}lm_head", torch.ones(4, 32), torch.ones(tiny.vocab_size(), 4)),
-        refuses=dict.fromkeys(("llama.cpp", "ollama"), "shares the embedding's weights"),
+        refuses={
+            **dict.fromkeys(("llama.cpp", "ollama"), "shares the embedding's weights"),
+            "mistral.rs": "lm_head cannot be adapted",
+        },
     ),
     "embeddings": Case(
         tensors={
             f"{PREFIX}model.embed_tokens.lora_embedding_A": torch.ones(4, 40),
             f"{PREFIX}model.embed_tokens.lora_embedding_B": torch.ones(32, 4),
         },
-        refuses={"mlx": "the embedding is adapted", "ollama": "lora_embedding_A is no LoRA"},
+        refuses={
+            "mlx": "the embedding is adapted",
+            **dict.fromkeys(("mistral.rs", "ollama"), "lora_embedding_A is no LoRA"),
+        },
     ),
     "a tensor that is no LoRA": Case(
         tensors={f"{PREFIX}model.layers.0.self_attn.extra": torch.ones(3)},
-        refuses=dict.fromkeys(("vllm", "sglang", "llama.cpp", "ollama"), "extra is no LoRA weight"),
+        refuses=dict.fromkeys(
+            (*STRICT, "sglang", "llama.cpp", "ollama"), "extra is no LoRA weight"
+        ),
     ),
     "keys without PEFT's prefix": Case(
         tensors=BARE_KEYS,

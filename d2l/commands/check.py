@@ -24,14 +24,16 @@ def check(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this one; repeatable: peft, vllm, sglang, llama.cpp, ollama, "
+            help="Only this one; repeatable: peft, vllm, sglang, llama.cpp, mistral.rs, ollama, "
             "mlx; default: all."
         ),
     ] = None,
     max_lora_rank: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Rank that vLLM or SGLang is started with; default: the smallest that fits."
+            min=1,
+            help="Rank that vLLM, SGLang or mistral.rs is started with; default: the smallest that "
+            "fits.",
         ),
     ] = None,
     live: Annotated[

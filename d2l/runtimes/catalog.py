@@ -9,6 +9,7 @@ from d2l.runtimes.runtime import (
     EXPORTS,
     IGNORES,
     MERGE,
+    MERGED,
     PLAIN,
     REFUSES,
     RENAME,
@@ -28,6 +29,7 @@ _VLLM = "vllm 0.33.0, lora/peft_helper.py: PEFTHelper."
 _SGLANG = "sglang 0.5.23, srt/lora/"
 _CONVERT = "ggml-org/llama.cpp at 0b03ada, convert_lora_to_gguf.py"
 _OLLAMA = "ollama/ollama at 0029bb5, "
+_MISTRAL = "mistral.rs 0.9.5, mistralrs-quant/src/lora/"
 #: Fields that change the scale, for runtimes that read lora_alpha and r alone.
 _SCALES = tuple(
     rules.has(field, "not read") for field in ("use_rslora", "alpha_pattern", "rank_pattern")
@@ -94,7 +96,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("fan_in_fan_out", "not read"),
             ),
         ),
-        merged="vllm serve {name}-merged",
+        rescaled=MERGED + "vllm serve {name}-merged",
     ),
     "sglang": Runtime(
         "`--to uniform`",
@@ -162,7 +164,7 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.has("layer_replication", "replicated layers"),
             ),
         ),
-        merged="python -m sglang.launch_server --model-path {name}-merged",
+        rescaled=MERGED + "python -m sglang.launch_server --model-path {name}-merged",
     ),
     "llama.cpp": Runtime(
         "`--to gguf`",
@@ -195,6 +197,55 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
         ),
+    ),
+    "mistral.rs": Runtime(
+        "the folder",
+        "0.9.5",
+        "mistralrs.Runner(mistralrs.Which.Lora({base}, adapters=[mistralrs.LoraAdapter({name}, "
+        "{path})], max_rank={rank}), jinja_explicit={template})",
+        "",
+        "",
+        (
+            *_list(
+                REFUSES,
+                "load it with a higher max_rank, which is 256 where it is left out",
+                "mistral.rs 0.9.5, mistralrs-core/src/adapter/runtime.rs: validate_adapter_config",
+                rules.is_above_given,
+            ),
+            *_list(
+                REFUSES,
+                PLAIN,
+                f"{_MISTRAL}mod.rs: LoraConfig.validate_dynamic",
+                rules.has("use_dora", "DoRA"),
+                rules.has("lora_bias", "biases on lora_B"),
+                rules.has_bias,
+                rules.saves_modules(),
+                rules.has("alora_invocation_tokens", "aLoRA"),
+                rules.has("layer_replication", "replicated layers"),
+                rules.has_special_start,
+            ),
+            *_list(
+                REFUSES,
+                MERGE,
+                f"{_MISTRAL}dynamic/loader.rs: site_load_spec",
+                rules.targets_beyond(*rules.LINEAR),
+            ),
+            *_list(
+                REFUSES,
+                PLAIN,
+                f"{_MISTRAL}dynamic/loader.rs: validate_consumption",
+                rules.has_other_tensors(),
+            ),
+            *_list(
+                IGNORES,
+                PLAIN,
+                f"{_MISTRAL}mod.rs: LoraConfig, which has no such field",
+                rules.has("fan_in_fan_out", "not read"),
+            ),
+        ),
+        quote=lambda word: literal(word) if word else "None",
+        rescaled='mistralrs.Runner(mistralrs.Which.GGUF(".", {gguf}, adapters='
+        "[mistralrs.LoraAdapter({name}, {path})], max_rank={rank}), jinja_explicit={template})",
     ),
     "ollama": Runtime(
         "`--to ollama`",
@@ -255,6 +306,6 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.adapts_embeddings,
             ),
         ),
-        merged="mlx_lm.server --model {name}-merged",
+        rescaled=MERGED + "mlx_lm.server --model {name}-merged",
     ),
 }

@@ -128,7 +128,7 @@ def _judge(name: str, facts: Facts, *, broken: bool) -> Verdict:
 
 def _refuse_idle_rank(options: CheckOptions, asked: Sequence[str]) -> None:
     """Refuse a rank where no server that is asked about is started with one."""
-    ranked = [name for name, runtime in RUNTIMES.items() if "--max-lora-rank" in runtime.load]
+    ranked = [name for name, runtime in RUNTIMES.items() if "rank}" in runtime.load]
     if options.max_lora_rank is not None and not set(ranked) & set(asked):
         raise OptionError(
             f"--max-lora-rank means nothing to {', '.join(asked)}",

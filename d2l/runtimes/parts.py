@@ -67,7 +67,9 @@ _MORE_PEFT = """
 - SGLang: `for part in {name}-part-*; do d2l export $part --to uniform -o uniform/$part; done`, \
 then `python -m sglang.launch_server --model-path {base} --lora-paths \
 $(cd uniform; for part in *; do echo "$part=uniform/$part"; done){template}`.
-- mistral.rs 0.8 loads several adapters, but no request chooses one of them."""
+- mistral.rs 0.9.5, by its source: `mistralrs serve -p 8000 -m {base} --lora-max-adapters \
+{n_parts} --lora-max-rank {rank} $(for part in {name}-part-*; do echo "--lora $part=$part"; done)\
+{jinja}`."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,12 @@ class PartsPlan:
         peft = self.options.to == "parts"
         template = f" --chat-template {names.CHAT_TEMPLATE}" if self.has_opening else ""
         more = _MORE_PEFT.format(
-            base=shlex.quote(self.index.base), template=template, name=self.index.name
+            base=shlex.quote(self.index.base),
+            template=template,
+            jinja=template.replace("--chat-template", "--jinja-explicit"),
+            name=self.index.name,
+            n_parts=len(self.index.parts),
+            rank=self.info.rank,
         )
         return _README.format(
             name=self.index.name,

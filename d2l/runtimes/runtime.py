@@ -18,6 +18,8 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
 EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
 UNIFORM = "d2l export {path} --to uniform: one rank and one scale for all modules"
+#: The beginning of a line that serves {name}-merged.
+MERGED = "d2l export {path} --to merged -o {name}-merged && "
 MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
 RENAME = "rename the keys: base_model.model.…"
 PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
@@ -38,9 +40,9 @@ class Runtime:
     """A runtime: what it takes, the version whose text was read, and its rules.
 
     `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` makes of a name
-    what stands for it there). `merged` serves a model that d2l export --to merged wrote, where
-    `load` loads the base by its name. `unrun` names what of the line was never executed here, and
-    where it was read; empty where all of it was.
+    what stands for it there). `rescaled` is the whole line where the weights behind the base's name
+    do not fit the adapter, and `load` would load those. `unrun` names what of the line was never
+    executed here, and where it was read; empty where all of it was.
     """
 
     takes: str
@@ -50,16 +52,16 @@ class Runtime:
     unrun: str
     entries: tuple[RuntimeRule, ...]
     quote: Callable[[str], str] = shlex.quote
-    merged: str = ""
+    rescaled: str = ""
 
 
 def load_line(runtime: Runtime, facts: Facts) -> str:
     """Write the line that loads an adapter, with the smallest sufficient or the given rank; where
-    the weights behind the base's name do not fit it, the line that merges and serves it."""
+    the weights behind the base's name do not fit it, the line with those that do."""
     given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
     line = runtime.load + (runtime.template if facts.template else "")
-    if facts.rescaled is not None and runtime.merged:
-        line = f"d2l export {{path}} --to merged -o {{name}}-merged && {runtime.merged}"
+    if facts.rescaled is not None and runtime.rescaled:
+        line = runtime.rescaled
     words = {what: runtime.quote(word) for what, word in _words(facts).items()}
     return line.format(**words, max_rank=given, rank=facts.max_lora_rank or facts.rank)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from d2l.api.compiler import Compiler
+from d2l.bases.gguf import add_old_keys
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
@@ -20,6 +22,7 @@ from d2l.runtimes.export import ExportOptions
 from tests.bases.gguf_samples import write_dequantized
 from tests.engines.engine import Engine
 from tests.engines.llama_cpp import LlamaCpp
+from tests.engines.mistral_rs import MistralRs
 from tests.engines.mlx import Mlx
 from tests.engines.ollama import Ollama
 from tests.engines.peft import Peft
@@ -34,6 +37,7 @@ ENGINES: dict[str, tuple[str, type[Engine], str]] = {
     "peft": ("peft", Peft, "doc.lora"),
     "llama.cpp": ("xllamacpp", LlamaCpp, "doc-gguf"),
     "llama.cpp, fp32": ("xllamacpp", LlamaCpp, "doc-gguf"),
+    "mistral.rs": ("mistralrs", MistralRs, "doc.lora"),
     "mlx": ("mlx_lm", Mlx, "doc-mlx"),
     "ollama": ("xllamacpp", Ollama, "doc-ollama"),
 }
@@ -111,8 +115,13 @@ def compile_and_export(network: str, files: BaseFiles, text: str, place: Path) -
     for to in EXPORTS:
         export.run(place / "doc.lora", place / f"doc-{to}", ExportOptions(to, offline=True))
     # The base's name leads to its folder, and its file's name to the file.
-    (place / files.name).parent.mkdir()
-    (place / files.name).symlink_to(files.folder)
+    folder = place / files.name
+    folder.mkdir(parents=True)
+    for path in files.folder.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "config.json").unlink()
+    shutil.copyfile(files.folder / "config.json", folder / "config.json")
+    add_old_keys(folder / "config.json")  # an unpacked folder of an earlier version has fewer
     (place / files.gguf.name).symlink_to(files.gguf)
     hub = place / f"{files.name}-GGUF"  # what the card loads where only the file fits
     hub.mkdir()

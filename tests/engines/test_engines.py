@@ -20,6 +20,7 @@ from functools import cache
 import pytest
 
 from d2l.bases.models import BaseFiles
+from d2l.runtimes.check import CheckOptions, check
 from tests.engines.engine import compare_changes
 from tests.engines.exports import (
     DATA,
@@ -31,6 +32,7 @@ from tests.engines.exports import (
     need,
     read_questions,
 )
+from tests.engines.mistral_rs import complete, start
 from tests.engines.records import keep, measure
 
 pytestmark = [
@@ -64,7 +66,13 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     ("name", "lowest", "equal"),
     # On the base's quantized file .92, .95 and .97 were the lowest with three sets of weights, by
     # its kernels; without them, below, it is .9999.
-    [("peft", 1 - 1e-9, 10), ("llama.cpp", 0.9, 0), ("ollama", 0.9, 0), ("mlx", 0.99, 9)],
+    [
+        ("peft", 1 - 1e-9, 10),
+        ("llama.cpp", 0.9, 0),
+        ("mistral.rs", 0.999, 9),
+        ("ollama", 0.9, 0),
+        ("mlx", 0.99, 9),
+    ],
 )
 def test_an_engine_answers_about_a_page_as_peft_does(
     name: str, lowest: float, equal: int, network: str, exported: Make
@@ -75,6 +83,20 @@ def test_an_engine_answers_about_a_page_as_peft_does(
     assert run.cosine is None or run.cosine >= lowest
     assert run.equal >= equal
     keep(run)
+
+
+def test_the_line_of_check_loads_the_file_that_the_adapter_fits_in_mistral_rs(
+    exported: Make,
+) -> None:
+    """The weights behind the base's name do not fit, and the file's kernels take their time."""
+    need("mistral.rs")
+    place = exported("qwen2.5-coder-0.5b", "note").place
+    options = CheckOptions(("mistral.rs",), offline=True)
+    (verdict,) = check(place / "doc.lora", options).verdicts
+    assert ".gguf" in verdict.load
+    question = "In which year was the Orla lighthouse built?"
+    reply = complete(start(verdict.load, place), "doc", question, 8)
+    assert "1874" in reply.choices[0].message.content
 
 
 @pytest.mark.parametrize(
