@@ -66,7 +66,7 @@ def check_live(
     by = "answers" if any(reply.top is None for reply in replies) else "token probabilities"
     measure = _compare_answers if by == "answers" else _compare_tops
     adapted, distances = AdaptedModel.load(adapter, asking), {}
-    for state in watch(list(STATES), "comparing"):
+    for state in watch(_list_states(adapted, questions), "comparing"):
         expected = answer_in_state(adapted, questions, state)
         apart = [measure(*pair) for pair in zip(replies, expected, strict=True)]
         distances[state] = round(sum(apart) / len(apart), 4)
@@ -133,6 +133,12 @@ def answer_in_state(
         )
         for answer, top in zip(answers, tops, strict=True)
     ]
+
+
+def _list_states(adapted: AdaptedModel, questions: Sequence[str]) -> list[str]:
+    """The states that can be told apart: the opening of few seats may be the base's own."""
+    own, other = ([_make_prompt(adapted, q, of) for q in questions] for of in (True, False))
+    return [state for state, (_, of) in STATES.items() if of or own != other]
 
 
 def _make_prompt(adapted: AdaptedModel, question: str, own_template: bool) -> list[int]:

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,19 @@ def test_an_adapter_that_changes_nothing_is_not_said_to_be_in_effect(
     assert RIGHT in report["states"]
     assert not report["passes"]
     assert report["message"] == "the adapter changes too little to tell whether it is in effect"
+
+
+def test_an_opening_that_the_base_has_of_itself_leaves_nothing_open(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """As of few seats: with its template and without it the prompts are the same."""
+    base = shutil.copytree(shelf.base, tmp_path / "base")
+    shutil.copy(shelf.folder / "pump.lora" / "chat_template.jinja", base)
+    with running(shelf) as server:
+        asking = replace(shelf.asking, base=str(base))
+        report = check_live(shelf.folder / "pump.lora", Endpoint(server.address, "pump"), asking)
+    assert report["states"] == [RIGHT]
+    assert not [state for state in report["distances"] if "template" in state]
 
 
 @pytest.mark.parametrize(
