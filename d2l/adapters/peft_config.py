@@ -41,7 +41,7 @@ _UNASKED = (
     "kasa_config",
 )
 #: Ways to start training that leave the base's weights as they are, so that a saved adapter is
-#: plain LoRA (vllm 0.33.0, lora/peft_helper.py: PEFTHelper._init_is_supported).
+#: plain LoRA (vllm 0.32.0, lora/peft_helper.py: PEFTHelper._init_is_supported).
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 #: What factors are stored in.
 FLOATS = ("F16", "BF16", "F32", "F64")

@@ -25,7 +25,7 @@ def _list(effect: str, fix: str, source: str, *broken: rules.Rule) -> tuple[Runt
     return tuple(RuntimeRule(rule, effect, fix, source) for rule in broken)
 
 
-_VLLM = "vllm 0.33.0, lora/peft_helper.py: PEFTHelper."
+_VLLM = "vllm 0.32.0, lora/peft_helper.py: PEFTHelper."
 _SGLANG = "sglang 0.5.23, srt/lora/"
 _CONVERT = "ggml-org/llama.cpp at 0b03ada, convert_lora_to_gguf.py"
 _OLLAMA = "ollama/ollama at 0029bb5, "
@@ -54,10 +54,10 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "vllm": Runtime(
         "the folder",
-        "0.33.0",
+        "0.32.0",
         "vllm serve {base} --enable-lora --max-lora-rank {max_rank} --lora-modules {name}={path}",
         " --chat-template {template}",
-        "vllm 0.33.0, entrypoints/openai/cli_args.py",
+        "on GPUs and of ranks above 32; vllm 0.32.0, lora/punica_wrapper/punica_gpu.py",
         (
             *_list(
                 REFUSES,
@@ -80,13 +80,13 @@ RUNTIMES: Mapping[str, Runtime] = {
             *_list(
                 REFUSES,
                 PLAIN,
-                "vllm 0.33.0, lora/utils.py: parse_fine_tuned_lora_name",
+                "vllm 0.32.0, lora/utils.py: parse_fine_tuned_lora_name",
                 rules.has_other_tensors(*rules.EMBEDDING, "score.weight", "classifier.weight"),
             ),
             *_list(
                 REFUSES,
                 MERGE,
-                "vllm 0.33.0, lora/lora_model.py: check_unexpected_modules",
+                "vllm 0.32.0, lora/lora_model.py: check_unexpected_modules",
                 rules.targets_beyond(*rules.LINEAR, "embed_tokens", "lm_head"),
             ),
             *_list(

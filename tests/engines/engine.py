@@ -13,6 +13,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class Engine(ABC):
     how = ""  # what is said before the package's name
     end = END
     has_logits = True
+
+    @property
+    def version(self) -> str:
+        """The package's."""
+        return version(self.package)
 
     def __init__(self, readme: Path, place: Path) -> None:
         (code,) = _CODE.findall(readme.read_text("utf-8"))

@@ -5,7 +5,6 @@ import math
 import os
 from datetime import date
 from functools import cache
-from importlib.metadata import version
 
 from d2l.evaluation.metrics import contains_answer
 from d2l.runtimes.runs import Run, save_run
@@ -32,7 +31,7 @@ def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Que
         equal += tokens == [token for token, _ in peft.greedy(ids)]
     run = Run(
         engine.name,
-        f"{engine.how}{engine.package} {version(engine.package)}",
+        f"{engine.how}{engine.package} {engine.version}",
         f"{date.today():%Y-%m-%d}",
         network,
         seats,

@@ -16,6 +16,7 @@ from d2l.errors import AdapterError, OptionError
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.check import CheckOptions, check
 from d2l.runtimes.export import ExportOptions, prepare
+from d2l.runtimes.runs import find_last
 from d2l.runtimes.runtime import IGNORES, REFUSES
 from tests import tiny
 from tests.adapter_cases import CASES, Case, run, write
@@ -24,6 +25,8 @@ from tests.compiled import Compiled
 from tests.task_adapters import PREFIX, WEIGHTS, make_factors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+#: How a verdict on vLLM begins.
+VLLM = f"vllm ({RUNTIMES['vllm'].version}, run {find_last('vllm').date})"
 OURS = ("llama", "gemma2", "mistral", "qwen3", "seats")
 
 
@@ -233,12 +236,12 @@ def test_the_command_prints_lines_and_exits_by_the_verdicts(
     assert (done.code, done.err) == (0, "")
     assert done.out == (
         f"{adapter}: rank 20 on q_proj, v_proj, for tiny-org/llama-tiny\n"
-        f"vllm (0.33.0, not run) accepts\n  {line}\n{by_rule}\n"
+        f"{VLLM} accepts\n  {line}\n{by_rule}\n"
     )
     done = command(*words, "--max-lora-rank", 16)
     assert done.code == 1
     assert done.out.splitlines()[1:] == [
-        "vllm (0.33.0, not run) does not accept it",
+        f"{VLLM} does not accept it",
         f"  {line.replace('rank 32', 'rank 16')}",
         by_rule,
         "  refuses: rank is 20, above --max-lora-rank 16",
