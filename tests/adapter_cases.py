@@ -97,11 +97,12 @@ CASES: dict[str, Case] = {
         config={"use_dora": True},
         tensors={f"{Q}.lora_magnitude_vector": torch.ones(32)},
         refuses=dict.fromkeys((*PLAIN, "sglang"), "use_dora"),
+        ignores={"openvino": "use_dora"},
     ),
     "biases of the base": Case(
         config={"bias": "lora_only"},
         refuses=dict.fromkeys(PLAIN, "bias: 'lora_only'"),
-        ignores={"sglang": "bias: 'lora_only'"},
+        ignores=dict.fromkeys(("sglang", "openvino"), "bias: 'lora_only'"),
     ),
     "biases on B": Case(
         config={"lora_bias": True}, refuses=dict.fromkeys(STRICT, "lora_bias: biases on lora_B")
@@ -119,17 +120,17 @@ CASES: dict[str, Case] = {
     "whole modules, as a number": Case(
         config={"modules_to_save": 1},
         refuses=dict.fromkeys(PLAIN, "modules_to_save: 1"),
-        ignores={"sglang": "modules_to_save"},
+        ignores=dict.fromkeys(("sglang", "openvino"), "modules_to_save"),
     ),
     "a classifier beside it": Case(
         config={"modules_to_save": ["score"]},
         refuses=dict.fromkeys(PLAIN[1:], "modules_to_save: score"),
-        ignores={"sglang": "modules_to_save"},
+        ignores=dict.fromkeys(("sglang", "openvino"), "modules_to_save"),
     ),
     "a start that changes the base": Case(
         config={"init_lora_weights": "pissa"},
         refuses=dict.fromkeys(STRICT, "init_lora_weights: 'pissa'"),
-        ignores={"sglang": "init_lora_weights"},
+        ignores=dict.fromkeys(("sglang", "openvino"), "init_lora_weights"),
     ),
     "aLoRA": Case(
         config={"alora_invocation_tokens": [1, 2]},
@@ -170,6 +171,7 @@ CASES: dict[str, Case] = {
             "mlx": "the embedding is adapted",
             **dict.fromkeys(("mistral.rs", "ollama"), "lora_embedding_A is no LoRA"),
         },
+        ignores={"openvino": "the embedding is adapted"},
     ),
     "a tensor that is no LoRA": Case(
         tensors={f"{PREFIX}model.layers.0.self_attn.extra": torch.ones(3)},
@@ -179,7 +181,7 @@ CASES: dict[str, Case] = {
     ),
     "keys without PEFT's prefix": Case(
         tensors=BARE_KEYS,
-        refuses=dict.fromkeys(("peft",), "does not begin with base_model.model."),
+        refuses=dict.fromkeys(("peft", "openvino"), "does not begin with base_model.model."),
     ),
     ".default. in the keys": Case(tensors=DEFAULT_KEYS, faults=('!".default."',)),
     "NaN": Case(

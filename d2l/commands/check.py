@@ -25,7 +25,7 @@ def check(
         list[str] | None,
         typer.Option(
             help="Only this one; repeatable: peft, vllm, sglang, llama.cpp, mistral.rs, ollama, "
-            "mlx; default: all."
+            "openvino, mlx; default: all."
         ),
     ] = None,
     max_lora_rank: Annotated[

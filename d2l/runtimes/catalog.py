@@ -27,6 +27,7 @@ def _list(effect: str, fix: str, source: str, *broken: rules.Rule) -> tuple[Runt
 
 _VLLM = "vllm 0.32.0, lora/peft_helper.py: PEFTHelper."
 _SGLANG = "sglang 0.5.23, srt/lora/"
+_OPENVINO = "openvinotoolkit/openvino.genai at 024b2c8, src/cpp/src/lora/adapter.cpp: "
 _CONVERT = "ggml-org/llama.cpp at 0b03ada, convert_lora_to_gguf.py"
 _OLLAMA = "ollama/ollama at 0029bb5, "
 _MISTRAL = "mistral.rs 0.9.5, mistralrs-quant/src/lora/"
@@ -282,6 +283,36 @@ RUNTIMES: Mapping[str, Runtime] = {
                 rules.targets_beyond(*rules.LINEAR, "lm_head"),
             ),
         ),
+    ),
+    "openvino": Runtime(
+        "the folder",
+        "openvino-genai 2026.4.1",
+        'pipe = openvino_genai.LLMPipeline({base} + "-openvino", "CPU", '
+        "adapters=openvino_genai.AdapterConfig("
+        'openvino_genai.Adapter({path} + "/adapter_model.safetensors")), '
+        'INFERENCE_PRECISION_HINT="f32")',
+        "; pipe.get_tokenizer().set_chat_template(open({template}).read())",
+        "",
+        (
+            *_list(REFUSES, RENAME, f"{_OPENVINO}get_unused_tensors", rules.lacks_prefix),
+            *_list(
+                EXPORTS,
+                UNIFORM,
+                f"{_OPENVINO}default_lora_patterns, which know no scale of PEFT's",
+                rules.is_scaled,
+            ),
+            *_list(
+                IGNORES,
+                PLAIN,
+                f"{_OPENVINO}group_lora_tensors, which leaves out what it does not know",
+                rules.has("use_dora", "magnitudes"),
+                rules.has_bias,
+                rules.has_special_start,
+                rules.saves_modules("embed_tokens", "lm_head"),
+                rules.adapts_embeddings,
+            ),
+        ),
+        quote=literal,
     ),
     "mlx": Runtime(
         "`--to mlx`",

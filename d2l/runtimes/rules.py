@@ -107,6 +107,14 @@ def is_above_given(facts: Facts) -> str | None:
     return f"rank is {facts.rank}, above --max-lora-rank {given}"
 
 
+def is_scaled(facts: Facts) -> str | None:
+    """A scale other than 1, for runtimes that read the tensors alone."""
+    config = facts.config
+    alphas, ranks = (config.get(f"{what}_pattern") or {} for what in ("alpha", "rank"))
+    plain = config.get("lora_alpha") == config.get("r") and not config.get("use_rslora")
+    return None if plain and alphas == ranks else "the scale is not 1, and it is not read"
+
+
 def lacks_prefix(facts: Facts) -> str | None:
     """Keys that do not begin as PEFT writes them."""
     odd = [name for name in facts.info.tensors if not name.startswith(PREFIX)]

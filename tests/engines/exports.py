@@ -25,6 +25,7 @@ from tests.engines.llama_cpp import LlamaCpp
 from tests.engines.mistral_rs import MistralRs
 from tests.engines.mlx import Mlx
 from tests.engines.ollama import Ollama
+from tests.engines.openvino import OpenVino
 from tests.engines.peft import Peft
 from tests.engines.records import Questions
 
@@ -40,6 +41,7 @@ ENGINES: dict[str, tuple[str, type[Engine], str]] = {
     "mistral.rs": ("mistralrs", MistralRs, "doc.lora"),
     "mlx": ("mlx_lm", Mlx, "doc-mlx"),
     "ollama": ("xllamacpp", Ollama, "doc-ollama"),
+    "openvino": ("openvino_genai", OpenVino, "doc.lora"),
 }
 #: Whether what takes many minutes is asked for.
 LARGE = bool(os.environ.get("D2L_TEST_LARGE"))

@@ -72,6 +72,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         ("mistral.rs", 0.999, 9),
         ("ollama", 0.9, 0),
         ("mlx", 0.99, 9),
+        ("openvino", 0, 7),
     ],
 )
 def test_an_engine_answers_about_a_page_as_peft_does(
