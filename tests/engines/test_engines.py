@@ -20,7 +20,9 @@ from functools import cache
 import pytest
 
 from d2l.bases.models import BaseFiles
+from d2l.runtimes import export
 from d2l.runtimes.check import CheckOptions, check
+from d2l.runtimes.export import ExportOptions
 from tests.engines.engine import compare_changes
 from tests.engines.exports import (
     DATA,
@@ -33,6 +35,7 @@ from tests.engines.exports import (
     read_questions,
 )
 from tests.engines.mistral_rs import complete, start
+from tests.engines.peft import Peft
 from tests.engines.records import keep, measure
 
 pytestmark = [
@@ -124,3 +127,13 @@ def test_without_kernels_that_round_the_change_of_logits_is_pefts(
     log.info("%s, %s, %d seats: cosine %.5f", network, name, exports.n_seats, min(cosines))
     assert min(cosines) >= 0.99
     assert same >= 9
+
+
+def test_the_uniform_export_is_the_adapter_to_peft(exported: Make) -> None:
+    exports = exported("smollm2-135m", "note")
+    out = exports.place / "doc-uniform"
+    export.run(exports.place / "doc.lora", out, ExportOptions("uniform", offline=True))
+    ids = exports.peft.encode(read_questions()[0][0])
+    uniform = Peft(out / "README.md", exports.place)
+    pairs = zip(uniform.logits(ids), exports.peft.logits(ids), strict=True)
+    assert max(abs(one - other).max() for one, other in pairs) < 1e-5
