@@ -28,15 +28,16 @@ class Peft(Engine):
                 input_ids=prompt, attention_mask=torch.ones_like(prompt), **settings
             )
         tokens = output[0, len(ids) :].tolist()
-        return self._cut(list(zip(tokens, self.score(ids, tokens), strict=True)))
+        return self._cut(self.score(ids, tokens))
 
-    def score(self, ids: Sequence[int], answer: Sequence[int]) -> list[float]:
-        """Log-probabilities of an answer's tokens behind a prompt, whoever gave the answer."""
+    def score(self, ids: Sequence[int], answer: Sequence[int]) -> Scored:
+        """An answer's tokens with their log-probabilities behind a prompt, whoever gave it."""
         whole = torch.tensor([[*ids, *answer]])
         with torch.inference_mode():
             rows = self.names["model"](input_ids=whole).logits[0, len(ids) - 1 : -1]
         scores = rows.double().log_softmax(-1)
-        return scores.gather(1, torch.tensor(answer).reshape(-1, 1)).flatten().tolist()
+        found = scores.gather(1, torch.tensor(answer).reshape(-1, 1)).flatten().tolist()
+        return list(zip(answer, found, strict=True))
 
     def encode(self, question: str) -> list[int]:
         """The prompt of a question, in the adapter's own tokenizer and template."""

@@ -8,7 +8,7 @@ from functools import cache
 
 from d2l.evaluation.metrics import contains_answer
 from d2l.runtimes.runs import Run, save_run
-from tests.engines.engine import Engine, compare_changes
+from tests.engines.engine import Engine, Logits, Scored, compare_changes
 from tests.engines.peft import Peft
 
 log = logging.getLogger(__name__)  # shown by --log-cli-level=INFO
@@ -18,17 +18,15 @@ N_PROMPTS = 10
 
 def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Questions) -> Run:
     """What `Run` says, over ten of the questions as prompts, and over all of them as questions."""
-    prompts = [peft.encode(q) for q, _ in questions[:: len(questions) // N_PROMPTS]]
-    assert len(prompts) == N_PROMPTS
     cosines, differences, equal = [], [], 0
-    for ids in prompts:
+    for ids, changes, expected in ask_peft(peft, questions):
         if engine.has_logits:
-            cosines.append(compare_changes(peft.logits(ids), engine.logits(ids)))
+            cosines.append(compare_changes(changes, engine.logits(ids)))
         answer = engine.greedy(ids)
         tokens = [token for token, _ in answer]
-        by_peft = peft.score(ids, tokens)
-        differences += [abs(a - b) for (_, a), b in zip(answer, by_peft, strict=True)]
-        equal += tokens == [token for token, _ in peft.greedy(ids)]
+        by_peft = expected if tokens == [t for t, _ in expected] else peft.score(ids, tokens)
+        differences += [abs(a - b) for (_, a), (_, b) in zip(answer, by_peft, strict=True)]
+        equal += by_peft is expected
     run = Run(
         engine.name,
         f"{engine.how}{engine.package} {engine.version}",
@@ -47,6 +45,16 @@ def measure(engine: Engine, peft: Peft, network: str, seats: int, questions: Que
 
 
 @cache  # PEFT is asked once, for all engines
+def ask_peft(
+    peft: Peft, questions: Questions
+) -> list[tuple[list[int], tuple[Logits, Logits], Scored]]:
+    """Ten prompts with PEFT's logits and greedy answers."""
+    prompts = [peft.encode(q) for q, _ in questions[:: len(questions) // N_PROMPTS]]
+    assert len(prompts) == N_PROMPTS
+    return [(ids, peft.logits(ids), peft.greedy(ids)) for ids in prompts]
+
+
+@cache
 def count_answered(engine: Engine, questions: Questions) -> int:
     """Questions whose answer contains the reference."""
     return sum(contains_answer(engine.ask(q), list(references)) for q, references in questions)
