@@ -270,9 +270,9 @@ def write_engines() -> str:
             rows.append([name, runtime.takes, runtime.version, "by rule", ""])
             continue
         cosine = "" if run.cosine is None else f"{run.cosine:.4f}"
-        answered = f"{run.answered} of {run.questions}, PEFT {run.answered_by_peft}"
+        answered = f"{run.answered} of {run.questions} ({run.answered_by_peft})"
         rows.append([name, runtime.takes, f"{run.package}, {run.date}", answered, cosine])
-    return make_table(("engine", "takes", "version", "answered", "cosine"), rows)
+    return make_table(("engine", "takes", "version, date", "answered (PEFT)", "cosine"), rows)
 
 
 def read_about(path: Path) -> str:
