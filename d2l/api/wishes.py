@@ -31,10 +31,10 @@ class ChangeWishes(TypedDict, total=False):
 class ExportWishes(TypedDict, total=False):
     """How an adapter is exported.
 
-    base: where the base lies, if not where the adapter says. dtype: "bf16", "fp16" or "fp32", of
-    GGUF and MLX (default: fp32), and of what is merged for Ollama (default: fp16). force: replace
-    what d2l wrote there before. local_files_only: open no socket. checkpoint, device: for parts
-    that hold seats, as for `ChangeWishes`.
+    base: where the base lies, if not where the adapter says. dtype: "bf16" (not of GGUF adapters),
+    "fp16" or "fp32", of MLX and GGUF (default: fp32), and of what is merged for Ollama (default:
+    fp16). force: replace what d2l wrote there before. local_files_only: open no socket.
+    checkpoint, device: for parts that hold seats, as for `ChangeWishes`.
     """
 
     base: str | None

@@ -39,7 +39,7 @@ _SCALES = tuple(
 
 RUNTIMES: Mapping[str, Runtime] = {
     "peft": Runtime(
-        "the folder",
+        "folder",
         "0.21.2",
         "PeftModel.from_pretrained(d2l.load_base({path}), {path})",
         "",
@@ -54,7 +54,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         quote=literal,
     ),
     "vllm": Runtime(
-        "the folder",
+        "folder",
         "0.32.0",
         "vllm serve {base} --enable-lora --max-lora-rank {max_rank} --lora-modules {name}={path}",
         " --chat-template {template}",
@@ -200,7 +200,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         ),
     ),
     "mistral.rs": Runtime(
-        "the folder",
+        "folder",
         "0.9.5",
         "mistralrs.Runner(mistralrs.Which.Lora({base}, adapters=[mistralrs.LoraAdapter({name}, "
         "{path})], max_rank={rank}), jinja_explicit={template})",
@@ -285,7 +285,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         ),
     ),
     "openvino": Runtime(
-        "the folder",
+        "folder",
         "openvino-genai 2026.4.1",
         'pipe = openvino_genai.LLMPipeline({base} + "-openvino", "CPU", '
         "adapters=openvino_genai.AdapterConfig("

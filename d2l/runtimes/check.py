@@ -57,7 +57,7 @@ class Verdict:
 
     def __str__(self) -> str:
         word = "accepts" if self.accepts else "does not accept it"
-        run = f"run {self.run.date}" if self.run else "not run"
+        run = "run" if self.run else "not run"
         lines = [f"{self.runtime} ({self.version}, {run}) {word}", f"  {self.load}"]
         if self.unrun:
             lines.append(f"    by rule: {self.unrun}")

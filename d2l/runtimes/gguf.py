@@ -135,13 +135,13 @@ def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:
     if dtype not in DTYPES:
         raise AdapterError(
             f"llama.cpp adapters are not written in {dtype}",
-            hint=f"choose --dtype from {', '.join(DTYPES)}",
+            hint=f"choose the dtype from {', '.join(DTYPES)}",
         )
     converted = tensor.to(DTYPES[dtype])
     if not bool(torch.isfinite(converted).all()):
         raise AdapterError(
             f"{module}: has values that are not finite in {dtype}",
-            hint="`d2l check` says where; --dtype fp32 has the widest range",
+            hint="`d2l check` says where; dtype='fp32' has the widest range",
         )
     return np.ascontiguousarray(converted.numpy())
 

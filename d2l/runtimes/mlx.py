@@ -55,7 +55,7 @@ def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, T
             if not bool(torch.isfinite(converted).all()):
                 raise AdapterError(
                     f"{module}: has values that are not finite in {dtype}",
-                    hint="`d2l check` says where; --dtype fp32 has the widest range",
+                    hint="`d2l check` says where; dtype='fp32' has the widest range",
                 )
             tensors[f"{module}.{name}"] = converted
     return tensors

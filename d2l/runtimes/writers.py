@@ -164,7 +164,7 @@ def write_merged(export: Export, folder: Path) -> None:
     refuse_quantized(export.base)
     if export.dtype is not None:
         raise AdapterError(
-            "a merged model keeps its base's precision", hint="leave --dtype out, or convert it"
+            "a merged model keeps its base's precision", hint="leave the dtype out, or convert it"
         )
     shapes = list_tensors(export.base)
     for module, factors in export.weights.factors.items():
