@@ -271,7 +271,9 @@ def write_engines() -> str:
             continue
         cosine = "" if run.cosine is None else f"{run.cosine:.4f}"
         answered = f"{run.answered} of {run.questions} ({run.answered_by_peft})"
-        rows.append([name, runtime.takes, f"{run.package}, {run.date}", answered, cosine])
+        answered += "" if run.network == DEFAULT else f", `{run.network}`"
+        package = run.package.removeprefix(f"{name} ")
+        rows.append([name, runtime.takes, f"{package}, {run.date}", answered, cosine])
     return make_table(("engine", "takes", "version, date", "answered (PEFT)", "cosine"), rows)
 
 
