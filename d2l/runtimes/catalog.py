@@ -313,6 +313,8 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
         ),
         quote=literal,
+        rescaled='openvino_genai.LLMPipeline({name} + "-merged-openvino", "CPU", '
+        'INFERENCE_PRECISION_HINT="f32")',
     ),
     "mlx": Runtime(
         "`--to mlx`",

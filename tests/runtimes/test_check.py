@@ -104,6 +104,7 @@ def test_an_adapter_of_a_file_that_its_bases_name_does_not_lead_to(
         line = f"d2l export {folder} --to merged -o a-merged && {served}"
         assert report.runtimes[name].load == line
     assert 'Which.GGUF(".", "BASE.gguf", ' in report.runtimes["mistral.rs"].load
+    assert 'LLMPipeline("a" + "-merged-openvino", ' in report.runtimes["openvino"].load
     for to, warned in (("mlx", 1), ("uniform", 1), ("gguf", 0)):
         options = ExportOptions(to, base=str(done.base), offline=True)
         warnings = prepare(folder, tmp_path / to, options).warnings
