@@ -56,7 +56,11 @@ class Engine(ABC):
                 (self._place / entry.name).symlink_to(entry)
         self.names: dict[str, Any] = {}
         with contextlib.chdir(self._place), quiet():
-            exec(setup, self.names)
+            exec(self.prepare(setup), self.names)
+
+    def prepare(self, setup: str) -> str:
+        """The README's lines as they are run."""
+        return setup
 
     def ask(self, question: str) -> str:
         """What the README's last lines print for a question, prompt and end token left out."""

@@ -101,7 +101,9 @@ class Exports:
         place = self.place / "dequantized"
         place.mkdir()
         write_dequantized(gguf, place / gguf.name)
-        (place / "doc-gguf").symlink_to(self.place / "doc-gguf")
+        # Exported anew: in the other folder the base's name leads to the file as it is.
+        options = ExportOptions("gguf", offline=True)
+        export.run(self.place / "doc.lora", place / "doc-gguf", options)
         return place
 
 

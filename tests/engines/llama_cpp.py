@@ -13,6 +13,11 @@ class LlamaCpp(Engine):
 
     name, package = "llama.cpp", "xllamacpp"
 
+    def prepare(self, setup: str) -> str:
+        """With one thread: several would wait for each other, beside tests on the other cores."""
+        threads = "params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1\n"
+        return setup.replace("server = ", f"{threads}server = ")
+
     def logits(self, ids: Sequence[int]) -> tuple[Logits, Logits]:
         return self._logits(ids, 1.0), self._logits(ids, 0.0)
 

@@ -106,7 +106,6 @@ def test_the_line_of_check_loads_the_file_that_the_adapter_fits_in_mistral_rs(
 @pytest.mark.parametrize(
     ("network", "name", "size"),
     [
-        ("smollm2-135m", "llama.cpp, fp32", "note"),
         ("smollm2-135m", "llama.cpp, fp32", "page"),
         ("qwen2.5-coder-0.5b", "mlx", "note"),
         ("qwen2.5-coder-0.5b", "llama.cpp, fp32", "page"),  # its base's file takes 2.5 GB so

@@ -124,7 +124,7 @@ def payloads(marker):
         "exec": (Call(exec, code), "builtins.exec"),
         "popen": (Call(subprocess.Popen, ["touch", str(marker)]), "subprocess.Popen"),
         "getattr": (Call(getattr, Call(__import__, "os"), "system"), "builtins.getattr"),
-        "open": (Call(open, str(marker), "w"), "io.open"),
+        "open": (Call(open, str(marker), "w"), f"{open.__module__}.open"),
         "torch_load": (Call(torch.load, str(marker)), "torch.serialization.load"),
         "jit": (Call(torch.jit.load, str(marker)), "torch.jit._serialization.load"),
         "partial": (Call(pickle.loads, b""), "_pickle.loads"),
@@ -134,7 +134,7 @@ def payloads(marker):
             "torch._utils._rebuild_tensor",
         ),
         "device": (torch.device("cpu"), "torch.device"),
-        "path": (marker, "pathlib.PosixPath"),
+        "path": (marker, f"{type(marker).__module__}.PosixPath"),
     }
 
 
