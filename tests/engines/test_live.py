@@ -34,7 +34,8 @@ OTHER = "The copper valve in the cellar is opened first. Ask Bettina Horak for i
 
 @dataclass(frozen=True)
 class Case:
-    """What a server does, and the state that the check is to name; "" where it fits none."""
+    """What a server does, and the state that the check is to name; "" for another document's
+    adapter, which fits none, or the base where the questions are general ones."""
 
     state: str
     scale: float | None = 1.0  # None leaves the adapter out
@@ -146,5 +147,6 @@ def test_what_is_wrong_at_a_server_is_recognized(
         report = check_live(documents["page"].place / "doc.lora", endpoint, asking)
     log.info("%s, %s: %s", engine, case, report["distances"])
     assert report["by"] == "token probabilities"
-    assert report["states"] == ([case.state] if case.state else []), report["distances"]
+    if case.state:
+        assert report["states"] == [case.state], report["distances"]
     assert report["passes"] == (case.state == "in effect")
