@@ -111,8 +111,9 @@ def compile_and_export(network: str, files: BaseFiles, text: str, place: Path) -
     """Compile a text with a network and export it for all engines."""
     load_frozen(files, device="cpu", dtype=torch.float32, n_layers=1)  # makes its weights
     assert files.gguf is not None
-    (place / "doc.txt").write_text(text)
-    documents = [read_document(Source("doc.txt", place / "doc.txt"))]
+    path = place / "doc.txt"
+    path.write_text(text)
+    documents = [read_document(Source(str(path), path))]  # so that `check --live` finds it again
     options = CompileOptions(checkpoint=network, device="cpu", offline=True)
     adapter = Compiler(options)(documents)
     adapter.save_pretrained(place / "doc.lora")

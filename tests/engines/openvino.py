@@ -42,7 +42,7 @@ class OpenVino(Engine):
         return str(self._pipe.generate(question, max_new_tokens=40)).strip()
 
     def logits(self, ids: Sequence[int]) -> tuple[Logits, Logits]:
-        raise NotImplementedError
+        raise NotImplementedError("it tells no logits: has_logits")
 
     def greedy(self, ids: Sequence[int]) -> Scored:
         """It tells the log-probability of an answer alone: a token's is what it adds to that."""

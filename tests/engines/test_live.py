@@ -34,8 +34,7 @@ OTHER = "The copper valve in the cellar is opened first. Ask Bettina Horak for i
 
 @dataclass(frozen=True)
 class Case:
-    """What a server does, and the state that the check is to name; "" for another document's
-    adapter, which fits none, or the base where the questions are general ones."""
+    """What a server does, and the state that the check is to name; "" where it fits none."""
 
     state: str
     scale: float | None = 1.0  # None leaves the adapter out
@@ -147,6 +146,5 @@ def test_what_is_wrong_at_a_server_is_recognized(
         report = check_live(documents["page"].place / "doc.lora", endpoint, asking)
     log.info("%s, %s: %s", engine, case, report["distances"])
     assert report["by"] == "token probabilities"
-    if case.state:
-        assert report["states"] == [case.state], report["distances"]
+    assert report["states"] == ([case.state] if case.state else []), report["distances"]
     assert report["passes"] == (case.state == "in effect")
