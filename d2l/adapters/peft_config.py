@@ -13,6 +13,8 @@ from d2l.adapters.module_names import PREFIX
 from d2l.adapters.patterns import match_keys
 from d2l.errors import AdapterError
 
+#: What --max-lora-rank takes (vllm 0.32.0, config/lora.py: MaxLoRARanks).
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: Config fields that make an adapter more than b @ a on linear layers, and what they are called.
 #: Values of PEFT 0.21, tuners/lora/config.py: LoraConfig.
 _EXTRAS = {

@@ -225,6 +225,7 @@ class Options(Record):
     max_rank: Count | None = None
     chunk_tokens: Count | None = None
     tokens_per_seat: Count | None = None
+    encoder: Text | None = None  # "nf4": weights that the base read with; None: its own
     dtype: Text | None = None
     scaling: Text | None = None
 

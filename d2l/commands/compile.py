@@ -54,6 +54,7 @@ OPTIONS = (
     "merge",
     "scale",
     "bias_scale",
+    "encoder",
     "chunk_tokens",
     "chunking",
     "keep_paths",

@@ -175,6 +175,7 @@ def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
         "network": join_digests([f"{name} {digest}" for name, digest in sorted(network.items())]),
         "base": join_digests([reader.digest(), file_digest(reader.folder / "config.json")]),
         "base_dtype": str(base_dtype).removeprefix("torch."),
+        "encoder": plan.options.encoder,
         "device": _describe_device(plan.device),
         "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
         "d2l": f"{__version__}, {version_digest[:16]}",

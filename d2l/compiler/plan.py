@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.bases.models import BaseFiles, pick_device
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
-from d2l.errors import DocumentError
+from d2l.errors import DocumentError, OptionError
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions
@@ -146,9 +147,22 @@ def prepare(
     if network is None:
         network = open_network(options.checkpoint, base=options.base, offline=options.offline)
     network.require("documents")
-    warnings = network.warnings
+    if network.imposes_on_base and options.encoder != "plain":
+        raise OptionError(
+            f"{network.files.name}: its base reads with the weights that it answers with",
+            hint="leave --encoder out: it is for Doc-to-LoRA networks",
+        )
     chunks = network.cut(intake.documents, options)
     full, rank = network.count_ranks(chunks, options)
+    warnings = [
+        *network.warnings,
+        *network.warn(chunks, network.count_tokens(intake.documents), options),
+    ]
+    if (file_rank := network.find_file_rank(rank)) > VLLM_RANKS[-1]:
+        warnings.append(
+            f"rank {file_rank:,} is more than vLLM loads, {VLLM_RANKS[-1]}: choose more "
+            f"--chunk-tokens, or --max-rank {VLLM_RANKS[-1]}"
+        )
     return CompilePlan(
         network=network,
         chunks=tuple(chunks),
@@ -156,5 +170,5 @@ def prepare(
         options=options,
         rank=rank,
         full_rank=full,
-        warnings=(*warnings, *network.warn(chunks, network.count_tokens(intake.documents))),
+        warnings=tuple(warnings),
     )

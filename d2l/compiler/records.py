@@ -40,6 +40,9 @@ def describe_compile(
 ) -> Provenance:
     """Provenance of an adapter that was compiled of documents."""
     slices = rank_slices(plan)
+    options = {name: getattr(plan.options, name) for name in _OPTIONS}
+    if plan.options.encoder != "plain":
+        options["encoder"] = plan.options.encoder
     compressed, learned = bool(merge_error), plan.full_rank - plan.config.bias_rank
     return Provenance(
         tool=TOOL,
@@ -52,7 +55,7 @@ def describe_compile(
         bias_ranks=None if compressed else (learned, plan.full_rank),
         rank=plan.rank,
         rank_before_max_rank=plan.full_rank,
-        options=Options(**{name: getattr(plan.options, name) for name in _OPTIONS}),
+        options=Options(**options),
         merge_error=shorten_all(merge_error),
         prompt=plan.network.describe_prompt(plan.rank),
         norms=Norms(

@@ -15,6 +15,7 @@ import torch
 from d2l.adapters.merge_methods import compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import LoraWeights, Memory
+from d2l.bases import nf4
 from d2l.bases.activations import Activations
 from d2l.bases.models import pick_dtype
 from d2l.compiler import part_cache
@@ -138,6 +139,8 @@ def remember_network(plan: CompilePlan, content: AdapterContent) -> None:
 def load(plan: CompilePlan) -> Loaded:
     """Load the base, up to the last layer that is read, and the network; raises D2LError."""
     loaded = plan.network.load(device=plan.device, dtype=_pick_base_dtype(plan))
+    if plan.options.encoder == "nf4":
+        nf4.round_linears(loaded.encode.model)
     loaded.read_ahead(plan.chunks[0].token_ids)
     return loaded
 

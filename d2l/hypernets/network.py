@@ -188,9 +188,11 @@ class Network(ABC, Generic[Config]):
             counts[document.name] += len(encode(document.text))
         return counts
 
-    def warn(self, chunks: Sequence[Chunk], tokens: Counter[str]) -> list[str]:
+    def warn(
+        self, chunks: Sequence[Chunk], tokens: Counter[str], options: CompileOptions
+    ) -> list[str]:
         """List warnings about chunks of documents that have so many tokens, by name."""
-        del chunks, tokens
+        del chunks, tokens, options
         return []
 
     def warn_description(self, chunks: Sequence[Chunk]) -> list[str]:

@@ -16,6 +16,7 @@ Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
+Encoder = Literal["plain", "nf4"]
 TIME_HINT = "write a time such as 30s, 2m or 1h"
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -64,9 +65,10 @@ def option(default: Any, help: str, **spelling: Any) -> Any:
 class CompileOptions:
     """The options of a compilation, with the defaults of the command line.
 
-    `merge`, `chunking`, `dtype` and `scaling` take the choices of their types. `base_dtype` is the
-    precision that the base runs in; None: as network and device need. `cache`: parts are looked up
-    and kept in the cache folder. Raises OptionError for values that no network can use.
+    `merge`, `chunking`, `dtype`, `scaling` and `encoder` take the choices of their types.
+    `base_dtype` is the precision that the base runs in; None: as network and device need. `cache`:
+    parts are looked up and kept in the cache folder. Raises OptionError for values that no network
+    can use.
     """
 
     checkpoint: str = option(
@@ -87,6 +89,12 @@ class CompileOptions:
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network")
     offline: bool = option(False, "Open no socket.", of="network")
+    encoder: Encoder = option(
+        "plain",
+        "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
+        of="network",
+        expert=True,
+    )
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
     max_rank: int | None = option(None, "Highest rank: smaller files recall less.", minimum=1)
     scale: float = option(1.0, "Strength of the document's part.", expert=True)
@@ -156,7 +164,8 @@ class CompileOptions:
         `names`: what to write in place of the checkpoint's name.
         """
         values = {name: getattr(self, name) for name in sorted(DOCUMENT_OPTIONS)}
-        return {"checkpoint": names.get(self.checkpoint, self.checkpoint), **values}
+        name = names.get(self.checkpoint, self.checkpoint)
+        return {"checkpoint": name, "encoder": self.encoder, **values}
 
 
 @dataclass(frozen=True)

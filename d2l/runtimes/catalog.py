@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from d2l.adapters.card import literal
+from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.runtimes import rules
 from d2l.runtimes.runtime import (
     EXPORT,
@@ -14,7 +15,6 @@ from d2l.runtimes.runtime import (
     REFUSES,
     RENAME,
     UNIFORM,
-    VLLM_RANKS,
     Runtime,
     RuntimeRule,
 )

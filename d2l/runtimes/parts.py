@@ -20,6 +20,7 @@ from d2l.adapters.card import quote
 from d2l.adapters.exported_parts import ExportIndex, name_manual, name_parts, write_index
 from d2l.adapters.info import AdapterInfo, read_info
 from d2l.adapters.parts import read_parts
+from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.adapters.peft_folder import AdapterContent, write_adapter
 from d2l.bases.catalog import find_known
 from d2l.errors import AdapterError
@@ -31,7 +32,6 @@ from d2l.runtimes import writers
 from d2l.runtimes.export import ExportOptions, ExportResult
 from d2l.runtimes.facts import Facts
 from d2l.runtimes.rules import pick_rank
-from d2l.runtimes.runtime import VLLM_RANKS
 
 #: Targets and what they write.
 TARGETS: Final = {

@@ -8,11 +8,10 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.runtimes import rules
 from d2l.runtimes.facts import Facts
 
-#: What --max-lora-rank takes (vllm 0.32.0, config/lora.py: MaxLoRARanks).
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 #: Effects of a breach: the runtime does not load the adapter; it loads it and leaves something out;
 #: or it reads the PEFT folder wrongly or not at all, and what d2l exports of it rightly.
 REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"

@@ -40,7 +40,7 @@ def make_chunks(**documents: tuple[int, int]) -> list[Chunk]:
 def warn(**documents: tuple[int, int]) -> list[str]:
     """Warnings about documents of (tokens, seats)."""
     tokens = Counter({name: n_tokens for name, (n_tokens, _) in documents.items()})
-    return NETWORK.warn(make_chunks(**documents), tokens)
+    return NETWORK.warn(make_chunks(**documents), tokens, CompileOptions())
 
 
 # ---- who gets how many --------------------------------------------------------------------------

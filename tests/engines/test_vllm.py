@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.api.compiler import Compiler
 from d2l.bases.models import BaseFiles, load_frozen
 from d2l.documents.document import Source
@@ -24,7 +25,7 @@ from d2l.evaluation.live import RIGHT, check_live
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AskOptions
 from d2l.runtimes.check import CheckOptions, check
-from d2l.runtimes.runtime import REFUSES, VLLM_RANKS
+from d2l.runtimes.runtime import REFUSES
 from tests.adapter_cases import CASES, write
 from tests.engines.exports import NETWORKS, NOTE, compile_and_export
 from tests.engines.records import Questions, keep, measure

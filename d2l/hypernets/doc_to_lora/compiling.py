@@ -1,6 +1,7 @@
 """How a Doc-to-LoRA network compiles documents: all but the weights."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 
 from d2l.bases.models import BaseFiles
@@ -13,8 +14,9 @@ from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.network import Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 
-#: Chunk limit if neither the user nor the checkpoint names one: the public evaluation's.
-DEFAULT_CHUNK_TOKENS = 8192
+#: Longest chunks unless the user names others: the public evaluation's (SakanaAI/doc-to-lora,
+#: scripts/main_exp/eval/d2l.sh).
+MOST_CHUNK_TOKENS = 8192
 #: Chunks that the public networks saw together in training; the sum of more is new to them.
 HELD_CHUNKS = 8
 
@@ -42,16 +44,66 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             )
         return reader
 
-    def check_base(self, base: BaseFiles) -> list[str]:
-        """As for any network; also warn about an encoder that was quantized in training."""
-        warnings = super().check_base(base)
-        if not self.config.encoder_quantized:
-            return warnings
-        quantized = (
-            "the checkpoint was trained on the activations of a 4-bit model, and the base runs in "
-            "full precision here: adapters come out close to the original's, not the same"
-        )
-        return [quantized, *warnings]
+    @property
+    def _trained_tokens(self) -> int:
+        """Tokens of the longest chunks in training, or of the public evaluation's."""
+        return self.config.chunk_tokens or MOST_CHUNK_TOKENS
+
+    def _pick_limit(self, n_tokens: int) -> int:
+        """Tokens of a chunk: as in training, doubled until no more chunks come together than there.
+
+        Rank and size grow with the number of chunks, and so does what is new to the network. By
+        doubling, a document that grows by a line keeps its limit.
+        """
+        limit = self._trained_tokens
+        while limit < MOST_CHUNK_TOKENS and n_tokens > HELD_CHUNKS * limit:
+            limit = min(2 * limit, MOST_CHUNK_TOKENS)
+        return limit
+
+    def warn(
+        self, chunks: Sequence[Chunk], tokens: Counter[str], options: CompileOptions
+    ) -> list[str]:
+        """Warn about an encoder that was quantized in training, about more and longer chunks than
+        there, about the base's window, and about a tokenizer of another revision."""
+        del tokens
+        config, reader, warnings = self.config, self.reader, list[str]()
+        if config.encoder_quantized and options.encoder != "nf4":
+            warnings.append(
+                "the checkpoint was trained on what a 4-bit base reads, and the base runs in full "
+                "precision here: --encoder nf4 rounds it as there"
+            )
+        n_together = 1 if chunks[0].text else len(chunks)  # a question chooses of parts
+        longest = max(len(chunk.token_ids) for chunk in chunks)
+        affixes = self._affixes(reader)
+        in_text = longest - sum(map(len, affixes))
+        if n_together > HELD_CHUNKS or in_text > self._trained_tokens:
+            warnings.append(
+                f"{len(chunks):,} chunks of {in_text:,} tokens or less are more than the network "
+                f"was trained on, {HELD_CHUNKS} of {self._trained_tokens:,}: less may come back"
+            )
+        window = int(reader.config.max_position_embeddings)
+        if longest > window:
+            warnings.append(
+                f"chunks of {longest:,} tokens are longer than the base's window of {window:,}: "
+                f"choose --chunk-tokens {window - sum(map(len, affixes)):,} or less"
+            )
+        tokenizer = self.load_tokenizer(reader)
+        template = tokenizer.document_template(reader.family.document_template)
+        if tokenizer.affixes(template)[0] != affixes[0]:
+            warnings.append(
+                f"the tokenizer of {reader.folder} begins a document with other tokens than in "
+                f"training: it is of another revision of {reader.name}"
+            )
+        return warnings
+
+    def _affixes(self, reader: BaseFiles) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids before and behind inner chunks: those that the public code lists, or the
+        template's."""
+        listed = (reader.family.affixes or {}).get(reader.name)
+        if listed is not None:
+            return listed
+        tokenizer = self.load_tokenizer(reader)
+        return tokenizer.affixes(tokenizer.document_template(reader.family.document_template))
 
     def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
         """Template each document, then cut its tokens evenly; documents never share a chunk."""
@@ -60,18 +112,16 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
                 f"{self.files.name}: is no seat network, so it has no tokens per seat",
                 hint="leave --tokens-per-seat out",
             )
-        config, reader = self.config, self.find_reader()
+        reader = self.find_reader()
         tokenizer = self.load_tokenizer(reader)
-        limit = options.chunk_tokens or config.chunk_tokens or DEFAULT_CHUNK_TOKENS
-        family = reader.family
-        template = tokenizer.document_template(family.document_template)
-        listed = (family.affixes or {}).get(reader.name)
-        prefix, suffix = listed if listed is not None else tokenizer.affixes(template)
+        template = tokenizer.document_template(reader.family.document_template)
+        prefix, suffix = self._affixes(reader)
+        read = [tokenizer.encode_template(template, one.text.strip()) for one in documents]
+        limit = options.chunk_tokens or self._pick_limit(sum(len(one.ids) for one in read))
         chunks: list[Chunk] = []
-        for document in documents:
+        for document, encoded in zip(documents, read, strict=True):
             text = document.text
             start_of_text = len(text) - len(text.lstrip())
-            encoded = tokenizer.encode_template(template, text.strip())
             if options.chunking == "stable":
                 borders = _find_borders(document, encoded, tokenizer, limit)
                 slices = split_at(encoded.ids, borders, prefix=prefix, suffix=suffix)
@@ -81,7 +131,9 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
                 begin = encoded.offsets[first][0] + start_of_text
                 end = encoded.offsets[last - 1][1] + start_of_text
                 source, span = document.where(begin, end), (begin, end)
-                chunks.append(Chunk(len(chunks), ids, source, document.name, config.rank, span))
+                chunks.append(
+                    Chunk(len(chunks), ids, source, document.name, self.config.rank, span)
+                )
         if not self._keeps_parts(chunks, options):
             return chunks
         by_name = {document.name: document for document in documents}
@@ -102,7 +154,7 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
     @property
     def held_by_one(self) -> int:
         """Tokens of as many chunks as the networks were trained to join."""
-        return HELD_CHUNKS * (self.config.chunk_tokens or DEFAULT_CHUNK_TOKENS)
+        return HELD_CHUNKS * self._trained_tokens
 
     def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
         """Count the ranks of all chunks and of the learned part, before and after --max-rank."""

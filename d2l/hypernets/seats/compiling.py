@@ -190,8 +190,11 @@ class SeatsNetwork(Network[SeatsConfig]):
         config = self.config
         return 2 * len(config.memory_layers) * config.kv_heads * config.head_dim * (rank + 4)
 
-    def warn(self, chunks: Sequence[Chunk], tokens: Counter[str]) -> list[str]:
+    def warn(
+        self, chunks: Sequence[Chunk], tokens: Counter[str], options: CompileOptions
+    ) -> list[str]:
         """Warn about documents with more tokens than seats can hold, unless parts are kept."""
+        del options
         config = self.config
         if chunks[0].text:
             return []

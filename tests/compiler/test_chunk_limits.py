@@ -1,0 +1,105 @@
+"""Doc-to-LoRA networks: lengths of chunks, warnings about them, and a 4-bit encoder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2l.adapters.peft_folder import read_adapter
+from d2l.compiler.plan import CompilePlan
+from d2l.errors import OptionError
+from d2l.hypernets.options import CompileOptions
+from tests.compiler.test_compile import (
+    compile_to,
+    dense,
+    largest_difference,
+    make_document,
+    prepare,
+    set_up,
+)
+
+TRAINED = 60  # tokens of a chunk of the tiny network, in training
+
+
+@pytest.fixture(autouse=True)
+def place(working_folder: Path) -> Path:
+    return working_folder
+
+
+def plan(n_words: int, **options: Any) -> CompilePlan:
+    """A plan of a text of so many words of a token each, which the template adds a few to."""
+    folder = Path("network-llama")
+    checkpoint = str(folder if folder.exists() else set_up("llama", encoder_quantized=True))
+    options = {"checkpoint": checkpoint, "encoder": "nf4"} | options
+    return prepare([make_document(" pump" * n_words)], CompileOptions(**options))
+
+
+def test_chunks_double_until_no_more_come_together_than_in_training() -> None:
+    for n_words, limit, n_chunks in (
+        (TRAINED // 2, TRAINED, 1),
+        (8 * TRAINED - 100, TRAINED, 7),
+        (8 * TRAINED + 1, 2 * TRAINED, 5),
+        (60 * TRAINED, 8 * TRAINED, 8),
+        (9 * 8192, 8192, 10),
+    ):
+        planned = plan(n_words)
+        longest = max(len(chunk.token_ids) for chunk in planned.chunks)
+        assert (len(planned.chunks), longest <= limit + 40) == (n_chunks, True), n_words
+        assert planned.rank == planned.config.rank * n_chunks + planned.config.bias_rank
+    assert len(plan(8 * TRAINED + 1, chunk_tokens=TRAINED).chunks) > 8  # the user knows better
+
+
+@pytest.mark.parametrize(
+    ("n_words", "options", "warned"),
+    [
+        (TRAINED // 2, {}, []),
+        (TRAINED // 2, {"encoder": "plain"}, ["--encoder nf4 rounds it as there"]),
+        (60 * TRAINED, {}, ["was trained on, 8 of 60"]),
+        (1200, {"chunk_tokens": 700, "parts": False}, ["8 of 60", "window of 512: choose"]),
+        (900, {"chunk_tokens": TRAINED}, []),  # parts are kept, of which a question chooses
+        (
+            900,
+            {"chunk_tokens": 1, "parts": False},
+            ["8 of 60", "more than vLLM loads, 512: choose more --chunk-tokens"],
+        ),
+        (900, {"chunk_tokens": 1, "max_rank": 64}, ["8 of 60"]),
+    ],
+)
+def test_warnings_name_the_option_that_helps(
+    n_words: int, options: dict[str, Any], warned: list[str]
+) -> None:
+    said = [text for text in plan(n_words, **options).warnings if "does not look like" not in text]
+    assert len(said) == len(warned), said
+    assert all(part in text for part, text in zip(warned, said, strict=True)), said
+
+
+def test_a_tokenizer_of_another_revision_is_told() -> None:
+    planned = plan(TRAINED // 2)
+    family = planned.network.reader.family
+    prefix, suffix = planned.network._affixes(planned.network.reader)
+    name = planned.network.reader.name
+    object.__setattr__(family, "affixes", {name: ((7, *prefix), suffix)})
+    try:
+        assert "of another revision" in plan(TRAINED // 2).warnings[-1]
+        object.__setattr__(family, "affixes", {name: (prefix, (*suffix, 7))})
+        assert not any("revision" in text for text in plan(TRAINED // 2).warnings)
+    finally:
+        object.__setattr__(family, "affixes", None)
+
+
+def test_a_4_bit_encoder_changes_the_adapter_and_is_recorded() -> None:
+    checkpoint, deltas = str(set_up("llama")), {}
+    for encoder in ("plain", "nf4"):
+        done = compile_to(
+            f"{encoder}.lora", make_document(" pump" * 30), checkpoint=checkpoint, encoder=encoder
+        )
+        deltas[encoder] = dense(read_adapter(done.adapter))
+        options = json.loads((done.adapter / "d2l.json").read_text("utf-8"))["options"]
+        assert options.get("encoder") == {"plain": None, "nf4": "nf4"}[encoder]
+    assert 0.02 < largest_difference(deltas["nf4"], deltas["plain"]) < 1
+    with pytest.raises(OptionError, match="reads with the weights that it answers with"):
+        prepare(
+            [make_document("A pump.")],
+            CompileOptions(checkpoint=str(set_up("llama", "seats")), encoder="nf4"),
+        )
