@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from d2l.api.adapter import Adapter
 from d2l.bases.activations import Activations
-from d2l.bases.models import pick_device
+from d2l.bases.devices import pick_device
 from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
 from d2l.compiler.part_cache import NOTHING, Found
@@ -38,6 +38,7 @@ class _Compiler:
     def network(self) -> AnyNetwork:
         """The network without its weights: its files, its configuration, and its base."""
         options = self.options
+        pick_device(options.device)  # refused before anything is downloaded
         network = open_network(
             options.checkpoint,
             base=options.base,

@@ -224,10 +224,11 @@ def load_base(
     Raises AdapterError; BaseModelError where the base is not on this machine, nor on the hub.
     """
     from d2l.adapters.peft_folder import pick_torch_dtype
-    from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
+    from d2l.bases.devices import pick_device, pick_dtype
+    from d2l.bases.models import find_base, load_causal
 
-    base = find_base(_name_base(adapter, local_files_only), offline=local_files_only)
     device = pick_device(device)
+    base = find_base(_name_base(adapter, local_files_only), offline=local_files_only)
     precision = pick_dtype(device) if dtype is None else pick_torch_dtype(dtype)
     return load_causal(base, device=device, dtype=precision)
 

@@ -17,7 +17,8 @@ from torch.nn.functional import cosine_similarity
 
 from d2l.bases.activations import cache_keyword
 from d2l.bases.chat import Chat, make_chat
-from d2l.bases.models import BaseFiles, load_frozen, pick_dtype
+from d2l.bases.devices import pick_dtype
+from d2l.bases.models import BaseFiles, load_frozen
 from d2l.bases.quiet import quiet_transformers
 from d2l.bases.sentence_encoder import build_encoder, read_encoder_config
 from d2l.bases.tokenizers import load_tokenizer

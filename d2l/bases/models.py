@@ -5,7 +5,6 @@ Knows nothing of hypernetworks. Never runs code that comes with a model, reads s
 
 import copy
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,34 +88,6 @@ def same_model(name: str, files: BaseFiles) -> bool:
     hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
     places = (files.folder.name, files.folder.resolve().name)  # a link's, and what it leads to
     return last in places or hub_folder in files.folder.parts
-
-
-def pick_device(device: str) -> str:
-    """Resolve "auto" to CUDA, then MPS, then CPU; refuse a device this machine does not have."""
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    match = re.fullmatch(r"(cpu|cuda|mps)(?::([0-9]{1,3}))?", device)
-    if match is None:
-        raise BaseModelError(
-            f"unknown device {device!r}", hint="use auto, cpu, cuda, cuda:N or mps"
-        )
-    n_present = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    if int(match[2] or 0) >= n_present[match[1]]:
-        raise BaseModelError(
-            f"device {device!r} is not available on this machine", hint="use --device auto"
-        )
-    return device
-
-
-def pick_dtype(device: str) -> torch.dtype:
-    """Storage precision of a base: bf16 on CUDA, fp32 elsewhere (CPU goldens are fp32)."""
-    return torch.bfloat16 if device.startswith("cuda") else torch.float32
 
 
 def load_frozen(

@@ -64,6 +64,8 @@ def _describe_machine() -> dict[str, Any]:
     import psutil
     import torch
 
+    from d2l.bases.devices import explain_no_cuda
+
     memory, cuda = psutil.virtual_memory(), torch.cuda
     cards = [cuda.get_device_properties(n) for n in range(cuda.device_count())]
     return {
@@ -82,6 +84,7 @@ def _describe_machine() -> dict[str, Any]:
             }
             for card in cards
         ],
+        "cuda_fault": (explain_no_cuda() or (None,))[0],
         "mps": torch.backends.mps.is_available(),
     }
 
@@ -149,8 +152,10 @@ def _make_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     for number, card in enumerate(machine["cuda"]):
         facts = f"{_size(card['memory_bytes'])}, capability {card['capability']}"
-        precision = "bf16" if card["bf16"] else "no bf16"
+        precision = "bf16" if card["bf16"] else "bf16 emulated, which is slow"
         rows.append((f"cuda:{number}", f"{card['name']}, {facts}, {precision}"))
+    if machine["cuda_fault"]:
+        rows.append(("cuda", machine["cuda_fault"]))
     if machine["mps"]:
         rows.append(("mps", "here"))
     rows.append(("network", f"{network['name']}, {network['path']}"))

@@ -37,6 +37,15 @@ def _find_adapter(value: Any) -> Any:
     return None if value is None else find_adapter(value)
 
 
+def _check_device(value: str) -> str:
+    """Refuse a device that is not here before anything is looked up or downloaded."""
+    if value != "auto":  # which needs no torch
+        from d2l.bases.devices import pick_device
+
+        pick_device(value)
+    return value
+
+
 def adapter_argument(help: str = "Adapter: its folder, or its name.") -> Any:
     """An argument that names an adapter, or several; each becomes its folder."""
     return typer.Argument(help=help, callback=_find_adapter)
@@ -49,7 +58,12 @@ Base = Annotated[
     str | None,
     in_panel(NETWORK, help="Folder, GGUF file or hub name; default: the adapter's."),
 ]
-Device = Annotated[str, in_panel(NETWORK, help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str,
+    in_panel(
+        NETWORK, help="auto, cpu, cuda, cuda:N or mps.", callback=_check_device, is_eager=True
+    ),
+]
 Offline = Annotated[bool, in_panel(NETWORK, "--offline", help="Open no socket.")]
 Force = Annotated[
     bool,

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from d2l.bases.models import load_frozen, pick_device
+from d2l.bases.devices import pick_device
+from d2l.bases.models import load_frozen
 from d2l.hypernets.networks import open_seats
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.calibration import cut_plain_text, measure_moments, moments_path

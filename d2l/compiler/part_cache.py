@@ -21,6 +21,7 @@ from torch import Tensor
 from d2l import __version__
 from d2l.adapters import module_names
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
+from d2l.bases import devices
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError
@@ -198,7 +199,7 @@ def _describe_whole(plan: CompilePlan, keys: Sequence[str]) -> str:
 
 def _describe_device(device: str) -> str:
     """A device whose results are the same to the bit; on CPUs threads split sums, too."""
-    if device.startswith("cuda"):
+    if devices.is_cuda(device):
         return f"cuda, {torch.cuda.get_device_name(device)}"
     if device != "cpu":
         return device

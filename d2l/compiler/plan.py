@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from d2l.adapters.peft_config import VLLM_RANKS
-from d2l.bases.models import BaseFiles, pick_device
+from d2l.bases.devices import pick_device
+from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake

@@ -17,7 +17,7 @@ from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases import nf4
 from d2l.bases.activations import Activations
-from d2l.bases.models import pick_dtype
+from d2l.bases.devices import pick_dtype
 from d2l.compiler import part_cache
 from d2l.compiler.content import make_content
 from d2l.compiler.part_cache import NOTHING, Found

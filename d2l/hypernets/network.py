@@ -16,7 +16,8 @@ import torch
 
 from d2l.adapters.provenance import Prompt
 from d2l.bases.activations import ActivationEncoder, Activations
-from d2l.bases.models import BaseFiles, find_base, load_frozen, pick_device, same_model
+from d2l.bases.devices import pick_device
+from d2l.bases.models import BaseFiles, find_base, load_frozen, same_model
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document

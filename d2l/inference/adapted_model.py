@@ -21,7 +21,8 @@ from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.activations import cache_keyword
 from d2l.bases.chat import find_end
-from d2l.bases.models import find_base, load_causal, pick_device, pick_dtype
+from d2l.bases.devices import pick_device, pick_dtype
+from d2l.bases.models import find_base, load_causal
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat, fit_document
@@ -32,7 +33,6 @@ from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
-
 Emit = Callable[[str], None]
 
 
@@ -116,13 +116,13 @@ class AdaptedModel:
     @classmethod
     def load(cls, adapter: Path, options: AskOptions) -> "AdaptedModel":
         """Load the base and put the adapter of a folder on it; raises D2LError."""
+        device = pick_device(options.device)
         info = read_info(adapter)
         check_alone(info)
         name = str(info.config.get("base_model_name_or_path") or "")
         if not name and options.base is None:
             raise AdapterError(f"{adapter}: does not name its base", hint="name it with --base")
         base = find_base(name, override=options.base, offline=options.offline)
-        device = pick_device(options.device)
         dtype = pick_dtype(device) if options.dtype is None else pick_torch_dtype(options.dtype)
         model = load_causal(base, device=device, dtype=dtype)
         with log_time(_log, "put the adapter %s on", adapter):

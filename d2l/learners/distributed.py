@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import nn
 
-from d2l.bases.models import pick_device
+from d2l.bases.devices import pick_device
 from d2l.errors import RecipeError
 from d2l.learners.recipes import Recipe
 

@@ -7,7 +7,8 @@ from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Provenance, Refinement
-from d2l.bases.models import find_base, pick_device
+from d2l.bases.devices import pick_device
+from d2l.bases.models import find_base
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.seats import load_seats_of
 from d2l.compiler.plan import CompilePlan

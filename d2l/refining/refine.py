@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from d2l.adapters.provenance import Refinement
+from d2l.bases import devices
 from d2l.bases.chat import make_chat
 from d2l.bases.models import BaseFiles, load_causal, read_out
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
@@ -182,7 +183,7 @@ def pick_precision(device: str) -> torch.dtype:
         abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         fast = abilities.get("amx_bf16") or abilities.get("avx512_bf16")
         return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    return devices.pick_dtype(device)
 
 
 def _describe(outcome: Drilled, drills: Drills) -> dict[str, Any]:

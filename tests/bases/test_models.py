@@ -4,11 +4,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from huggingface_hub import constants
 
 from d2l.bases.catalog import BY_NAME
-from d2l.bases.models import BaseFiles, batched, find_base, pick_device, pick_dtype, same_model
+from d2l.bases.models import BaseFiles, batched, find_base, same_model
 from d2l.errors import BaseModelError
 from tests.bases.known import in_package
 from tests.refusals import refuse
@@ -150,60 +149,6 @@ def test_gguf_file_is_known_by_its_digest(gguf_file: Path, monkeypatch: pytest.M
     for digest, same in ((files.digest(), True), ("0" * 64, False)):
         monkeypatch.setitem(BY_NAME, NAME, in_package(NAME, digest, "package"))
         assert same_model(NAME, files) is same
-
-
-# ---- devices ------------------------------------------------------------------------------------
-
-
-def test_devices_of_this_machine() -> None:
-    assert pick_device("cpu") == "cpu"
-    assert pick_device("cpu:0") == "cpu:0"
-    best = "mps" if torch.backends.mps.is_available() else "cpu"
-    assert pick_device("auto") == ("cuda" if torch.cuda.is_available() else best)
-    torch.zeros(1).to(pick_device("auto"))
-
-
-@pytest.mark.parametrize(
-    "device",
-    [
-        "",
-        "CPU",
-        " cpu",
-        "cpu\n",
-        "cpu:",
-        "cpu:x",
-        "cpu:-1",
-        "cpu:0:1",
-        "cpu:²",
-        "xpu",
-        "cuda:",
-        "gpu",
-    ],
-)
-def test_other_words_are_no_devices(device: str) -> None:
-    assert refusal(pick_device, device) == (f"unknown device {device!r}", DEVICES)
-
-
-@pytest.mark.parametrize("device", ["cpu:1", "cuda:999", "mps:1"])
-def test_device_that_is_not_there_is_refused(device: str) -> None:
-    message = f"device {device!r} is not available on this machine"
-    assert refusal(pick_device, device) == (message, "use --device auto")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_without_cuda_every_cuda_device_is_refused() -> None:
-    for device in ("cuda", "cuda:0"):
-        message = f"device {device!r} is not available on this machine"
-        assert refusal(pick_device, device) == (message, "use --device auto")
-
-
-def test_bases_are_half_as_wide_on_cuda_only() -> None:
-    assert [pick_dtype(device) for device in ("cpu", "mps", "cuda", "cuda:1")] == [
-        torch.float32,
-        torch.float32,
-        torch.bfloat16,
-        torch.bfloat16,
-    ]
 
 
 def test_batches_hold_all_items_in_order() -> None:

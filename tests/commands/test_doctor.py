@@ -27,7 +27,9 @@ def place(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return working_folder
 
 
-def test_a_machine_that_can_compile_is_described(place: Path, command: Command) -> None:
+def test_a_machine_that_can_compile_is_described(
+    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_files(place, "llama")
     done = command("doctor", "--json")
     values = json.loads(done.out)
@@ -41,8 +43,11 @@ def test_a_machine_that_can_compile_is_described(place: Path, command: Command) 
     assert values["cache"]["cache"] == str(place / "cache")
     assert values["cache"]["free_bytes"] > 0
     assert not (place / "cache").exists()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: False)
     shown = command("doctor")
     assert shown.code == 0
+    assert "\ncuda      this torch has no CUDA\n" in shown.out
     for base in KNOWN:
         assert f"\nbase      {base.alias}, missing: d2l bases fetch {base.alias}\n" in shown.out
     assert "\nvariable  D2L_CHECKPOINT=seats\n" in shown.out
@@ -71,6 +76,7 @@ def test_cards_are_told_with_their_memory_and_precision(
 ) -> None:
     cards = [("One", 80 * 10**9, 9, 0), ("Two", 16 * 10**9, 7, 5)]
     keys = ("name", "total_memory", "major", "minor")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: len(cards))
     monkeypatch.setattr(
         "torch.cuda.get_device_properties",
@@ -78,7 +84,8 @@ def test_cards_are_told_with_their_memory_and_precision(
     )
     shown = command("doctor").out
     assert "\ncuda:0    One, 80.0 GB, capability 9.0, bf16\n" in shown
-    assert "\ncuda:1    Two, 16.0 GB, capability 7.5, no bf16\n" in shown
+    assert "\ncuda:1    Two, 16.0 GB, capability 7.5, bf16 emulated, which is slow\n" in shown
+    assert "\ncuda  " not in shown
 
 
 def test_all_variables_of_d2l_are_looked_at() -> None:

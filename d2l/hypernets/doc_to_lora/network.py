@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from d2l.adapters.merge_methods import METHODS, compress, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
+from d2l.bases import devices
 from d2l.bases.activations import Activations
 from d2l.bases.families import ATTENTION, MLP, Reading, module_path
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
@@ -166,7 +167,7 @@ class DocToLora(nn.Module):
         """Read hidden states (layers, tokens, hidden) into (layers, modules, rank, latents)."""
         config = self.config
         device = self.head["weight"].device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=devices.is_cuda(device)):
             # One layer at a time, so that memory is one layer's; only this part of the original
             # runs in bfloat16, and only on a GPU.
             read = [self.aggregator["perceiver"](h.to(device, torch.float32)) for h in hidden]

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights
+from d2l.bases.devices import pick_device
 from d2l.bases.embedders import Embedder, load_embedders
-from d2l.bases.models import BaseFiles, pick_device
+from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError

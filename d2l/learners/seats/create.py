@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from d2l.bases.catalog import BY_ALIAS
-from d2l.bases.models import BaseFiles, find_base, load_frozen, pick_device
+from d2l.bases.devices import pick_device
+from d2l.bases.models import BaseFiles, find_base, load_frozen
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.atomic import building

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from d2l.bases import devices
 from d2l.errors import CheckpointError
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
 from d2l.learners.forward import Generated, adapted, predict
@@ -139,7 +140,7 @@ def _write(network: TextToLora, batch: TaskBatch) -> Generated:
     """What the network writes for a task, b as the hooks of `adapted` take it: (layers, rank,
     d_out)."""
     device = batch.embedding.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if devices.is_cuda(device) else []):
         torch.manual_seed(batch.seed)
         written = network(batch.embedding)
     return {name: (a, b.transpose(1, 2)) for name, (a, b) in written.items()}

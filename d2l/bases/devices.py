@@ -1,0 +1,54 @@
+"""Devices: the one that a model is put on, and the precision that suits it."""
+
+import re
+
+import torch
+
+from d2l.errors import BaseModelError
+
+
+def pick_device(device: str) -> str:
+    """Resolve "auto" to CUDA, then MPS, then CPU; refuse a device this machine does not have."""
+    n_cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if n_cards else "mps" if torch.backends.mps.is_available() else "cpu"
+    match = re.fullmatch(r"(cpu|cuda|mps)(?::([0-9]{1,3}))?", device)
+    if match is None:
+        raise BaseModelError(
+            f"unknown device {device!r}", hint="use auto, cpu, cuda, cuda:N or mps"
+        )
+    n_present = {"cpu": 1, "cuda": n_cards, "mps": int(torch.backends.mps.is_available())}
+    if int(match[2] or 0) >= n_present[match[1]]:
+        reason, hint = "", "use --device auto"
+        if match[1] == "cuda":
+            reason, hint = explain_no_cuda() or (f"CUDA devices here: {n_cards}", hint)
+        raise BaseModelError(
+            f"device {device!r} is not available on this machine" + (reason and f": {reason}"),
+            hint=hint,
+        )
+    return device
+
+
+def explain_no_cuda() -> tuple[str, str] | None:
+    """Why torch reaches no CUDA device, and what to do about it; None where it reaches one."""
+    if torch.cuda.is_available():
+        return None
+    if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
+        return "this torch has no CUDA", "install the CUDA build of torch, or use --device auto"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        reason = "no CUDA device"
+    except (RuntimeError, AssertionError) as error:  # no driver, an old driver, no card
+        reason = str(error).split(". ")[0]
+    return reason, "`nvidia-smi` shows driver and cards; or use --device auto"
+
+
+def is_cuda(device: str | torch.device) -> bool:
+    """Whether a device is a CUDA device. Callers name it as `devices.is_cuda`, so that a test can
+    replace it."""
+    return torch.device(device).type == "cuda"
+
+
+def pick_dtype(device: str) -> torch.dtype:
+    """Storage precision of a base: bf16 on CUDA, fp32 elsewhere (CPU goldens are fp32)."""
+    return torch.bfloat16 if is_cuda(device) else torch.float32
