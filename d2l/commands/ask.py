@@ -63,7 +63,10 @@ def ask(
     whole: Annotated[
         bool, typer.Option("--whole", help="Ask the one memory that other engines load.")
     ] = False,
-    max_tokens: Annotated[int, in_panel(LIMITS, min=1, help="Longest answer.")] = 64,
+    max_tokens: Annotated[
+        int | None,
+        in_panel(LIMITS, min=1, help="Longest answer: 64, or 256 without seats."),
+    ] = None,
     server: Annotated[
         str | None,
         in_panel(
@@ -122,7 +125,7 @@ def ask(
 
         chosen = choose_parts(adapter, parts, page, whole=whole)
         text = find_document(adapter, document) if compare or talks else None
-        options = AskOptions(base, device, max_tokens, offline=offline, parts=chosen)
+        options = AskOptions(base, device, max_tokens or 0, offline=offline, parts=chosen)
         asker = LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
     if talks:
         Conversation(asker, compare=compare).run()
@@ -152,12 +155,12 @@ def _refuse_local(given: dict[str, object]) -> None:
 
 
 def open_server(
-    address: str, adapter: Path, max_tokens: int, wish: tuple[int | None, str | None, bool]
+    address: str, adapter: Path, max_tokens: int | None, wish: tuple[int | None, str | None, bool]
 ) -> ServerAsker:
     """An adapter on a server, asked for so many parts, those of a page, or as a whole; raises
     ServerError."""
     chosen = dict(zip(("parts", "page", "whole"), wish, strict=True))
-    fields: Row = {"max_tokens": max_tokens}
+    fields: Row = {} if max_tokens is None else {"max_tokens": max_tokens}
     if any(chosen.values()):
         fields["d2l"] = chosen
     return ServerAsker(Client(address, os.environ.get("D2L_SERVE_TOKEN")), adapter, fields)

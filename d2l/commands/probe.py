@@ -97,6 +97,9 @@ def probe(
     no_harm: Annotated[
         bool, expert("Options", "--no-harm", help="Leave the general prompts out.")
     ] = False,
+    published: Annotated[
+        bool, expert("Options", "--published", help="Ask in the public evaluation's prompt.")
+    ] = False,
     at_least: Annotated[
         float | None,
         typer.Option(
@@ -128,14 +131,15 @@ def probe(
         "--whole": whole,
         "--arm": arm,
         "--plot": plot,
+        "--published": published,
     }
     _refuse_misplaced({name for name, value in given.items() if value}, unanswerable)
     from d2l.evaluation.recall.arms import ProbeOptions
     from d2l.inference.adapted_model import AskOptions
     from d2l.inference.part_choice import PartOptions
 
-    parts = PartOptions(whole=whole and not sets)
-    asking = AskOptions(base, device, max_new_tokens=24, offline=offline, parts=parts)
+    parts, most = PartOptions(whole=(whole or published) and not sets), 256 if published else 24
+    asking = AskOptions(base, device, most, offline=offline, parts=parts, published=published)
     options = ProbeOptions(
         limit or 200,
         harm=not no_harm,
@@ -218,8 +222,10 @@ def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None
         raise typer.BadParameter("name an adapter, or sets of questions with --set")
     else:
         _refuse(given, ("--length", "--checkpoint", "--refine"), "without --set")
+    if not given & {"--qa", "--set"}:
+        _refuse(given, ("--published",), "without --qa or --set")
     if {"--whole", "--set"} <= given:
-        _refuse(given, ("--unanswerable", "--refine"), "with --whole")
+        _refuse(given, ("--unanswerable", "--refine", "--published"), "with --whole")
     else:
         _refuse(given, ("--arm", "--plot"), "without --set --whole")
     if given & {"--qa", "--set", "--unanswerable"}:

@@ -7,13 +7,12 @@ import contextlib
 import copy
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import transformers
 
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo, read_info
@@ -25,36 +24,43 @@ from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.quiet import quiet_transformers
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, find_chat, fit_document
+from d2l.inference.chat_prompts import (
+    ChatPrompts,
+    TokenizerFolder,
+    Turns,
+    find_chat,
+    fit_document,
+    publish,
+    user_turn,
+)
 from d2l.inference.likelihood import extend
 from d2l.inference.part_choice import UNANSWERED, Choice, Citation, PartChooser, PartOptions
 from d2l.inference.part_reading import PartReader, Prompt
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
+from d2l.inference.streaming import Emit, Streamer, discard
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
-Emit = Callable[[str], None]
-
-
-def discard(text: str) -> None:
-    """Stream `text` to nowhere."""
-
-
+#: Tokens of the longest answer by default: with seats, which answer in a few words, and without, in
+#: sentences (as in the evaluation of SakanaAI/doc-to-lora).
+FEW_TOKENS, MANY_TOKENS = 64, 256
 #: Below it, sampling draws the likeliest token anyway, and logits divided by it overflow.
 LEAST_TEMPERATURE = 1e-3
 
 
 @dataclass(frozen=True)
 class AskOptions:
-    """How to answer; `temperature` 0, or below `LEAST_TEMPERATURE`, is greedy."""
+    """How to answer; `temperature` 0, or below `LEAST_TEMPERATURE`, is greedy. `max_new_tokens` 0:
+    as the network's answers need. `published`: in the public evaluation's prompt (`publish`)."""
 
     base: str | None = None
     device: str = "auto"
-    max_new_tokens: int = 64
+    max_new_tokens: int = 0
     temperature: float = 0.0
     offline: bool = False
     dtype: str | None = None  # of the base; None: as the device needs
     parts: PartOptions = field(default_factory=PartOptions)  # of adapters that have parts
+    published: bool = False
 
 
 class Answer(NamedTuple):
@@ -130,7 +136,12 @@ class AdaptedModel:
         own = TokenizerFolder(base.folder)
         chat = find_chat(info, own)
         parts = (None, None) if options.parts.whole else find_parts(info, tuned, own)
-        return cls(info, tuned, chat, own, options, _find_opening(info, model), False, *parts)
+        opening = _find_opening(info, model)
+        if options.published:
+            chat = publish(chat, base, opening)
+        if not options.max_new_tokens:
+            options = replace(options, max_new_tokens=FEW_TOKENS if opening else MANY_TOKENS)
+        return cls(info, tuned, chat, own, options, opening, False, *parts)
 
     @property
     def base_tokenizer(self) -> Any:
@@ -182,7 +193,7 @@ class AdaptedModel:
         """Answer one question, in a conversation of its own; the answer's text, stripped.
 
         emit: gets pieces of text as they come. max_new_tokens: of the longest answer; temperature:
-        0 is greedy; None: as `options` say (64 and greedy).
+        0 is greedy; None: as `options` say (greedy, 64 tokens with seats, else 256).
         Raises AdapterError where the prompt does not begin with the adapter's opening.
         """
         options = self.options
@@ -190,8 +201,7 @@ class AdaptedModel:
             options = replace(options, max_new_tokens=max_new_tokens)
         if temperature is not None:
             options = replace(options, temperature=temperature)
-        turns = [{"role": "user", "content": question}]
-        return self.answer(turns, emit, options).text
+        return self.answer([user_turn(question)], emit, options).text
 
     def answer(
         self, turns: Turns, emit: Emit = discard, options: AskOptions | None = None
@@ -253,14 +263,14 @@ class AdaptedModel:
 
         A document that does not fit into the base's window is cut at its end.
         """
-        n_answer = self.options.max_new_tokens
-        prompt, left_out = self.prompt_about(document, question, n_answer=n_answer)
+        n_most = self.options.max_new_tokens
+        prompt, left_out = self.prompt_about(document, question, n_answer=n_most)
         with self.disable_adapter():
             return self._generate(prompt, emit, self.options), left_out
 
     def prompt(self, question: str) -> list[int]:
         """Ids of the prompt of one question to the adapter; raises as `prompt_turns` does."""
-        return self.prompt_turns([{"role": "user", "content": question}])
+        return self.prompt_turns([user_turn(self.chat.word(question))])
 
     def prompt_turns(self, turns: Turns, *, alone: bool = False) -> list[int]:
         """Ids of a conversation's prompt in the adapter's template, or with `alone` in the base's.
@@ -277,11 +287,12 @@ class AdaptedModel:
 
     def prompt_alone(self, question: str) -> list[int]:
         """Ids of the base's own prompt for the question."""
-        return self._base_chat.encode([{"role": "user", "content": question}])
+        return self._base_chat.encode([user_turn(self.chat.word(question))])
 
     def prompt_about(self, document: str, question: str, *, n_answer: int) -> tuple[list[int], int]:
         """Ids of the base's prompt with the document in it, and how many of the document's tokens
         are left out so that `n_answer` more tokens fit into the base's window."""
+        chat = self._base_chat
         with quiet_transformers():  # it warns of texts longer than the window
             encoded = self.base_tokenizer(
                 document, add_special_tokens=False, return_offsets_mapping=True
@@ -289,7 +300,7 @@ class AdaptedModel:
         return fit_document(
             document,
             [start for start, _ in encoded["offset_mapping"]],
-            lambda text: self.prompt_alone(f"{text}\n\n{question}"),
+            lambda text: chat.encode([user_turn(f"{text}\n\n{chat.word(question)}")]),
             window=int(self.model.config.max_position_embeddings) - n_answer,
         )
 
@@ -311,7 +322,7 @@ class AdaptedModel:
 
     @property
     def _base_chat(self) -> ChatPrompts:
-        return ChatPrompts(self.base_tokenizer)
+        return ChatPrompts(self.base_tokenizer, published=self.chat.published)
 
     def cache_argument(self, cache: Any) -> dict[str, Any]:
         """The argument of `model.generate` that hands it a prompt's cache, if there is any."""
@@ -324,12 +335,12 @@ class AdaptedModel:
         decoder = self.chat.tokenizer  # loaded already; a copy of the base's
         if self.disabled or self.chat.suspect:
             decoder = self.base_tokenizer
-        streamer = _Streamer(decoder, emit)
+        streamer = Streamer(decoder, emit)
         with torch.inference_mode():
             output = self.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=options.max_new_tokens,
+                max_new_tokens=options.max_new_tokens or self.options.max_new_tokens,
                 do_sample=sampling,
                 temperature=options.temperature if sampling else None,
                 top_p=None,
@@ -339,19 +350,6 @@ class AdaptedModel:
             )
         answer = decoder.decode(output[0, len(ids) :], skip_special_tokens=True)
         return str(answer).strip()
-
-
-class _Streamer(transformers.TextStreamer):
-    """Hands whole words to a function instead of printing them."""
-
-    def __init__(self, tokenizer: Any, emit: Emit) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self._emit = emit
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:  # noqa: ARG002
-        """Receive text that no later token can change."""
-        if text:
-            self._emit(text)
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ def list_options(done: Compiled) -> list[object]:
         ([".", "--qa", "q", "--at-least", "50"], "Input should be less than or equal to 1"),
         (["--set", "s", "--arm", "rag"], "--arm cannot be given without --set"),
         (["--set", "s", "--whole", "--refine", "2m"], "--refine cannot be given with --whole"),
+        ([".", "--published"], "--published cannot be given without --qa or --set"),
         ([".", "--unanswerable", "neighbors"], "neighbors needs --qa or --set to"),
         (["--set", "s", "--length", "x"], "'--length': Input should be a valid integer"),
         (["--set", "s", "--length", "0"], "'--length': Input should be greater than or equal to 1"),

@@ -5,6 +5,7 @@ Expected values were recorded from the original project's code (SakanaAI/text-to
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -362,3 +363,14 @@ def test_a_table_with_results_is_gone_on_with(command: Command) -> None:
     done = command.t2l(*batch)
     assert (done.code, "exists already" in done.err) == (1, True)
     assert command.t2l("make", TASK, "-o", "x", "--results", "told.jsonl").code == 2
+
+
+@pytest.mark.usefixtures("place")
+def test_the_card_says_which_prompt_the_network_for_llama_was_trained_on() -> None:
+    network = TaskCompiler(CompileOptions("by-gte", offline=True)).network
+    said = {
+        base: "without it"
+        in replace(network, config=replace(network.config, base=base)).explain_prompt(8)
+        for base in ("meta-llama/Llama-3.1-8B-Instruct", "google/gemma-2-2b-it")
+    }
+    assert list(said.values()) == [True, False]

@@ -159,6 +159,17 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
             "(`--scaling config` keeps the configuration's)"
         )
 
+    def explain_prompt(self, rank: int) -> str:
+        """The base's own chat; Llama's template writes dates, which the network never saw."""
+        text = super().explain_prompt(rank)
+        if "llama-3" not in self.config.base.lower():
+            return text
+        return text + (
+            "Llama's own template begins with a system turn of dates. The public Text-to-LoRA "
+            "network was trained and scored without it, with the task as the system message and "
+            "the first words of the answer given; scores in the own template are not known.\n"
+        )
+
     def load(self, *, device: str, dtype: torch.dtype | None = None) -> Any:
         """Load embedder and network (`LoadedText`); raises D2LError if they do not fit."""
         device = pick_device(device)
