@@ -71,7 +71,7 @@ COMMANDS: Groups = {
             "d2l refine handbook.lora -o better.lora --refine 5m",
         ),
     ],
-    "Use adapters": [
+    "Use and manage adapters": [
         CommandRow(
             "ask",
             "Ask an adapter questions.",
@@ -96,8 +96,6 @@ COMMANDS: Groups = {
             "export:export",
             "d2l export manual.lora --to gguf",
         ),
-    ],
-    "Manage adapters": [
         CommandRow(
             "ls", "List the adapters in a folder.", "adapters:list_adapters", "d2l ls adapters/"
         ),
@@ -188,6 +186,42 @@ COMMANDS: Groups = {
                     "Remove entries that were not used for the longest time.",
                     "cache:prune",
                     "d2l cache prune --max-size 5GB",
+                ),
+            ),
+        ),
+        CommandRow(
+            "bench",
+            "Measure a network: needles, texts, capacity, harm.",
+            below=(
+                CommandRow(
+                    "niah",
+                    "Find a number in noise, by length and depth.",
+                    "bench:niah",
+                    "d2l bench niah --most 4096 --rows niah.jsonl --plot niah.png",
+                ),
+                CommandRow(
+                    "squad",
+                    "Ask about texts by length; F1 relative to the prompt's.",
+                    "bench:squad",
+                    "d2l bench squad dev.jsonl.gz --plot squad.png",
+                ),
+                CommandRow(
+                    "phonebook",
+                    "Count the numbers that a megabyte of adapter holds.",
+                    "bench:phonebook",
+                    "d2l bench phonebook --entries 64",
+                ),
+                CommandRow(
+                    "harm",
+                    "Measure how adapters of documents move other answers.",
+                    "bench:harm",
+                    "d2l bench harm handbook.pdf",
+                ),
+                CommandRow(
+                    "check",
+                    "Try a network on this machine: ten questions on a page.",
+                    "bench:check",
+                    "d2l bench check sakana/gemma-2-2b -o check.json",
                 ),
             ),
         ),

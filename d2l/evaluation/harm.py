@@ -6,6 +6,7 @@ is compared with the base's. The prompts, `datasets/harm_prompts.txt`, are never
 holds the distributions of one batch at a time.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -63,9 +64,10 @@ def measure_harm(
     general: GeneralAnswers,
     *,
     batch: int = 8,
+    document: str | None = None,
     watch: Progress = silent,
 ) -> Row:
-    """How far the adapter on `asker` moves the base's own answers.
+    """How far the adapter on `asker`, or a `document` in the prompt, moves the base's own answers.
 
     `kl` is KL(base ‖ adapter) in nats a token, `unchanged` the share of tokens whose most likely
     candidate stays the same: means over an answer's tokens, then over prompts. `seats` is None for
@@ -79,9 +81,16 @@ def measure_harm(
         bare = [asker.prompt_alone(text) for text in chosen]
         with model.disable_adapter():
             expected = list(token_distributions(model, bare, answers, batch=batch, pad=pad))
-        prompts = [asker.prompt(text) for text in chosen]
-        changed = token_distributions(model, prompts, answers, batch=batch, pad=pad)
-        compared += [compare(*pair) for pair in zip(expected, changed, strict=True)]
+        if document is None:
+            prompts = [asker.prompt(text) for text in chosen]
+        else:
+            prompts = [
+                asker.prompt_about(document, text, n_answer=MAX_TOKENS)[0] for text in chosen
+            ]
+        off = contextlib.nullcontext() if document is None else model.disable_adapter()
+        with off:
+            changed = token_distributions(model, prompts, answers, batch=batch, pad=pad)
+            compared += [compare(*pair) for pair in zip(expected, changed, strict=True)]
     kl, unchanged = zip(*compared, strict=True)
     means = take_means({"kl": kl, "unchanged": unchanged})
     row = {"seats": count_seats(asker), "n": len(compared), **means}

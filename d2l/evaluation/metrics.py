@@ -14,6 +14,7 @@ Row = dict[str, Any]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_PARTING = str.maketrans(dict.fromkeys(string.punctuation, " "))
 _PLAIN = {
     **dict.fromkeys(range(0x2010, 0x2016), "-"),
     **dict.fromkeys((0x2018, 0x2019, 0x201A, 0x2B9), "'"),
@@ -51,6 +52,15 @@ def token_f1(answer: str, references: Sequence[str]) -> float:
     """SQuAD v1.1's F1 (evaluate-v1.1.py, f1_score): harmonic mean of precision and recall of the
     answer's words against a reference's, both normalized; the best over the references."""
     return max((_word_f1(answer, reference) for reference in references), default=0.0)
+
+
+def published_f1(answer: str, references: Sequence[str]) -> float:
+    """`token_f1` as Doc-to-LoRA's evaluation counts it: punctuation parts words ("3.5" is two)."""
+
+    def part(text: str) -> str:
+        return write_plainly(text).translate(_PARTING)
+
+    return token_f1(part(answer), [part(reference) for reference in references])
 
 
 def _word_f1(answer: str, reference: str) -> float:

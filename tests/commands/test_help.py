@@ -56,6 +56,16 @@ COMPUTED = {
     ("d2l", "check"): "base runtime model max_lora_rank",
     ("d2l", "probe"): "base checkpoint length arm",
     ("d2l", "cache", "prune"): "max_size",
+    **{
+        ("d2l", "bench", name): f"base arm chunk_tokens max_tokens {own}"
+        for name, own in {
+            "niah": "",
+            "squad": "length",
+            "phonebook": "entries",
+            "harm": "",
+            "check": "length",
+        }.items()
+    },
     ("d2l", "checkpoints", "new"): "system",
     ("d2l", "train"): "out device",
 }
@@ -108,7 +118,7 @@ def test_the_list_and_a_commands_own_help_say_the_same_in_one_line(words: tuple[
     assert len(row.help) <= 60
 
 
-@pytest.mark.parametrize("words", [(), ("bases",), ("checkpoints",), ("cache",)])
+@pytest.mark.parametrize("words", [(), ("bases",), ("checkpoints",), ("cache",), ("bench",)])
 def test_lists_of_commands_fit_a_screen(
     words: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

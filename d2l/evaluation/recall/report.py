@@ -166,27 +166,37 @@ def make_routing_row(cell: Cell, records: Sequence[Row]) -> Row:
     }
 
 
-def draw_recall(rows: Sequence[Row], out: Path) -> Path:
-    """Draw what is contained by the documents' tokens, a line an arm; raises D2LError."""
+def draw_recall(
+    rows: Sequence[Row],
+    out: Path,
+    *,
+    across: tuple[str, str] = ("tokens", "tokens of the document"),
+    up: tuple[str, str] = ("contained", "answers that contain the reference"),
+) -> Path:
+    """Draw a score by the documents' tokens, a line an arm; raises D2LError.
+
+    `across` and `up` are keys of the rows, with their names for people. Rows without one of them
+    are left out.
+    """
     check_picture(out)
     figure = load_figure()(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    (x, x_name), (y, y_name) = across, up
+    drawn = [row for row in rows if row.get(x) is not None and row.get(y) is not None]
     for arm, name in ARMS.items():
         own = sorted(
-            (row["tokens"], row["contained"], row["stderr"]["contained"] or 0.0)
-            for row in rows
-            if row["arm"] == arm and row["tokens"] is not None
+            (row[x], row[y], row["stderr"].get(y) or 0.0) for row in drawn if row["arm"] == arm
         )
         if own:
-            tokens, contained, errors = zip(*own, strict=True)
-            axes.errorbar(tokens, contained, errors, marker="o", capsize=3, label=name)
+            along, values, errors = zip(*own, strict=True)
+            axes.errorbar(along, values, errors, marker="o", capsize=3, label=name)
     axes.set_xscale("log")
-    ticks = sorted({row["tokens"] for row in rows if row["tokens"] is not None})
-    axes.set_xticks(ticks, [f"{tokens:,.0f}" for tokens in ticks])
+    ticks = sorted({row[x] for row in drawn})
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("tokens of the document")
-    axes.set_ylabel("answers that contain the reference")
-    axes.set_ylim(0, 1)
+    axes.set_xlabel(x_name)
+    axes.set_ylabel(y_name)
+    axes.set_ylim(0, max([1.0, *(row[y] for row in drawn)]) * 1.02)
     axes.grid(alpha=0.3)
     axes.legend()
     return save_picture(figure, out)

@@ -93,7 +93,7 @@ def probe_whole(
                 name = asked.document.name
                 progress(done, n_steps, f"{name}: compiling")
                 asker, _ = bench.compile(asked)
-                interview = _Interview(asker, asked, options.batch)
+                interview = Interview(asker, asked, options.batch)
                 for arm in options.arms:
                     done += 1
                     progress(done, n_steps, f"{name}: {arm}")
@@ -153,11 +153,17 @@ def _draw(
     return tallies
 
 
-class _Interview:
-    """Asks about one document, of which the asker holds the adapter."""
+class Interview:
+    """Asks about one document, of which the asker holds the adapter.
 
-    def __init__(self, asker: AdaptedModel, asked: AskedDocument, batch: int) -> None:
-        self._asker, self._arms = asker, Arms(batch)
+    `records` has a row for each question, with the answers of all arms that were asked. The first
+    tokens of `timed` questions are timed for each arm.
+    """
+
+    def __init__(
+        self, asker: AdaptedModel, asked: AskedDocument, batch: int, timed: int = _TIMED
+    ) -> None:
+        self._asker, self._arms, self._timed = asker, Arms(batch), timed
         self._text = asked.document.text
         self._rows, self._n_answered = [*asked.questions, *asked.unanswerable], len(asked.questions)
         parts = () if asker.parts is None else asker.parts.parts.records
@@ -176,11 +182,12 @@ class _Interview:
             for n, question in enumerate(self._rows)
         ]
 
-    def ask(self, arm: str, tallies: Sequence[_Tally]) -> None:
-        """Ask an arm all questions, and add its marks to the tallies and to the records."""
+    def ask(self, arm: str, tallies: Sequence[_Tally] = ()) -> int:
+        """Ask an arm all questions, and add its marks to the tallies and to the records. Gives how
+        many questions had their document cut."""
         chosen = [n for n, row in enumerate(self.records) if arm != "right" or row["right_parts"]]
         if not chosen:
-            return
+            return 0
         seconds = self._time(arm, [n for n in chosen if n < self._n_answered])
         marks, n_cut = self._mark(arm, chosen)
         for n, mark in zip(chosen, marks, strict=True):
@@ -191,6 +198,7 @@ class _Interview:
         for tally in tallies:
             tally.answered.first_token.setdefault(arm, []).extend(seconds)
             tally.answered.n_cut += n_cut if arm == "prompt" else 0
+        return n_cut
 
     def _mark(self, arm: str, chosen: Sequence[int]) -> tuple[list[Mark], int]:
         """Marks of the chosen questions, and how many had their document cut."""
@@ -213,7 +221,7 @@ class _Interview:
     def _time(self, arm: str, chosen: Sequence[int]) -> list[float]:
         """Seconds to the first token of some of the chosen questions, one at a time."""
         times: list[float] = []
-        for n in pick_evenly(chosen, _TIMED):
+        for n in pick_evenly(chosen, self._timed):
             if sum(times) < _MOST_SECONDS:
                 start = time.perf_counter()
                 self._begin(arm, n)

@@ -1,0 +1,1 @@
+"""Benchmarks of networks: documents that are drawn, compiled and asked, a row for each."""
