@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -74,14 +73,15 @@ def _measure(
     plot: Annotated[Path | None, in_panel(OUTPUT, help="Draw it: .svg, .png or .pdf.")] = None,
 ) -> None:
     """Run a benchmark, and print the report."""
-    from d2l.evaluation.bench.report import draw_bench, make_report
+    from d2l.evaluation.bench.report import draw_bench, make_report, refuse_report, write_report
     from d2l.evaluation.bench.run import BenchOptions
-    from d2l.files.atomic import write_file
     from d2l.files.plots import check_picture, load_figure
     from d2l.inference.adapted_model import AskOptions
     from d2l.inference.part_choice import PartOptions
 
-    if plot is not None:  # refused before the work, not after it
+    if out is not None:  # refused before the work, not after it
+        refuse_report(out)
+    if plot is not None:
         check_picture(plot)
         load_figure()
     asking = AskOptions(
@@ -99,8 +99,7 @@ def _measure(
     report = make_report(name, measured)
     console.emit(report, lambda: _show(report, measured))
     if out is not None:
-        text = json.dumps(report, indent=1) + "\n"
-        write_file(out, lambda path: path.write_text(text, "utf-8"))
+        write_report(report, out)
     if plot is not None:
         draw_bench(report, plot)
 

@@ -57,6 +57,9 @@ def test_harm_and_check_name_what_they_measured(command: Command) -> None:
     assert done.code == 0, done.err
     (row,) = json.loads(Path("check.json").read_text("utf-8"))["rows"]
     assert (row["arm"], row["n"]) == ("base", 10)
+    done = command("bench", "check", "seats", *options, "-o", "note.txt")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: note.txt exists and is no report of d2l bench\n")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """A network on a machine where it never ran: a page, ten questions, and what options change."""
 
-import contextlib
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
@@ -15,6 +17,7 @@ from d2l.evaluation.bench.run import BenchOptions, run_cases
 from d2l.evaluation.metrics import Row
 from d2l.progress import Steps, ignore_steps
 
+_log = logging.getLogger(__name__)
 #: Options that are compared on a file of questions, each with all others as they are: precisions,
 #: and chunks of training, and up to those of Doc-to-LoRA's published evaluation.
 VARIANTS: tuple[dict[str, Any], ...] = (
@@ -62,8 +65,10 @@ def check_network(
         )
         named = " ".join(f"{key} {value}" for key, value in variant.items()) or "as usual"
         draw = partial(_draw_set, path=questions, lengths=lengths, limit=limit, variant=named)
-        with contextlib.suppress(OptionError):  # of another kind of network
+        try:
             rows += run_cases(draw, varied, progress=progress)
+        except (OptionError, torch.OutOfMemoryError) as error:
+            _log.warning("%s is left out: %s", named, str(error).partition("\n")[0])
     return rows
 
 

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
+from d2l.errors import D2LError
 from d2l.evaluation.bench.published import list_reported
 from d2l.evaluation.metrics import Row, published_f1, take_mean, take_means
 from d2l.evaluation.recall.report import ARMS, draw_recall
+from d2l.files.atomic import write_file
 from d2l.files.plots import check_picture, load_figure, save_picture
 
 #: What the lines of a benchmark's picture show: keys of its rows with their names for people.
@@ -16,6 +19,8 @@ _LINES = {
     "phonebook": (("entries", "names in the phone book"), ("contained", "numbers that are right")),
     "harm": (("tokens", "tokens of the document"), ("kl", "KL of general answers, nats a token")),
 }
+#: How a report begins as JSON.
+_HEAD = b'{\n "bench": '
 #: What the whole run has in common.
 _FACTS = ("network", "network_sha256", "base", "device", "dtype", "options", "versions")
 #: Scores of harm, which come as means already.
@@ -28,6 +33,18 @@ def make_report(bench: str, rows: Sequence[Row]) -> Row:
     facts = {key: rows[0][key] for key in _FACTS}
     others = list_reported(bench, facts["network"])
     return {"bench": bench, **facts, "rows": list(sum_up(rows)), "others": others}
+
+
+def refuse_report(out: Path) -> None:
+    """Raise D2LError where a file stands that is no report of a benchmark."""
+    if out.exists() and not (out.is_file() and out.read_bytes().startswith(_HEAD)):
+        raise D2LError(f"{out} exists and is no report of d2l bench", hint="choose another name")
+
+
+def write_report(report: Row, out: Path) -> None:
+    """Write a report as JSON, over an earlier one; raises D2LError."""
+    text = json.dumps(report, indent=1) + "\n"
+    write_file(out, lambda path: path.write_text(text, "utf-8"), partial(refuse_report, out))
 
 
 def sum_up(rows: Sequence[Row], leave_out: str = "") -> Iterator[Row]:

@@ -92,7 +92,10 @@ def test_harm_of_the_adapter_stands_beside_that_of_the_document_in_the_prompt(
 
 
 def test_a_network_is_checked_with_a_page_and_in_what_it_takes(
-    options: BenchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: BenchOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(check, "VARIANTS", ({}, {"base_dtype": "fp32"}, {"chunk_tokens": 8_192}))
     path = tmp_path / "set.jsonl"
@@ -105,6 +108,8 @@ def test_a_network_is_checked_with_a_page_and_in_what_it_takes(
         ("as usual", "fp32", 1),
         ("base_dtype fp32", "fp32", 1),
     ]
+    (warning,) = caplog.messages
+    assert warning.startswith("chunk_tokens 8192 is left out: ")
     page = " ".join(check.PAGE.split())
     assert all(answer in page for _, answer in check.QUESTIONS)
 
