@@ -179,8 +179,8 @@ def harm(
     from d2l.evaluation.bench.cases import take_documents
     from d2l.evaluation.bench.run import measure_harms, run_cases
 
-    taken = partial(take_documents, inputs=inputs)
-    return partial(run_cases, taken, measure=measure_harms(limit))
+    taken = partial(take_documents, inputs=inputs, limit=limit)
+    return partial(run_cases, taken, measure=measure_harms())
 
 
 @partial(_benchmark, without=("plot",))

@@ -133,12 +133,13 @@ def _draw_name(chance: random.Random) -> str:
     return "".join(syllables).capitalize()
 
 
-def take_documents(tokenizer: Tokenizer, inputs: InputLike) -> list[Case]:
-    """Documents from paths, without questions; raises DocumentError."""
-    return [
-        Case({"document": Path(text.name).name}, AskedDocument(text, _count(tokenizer, text), ()))
-        for text in take_inputs(inputs, ReadOptions()).documents
-    ]
+def take_documents(tokenizer: Tokenizer, inputs: InputLike, *, limit: int) -> list[Case]:
+    """Documents from paths for `limit` general prompts, without questions; raises DocumentError."""
+    cases = []
+    for document in take_inputs(inputs, ReadOptions()).documents:
+        cell = {"document": Path(document.name).name, "n": limit}
+        cases.append(Case(cell, AskedDocument(document, _count(tokenizer, document), ())))
+    return cases
 
 
 def _count(tokenizer: Tokenizer, document: Document) -> int:

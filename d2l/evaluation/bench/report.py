@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from d2l.errors import D2LError
+from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.bench.published import list_reported
 from d2l.evaluation.metrics import Row, published_f1, take_mean, take_means
 from d2l.evaluation.recall.report import ARMS, draw_recall
@@ -29,10 +29,16 @@ _HARM = ("n", "kl", "unchanged", "stderr")
 
 def make_report(bench: str, rows: Sequence[Row]) -> Row:
     """What a benchmark prints with `--json`: facts of the run, means of each cell and arm, and what
-    others report."""
+    others report. Raises ProbeError where no arm was asked."""
     facts = {key: rows[0][key] for key in _FACTS}
     others = list_reported(bench, facts["network"])
-    return {"bench": bench, **facts, "rows": list(sum_up(rows)), "others": others}
+    summed = list(sum_up(rows))
+    if not summed:
+        raise ProbeError(
+            "there was nothing to ask in these arms",
+            hint="documents of one chunk have no parts: name other arms, or longer documents",
+        )
+    return {"bench": bench, **facts, "rows": summed, "others": others}
 
 
 def refuse_report(out: Path) -> None:
@@ -74,7 +80,7 @@ def _sum_up_arm(cell: Row, arm: str, rows: Sequence[Row]) -> Row:
         (question, question["answers"][arm])
         for row in rows
         for question in row["questions"]
-        if arm in question["answers"]
+        if arm in question.get("answers", ())
     ]
     scores = {key: measured[0][key] for key in _HARM if key in measured[0]}
     if marked:

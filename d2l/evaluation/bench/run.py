@@ -70,19 +70,21 @@ def ask_arms(asker: AdaptedModel, case: Case, options: BenchOptions) -> Row:
                 n_cut = interview.ask(arm)
             arms[arm]["seconds"] /= max(len(interview.records), 1)
             arms[arm]["cut"] = n_cut
+    answered = {arm for record in interview.records for arm in record.get("answers", ())}
     for record in interview.records:
         record["n_tokens"] = len(asker.encode(record["wanted"][0]))
+    arms = {arm: row for arm, row in arms.items() if arm in answered}
     return {"arms": arms, "questions": interview.records}
 
 
-def measure_harms(limit: int) -> Measure:
+def measure_harms() -> Measure:
     """What measures harm: of the adapter, and of the document in the prompt. The base alone answers
-    `limit` general prompts, once."""
+    general prompts once, as many as the first case's cell says."""
     general: GeneralAnswers = {}
 
     def measure(asker: AdaptedModel, case: Case, options: BenchOptions) -> Row:
         if not general:
-            general.update(answer_general(asker, limit=limit, batch=options.batch))
+            general.update(answer_general(asker, limit=case.cell["n"], batch=options.batch))
         arms = dict[str, Row]()
         for arm, text in (("adapter", None), ("prompt", case.asked.document.text)):
             if arm in options.arms:
@@ -113,7 +115,7 @@ def run_cases(
         for n, case in enumerate(cases):
             document, asked = case.asked.document, case.asked.questions
             progress(n, len(cases), f"{options.name}: {document.name}")
-            facts = common | {"cell": case.cell, "document": document.name}
+            facts = common | {"cell": case.cell, "document": Path(document.name).name}
             facts |= {"sha256": document.digest, "asked": [question.text for question in asked]}
             row = next((row for row in kept if facts.items() <= row.items()), None)
             if row is None:

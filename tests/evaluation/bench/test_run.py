@@ -80,15 +80,15 @@ def test_harm_of_the_adapter_stands_beside_that_of_the_document_in_the_prompt(
     options: BenchOptions, tmp_path: Path
 ) -> None:
     (tmp_path / "note.txt").write_text(tiny.DOCUMENT)
-    drawn = partial(take_documents, inputs=str(tmp_path / "note.txt"))
-    rows = run_cases(drawn, options, measure=measure_harms(2))
+    drawn = partial(take_documents, inputs=str(tmp_path / "note.txt"), limit=2)
+    rows = run_cases(drawn, options, measure=measure_harms())
     report = make_report("harm", rows)
     assert [(row["document"], row["arm"], row["n"]) for row in report["rows"]] == [
         ("note.txt", "adapter", 2),
         ("note.txt", "prompt", 2),
     ]
     assert all(row["kl"] > 0 and row["seconds"] > 0 for row in report["rows"])
-    assert str(tmp_path) not in json.dumps(report)
+    assert str(tmp_path) not in json.dumps([rows, report])
 
 
 def test_a_network_is_checked_with_a_page_and_in_what_it_takes(
@@ -112,6 +112,13 @@ def test_a_network_is_checked_with_a_page_and_in_what_it_takes(
     assert warning.startswith("chunk_tokens 8192 is left out: ")
     page = " ".join(check.PAGE.split())
     assert all(answer in page for _, answer in check.QUESTIONS)
+
+
+def test_arms_of_parts_need_parts(options: BenchOptions) -> None:
+    short = partial(draw_phonebooks, entries=(2,), limit=1, seed=1)
+    rows = run_cases(short, replace(options, arms=("routed", "right")))
+    with pytest.raises(ProbeError, match="nothing to ask in these arms"):
+        make_report("phonebook", rows)
 
 
 # ---- reports ------------------------------------------------------------------------------------
