@@ -13,6 +13,7 @@ from d2l.compiler.part_cache import NOTHING, Found
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
 from d2l.errors import OptionError
+from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions, TaskCompileOptions
@@ -30,8 +31,9 @@ class _Compiler:
 
     reads: ClassVar[str]
 
-    def __init__(self, options: CompileOptions | None = None) -> None:
+    def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
         self.options = options or CompileOptions()
+        self.need = need  # "plan": no weights are downloaded, and none can be loaded
         self._loaded: Any = None
 
     @cached_property
@@ -44,6 +46,7 @@ class _Compiler:
             base=options.base,
             embedder=options.embedder,
             offline=options.offline,
+            need=self.need,
         )
         network.require(self.reads)
         return network
@@ -186,8 +189,8 @@ class TaskCompiler(_Compiler):
     #: Tokens of a description that is read with others; longer ones gain little.
     _SHORT = 160
 
-    def __init__(self, options: CompileOptions | None = None) -> None:
-        super().__init__(options or TaskCompileOptions())
+    def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
+        super().__init__(options or TaskCompileOptions(), need=need)
         self._ahead: dict[tuple[int, ...], tuple[Activations, Assembled]] = {}
 
     @classmethod

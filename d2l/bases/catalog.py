@@ -70,10 +70,16 @@ class Place:
         if self.gguf is not None:
             return digest_gguf(self.gguf)
         assert self.folder is not None
-        shards = sorted(self.folder.glob("*.safetensors"))
+        shards = list_weights(self.folder)
         if len(shards) == 1:
             return file_digest(shards[0])
         return join_digests([file_digest(shard) for shard in shards])
+
+
+def list_weights(folder: Path) -> list[Path]:
+    """A model folder's safetensors files, sorted; where there is an index, those that it names."""
+    named = [folder / name for name in hub.read_index(folder)]
+    return [path for path in named or sorted(folder.glob("*.safetensors")) if path.is_file()]
 
 
 def find_known(name: str) -> KnownBase | None:
@@ -103,7 +109,11 @@ def spell_base(name: str, sha256: str | None) -> str:
 
 
 def locate_base(
-    name: str, *, override: str | None = None, offline: bool = False, config_only: bool = False
+    name: str,
+    *,
+    override: str | None = None,
+    offline: bool = False,
+    need: hub.Need = "weights",
 ) -> Place:
     """Find a base in the order that `models.find_base` tells; raises BaseModelError."""
     wanted = override if override is not None else name
@@ -121,13 +131,29 @@ def locate_base(
         return Place(gguf=path)
     known = find_known(name) if override is None else BY_ALIAS.get(override)
     if known is None:
-        return Place(hub.fetch_model(wanted, offline=offline, config_only=config_only))
+        return Place(hub.fetch_model(_pin(wanted), offline=offline, need=need))
     file = find_file(known)
     if file is None:
         raise BaseModelError(
             f"the base {known.name} is not on this machine", hint=f"get it: {fetch_command(known)}"
         )
     return Place(gguf=file)
+
+
+def ask_base(name: str, override: str | None = None) -> hub.Listing | None:
+    """What the hub would have to send of a base, found as `locate_base` does; None where nothing
+    is missing, or no hub is asked. Fetches nothing; raises BaseModelError."""
+    wanted = _pin(name if override is None else override)
+    known = find_known(name) if override is None else BY_ALIAS.get(override)
+    parsed = hub.parse_name(wanted)
+    if known is not None or parsed is None or find_local(override or name) is not None:
+        return None
+    return hub.ask_model(parsed) if hub.find_model(parsed) is None else None
+
+
+def _pin(name: str) -> str:
+    """A name on the hub with the revision that is pinned for it, if any."""
+    return f"{name}@{REVISIONS[name]}" if name in REVISIONS else name
 
 
 def find_file(known: KnownBase) -> Path | None:
@@ -180,6 +206,16 @@ def _find_in_hub_cache(known: KnownBase) -> Path | None:
     found = try_to_load_from_cache(known.repo, known.file, revision=known.revision)
     return Path(found) if isinstance(found, str) else None
 
+
+#: Commits of bases on the hub that are read where no other revision is named. Each is the one that
+#: many public repositories name as their base's.
+REVISIONS = {
+    "google/gemma-2-2b-it": "299a8560bedf22ed1c72a8a11e7dce4a7f9f51f8",
+    "mistralai/Mistral-7B-Instruct-v0.2": "63a8b081895390a26e140280378bc85ec8bce07a",
+    "Qwen/Qwen3-4B-Instruct-2507": "cdbee75f17c01a7cc42f958dc650907174af0554",
+    "meta-llama/Llama-3.1-8B-Instruct": "0e9e39f249a16976918f6564b8830bc894c89659",
+    "Alibaba-NLP/gte-large-en-v1.5": "104333d6af6f97649377c2afbde10a7704870c7b",
+}
 
 _QWEN_PARTS = (
     "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27",

@@ -16,10 +16,11 @@ import transformers
 from torch import Tensor, nn
 
 from d2l.bases import gguf as gguf_files
-from d2l.bases.catalog import BY_NAME, Place, locate_base
+from d2l.bases.catalog import BY_NAME, Place, list_weights, locate_base
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
+from d2l.files.hub import Need
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
@@ -64,15 +65,19 @@ class BaseFiles:
 
 
 def find_base(
-    name: str, *, override: str | None = None, offline: bool = False, config_only: bool = False
+    name: str,
+    *,
+    override: str | None = None,
+    offline: bool = False,
+    need: Need = "weights",
 ) -> BaseFiles:
     """Locate a base by the name a checkpoint gives it, or where `override` says it lies.
 
     Tried in this order: `override` (folder, GGUF file, alias or hub name), `name` as a folder below
     the working directory, the pinned file of a known base, the Hugging Face hub and its cache.
-    Files of known bases are not downloaded here. With `config_only` nothing but config.json is.
+    Files of known bases are not downloaded here, and of others no more than is needed.
     """
-    place = locate_base(name, override=override, offline=offline, config_only=config_only)
+    place = locate_base(name, override=override, offline=offline, need=need)
     if place.gguf is not None:
         return BaseFiles(name, gguf_files.prepare_folder(place.gguf), gguf=place.gguf)
     assert place.folder is not None
@@ -126,7 +131,7 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
     finite."""
     if files.gguf is not None:
         gguf_files.ensure_weights(files.gguf, files.folder)
-    if not list(files.folder.glob("*.safetensors")):
+    if not list_weights(files.folder):
         raise BaseModelError(
             f"{files.folder}: no safetensors weights",
             hint="d2l reads model.safetensors (or its shards), not pickled weights",

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from d2l.bases.catalog import list_weights
 from d2l.bases.gguf import add_old_keys, ensure_weights
 from d2l.bases.models import BaseFiles
 from d2l.errors import BaseModelError
@@ -40,7 +41,7 @@ def list_shards(base: BaseFiles) -> list[Path]:
     """
     if base.gguf is not None:
         ensure_weights(base.gguf, base.folder)
-    shards = sorted(base.folder.glob("*.safetensors"))
+    shards = list_weights(base.folder)
     if not shards:
         raise BaseModelError(
             f"{base.folder}: no safetensors weights",

@@ -1,5 +1,6 @@
-"""`d2l checkpoints` and `d2l calibrate`: list networks, write, begin and fit them."""
+"""`d2l checkpoints` and `d2l calibrate`: list and check networks, write, begin and fit them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,24 @@ def list_checkpoints(
     else:
         values = describe_checkpoint(name, offline=offline)
         console.emit(values, lambda: _show_checkpoint(values))
+
+
+@taking("d2l.hypernets.options:CompileOptions", "base", "device", "offline")
+def check_checkpoint(
+    name: Annotated[str, typer.Argument(help="Alias, folder, file or hub name.")],
+    options: "CompileOptions",
+) -> None:
+    """Check access, disk and GPU memory for a network.
+
+    Downloads no weights. Exits with 1 if it cannot run, and says the first thing to do.
+    """
+    from d2l.compiler.preflight import look
+
+    preflight = look(replace(options, checkpoint=name))
+    console.emit(preflight.to_json(), "\n".join(preflight.describe()))
+    fault = preflight.find_fault()
+    if fault is not None:
+        raise fault
 
 
 def export_checkpoint(
@@ -125,7 +144,8 @@ def _show_aliases(rows: list[dict[str, Any]]) -> None:
 
 def _show_checkpoint(values: dict[str, Any]) -> None:
     """Print a checkpoint's facts; of a long list its length."""
-    rows = [(key, values[key]) for key in ("name", "path", "format", "network", "sha256")]
+    keys = ("name", "path", "commit", "format", "network", "sha256")
+    rows = [(key, values[key]) for key in keys if values[key] is not None]
     for key, value in values["config"].items():
         if key == "network":
             continue  # the kind, shown above
@@ -154,19 +174,23 @@ def describe_aliases() -> list[dict[str, Any]]:
 
 
 def describe_checkpoint(name: str, *, offline: bool) -> dict[str, Any]:
-    """Describe a checkpoint's place and configuration; raises CheckpointError."""
+    """Describe a checkpoint's place and configuration; raises CheckpointError. Weights that are on
+    the hub stay there."""
     from dataclasses import asdict
 
+    from d2l.files.hub import find_commit
     from d2l.hypernets.checkpoints import checkpoint_digest, find_format, read_config
-    from d2l.hypernets.registry import find_checkpoint
+    from d2l.hypernets.registry import ask_checkpoint, find_checkpoint
 
-    files = find_checkpoint(name, offline=offline)
+    missing = None if offline else ask_checkpoint(name)
+    files = find_checkpoint(name, offline=offline, weights=False)
     config = read_config(files.path)
     return {
         "name": files.name,
-        "path": str(files.path),
+        "path": str(files.path) if missing is None else None,
+        "commit": find_commit(files.path) if missing is None else missing.commit,
         "format": find_format(files.path).name,
         "network": config.kind,
-        "sha256": checkpoint_digest(files.path),
+        "sha256": checkpoint_digest(files.path) if missing is None else None,
         "config": asdict(config),  # type: ignore[call-overload]
     }

@@ -11,7 +11,12 @@ import d2l
 from d2l.adapters import info as names
 from d2l.adapters.find import VARIABLE, home_folder, refuse_adapter
 from d2l.commands import console
-from d2l.commands.compile_report import Report, report_plan, report_unchanged
+from d2l.commands.compile_report import (
+    Report,
+    report_plan,
+    report_unchanged,
+    show_preflight,
+)
 from d2l.commands.compile_run import CompileRun, compile_each
 from d2l.commands.export import refuse_beside
 from d2l.commands.options import (
@@ -135,7 +140,8 @@ def compile_command(
         refuse_beside(out, targets, force=force)
 
     intake = _read(inputs, reading, strict=strict)
-    compiler = d2l.Compiler(replace(options, cache=True))
+    show_preflight(options, None if each else intake, dry_run=dry_run)
+    compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
     run = CompileRun(compiler, targets, force=force, strict=strict)
     if each:
         report = compile_each(intake, out, run, dry_run=dry_run)

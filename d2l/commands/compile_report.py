@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
+    from d2l.documents.intake import Intake
+    from d2l.hypernets.options import CompileOptions
     from d2l.runtimes.export import ExportResult
 
 #: Inputs that have a line of their own in what is printed.
@@ -29,6 +31,25 @@ class Report:
 
     text: str
     values: dict[str, Any]
+
+
+def show_preflight(
+    options: "CompileOptions", intake: "Intake | None" = None, *, dry_run: bool = False
+) -> None:
+    """Where something has to be fetched, say on stderr what, whether it can be had, and whether it
+    fits. Raises what would keep the run from succeeding, before anything is fetched."""
+    from d2l.compiler.preflight import look
+
+    if options.offline:
+        return
+    preflight = look(options, None if dry_run else intake)
+    if not preflight.missing:
+        return
+    for line in preflight.describe():
+        console.note(line)
+    fault = preflight.find_fault(estimates=False)
+    if fault is not None and not dry_run:
+        raise fault
 
 
 def report_plan(plan: "CompilePlan") -> Report:

@@ -158,6 +158,12 @@ COMMANDS: Groups = {
                     "d2l checkpoints ls smollm2-135m",
                 ),
                 CommandRow(
+                    "check",
+                    "Check access, disk and GPU memory for a network.",
+                    "checkpoints:check_checkpoint",
+                    "d2l checkpoints check sakana/gemma-2-2b --device cuda",
+                ),
+                CommandRow(
                     "export",
                     "Write a run or a released checkpoint as a folder.",
                     "checkpoints:export_checkpoint",

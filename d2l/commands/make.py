@@ -12,6 +12,7 @@ import typer
 import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
+from d2l.commands.compile_report import show_preflight
 from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, in_panel, taking
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def make(
             if description == "-"
             else check_description(description)
         )
-    compiler = d2l.TaskCompiler(options)
+    show_preflight(options, dry_run=dry_run)
+    compiler = d2l.TaskCompiler(options, need="plan" if dry_run else "weights")
     plan = compiler.plan(text or _ANY)
     for message in plan.warnings:
         console.warn(message)

@@ -100,7 +100,7 @@ def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one behind it, says that a disk has no room or cannot be written."""
     while error is not None:
         number = getattr(error, "errno", None)
-        if isinstance(error, SafetensorError):  # which only tells the number
+        if isinstance(error, SafetensorError | RuntimeError):  # which only tell the number
             number = next((n for n in _FULL if f"(os error {n})" in str(error)), None)
         if number in _FULL:
             return True

@@ -4,21 +4,48 @@
 """
 
 import contextlib
+import json
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
 from d2l.errors import AdapterError, BaseModelError, D2LError
+from d2l.files.atomic import is_disk_full
 
 _NAME = re.compile(
     r"(?P<repo>\w[\w.-]*/\w[\w.-]*)"
     r"(?:@(?P<revision>[\w./-]+))?"
     r"(?::(?P<subfolder>[\w.-][\w./-]*))?"
 )
+#: What the hub's refusals mean, and what to do, by status.
+_REFUSALS = {
+    401: (
+        "the hub does not take this machine's token, which may have expired",
+        "log in again: `hf auth login`, or correct HF_TOKEN",
+    ),
+    403: (
+        "this machine's token may not read it",
+        "let the token read gated repositories, in its settings on the hub; or log in with "
+        "another: `hf auth login`",
+    ),
+    429: ("the hub has had too many requests from here", "try again in some minutes"),
+}
+#: What is said of what is not on disk, where no socket may be opened.
+_NOT_ASKED = (
+    "not on disk, and the hub was not asked (--offline)",
+    "download it once while online, or name a local folder",
+)
+_FORM = "the form is org/repo[@revision][:subfolder]"
 _LOG_IN = "log in with a token that may write: `hf auth login`, or set HF_TOKEN"
-_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model")
+#: What a model has beside its weights.
+_TEXTS = ("*.json", "*.jinja", "tokenizer.model")
+_TEXTS_END = (".json", ".jinja", ".yaml", "tokenizer.model")
+#: How much of a model is wanted: config.json, all but the weights (for a plan), or all of it.
+Need = Literal["config", "plan", "weights"]
 
 
 class HubName(NamedTuple):
@@ -31,6 +58,10 @@ class HubName(NamedTuple):
     def at(self, revision: str | None) -> "HubName":
         """The same at a revision; None leaves it as it is."""
         return self if revision is None else self._replace(revision=revision)
+
+    def path(self, file: str) -> str:
+        """A file of the subfolder, as the repository has it."""
+        return f"{self.subfolder}/{file}" if self.subfolder else file
 
     def __str__(self) -> str:
         at = f"@{self.revision}" if self.revision else ""
@@ -45,52 +76,173 @@ def parse_name(text: str) -> HubName | None:
     return HubName(match["repo"], match["revision"], match["subfolder"])
 
 
-def fetch_model(name: str, *, offline: bool, config_only: bool = False) -> Path:
-    """Folder with a base model's config, tokenizer and safetensors, or with its config.json
-    alone; raises BaseModelError."""
+class Listing(NamedTuple):
+    """What is wanted of a repository, at the commit that its revision is now.
+
+    `refusal`: why this machine cannot have the files. Listings, of gated repositories too, are open
+    to all.
+    """
+
+    name: HubName
+    commit: str
+    sizes: Mapping[str, int]  # bytes, by the path in the name's folder
+    refusal: D2LError | None = None
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes of the files that are not in the cache of the hub's library yet."""
+        from huggingface_hub import try_to_load_from_cache
+
+        def is_here(path: str) -> bool:
+            repo, file = self.name.repo, self.name.path(path)
+            return isinstance(try_to_load_from_cache(repo, file, revision=self.commit), str)
+
+        return sum(size for path, size in self.sizes.items() if not is_here(path))
+
+
+def ask(
+    name: HubName, files: Sequence[str], *, error_type: type[D2LError], depth: int = 0
+) -> Listing:
+    """List the files of these patterns, at most `depth` folders deep, and ask for the head of one,
+    to learn whether they can be had. Raises the error for what is not there."""
+    import huggingface_hub
+
+    with _naming(name, False, error_type):
+        api = huggingface_hub.HfApi()
+        info = api.model_info(name.repo, revision=name.revision, files_metadata=True)
+    below, sizes = name.path(""), dict[str, int]()
+    for file in info.siblings or ():
+        path = file.rfilename.removeprefix(below)
+        wanted = any(fnmatchcase(path.split("/")[-1], pattern) for pattern in files)
+        if file.rfilename.startswith(below) and path.count("/") <= depth and wanted:
+            sizes[path] = file.size or 0
+    listing = Listing(name, str(info.sha), sizes)
+    if not sizes:
+        raise _no_folder(name, error_type)
+    head = name.path(max(sizes, key=lambda path: sizes[path]))
+    try:
+        with _naming(name, False, error_type):
+            url = huggingface_hub.hf_hub_url(name.repo, head, revision=listing.commit)
+            huggingface_hub.get_hf_file_metadata(url, token=huggingface_hub.get_token())
+    except error_type as error:
+        return listing._replace(refusal=error)
+    return listing
+
+
+def ask_model(name: HubName) -> Listing:
+    """Ask for a whole base model, without the copy of its weights in a layout of its makers; raises
+    BaseModelError."""
+    listing = ask(name, (*_TEXTS, "*.safetensors"), error_type=BaseModelError)
+    kept = {p: n for p, n in listing.sizes.items() if not p.startswith("consolidated")}
+    return listing._replace(sizes=kept)
+
+
+def find_model(name: HubName, need: Need = "weights") -> Path | None:
+    """A base model's folder in the cache if as much as needed is there; opens no socket."""
+    try:
+        folder = fetch(name, (), offline=True, error_type=BaseModelError)
+    except BaseModelError:
+        return None
+    texts = ("tokenizer.json", "tokenizer.model")
+    whole = (folder / "config.json").is_file()
+    if need == "weights":  # fetched last, so where they are everything is
+        shards = read_index(folder) or [path.name for path in folder.glob("*.safetensors")]
+        whole = bool(shards) and all((folder / shard).is_file() for shard in shards)
+    elif need == "plan":
+        whole = whole and any((folder / text).is_file() for text in texts)
+    return folder if whole else None
+
+
+def read_index(folder: Path) -> list[str]:
+    """Names of a model's shards, sorted, as their index lists them; none without an index."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+        return sorted({name for name in index["weight_map"].values() if "/" not in name})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def fetch_model(name: str, *, offline: bool, need: Need = "weights") -> Path:
+    """Folder with a base model's config, tokenizer and safetensors, or with less of it; raises
+    BaseModelError. What is in the cache is not asked for again."""
     parsed = parse_name(name)
     if parsed is None:
         raise BaseModelError(
             f"base model {name!r} not found",
             hint="name a folder, a .gguf file or org/repo[@revision] on the hub",
         )
-    wanted = ("config.json",) if config_only else _MODEL_FILES
-    return _fetch(parsed, wanted, ("",), offline, BaseModelError)
+    folder = find_model(parsed, need)
+    if folder is not None:
+        return folder
+    if offline:
+        refuse_missing(parsed, BaseModelError)
+    listing = ask_model(parsed)
+    if listing.refusal is not None:
+        raise listing.refusal
+    weights = [path for path in listing.sizes if path.endswith(".safetensors")]
+    texts = {"config.json"} if need == "config" else listing.sizes.keys() - weights
+    folder = fetch(parsed, tuple(texts), offline=False, error_type=BaseModelError)
+    if need == "weights":
+        weights = read_index(folder) or weights
+        fetch(parsed, weights, offline=False, error_type=BaseModelError)
+    return folder
+
+
+def refuse_missing(name: HubName, error_type: type[D2LError]) -> NoReturn:
+    """Raise the error for what is not in the cache, where no socket may be opened."""
+    fetch(name, (), offline=True, error_type=error_type)
+    raise error_type(f"{name.repo}: {_NOT_ASKED[0]}", hint=_NOT_ASKED[1])
 
 
 def fetch(
     name: HubName, files: Sequence[str], *, offline: bool, error_type: type[D2LError]
 ) -> Path:
-    """Download the matching files, also one folder deep; return the local folder. Raises the error
-    given."""
-    return _fetch(name, files, ("", "*/"), offline, error_type)
-
-
-def _fetch(
-    name: HubName,
-    files: Sequence[str],
-    depths: Sequence[str],
-    offline: bool,
-    error_type: type[D2LError],
-) -> Path:
-    """Download (or find) files by their patterns, in the name's folder and at these depths."""
+    """Download (or find) files of the name's folder; return the local folder. Raises the error
+    given. Texts are there at once, so they have no progress bar."""
     import huggingface_hub
+    from tqdm import tqdm
 
-    below = f"{name.subfolder}/" if name.subfolder else ""
+    class NoBar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"disable": True})
+
+    texts_only = all(file.endswith(_TEXTS_END) for file in files)
     with _naming(name, offline, error_type):
         root = huggingface_hub.snapshot_download(
             name.repo,
             revision=name.revision,
-            allow_patterns=[f"{below}{depth}{file}" for depth in depths for file in files],
+            allow_patterns=[name.path(file) for file in files],
             local_files_only=offline,
+            tqdm_class=NoBar if texts_only else None,
         )
     folder = Path(root, name.subfolder or "")
     if not folder.is_dir():
-        raise error_type(
-            f"{name.repo}: no folder {name.subfolder!r} on the hub",
-            hint="the form is org/repo[@revision][:subfolder]",
-        )
+        raise _no_folder(name, error_type)
     return folder
+
+
+def _no_folder(name: HubName, error_type: type[D2LError]) -> D2LError:
+    """The error for a folder that is not there, or holds nothing that is wanted."""
+    return error_type(f"{name.repo}: no folder {name.subfolder or '/'!r} on the hub", hint=_FORM)
+
+
+@contextlib.contextmanager
+def open_remote(listing: Listing, path: str, error_type: type[D2LError]) -> Iterator[BinaryIO]:
+    """Open a file on the hub, of which only what is read is sent; raises the error given."""
+    import huggingface_hub
+
+    with _naming(listing.name, False, error_type):
+        place = f"{listing.name.repo}@{listing.commit}/{listing.name.path(path)}"
+        files = huggingface_hub.HfFileSystem(skip_instance_cache=True)
+        with files.open(place, "rb", cache_type="none") as file:
+            yield file
+
+
+def find_commit(path: Path) -> str | None:
+    """The commit that a file or folder in the cache of the hub's library is of; None elsewhere."""
+    parts = path.parts
+    at = parts.index("snapshots") + 1 if "snapshots" in parts else 0
+    return parts[at] if at and re.fullmatch("[0-9a-f]{40}", parts[at]) else None
 
 
 def fetch_file(repo: str, file: str, *, revision: str | None) -> Path:
@@ -112,51 +264,61 @@ def _naming(
     unreachable_hint: str = "check the network, or name a local folder",
 ) -> Iterator[None]:
     """Turn what the hub's library raises into one line about the repository."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import HfHubHTTPError
 
     # The HTTP library depends on the version of the hub's library. RuntimeError and ValueError:
     # Xet, and answers that are not JSON.
     libraries = [sys.modules[m] for m in ("httpx", "httpx2", "requests") if m in sys.modules]
-    unreachable: tuple[type[Exception], ...]
-    unreachable = (HfHubHTTPError, OSError, RuntimeError, ValueError)
-    unreachable += tuple(library.HTTPError for library in libraries)
+    raised: tuple[type[Exception], ...] = (HfHubHTTPError, OSError, RuntimeError, ValueError)
+    raised += tuple(library.HTTPError for library in libraries)
     try:
         yield
-    except GatedRepoError as error:
-        raise error_type(
-            f"{name.repo}: access on the hub is restricted",
-            hint="accept its terms on its page, then run `hf auth login`",
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise error_type(
-            f"{name.repo}: not found on the hub"
-            + (f" at revision {name.revision}" if name.revision else ""),
-            hint="check the name; the form is org/repo[@revision][:subfolder]",
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise error_type(
-            f"{name.repo}: not on disk, and the hub "
-            + ("was not asked (--offline)" if offline else "cannot be reached"),
-            hint="download it once while online, or name a local folder",
-        ) from error
-    except EntryNotFoundError as error:
-        raise error_type(
-            f"{name.repo}: has no such file on the hub",
-            hint="check the network, or name a local folder",
-        ) from error
-    except unreachable as error:
-        raise error_type(
-            f"{name.repo}: the hub cannot be reached ({type(error).__name__})",
-            hint=unreachable_hint,
-        ) from error
+    except raised as error:
+        message, hint = _explain(error, name, offline=offline)
+        raise error_type(f"{name.repo}: {message}", hint=hint or unreachable_hint) from error
+
+
+def _explain(error: Exception, name: HubName, *, offline: bool) -> tuple[str, str | None]:
+    """What is wrong and what to do about it, None for what a network can be blamed for.
+
+    The hub's library calls much "not found here", and keeps what happened behind it.
+    """
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.GatedRepoError):
+        message = "its terms have not been accepted by this machine's user"
+        page = f"{constants.ENDPOINT}/{name.repo}"
+        return message, f"accept them at {page}, then run `hf auth login`"
+    lost = errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.HFValidationError
+    if isinstance(error, lost):
+        at = f" at revision {name.revision}" if name.revision else ""
+        return f"not found on the hub{at}", f"check the name; {_FORM}"
+    if is_disk_full(error):
+        return (
+            f"no room in {constants.HF_HUB_CACHE}, which has {free_bytes() / 1e9:.1f} GB free",
+            "make room there, or name a folder on another disk in HF_HOME",
+        )
+    behind: BaseException | None = error
+    while behind is not None:
+        status = getattr(getattr(behind, "response", None), "status_code", None)
+        if status in _REFUSALS:
+            return _REFUSALS[status]
+        behind = behind.__cause__ or behind.__context__
+    if offline:
+        return _NOT_ASKED
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return "not on disk, and the hub cannot be reached", _NOT_ASKED[1]
+    if isinstance(error, errors.EntryNotFoundError):
+        return "has no such file on the hub", None
+    return f"the hub cannot be reached ({type(error).__name__})", None
+
+
+def free_bytes() -> int:
+    """Bytes free on the disk where the hub's library keeps files."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE).absolute()
+    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
 
 
 def push_folder(

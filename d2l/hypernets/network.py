@@ -22,6 +22,7 @@ from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError
+from d2l.files.hub import Need
 from d2l.hypernets.checkpoints import checkpoint_digest, list_warnings, load_hypernet
 from d2l.hypernets.familiarity import Familiarity, read_familiarity
 from d2l.hypernets.options import CompileOptions
@@ -83,7 +84,8 @@ class Network(ABC, Generic[Config]):
     """A network without its weights. The base and its tokenizer are looked up on first use.
 
     `given` is where the user says that the base lies, if the checkpoint's name leads elsewhere;
-    `embedder` is the same for a model that reads descriptions.
+    `embedder` is the same for a model that reads descriptions. With the `need` "plan" no weights
+    are downloaded, and none can be loaded.
     """
 
     files: CheckpointFiles
@@ -91,6 +93,7 @@ class Network(ABC, Generic[Config]):
     given: str | None = None
     offline: bool = False
     embedder: str | None = None
+    need: Need = "weights"
 
     #: The base must run in fp32, because the network imposes values on it.
     imposes_on_base: ClassVar[bool] = False
@@ -120,6 +123,11 @@ class Network(ABC, Generic[Config]):
             f"{self.files.path}: is a {kind} network, which reads documents and no descriptions",
             hint="use d2l compile, or name a checkpoint that reads descriptions",
         )
+
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The models whose weights it reads with, each with where the user says that it lies."""
+        return {self.config.base: self.given}
 
     @abstractmethod
     def find_reader(self) -> BaseFiles:
@@ -249,18 +257,15 @@ class Network(ABC, Generic[Config]):
         hypernet = load_hypernet(self.files.path, device=device, base=model)
         return Loaded(hypernet, ActivationEncoder(model, self.config.reading), device)
 
-    def find_base(self, *, config_only: bool = False) -> BaseFiles:
-        """Find the base without checking its shapes; raises BaseModelError.
-
-        With `config_only` only its configuration is downloaded.
-        """
-        return find_base(
-            self.config.base, override=self.given, offline=self.offline, config_only=config_only
-        )
+    def find_base(self, *, need: Need | None = None) -> BaseFiles:
+        """Find the base without checking its shapes; raises BaseModelError. No more of it is
+        downloaded than is needed: None means what the network itself does."""
+        need = need or self.need
+        return find_base(self.config.base, override=self.given, offline=self.offline, need=need)
 
     def find_other(self, name: str, *, given: str | None = None) -> BaseFiles:
         """Find a second model that the network reads with, by its name in the configuration."""
-        return find_base(name, override=given, offline=self.offline)
+        return find_base(name, override=given, offline=self.offline, need=self.need)
 
     @cached_property
     def base(self) -> BaseFiles:

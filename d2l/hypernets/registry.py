@@ -5,9 +5,12 @@ The one table of known checkpoints stands at the foot.
 
 import difflib
 import os
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from d2l.errors import CheckpointError
 from d2l.files import hub
@@ -32,6 +35,10 @@ _FILES = (
     "hypermod.pt",
     "adapter_config.json",
 )
+#: Those of them that hold weights.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "hypermod.pt")
+#: Folders of checkpoints that were opened without their weights; they go when the program ends.
+_OUTLINES: list[tempfile.TemporaryDirectory[str]] = []
 _BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -40,6 +47,7 @@ class Alias:
     """A checkpoint that d2l knows by a short name.
 
     `location` is a hub name (`org/repo:subfolder`), or None for what is shipped in the package.
+    `revision` is the commit that is read where the user names none; None: the branch's newest.
     `size_bytes` is what is downloaded or shipped, without the base.
     """
 
@@ -49,6 +57,7 @@ class Alias:
     license: str  # of the base; the checkpoint's own terms are on its page
     size_bytes: int
     location: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,17 +74,41 @@ def default_checkpoint() -> str:
     return os.environ.get(DEFAULT_VARIABLE) or DEFAULT
 
 
-def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
-    """Locate a checkpoint, downloading it where it is not on disk; raises CheckpointError."""
+def find_checkpoint(name: str, *, offline: bool = False, weights: bool = True) -> CheckpointFiles:
+    """Locate a checkpoint, downloading it where it is not on disk; raises CheckpointError.
+
+    Without `weights` no more is downloaded than its configuration, in a folder for this run.
+    """
+    place = _locate(name)
+    if isinstance(place, hub.HubName):
+        place = fetch_checkpoint(place, offline=offline, weights=weights)
+    return CheckpointFiles(name, place)
+
+
+def ask_checkpoint(name: str) -> hub.Listing | None:
+    """What the hub would have to send of a checkpoint, or None if it is on disk. Fetches nothing;
+    raises CheckpointError."""
+    place = _locate(name)
+    return None if isinstance(place, Path) or cached_checkpoint(place) else _ask(place)
+
+
+def is_on_disk(name: str) -> bool:
+    """Whether no part of a checkpoint has to be fetched; raises CheckpointError."""
+    place = _locate(name)
+    return isinstance(place, Path) or cached_checkpoint(place) is not None
+
+
+def _locate(name: str) -> Path | hub.HubName:
+    """Where a checkpoint lies; raises CheckpointError."""
     alias = ALIASES.get(name)
-    if alias is not None and alias.location is None:
-        return CheckpointFiles(name, _BUILTIN / alias.name)
+    if alias is not None:
+        return _BUILTIN / alias.name if alias.location is None else _name_on_hub(alias)
     path = find_local(name)
-    if alias is None and path is not None:
+    if path is not None:
         refuse_irregular(path, CheckpointError)
-        return CheckpointFiles(name, path)
-    parsed = hub.parse_name(name if alias is None else str(alias.location))
-    if parsed is None or (alias is None and name.startswith((".", "/", "~"))):
+        return path
+    parsed = hub.parse_name(name)
+    if parsed is None or name.startswith((".", "/", "~")):
         named = f" named in {DEFAULT_VARIABLE}" if name == os.environ.get(DEFAULT_VARIABLE) else ""
         near = difflib.get_close_matches(name, ALIASES, n=1)
         raise CheckpointError(
@@ -83,7 +116,13 @@ def find_checkpoint(name: str, *, offline: bool = False) -> CheckpointFiles:
             hint=(f"did you mean {near[0]}? " if near else "name a folder, a file or a hub name; ")
             + "`d2l checkpoints ls` lists the short names",
         )
-    return CheckpointFiles(name, fetch_checkpoint(parsed, offline=offline))
+    return parsed
+
+
+def _name_on_hub(alias: Alias) -> hub.HubName:
+    parsed = hub.parse_name(str(alias.location))
+    assert parsed is not None  # the table below holds hub names
+    return parsed.at(alias.revision)
 
 
 def digest_files(path: Path) -> dict[str, str]:
@@ -132,22 +171,64 @@ def find_on_disk(alias: Alias) -> Path | None:
     """Where an alias's checkpoint lies, or None if it has not been downloaded."""
     if alias.location is None:
         return _BUILTIN / alias.name
-    parsed = hub.parse_name(alias.location)
-    assert parsed is not None  # the table below holds hub names
-    return cached_checkpoint(parsed)
+    return cached_checkpoint(_name_on_hub(alias))
 
 
-def fetch_checkpoint(name: hub.HubName, *, offline: bool) -> Path:
-    """Folder with a checkpoint from the hub; raises CheckpointError."""
-    return hub.fetch(name, _FILES, offline=offline, error_type=CheckpointError)
+def fetch_checkpoint(name: hub.HubName, *, offline: bool, weights: bool = True) -> Path:
+    """Folder with a checkpoint from the hub, or without `weights` with its configuration; raises
+    CheckpointError. What is in the cache is not asked for again."""
+    folder = cached_checkpoint(name)
+    if folder is not None:
+        return folder
+    if offline:
+        hub.refuse_missing(name, CheckpointError)
+    listing = _ask(name)
+    if listing.refusal is not None:
+        raise listing.refusal
+    heavy = [path for path in listing.sizes if PurePosixPath(path).name in _WEIGHTS]
+    texts = [path for path in listing.sizes if path not in heavy]
+    folder = hub.fetch(name, texts, offline=False, error_type=CheckpointError) if texts else None
+    if weights:  # last: where they are, all is
+        return hub.fetch(name, heavy, offline=False, error_type=CheckpointError)
+    pickled = next((path for path in heavy if not path.endswith(".safetensors")), None)
+    if pickled is not None:
+        return _outline(listing, pickled, folder)
+    assert folder is not None  # the configuration of a native checkpoint
+    return folder
+
+
+def _ask(name: hub.HubName) -> hub.Listing:
+    """Ask for a checkpoint; of several in the folder of a run for the newest."""
+    listing = hub.ask(name, _FILES, error_type=CheckpointError, depth=1)
+    found = {path: re.match(r"checkpoint-([0-9]{1,18})/", path) for path in listing.sizes}
+    steps = {path: int(match[1]) for path, match in found.items() if match}
+    last = max(steps.values(), default=0)
+    kept = {p: n for p, n in listing.sizes.items() if steps.get(p, last) == last}
+    return listing._replace(sizes=kept)
+
+
+def _outline(listing: hub.Listing, path: str, texts: Path | None) -> Path:
+    """A folder with the texts of a checkpoint, and with the outline of its file of weights."""
+    from d2l.hypernets.formats.outline import write_outline
+
+    _OUTLINES.append(tempfile.TemporaryDirectory(prefix="d2l-"))
+    folder = Path(_OUTLINES[-1].name, (listing.name.subfolder or listing.name.repo).split("/")[-1])
+    if texts is not None:
+        shutil.copytree(texts, folder)
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    with hub.open_remote(listing, path, CheckpointError) as source:
+        write_outline(source, folder / path)
+    return folder
 
 
 def cached_checkpoint(name: hub.HubName) -> Path | None:
     """A hub checkpoint's folder if all of it is on disk already; opens no socket."""
     try:
-        return fetch_checkpoint(name, offline=True)
+        folder = hub.fetch(name, (), offline=True, error_type=CheckpointError)
     except CheckpointError:
         return None
+    found = [path for name in _WEIGHTS for path in (*folder.glob(name), *folder.glob(f"*/{name}"))]
+    return folder if found else None
 
 
 def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
@@ -158,7 +239,9 @@ def list_aliases() -> Iterator[tuple[Alias, Path | None]]:
 
 # Folders, bases and parameter counts of the public checkpoints: README of SakanaAI/doc-to-lora
 # (commit baa85db) and of SakanaAI/text-to-lora (commit 8ba7749), and the tensor shapes of their
-# networks, four bytes a value.
+# networks, four bytes a value. The commit: what several public repositories name as the one that
+# they downloaded; of SakanaAI/doc-to-lora no such is known.
+_TEXT_TO_LORA = "6e571eda2188b216f027263cd28c99c0fdcf2fa3"
 ALIASES: dict[str, Alias] = {
     alias.name: alias
     for alias in (
@@ -214,6 +297,7 @@ ALIASES: dict[str, Alias] = {
             base="mistralai/Mistral-7B-Instruct-v0.2",
             license="Apache-2.0",
             size_bytes=263_000_000,
+            revision=_TEXT_TO_LORA,
             location="SakanaAI/text-to-lora:trained_t2l/mistral_7b_t2l",
         ),
         Alias(
@@ -222,6 +306,7 @@ ALIASES: dict[str, Alias] = {
             base="meta-llama/Llama-3.1-8B-Instruct",
             license="Llama 3.1",
             size_bytes=960_000_000,
+            revision=_TEXT_TO_LORA,
             location="SakanaAI/text-to-lora:trained_t2l/llama_8b_t2l",
         ),
         Alias(
@@ -230,6 +315,7 @@ ALIASES: dict[str, Alias] = {
             base="google/gemma-2-2b-it",
             license="Gemma",
             size_bytes=570_000_000,
+            revision=_TEXT_TO_LORA,
             location="SakanaAI/text-to-lora:trained_t2l/gemma_2b_t2l",
         ),
     )

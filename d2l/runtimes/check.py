@@ -142,7 +142,7 @@ def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | No
     try:
         if not name and options.base is None:
             raise BaseModelError("the adapter does not name its base")
-        files = find_base(name, override=options.base, offline=options.offline, config_only=True)
+        files = find_base(name, override=options.base, offline=options.offline, need="config")
         gguf = None if files.gguf is None else str(files.gguf)
         base = replace(BaseFacts.of(files.config), gguf=gguf)
     except BaseModelError as error:

@@ -118,7 +118,7 @@ def prepare(
         weights.base,
         override=options.base,
         offline=options.offline,
-        config_only=not exporter.needs_weights,
+        need="weights" if exporter.needs_weights else "config",
     )
     _check_shapes(weights, base)
     if exporter.needs_gguf and base.gguf is None:

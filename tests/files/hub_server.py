@@ -1,9 +1,10 @@
-"""A hub of one repository on this machine's own loopback, for tests of what the client makes of it.
+"""A hub of few repositories on this machine's loopback, for tests of what the client makes of it.
 
 It stands in for the network only: the hub's own client library runs unchanged, so which error
 becomes which message, and which files are asked for, is that library's doing and ours.
 """
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import huggingface_hub
 import pytest
@@ -21,18 +22,30 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "org/repo"
 
 
+def _name_blob(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
 class Hub(ThreadingHTTPServer):
     """What it answers can be changed between requests; `asked` are the files it was asked for."""
 
     daemon_threads = True
 
+    @property
+    def repos(self) -> dict[str, dict[str, bytes]]:
+        """Files of all repositories."""
+        return self.others | {REPO: self.files}
+
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.files = dict(files)
+        self.others: dict[str, dict[str, bytes]] = {}  # files of other repositories, by name
+        self.refused: dict[str, int] = {}  # gated repositories: listed, and their files refused
         self.metadata_error: tuple[int, str] | None = None  # status and the hub's code for it
         self.file_error: tuple[int, str] | None = None
         self.broken = ""  # "drop": closes the connection; "portal": answers with a web page
         self.asked: set[str] = set()
+        self.n_ranged = 0  # bytes of files that were sent in part
         self.pushed: list[dict[str, Any]] = []  # what was posted, line by line
         self.push_error: int | None = None  # status of an answer to what is posted
         self.card_error = ""  # what is wrong with a posted card
@@ -45,15 +58,17 @@ class _Answer(BaseHTTPRequestHandler):
     server: Hub
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
+        path = unquote(urlsplit(self.path).path)
+        parts = path.removeprefix("/api/models").split("/")
+        self.repo = "/".join(parts[1:3])
         if self.server.broken == "drop":
             self.close_connection = True
         elif self.server.broken == "portal":
             self._send(b"<html>Welcome to the hotel</html>")
-        elif path.startswith(f"/api/models/{REPO}/"):
-            self._send_metadata(path)
-        elif path.startswith(f"/{REPO}/resolve/"):
-            self._send_file(path.split("/", 5)[5])
+        elif path.startswith("/api/models/") and self.repo in self.server.repos:
+            self._send_metadata(parts)
+        elif parts[3:4] == ["resolve"] and self.repo in self.server.repos:
+            self._send_file("/".join(parts[5:]))
         else:
             self._send(b"", 404)
 
@@ -83,35 +98,48 @@ class _Answer(BaseHTTPRequestHandler):
         else:
             self._send(b"", 404)
 
-    def _send_metadata(self, path: str) -> None:
+    def _send_metadata(self, parts: list[str]) -> None:
+        files = self.server.repos[self.repo]
         if self.server.metadata_error is not None:
             self._send(b"{}", *self.server.metadata_error)
-        elif "/tree/" in path:
+        elif parts[3:4] == ["tree"]:
+            below = "".join(f"{part}/" for part in parts[5:])
             tree = [
-                {"type": "file", "path": name, "size": len(data), "oid": f"{len(name):040x}"}
-                for name, data in self.server.files.items()
+                {"type": "file", "path": name, "size": len(data), "oid": _name_blob(data)}
+                for name, data in files.items()
+                if name.startswith(below)
             ]
             self._send(json.dumps(tree).encode())
         else:
-            siblings = [{"rfilename": name} for name in self.server.files]
-            info = {"id": REPO, "sha": COMMIT, "siblings": siblings}
+            siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+            info = {"id": self.repo, "sha": COMMIT, "siblings": siblings}
             self._send(json.dumps(info).encode())
 
     def _send_file(self, name: str) -> None:
-        self.server.asked.add(name)
-        if self.server.file_error is not None:
+        files = self.server.repos[self.repo]
+        if self.command == "GET" and "Range" not in self.headers:
+            self.server.asked.add(name if self.repo == REPO else f"{self.repo}:{name}")
+        if self.repo in self.server.refused:
+            self._send(b"", self.server.refused[self.repo], "GatedRepo")
+        elif self.server.file_error is not None:
             self._send(b"", *self.server.file_error)
-        elif name in self.server.files:
-            self._send(self.server.files[name])
+        elif name in files and "Range" in self.headers:
+            first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+            self.server.n_ranged += int(last) + 1 - int(first)
+            self._send(files[name][int(first) : int(last) + 1], 206)
+        elif name in files:
+            self._send(files[name])
         else:
             self._send(b"", 404, "EntryNotFound")
 
     def _send(self, body: bytes, status: int = 200, code: str = "") -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", f'"{len(body):040x}"')
+        self.send_header("ETag", f'"{_name_blob(body)}"')
         self.send_header("X-Repo-Commit", COMMIT)
-        if code:
+        if code == "Invalid":  # a token that has expired
+            self.send_header("X-Error-Message", "Invalid credentials in Authorization header")
+        elif code:
             self.send_header("X-Error-Code", code)
         self.end_headers()
         if self.command != "HEAD":

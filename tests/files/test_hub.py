@@ -1,8 +1,11 @@
+import errno
 import hashlib
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -170,8 +173,8 @@ def test_offline_the_main_branch_is_found_in_the_cache(cache: Path) -> None:
 
 @pytest.mark.usefixtures("no_sockets")
 def test_offline_revisions_are_found_in_the_cache(cache: Path) -> None:
-    main = fill_cache(cache, COMMIT, "config.json", ref="main")
-    tagged = fill_cache(cache, OTHER, "config.json", ref="refs/pr/3")
+    main = fill_cache(cache, COMMIT, "model.safetensors", ref="main")
+    tagged = fill_cache(cache, OTHER, "model.safetensors", ref="refs/pr/3")
     assert fetch_model(f"{REPO}@main", offline=True) == main
     assert fetch_model(f"{REPO}@refs/pr/3", offline=True) == tagged
     assert fetch_model(f"{REPO}@{OTHER}", offline=True) == tagged
@@ -181,11 +184,13 @@ def test_offline_revisions_are_found_in_the_cache(cache: Path) -> None:
 
 @pytest.mark.usefixtures("no_sockets")
 def test_offline_subfolders_are_found_in_the_cache(cache: Path) -> None:
-    snapshot = fill_cache(cache, COMMIT, "run/args.yaml", "run/checkpoint-5/x.bin", ref="main")
+    snapshot = fill_cache(cache, COMMIT, "run/checkpoint-5/pytorch_model.bin", ref="main")
     name = HubName(REPO, None, "run")
     assert fetch_checkpoint(name, offline=True) == snapshot / "run"
     assert cached_checkpoint(name) == snapshot / "run"
-    assert fetch_model(f"{REPO}:run/checkpoint-5", offline=True) == snapshot / "run/checkpoint-5"
+    fill_cache(cache, COMMIT, "run/config.json", ref="main")
+    assert fetch_model(f"{REPO}:run", offline=True, need="config") == snapshot / "run"
+    refusal(fetch_model, f"{REPO}:run", offline=True)
 
 
 @pytest.mark.usefixtures("no_sockets")
@@ -206,14 +211,8 @@ def test_missing_subfolder_is_named(cache: Path) -> None:
 
 def test_only_what_a_model_needs_is_downloaded_and_never_code_or_pickles(server: Hub) -> None:
     folder = fetch_model(REPO, offline=False)
-    # Patterns have no notion of folders, so settings below the model's folder come along.
-    assert server.asked == {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "chat_template.jinja",
-        "run/native/config.json",
-    }
+    texts = {"config.json", "tokenizer.json", "chat_template.jinja"}
+    assert server.asked == {"model.safetensors", *texts}
     assert (folder / "model.safetensors").read_bytes() == b"weights"
     server.asked.clear()
     server.broken = "drop"
@@ -244,18 +243,46 @@ def test_missing_repository_or_revision_is_one_line(server: Hub, code: str) -> N
 
 
 @pytest.mark.parametrize("what", ["metadata_error", "file_error"])
-def test_restricted_repository_is_one_line(server: Hub, what: str) -> None:
-    setattr(server, what, (403, "GatedRepo"))
-    assert refusal(fetch_model, REPO, offline=False) == (
-        "org/repo: access on the hub is restricted",
-        "accept its terms on its page, then run `hf auth login`",
-    )
+@pytest.mark.parametrize(
+    ("status", "code", "message", "hint"),
+    [
+        (403, "GatedRepo", "its terms have not been accepted by this machine's user", "/org/repo,"),
+        (401, "GatedRepo", "its terms have not been accepted by this machine's user", "/org/repo,"),
+        (401, "Invalid", "the hub does not take this machine's token, which may ha", "HF_TOKEN"),
+        (403, "", "this machine's token may not read it", "let the token read gated repositories"),
+        (429, "", "the hub has had too many requests from here", "try again in some minutes"),
+        (500, "", "the hub cannot be reached (HfHubHTTPError)", NO_NETWORK),
+    ],
+)
+def test_causes_are_told_apart(  # the client asks again after a while, here at once
+    server: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    status: int,
+    code: str,
+    message: str,
+    hint: str,
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    setattr(server, what, (status, code))
+    said, advice = refusal(fetch_model, REPO, offline=False)
+    assert said.startswith(f"org/repo: {message}")
+    assert hint in advice
 
 
-def test_hub_that_is_down_is_one_line(server: Hub) -> None:
-    server.metadata_error = (500, "")
-    message = "org/repo: not on disk, and the hub cannot be reached"
-    assert refusal(fetch_model, REPO, offline=False) == (message, NO_FILES)
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), RuntimeError("Xet: No space left (os error 28)")],
+)
+def test_a_full_disk_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    message, hint = refusal(fetch_model, REPO, offline=False)
+    assert message.startswith(f"org/repo: no room in {constants.HF_HUB_CACHE}, which has ")
+    assert hint == "make room there, or name a folder on another disk in HF_HOME"
 
 
 @pytest.mark.parametrize(
@@ -277,8 +304,8 @@ def test_file_that_cannot_be_had_is_one_line(server: Hub) -> None:
 def test_closed_port_is_one_line(server: Hub) -> None:
     server.shutdown()
     server.server_close()
-    message = "org/repo: not on disk, and the hub cannot be reached"
-    assert refusal(fetch_model, REPO, offline=False) == (message, NO_FILES)
+    message = "org/repo: the hub cannot be reached (ConnectError)"
+    assert refusal(fetch_model, REPO, offline=False) == (message, NO_NETWORK)
 
 
 def test_without_a_network_the_cache_is_used(server: Hub) -> None:

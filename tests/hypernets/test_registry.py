@@ -41,10 +41,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def fill_cache(cache: Path, repo: str, subfolder: str) -> Path:
+def fill_cache(cache: Path, repo: str, subfolder: str, commit: str | None = None) -> Path:
     """A checkpoint as the hub's client library leaves it, by hand."""
     storage = cache / f"models--{repo.replace('/', '--')}"
-    folder = storage / "snapshots" / COMMIT / subfolder
+    folder = storage / "snapshots" / (commit or COMMIT) / subfolder
     folder.mkdir(parents=True)
     (folder / "pytorch_model.bin").touch()
     (storage / "refs").mkdir()
@@ -99,7 +99,7 @@ def test_alias_of_the_hub_leads_to_its_subfolder_in_the_cache(alias, cache: Path
         f"{repo}: not on disk, and the hub was not asked (--offline)",
         "download it once while online, or name a local folder",
     )
-    folder = fill_cache(cache, repo, subfolder)
+    folder = fill_cache(cache, repo, subfolder, alias.revision)
     assert find_on_disk(alias) == folder
     assert find_checkpoint(alias.name, offline=True) == CheckpointFiles(alias.name, folder)
 

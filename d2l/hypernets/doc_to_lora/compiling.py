@@ -29,6 +29,12 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         """Documents alone."""
         return ("documents",)
 
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The base, and the other model that reads for it, if one does."""
+        other = self.config.encoder
+        return super().models | ({} if other is None else {other: None})
+
     def find_reader(self) -> BaseFiles:
         """The base, or the other model that reads for the network; raises BaseModelError."""
         config = self.config

@@ -35,6 +35,9 @@ _BASE = "base_model_name_or_path"
 _NETWORK = "hypernet_config"
 _ENCODER = "ctx_encoder_args"
 
+#: What files beside the checkpoint hold, by an entry of theirs.
+_HINTS = {"state": f"this is the optimizer's state: name the {WEIGHTS_FILE} beside it"}
+
 _T = TypeVar("_T", bool, int, str, float)
 
 
@@ -125,7 +128,7 @@ def _take_tensors(values: Mapping[str, object]) -> dict[str, TensorRecord]:
     for key, value in values.items():
         if not isinstance(value, TensorRecord):
             if key not in (_BASE, _NETWORK, _ENCODER):
-                raise CheckpointError(f"unknown entry {show(key)}")
+                raise CheckpointError(f"unknown entry {show(key)}", hint=_HINTS.get(key))
             continue
         name = key.removeprefix("_orig_mod.")  # torch.compile leaves it
         if name in records:

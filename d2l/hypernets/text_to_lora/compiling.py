@@ -97,6 +97,12 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         """The network's rank, for every description."""
         return self.config.rank
 
+    @property
+    def models(self) -> dict[str, str | None]:
+        """The embedder: of another base no more than the configuration is read."""
+        name = self.config.embedder
+        return super().models if name is None else {name: self.embedder}
+
     def find_reader(self) -> BaseFiles:
         """The embedder, or the base if that embeds; raises BaseModelError."""
         if self.config.embedder is not None:
@@ -116,7 +122,7 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         """
         embeds = self.config.embedder is None
         try:
-            base = self.find_base(config_only=not embeds)
+            base = self.find_base(need=None if embeds else "config")
         except BaseModelError:
             if embeds or self.given is not None:
                 raise
