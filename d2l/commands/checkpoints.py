@@ -41,8 +41,7 @@ def check_checkpoint(
 
     preflight = look(replace(options, checkpoint=name))
     console.emit(preflight.to_json(), "\n".join(preflight.describe()))
-    fault = preflight.find_fault()
-    if fault is not None:
+    for fault in (*preflight.list_faults(), *preflight.list_doubts()):
         raise fault
 
 

@@ -45,10 +45,8 @@ def show_preflight(
     preflight = look(options, None if dry_run else intake)
     if not preflight.missing:
         return
-    for line in preflight.describe():
-        console.note(line)
-    fault = preflight.find_fault(estimates=False)
-    if fault is not None and not dry_run:
+    console.note("\n".join(preflight.describe()))
+    for fault in () if dry_run else preflight.list_faults():
         raise fault
 
 

@@ -5,13 +5,13 @@ Options in, facts and the first thing to do out. No more than configuration is d
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 import transformers
 
-from d2l.bases.devices import pick_device, pick_dtype
-from d2l.bases.models import BaseFiles
+from d2l.bases import devices
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.compiler.timing import describe_estimate, estimate_seconds
 from d2l.documents.intake import Intake
@@ -20,106 +20,93 @@ from d2l.files.hub import Listing, free_bytes
 from d2l.hypernets.checkpoints import find_format
 from d2l.hypernets.doc_to_lora.compiling import MOST_CHUNK_TOKENS
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.networks import open_to_plan, refuse_refused
+from d2l.hypernets.networks import open_to_plan
 from d2l.hypernets.options import CompileOptions
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """`needs`: checkpoint and models, None for what is on disk. No `network` where the hub refuses
-    one of them. `plan`: that of the documents, if there are any."""
+    """What a run needs. `needs`: the checkpoint and its models, None for what is on disk. No
+    `network` where the hub refuses one of them. `plan`: that of the documents, if there are any."""
 
-    needs: Mapping[str, Listing | None]
     device: str
+    needs: Mapping[str, Listing | None]
     network: AnyNetwork | None
     plan: CompilePlan | None = None
 
     @property
     def missing(self) -> list[Listing]:
         """What has to be fetched."""
-        return [listing for listing in self.needs.values() if listing is not None]
+        return [need for need in self.needs.values() if need is not None]
 
-    @property
-    def missing_bytes(self) -> int:
-        """Bytes that have to be fetched."""
-        return sum(listing.missing_bytes for listing in self.missing)
+    @cached_property
+    def disk(self) -> tuple[int, int]:
+        """Bytes of the disk that are free, and that are needed."""
+        return free_bytes(), sum(need.missing_bytes for need in self.missing)
 
-    @property
+    @cached_property
+    def gpu(self) -> tuple[str, int] | None:
+        """The GPU's name, and how many bytes of its memory are free."""
+        return _measure_gpu(self.device) if devices.is_cuda(self.device) else None
+
+    @cached_property
     def memory(self) -> dict[int, int]:
-        """About how many bytes of the GPU chunks of so many tokens need; empty for a CPU."""
-        if self.network is None or not self.device.startswith("cuda"):
+        """About how many bytes of the GPU's memory chunks of so many tokens need."""
+        network, plan = self.network, self.plan
+        if network is None or self.gpu is None or "documents" not in network.reads:
             return {}
-        lengths = [self.network.config.chunk_tokens or MOST_CHUNK_TOKENS, MOST_CHUNK_TOKENS]
-        if self.plan is not None:
-            lengths = [max(len(chunk.token_ids) for chunk in self.plan.chunks)]
-        own = next(iter(self.needs.values()))
-        n_bytes = _count_bytes(self.network, own)
-        return {
-            n: n_bytes + estimate_reading(self.network, n, self.device) for n in sorted(lengths)
-        }
+        lengths = {network.config.chunk_tokens or MOST_CHUNK_TOKENS, MOST_CHUNK_TOKENS}
+        if plan is not None:
+            lengths = {max(len(chunk.token_ids) for chunk in plan.chunks)}
+        own = _count_bytes(network, next(iter(self.needs.values())))
+        return {n: own + estimate_reading(network, n, self.device) for n in sorted(lengths)}
 
-    def find_fault(self, *, estimates: bool = True) -> D2LError | None:
-        """The first thing that keeps the run from succeeding, with what to do about it; without
-        `estimates` only what is certain."""
-        try:
-            refuse_refused(self.missing)
-        except D2LError as error:
-            return error
-        needed, free = self.missing_bytes, free_bytes()
+    def list_faults(self) -> list[D2LError]:
+        """What keeps the run from succeeding, first things first, each with what to do."""
+        faults = [need.refusal for need in self.missing if need.refusal is not None]
+        free, needed = self.disk
         if needed > free:
-            return BaseModelError(
-                f"{_gb(needed)} have to be fetched, and the disk has {_gb(free)} free",
-                hint="make room, or name a folder on another disk in HF_HOME",
-            )
-        least = min(self.memory.values(), default=0) if estimates else 0
-        if least and least > (free := _measure_gpu(self.device)[1]):
-            return BaseModelError(
-                f"the GPU needs about {_gb(least)}, and has {_gb(free)} free",
-                hint="end what else runs there, or name another --device",
-            )
-        return None
+            message = f"{_gb(needed)} have to be fetched, and the disk has {_gb(free)} free"
+            hint = "make room, or name a folder on another disk in HF_HOME"
+            faults.append(BaseModelError(message, hint=hint))
+        return faults
+
+    def list_doubts(self) -> list[D2LError]:
+        """The same of what is only estimated."""
+        least = min(self.memory.values(), default=0)
+        if self.gpu is None or least <= self.gpu[1]:
+            return []
+        message = f"the GPU needs about {_gb(least)}, and has {_gb(self.gpu[1])} free"
+        return [BaseModelError(message, hint="end what else runs there, or use another --device")]
 
     def describe(self) -> list[str]:
         """For people, a fact a line."""
         width = max(map(len, self.needs))
         rows = [f"{name:<{width}}  {_describe_need(need)}" for name, need in self.needs.items()]
-        lines = [f"{'needs' if not n else '':<12}{row}" for n, row in enumerate(rows)]
-        if self.missing:
-            lines.append(f"disk        {_gb(free_bytes())} free, {_gb(self.missing_bytes)} needed")
-        if memory := self.memory:
-            name, free = _measure_gpu(self.device)
-            needed = ", ".join(f"{_gb(n)} at chunks of {tokens:,}" for tokens, n in memory.items())
-            lines.append(f"gpu         {name}, {_gb(free)} free, about {needed} needed")
-        if (plan := self.plan) is not None:
-            lines += [
-                f"tokens      {plan.describe_tokens()}",
-                f"rank        {plan.file_rank}, {plan.adapter_bytes / 1e6:,.1f} MB",
-                f"time        {describe_estimate(estimate_seconds(plan, self.device))}",
-            ]
+        lines = [f"{'' if n else 'needs':<12}{row}" for n, row in enumerate(rows)]
+        lines.append("disk        {} free, {} needed".format(*map(_gb, self.disk)))
+        if self.gpu is not None:
+            needed = [f"{_gb(n)} at chunks of {k:,}" for k, n in self.memory.items()]
+            needs = f", about {', '.join(needed)} needed" if needed else ""
+            lines.append(f"gpu         {self.gpu[0]}, {_gb(self.gpu[1])} free{needs}")
+        if self.plan is not None:
+            seconds = estimate_seconds(self.plan, self.device)
+            lines.append(f"tokens      {self.plan.describe_tokens()}")
+            lines.append(f"rank        {self.plan.file_rank}, {_gb(self.plan.adapter_bytes)}")
+            lines.append(f"time        {describe_estimate(seconds)}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        fault = self.find_fault()
-        rows = [
-            {"name": name, "on_disk": True}
-            if need is None
-            else {
-                "name": name,
-                "on_disk": False,
-                "commit": need.commit,
-                "size_bytes": need.missing_bytes,
-                "access": need.refusal is None,
-            }
-            for name, need in self.needs.items()
-        ]
+        faults = [*self.list_faults(), *self.list_doubts()]
         return {
-            "needs": rows,
             "device": self.device,
-            "disk_free_bytes": free_bytes(),
-            "disk_needed_bytes": self.missing_bytes,
-            "gpu_needed_bytes": {str(tokens): n for tokens, n in self.memory.items()},
-            "fault": None if fault is None else {"message": fault.message, "hint": fault.hint},
+            "needs": [_need_to_json(name, need) for name, need in self.needs.items()],
+            "disk_free_bytes": self.disk[0],
+            "disk_needed_bytes": self.disk[1],
+            "gpu": self.gpu and {"name": self.gpu[0], "free_bytes": self.gpu[1]},
+            "gpu_needed_bytes": self.memory,
+            "faults": [{"message": fault.message, "hint": fault.hint} for fault in faults],
         }
 
 
@@ -128,12 +115,12 @@ def look(options: CompileOptions, intake: Intake | None = None) -> Preflight:
 
     Raises D2LError where the device, the checkpoint or a model is none at all.
     """
-    device = pick_device(options.device)
+    device = devices.pick_device(options.device)
     needs, network = open_to_plan(
         options.checkpoint, base=options.base, embedder=options.embedder, offline=options.offline
     )
-    found = Preflight(needs, device, network)
-    if any(listing.refusal for listing in found.missing):
+    found = Preflight(device, needs, network)
+    if any(need.refusal for need in found.missing):
         return replace(found, network=None)
     if intake is None or network is None or not found.missing:
         return found
@@ -143,27 +130,24 @@ def look(options: CompileOptions, intake: Intake | None = None) -> Preflight:
 def estimate_reading(network: AnyNetwork, n_tokens: int, device: str) -> int:
     """About how many bytes a base and what it reads of a chunk of so many tokens take.
 
-    The base's layers up to the last that is read; the states that are read, twice; in attention
-    without a fused kernel three matrices of tokens by tokens for each head (two in the base's
-    precision, one in fp32) and two masks; and in the network three values of four times the width.
+    The base's layers up to the last that is read, and the larger of two peaks. In attention without
+    a fused kernel: the states that are read, three matrices of tokens by tokens for each head (two
+    in the base's precision, one in fp32), and two masks. In the network: the states twice, and
+    three values of four times their width.
     """
     reader, reading = network.reader, network.config.reading
     config = reader.config
-    size = 4 if network.imposes_on_base else pick_dtype(device).itemsize
-    width, heads = int(config.hidden_size), int(config.num_attention_heads)
-    numbers = count_parameters(reader, reading.n_layers)
-    numbers += n_tokens * width * (2 * len(reading.hidden_states) + 3 * 4)
-    if reader.family.attention == "eager":
-        numbers += n_tokens * n_tokens * (heads * 4 + 2)
-    return numbers * size
-
-
-def count_parameters(files: BaseFiles, n_layers: int) -> int:
-    """Numbers in a base without its head and without the layers from `n_layers` on."""
     with torch.device("meta"):
-        model: Any = transformers.AutoModel.from_config(files.config)  # type: ignore[no-untyped-call]
-    unread = sum(p.numel() for layer in model.layers[n_layers:] for p in layer.parameters())
-    return int(sum(p.numel() for p in model.parameters()) - unread)
+        model: Any = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    read = [*model.parameters()]
+    unread = [p for layer in model.layers[reading.n_layers :] for p in layer.parameters()]
+    numbers = sum(p.numel() for p in read) - sum(p.numel() for p in unread)
+    values, n_states = n_tokens * int(config.hidden_size), len(reading.hidden_states)
+    is_fused = reader.family.attention != "eager"
+    squares = 0 if is_fused else n_tokens**2 * (4 * int(config.num_attention_heads) + 2)
+    peak = max(n_states * values + squares, (2 * n_states + 3 * 4) * values)
+    size = 4 if network.imposes_on_base else devices.pick_dtype(device).itemsize
+    return int(numbers + peak) * size
 
 
 def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:
@@ -179,12 +163,18 @@ def _measure_gpu(device: str) -> tuple[str, int]:
     return torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)[0]
 
 
-def _describe_need(listing: Listing | None) -> str:
-    if listing is None:
+def _describe_need(need: Listing | None) -> str:
+    if need is None:
         return "on disk"
-    refusal = listing.refusal
-    access = "yes" if refusal is None else f"no, {refusal.hint}"
-    return f"{_gb(listing.missing_bytes)}  commit {listing.commit[:12]}  access: {access}"
+    access = "yes" if need.refusal is None else f"no, {need.refusal.hint}"
+    return f"{_gb(need.missing_bytes)}  commit {need.commit[:12]}  access: {access}"
+
+
+def _need_to_json(name: str, need: Listing | None) -> dict[str, Any]:
+    if need is None:
+        return {"name": name, "on_disk": True}
+    facts = {"commit": need.commit, "size_bytes": need.missing_bytes}
+    return {"name": name, "on_disk": False, **facts, "access": need.refusal is None}
 
 
 def _gb(n_bytes: int) -> str:

@@ -4,7 +4,6 @@ A new network is a folder here with a subclass of `Network`, a row in `NETWORKS`
 `checkpoints.py`.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from d2l.bases.catalog import ask_base
@@ -44,7 +43,9 @@ def open_network(
     """
     if need == "weights" and not (offline or is_on_disk(name)):
         needs, _ = open_to_plan(name, base=base, embedder=embedder)
-        refuse_refused(needs.values())
+        for listing in filter(None, needs.values()):
+            if listing.refusal is not None:
+                raise listing.refusal
     files = find_checkpoint(name, offline=offline, weights=need == "weights")
     config = read_config(files.path)
     return NETWORKS[type(config)](files, config, base, offline, embedder, need)
@@ -69,13 +70,6 @@ def open_to_plan(
     for model, given in models.items():
         needs[given or model] = None if offline else ask_base(model, given)
     return needs, network
-
-
-def refuse_refused(listings: Iterable[Listing | None]) -> None:
-    """Raise what the hub said where it refuses the files of a repository."""
-    for listing in listings:
-        if listing is not None and listing.refusal is not None:
-            raise listing.refusal
 
 
 def open_seats(name: str, *, base: str | None = None, offline: bool = False) -> SeatsNetwork:

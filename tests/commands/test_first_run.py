@@ -4,12 +4,17 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import transformers
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
 import d2l
+from d2l.bases import devices
+from d2l.bases.families import FAMILIES, Reading
 from d2l.compiler import preflight
 from d2l.hypernets.registry import ALIASES, Alias
 from tests import tiny
@@ -127,7 +132,7 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
 def test_check_says_whether_a_network_can_run_here(
     hub: Hub, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "pick_device", lambda device: device)
+    monkeypatch.setattr(devices, "pick_device", lambda device: device)
     monkeypatch.setattr(preflight, "_measure_gpu", lambda _: ("A GPU", 3_000_000))
     check = ("checkpoints", "check", NAME, "--device", "cuda")
     shown = command(*check)
@@ -143,3 +148,15 @@ def test_check_of_what_is_on_disk_asks_nothing(command: Command) -> None:
     done = command("checkpoints", "check", "smollm2-135m", "--device", "cpu", "--offline")
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[0].split() == ["needs", "smollm2-135m", "on", "disk"]
+
+
+def test_the_memory_of_gemma_is_estimated_as_it_was_counted() -> None:
+    config = transformers.Gemma2Config()  # its defaults are those of the 2B model
+    reader = SimpleNamespace(config=config, family=FAMILIES["gemma2"])
+    reading = Reading(25, tuple(range(26)))
+    network: Any = SimpleNamespace(
+        reader=reader, config=SimpleNamespace(reading=reading), imposes_on_base=False
+    )
+    for n_tokens, gigabytes in ((512, 5.2), (8192, 10.6)):  # of them the base has 5.07
+        estimate = preflight.estimate_reading(network, n_tokens, "cuda") / 1e9
+        assert estimate == pytest.approx(gigabytes, abs=0.1)
