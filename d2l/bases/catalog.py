@@ -147,6 +147,7 @@ def ask_base(name: str, override: str | None = None) -> hub.Listing | None:
     known = find_known(name) if override is None else BY_ALIAS.get(override)
     parsed = hub.parse_name(wanted)
     if known is not None or parsed is None or find_local(override or name) is not None:
+        locate_base(name, override=override, offline=True)
         return None
     return hub.ask_model(parsed) if hub.find_model(parsed) is None else None
 
