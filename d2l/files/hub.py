@@ -286,9 +286,9 @@ def _explain(error: Exception, name: HubName, *, offline: bool) -> tuple[str, st
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.GatedRepoError):
-        message = "its terms have not been accepted by this machine's user"
+        message = "this machine's user has not accepted its terms"
         page = f"{constants.ENDPOINT}/{name.repo}"
-        return message, f"accept them at {page}, then run `hf auth login`"
+        return message, f"accept its terms at {page}, then run `hf auth login`"
     lost = errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.HFValidationError
     if isinstance(error, lost):
         at = f" at revision {name.revision}" if name.revision else ""

@@ -81,6 +81,30 @@ def test_a_plan_fetches_no_weights(hub: Hub, command: Command) -> None:
     assert (shown["path"], shown["sha256"], shown["commit"]) == (None, None, COMMIT)
 
 
+def test_of_a_text_network_the_embedder_is_asked_and_the_bases_config_fetched(
+    hub: Hub, command: Command, tmp_path: Path
+) -> None:
+    def read(folder: Path, below: str = "") -> dict[str, bytes]:
+        return {below + path.name: path.read_bytes() for path in folder.iterdir()}
+
+    network = tiny.write_text_to_lora(tmp_path / "network", "llama", "tiny-org/embedder")
+    hub.files |= read(network, "text/")
+    hub.others["tiny-org/embedder"] = read(tiny.write_encoder(tmp_path / "encoder"))
+    task = ("make", "Summarize contracts.", "-o", "task.lora", "--device", "cpu")
+    planned = command.t2l(*task, "--checkpoint", f"{REPO}:text", "--dry-run")
+    assert planned.code == 0, planned.err
+    assert hub.asked == {
+        "text/args.yaml",
+        "text/adapter_config.json",
+        "tiny-org/embedder:config.json",
+        "tiny-org/embedder:tokenizer.json",
+        f"{BASE}:config.json",
+    }
+    needs = [line.split() for line in planned.err.splitlines()[:2]]
+    assert [row[-1] for row in needs] == ["yes", "yes"]
+    assert (needs[0][1], needs[1][0]) == (f"{REPO}:text", "tiny-org/embedder")
+
+
 def test_all_is_fetched_once_and_then_nothing_is_asked(hub: Hub, command: Command) -> None:
     planned = json.loads(command(*COMPILE, "--dry-run", "--json").out)
     done = command(*COMPILE, "--json")
@@ -108,10 +132,10 @@ def test_both_repositories_are_asked_before_anything_is_fetched(
     hub.refused = refused
     done = command(*COMPILE[:-1], "tiny")
     assert (done.code, WEIGHTS in hub.asked) == (1, False)
-    terms = "its terms have not been accepted by this machine's user"
+    terms = "this machine's user has not accepted its terms"
     assert f"error: {next(iter(refused))}: {terms}" in done.err
     for repo in refused:
-        page = f"accept them at {constants.ENDPOINT}/{repo}, then run `hf auth login`"
+        page = f"accept its terms at {constants.ENDPOINT}/{repo}, then run `hf auth login`"
         assert re.search(
             rf" +{repo}\S* +\S+ MB +commit {COMMIT[:12]}  access: no, {page}", done.err
         )

@@ -246,8 +246,8 @@ def test_missing_repository_or_revision_is_one_line(server: Hub, code: str) -> N
 @pytest.mark.parametrize(
     ("status", "code", "message", "hint"),
     [
-        (403, "GatedRepo", "its terms have not been accepted by this machine's user", "/org/repo,"),
-        (401, "GatedRepo", "its terms have not been accepted by this machine's user", "/org/repo,"),
+        (403, "GatedRepo", "this machine's user has not accepted its terms", "/org/repo,"),
+        (401, "GatedRepo", "this machine's user has not accepted its terms", "/org/repo,"),
         (401, "Invalid", "the hub does not take this machine's token, which may ha", "HF_TOKEN"),
         (403, "", "this machine's token may not read it", "let the token read gated repositories"),
         (429, "", "the hub has had too many requests from here", "try again in some minutes"),

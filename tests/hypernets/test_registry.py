@@ -1,3 +1,4 @@
+import re
 import socket
 from functools import partial
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from d2l.bases.catalog import REVISIONS
 from d2l.bases.families import FAMILIES
 from d2l.errors import CheckpointError
 from d2l.files.hub import parse_name
@@ -83,6 +85,7 @@ def test_aliases_of_the_hub_name_a_subfolder_and_a_known_base(alias) -> None:
     assert parsed is not None
     assert parsed.subfolder
     assert alias.size_bytes % 1_000_000 == 0
+    assert re.fullmatch("[0-9a-f]{40}", REVISIONS[alias.base])
     if alias.network == "text_to_lora":
         assert alias.name.endswith("-t2l")
         return
