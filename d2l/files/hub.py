@@ -298,6 +298,9 @@ def _explain(error: Exception, name: HubName, *, offline: bool) -> tuple[str, st
             f"no room in {constants.HF_HUB_CACHE}, which has {free_bytes() / 1e9:.1f} GB free",
             "make room there, or name a folder on another disk in HF_HOME",
         )
+    if isinstance(error, PermissionError):
+        hint = "name a folder that you may write to in HF_HOME"
+        return f"{constants.HF_HUB_CACHE} cannot be written", hint
     behind: BaseException | None = error
     while behind is not None:
         status = getattr(getattr(behind, "response", None), "status_code", None)

@@ -272,17 +272,27 @@ def test_causes_are_told_apart(  # the client asks again after a while, here at 
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize(
-    "error",
-    [OSError(errno.ENOSPC, "No space left"), RuntimeError("Xet: No space left (os error 28)")],
+    ("error", "message", "hint"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "no room in {}, which has", "make room there"),
+        (
+            RuntimeError("Xet: No space (os error 28)"),
+            "no room in {}, which has",
+            "make room there",
+        ),
+        (PermissionError(errno.EACCES, "denied"), "{} cannot be written", "you may write to"),
+    ],
 )
-def test_a_full_disk_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_told(
+    error: Exception, message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    message, hint = refusal(fetch_model, REPO, offline=False)
-    assert message.startswith(f"org/repo: no room in {constants.HF_HUB_CACHE}, which has ")
-    assert hint == "make room there, or name a folder on another disk in HF_HOME"
+    said, advice = refusal(fetch_model, REPO, offline=False)
+    assert said.startswith(f"org/repo: {message.format(constants.HF_HUB_CACHE)}")
+    assert hint in advice
 
 
 @pytest.mark.parametrize(
