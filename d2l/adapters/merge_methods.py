@@ -5,43 +5,83 @@ the ways to merge; `shared` is what a network adds once per adapter, whatever th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
 
 import torch
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 from d2l.errors import MergeError, OptionError
+from d2l.files.tensors import all_finite
 
-Method = Callable[[Sequence[LoraWeights], LoraWeights | None], LoraWeights]
+#: Takes parts, what is shared, and the rank of all together; where that is known, parts are asked
+#: for one by one, and none is held.
+Method = Callable[..., LoraWeights]
 
 
-def concat(parts: Sequence[LoraWeights], shared: LoraWeights | None = None) -> LoraWeights:
+def concat(
+    parts: Collection[LoraWeights], shared: LoraWeights | None = None, *, rank: int | None = None
+) -> LoraWeights:
     """Stack parts along rank; the result's delta is the sum of theirs.
 
     Rank is the sum of ranks, so long documents give wide adapters; `compress` bounds it.
     """
-    parts = [*parts, shared] if shared is not None else list(parts)
-    _check_alike(parts)
-    first = parts[0]
-    # Adapters may differ in scale: fold the ratio into b, so one scale describes the result.
-    # Scale multiplies b @ a as is, not over rank (SakanaAI/doc-to-lora, modeling/lora_layer.py).
-    scale = next((part.scale for part in parts if part.scale != 0), first.scale)
-    folded = [scaled(part, part.scale / scale if scale else 1.0) for part in parts]
-    factors = {}
-    for name in first.factors:
-        a = torch.cat([part.factors[name].a for part in folded], dim=0)  # (rank, d_in)
-        b = torch.cat([part.factors[name].b for part in folded], dim=1)  # (d_out, rank)
-        factors[name] = LoraFactors(a, b)
-    return LoraWeights(first.base, scale, factors)
+    if rank is None:
+        parts = list(parts)
+        rank = sum(part.rank for part in parts) + (0 if shared is None else shared.rank)
+    whole, start, scale = dict[str, LoraFactors](), 0, 0.0
+    first: LoraWeights | None = None
+    for part in chain(parts, [] if shared is None else [shared]):
+        if first is None:
+            whole = {name: _reserve(factors, rank) for name, factors in part.factors.items()}
+            first = replace(part, factors=whole, ranks={})
+        _check_alike(first, part)
+        # Adapters may differ in scale: fold the ratio into b, so one scale describes the result. It
+        # multiplies b @ a as is, not over rank (SakanaAI/doc-to-lora, modeling/lora_layer.py).
+        scale = scale or part.scale
+        stop = start + part.rank
+        for name, f in part.factors.items():
+            # Unlike a copy it refuses factors that were left on another device.
+            torch.mul(f.b, part.scale / scale if scale else 0.0, out=whole[name].b[:, start:stop])
+            whole[name].a[start:stop] = f.a
+        start = stop
+    if first is None:
+        raise MergeError("there is nothing to merge", hint="give at least one part")
+    if start < rank:
+        whole = {name: LoraFactors(f.a[:start], f.b[:, :start]) for name, f in whole.items()}
+    return replace(first, scale=scale, factors=whole)
 
 
-def average(parts: Sequence[LoraWeights], shared: LoraWeights | None = None) -> LoraWeights:
+def average(
+    parts: Collection[LoraWeights], shared: LoraWeights | None = None, *, rank: int | None = None
+) -> LoraWeights:
     """Stack parts so that the result's delta is the mean of theirs; `shared` counts in full.
 
     As wide as `concat`: a mean of products has the sum of their ranks.
     """
-    return concat([scaled(part, 1 / len(parts)) for part in parts], shared)
+    return concat(Scaled(parts, 1 / max(len(parts), 1)), shared, rank=rank)
+
+
+@dataclass(frozen=True)
+class Scaled(Collection[LoraWeights]):
+    """Parts whose deltas are multiplied by a factor, each when it is asked for."""
+
+    parts: Collection[Any]
+    factor: float
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[LoraWeights]:
+        for part in self.parts:
+            if not isinstance(part, LoraWeights):
+                raise MergeError("LoRA weights are merged by their ranks, not seat memories")
+            yield scaled(part, self.factor)
+
+    def __contains__(self, part: object) -> bool:
+        return any(part is one for one in self)
 
 
 def scaled(weights: LoraWeights, factor: float) -> LoraWeights:
@@ -54,11 +94,14 @@ def scaled(weights: LoraWeights, factor: float) -> LoraWeights:
     return replace(weights, factors=factors)
 
 
-def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, dict[str, float]]:
+def compress(
+    weights: LoraWeights, rank: int, *, device: str = "cpu"
+) -> tuple[LoraWeights, dict[str, float]]:
     """Give the nearest weights of a lower rank, and each module's relative error.
 
     The error is ‖delta - kept‖ / ‖delta‖ in the Frobenius norm; no other weights of that rank
-    have a smaller one. Weights of this rank or less come back unchanged.
+    have a smaller one. Weights of this rank or less come back unchanged. One module at a time is
+    on the `device` that computes; results are on the CPU.
     """
     if rank < 1:
         raise OptionError(f"rank is {rank}, expected at least 1")
@@ -66,9 +109,10 @@ def compress(weights: LoraWeights, rank: int) -> tuple[LoraWeights, dict[str, fl
         return weights, dict.fromkeys(weights.factors, 0.0)
     factors, errors = {}, {}
     for name, wide in weights.factors.items():
-        if not (torch.isfinite(wide.a).all() and torch.isfinite(wide.b).all()):
+        if not (all_finite(wide.a) and all_finite(wide.b)):
             raise MergeError(f"{name} has values that are not finite numbers")
-        factors[name], errors[name] = _truncate(wide, rank)
+        kept, errors[name] = _truncate(wide.to(device), rank)
+        factors[name] = kept.to("cpu")
     return replace(weights, factors=factors, ranks={}), errors
 
 
@@ -90,27 +134,28 @@ def _truncate(wide: LoraFactors, rank: int) -> tuple[LoraFactors, float]:
     return LoraFactors(kept.a.to(wide.a.dtype), kept.b.to(wide.b.dtype)), error
 
 
-def _check_alike(parts: Sequence[LoraWeights]) -> None:
-    if not parts:
-        raise MergeError("there is nothing to merge", hint="give at least one part")
-    first = parts[0]
+def _reserve(factors: LoraFactors, rank: int) -> LoraFactors:
+    """Room for factors of another rank."""
+    a, b = factors.a, factors.b
+    return LoraFactors(a.new_empty(rank, a.shape[1]), b.new_empty(b.shape[0], rank))
+
+
+def _check_alike(first: LoraWeights, part: LoraWeights) -> None:
     hint = "merge only adapters made by the same hypernetwork checkpoint"
-    for part in parts:
-        if part.base != first.base:
-            raise MergeError(
-                f"parts are for different base models: {first.base} and {part.base}", hint=hint
-            )
-    odd = sorted(set().union(*(part.factors.keys() ^ first.factors.keys() for part in parts)))
+    if part.base != first.base:
+        raise MergeError(
+            f"parts are for different base models: {first.base} and {part.base}", hint=hint
+        )
+    odd = sorted(part.factors.keys() ^ first.factors.keys())
     if odd:
         raise MergeError(f"parts do not target the same modules, for example {odd[0]}", hint=hint)
     for name, factors in first.factors.items():
         size = (factors.b.shape[0], factors.a.shape[1])
-        for part in parts:
-            other = (part.factors[name].b.shape[0], part.factors[name].a.shape[1])
-            if other != size:
-                raise MergeError(
-                    f"parts differ in size at {name}: {other} and {size} (d_out, d_in)", hint=hint
-                )
+        other = (part.factors[name].b.shape[0], part.factors[name].a.shape[1])
+        if other != size:
+            raise MergeError(
+                f"parts differ in size at {name}: {other} and {size} (d_out, d_in)", hint=hint
+            )
 
 
 METHODS: Mapping[str, Method] = {

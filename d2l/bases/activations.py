@@ -22,13 +22,19 @@ _PADDING = 0  # any token that every base has
 class Activations:
     """The base's view of one chunk, on the device of the base; `Reading` says which layers.
 
-    `hidden`: (layers, tokens, hidden). `keys` and `values`: (layers, tokens, kv_heads * head_dim),
-    outputs of k_proj and v_proj, before norm and rotary embedding; None when not asked for.
+    `states`: (tokens, hidden) of each layer, as the base holds them. `keys` and `values`: (layers,
+    tokens, kv_heads * head_dim), outputs of k_proj and v_proj, before norm and rotary embedding;
+    None when not asked for.
     """
 
-    hidden: Tensor
+    states: Sequence[Tensor] | Tensor
     keys: Tensor | None = None
     values: Tensor | None = None
+
+    @property
+    def hidden(self) -> Tensor:
+        """All states side by side, copied: (layers, tokens, hidden)."""
+        return torch.stack(tuple(self.states))
 
 
 class ActivationEncoder:
@@ -89,7 +95,8 @@ class ActivationEncoder:
         kept: Mapping[tuple[str, int], Tensor],
     ) -> Activations:
         """One chunk's part of what was read of several, (chunks, tokens, …) each."""
-        hidden = torch.stack([states[at][index, :n_tokens] for at in self.reading.hidden_states])
+        # Not stacked: of a long chunk they take a gigabyte.
+        hidden = tuple(states[at][index, :n_tokens] for at in self.reading.hidden_states)
         if not self.reading.key_value_layers:
             return Activations(hidden)
         keys, values = (

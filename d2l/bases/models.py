@@ -4,6 +4,8 @@ Knows nothing of hypernetworks. Never runs code that comes with a model, reads s
 """
 
 import copy
+import importlib
+import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +16,16 @@ from typing import Any, TypeVar
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.utils.import_utils import is_flash_attn_2_available
 
+from d2l.bases import devices
 from d2l.bases import gguf as gguf_files
 from d2l.bases.catalog import BY_NAME, Place, list_weights, locate_base
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
 from d2l.files.hub import Need
+from d2l.files.tensors import all_finite
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
@@ -108,15 +113,33 @@ def load_frozen(
         config.num_hidden_layers = n_layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:n_layers]
-    model: nn.Module = _load(transformers.AutoModel, files, config=config, dtype=dtype)
-    return model.eval().requires_grad_(False).to(device)
+    model: nn.Module = _load(
+        transformers.AutoModel, files, config=config, device=device, dtype=dtype
+    )
+    return model
 
 
 def load_causal(files: BaseFiles, *, device: str, dtype: torch.dtype) -> Any:
     """Load the whole causal language model, to generate with."""
-    model = _load(transformers.AutoModelForCausalLM, files, config=files.config, dtype=dtype)
-    model.eval().requires_grad_(False)
-    return model.to(device)
+    return _load(
+        transformers.AutoModelForCausalLM, files, config=files.config, device=device, dtype=dtype
+    )
+
+
+def pick_attention(family: Family, *, device: str, dtype: torch.dtype) -> str:
+    """The implementation of attention that transformers is to take: the family's own, or for
+    "eager", whose memory grows with the square of the tokens, flash-attention 2, which the public
+    networks were trained with. That has to be installed, know the soft cap, and suit the card."""
+    own, halves = family.attention, (torch.bfloat16, torch.float16)
+    if own != "eager" or dtype not in halves or not devices.is_cuda(device):
+        return own
+    try:
+        flash: Any = importlib.import_module("flash_attn")
+        has_cap = "softcap" in inspect.signature(flash.flash_attn_func).parameters
+        suits = has_cap and torch.cuda.get_device_capability(device) >= (8, 0)
+    except (AttributeError, ImportError, OSError, RuntimeError):  # RuntimeError: no CUDA in truth
+        return own
+    return "flash_attention_2" if suits and is_flash_attn_2_available() else own
 
 
 def read_out(causal: Any, hidden: Tensor) -> Tensor:
@@ -126,9 +149,9 @@ def read_out(causal: Any, hidden: Tensor) -> Tensor:
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) -> Any:
-    """Read weights into the architecture of `config`; refuse anything missing, misshapen or not
-    finite."""
+def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: torch.dtype) -> Any:
+    """Read weights into the architecture of `config`, frozen, straight onto a device; refuse
+    anything missing, misshapen or not finite."""
     if files.gguf is not None:
         gguf_files.ensure_weights(files.gguf, files.folder)
     if not list_weights(files.folder):
@@ -144,13 +167,16 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
                 files.folder,
                 config=config,
                 dtype=dtype,
-                attn_implementation=family.attention,
+                device_map={"": device},
+                attn_implementation=pick_attention(family, device=device, dtype=dtype),
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
             )
+        except torch.OutOfMemoryError:
+            raise
         except LOAD_ERRORS as error:
             raise BaseModelError(
                 f"{files.folder}: the weights of the base cannot be loaded",
@@ -165,14 +191,16 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, dtype: torch.dtype) ->
             f"{files.folder}: weights do not match config.json, for example {wrong[0]}",
             hint="the folder is incomplete, or its files belong to different models",
         )
-    ends = ((name, torch.stack(values.aminmax())) for name, values in model.named_parameters())
-    broken = next((name for name, both in ends if not bool(both.isfinite().all())), None)
+    named = dict(model.named_parameters())
+    # One list for all: a device is waited for once.
+    finite = torch.stack([all_finite(weight) for weight in named.values()])
+    broken = next((name for name, ok in zip(named, finite.tolist(), strict=True) if not ok), None)
     if broken:
         raise BaseModelError(
             f"{files.folder}: NaN or infinite values in {broken}",
             hint="its files are damaged: fetch them again; or load it in bfloat16 or float32",
         )
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def batched(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -6,18 +6,21 @@ Source of names and mathematics: SakanaAI/doc-to-lora, modeling/hypernet.py (Hyp
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from d2l.adapters.merge_methods import METHODS, compress, scaled
+from d2l.adapters.merge_methods import METHODS, Scaled, compress, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases import devices
 from d2l.bases.activations import Activations
 from d2l.bases.families import ATTENTION, MLP, Reading, module_path
-from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
+from d2l.bases.models import batched
+from d2l.errors import BaseModelError, CheckpointError, OptionError
+from d2l.files.tensors import all_finite
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
 from d2l.hypernets.options import MergeOptions
@@ -42,6 +45,9 @@ _LIMITS = {
     "n_self_attention": (0, 16),
     "n_pre_head_blocks": (0, 64),
 }
+#: Values of the perceiver's widest tensor; it holds three such at a time, 1.6 GB in bf16. With 512
+#: tokens all 32 layers of Mistral fit into it, with 8,192 tokens two.
+_WIDEST = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -156,23 +162,31 @@ class DocToLora(nn.Module):
         self.scaler_A = nn.ParameterDict({m: torch.ones(scaler) for m, _, _ in modules})
         self.scaler_B = nn.ParameterDict({m: torch.zeros(scaler) for m, _, _ in modules})
 
-    def forward(self, hidden: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Map hidden (layers, tokens, hidden) to each module's A and B.
+    def forward(self, states: Sequence[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Map states (tokens, hidden), one a layer, to each module's A and B.
 
         A: (layers, rank, d_in); B: (layers, rank, d_out). On the network's device, float32.
         """
-        return self.project(self.perceive(hidden))
+        return self.project(self.perceive(states))
 
-    def perceive(self, hidden: Tensor) -> Tensor:
-        """Read hidden states (layers, tokens, hidden) into (layers, modules, rank, latents)."""
+    def perceive(self, states: Sequence[Tensor]) -> Tensor:
+        """Read states (tokens, hidden), one a layer, into (layers, modules, rank, latents)."""
         config = self.config
         device = self.head["weight"].device
-        with torch.autocast(device.type, torch.bfloat16, enabled=devices.is_cuda(device)):
-            # One layer at a time, so that memory is one layer's; only this part of the original
-            # runs in bfloat16, and only on a GPU.
-            read = [self.aggregator["perceiver"](h.to(device, torch.float32)) for h in hidden]
+        # Only this part of the original runs in bfloat16, and only on a GPU. There each operation
+        # costs its launch, whatever its size, so that many layers are read side by side. On a CPU
+        # that gains nothing, and memory is one layer's.
+        on_gpu = devices.is_cuda(device)
+        widest = MLP_RATIO * config.feature_size * len(states[0])
+        size = max(1, _WIDEST // widest) if on_gpu else 1
+        dtype = torch.bfloat16 if on_gpu else torch.float32
+        with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
+            read = [
+                self.aggregator["perceiver"](torch.stack([h.to(device, dtype) for h in group]))
+                for group in batched(states, size)
+            ]
         shape = (config.n_layers, len(config.target_modules), config.rank, config.latent_size)
-        return torch.stack(read).reshape(shape)
+        return torch.cat(read).reshape(shape)
 
     def project(self, latents: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Map latents (layers, modules, rank, latents) to each module's A and B."""
@@ -196,32 +210,25 @@ class DocToLora(nn.Module):
     @torch.no_grad()
     def generate(self, condition: Activations, rank: int) -> LoraWeights:
         """Write one chunk's weights; below the network's own rank, the nearest of that rank."""
-        hidden = condition.hidden
+        states = condition.states
         n_states = len(self.config.reading.hidden_states)
-        if hidden.ndim != 3 or hidden.shape[0] != n_states or hidden.shape[1] == 0:
+        shape = (len(states), *states[0].shape)
+        if len(shape) != 3 or shape[0] != n_states or shape[1] == 0:
             raise BaseModelError(
-                f"hidden states are {tuple(hidden.shape)}, "
+                f"hidden states are {shape}, "
                 f"expected ({n_states}, tokens, {self.config.feature_size})"
             )
-        if hidden.shape[2] != self.config.feature_size:
+        if shape[2] != self.config.feature_size:
             raise BaseModelError(
-                f"hidden states are {hidden.shape[2]} wide, "
+                f"hidden states are {shape[2]} wide, "
                 f"this checkpoint reads {self.config.feature_size}",
                 hint=f"it was made for {self.config.encoder or self.config.base}",
             )
-        weights = self._name_factors(self(hidden))
-        if not all(
-            torch.isfinite(f.a).all() and torch.isfinite(f.b).all()
-            for f in weights.factors.values()
-        ):
-            raise BaseModelError(
-                "the network wrote weights that are not finite numbers",
-                hint="load the base model in bfloat16 or float32, not float16",
-            )
+        weights = self._name_factors(self(states))
         return compress(weights, rank)[0]
 
     @torch.no_grad()
-    def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
+    def assemble(self, parts: Collection[Part], options: MergeOptions) -> Assembled:
         """Merge the chunks' weights and add the learned part once."""
         method = METHODS.get(options.method)
         if method is None:
@@ -231,26 +238,33 @@ class DocToLora(nn.Module):
             raise OptionError(
                 "this network has no learned bias to scale", hint="leave the bias scale at 1"
             )
-        chunks = []
-        for part in parts:
-            if not isinstance(part, LoraWeights):
-                raise MergeError("a Doc-to-LoRA network merges LoRA weights, not seat memories")
-            chunks.append(scaled(part, options.scale))
         shared = None
         if self.config.use_bias:
             learned = {m: (self.bias_A[m], self.bias_B[m]) for m in self.config.target_modules}
             shared = scaled(self._name_factors(learned), options.bias_scale)
-        return Assembled(method(chunks, shared))
+        rank = len(parts) * self.config.rank + self.config.bias_rank
+        return Assembled(method(Scaled(parts, options.scale), shared, rank=rank))
 
     def _name_factors(self, generated: Mapping[str, tuple[Tensor, Tensor]]) -> LoraWeights:
-        """Split A and B (layers, rank, d) by layer, in PEFT's orientation, on the CPU."""
-        factors = {}
-        for module, (a, b) in generated.items():
-            a, b = a.detach().cpu(), b.detach().cpu()
-            for layer in range(self.config.n_layers):
-                factors[module_path(layer, module)] = LoraFactors(
-                    a[layer].contiguous(), b[layer].T.contiguous()
-                )
+        """Split A and B (layers, rank, d) by layer, in PEFT's orientation, on the CPU; raises
+        BaseModelError where a value is not finite."""
+        both = [factor.detach() for pair in generated.values() for factor in pair]
+        finite = torch.stack([all_finite(factor) for factor in both]).all()
+        # Copied through pinned memory, which is filled while the program goes on. To read the flag
+        # waits for the device, and so for the copies that were begun before.
+        there = [factor.to("cpu", non_blocking=devices.is_cuda(factor.device)) for factor in both]
+        if not bool(finite):
+            raise BaseModelError(
+                "the network wrote weights that are not finite numbers",
+                hint="load the base model in bfloat16 or float32, not float16",
+            )
+        factors = {
+            module_path(layer, module): LoraFactors(
+                a[layer].clone(), b[layer].T.clone(memory_format=torch.contiguous_format)
+            )
+            for module, a, b in zip(generated, there[::2], there[1::2], strict=True)
+            for layer in range(self.config.n_layers)
+        }
         return LoraWeights(self.config.base, self.config.scale, factors)
 
 
@@ -318,7 +332,8 @@ def expected_shapes(config: DocToLoraConfig) -> dict[str, tuple[int, ...]]:
 def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> DocToLora:
     """Make a frozen network of exactly these tensors, in float32 on a device.
 
-    The tensors are taken over, not copied, where they are float32 and on the device already.
+    The tensors are taken over, not copied, where they are float32 and on the device already. On
+    CUDA the perceiver's matrices are in bfloat16, as autocast would cast them for every chunk.
     """
     with torch.device("meta"):
         network = DocToLora(config)
@@ -331,6 +346,10 @@ def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str
         if twin != name and not torch.equal(tensors[name], tensors[twin]):
             raise CheckpointError(f"{name} differs from {twin}, but blocks share their weights")
     # Casting keeps shared storages apart, which costs memory only: values are equal.
-    owned = {name: tensor.to(device, torch.float32) for name, tensor in tensors.items()}
+    low = r"aggregator\..*_proj\.weight" if devices.is_cuda(device) else ""
+    owned = {
+        name: tensor.to(device, torch.bfloat16 if re.fullmatch(low, name) else torch.float32)
+        for name, tensor in tensors.items()
+    }
     network.load_state_dict(owned, strict=True, assign=True)
     return network.requires_grad_(False).eval()

@@ -3,7 +3,8 @@
 Tensors in, tensors out; knows nothing of base models, adapters or files. Module and parameter
 names are those of the released checkpoints (SakanaAI/doc-to-lora, modeling/aggregator.py).
 
-Shapes: `hidden` is the width of the states read, `latents` the width of the latent vectors.
+Shapes: `hidden` is the width of the states read, `latents` the width of the latent vectors. Texts
+of one length are read side by side; none looks at another.
 """
 
 import torch
@@ -27,8 +28,7 @@ class RmsNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize the last axis; the result is float32."""
-        x = x.float()
-        return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON))
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, EPSILON)
 
 
 class GatedMlp(nn.Module):
@@ -41,7 +41,7 @@ class GatedMlp(nn.Module):
         self.down_proj = nn.Linear(MLP_RATIO * width, out_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (tokens, width) to (tokens, out_width)."""
+        """Map (texts, tokens, width) to (texts, tokens, out_width)."""
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
@@ -57,19 +57,19 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(N_HEADS * HEAD_DIM, width, bias=False)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Attend from x (modules * rank, latents) to source (tokens, latents)."""
-        n_queries = x.shape[0]
+        """Attend from x (texts, modules * rank, latents) to source (texts, tokens, latents)."""
+        n_texts, n_queries, _ = x.shape
         # Four query heads in a row read the same keys: let them be more queries of one head,
         # instead of repeating keys and values four times.
-        query = self.q_proj(x).view(n_queries, N_HEADS, HEAD_DIM).transpose(0, 1)
-        query = query.reshape(1, N_KEY_VALUE_HEADS, -1, HEAD_DIM)
+        query = self.q_proj(x).view(n_texts, n_queries, N_HEADS, HEAD_DIM).transpose(1, 2)
+        query = query.reshape(n_texts, N_KEY_VALUE_HEADS, -1, HEAD_DIM)
         key, value = (
-            project(source).view(-1, N_KEY_VALUE_HEADS, HEAD_DIM).transpose(0, 1)[None]
+            project(source).view(n_texts, -1, N_KEY_VALUE_HEADS, HEAD_DIM).transpose(1, 2)
             for project in (self.k_proj, self.v_proj)
-        )  # (1, heads, tokens, HEAD_DIM)
+        )  # (texts, heads, tokens, HEAD_DIM)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        mixed = mixed.reshape(N_HEADS, n_queries, HEAD_DIM).transpose(0, 1)
-        out: Tensor = self.o_proj(mixed.reshape(n_queries, N_HEADS * HEAD_DIM))
+        mixed = mixed.reshape(n_texts, N_HEADS, n_queries, HEAD_DIM).transpose(1, 2)
+        out: Tensor = self.o_proj(mixed.reshape(n_texts, n_queries, N_HEADS * HEAD_DIM))
         return out
 
 
@@ -87,7 +87,7 @@ class PerceiverLayer(nn.Module):
         self.mlp = GatedMlp(width, width)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Update latents x (modules * rank, latents); a self-attention layer ignores the text."""
+        """Update latents x (texts, modules * rank, latents); self-attention ignores the text."""
         h = self.input_latents_layernorm(x)
         norm = self.input_context_layernorm
         source = h if norm is None else norm(text)
@@ -106,8 +106,8 @@ class Resampler(nn.Module):
         self.layernorm = RmsNorm(width)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Read a text (tokens, latents) into the latents (modules * rank, latents)."""
-        x: Tensor = self.latents_q
+        """Read texts (texts, tokens, latents) into latents (texts, modules * rank, latents)."""
+        x: Tensor = self.latents_q.expand(len(text), -1, -1)
         for layer in self.layers:
             x = layer(x, text)
         out: Tensor = self.layernorm(x)
@@ -126,7 +126,7 @@ class Perceiver(nn.Module):
         self.decoder = Resampler(n_out, width, [PerceiverLayer(width, cross=True)])
 
     def forward(self, text: Tensor) -> Tensor:
-        """Map hidden states (tokens, hidden) to float32 latents (modules * rank, latents)."""
+        """Map (texts, tokens, hidden) to float32 latents (texts, modules * rank, latents)."""
         out: Tensor = self.decoder(self.encoder(self.modality_projection(text)))
         return out.float()
 

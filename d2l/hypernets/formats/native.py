@@ -93,7 +93,7 @@ def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequen
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors with NaN or infinite values."""
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    broken = [name for name, tensor in floats.items() if not bool(tensor.isfinite().all())]
+    broken = [name for name, tensor in floats.items() if not bool(files.all_finite(tensor))]
     if broken:
         raise CheckpointError(f"NaN or infinite values in {_first(broken)}", hint=FETCH_AGAIN)
 

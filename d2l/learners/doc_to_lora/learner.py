@@ -150,7 +150,7 @@ def prepare_doc_to_lora(
     n_layers = config.reading.n_layers
     encoder = load_frozen(reader, device=team.device, dtype=dtype, n_layers=n_layers)
     causal = load_causal(materials.base, device=team.device, dtype=dtype)
-    network = load_hypernet(materials.source, device=team.device)
+    network = load_hypernet(materials.source, device="cpu")  # in fp32, which training needs
     assert isinstance(network, DocToLora)
     tokenizer = load_tokenizer(reader.folder)
     template = tokenizer.document_template(reader.family.document_template)

@@ -12,16 +12,17 @@ def test_rms_norm_is_computed_in_float32():
     assert torch.equal(norm(x), torch.zeros(1, 4))  # the square overflows float32: x / inf
 
 
-def test_perceiver_does_not_depend_on_the_order_of_tokens():
+def test_perceiver_depends_neither_on_the_order_of_tokens_nor_on_other_texts():
     torch.manual_seed(0)
     layers = make_layers(8, n_blocks=2, n_self_attention=1, shared=False)
     perceiver = Perceiver(6, 8, 5, n_latents=3, layers=layers)
     torch.nn.init.normal_(perceiver.encoder.latents_q)
     torch.nn.init.normal_(perceiver.decoder.latents_q)
-    text = torch.randn(7, 6)
-    out = perceiver(text)
-    assert out.shape == (5, 8)
-    torch.testing.assert_close(perceiver(text.flip(0)), out, atol=1e-5, rtol=0)  # order of sums
+    texts = torch.randn(2, 7, 6)
+    out = perceiver(texts)
+    assert out.shape == (2, 5, 8)
+    for same in (perceiver(texts.flip(1)), torch.cat([perceiver(text[None]) for text in texts])):
+        torch.testing.assert_close(same, out, atol=1e-5, rtol=0)  # order of sums
 
 
 def test_shared_layers_are_one_cross_layer_after_the_first_and_one_self_layer_per_place():
