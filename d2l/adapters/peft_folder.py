@@ -28,7 +28,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, OptionError, ShapeError
 from d2l.files.atomic import building
 from d2l.files.printable import printable
-from d2l.files.tensors import read_header, read_tensors
+from d2l.files.tensors import all_finite, read_header, read_tensors
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
@@ -123,9 +123,7 @@ class AdapterContent:
             scaled = factors.b.float() * weights.scale
             tensors[f"{PREFIX}{module}.lora_A.weight"] = factors.a.to(precision).contiguous()
             tensors[f"{PREFIX}{module}.lora_B.weight"] = scaled.to(precision).contiguous()
-        broken = [
-            name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())
-        ]
+        broken = [name for name, tensor in tensors.items() if not bool(all_finite(tensor))]
         if broken:
             raise AdapterError(
                 f"the adapter has values that are not finite in {precision}, for example in "

@@ -4,7 +4,6 @@ An entry counts only if its key and the digest of its content are right: damaged
 misshapen entries are written anew.
 """
 
-import contextlib
 import hashlib
 import json
 import platform
@@ -15,19 +14,18 @@ from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from d2l import __version__
 from d2l.adapters import module_names
+from d2l.adapters.merge_methods import METHODS, Scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases import devices
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError
 from d2l.files import cache_entries as entries
-from d2l.files.atomic import replace_file
-from d2l.files.cache import file_digest, join_digests
+from d2l.files.cache import file_digest, join_digests, keep_tensors
 from d2l.files.tensors import find_kept
 from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
 from d2l.hypernets.registry import digest_files
@@ -86,10 +84,18 @@ class Found:
         if self.own_keys:
             _write(entries.PARTS, part, self.own_keys[index])
 
-    def keep_assembled(self, assembled: Assembled) -> None:
-        """Store what all parts make together, and keep the cache within its bound."""
+    def keep_assembled(self, assembled: Assembled, learned: int) -> None:
+        """Store what all parts make together, and keep the cache within its bound. Of weights that
+        are the parts side by side, only their last `learned` ranks are stored, which are no part's.
+        """
         if self.whole is None:
             return
+        if assembled.memory is None:
+            weights = assembled.weights
+            start = weights.rank - learned
+            pairs = weights.factors.items()
+            factors = {name: LoraFactors(f.a[start:], f.b[:, start:]) for name, f in pairs}
+            assembled = Assembled(replace(weights, factors=factors))
         _write(entries.ASSEMBLED, assembled, self.whole)
         entries.prune(entries.max_bytes())
 
@@ -112,7 +118,10 @@ def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Found:
     own_keys = tuple(_describe_part(rounded, chunk, chunk.part_rank) for chunk in kept)
     own = _read_parts(own_keys, [chunk.part_rank for chunk in kept], plan.config)
     whole = _describe_whole(plan, keys)
-    assembled = _read(entries.ASSEMBLED, whole)
+    assembled, parts = _read(entries.ASSEMBLED, whole), tuple[Part | None, ...]()
+    if not isinstance(assembled, Assembled) or assembled.memory is None:
+        parts = _read_parts(keys, [chunk.rank for chunk in plan.chunks], plan.config)
+        assembled = _join(plan, parts, assembled)
     if (
         isinstance(assembled, Assembled)
         and assembled.weights.rank == plan.full_rank
@@ -123,8 +132,19 @@ def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Found:
             entries.touch(entries.entry_path(entries.PARTS, _digest(key)))
         complete = replace(assembled, parts=tuple(p for p in own if isinstance(p, Memory)))
         return Found(keys, (None,) * len(keys), whole, complete)
-    parts = _read_parts(keys, [chunk.rank for chunk in plan.chunks], plan.config)
+    parts = parts or _read_parts(keys, [chunk.rank for chunk in plan.chunks], plan.config)
     return Found(keys, parts, whole, None, own_keys, own)
+
+
+def _join(plan: CompilePlan, parts: Sequence[Part | None], learned: object) -> Assembled | None:
+    """Weights of parts and of what `keep_assembled` stored beside them, if all of it is here."""
+    if not isinstance(learned, Assembled) or not _fits(learned.weights, plan.config):
+        return None
+    here, merge = [part for part in parts if part is not None], plan.options.merging
+    if len(here) < len(parts):
+        return None
+    method, shares = METHODS[merge.method], Scaled(here, merge.scale)
+    return Assembled(method(shares, learned.weights, rank=plan.full_rank))
 
 
 def _describe_part(common: Mapping[str, str], chunk: Chunk, rank: int) -> str:
@@ -225,10 +245,7 @@ def _write(kind: str, value: Part | Assembled, key: str) -> None:
     tensors, said = _take_apart(value)
     said |= {"key": path.stem, "made_of": key}
     said["sha256"] = _digest_entry(tensors, said)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = save(tensors, said)
-        replace_file(path, lambda target: target.write_bytes(data))
+    keep_tensors(path, tensors, said)
 
 
 def _read(kind: str, key: str) -> Part | Assembled | None:
@@ -253,7 +270,7 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
     """Tensors by name, and the rest as text."""
     if isinstance(value, Memory):
         pair = {"keys": value.keys, "values": value.values}
-        return _copy(pair), {"kind": "memory", "claims_seats": str(int(value.claims_seats))}
+        return _own(pair), {"kind": "memory", "claims_seats": str(int(value.claims_seats))}
     weights = value.weights if isinstance(value, Assembled) else value
     tensors = {f"a.{name}": f.a for name, f in weights.factors.items()}
     tensors |= {f"b.{name}": f.b for name, f in weights.factors.items()}
@@ -266,14 +283,15 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
     }
     if isinstance(value, Assembled) and value.memory is not None:
         tensors |= {"keys": value.memory.keys, "values": value.memory.values}
-    return _copy(tensors), said
+    return _own(tensors), said
 
 
-def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that share no storage, as the format wants them."""
+def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no storage, as the format wants them; most have their own already."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
+        name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+        for name, tensor in on_cpu.items()
     }
 
 

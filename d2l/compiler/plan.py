@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from d2l.adapters.peft_config import VLLM_RANKS
-from d2l.bases.devices import pick_device
+from d2l.bases import devices
 from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
@@ -97,7 +97,12 @@ class CompilePlan:
     @cached_property
     def device(self) -> str:
         """The device that it will run on; raises BaseModelError if that is not there."""
-        return pick_device(self.options.device)
+        return devices.pick_device(self.options.device)
+
+    @property
+    def array_device(self) -> str:
+        """The device for linear algebra on weights: CUDA, or else the CPU."""
+        return self.device if devices.is_cuda(self.device) else "cpu"
 
     @property
     def keeps_parts(self) -> bool:

@@ -28,7 +28,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
-from d2l.hypernets.protocol import Assembled, HypernetConfig
+from d2l.hypernets.protocol import Assembled
 
 #: Options of d2l.json.
 _OPTIONS = ["merge", "scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_per_seat", "dtype"]
@@ -59,8 +59,8 @@ def describe_compile(
         merge_error=shorten_all(merge_error),
         prompt=plan.network.describe_prompt(plan.rank),
         norms=Norms(
-            layers=_norms_by_layer(assembled.weights, plan.config),
-            chunks=norms_by_chunk(assembled.weights, slices),
+            layers=_norms_by_layer(assembled.weights, plan),
+            chunks=norms_by_chunk(assembled.weights, slices, device=plan.array_device),
         ),
         warnings=plan.warnings,
     )
@@ -155,38 +155,39 @@ def describe_description(
         options=Options(scaling=plan.options.scaling, dtype=plan.options.dtype),
         merge_error={},
         prompt=plan.network.describe_prompt(plan.rank),
-        norms=Norms(layers=_norms_by_layer(weights, plan.config), chunks=()),
+        norms=Norms(layers=_norms_by_layer(weights, plan), chunks=()),
         warnings=plan.warnings,
     )
 
 
-def _norms_by_layer(weights: LoraWeights, config: HypernetConfig) -> tuple[float, ...]:
+def _norms_by_layer(weights: LoraWeights, plan: CompilePlan) -> tuple[float, ...]:
     """Frobenius norm of all adapted modules' deltas side by side, by layer of the base."""
-    layers = range(config.n_base_layers)
-    return tuple(
-        find_norm(weights, (module_path(layer, module) for module in config.module_shapes))
-        for layer in layers
+    config, device = plan.config, plan.array_device
+    by_layer = (
+        [module_path(layer, module) for module in config.module_shapes]
+        for layer in range(config.n_base_layers)
     )
+    return tuple(find_norm(weights, names, device=device) for names in by_layer)
 
 
-def find_norm(weights: LoraWeights, names: Iterable[str]) -> float:
-    """Frobenius norm of the deltas of these modules, side by side."""
-    present = [weights.factors[name] for name in names if name in weights.factors]
+def find_norm(weights: LoraWeights, names: Iterable[str], *, device: str = "cpu") -> float:
+    """Frobenius norm of the deltas of these modules, side by side; `device` computes it."""
+    present = [weights.factors[name].to(device) for name in names if name in weights.factors]
     return _short(math.hypot(*(delta_norm(factors, weights.scale) for factors in present)))
 
 
-def norms_by_chunk(weights: LoraWeights, slices: Sequence[Span]) -> tuple[float, ...]:
-    """Frobenius norm of the delta of each slice of ranks; of the same slice it is computed once."""
-    norms = {
-        (start, stop): math.hypot(
-            *(
-                delta_norm(LoraFactors(f.a[start:stop], f.b[:, start:stop]), weights.scale)
-                for f in weights.factors.values()
-            )
-        )
-        for start, stop in {(start, stop) for start, stop in slices if start < stop}
-    }
-    return tuple(_short(norms.get((start, stop), 0.0)) for start, stop in slices)
+def norms_by_chunk(
+    weights: LoraWeights, slices: Sequence[Span], *, device: str = "cpu"
+) -> tuple[float, ...]:
+    """Frobenius norm of the delta of each slice of ranks; of the same slice it is computed once, on
+    the `device`."""
+    squares = {(start, stop): 0.0 for start, stop in slices if start < stop}
+    for factors in weights.factors.values():
+        there = factors.to(device)
+        for start, stop in squares:
+            part = LoraFactors(there.a[start:stop], there.b[:, start:stop])
+            squares[start, stop] += delta_norm(part, weights.scale) ** 2
+    return tuple(_short(math.sqrt(squares.get(span, 0.0))) for span in slices)
 
 
 def shorten_all(values: Mapping[str, float]) -> dict[str, float]:

@@ -5,8 +5,8 @@ nothing.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def run(
         assembled = assemble(plan, loaded, watch=watch, found=found)
     weights, errors = assembled.weights, dict[str, float]()
     if plan.rank < weights.rank:
-        weights, errors = compress(weights, plan.rank)
+        weights, errors = compress(weights, plan.rank, device=plan.array_device)
     seconds = time.perf_counter() - start
     content = make_content(plan, assembled, weights, errors)
     remember({document.digest: Path(document.name) for document in plan.documents})
@@ -81,14 +81,42 @@ def assemble(
 
     `first` is what the network reads of the first chunk, if that is known.
     """
-    parts, kept = list[Part](), list[Part]()
-    for chunk in watch(plan.chunks, "compiling"):
-        part, own = _make_parts(chunk, loaded, found, None if chunk.index else first)
-        parts += [part] if chunk.rank or not chunk.part_rank else []  # the one memory is full
-        kept += [] if own is None else [own]
+    parts = _Shares(plan, loaded, watch, found, first)
     assembled = _as_stored(loaded.assemble(parts, plan.options))
-    found.keep_assembled(assembled)
-    return replace(assembled, parts=tuple(part for part in kept if isinstance(part, Memory)))
+    found.keep_assembled(assembled, plan.config.bias_rank)
+    return replace(assembled, parts=tuple(own for own in parts.kept if isinstance(own, Memory)))
+
+
+@dataclass(frozen=True)
+class _Shares(Collection[Part]):
+    """The chunks' shares of the adapter, each made when it is asked for, so that the network may
+    join them without holding all; `kept` are the chunks' memories of their own."""
+
+    plan: CompilePlan
+    loaded: Any
+    watch: Progress
+    found: Found
+    first: Any
+    kept: list[Part] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(_has_share, self.plan.chunks))
+
+    def __iter__(self) -> Iterator[Part]:
+        for chunk in self.watch(self.plan.chunks, "compiling"):
+            read = None if chunk.index else self.first
+            part, own = _make_parts(chunk, self.loaded, self.found, read)
+            self.kept.extend([] if own is None else [own])
+            if _has_share(chunk):
+                yield part
+
+    def __contains__(self, part: object) -> bool:
+        return any(part is one for one in self)
+
+
+def _has_share(chunk: Chunk) -> bool:
+    """Whether a chunk takes part in the adapter, which the chunks before may have filled."""
+    return bool(chunk.rank or not chunk.part_rank)
 
 
 def assemble_each(

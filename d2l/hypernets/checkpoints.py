@@ -3,7 +3,6 @@
 Takes local paths; `registry` knows names, aliases and downloads. `FORMATS` lists the formats.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building
+from d2l.files.cache import file_digest
 from d2l.files.ownership import refuse_existing
 from d2l.hypernets.doc_to_lora import network as doc_to_lora
 from d2l.hypernets.doc_to_lora import released
@@ -97,8 +97,8 @@ def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> 
 def checkpoint_digest(path: Path) -> str:
     """SHA-256 of the checkpoint's weights file, in hex."""
     weights = find_format(path).find_weights(path)
-    with naming(weights), weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with naming(weights):
+        return file_digest(weights)
 
 
 def refuse_checkpoint(target: Path, *, force: bool) -> None:

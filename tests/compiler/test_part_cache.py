@@ -59,6 +59,10 @@ def test_cached_results_are_byte_for_byte_those_of_an_uncached_run(
     assert not entries.list_entries()
     plan = plan_for(compiler)
     assert saved(compiler, plan, tmp_path) == plain
+    (joined,) = entries.list_entries(entries.ASSEMBLED)
+    if kind != "seats":  # parts side by side are not stored twice
+        ranks = {len(t) for name, t in load_file(joined.path).items() if name.startswith("a.")}
+        assert ranks == {plan.config.bias_rank}
     parts = entries.list_entries(entries.PARTS)
     assert len(parts) == sum(1 + bool(chunk.part_rank) for chunk in plan.chunks) > 1
     if left != "all":
