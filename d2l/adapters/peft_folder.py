@@ -6,7 +6,7 @@ folder is written whole or not at all, and the same values give the same bytes.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, pad_factors
 from d2l.errors import AdapterError, OptionError, ShapeError
 from d2l.files.atomic import building
 from d2l.files.printable import printable
-from d2l.files.tensors import all_finite, read_header, read_tensors
+from d2l.files.tensors import TensorInfo, all_finite, read_header, read_tensors, write_tensors
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)
@@ -116,21 +116,44 @@ class AdapterContent:
         Raises AdapterError where a value is not finite in that precision, OptionError for a
         precision that is none.
         """
-        weights, precision = self.weights, pick_torch_dtype(dtype or self.dtype)
-        tensors = {}
-        for module in sorted(weights.factors):
-            factors = weights.trim(module)
-            scaled = factors.b.float() * weights.scale
-            tensors[f"{PREFIX}{module}.lora_A.weight"] = factors.a.to(precision).contiguous()
-            tensors[f"{PREFIX}{module}.lora_B.weight"] = scaled.to(precision).contiguous()
-        broken = [name for name, tensor in tensors.items() if not bool(all_finite(tensor))]
-        if broken:
-            raise AdapterError(
-                f"the adapter has values that are not finite in {precision}, for example in "
-                f"{broken[0]}",
-                hint="use --dtype fp32 or bf16; if it is so in fp32 too, the checkpoint is damaged",
-            )
-        return tensors
+        return dict(self._list_tensors(pick_torch_dtype(dtype or self.dtype)))
+
+    def _list_tensors(self, precision: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+        """What `to_state_dict` has, in the order of the names, each tensor when it is asked for."""
+        for module, side, factor in self._list_factors():
+            scaled = factor if side == "A" else factor.float() * self.weights.scale
+            name, tensor = _spell(module, side), scaled.to(precision).contiguous()
+            if not bool(all_finite(tensor)):
+                raise AdapterError(
+                    f"the adapter has values that are not finite in {precision}, for example in "
+                    f"{name}",
+                    hint="use --dtype fp32 or bf16; if it is so in fp32 too, the checkpoint is "
+                    "damaged",
+                )
+            yield name, tensor
+
+    def _list_factors(self) -> Iterator[tuple[str, str, torch.Tensor]]:
+        """Each module's two factors, as "A" and "B", at its own rank."""
+        for module in sorted(self.weights.factors, key=lambda module: _spell(module, "")):
+            factors = self.weights.trim(module)
+            yield module, "A", factors.a
+            yield module, "B", factors.b
+
+    def write_weights(self, path: Path, dtype: str) -> None:
+        """Write what `to_state_dict` has as a file, with one tensor of it in memory at a time."""
+        precision = pick_torch_dtype(dtype)
+        stored = next(name for name, spelled in _STORED.items() if spelled == dtype)
+        infos = {
+            _spell(module, side): TensorInfo(stored, tuple(factor.shape))
+            for module, side, factor in self._list_factors()
+        }
+        tensors = (tensor for _, tensor in self._list_tensors(precision))
+        write_tensors(path, infos, tensors, _FORMAT)
+
+
+def _spell(module: str, side: str) -> str:
+    """PEFT's name of a factor."""
+    return f"{PREFIX}{module}.lora_{side}.weight"
 
 
 def pick_torch_dtype(dtype: str) -> torch.dtype:
@@ -166,7 +189,7 @@ def write_files(
     content: AdapterContent, folder: Path, *, dtype: str, called: str | None = None
 ) -> None:
     """Write the files of an adapter into a folder that is there, as `write_adapter` says."""
-    save_file(content.to_state_dict(dtype=dtype), folder / names.WEIGHTS, _FORMAT)
+    content.write_weights(folder / names.WEIGHTS, dtype)
     _write_json(folder / names.CONFIG, content.config)
     if content.provenance is not None:
         _write_json(folder / names.PROVENANCE, content.provenance.to_json())

@@ -26,7 +26,7 @@ from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError
 from d2l.files import cache_entries as entries
 from d2l.files.cache import file_digest, join_digests, keep_tensors
-from d2l.files.tensors import find_kept
+from d2l.files.tensors import find_kept, view_bytes
 from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
 from d2l.hypernets.registry import digest_files
 
@@ -319,7 +319,7 @@ def _digest_entry(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> str
     digest = hashlib.sha256(_to_json(said).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+        digest.update(view_bytes(tensor))
     return digest.hexdigest()
 
 

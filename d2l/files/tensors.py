@@ -4,9 +4,10 @@ Whoever reads one says by `read_tensors` or `find_kept` what a damaged one means
 """
 
 import json
+import math
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ FILE_ERRORS = (OSError, SafetensorError)
 
 #: A header larger than this belongs to no adapter (safetensors itself allows 100 MB).
 _MAX_HEADER_BYTES = 16 << 20
+_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 _AGAIN = "compile the document again"
 
 
@@ -85,6 +87,37 @@ def read_tensors(
     except FILE_ERRORS as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: {says} ({reason})", hint=hint) from problem
+
+
+def write_tensors(
+    path: Path,
+    infos: Mapping[str, TensorInfo],
+    tensors: "Iterable[Tensor]",
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file of tensors of one type, each when it is asked for, so that only one
+    is in memory: the bytes are those of the library's own writer, which wants all at once.
+
+    `infos` name the tensors in the order of their names. Raises OSError.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    stop = 0
+    for name, (dtype, shape) in infos.items():
+        start, stop = stop, stop + math.prod(shape) * _ITEM_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, stop)}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors:
+            file.write(view_bytes(tensor))
+
+
+def view_bytes(tensor: "Tensor") -> Any:
+    """The bytes of a tensor on the CPU, not copied where it is contiguous."""
+    import torch
+
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 class TensorFile:
