@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from d2l.bases import devices
+from d2l.bases.models import pick_attention
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.compiler.timing import describe_estimate, estimate_seconds
 from d2l.documents.intake import Intake
@@ -19,6 +20,8 @@ from d2l.errors import BaseModelError, D2LError
 from d2l.files.hub import Listing, free_bytes
 from d2l.hypernets.checkpoints import find_format
 from d2l.hypernets.doc_to_lora.compiling import MOST_CHUNK_TOKENS
+from d2l.hypernets.doc_to_lora.network import WIDEST
+from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_to_plan
 from d2l.hypernets.options import CompileOptions
@@ -130,10 +133,10 @@ def look(options: CompileOptions, intake: Intake | None = None) -> Preflight:
 def estimate_reading(network: AnyNetwork, n_tokens: int, device: str) -> int:
     """About how many bytes a base and what it reads of a chunk of so many tokens take.
 
-    The base's layers up to the last that is read, and the larger of two peaks. In attention without
-    a fused kernel: the states that are read, three matrices of tokens by tokens for each head (two
-    in the base's precision, one in fp32), and two masks. In the network: the states twice, and
-    three values of four times their width.
+    The base's layers up to the last that is read, the states that are read, and the larger of two
+    peaks. In attention without a fused kernel: three matrices of tokens by tokens for each head
+    (two in the base's precision, one in fp32), and two masks. In the network: three of its widest
+    tensor, for as many layers as are read side by side.
     """
     reader, reading = network.reader, network.config.reading
     config = reader.config
@@ -143,11 +146,11 @@ def estimate_reading(network: AnyNetwork, n_tokens: int, device: str) -> int:
     unread = [p for layer in model.layers[reading.n_layers :] for p in layer.parameters()]
     numbers = sum(p.numel() for p in read) - sum(p.numel() for p in unread)
     values, n_states = n_tokens * int(config.hidden_size), len(reading.hidden_states)
-    is_fused = reader.family.attention != "eager"
+    dtype = torch.float32 if network.imposes_on_base else devices.pick_dtype(device)
+    is_fused = pick_attention(reader.family, device=device, dtype=dtype) != "eager"
     squares = 0 if is_fused else n_tokens**2 * (4 * int(config.num_attention_heads) + 2)
-    peak = max(n_states * values + squares, (2 * n_states + 3 * 4) * values)
-    size = 4 if network.imposes_on_base else devices.pick_dtype(device).itemsize
-    return int(numbers + peak) * size
+    widest = min(MLP_RATIO * values * n_states, max(WIDEST, MLP_RATIO * values))
+    return int(numbers + n_states * values + max(squares, 3 * widest)) * dtype.itemsize
 
 
 def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:

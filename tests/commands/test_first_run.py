@@ -181,6 +181,6 @@ def test_the_memory_of_gemma_is_estimated_as_it_was_counted() -> None:
     network: Any = SimpleNamespace(
         reader=reader, config=SimpleNamespace(reading=reading), imposes_on_base=False
     )
-    for n_tokens, gigabytes in ((512, 5.2), (8192, 10.6)):  # of them the base has 5.07
+    for n_tokens, gigabytes in ((512, 5.9), (8192, 10.6)):  # of them the base has 5.07
         estimate = preflight.estimate_reading(network, n_tokens, "cuda") / 1e9
         assert estimate == pytest.approx(gigabytes, abs=0.1)

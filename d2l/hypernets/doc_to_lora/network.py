@@ -47,7 +47,7 @@ _LIMITS = {
 }
 #: Values of the perceiver's widest tensor; it holds three such at a time, 1.6 GB in bf16. With 512
 #: tokens all 32 layers of Mistral fit into it, with 8,192 tokens two.
-_WIDEST = 1 << 28
+WIDEST = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class DocToLora(nn.Module):
         # that gains nothing, and memory is one layer's.
         on_gpu = devices.is_cuda(device)
         widest = MLP_RATIO * config.feature_size * len(states[0])
-        size = max(1, _WIDEST // widest) if on_gpu else 1
+        size = max(1, WIDEST // widest) if on_gpu else 1
         dtype = torch.bfloat16 if on_gpu else torch.float32
         with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
             read = [
