@@ -21,6 +21,7 @@ from d2l.adapters import module_names
 from d2l.adapters.merge_methods import METHODS, Scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases import devices
+from d2l.bases.models import pick_attention
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError
@@ -198,6 +199,7 @@ def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
         "base_dtype": str(base_dtype).removeprefix("torch."),
         "encoder": plan.options.encoder,
         "device": _describe_device(plan.device),
+        "attention": pick_attention(reader.family, device=plan.device, dtype=base_dtype),
         "libraries": f"torch {version('torch')}, transformers {version('transformers')}",
         "d2l": f"{__version__}, {version_digest[:16]}",
     }

@@ -60,8 +60,8 @@ def run(
     weights, errors = assembled.weights, dict[str, float]()
     if plan.rank < weights.rank:
         weights, errors = compress(weights, plan.rank, device=plan.array_device)
-    seconds = time.perf_counter() - start
     content = make_content(plan, assembled, weights, errors)
+    seconds = time.perf_counter() - start
     remember({document.digest: Path(document.name) for document in plan.documents})
     remember_network(plan, content)
     if loaded is not None and not found.n_cached:  # the cache's rate is nobody's
