@@ -1,5 +1,10 @@
 """Errors that a user can fix: one line that says what is wrong, one that says what to do."""
 
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+
 
 class D2LError(Exception):
     """A problem the user can fix.
@@ -38,6 +43,10 @@ class OptionError(D2LError):
     """An option has a value that cannot be used, or one that means nothing here."""
 
 
+class OutOfMemoryError(D2LError):
+    """The memory of a GPU or of this machine is full."""
+
+
 class MissingExtraError(D2LError):
     """A library that only some commands need is not installed."""
 
@@ -65,3 +74,68 @@ class ProbeError(D2LError):
 
 class TaskError(D2LError):
     """A file of tasks, or what is to be measured with it, cannot be used."""
+
+
+# ---- a full memory ------------------------------------------------------------------------------
+# Libraries raise RuntimeError, OSError or MemoryError; only the text says that a memory is full.
+
+_FULL = re.compile(
+    r"out of memory|not enough memory|(can't|cannot|unable to) allocate|ALLOC_FAILED", re.IGNORECASE
+)
+_GPU = re.compile(r"CUDA|CUBLAS|HIP|MPS")
+_NEEDED = re.compile(r"(?:allocate|mmap) ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
+_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """A block, or a decorator, that raises OutOfMemoryError for an error of a full memory."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        refuse_shortage(error)
+        raise
+
+
+def refuse_shortage(error: BaseException) -> None:
+    """Raise OutOfMemoryError for an error of a full memory, which is no fault of a file."""
+    shortage = explain_shortage(error)
+    if shortage is not None:
+        raise shortage from error
+
+
+def explain_shortage(error: BaseException) -> OutOfMemoryError | None:
+    """What is needed and what is free, and what helps; None for an error of another kind."""
+    text = str(error)
+    told = isinstance(error, OSError | RuntimeError) and _FULL.search(text)
+    if not told and not isinstance(error, MemoryError):
+        return None
+    place, free, hint = _read_gpu(text) if _GPU.search(text) else _read_host()
+    needed = _NEEDED.search(text)
+    figures = [] if free is None else [f"{free / 1e9:,.2f} GB are free"]
+    if needed:
+        n_bytes = float(needed[1]) * _UNITS[needed[2].lower()]
+        figures.insert(0, f"{n_bytes / 1e9:,.2f} GB more are needed")
+    return OutOfMemoryError(
+        f"the memory of {place} is full" + (f": {', '.join(figures)}" if figures else ""),
+        hint=f"{hint}; a Doc-to-LoRA network needs less with a smaller --chunk-tokens",
+    )
+
+
+def _read_host() -> tuple[str, int | None, str]:
+    import psutil
+
+    return "this machine", psutil.virtual_memory().available, "end other programs"
+
+
+def _read_gpu(text: str) -> tuple[str, int | None, str]:
+    """A device's name, its free bytes, and what helps."""
+    if "MPS" in text:
+        return "mps", None, "use --device cpu"
+    number = re.search(r"GPU (\d+)", text)
+    index = int(number[1]) if number else 0
+    free, others, cuda = None, "", sys.modules["torch"].cuda
+    with contextlib.suppress(RuntimeError, AssertionError):  # CUDA itself may have failed
+        free = cuda.mem_get_info(index)[0]
+        others = "another --device cuda:N or " if cuda.device_count() > 1 else ""
+    return f"cuda:{index}", free, f"use {others}--device cpu"

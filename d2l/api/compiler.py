@@ -12,7 +12,7 @@ from d2l.compiler import run as pipeline
 from d2l.compiler.part_cache import NOTHING, Found
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
-from d2l.errors import OptionError
+from d2l.errors import OptionError, memory_errors
 from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
@@ -61,6 +61,7 @@ class _Compiler:
         assert compiler.network  # found now, so that a wrong name is told at once
         return compiler
 
+    @memory_errors()
     def load(self, plan: CompilePlan, found: Found = NOTHING) -> None:
         """Load the weights unless they are loaded, or `found` leaves nothing to compute.
 
@@ -145,6 +146,7 @@ class Compiler(_Compiler):
         self._refuse_others(plan)
         return pipeline.look_up(plan)
 
+    @memory_errors()
     def __call__(
         self,
         inputs: InputLike | CompilePlan,
@@ -226,6 +228,7 @@ class TaskCompiler(_Compiler):
         """
         return describing.prepare(description, self.options.changed(**options), self.network)
 
+    @memory_errors()
     def __call__(self, description: str | CompilePlan, **options: Any) -> Adapter:
         """Make the adapter of a description, or of what `plan` planned; in memory.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from d2l.api.wishes import AdapterLike, ChangeWishes, change_options, find_content
+from d2l.errors import memory_errors
 from d2l.hypernets.options import describe_keywords
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def check(
     return pipeline.check(folder, options)
 
 
+@memory_errors()
 def load_base(
     adapter: AdapterLike,
     *,

@@ -24,7 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.quiet import explain, quiet_transformers
-from d2l.errors import BaseModelError, D2LError
+from d2l.errors import BaseModelError, D2LError, OutOfMemoryError, refuse_shortage
 from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest
 from d2l.files.page_digest import page_digest
@@ -161,9 +161,10 @@ def _in_cache(place: Path) -> Iterator[None]:
     """Say of a cache that cannot be written how to have another; raises BaseModelError."""
     try:
         yield
-    except BaseModelError:
+    except (BaseModelError, OutOfMemoryError):
         raise
     except (D2LError, *FILE_ERRORS) as error:
+        refuse_shortage(error)
         reason = f"{place}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise BaseModelError(
             error.message if isinstance(error, D2LError) else reason,
@@ -293,6 +294,7 @@ def find_damage(
             else:
                 sound = stamp in _seen or page_digest(path) == expected["pages"]
         except (OSError, ValueError) as error:
+            refuse_shortage(error)
             return (name, getattr(error, "strerror", None) or str(error))
         if not sound:
             return (name, "it is not what was written")

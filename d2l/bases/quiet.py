@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
+from d2l.errors import refuse_shortage
 from d2l.files.tensors import FILE_ERRORS
 
 #: Errors that transformers raises on damaged or senseless files.
@@ -55,5 +56,7 @@ def panics_as_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Write an error of a library as one line, for a hint."""
+    """Write an error of a library as one line, for a hint; raises OutOfMemoryError for an error
+    of a full memory, which is no fault of the files."""
+    refuse_shortage(error)
     return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")

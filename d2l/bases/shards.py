@@ -15,7 +15,7 @@ from torch import Tensor
 from d2l.bases.catalog import list_weights
 from d2l.bases.gguf import add_old_keys, ensure_weights
 from d2l.bases.models import BaseFiles
-from d2l.errors import BaseModelError
+from d2l.errors import BaseModelError, refuse_shortage
 from d2l.files.tensors import FILE_ERRORS
 
 Change = Callable[[str, Tensor], Tensor]
@@ -130,4 +130,5 @@ def _reading(shard: Path) -> safe_open:
     try:
         return safe_open(shard, framework="pt")
     except FILE_ERRORS as error:
+        refuse_shortage(error)
         raise BaseModelError(f"{shard}: not a safetensors file that can be read") from error

@@ -22,7 +22,7 @@ from d2l.commands.lazy import (
     show_usage_error,
     split_short,
 )
-from d2l.errors import D2LError
+from d2l.errors import D2LError, memory_errors
 
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -296,7 +296,8 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
     console.listen()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        _call(commands, name)
+        with memory_errors():
+            _call(commands, name)
     except D2LError as error:
         _leave_if_interrupted()  # an import that was interrupted looks like one that failed
         if "--debug" in sys.argv:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import safetensors
 from safetensors import SafetensorError
 
-from d2l.errors import AdapterError, D2LError
+from d2l.errors import AdapterError, D2LError, refuse_shortage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +59,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
                 for name, found in slices.items()
             }
     except FILE_ERRORS as error:
+        refuse_shortage(error)
         raise _explain(path, size, str(error)) from error
 
 
@@ -85,6 +86,7 @@ def read_tensors(
     try:
         return dict(sorted(load(path.read_bytes()).items()))  # `load` has no order of its own
     except FILE_ERRORS as problem:
+        refuse_shortage(problem)
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: {says} ({reason})", hint=hint) from problem
 

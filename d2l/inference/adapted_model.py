@@ -23,7 +23,7 @@ from d2l.bases.chat import find_end
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.quiet import quiet_transformers
-from d2l.errors import AdapterError, BaseModelError
+from d2l.errors import AdapterError, BaseModelError, memory_errors
 from d2l.inference.chat_prompts import (
     ChatPrompts,
     TokenizerFolder,
@@ -120,6 +120,7 @@ class AdaptedModel:
         return loaded
 
     @classmethod
+    @memory_errors()
     def load(cls, adapter: Path, options: AskOptions) -> "AdaptedModel":
         """Load the base and put the adapter of a folder on it; raises D2LError."""
         device = pick_device(options.device)
@@ -196,13 +197,12 @@ class AdaptedModel:
         0 is greedy; None: as `options` say (greedy, 64 tokens with seats, else 256).
         Raises AdapterError where the prompt does not begin with the adapter's opening.
         """
-        options = self.options
-        if max_new_tokens is not None:
-            options = replace(options, max_new_tokens=max_new_tokens)
-        if temperature is not None:
-            options = replace(options, temperature=temperature)
+        given: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+        given = {name: value for name, value in given.items() if value is not None}
+        options = replace(self.options, **given)
         return self.answer([user_turn(question)], emit, options).text
 
+    @memory_errors()
     def answer(
         self, turns: Turns, emit: Emit = discard, options: AskOptions | None = None
     ) -> Answer:

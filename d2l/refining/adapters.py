@@ -13,7 +13,7 @@ from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.seats import load_seats_of
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
-from d2l.errors import AdapterError
+from d2l.errors import AdapterError, memory_errors
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.protocol import Assembled
 from d2l.progress import Progress, silent
@@ -25,6 +25,7 @@ _UNTUNED = "This adapter was not fine-tuned."
 _TUNED = "This adapter was corrected by gradient steps on its document's own text."
 
 
+@memory_errors()
 def refine_adapter(
     parent: Parent,
     documents: Sequence[Document],

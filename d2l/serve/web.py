@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from d2l.errors import BaseModelError, D2LError, OptionError
+from d2l.errors import BaseModelError, D2LError, OptionError, OutOfMemoryError, explain_shortage
 from d2l.serve.protocol import RequestError
 
 log = logging.getLogger(__name__)
@@ -247,6 +247,7 @@ async def answer_failure(_: Request, error: Exception) -> Response:
 
 def explain(error: Exception) -> RequestError:
     """An error as the client is told it; one of the server goes into the log, too."""
+    error = explain_shortage(error) or error
     if isinstance(error, HTTPException):  # of Starlette's router
         return RequestError(error.status_code, error.detail)
     if isinstance(error, BaseModelError):  # no chat template, or it refuses these messages
@@ -255,6 +256,8 @@ def explain(error: Exception) -> RequestError:
         return RequestError(400, error.describe(), param="d2l")
     if isinstance(error, D2LError):
         log.warning("a request failed: %s", error.message)
+        if isinstance(error, OutOfMemoryError):  # another time there may be room
+            return RequestError(503, error.describe(), code="out_of_memory")
         return RequestError(500, error.describe(), code="adapter_error")
     if not isinstance(error, RequestError):
         name = type(error).__name__
