@@ -45,6 +45,7 @@ _COLUMNS = (
     ("compile_seconds", "compile, s", ".2f"),
     ("seconds", "ask, s", ".2f"),
     ("compile_peak_bytes", "peak, GB", ".1f"),
+    ("compile_extra_bytes", "on top, GB", ".1f"),
     ("peak_bytes", "asked, GB", ".1f"),
 )
 
