@@ -13,7 +13,7 @@ from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora.compiling import DocToLoraNetwork
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
 from d2l.hypernets.network import AnyNetwork
-from d2l.hypernets.registry import ALIASES, ask_checkpoint, find_checkpoint, is_on_disk
+from d2l.hypernets.registry import ALIASES, ask_checkpoint, find_checkpoint
 from d2l.hypernets.seats.compiling import SeatsNetwork
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
@@ -41,7 +41,7 @@ def open_network(
     Before its weights are fetched, the hub is asked for all that will be. With the `need` "plan" no
     weights are fetched, of the checkpoint or its base.
     """
-    if need == "weights" and not (offline or is_on_disk(name)):
+    if need == "weights" and not offline and ask_checkpoint(name) is not None:
         needs, _ = open_to_plan(name, base=base, embedder=embedder)
         for listing in filter(None, needs.values()):
             if listing.refusal is not None:

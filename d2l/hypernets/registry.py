@@ -92,12 +92,6 @@ def ask_checkpoint(name: str) -> hub.Listing | None:
     return None if isinstance(place, Path) or cached_checkpoint(place) else _ask(place)
 
 
-def is_on_disk(name: str) -> bool:
-    """Whether no part of a checkpoint has to be fetched; raises CheckpointError."""
-    place = _locate(name)
-    return isinstance(place, Path) or cached_checkpoint(place) is not None
-
-
 def _locate(name: str) -> Path | hub.HubName:
     """Where a checkpoint lies; raises CheckpointError."""
     alias = ALIASES.get(name)
