@@ -60,7 +60,9 @@ def open_to_plan(
     Only configuration is fetched; raises D2LError. With `offline` nothing is asked.
     """
     own, alias = None if offline else ask_checkpoint(name), ALIASES.get(name)
-    needs: dict[str, Listing | None] = {name if own is None else str(own.name): own}
+    needs: dict[str, Listing | None] = {
+        name if own is None else str(own.name._replace(revision=None)): own
+    }
     if own is not None and own.refusal is not None:  # the base's terms are to be accepted, too
         network = None
         models = {alias.base: base} if alias and alias.network != TEXT_TO_LORA else {}
