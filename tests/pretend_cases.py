@@ -93,6 +93,19 @@ def test_compile_and_ask(kind: str, parts: bool, tmp_path: Path) -> None:
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("options", [{"max_rank": 3, "cache": True}, {"encoder": "nf4"}])
+def test_compile_with_options(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_name", str)
+
+    def run(device: str) -> Any:
+        done = compile_tiny(tmp_path / device, "llama", device=device, **options)
+        return read(read_adapter(done.adapter))
+
+    compare(run)
+
+
 @pytest.mark.parametrize("kind", ["seats", "mistral"])
 def test_refine(
     kind: str, tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
