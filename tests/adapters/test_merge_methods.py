@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,27 @@ def test_delta_is_that_of_the_parts_by_their_share_and_of_the_shared_one(method,
         merged,
         lambda name: share * sum(delta(part, name) for part in parts) + delta(shared, name),
         atol=1e-4,  # scales are folded in float32
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(("method", "share"), [(concat, 1), (average, 1 / 4)])
+def test_where_the_rank_is_known_one_part_is_held_at_a_time(method, share):
+    given = []
+
+    class Parts(list):
+        def __iter__(self):
+            for seed in super().__iter__():
+                assert sum(part() is not None for part in given) <= 1
+                part = make(seed)
+                given.append(weakref.ref(part))
+                yield part
+
+    merged = method(Parts(range(4)), rank=12)
+    assert_delta(
+        merged,
+        lambda name: share * sum(delta(make(seed), name) for seed in range(4)),
+        atol=1e-4,
         rtol=1e-5,
     )
 

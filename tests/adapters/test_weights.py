@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from d2l.adapters import weights
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, delta_norm
@@ -58,6 +59,15 @@ def test_delta_norm_is_right_to_six_digits_by_every_way(
         a, b = torch.cat([a, a * 1.001]), torch.cat([b, -b], dim=1)
     wanted = float((b.double() @ a.double()).norm())
     assert delta_norm(LoraFactors(a, b)) == pytest.approx(wanted, rel=2e-6)
+
+
+def test_steps_of_a_norm_grow_no_faster_than_the_rank():
+    def count(rank):
+        with FlopCounterMode(display=False) as counter:
+            delta_norm(LoraFactors(torch.randn(rank, 60), torch.randn(50, rank)))
+        return counter.get_total_flops()
+
+    assert count(800) <= 2 * count(400) <= 2 * (2 * 400 * 60 * 50)
 
 
 def test_delta_norm_of_factors_that_cancel_is_nothing():

@@ -63,7 +63,10 @@ def assert_equal_activations(got: Activations, expected: Activations) -> None:
 def test_hidden_states_are_those_of_the_whole_model(family: str) -> None:
     ids = draw_ids(40)
     indices = (0, 2, 1, tiny.N_LAYERS)
-    got = make_encoder(family, Reading(tiny.N_LAYERS, indices))(ids)
+    encoder, held = make_encoder(family, Reading(tiny.N_LAYERS, indices)), list[Tensor]()
+    encoder.model.register_forward_hook(lambda _module, _ids, out: held.extend(out.hidden_states))
+    got = encoder(ids)
+    assert [s.data_ptr() for s in got.states] == [held[i].data_ptr() for i in indices]  # no copies
     states = read_states(family, ids)
     assert got.hidden.shape == (4, 40, tiny.HIDDEN)
     torch.testing.assert_close(got.hidden, torch.stack([states[i] for i in indices]), **SAME)
