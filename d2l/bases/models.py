@@ -175,8 +175,6 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 output_loading_info=True,
             )
-        except torch.OutOfMemoryError:
-            raise
         except LOAD_ERRORS as error:
             raise BaseModelError(
                 f"{files.folder}: the weights of the base cannot be loaded",
