@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
-from d2l.errors import OptionError
+from d2l.errors import OptionError, OutOfMemoryError, memory_errors
 from d2l.evaluation.bench.cases import Case, draw_texts, make_case
 from d2l.evaluation.bench.run import BenchOptions, run_cases
 from d2l.evaluation.metrics import Row
@@ -66,9 +64,10 @@ def check_network(
         named = " ".join(f"{key} {value}" for key, value in variant.items()) or "as usual"
         draw = partial(_draw_set, path=questions, lengths=lengths, limit=limit, variant=named)
         try:
-            rows += run_cases(draw, varied, progress=progress)
-        except (OptionError, torch.OutOfMemoryError) as error:
-            _log.warning("%s is left out: %s", named, str(error).partition("\n")[0])
+            with memory_errors():
+                rows += run_cases(draw, varied, progress=progress)
+        except (OptionError, OutOfMemoryError) as error:
+            _log.warning("%s is left out: %s", named, error.message)
     return rows
 
 
