@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator
 
 
@@ -82,9 +81,7 @@ class TaskError(D2LError):
 _FULL = re.compile(
     r"out of memory|not enough memory|(can't|cannot|unable to) allocate|ALLOC_FAILED", re.IGNORECASE
 )
-_GPU = re.compile(r"CUDA|CUBLAS|HIP|MPS")
-_NEEDED = re.compile(r"(?:allocate|mmap) ([\d.]+) ?(bytes|[KMGT]iB)", re.IGNORECASE)
-_UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_NEEDED = re.compile(r"(?:allocate|mmap) ([\d.]+) ?(b|k|m|g|t)(?:ytes|iB)", re.IGNORECASE)
 
 
 @contextlib.contextmanager
@@ -110,11 +107,10 @@ def explain_shortage(error: BaseException) -> OutOfMemoryError | None:
     told = isinstance(error, OSError | RuntimeError) and _FULL.search(text)
     if not told and not isinstance(error, MemoryError):
         return None
-    place, free, hint = _read_gpu(text) if _GPU.search(text) else _read_host()
-    needed = _NEEDED.search(text)
+    place, free, hint = _describe_place(text)
     figures = [] if free is None else [f"{free / 1e9:,.2f} GB are free"]
-    if needed:
-        n_bytes = float(needed[1]) * _UNITS[needed[2].lower()]
+    if needed := _NEEDED.search(text):
+        n_bytes = float(needed[1]) * 1024 ** "bkmgt".index(needed[2].lower())
         figures.insert(0, f"{n_bytes / 1e9:,.2f} GB more are needed")
     return OutOfMemoryError(
         f"the memory of {place} is full" + (f": {', '.join(figures)}" if figures else ""),
@@ -122,20 +118,19 @@ def explain_shortage(error: BaseException) -> OutOfMemoryError | None:
     )
 
 
-def _read_host() -> tuple[str, int | None, str]:
-    import psutil
-
-    return "this machine", psutil.virtual_memory().available, "end other programs"
-
-
-def _read_gpu(text: str) -> tuple[str, int | None, str]:
-    """A device's name, its free bytes, and what helps."""
+def _describe_place(text: str) -> tuple[str, int | None, str]:
+    """The device that an error tells of, its free bytes, and what helps."""
     if "MPS" in text:
         return "mps", None, "use --device cpu"
-    number = re.search(r"GPU (\d+)", text)
-    index = int(number[1]) if number else 0
-    free, others, cuda = None, "", sys.modules["torch"].cuda
+    if not re.search("CUDA|CUBLAS|HIP", text):
+        import psutil
+
+        return "this machine", psutil.virtual_memory().available, "end other programs"
+    from torch import cuda
+
+    card = int((re.search(r"GPU (\d+)", text) or [0, 0])[1])
+    free, others = None, ""
     with contextlib.suppress(RuntimeError, AssertionError):  # CUDA itself may have failed
-        free = cuda.mem_get_info(index)[0]
+        free = cuda.mem_get_info(card)[0]
         others = "another --device cuda:N or " if cuda.device_count() > 1 else ""
-    return f"cuda:{index}", free, f"use {others}--device cpu"
+    return f"cuda:{card}", free, f"use {others}--device cpu"
