@@ -9,7 +9,7 @@ from d2l.hypernets.checkpoints import load_hypernet
 from tests.hypernets.loading import NAMES, load_golden
 from tests.processes import ROOT, run_python
 
-BOUND = 0.05  # of a delta's norm; bfloat16 has 8 bits
+BOUND = 0.05  # of the norm of all deltas; measured: 0.007 to 0.028
 
 
 def has_python_backends() -> bool:
@@ -31,9 +31,12 @@ def test_goldens_in_cudas_precision_are_near(name: str, monkeypatch: pytest.Monk
     golden = load_golden(name)
     network = load_hypernet(golden.folder, device="cpu")
     (chunk,) = golden.read_chunks("one", network.config)
+    errors, norms = [], []
     for module, factors in network.generate(chunk, network.config.rank).factors.items():
         layer, kind = int(module.split(".")[2]), module.split(".")[-1]
         a, b = (golden.expected[f"one.chunk.{kind}.{side}"][0, layer] for side in "AB")
         wanted = b[: factors.rank].T @ a[: factors.rank]
-        error = torch.linalg.norm(factors.b @ factors.a - wanted) / torch.linalg.norm(wanted)
-        assert 1e-4 < error < BOUND
+        errors.append(torch.linalg.norm(factors.b @ factors.a - wanted))
+        norms.append(torch.linalg.norm(wanted))
+    error = torch.stack(errors).norm() / torch.stack(norms).norm()
+    assert 1e-3 < error < BOUND
