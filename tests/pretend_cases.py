@@ -175,10 +175,10 @@ CONCAT, NAME_FACTORS = METHODS["concat"], DocToLora._name_factors
 BUGS: dict[str, tuple[object, str, Any]] = {
     "token ids stay on the CPU": (ActivationEncoder, "_run", read_ids_of_the_cpu),
     "the learned bias stays on the device": (
-        METHODS, "concat", lambda chunks, bias, **ranks: CONCAT(chunks, to_device(bias), **ranks)
+        METHODS, "concat", lambda chunks, bias: CONCAT(chunks, to_device(bias))
     ),
     "factors of the chunks stay on the device": (
-        METHODS, "concat", lambda chunks, bias, **_: CONCAT(list(map(to_device, chunks)), bias)
+        METHODS, "concat", lambda chunks, bias: CONCAT(list(map(to_device, chunks)), bias)
     ),
     "a tensor of the device is read by NumPy": (
         DocToLora, "project", lambda _, latents: latents.numpy()

@@ -5,10 +5,10 @@ the ways to merge; `shared` is what a network adds once per adapter, whatever th
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -16,26 +16,44 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 from d2l.errors import MergeError, OptionError
 from d2l.files.tensors import all_finite
 
-#: Takes parts, what is shared, and the rank of all together; where that is known, parts are asked
-#: for one by one, and none is held.
-Method = Callable[..., LoraWeights]
+Item = TypeVar("Item")
 
 
-def concat(
-    parts: Collection[LoraWeights], shared: LoraWeights | None = None, *, rank: int | None = None
-) -> LoraWeights:
+@dataclass(frozen=True)
+class Counted(Generic[Item]):
+    """So many items, which come one by one, once."""
+
+    items: Iterator[Item]
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[Item]:
+        return self.items
+
+
+Parts = Sequence[LoraWeights] | Counted[LoraWeights]
+Method = Callable[[Parts, LoraWeights | None], LoraWeights]
+
+
+def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
     """Stack parts along rank; the result's delta is the sum of theirs.
 
-    Rank is the sum of ranks, so long documents give wide adapters; `compress` bounds it.
+    Rank is the sum of ranks, so long documents give wide adapters; `compress` bounds it. Parts that
+    come one by one have the first one's rank at most, and none of them is held.
     """
-    if rank is None:
-        parts = list(parts)
-        rank = sum(part.rank for part in parts) + (0 if shared is None else shared.rank)
-    whole, start, scale = dict[str, LoraFactors](), 0, 0.0
     first: LoraWeights | None = None
+    whole, start, scale = dict[str, LoraFactors](), 0, 0.0
     for part in chain(parts, [] if shared is None else [shared]):
+        if not isinstance(part, LoraWeights):
+            raise MergeError("LoRA weights are merged along rank, not seat memories")
         if first is None:
-            whole = {name: _reserve(factors, rank) for name, factors in part.factors.items()}
+            ranks = len(parts) * part.rank
+            if isinstance(parts, Sequence):
+                ranks = sum(one.rank for one in parts)
+            ranks += 0 if shared is None else shared.rank
+            whole = {name: _reserve(factors, ranks) for name, factors in part.factors.items()}
             first = replace(part, factors=whole, ranks={})
         _check_alike(first, part)
         # Adapters may differ in scale: fold the ratio into b, so one scale describes the result. It
@@ -49,39 +67,23 @@ def concat(
         start = stop
     if first is None:
         raise MergeError("there is nothing to merge", hint="give at least one part")
-    if start < rank:
-        whole = {name: LoraFactors(f.a[:start], f.b[:, :start]) for name, f in whole.items()}
+    whole = {name: LoraFactors(f.a[:start], f.b[:, :start]) for name, f in whole.items()}
     return replace(first, scale=scale, factors=whole)
 
 
-def average(
-    parts: Collection[LoraWeights], shared: LoraWeights | None = None, *, rank: int | None = None
-) -> LoraWeights:
+def average(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
     """Stack parts so that the result's delta is the mean of theirs; `shared` counts in full.
 
     As wide as `concat`: a mean of products has the sum of their ranks.
     """
-    return concat(Scaled(parts, 1 / max(len(parts), 1)), shared, rank=rank)
+    return concat(scaled_parts(parts, 1 / max(len(parts), 1)), shared)
 
 
-@dataclass(frozen=True)
-class Scaled(Collection[LoraWeights]):
-    """Parts whose deltas are multiplied by a factor, each when it is asked for."""
-
-    parts: Collection[Any]
-    factor: float
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __iter__(self) -> Iterator[LoraWeights]:
-        for part in self.parts:
-            if not isinstance(part, LoraWeights):
-                raise MergeError("LoRA weights are merged by their ranks, not seat memories")
-            yield scaled(part, self.factor)
-
-    def __contains__(self, part: object) -> bool:
-        return any(part is one for one in self)
+def scaled_parts(parts: Sequence[Any] | Counted[Any], factor: float) -> Parts:
+    """Parts whose deltas are multiplied by a factor; those that come one by one still do."""
+    if isinstance(parts, Sequence):
+        return [scaled(part, factor) for part in parts]
+    return Counted((scaled(part, factor) for part in parts), len(parts))
 
 
 def scaled(weights: LoraWeights, factor: float) -> LoraWeights:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,18 @@ class AdapterContent:
         """
         return dict(self._list_tensors(pick_torch_dtype(dtype or self.dtype)))
 
+    def write_weights(self, path: Path, dtype: str) -> None:
+        """Write what `to_state_dict` has as a file, with one tensor of it in memory at a time."""
+        precision = pick_torch_dtype(dtype)
+        stored = next(name for name, spelled in _STORED.items() if spelled == dtype)
+        infos = {n: TensorInfo(stored, tuple(f.shape)) for n, (f, _) in self._list_factors()}
+        tensors = (tensor for _, tensor in self._list_tensors(precision))
+        write_tensors(path, infos, tensors, _FORMAT)
+
     def _list_tensors(self, precision: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
         """What `to_state_dict` has, in the order of the names, each tensor when it is asked for."""
-        for module, side, factor in self._list_factors():
-            scaled = factor if side == "A" else factor.float() * self.weights.scale
-            name, tensor = _spell(module, side), scaled.to(precision).contiguous()
+        for name, (factor, scale) in self._list_factors():
+            tensor = (factor if scale == 1 else factor.float() * scale).to(precision).contiguous()
             if not bool(all_finite(tensor)):
                 raise AdapterError(
                     f"the adapter has values that are not finite in {precision}, for example in "
@@ -132,28 +140,14 @@ class AdapterContent:
                 )
             yield name, tensor
 
-    def _list_factors(self) -> Iterator[tuple[str, str, torch.Tensor]]:
-        """Each module's two factors, as "A" and "B", at its own rank."""
-        for module in sorted(self.weights.factors, key=lambda module: _spell(module, "")):
-            factors = self.weights.trim(module)
-            yield module, "A", factors.a
-            yield module, "B", factors.b
-
-    def write_weights(self, path: Path, dtype: str) -> None:
-        """Write what `to_state_dict` has as a file, with one tensor of it in memory at a time."""
-        precision = pick_torch_dtype(dtype)
-        stored = next(name for name, spelled in _STORED.items() if spelled == dtype)
-        infos = {
-            _spell(module, side): TensorInfo(stored, tuple(factor.shape))
-            for module, side, factor in self._list_factors()
-        }
-        tensors = (tensor for _, tensor in self._list_tensors(precision))
-        write_tensors(path, infos, tensors, _FORMAT)
-
-
-def _spell(module: str, side: str) -> str:
-    """PEFT's name of a factor."""
-    return f"{PREFIX}{module}.lora_{side}.weight"
+    def _list_factors(self) -> list[tuple[str, tuple[torch.Tensor, float]]]:
+        """Each module's two factors at its own rank, and what they are multiplied by, by name."""
+        factors = {}
+        for module in self.weights.factors:
+            own = self.weights.trim(module)
+            factors[f"{PREFIX}{module}.lora_A.weight"] = own.a, 1.0
+            factors[f"{PREFIX}{module}.lora_B.weight"] = own.b, self.weights.scale
+        return sorted(factors.items(), key=itemgetter(0))
 
 
 def pick_torch_dtype(dtype: str) -> torch.dtype:

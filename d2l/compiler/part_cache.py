@@ -18,7 +18,7 @@ from torch import Tensor
 
 from d2l import __version__
 from d2l.adapters import module_names
-from d2l.adapters.merge_methods import METHODS, Scaled
+from d2l.adapters.merge_methods import METHODS, scaled_parts
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases import devices
 from d2l.bases.models import pick_attention
@@ -144,8 +144,8 @@ def _join(plan: CompilePlan, parts: Sequence[Part | None], learned: object) -> A
     here, merge = [part for part in parts if part is not None], plan.options.merging
     if len(here) < len(parts):
         return None
-    method, shares = METHODS[merge.method], Scaled(here, merge.scale)
-    return Assembled(method(shares, learned.weights, rank=plan.full_rank))
+    shares = scaled_parts(here, merge.scale)
+    return Assembled(METHODS[merge.method](shares, learned.weights))
 
 
 def _describe_part(common: Mapping[str, str], chunk: Chunk, rank: int) -> str:

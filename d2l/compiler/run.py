@@ -5,14 +5,14 @@ nothing.
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from d2l.adapters.merge_methods import compress
+from d2l.adapters.merge_methods import Counted, compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases import nf4
@@ -81,37 +81,20 @@ def assemble(
 
     `first` is what the network reads of the first chunk, if that is known.
     """
-    parts = _Shares(plan, loaded, watch, found, first)
-    assembled = _as_stored(loaded.assemble(parts, plan.options))
-    found.keep_assembled(assembled, plan.config.bias_rank)
-    return replace(assembled, parts=tuple(own for own in parts.kept if isinstance(own, Memory)))
+    kept = list[Memory]()
 
-
-@dataclass(frozen=True)
-class _Shares(Collection[Part]):
-    """The chunks' shares of the adapter, each made when it is asked for, so that the network may
-    join them without holding all; `kept` are the chunks' memories of their own."""
-
-    plan: CompilePlan
-    loaded: Any
-    watch: Progress
-    found: Found
-    first: Any
-    kept: list[Part] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return sum(map(_has_share, self.plan.chunks))
-
-    def __iter__(self) -> Iterator[Part]:
-        for chunk in self.watch(self.plan.chunks, "compiling"):
-            read = None if chunk.index else self.first
-            part, own = _make_parts(chunk, self.loaded, self.found, read)
-            self.kept.extend([] if own is None else [own])
+    def _make_each() -> Iterator[Part]:
+        for chunk in watch(plan.chunks, "compiling"):
+            part, own = _make_parts(chunk, loaded, found, None if chunk.index else first)
+            kept.extend([own] if isinstance(own, Memory) else [])
             if _has_share(chunk):
                 yield part
 
-    def __contains__(self, part: object) -> bool:
-        return any(part is one for one in self)
+    # One by one: the network may join them without holding all.
+    parts = Counted(_make_each(), sum(map(_has_share, plan.chunks)))
+    assembled = _as_stored(loaded.assemble(parts, plan.options))
+    found.keep_assembled(assembled, plan.config.bias_rank)
+    return replace(assembled, parts=tuple(kept))
 
 
 def _has_share(chunk: Chunk) -> bool:

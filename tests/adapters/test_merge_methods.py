@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from d2l.adapters.merge_methods import METHODS, average, compress, concat, scaled
+from d2l.adapters.merge_methods import METHODS, Counted, average, compress, concat, scaled
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import MergeError, OptionError
 
@@ -106,18 +106,17 @@ def test_delta_is_that_of_the_parts_by_their_share_and_of_the_shared_one(method,
 
 
 @pytest.mark.parametrize(("method", "share"), [(concat, 1), (average, 1 / 4)])
-def test_where_the_rank_is_known_one_part_is_held_at_a_time(method, share):
+def test_of_parts_that_come_one_by_one_one_is_held(method, share):
     given = []
 
-    class Parts(list):
-        def __iter__(self):
-            for seed in super().__iter__():
-                assert sum(part() is not None for part in given) <= 1
-                part = make(seed)
-                given.append(weakref.ref(part))
-                yield part
+    def give():
+        for seed in range(4):
+            assert sum(part() is not None for part in given) <= 1
+            part = make(seed)
+            given.append(weakref.ref(part))
+            yield part
 
-    merged = method(Parts(range(4)), rank=12)
+    merged = method(Counted(give(), 4))
     assert_delta(
         merged,
         lambda name: share * sum(delta(make(seed), name) for seed in range(4)),

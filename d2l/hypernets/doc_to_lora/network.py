@@ -7,13 +7,13 @@ Source of names and mathematics: SakanaAI/doc-to-lora, modeling/hypernet.py (Hyp
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from d2l.adapters.merge_methods import METHODS, Scaled, compress, scaled
+from d2l.adapters.merge_methods import METHODS, Counted, compress, scaled, scaled_parts
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases import devices
 from d2l.bases.activations import Activations
@@ -228,7 +228,7 @@ class DocToLora(nn.Module):
         return compress(weights, rank)[0]
 
     @torch.no_grad()
-    def assemble(self, parts: Collection[Part], options: MergeOptions) -> Assembled:
+    def assemble(self, parts: Sequence[Part] | Counted[Part], options: MergeOptions) -> Assembled:
         """Merge the chunks' weights and add the learned part once."""
         method = METHODS.get(options.method)
         if method is None:
@@ -242,8 +242,7 @@ class DocToLora(nn.Module):
         if self.config.use_bias:
             learned = {m: (self.bias_A[m], self.bias_B[m]) for m in self.config.target_modules}
             shared = scaled(self._name_factors(learned), options.bias_scale)
-        rank = len(parts) * self.config.rank + self.config.bias_rank
-        return Assembled(method(Scaled(parts, options.scale), shared, rank=rank))
+        return Assembled(method(scaled_parts(parts, options.scale), shared))
 
     def _name_factors(self, generated: Mapping[str, tuple[Tensor, Tensor]]) -> LoraWeights:
         """Split A and B (layers, rank, d) by layer, in PEFT's orientation, on the CPU; raises
