@@ -21,16 +21,19 @@ from d2l.bases.activations import ActivationEncoder
 from d2l.change.parents import read_parent
 from d2l.errors import D2LError
 from d2l.hypernets.doc_to_lora.network import DocToLora
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import CompileOptions, MergeOptions
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.network import Seats
 from d2l.inference import likelihood
 from d2l.inference.likelihood import GenerationSettings
 from d2l.refining import references
 from d2l.refining.adapters import refine_adapter
 from d2l.refining.options import RefineOptions
-from tests import tiny
+from tests import tiny, tiny_seats
 from tests.change.test_merge import options_for
 from tests.compiled import compile_tiny, make_document
 from tests.hypernets.loading import NAMES
+from tests.hypernets.seats.test_network import read_tiny
 from tests.inference.test_likelihood import ANSWERS, PROMPTS
 from tests.loaded import QUESTION, load
 from tests.pretend_gpu import NAME
@@ -106,6 +109,29 @@ def test_compile_with_options(
     compare(run)
 
 
+@pytest.mark.parametrize(
+    "make_config",
+    [
+        tiny_seats.make_shared_config,
+        tiny_seats.make_narrow_config,
+        tiny_seats.make_yielding_config,
+        tiny_seats.make_addressed_config,
+    ],
+)
+def test_compile_with_all_that_seat_networks_have(make_config: Callable[[], SeatsConfig]) -> None:
+    config = make_config()
+
+    def run(device: str) -> Any:
+        network, base = tiny_seats.make_network(config), tiny_seats.make_base()
+        statistics = tiny_seats.make_statistics(config)
+        seats = Seats(config, network.to(device), statistics, base.to(device))
+        return read(
+            seats.assemble([seats.generate(read_tiny(seats, 20), 6)], MergeOptions()).weights
+        )
+
+    compare(run)
+
+
 @pytest.mark.parametrize("kind", ["seats", "mistral"])
 def test_refine(
     kind: str, tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
@@ -125,11 +151,14 @@ def test_refine(
     compare(run, 1e-5 if dtype is torch.float32 else 0.02)
 
 
-@pytest.mark.parametrize("embedder", ["encoder", None])
-def test_make(embedder: str | None, working_folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("embedder", "changes"),
+    [("encoder", {}), (None, {"autoregressive": True}), (None, {"shared_head": True})],
+)
+def test_make(embedder: str | None, changes: dict[str, Any], working_folder: Path) -> None:
     tiny.write_base(working_folder / tiny.base_name("mistral"), "mistral")
     tiny.write_encoder(working_folder / "encoder")
-    tiny.write_text_to_lora(working_folder / "network", "mistral", embedder)
+    tiny.write_text_to_lora(working_folder / "network", "mistral", embedder, **changes)
 
     def run(device: str) -> Any:
         maker = TaskCompiler(CompileOptions("network", device=device, offline=True))
