@@ -56,12 +56,13 @@ def check_network(
     rows = run_cases(_draw_page, options, progress=progress)
     for variant in VARIANTS if questions is not None else ():
         assert questions is not None
+        named = " ".join(f"{key} {value}" for key, value in variant.items()) or "as usual"
         varied = replace(
             options,
+            name=f"{options.name}, {named}",
             compiling=replace(options.compiling, **variant),
             asking=replace(options.asking, dtype=variant.get("base_dtype", options.asking.dtype)),
         )
-        named = " ".join(f"{key} {value}" for key, value in variant.items()) or "as usual"
         draw = partial(_draw_set, path=questions, lengths=lengths, limit=limit, variant=named)
         try:
             with memory_errors():
