@@ -200,11 +200,12 @@ def fetch(
     """Download (or find) files of the name's folder; return the local folder. Raises the error
     given. Texts are there at once, so they have no progress bar."""
     import huggingface_hub
-    from tqdm import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
-    class NoBar(tqdm):  # type: ignore[misc]
+    class NoBar(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options | {"disable": True})
+            options["disable"] = True
+            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
 
     texts_only = all(file.endswith(_TEXTS_END) for file in files)
     with _naming(name, offline, error_type):
