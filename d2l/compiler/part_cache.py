@@ -4,6 +4,7 @@ An entry counts only if its key and the digest of its content are right: damaged
 misshapen entries are written anew.
 """
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -26,8 +27,9 @@ from d2l.compiler.plan import CompilePlan
 from d2l.documents.chunks import Chunk
 from d2l.errors import ShapeError
 from d2l.files import cache_entries as entries
-from d2l.files.cache import file_digest, join_digests, keep_tensors
-from d2l.files.tensors import find_kept, view_bytes
+from d2l.files.atomic import replace_file
+from d2l.files.cache import file_digest, join_digests
+from d2l.files.tensors import describe_tensor, find_kept, view_bytes, write_tensors
 from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
 from d2l.hypernets.registry import digest_files
 
@@ -247,7 +249,10 @@ def _write(kind: str, value: Part | Assembled, key: str) -> None:
     tensors, said = _take_apart(value)
     said |= {"key": path.stem, "made_of": key}
     said["sha256"] = _digest_entry(tensors, said)
-    keep_tensors(path, tensors, said)
+    infos = {name: describe_tensor(tensor) for name, tensor in tensors.items()}
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda new: write_tensors(new, infos, tensors.values(), said))
 
 
 def _read(kind: str, key: str) -> Part | Assembled | None:
@@ -272,7 +277,7 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
     """Tensors by name, and the rest as text."""
     if isinstance(value, Memory):
         pair = {"keys": value.keys, "values": value.values}
-        return _own(pair), {"kind": "memory", "claims_seats": str(int(value.claims_seats))}
+        return _sort(pair), {"kind": "memory", "claims_seats": str(int(value.claims_seats))}
     weights = value.weights if isinstance(value, Assembled) else value
     tensors = {f"a.{name}": f.a for name, f in weights.factors.items()}
     tensors |= {f"b.{name}": f.b for name, f in weights.factors.items()}
@@ -285,16 +290,12 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
     }
     if isinstance(value, Assembled) and value.memory is not None:
         tensors |= {"keys": value.memory.keys, "values": value.memory.values}
-    return _own(tensors), said
+    return _sort(tensors), said
 
 
-def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that share no storage, as the format wants them; most have their own already."""
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return {
-        name: tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-        for name, tensor in on_cpu.items()
-    }
+def _sort(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, in the order of their names."""
+    return {name: tensor.detach().cpu() for name, tensor in sorted(tensors.items())}
 
 
 def _put_together(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> Part | Assembled:

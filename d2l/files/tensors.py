@@ -25,7 +25,8 @@ FILE_ERRORS = (OSError, SafetensorError)
 
 #: A header larger than this belongs to no adapter (safetensors itself allows 100 MB).
 _MAX_HEADER_BYTES = 16 << 20
-_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+#: What the format calls the types that are written here.
+_DTYPES = {"torch.bfloat16": "BF16", "torch.float16": "F16", "torch.float32": "F32"}
 _AGAIN = "compile the document again"
 
 
@@ -105,7 +106,7 @@ def write_tensors(
     header: dict[str, Any] = {"__metadata__": metadata}
     stop = 0
     for name, (dtype, shape) in infos.items():
-        start, stop = stop, stop + math.prod(shape) * _ITEM_BYTES[dtype]
+        start, stop = stop, stop + math.prod(shape) * (4 if dtype == "F32" else 2)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, stop)}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
@@ -113,6 +114,11 @@ def write_tensors(
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             file.write(view_bytes(tensor))
+
+
+def describe_tensor(tensor: "Tensor") -> TensorInfo:
+    """What a header says of a tensor of bf16, fp16 or fp32."""
+    return TensorInfo(_DTYPES[str(tensor.dtype)], tuple(tensor.shape))
 
 
 def view_bytes(tensor: "Tensor") -> Any:
