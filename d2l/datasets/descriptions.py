@@ -21,6 +21,7 @@ class DescriptionRow(NamedTuple):
     line: int  # counted from 1
     name: str = ""
     text: str = ""
+    examples: Path | None = None
     error: DescriptionError | None = None
 
 
@@ -55,9 +56,10 @@ def read_stream(stream: BinaryIO) -> str:
 
 
 def read_table(path: Path) -> list[DescriptionRow]:
-    """Rows of a file with a name, a tab and a description on every line.
+    """Rows of a file with a name, a tab and a description on every line, and maybe a tab and a file
+    of examples, whose place is relative to the table's.
 
-    Empty lines and a first line "name", "description" are passed over. A row that cannot be used
+    Empty lines and a first line of the columns' names are passed over. A row that cannot be used
     holds its error; the file itself raises DescriptionError.
     """
     try:
@@ -72,10 +74,10 @@ def read_table(path: Path) -> list[DescriptionRow]:
     lines: dict[str, int] = {}
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         cells = [cell.strip().lower() for cell in raw.split(b"\t")]
-        if not raw.strip() or (not rows and cells == [b"name", b"description"]):
+        if not raw.strip() or (not rows and cells[:2] == [b"name", b"description"]):
             continue
         try:
-            row = _read_row(raw, number, f"{path}, line {number}")
+            row = _read_row(raw, number, path)
             key = row.name.casefold()  # some file systems hold such names for one
             if key in lines:
                 raise DescriptionError(
@@ -90,12 +92,13 @@ def read_table(path: Path) -> list[DescriptionRow]:
     return rows
 
 
-def _read_row(raw: bytes, number: int, where: str) -> DescriptionRow:
+def _read_row(raw: bytes, number: int, path: Path) -> DescriptionRow:
+    where = f"{path}, line {number}"
     cells = _decode(raw, where).split("\t")
-    if len(cells) != 2:
+    if len(cells) not in (2, 3):
         raise DescriptionError(
-            f"{where}: has {len(cells)} column{'s' if len(cells) > 1 else ''}, expected 2",
-            hint="a name, a tab and a description",
+            f"{where}: has {len(cells)} column{'s' if len(cells) > 1 else ''}, expected 2 or 3",
+            hint="a name, a description, and maybe a file of examples, with tabs between",
         )
     name = cells[0].strip()
     if not _NAME.fullmatch(name) or name[-1] in " .":
@@ -103,7 +106,9 @@ def _read_row(raw: bytes, number: int, where: str) -> DescriptionRow:
             f"{where}: {name[:40]!r} cannot be the name of a folder",
             hint="use letters, digits, spaces and .+-_",
         )
-    return DescriptionRow(number, name, check_description(cells[1], f"{where}: the description"))
+    examples = path.parent / cells[2].strip() if cells[2:] and cells[2].strip() else None
+    text = check_description(cells[1], f"{where}: the description")
+    return DescriptionRow(number, name, text, examples)
 
 
 def _decode(data: bytes, where: str) -> str:

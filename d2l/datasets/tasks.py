@@ -28,14 +28,25 @@ class Example(NamedTuple):
 
 class Task(NamedTuple):
     """What is asked for, said in several ways, the definition first; solved examples of it, and
-    `shots`, a few more that are for prompts. `license_clear`: a network may be trained on it and
+    `shots`, a few more that are for prompts. `choices` are the outputs that there are, if these are
+    few; none where answers are free. `license_clear`: a network may be trained on it and
     passed on."""
 
     name: str
     descriptions: tuple[str, ...]
     examples: tuple[Example, ...]
     shots: tuple[Example, ...] = ()
+    choices: tuple[str, ...] = ()
     license_clear: bool = True
+
+
+def list_labels(examples: Sequence[Example]) -> list[str]:
+    """The outputs that a classifier chooses from, in their order; none where answers are free.
+
+    Labels are few and come again: at most ten different first outputs, each twice on average.
+    """
+    labels = list(dict.fromkeys(example.outputs[0] for example in examples))
+    return labels if 1 < len(labels) <= min(10, len(examples) // 2) else []
 
 
 class TaskSplit(NamedTuple):
@@ -102,6 +113,7 @@ def _read_task(row: dict[str, Any]) -> Task:
         descriptions=tuple(dict.fromkeys(check_text(text).strip() for text in descriptions)),
         examples=examples,
         shots=tuple(map(_read_example, _list(row, "positive_examples"))),
+        choices=tuple(dict.fromkeys(check_text(text).strip() for text in _list(row, "choices"))),
         license_clear=clear,
     )
 

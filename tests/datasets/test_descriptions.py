@@ -74,7 +74,7 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
         b"no tab here\n"
         b"../up\tescape\n"
         b"empty\t \n"
-        b"a\tb\tc\n"
+        b"a\tb\tc\td\n"
         b"binary\t\xff\xfe\n"
         b"SORT\tagain\n"
         b"last one\t\"say 'yes'\"\n"
@@ -86,10 +86,10 @@ def test_rows_of_a_table(tmp_path: Path) -> None:
         DescriptionRow(10, "last one", "say 'yes'"),
     ]
     assert {row.line: row.error.message for row in rows if row.error is not None} == {
-        4: f"{path}, line 4: has 1 column, expected 2",
+        4: f"{path}, line 4: has 1 column, expected 2 or 3",
         5: f"{path}, line 5: '../up' cannot be the name of a folder",
         6: f"{path}, line 6: the description is empty",
-        7: f"{path}, line 7: has 3 columns, expected 2",
+        7: f"{path}, line 7: has 4 columns, expected 2 or 3",
         8: f"{path}, line 8 is not UTF-8 text",
         9: f"{path}, line 9: 'SORT' is the name in line 2, too",
     }
