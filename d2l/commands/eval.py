@@ -12,7 +12,7 @@ from d2l.commands.options import INPUT, LIMITS, NETWORK, Base, Device, Offline, 
 if TYPE_CHECKING:
     from d2l.evaluation.tasks.report import TaskReport
 
-_METRICS = {"em": "exact match", "rouge_l": "ROUGE-L"}
+_METRICS = {"em": "exact match", "choice": "likeliest label", "rouge_l": "ROUGE-L"}
 
 
 def evaluate(
@@ -28,6 +28,10 @@ def evaluate(
         Path | None,
         in_panel(INPUT, help="With --checkpoint: a recipe, whose held-out tasks are the file's."),
     ] = None,
+    examples: Annotated[
+        Path | None,
+        in_panel(INPUT, help="The adapter's own examples, to put them into the prompt, too."),
+    ] = None,
     limit: Annotated[int, in_panel(LIMITS, min=1, help="Most examples of a task.")] = 20,
     base: Base = None,
     embedder: Annotated[
@@ -42,6 +46,8 @@ def evaluate(
     """
     named = list(paths or ())
     _check_usage(named, checkpoint, held_out, embedder)
+    if examples is not None and checkpoint is not None:
+        raise typer.BadParameter("--examples goes with an adapter")
     from d2l.adapters.find import find_adapter
     from d2l.datasets.tasks import read_tasks
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
@@ -52,7 +58,9 @@ def evaluate(
     asking = AskOptions(base=base, device=device, offline=offline)
     if checkpoint is None:
         adapter, tasks = find_adapter(named[0]), named[1]
-        report = eval_adapter(adapter, tasks, asking=asking, limit=limit, watch=console.watch)
+        report = eval_adapter(
+            adapter, tasks, asking=asking, examples=examples, limit=limit, watch=console.watch
+        )
     else:
         making = CompileOptions(
             checkpoint, base=base, embedder=embedder, device=device, offline=offline
@@ -84,7 +92,7 @@ def _check_usage(
 def _show_report(report: "TaskReport") -> None:
     """Print a row for every task and arm, the means over tasks and the paired differences."""
     from d2l.evaluation.metrics import show_score
-    from d2l.evaluation.tasks.report import NAMES
+    from d2l.evaluation.tasks.report import NAMES, pair_of
 
     console.show_table(
         ("task", "arm", "n", "metric", "score", "NLL"),
@@ -107,7 +115,7 @@ def _show_report(report: "TaskReport") -> None:
     ]
     means += [
         (
-            f"adapter minus {NAMES[row['adapter_minus']]}",
+            " minus ".join(NAMES[arm] for arm in pair_of(row)),
             f"{row['tasks']:,}",
             show_score(row, "score", "+.3f"),
             show_score(row, "nll", "+.3f"),

@@ -1,18 +1,19 @@
 """Tasks → marks, arm by arm: with an adapter, by the base alone, with the task in its prompt.
 
-The same inputs in the base's chat template, answered greedily. The base is asked twice: the input
-alone, and the description before it.
+The same inputs in the base's chat template, answered greedily, or of labels the likeliest. The base
+is asked up to three times: the input alone, the description before it, and behind examples.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from d2l.datasets.tasks import Example, Task
+from d2l.datasets.tasks import Example, Task, list_labels
 from d2l.errors import TaskError
 from d2l.evaluation.metrics import match_literally, pick_evenly, rouge_l
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.likelihood import GenerationSettings, score_answers
+from d2l.inference.chat_prompts import Turns
+from d2l.inference.likelihood import GenerationSettings, score_answers, token_log_probs
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -27,14 +28,15 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task with the questions that are asked. `metric`: "em" for short answers, else "rouge_l".
-    `n_left_out` examples are too long."""
+    """A task with the questions that are asked. `metric`: "choice" where the answer is one of
+    `labels`, "em" for other short answers, else "rouge_l". `n_left_out` examples are too long."""
 
     name: str
     descriptions: tuple[str, ...]
     questions: tuple[Example, ...]
     metric: str
     n_left_out: int
+    labels: tuple[str, ...] = ()
 
     def share_out(self, texts: Sequence[str]) -> list[str]:
         """The description for each question: each for as many, side by side, so that the beginning
@@ -67,11 +69,20 @@ def choose_questions(
             f"task {task.name!r}: none of its {len(task.examples):,} examples has at most "
             f"{MAX_INPUT:,} tokens"
         )
-    asked = pick_evenly(fit, limit)
+    asked, labels = pick_evenly(fit, limit), task.choices or tuple(list_labels(task.examples))
+    odd = {question.outputs[0] for question in asked} - set(labels) if labels else None
+    if odd:
+        raise TaskError(f"task {task.name!r}: {min(odd)!r} is none of its choices")
     n_words = median(len(example.outputs[0].split()) for example in asked)
     metric = "em" if n_words <= SHORT_WORDS else "rouge_l"
-    n_left_out = len(task.examples) - len(fit)
-    return AskedTask(task.name, tuple(descriptions), tuple(asked), metric, n_left_out)
+    return AskedTask(
+        task.name,
+        tuple(descriptions),
+        tuple(asked),
+        metric="choice" if labels else metric,
+        n_left_out=len(task.examples) - len(fit),
+        labels=labels,
+    )
 
 
 def ask_adapter(
@@ -81,8 +92,11 @@ def ask_adapter(
     return _ask(asker, [asker.prompt(question.input) for question in questions], questions, task)
 
 
-def ask_base(asker: AdaptedModel, task: AskedTask) -> dict[str, list[TaskMark]]:
-    """By the base, without and with the description; a task may have none."""
+def ask_base(
+    asker: AdaptedModel, task: AskedTask, shots: Sequence[Example] = ()
+) -> dict[str, list[TaskMark]]:
+    """By the base, without and with the description, and with the description and examples as turns
+    of the chat; a task may have none."""
     prompts = {"base": [asker.prompt_alone(question.input) for question in task.questions]}
     if task.descriptions:
         prompts["prompt"] = [
@@ -91,8 +105,28 @@ def ask_base(asker: AdaptedModel, task: AskedTask) -> dict[str, list[TaskMark]]:
                 task.share_out(task.descriptions), task.questions, strict=True
             )
         ]
+    if shots:
+        described = zip(task.share_out(task.descriptions or [""]), task.questions, strict=True)
+        prompts["examples"] = [
+            asker.prompt_turns(make_turns(description, shots, question.input), alone=True)
+            for description, question in described
+        ]
     with asker.model.disable_adapter():
         return {arm: _ask(asker, ids, task.questions, task) for arm, ids in prompts.items()}
+
+
+def make_turns(description: str, shots: Sequence[Example], asked: str) -> Turns:
+    """A chat with the description before the first example's input, and the asked input last."""
+    turns = list[dict[str, str]]()
+    for shot in shots:
+        turns += [
+            {"role": "user", "content": shot.input},
+            {"role": "assistant", "content": shot.outputs[0]},
+        ]
+    turns.append({"role": "user", "content": asked})
+    if description:
+        turns[0]["content"] = f"{description}\n\n{turns[0]['content']}"
+    return turns
 
 
 def _ask(
@@ -101,6 +135,8 @@ def _ask(
     questions: Sequence[Example],
     task: AskedTask,
 ) -> list[TaskMark]:
+    if task.labels:
+        return _choose(asker, prompts, questions, task.labels)
     end = asker.end_token()
     answers = [[*asker.encode(question.outputs[0]), end] for question in questions]
     longest = max(len(asker.encode(question.outputs[0])) for question in task.questions)
@@ -114,4 +150,24 @@ def _ask(
         answer = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
         nll = -float(log_probs.mean())
         marks.append(TaskMark(float(score(answer, question.outputs)), nll))
+    return marks
+
+
+def _choose(
+    asker: AdaptedModel,
+    prompts: Sequence[list[int]],
+    questions: Sequence[Example],
+    labels: Sequence[str],
+) -> list[TaskMark]:
+    """Take the likeliest label with its end token, as a classifier does: 1 for a right one."""
+    end, n = asker.end_token(), len(labels)
+    ids = [[*asker.encode(label), end] for label in labels]
+    every = [prompt for prompt in prompts for _ in labels]
+    scored = token_log_probs(asker.model, every, ids * len(prompts), batch=_BATCH, pad=end)
+    marks = []
+    for number, question in enumerate(questions):
+        rows = scored[number * n : (number + 1) * n]
+        best = max(range(n), key=lambda place: float(rows[place].sum()))
+        nll = -float(rows[labels.index(question.outputs[0])].mean())
+        marks.append(TaskMark(float(match_literally(labels[best], question.outputs)), nll))
     return marks

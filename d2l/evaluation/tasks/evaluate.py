@@ -6,12 +6,13 @@ loads them from there.
 
 import tempfile
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
+from d2l.adapters.provenance import Description
 from d2l.api.compiler import TaskCompiler
+from d2l.datasets.examples import pair_up, pick_rows
 from d2l.datasets.task_texts import choose_descriptions
-from d2l.datasets.tasks import Task, read_tasks
+from d2l.datasets.tasks import Example, Task, read_tasks
 from d2l.errors import TaskError
 from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l.evaluation.tasks.report import AnsweredTask, TaskReport, make_report
@@ -25,25 +26,62 @@ DESCRIPTIONS = 3
 
 
 def eval_adapter(
-    adapter: Path, tasks: Path, *, asking: AskOptions, limit: int = 20, watch: Progress = silent
+    adapter: Path,
+    tasks: Path,
+    *,
+    asking: AskOptions,
+    examples: Path | None = None,
+    limit: int = 20,
+    watch: Progress = silent,
 ) -> TaskReport:
     """Ask an adapter and its base at most `limit` examples of each task of a file; raises D2LError.
 
-    In the prompt stands a task's own description, else the adapter's.
+    In the prompt stands a task's own description, else the adapter's; and with `examples`, the file
+    that the adapter was made with, those that it read.
     """
     rows = read_tasks(tasks)
     asker = AdaptedModel.load(adapter, asking)
     provenance = asker.info.provenance
     description = None if provenance is None else provenance.description
     own = [] if description is None else [description.text]
+    shots = _find_shots(adapter, description, examples)
     answered, remarks = list[AnsweredTask](), list[str]()
+    if description is not None and description.examples is not None and not shots:
+        remarks.append("name the adapter's examples with --examples to ask with them in the prompt")
     for task in watch(rows, "asking"):
         asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, limit)
-        marks = {"adapter": ask_adapter(asker, asked, asked.questions), **ask_base(asker, asked)}
+        marks = {"adapter": ask_adapter(asker, asked, asked.questions)}
+        marks |= ask_base(asker, asked, shots)
         if not asked.descriptions:
             remarks.append(f"task {task.name!r} has no description to put into the prompt")
         answered.append((asked, marks))
     return make_report(answered, remarks)
+
+
+def _find_shots(
+    adapter: Path, description: Description | None, examples: Path | None
+) -> list[Example]:
+    """The examples that an adapter read: kept in its d2l.json, or from their file; raises TaskError
+    where that is another."""
+    record = None if description is None else description.examples
+    if record is not None and record.texts is not None:
+        return [Example(source, (target,)) for source, target in record.texts]
+    if examples is None:
+        return []
+    if record is None:
+        raise TaskError(f"{adapter}: was made without examples", hint="leave --examples out")
+    return pick_rows(examples, record.sha256, record.rows)
+
+
+def _choose_shots(maker: TaskCompiler, description: str, shots: Sequence[Example]) -> list[Example]:
+    """Those that the network reads, in its order; none where it reads none, or none fits."""
+    if not (shots and maker.network.reads_examples):
+        return []
+    try:
+        record = maker.plan(description, examples=pair_up(shots)).examples
+    except TaskError:
+        return []
+    return [] if record is None else [shots[row - 1] for row in record.rows]
 
 
 def eval_network(
@@ -54,7 +92,8 @@ def eval_network(
     limit: int = 20,
     watch: Progress = silent,
 ) -> TaskReport:
-    """Make adapters from each task's descriptions, and ask them and the base; raises D2LError."""
+    """Make adapters from each task's descriptions, and with its shots where the network reads
+    examples, and ask them and the base; raises D2LError."""
     for task in tasks:
         if not task.descriptions:
             raise TaskError(f"task {task.name!r} has no description to make an adapter from")
@@ -62,16 +101,22 @@ def eval_network(
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
         for number, task in enumerate(watch(tasks, "asking")):
             texts = choose_descriptions(task, DESCRIPTIONS)
-            adapters = {
-                text: maker(text).save_pretrained(Path(folder, f"{number}-{n}.lora"))
-                for n, text in enumerate(texts)
-            }
-            asker = asker or AdaptedModel.load(adapters[texts[0]], asking)
-            asked = choose_questions(task, texts, asker.encode, limit)
-            marks: list[TaskMark] = []
-            pairs = zip(asked.share_out(texts), asked.questions, strict=True)
-            for text, own in groupby(pairs, key=lambda pair: pair[0]):
-                asker.set_adapter(adapters[text])
-                marks += ask_adapter(asker, asked, [question for _, question in own])
-            answered.append((asked, {"adapter": marks, **ask_base(asker, asked)}))
+            shots = _choose_shots(maker, texts[0], task.shots)
+            arms = {"adapter": None} | ({"both": pair_up(task.shots)} if shots else {})
+            marks, asked = dict[str, list[TaskMark]](), None
+            for arm, given in arms.items():
+                for n, text in enumerate(texts):
+                    adapter = maker(text, examples=given).save_pretrained(
+                        Path(folder, f"{number}-{n}-{arm}.lora")
+                    )
+                    if asker is None:
+                        asker = AdaptedModel.load(adapter, asking)
+                    asker.set_adapter(adapter)
+                    asked = asked or choose_questions(task, texts, asker.encode, limit)
+                    owners = zip(asked.share_out(texts), asked.questions, strict=True)
+                    own = [question for owner, question in owners if owner == text]
+                    marks[arm] = marks.get(arm, []) + ask_adapter(asker, asked, own)
+            assert asker is not None
+            assert asked is not None
+            answered.append((asked, marks | ask_base(asker, asked, shots)))
     return make_report(answered, maker.network.warnings)

@@ -12,7 +12,13 @@ from d2l.evaluation.tasks.arms import AskedTask, TaskMark
 #: More is better of the first, less of the second; shares, and nats a token.
 SCORES = ("score", "nll")
 #: Arms for people.
-NAMES = {"adapter": "adapter", "prompt": "description in prompt", "base": "base alone"}
+NAMES = {
+    "adapter": "adapter",
+    "both": "adapter with examples",
+    "examples": "description and examples in prompt",
+    "prompt": "description in prompt",
+    "base": "base alone",
+}
 
 
 #: A task with its marks by arm, question by question in the same order.
@@ -22,7 +28,7 @@ AnsweredTask = tuple[AskedTask, Mapping[str, Sequence[TaskMark]]]
 @dataclass(frozen=True)
 class TaskReport:
     """The outcome of `t2l eval`: `rows` by task and arm, `means` over tasks, `differences`
-    between the adapter and each other arm, paired; remarks for the user."""
+    between adapters and each other arm, paired; remarks for the user."""
 
     rows: tuple[Row, ...]
     means: tuple[Row, ...]
@@ -48,7 +54,12 @@ def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -
     return TaskReport(
         tuple(rows),
         tuple(_take_means(arm, answered) for arm in arms),
-        tuple(_compare(other, answered) for other in ("prompt", "base") if other in arms),
+        tuple(
+            _compare(own, other, answered)
+            for own in ("both", "adapter")
+            for other in ("adapter", "examples", "prompt", "base")
+            if own in arms and other in arms and own != other
+        ),
         tuple(remarks),
     )
 
@@ -63,18 +74,24 @@ def _take_means(arm: str, answered: Sequence[AnsweredTask]) -> Row:
     return {"arm": arm, "tasks": len(own), "n": sum(map(len, own)), **take_means(means)}
 
 
-def _compare(other: str, answered: Sequence[AnsweredTask]) -> Row:
-    """How far the adapter is above another arm: paired by question, means over tasks.
+def _compare(own: str, other: str, answered: Sequence[AnsweredTask]) -> Row:
+    """How far an adapter is above another arm: paired by question, means over tasks.
 
     The errors are those over tasks; over questions where there is a single task.
     """
     pairs = [
-        list(zip(by_arm["adapter"], by_arm[other], strict=True))
+        list(zip(by_arm[own], by_arm[other], strict=True))
         for _, by_arm in answered
-        if other in by_arm
+        if own in by_arm and other in by_arm
     ]
     samples = {}
     for key in SCORES:
         by_task = [[getattr(a, key) - getattr(b, key) for a, b in some] for some in pairs]
         samples[key] = by_task[0] if len(pairs) == 1 else [take_mean(d)[0] for d in by_task]
-    return {"adapter_minus": other, "tasks": len(pairs), **take_means(samples)}
+    return {f"{own}_minus": other, "tasks": len(pairs), **take_means(samples)}
+
+
+def pair_of(row: Row) -> tuple[str, str]:
+    """The two arms of a difference."""
+    ((key, other),) = ((key, value) for key, value in row.items() if key.endswith("_minus"))
+    return key.removesuffix("_minus"), str(other)

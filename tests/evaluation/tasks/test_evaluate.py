@@ -209,3 +209,74 @@ def test_differences_are_paired_and_tasks_count_once() -> None:
     assert alone["score"] == pytest.approx(0.5)
     # Over questions: 1, 1, 0, 0 has a deviation of 0.5774; over √4 that is 0.2887.
     assert alone["stderr"]["score"] == pytest.approx(0.28868, abs=1e-5)
+
+
+def test_labels_are_chosen_by_likelihood_and_examples_have_arms(
+    working_folder: Path, command: Command
+) -> None:
+    """Counted again with transformers alone: the likeliest label, its end token included."""
+    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
+    tiny.write_seats(working_folder / "seats", repeats=16, reads="both")
+    shots = [("pump", "copper"), ("valve", "meadow")]
+    asked = [("filter", "copper"), ("harbor", "meadow"), ("lantern", "copper"), ("x", "meadow")]
+    task = {
+        "task": "metals",
+        "definition": "Say which.",
+        "positive_examples": [{"input": one, "output": other} for one, other in shots],
+        "examples": [{"input": one, "output": other} for one, other in asked],
+    }
+    tiny_tasks.write_tasks(working_folder / "tasks.jsonl", [task])
+    done = command.t2l("eval", "tasks.jsonl", "--checkpoint", "seats", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    rows = {row["arm"]: row for row in found["rows"]}
+    assert set(rows) == {"adapter", "both", "base", "prompt", "examples"}
+    assert {row["metric"] for row in rows.values()} == {"choice"}
+    assert {next(iter(row)) for row in found["differences"]} == {"adapter_minus", "both_minus"}
+    with quiet_transformers():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(Path("tiny-org", "llama-tiny"))
+    model, right, nll = tiny.make_causal("llama"), [], []
+    turns: list[dict[str, str]] = []
+    for one, other in shots:
+        turns += [{"role": "user", "content": one}, {"role": "assistant", "content": other}]
+    turns[0]["content"] = f"Say which.\n\n{turns[0]['content']}"
+    for word, answer in asked:
+        prompt = tokenizer.apply_chat_template(
+            [*turns, {"role": "user", "content": word}],
+            add_generation_prompt=True,
+            return_dict=False,
+        )
+        sums = {}
+        for label in ("copper", "meadow"):
+            ids = [*tiny.encode(label), tiny.encode("<|im_end|>")[0]]
+            with torch.no_grad():
+                logits = model(torch.tensor([[*prompt, *ids]])).logits[0].log_softmax(-1)
+            picked = logits[len(prompt) - 1 : -1].gather(1, torch.tensor(ids)[:, None])
+            sums[label] = float(picked.sum())
+            if label == answer:
+                nll.append(-float(picked.mean()))
+        right.append(max(sums, key=lambda label: sums[label]) == answer)
+    assert rows["examples"]["score"] == sum(right) / len(right)
+    assert abs(rows["examples"]["nll"] - sum(nll) / len(nll)) < 1e-4
+
+    Path("rows.csv").write_text("text,label\npump,copper\nvalve,meadow\n", "utf-8")
+    made = ("--examples", "rows.csv", "--checkpoint", "seats", "-o", "task.lora")
+    assert command.t2l("make", "Say which.", *made).code == 0
+    done = command.t2l("eval", "task.lora", "tasks.jsonl", "--json")
+    assert "name the adapter's examples with --examples" in done.err
+    done = command.t2l("eval", "task.lora", "tasks.jsonl", "--json", "--examples", "rows.csv")
+    rows = {row["arm"]: row for row in json.loads(done.out)["rows"]}
+    assert rows["examples"]["score"] == sum(right) / len(right)
+    Path("other.csv").write_text("text,label\npump,copper\n", "utf-8")
+    done = command.t2l("eval", "task.lora", "tasks.jsonl", "--examples", "other.csv")
+    assert "is not the file of examples" in done.err
+
+
+def test_choices_of_a_task_must_hold_its_outputs(place: Path, command: Command) -> None:
+    row = tiny_tasks.make_row("ore", choices=["copper", "gold"])
+    tiny_tasks.write_tasks(place / "choices.jsonl", [row])
+    done = command.t2l("eval", "choices.jsonl", "--checkpoint", "run", "--json")
+    assert {one["metric"] for one in json.loads(done.out)["rows"]} == {"choice"}
+    tiny_tasks.write_tasks(place / "choices.jsonl", [row | {"choices": ["gold", "lead"]}])
+    done = command.t2l("eval", "choices.jsonl", "--checkpoint", "run")
+    assert "'copper' is none of its choices" in done.err
