@@ -22,7 +22,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"readers": ""},
     {"documents": "readers files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
-    {"hypernets": "documents adapters bases files"},
+    {"hypernets": "documents datasets adapters bases files"},
     {"inference": "adapters bases", "runtimes": "adapters bases files"},
     {
         "learners": "documents datasets bases adapters hypernets inference files",
@@ -35,7 +35,10 @@ FLOORS: tuple[dict[str, str], ...] = (
         "refining": "documents datasets bases adapters hypernets inference learners change files "
         "compiler"
     },
-    {"api": "documents bases adapters hypernets inference runtimes compiler change refining files"},
+    {
+        "api": "documents datasets bases adapters hypernets inference runtimes compiler change "
+        "refining files"
+    },
     {
         "batch": "documents adapters hypernets compiler api files",
         "evaluation": "readers documents datasets bases adapters hypernets inference compiler "

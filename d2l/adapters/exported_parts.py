@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 from d2l.adapters.info import is_adapter, read_info
 from d2l.adapters.parts import PartIndex, PartRecord, Parts, read_parts
-from d2l.adapters.provenance import Record, Text
+from d2l.adapters.provenance import Record
+from d2l.adapters.record_values import Text
 from d2l.errors import AdapterError
 
 INDEX: Final = "index.json"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from pydantic import ValidationError
 
 from d2l.adapters.info import PART_VALUES, PARTS, AdapterInfo
-from d2l.adapters.provenance import Count, Opening, Record, Text, explain
+from d2l.adapters.provenance import Opening, Record, explain
+from d2l.adapters.record_values import Count, Text
 from d2l.errors import AdapterError, ShapeError
 from d2l.files.tensors import FILE_ERRORS, TensorFile
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
+from d2l.adapters.peft_folder import AdapterContent
 from d2l.api.adapter import Adapter
 from d2l.bases.activations import Activations
 from d2l.bases.devices import pick_device
@@ -11,6 +12,7 @@ from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
 from d2l.compiler.part_cache import NOTHING, Found
 from d2l.compiler.plan import CompilePlan, prepare
+from d2l.datasets.examples import ExamplesLike, take_examples
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
 from d2l.errors import OptionError, memory_errors
 from d2l.files.hub import Need
@@ -70,6 +72,17 @@ class _Compiler:
         self._refuse_others(plan)
         if self._loaded is None and (found.assembled is None or _wants_refining(plan.options)):
             self._loaded = pipeline.load(plan)
+
+    def _refine(
+        self, content: AdapterContent, plan: CompilePlan, watch: Progress
+    ) -> AdapterContent:
+        """Refine an adapter as the plan's options ask."""
+        if not _wants_refining(plan.options):
+            return content
+        # Code that trains is imported for those who refine alone.
+        from d2l.refining.adapters import refine_compiled
+
+        return refine_compiled(content, plan, self._loaded, watch)
 
     def _refuse_others(self, plan: CompilePlan) -> None:
         if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
@@ -172,12 +185,7 @@ class Compiler(_Compiler):
         found = self.look_up(plan) if found is None else found
         self.load(plan, found)
         content = pipeline.run(plan, self._loaded, watch=watch, found=found)
-        if _wants_refining(plan.options):
-            # Code that trains is imported for those who refine alone.
-            from d2l.refining.adapters import refine_compiled
-
-            content = refine_compiled(content, plan, self._loaded, watch)
-        return Adapter.of(content)
+        return Adapter.of(self._refine(content, plan, watch))
 
 
 def _wants_refining(options: CompileOptions) -> bool:
@@ -220,17 +228,34 @@ class TaskCompiler(_Compiler):
         assert compiler.network.reader  # found now, so that what does not fit is told at once
         return compiler
 
-    def plan(self, description: str, **options: Any) -> CompilePlan:
+    def plan(
+        self,
+        description: str,
+        *,
+        examples: ExamplesLike | None = None,
+        keep_examples: bool = False,
+        **options: Any,
+    ) -> CompilePlan:
         """Plan the adapter of a task description, a sentence or two, without weights.
 
-        Keywords: `scaling`, `strict` and `dtype` of `CompileOptions`. Raises DescriptionError,
-        CheckpointError, BaseModelError or OptionError, and TypeError for other keywords.
+        examples: solved ones, (input, output) each, or a file of them (`read_examples`); the
+        network reads a few, as turns of a chat. keep_examples: those go into d2l.json.
+        Keywords: `scaling`, `strict`, `dtype`, `refine` and `refine_steps` of `CompileOptions`.
+        Raises DescriptionError, TaskError for examples, CheckpointError, BaseModelError or
+        OptionError, and TypeError for other keywords.
         """
-        return describing.prepare(description, self.options.changed(**options), self.network)
+        given = None if examples is None else take_examples(examples)
+        changed = self.options.changed(**options)
+        return describing.prepare(
+            description, changed, self.network, given, keep_examples=keep_examples
+        )
 
     @memory_errors()
-    def __call__(self, description: str | CompilePlan, **options: Any) -> Adapter:
-        """Make the adapter of a description, or of what `plan` planned; in memory.
+    def __call__(
+        self, description: str | CompilePlan, *, watch: Progress = silent, **options: Any
+    ) -> Adapter:
+        """Make the adapter of a description, or of what `plan` planned; in memory. Keywords are
+        those of `plan`.
 
         Its provenance has `warnings`, and in `description.familiarity` how alike the description
         is to those of training, from 0 to 1. Raises DescriptionError, also with `strict` for one
@@ -244,7 +269,8 @@ class TaskCompiler(_Compiler):
             plan = self.plan(description, **options)
         self.load(plan)
         ahead = self._ahead.pop(plan.chunks[0].token_ids, (None, None))
-        return Adapter.of(describing.run(plan, self._loaded, *ahead))
+        content = describing.run(plan, self._loaded, *ahead)
+        return Adapter.of(self._refine(content, plan, watch))
 
     def make_ahead(self, plans: Sequence[CompilePlan]) -> None:
         """Compute in one pass what several plans need, if that saves time; keep it until they are
@@ -261,7 +287,9 @@ class TaskCompiler(_Compiler):
         short = {
             plan.chunks[0].token_ids: plan
             for plan in plans
-            if len(plan.chunks) == 1 and len(plan.chunks[0].token_ids) <= self._SHORT
+            if plan.examples is None
+            and len(plan.chunks) == 1
+            and len(plan.chunks[0].token_ids) <= self._SHORT
         }
         if len(short) < 2:  # alone there is nothing to share
             return

@@ -33,13 +33,14 @@ _KEYS = {"id", "input", "inputs", "out", "options"}
 
 @dataclass(frozen=True)
 class BatchRow:
-    """One adapter: its documents, or the description of its task; `out` is its folder below that
-    of the batch. With `error` there is nothing to be made."""
+    """One adapter: its documents, or the description of its task and a file of examples; `out` is
+    its folder below that of the batch. With `error` there is nothing to be made."""
 
     id: str
     out: str = ""
     inputs: tuple[str, ...] = ()
     description: str | None = None
+    examples: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
 

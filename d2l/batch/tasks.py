@@ -74,7 +74,10 @@ class TaskWorker:
 
     def _plan(self, row: BatchRow) -> CompilePlan | None:
         """What making a row's adapter takes; None where it is there already. Raises D2LError."""
-        out, plan = self.out_dir / row.out, self.compiler.plan(row.description or "")
+        out, plan = (
+            self.out_dir / row.out,
+            self.compiler.plan(row.description or "", examples=row.examples),
+        )
         if self.resumes and self._is_done(row, out, plan):
             return None
         refuse_adapter(out, force=self.force)
@@ -87,6 +90,7 @@ class TaskWorker:
         is_same = (
             made.description.text == plan.documents[0].text
             and made.description.embedder == plan.network.embedder_name
+            and made.description.examples == plan.examples
             and made.checkpoint.sha256 == plan.network.digest()
             and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
             and made.options.dtype == plan.options.dtype

@@ -31,8 +31,8 @@ from d2l.change.parents import Parent
 from d2l.compiler.records import TOOL, find_norm, norms_by_chunk, shorten_all
 from d2l.errors import AdapterError
 from d2l.hypernets.network import BASE_PROMPT
-from d2l.hypernets.seats.compiling import chat_template, describe_prompt
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.opening import chat_template, describe_prompt
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from d2l.adapters.module_names import parse
-from d2l.adapters.provenance import ChunkRecord, Span
+from d2l.adapters.provenance import ChunkRecord
+from d2l.adapters.record_values import Span
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.change.parents import ChangeOptions, Parent
 from d2l.errors import CheckpointError, MergeError

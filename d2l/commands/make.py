@@ -13,18 +13,22 @@ import d2l
 from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.compile_report import show_preflight
-from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, in_panel, taking
+from d2l.commands.options import INPUT, OUTPUT, DryRun, Force, expert, in_panel, taking
 
 if TYPE_CHECKING:
-    from d2l.adapters.provenance import Description, Provenance
+    from d2l.adapters.provenance import Description, ExamplesRecord, Provenance
     from d2l.batch.results import Result
     from d2l.batch.rows import BatchRow
     from d2l.datasets.descriptions import DescriptionRow
+    from d2l.datasets.examples import ExampleFile
     from d2l.hypernets.network import AnyNetwork
     from d2l.hypernets.options import CompileOptions
 
 #: Options of `CompileOptions` that descriptions are compiled with.
-OPTIONS = ("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype", "strict")
+OPTIONS = (
+    *("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype", "strict"),
+    *("refine", "refine_steps"),
+)
 
 
 @taking("d2l.hypernets.options:TaskCompileOptions", *OPTIONS)
@@ -51,10 +55,26 @@ def make(
             OUTPUT, help="With --table: JSON lines of results; rows that are done are passed over."
         ),
     ] = None,
+    examples: Annotated[
+        Path | None,
+        in_panel(INPUT, help="Solved examples to read, too: JSON lines, CSV or TSV."),
+    ] = None,
+    input_column: Annotated[
+        str | None, expert(INPUT, help="Column of inputs; default: by its name.")
+    ] = None,
+    output_column: Annotated[
+        str | None, expert(INPUT, help="Column of outputs; default: by its name.")
+    ] = None,
+    keep_examples: Annotated[
+        bool, expert(OUTPUT, "--keep-examples", help="Keep those that are read in d2l.json.")
+    ] = False,
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
-    """Make adapters from task descriptions."""
+    """Make adapters from task descriptions.
+
+    With --examples also from solved examples, of which it reads a few.
+    """
     if (description is None) == (table is None):
         raise typer.BadParameter("give a description, or a table with --table")
     if out is None and table is None and out_dir is None:
@@ -63,6 +83,12 @@ def make(
         raise typer.BadParameter("-o goes with a description, --out-dir with --table")
     if results is not None and table is None:
         raise typer.BadParameter("--results goes with --table")
+    if examples is None and (input_column or output_column or keep_examples):
+        raise typer.BadParameter(
+            "--input-column, --output-column and --keep-examples go with --examples"
+        )
+    if examples is not None and table is not None:
+        raise typer.BadParameter("with --table, a third column names files of examples")
     from d2l.adapters.find import refuse_adapter
     from d2l.datasets.descriptions import check_description, read_stream, read_table
 
@@ -76,22 +102,27 @@ def make(
             if description == "-"
             else check_description(description)
         )
+    given = None
+    if examples is not None:
+        from d2l.datasets.examples import Columns, read_examples
+
+        given = read_examples(examples, Columns(input_column, output_column))
     show_preflight(options, dry_run=dry_run)
     compiler = d2l.TaskCompiler(options, need="plan" if dry_run else "weights")
-    plan = compiler.plan(text or _ANY)
+    plan = compiler.plan(text or _ANY, examples=given, keep_examples=keep_examples)
     for message in plan.warnings:
         console.warn(message)
     if dry_run:
         rank = plan.rank if out is not None else plan.network.description_rank
-        _show_plan(compiler, rank, n_adapters=len(rows) or 1)
+        _show_plan(compiler, rank, n_adapters=len(rows) or 1, given=given, record=plan.examples)
         return
     compiler.load(plan)
     if out is not None:
         start = time.perf_counter()
-        compiler(plan).save_pretrained(out, force=force)
+        compiler(plan, watch=console.watch).save_pretrained(out, force=force)
         made = _read(out, time.perf_counter() - start, start - console.STARTED)
         made.warn(len(plan.warnings))
-        _show(compiler, made)
+        _show(compiler, made, given)
     elif out_dir is not None:
         many = _Many(compiler, len(plan.warnings), out_dir, force=force)
         n_bad = many.make(rows, results)
@@ -100,6 +131,8 @@ def make(
             raise typer.Exit(1)
 
 
+#: What examples bring: examples/tasks/README.md has the figures.
+_GAIN = "examples    none; a few of --examples FILE bring more than the description"
 #: Planned to check network and options before any row of a table is read.
 _ANY = "Answer the question."
 
@@ -189,15 +222,18 @@ def _make_row(row: "DescriptionRow") -> "BatchRow":
     from d2l.batch.rows import BatchRow
 
     error = None if row.error is None else row.error.describe()
-    return BatchRow(row.name or f"line {row.line}", row.name, description=row.text, error=error)
+    name = row.name or f"line {row.line}"
+    return BatchRow(name, row.name, description=row.text, examples=row.examples, error=error)
 
 
-def _show(compiler: "d2l.TaskCompiler", made: _Made) -> None:
+def _show(compiler: "d2l.TaskCompiler", made: _Made, given: "ExampleFile | None") -> None:
     network, familiarity = compiler.network, made.description.familiarity
     rows = [
         str(made.adapter),
         *_describe_network(network),
+        *(_describe_examples(made.description.examples, given) or _offer_examples(network)),
         f"familiarity {'unknown' if familiarity is None else f'{familiarity:.2f}'}",
+        *_describe_refining(made.provenance),
         f"rank        {made.provenance.rank}",
         _describe_scale(compiler),
         f"size        {made.size_bytes / 1e6:.2f} MB",
@@ -214,21 +250,52 @@ def _describe_network(network: "AnyNetwork") -> list[str]:
     ]
 
 
+def _describe_examples(record: "ExamplesRecord | None", given: "ExampleFile | None") -> list[str]:
+    """Which examples were read, and of which columns."""
+    if record is None or given is None:
+        return []
+    rows = ", ".join(map(str, record.rows))
+    columns = " → ".join(given.columns)
+    return [f"examples    rows {rows} of {record.n:,} ({columns})"]
+
+
+def _offer_examples(network: "AnyNetwork") -> list[str]:
+    return [_GAIN] if network.reads_examples else []
+
+
+def _describe_refining(made: "Provenance") -> list[str]:
+    """What came of gradient steps."""
+    from d2l.refining.options import describe_refinement
+
+    return (
+        [] if made.refinement is None else [f"refined     {describe_refinement(made.refinement)}"]
+    )
+
+
 def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
     options = compiler.options
     return f"scaling     {options.scaling} ({compiler.network.find_scale(options):g})"
 
 
-def _show_plan(compiler: "d2l.TaskCompiler", rank: int | None, *, n_adapters: int) -> None:
+def _show_plan(
+    compiler: "d2l.TaskCompiler",
+    rank: int | None,
+    *,
+    n_adapters: int,
+    given: "ExampleFile | None",
+    record: "ExamplesRecord | None",
+) -> None:
     """Print what would be made; no weights are loaded for it."""
     network = compiler.network
     values = _common(compiler) | {
         "rank": rank,
         "n_adapters": n_adapters,
+        "examples": None if record is None else record.to_json(),
         "warnings": list(network.warnings),
     }
     lines = [
         *_describe_network(network),
+        *_describe_examples(record, given),
         f"rank        {'as the description needs' if rank is None else rank}",
         _describe_scale(compiler),
         f"adapters    {n_adapters}",
@@ -254,6 +321,9 @@ def _values(compiler: "d2l.TaskCompiler", made: _Made) -> dict[str, Any]:
         "description": made.description.text,
         **_common(compiler),
         "familiarity": made.description.familiarity,
+        "examples": None
+        if made.description.examples is None
+        else made.description.examples.to_json(),
         "rank": made.provenance.rank,
         "size_bytes": made.size_bytes,
         "seconds": round(made.seconds, 3),

@@ -7,25 +7,39 @@ from dataclasses import replace
 from typing import Any
 
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.provenance import Description
+from d2l.adapters.provenance import Description, ExamplesRecord
 from d2l.compiler import run as pipeline
 from d2l.compiler.content import make_described
 from d2l.compiler.plan import CompilePlan
 from d2l.datasets.descriptions import check_description
+from d2l.datasets.examples import ExampleFile, pair_up
+from d2l.datasets.tasks import list_labels
+from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
-from d2l.errors import CheckpointError, DescriptionError
+from d2l.errors import CheckpointError, DescriptionError, OptionError
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled
+from d2l.hypernets.registry import DEFAULT_TEXT
 
 _LONGEST_NAME = 60  # characters of a description's name beside documents
 
 
-def prepare(text: str, options: CompileOptions, network: AnyNetwork) -> CompilePlan:
-    """Plan the adapter of a task description; raises DescriptionError, CheckpointError,
-    BaseModelError or OptionError."""
+def prepare(
+    text: str,
+    options: CompileOptions,
+    network: AnyNetwork,
+    examples: ExampleFile | None = None,
+    *,
+    keep_examples: bool = False,
+) -> CompilePlan:
+    """Plan the adapter of a task description, and of examples if there are any; with
+    `keep_examples` d2l.json will hold those that are read.
+
+    Raises DescriptionError, CheckpointError, BaseModelError, TaskError or OptionError.
+    """
     text = check_description(text)
     network.require("descriptions")
     assert network.reader  # refuses a model that does not fit
@@ -36,9 +50,50 @@ def prepare(text: str, options: CompileOptions, network: AnyNetwork) -> CompileP
         )
     warnings = network.warnings
     intake = Intake((Document.from_text(text, name=name_task(text)),))
-    chunks = network.cut(intake.documents, options)
+    record = None
+    if examples is None and (options.refine is not None or options.refine_steps is not None):
+        raise OptionError(
+            "an adapter of a description alone has nothing to be refined on",
+            hint="give solved examples",
+        )
+    if examples is None:
+        chunks = network.cut(intake.documents, options)
+    else:
+        chunk, record = _read_examples(network, intake.documents[0], examples, keep=keep_examples)
+        chunks = [chunk]
+        warnings = (*warnings, *_warn_unread(examples, record))
     full, rank = network.count_ranks(chunks, options)
-    return CompilePlan(network, tuple(chunks), intake, options, rank, full, warnings)
+    return CompilePlan(
+        network, tuple(chunks), intake, options, rank, full, warnings, examples, record
+    )
+
+
+def _read_examples(
+    network: AnyNetwork, description: Document, file: ExampleFile, *, keep: bool
+) -> tuple[Chunk, ExamplesRecord]:
+    """The chunk of a description with examples, and what d2l.json says of these."""
+    if not network.reads_examples:
+        raise CheckpointError(
+            f"{network.files.name}: reads descriptions, and no examples",
+            hint=f"leave the examples out, or use the checkpoint {DEFAULT_TEXT}",
+        )
+    chunk, places = network.cut_examples(description, file.examples)
+    record = ExamplesRecord(
+        sha256=file.sha256, n=len(file.examples), rows=tuple(place + 1 for place in places)
+    )
+    if keep:
+        texts = tuple(pair_up([file.examples[place] for place in places]))
+        record = record.model_copy(update={"texts": texts})
+    return chunk, record
+
+
+def _warn_unread(file: ExampleFile, record: ExamplesRecord) -> list[str]:
+    """Warn of labels that have no example among those that are read."""
+    read = {file.examples[row - 1].outputs[0] for row in record.rows}
+    missing = [label for label in list_labels(file.examples) if label not in read]
+    if not missing:
+        return []
+    return [f"no example of {', '.join(map(repr, missing))} has room: the adapter sees none"]
 
 
 def name_task(text: str) -> str:
@@ -56,7 +111,8 @@ def run(
     """
     (document,) = plan.documents
     network, text = plan.network, document.text
-    read = loaded.read_description(plan.chunks, text) if read is None else read
+    described = plan.chunks if plan.examples is None else network.cut(plan.documents, plan.options)
+    read = loaded.read_description(described, text) if read is None else read
     familiarity = None
     if network.familiarity is not None:
         familiarity = loaded.measure(network.familiarity, read, text)
@@ -66,12 +122,17 @@ def run(
         *network.warn_description(plan.chunks),
         *loaded.warn_description(text),
     )
+    if plan.examples is not None:
+        (chunk,) = plan.chunks
+        part = loaded.copy_turns(loaded.read(chunk.token_ids), chunk.rank)
+        assembled = pipeline.join([part], loaded, plan.options)
     assembled = assembled or pipeline.assemble(plan, loaded, first=read)
     description = Description(
         text=text,
         sha256=document.digest,
         embedder=network.embedder_name,
         familiarity=None if familiarity is None else round(familiarity, 4),
+        examples=plan.examples,
     )
     content = make_described(replace(plan, warnings=warnings), assembled, description)
     pipeline.remember_network(plan, content)

@@ -21,9 +21,9 @@ from d2l.adapters.provenance import (
     Options,
     Provenance,
     Skipped,
-    Span,
     Tool,
 )
+from d2l.adapters.record_values import Span
 from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.bases.families import module_path
 from d2l.compiler.plan import CompilePlan

@@ -5,7 +5,7 @@ nothing.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from d2l.documents.chunks import Chunk
 from d2l.errors import OptionError
 from d2l.files.places import remember
 from d2l.hypernets.network import Loaded
+from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, Part
 from d2l.hypernets.seats.compiling import LoadedSeats
 from d2l.progress import Progress, silent
@@ -92,7 +93,7 @@ def assemble(
 
     # One by one: the network may join them without holding all.
     parts = Counted(_make_each(), sum(map(_has_share, plan.chunks)))
-    assembled = _as_stored(loaded.assemble(parts, plan.options))
+    assembled = join(parts, loaded, plan.options)
     found.keep_assembled(assembled, plan.config.bias_rank)
     return replace(assembled, parts=tuple(kept))
 
@@ -100,6 +101,11 @@ def assemble(
 def _has_share(chunk: Chunk) -> bool:
     """Whether a chunk takes part in the adapter, which the chunks before may have filled."""
     return bool(chunk.rank or not chunk.part_rank)
+
+
+def join(parts: Iterable[Part], loaded: Any, options: CompileOptions) -> Assembled:
+    """Join parts to one adapter, laid out as the cache would give it back."""
+    return _as_stored(loaded.assemble(parts, options))
 
 
 def assemble_each(

@@ -19,6 +19,7 @@ from d2l.bases.activations import ActivationEncoder, Activations
 from d2l.bases.devices import pick_device
 from d2l.bases.models import BaseFiles, find_base, load_frozen, same_model
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
+from d2l.datasets.tasks import Example
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError
@@ -60,6 +61,10 @@ class Loaded:
         """Join parts into one adapter, in document order."""
         return self.hypernet.assemble(parts, options.merging)
 
+    def copy_turns(self, read: Activations, n_seats: int) -> Part:
+        """The memory of turns, as the base reads them; of networks with `reads_examples`."""
+        raise NotImplementedError(f"{type(self).__name__} reads no examples")
+
     def warn_description(self, text: str) -> list[str]:
         """List warnings that only the loaded network can give about a description."""
         del text
@@ -95,6 +100,8 @@ class Network(ABC, Generic[Config]):
     embedder: str | None = None
     need: Need = "weights"
 
+    #: Examples can be read beside a description.
+    reads_examples: ClassVar[bool] = False
     #: The base must run in fp32, because the network imposes values on it.
     imposes_on_base: ClassVar[bool] = False
     #: Averaged chunks have all ranks in common.
@@ -162,6 +169,13 @@ class Network(ABC, Generic[Config]):
     @abstractmethod
     def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
         """Cut documents into chunks; raises OptionError or DocumentError."""
+
+    def cut_examples(
+        self, description: Document, examples: Sequence[Example]
+    ) -> tuple[Chunk, tuple[int, ...]]:
+        """The chunk of a description and of those examples that are read with it, and their
+        places. Networks that read none are kept away before (`reads_examples`)."""
+        raise NotImplementedError(f"{type(self).__name__} reads no examples")
 
     @abstractmethod
     def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:

@@ -121,7 +121,7 @@ class CompileOptions:
     )
     keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
     refine: float | None = option(
-        None, "Time to correct it on its own document: 30s, 2m, 1h.", metavar="TIME"
+        None, "Time to correct it by gradient steps: 30s, 2m, 1h.", metavar="TIME"
     )
     refine_steps: int | None = option(None, "Most steps of correcting it.", minimum=1, expert=True)
     scaling: Scaling = option(

@@ -12,17 +12,21 @@ from d2l.bases.models import find_base
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.seats import load_seats_of
 from d2l.compiler.plan import CompilePlan
+from d2l.datasets.examples import pair_up
 from d2l.documents.document import Document
 from d2l.errors import AdapterError, memory_errors
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.protocol import Assembled
+from d2l.learners.document_data import Asked
 from d2l.progress import Progress, silent
 from d2l.refining.options import PARTS_HINT, RefineOptions, choose_refining, describe_refinement
 from d2l.refining.refine import RefineJob, refine_numbers
 
+#: More examples of a task than can be drilled in an hour.
+_MOST_EXAMPLES = 5000
 #: Sentences of the cards of compiled adapters, before and after steps.
 _UNTUNED = "This adapter was not fine-tuned."
-_TUNED = "This adapter was corrected by gradient steps on its document's own text."
+_TUNED = "This adapter was corrected by gradient steps on {}."
 
 
 @memory_errors()
@@ -53,6 +57,11 @@ def refine_compiled(
     options = choose_refining(plan.options.refine, plan.options.refine_steps)
     assert options is not None
     job = RefineJob(plan.base, plan.documents, options, plan.device, watch, loaded.hypernet)
+    if plan.given is not None and plan.examples is not None:  # of a task
+        pairs = pair_up(plan.given.examples[:_MOST_EXAMPLES])
+        examples = tuple(Asked(source, target) for source, target in pairs)
+        read = tuple(row - 1 for row in plan.examples.rows)
+        job = replace(job, documents=(), examples=examples, read=read)
     return refine_content(content, job)
 
 
@@ -70,7 +79,8 @@ def refine_content(content: AdapterContent, job: RefineJob) -> AdapterContent:
         noted = noted.model_copy(update={"warnings": (*noted.warnings, warning)})
     texts = dict(content.texts)
     if CARD in texts:
-        card = texts[CARD].replace(_UNTUNED, _TUNED) if done.kept else texts[CARD]
+        tuned = _TUNED.format("solved examples" if job.examples else "its document's own text")
+        card = texts[CARD].replace(_UNTUNED, tuned) if done.kept else texts[CARD]
         line = describe_refinement(done).rstrip(".")
         texts[CARD] = f"{card.rstrip()}\n- Refined: {line}.\n"
     return lower_content(

@@ -22,6 +22,7 @@ from d2l.refining.marks import AboutText
 _SHORTEST = 5
 _HELD_OUT = 5  # one of so many sentences is held out
 _HELD_WRITTEN = 8  # one of so many questions of the writer is held out,
+_HELD_EXAMPLES = 4  # one of so many examples of a task,
 _FEWEST_HELD = 2  # and at least so many
 _MOST_HELD = 48  # questions that are held out
 _TRIES = 3  # clozes of a held-out sentence
@@ -29,6 +30,8 @@ _TRIES = 3  # clozes of a held-out sentence
 _WEIGHTS = (4.0, 1.0, 1.0)
 #: Sentences that refining needs: with fewer, the held-out ones tell nothing.
 FEWEST = 4
+#: Examples of a task that refining needs.
+FEWEST_EXAMPLES = 8
 #: Answers that the writer has to ask for, for its questions to be all that is drilled.
 FEWEST_WRITTEN = 6
 
@@ -176,6 +179,17 @@ def make_drills(
         tuple(held_out[:_MOST_HELD]),
         seed,
     )
+
+
+def drill_examples(examples: Sequence[Asked], read: Sequence[int], *, seed: int = 0) -> Drills:
+    """Make drills from solved examples of a task. One of so many is held out, and none of those
+    that the adapter read, by their places, which it may repeat."""
+    fresh = [place for place in range(len(examples)) if place not in read]
+    n_held = min(max(len(examples) // _HELD_EXAMPLES, _FEWEST_HELD), len(fresh), _MOST_HELD)
+    chance = random.Random(f"{seed}:held out")
+    held = {fresh[place] for place in _pick_spread(len(fresh), n_held, chance)}
+    drilled = tuple(one for place, one in enumerate(examples) if place not in held)
+    return Drills((), drilled, tuple(examples[place] for place in sorted(held)), seed)
 
 
 def _drill_questions(questions: Sequence[Asked], seed: int) -> Drills:

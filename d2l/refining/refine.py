@@ -23,12 +23,15 @@ from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.document import Document
 from d2l.hypernets.protocol import Assembled, Hypernetwork
 from d2l.hypernets.seats.network import Seats
-from d2l.learners.document_data import Exercise
+from d2l.learners.document_data import Asked, Exercise
+from d2l.learners.seats.learner import MOST_TOKENS
 from d2l.learners.seats.loss import measure_loss
 from d2l.progress import Progress, silent
 from d2l.refining.drills import (
+    FEWEST_EXAMPLES,
     Drills,
     Sentence,
+    drill_examples,
     make_drills,
     name_reason,
     place_questions,
@@ -38,7 +41,7 @@ from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.options import RefineOptions, describe_time
 from d2l.refining.questions import Effort, count_answers, write_about
 from d2l.refining.references import References, ask_general
-from d2l.refining.subjects import MovableLora, MovableSeats
+from d2l.refining.subjects import TASK_TOKENS, MovableLora, MovableSeats
 from d2l.refining.teacher import teach
 from d2l.refining.writer import find_writer
 
@@ -50,6 +53,8 @@ SEATS_A_QUESTION = 20
 #: A teacher's answers are never wrong and are learned faster, closer, and in all directions alike
 #: (examples/recipes/LOG.md). A verdict takes as long as two or three steps.
 _TAUGHT = Settings(rate=0.012, orthogonal=True, enough=0.02, check=8, patience=2)
+#: Examples of a task are drilled until those held out get no better.
+_FOR_TASKS = Settings(enough=0.05, rounds=40, drilled_share=0.0, patience=6)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.
@@ -66,7 +71,8 @@ _PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp
 
 @dataclass(frozen=True)
 class RefineJob:
-    """The base, the documents, how long, and where. A memory needs the network that wrote it."""
+    """The base, the documents, how long, and where. A memory needs the network that wrote it. Of a
+    task there are solved `examples` instead, and the places of those that the memory holds."""
 
     base: BaseFiles
     documents: tuple[Document, ...]
@@ -74,6 +80,8 @@ class RefineJob:
     device: str
     watch: Progress = silent
     hypernet: Hypernetwork | None = None
+    examples: tuple[Asked, ...] = ()
+    read: tuple[int, ...] = ()
 
 
 class _UnchangedError(Exception):
@@ -123,6 +131,11 @@ def _refine(
             break
     else:
         raise _UnchangedError(_miss_time(job, least))
+    if job.examples:
+        drills = drill_examples(job.examples, job.read, seed=options.seed)
+        course = Exercises(drills, general, held, references)
+        refined, changes = _drill(given, subject, course, _FOR_TASKS, (job, until, start))
+        return refined, changes | {"questions": len(job.examples)}
     writing = None if until is None else now + _WRITING_SHARE * (until - now)
     # Without a teacher only questions count that the base answers as marked.
     checked = given.memory is None
@@ -138,17 +151,31 @@ def _refine(
     if isinstance(subject, MovableSeats):
         teach(subject, references, texts=texts, about=about)
         settings = Settings() if drills.sentences else _TAUGHT  # sentences have no teacher
+    course = Exercises(drills, general, held, references)
+    refined, changes = _drill(given, subject, course, settings, (job, until, start))
+    taught = True if settings is _TAUGHT else None
+    return refined, changes | {"questions": len(written), "taught": taught}
+
+
+def _drill(
+    given: Assembled,
+    subject: MovableSeats | MovableLora,
+    course: Exercises,
+    settings: Settings,
+    when: tuple[RefineJob, float | None, float],
+) -> tuple[Assembled, dict[str, Any]]:
+    """Take steps: better numbers, and fields of the record. `when`: the job, when it has to end and
+    when it began, on the clock."""
+    drills, (job, until, start) = course.drills, when
     outcome = take_steps(
         subject,
-        Exercises(drills, general, held, references),
-        Budget(min(settings.most_steps(drills), options.steps or sys.maxsize), until),
+        course,
+        Budget(min(settings.most_steps(drills), job.options.steps or sys.maxsize), until),
         settings=settings,
         watch=_show_steps(job, until),
     )
     changes = _describe(outcome, drills) | {
-        "precision": _PRECISIONS[causal.dtype],
-        "questions": len(written),
-        "taught": True if settings is _TAUGHT else None,
+        "precision": _PRECISIONS[pick_precision(job.device)],
         **({} if outcome.steps else {"reason": _miss_time(job, time.monotonic() - start)}),
     }
     return subject.assemble() if outcome.kept else given, changes
@@ -156,6 +183,13 @@ def _refine(
 
 def _count_needed(given: Assembled, job: RefineJob, tokenizer: BaseTokenizer) -> int:
     """Questions that refining needs; raises _UnchangedError if the text cannot give them."""
+    if job.examples:
+        if len(job.examples) < FEWEST_EXAMPLES:
+            raise _UnchangedError(
+                f"Nothing changed: refining takes {FEWEST_EXAMPLES} examples, and there are "
+                f"{len(job.examples)}."
+            )
+        return 0
     n_seats = 0 if given.memory is None else given.memory.n_seats
     needed = n_seats // SEATS_A_QUESTION if n_seats > CROWDED else 0
     if reason := name_reason(job.documents) or _miss_writer(job, needed):
@@ -174,7 +208,10 @@ def _make_subject(
     if given.memory is None:
         return MovableLora(given.weights, causal, make_chat(tokenizer))
     assert isinstance(job.hypernet, Seats)  # no other network writes memories
-    return MovableSeats(given.memory, job.hypernet, causal, tokenizer, bias_scale=bias_scale)
+    most = TASK_TOKENS if job.examples else MOST_TOKENS
+    return MovableSeats(
+        given.memory, job.hypernet, causal, tokenizer, bias_scale=bias_scale, most=most
+    )
 
 
 def pick_precision(device: str) -> torch.dtype:
@@ -236,7 +273,9 @@ def _time_step(
 
 
 def _size(job: RefineJob) -> str:
-    """ "14 pages", or "3,300 characters" of formats without pages."""
+    """ "14 pages", or "3,300 characters" of formats without pages, or "40 examples"."""
+    if job.examples:
+        return f"{len(job.examples):,} examples"
     pages = sum(s.page is not None for document in job.documents for s in document.sections)
     if pages:
         return "1 page" if pages == 1 else f"{pages:,} pages"

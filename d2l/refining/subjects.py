@@ -21,11 +21,12 @@ from d2l.hypernets.seats.network import Seats
 from d2l.inference.attached import Factors, attached
 from d2l.learners.document_data import Asked, Exercise
 from d2l.learners.forward import predict
-from d2l.learners.seats.learner import make_exercise
+from d2l.learners.seats.learner import MOST_TOKENS, make_exercise
 from d2l.refining.decoder import MemoryDecoder, ReadOpening
 
 Ids = Sequence[int]
-_MAX_QUESTION_TOKENS, _MAX_ANSWER_TOKENS = 64, 32
+#: Of an input of a task and of its output.
+TASK_TOKENS = (512, 128)
 
 
 class Refinable(Protocol):
@@ -59,8 +60,10 @@ class MovableSeats:
         tokenizer: BaseTokenizer,
         *,
         bias_scale: float = 1.0,
+        most: tuple[int, int] = MOST_TOKENS,
     ) -> None:
-        """`seats` wrote the memory; `bias_scale` is the strength of its learned part."""
+        """`seats` wrote the memory; `bias_scale` is the strength of its learned part, and `most`
+        the tokens of a question and of its answer."""
         shared = seats.network.shared
         if shared is not None and bias_scale != 1.0:
             shared = shared.scaled(bias_scale)
@@ -72,10 +75,13 @@ class MovableSeats:
         self._moved = nn.Parameter(torch.zeros_like(values))
         self.parameters = [self._moved]
         self._read: ReadOpening | None = None
+        self._most = most
 
     def ask(self, asked: Asked) -> Exercise:
         """See `Refinable`: the rest of the template."""
-        return make_exercise(asked, config=self.decoder.config, tokenizer=self.tokenizer)
+        return make_exercise(
+            asked, config=self.decoder.config, tokenizer=self.tokenizer, most=self._most
+        )
 
     def logits(self, exercises: Sequence[Exercise]) -> Tensor:
         """See `Refinable`; all exercises stand behind the same opening."""
@@ -118,8 +124,8 @@ class MovableLora:
         """See `Refinable`: the base's own chat."""
         encode, end = self._chat.tokenizer.encode, self._chat.end_token
         before, after = self._chat.ask_ends()
-        question = encode(asked.question)[:_MAX_QUESTION_TOKENS]
-        answer = encode(asked.answer)[:_MAX_ANSWER_TOKENS]
+        question = encode(asked.question)[: MOST_TOKENS[0]]
+        answer = encode(asked.answer)[: MOST_TOKENS[1]]
         ended = (*answer, end) if asked.complete else tuple(answer)
         return Exercise((*before, *question, *after), ended)
 

@@ -211,7 +211,8 @@ def test_batch_makes_every_good_row_with_one_load(
     assert [row["line"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert rows[5] == {
         "line": 6,
-        "error": "tasks.tsv, line 6: has 1 column, expected 2 (a name, a tab and a description)",
+        "error": "tasks.tsv, line 6: has 1 column, expected 2 or 3 (a name, a description, and "
+        "maybe a file of examples, with tabs between)",
     }
     assert rows[7]["adapter"] == "made/last"
     assert done.err.splitlines()[-1] == "2 of 8 rows were not made"

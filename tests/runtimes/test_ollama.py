@@ -8,7 +8,7 @@ import jinja2
 import pytest
 
 from d2l.errors import AdapterError
-from d2l.hypernets.seats.compiling import chat_template, opening_text
+from d2l.hypernets.seats.opening import chat_template, opening_text
 from d2l.runtimes.ollama import read_turning, write_modelfile, write_template
 from tests import tiny
 from tests.tools.go_template import collate, render

@@ -13,18 +13,18 @@ from torch import Tensor
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
-from d2l.adapters.provenance import Opening, Prompt
+from d2l.adapters.provenance import Prompt
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
-from d2l.bases.chat_templates import SYSTEM, write_template
 from d2l.bases.embedders import scale_embedding
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizer_files import read_compact
+from d2l.datasets.tasks import Example
 from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_below_headings, pack_stable
-from d2l.errors import BaseModelError, CheckpointError, DocumentError, OptionError
+from d2l.errors import BaseModelError, DocumentError, OptionError
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.network import Loaded, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
@@ -32,6 +32,7 @@ from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.calibration import moments_path, with_moments
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.opening import chat_template, describe_prompt
 from d2l.hypernets.seats.sharing import (
     SeatShare,
     count_seats,
@@ -40,6 +41,7 @@ from d2l.hypernets.seats.sharing import (
     set_density,
     share_seats,
 )
+from d2l.hypernets.seats.turns import cut_turns
 
 #: What a tokenizer needs to know that is not in tokenizer.json.
 _TOKENIZER_KEYS = (
@@ -63,6 +65,10 @@ class LoadedSeats(Loaded):
         del text
         return familiarity.measure(embed(read, self.hypernet.config))
 
+    def copy_turns(self, read: Activations, n_seats: int) -> Memory:
+        """The turns' own keys and values, a seat a token."""
+        return self.hypernet.copy(read, n_seats)
+
     def assemble_each(self, memories: Sequence[Memory]) -> list[Assembled]:
         """Seat several memories, one adapter each, in one pass."""
         return self.hypernet.assemble_each(memories)
@@ -75,6 +81,7 @@ class SeatsNetwork(Network[SeatsConfig]):
     imposes_on_base: ClassVar[bool] = True
     averages_share: ClassVar[bool] = True
     own_tokenizer: ClassVar[bool] = True
+    reads_examples: ClassVar[bool] = True
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -138,6 +145,12 @@ class SeatsNetwork(Network[SeatsConfig]):
                     chunk = keep_part(chunk, document, n_seats)
                 chunks.append(chunk)
         return chunks
+
+    def cut_examples(
+        self, description: Document, examples: Sequence[Example]
+    ) -> tuple[Chunk, tuple[int, ...]]:
+        """A chunk of turns, a seat a token, and the places of the examples in it."""
+        return cut_turns(self.config, self.tokenizer, description, examples)
 
     @property
     def most_seats(self) -> int:
@@ -340,44 +353,6 @@ def copy_tokenizer(base: BaseFiles) -> dict[str, str]:
     settings["model_input_names"] = ["input_ids", "attention_mask"]  # no token types: not a BERT
     texts["tokenizer_config.json"] = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     return texts
-
-
-def opening_text(config: SeatsConfig, n_seats: int) -> str:
-    """The opening as text; it encodes to `config.opening(n_seats)` with the base's tokenizer.
-
-    The words' text is stored as one string; each word token starts with a space.
-    """
-    words = config.opening_words_text
-    n_words = n_seats - config.min_seats
-    pieces = words.split(" ")[1:]
-    if not words.startswith(" ") or len(pieces) != len(config.opening_words):
-        raise CheckpointError(
-            "opening_words_text does not hold one word for each token of opening_words"
-        )
-    return config.opening_head_text + "".join(f" {word}" for word in pieces[:n_words])
-
-
-def chat_template(config: SeatsConfig, n_seats: int) -> str:
-    """A ChatML template (Jinja) that puts the opening first, before any system text.
-
-    A system message of the caller's own follows the opening on a new line, inside the same turn.
-    """
-    text = opening_text(config, n_seats)
-    if not text.startswith(SYSTEM):
-        raise CheckpointError(
-            f"the opening does not begin with a ChatML system turn: {text[:40]!r}"
-        )
-    return write_template(text)
-
-
-def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
-    """The prompt that a seats adapter answers to, for d2l.json."""
-    opening = Opening(
-        ids=tuple(config.opening(n_seats)),
-        text=opening_text(config, n_seats),
-        seats=tuple(range(1, n_seats + 1)),  # positions; 0 is the sink
-    )
-    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening)
 
 
 def embed(read: Activations, config: SeatsConfig) -> Tensor:

@@ -257,6 +257,15 @@ class Seats:
         )
         return Memory(keys.cpu(), values.cpu(), claims_seats=rank > 0)
 
+    def copy(self, condition: Activations, n_seats: int) -> Memory:
+        """Memory of the chunk's own keys and values: a seat a token, or where there are fewer
+        tokens than seats, some of them twice."""
+        assert condition.keys is not None
+        assert condition.values is not None
+        places = torch.arange(n_seats) * condition.keys.shape[1] // n_seats
+        keys, values = (one.cpu().float()[:, places] for one in (condition.keys, condition.values))
+        return Memory(keys, values)
+
     def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
         """Join the memories, then seat them once. Adapters seated alone can't be added up:
         they claim the same seats.

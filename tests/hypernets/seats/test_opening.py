@@ -5,8 +5,8 @@ import pytest
 import transformers
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.seats.compiling import chat_template, opening_text
 from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.opening import chat_template, opening_text
 from tests import tiny
 
 CONFIG = tiny.make_seats_config()

@@ -1,0 +1,77 @@
+"""Checked types of the values in d2l.json: text, counts, numbers and spans."""
+
+from typing import Annotated
+
+from pydantic import PlainValidator, WithJsonSchema
+
+#: No count and no position is larger; what is cannot be exact in every program that reads JSON.
+_MOST = 2**53
+
+
+def _check_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value
+
+
+def _check_count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST:  # not isinstance: true is an int to it
+        raise ValueError("expected a whole number that is not negative")
+    return value
+
+
+def _check_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def _check_number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("expected a number")
+    # Norms of a damaged network are not finite, and the writer of its weights says so. What is
+    # read is looked at before. An int stays one: what is read is written back as it was.
+    return value
+
+
+def _check_norm(value: object) -> float:
+    norm = _check_number(value)
+    if norm < 0:  # NaN is not: see above
+        raise ValueError("expected a number that is not negative")
+    return norm
+
+
+def _check_span(value: object) -> tuple[int, int]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("expected two numbers, a start and a stop")
+    start, stop = map(_check_count, value)
+    if start > stop:
+        raise ValueError("expected a start that is not behind its stop")
+    return start, stop
+
+
+# Own checks, not pydantic's: a half character, from a file name of another encoding, is text here.
+Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "string"})]
+Count = Annotated[
+    int,
+    PlainValidator(_check_count),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _MOST}),
+]
+Number = Annotated[float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
+Norm = Annotated[
+    float, PlainValidator(_check_norm), WithJsonSchema({"type": "number", "minimum": 0})
+]
+Flag = Annotated[bool, PlainValidator(_check_flag), WithJsonSchema({"type": "boolean"})]
+#: [start, stop) of ranks, seats or characters.
+Span = Annotated[
+    tuple[int, int],
+    PlainValidator(_check_span),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": _MOST},
+            "minItems": 2,
+            "maxItems": 2,
+        }
+    ),
+]

@@ -1,0 +1,45 @@
+"""The opening of a seat adapter's prompts: as text, as a chat template, and for d2l.json."""
+
+from d2l.adapters.info import CHAT_TEMPLATE
+from d2l.adapters.provenance import Opening, Prompt
+from d2l.bases.chat_templates import SYSTEM, write_template
+from d2l.errors import CheckpointError
+from d2l.hypernets.seats.config import SeatsConfig
+
+
+def opening_text(config: SeatsConfig, n_seats: int) -> str:
+    """The opening as text; it encodes to `config.opening(n_seats)` with the base's tokenizer.
+
+    The words' text is stored as one string; each word token starts with a space.
+    """
+    words = config.opening_words_text
+    n_words = n_seats - config.min_seats
+    pieces = words.split(" ")[1:]
+    if not words.startswith(" ") or len(pieces) != len(config.opening_words):
+        raise CheckpointError(
+            "opening_words_text does not hold one word for each token of opening_words"
+        )
+    return config.opening_head_text + "".join(f" {word}" for word in pieces[:n_words])
+
+
+def chat_template(config: SeatsConfig, n_seats: int) -> str:
+    """A ChatML template (Jinja) that puts the opening first, before any system text.
+
+    A system message of the caller's own follows the opening on a new line, inside the same turn.
+    """
+    text = opening_text(config, n_seats)
+    if not text.startswith(SYSTEM):
+        raise CheckpointError(
+            f"the opening does not begin with a ChatML system turn: {text[:40]!r}"
+        )
+    return write_template(text)
+
+
+def describe_prompt(config: SeatsConfig, n_seats: int) -> Prompt:
+    """The prompt that a seats adapter answers to, for d2l.json."""
+    opening = Opening(
+        ids=tuple(config.opening(n_seats)),
+        text=opening_text(config, n_seats),
+        seats=tuple(range(1, n_seats + 1)),  # positions; 0 is the sink
+    )
+    return Prompt(chat_template=CHAT_TEMPLATE, turns="user", opening=opening)

@@ -1,0 +1,99 @@
+"""Solved examples as turns of the base's chat, and which of many are read.
+
+A base learns a task from turns as they are, so their own keys and values become the memory, one
+seat a token: the network, which never saw turns, has nothing to add.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.datasets.tasks import Example, list_labels
+from d2l.documents.chunks import Chunk
+from d2l.documents.document import Document
+from d2l.errors import TaskError
+from d2l.hypernets.seats.config import SeatsConfig
+
+#: Most examples that are read; of a task with more labels one of each.
+MOST = 8
+#: Longer files are chosen from by their beginning.
+_CONSIDERED = 2000
+
+
+def cut_turns(
+    config: SeatsConfig,
+    tokenizer: BaseTokenizer,
+    description: Document,
+    examples: Sequence[Example],
+) -> tuple[Chunk, tuple[int, ...]]:
+    """The chunk of a description with examples, and their places; raises TaskError where no
+    example fits."""
+    text = description.text
+    chosen = choose_examples(config, tokenizer, text, examples)
+    if not chosen:
+        raise TaskError(
+            f"none of {len(examples):,} examples fits: one may have a third of the network's "
+            f"{config.max_seats} tokens, less those of the description",
+            hint="shorten them, or the description",
+        )
+    ids = write_turns(config, tokenizer, text, [examples[place] for place in chosen])
+    n_seats = max(len(ids), config.min_seats)
+    whole = (*config.read_opening, *ids)
+    return Chunk(0, whole, "", description.name, n_seats, (0, len(text))), tuple(chosen)
+
+
+def write_turns(
+    config: SeatsConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
+) -> list[int]:
+    """Token ids from the description, which begins the first user's turn, to the last answer. What
+    follows in a prompt ends that turn."""
+    ids = list(tokenizer.encode(f"{description}\n\n{examples[0].input}"))
+    for example, following in pairwise([*examples, None]):
+        assert example is not None
+        ids += [*config.before_answer, *tokenizer.encode(example.outputs[0])]
+        if following is not None:
+            ids += [*config.after_opening, *tokenizer.encode(following.input)]
+    return ids
+
+
+def choose_examples(
+    config: SeatsConfig, tokenizer: BaseTokenizer, description: str, examples: Sequence[Example]
+) -> list[int]:
+    """Places of the examples that are read, in the order of reading; none where no example fits
+    beside the description.
+
+    The first is the first that fits; then, of the labels with the fewest so far, the one whose
+    words are least like those of any chosen. An example has at most a third of the seats.
+    """
+    around = len(config.before_answer) + len(config.after_opening)
+    room = config.max_seats - len(tokenizer.encode(f"{description}\n\n"))
+    sizes, words = {}, {}
+    for place, example in enumerate(examples[:_CONSIDERED]):
+        text = f"{example.input}\n{example.outputs[0]}"
+        sizes[place] = len(tokenizer.encode(text)) + around
+        words[place] = set(text.lower().split())
+    left = [place for place, size in sizes.items() if size <= max(room, 0) / 3]
+    labels = list_labels(examples)
+    chosen = list[int]()
+    while left and len(chosen) < max(MOST, len(labels)):
+        counts = dict.fromkeys(labels, 0)
+        for place in chosen:
+            label = examples[place].outputs[0]
+            counts[label] = counts.get(label, 0) + 1
+        place = min(
+            left,
+            key=lambda place: (
+                counts.get(examples[place].outputs[0], 0) if labels else 0,
+                max((_alike(words[place], words[other]) for other in chosen), default=0.0),
+                place,
+            ),
+        )
+        chosen.append(place)
+        room -= sizes[place]
+        left = [other for other in left if other != place and sizes[other] <= room]
+    return chosen
+
+
+def _alike(one: set[str], other: set[str]) -> float:
+    """Shared words of all (Jaccard's index)."""
+    return len(one & other) / max(len(one | other), 1)
