@@ -74,10 +74,8 @@ class TaskWorker:
 
     def _plan(self, row: BatchRow) -> CompilePlan | None:
         """What making a row's adapter takes; None where it is there already. Raises D2LError."""
-        out, plan = (
-            self.out_dir / row.out,
-            self.compiler.plan(row.description or "", examples=row.examples),
-        )
+        out = self.out_dir / row.out
+        plan = self.compiler.plan(row.description or "", examples=row.examples)
         if self.resumes and self._is_done(row, out, plan):
             return None
         refuse_adapter(out, force=self.force)

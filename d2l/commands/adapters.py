@@ -192,6 +192,8 @@ def _describe_making(made: "Provenance") -> list[tuple[str, str]]:
     if described is None:
         return [("merge", _describe_merge(made)), *_list_tasks(made)]
     rows = [("task", _shorten(" ".join(described.text.split()), 100))]
+    if (read := described.examples) is not None:
+        rows.append(("examples", f"rows {', '.join(map(str, read.rows))} of {read.n:,}"))
     if made.options.scaling is None:  # a seat network's, which reads descriptions as documents
         return rows
     rows.append(("embedder", described.embedder))

@@ -74,6 +74,7 @@ def write_description_card(plan: CompilePlan, description: Description) -> str:
     """The model card of an adapter that was made from a task description."""
     config, network, text = plan.config, plan.network, description.text
     scaling, own = network.explain_scaling(plan.options), network.own_tokenizer
+    beside = "" if plan.examples is None else f" and {len(plan.examples.rows)} solved examples"
     rows = [
         ("task", quote(text if len(text) <= 300 else text[:299] + "…")),
         ("base model", quote(config.base)),
@@ -93,8 +94,8 @@ def write_description_card(plan: CompilePlan, description: Description) -> str:
     return (
         f"{write_head(config.base, 't2l')}"
         "# A task description, made into a LoRA adapter\n\n"
-        "This adapter was not fine-tuned. A pretrained network read one description of a task and "
-        "wrote these weights. `d2l.json` says exactly what went in.\n\n"
+        "This adapter was not fine-tuned. A pretrained network read one description of a task"
+        f"{beside} and wrote these weights. `d2l.json` says exactly what went in.\n\n"
         f"{write_table(rows)}\n"
         f"## Load it\n\n```python\n{loading}```\n\n"
         f"{prompt}\n{trouble}"

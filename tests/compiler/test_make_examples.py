@@ -100,7 +100,11 @@ def test_the_record_names_the_file_and_its_rows(place: Path, command: Command) -
     assert "examples    rows 1, 2, 3, 4 of 4 (text → label)" in done.out
     said = json.loads((place / "task.lora" / "d2l.json").read_text("utf-8"))["description"]
     assert Description.model_validate(said).examples.texts == tuple(PAIRS)
-    assert "harbor" not in (place / "task.lora" / "README.md").read_text("utf-8")
+    card = (place / "task.lora" / "README.md").read_text("utf-8")
+    assert "harbor" not in card
+    assert "one description of a task and 4 solved examples" in " ".join(card.split())
+    shown = " ".join(command("inspect", "task.lora").out.split())
+    assert "examples rows 1, 2, 3, 4 of 4" in shown
     command.t2l("make", TASK, *made, "-o", "bare.lora")
     bare = json.loads((place / "bare.lora" / "d2l.json").read_text("utf-8"))
     assert "harbor" not in json.dumps(bare["description"])
