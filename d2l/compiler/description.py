@@ -132,8 +132,9 @@ def run(
         sha256=document.digest,
         embedder=network.embedder_name,
         familiarity=None if familiarity is None else round(familiarity, 4),
-        examples=plan.examples,
     )
+    if plan.examples is not None:
+        description = description.model_copy(update={"examples": plan.examples})
     content = make_described(replace(plan, warnings=warnings), assembled, description)
     pipeline.remember_network(plan, content)
     return content
