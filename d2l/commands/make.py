@@ -132,7 +132,9 @@ def make(
 
 
 #: What examples bring: examples/tasks/README.md has the figures.
-_GAIN = "examples    none; a few of --examples FILE bring more than the description"
+_GAIN = (
+    "examples    none: three (--examples FILE) raised the scores of 15 new tasks from .17 to .34"
+)
 #: Planned to check network and options before any row of a table is read.
 _ANY = "Answer the question."
 
