@@ -176,9 +176,9 @@ class Refinement(Record):
     `steps` were taken, and the adapter is as it was after `kept` of them: 0 is the prediction.
     `sentences` had something to ask for, and a writer asked `questions`. `recall` is the NLL of
     answers held out, `drilled` that of a writer's questions that were drilled, `harm` the KL of
-    general prompts held out, before and after, in nats a token. `taught` says that the first two
-    are not NLL but KL to what passages say with a seat for every token. `reason` says why nothing
-    was done.
+    general prompts held out, before and after, in nats a token. `empty_lora` is `recall` of a LoRA
+    that began empty, before and after as many steps. `taught` says that the first two are not NLL
+    but KL to what passages say with a seat for every token. `reason` says why nothing was done.
     """
 
     steps: Count
@@ -191,6 +191,7 @@ class Refinement(Record):
     recall: tuple[Number, Number] | None = None
     drilled: tuple[Number, Number] | None = None
     harm: tuple[Number, Number] | None = None
+    empty_lora: tuple[Number, Number] | None = None
     taught: bool | None = None
     reason: Text | None = None
 

@@ -70,14 +70,14 @@ class _Compiler:
         A call does it, too. `found` is what `look_up` gave. Raises D2LError.
         """
         self._refuse_others(plan)
-        if self._loaded is None and (found.assembled is None or _wants_refining(plan.options)):
+        if self._loaded is None and (found.assembled is None or plan.options.refines):
             self._loaded = pipeline.load(plan)
 
     def _refine(
         self, content: AdapterContent, plan: CompilePlan, watch: Progress
     ) -> AdapterContent:
         """Refine an adapter as the plan's options ask."""
-        if not _wants_refining(plan.options):
+        if not plan.options.refines:
             return content
         # Code that trains is imported for those who refine alone.
         from d2l.refining.adapters import refine_compiled
@@ -137,14 +137,14 @@ class Compiler(_Compiler):
         """
         changed = self.options.changed(**options)
         is_weak = self.network.imposes_on_base and changed.scale != 1.0
-        if is_weak and _wants_refining(changed):
+        if is_weak and changed.refines:
             raise OptionError(
                 "only an adapter of strength 1 can be refined: refining would make up for another",
                 hint="leave --scale at 1, and rescale the refined adapter with d2l edit",
             )
         intake = take_inputs(inputs, reading or ReadOptions())
         plan = prepare(intake, changed, network=self.network)
-        if plan.keeps_parts and _wants_refining(changed):
+        if plan.keeps_parts and changed.refines:
             from d2l.refining.options import PARTS_HINT
 
             raise OptionError(
@@ -186,10 +186,6 @@ class Compiler(_Compiler):
         self.load(plan, found)
         content = pipeline.run(plan, self._loaded, watch=watch, found=found)
         return Adapter.of(self._refine(content, plan, watch))
-
-
-def _wants_refining(options: CompileOptions) -> bool:
-    return options.refine is not None or options.refine_steps is not None
 
 
 class TaskCompiler(_Compiler):

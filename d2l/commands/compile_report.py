@@ -256,7 +256,7 @@ def _describe_tokens(plan: "CompilePlan") -> list[str]:
 def _plan_refining(plan: "CompilePlan") -> dict[str, Any]:
     """What `--json` says of refining, where it is wanted."""
     options = plan.options
-    if options.refine is None and options.refine_steps is None:
+    if not options.refines:
         return {}
     reason = name_reason(plan)
     values = {"seconds": options.refine, "steps": options.refine_steps, "reason": reason}

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import INPUT, LIMITS, NETWORK, Base, Device, Offline, in_panel
+from d2l.commands.options import (
+    INPUT,
+    LIMITS,
+    NETWORK,
+    Base,
+    Device,
+    Offline,
+    RefineSteps,
+    RefineTime,
+    in_panel,
+)
 
 if TYPE_CHECKING:
     from d2l.evaluation.tasks.report import TaskReport
@@ -37,6 +47,8 @@ def evaluate(
     embedder: Annotated[
         str | None, in_panel(NETWORK, help="With --checkpoint: where the embedder lies.")
     ] = None,
+    refine: RefineTime = None,
+    refine_steps: RefineSteps = None,
     device: Device = "auto",
     offline: Offline = False,
 ) -> None:
@@ -53,7 +65,12 @@ def evaluate(
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
     from d2l.hypernets.options import CompileOptions
     from d2l.inference.adapted_model import AskOptions
+    from d2l.refining.options import choose_refining
     from d2l.training.recipe_files import read_held_out
+
+    refining = choose_refining(refine, refine_steps)
+    if refining is not None and checkpoint is None:
+        raise typer.BadParameter("--refine and --refine-steps go with --checkpoint")
 
     asking = AskOptions(base=base, device=device, offline=offline)
     if checkpoint is None:
@@ -63,7 +80,13 @@ def evaluate(
         )
     else:
         making = CompileOptions(
-            checkpoint, base=base, embedder=embedder, device=device, offline=offline
+            checkpoint,
+            base=base,
+            embedder=embedder,
+            device=device,
+            offline=offline,
+            refine=None if refining is None else refining.seconds,
+            refine_steps=refine_steps,
         )
         report = eval_network(
             read_tasks(named[0]) if held_out is None else read_held_out(held_out),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Options of `CompileOptions` that descriptions are compiled with.
 OPTIONS = (
     *("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype", "strict"),
-    *("refine", "refine_steps"),
+    *("refine", "refine_steps", "compare_lora"),
 )
 
 
@@ -109,7 +109,10 @@ def make(
         given = read_examples(examples, Columns(input_column, output_column))
     show_preflight(options, dry_run=dry_run)
     compiler = d2l.TaskCompiler(options, need="plan" if dry_run else "weights")
-    plan = compiler.plan(text or _ANY, examples=given, keep_examples=keep_examples)
+    if out is None:  # a row without examples is refused by itself
+        plan = compiler.plan(_ANY, refine=None, refine_steps=None)
+    else:
+        plan = compiler.plan(text, examples=given, keep_examples=keep_examples)
     for message in plan.warnings:
         console.warn(message)
     if dry_run:

@@ -51,7 +51,7 @@ def prepare(
     warnings = network.warnings
     intake = Intake((Document.from_text(text, name=name_task(text)),))
     record = None
-    if examples is None and (options.refine is not None or options.refine_steps is not None):
+    if examples is None and options.refines:
         raise OptionError(
             "an adapter of a description alone has nothing to be refined on",
             hint="give solved examples",

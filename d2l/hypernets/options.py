@@ -124,6 +124,9 @@ class CompileOptions:
         None, "Time to correct it by gradient steps: 30s, 2m, 1h.", metavar="TIME"
     )
     refine_steps: int | None = option(None, "Most steps of correcting it.", minimum=1, expert=True)
+    compare_lora: bool = option(
+        False, "Take the same steps from an empty LoRA, too, to compare.", expert=True
+    )
     scaling: Scaling = option(
         "standard", "standard: alpha / rank; config: what the checkpoint's files say.", expert=True
     )
@@ -152,6 +155,11 @@ class CompileOptions:
             known = ", ".join(sorted(ADAPTER_OPTIONS))
             raise TypeError(f"unexpected keyword {unknown[0]!r}; options are {known}")
         return replace(self, **options)
+
+    @property
+    def refines(self) -> bool:
+        """Whether gradient steps correct the adapter."""
+        return self.refine is not None or self.refine_steps is not None
 
     @property
     def merging(self) -> MergeOptions:
@@ -199,7 +207,7 @@ ADAPTER_OPTIONS = {name for name, spelling in SPELLINGS.items() if spelling.of =
     "cache"
 }
 #: Options of one adapter that change what a document becomes.
-DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "scaling", "strict"}
+DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "compare_lora", "scaling", "strict"}
 DEFAULTS: Mapping[str, Any] = {
     item.name: item.default for item in fields(CompileOptions) if item.default is not MISSING
 }

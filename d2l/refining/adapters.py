@@ -56,6 +56,7 @@ def refine_compiled(
     """Refine an adapter that was compiled just now, as the plan's options ask; raises D2LError."""
     options = choose_refining(plan.options.refine, plan.options.refine_steps)
     assert options is not None
+    options = replace(options, compare_lora=plan.options.compare_lora)
     job = RefineJob(plan.base, plan.documents, options, plan.device, watch, loaded.hypernet)
     if plan.given is not None and plan.examples is not None:  # of a task
         pairs = pair_up(plan.given.examples[:_MOST_EXAMPLES])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from d2l.bases.models import batched
 from d2l.learners.document_data import Exercise
@@ -36,7 +37,8 @@ class Settings:
     The running mean of the parameters, with the factor `mean`, is judged and kept. It is judged
     every `check` steps; `patience` verdicts without a better one end refining. In a verdict, harm
     above the start's counts `harm_price` times, and drilled questions of the writer `drilled_share`
-    times: people ask for drilled facts in other words, and for other facts.
+    times: people ask for drilled facts in other words, and for other facts; with 0 they are not
+    scored.
     """
 
     rate: float = 0.006
@@ -133,18 +135,20 @@ def take_steps(
     budget: Budget,
     *,
     settings: Settings,
+    optimizer: Optimizer | None = None,
     watch: Callable[[int], None] = lambda _: None,
 ) -> Drilled:
-    """Drill the subject within the budget; its parameters end as the best that were judged."""
+    """Drill the subject within the budget; its parameters end as the best that were judged. The
+    optimizer is `Descent` where no other is given."""
     parameters = subject.parameters
-    optimizer = Descent(
+    moves = optimizer or Descent(
         parameters,
         rate=settings.rate,
         momentum=settings.momentum,
         warmup=settings.warmup,
         orthogonal=settings.orthogonal,
     )
-    judge = _Judge(subject, course)
+    judge = _Judge(subject, course, settings)
     start = best = judge.score()
     budget.tick()
     watch(0)
@@ -152,7 +156,7 @@ def take_steps(
     mean = [torch.zeros_like(parameter) for parameter in parameters]
     step = kept = since = 0
     while since < settings.patience and not budget.over(step):
-        _take_step(subject, course, optimizer, step, settings)
+        _take_step(subject, course, moves, step, settings)
         step += 1
         for running, parameter in zip(mean, parameters, strict=True):
             running.lerp_(parameter.detach(), 1 - settings.mean)
@@ -181,7 +185,11 @@ def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def _take_step(
-    subject: Refinable, course: Exercises, optimizer: Descent, step: int, settings: Settings
+    subject: Refinable,
+    course: Exercises,
+    moves: Descent | Optimizer,
+    step: int,
+    settings: Settings,
 ) -> None:
     """One update; none where the gradient is not finite."""
     drawn = course.drills.draw(step, settings.drills)
@@ -190,7 +198,7 @@ def _take_step(
         first = step * settings.general
         chosen = [course.general[(first + i) % n] for i in range(settings.general)]
         exercises += course.references.refer(chosen)
-    optimizer.zero_grad()
+    moves.zero_grad()
     loss = measure_loss(
         subject.logits(exercises),
         exercises,
@@ -198,15 +206,16 @@ def _take_step(
         enough=settings.enough,
     )
     loss.total.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    moves.step()
 
 
 class _Judge:
     """Scores a subject on held-out questions and general prompts, and on drilled questions."""
 
-    def __init__(self, subject: Refinable, course: Exercises) -> None:
+    def __init__(self, subject: Refinable, course: Exercises, settings: Settings) -> None:
         self._subject, self._references = subject, course.references
-        drilled = () if course.drills.sentences else course.drills.questions
+        is_scored = settings.drilled_share and not course.drills.sentences
+        drilled = course.drills.questions if is_scored else ()
         some = drilled[:: -(-len(drilled) // _BATCH) or 1]
         self._judged = (
             [subject.ask(asked) for asked in course.drills.held_out],

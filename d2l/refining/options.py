@@ -15,12 +15,14 @@ PARTS_HINT = "compile single pages, or all of it with --no-parts, and refine tha
 class RefineOptions:
     """Refining ends after `seconds` or after `steps`, whichever comes first, and earlier when every
     question was drilled a few times. `seed` decides what is drilled and what is held out. The same
-    steps, threads and seed give the same adapter.
+    steps, threads and seed give the same adapter. With `compare_lora` examples are drilled into an
+    empty LoRA, too, in as many steps, to compare with.
     """
 
     seconds: float | None = None
     steps: int | None = None
     seed: int = 0
+    compare_lora: bool = False
 
     def __post_init__(self) -> None:
         if self.seconds is None and self.steps is None:
@@ -63,8 +65,11 @@ def describe_refinement(done: Refinement) -> str:
     calm, harm = done.harm
     kept = "" if done.kept else "; nothing changed, since no step made it better"
     drilled = "" if done.drilled is None else "drilled ones {:.2f} → {:.2f}, ".format(*done.drilled)
+    beside = ""
+    if done.empty_lora is not None:
+        beside = "; an empty LoRA in as many steps {:.2f} → {:.2f}".format(*done.empty_lora)
     away = " from those of a seat for every token" if done.taught else ""
     return (
         f"{done.steps:,} steps; answers held out {before:.2f} → {after:.2f} nats{away}, {drilled}"
-        f"general prompts {calm:.2f} → {harm:.2f}{kept}"
+        f"general prompts {calm:.2f} → {harm:.2f}{kept}{beside}"
     )

@@ -37,6 +37,7 @@ from d2l.refining.drills import (
     place_questions,
     sentences_of,
 )
+from d2l.refining.empty_lora import drill_empty
 from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.options import RefineOptions, describe_time
 from d2l.refining.questions import Effort, count_answers, write_about
@@ -135,7 +136,10 @@ def _refine(
         drills = drill_examples(job.examples, job.read, seed=options.seed)
         course = Exercises(drills, general, held, references)
         refined, changes = _drill(given, subject, course, _FOR_TASKS, (job, until, start))
-        return refined, changes | {"questions": len(job.examples)}
+        changes |= {"questions": len(job.examples)}
+        if options.compare_lora and changes["steps"]:
+            changes["empty_lora"] = _drill_empty(job, causal, tokenizer, drills, changes["steps"])
+        return refined, changes
     writing = None if until is None else now + _WRITING_SHARE * (until - now)
     # Without a teacher only questions count that the base answers as marked.
     checked = given.memory is None
@@ -174,11 +178,21 @@ def _drill(
         settings=settings,
         watch=_show_steps(job, until),
     )
-    changes = _describe(outcome, drills) | {
+    changes = _describe(outcome, drills, settings) | {
         "precision": _PRECISIONS[pick_precision(job.device)],
         **({} if outcome.steps else {"reason": _miss_time(job, time.monotonic() - start)}),
     }
     return subject.assemble() if outcome.kept else given, changes
+
+
+def _drill_empty(
+    job: RefineJob, causal: Any, tokenizer: BaseTokenizer, drills: Drills, steps: int
+) -> tuple[float, float]:
+    """NLL of examples held out before and after as many steps of an empty LoRA."""
+    outcome = drill_empty(
+        causal, tokenizer, drills, base=job.base.name, steps=steps, seed=job.options.seed
+    )
+    return _round(outcome.before.recall), _round(outcome.after.recall)
 
 
 def _count_needed(given: Assembled, job: RefineJob, tokenizer: BaseTokenizer) -> int:
@@ -223,7 +237,7 @@ def pick_precision(device: str) -> torch.dtype:
     return devices.pick_dtype(device)
 
 
-def _describe(outcome: Drilled, drills: Drills) -> dict[str, Any]:
+def _describe(outcome: Drilled, drills: Drills, settings: Settings) -> dict[str, Any]:
     """Steps and scores for `Refinement`, with four significant digits."""
     before, after = outcome.before, outcome.after
     pairs = {
@@ -231,9 +245,13 @@ def _describe(outcome: Drilled, drills: Drills) -> dict[str, Any]:
         "drilled": (before.drilled, after.drilled),
         "harm": (before.harm, after.harm),
     }
-    rounded = {name: tuple(float(f"{x:.4g}") for x in pair) for name, pair in pairs.items()}
-    drilled = None if drills.sentences else rounded["drilled"]
+    rounded = {name: tuple(map(_round, pair)) for name, pair in pairs.items()}
+    drilled = None if drills.sentences or not settings.drilled_share else rounded["drilled"]
     return {"steps": outcome.steps, "kept": outcome.kept, **rounded, "drilled": drilled}
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _miss_writer(job: RefineJob, needed: int) -> str | None:

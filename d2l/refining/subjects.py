@@ -112,20 +112,31 @@ class MovableSeats:
 class MovableLora:
     """LoRA weights whose A and B move, in units of their deviations."""
 
-    def __init__(self, weights: LoraWeights, causal: Any, chat: Chat) -> None:
+    def __init__(
+        self,
+        weights: LoraWeights,
+        causal: Any,
+        chat: Chat,
+        *,
+        most: tuple[int, int] = MOST_TOKENS,
+        scaled: bool = True,
+    ) -> None:
+        """`most`: tokens of a question and of its answer. Not `scaled`, A and B move as they are:
+        a B of zeros has no deviation."""
         self._causal, self._chat, self._weights = causal, chat, weights
         device = next(causal.parameters()).device
         factors = weights.factors.values()
         self._start = [t.to(device, torch.float32) for f in factors for t in (f.a, f.b)]
-        self._sizes = [tensor.std() for tensor in self._start]
+        self._sizes = [t.std() if scaled else torch.ones_like(t[0, 0]) for t in self._start]
+        self._most = most
         self.parameters = [nn.Parameter(torch.zeros_like(tensor)) for tensor in self._start]
 
     def ask(self, asked: Asked) -> Exercise:
         """See `Refinable`: the base's own chat."""
         encode, end = self._chat.tokenizer.encode, self._chat.end_token
         before, after = self._chat.ask_ends()
-        question = encode(asked.question)[: MOST_TOKENS[0]]
-        answer = encode(asked.answer)[: MOST_TOKENS[1]]
+        question = encode(asked.question)[: self._most[0]]
+        answer = encode(asked.answer)[: self._most[1]]
         ended = (*answer, end) if asked.complete else tuple(answer)
         return Exercise((*before, *question, *after), ended)
 

@@ -170,10 +170,14 @@ def test_networks_of_descriptions_alone_read_no_examples(place: Path) -> None:
         maker.plan(TASK, examples=take_examples(PAIRS))
 
 
-def test_steps_on_examples_are_judged_by_those_that_were_not_read(command: Command) -> None:
+def write_many(path: Path) -> None:
+    """Sixteen rows with one answer."""
     words = [*tiny.WORDS, *(f"{word} pump" for word in tiny.WORDS)]
-    lines = [f"{word},harbor\n" for word in words]
-    Path("many.csv").write_text("text,label\n" + "".join(lines), "utf-8")
+    path.write_text("text,label\n" + "".join(f"{word},harbor\n" for word in words), "utf-8")
+
+
+def test_steps_on_examples_are_judged_by_those_that_were_not_read(command: Command) -> None:
+    write_many(Path("many.csv"))
     make = ("make", TASK, "--checkpoint", "seats", "--json")
     done = command.t2l(*make, "--examples", "many.csv", "-o", "a.lora", "--refine-steps", "8")
     assert done.code == 0, done.err
@@ -187,6 +191,35 @@ def test_steps_on_examples_are_judged_by_those_that_were_not_read(command: Comma
     assert "refining takes 8 examples, and there are 4" in few.err
     alone = command.t2l(*make, "-o", "c.lora", "--refine-steps", "8")
     assert "has nothing to be refined on" in alone.err
+
+
+def test_an_empty_lora_is_drilled_beside_it(command: Command) -> None:
+    """It learns the one answer from as many steps, and the adapter is what it was without."""
+    write_many(Path("many.csv"))
+    make = ("make", TASK, "--checkpoint", "seats", "--examples", "many.csv", "--refine-steps", "8")
+    done = command.t2l(*make, "-o", "a.lora", "--compare-lora")
+    assert done.code == 0, done.err
+    made = json.loads(Path("a.lora", "d2l.json").read_text("utf-8"))
+    before, after = made["refinement"]["empty_lora"]
+    assert after < before
+    assert f"; an empty LoRA in as many steps {before:.2f} → {after:.2f}" in done.out
+    command.t2l(*make, "-o", "b.lora")
+    weights = [Path(name, "adapter_model.safetensors").read_bytes() for name in ("a.lora", "b.lora")]
+    assert weights[0] == weights[1]
+
+
+def test_rows_of_a_table_are_refined(command: Command) -> None:
+    write_many(Path("many.csv"))
+    Path("table.tsv").write_text(f"with\t{TASK}\tmany.csv\nwithout\t{TASK}\n", "utf-8")
+    make = ("make", "--table", "table.tsv", "--out-dir", "out", "--checkpoint", "seats", "--json")
+    done = command.t2l(*make, "--results", "r.jsonl", "--refine-steps", "2")
+    assert done.code == 1
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert "has nothing to be refined on" in rows[1]["error"]
+    made = Path("out", "with", "d2l.json")
+    assert json.loads(made.read_text("utf-8"))["refinement"]["steps"] == 2
+    command.t2l(*make, "--results", "r.jsonl", "--force")
+    assert "refinement" not in json.loads(made.read_text("utf-8"))  # made again, by other options
 
 
 def test_examples_that_the_adapter_read_are_not_held_out() -> None:

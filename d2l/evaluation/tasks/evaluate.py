@@ -6,7 +6,9 @@ loads them from there.
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from d2l.adapters.provenance import Description
 from d2l.api.compiler import TaskCompiler
@@ -23,6 +25,8 @@ from d2l.progress import Progress, silent
 #: Descriptions of a task from which adapters are made, and which stand in the prompt: each for as
 #: many of its examples.
 DESCRIPTIONS = 3
+#: Examples of a task that an adapter is refined on.
+GIVEN = 32
 
 
 def eval_adapter(
@@ -93,20 +97,35 @@ def eval_network(
     watch: Progress = silent,
 ) -> TaskReport:
     """Make adapters from each task's descriptions, and with its shots where the network reads
-    examples, and ask them and the base; raises D2LError."""
+    examples, and ask them and the base; raises D2LError.
+
+    If `making` refines: of one description, and besides from the first `GIVEN` examples of a task,
+    refined on these; the others are asked.
+    """
     for task in tasks:
         if not task.descriptions:
             raise TaskError(f"task {task.name!r} has no description to make an adapter from")
-    maker, answered, asker = TaskCompiler(making), list[AnsweredTask](), None
+    refining = {"refine": making.refine, "refine_steps": making.refine_steps}
+    maker = TaskCompiler(replace(making, refine=None, refine_steps=None))
+    answered, remarks, asker = list[AnsweredTask](), list[str](maker.network.warnings), None
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
         for number, task in enumerate(watch(tasks, "asking")):
-            texts = choose_descriptions(task, DESCRIPTIONS)
+            texts = choose_descriptions(task, 1 if making.refines else DESCRIPTIONS)
             shots = _choose_shots(maker, texts[0], task.shots)
-            arms = {"adapter": None} | ({"both": pair_up(task.shots)} if shots else {})
+            arms: dict[str, dict[str, Any]] = {"adapter": {}}
+            if shots:
+                arms["both"] = {"examples": pair_up(task.shots)}
+            given = task.examples[:GIVEN]
+            rest = task._replace(examples=task.examples[GIVEN:])
+            if making.refines and rest.examples and _choose_shots(maker, texts[0], given):
+                task = rest
+                arms["refined"] = {"examples": pair_up(given), **refining}
+            elif making.refines:
+                remarks.append(f"task {task.name!r} cannot be refined on {GIVEN} examples")
             marks, asked = dict[str, list[TaskMark]](), None
-            for arm, given in arms.items():
+            for arm, wishes in arms.items():
                 for n, text in enumerate(texts):
-                    adapter = maker(text, examples=given).save_pretrained(
+                    adapter = maker(text, **wishes).save_pretrained(
                         Path(folder, f"{number}-{n}-{arm}.lora")
                     )
                     if asker is None:
@@ -119,4 +138,4 @@ def eval_network(
             assert asker is not None
             assert asked is not None
             answered.append((asked, marks | ask_base(asker, asked, shots)))
-    return make_report(answered, maker.network.warnings)
+    return make_report(answered, remarks)

@@ -15,12 +15,14 @@ SCORES = ("score", "nll")
 NAMES = {
     "adapter": "adapter",
     "both": "adapter with examples",
+    "refined": "adapter refined on examples",
     "examples": "description and examples in prompt",
     "prompt": "description in prompt",
     "base": "base alone",
 }
 
-
+#: Arms of adapters, each compared with those behind it and with the base.
+_COMPARED = ("refined", "both", "adapter")
 #: A task with its marks by arm, question by question in the same order.
 AnsweredTask = tuple[AskedTask, Mapping[str, Sequence[TaskMark]]]
 
@@ -56,9 +58,9 @@ def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -
         tuple(_take_means(arm, answered) for arm in arms),
         tuple(
             _compare(own, other, answered)
-            for own in ("both", "adapter")
-            for other in ("adapter", "examples", "prompt", "base")
-            if own in arms and other in arms and own != other
+            for number, own in enumerate(_COMPARED)
+            for other in (*_COMPARED[number + 1 :], "examples", "prompt", "base")
+            if own in arms and other in arms
         ),
         tuple(remarks),
     )
