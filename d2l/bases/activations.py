@@ -36,6 +36,10 @@ class Activations:
         """All states side by side, copied: (layers, tokens, hidden)."""
         return torch.stack(tuple(self.states))
 
+    def first(self, n_tokens: int) -> "Activations":
+        """The view of the first tokens, without keys and values."""
+        return Activations([states[:n_tokens] for states in self.states])
+
 
 class ActivationEncoder:
     """Reads chunks with a frozen decoder (a Hugging Face model without its head).

@@ -3,7 +3,9 @@
 `prepare` gives a plan, `run` the adapter in memory. Writes nothing, prints nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from d2l.adapters.peft_folder import AdapterContent
@@ -111,8 +113,17 @@ def run(
     """
     (document,) = plan.documents
     network, text = plan.network, document.text
-    described = plan.chunks if plan.examples is None else network.cut(plan.documents, plan.options)
-    read = loaded.read_description(described, text) if read is None else read
+    if plan.examples is not None:
+        (chunk,) = plan.chunks
+        turns = loaded.read(chunk.token_ids)
+        # A pass over the description alone would tell next to the same: turns begin with it.
+        (described, *_) = network.cut(plan.documents, plan.options)
+        n_shared = _count_shared(described.token_ids, chunk.token_ids)
+        read = turns.first(max(n_shared - loaded.encode.reading.skip_tokens, 1))
+        part = loaded.copy_turns(turns, chunk.rank)
+        assembled = pipeline.join([part], loaded, plan.options)
+    elif read is None:
+        read = loaded.read_description(plan.chunks, text)
     familiarity = None
     if network.familiarity is not None:
         familiarity = loaded.measure(network.familiarity, read, text)
@@ -122,10 +133,6 @@ def run(
         *network.warn_description(plan.chunks),
         *loaded.warn_description(text),
     )
-    if plan.examples is not None:
-        (chunk,) = plan.chunks
-        part = loaded.copy_turns(loaded.read(chunk.token_ids), chunk.rank)
-        assembled = pipeline.join([part], loaded, plan.options)
     assembled = assembled or pipeline.assemble(plan, loaded, first=read)
     description = Description(
         text=text,
@@ -138,6 +145,11 @@ def run(
     content = make_described(replace(plan, warnings=warnings), assembled, description)
     pipeline.remember_network(plan, content)
     return content
+
+
+def _count_shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two chunks begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))  # noqa: B905
 
 
 def _warn_unlike(plan: CompilePlan, familiarity: float | None) -> list[str]:
