@@ -93,18 +93,30 @@ def test_labels_take_turns_and_those_without_room_are_warned_of(maker: TaskCompi
     assert memory.keys.flatten().tolist() == [0, 0, 1, 1, 2]  # fewer tokens than the least seats
 
 
+def test_the_shorter_ones_are_chosen_from(maker: TaskCompiler) -> None:
+    """They cost fewer seats; of three rows all are read."""
+    given = [(" ".join(["pump"] * (4 - n)), f"answer {n}") for n in range(4)]
+    plan = maker.plan(TASK, examples=given)
+    assert plan.examples is not None
+    assert plan.examples.rows[0] == 2
+    assert sorted(plan.examples.rows) == [2, 3, 4]
+    few = maker.plan(TASK, examples=given[:3]).examples
+    assert few is not None
+    assert sorted(few.rows) == [1, 2, 3]
+
+
 def test_the_record_names_the_file_and_its_rows(place: Path, command: Command) -> None:
     made = ("--examples", "rows.csv", "--checkpoint", "seats")
     done = command.t2l("make", TASK, *made, "-o", "task.lora", "--keep-examples")
     assert done.code == 0, done.err
-    assert "examples    rows 1, 2, 3, 4 of 4 (text → label)" in done.out
+    assert "examples    rows 1, 2, 3 of 4 (text → label)" in done.out
     said = json.loads((place / "task.lora" / "d2l.json").read_text("utf-8"))["description"]
-    assert Description.model_validate(said).examples.texts == tuple(PAIRS)
+    assert Description.model_validate(said).examples.texts == tuple(PAIRS[:3])
     card = (place / "task.lora" / "README.md").read_text("utf-8")
     assert "harbor" not in card
-    assert "one description of a task and 4 solved examples" in " ".join(card.split())
+    assert "one description of a task and 3 solved examples" in " ".join(card.split())
     shown = " ".join(command("inspect", "task.lora").out.split())
-    assert "examples rows 1, 2, 3, 4 of 4" in shown
+    assert "examples rows 1, 2, 3 of 4" in shown
     command.t2l("make", TASK, *made, "-o", "bare.lora")
     bare = json.loads((place / "bare.lora" / "d2l.json").read_text("utf-8"))
     assert "harbor" not in json.dumps(bare["description"])
@@ -113,7 +125,7 @@ def test_the_record_names_the_file_and_its_rows(place: Path, command: Command) -
     bare = json.loads((place / "alone.lora" / "d2l.json").read_text("utf-8"))
     assert "examples" not in bare["description"]
     dry = command.t2l("make", TASK, *made, "-o", "x.lora", "--dry-run", "--json")
-    assert json.loads(dry.out)["examples"]["rows"] == [1, 2, 3, 4]
+    assert json.loads(dry.out)["examples"]["rows"] == [1, 2, 3]
 
 
 def test_a_table_has_examples_by_the_row(place: Path, command: Command) -> None:
@@ -125,7 +137,7 @@ def test_a_table_has_examples_by_the_row(place: Path, command: Command) -> None:
     done = command.t2l(*make, "--results", "r.jsonl", "--json")
     assert done.code == 1
     rows = [json.loads(line) for line in done.out.splitlines()]
-    assert [len((row.get("examples") or {}).get("rows", ())) for row in rows] == [4, 0, 0]
+    assert [len((row.get("examples") or {}).get("rows", ())) for row in rows] == [3, 0, 0]
     assert "none.csv: cannot be read" in rows[2]["error"]
     again = command.t2l(*make, "--results", "r.jsonl", "--force")
     results = [json.loads(line) for line in Path("r.jsonl").read_text("utf-8").splitlines()]

@@ -4,7 +4,8 @@ A base learns a task from turns as they are, so their own keys and values become
 seat a token: the network, which never saw turns, has nothing to add.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from d2l.bases.tokenizers import BaseTokenizer
@@ -14,8 +15,10 @@ from d2l.documents.document import Document
 from d2l.errors import TaskError
 from d2l.hypernets.seats.config import SeatsConfig
 
-#: Most examples that are read; of a task with more labels one of each.
-MOST = 8
+#: Most examples that are read; of a task with more labels one of each. In the prompt eight told a
+#: base hardly more than three; as a memory they told less: the more seats there are, the worse each
+#: is imposed (examples/recipes/LOG.md).
+MOST = 3
 #: Longer files are chosen from by their beginning.
 _CONSIDERED = 2000
 
@@ -62,8 +65,9 @@ def choose_examples(
     """Places of the examples that are read, in the order of reading; none where no example fits
     beside the description.
 
-    The first is the first that fits; then, of the labels with the fewest so far, the one whose
-    words are least like those of any chosen. An example has at most a third of the seats.
+    Of each label, or of all, the shorter half is chosen from, since every token costs a seat. The
+    first is the first of it; then, of the labels with the fewest so far, the one whose words are
+    least like those of any chosen. An example has at most a third of the seats.
     """
     around = len(config.before_answer) + len(config.after_opening)
     room = config.max_seats - len(tokenizer.encode(f"{description}\n\n"))
@@ -72,18 +76,17 @@ def choose_examples(
         text = f"{example.input}\n{example.outputs[0]}"
         sizes[place] = len(tokenizer.encode(text)) + around
         words[place] = set(text.lower().split())
-    left = [place for place, size in sizes.items() if size <= max(room, 0) / 3]
     labels = list_labels(examples)
+    fit = {place: size for place, size in sizes.items() if size <= max(room, 0) / 3}
+    kinds = {place: examples[place].outputs[0] if labels else "" for place in fit}
+    left = _take_short(fit, kinds)
     chosen = list[int]()
     while left and len(chosen) < max(MOST, len(labels)):
-        counts = dict.fromkeys(labels, 0)
-        for place in chosen:
-            label = examples[place].outputs[0]
-            counts[label] = counts.get(label, 0) + 1
+        counts = Counter(kinds[place] for place in chosen if labels)
         place = min(
             left,
             key=lambda place: (
-                counts.get(examples[place].outputs[0], 0) if labels else 0,
+                counts[kinds[place]],
                 max((_alike(words[place], words[other]) for other in chosen), default=0.0),
                 place,
             ),
@@ -92,6 +95,15 @@ def choose_examples(
         room -= sizes[place]
         left = [other for other in left if other != place and sizes[other] <= room]
     return chosen
+
+
+def _take_short(sizes: Mapping[int, int], kinds: Mapping[int, str]) -> list[int]:
+    """The places of the shorter half of every kind; of few, all."""
+    taken = list[int]()
+    for kind in set(kinds.values()):
+        by_size = sorted((place for place in sizes if kinds[place] == kind), key=sizes.__getitem__)
+        taken += by_size[: max(MOST, len(by_size) // 2)]
+    return sorted(taken)
 
 
 def _alike(one: set[str], other: set[str]) -> float:
