@@ -54,8 +54,9 @@ SEATS_A_QUESTION = 20
 #: A teacher's answers are never wrong and are learned faster, closer, and in all directions alike
 #: (examples/recipes/LOG.md). A verdict takes as long as two or three steps.
 _TAUGHT = Settings(rate=0.012, orthogonal=True, enough=0.02, check=8, patience=2)
-#: Examples of a task are drilled until those held out get no better.
-_FOR_TASKS = Settings(enough=0.05, rounds=40, drilled_share=0.0, patience=6)
+#: Examples of a task are drilled until those held out get no better. General prompts are judged by
+#: and not drilled: a task is to be done whatever is asked (examples/recipes/LOG.md).
+_FOR_TASKS = Settings(enough=0.05, drills=12, general=0, rounds=40, drilled_share=0.0, patience=6)
 #: A and B, tried on tiny networks alone, move at half the rate of a memory's values, and longer.
 _FOR_LORA = Settings(rate=0.003, rounds=12)
 #: Part of the time left that the question writer may take.
