@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from d2l.commands import console
-from d2l.commands.options import (
-    INPUT,
-    LIMITS,
-    NETWORK,
-    Base,
-    Device,
-    Offline,
-    RefineSteps,
-    RefineTime,
-    in_panel,
-)
+from d2l.commands.options import INPUT, LIMITS, NETWORK, Base, Device, Offline, in_panel
 
 if TYPE_CHECKING:
     from d2l.evaluation.tasks.report import TaskReport
@@ -47,8 +37,17 @@ def evaluate(
     embedder: Annotated[
         str | None, in_panel(NETWORK, help="With --checkpoint: where the embedder lies.")
     ] = None,
-    refine: RefineTime = None,
-    refine_steps: RefineSteps = None,
+    refine: Annotated[
+        str | None,
+        in_panel(
+            NETWORK,
+            metavar="TIME",
+            help="With --checkpoint: refine adapters on 32 examples of each task, too: 2m, 1h.",
+        ),
+    ] = None,
+    refine_steps: Annotated[
+        int | None, in_panel(NETWORK, min=1, help="With --checkpoint: most steps of that.")
+    ] = None,
     device: Device = "auto",
     offline: Offline = False,
 ) -> None:
@@ -71,7 +70,6 @@ def evaluate(
     refining = choose_refining(refine, refine_steps)
     if refining is not None and checkpoint is None:
         raise typer.BadParameter("--refine and --refine-steps go with --checkpoint")
-
     asking = AskOptions(base=base, device=device, offline=offline)
     if checkpoint is None:
         adapter, tasks = find_adapter(named[0]), named[1]

@@ -4,6 +4,7 @@ It is there to be compared with and is not written: the base is asked the input 
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,23 +23,23 @@ from d2l.refining.subjects import TASK_TOKENS, MovableLora
 _RANK, _SCALE = 16, 2.0
 #: Of AdamW; examples/recipes/LOG.md has the rates that were tried.
 _RATE = 1e-3
-_SETTINGS = Settings(enough=0.0, rounds=1_000_000, drilled_share=0.0, patience=1_000_000)
 
 
 def drill_empty(
-    causal: Any, tokenizer: BaseTokenizer, drills: Drills, *, base: str, steps: int, seed: int
+    causal: Any, tokenizer: BaseTokenizer, drills: Drills, *, settings: Settings, steps: int
 ) -> Drilled:
-    """Take as many steps with an empty LoRA on a base (`base`: its id); no general prompt holds it.
-    The best that was judged counts here, too."""
-    start = make_empty(causal, base=base, seed=seed)
+    """Take so many steps with an empty LoRA on a base, drilled as the settings have it. The best
+    that was judged counts here, too; harm is not judged."""
+    start = make_empty(causal, seed=drills.seed)
     subject = MovableLora(start, causal, make_chat(tokenizer), most=TASK_TOKENS, scaled=False)
     course = Exercises(drills, (), (), References(lambda states: read_out(causal, states)))
     optimizer = torch.optim.AdamW(subject.parameters, lr=_RATE, weight_decay=0.0)
-    return take_steps(subject, course, Budget(steps), settings=_SETTINGS, optimizer=optimizer)
+    settings = replace(settings, patience=steps)
+    return take_steps(subject, course, Budget(steps), settings=settings, optimizer=optimizer)
 
 
-def make_empty(causal: Any, *, base: str, seed: int) -> LoraWeights:
-    """LoRA weights of a base as PEFT begins with them: A uniform within ±1/√d_in, B zero."""
+def make_empty(causal: Any, *, seed: int) -> LoraWeights:
+    """LoRA weights as PEFT begins with them: A uniform within ±1/√d_in, B zero."""
     chance = torch.Generator().manual_seed(seed)
     factors = {}
     for name, module in causal.named_modules():
@@ -46,4 +47,4 @@ def make_empty(causal: Any, *, base: str, seed: int) -> LoraWeights:
             bound = 1 / math.sqrt(module.in_features)
             a = torch.empty(_RANK, module.in_features).uniform_(-bound, bound, generator=chance)
             factors[name] = LoraFactors(a, torch.zeros(module.out_features, _RANK))
-    return LoraWeights(base, _SCALE, factors)
+    return LoraWeights("", _SCALE, factors)

@@ -139,7 +139,7 @@ def _refine(
         refined, changes = _drill(given, subject, course, _FOR_TASKS, (job, until, start))
         changes |= {"questions": len(job.examples)}
         if options.compare_lora and changes["steps"]:
-            changes["empty_lora"] = _drill_empty(job, causal, tokenizer, drills, changes["steps"])
+            changes["empty_lora"] = _drill_empty(causal, tokenizer, drills, changes["steps"])
         return refined, changes
     writing = None if until is None else now + _WRITING_SHARE * (until - now)
     # Without a teacher only questions count that the base answers as marked.
@@ -187,12 +187,10 @@ def _drill(
 
 
 def _drill_empty(
-    job: RefineJob, causal: Any, tokenizer: BaseTokenizer, drills: Drills, steps: int
+    causal: Any, tokenizer: BaseTokenizer, drills: Drills, steps: int
 ) -> tuple[float, float]:
     """NLL of examples held out before and after as many steps of an empty LoRA."""
-    outcome = drill_empty(
-        causal, tokenizer, drills, base=job.base.name, steps=steps, seed=job.options.seed
-    )
+    outcome = drill_empty(causal, tokenizer, drills, settings=_FOR_TASKS, steps=steps)
     return _round(outcome.before.recall), _round(outcome.after.recall)
 
 

@@ -216,7 +216,9 @@ def test_an_empty_lora_is_drilled_beside_it(command: Command) -> None:
     assert after < before
     assert f"; an empty LoRA in as many steps {before:.2f} → {after:.2f}" in done.out
     command.t2l(*make, "-o", "b.lora")
-    weights = [Path(name, "adapter_model.safetensors").read_bytes() for name in ("a.lora", "b.lora")]
+    weights = [
+        Path(name, "adapter_model.safetensors").read_bytes() for name in ("a.lora", "b.lora")
+    ]
     assert weights[0] == weights[1]
 
 
