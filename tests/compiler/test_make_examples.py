@@ -216,10 +216,8 @@ def test_an_empty_lora_is_drilled_beside_it(command: Command) -> None:
     assert after < before
     assert f"; an empty LoRA in as many steps {before:.2f} → {after:.2f}" in done.out
     command.t2l(*make, "-o", "b.lora")
-    weights = [
-        Path(name, "adapter_model.safetensors").read_bytes() for name in ("a.lora", "b.lora")
-    ]
-    assert weights[0] == weights[1]
+    first, second = (Path(name, "adapter_model.safetensors") for name in ("a.lora", "b.lora"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_rows_of_a_table_are_refined(command: Command) -> None:
