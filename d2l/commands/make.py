@@ -87,6 +87,8 @@ def make(
         raise typer.BadParameter(
             "--input-column, --output-column and --keep-examples go with --examples"
         )
+    if options.compare_lora and not options.refines:
+        raise typer.BadParameter("--compare-lora goes with --refine")
     if examples is not None and table is not None:
         raise typer.BadParameter("with --table, a third column names files of examples")
     from d2l.adapters.find import refuse_adapter

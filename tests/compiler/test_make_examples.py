@@ -165,6 +165,7 @@ def test_it_merges_with_a_document_and_is_asked(place: Path, command: Command) -
     ("options", "said"),
     [
         (["--input-column", "text"], "go with --examples"),
+        (["--examples", "rows.csv", "--compare-lora"], "--compare-lora goes with --refine"),
         (["--examples", "rows.csv", "--input-column", "none"], "has no column 'none'"),
     ],
 )
