@@ -22,7 +22,7 @@ from d2l.refining.subjects import TASK_TOKENS, MovableLora
 #: Of all linear layers, as QLoRA has it (Dettmers et al., 2023); alpha is twice the rank.
 _RANK, _SCALE = 16, 2.0
 #: Of AdamW; examples/recipes/LOG.md has the rates that were tried.
-_RATE = 1e-3
+_RATE = 3e-4
 
 
 def drill_empty(

@@ -136,7 +136,7 @@ class Left:
 
     def __init__(self, targets: Sequence[int], repeats: int) -> None:
         n_starts = 4 * (repeats + 1)
-        self._total = sum(targets) * (2 * REPEATS + 1) + n_starts * _START_TOKENS
+        self._total = sum(targets) * (2 * repeats + 1) + n_starts * _START_TOKENS
         self._done, self._bar = 0, console.ProgressBar("measuring")
 
     def __enter__(self) -> "Left":
@@ -199,14 +199,16 @@ def compare_starts(
     show_row(["ratio", *(f"{ratio:.2f}" for ratio in ratios)])
 
 
-def measure(n_tokens: int, model: torch.nn.Module, folder: Path, left: Left) -> list[str]:
+def measure(
+    n_tokens: int, model: torch.nn.Module, folder: Path, repeats: int, left: Left
+) -> list[str]:
     """One row of the table; base and compile take turns, so that both see the same machine."""
     text = write_text(n_tokens)
     document = Document("bench.txt", "text", (Section(text),), "0" * 64, len(text))
     options = CompileOptions(device="cpu")
     plan = Compiler(options).plan(document)
     bare, whole = [], []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         bare.append(read_bare(model, plan))
         left(n_tokens)
         whole.append(compile_all(document, folder / "bench.lora", options))
@@ -231,7 +233,7 @@ def main() -> None:
             model = load_frozen(base, device="cpu", dtype=torch.float32)
             show_header(COLUMNS)
             for target in targets:
-                show_row(measure(target, model, Path(folder), left))
+                show_row(measure(target, model, Path(folder), repeats, left))
             console.result("")
         show_header(("start", "CPU s", "s"))
         measure_start(base.folder, Path(folder), repeats, left)
