@@ -113,15 +113,13 @@ def run(
     """
     (document,) = plan.documents
     network, text = plan.network, document.text
+    turns, first_chunk = None, plan.chunks[0]
     if plan.examples is not None:
-        (chunk,) = plan.chunks
-        turns = loaded.read(chunk.token_ids)
+        turns = loaded.read(first_chunk.token_ids)
         # A pass over the description alone would tell next to the same: turns begin with it.
         (described, *_) = network.cut(plan.documents, plan.options)
-        n_shared = _count_shared(described.token_ids, chunk.token_ids)
+        n_shared = _count_shared(described.token_ids, first_chunk.token_ids)
         read = turns.first(max(n_shared - loaded.encode.reading.skip_tokens, 1))
-        part = loaded.copy_turns(turns, chunk.rank)
-        assembled = pipeline.join([part], loaded, plan.options)
     elif read is None:
         read = loaded.read_description(plan.chunks, text)
     familiarity = None
@@ -133,6 +131,9 @@ def run(
         *network.warn_description(plan.chunks),
         *loaded.warn_description(text),
     )
+    if turns is not None:
+        part = loaded.copy_turns(turns, first_chunk.rank)
+        assembled = pipeline.join([part], loaded, plan.options)
     assembled = assembled or pipeline.assemble(plan, loaded, first=read)
     description = Description(
         text=text,
@@ -149,7 +150,8 @@ def run(
 
 def _count_shared(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two chunks begin with alike."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))  # noqa: B905
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _warn_unlike(plan: CompilePlan, familiarity: float | None) -> list[str]:
