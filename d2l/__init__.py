@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.2.0"
+from d2l.version import __version__
 
 if TYPE_CHECKING:  # at run time each name is imported when it is first asked for
     from d2l.api.adapter import Adapter

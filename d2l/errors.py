@@ -1,9 +1,5 @@
 """Errors that a user can fix: one line that says what is wrong, one that says what to do."""
 
-import contextlib
-import re
-from collections.abc import Iterator
-
 
 class D2LError(Exception):
     """A problem the user can fix.
@@ -73,64 +69,3 @@ class ProbeError(D2LError):
 
 class TaskError(D2LError):
     """A file of tasks, or what is to be measured with it, cannot be used."""
-
-
-# ---- a full memory ------------------------------------------------------------------------------
-# Libraries raise RuntimeError, OSError or MemoryError; only the text says that a memory is full.
-
-_FULL = re.compile(
-    r"out of memory|not enough memory|(can't|cannot|unable to) allocate|ALLOC_FAILED", re.IGNORECASE
-)
-_NEEDED = re.compile(r"(?:allocate|mmap) ([\d.]+) ?(b|k|m|g|t)(?:ytes|iB)", re.IGNORECASE)
-
-
-@contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
-    """A block, or a decorator, that raises OutOfMemoryError for an error of a full memory."""
-    try:
-        yield
-    except (MemoryError, OSError, RuntimeError) as error:
-        refuse_shortage(error)
-        raise
-
-
-def refuse_shortage(error: BaseException) -> None:
-    """Raise OutOfMemoryError for an error of a full memory, which is no fault of a file."""
-    shortage = explain_shortage(error)
-    if shortage is not None:
-        raise shortage from error
-
-
-def explain_shortage(error: BaseException) -> OutOfMemoryError | None:
-    """What is needed and what is free, and what helps; None for an error of another kind."""
-    text = str(error)
-    told = isinstance(error, OSError | RuntimeError) and _FULL.search(text)
-    if not told and not isinstance(error, MemoryError):
-        return None
-    place, free, hint = _describe_place(text)
-    figures = [] if free is None else [f"{free / 1e9:,.2f} GB are free"]
-    if needed := _NEEDED.search(text):
-        n_bytes = float(needed[1]) * 1024 ** "bkmgt".index(needed[2].lower())
-        figures.insert(0, f"{n_bytes / 1e9:,.2f} GB more are needed")
-    return OutOfMemoryError(
-        f"the memory of {place} is full" + (f": {', '.join(figures)}" if figures else ""),
-        hint=f"{hint}; a Doc-to-LoRA network needs less with a smaller --chunk-tokens",
-    )
-
-
-def _describe_place(text: str) -> tuple[str, int | None, str]:
-    """The device that an error tells of, its free bytes, and what helps."""
-    if "MPS" in text:
-        return "mps", None, "use --device cpu"
-    if not re.search("CUDA|CUBLAS|HIP", text):
-        import psutil
-
-        return "this machine", psutil.virtual_memory().available, "end other programs"
-    from torch import cuda
-
-    card = int((re.search(r"GPU (\d+)", text) or [0, 0])[1])
-    free, others = None, ""
-    with contextlib.suppress(RuntimeError, AssertionError):  # CUDA itself may have failed
-        free = cuda.mem_get_info(card)[0]
-        others = "another --device cuda:N or " if cuda.device_count() > 1 else ""
-    return f"cuda:{card}", free, f"use {others}--device cpu"

@@ -135,4 +135,4 @@ def with_peft(tmp_path: Path) -> Iterator[Callable[[Any, LoraWeights], Any]]:
 @pytest.fixture(autouse=True)
 def _random_networks_may_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny networks of random weights are certain of nothing, and yet asked."""
-    monkeypatch.setattr("d2l.inference.part_choice.MOST_SILENT", 2.0)
+    monkeypatch.setattr("d2l.inference.parts.choose.MOST_SILENT", 2.0)

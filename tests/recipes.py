@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from d2l.learners.recipes import TABLES, Recipe
+from d2l.training.learners.recipes import TABLES, Recipe
 
 _RECIPE: dict[str, Any] = {
     "checkpoint": "seats",

@@ -13,7 +13,8 @@ import torch
 
 import d2l
 from d2l.bases import gguf
-from d2l.errors import OutOfMemoryError, explain_shortage
+from d2l.errors import OutOfMemoryError
+from d2l.memory import explain_shortage
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compile, make_document

@@ -14,7 +14,7 @@ from d2l.compiler.part_cache import NOTHING, Found
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.datasets.examples import ExamplesLike, take_examples
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
-from d2l.errors import OptionError, memory_errors
+from d2l.errors import OptionError
 from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
@@ -22,6 +22,7 @@ from d2l.hypernets.options import CompileOptions, TaskCompileOptions
 from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
 from d2l.hypernets.seats.compiling import LoadedSeats
+from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from d2l.api.wishes import AdapterLike, ChangeWishes, change_options, find_content
-from d2l.errors import memory_errors
 from d2l.hypernets.options import describe_keywords
+from d2l.memory import memory_errors
 
 if TYPE_CHECKING:
     from d2l.api.adapter import Adapter

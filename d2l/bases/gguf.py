@@ -24,11 +24,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from d2l.bases.gguf_header import digest_gguf, refuse_false_header
 from d2l.bases.quiet import explain, quiet_transformers
-from d2l.errors import BaseModelError, D2LError, OutOfMemoryError, refuse_shortage
+from d2l.errors import BaseModelError, D2LError, OutOfMemoryError
 from d2l.files.atomic import building, replace_file
 from d2l.files.cache import cache_dir, file_digest
 from d2l.files.page_digest import page_digest
 from d2l.files.tensors import FILE_ERRORS
+from d2l.memory import refuse_shortage
 
 #: Bumped when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
-from d2l.errors import refuse_shortage
 from d2l.files.tensors import FILE_ERRORS
+from d2l.memory import refuse_shortage
 
 #: Errors that transformers raises on damaged or senseless files.
 LOAD_ERRORS = (

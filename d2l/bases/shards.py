@@ -15,8 +15,9 @@ from torch import Tensor
 from d2l.bases.catalog import list_weights
 from d2l.bases.gguf import add_old_keys, ensure_weights
 from d2l.bases.models import BaseFiles
-from d2l.errors import BaseModelError, refuse_shortage
+from d2l.errors import BaseModelError
 from d2l.files.tensors import FILE_ERRORS
+from d2l.memory import refuse_shortage
 
 Change = Callable[[str, Tensor], Tensor]
 #: What a model folder has beside weights, and what transformers, vLLM and mlx-lm read of it.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from d2l import __version__
 from d2l.adapters import module_names
 from d2l.adapters.card import FOLDER, KNOWS_NOTHING, LOADING, literal, quote, write_head, write_list
 from d2l.adapters.info import CARD, CHAT_TEMPLATE, TOKENIZER
@@ -33,6 +32,7 @@ from d2l.errors import AdapterError
 from d2l.hypernets.network import BASE_PROMPT
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.opening import chat_template, describe_prompt
+from d2l.version import __version__
 
 
 @dataclass(frozen=True)

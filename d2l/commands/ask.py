@@ -22,7 +22,7 @@ from d2l.errors import D2LError, OptionError
 from d2l.serve.client import Client
 
 if TYPE_CHECKING:
-    from d2l.inference.part_choice import PartOptions
+    from d2l.inference.parts.choose import PartOptions
 
 
 #: Seconds of a start that are worth a server.
@@ -180,7 +180,7 @@ def choose_parts(
     adapter: Path, count: int | None, page: str | None, *, whole: bool
 ) -> "PartOptions":
     """Which parts of an adapter are asked; raises OptionError where it has none to choose from."""
-    from d2l.inference.part_choice import PartOptions
+    from d2l.inference.parts.choose import PartOptions
 
     if (count or page) is not None and read_parts(read_info(adapter)) is None:
         raise OptionError(
@@ -198,9 +198,9 @@ def print_questions(
 ) -> None:
     """Print questions that a document answers, with answers and pages; JSON lines as `d2l probe
     --qa` reads them. `where`: the base, the device, and whether no socket is opened."""
-    from d2l.evaluation.originals import read_originals
+    from d2l.compiler.originals import read_originals
     from d2l.evaluation.selftest.questions import write_questions
-    from d2l.refining.writer import explain_silence
+    from d2l.questions.writer import explain_silence
 
     base, device, offline = where
     originals = read_originals(read_info(adapter), document)
@@ -250,7 +250,7 @@ def read_questions(question: str | None, stdin: TextIO | None) -> Iterator[str]:
 def find_document(adapter: Path, given: str | None) -> str | None:
     """Text of the document for the prompt: the given document, else the adapter's own documents;
     None if one of these is not at its path or has changed."""
-    from d2l.evaluation.originals import find_originals, read_originals
+    from d2l.compiler.originals import find_originals, read_originals
 
     info = read_info(adapter)
     originals = read_originals(info, given) if given is not None else find_originals(info)

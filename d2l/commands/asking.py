@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from d2l.datasets.silence import is_silence
 from d2l.errors import OptionError
-from d2l.inference.part_choice import UNANSWERED, list_parts
+from d2l.inference.parts.choose import UNANSWERED, list_parts
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ def _measure(
     from d2l.evaluation.bench.run import BenchOptions
     from d2l.files.plots import check_picture, load_figure
     from d2l.inference.adapted_model import AskOptions
-    from d2l.inference.part_choice import PartOptions
+    from d2l.inference.parts.choose import PartOptions
 
     if out is not None:  # refused before the work, not after it
         refuse_report(out)

@@ -10,10 +10,10 @@ from typing import Any
 
 import typer
 
-from d2l import __version__
 from d2l.commands import console
 from d2l.commands.cache import describe_cache
 from d2l.errors import D2LError
+from d2l.version import __version__
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "gguf", "huggingface_hub")
 #: Variables that change what d2l does.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from d2l import __version__, interrupts
+from d2l import interrupts
 from d2l.commands import console, streams
 from d2l.commands.lazy import (
     USAGE_ERROR,
@@ -22,7 +22,9 @@ from d2l.commands.lazy import (
     show_usage_error,
     split_short,
 )
-from d2l.errors import D2LError, memory_errors
+from d2l.errors import D2LError
+from d2l.memory import memory_errors
+from d2l.version import __version__
 
 _INTERRUPTED = 128 + signal.SIGINT
 

@@ -136,7 +136,7 @@ def probe(
     _refuse_misplaced({name for name, value in given.items() if value}, unanswerable)
     from d2l.evaluation.recall.arms import ProbeOptions
     from d2l.inference.adapted_model import AskOptions
-    from d2l.inference.part_choice import PartOptions
+    from d2l.inference.parts.choose import PartOptions
 
     parts, most = PartOptions(whole=(whole or published) and not sets), 256 if published else 24
     asking = AskOptions(base, device, most, offline=offline, parts=parts, published=published)

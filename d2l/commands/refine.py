@@ -90,7 +90,7 @@ def refine(
 
 def _read(adapter: Path, given: list[Path] | None) -> "list[Document]":
     """The documents that were named, or those that the adapter was compiled from."""
-    from d2l.evaluation.originals import read_originals
+    from d2l.compiler.originals import read_originals
 
     info = read_info(adapter)
     originals = [read_originals(info, str(path)) for path in given or ()] or [read_originals(info)]

@@ -133,6 +133,6 @@ def read_document(adapter: Path) -> str:
     """Text of the documents that an adapter was compiled from, at their old paths; raises
     D2LError where they are gone or have changed."""
     from d2l.adapters.info import read_info
-    from d2l.evaluation.originals import read_originals
+    from d2l.compiler.originals import read_originals
 
     return read_originals(read_info(adapter)).text

@@ -10,7 +10,7 @@ from d2l.commands import console
 from d2l.commands.options import NETWORK, OUTPUT, Base, DryRun, Offline, in_panel
 
 if TYPE_CHECKING:
-    from d2l.learners.recipes import Recipe
+    from d2l.training.learners.recipes import Recipe
 
 
 def train(

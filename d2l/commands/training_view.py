@@ -13,7 +13,7 @@ from typing import Any
 
 from d2l import interrupts
 from d2l.commands import console
-from d2l.learners.recipes import Recipe
+from d2l.training.learners.recipes import Recipe
 
 _SHOWN = 6  # steps in the table
 _AVERAGED = 50  # steps behind its means

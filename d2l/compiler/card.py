@@ -5,7 +5,6 @@ A plan in, text files by name out; opens nothing but the base's tokenizer.
 
 from pathlib import PurePath
 
-from d2l import __version__
 from d2l.adapters.card import (
     FOLDER,
     KNOWS_NOTHING,
@@ -20,6 +19,7 @@ from d2l.adapters.provenance import Description
 from d2l.bases.catalog import spell_base
 from d2l.compiler.plan import CompilePlan
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
+from d2l.version import __version__
 
 
 def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:

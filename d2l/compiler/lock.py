@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l import __version__
 from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
 from d2l.bases.catalog import Place, locate_base
 from d2l.compiler.privacy import name_documents, name_places
@@ -18,6 +17,7 @@ from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
 from d2l.files.cache import cache_dir, file_digest
 from d2l.hypernets.registry import digest_files, find_checkpoint
+from d2l.version import __version__
 
 if TYPE_CHECKING:
     from d2l.bases.models import BaseFiles

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from d2l import __version__
 from d2l.adapters import module_names
 from d2l.adapters.merge_methods import METHODS, scaled_parts
 from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
@@ -32,6 +31,7 @@ from d2l.files.cache import file_digest, join_digests
 from d2l.files.tensors import describe_tensor, find_kept, view_bytes, write_tensors
 from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
 from d2l.hypernets.registry import digest_files
+from d2l.version import __version__
 
 #: Raised with every change of what an entry holds.
 _FORMAT = "1"

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from d2l import __version__
 from d2l.adapters.provenance import (
     DESCRIPTION,
     Base,
@@ -29,6 +28,7 @@ from d2l.bases.families import module_path
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
 from d2l.hypernets.protocol import Assembled
+from d2l.version import __version__
 
 #: Options of d2l.json.
 _OPTIONS = ["merge", "scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_per_seat", "dtype"]

@@ -13,10 +13,10 @@ from pathlib import Path
 from peft.helpers import rescale_adapter_scale
 
 from d2l.adapters.info import read_info
+from d2l.compiler.originals import find_originals
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.metrics import Row
-from d2l.evaluation.originals import find_originals
 from d2l.evaluation.selftest.passages import choose_passages, find_passages
 from d2l.evaluation.selftest.selftest import ask
 from d2l.inference.adapted_model import AdaptedModel, AskOptions

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_behind
-from d2l.inference.part_choice import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import UNANSWERED, PartOptions
 
 
 def asks_parts(asker: AdaptedModel) -> bool:

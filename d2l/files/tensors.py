@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import safetensors
 from safetensors import SafetensorError
 
-from d2l.errors import AdapterError, D2LError, refuse_shortage
+from d2l.errors import AdapterError, D2LError
+from d2l.memory import refuse_shortage
 
 if TYPE_CHECKING:
     from torch import Tensor

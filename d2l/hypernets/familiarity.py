@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from d2l.errors import CheckpointError
+from d2l.errors import BaseModelError, CheckpointError
 from d2l.hypernets.formats import native
 from d2l.hypernets.formats.fields import naming
 
@@ -237,3 +237,17 @@ def read_familiarity(folder: Path, embedding_size: int) -> Familiarity | None:
     exact = {name: tensor.float() for name, tensor in tensors.items()}
     direction = exact.get("direction")
     return Familiarity(exact["mean"], exact["axes"], exact["points"], slope, middle, direction)
+
+
+def scale_embedding(vector: Tensor, name: str) -> Tensor:
+    """A state (hidden,) as networks read it: float32 on the CPU, of length √hidden. Raises
+    BaseModelError, of the model `name`, where it is not finite."""
+    vector = vector.float().cpu()
+    length = torch.linalg.vector_norm(vector)
+    if not bool(torch.isfinite(length)) or length == 0:
+        raise BaseModelError(
+            f"{name}: the embedding of a description is not finite",
+            hint="the embedder's weights are damaged",
+        )
+    scaled: Tensor = vector / length * math.sqrt(len(vector))
+    return scaled

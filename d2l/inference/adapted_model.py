@@ -23,7 +23,7 @@ from d2l.bases.chat import find_end
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.quiet import quiet_transformers
-from d2l.errors import AdapterError, BaseModelError, memory_errors
+from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import (
     ChatPrompts,
     TokenizerFolder,
@@ -33,11 +33,12 @@ from d2l.inference.chat_prompts import (
     publish,
     user_turn,
 )
-from d2l.inference.likelihood import extend
-from d2l.inference.part_choice import UNANSWERED, Choice, Citation, PartChooser, PartOptions
-from d2l.inference.part_reading import PartReader, Prompt
+from d2l.inference.forward import extend
+from d2l.inference.parts.choose import UNANSWERED, Choice, Citation, PartChooser, PartOptions
+from d2l.inference.parts.read import PartReader, Prompt
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.streaming import Emit, Streamer, discard
+from d2l.memory import memory_errors
 from d2l.progress import log_time
 
 _log = logging.getLogger(__name__)

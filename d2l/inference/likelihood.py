@@ -9,28 +9,23 @@ about one document next to each other. Only answers go through the head, and dis
 one item at a time, so memory does not grow with the batch.
 """
 
-import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import peft
 import torch
 from torch import Tensor
 
-from d2l.bases.activations import cache_keyword
-from d2l.bases.models import batched, read_out
-from d2l.inference.shared_prefix import Prefix, attending, can_attend, mask_rest, take_prefix
+from d2l.bases.models import batched
+from d2l.inference.forward import extend, find_causal, read_logits
+from d2l.inference.shared_prefix import Prefix, can_attend, take_prefix
 
 Ids = Sequence[int]
 #: Logits (rows, vocabulary), and the rows' numbers, to the tokens that come next (rows,).
 _Choose = Callable[[Tensor, Sequence[int]], Tensor]
 #: Sampling draws among the likeliest tokens; the others together are almost never drawn.
 _DRAWN_OF = 64
-#: Tokens of a long prompt that are read at a time: a layer of more would take seconds, and between
-#: layers alone can a server stop.
-PIECE = 512
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def score_behind(
     mask = torch.ones((1, len(prompt)), dtype=torch.long, device=model.device)
     rest = torch.tensor([list(prompt[n_read:])], device=model.device)
     cache, hidden = extend(model, rest, mask=mask, cache=cache)
-    read = _Read(cache, mask, _read_out(model, hidden[:, -1]))
+    read = _Read(cache, mask, read_logits(model, hidden[:, -1]))
     (row,) = _force_and_forget(model, read, [answer], settings.pad)
     (own,) = _go_on(model, read, settings)
     return _pick(row, answer), own
@@ -192,13 +187,13 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
         whole = torch.ones((1, n_shared), dtype=mask.dtype, device=mask.device)
         first = torch.tensor([list(prompts[0][:n_shared])], device=model.device)
         cache, _ = extend(model, first, mask=whole, cache=None)
-        if can_attend(_causal_of(model)):
+        if can_attend(find_causal(model)):
             cache, prefix = None, take_prefix(cache)
         else:
             cache.batch_repeat_interleave(len(prompts))
     rest = torch.tensor(rests, device=model.device)
     cache, hidden = extend(model, rest, mask=mask, cache=cache, prefix=prefix)
-    return _Read(cache, mask, _read_out(model, hidden[:, -1]), prefix)
+    return _Read(cache, mask, read_logits(model, hidden[:, -1]), prefix)
 
 
 @torch.inference_mode()
@@ -247,7 +242,7 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
         mask = torch.cat([read.mask, torch.tensor(counted, device=read.mask.device)], dim=1)
         ids = torch.tensor(inputs, device=read.mask.device)
         _, hidden = extend(model, ids, mask=mask, cache=read.cache, prefix=read.prefix)
-        logits = torch.cat([logits, _read_out(model, hidden)], dim=1)
+        logits = torch.cat([logits, read_logits(model, hidden)], dim=1)
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
 
 
@@ -308,48 +303,5 @@ def _go_on(
             chosen, mask, rows = chosen[kept], mask[kept], [rows[place] for place in places]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         cache, hidden = extend(model, chosen[:, None], mask=mask, cache=cache, prefix=read.prefix)
-        logits = _read_out(model, hidden[:, -1])
+        logits = read_logits(model, hidden[:, -1])
     return [tuple(answer) for answer in answers]
-
-
-def extend(
-    model: Any, ids: Tensor, *, mask: Tensor, cache: Any, prefix: Prefix | None = None
-) -> tuple[Any, Tensor]:
-    """Read ids (rows, tokens) behind a prefix and a cache: (cache, states (rows, tokens, hidden)
-    for the head). `mask` (rows, tokens) covers prefix, cache and ids."""
-    causal = _causal_of(model)
-    places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    keyword = cache_keyword(causal)
-    with contextlib.ExitStack() as block:
-        if prefix is not None:
-            block.enter_context(attending(causal, prefix))
-            mask = mask_rest(mask, prefix, ids.shape[1])
-        output = causal.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=places,
-            use_cache=True,
-            **{keyword: cache},
-        )
-    return getattr(output, keyword), output.last_hidden_state
-
-
-def extend_in_pieces(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tuple[Any, Any]:
-    """Like `extend`, `PIECE` tokens at a time; the states are those of the last piece, None where
-    there is nothing to read."""
-    n_read, states = mask.shape[1] - ids.shape[1], None
-    for piece in torch.split(ids, PIECE, dim=1) if ids.numel() else ():
-        n_read += piece.shape[1]
-        cache, states = extend(model, piece, mask=mask[:, :n_read], cache=cache)
-    return cache, states
-
-
-def _read_out(model: Any, hidden: Tensor) -> Tensor:
-    """The head's logits of states (…, hidden). They are made contiguous first: for strided states
-    matmul copies the head, hundreds of megabytes."""
-    flat = hidden.reshape(-1, hidden.shape[-1]).contiguous()
-    return read_out(_causal_of(model), flat).reshape(*hidden.shape[:-1], -1)
-
-
-def _causal_of(model: Any) -> Any:
-    return model.get_base_model() if isinstance(model, peft.PeftModel) else model

@@ -14,13 +14,14 @@ from d2l.change.seats import load_seats_of
 from d2l.compiler.plan import CompilePlan
 from d2l.datasets.examples import pair_up
 from d2l.documents.document import Document
-from d2l.errors import AdapterError, memory_errors
+from d2l.errors import AdapterError
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.protocol import Assembled
-from d2l.learners.document_data import Asked
+from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
 from d2l.refining.options import PARTS_HINT, RefineOptions, choose_refining, describe_refinement
 from d2l.refining.refine import RefineJob, refine_numbers
+from d2l.training.learners.document_data import Asked
 
 #: More examples of a task than can be drilled in an hour.
 _MOST_EXAMPLES = 5000

@@ -19,8 +19,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.second_moments import Statistics
 from d2l.hypernets.seats.shared import Shared, run_mlp
-from d2l.learners.document_data import Exercise
-from d2l.learners.seats.solve import Solved, Solver, impose
+from d2l.training.learners.document_data import Exercise
+from d2l.training.learners.seats.solve import Solved, Solver, impose
 
 _Pair = tuple[Tensor, Tensor]
 

@@ -14,9 +14,9 @@ from pathlib import PurePath
 
 from d2l.documents.document import Document
 from d2l.documents.sentences import find_sentences
-from d2l.learners.clozes import make_cloze
-from d2l.learners.document_data import Asked, make_recitation
-from d2l.refining.marks import AboutText
+from d2l.questions.marks import AboutText
+from d2l.training.learners.clozes import make_cloze
+from d2l.training.learners.document_data import Asked, make_recitation
 
 #: Words of a sentence that can be asked about.
 _SHORTEST = 5

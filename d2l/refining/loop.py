@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from d2l.bases.models import batched
-from d2l.learners.document_data import Exercise
-from d2l.learners.seats.loss import measure_loss
 from d2l.refining.descent import Descent
 from d2l.refining.drills import Drills
 from d2l.refining.references import References
 from d2l.refining.subjects import Refinable
+from d2l.training.learners.document_data import Exercise
+from d2l.training.learners.seats.loss import measure_loss
 
 _BATCH = 16  # exercises that are judged at a time; of drilled questions so many are judged at all
 

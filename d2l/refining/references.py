@@ -19,9 +19,9 @@ from d2l.datasets.prompts import read_prompts
 from d2l.files.cache import cache_dir, keep_tensors
 from d2l.files.tensors import find_kept
 from d2l.inference.likelihood import answer_greedily
-from d2l.learners.document_data import Asked, Exercise
-from d2l.learners.forward import predicting_states
 from d2l.refining.subjects import Refinable
+from d2l.training.learners.document_data import Asked, Exercise
+from d2l.training.learners.forward import predicting_states
 
 _IN_STEPS, _HELD = 48, 12  # general prompts
 _MAX_TOKENS = 32

@@ -23,10 +23,9 @@ from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.documents.document import Document
 from d2l.hypernets.protocol import Assembled, Hypernetwork
 from d2l.hypernets.seats.network import Seats
-from d2l.learners.document_data import Asked, Exercise
-from d2l.learners.seats.learner import MOST_TOKENS
-from d2l.learners.seats.loss import measure_loss
 from d2l.progress import Progress, silent
+from d2l.questions.about import Effort, count_answers, write_about
+from d2l.questions.writer import find_writer
 from d2l.refining.drills import (
     FEWEST_EXAMPLES,
     Drills,
@@ -40,11 +39,12 @@ from d2l.refining.drills import (
 from d2l.refining.empty_lora import drill_empty
 from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.options import RefineOptions, describe_time
-from d2l.refining.questions import Effort, count_answers, write_about
 from d2l.refining.references import References, ask_general
 from d2l.refining.subjects import TASK_TOKENS, MovableLora, MovableSeats
 from d2l.refining.teacher import teach
-from d2l.refining.writer import find_writer
+from d2l.training.learners.document_data import Asked, Exercise
+from d2l.training.learners.seats.learner import MOST_TOKENS
+from d2l.training.learners.seats.loss import measure_loss
 
 #: Above so many seats a memory is crowded: a few drills displace everything else.
 CROWDED = 240

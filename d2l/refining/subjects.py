@@ -19,10 +19,10 @@ from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.network import Seats
 from d2l.inference.attached import Factors, attached
-from d2l.learners.document_data import Asked, Exercise
-from d2l.learners.forward import predict
-from d2l.learners.seats.learner import MOST_TOKENS, make_exercise
 from d2l.refining.decoder import MemoryDecoder, ReadOpening
+from d2l.training.learners.document_data import Asked, Exercise
+from d2l.training.learners.forward import predict
+from d2l.training.learners.seats.learner import MOST_TOKENS, make_exercise
 
 Ids = Sequence[int]
 #: Of an input of a task and of its output.

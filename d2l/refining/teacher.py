@@ -14,10 +14,10 @@ from d2l.adapters.weights import Memory
 from d2l.bases.activations import ActivationEncoder
 from d2l.bases.models import batched
 from d2l.documents.chunks import pack_sentences
-from d2l.learners.document_data import Asked, Exercise
-from d2l.refining.marks import AboutText
+from d2l.questions.marks import AboutText
 from d2l.refining.references import References
 from d2l.refining.subjects import MovableSeats
+from d2l.training.learners.document_data import Asked, Exercise
 
 _BATCH = 16  # exercises behind one opening at a time
 

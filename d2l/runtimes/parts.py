@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from d2l import __version__
 from d2l.adapters import info as names
 from d2l.adapters.card import quote
 from d2l.adapters.exported_parts import ExportIndex, name_manual, name_parts, write_index
@@ -32,6 +31,7 @@ from d2l.runtimes import writers
 from d2l.runtimes.export import ExportOptions, ExportResult
 from d2l.runtimes.facts import Facts
 from d2l.runtimes.rules import pick_rank
+from d2l.version import __version__
 
 #: Targets and what they write.
 TARGETS: Final = {

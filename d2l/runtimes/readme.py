@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from d2l import __version__
 from d2l.adapters.card import literal, quote
 from d2l.bases.catalog import find_known
+from d2l.version import __version__
 
 ADAPTER_FILE = "adapter.gguf"
 MODEL_FILE = "model.gguf"

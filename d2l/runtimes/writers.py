@@ -13,7 +13,6 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from d2l import __version__
 from d2l.adapters import info as names
 from d2l.adapters.info import AdapterInfo
 from d2l.adapters.peft_folder import load_tensors, read_content, write_files
@@ -35,6 +34,7 @@ from d2l.runtimes.merged import merge_weight, write_merged_gguf
 from d2l.runtimes.mlx import write_mlx
 from d2l.runtimes.readme import ADAPTER_FILE, MODEL_FILE, ExportFacts, write_readme
 from d2l.runtimes.uniform import make_uniform
+from d2l.version import __version__
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
 _PROMPT_FILES = (names.CHAT_TEMPLATE, *names.TOKENIZER)

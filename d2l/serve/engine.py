@@ -11,8 +11,8 @@ from pathlib import Path
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.inference.chat_prompts import Turns
-from d2l.inference.part_choice import UNANSWERED
-from d2l.inference.part_reading import Prompt
+from d2l.inference.parts.choose import UNANSWERED
+from d2l.inference.parts.read import Prompt
 from d2l.serve.generation import generate, stoppable
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.news import Ending, News, Start, TextPiece

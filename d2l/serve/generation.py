@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
-from d2l.inference.likelihood import PIECE, extend_in_pieces
-from d2l.inference.part_reading import Prompt
+from d2l.inference.forward import PIECE, extend_in_pieces
+from d2l.inference.parts.read import Prompt
 from d2l.serve.news import Ending, Sampling, TextPiece
 
 #: Decoders write it for bytes that are not a whole character yet.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from d2l.inference.part_choice import Citation
+from d2l.inference.parts.choose import Citation
 
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 

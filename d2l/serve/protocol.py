@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from d2l.inference.part_choice import PartOptions, list_parts
+from d2l.inference.parts.choose import PartOptions, list_parts
 from d2l.serve.news import Ending, News, Sampling, Start, TextPiece
 
 if TYPE_CHECKING:

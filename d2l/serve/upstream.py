@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.inference.part_choice import UNANSWERED, Citation, PartChooser, PartOptions, list_parts
+from d2l.inference.parts.choose import UNANSWERED, Citation, PartChooser, PartOptions, list_parts
 from d2l.serve.client import parse_address
 from d2l.serve.library import read_stamp
 from d2l.serve.news import Ending, Start, TextPiece

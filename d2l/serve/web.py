@@ -24,7 +24,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from d2l.errors import BaseModelError, D2LError, OptionError, OutOfMemoryError, explain_shortage
+from d2l.errors import BaseModelError, D2LError, OptionError, OutOfMemoryError
+from d2l.memory import explain_shortage
 from d2l.serve.protocol import RequestError
 
 log = logging.getLogger(__name__)

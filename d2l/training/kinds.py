@@ -16,13 +16,13 @@ from d2l.hypernets.network import Config, Network
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
-from d2l.learners.distributed import Team
-from d2l.learners.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
-from d2l.learners.learner import Learner, Row
-from d2l.learners.materials import Materials, count_documents
-from d2l.learners.recipes import Recipe
-from d2l.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
-from d2l.learners.text_to_lora.learner import count_text, gather_text, prepare_text
+from d2l.training.learners.distributed import Team
+from d2l.training.learners.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
+from d2l.training.learners.learner import Learner, Row
+from d2l.training.learners.materials import Materials, count_documents
+from d2l.training.learners.recipes import Recipe
+from d2l.training.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
+from d2l.training.learners.text_to_lora.learner import count_text, gather_text, prepare_text
 
 
 @dataclass(frozen=True)

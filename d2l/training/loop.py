@@ -16,11 +16,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from d2l.hypernets.networks import open_network
-from d2l.learners.distributed import Team, join_team
-from d2l.learners.learner import Figure, Learner, Row
-from d2l.learners.materials import Materials
-from d2l.learners.recipes import Recipe, refuse_other_kinds
 from d2l.training.kinds import find_kind
+from d2l.training.learners.distributed import Team, join_team
+from d2l.training.learners.learner import Figure, Learner, Row
+from d2l.training.learners.materials import Materials
+from d2l.training.learners.recipes import Recipe, refuse_other_kinds
 from d2l.training.optimizers import make_optimizers
 from d2l.training.run_folder import RunFolder, TrainingRun, begin_mean
 

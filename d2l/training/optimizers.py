@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from d2l.learners.recipes import Recipe
+from d2l.training.learners.recipes import Recipe
 
 _MOMENTUM = 0.95  # of Muon, torch's default
 

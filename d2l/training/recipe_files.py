@@ -11,8 +11,8 @@ from typing import Any
 
 from d2l.datasets.tasks import Task
 from d2l.errors import RecipeError, TaskError
-from d2l.learners.recipe_table import MisfitError, Table, show
-from d2l.learners.recipes import (
+from d2l.training.learners.recipe_table import MisfitError, Table, show
+from d2l.training.learners.recipes import (
     KINDS,
     TABLES,
     DataSource,
@@ -21,7 +21,7 @@ from d2l.learners.recipes import (
     Recipe,
     Tasks,
 )
-from d2l.learners.task_data import gather_tasks
+from d2l.training.learners.task_data import gather_tasks
 
 Raw = dict[str, Any]
 _MAX_BYTES = 1 << 18  # a recipe has some hundred lines; a device has no end

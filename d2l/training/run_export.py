@@ -16,8 +16,8 @@ from d2l.files.atomic import building
 from d2l.hypernets.checkpoints import read_config, refuse_checkpoint
 from d2l.hypernets.formats.native import read_tensors
 from d2l.hypernets.protocol import HypernetConfig
-from d2l.learners.recipes import KINDS
 from d2l.training.kinds import find_kind, list_uses
+from d2l.training.learners.recipes import KINDS
 from d2l.training.run_folder import Row, RunFolder
 
 _WEIGHTS = "model.safetensors"

@@ -27,7 +27,7 @@ from d2l.errors import CheckpointError, RecipeError
 from d2l.files.atomic import replace_file
 from d2l.files.leftovers import HIDDEN, take_lock
 from d2l.files.tensors import FILE_ERRORS
-from d2l.learners.recipes import Recipe
+from d2l.training.learners.recipes import Recipe
 from d2l.training.optimizers import Optimizers
 
 Row = dict[str, Any]

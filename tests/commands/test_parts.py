@@ -95,8 +95,8 @@ def test_silence_names_the_place_that_came_closest(
     command: Command, kept: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
-    monkeypatch.setattr("d2l.inference.part_choice.MOST_SILENT", 0.0)
-    monkeypatch.setattr("d2l.inference.part_choice.LEAST_COVERAGE", 2.0)
+    monkeypatch.setattr("d2l.inference.parts.choose.MOST_SILENT", 0.0)
+    monkeypatch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
     silent = ask(command, kept, QUESTIONS[0])
     assert (silent.out, silent.err) == (
         "The manual does not say.\n",

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from d2l.commands.training_view import Row, TrainingView, describe, make_table, show_time
-from d2l.learners.recipes import Recipe
+from d2l.training.learners.recipes import Recipe
 from d2l.training.recipe_files import read_recipe
 from tests.recipes import write_recipe
 

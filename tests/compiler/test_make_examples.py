@@ -13,8 +13,8 @@ from d2l.bases.activations import Activations
 from d2l.datasets.examples import take_examples
 from d2l.errors import CheckpointError, TaskError
 from d2l.hypernets.options import CompileOptions
-from d2l.learners.document_data import Asked
 from d2l.refining.drills import drill_examples
+from d2l.training.learners.document_data import Asked
 from tests import tiny
 from tests.command import Command
 

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from d2l.adapters.peft_folder import read_adapter
-from d2l.bases.embedders import load_base_embedders
 from d2l.bases.models import find_base
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.formats import native
+from d2l.hypernets.text_to_lora.embedders import load_base_embedders
 from tests import tiny, tiny_tasks
 from tests.command import Command
 from tests.hypernets.text_networks import make_tensors

@@ -18,7 +18,7 @@ from d2l.compiler.description import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.seats.config import read_config
-from d2l.learners.seats.learner import embed_texts
+from d2l.training.learners.seats.learner import embed_texts
 from tests import tiny
 from tests.command import Command
 

@@ -8,10 +8,10 @@ from d2l.adapters.info import read_info
 from d2l.adapters.provenance import Provenance
 from d2l.api import functions
 from d2l.api.compiler import Compiler
+from d2l.compiler.originals import read_originals
 from d2l.compiler.privacy import name_documents, redact, redact_provenance
 from d2l.documents.document import Document
 from d2l.documents.intake import ReadOptions, read_inputs
-from d2l.evaluation.originals import read_originals
 from d2l.hypernets.options import CompileOptions
 from d2l.readers.parsing import Section
 from tests import tiny

@@ -11,7 +11,7 @@ from d2l.documents.read import read_document
 from d2l.evaluation.part_answers import answer_by_parts
 from d2l.files.printable import printable
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.part_choice import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import UNANSWERED, PartOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from d2l.documents.document import SEPARATOR
-from d2l.learners.document_data import Asked
 from d2l.refining.drills import choose_held_out, make_drills, sentences_of
+from d2l.training.learners.document_data import Asked
 
 TEXT = "\n".join(
     f"The {noun} number {n} was built in {1900 + n} by Master {name} for the old harbor."

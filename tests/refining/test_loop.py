@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from d2l.hypernets.protocol import Assembled
-from d2l.learners.document_data import Asked, Exercise
 from d2l.refining.drills import Drills, make_drills, sentences_of
 from d2l.refining.loop import Budget, Drilled, Exercises, Settings, take_steps
 from d2l.refining.references import References
+from d2l.training.learners.document_data import Asked, Exercise
 
 TEXT = (
     "The filter is rinsed every 14 days by Mara Lind. The pump in the harbor was built in 1931. "

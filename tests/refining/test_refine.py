@@ -19,15 +19,15 @@ from d2l.change.merge_plan import prepare as prepare_merge
 from d2l.change.parents import Parent, read_parent
 from d2l.documents.document import Document
 from d2l.errors import AdapterError, OptionError
-from d2l.learners.document_data import Asked, Exercise
+from d2l.questions.about import Effort
+from d2l.questions.marks import AboutText
 from d2l.readers.parsing import Section
 from d2l.refining import teacher
 from d2l.refining.adapters import refine_adapter
 from d2l.refining.drills import name_reason, sentences_of
-from d2l.refining.marks import AboutText
 from d2l.refining.options import RefineOptions
-from d2l.refining.questions import Effort
 from d2l.refining.subjects import MovableLora, MovableSeats
+from d2l.training.learners.document_data import Asked, Exercise
 from tests.change.test_merge import options_for
 from tests.compiled import Compiled, compile_tiny, make_document, read_files
 from tests.slow import slow_after

@@ -12,11 +12,11 @@ from d2l.bases.models import find_base, load_causal
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
-from d2l.learners.document_data import Asked
-from d2l.learners.seats.loss import SeatedDecoder, pack_exercises
-from d2l.learners.seats.solve import Solver
 from d2l.refining.decoder import MemoryDecoder
 from d2l.refining.subjects import MovableLora, MovableSeats
+from d2l.training.learners.document_data import Asked
+from d2l.training.learners.seats.loss import SeatedDecoder, pack_exercises
+from d2l.training.learners.seats.solve import Solver
 from tests import tiny, tiny_seats
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 from d2l.adapters.weights import Memory
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.learners.document_data import Asked, Exercise
-from d2l.learners.seats.loss import measure_loss
 from d2l.refining.references import References
 from d2l.refining.subjects import MovableSeats
 from d2l.refining.teacher import read_passage
+from d2l.training.learners.document_data import Asked, Exercise
+from d2l.training.learners.seats.loss import measure_loss
 from tests import tiny, tiny_seats
 from tests.refining.test_subjects import ASKED, make_memory, make_seated
 

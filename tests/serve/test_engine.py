@@ -247,7 +247,7 @@ def test_a_long_prompt_is_read_in_pieces_until_its_answer_is_due(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("d2l.serve.generation.PIECE", 32)
-    monkeypatch.setattr("d2l.inference.likelihood.PIECE", 32)
+    monkeypatch.setattr("d2l.inference.forward.PIECE", 32)
     entries = Library(shelf.folder, print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     question = "Where is the pump? " * 20

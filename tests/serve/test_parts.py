@@ -12,7 +12,7 @@ import pytest
 from d2l.adapters.info import PARTS
 from d2l.documents.document import Document
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.part_choice import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import UNANSWERED, PartOptions
 from d2l.readers.parsing import Section
 from tests import tiny
 from tests.compiled import compile_tiny

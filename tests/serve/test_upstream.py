@@ -15,7 +15,7 @@ import pytest
 import d2l
 from d2l.adapters.exported_parts import read_index
 from d2l.errors import AdapterError, OptionError
-from d2l.inference.part_choice import UNANSWERED
+from d2l.inference.parts.choose import UNANSWERED
 from d2l.serve.upstream import Upstream, UpstreamServer
 from d2l.serve.web import ServeOptions
 from tests import tiny

@@ -23,13 +23,13 @@ from d2l.commands.lazy import Groups
 from d2l.documents.read import READERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
-from d2l.learners.recipe_table import Table
-from d2l.learners.recipes import TABLES
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS, place_beside
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
 from d2l.runtimes.runtime import Runtime
+from d2l.training.learners.recipe_table import Table
+from d2l.training.learners.recipes import TABLES
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "d2l"

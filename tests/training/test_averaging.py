@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from d2l.learners.recipes import Recipe
 from d2l.training import loop as pipeline
+from d2l.training.learners.recipes import Recipe
 from d2l.training.recipe_files import read_recipe
 from tests import tiny
 from tests.recipes import change, write_data, write_recipe

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from d2l.errors import CheckpointError, RecipeError
-from d2l.learners.learner import Row
-from d2l.learners.recipes import DataSource, Length, Recipe
 from d2l.training import loop as pipeline
+from d2l.training.learners.learner import Row
+from d2l.training.learners.recipes import DataSource, Length, Recipe
 from d2l.training.loop import learning_rate, progress
 from d2l.training.recipe_files import read_recipe
 from d2l.training.run_folder import RunFolder, TrainingRun
@@ -279,12 +279,14 @@ def test_general_prompts_are_answered_once_and_kept(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "d2l.learners.seats.learner.read_prompts", lambda: ["Hello!", "What is a noun?"]
+        "d2l.training.learners.seats.learner.read_prompts", lambda: ["Hello!", "What is a noun?"]
     )
     recipe = read_recipe(write_recipe(place / "a.toml", general_share=0.5))
     pipeline.train(recipe, place / "run")
     assert any("general" in row for row in read_log(place / "run"))
-    monkeypatch.setattr("d2l.learners.seats.learner.make_general", None)  # not called again
+    monkeypatch.setattr(
+        "d2l.training.learners.seats.learner.make_general", None
+    )  # not called again
     pipeline.train(replace(recipe, steps=4), place / "run")
     pipeline.train(recipe, place / "another run")
 

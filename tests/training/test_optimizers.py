@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from d2l.learners.recipes import Recipe
+from d2l.training.learners.recipes import Recipe
 from d2l.training.optimizers import Optimizers, make_optimizers
 from d2l.training.recipe_files import read_recipe
 from tests.recipes import write_recipe

@@ -9,10 +9,11 @@ from typing import Any
 
 from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
-from d2l.errors import OptionError, OutOfMemoryError, memory_errors
+from d2l.errors import OptionError, OutOfMemoryError
 from d2l.evaluation.bench.cases import Case, draw_texts, make_case
 from d2l.evaluation.bench.run import BenchOptions, run_cases
 from d2l.evaluation.metrics import Row
+from d2l.memory import memory_errors
 from d2l.progress import Steps, ignore_steps
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-from d2l import __version__
 from d2l.adapters.peft_folder import DTYPES
 from d2l.api.compiler import Compiler
 from d2l.bases import devices
@@ -35,6 +34,7 @@ from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import digest_files
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Steps, ignore_steps
+from d2l.version import __version__
 
 #: Arms that need parts: without them they would be others again.
 _OF_PARTS = ("rag", "routed", "right")

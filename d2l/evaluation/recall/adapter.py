@@ -8,12 +8,12 @@ from pathlib import Path
 
 from d2l.adapters.info import read_info
 from d2l.bases.models import batched
+from d2l.compiler.originals import read_originals
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.datasets.silence import SILENCE
 from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.harm import FEW_PROMPTS, answer_general, count_seats, measure_harm
 from d2l.evaluation.metrics import Row, contains_answer, pick_evenly
-from d2l.evaluation.originals import read_originals
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.report import (
     ARMS,

@@ -15,7 +15,7 @@ from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, wri
 from d2l.evaluation.part_answers import answer_by_parts, asks_parts
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_answers
-from d2l.inference.part_choice import PartOptions
+from d2l.inference.parts.choose import PartOptions
 from d2l.refining.options import RefineOptions
 
 #: Scores of an answer; the first three are shares, the others nats a token.

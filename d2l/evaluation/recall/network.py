@@ -25,7 +25,7 @@ from d2l.evaluation.recall.report import Cell, Probe, make_rows, make_silence_ro
 from d2l.evaluation.recall.unanswerable import NEIGHBORS, ask_neighbors, choose_given
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.part_choice import PartOptions
+from d2l.inference.parts.choose import PartOptions
 from d2l.progress import Steps, ignore_steps
 
 

@@ -37,7 +37,7 @@ from d2l.evaluation.recall.report import (
 )
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.part_choice import PartOptions
+from d2l.inference.parts.choose import PartOptions
 from d2l.inference.shared_prefix import can_attend
 from d2l.progress import Steps, ignore_steps
 

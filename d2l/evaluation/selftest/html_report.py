@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from d2l import __version__
 from d2l.errors import D2LError
 from d2l.evaluation.harm import describe_harm
 from d2l.evaluation.metrics import show_mean
 from d2l.evaluation.selftest.questions import AnsweredQuestion, group_by_place
 from d2l.evaluation.selftest.selftest import WORDING, Recited, SelfReport, SelfTest
 from d2l.files.atomic import replace_file
+from d2l.version import __version__
 
 #: Marks a file as a report of d2l, which may be replaced.
 _GENERATOR = '<meta name="generator" content="d2l probe">'

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from d2l.compiler.originals import Stretch, find_page
 from d2l.documents.sentences import find_sentences
 from d2l.evaluation.metrics import pick_evenly
-from d2l.evaluation.originals import Stretch, find_page
 
 #: Shortest sentence that is cut in two, and how much of a long one is used, in words.
 MIN_WORDS, MAX_WORDS = 8, 40

@@ -9,16 +9,16 @@ from typing import Any
 
 from d2l.bases.models import batched, find_base
 from d2l.bases.tokenizers import load_tokenizer
+from d2l.compiler.originals import Originals, find_page
 from d2l.documents.document import Document
 from d2l.evaluation.metrics import contains_answer, list_answer
-from d2l.evaluation.originals import Originals, find_page
 from d2l.evaluation.part_answers import asks_parts
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily
 from d2l.progress import Progress, silent
-from d2l.refining.marks import AboutText
-from d2l.refining.questions import Effort, write_about
-from d2l.refining.replies import agrees
+from d2l.questions.about import Effort, write_about
+from d2l.questions.marks import AboutText
+from d2l.questions.replies import agrees
 
 #: Wrong answers that are shown to people.
 _SHOWN = 3

@@ -16,10 +16,10 @@ from typing import Any
 
 from d2l.adapters.info import read_info
 from d2l.bases.models import batched
+from d2l.compiler.originals import Originals, read_originals
 from d2l.errors import DocumentError
 from d2l.evaluation.harm import FEW_PROMPTS, answer_general, measure_harm
 from d2l.evaluation.metrics import Row, pick_evenly, take_mean
-from d2l.evaluation.originals import Originals, read_originals
 from d2l.evaluation.part_answers import answer_by_parts, asks_parts
 from d2l.evaluation.selftest.passages import (
     MIN_WORDS,

@@ -17,7 +17,6 @@ from d2l.adapters.provenance import Prompt
 from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
-from d2l.bases.embedders import scale_embedding
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizer_files import read_compact
 from d2l.datasets.tasks import Example
@@ -25,7 +24,7 @@ from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, DocumentError, OptionError
-from d2l.hypernets.familiarity import Familiarity
+from d2l.hypernets.familiarity import Familiarity, scale_embedding
 from d2l.hypernets.network import Loaded, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled

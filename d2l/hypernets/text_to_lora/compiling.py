@@ -13,7 +13,6 @@ from torch import Tensor
 
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.devices import pick_device
-from d2l.bases.embedders import Embedder, load_embedders
 from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
@@ -23,6 +22,7 @@ from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, Part
+from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedders
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
 
 

@@ -18,7 +18,7 @@ from d2l.evaluation.recall.report import Probe, describe_gain
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.part_choice import PartOptions
+from d2l.inference.parts.choose import PartOptions
 from d2l.refining.options import RefineOptions
 from tests.compiled import write_files
 

@@ -13,7 +13,7 @@ from d2l.evaluation.recall.report import Probe, draw_recall
 from d2l.evaluation.recall.whole import probe_whole
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AskOptions
-from d2l.inference.part_choice import UNANSWERED
+from d2l.inference.parts.choose import UNANSWERED
 from tests import tiny
 from tests.compiled import write_files
 

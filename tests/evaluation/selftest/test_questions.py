@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
+from d2l.compiler.originals import find_page
 from d2l.datasets.questions import read_questions
 from d2l.documents.document import Document, Source
 from d2l.documents.read import read_document
-from d2l.evaluation.originals import find_page
 from d2l.evaluation.selftest import questions as asking
 from d2l.evaluation.selftest.questions import (
     AnsweredQuestion,
     PageQuestion,
     group_by_place,
 )
+from d2l.questions.about import Effort
+from d2l.questions.marks import AboutText
+from d2l.questions.writer import explain_silence
 from d2l.readers.parsing import Section
-from d2l.refining.marks import AboutText
-from d2l.refining.questions import Effort
-from d2l.refining.writer import explain_silence
 from tests import tiny
 from tests.command import Command
 from tests.compiled import LAST_PAGE, Compiled, compile_tiny

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from d2l.compiler.originals import read_originals
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
-from d2l.evaluation.originals import read_originals
 from d2l.evaluation.selftest.selftest import SelfReport, probe_itself, run_selftest
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests import tiny

@@ -1,0 +1,145 @@
+"""Chosen parts → what the model reads before a prompt: a cache for memories, hooks for ranks."""
+
+import contextlib
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+from transformers import DynamicCache
+
+from d2l.adapters.deltas import keep_ranks
+from d2l.adapters.info import AdapterInfo
+from d2l.adapters.module_names import parse
+from d2l.adapters.parts import Parts
+from d2l.adapters.peft_folder import read_adapter
+from d2l.adapters.weights import LoraWeights
+from d2l.bases.models import read_out
+from d2l.errors import AdapterError
+from d2l.inference.attached import attached, on_device
+from d2l.inference.forward import extend_in_pieces
+from d2l.inference.parts.choose import JOINED_PARTS, READ_PARTS, Choice
+from d2l.inference.parts.prefix import PrefixMaker, without_seats
+
+#: Parts whose caches stay in memory, each some megabytes.
+_N_KEPT = 16
+
+
+class Prompt(NamedTuple):
+    """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
+
+    ids: list[int]
+    cache: Any = None
+    choice: Choice | None = None
+
+
+class PartReader:
+    """Puts parts of one adapter in front of prompts of `tuned`, a PeftModel with it active."""
+
+    def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, silence: int) -> None:
+        """`silence`: the token that an answer begins with which says that there is none."""
+        self._info, self._parts, self._tuned, self._silence = info, parts, tuned, silence
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+
+    @property
+    def joins(self) -> bool:
+        """Whether the chosen parts are read together, as ranks of one adapter are; else each is
+        read apart, and the one with the most certain answer is asked."""
+        return self._parts.stored is None
+
+    @property
+    def usual(self) -> int:
+        """Parts that are read where the options name no number."""
+        return JOINED_PARTS if self.joins else READ_PARTS
+
+    @contextlib.contextmanager
+    def reading(self, choice: Choice, rest: list[int]) -> Iterator[Prompt]:
+        """A block in which the model reads chosen parts before a prompt's other ids, `rest`; the
+        prompt's choice has the part first that is read."""
+        if self.joins:
+            causal, weights = self._tuned.get_base_model(), self._take_ranks(choice.places)
+            factors = on_device(weights, causal.device)
+            with self._tuned.disable_adapter(), attached(causal, factors, weights.scale):
+                yield Prompt(rest, None, choice)
+            return
+        with without_seats(self._tuned), torch.inference_mode():
+            caches = [self._find_cache(place) for place in choice.places]
+            if len(caches) == 1:
+                cache = copy.deepcopy(caches[0])
+            else:
+                choice, cache = self._read_apart(choice, caches, rest)
+            n_seats = self._parts.records[choice.places[0]].n_seats
+            yield Prompt([*self._prefixes.opening[: 1 + n_seats], *rest], cache, choice)
+
+    def _read_apart(
+        self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]
+    ) -> tuple[Choice, DynamicCache]:
+        """Read the question behind each part, side by side. Gives the parts by how certain their
+        answers begin, and the cache of the first, up to the prompt's last token."""
+        lengths = [cache.get_seq_length() for cache in caches]
+        longest = max(lengths)
+        stacked: Any = DynamicCache()
+        for layer, same in enumerate(zip(*(_list_layers(cache) for cache in caches), strict=True)):
+            pads = [(0, 0, longest - n, 0) for n in lengths]
+            keys = [functional.pad(one.keys, pad) for one, pad in zip(same, pads, strict=True)]
+            values = [functional.pad(one.values, pad) for one, pad in zip(same, pads, strict=True)]
+            stacked.update(torch.cat(keys), torch.cat(values), layer)
+        causal = self._tuned.get_base_model()
+        ids = torch.tensor([rest] * len(caches), device=causal.device)
+        seen = [[0] * (longest - n) + [1] * (n + len(rest)) for n in lengths]
+        mask = torch.tensor(seen, device=causal.device)
+        cache, states = extend_in_pieces(causal, ids, mask=mask, cache=stacked)
+        log_probs = read_out(causal, states[:, -1].contiguous()).float().log_softmax(dim=-1)
+        entropies = -(log_probs.exp() * log_probs).sum(dim=-1)  # nats, (parts,)
+        silent = log_probs[:, self._silence].exp()
+        weighed, first = choice.weigh(entropies.tolist(), silent.tolist())
+        row = DynamicCache()
+        start = longest - lengths[first]
+        for layer, own in enumerate(_list_layers(cache)):
+            pair = (t[first : first + 1, :, start:-1] for t in (own.keys, own.values))
+            row.update(*pair, layer)
+        return weighed, row
+
+    def _find_cache(self, place: int) -> Any:
+        if place not in self._kept:
+            self._kept[place] = self._prefixes.make_cache(self._parts.read(place))
+        self._kept.move_to_end(place)
+        while len(self._kept) > _N_KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[place]
+
+    @cached_property
+    def _prefixes(self) -> PrefixMaker:
+        opening = self._parts.index.opening
+        assert opening is not None
+        layers = {
+            module.layer
+            for module in map(parse, self._info.module_names)
+            if module.short == "k_proj" and module.layer is not None
+        }
+        return PrefixMaker(self._tuned, opening.ids, sorted(layers))
+
+    @cached_property
+    def _weights(self) -> LoraWeights:
+        return read_adapter(self._info.folder)
+
+    def _take_ranks(self, places: Sequence[int]) -> LoraWeights:
+        """The ranks of these parts' chunks, and of what the network adds to every document."""
+        made = self._info.provenance
+        assert made is not None  # it says that there are parts
+        spans = [made.chunks[place].ranks for place in places] + [made.bias_ranks]
+        if None in spans[:-1]:
+            raise AdapterError(
+                f"{self._info.folder}: does not say which ranks its parts have",
+                hint="ask with --whole, or compile the document again",
+            )
+        ranks = [rank for span in spans if span is not None for rank in range(*span)]
+        return keep_ranks(self._weights, torch.tensor(ranks))
+
+
+def _list_layers(cache: Any) -> list[Any]:
+    """The layers of a cache, each with keys and values (rows, heads, tokens, dim)."""
+    return list(cache.layers)

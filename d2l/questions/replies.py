@@ -1,0 +1,93 @@
+"""Whether a question and a reply count: rules over their words, without a model."""
+
+import re
+from collections.abc import Iterator, Set
+
+from d2l.questions.marks import Span
+
+#: Words of a question; shorter ones name nothing, longer ones tell the answer.
+_WORDS = range(4, 31)
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b")
+_WORD = re.compile(r"\w+(?:[.,:]\d+)*")
+#: Words that an answer neither begins nor ends with, unless they were marked.
+_FILLERS = frozenset(
+    ["as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "that", "to", "was", "with"]
+)
+#: Counts, which bases write in digits whatever the passage does.
+_UNITS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen twenty"
+)
+_TENS = "ten twenty thirty forty fifty sixty seventy eighty ninety"
+_COUNTS = {word: str(n) for n, word in enumerate(_UNITS.split(), start=1)} | {
+    word: str(10 * n) for n, word in enumerate(_TENS.split(), start=1)
+}
+#: Words that a quotation may have beyond the marked ones.
+_MORE_QUOTED = 4
+
+
+def is_question(text: str, *, answer: str) -> bool:
+    """Whether a text is a single question that does not tell its own answer."""
+    return (
+        len(text.split()) in _WORDS
+        and text.endswith("?")
+        and text.count("?") == 1
+        and "[[" not in text
+        and f" {' '.join(plain_words(answer))} " not in f" {' '.join(plain_words(text))} "
+    )
+
+
+def agrees(reply: str, answer: str, *, question: str = "") -> bool:
+    """Whether a reply gives the answer, apart from case, articles, punctuation and digits.
+
+    A few words around the answer may stand in the reply besides those of the question; of a long
+    answer most words suffice.
+    """
+    said, wanted = list(plain_words(reply)), list(plain_words(answer))
+    if not said or not wanted:
+        return False
+    if f" {' '.join(wanted)} " in f" {' '.join(said)} ":
+        asked = set(plain_words(question))
+        return sum(word not in asked for word in said) <= 2 * len(wanted) + 6
+    shared = len(set(said) & set(wanted))
+    return len(wanted) > 3 and 2 * shared / (len(set(said)) + len(set(wanted))) >= 0.8
+
+
+def quote(reply: str, text: str, span: Span, *, question: str = "") -> Span:
+    """Widen a marked span to the words of the text that a reply quotes around it.
+
+    Rules mark "5" of "5–8 bar", or one city of three, and the base replies with all of it. Words of
+    the question and fillers at the reply's ends do not count.
+    """
+    words = [match for match in _WORD.finditer(text) if not _ARTICLES.fullmatch(_plain(match))]
+    plain, asked = [_plain(match) for match in words], set(plain_words(question))
+    wanted = list(plain_words(span.of(text)))
+    said = _strip(list(plain_words(reply)), (asked | _FILLERS) - set(wanted))
+    if not said or len(said) > len(wanted) + _MORE_QUOTED:
+        return span
+    for first in range(len(words) - len(said) + 1):
+        start, stop = words[first].start(), words[first + len(said) - 1].end()
+        if start < span.stop and span.start < stop and plain[first : first + len(said)] == said:
+            return Span(min(start, span.start), max(stop, span.stop))
+    return span
+
+
+def _strip(words: list[str], ignored: Set[str]) -> list[str]:
+    """Words without ignored ones at either end."""
+    while words and words[0] in ignored:
+        words = words[1:]
+    while words and words[-1] in ignored:
+        words = words[:-1]
+    return words
+
+
+def plain_words(text: str) -> Iterator[str]:
+    """Words in small letters without articles, counts in digits; numbers keep their points."""
+    for match in _WORD.finditer(text):
+        if not _ARTICLES.fullmatch(_plain(match)):
+            yield _plain(match)
+
+
+def _plain(word: re.Match[str]) -> str:
+    plain = word.group().casefold()
+    return _COUNTS.get(plain, plain)

@@ -1,0 +1,164 @@
+"""A Doc-to-LoRA network in training: prompts for student and teacher, its loss, its checkpoint.
+
+The teacher is the frozen base with the documents in its prompt; the student the same base without
+them, with the LoRA that the network writes. Both are given the data's own answers token by token:
+to train as the public networks were, let the answers in the data be the base's own. The loss is
+`loss`; the loop is `training.loop`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d2l.bases.activations import ActivationEncoder
+from d2l.bases.chat import Chat, make_chat
+from d2l.bases.models import BaseFiles, load_causal, load_frozen
+from d2l.bases.tokenizers import load_tokenizer
+from d2l.errors import RecipeError
+from d2l.hypernets.checkpoints import load_hypernet
+from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
+from d2l.hypernets.formats import native
+from d2l.hypernets.network import Network
+from d2l.training.learners.distributed import Team
+from d2l.training.learners.doc_to_lora.loss import generate, measure_document, take_target
+from d2l.training.learners.document_data import Asked, Drawn, Mixture
+from d2l.training.learners.forward import adapted, predict
+from d2l.training.learners.learner import Figure, LossShare, Row
+from d2l.training.learners.materials import Materials, gather_documents
+from d2l.training.learners.recipes import Recipe
+
+#: The shortest passage, in tokens.
+MIN_TOKENS = 16
+#: Parts of the base's window: documents in the teacher's prompt, a question, an answer.
+_DOCUMENTS_PART, _QUESTION_PART, _ANSWER_PART = 0.7, 0.1, 0.1
+#: The public recipe's outline in our own words: documents, what to do with them, the question.
+_TEACHER = (
+    "# Provided Information\n{documents}\n\n---\n\n"
+    "Use the information above where it bears on the user input below, follow it where it is an "
+    "instruction, and ignore it otherwise.\n\n# User Input\n{question}"
+)
+
+
+@dataclass(frozen=True)
+class DocToLoraLearner:
+    """A `Learner`: a Doc-to-LoRA network on its frozen base, one document's answers at a time."""
+
+    network: DocToLora
+    causal: Any
+    read: ActivationEncoder
+    encode: Chat  # how the network's reader is shown a chunk
+    chat: Chat
+    mixture: Mixture
+
+    def draw(self, step: int) -> list[Drawn]:
+        """Documents of one step that something is asked about; several chunks count as one."""
+        return [one for one in self.mixture.draw(step) if one.asked]
+
+    def describe(self, drawn: Sequence[Drawn]) -> Row:
+        """How many documents, of how many chunks each."""
+        return {"memories": len(drawn), "chunks": len(drawn[0].passages)}
+
+    def measure(self, mine: Sequence[Drawn], drawn: Sequence[Drawn]) -> Iterator[LossShare]:
+        """The mean over a step's documents is the loss; each document is a share of its own."""
+        for one in mine:
+            asked = [item for item in one.asked if isinstance(item, Asked)]
+            questions = [self._cut(item.question, _QUESTION_PART) for item in asked]
+            answers = [self._answer(item) for item in asked]
+            documents = "\n\n".join(passage.text for passage in one.passages)
+            teacher = [
+                self.chat.ask(_TEACHER.format(documents=documents, question=question))
+                for question in questions
+            ]
+            with torch.no_grad():
+                targets = [take_target(row) for row in predict(self.causal, teacher, answers)]
+            generated = generate(
+                self.network,
+                [self.read(self.encode.ask(p.text)).hidden for p in one.passages],
+            )
+            with adapted(self.causal, generated, self.network.config.scale):
+                student = [self.chat.ask(question) for question in questions]
+                logits = predict(self.causal, student, answers)
+            l1 = self.mixture.recipe.doc_to_lora.generated_l1
+            loss, losses = measure_document(logits, targets, generated, l1=l1)
+            figures = [
+                Figure("answers", value, _share_right(row, answer))
+                for value, row, answer in zip(losses.tolist(), logits, answers, strict=True)
+            ]
+            yield LossShare(loss / len(drawn), tuple(figures))
+
+    def _answer(self, asked: Asked) -> tuple[int, ...]:
+        ids = self.chat.tokenizer.encode(self._cut(asked.answer, _ANSWER_PART))
+        return (*ids, self.chat.end_token) if asked.complete else tuple(ids)
+
+    def _cut(self, text: str, part: float) -> str:
+        """The beginning of a text that fits into a part of the base's window."""
+        ids = self.chat.tokenizer.encode(text)
+        most = int(self.causal.config.max_position_embeddings * part)
+        return text if len(ids) <= most else self.chat.tokenizer.decode(ids[:most])
+
+    def write(self, folder: Path) -> None:
+        """Put config.json and model.safetensors into an empty folder."""
+        config = self.network.config
+        tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
+        native.write_folder(folder, config.kind, config.to_json(), tensors)
+
+
+def _share_right(logits: torch.Tensor, answer: Sequence[int]) -> float:
+    """Share of an answer's tokens that are the most likely in logits (tokens, vocabulary)."""
+    wanted = torch.tensor(answer, device=logits.device)
+    return float((logits.detach().argmax(dim=-1) == wanted).float().mean())
+
+
+def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) -> None:
+    """Refuse what this kind of network cannot do; raises RecipeError."""
+    if recipe.fresh:
+        raise RecipeError(
+            f"fresh is true, and a {config.kind} network is not begun anew",
+            hint="set fresh = false to train the checkpoint further",
+        )
+    most = int(base.config.max_position_embeddings * _DOCUMENTS_PART)
+    for length in recipe.lengths:
+        if length.chunks * length.tokens > most:
+            raise RecipeError(
+                f"a length has {length.chunks} x {length.tokens} tokens, and the teacher, which "
+                f"reads them at once, has room for {most}"
+            )
+
+
+def gather_doc_to_lora(
+    recipe: Recipe, network: Network[DocToLoraConfig]
+) -> Materials[DocToLoraConfig]:
+    """Passages of documents, where the recipe asks for nothing else; raises D2LError."""
+    check_doc_to_lora(network.config, recipe, network.base)
+    return gather_documents(recipe, network, network.config, minimum=MIN_TOKENS)
+
+
+def prepare_doc_to_lora(
+    materials: Materials[DocToLoraConfig], out: Path, team: Team
+) -> DocToLoraLearner:
+    """Load the base, its reader and the network; raises D2LError."""
+    del out  # nothing is kept beside the run
+    recipe, config = materials.recipe, materials.config
+    dtype = getattr(torch, recipe.precision)
+    reader = (
+        materials.base if config.encoder is None else materials.network.find_other(config.encoder)
+    )
+    # Loaded apart from the base: its upper layers are left out, and the final norm follows.
+    n_layers = config.reading.n_layers
+    encoder = load_frozen(reader, device=team.device, dtype=dtype, n_layers=n_layers)
+    causal = load_causal(materials.base, device=team.device, dtype=dtype)
+    network = load_hypernet(materials.source, device="cpu")  # in fp32, which training needs
+    assert isinstance(network, DocToLora)
+    tokenizer = load_tokenizer(reader.folder)
+    template = tokenizer.document_template(reader.family.document_template)
+    return DocToLoraLearner(
+        team.prepare(network),
+        causal,
+        ActivationEncoder(encoder, config.reading),
+        Chat(template, -1, tokenizer),  # a document is read, never answered
+        make_chat(materials.tokenizer),
+        Mixture(materials.pools, recipe, recipe.doc_to_lora),
+    )

@@ -1,0 +1,154 @@
+"""The base's own answers to general prompts: what a memory must leave alone.
+
+A causal model in, exercises with the base's own distribution as their target out. The answers are
+made once for a run and kept beside it; the distributions, half a million bytes a token, are
+computed again whenever an exercise is asked.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from d2l.bases.tokenizers import BaseTokenizer
+from d2l.files.cache import cache_dir, keep_tensors
+from d2l.files.tensors import find_kept
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.inference.likelihood import answer_greedily
+from d2l.training.learners.document_data import Exercise
+from d2l.training.learners.forward import predict
+
+_MAX_PROMPT_TOKENS = 64
+_MAX_TOKENS = 32
+_BATCH = 64
+_TOP = 64  # tokens that are sampled from; a nucleus would sort the vocabulary at every token
+
+
+def sample_prompts(
+    causal: Any, number: int, *, tokenizer: BaseTokenizer, config: SeatsConfig, seed: int
+) -> list[str]:
+    """What the base itself writes where a user would speak, none twice and none unfinished.
+
+    An instruction-tuned model, given the template up to the user's turn, writes such prompts as it
+    was tuned on ("Magpie", Xu et al. 2024, arXiv 2406.08464). Fewer where it repeats itself.
+    """
+    opening = torch.tensor([config.read_opening] * _BATCH, device=causal.device)
+    found: dict[str, None] = {}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for _ in range(2 * number // _BATCH + 1 if number else 0):
+            made = causal.generate(
+                opening,
+                attention_mask=torch.ones_like(opening),
+                do_sample=True,
+                top_k=_TOP,
+                max_new_tokens=_MAX_PROMPT_TOKENS,
+                eos_token_id=config.end_token,
+                pad_token_id=config.end_token,
+            )
+            for ids in made[:, opening.shape[1] :].tolist():
+                n_tokens = ids.index(config.end_token) if config.end_token in ids else 0
+                text = tokenizer.decode(ids[:n_tokens], skip_special_tokens=True).strip()
+                found |= {text: None} if text else {}
+            if len(found) >= number:
+                break
+    return list(found)[:number]
+
+
+def make_general(
+    causal: Any, prompts: Sequence[str], *, tokenizer: BaseTokenizer, config: SeatsConfig
+) -> list[Exercise]:
+    """The base's greedy answers behind its own default opening; `add_references` does the rest."""
+    afters = [
+        (
+            *config.after_opening,
+            *tokenizer.encode(prompt)[:_MAX_PROMPT_TOKENS],
+            *config.before_answer,
+        )
+        for prompt in prompts
+    ]
+    end = config.end_token
+    answers = answer_greedily(
+        causal,
+        [(*config.opening_head, *after) for after in afters],
+        max_tokens=_MAX_TOKENS,
+        batch=_BATCH,
+        end=end,
+        pad=end,
+    )
+    return [
+        Exercise(after, (*answer, end)[:_MAX_TOKENS], general=True)
+        for after, answer in zip(afters, answers, strict=True)
+    ]
+
+
+@torch.no_grad()
+def add_references(
+    causal: Any, groups: Sequence[Sequence[Exercise]], *, config: SeatsConfig
+) -> list[list[Exercise]]:
+    """The same exercises, the general ones with the base's distribution before every token.
+
+    All of them go through the base in one pass: one for each memory took several times as long.
+    """
+    general = [exercise for group in groups for exercise in group if exercise.general]
+    found = iter(
+        predict(
+            causal,
+            [(*config.opening_head, *exercise.prompt) for exercise in general],
+            [exercise.answer for exercise in general],
+        )
+        if general
+        else ()
+    )
+    return [
+        [
+            replace(one, reference=next(found).float().log_softmax(dim=-1)) if one.general else one
+            for one in group
+        ]
+        for group in groups
+    ]
+
+
+def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
+    """The exercises kept at `path`; made, and kept there if that can be, where none or damaged
+    ones are."""
+    kept = find_kept(path)
+    if kept is not None:
+        with contextlib.suppress(KeyError):
+            return _unpack(kept[0])
+    made = list(make())
+    keep_tensors(path, _pack(made))
+    return made
+
+
+def general_path(prompts: Sequence[str], *, base: str, precision: str, config: SeatsConfig) -> Path:
+    """Where the answers of a base, given by the digest of its weights, to these prompts are kept
+    for all runs."""
+    openings = (config.opening_head, config.after_opening, config.before_answer)
+    decisive = [base, precision, config.end_token, openings, prompts, _MAX_PROMPT_TOKENS]
+    key = hashlib.sha256(json.dumps([*decisive, _MAX_TOKENS]).encode()).hexdigest()[:32]
+    return cache_dir() / "general" / f"{key}.safetensors"
+
+
+def _unpack(kept: Mapping[str, torch.Tensor]) -> list[Exercise]:
+    return [
+        Exercise(
+            tuple(kept[f"{index:05}.prompt"].tolist()),
+            tuple(kept[f"{index:05}.answer"].tolist()),
+            general=True,
+        )
+        for index in range(len(kept) // 2)
+    ]
+
+
+def _pack(exercises: Sequence[Exercise]) -> dict[str, torch.Tensor]:
+    tensors = {}
+    for index, exercise in enumerate(exercises):
+        tensors[f"{index:05}.prompt"] = torch.tensor(exercise.prompt)
+        tensors[f"{index:05}.answer"] = torch.tensor(exercise.answer)
+    return tensors

@@ -1,0 +1,281 @@
+"""Training recipes: what a TOML file may say, as checked values; a table for each kind of network.
+
+Every key is known by name, type and range, and by the line of text below it, which is also what the
+table of keys in examples/recipes/README.md says. Knows no network and loads nothing.
+"""
+
+from itertools import product
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from d2l.training.learners.recipe_table import (
+    CHECKS,
+    Count,
+    Decay,
+    Hours,
+    MisfitError,
+    Number,
+    Share,
+    Strength,
+    Table,
+    Text,
+    Weight,
+)
+
+_TASKS = "tasks = true stands in [[sources]] that hold tasks and in [[lengths]] that draw them"
+
+
+@dataclass(frozen=True, config=CHECKS)
+class DataSource(Table):
+    """A data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
+
+    NAME: ClassVar[str] = "sources"
+
+    path: Text
+    """The file, in the folder `data`."""
+    weight: Weight
+    """How often it is drawn from, relative to the others; of tasks, how often each of its own."""
+    max_documents: Number = 100_000
+    """Of a longer file, so many documents or tasks are taken, by chance."""
+    hold_out: bool = True
+    """Whether any of its tasks may be held out."""
+    tasks: bool = False
+    """Whether it holds tasks, not documents. Seat networks only: text networks have no others."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class Length(Table):
+    """One class of steps. Of tasks, a memory is a task's description, a question one of its
+    examples; for a text network `chunks` is 1."""
+
+    NAME: ClassVar[str] = "lengths"
+
+    tokens: Number
+    """Most tokens of a passage; of an example with its answer and the chat's template."""
+    chunks: Annotated[int, Field(ge=1, le=1024)]
+    """Passages in a memory; of a description at most, longer ones are not drawn."""
+    memories: Annotated[int, Field(ge=1, le=4096)]
+    """Memories in a step."""
+    questions: Annotated[int, Field(ge=1, le=4096)]
+    """Questions about each memory."""
+    weight: Weight
+    """How often a step is of this class, relative to the others."""
+    tokens_per_seat: Count = 0
+    """Density of the seats in this class; 0: the recipe's. Seat networks only."""
+    general_weight: Strength = 0.0
+    """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
+    unanswerable_share: Share | None = None
+    """Part of questions asked of a neighboring passage in this class; unset: what [seats] says.
+    Seat networks only."""
+    tasks: bool = False
+    """Whether its steps draw tasks, not documents. Seat networks only."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class OptimizerTable(Table):
+    """The optimizer and its learning rate."""
+
+    NAME: ClassVar[str] = "optimizer"
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon takes the matrices of linear layers, and AdamW all else, at one learning rate."""
+    learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 5e-4
+    """Its peak, after the warm-up; then a cosine down."""
+    warmup_steps: Count = 30
+    """Steps until the peak."""
+    final_share: Share = 0.1
+    """Part of the peak that is left at the end."""
+    averaged_share: Share = 0.0
+    """Last part of the run over which weights are averaged for the checkpoint; 0: the last ones."""
+    clip: Weight = 0.5
+    """Largest norm of the gradient."""
+    beta1: Decay = 0.9
+    """AdamW's."""
+    beta2: Decay = 0.98
+    """AdamW's."""
+    weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    """Of matrices."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class Questions(Table):
+    """What networks of documents are asked. Where a passage has no questions, recitations and
+    clozes are all there is."""
+
+    recitation_share: Share = 0.15
+    """Part of questions that give the beginning of a sentence and ask for the rest."""
+    cloze_share: Share = 0.0
+    """Part of questions that ask for a name or a number of a sentence."""
+
+    def __post_init__(self) -> None:
+        if self.recitation_share + self.cloze_share > 1:
+            raise MisfitError(
+                f"{self.NAME}: recitation_share and cloze_share are more than 1 together"
+            )
+
+
+@dataclass(frozen=True, config=CHECKS)
+class Tasks(Table):
+    """Which tasks are trained on, and how much of them; those without a clear license are not."""
+
+    excluded: tuple[str, ...] = ()
+    """Names of tasks that are left out."""
+    held_out: Count = 0
+    """So many tasks are never trained on: those whose names have the smallest SHA-256."""
+    descriptions: Number = 32
+    """Most descriptions of a task that are used, drawn by chance."""
+    examples: Count = 0
+    """Most examples of a task that are used, drawn by chance; 0: all."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class SeatsTable(Tasks, Questions):
+    """What seat networks alone have, of documents and of tasks. General prompts have nothing to do
+    with either, and their target is the base's own distribution."""
+
+    NAME: ClassVar[str] = "seats"
+
+    unanswerable_share: Share = 0.0
+    """Part of questions asked of a neighboring passage: the document does not say."""
+    unanswerable_weight: Strength = 1.0
+    """How many times they count: their loss is the mean over seven tokens, of which only the first
+    are in doubt, that of an answer over two or three."""
+    general_share: Share = 0.125
+    """Part of questions that are general prompts, the shipped ones among them."""
+    general_weight: Strength = 1.0
+    """How many times they count."""
+    general_questions: Annotated[int, Field(ge=0, le=10**5)] = 0
+    """So many of the data's questions, without their documents, are general prompts, too."""
+    general_sampled: Annotated[int, Field(ge=0, le=10**5)] = 0
+    """So many general prompts are written by the base."""
+    tokens_per_seat: Strength = 0.0
+    """Another density of seats than the checkpoint's; 0: the checkpoint's."""
+    dense_seats: Count = 0
+    """So many seats hold one token each where a document is short; 0: as the checkpoint."""
+    learned_places: bool = False
+    """Seats lie closer where tokens say more; learned from even places if the checkpoint's are."""
+    statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Second moments of ordinary text are measured anew over so many draws; 0: not measured."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class DocToLoraTable(Questions):
+    """What Doc-to-LoRA networks alone have."""
+
+    NAME: ClassVar[str] = "doc_to_lora"
+
+    generated_l1: Strength = 0.1
+    """Weight of the mean absolute value of what the network writes."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class TextToLoraTable(Tasks):
+    """What text networks alone have. Tasks without a clear license are left out."""
+
+    NAME: ClassVar[str] = "text_to_lora"
+
+    embedding_noise: Annotated[float, Field(ge=0, le=1e3)] = 0.0
+    """Deviation of noise on a description's embedding, whose every coordinate has deviation 1."""
+
+
+@dataclass(frozen=True, config=CHECKS)
+class Recipe(Table):
+    """How to train; the fields are the keys of the file. Paths are from the working directory."""
+
+    checkpoint: Text
+    """Network to train: a folder, file or name, as for `d2l compile --checkpoint`."""
+    data: Text
+    """Folder of the sources' files."""
+    sources: tuple[DataSource, ...]
+    lengths: tuple[Length, ...]
+    base: Text | None = None
+    """Where the base lies: folder, GGUF file or hub name; unset: what the checkpoint names."""
+    offline: bool = False
+    """Open no socket."""
+    fresh: bool = False
+    """Draw new weights from `seed`; of the checkpoint, take config and statistics alone."""
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] = 0
+    """Of every draw."""
+    steps: Count = 0
+    """The run ends after so many; 0: no limit."""
+    hours: Hours = 0.0
+    """The run ends after so many of training; 0: no limit. Steps or hours must be set."""
+    device: Text = "auto"
+    """auto, cpu, cuda, cuda:N or mps; of several processes, each takes a CUDA device of its own."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the frozen base."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    """bf16: the network's matrices under autocast, for GPUs; weights and optimizer stay fp32."""
+    save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
+    """Time between saved states."""
+    optimizer: OptimizerTable = OptimizerTable()
+    seats: SeatsTable = SeatsTable()
+    doc_to_lora: DocToLoraTable = DocToLoraTable()
+    text_to_lora: TextToLoraTable = TextToLoraTable()
+
+    def __post_init__(self) -> None:
+        if self.steps == 0 and self.hours == 0:
+            raise MisfitError("the recipe never ends", "set steps, hours, or both")
+        if not self.sources or not self.lengths:
+            raise MisfitError("the recipe needs [[sources]] and [[lengths]]")
+        for tasks, what in ((False, "documents"), (True, "tasks")):
+            found = [
+                any(one.tasks == tasks for one in some) for some in (self.sources, self.lengths)
+            ]
+            if found[0] != found[1]:
+                holds = "a source holds" if found[0] else "a length draws"
+                other = "length draws" if found[0] else "source holds"
+                raise MisfitError(f"{holds} {what}, and no {other} any", _TASKS)
+
+    def sources_of(self, *, tasks: bool) -> tuple[DataSource, ...]:
+        """The sources that hold tasks, or those of documents."""
+        return tuple(source for source in self.sources if source.tasks == tasks)
+
+    def lengths_of(self, *, tasks: bool) -> tuple[Length, ...]:
+        """The classes of steps that draw tasks, or those of documents."""
+        return tuple(length for length in self.lengths if length.tasks == tasks)
+
+
+#: The tables that only one kind of network has, by the kind.
+KINDS: dict[str, type[Table]] = {
+    "seats": SeatsTable,
+    "doc_to_lora": DocToLoraTable,
+    "text_to_lora": TextToLoraTable,
+}
+#: All tables by their names in a file; the keys above the first header have none.
+TABLES: dict[str, type[Table]] = {
+    "": Recipe,
+    "sources": DataSource,
+    "lengths": Length,
+    "optimizer": OptimizerTable,
+    **KINDS,
+}
+#: Keys of lists of tables that only seat networks make use of.
+FOR_SEATS = {
+    "sources": ("tasks",),
+    "lengths": ("tokens_per_seat", "general_weight", "unanswerable_share", "tasks"),
+}
+
+
+def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
+    """Refuse what is for networks of another kind than the checkpoint's; raises MisfitError."""
+    for name, table in KINDS.items():
+        if name != kind and getattr(recipe, name) != table():
+            raise MisfitError(
+                f"[{name}] is for {name} networks, and {recipe.checkpoint} is a {kind} network",
+                f"leave [{name}] out",
+                None,
+                (name, 0),
+            )
+    for title, names in FOR_SEATS.items() if kind != "seats" else ():
+        for (index, row), name in product(enumerate(getattr(recipe, title)), names):
+            if value := getattr(row, name):
+                raise MisfitError(
+                    f"{name} of a {title[:-1]} is {str(value).lower()}, and that is for seat "
+                    "networks",
+                    f"leave it out to train a {kind} network",
+                    name,
+                    (title, index),
+                )

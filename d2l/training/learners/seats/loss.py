@@ -1,0 +1,253 @@
+"""The loss that a seat network is trained with: the real adapter's effect, differentiable.
+
+Takes memories that the network wrote and exercises (prompts with the answers they should get);
+gives a loss whose gradient reaches the network. Knows nothing of files, of sampling or of steps.
+
+Opening and questions of a memory run through the frozen base as one sequence: seats get the
+memory's keys and values, every later token's k_proj and v_proj get B(A h), as the exported LoRA
+adds it. Gradients flow through keys, values, A and B, and through the opening's states into the
+layers above. Llama's decoder layer is spelled out here, so bases with another one need their own
+walk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from d2l.bases.activations import Activations
+from d2l.hypernets.seats.config import SeatsConfig
+from d2l.hypernets.seats.network import SeatNetwork
+from d2l.hypernets.seats.second_moments import Statistics
+from d2l.hypernets.seats.shared import Shared, run_mlp
+from d2l.training.learners.document_data import Exercise
+from d2l.training.learners.seats.solve import Solver, impose
+
+#: The base's activations of one chunk, and the number of seats that it gets.
+ReadChunk = tuple[Activations, int]
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """All exercises of each memory behind one opening, memories padded to the same length.
+
+    `ids`, `positions`: (memories, tokens), and `real`, false where a token only pads. `mask`:
+    (memories, 1, tokens, tokens), true where a token sees another. `rows`: for each exercise,
+    places of `ids` flattened that predict its answer's tokens.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    real: Tensor
+    mask: Tensor
+    rows: tuple[Tensor, ...]
+
+    def to(self, device: torch.device) -> "PackedBatch":
+        """The same on a device."""
+        given = (self.ids, self.positions, self.real, self.mask)
+        ids, positions, real, mask = (tensor.to(device) for tensor in given)
+        return PackedBatch(ids, positions, real, mask, tuple(row.to(device) for row in self.rows))
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Loss of a batch and what it is made of; `losses` and `right` have an entry an exercise."""
+
+    total: Tensor
+    losses: Tensor  # (exercises,) mean over an answer's tokens, detached
+    right: Tensor  # (exercises,) share of the answer's tokens that were the most likely
+
+
+class SeatedDecoder:
+    """The frozen base with memories seated in the loop. `causal` is a Llama with its head.
+
+    `watch`, where it is set, gets every adapted layer's number, from 0, and the attention inputs
+    (tokens, d_in) of all that stands behind openings.
+    """
+
+    watch: Callable[[int, Tensor], None] | None = None
+
+    def __init__(self, causal: Any, statistics: Statistics, config: SeatsConfig) -> None:
+        self.base, self.head = causal.model, causal.lm_head
+        self.config = config
+        self._solver = Solver(statistics, epsilon=config.solve_epsilon, like=self.head.weight)
+
+    def logits(
+        self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: Shared | None = None
+    ) -> Tensor:
+        """Logits (rows, vocabulary) where answers are predicted, exercise after exercise.
+
+        `keys`, `values`: (memories, layers, seats, kv_heads * head_dim). `shared` is what the
+        adapter adds besides, whatever the memory.
+        """
+        x = self.base.embed_tokens(batch.ids)  # (memories, tokens, hidden)
+        rotary = self.base.rotary_emb(x, batch.positions)
+        places = {layer: at for at, layer in enumerate(self.config.memory_layers)}
+        for index, layer in enumerate(self.base.layers):
+            h = layer.input_layernorm(x)
+            k, v = layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)
+            at = places.get(index)
+            if at is not None:
+                if self.watch is not None:
+                    start = keys.shape[2] + 1
+                    self.watch(at, h[:, start:][batch.real[:, start:]])
+                k, v = self._seat(h, (k, v), (keys[:, at], values[:, at]), at)
+            x = x + self._attend(layer.self_attn, h, (k, v), rotary, batch.mask)
+            x = x + run_mlp(layer, index, x, shared, n_seats=keys.shape[2])
+        wanted = x.flatten(0, 1)[torch.cat(batch.rows)]  # (rows, hidden)
+        logits: Tensor = self.head(self.base.norm(wanted))
+        return logits
+
+    def _seat(
+        self, h: Tensor, given: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], at: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values as the adapter leaves them: seats imposed, later tokens with the leak."""
+        n_opening = wanted[0].shape[1] + 1
+        solved = self._solver.solve(h[:, :n_opening], at)
+        response = h[:, n_opening:] @ solved.answers.to(h.dtype).mT  # (memories, tokens, seats)
+        results = []
+        pairs = impose(given, wanted, solved.leak, ridge=self.config.value_ridge)
+        for outputs, (imposed, lacking) in zip(given, pairs, strict=True):
+            leak = response @ lacking.to(h.dtype)  # lacking: B, transposed
+            parts = (outputs[:, :1], imposed.to(h.dtype), outputs[:, n_opening:] + leak)
+            results.append(torch.cat(parts, dim=1))
+        return results[0], results[1]
+
+    def _attend(
+        self,
+        attention: Any,
+        h: Tensor,
+        pair: tuple[Tensor, Tensor],
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor,
+    ) -> Tensor:
+        """Attention of h (memories, tokens, hidden) over keys and values given from outside."""
+        size = self.config.head_dim
+        q, k, v = (
+            tensor.unflatten(-1, (-1, size)).transpose(1, 2)
+            for tensor in (attention.q_proj(h), *pair)
+        )  # each (memories, heads, tokens, head_dim)
+        q, k = apply_rotary_pos_emb(q, k, *rotary)
+        repeat = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+        read = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        result: Tensor = attention.o_proj(read.transpose(1, 2).flatten(2))
+        return result
+
+
+def write_memories(
+    network: SeatNetwork, memories: Sequence[Sequence[ReadChunk]]
+) -> tuple[Tensor, Tensor]:
+    """Keys and values (memories, layers, seats, kv_heads * head_dim), chunks side by side.
+
+    All memories must have equally many seats.
+    """
+    keys, values = [], []
+    for chunks in memories:
+        written = []
+        for read, n_seats in chunks:
+            assert read.keys is not None
+            assert read.values is not None
+            # A clone: the reader's tensors come from inference mode, which autograd refuses.
+            given = (t.to(torch.float32).clone() for t in (read.hidden, read.keys, read.values))
+            written.append(network(*given, n_seats=n_seats))
+        keys.append(torch.cat([pair[0] for pair in written], dim=1))
+        values.append(torch.cat([pair[1] for pair in written], dim=1))
+    return torch.stack(keys), torch.stack(values)
+
+
+def pack_exercises(
+    exercises: Sequence[Sequence[Exercise]], opening: Sequence[int], *, pad: int
+) -> PackedBatch:
+    """Lay out each memory's exercises behind the opening; they do not see one another."""
+    ids: list[list[int]] = []
+    positions: list[list[int]] = []
+    owners: list[list[int]] = []  # number of the exercise a token belongs to, 0 for the opening
+    rows: list[tuple[int, int, int]] = []  # (memory, first predicting place, tokens)
+    start = len(opening)
+    for group in exercises:
+        line, places, owner = list(opening), list(range(start)), [0] * start
+        for number, exercise in enumerate(group, start=1):
+            tokens = (*exercise.prompt, *exercise.answer[:-1])
+            first = len(line) + len(exercise.prompt) - 1
+            rows.append((len(ids), first, len(exercise.answer)))
+            line += tokens
+            places += range(start, start + len(tokens))
+            owner += [number] * len(tokens)
+        ids.append(line)
+        positions.append(places)
+        owners.append(owner)
+    length = max(len(line) for line in ids)
+
+    def pad_all(lines: list[list[int]], filler: int) -> Tensor:
+        return torch.tensor([line + [filler] * (length - len(line)) for line in lines])
+
+    owned = pad_all(owners, -1)  # padding sees itself and the opening, so no row is empty
+    visible = (owned[:, None, :] == 0) | (owned[:, None, :] == owned[:, :, None])
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    return PackedBatch(
+        pad_all(ids, pad),
+        pad_all(positions, 0),
+        owned >= 0,
+        (visible & causal)[:, None],
+        tuple(torch.arange(n) + index * length + first for index, first, n in rows),
+    )
+
+
+def measure_loss(
+    logits: Tensor,
+    exercises: Sequence[Exercise],
+    *,
+    general_weight: float = 1.0,
+    enough: float = 0.0,
+) -> BatchLoss:
+    """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
+
+    Cross-entropy of the answer, or divergence from the reference where an exercise has one. A
+    general exercise counts `general_weight` times, any other its own `weight`, and in the total by
+    what its loss is above `enough`.
+    """
+    losses, right, weights, floors = [], [], [], []
+    # Split at once: the gradient of each slice would be as large as all logits.
+    parts = torch.split(logits, [len(exercise.answer) for exercise in exercises])
+    for exercise, rows in zip(exercises, parts, strict=True):
+        part = rows.to(torch.float32)
+        log_probs = functional.log_softmax(part, dim=-1)  # (tokens, vocabulary)
+        answer = torch.tensor(exercise.answer, device=logits.device)
+        if exercise.reference is None:
+            assert not exercise.general
+            each = functional.nll_loss(log_probs, answer, reduction="none")
+        else:
+            reference = exercise.reference.to(logits.device, torch.float32)
+            each = (reference.exp() * (reference - log_probs)).sum(dim=-1)
+        losses.append(each.mean())
+        weights.append(general_weight if exercise.general else exercise.weight)
+        floors.append(0.0 if exercise.general else enough)
+        right.append((part.argmax(dim=-1) == answer).float().mean())
+    stacked = torch.stack(losses)
+    above = stacked
+    if enough:
+        above = (stacked - torch.tensor(floors, device=logits.device)).clamp(min=0)
+    total = (above * torch.tensor(weights, device=logits.device)).mean()
+    return BatchLoss(total, stacked.detach(), torch.stack(right))
+
+
+def batch_loss(
+    network: SeatNetwork,
+    decoder: SeatedDecoder,
+    memories: Sequence[Sequence[ReadChunk]],
+    exercises: Sequence[Sequence[Exercise]],
+    *,
+    general_weight: float = 1.0,
+) -> BatchLoss:
+    """Loss of a batch of memories, each with its exercises; one opening for all of them."""
+    keys, values = write_memories(network, memories)
+    opening = decoder.config.opening(keys.shape[2])
+    packed = pack_exercises(exercises, opening, pad=decoder.config.end_token).to(keys.device)
+    flat = [exercise for group in exercises for exercise in group]
+    logits = decoder.logits(packed, keys, values, network.shared)
+    return measure_loss(logits, flat, general_weight=general_weight)

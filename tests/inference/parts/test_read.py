@@ -1,0 +1,122 @@
+"""Chosen parts are read alone: ranks as an adapter of these chunks, a memory as if imposed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from d2l.adapters.info import read_info
+from d2l.adapters.parts import read_parts
+from d2l.adapters.peft_folder import read_adapter
+from d2l.bases.activations import cache_keyword
+from d2l.errors import OptionError
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.parts.choose import UNANSWERED, PartOptions
+from tests import tiny
+from tests.compiled import Compiled, compile_tiny, make_document
+from tests.inference.parts.test_prefix import read_imposed
+from tests.loaded import QUESTION, load
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TURNS = [{"role": "user", "content": QUESTION}]
+
+
+def compile_parts(root: Path, kind: str, **changes: Any) -> Compiled:
+    return compile_tiny(root, kind, make_document(), parts=True, chunk_tokens=24, **changes)
+
+
+def read_logits(asker: AdaptedModel, options: PartOptions) -> tuple[torch.Tensor, Any]:
+    """Logits of the first token of an answer, and what was read for it."""
+    with asker.reading(TURNS, options) as prompt, torch.no_grad():
+        n_before, kept = 0, {}
+        if prompt.cache is not None:
+            n_before = prompt.cache.get_seq_length()
+            kept = {cache_keyword(asker.model.get_base_model()): prompt.cache}
+        logits = asker.model(torch.tensor([prompt.ids[n_before:]]), **kept).logits[0, -1]
+    return logits, prompt
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("options", [PartOptions(count=2), PartOptions(page="#2")])
+def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_part(
+    family: str, options: PartOptions, tmp_path: Path
+) -> None:
+    done = compile_parts(tmp_path, family)
+    asker = load(done)
+    got, prompt = read_logits(asker, options)
+    places = prompt.choice.places
+    assert len(places) == (options.count or 1)
+    made, weights = read_info(done.adapter).provenance, read_adapter(done.adapter)
+    assert made is not None
+    spans = [made.chunks[n].ranks for n in places] + [made.bias_ranks]
+    dense = tiny.make_causal(family)
+    with torch.no_grad():
+        for name, f in weights.factors.items():
+            for start, stop in filter(None, spans):
+                delta = weights.scale * f.b[:, start:stop].float() @ f.a[start:stop].float()
+                dense.get_submodule(name).weight += delta
+        expected = dense(torch.tensor([prompt.ids])).logits[0, -1]
+        everything = asker.model(torch.tensor([prompt.ids])).logits[0, -1]
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    assert (everything - expected).abs().max() > 1e-2  # and all of it is on again
+
+
+def test_a_long_question_is_read_behind_parts_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker, options = load(compile_parts(tmp_path, "seats")), PartOptions(count=3)
+    expected, whole = read_logits(asker, options)
+    lengths: list[int] = []
+    layer = asker.model.get_base_model().model.layers[0]
+    layer.register_forward_pre_hook(lambda _, states: lengths.append(states[0].shape[1]))
+    monkeypatch.setattr("d2l.inference.forward.PIECE", 4)
+    with asker.reading(TURNS, options):
+        assert max(lengths) == 4
+    got, prompt = read_logits(asker, options)
+    assert prompt.choice.places == whole.choice.places
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [PartOptions(count=3), PartOptions(page="#1")])
+def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
+    options: PartOptions, tmp_path: Path
+) -> None:
+    done = compile_parts(tmp_path, "seats")
+    asker, parts = load(done), read_parts(read_info(done.adapter))
+    assert parts is not None
+    got, prompt = read_logits(asker, options)
+    assert len(prompt.choice.places) == (options.count or 1)
+    memory = parts.read(prompt.choice.places[0])
+    expected = read_imposed(asker.model, memory, prompt.ids)[-1]
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "seats"])
+def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
+    kind: str, tmp_path: Path
+) -> None:
+    asker = load(compile_parts(tmp_path, kind))
+    assert asker.parts is not None
+    first = asker.parts.choose(TURNS, PartOptions(), usual=1).places[0]
+    assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
+    unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
+    assert asker.answer(unknown) == (UNANSWERED, ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("d2l.inference.parts.choose.MOST_SILENT", 0.0)
+        patch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
+        text, closest = asker.answer(TURNS)
+    assert text == UNANSWERED
+    assert closest[0].place == first
+    assert all(cited.score > 0 for cited in closest)
+    by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
+    (cited, *_) = asker.answer(unknown, options=by_hand).citations
+    assert cited.part.source in ("p. 2", "p. 1-2")
+    with (
+        pytest.raises(OptionError, match=r"p\. 9"),
+        asker.reading(TURNS, PartOptions(page="p. 9")),
+    ):
+        pass
+    with asker.reading(TURNS, PartOptions(whole=True)) as prompt:
+        assert prompt.choice is None
