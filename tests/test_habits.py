@@ -1,5 +1,6 @@
 """Habits are the same everywhere: before a commit, in `make check`, and in what is installed."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -14,6 +15,12 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONFIG = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
 HOOKS = [hook for repo in yaml.safe_load(CONFIG)["repos"] for hook in repo["hooks"]]
+#: Words that begin no docstring: the reader of a pronoun has to look for its noun.
+RIDDLES = re.compile(
+    r"\W*(All|How|It|None|One|Such|So|That|There|Those|What|Where|Whether|Which|Who|Whose)\b"
+)
+#: Rooms whose docstrings begin with a verb or a noun.
+PLAIN_ROOMS = {"errors", "interrupts", "version"}
 
 
 def test_hooks_are_the_installed_tools_and_need_no_network() -> None:
@@ -50,6 +57,32 @@ def test_documents_of_the_package_are_installed_with_it() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["d2l"]
     installed = {path for pattern in patterns for path in (ROOT / "d2l").glob(pattern)}
     assert set((ROOT / "d2l").glob("**/README.md")) <= installed
+
+
+def list_riddles(path: Path) -> list[str]:
+    """Docstrings of a module that begin with one of the words, by their lines."""
+    nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    described = [(node, ast.get_docstring(node) or "") for node in nodes if isinstance(node, kinds)]
+    return [
+        f"{path}:{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
+        for node, text in described
+        if RIDDLES.match(text)
+    ]
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    package = ROOT / "d2l"
+    rooms = {path: path.relative_to(package).parts[0] for path in sorted(package.rglob("*.py"))}
+    plain = [path for path, room in rooms.items() if room.removesuffix(".py") in PLAIN_ROOMS]
+    assert plain
+    assert [riddle for path in plain for riddle in list_riddles(path)] == []
+
+
+def test_a_docstring_that_begins_with_a_pronoun_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "riddle.py"
+    path.write_text('"""A module."""\n\n\nclass Answer:\n    """What comes back."""\n')
+    assert [riddle.partition(":")[2] for riddle in list_riddles(path)] == ["4: What comes back."]
 
 
 def test_long_subjects_of_commits_are_refused() -> None:

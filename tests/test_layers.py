@@ -25,10 +25,10 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"documents": "readers files", "datasets": "files"},
     {"bases": "files", "adapters": "files"},
     {"hypernets": "documents datasets adapters bases files"},
-    {"inference": "adapters bases", "runtimes": "adapters bases files"},
+    {"inference": "datasets adapters bases", "runtimes": "adapters bases files"},
     {
         "questions": "documents bases adapters hypernets inference",
-        "serve": "adapters inference",
+        "serve": "datasets adapters inference",
         "training": "documents datasets bases adapters hypernets inference files",
     },
     {"compiler": "documents datasets bases adapters hypernets files"},

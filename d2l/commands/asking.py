@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from d2l.datasets.silence import is_silence
+from d2l.datasets.silence import SILENCE, is_silence
 from d2l.errors import OptionError
-from d2l.inference.parts.choose import UNANSWERED, list_parts
+from d2l.inference.parts.choose import list_parts
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class LocalAsker:
         chooser, answer = self._model.parts, self._model.answer(turns, emit)
         if chooser is None:
             return ShownAnswer(answer.text, {}, None)
-        source = list_parts(answer.citations, answered=answer.text != UNANSWERED)
+        source = list_parts(answer.citations, answered=answer.text != SILENCE)
         several = len({record.document for record in chooser.parts.records}) > 1
         return _show(answer.text, source, several)
 

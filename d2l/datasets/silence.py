@@ -1,11 +1,10 @@
-"""What is said where a document does not answer: the sentence that networks learn, and refusals.
-
-Text in, a truth value out.
-"""
+"""Refusals: the sentence that networks learn, and the sentences by which other models refuse."""
 
 import re
 
-#: What an adapter is trained to say where the document does not answer.
+#: The answer that networks are trained to give where the document has none; d2l says it, too, where
+#: no part answers. Parts are weighed by the probability of its first token, which is "The" alone:
+#: right answers can begin with the same token, and are then held back.
 SILENCE = "The document does not say."
 
 _NOT = r"(?:does not|doesn't|do not|don't|did not|didn't|has not|hasn't|never)"
@@ -16,7 +15,7 @@ _TEXT = (
     r"(?:document|text|passage|article|context|page|note|section|paragraph|excerpt|source|story"
     r"|manual|handbook|information)"
 )
-#: Each is looked for in the first sentence of an answer, in lower case with straight apostrophes.
+#: Searched for in the first sentence of an answer, in lower case with straight apostrophes.
 _PATTERNS = (
     # "The document does not say", "It doesn't mention who", "The text provided does not specify it"
     rf"\b(?:{_TEXT}|it|this)\b(?: \w+){{0,4}} {_NOT} (?:explicitly |directly |actually )?"
@@ -47,15 +46,15 @@ _SILENT = re.compile("|".join(_PATTERNS))
 _APOLOGY = re.compile(
     r"^(?:(?:i'm|i am|we're|we are) )?(?:sorry|apologies|i apologize)\b[,.!;: ]*(?:but\b ?)?"
 )
-#: Of an answer in lower case, in which three points end nothing; those of documents are others.
+#: In an answer in lower case; "..." ends no sentence.
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9\"')][.!?])\s+|\n")
 
 
 def is_silence(answer: str) -> bool:
-    """Whether an answer says that the answer is not there, or is not known, or says nothing at all.
+    """True if an answer is empty, or refuses: the answer is missing, or not known.
 
-    Its first sentence counts, a word of apology left out: who answers and adds that the document
-    does not say more has answered. English only, as the networks and their questions are.
+    The first sentence decides, without an apology: an answer that then adds "the document does not
+    say more" is an answer. English only, like the networks and their questions.
     """
     text = answer.replace("\u2019", "'").lower()
     text = _APOLOGY.sub("", text.strip(" \t\n\"'*"))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from d2l.datasets.silence import SILENCE
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_behind
-from d2l.inference.parts.choose import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import PartOptions
 
 
 def asks_parts(asker: AdaptedModel) -> bool:
@@ -28,7 +29,7 @@ def answer_by_parts(
     """(log-probability of each wanted token (tokens,) behind the question, the greedy answer).
 
     `max_tokens`: of the answer; None: as the asker's options say. Where no part answers, the answer
-    is UNANSWERED, and the likelihood is that of the best part. Raises as `AdaptedModel.reading`.
+    is SILENCE, and the likelihood is that of the best part. Raises as `AdaptedModel.reading`.
     """
     most, end = max_tokens, asker.end_token()
     if most is None:
@@ -41,7 +42,7 @@ def answer_by_parts(
             causal = asker.model.get_base_model()
             log_probs, ids = score_behind(causal, prompt.ids, prompt.cache, wanted, settings)
             text = asker.base_tokenizer.decode(ids, skip_special_tokens=True)
-            return log_probs, str(text).strip() if answers else UNANSWERED
+            return log_probs, str(text).strip() if answers else SILENCE
     assert choice is not None  # no part shares a word with the question, so none was read
     best = PartOptions(page=f"#{choice.places[0]}")
-    return answer_by_parts(asker, question, wanted, best, max_tokens=0)[0], UNANSWERED
+    return answer_by_parts(asker, question, wanted, best, max_tokens=0)[0], SILENCE

@@ -23,6 +23,7 @@ from d2l.bases.chat import find_end
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
 from d2l.bases.quiet import quiet_transformers
+from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.chat_prompts import (
     ChatPrompts,
@@ -34,7 +35,7 @@ from d2l.inference.chat_prompts import (
     user_turn,
 )
 from d2l.inference.forward import extend
-from d2l.inference.parts.choose import UNANSWERED, Choice, Citation, PartChooser, PartOptions
+from d2l.inference.parts.choose import Choice, Citation, PartChooser, PartOptions
 from d2l.inference.parts.read import PartReader, Prompt
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.streaming import Emit, Streamer, discard
@@ -216,8 +217,8 @@ class AdaptedModel:
         with self.reading(turns, options.parts) as prompt:
             choice = prompt.choice
             if choice is not None and not choice.is_answered:
-                emit(UNANSWERED)
-                return Answer(UNANSWERED, self.cite("", choice) or ())
+                emit(SILENCE)
+                return Answer(SILENCE, self.cite("", choice) or ())
             text = self._generate(prompt.ids, emit, options, prompt.cache)
         return Answer(text, self.cite(text, choice) or ())
 
@@ -382,7 +383,7 @@ def find_parts(
         if info.provenance is not None and info.provenance.parts_sha256 is not None:
             _log.warning("%s: its parts are gone, so the one memory answers", info.folder)
         return None, None
-    silence = base.tokenizer(UNANSWERED, add_special_tokens=False)["input_ids"][0]
+    silence = base.tokenizer(SILENCE, add_special_tokens=False)["input_ids"][0]
     return PartChooser(parts), PartReader(info, parts, tuned, silence)
 
 

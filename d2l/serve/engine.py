@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.inference.chat_prompts import Turns
-from d2l.inference.parts.choose import UNANSWERED
 from d2l.inference.parts.read import Prompt
 from d2l.serve.generation import generate, stoppable
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
@@ -81,7 +81,7 @@ class Engine:
                 )
             emit(Start(n_prompt, n_left_out))
             if choice is not None and not choice.is_answered:
-                emit(TextPiece(UNANSWERED))
+                emit(TextPiece(SILENCE))
                 return Ending("stop", 0, adapted.cite("", choice), answered=False)
             said = list[str]()
 
@@ -91,7 +91,9 @@ class Engine:
 
             most = min(order.max_tokens, room)
             ending = generate(adapted, prompt, order.wanted, most, emit=pass_on, is_due=is_due)
-            return replace(ending, citations=adapted.cite("".join(said), choice))
+            text = "".join(said)
+            citations = adapted.cite(text, choice)
+            return replace(ending, citations=citations, answered=text.strip() != SILENCE)
 
     def _put_on(self, folder: Path) -> AdaptedModel:
         """Activate an adapter; it is loaded first if it is not, or if its files have changed."""

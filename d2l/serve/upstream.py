@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
-from d2l.inference.parts.choose import UNANSWERED, Citation, PartChooser, PartOptions, list_parts
+from d2l.datasets.silence import SILENCE
+from d2l.inference.parts.choose import Citation, PartChooser, PartOptions, list_parts
 from d2l.serve.client import parse_address
 from d2l.serve.library import read_stamp
 from d2l.serve.news import Ending, Start, TextPiece
@@ -254,8 +255,8 @@ def _refuse_answer(wanted: RoutedRequest) -> Response:
     """What is said where no part shares enough with the question; the engine is not asked."""
     reply, start, ending = Reply(wanted.model, Start(0)), Start(0), Ending("stop", 0, ())
     if not wanted.stream:
-        return JSONResponse(reply.write([TextPiece(UNANSWERED)], ending))
-    chunks = [reply.write_chunk(news) for news in (start, TextPiece(UNANSWERED), ending)]
+        return JSONResponse(reply.write([TextPiece(SILENCE)], ending))
+    chunks = [reply.write_chunk(news) for news in (start, TextPiece(SILENCE), ending)]
     return StreamingResponse(iter([*chunks, "data: [DONE]\n\n"]), media_type="text/event-stream")
 
 

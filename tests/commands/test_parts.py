@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from d2l.commands import console
+from d2l.datasets.silence import SILENCE
 from d2l.files.printable import printable
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests.asking import N_TOKENS, QUESTIONS, ask
@@ -61,7 +62,7 @@ def test_on_a_terminal_the_place_stands_behind_the_answer(monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.stdout", screen := Terminal())
     console.end_answer("every 12 days", "p. 17, Care\x1b > Filter")
     console.end_answer("first\n" + "long " * 20, "p. 2")
-    console.end_answer("The manual does not say.")
+    console.end_answer(SILENCE)
     first, second, third = screen.getvalue().splitlines()
     assert first == " " * 40 + "\x1b[2m(p. 17, Care\\x1b > Filter)\x1b[0m"
     assert (second, third) == ("  \x1b[2m(p. 2)\x1b[0m", "")
@@ -86,7 +87,7 @@ def test_a_question_without_words_is_not_answered_and_cites_nothing(
     command: Command, kept: Compiled
 ) -> None:
     outcome = ask(command, kept, "???")
-    assert (outcome.out, outcome.err) == ("The manual does not say.\n", "")
+    assert (outcome.out, outcome.err) == (f"{SILENCE}\n", "")
     (row,) = json.loads(ask(command, kept, "???", "--json").out)["answers"]
     assert (row["part"], row["parts"]) == (None, [])
 
@@ -98,10 +99,7 @@ def test_silence_names_the_place_that_came_closest(
     monkeypatch.setattr("d2l.inference.parts.choose.MOST_SILENT", 0.0)
     monkeypatch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
     silent = ask(command, kept, QUESTIONS[0])
-    assert (silent.out, silent.err) == (
-        "The manual does not say.\n",
-        f"(closest: {row['place']})\n",
-    )
+    assert (silent.out, silent.err) == (f"{SILENCE}\n", f"(closest: {row['place']})\n")
     (told,) = json.loads(ask(command, kept, QUESTIONS[0], "--json").out)["answers"]
     assert (told["part"], told["parts"][0]) == (None, row["parts"][0])
 

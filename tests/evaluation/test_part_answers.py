@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from d2l.datasets.silence import SILENCE
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.evaluation.part_answers import answer_by_parts
 from d2l.files.printable import printable
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.parts.choose import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import PartOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
@@ -57,7 +58,7 @@ def test_a_question_without_a_word_of_the_document_gets_silence_and_a_likelihood
     asker: AdaptedModel,
 ) -> None:
     log_probs, text = answer_by_parts(asker, "Xyzzy qwv?", asker.encode("14"), PartOptions())
-    assert text == UNANSWERED
+    assert text == SILENCE
     assert bool(log_probs.isfinite().all())
 
 

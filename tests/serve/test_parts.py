@@ -10,9 +10,10 @@ import openai
 import pytest
 
 from d2l.adapters.info import PARTS
+from d2l.datasets.silence import SILENCE
 from d2l.documents.document import Document
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.parts.choose import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import PartOptions
 from d2l.readers.parsing import Section
 from tests import tiny
 from tests.compiled import compile_tiny
@@ -129,7 +130,7 @@ def test_earlier_turns_count_for_the_choice(client: openai.OpenAI) -> None:
 
 def test_a_question_about_something_else_is_not_answered(client: openai.OpenAI) -> None:
     text, cited = ask(client, "mill", user("Zwölf Boxkämpfer jagen Viktor quer"))
-    assert (text, cited) == (UNANSWERED, {"part": None, "parts": []})
+    assert (text, cited) == (SILENCE, {"part": None, "parts": []})
 
 
 def test_a_request_may_name_the_page_the_number_of_parts_or_none(

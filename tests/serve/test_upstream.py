@@ -14,8 +14,8 @@ import pytest
 
 import d2l
 from d2l.adapters.exported_parts import read_index
+from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, OptionError
-from d2l.inference.parts.choose import UNANSWERED
 from d2l.serve.upstream import Upstream, UpstreamServer
 from d2l.serve.web import ServeOptions
 from tests import tiny
@@ -227,7 +227,7 @@ def test_what_the_manual_does_not_say_needs_no_engine(
             text = "".join(chunk.choices[0].delta.content or "" for chunk in reply)
         else:
             text = reply.choices[0].message.content
-    assert (text, engine.asked) == (UNANSWERED, [])
+    assert (text, engine.asked) == (SILENCE, [])
 
 
 def test_the_clients_token_is_the_engines_unless_d2l_has_its_own(

@@ -20,15 +20,13 @@ from d2l.inference.parts.router import Router, split_grams
 if TYPE_CHECKING:
     from d2l.inference.chat_prompts import Turns
 
-#: What is said where no part shares enough with the question.
-UNANSWERED = "The manual does not say."
 #: Parts that are read apart, and that are read together, where the options name no number. Public
 #: Doc-to-LoRA networks saw eight chunks together in training.
 READ_PARTS, JOINED_PARTS = 4, 8
 #: Nats of a first token's entropy that weigh as much as the whole of a question's words.
 _WORDS = 12.0
-#: A part is silent where the answer begins UNANSWERED with this probability. Of 100 questions to
-#: four manuals 2 right answers are held back so, of 32 that these do not answer 13 invented ones.
+#: A part is silent if the answer begins with SILENCE's first token with this probability. It holds
+#: back 2 right answers to 100 questions to four manuals, and 13 invented ones to 32 unanswerable.
 MOST_SILENT = 0.18
 #: Least share of a question's words in a part that answers, where the model has not read it.
 LEAST_COVERAGE = 0.05
@@ -52,7 +50,7 @@ class Choice:
 
     `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
     that the question allows. `silent`: the probability that the answer to the first part begins
-    UNANSWERED, once the model has read it.
+    with SILENCE's first token, once the model has read it.
     """
 
     places: tuple[int, ...]
@@ -64,7 +62,7 @@ class Choice:
 
     def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
         """Order the parts by their words, and by how certain the model is of its answer to each:
-        the entropy of the first token, in nats, and the probability that it begins UNANSWERED.
+        the entropy of the first token, in nats, and the probability that it is SILENCE's.
         Also gives which of the parts, as they were, is now the first."""
         values = [
             _WORDS * score / self.most - entropy + math.log(max(1 - chance, 1e-6))

@@ -40,7 +40,7 @@ class PartReader:
     """Puts parts of one adapter in front of prompts of `tuned`, a PeftModel with it active."""
 
     def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, silence: int) -> None:
-        """`silence`: the token that an answer begins with which says that there is none."""
+        """`silence`: the first token of the refusal (`datasets.silence.SILENCE`)."""
         self._info, self._parts, self._tuned, self._silence = info, parts, tuned, silence
         self._kept: OrderedDict[int, Any] = OrderedDict()
 

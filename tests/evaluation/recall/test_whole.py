@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from d2l.datasets.questions import Question, read_whole
-from d2l.datasets.silence import is_silence
+from d2l.datasets.silence import SILENCE, is_silence
 from d2l.documents.intake import ReadOptions, take_inputs
 from d2l.errors import ProbeError
 from d2l.evaluation.recall.arms import ProbeOptions
@@ -13,7 +13,6 @@ from d2l.evaluation.recall.report import Probe, draw_recall
 from d2l.evaluation.recall.whole import probe_whole
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AskOptions
-from d2l.inference.parts.choose import UNANSWERED
 from tests import tiny
 from tests.compiled import write_files
 
@@ -114,8 +113,8 @@ def test_a_question_without_words_of_the_manual_gets_silence_not_a_false_answer(
     found = probe(root, "silent", arms=("routed", "base"))
     false = {row["arm"]: row["false_answers"]["count"] for row in found.silence}
     assert false == {"routed": 0, "base": 1}
-    assert found.questions[1]["answers"]["routed"]["answer"] == UNANSWERED
-    assert is_silence(UNANSWERED)
+    assert found.questions[1]["answers"]["routed"]["answer"] == SILENCE
+    assert is_silence(SILENCE)
 
 
 def test_texts_are_joined_to_each_length(root: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from d2l.adapters.info import read_info
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.activations import cache_keyword
+from d2l.datasets.silence import SILENCE
 from d2l.errors import OptionError
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.parts.choose import UNANSWERED, PartOptions
+from d2l.inference.parts.choose import PartOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_document
 from tests.inference.parts.test_prefix import read_imposed
@@ -102,12 +103,12 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
     first = asker.parts.choose(TURNS, PartOptions(), usual=1).places[0]
     assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
-    assert asker.answer(unknown) == (UNANSWERED, ())
+    assert asker.answer(unknown) == (SILENCE, ())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("d2l.inference.parts.choose.MOST_SILENT", 0.0)
         patch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
         text, closest = asker.answer(TURNS)
-    assert text == UNANSWERED
+    assert text == SILENCE
     assert closest[0].place == first
     assert all(cited.score > 0 for cited in closest)
     by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
