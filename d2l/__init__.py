@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # at run time each name is imported when it is first asked fo
         merge,
         plan_edit,
         plan_merge,
-        refine,
     )
     from d2l.documents.document import Document
     from d2l.documents.intake import ReadOptions
@@ -43,7 +42,6 @@ __all__ = [
     "plan_edit",
     "plan_export",
     "plan_merge",
-    "refine",
 ]
 
 _FUNCTIONS = "d2l.api.functions"
@@ -64,7 +62,6 @@ _PLACES = {
     "plan_edit": _FUNCTIONS,
     "plan_export": "d2l.api.export",
     "plan_merge": _FUNCTIONS,
-    "refine": _FUNCTIONS,
 }
 
 

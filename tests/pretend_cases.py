@@ -18,7 +18,6 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.api.compiler import Compiler, TaskCompiler
 from d2l.bases import devices
 from d2l.bases.activations import ActivationEncoder
-from d2l.change.parents import read_parent
 from d2l.errors import D2LError
 from d2l.hypernets.doc_to_lora.network import DocToLora
 from d2l.hypernets.options import CompileOptions, MergeOptions
@@ -26,12 +25,8 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
 from d2l.inference import likelihood
 from d2l.inference.likelihood import GenerationSettings
-from d2l.refining import references
-from d2l.refining.adapters import refine_adapter
-from d2l.refining.options import RefineOptions
 from tests import tiny, tiny_seats
-from tests.change.test_merge import options_for
-from tests.compiled import compile_tiny, make_document
+from tests.compiled import compile_tiny
 from tests.hypernets.loading import NAMES
 from tests.hypernets.seats.test_network import read_tiny
 from tests.inference.test_likelihood import ANSWERS, PROMPTS
@@ -49,7 +44,6 @@ def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> to
     """In bf16, both devices are taken for CUDA; in fp32, neither is."""
     chosen = DTYPES[request.param]
     monkeypatch.setattr(devices, "is_cuda", lambda _: chosen is torch.bfloat16)
-    monkeypatch.setattr("d2l.refining.refine.pick_precision", lambda _: chosen)
     return chosen
 
 
@@ -130,25 +124,6 @@ def test_compile_with_all_that_seat_networks_have(make_config: Callable[[], Seat
         )
 
     compare(run)
-
-
-@pytest.mark.parametrize("kind", ["seats", "mistral"])
-def test_refine(
-    kind: str, tmp_path: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"_IN_STEPS": 4, "_HELD": 2, "_MAX_TOKENS": 6}.items():
-        monkeypatch.setattr(references, name, value)
-    done = compile_tiny(tmp_path, kind)
-
-    def run(device: str) -> Any:
-        options, changes = RefineOptions(steps=3), options_for(done, device=device)
-        parent = read_parent(done.adapter)
-        made = refine_adapter(parent, [make_document()], options, changes)
-        assert made.provenance.refinement.kept
-        return read(made.weights)
-
-    # In bf16 the CPU adds up gradients in another order.
-    compare(run, 1e-5 if dtype is torch.float32 else 0.02)
 
 
 @pytest.mark.parametrize(

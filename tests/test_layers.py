@@ -33,22 +33,15 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"compiler": "documents datasets bases adapters hypernets files"},
     {"change": "bases adapters hypernets compiler"},
-    {
-        "refining": "documents datasets bases adapters hypernets inference questions training "
-        "change files compiler"
-    },
-    {
-        "api": "documents datasets bases adapters hypernets inference runtimes compiler change "
-        "refining files"
-    },
+    {"api": "documents datasets bases adapters hypernets inference runtimes compiler change files"},
     {
         "batch": "documents adapters hypernets compiler api files",
         "evaluation": "readers documents datasets bases adapters hypernets inference compiler "
-        "questions refining api files",
+        "questions api files",
     },
     {
         "commands": "documents datasets bases adapters hypernets inference serve runtimes "
-        "compiler change questions refining api batch training evaluation files"
+        "compiler change questions api batch training evaluation files"
     },
 )
 #: Modules at the root that every room may use.

@@ -28,8 +28,6 @@ LESS = "; a Doc-to-LoRA network needs less with a smaller --chunk-tokens"
 GPU = "use --device cpu" + LESS
 HOST = "end other programs" + LESS
 NETWORK = ("--checkpoint", "N")
-OUT = ("-o", "better.lora")
-ASKING = "d2l.refining.refine.ask_general"
 FULL = "the memory of cuda:1 is full: 21.47 GB more are needed, 1.50 GB are free"
 
 
@@ -115,7 +113,6 @@ STEPS = {
     "compile": (("compile", "note.txt", *NETWORK), "d2l.bases.activations.ActivationEncoder._run"),
     "put on": (("ask", "A", "Where?"), "peft.PeftModelForCausalLM"),
     "answer": (("ask", "A", "Where?"), "transformers.GenerationMixin.generate"),
-    "refine": (("refine", "A", "--document", "note.txt", "--refine-steps", "2", *OUT), ASKING),
 }
 
 

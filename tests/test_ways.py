@@ -118,7 +118,6 @@ def prints(module: str) -> bool:
     [
         (("compile", "a.txt", "-o", "a.lora", *NETWORK), "api"),
         (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "api"),
-        (("refine", "both.lora", "-o", "a.lora", "--refine-steps", "4", *NETWORK), "api"),
         (("probe", "--set", "set.jsonl", *TESTED, *NETWORK), "evaluation"),
         (("train", "recipe.toml", "-o", "run", "--offline"), "training"),
     ],

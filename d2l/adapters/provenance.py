@@ -170,32 +170,6 @@ class Options(Record):
     scaling: Text | None = None
 
 
-class Refinement(Record):
-    """Gradient steps on the adapter's own numbers, on the text of its documents, by SHA-256.
-
-    `steps` were taken, and the adapter is as it was after `kept` of them: 0 is the prediction.
-    `sentences` had something to ask for, and a writer asked `questions`. `recall` is the NLL of
-    answers held out, `drilled` that of a writer's questions that were drilled, `harm` the KL of
-    general prompts held out, before and after, in nats a token. `empty_lora` is `recall` of a LoRA
-    that began empty, before and after as many steps. `taught` says that the first two are not NLL
-    but KL to what passages say with a seat for every token. `reason` says why nothing was done.
-    """
-
-    steps: Count
-    kept: Count
-    seed: int
-    documents: tuple[Text, ...]
-    sentences: Count
-    questions: Count
-    precision: Text | None = None  # that the base ran in
-    recall: tuple[Number, Number] | None = None
-    drilled: tuple[Number, Number] | None = None
-    harm: tuple[Number, Number] | None = None
-    empty_lora: tuple[Number, Number] | None = None
-    taught: bool | None = None
-    reason: Text | None = None
-
-
 class ExportRecord(Record):
     """What `d2l export` adds to d2l.json; that of another tool's adapter holds nothing else.
 
@@ -226,7 +200,7 @@ class Provenance(Record):
     norms: Norms
     warnings: tuple[Text, ...]
     # Compiled of documents.
-    refinement: Refinement | None = None  # whoever refines leaves no rank to a chunk
+    refinement: dict[str, Any] | None = None  # of older adapters: no command writes it any more
     bias_ranks: Span | None = None  # of the learned part, which stands behind all chunks
     rank_before_max_rank: Count | None = None
     parts_sha256: Text | None = None  # of parts.json, where a part is kept of each chunk

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
-from d2l.adapters.peft_folder import AdapterContent
 from d2l.api.adapter import Adapter
 from d2l.bases.activations import Activations
 from d2l.bases.devices import pick_device
@@ -71,19 +70,8 @@ class _Compiler:
         A call does it, too. `found` is what `look_up` gave. Raises D2LError.
         """
         self._refuse_others(plan)
-        if self._loaded is None and (found.assembled is None or plan.options.refines):
+        if self._loaded is None and found.assembled is None:
             self._loaded = pipeline.load(plan)
-
-    def _refine(
-        self, content: AdapterContent, plan: CompilePlan, watch: Progress
-    ) -> AdapterContent:
-        """Refine an adapter as the plan's options ask."""
-        if not plan.options.refines:
-            return content
-        # Code that trains is imported for those who refine alone.
-        from d2l.refining.adapters import refine_compiled
-
-        return refine_compiled(content, plan, self._loaded, watch)
 
     def _refuse_others(self, plan: CompilePlan) -> None:
         if (plan.checkpoint, plan.options.base) != (self.network.files, self.options.base):
@@ -137,23 +125,8 @@ class Compiler(_Compiler):
         Raises DocumentError, BaseModelError or OptionError, and TypeError for other keywords.
         """
         changed = self.options.changed(**options)
-        is_weak = self.network.imposes_on_base and changed.scale != 1.0
-        if is_weak and changed.refines:
-            raise OptionError(
-                "only an adapter of strength 1 can be refined: refining would make up for another",
-                hint="leave --scale at 1, and rescale the refined adapter with d2l edit",
-            )
         intake = take_inputs(inputs, reading or ReadOptions())
-        plan = prepare(intake, changed, network=self.network)
-        if plan.keeps_parts and changed.refines:
-            from d2l.refining.options import PARTS_HINT
-
-            raise OptionError(
-                "the document is asked by parts, and refining changes only the memory that other "
-                "engines load",
-                hint=PARTS_HINT,
-            )
-        return plan
+        return prepare(intake, changed, network=self.network)
 
     def look_up(self, plan: CompilePlan) -> Found:
         """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""
@@ -185,8 +158,7 @@ class Compiler(_Compiler):
             plan = self.plan(inputs, reading=reading, **options)
         found = self.look_up(plan) if found is None else found
         self.load(plan, found)
-        content = pipeline.run(plan, self._loaded, watch=watch, found=found)
-        return Adapter.of(self._refine(content, plan, watch))
+        return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, found=found))
 
 
 class TaskCompiler(_Compiler):
@@ -237,7 +209,7 @@ class TaskCompiler(_Compiler):
 
         examples: solved ones, (input, output) each, or a file of them (`read_examples`); the
         network reads a few, as turns of a chat. keep_examples: those go into d2l.json.
-        Keywords: `scaling`, `strict`, `dtype`, `refine` and `refine_steps` of `CompileOptions`.
+        Keywords: `scaling`, `strict` and `dtype` of `CompileOptions`.
         Raises DescriptionError, TaskError for examples, CheckpointError, BaseModelError or
         OptionError, and TypeError for other keywords.
         """
@@ -248,9 +220,7 @@ class TaskCompiler(_Compiler):
         )
 
     @memory_errors()
-    def __call__(
-        self, description: str | CompilePlan, *, watch: Progress = silent, **options: Any
-    ) -> Adapter:
+    def __call__(self, description: str | CompilePlan, **options: Any) -> Adapter:
         """Make the adapter of a description, or of what `plan` planned; in memory. Keywords are
         those of `plan`.
 
@@ -266,8 +236,7 @@ class TaskCompiler(_Compiler):
             plan = self.plan(description, **options)
         self.load(plan)
         ahead = self._ahead.pop(plan.chunks[0].token_ids, (None, None))
-        content = describing.run(plan, self._loaded, *ahead)
-        return Adapter.of(self._refine(content, plan, watch))
+        return Adapter.of(describing.run(plan, self._loaded, *ahead))
 
     def make_ahead(self, plans: Sequence[CompilePlan]) -> None:
         """Compute in one pass what several plans need, if that saves time; keep it until they are

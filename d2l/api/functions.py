@@ -1,4 +1,4 @@
-"""The verbs of the API: compile, merge, edit, refine, check, load_base.
+"""The verbs of the API: compile, merge, edit, check, load_base.
 
 Heavy libraries come with a call.
 """
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from d2l.change.edit import EditPlan
     from d2l.change.merge_plan import MergePlan
     from d2l.documents.intake import InputLike, ReadOptions
-    from d2l.progress import Progress
     from d2l.runtimes.check import CheckReport
 
 
@@ -149,40 +148,6 @@ def edit(
     if not isinstance(adapter, editing.EditPlan):
         adapter = plan_edit(adapter, drop=drop, keep=keep, rescale=rescale)
     return Adapter.of(editing.run(adapter, change_options(wishes)))
-
-
-def refine(
-    adapter: AdapterLike,
-    documents: "InputLike",
-    *,
-    time: str | float | None = None,
-    steps: int | None = None,
-    watch: "Progress | None" = None,
-    **wishes: Unpack[ChangeWishes],
-) -> "Adapter":
-    """A new adapter, corrected by gradient steps on the documents that it was compiled from.
-
-    documents: as for `d2l.compile`. time: "2m", or seconds; loading counts. steps: at most so many;
-    the same steps and threads give the same adapter. watch: may show how far it is. Further
-    keywords: `ChangeWishes`.
-
-    Nothing but the documents' text is learned from. Some of it is held out, and the adapter
-    is never worse, by what is held out and drilled, than it was: see `provenance.refinement`.
-    Raises AdapterError for adapters that cannot be refined, DocumentError, or OptionError where
-    neither time nor steps are given.
-    """
-    from d2l.api.adapter import Adapter
-    from d2l.change.parents import read_parent
-    from d2l.documents.intake import ReadOptions, take_inputs
-    from d2l.progress import silent
-    from d2l.refining.adapters import refine_adapter
-    from d2l.refining.options import RefineOptions, choose_refining
-
-    refining = choose_refining(time, steps) or RefineOptions()  # which says what is missing
-    intake = take_inputs(documents, ReadOptions())
-    parent, options = read_parent(find_content(adapter)), change_options(wishes)
-    made = refine_adapter(parent, intake.documents, refining, options, watch=watch or silent)
-    return Adapter.of(made)
 
 
 def check(

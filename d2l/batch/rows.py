@@ -21,12 +21,11 @@ from d2l.hypernets.options import DEFAULTS, DOCUMENT_OPTIONS, SPELLINGS
 
 MANIFESTS = (".jsonl", ".ndjson")
 MAX_MANIFEST_BYTES = 1 << 30  # a row of 100 bytes for each of ten million documents
-#: Options that a row may set: those of a document's adapter but refining, and of its reading.
-ADAPTER = DOCUMENT_OPTIONS - {"refine", "refine_steps"}
+#: Options of reading that a row may set, beside those of its document's adapter.
 READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
 #: With what they are where a row says nothing; their types are checked.
 OPTIONS: Final[Mapping[str, Any]] = {
-    name: default for name, default in DEFAULTS.items() if name in ADAPTER
+    name: default for name, default in DEFAULTS.items() if name in DOCUMENT_OPTIONS
 } | {field.name: field.default for field in fields(ReadOptions) if field.name in READING}
 _KEYS = {"id", "input", "inputs", "out", "options"}
 

@@ -92,7 +92,6 @@ class TaskWorker:
             and made.checkpoint.sha256 == plan.network.digest()
             and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
             and made.options.dtype == plan.options.dtype
-            and (made.refinement is not None) == plan.options.refines
         )
         is_altered = self.known.get(row.id, {}).get("digest") not in (None, _digest(out))
         if is_same and is_altered and not self.force:

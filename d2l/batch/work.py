@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
-from d2l.batch.rows import ADAPTER, OPTIONS, READING, BatchRow
+from d2l.batch.rows import OPTIONS, READING, BatchRow
 from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
 from d2l.compiler.lock import Request, State
 from d2l.documents.intake import ReadOptions, refuse_warnings
 from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError, DocumentError
 from d2l.files.atomic import is_disk_full
-from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions
 
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler
@@ -131,7 +131,7 @@ class Worker:
 
     def _ask(self, row: BatchRow, inputs: Sequence[str]) -> Request:
         job, options = self.job, self._options(row)
-        adapter = {name: options[name] for name in ADAPTER}
+        adapter = {name: options[name] for name in DOCUMENT_OPTIONS}
         wanted = CompileOptions(checkpoint=job.checkpoint, **adapter).record({})
         wanted |= _pick_reading(options).record()
         return Request(tuple(inputs), wanted, job.base, job.device, job.offline)
@@ -142,7 +142,7 @@ class Worker:
             [Path(path) for path in inputs],
             reading=_pick_reading(options),
             cache=True,
-            **{name: options[name] for name in ADAPTER},
+            **{name: options[name] for name in DOCUMENT_OPTIONS},
         )
         if self.job.strict:
             refuse_warnings([*plan.intake.warnings, *plan.warnings])

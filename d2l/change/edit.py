@@ -148,11 +148,11 @@ def _refuse_mixed(parent: Parent) -> None:
             "of every chunk",
             hint="compile the document again, without --max-rank",
         )
-    if made is not None and made.refinement is not None and made.refinement.kept:
+    if made is not None and made.refinement is not None and made.refinement.get("kept"):
         raise AdapterError(
             f"{where}: was refined on the whole of its document, so every seat and rank may hold a "
             "bit of every page, and none can be taken out alone",
-            hint="compile the document again without what is to go, and refine that",
+            hint="compile the document again without what is to go",
         )
     if any(chunk.ranks is None for chunk in chunks):
         raise AdapterError(

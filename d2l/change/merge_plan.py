@@ -212,18 +212,6 @@ def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
             f"{bare}: has no parts, so the merged adapter has none either, and questions choose no "
             "page; compile it again with --parts"
         )
-    refined = [
-        PurePath(parent.name).name
-        for parent in parents
-        if (made := parent.provenance) and made.refinement and made.refinement.kept
-    ]
-    if refined and len(parents) > 1:
-        names = ", ".join(refined)
-        found.append(
-            f"{names}: refined alone, and what refining gained holds alone; beside other adapters "
-            "some of it may be lost: measure it with d2l probe, or compile the documents together "
-            "with --refine"
-        )
     learned = [p.provenance.bias_ranks for p in parents if p.provenance is not None]
     biased = [span for span in learned if span is not None and span[0] < span[1]]
     if len(biased) > 1 and not seated:

@@ -77,10 +77,10 @@ def batch(
     A second run skips rows that are done. --json prints JSON lines. Exit code 0: all rows done,
     1: some failed, 2: the run did not begin.
     """
-    from d2l.batch.rows import ADAPTER
     from d2l.batch.work import Job
+    from d2l.hypernets.options import DOCUMENT_OPTIONS
 
-    row_options = {name: getattr(options, name) for name in ADAPTER} | {
+    row_options = {name: getattr(options, name) for name in DOCUMENT_OPTIONS} | {
         "encoding": encoding,
         "include_hidden": include_hidden,
         "password": password,

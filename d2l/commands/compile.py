@@ -54,8 +54,6 @@ OPTIONS = (
     "tokens_per_seat",
     "parts",
     "dtype",
-    "refine",
-    "refine_steps",
     "merge",
     "scale",
     "bias_scale",

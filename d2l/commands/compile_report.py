@@ -60,7 +60,6 @@ def report_plan(plan: "CompilePlan") -> Report:
         "device": device,
         "parts_bytes": plan.parts_bytes,
         "estimated_seconds": None if seconds is None else [round(value, 2) for value in seconds],
-        **_plan_refining(plan),
     }
     lines = [
         *_describe_inputs(plan),
@@ -71,7 +70,6 @@ def report_plan(plan: "CompilePlan") -> Report:
         f"weights     {_size(plan.adapter_bytes)} ({plan.options.dtype})"
         + (f", parts {_size(plan.parts_bytes)}" if plan.parts_bytes else ""),
         f"time        {describe_estimate(seconds)}",
-        *_describe_refining(plan),
     ]
     return Report("\n".join(lines), values)
 
@@ -88,7 +86,7 @@ def report_run(
     everything was loaded."""
     made, device, written = adapter.provenance, plan.device, read_info(out)
     assert made is not None  # compiling says where an adapter came from
-    errors, done = made.merge_error, made.refinement
+    errors = made.merge_error
     worst = max(errors.values(), default=0.0)
     values = _common(plan) | {
         "adapter": str(out),
@@ -97,7 +95,6 @@ def report_run(
         "parts_bytes": written.parts_bytes,
         "seconds": round(seconds, 3),
         "max_merge_error": worst,
-        **({} if done is None else {"refinement": done.to_json()}),
     }
     lines = [
         str(out),
@@ -110,10 +107,6 @@ def report_run(
     ]
     if errors:
         lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
-    if done is not None:
-        from d2l.refining.options import describe_refinement
-
-        lines.append(f"refined     {describe_refinement(done)}")
     return Report("\n".join(lines), values)
 
 
@@ -251,32 +244,6 @@ def _describe_tokens(plan: "CompilePlan") -> list[str]:
         "asked       each question chooses its part: d2l ask, d2l serve; other engines: "
         "d2l export --to parts",
     ]
-
-
-def _plan_refining(plan: "CompilePlan") -> dict[str, Any]:
-    """What `--json` says of refining, where it is wanted."""
-    options = plan.options
-    if not options.refines:
-        return {}
-    reason = name_reason(plan)
-    values = {"seconds": options.refine, "steps": options.refine_steps, "reason": reason}
-    return {"refine": values}
-
-
-def _describe_refining(plan: "CompilePlan") -> list[str]:
-    from d2l.refining.options import choose_refining
-
-    options = choose_refining(plan.options.refine, plan.options.refine_steps)
-    if options is None:
-        return []
-    return [f"refining    {name_reason(plan) or f'{options.describe()} more, loading included'}"]
-
-
-def name_reason(plan: "CompilePlan") -> str | None:
-    """Why the documents of a plan cannot be refined on; None if they can."""
-    from d2l.refining.drills import name_reason
-
-    return name_reason(plan.documents)
 
 
 def _describe_rank(plan: "CompilePlan") -> str:

@@ -46,10 +46,6 @@ class CompileRun:
         adapter = self.compiler(plan, watch=watch, found=found)
         adapter.save_pretrained(out, force=self.force)
         seconds = time.perf_counter() - start
-        assert adapter.provenance is not None  # compiling says where an adapter came from
-        done = adapter.provenance.refinement
-        if done is not None and done.reason is not None:
-            console.warn(done.reason)
         until = start - console.STARTED if is_first else None
         report = report_run(plan, adapter, out, seconds=seconds, start=until)
         report = add_cached(report, plan, found)

@@ -232,12 +232,18 @@ class _Log:
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         now = time.monotonic()
         if now - self._last >= LOG_SECONDS:
-            from d2l.refining.options import describe_time
-
             self._last = now
             rest = (now - self._start) * (total - done) / done if done else None
-            left = "" if rest is None else f", about {describe_time(rest)} left"
+            left = "" if rest is None else f", about {_describe_time(rest)} left"
             note(one_line(f"{label or self._label}: {done:,} of {total:,}{left}"))
+
+
+def _describe_time(seconds: float) -> str:
+    """ "45 s", "1 m 58 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} m {rest} s" if rest else f"{minutes} m"
 
 
 class ProgressBar:

@@ -37,17 +37,6 @@ def evaluate(
     embedder: Annotated[
         str | None, in_panel(NETWORK, help="With --checkpoint: where the embedder lies.")
     ] = None,
-    refine: Annotated[
-        str | None,
-        in_panel(
-            NETWORK,
-            metavar="TIME",
-            help="With --checkpoint: refine adapters on 32 examples of each task, too: 2m, 1h.",
-        ),
-    ] = None,
-    refine_steps: Annotated[
-        int | None, in_panel(NETWORK, min=1, help="With --checkpoint: most steps of that.")
-    ] = None,
     device: Device = "auto",
     offline: Offline = False,
 ) -> None:
@@ -64,12 +53,8 @@ def evaluate(
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
     from d2l.hypernets.options import CompileOptions
     from d2l.inference.adapted_model import AskOptions
-    from d2l.refining.options import choose_refining
     from d2l.training.recipe_files import read_held_out
 
-    refining = choose_refining(refine, refine_steps)
-    if refining is not None and checkpoint is None:
-        raise typer.BadParameter("--refine and --refine-steps go with --checkpoint")
     asking = AskOptions(base=base, device=device, offline=offline)
     if checkpoint is None:
         adapter, tasks = find_adapter(named[0]), named[1]
@@ -83,8 +68,6 @@ def evaluate(
             embedder=embedder,
             device=device,
             offline=offline,
-            refine=None if refining is None else refining.seconds,
-            refine_steps=refine_steps,
         )
         report = eval_network(
             read_tasks(named[0]) if held_out is None else read_held_out(held_out),

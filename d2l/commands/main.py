@@ -66,12 +66,6 @@ COMMANDS: Groups = {
             "edit:edit",
             "d2l edit manual.lora --drop 'manual.pdf:p. 12-14' -o new.lora",
         ),
-        CommandRow(
-            "refine",
-            "Correct an adapter on its own document.",
-            "refine:refine",
-            "d2l refine handbook.lora -o better.lora --refine 5m",
-        ),
     ],
     "Use and manage adapters": [
         CommandRow(

@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
 #: Options of `CompileOptions` that descriptions are compiled with.
-OPTIONS = (
-    *("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype", "strict"),
-    *("refine", "refine_steps", "compare_lora"),
-)
+OPTIONS = ("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype", "strict")
 
 
 @taking("d2l.hypernets.options:TaskCompileOptions", *OPTIONS)
@@ -87,8 +84,6 @@ def make(
         raise typer.BadParameter(
             "--input-column, --output-column and --keep-examples go with --examples"
         )
-    if options.compare_lora and not options.refines:
-        raise typer.BadParameter("--compare-lora goes with --refine")
     if examples is not None and table is not None:
         raise typer.BadParameter("with --table, a third column names files of examples")
     from d2l.adapters.find import refuse_adapter
@@ -111,8 +106,8 @@ def make(
         given = read_examples(examples, Columns(input_column, output_column))
     show_preflight(options, dry_run=dry_run)
     compiler = d2l.TaskCompiler(options, need="plan" if dry_run else "weights")
-    if out is None:  # a row without examples is refused by itself
-        plan = compiler.plan(_ANY, refine=None, refine_steps=None)
+    if out is None:
+        plan = compiler.plan(_ANY)
     else:
         plan = compiler.plan(text, examples=given, keep_examples=keep_examples)
     for message in plan.warnings:
@@ -124,7 +119,7 @@ def make(
     compiler.load(plan)
     if out is not None:
         start = time.perf_counter()
-        compiler(plan, watch=console.watch).save_pretrained(out, force=force)
+        compiler(plan).save_pretrained(out, force=force)
         made = _read(out, time.perf_counter() - start, start - console.STARTED)
         made.warn(len(plan.warnings))
         _show(compiler, made, given)
@@ -240,7 +235,6 @@ def _show(compiler: "d2l.TaskCompiler", made: _Made, given: "ExampleFile | None"
         *_describe_network(network),
         *(_describe_examples(made.description.examples, given) or _offer_examples(network)),
         f"familiarity {'unknown' if familiarity is None else f'{familiarity:.2f}'}",
-        *_describe_refining(made.provenance),
         f"rank        {made.provenance.rank}",
         _describe_scale(compiler),
         f"size        {made.size_bytes / 1e6:.2f} MB",
@@ -268,15 +262,6 @@ def _describe_examples(record: "ExamplesRecord | None", given: "ExampleFile | No
 
 def _offer_examples(network: "AnyNetwork") -> list[str]:
     return [_GAIN] if network.reads_examples else []
-
-
-def _describe_refining(made: "Provenance") -> list[str]:
-    """What came of gradient steps."""
-    from d2l.refining.options import describe_refinement
-
-    return (
-        [] if made.refinement is None else [f"refined     {describe_refinement(made.refinement)}"]
-    )
 
 
 def _describe_scale(compiler: "d2l.TaskCompiler") -> str:

@@ -88,15 +88,6 @@ Checkpoint = Annotated[
     str | None,
     in_panel(NETWORK, help="Network of a seats adapter; default: the one in d2l.json."),
 ]
-RefineTime = Annotated[
-    str | None,
-    typer.Option(
-        "--refine",
-        metavar="TIME",
-        help="Time to correct it on its own document: 30s, 2m, 1h.",
-    ),
-]
-RefineSteps = Annotated[int | None, typer.Option(min=1, help="Most steps of correcting it.")]
 
 
 def taking(model: str, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -20,13 +20,11 @@ from d2l.commands.options import (
     Base,
     Device,
     Offline,
-    RefineTime,
     adapter_argument,
     expert,
     in_panel,
 )
 from d2l.hypernets.registry import DEFAULT, DEFAULT_VARIABLE, default_checkpoint
-from d2l.refining.options import choose_refining
 
 if TYPE_CHECKING:
     from d2l.evaluation.recall.report import Probe
@@ -79,7 +77,6 @@ def probe(
             NETWORK, help=f"Network that compiles sets; default: {DEFAULT_VARIABLE}, or {DEFAULT}."
         ),
     ] = None,
-    refine: RefineTime = None,
     whole: Annotated[
         bool,
         expert("Options", "--whole", help="Ask about whole documents of --set, which doc names."),
@@ -125,7 +122,6 @@ def probe(
         "--unanswerable": unanswerable,
         "--length": length,
         "--checkpoint": checkpoint,
-        "--refine": refine,
         "--html": html,
         "--at-least": at_least is not None,
         "--whole": whole,
@@ -144,7 +140,6 @@ def probe(
         limit or 200,
         harm=not no_harm,
         unanswerable=unanswerable,
-        refine=choose_refining(refine, None),
         arms=tuple(dict.fromkeys(one.value for one in arm or WholeArm)),
     )
     if sets:
@@ -221,11 +216,11 @@ def _refuse_misplaced(given: AbstractSet[str], unanswerable: str | None) -> None
     elif "ADAPTER" not in given:
         raise typer.BadParameter("name an adapter, or sets of questions with --set")
     else:
-        _refuse(given, ("--length", "--checkpoint", "--refine"), "without --set")
+        _refuse(given, ("--length", "--checkpoint"), "without --set")
     if not given & {"--qa", "--set"}:
         _refuse(given, ("--published",), "without --qa or --set")
     if {"--whole", "--set"} <= given:
-        _refuse(given, ("--unanswerable", "--refine", "--published"), "with --whole")
+        _refuse(given, ("--unanswerable", "--published"), "with --whole")
     else:
         _refuse(given, ("--arm", "--plot"), "without --set --whole")
     if given & {"--qa", "--set", "--unanswerable"}:
@@ -245,7 +240,7 @@ def _refuse(given: AbstractSet[str], names: Sequence[str], where: str) -> None:
 def _show_recall(found: "Probe") -> None:
     """Print how much came back, set by set, length by length and arm by arm."""
     from d2l.evaluation.harm import describe_harm
-    from d2l.evaluation.recall.report import describe_gain, describe_questions
+    from d2l.evaluation.recall.report import describe_questions
 
     for remark in found.remarks:
         console.note(remark)
@@ -263,7 +258,7 @@ def _show_recall(found: "Probe") -> None:
     if found.routing:
         console.result("")
         _show_routing(found)
-    notes = [describe_gain(row) for row in found.rows if "refined" in row]
+    notes = []
     if n_cut := sum(row.get("cut", 0) for row in found.rows):
         notes.append(f"the document was cut to fit into the prompt of {n_cut:,} questions")
     harm = found.harm or {}

@@ -19,7 +19,7 @@ from d2l.datasets.tasks import list_labels
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
-from d2l.errors import CheckpointError, DescriptionError, OptionError
+from d2l.errors import CheckpointError, DescriptionError
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.options import CompileOptions
@@ -53,11 +53,6 @@ def prepare(
     warnings = network.warnings
     intake = Intake((Document.from_text(text, name=name_task(text)),))
     record = None
-    if examples is None and options.refines:
-        raise OptionError(
-            "an adapter of a description alone has nothing to be refined on",
-            hint="give solved examples",
-        )
     if examples is None:
         chunks = network.cut(intake.documents, options)
     else:

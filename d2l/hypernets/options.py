@@ -4,7 +4,6 @@ The command line, the Python API, rows of a batch, the lock and d2l.json are mad
 Needs no torch.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
@@ -17,9 +16,6 @@ Chunking = Literal["usual", "stable"]
 Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
 Encoder = Literal["plain", "nf4"]
-TIME_HINT = "write a time such as 30s, 2m or 1h"
-_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|)")
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 MAX_RANK = 10**9  # PEFT's own floats hold no more
 
 
@@ -120,13 +116,6 @@ class CompileOptions:
         expert=True,
     )
     keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
-    refine: float | None = option(
-        None, "Time to correct it by gradient steps: 30s, 2m, 1h.", metavar="TIME"
-    )
-    refine_steps: int | None = option(None, "Most steps of correcting it.", minimum=1, expert=True)
-    compare_lora: bool = option(
-        False, "Take the same steps from an empty LoRA, too, to compare.", expert=True
-    )
     scaling: Scaling = option(
         "standard", "standard: alpha / rank; config: what the checkpoint's files say.", expert=True
     )
@@ -135,8 +124,6 @@ class CompileOptions:
     cache: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.refine, str):  # "2m"
-            object.__setattr__(self, "refine", parse_time(self.refine))
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -155,11 +142,6 @@ class CompileOptions:
             known = ", ".join(sorted(ADAPTER_OPTIONS))
             raise TypeError(f"unexpected keyword {unknown[0]!r}; options are {known}")
         return replace(self, **options)
-
-    @property
-    def refines(self) -> bool:
-        """Whether gradient steps correct the adapter."""
-        return self.refine is not None or self.refine_steps is not None
 
     @property
     def merging(self) -> MergeOptions:
@@ -185,14 +167,6 @@ class TaskCompileOptions(CompileOptions):
     )
 
 
-def parse_time(text: str) -> float:
-    """Seconds of "90", "30s", "2m" or "1.5h"; raises OptionError."""
-    match = _TIME.fullmatch(text.strip().lower())
-    if match is None:
-        raise OptionError(f"{text!r} is not a time", hint=TIME_HINT)
-    return float(match[1]) * _UNITS[match[2]]
-
-
 #: Choices of each option that has some.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     name: get_args(hint)
@@ -207,7 +181,7 @@ ADAPTER_OPTIONS = {name for name, spelling in SPELLINGS.items() if spelling.of =
     "cache"
 }
 #: Options of one adapter that change what a document becomes.
-DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "compare_lora", "scaling", "strict"}
+DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "scaling", "strict"}
 DEFAULTS: Mapping[str, Any] = {
     item.name: item.default for item in fields(CompileOptions) if item.default is not MISSING
 }

@@ -121,7 +121,6 @@ def test_a_notebook_shows_a_table(compiled: Compile) -> None:
     [
         lambda adapter, **wrong: d2l.merge([adapter, adapter], **wrong),
         lambda adapter, **wrong: d2l.edit(adapter, rescale={":#0": 0.5}, **wrong),
-        lambda adapter, **wrong: d2l.refine(adapter, d2l.Document.from_text("a"), steps=1, **wrong),
         lambda adapter, **wrong: d2l.export(adapter, "a.gguf", to="gguf", **wrong),
         lambda adapter, **wrong: d2l.plan_export(adapter, "a.gguf", to="gguf", **wrong),
         lambda adapter, **wrong: adapter.export("a.gguf", to="gguf", **wrong),

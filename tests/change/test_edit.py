@@ -204,6 +204,16 @@ def test_ranks_that_cannot_be_told_apart_are_refused_with_the_reason(tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+def test_adapters_that_an_older_version_refined_are_read_and_not_edited(tmp_path: Path) -> None:
+    done = compile_roomy(tmp_path, "seats", *make_notes(0, 1))
+    record = read_record(done.adapter)
+    record["refinement"] = {"steps": 8, "kept": 4, "recall": [2.5, 1.5]}
+    record["chunks"] = [chunk | {"ranks": None} for chunk in record["chunks"]]
+    (done.adapter / "d2l.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(AdapterError, match="was refined on the whole of its document"):
+        run(done, tmp_path / "out", drop=("1.txt",))
+
+
 def write_chunks(adapter: Path, chunks: list[dict[str, Any]]) -> None:
     record = read_record(adapter)
     record["chunks"] = [chunk | {"index": n} for n, chunk in enumerate(chunks)]

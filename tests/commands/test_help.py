@@ -51,7 +51,6 @@ COMPUTED = {
     ("d2l", "compile"): "base chunk_tokens tokens_per_seat parts format encoding",
     ("d2l", "batch"): "base results encoding",
     ("d2l", "merge"): "base checkpoint weight",
-    ("d2l", "refine"): "base checkpoint document",
     ("d2l", "ask"): "base parts",
     ("d2l", "check"): "base runtime model max_lora_rank",
     ("d2l", "probe"): "base checkpoint length arm",
@@ -154,7 +153,7 @@ def test_help_of_the_program_imports_no_library_of_the_work(words: tuple[str, ..
     }
     assert heavy.isdisjoint(modules)
     rooms = {name.split(".")[1] for name in modules if name.startswith("d2l.")}
-    assert rooms == {"commands", "errors", "files", "interrupts"}
+    assert rooms == {"commands", "errors", "files", "interrupts", "memory", "version"}
 
 
 def test_version_is_the_packages(command: Command) -> None:

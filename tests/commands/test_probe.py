@@ -44,14 +44,12 @@ def list_options(done: Compiled) -> list[object]:
         ([".", "--set", "s.jsonl"], "ADAPTER cannot be given with --set"),
         (["--set", "s", "--qa", "q", "--document", "d"], "--qa, --document cannot be given with"),
         ([".", "--length", "64"], "--length cannot be given without --set"),
-        ([".", "--checkpoint", "c", "--refine", "2m"], "--checkpoint, --refine cannot be"),
-        ([".", "--qa", "q", "--refine", "2m"], "--refine cannot be given without --set"),
+        ([".", "--checkpoint", "c"], "--checkpoint cannot be given without --set"),
         ([".", "--qa", "q", "--html", "h"], "--html cannot be given with --qa, --set or"),
         (["--set", "s", "--html", "h"], "--html cannot be given with --qa, --set or"),
         ([".", "--at-least", "0.5"], "--at-least cannot be given without --qa"),
         ([".", "--qa", "q", "--at-least", "50"], "Input should be less than or equal to 1"),
         (["--set", "s", "--arm", "rag"], "--arm cannot be given without --set"),
-        (["--set", "s", "--whole", "--refine", "2m"], "--refine cannot be given with --whole"),
         ([".", "--published"], "--published cannot be given without --qa or --set"),
         ([".", "--unanswerable", "neighbors"], "neighbors needs --qa or --set to"),
         (["--set", "s", "--length", "x"], "'--length': Input should be a valid integer"),
@@ -145,18 +143,6 @@ def test_whole_documents_are_asked_in_the_arms_that_are_named(
     assert sum("chosen parts" in line for line in lines) == 2  # scores and first token
     assert sum("base alone" in line for line in lines) == 2
     assert "right part first" in outcome.out
-
-
-def test_what_refining_does_is_asked_before_and_after(done: Compiled, command: Command) -> None:
-    outcome = command(
-        "probe", "--set", done.root / "questions.jsonl", "--length", 120,
-        "--checkpoint", done.checkpoint, "--refine", "2s", *list_options(done),
-    )  # fmt: skip
-    assert (outcome.code, outcome.err) == (0, "")
-    before = [line.split() for line in outcome.out.splitlines() if "not refined" in line]
-    assert len(before) == 1
-    assert outcome.out.startswith("questions, 120 tokens\n")
-    assert "questions, 120 tokens: refining changed" in outcome.out
 
 
 def test_an_adapter_alone_is_tested_with_its_own_sentences(

@@ -13,8 +13,6 @@ from d2l.bases.activations import Activations
 from d2l.datasets.examples import take_examples
 from d2l.errors import CheckpointError, TaskError
 from d2l.hypernets.options import CompileOptions
-from d2l.refining.drills import drill_examples
-from d2l.training.learners.document_data import Asked
 from tests import tiny
 from tests.command import Command
 
@@ -165,7 +163,6 @@ def test_it_merges_with_a_document_and_is_asked(place: Path, command: Command) -
     ("options", "said"),
     [
         (["--input-column", "text"], "go with --examples"),
-        (["--examples", "rows.csv", "--compare-lora"], "--compare-lora goes with --refine"),
         (["--examples", "rows.csv", "--input-column", "none"], "has no column 'none'"),
     ],
 )
@@ -181,64 +178,3 @@ def test_networks_of_descriptions_alone_read_no_examples(place: Path) -> None:
     maker = TaskCompiler(CompileOptions("by-words", device="cpu", offline=True))
     with pytest.raises(CheckpointError, match="reads descriptions, and no examples"):
         maker.plan(TASK, examples=take_examples(PAIRS))
-
-
-def write_many(path: Path) -> None:
-    """Sixteen rows with one answer."""
-    words = [*tiny.WORDS, *(f"{word} pump" for word in tiny.WORDS)]
-    path.write_text("text,label\n" + "".join(f"{word},harbor\n" for word in words), "utf-8")
-
-
-def test_steps_on_examples_are_judged_by_those_that_were_not_read(command: Command) -> None:
-    write_many(Path("many.csv"))
-    make = ("make", TASK, "--checkpoint", "seats", "--json")
-    done = command.t2l(*make, "--examples", "many.csv", "-o", "a.lora", "--refine-steps", "8")
-    assert done.code == 0, done.err
-    made = json.loads(Path("a.lora", "d2l.json").read_text("utf-8"))
-    refined, before = made["refinement"], made["refinement"]["recall"][0]
-    assert (refined["questions"], refined["documents"], refined["steps"]) == (16, [], 8)
-    assert refined["kept"] > 0
-    assert refined["recall"][1] < before
-    assert "by gradient steps on solved examples" in Path("a.lora", "README.md").read_text("utf-8")
-    few = command.t2l(*make, "--examples", "rows.csv", "-o", "b.lora", "--refine-steps", "8")
-    assert "refining takes 8 examples, and there are 4" in few.err
-    alone = command.t2l(*make, "-o", "c.lora", "--refine-steps", "8")
-    assert "has nothing to be refined on" in alone.err
-
-
-def test_an_empty_lora_is_drilled_beside_it(command: Command) -> None:
-    """It learns the one answer from as many steps, and the adapter is what it was without."""
-    write_many(Path("many.csv"))
-    make = ("make", TASK, "--checkpoint", "seats", "--examples", "many.csv", "--refine-steps", "8")
-    done = command.t2l(*make, "-o", "a.lora", "--compare-lora")
-    assert done.code == 0, done.err
-    made = json.loads(Path("a.lora", "d2l.json").read_text("utf-8"))
-    before, after = made["refinement"]["empty_lora"]
-    assert after < before
-    assert f"; an empty LoRA in as many steps {before:.2f} → {after:.2f}" in done.out
-    command.t2l(*make, "-o", "b.lora")
-    first, second = (Path(name, "adapter_model.safetensors") for name in ("a.lora", "b.lora"))
-    assert first.read_bytes() == second.read_bytes()
-
-
-def test_rows_of_a_table_are_refined(command: Command) -> None:
-    write_many(Path("many.csv"))
-    Path("table.tsv").write_text(f"with\t{TASK}\tmany.csv\nwithout\t{TASK}\n", "utf-8")
-    make = ("make", "--table", "table.tsv", "--out-dir", "out", "--checkpoint", "seats", "--json")
-    done = command.t2l(*make, "--results", "r.jsonl", "--refine-steps", "2")
-    assert done.code == 1
-    rows = [json.loads(line) for line in done.out.splitlines()]
-    assert "has nothing to be refined on" in rows[1]["error"]
-    made = Path("out", "with", "d2l.json")
-    assert json.loads(made.read_text("utf-8"))["refinement"]["steps"] == 2
-    command.t2l(*make, "--results", "r.jsonl", "--force")
-    assert "refinement" not in json.loads(made.read_text("utf-8"))  # made again, by other options
-
-
-def test_examples_that_the_adapter_read_are_not_held_out() -> None:
-    examples = [Asked(f"q{n}", f"a{n}") for n in range(16)]
-    drills = drill_examples(examples, read=range(10))
-    assert {one.question for one in drills.held_out} <= {f"q{n}" for n in range(10, 16)}
-    assert len(drills.held_out) == 4
-    assert set(drills.held_out) | set(drills.questions) == set(examples)
-    assert not set(drills.held_out) & set(drills.questions)

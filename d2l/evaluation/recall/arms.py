@@ -16,7 +16,6 @@ from d2l.evaluation.part_answers import answer_by_parts, asks_parts
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import GenerationSettings, score_answers
 from d2l.inference.parts.choose import PartOptions
-from d2l.refining.options import RefineOptions
 
 #: Scores of an answer; the first three are shares, the others nats a token.
 SCORES = ("contained", "em", "f1", "nll", "nll_without_end")
@@ -42,29 +41,25 @@ class ProbeOptions:
     """At most `limit` questions in a cell, `batch` at a time; `harm`: ask general prompts, too.
 
     `unanswerable` is a file of questions that documents do not answer, or NEIGHBORS
-    (`recall.unanswerable`). With `refine`, adapters of sets are refined on their documents, and
-    asked before and after. `arms` are those that are asked about whole documents.
+    (`recall.unanswerable`). `arms` are those that are asked about whole documents.
     """
 
     limit: int = 200
     batch: int = 8
     harm: bool = True
     unanswerable: str | None = None
-    refine: RefineOptions | None = None
     arms: tuple[str, ...] = ()
 
 
 @dataclass
 class Gathered:
-    """The marks of one cell by arm; `predicted` are those of adapters before they are refined, if
-    they are. `n_cut` questions had their document cut to fit into the prompt.
+    """The marks of one cell by arm. `n_cut` questions had their document cut to fit the prompt.
 
     Of whole documents alone: `rag` had the best part as text in the prompt, `routed` read the parts
     that the question chose, `right` the part with the answer; `first_token` has some seconds to the
     first token of each arm."""
 
     adapter: list[Mark] = field(default_factory=list)
-    predicted: list[Mark] = field(default_factory=list)
     prompt: list[Mark] = field(default_factory=list)
     base: list[Mark] = field(default_factory=list)
     rag: list[Mark] = field(default_factory=list)

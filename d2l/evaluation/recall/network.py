@@ -8,12 +8,10 @@ with the fewest and with the most seats are kept until their harm is measured at
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from d2l.adapters.provenance import Refinement
 from d2l.api.compiler import Compiler
 from d2l.datasets.questions import Question, read_questions, read_unanswerable
 from d2l.errors import ProbeError
@@ -50,21 +48,10 @@ def probe_sets(
     with tempfile.TemporaryDirectory(prefix="d2l-probe-") as folder:
         bench = Bench(Path(folder), compiler, asking)
         for name, length, documents in drawn:
-            answered, unanswered, seats, refined = Gathered(), Gathered(), list[int](), []
+            answered, unanswered, seats = Gathered(), Gathered(), list[int]()
             for asked in documents:
                 progress(n_done, total, f"{name}, {length:,} tokens")
-                # One memory is refined, so the adapter before it has one, too.
-                wishes: dict[str, Any] = {} if options.refine is None else {"parts": False}
-                text, (asker, _) = asked.document.text, bench.compile(asked, wishes)
-                if options.refine is not None:
-                    answered.predicted += arms.ask_adapter(asker, asked.questions)
-                    wishes |= {
-                        "refine": options.refine.seconds,
-                        "refine_steps": options.refine.steps,
-                    }
-                    asker, done = bench.compile(asked, wishes)
-                    assert done is not None  # it was wished for
-                    refined.append(done)
+                text, asker = asked.document.text, bench.compile(asked)
                 arms.ask_all(asker, asked.questions, text, answered)
                 if asked.unanswerable:
                     arms.ask_all(asker, asked.unanswerable, text, unanswered)
@@ -73,7 +60,7 @@ def probe_sets(
                 n_done += 1
             n_tokens, _ = take_mean([asked.n_tokens for asked in documents])
             n_seats_mean = take_mean(seats)[0] if seats else None
-            cell = Cell(name, length, len(documents), n_tokens, n_seats_mean, tuple(refined))
+            cell = Cell(name, length, len(documents), n_tokens, n_seats_mean)
             rows += make_rows(cell, answered)
             silence += make_silence_rows(cell, answered, unanswered)
         progress(n_done, total, "measuring harm")
@@ -147,27 +134,17 @@ class Bench:
     asking: AskOptions
     asker: AdaptedModel | None = None
     kept: dict[int, Path] = field(default_factory=dict)  # the fewest and the most ranks so far
-    latest: AskedDocument | None = None
     n_compiled: int = 0
 
-    def compile(
-        self, asked: AskedDocument, wishes: Mapping[str, Any] | None = None
-    ) -> tuple[AdaptedModel, Refinement | None]:
-        """The base with the adapter of this document in place of the one before, and how it was
-        refined. The same document's adapter replaces its earlier one."""
-        if asked is self.latest:
-            earlier = self.folder / f"{self.n_compiled}.lora"
-            self.kept = {rank: kept for rank, kept in self.kept.items() if kept != earlier}
-        self.latest = asked
+    def compile(self, asked: AskedDocument) -> AdaptedModel:
+        """The base with the adapter of this document in place of the one before."""
         self.n_compiled += 1
         folder = self.folder / f"{self.n_compiled}.lora"
-        plan = self.compiler.plan(asked.document, **(wishes or {}))
-        adapter = self.compiler(plan)
-        adapter.save_pretrained(folder)
+        plan = self.compiler.plan(asked.document)
+        self.compiler(plan).save_pretrained(folder)
         asker = self._put_on(folder)
         self._keep_extremes(plan.rank, folder)
-        provenance = adapter.provenance
-        return asker, None if provenance is None else provenance.refinement
+        return asker
 
     def measure_harm(self, batch: int) -> Row:
         """Harm of the kept adapters: that of the largest, and all of them in `by_seats`."""

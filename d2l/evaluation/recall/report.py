@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from d2l.adapters.provenance import Refinement
 from d2l.datasets.questions import Question
 from d2l.errors import ProbeError
 from d2l.evaluation.metrics import Row, list_answer, show_mean, take_mean, take_means
@@ -15,7 +14,6 @@ from d2l.files.plots import check_picture, load_figure, save_picture
 #: Arms for people, in the order of a report's rows.
 ARMS = {
     "adapter": "adapter",
-    "predicted": "not refined",
     "prompt": "document in prompt",
     "base": "base alone",
     "rag": "best part in prompt",
@@ -29,8 +27,7 @@ class Cell:
     """Questions of a set on documents of a length, limits in tokens.
 
     `tokens` is the documents' own mean length; it and `length` are None where the document is not
-    at hand. `seats` is a mean, too; None for networks without seats. `refined` says of every
-    document how its adapter was refined, where it was.
+    at hand. `seats` is a mean, too; None for networks without seats.
     """
 
     set: str
@@ -38,7 +35,6 @@ class Cell:
     documents: int
     tokens: float | None
     seats: float | None
-    refined: tuple[Refinement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,32 +103,7 @@ def make_rows(cell: Cell, gathered: Gathered) -> list[Row]:
                 rows[-1]["first_token"] = {"seconds": median(seconds), "n": len(seconds)}
             if arm == "prompt":
                 rows[-1]["cut"] = gathered.n_cut
-    if gathered.predicted:
-        rows[0]["refined"] = _describe_refined(cell.refined)
-        rows[0]["gain"] = _measure_gain(gathered)
     return rows
-
-
-def _describe_refined(refined: Sequence[Refinement]) -> Row:
-    """How many documents' adapters changed, and means over all: steps, steps that were kept, and
-    the KL of general prompts before and after where it was measured."""
-    harm = [done.harm for done in refined if done.harm is not None]
-    return {
-        "changed": sum(done.kept > 0 for done in refined),
-        "steps": take_mean([done.steps for done in refined])[0],
-        "kept": take_mean([done.kept for done in refined])[0],
-        "harm": [take_mean(values)[0] for values in zip(*harm, strict=True)] or None,
-    }
-
-
-def _measure_gain(gathered: Gathered) -> Row:
-    """How much refining adds to each score, question by question, with its standard error."""
-    pairs = list(zip(gathered.adapter, gathered.predicted, strict=True))
-    gain = {}
-    for key in SCORES:
-        mean, error = take_mean([getattr(a, key) - getattr(b, key) for a, b in pairs])
-        gain[key] = {"mean": mean, "stderr": error}
-    return gain
 
 
 def make_silence_rows(cell: Cell, answered: Gathered, unanswered: Gathered) -> list[Row]:
@@ -208,23 +179,6 @@ def count_cases(cases: Sequence[bool]) -> Row | None:
         return None
     share, error = take_mean([float(case) for case in cases])
     return {"n": len(cases), "count": sum(cases), "share": share, "stderr": error}
-
-
-def describe_gain(row: Row) -> str:
-    """How refining changed an adapter's row, for people."""
-    refined = row["refined"]
-    contained, nll = (
-        show_mean(row["gain"][key]["mean"], row["gain"][key]["stderr"], "+.2f")
-        for key in ("contained", "nll")
-    )
-    harm = ""
-    if refined["harm"] is not None:
-        harm = ", general prompts {:.2f} → {:.2f}".format(*refined["harm"])
-    return (
-        f"{row['set']}, {row['length']:,} tokens: refining changed {refined['changed']} of "
-        f"{row['documents']} adapters, {refined['steps']:.0f} steps each; contained {contained}, "
-        f"NLL {nll}{harm}"
-    )
 
 
 def describe_count(counted: Row | None) -> str:

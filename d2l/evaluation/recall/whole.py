@@ -92,7 +92,7 @@ def probe_whole(
             for asked in tally.documents:
                 name = asked.document.name
                 progress(done, n_steps, f"{name}: compiling")
-                asker, _ = bench.compile(asked)
+                asker = bench.compile(asked)
                 interview = Interview(asker, asked, options.batch)
                 for arm in options.arms:
                     done += 1

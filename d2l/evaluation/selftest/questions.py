@@ -1,6 +1,6 @@
 """A document → questions that a person might ask about it, with answers and pages.
 
-The writer of a base asks (`refining.questions`); here questions get their chunks and pages.
+The writer of a base asks (`questions.about`); here questions get their chunks and pages.
 """
 
 from collections.abc import Sequence

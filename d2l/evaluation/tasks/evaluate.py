@@ -6,7 +6,6 @@ loads them from there.
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ from d2l.progress import Progress, silent
 #: Descriptions of a task from which adapters are made, and which stand in the prompt: each for as
 #: many of its examples.
 DESCRIPTIONS = 3
-#: Examples of a task that an adapter is refined on.
-GIVEN = 32
 
 
 def eval_adapter(
@@ -97,31 +94,19 @@ def eval_network(
     watch: Progress = silent,
 ) -> TaskReport:
     """Make adapters from each task's descriptions, and with its shots where the network reads
-    examples, and ask them and the base; raises D2LError.
-
-    If `making` refines: of one description, and besides from the first `GIVEN` examples of a task,
-    refined on these; the others are asked.
-    """
+    examples, and ask them and the base; raises D2LError."""
     for task in tasks:
         if not task.descriptions:
             raise TaskError(f"task {task.name!r} has no description to make an adapter from")
-    refining = {"refine": making.refine, "refine_steps": making.refine_steps}
-    maker = TaskCompiler(replace(making, refine=None, refine_steps=None))
+    maker = TaskCompiler(making)
     answered, remarks, asker = list[AnsweredTask](), list[str](maker.network.warnings), None
     with tempfile.TemporaryDirectory(prefix="d2l-eval-") as folder:
         for number, task in enumerate(watch(tasks, "asking")):
-            texts = choose_descriptions(task, 1 if making.refines else DESCRIPTIONS)
+            texts = choose_descriptions(task, DESCRIPTIONS)
             shots = _choose_shots(maker, texts[0], task.shots)
             arms: dict[str, dict[str, Any]] = {"adapter": {}}
             if shots:
                 arms["both"] = {"examples": pair_up(task.shots)}
-            given = task.examples[:GIVEN]
-            rest = task._replace(examples=task.examples[GIVEN:])
-            if making.refines and rest.examples and _choose_shots(maker, texts[0], given):
-                task = rest
-                arms["refined"] = {"examples": pair_up(given), **refining}
-            elif making.refines:
-                remarks.append(f"task {task.name!r} cannot be refined on {GIVEN} examples")
             marks, asked = dict[str, list[TaskMark]](), None
             for arm, wishes in arms.items():
                 for n, text in enumerate(texts):

@@ -15,14 +15,13 @@ SCORES = ("score", "nll")
 NAMES = {
     "adapter": "adapter",
     "both": "adapter with examples",
-    "refined": "adapter refined on examples",
     "examples": "description and examples in prompt",
     "prompt": "description in prompt",
     "base": "base alone",
 }
 
 #: Arms of adapters, each compared with those behind it and with the base.
-_COMPARED = ("refined", "both", "adapter")
+_COMPARED = ("both", "adapter")
 #: A task with its marks by arm, question by question in the same order.
 AnsweredTask = tuple[AskedTask, Mapping[str, Sequence[TaskMark]]]
 

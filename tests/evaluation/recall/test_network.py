@@ -14,12 +14,11 @@ from d2l.errors import ProbeError
 from d2l.evaluation.recall.arms import Arms, Gathered, ProbeOptions
 from d2l.evaluation.recall.documents import draw_documents
 from d2l.evaluation.recall.network import draw_cells, probe_sets
-from d2l.evaluation.recall.report import Probe, describe_gain
+from d2l.evaluation.recall.report import Probe
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.inference.parts.choose import PartOptions
-from d2l.refining.options import RefineOptions
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -157,45 +156,6 @@ def test_a_set_that_answers_nothing_at_a_length_is_refused(root: Path, tmp_path:
     with pytest.raises(ProbeError) as caught:
         draw_cells([path], [90], Compiler(compiling(root)), OPTIONS)
     assert caught.value.message == f"{path}: no passage of at most 90 tokens answers a question"
-
-
-# ---- refined -----------------------------------------------------------------------------------
-
-
-def test_refined_adapters_are_asked_before_and_after(root: Path) -> None:
-    one_memory = replace(compiling(root), parts=False)  # which alone is refined
-    plain = probe(root, 260, compiling=one_memory)
-    found = probe(root, 260, refine=RefineOptions(steps=4))
-    after, before, *_ = found.rows
-    assert (after["arm"], before["arm"]) == ("adapter", "predicted")
-    assert before["nll"] == pytest.approx(plain.rows[0]["nll"], abs=1e-4)
-    assert after["gain"]["nll"]["mean"] == pytest.approx(after["nll"] - before["nll"])
-    assert after["gain"]["nll"]["stderr"] > 0
-    refined = after["refined"]
-    assert refined["changed"] == after["documents"]  # random weights learn fast
-    assert 0 < refined["kept"] <= refined["steps"] <= 4
-    assert len(refined["harm"]) == 2
-    assert "gain" not in plain.rows[0]
-    told = describe_gain(after)
-    assert told.startswith("people, 260 tokens: refining changed 1 of 1 adapters, 4 steps each")
-
-
-def test_harm_is_that_of_refined_adapters(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_on: list[str] = []
-    monkeypatch.setattr(
-        "d2l.evaluation.recall.network.measure_harm",
-        lambda *_, **__: {"seats": 6, "kl": 0.0},
-    )
-    monkeypatch.setattr("d2l.evaluation.recall.network.answer_general", lambda *_, **__: [])
-    put = AdaptedModel.set_adapter
-
-    def note(self: AdaptedModel, adapter: Path) -> None:
-        put_on.append(adapter.name)
-        put(self, adapter)
-
-    monkeypatch.setattr(AdaptedModel, "set_adapter", note)
-    probe(root, 260, harm=True, limit=2, refine=RefineOptions(steps=1))
-    assert put_on == ["2.lora", "2.lora"]  # 1 was loaded first: what was predicted
 
 
 # ---- what the documents do not answer -----------------------------------------------------------

@@ -280,29 +280,3 @@ def test_choices_of_a_task_must_hold_its_outputs(place: Path, command: Command) 
     tiny_tasks.write_tasks(place / "choices.jsonl", [row | {"choices": ["gold", "lead"]}])
     done = command.t2l("eval", "choices.jsonl", "--checkpoint", "run")
     assert "'copper' is none of its choices" in done.err
-
-
-def test_a_refined_adapter_is_asked_what_it_was_not_drilled_with(
-    working_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All examples have one answer, which steps make likelier; one task has too few."""
-    monkeypatch.setattr("d2l.evaluation.tasks.evaluate.GIVEN", 12)
-    tiny.write_base(working_folder / "tiny-org" / "llama-tiny", "llama")
-    tiny.write_seats(working_folder / "seats", repeats=16, reads="both")
-    words = [*tiny.WORDS, *(f"{word} pump" for word in tiny.WORDS)]
-    examples = [{"input": word, "output": "harbor"} for word in words]
-    shots = [{"input": "meadow", "output": "harbor"}]
-    task = {"task": "same", "definition": "Say it.", "positive_examples": shots}
-    rows = [task | {"examples": examples}, task | {"task": "few", "examples": examples[:12]}]
-    tiny_tasks.write_tasks(working_folder / "tasks.jsonl", rows)
-    asked = ("eval", "tasks.jsonl", "--checkpoint", "seats", "--json")
-    done = command.t2l(*asked, "--refine-steps", 8)
-    assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert found["remarks"] == ["task 'few' cannot be refined on 12 examples"]
-    refined, both = (find(found["rows"], task="same", arm=arm) for arm in ("refined", "both"))
-    assert refined["n"] == both["n"] == len(words) - 12
-    assert refined["nll"] < both["nll"]
-    pairs = [row for row in found["differences"] if row.get("refined_minus") == "both"]
-    assert [row["tasks"] for row in pairs] == [1]
-    assert command.t2l("eval", "a.lora", "tasks.jsonl", "--refine-steps", 8).code == 2
