@@ -60,9 +60,7 @@ def prepare(
         chunks = [chunk]
         warnings = (*warnings, *_warn_unread(examples, record))
     full, rank = network.count_ranks(chunks, options)
-    return CompilePlan(
-        network, tuple(chunks), intake, options, rank, full, warnings, examples, record
-    )
+    return CompilePlan(network, tuple(chunks), intake, options, rank, full, warnings, record)
 
 
 def _read_examples(

@@ -12,7 +12,6 @@ from d2l.adapters.peft_config import VLLM_RANKS
 from d2l.adapters.provenance import ExamplesRecord
 from d2l.bases import devices
 from d2l.bases.models import BaseFiles
-from d2l.datasets.examples import ExampleFile
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
@@ -35,8 +34,7 @@ class CompilePlan:
     rank: int  # that chunks share, or seats
     full_rank: int  # before --max-rank
     warnings: tuple[str, ...] = ()
-    given: ExampleFile | None = None  # solved examples beside a description,
-    examples: ExamplesRecord | None = None  # and those that are read
+    examples: ExamplesRecord | None = None  # solved examples that are read with a description
 
     def __repr__(self) -> str:
         names = ", ".join(document.name for document in self.documents)

@@ -1,6 +1,6 @@
 """Answers of a causal language model to prompts: how likely given answers are, and its own.
 
-Token ids in; log-probabilities and answers out, greedy or sampled. Knows nothing of documents,
+Token ids in; log-probabilities and greedy answers out. Knows nothing of documents,
 questions or adapters: with a `peft.PeftModel` the caller switches the adapter on or off.
 
 Prompts are read in batches, padded on the left, with position ids that do not count the padding,
@@ -10,7 +10,7 @@ one item at a time, so memory does not grow with the batch.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,6 @@ from d2l.inference.forward import extend, find_causal, read_logits
 from d2l.inference.shared_prefix import Prefix, can_attend, take_prefix
 
 Ids = Sequence[int]
-#: Logits (rows, vocabulary), and the rows' numbers, to the tokens that come next (rows,).
-_Choose = Callable[[Tensor, Sequence[int]], Tensor]
-#: Sampling draws among the likeliest tokens; the others together are almost never drawn.
-_DRAWN_OF = 64
 
 
 @dataclass(frozen=True)
@@ -124,42 +120,9 @@ def answer_likeliest(
     model: Any, prompts: Sequence[Ids], settings: GenerationSettings
 ) -> list[tuple[int, ...]]:
     """`answer_greedily`, with stragglers."""
-    return _answer(model, prompts, settings, _take_likeliest)
-
-
-def answer_by_chance(
-    model: Any,
-    prompts: Sequence[Ids],
-    settings: GenerationSettings,
-    *,
-    temperatures: Sequence[float],
-    seed: int,
-) -> list[tuple[int, ...]]:
-    """Sample answers at each prompt's own temperature (0: greedy), without the end token.
-
-    The same answers for the same seed, batch size and number of threads.
-    """
-    assert len(temperatures) == len(prompts)
-    chance = torch.Generator().manual_seed(seed)
-    heat = torch.tensor(temperatures, dtype=torch.float32)
-
-    def draw(logits: Tensor, rows: Sequence[int]) -> Tensor:
-        scores, ids = logits.to("cpu", torch.float32).topk(min(_DRAWN_OF, logits.shape[-1]))
-        here = heat[list(rows)][:, None]
-        chances = (scores / here.where(here > 0, 1.0)).softmax(dim=-1)
-        drawn = torch.multinomial(chances, 1, generator=chance)
-        return ids.gather(1, drawn.where(here > 0, 0))[:, 0].to(logits.device)
-
-    return _answer(model, prompts, settings, draw)
-
-
-def _answer(
-    model: Any, prompts: Sequence[Ids], settings: GenerationSettings, choose: _Choose
-) -> list[tuple[int, ...]]:
     answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, settings.batch):
-        read = _read_once(model, chosen, settings.pad)
-        answers += _go_on(model, read, settings, choose, first=len(answers))
+        answers += _go_on(model, _read(model, chosen, settings.pad), settings)
     return answers
 
 
@@ -194,21 +157,6 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
     rest = torch.tensor(rests, device=model.device)
     cache, hidden = extend(model, rest, mask=mask, cache=cache, prefix=prefix)
     return _Read(cache, mask, read_logits(model, hidden[:, -1]), prefix)
-
-
-@torch.inference_mode()
-def _read_once(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
-    """Read a batch of prompts, equal prompts once."""
-    unlike = list(dict.fromkeys(map(tuple, prompts)))
-    read = _read(model, unlike, pad)
-    if len(unlike) == len(prompts):
-        return read
-    if not hasattr(read.cache, "batch_select_indices"):
-        return _read(model, prompts, pad)
-    places = {ids: place for place, ids in enumerate(unlike)}
-    rows = torch.tensor([places[tuple(ids)] for ids in prompts], device=read.mask.device)
-    read.cache.batch_select_indices(rows)
-    return _Read(read.cache, read.mask[rows], read.logits[rows], read.prefix)
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
@@ -264,21 +212,9 @@ def _pick(row: Tensor, ids: Ids) -> Tensor:
     return log_probs.gather(1, places[:, None])[:, 0].cpu()
 
 
-def _take_likeliest(logits: Tensor, rows: Sequence[int]) -> Tensor:
-    del rows
-    return logits.argmax(dim=-1)
-
-
 @torch.inference_mode()
-def _go_on(
-    model: Any,
-    read: _Read,
-    settings: GenerationSettings,
-    choose: _Choose = _take_likeliest,
-    *,
-    first: int = 0,
-) -> list[tuple[int, ...]]:
-    """Answers of all rows, of tokens that `choose` takes; it gets rows numbered from `first` on.
+def _go_on(model: Any, read: _Read, settings: GenerationSettings) -> list[tuple[int, ...]]:
+    """The greedy answers of all rows.
 
     Finished rows are computed until they are half of the batch; then they are dropped.
     """
@@ -288,7 +224,7 @@ def _go_on(
     going = set(rows)
     few = int(settings.stragglers * len(rows))
     for left in reversed(range(settings.max_tokens)):
-        chosen = choose(logits, [first + row for row in rows])  # (rows,)
+        chosen = logits.argmax(dim=-1)  # (rows,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if token == settings.end:
                 going.discard(row)

@@ -17,7 +17,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.registry import ALIASES
 from d2l.inference.attached import attached, on_device
-from d2l.inference.likelihood import GenerationSettings, answer_by_chance, answer_likeliest
+from d2l.inference.likelihood import GenerationSettings, answer_likeliest
 from d2l.questions.marks import Span
 from d2l.questions.replies import agrees, is_question, quote
 
@@ -31,8 +31,7 @@ _SYSTEM = (
     "You find answers in texts. You reply with the answer alone, in as few words as possible, "
     "copied from the text."
 )
-#: All questions of a passage in three wordings and more are written at once: a token of a hundred
-#: rows takes less than twice as long as a token of thirty.
+#: All questions of a passage are written at once.
 _BATCH = 96
 #: Part of a batch whose ends are cut off: of 72 questions the last took half of all passes.
 _STRAGGLERS = 0.1
@@ -62,29 +61,17 @@ class QuestionWriter:
     chat: Chat
     weights: LoraWeights
 
-    def write(
-        self,
-        text: str,
-        spans: Sequence[Span],
-        *,
-        temperatures: Sequence[float] = (0.0,),
-        seed: int = 0,
-    ) -> list[WrittenQuestion]:
-        """Questions for each span of a passage, in order, none twice: one at each temperature, of
-        which 0 gives the likeliest question."""
+    def write(self, text: str, spans: Sequence[Span]) -> list[WrittenQuestion]:
+        """Write the likeliest question for each span of a passage, in order, none twice."""
         encode, (before, after) = self.chat.tokenizer.encode, self.chat.ask_ends()
-        asked = [span for span in spans for _ in temperatures]
-        tasks = [encode(_TASK.format(marked=mark(text, span))) for span in asked]
+        tasks = [encode(_TASK.format(marked=mark(text, span))) for span in spans]
         passage = (*before, *encode(text))
         with attached(self.causal, on_device(self.weights, self.causal.device), self.weights.scale):
             questions = self._generate(
-                [(*passage, *task, *after) for task in tasks],
-                _QUESTION_TOKENS,
-                temperatures=[*temperatures] * len(spans),
-                seed=seed,
+                [(*passage, *task, *after) for task in tasks], _QUESTION_TOKENS
             )
         unique: dict[str, WrittenQuestion] = {}
-        for span, question in zip(asked, questions, strict=True):
+        for span, question in zip(spans, questions, strict=True):
             if is_question(question, answer=span.of(text)):
                 unique.setdefault(question.casefold(), (question, span))
         return list(unique.values())
@@ -100,23 +87,11 @@ class QuestionWriter:
             if agrees(reply, span.of(text), question=question)
         ]
 
-    def _generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        max_tokens: int,
-        *,
-        temperatures: Sequence[float] = (),
-        seed: int = 0,
-    ) -> list[str]:
-        """Texts behind the prompts; the likeliest ones where all temperatures are 0."""
+    def _generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> list[str]:
+        """Generate the likeliest text behind each prompt."""
         end = self.chat.end_token
         settings = GenerationSettings(max_tokens, _BATCH, end=end, pad=end, stragglers=_STRAGGLERS)
-        if any(temperatures):
-            rows = answer_by_chance(
-                self.causal, prompts, settings, temperatures=temperatures, seed=seed
-            )
-        else:
-            rows = answer_likeliest(self.causal, prompts, settings)
+        rows = answer_likeliest(self.causal, prompts, settings)
         decode = self.chat.tokenizer.decode
         return [decode(ids, skip_special_tokens=True).strip() for ids in rows]
 

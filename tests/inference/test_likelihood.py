@@ -8,7 +8,6 @@ from torch import Tensor
 
 from d2l.inference.likelihood import (
     GenerationSettings,
-    answer_by_chance,
     answer_greedily,
     answer_likeliest,
     score_answers,
@@ -78,36 +77,6 @@ def test_both_at_once_are_each_by_itself(family: str) -> None:
         assert torch.equal(log_probs, expected)
 
 
-def test_what_comes_by_chance_is_likely_and_the_same_for_a_seed() -> None:
-    model = tiny.make_causal("llama")
-    never = tiny.vocab_size() - 1
-    settings = GenerationSettings(1, batch=256, end=never, pad=PAD)
-    prompts = [PROMPTS[1]] * 2048
-    drawn, again, other = (
-        answer_by_chance(model, prompts, settings, temperatures=[0.5] * 2048, seed=seed)
-        for seed in (3, 3, 4)
-    )
-    assert drawn == again != other
-    likely = (score_alone(model, PROMPTS[1], [0])[0] / 0.5).softmax(dim=0)
-    shares = torch.bincount(torch.tensor(drawn)[:, 0], minlength=len(likely)) / len(prompts)
-    assert (shares - likely).abs().max() < 5 * (0.25 / len(prompts)) ** 0.5
-    assert len(set(drawn)) > 10
-
-
-@pytest.mark.parametrize("batch", [4, 16])
-def test_each_prompt_has_a_temperature_and_the_likeliest_comes_without(batch: int) -> None:
-    model = tiny.make_causal("llama")
-    never = tiny.vocab_size() - 1
-    own = answer_greedily(model, PROMPTS, max_tokens=3, batch=4, end=never, pad=PAD)
-    heat = [0.0, 1.0] * 8 + [1e-4] * 4
-    prompts = [prompt for prompt in PROMPTS for _ in range(4)] + PROMPTS
-    settings = GenerationSettings(3, batch=batch, end=never, pad=PAD)
-    drawn = answer_by_chance(model, prompts, settings, temperatures=heat, seed=3)
-    assert drawn[:16:2] == [answer for answer in own for _ in range(2)]
-    assert drawn[16:] == own
-    assert sum(drawn[1:16:2].count(answer) for answer in own) < 4
-
-
 def test_an_answer_ends_before_the_end_token_and_the_others_go_on() -> None:
     model = tiny.make_causal("llama")
     never = tiny.vocab_size() - 1
@@ -135,25 +104,6 @@ def test_the_last_of_a_batch_are_not_waited_for_where_one_says_so() -> None:
     n_waited = max(map(len, cut))
     assert n_waited == next(n for n, going in enumerate(n_going, 1) if going <= n_going[2])
     assert cut == [answer[:n_waited] for answer in whole]
-
-
-@pytest.mark.parametrize("family", ["gemma2", "llama", "qwen2"])
-def test_a_prompt_that_comes_again_is_read_once(family: str) -> None:
-    model = tiny.make_causal(family)
-    never = tiny.vocab_size() - 1
-    prompts = [PROMPTS[2], PROMPTS[0], PROMPTS[2], PROMPTS[2], PROMPTS[0]]
-    expected = [
-        answer_greedily(model, [ids], max_tokens=N_TOKENS, batch=1, end=never, pad=PAD)[0]
-        for ids in prompts
-    ]
-    n_rows: list[int] = []
-    model.model.register_forward_pre_hook(
-        lambda _module, _args, given: n_rows.append(given["input_ids"].shape[0]), with_kwargs=True
-    )
-    found = answer_greedily(model, prompts, max_tokens=N_TOKENS, batch=8, end=never, pad=PAD)
-    assert found == expected
-    assert n_rows[-(N_TOKENS - 1) :] == [5] * (N_TOKENS - 1)
-    assert set(n_rows[: 1 - N_TOKENS]) <= {1, 2}
 
 
 @pytest.mark.parametrize("family", ["gemma2", "llama", "qwen2"])

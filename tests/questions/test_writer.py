@@ -184,34 +184,6 @@ def test_only_what_the_base_answers_is_kept(base: Any, monkeypatch: pytest.Monke
     assert seen == [True, False]
 
 
-def test_by_chance_each_answer_is_asked_for_in_several_wordings(
-    base: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = make_writer(base)
-    spans = [Span(TEXT.index(a), TEXT.index(a) + len(a)) for a in ("1931", "Oldport")]
-    made = ["When was it built?", "In which year was it built?", "Where does it stand?"]
-    given: list[tuple[int, int]] = []
-    heat: list[float] = []
-
-    def draw(_model: Any, prompts: Any, settings: Any, *, temperatures: Any, seed: int) -> Any:
-        heat[:] = temperatures
-        given.append((len(set(prompts)), seed))
-        tokens = [writer.chat.tokenizer.encode(text) for text in (made[0], *made)]
-        assert settings.end == writer.chat.end_token
-        return [tuple(ids) for ids in tokens][: len(prompts)]
-
-    monkeypatch.setattr("d2l.questions.writer.answer_by_chance", draw)
-    asked = writer.write(TEXT, spans, temperatures=(0.8, 0.8), seed=7)
-    assert given == [(2, 7)]  # two answers, each asked for twice
-    assert heat == [0.8] * 4
-    # One of the four is no new wording; the last two are of the second answer.
-    places = (spans[0], spans[1], spans[1])
-    assert asked == [(q, span) for q, span in zip(made, places, strict=True)]
-    writer.write(TEXT, spans[:1], temperatures=(0.0, 0.8, 0.8, 0.8))
-    assert given[1] == (1, 0)
-    assert heat == [0.0, 0.8, 0.8, 0.8]
-
-
 def test_a_writer_that_is_shipped_fits_its_base() -> None:
     from d2l.adapters.peft_folder import read_adapter
     from d2l.bases.catalog import BY_ALIAS

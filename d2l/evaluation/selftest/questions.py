@@ -16,7 +16,7 @@ from d2l.evaluation.part_answers import asks_parts
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.likelihood import answer_greedily
 from d2l.progress import Progress, silent
-from d2l.questions.about import Effort, write_about
+from d2l.questions.about import write_about
 from d2l.questions.marks import AboutText
 from d2l.questions.replies import agrees
 
@@ -62,12 +62,9 @@ def write_questions(
     name = str(asker.info.config.get("base_model_name_or_path"))
     base = find_base(name, override=asker.options.base, offline=offline)
     texts = [document.text for document in originals.documents]
-    causal, counts = asker.model.get_base_model(), list[int]()
-    effort = Effort(report=counts.append, most=most)
+    causal, tokenizer = asker.model.get_base_model(), load_tokenizer(base.folder)
     with asker.model.disable_adapter():
-        questions = write_about(
-            causal, load_tokenizer(base.folder), base, texts, effort=effort, watch=watch
-        )
+        questions, n_written = write_about(causal, tokenizer, base, texts, most=most, watch=watch)
     placed = []
     for written in questions:
         document = originals.documents[written.document]
@@ -76,7 +73,7 @@ def write_questions(
         page = find_page(document, written.start)
         place = document.where(written.start, written.stop)
         placed.append(PageQuestion(document.name, page, place, written.question, written.answer))
-    return placed, sum(counts)
+    return placed, n_written
 
 
 def _is_printed_around(document: Document, written: AboutText) -> bool:

@@ -49,16 +49,7 @@ def _make_hook(a: Tensor, b: Tensor, scale: float) -> Any:
 def predict(
     causal: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> list[Tensor]:
-    """Logits (tokens, vocabulary) that predict each answer behind its prompt."""
-    states = predicting_states(causal, prompts, answers)
-    logits = read_out(causal, torch.cat(states))
-    return list(torch.split(logits, [len(rows) for rows in states]))
-
-
-def predicting_states(
-    causal: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-) -> list[Tensor]:
-    """The states (tokens, hidden) that the head predicts each answer from, padded right.
+    """Logits (tokens, vocabulary) that predict each answer behind its prompt, padded right.
 
     Nothing is masked: tokens see only what precedes them, so padding is seen by none that counts.
     """
@@ -67,7 +58,9 @@ def predicting_states(
     device = next(causal.parameters()).device
     ids = torch.tensor([[*line, *[0] * (longest - len(line))] for line in lines], device=device)
     hidden = causal.model(input_ids=ids, use_cache=False).last_hidden_state
-    return [
+    states = [
         hidden[index, len(prompt) - 1 : len(line)]
         for index, (prompt, line) in enumerate(zip(prompts, lines, strict=True))
     ]
+    logits = read_out(causal, torch.cat(states))
+    return list(torch.split(logits, [len(rows) for rows in states]))

@@ -16,7 +16,6 @@ from d2l.evaluation.selftest.questions import (
     PageQuestion,
     group_by_place,
 )
-from d2l.questions.about import Effort
 from d2l.questions.marks import AboutText
 from d2l.questions.writer import explain_silence
 from d2l.readers.parsing import Section
@@ -63,12 +62,11 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiled:
     path.write_text(f"{tiny.DOCUMENT}\n\n# Tower\n\n{LAST_PAGE}\n", "utf-8")
     document = read_document(Source(str(path), path))
 
-    def write_about(*given: Any, effort: Effort, **_: Any) -> list[AboutText]:
+    def write_about(*given: Any, **_: Any) -> tuple[list[AboutText], int]:
         causal, texts = given[0], given[3]
-        effort.report(3)
         assert causal.get_submodule("model.layers.1.self_attn.v_proj")
         start = texts[0].index("96 steps")
-        return [AboutText(0, start, start + 8, "How many steps has it?", "96 steps")]
+        return [AboutText(0, start, start + 8, "How many steps has it?", "96 steps")], 3
 
     monkeypatch.setattr(asking, "write_about", write_about)
     return compile_tiny(tmp_path, "seats", document)
@@ -89,7 +87,7 @@ def test_ask_prints_what_one_could_ask(done: Compiled, command: Command) -> None
 def test_a_base_without_a_writer_is_told_from_a_document_without_a_question(
     done: Compiled, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "write_about", lambda *_, **__: [])
+    monkeypatch.setattr(asking, "write_about", lambda *_, **__: ([], 0))
     words = ["ask", done.adapter, "--questions", done.root / "handbook.md", "--base", done.base]
     words += ["--device", "cpu"]
     none = f"there is no question writer for the base {tiny.base_name('llama')}"

@@ -57,8 +57,7 @@ from d2l.training.learners.seats.moments import Batch, measure_moments
 from d2l.training.learners.seats.start import change_config, load_start, read_own_statistics
 from d2l.training.learners.task_data import gather_tasks
 
-#: Of a question and of its answer.
-MOST_TOKENS = (64, 32)
+_QUESTION_TOKENS, _ANSWER_TOKENS = 64, 32
 _READ_TOGETHER = 16  # descriptions: a pass of that many short ones takes hardly longer than of one
 _STATISTICS = "statistics.safetensors"
 
@@ -196,17 +195,10 @@ def share_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
     return [stop - start for start, stop in pairwise(ends)]
 
 
-def make_exercise(
-    asked: Asked,
-    *,
-    config: SeatsConfig,
-    tokenizer: BaseTokenizer,
-    most: tuple[int, int] = MOST_TOKENS,
-) -> Exercise:
-    """A question in the rest of the template, and its answer; ended if it is complete. `most`:
-    tokens of either."""
-    question = tokenizer.encode(asked.question)[: most[0]]
-    answer = tokenizer.encode(asked.answer)[: most[1]]
+def make_exercise(asked: Asked, *, config: SeatsConfig, tokenizer: BaseTokenizer) -> Exercise:
+    """Put a question into the rest of the template, with its answer; ended if it is complete."""
+    question = tokenizer.encode(asked.question)[:_QUESTION_TOKENS]
+    answer = tokenizer.encode(asked.answer)[:_ANSWER_TOKENS]
     end = (config.end_token,) if asked.complete else ()
     prompt = (*config.after_opening, *question, *config.before_answer)
     return Exercise(prompt, (*answer, *end), weight=asked.weight)

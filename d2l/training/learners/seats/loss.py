@@ -199,19 +199,14 @@ def pack_exercises(
 
 
 def measure_loss(
-    logits: Tensor,
-    exercises: Sequence[Exercise],
-    *,
-    general_weight: float = 1.0,
-    enough: float = 0.0,
+    logits: Tensor, exercises: Sequence[Exercise], *, general_weight: float = 1.0
 ) -> BatchLoss:
     """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
 
     Cross-entropy of the answer, or divergence from the reference where an exercise has one. A
-    general exercise counts `general_weight` times, any other its own `weight`, and in the total by
-    what its loss is above `enough`.
+    general exercise counts `general_weight` times, any other its own `weight`.
     """
-    losses, right, weights, floors = [], [], [], []
+    losses, right, weights = [], [], []
     # Split at once: the gradient of each slice would be as large as all logits.
     parts = torch.split(logits, [len(exercise.answer) for exercise in exercises])
     for exercise, rows in zip(exercises, parts, strict=True):
@@ -226,13 +221,9 @@ def measure_loss(
             each = (reference.exp() * (reference - log_probs)).sum(dim=-1)
         losses.append(each.mean())
         weights.append(general_weight if exercise.general else exercise.weight)
-        floors.append(0.0 if exercise.general else enough)
         right.append((part.argmax(dim=-1) == answer).float().mean())
     stacked = torch.stack(losses)
-    above = stacked
-    if enough:
-        above = (stacked - torch.tensor(floors, device=logits.device)).clamp(min=0)
-    total = (above * torch.tensor(weights, device=logits.device)).mean()
+    total = (stacked * torch.tensor(weights, device=logits.device)).mean()
     return BatchLoss(total, stacked.detach(), torch.stack(right))
 
 
