@@ -35,7 +35,7 @@ class CheckpointError(D2LError):
 
 
 class OptionError(D2LError):
-    """An option has a value that cannot be used, or one that means nothing here."""
+    """An option has an invalid value, or no meaning here."""
 
 
 class OutOfMemoryError(D2LError):
@@ -47,8 +47,8 @@ class MissingExtraError(D2LError):
 
 
 class ShapeError(D2LError):
-    """Weights or memories that are not well formed, or do not fit together: no value of theirs can
-    be made. Files that hold such weights raise AdapterError or CheckpointError instead."""
+    """Weights or memories are not well formed, or do not fit together. Files that hold such weights
+    raise AdapterError or CheckpointError instead."""
 
 
 class MergeError(D2LError):
@@ -68,4 +68,4 @@ class ProbeError(D2LError):
 
 
 class TaskError(D2LError):
-    """A file of tasks, or what is to be measured with it, cannot be used."""
+    """A file of tasks, or a measurement with it, cannot be used."""

@@ -1,10 +1,10 @@
-"""An interruption by a signal, noted, because what a signal's handler raises can be lost.
+"""Signals that interrupt: recorded as well as raised, because a raised exception can be lost.
 
-Python ignores what is raised in callbacks of its memory management, makes another error of it while
-a class is made, and libraries take an import that fails for a part that is not installed. So the
-handlers here note the signal as well, and the note is heeded before files take their place, between
-pieces of work, and at the end. A program that uses the package has signals of its own: nothing is
-noted but in a block that is `listening`.
+Python ignores exceptions in callbacks of its memory management, and replaces those raised while a
+class is made; libraries take a failed import for a missing package. So the handlers here record the
+signal as well, and `check` raises it again before files are moved into place, between pieces of
+work, and at the end. Only a block of `listening` has these handlers: other signals belong to the
+program that uses the package.
 """
 
 import _thread
@@ -17,22 +17,22 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-_SOON = 0.05  # seconds until what Python ignored is raised again
+_SOON = 0.05  # seconds until an exception that Python ignored is raised again
 
 
 class _State:
     listening = False
-    noted: int | None = None
-    kept: tuple[Path, ...] = ()
+    signal: int | None = None
+    written: tuple[Path, ...] = ()
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """A block in which SIGINT and SIGTERM are noted and raised; where SIGINT is ignored, as in
-    background jobs of a shell, it stays so. For the main thread alone."""
+    """Record and raise SIGINT and SIGTERM in a block; an ignored SIGINT, as in background jobs of a
+    shell, stays ignored. For the main thread alone."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     hook = sys.unraisablehook
-    _State.listening, _State.noted, _State.kept = True, None, ()
+    _State.listening, _State.signal, _State.written = True, None, ()
     sys.unraisablehook = _raise_again
     for number, handler in before.items():
         if number == signal.SIGTERM or handler != signal.SIG_IGN:
@@ -41,44 +41,44 @@ def listening() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # one that Python knows
+            if handler is not None:  # None: a handler that was not set from Python
                 signal.signal(number, handler)
         sys.unraisablehook = hook
-        _State.listening, _State.noted = False, None
+        _State.listening, _State.signal = False, None
 
 
-def noted() -> int | None:
-    """The number of the last signal that asked for an end; None where none did."""
-    return _State.noted
+def last_signal() -> int | None:
+    """The number of the last signal that asked for an end, or None."""
+    return _State.signal
 
 
-def keep(place: Path) -> None:
-    """Note a file or folder that is whole, and stays if an interruption follows."""
+def record_written(path: Path) -> None:
+    """Record a finished file or folder, which stays if an interruption follows."""
     if _State.listening:
-        _State.kept = (*_State.kept, place)
+        _State.written = (*_State.written, path)
 
 
-def kept() -> tuple[Path, ...]:
-    """The files and folders that were written since somebody listens."""
-    return _State.kept
+def list_written() -> tuple[Path, ...]:
+    """List the files and folders that were written in this block of `listening`."""
+    return _State.written
 
 
-def forget() -> None:
-    """Go on as if nothing had been: for those who answered an interruption themselves."""
-    _State.noted = None
+def clear() -> None:
+    """Forget the recorded signal: for callers that dealt with the interruption themselves."""
+    _State.signal = None
 
 
-def heed() -> None:
-    """Raise what was noted, should it have been lost: KeyboardInterrupt or SystemExit."""
-    if _State.noted is not None:
-        end(_State.noted)
+def check() -> None:
+    """Raise the recorded signal, should its exception be lost: KeyboardInterrupt or SystemExit."""
+    if _State.signal is not None:
+        end(_State.signal)
 
 
 def end(number: int) -> NoReturn:
-    """Note a signal, where somebody listens, and raise what ends the program: KeyboardInterrupt for
-    SIGINT, otherwise SystemExit with the exit code that a shell gives for it."""
+    """Record a signal, in a block of `listening`, and raise KeyboardInterrupt for SIGINT, otherwise
+    SystemExit with the exit code that a shell gives for the signal."""
     if _State.listening:
-        _State.noted = number
+        _State.signal = number
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
@@ -89,8 +89,8 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 
 
 def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
-    """Shortly raise again what Python could only ignore, and say nothing of it."""
-    number = _State.noted
+    """Raise an exception that Python ignores once more after a moment, without a message."""
+    number = _State.signal
     if number is None or not isinstance(lost.exc_value, KeyboardInterrupt | SystemExit):
         sys.__unraisablehook__(lost)
         return

@@ -1,4 +1,4 @@
-"""Full memory: an error of a library → `OutOfMemoryError` with what is needed and what helps.
+"""Full memory: an error of a library → `OutOfMemoryError` with the bytes needed and a hint.
 
 Libraries raise RuntimeError, OSError or MemoryError; only the text says that a memory is full.
 """
@@ -17,7 +17,7 @@ _NEEDED = re.compile(r"(?:allocate|mmap) ([\d.]+) ?(b|k|m|g|t)(?:ytes|iB)", re.I
 
 @contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
-    """A block, or a decorator, that raises OutOfMemoryError for an error of a full memory."""
+    """Raise OutOfMemoryError for an error of a full memory; a block or a decorator."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
@@ -26,31 +26,32 @@ def memory_errors() -> Iterator[None]:
 
 
 def refuse_shortage(error: BaseException) -> None:
-    """Raise OutOfMemoryError for an error of a full memory, which is no fault of a file."""
+    """Raise OutOfMemoryError if an error is that of a full memory, which no file is to blame
+    for."""
     shortage = explain_shortage(error)
     if shortage is not None:
         raise shortage from error
 
 
 def explain_shortage(error: BaseException) -> OutOfMemoryError | None:
-    """What is needed and what is free, and what helps; None for an error of another kind."""
+    """Say how much memory is needed and free, and what helps; None for an error of another kind."""
     text = str(error)
-    told = isinstance(error, OSError | RuntimeError) and _FULL.search(text)
-    if not told and not isinstance(error, MemoryError):
+    is_full = isinstance(error, OSError | RuntimeError) and _FULL.search(text)
+    if not is_full and not isinstance(error, MemoryError):
         return None
-    place, free, hint = _describe_place(text)
+    device, free, hint = _describe_device(text)
     figures = [] if free is None else [f"{free / 1e9:,.2f} GB are free"]
     if needed := _NEEDED.search(text):
         n_bytes = float(needed[1]) * 1024 ** "bkmgt".index(needed[2].lower())
         figures.insert(0, f"{n_bytes / 1e9:,.2f} GB more are needed")
     return OutOfMemoryError(
-        f"the memory of {place} is full" + (f": {', '.join(figures)}" if figures else ""),
+        f"the memory of {device} is full" + (f": {', '.join(figures)}" if figures else ""),
         hint=f"{hint}; a Doc-to-LoRA network needs less with a smaller --chunk-tokens",
     )
 
 
-def _describe_place(text: str) -> tuple[str, int | None, str]:
-    """The device that an error tells of, its free bytes, and what helps."""
+def _describe_device(text: str) -> tuple[str, int | None, str]:
+    """Name the device of an error, its free bytes, and a hint."""
     if "MPS" in text:
         return "mps", None, "use --device cpu"
     if not re.search("CUDA|CUBLAS|HIP", text):

@@ -1,4 +1,4 @@
-"""How work says how far it is: what shows it is handed in, and by default shows nothing."""
+"""Progress of work: callers pass in what shows it; the defaults show nothing."""
 
 import contextlib
 import logging
@@ -10,27 +10,27 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Takes items and a label, gives the items, each when the work on the one before is done."""
+    """Iterates over items under a label: asked for the next item, the work on the last is done."""
 
     def __call__(self, items: Sequence[T], label: str) -> Iterable[T]:
-        """The same items in order."""
+        """Return the same items in order."""
         ...
 
 
 class Steps(Protocol):
-    """Is told how many steps are done, of how many, and maybe what is done next."""
+    """Shows how many steps are done, of how many, and maybe the next step."""
 
     def __call__(self, done: int, total: int, label: str | None = None, /) -> None:
-        """Show it."""
+        """Show the count."""
         ...
 
 
 @contextlib.contextmanager
-def log_time(logger: logging.Logger, what: str, *values: object) -> Iterator[None]:
-    """Log at INFO, when the work inside is done, what was done and in how many seconds."""
+def log_time(logger: logging.Logger, work: str, *values: object) -> Iterator[None]:
+    """Log the work inside at INFO when it is done, with its seconds."""
     start = time.perf_counter()
     yield
-    logger.info(f"{what} (%.2f s)", *values, time.perf_counter() - start)
+    logger.info(f"{work} (%.2f s)", *values, time.perf_counter() - start)
 
 
 def silent(items: Sequence[T], label: str) -> Iterable[T]:  # noqa: ARG001 - a Progress

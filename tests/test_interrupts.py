@@ -31,7 +31,7 @@ with interrupts.listening():
     try:
         for _ in range(600): time.sleep(0.1)
     except {error} as raised:
-        print("heeded", interrupts.noted(), *raised.args)
+        print("heeded", interrupts.last_signal(), *raised.args)
 """
 
 
@@ -73,8 +73,8 @@ def test_nothing_takes_its_place_after_an_interruption(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_lost")
 def test_whoever_answers_an_interruption_goes_on(tmp_path: Path) -> None:
-    interrupts.forget()
-    interrupts.heed()
+    interrupts.clear()
+    interrupts.check()
     write_file(tmp_path / "file", lambda target: target.write_text("whole"))
     assert (tmp_path / "file").read_text() == "whole"
 
@@ -85,7 +85,7 @@ def test_a_program_that_does_not_listen_is_left_alone(tmp_path: Path) -> None:
         interrupts.end(signal.SIGTERM)
     with contextlib.suppress(KeyboardInterrupt):
         interrupts.end(signal.SIGINT)
-    assert interrupts.noted() is None
+    assert interrupts.last_signal() is None
     write_file(tmp_path / "file", lambda target: target.write_text("whole"))
     after = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
     assert after == before

@@ -10,7 +10,7 @@ from d2l.adapters.info import WEIGHTS, AdapterInfo, is_adapter, read_info
 from d2l.adapters.provenance import Input
 from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
-from d2l.files.places import recall
+from d2l.files.paths import find_path
 
 
 class Entry(NamedTuple):
@@ -81,7 +81,7 @@ def _date_inputs(info: AdapterInfo) -> str | None:
 def _find_times(info: AdapterInfo) -> Iterator[float | None]:
     """When each input was changed last; None for one that is not there, or no longer the same."""
     for entry in info.provenance.inputs if info.provenance is not None else ():
-        places = filter(None, (recall(entry.sha256), Path(entry.name)))
+        places = filter(None, (find_path(entry.sha256), Path(entry.name)))
         yield next((when for place in places if (when := _date_same(place, entry))), None)
 
 

@@ -72,7 +72,7 @@ def _match(
         reason = {
             "time": f"that take more than {LIMITS.seconds:g} seconds",
             "memory": f"that use more than {LIMITS.memory_bytes / 1e9:g} GB of memory",
-        }.get(stopped.why, f"that cannot be matched ({stopped.what or stopped.why})")
+        }.get(stopped.why, f"that cannot be matched ({stopped.cause or stopped.why})")
         raise AdapterError(f"{CONFIG}: {field} has patterns {reason}", hint=_HINT) from None
     if "bad" in reply:
         bad = keys[list(patterns).index(reply["bad"])]

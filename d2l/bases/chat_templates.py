@@ -101,4 +101,4 @@ def _explain(stopped: Stopped) -> str:
         "time": f"it takes more than {LIMITS.seconds:g} seconds",
         "memory": f"it uses more than {LIMITS.memory_bytes / 1e9:g} GB of memory",
         "output": f"it writes more than {_MAX_CHARS:,} characters",
-    }.get(stopped.why, stopped.what)
+    }.get(stopped.why, stopped.cause)

@@ -78,7 +78,7 @@ def _check_room(known: KnownBase, folder: Path) -> None:
         raise BaseModelError(
             f"{folder}: {free / 1e9:.1f} GB free, and fetching {known.alias} takes "
             f"{needed / 1e9:.1f} GB",
-            hint="make room, or name another cache folder in D2L_CACHE_DIR",
+            hint="free some space, or name another cache folder in D2L_CACHE_DIR",
         )
 
 

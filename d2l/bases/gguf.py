@@ -169,7 +169,7 @@ def _in_cache(place: Path) -> Iterator[None]:
         reason = f"{place}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise BaseModelError(
             error.message if isinstance(error, D2LError) else reason,
-            hint="make room there, or name another cache folder in D2L_CACHE_DIR",
+            hint="free some space, or name another cache folder in D2L_CACHE_DIR",
         ) from error
 
 

@@ -19,13 +19,12 @@ def list_cache() -> None:
 
 
 def describe_cache() -> dict[str, Any]:
-    """Describe the cache's folder and what takes room there; raises OptionError for a largest size
-    that is none."""
-    rooms = [_summarize(room) for room in entries.ROOMS]
-    entry_bytes = sum(room["bytes"] for room in rooms)
+    """Describe the cache's folder and its sizes; raises OptionError for an invalid largest size."""
+    kinds = [_summarize(kind) for kind in entries.KINDS]
+    entry_bytes = sum(kind["bytes"] for kind in kinds)
     return {
         "cache": str(cache_dir()),
-        "rooms": rooms,
+        "rooms": kinds,
         "other_bytes": max(entries.folder_bytes(cache_dir()) - entry_bytes, 0),
         "max_bytes": entries.max_bytes(),
     }
@@ -64,26 +63,26 @@ def prune(
     )
 
 
-def _summarize(room: str) -> dict[str, Any]:
-    found = entries.list_entries(room)
+def _summarize(kind: str) -> dict[str, Any]:
+    listed = entries.list_entries(kind)
     return {
-        "kind": room,
-        "entries": len(found),
-        "bytes": sum(entry.size_bytes for entry in found),
-        "oldest_use": found[0].used if found else None,
+        "kind": kind,
+        "entries": len(listed),
+        "bytes": sum(entry.size_bytes for entry in listed),
+        "oldest_use": listed[0].used if listed else None,
     }
 
 
 def _show(values: dict[str, Any]) -> None:
-    entry_bytes = sum(room["bytes"] for room in values["rooms"])
+    entry_bytes = sum(kind["bytes"] for kind in values["rooms"])
     rows = [
         (
-            room["kind"],
-            f"{room['entries']:,}",
-            _size(room["bytes"]),
-            console.spell_age(room["oldest_use"]),
+            kind["kind"],
+            f"{kind['entries']:,}",
+            _size(kind["bytes"]),
+            console.spell_age(kind["oldest_use"]),
         )
-        for room in values["rooms"]
+        for kind in values["rooms"]
     ]
     console.result(values["cache"])
     console.show_table(

@@ -205,7 +205,7 @@ def watch(items: Sequence[T], label: str) -> Iterator[T]:
     if not _draws():
         log = _Log(label)
         for done, item in enumerate(items):
-            interrupts.heed()
+            interrupts.check()
             log(done, len(items))
             yield item
         return
@@ -213,7 +213,7 @@ def watch(items: Sequence[T], label: str) -> Iterator[T]:
     from rich.progress import track
 
     for item in track(items, label, console=Console(stderr=True), transient=True):
-        interrupts.heed()
+        interrupts.check()
         yield item
 
 

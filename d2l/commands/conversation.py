@@ -43,7 +43,7 @@ class Conversation:
                 console.result("")
                 return
             except KeyboardInterrupt:
-                interrupts.forget()
+                interrupts.clear()
                 console.result("")
             except UnicodeError:
                 console.show_error(D2LError("the question is not UTF-8 text"))

@@ -163,7 +163,7 @@ def _make_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("compile", f"cannot work: {network['fault']} ({network['get']})"))
     for base in values["bases"]:
         rows.append(("base", f"{base['name']}, {base['path'] or _missing(base)}"))
-    used = sum(room["bytes"] for room in cache["rooms"]) + cache["other_bytes"]
+    used = sum(kind["bytes"] for kind in cache["rooms"]) + cache["other_bytes"]
     rows.append(("cache", f"{cache['cache']}, {_size(used)}, {_size(cache['free_bytes'])} free"))
     for extra in values["extras"]:
         rows.append(

@@ -330,7 +330,7 @@ def _call(commands: typer.Typer, name: str) -> None:
 
 def _leave_if_interrupted() -> None:
     """End now if a signal asked for it, whatever became of what its handler raised."""
-    number = interrupts.noted()
+    number = interrupts.last_signal()
     if number is not None:
         _stop(number)
 
@@ -342,7 +342,11 @@ def _stop(number: int) -> NoReturn:
     cache = cache_dir().absolute()
     with contextlib.suppress(OSError, AttributeError):  # nobody reads it
         console.show_stop(
-            [str(path) for path in interrupts.kept() if cache not in path.absolute().parents]
+            [
+                str(path)
+                for path in interrupts.list_written()
+                if cache not in path.absolute().parents
+            ]
         )
     _leave(128 + number)
 

@@ -14,7 +14,7 @@ from d2l.documents.document import Document, Source
 from d2l.documents.inputs import may_hold, printable
 from d2l.documents.read import read_document
 from d2l.errors import AdapterError, DocumentError
-from d2l.files.places import recall
+from d2l.files.paths import find_path
 
 _HINT = "name the document, or a copy of it, with --document FILE"
 
@@ -101,9 +101,9 @@ def _read_again(info: AdapterInfo, entry: Input) -> Document:
         raise DocumentError(
             f"{info.folder}: was compiled from standard input, which is not kept", hint=_HINT
         )
-    recalled, named = recall(entry.sha256), Path(name)
-    places = [named] if recalled is None else [recalled]
-    if recalled is not None and os.path.exists(named):
+    known, named = find_path(entry.sha256), Path(name)
+    places = [named] if known is None else [known]
+    if known is not None and os.path.exists(named):
         places.append(named)  # which may still hold it where the other has changed
     for place in places:
         document = _read_unchanged(info, entry, place)

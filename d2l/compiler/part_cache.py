@@ -28,7 +28,7 @@ from d2l.errors import ShapeError
 from d2l.files import cache_entries as entries
 from d2l.files.atomic import replace_file
 from d2l.files.cache import file_digest, join_digests
-from d2l.files.tensors import describe_tensor, find_kept, view_bytes, write_tensors
+from d2l.files.tensors import describe_tensor, find_tensors, view_bytes, write_tensors
 from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
 from d2l.hypernets.registry import digest_files
 from d2l.version import __version__
@@ -258,7 +258,7 @@ def _write(kind: str, value: Part | Assembled, key: str) -> None:
 def _read(kind: str, key: str) -> Part | Assembled | None:
     """Read an entry's value; None where there is none, or its content differs from its key."""
     path = entries.entry_path(kind, _digest(key))
-    kept = find_kept(path)
+    kept = find_tensors(path)
     if kept is None:
         return None
     tensors, said = kept

@@ -70,7 +70,7 @@ class Preflight:
         free, needed = self.disk
         if needed > free:
             message = f"{_gb(needed)} have to be fetched, and the disk has {_gb(free)} free"
-            hint = "make room, or name a folder on another disk in HF_HOME"
+            hint = "free some space, or name a folder on another disk in HF_HOME"
             faults.append(BaseModelError(message, hint=hint))
         return faults
 

@@ -25,7 +25,7 @@ from d2l.compiler.plan import CompilePlan
 from d2l.compiler.timing import remember_rate
 from d2l.documents.chunks import Chunk
 from d2l.errors import OptionError
-from d2l.files.places import remember
+from d2l.files.paths import remember
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, Part

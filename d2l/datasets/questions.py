@@ -120,5 +120,5 @@ _TRAINING_ROWS = RowFormat(
     "a row of training data",
     "a row is a JSON object with doc, and for a question also question and answers",
     RecipeError,
-    strict=True,
+    exact=True,
 )

@@ -76,9 +76,9 @@ def explain(
         named = f"{size / 1e9:g} GB" if size >= 1e9 else f"{size / 1e6:g} MB"
         done, option = f"used more than {named} of memory", "--parse-memory"
     elif stopped.why == "crash":
-        return damaged(request, "document", f"the parser crashed: {stopped.what}")
+        return damaged(request, "document", f"the parser crashed: {stopped.cause}")
     else:
-        return damaged(request, f"{format} document", stopped.what)
+        return damaged(request, f"{format} document", stopped.cause)
     return DocumentError(
         f"{request.name}: parser {done}",
         hint=f"raise the limit with {option} if you trust the file",

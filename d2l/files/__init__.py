@@ -1,1 +1,1 @@
-"""Files: what is on disk appears whole or not at all, and is found again."""
+"""Files: written whole or not at all, downloaded, cached, and found again."""

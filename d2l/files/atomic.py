@@ -17,24 +17,24 @@ from d2l.files.leftovers import open_workshop, recover
 from d2l.files.renames import exchange, move_if_free, sync, sync_names
 from d2l.files.tensors import FILE_ERRORS
 
-#: Others may take the place, or give it up, while it is being taken: how often to look again.
+#: Attempts to move into place: other processes may create or remove the target meanwhile.
 _TRIES = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 Check = Callable[[], object]
 
 
 def replace_anything() -> None:
-    """Have no objection to what stands at a place: for places that are d2l's own."""
+    """Allow any replacement: the check for files of d2l's own."""
 
 
 @contextlib.contextmanager
 def building(folder: Path, check: Check = replace_anything) -> Iterator[Path]:
-    """A hidden sibling folder to fill; becomes `folder` at the end, or is removed on any error.
+    """Yield a hidden sibling folder to fill: it becomes `folder` at the end; an error removes it.
 
-    `check` raises unless what stands at `folder` may be replaced; it is asked when the new folder
-    is whole, however long that took. Where nothing stands there, nothing is replaced that comes
-    meanwhile. Old and new change places in one step; where the system cannot do that, the old one
-    is moved aside first, and comes back (`recover`) if the process is killed there. Raises
+    `check` raises unless `folder` may be replaced; it runs when the new folder is complete, however
+    long that took. If there was no `folder`, one that appears meanwhile is not replaced. The old
+    and the new folder are exchanged in one step; where the system cannot do that, the old one is
+    moved aside first, and `recover` brings it back if the process is killed there. Raises
     D2LError where the files cannot be written.
     """
     with naming(folder, D2LError), _making_parents(folder):
@@ -43,35 +43,35 @@ def building(folder: Path, check: Check = replace_anything) -> Iterator[Path]:
             yield new
             _share(new)
             sync(new)
-            _take_place(new, old, folder, check)
+            _move_into_place(new, old, folder, check)
 
 
-def _take_place(made: Path, old: Path, place: Path, check: Check) -> None:
-    """Put what was made at its place, whatever comes and goes there meanwhile; `old`: where to
-    move what stands there, if the two cannot change places."""
+def _move_into_place(new: Path, old: Path, target: Path, check: Check) -> None:
+    """Move `new` to `target`, whatever appears or vanishes there meanwhile; the present target is
+    moved to `old` if the two cannot be exchanged."""
     for tries_left in reversed(range(_TRIES)):
-        interrupts.heed()
-        stands = os.path.lexists(place)  # before the check: it passes what it has not seen
+        interrupts.check()
+        exists = os.path.lexists(target)  # before the check, which cannot judge later arrivals
         check()
         try:
-            if not stands:
-                move_if_free(made, place)
-            elif made.is_file():
-                made.replace(place)
-            elif not exchange(made, place):
-                place.rename(old)
-                move_if_free(made, place)
+            if not exists:
+                move_if_free(new, target)
+            elif new.is_file():
+                new.replace(target)
+            elif not exchange(new, target):
+                target.rename(old)
+                move_if_free(new, target)
             break
         except (FileExistsError, FileNotFoundError):
             if not tries_left:
                 raise
-    interrupts.keep(place)
-    sync_names(place.parent)
+    interrupts.record_written(target)
+    sync_names(target.parent)
 
 
 @contextlib.contextmanager
 def _making_parents(folder: Path) -> Iterator[None]:
-    """Make the folders above `folder`; on an error, remove those that were not there before."""
+    """Make the folders above `folder`; on an error, remove the new ones."""
     missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -85,22 +85,22 @@ def _making_parents(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def naming(folder: Path, error_type: type[D2LError]) -> Iterator[None]:
-    """Turn what the system refuses (no permission, no room, no such place) into one line."""
+    """Turn errors of the system (no permission, no space, no such folder) into one line."""
     try:
         yield
     except FILE_ERRORS as error:
         reason = getattr(error, "strerror", None) or error
         raise error_type(
             f"{folder}: cannot be written ({reason})",
-            hint="choose a place that has room and that you may write to",
+            hint="choose a folder with free space that you may write to",
         ) from error
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one behind it, says that a disk has no room or cannot be written."""
+    """True if an error, or a cause of it, says that a disk is full or read-only."""
     while error is not None:
         number = getattr(error, "errno", None)
-        if isinstance(error, SafetensorError | RuntimeError):  # which only tell the number
+        if isinstance(error, SafetensorError | RuntimeError):  # the number is only in their text
             number = next((n for n in _FULL if f"(os error {n})" in str(error)), None)
         if number in _FULL:
             return True
@@ -121,10 +121,7 @@ def write_file(
     path: Path, write: Callable[[Path], object], check: Check = replace_anything
 ) -> None:
     """Let `write` make the file at `path`, whole or not at all, with the folders above it; `check`
-    is as for `building`.
-
-    Raises D2LError where it cannot be written.
-    """
+    is that of `building`. Raises D2LError where the file cannot be written."""
     with naming(path, D2LError), _making_parents(path):
         replace_file(path, write, check)
 
@@ -132,11 +129,11 @@ def write_file(
 def replace_file(
     path: Path, write: Callable[[Path], object], check: Check = replace_anything
 ) -> None:
-    """Let `write` make a file in a hidden folder beside `path`, then rename it: never half a file
-    at `path`."""
+    """Let `write` make a file in a hidden folder beside `path`, then rename it to `path`: nobody
+    sees half a file."""
     recover(path)
-    with open_workshop(path) as (new, old):
-        made = new / path.name
-        write(made)
-        sync(made)
-        _take_place(made, old, path, check)
+    with open_workshop(path) as (folder, old):
+        new = folder / path.name
+        write(new)
+        sync(new)
+        _move_into_place(new, old, path, check)

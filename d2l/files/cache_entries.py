@@ -1,7 +1,7 @@
-"""Entries of the cache folder: what they take of the disk, and which go when it is too much.
+"""Entries of the cache folder: their sizes, and the removal of those unused for longest.
 
-An entry is a file `NAME.safetensors` in a folder of `ROOMS`; whoever uses one touches it, so the
-oldest modification time is that of the entry not used for the longest time.
+An entry is a file `NAME.safetensors` in a folder of `KINDS`. Reading an entry touches it, so the
+modification time is the time of the last use.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from d2l.errors import OptionError
 from d2l.files.cache import cache_dir
 from d2l.files.leftovers import HIDDEN, remove
 
-#: Folders of entries that are made again by compiling again: parts of chunks, and joined parts.
+#: Kinds of entries, a folder each; compiling makes them again: parts of chunks, and joined parts.
 PARTS, ASSEMBLED = "parts", "assembled"
-ROOMS = (PARTS, ASSEMBLED)
+KINDS = (PARTS, ASSEMBLED)
 _SUFFIX = ".safetensors"
 _MAX_SIZE = "D2L_CACHE_MAX_SIZE"
 DEFAULT_MAX_BYTES = 5 * 10**9
@@ -29,22 +29,22 @@ _ABANDONED_S = 3600.0
 
 
 class CacheEntry(NamedTuple):
-    """A file of the cache; `used` is when it was written or last read, in seconds since 1970."""
+    """A file of the cache; `used` is the time of its last use, in seconds since 1970."""
 
     path: Path
     size_bytes: int
     used: float
 
 
-def entry_path(room: str, key: str) -> Path:
-    """Where an entry lies: below its first two digits, so that no folder has too many files."""
-    return cache_dir() / room / key[:2] / f"{key}{_SUFFIX}"
+def entry_path(kind: str, key: str) -> Path:
+    """Path of an entry: below its first two digits, so that no folder has too many files."""
+    return cache_dir() / kind / key[:2] / f"{key}{_SUFFIX}"
 
 
-def list_entries(*rooms: str) -> list[CacheEntry]:
-    """Entries of rooms (default: all), those not used for the longest time first."""
-    found = [entry for room in rooms or ROOMS for entry in _walk(cache_dir() / room)]
-    return sorted(found, key=lambda entry: (entry.used, entry.path))
+def list_entries(*kinds: str) -> list[CacheEntry]:
+    """List entries of some kinds (default: all), those unused for longest first."""
+    entries = [entry for kind in kinds or KINDS for entry in _walk(cache_dir() / kind)]
+    return sorted(entries, key=lambda entry: (entry.used, entry.path))
 
 
 def _walk(folder: Path) -> Iterator[CacheEntry]:
@@ -58,14 +58,14 @@ def _walk(folder: Path) -> Iterator[CacheEntry]:
 
 
 def touch(path: Path) -> None:
-    """Note that an entry was used."""
+    """Set an entry's time of use to now."""
     with contextlib.suppress(OSError):  # a read-only cache only forgets the order
         os.utime(path)
 
 
 def prune(max_bytes: int) -> list[CacheEntry]:
-    """Remove entries, those not used for the longest time first, until all together take at most
-    `max_bytes`; what was removed."""
+    """Remove entries, those unused for longest first, until at most `max_bytes` are left; return
+    the removed ones."""
     entries = list_entries()
     total = sum(entry.size_bytes for entry in entries)
     removed = []
@@ -80,10 +80,8 @@ def prune(max_bytes: int) -> list[CacheEntry]:
 
 
 def clean() -> int:
-    """Remove all of the cache folder: entries, bases, downloads and measurements.
-
-    Returns the bytes that this freed.
-    """
+    """Remove all of the cache folder: entries, bases, downloads and measurements. Returns the bytes
+    freed."""
     root = cache_dir()
     before = folder_bytes(root)
     shutil.rmtree(root, ignore_errors=True)
@@ -91,7 +89,7 @@ def clean() -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What all files below a folder take."""
+    """Bytes of all files below a folder."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -101,7 +99,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def max_bytes() -> int:
-    """What all entries together may take: `D2L_CACHE_MAX_SIZE`, or 5 GB; raises OptionError."""
+    """Most bytes of all entries together: `D2L_CACHE_MAX_SIZE`, or 5 GB; raises OptionError."""
     given = os.environ.get(_MAX_SIZE)
     return parse_size(given, source=_MAX_SIZE) if given else DEFAULT_MAX_BYTES
 

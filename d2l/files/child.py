@@ -1,7 +1,7 @@
 """Run work on a stranger's data in a child process, under limits of time, memory and output.
 
-A module's name and a request in, its reply out; the module's side of it is `child_side`. Knows
-nothing of the work: who asks says in words of its own what `Stopped` means.
+A module's name and a request in, its reply out; the child runs `child_side`. Callers turn `Stopped`
+into an error that names their work.
 """
 
 import json
@@ -21,10 +21,10 @@ import d2l
 from d2l.errors import D2LError
 from d2l.progress import Steps, ignore_steps
 
-#: What the child says first on its standard error: before that, the installation is at fault.
+#: The child's first line on its standard error; without it, the installation is broken.
 READY = b"d2l worker ready"
-# Where this package lies goes last on the path: an installed one is found before, and -P keeps
-# the working folder, where a stranger's file may come from, off it.
+# This package's folder goes last on the path, so that an installed package comes first. -P keeps
+# the working folder off the path: strangers' files may lie there.
 _START = (
     "import sys; sys.path.append(sys.argv[1]); import importlib; "
     "importlib.import_module(sys.argv[2]).main()"
@@ -35,7 +35,7 @@ _Lines = queue.SimpleQueue[bytes]
 
 
 class Limits(NamedTuple):
-    """Bounds of one piece of work: by the clock, of the address space, and of all that is said."""
+    """Bounds of one piece of work: wall-clock time, address space, and length of the reply."""
 
     seconds: float
     memory_bytes: int
@@ -43,12 +43,12 @@ class Limits(NamedTuple):
 
 
 class Stopped(Exception):
-    """The child gave no reply. `why`: "time", "memory", "output", "crash" or "exception"; `what`
+    """The child gave no reply. `why`: "time", "memory", "output", "crash" or "exception"; `cause`
     names the signal, exit code or exception of the last two."""
 
-    def __init__(self, why: str, what: str = "") -> None:
-        super().__init__(f"{why} {what}".strip())
-        self.why, self.what = why, what
+    def __init__(self, why: str, cause: str = "") -> None:
+        super().__init__(f"{why} {cause}".strip())
+        self.why, self.cause = why, cause
 
 
 def ask_child(
@@ -59,10 +59,10 @@ def ask_child(
     data: bytes = b"",
     on_progress: Steps = ignore_steps,
 ) -> dict[str, Any]:
-    """The reply of a module's `main` to a request of JSON values and bytes; raises Stopped, or
-    D2LError where there is no room for what the two tell each other.
+    """Return the reply of a module's `main` to a request of JSON values and bytes.
 
-    The child is gone when this returns or raises, and ends with this process, however that ends.
+    The child has ended when this returns or raises, and never survives this process. Raises
+    Stopped, and D2LError where temporary files cannot be written.
     """
     with _open_scratch() as letter, _open_scratch() as errors:
         bounds = {"seconds": limits.seconds, "memory_bytes": limits.memory_bytes}
@@ -85,8 +85,8 @@ def ask_child(
 
 @contextmanager
 def _open_scratch() -> Iterator[IO[bytes]]:
-    """A file without a name: in memory where the system has such files, so that a full or missing
-    folder for temporary files is nobody's concern."""
+    """Open a file without a name: in memory on Linux, where it needs no folder for temporary files,
+    which may be full or missing."""
     with _naming_scratch():
         file: IO[bytes]
         if sys.platform == "linux":
@@ -96,19 +96,19 @@ def _open_scratch() -> Iterator[IO[bytes]]:
     try:
         yield file
     finally:
-        with suppress(OSError):  # what could not be written cannot be at the end either
+        with suppress(OSError):  # closing tries once more to write
             file.close()
 
 
 @contextmanager
 def _naming_scratch() -> Iterator[None]:
-    """Turn what the system refuses of temporary files into one line."""
+    """Turn the system's errors about temporary files into one line."""
     try:
         yield
     except OSError as error:
         raise D2LError(
             f"temporary files cannot be written ({error.strerror or error})",
-            hint="make room, or name another folder for them in TMPDIR",
+            hint="free some space, or name another folder for them in TMPDIR",
         ) from error
 
 
@@ -116,7 +116,7 @@ def _naming_scratch() -> Iterator[None]:
 def _start(
     module: str, letter: IO[bytes], errors: IO[bytes], limits: Limits
 ) -> Iterator[tuple[subprocess.Popen[bytes], _Lines]]:
-    """Start the child; kill it and wait for its end on the way out, whatever happened."""
+    """Start the child; kill it and wait for its end when the block ends."""
     root = str(Path(d2l.__file__).resolve().parents[1])
     with subprocess.Popen(
         [sys.executable, "-P", "-c", _START, root, module],
@@ -164,7 +164,7 @@ def _pump_lines(stream: IO[bytes], lines: _Lines, max_bytes: int) -> None:
 
 
 def explain_death(code: int, errors: bytes) -> Stopped:
-    """Why a child ended without a reply, from its exit code and what it said."""
+    """Explain why a child ended without a reply, by its exit code and its standard error."""
     if READY not in errors:  # not the data's fault: a broken installation
         raise RuntimeError(f"the parser process did not start: {errors.decode(errors='replace')}")
     name = _SIGNALS.get(-code, f"signal {-code}" if code < 0 else f"exit code {code}")

@@ -1,6 +1,6 @@
 """The child's side of `child`: a request on stdin, lines of JSON on stdout.
 
-Takes a function that does the work, gives its reply; started by the parent, and light to import.
+Light to import: the parent waits for the start.
 """
 
 import json
@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def serve(work: Work) -> None:
-    """Do one piece of work, within the limits that stdin names."""
+    """Do one piece of work, within the limits that stand on stdin."""
     head = json.loads(sys.stdin.buffer.readline())
     sys.stderr.write("d2l worker ready\n")
     sys.stderr.flush()
@@ -31,19 +31,19 @@ def serve(work: Work) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """End when the process of this number does, even where it is killed and cannot say so."""
+    """End with the process of this number, even if it is killed."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     elif sys.platform != "win32":
         threading.Thread(target=watch_parent, args=(parent,), daemon=True).start()
-    if sys.platform != "win32" and os.getppid() != parent:  # it was faster
+    if sys.platform != "win32" and os.getppid() != parent:  # the parent has ended already
         os._exit(1)
 
 
 def watch_parent(parent: int) -> None:
-    """Look every second whether the parent is still there."""
+    """Check every second that the parent still lives."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -74,6 +74,6 @@ def reply(message: dict[str, Any]) -> None:
 def _reply_failure(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Name an exception that the work does not expect; it is the parent that words it."""
+    """Reply with the name of an unexpected exception; the parent makes a message of it."""
     reply({"failure": kind.__name__})
     sys.__excepthook__(kind, error, trace)

@@ -21,7 +21,7 @@ _NAME = re.compile(
     r"(?:@(?P<revision>[\w./-]+))?"
     r"(?::(?P<subfolder>[\w.-][\w./-]*))?"
 )
-#: What the hub's refusals mean, and what to do, by status.
+#: Message and hint of the hub's refusals, by status.
 _REFUSALS = {
     401: (
         "the hub does not take this machine's token, which may have expired",
@@ -34,17 +34,17 @@ _REFUSALS = {
     ),
     429: ("the hub has had too many requests from here", "try again in some minutes"),
 }
-#: What is said of what is not on disk, where no socket may be opened.
+#: Message and hint for missing files, where no socket may be opened.
 _NOT_ASKED = (
     "not on disk, and the hub was not asked (--offline)",
     "download it once while online, or name a local folder",
 )
 _FORM = "the form is org/repo[@revision][:subfolder]"
 _LOG_IN = "log in with a token that may write: `hf auth login`, or set HF_TOKEN"
-#: What a model has beside its weights.
+#: Files of a model beside its weights.
 _TEXTS = ("*.json", "*.jinja", "tokenizer.model")
 _TEXTS_END = (".json", ".jinja", ".yaml", "tokenizer.model")
-#: How much of a model is wanted: config.json, all but the weights (for a plan), or all of it.
+#: Files of a model that a caller needs: config.json, all but the weights (for a plan), or all.
 Need = Literal["config", "plan", "weights"]
 
 
@@ -56,11 +56,11 @@ class HubName(NamedTuple):
     subfolder: str | None = None
 
     def at(self, revision: str | None) -> "HubName":
-        """The same at a revision; None leaves it as it is."""
+        """The name at a revision; None changes nothing."""
         return self if revision is None else self._replace(revision=revision)
 
     def path(self, file: str) -> str:
-        """A file of the subfolder, as the repository has it."""
+        """Path in the repository of a file of the subfolder."""
         return f"{self.subfolder}/{file}" if self.subfolder else file
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class HubName(NamedTuple):
 
 
 def parse_name(text: str) -> HubName | None:
-    """Take a hub name apart, or None where it cannot be one."""
+    """Take a hub name apart; None if the text cannot be one."""
     match = _NAME.fullmatch(text)
     if match is None or ".." in text:
         return None
@@ -77,10 +77,10 @@ def parse_name(text: str) -> HubName | None:
 
 
 class Listing(NamedTuple):
-    """What is wanted of a repository, at the commit that its revision is now.
+    """Files of a repository and their sizes, at the present commit of the revision.
 
-    `refusal`: why this machine cannot have the files. Listings, of gated repositories too, are open
-    to all.
+    `refusal`: why this machine cannot download the files. Anybody may list the files of a gated
+    repository.
     """
 
     name: HubName
@@ -90,7 +90,7 @@ class Listing(NamedTuple):
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes of the files that are not in the cache of the hub's library yet."""
+        """Bytes of the files that the cache of the hub's library lacks."""
         from huggingface_hub import try_to_load_from_cache
 
         def is_here(path: str) -> bool:
@@ -103,8 +103,8 @@ class Listing(NamedTuple):
 def ask(
     name: HubName, files: Sequence[str], *, error_type: type[D2LError], depth: int = 0
 ) -> Listing:
-    """List the files of these patterns, at most `depth` folders deep, and ask for the head of one,
-    to learn whether they can be had. Raises the error for what is not there."""
+    """List the files of these patterns, at most `depth` folders deep, and ask for the head of one
+    to see if this machine may download it. Raises the error if there are none."""
     import huggingface_hub
 
     with _naming(name, False, error_type):
@@ -113,8 +113,8 @@ def ask(
     below, sizes = name.path(""), dict[str, int]()
     for file in info.siblings or ():
         path = file.rfilename.removeprefix(below)
-        wanted = any(fnmatchcase(path.split("/")[-1], pattern) for pattern in files)
-        if file.rfilename.startswith(below) and path.count("/") <= depth and wanted:
+        matches = any(fnmatchcase(path.split("/")[-1], pattern) for pattern in files)
+        if file.rfilename.startswith(below) and path.count("/") <= depth and matches:
             sizes[path] = file.size or 0
     listing = Listing(name, str(info.sha), sizes)
     if not sizes:
@@ -130,22 +130,22 @@ def ask(
 
 
 def ask_model(name: HubName) -> Listing:
-    """Ask for a whole base model, without the copy of its weights in a layout of its makers; raises
-    BaseModelError."""
+    """List the files of a whole base model, but for copies of its weights in its makers' own
+    layout; raises BaseModelError."""
     listing = ask(name, (*_TEXTS, "*.safetensors"), error_type=BaseModelError)
-    kept = {p: n for p, n in listing.sizes.items() if not p.startswith("consolidated")}
-    return listing._replace(sizes=kept)
+    sizes = {p: n for p, n in listing.sizes.items() if not p.startswith("consolidated")}
+    return listing._replace(sizes=sizes)
 
 
 def find_model(name: HubName, need: Need = "weights") -> Path | None:
-    """A base model's folder in the cache if as much as needed is there; opens no socket."""
+    """Find a base model's folder in the cache, if it holds the files needed; opens no socket."""
     try:
         folder = fetch(name, (), offline=True, error_type=BaseModelError)
     except BaseModelError:
         return None
     texts = ("tokenizer.json", "tokenizer.model")
     whole = (folder / "config.json").is_file()
-    if need == "weights":  # fetched last, so where they are everything is
+    if need == "weights":  # they are fetched last, so with them all files are there
         shards = read_index(folder) or [path.name for path in folder.glob("*.safetensors")]
         whole = bool(shards) and all((folder / shard).is_file() for shard in shards)
     elif need == "plan":
@@ -154,7 +154,7 @@ def find_model(name: HubName, need: Need = "weights") -> Path | None:
 
 
 def read_index(folder: Path) -> list[str]:
-    """Names of a model's shards, sorted, as their index lists them; none without an index."""
+    """Read the names of a model's shards from their index, sorted; none without an index."""
     try:
         index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
         return sorted({name for name in index["weight_map"].values() if "/" not in name})
@@ -163,8 +163,8 @@ def read_index(folder: Path) -> list[str]:
 
 
 def fetch_model(name: str, *, offline: bool, need: Need = "weights") -> Path:
-    """Folder with a base model's config, tokenizer and safetensors, or with less of it; raises
-    BaseModelError. What is in the cache is not asked for again."""
+    """Download (or find) a base model's config, tokenizer and safetensors, or less of it; return
+    the local folder. Raises BaseModelError."""
     parsed = parse_name(name)
     if parsed is None:
         raise BaseModelError(
@@ -189,7 +189,7 @@ def fetch_model(name: str, *, offline: bool, need: Need = "weights") -> Path:
 
 
 def refuse_missing(name: HubName, error_type: type[D2LError]) -> NoReturn:
-    """Raise the error for what is not in the cache, where no socket may be opened."""
+    """Raise the error for missing files, where no socket may be opened."""
     fetch(name, (), offline=True, error_type=error_type)
     raise error_type(f"{name.repo}: {_NOT_ASKED[0]}", hint=_NOT_ASKED[1])
 
@@ -198,7 +198,7 @@ def fetch(
     name: HubName, files: Sequence[str], *, offline: bool, error_type: type[D2LError]
 ) -> Path:
     """Download (or find) files of the name's folder; return the local folder. Raises the error
-    given. Texts are there at once, so they have no progress bar."""
+    given. Texts are small, so they have no progress bar."""
     import huggingface_hub
     from huggingface_hub.utils.tqdm import tqdm
 
@@ -223,33 +223,33 @@ def fetch(
 
 
 def _no_folder(name: HubName, error_type: type[D2LError]) -> D2LError:
-    """The error for a folder that is not there, or holds nothing that is wanted."""
+    """Make the error for a folder that is missing, or has none of the files."""
     return error_type(f"{name.repo}: no folder {name.subfolder or '/'!r} on the hub", hint=_FORM)
 
 
 @contextlib.contextmanager
 def open_remote(listing: Listing, path: str, error_type: type[D2LError]) -> Iterator[BinaryIO]:
-    """Open a file on the hub, of which only what is read is sent; raises the error given."""
+    """Open a file on the hub, which sends only the bytes that are read; raises the error given."""
     import huggingface_hub
 
     with _naming(listing.name, False, error_type):
-        place = f"{listing.name.repo}@{listing.commit}/{listing.name.path(path)}"
+        address = f"{listing.name.repo}@{listing.commit}/{listing.name.path(path)}"
         files = huggingface_hub.HfFileSystem(skip_instance_cache=True)
-        with files.open(place, "rb", cache_type="none") as file:
+        with files.open(address, "rb", cache_type="none") as file:
             yield file
 
 
 def find_commit(path: Path) -> str | None:
-    """The commit that a file or folder in the cache of the hub's library is of; None elsewhere."""
+    """Find the commit of a file or folder in the cache of the hub's library; None elsewhere."""
     parts = path.parts
     at = parts.index("snapshots") + 1 if "snapshots" in parts else 0
     return parts[at] if at and re.fullmatch("[0-9a-f]{40}", parts[at]) else None
 
 
 def fetch_file(repo: str, file: str, *, revision: str | None) -> Path:
-    """One file of a model repository, in the hub's cache; raises BaseModelError.
+    """Download (or find) one file of a model repository; raises BaseModelError.
 
-    A download that was interrupted goes on where it was.
+    An interrupted download is continued.
     """
     import huggingface_hub
 
@@ -264,7 +264,7 @@ def _naming(
     error_type: type[D2LError],
     unreachable_hint: str = "check the network, or name a local folder",
 ) -> Iterator[None]:
-    """Turn what the hub's library raises into one line about the repository."""
+    """Turn errors of the hub's library into one line about the repository."""
     from huggingface_hub.errors import HfHubHTTPError
 
     # The HTTP library depends on the version of the hub's library. RuntimeError and ValueError:
@@ -280,9 +280,9 @@ def _naming(
 
 
 def _explain(error: Exception, name: HubName, *, offline: bool) -> tuple[str, str | None]:
-    """What is wrong and what to do about it, None for what a network can be blamed for.
+    """Explain an error: (message, hint); no hint if the network may be the cause.
 
-    The hub's library calls much "not found here", and keeps what happened behind it.
+    The hub's library reports many errors as "not found here"; the reason is in their causes.
     """
     from huggingface_hub import constants, errors
 
@@ -296,18 +296,18 @@ def _explain(error: Exception, name: HubName, *, offline: bool) -> tuple[str, st
         return f"not found on the hub{at}", f"check the name; {_FORM}"
     if is_disk_full(error):
         return (
-            f"no room in {constants.HF_HUB_CACHE}, which has {free_bytes() / 1e9:.1f} GB free",
-            "make room there, or name a folder on another disk in HF_HOME",
+            f"no space in {constants.HF_HUB_CACHE}, which has {free_bytes() / 1e9:.1f} GB free",
+            "free some space, or name a folder on another disk in HF_HOME",
         )
     if isinstance(error, PermissionError):
         hint = "name a folder that you may write to in HF_HOME"
         return f"{constants.HF_HUB_CACHE} cannot be written", hint
-    behind: BaseException | None = error
-    while behind is not None:
-        status = getattr(getattr(behind, "response", None), "status_code", None)
+    cause: BaseException | None = error
+    while cause is not None:
+        status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in _REFUSALS:
             return _REFUSALS[status]
-        behind = behind.__cause__ or behind.__context__
+        cause = cause.__cause__ or cause.__context__
     if offline:
         return _NOT_ASKED
     if isinstance(error, errors.LocalEntryNotFoundError):
@@ -318,11 +318,11 @@ def _explain(error: Exception, name: HubName, *, offline: bool) -> tuple[str, st
 
 
 def free_bytes() -> int:
-    """Bytes free on the disk where the hub's library keeps files."""
+    """Bytes free on the disk of the hub library's cache."""
     from huggingface_hub import constants
 
-    place = Path(constants.HF_HUB_CACHE).absolute()
-    return shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free
+    cache = Path(constants.HF_HUB_CACHE).absolute()
+    return shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
 
 
 def push_folder(
@@ -334,8 +334,8 @@ def push_folder(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Upload a folder's files as one commit to a model repository, which is made where there is
-    none; the commit's address. `revision` is the branch. Raises AdapterError."""
+    """Upload a folder's files as one commit to a model repository, which is made if there is none;
+    return the commit's address. `revision` is the branch. Raises AdapterError."""
     import huggingface_hub
     from huggingface_hub.errors import BadRequestError
 

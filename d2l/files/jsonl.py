@@ -1,6 +1,6 @@
-"""JSON lines, plain or gzip: a file in, what its rows are made into out.
+"""JSON lines, plain or gzip: a file in, a value for each row out.
 
-What is wrong with a row is said with the file and the line. Knows nothing of what rows mean.
+Errors name the file and the line. Callers know the meaning of rows.
 """
 
 import gzip
@@ -14,26 +14,25 @@ from typing import Any, NamedTuple, TypeVar
 from d2l.errors import D2LError
 
 T = TypeVar("T")
-#: No row has more; what does (a bomb of zeros, a device) is not read to its end.
+#: The longest row; a longer one (a bomb of zeros, a device) is not read to its end.
 MAX_LINE_BYTES = 16 << 20
 
 
 class RowFormat(NamedTuple):
-    """What the rows of a file are called ("a row of tasks"), what a right one looks like, and the
-    error of wrong ones. `strict`: an empty line is wrong, too, and a key that stands twice."""
+    """Format of a file's rows: `name` ("a row of tasks"), `hint` says how a right row looks,
+    `error` is raised for wrong ones. `exact`: empty lines and repeated keys are wrong, too."""
 
     name: str
     hint: str
     error: type[D2LError]
-    strict: bool = False
+    exact: bool = False
 
 
 def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) -> list[T]:
-    """What `make` gives of each row; empty lines are passed over, unless the
-    format is strict.
+    """Read the rows of a file and `make` a value of each; empty lines are skipped.
 
-    `make` raises KeyError for a key that is missing, and ValueError or TypeError for a wrong value.
-    Raises the format's error.
+    `make` raises KeyError for a missing key, and ValueError or TypeError for a wrong value. Raises
+    the format's error.
     """
     number, made, limit = 0, [], MAX_LINE_BYTES + 1
     try:
@@ -44,7 +43,7 @@ def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) 
                         f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes",
                         hint="write one JSON object a line",
                     )
-                if line.strip() or rows.strict:
+                if line.strip() or rows.exact:
                     made.append(_make_row(line.strip(), f"{path}, line {number}", rows, make))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -56,7 +55,7 @@ def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) 
 
 
 def check_text(value: Any) -> str:
-    """A value that is text, and not empty; raises TypeError or ValueError."""
+    """Return a value that is text, and not empty; raises TypeError or ValueError."""
     if not isinstance(value, str) or not value.strip():
         raise TypeError(f"expected text, got {value!r:.40}")
     value.encode("utf-8")  # JSON can spell halves of characters
@@ -64,7 +63,7 @@ def check_text(value: Any) -> str:
 
 
 def _make_row(line: bytes, where: str, rows: RowFormat, make: Callable[[dict[str, Any]], T]) -> T:
-    hook = _refuse_twice if rows.strict else None
+    hook = _refuse_repeated if rows.exact else None
     try:
         row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=hook)
         if not isinstance(row, dict):
@@ -78,11 +77,11 @@ def _make_row(line: bytes, where: str, rows: RowFormat, make: Callable[[dict[str
         raise rows.error(f"{where}: not {rows.name} ({reason})", hint=rows.hint) from error
 
 
-def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object's pairs as a dictionary; a name that stands there twice is an error."""
+def _refuse_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make a dictionary of an object's pairs; raises ValueError for a repeated name."""
     values = dict(pairs)
     if len(values) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        twice = next(name for name, n in counts.items() if n > 1)
-        raise ValueError(f"{twice!r:.40} stands there twice")
+        repeated = next(name for name, n in counts.items() if n > 1)
+        raise ValueError(f"{repeated!r:.40} stands there twice")
     return values

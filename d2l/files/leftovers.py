@@ -1,8 +1,8 @@
-"""Hidden siblings in which things are built, and what is done with those of dead processes.
+"""Hidden siblings of a path: folders to build in, and cleaning up after dead processes.
 
-`.NAME.PID.RANDOM.new` is what is being built for NAME, `….old` what stood at NAME until now, where
-the two cannot change places in one step, and `….gone` what is being deleted. A process that lives
-holds a lock on each, which the system forgets however the process ends.
+`.NAME.PID.RANDOM.new` is built for NAME; `….old` stood at NAME until now, if the two cannot be
+exchanged in one step; `….gone` is being deleted. A living process holds a lock on each, which the
+system releases however the process ends.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from pathlib import Path
 
 from d2l.files.renames import move_if_free
 
-#: Names of hidden siblings, of any path: a pattern, for what cleans a folder of its own.
+#: Pattern of the names of hidden siblings of any path.
 HIDDEN = r"\..+\.\d+\.\w{8}\.(new|old|gone)"
 _log = logging.getLogger(__name__)
 _NAME_CHARS = 40  # names may have 255 bytes, and a character up to four
-_GRACE_SECONDS = 60  # a folder is locked as soon as it is made: an older one without lock is dead
+_GRACE_SECONDS = 60  # a folder is locked right after it is made: an older unlocked one is dead
 
 
 @contextlib.contextmanager
 def open_workshop(path: Path) -> Iterator[tuple[Path, Path]]:
-    """(`new`, `old`): a hidden folder beside `path` to build in, which is there and locked, and
-    a place for what stands at `path`. Whatever is left of both at the end is removed.
+    """Yield (`new`, `old`): a locked hidden folder beside `path` to build in, and a free path to
+    move the present file or folder to. Both are removed at the end.
 
-    What stood at `path` and was moved to `old` comes back where nothing took its place.
+    A file or folder that was moved to `old` comes back if there is nothing at `path` at the end.
     """
     prefix = f".{_shorten(path.name)}.{os.getpid()}."
     new = Path(tempfile.mkdtemp(prefix=prefix, suffix=".new", dir=path.parent))
@@ -47,8 +47,7 @@ def open_workshop(path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def remove(folder: Path) -> None:
-    """Delete a hidden folder. It is called something else first: half of what once stood at a
-    path must not be taken for what stood there."""
+    """Rename a hidden folder and delete it: `recover` must not take half a folder for the whole."""
     gone = folder.with_suffix(".gone")
     with contextlib.suppress(OSError):
         folder.rename(gone)
@@ -56,14 +55,14 @@ def remove(folder: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Bring back what a killed process had moved aside from `path`, with a line in the log, and
-    remove what it had half built. Does nothing where the folder cannot be read or written."""
+    """Move back the file or folder that a killed process moved aside from `path`, with a line in
+    the log, and remove half-built ones. Does nothing if the folder cannot be read or written."""
     pattern = re.compile(rf"\.{re.escape(_shorten(path.name))}\.(\d+)\.\w{{8}}\.(new|old|gone)")
     try:
-        found = [(p, pattern.fullmatch(p.name)) for p in sorted(path.parent.iterdir())]
+        matches = [(p, pattern.fullmatch(p.name)) for p in sorted(path.parent.iterdir())]
     except OSError:
         return
-    dead = [(p, m[2]) for p, m in found if m is not None and _is_dead(p, pid=int(m[1]))]
+    dead = [(p, m[2]) for p, m in matches if m is not None and _is_dead(p, pid=int(m[1]))]
     for hidden, role in dead:
         if role == "old" and not os.path.lexists(path):
             with contextlib.suppress(OSError):  # another process was faster
@@ -77,7 +76,7 @@ def recover(path: Path) -> None:
 
 @contextlib.contextmanager
 def _holding(folder: Path) -> Iterator[None]:
-    """Hold the lock on a folder that says that its process lives."""
+    """Hold the lock on a folder, a sign that its process lives."""
     handle = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
     try:
         if handle is not None:
@@ -89,7 +88,7 @@ def _holding(folder: Path) -> Iterator[None]:
 
 
 def take_lock(handle: int) -> bool | None:
-    """Take a lock: true; false where another holds it, None where there are no locks."""
+    """Take a lock: true if taken, false if another process holds it, None if there are no locks."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -104,8 +103,8 @@ def take_lock(handle: int) -> bool | None:
 
 
 def _is_dead(hidden: Path, *, pid: int) -> bool:
-    """Whether the process that made a hidden folder is gone. Its number alone does not say: it may
-    be another's by now, or have been given out in another container."""
+    """True if the process that made a hidden folder has ended. Its number alone is no proof:
+    another process may have it by now, or it may come from another container."""
     locked = None
     if sys.platform != "win32":
         try:
@@ -127,8 +126,8 @@ def _is_dead(hidden: Path, *, pid: int) -> bool:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there is a process of this number."""
-    if sys.platform == "win32":  # where asking would end it
+    """True if there is a process of this number."""
+    if sys.platform == "win32":  # where os.kill would end the process
         return True
     try:
         os.kill(pid, 0)
@@ -140,7 +139,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _shorten(name: str) -> str:
-    """A name that leaves room for more behind it; two names never get the same one."""
+    """Shorten a long name, so that a suffix fits; different names stay different."""
     if len(name) <= _NAME_CHARS:
         return name
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()

@@ -1,8 +1,7 @@
-"""A digest of a large file that is fast enough for every start: it sees damage, not malice.
+"""A digest of a large file that is fast enough for every start: it detects damage, not malice.
 
-Each page of 4 KiB is added up as 64-bit integers, and the sums are hashed, so bits that flipped and
-pages that were lost, cut off or changed places are seen. Who wants to deceive it can: SHA-256 is
-for that.
+Each page of 4 KiB is summed as 64-bit integers, and the sums are hashed. That detects flipped bits,
+and lost, cut or exchanged pages. Only SHA-256 detects an attack.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ _THREADS = 4  # sums wait for memory more than for a core, and numpy lets other 
 
 
 def page_digest(path: Path) -> str:
-    """Digest of a file's bytes, in hex. Raises OSError."""
+    """Compute the digest of a file's bytes, in hex. Raises OSError."""
     digest = hashlib.sha256()
     size = path.stat().st_size
     n_pages = size // _PAGE

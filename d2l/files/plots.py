@@ -1,4 +1,4 @@
-"""Pictures as files; matplotlib draws them, an extra."""
+"""Pictures as files, drawn by matplotlib, which is an extra."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ _SUFFIXES = (".pdf", ".png", ".svg")
 
 
 def check_picture(out: Path) -> None:
-    """Refuse what is not the name of a picture; raises OptionError."""
+    """Raise OptionError unless a path is that of a picture."""
     if out.suffix not in _SUFFIXES:
         raise OptionError(
             f"{out}: not the name of a picture", hint=f"end it in {', '.join(_SUFFIXES)}"
@@ -18,7 +18,7 @@ def check_picture(out: Path) -> None:
 
 
 def load_figure() -> Any:
-    """matplotlib's class of figures; raises MissingExtraError where it is not installed."""
+    """Import matplotlib's class of figures; raises MissingExtraError if it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -29,7 +29,7 @@ def load_figure() -> Any:
 
 
 def save_picture(figure: Any, out: Path) -> Path:
-    """Write a figure in the format that the name says, whole or not at all; raises D2LError."""
+    """Write a figure in the format of the suffix, whole or not at all; raises D2LError."""
     kind = out.suffix.removeprefix(".")
     with naming(out, D2LError):
         replace_file(out, lambda target: figure.savefig(target, format=kind, dpi=120))

@@ -1,13 +1,12 @@
-"""Strangers' text made fit for a terminal, a card or a message: nothing in it steers the reader.
+"""Escape strangers' text for a terminal, a card or a message, so that no character steers those.
 
-Text in, text out. Texts of documents, adapters and answers are printed, and anybody may have
-written them.
+Documents, adapters and answers are strangers' text: anybody may have written them.
 """
 
 import re
 
-#: What steers a terminal, turns the order of a line around, ends it for some readers only, or is
-#: half a character.
+#: Characters that steer a terminal, reverse the order of a line, end a line for some programs only,
+#: or are halves of characters.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 #: Characters of the longest line that is printed whole: a path has up to 4,096.
@@ -15,18 +14,18 @@ _MOST = 6_000
 
 
 def printable(text: str) -> str:
-    """A text with its controls spelled out ("\\x1b"); tabs and line ends stay."""
+    """Spell out a text's control characters ("\\x1b"), all but tabs and line ends."""
     return CONTROLS.sub(_spell, text)
 
 
 def one_line(text: str) -> str:
-    """The same with line ends spelled out, too: no text can look like a second line."""
+    """Spell out line ends, too: no text can look like a second line."""
     return printable(text).replace("\n", "\\n")
 
 
 def short_line(text: str) -> str:
-    """The same with the middle of a very long one left out: what it is about stands in front, and
-    what is wrong with it behind."""
+    """Spell out as `one_line`, and cut the middle of a very long message: its subject comes first,
+    and the reason last."""
     if len(text) > _MOST:
         text = f"{text[: _MOST // 2]} … {text[-_MOST // 2 :]}"
     return one_line(text)

@@ -1,6 +1,6 @@
-"""What stands in a file's place and is none: pipes and devices, which may never end, and folders.
+"""Refuse pipes, devices and folders where a file is expected: reading a pipe may never end.
 
-A path in, D2LError of the caller's type out; opens nothing.
+Raises the caller's type of D2LError; opens nothing.
 """
 
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from d2l.errors import D2LError
 
-#: What is read of folders of models, networks and adapters.
+#: Suffixes of files that are read in folders of models, networks and adapters.
 _SUFFIXES = (
     ".json",
     ".safetensors",
@@ -20,22 +20,22 @@ _SUFFIXES = (
     ".txt",
     ".tiktoken",
 )
-#: The one folder in them that is read, too.
+#: The only folder in them that is read.
 _TEMPLATES = "additional_chat_templates"
 
 
-def refuse_irregular(place: Path, error: type[D2LError]) -> None:
-    """Raise unless a file is a regular one, or a folder's own files that may be read all are."""
+def refuse_irregular(path: Path, error: type[D2LError]) -> None:
+    """Raise unless a file, or every file of a folder that may be read, is a regular one."""
     try:
-        found = [place] if not place.is_dir() else sorted(place.iterdir())
-        if place.is_dir() and (place / _TEMPLATES).is_dir():
-            found += sorted((place / _TEMPLATES).iterdir())
-    except OSError:  # no permission, which whoever reads it says
+        files = [path] if not path.is_dir() else sorted(path.iterdir())
+        if path.is_dir() and (path / _TEMPLATES).is_dir():
+            files += sorted((path / _TEMPLATES).iterdir())
+    except OSError:  # no permission: reading the file will say so
         return
-    for path in found:
-        is_meant = path == place or path.name.endswith(_SUFFIXES)
-        if is_meant and os.path.lexists(path) and not path.is_file():
+    for file in files:
+        is_read = file == path or file.name.endswith(_SUFFIXES)
+        if is_read and os.path.lexists(file) and not file.is_file():
             raise error(
-                f"{path}: is no regular file",
+                f"{file}: is no regular file",
                 hint="put the file itself there: no pipe, device or folder, and no broken link",
             )

@@ -1,6 +1,7 @@
-"""Renames in one step: places that are exchanged, or taken only if free; and what makes them last.
+"""Renames in one step: paths that are exchanged, or taken only if free; and syncing to the disk.
 
-The system's own calls, with what comes nearest where the system or the file system has none.
+These are the system's own calls. Where the system or the file system lacks them, the nearest
+substitute runs.
 """
 
 import ctypes
@@ -18,25 +19,25 @@ _FLAGS: Final[dict[str, dict[Way, int]]] = {
     "darwin": {"exchange": 2, "if free": 4},
 }
 _WORKING_FOLDER = -100  # AT_FDCWD: relative paths are as everywhere else
-#: The call is unknown, to the system, to the file system, or to a sandbox around the process.
+#: The system, the file system or a sandbox around the process does not know the call.
 _UNKNOWN = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
-#: The file system keeps no promises about this kind of file; it is no fault of the disk.
+#: The file system cannot sync this kind of file; the disk has no fault.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Let two paths change places in one step; false, and nothing done, where that is unknown.
+    """Exchange two paths in one step. Returns false, and does nothing, if the system cannot.
 
-    Raises OSError where one of them is missing, or the system refuses.
+    Raises OSError if a path is missing, or the system refuses.
     """
     return _rename(first, second, "exchange")
 
 
 def move_if_free(source: Path, target: Path) -> None:
-    """Rename `source` to `target`; raises FileExistsError where something stands there.
+    """Rename `source` to `target`; raises FileExistsError if `target` exists.
 
-    Where the system cannot do both in one step, a file is linked, which is refused where there is
-    one, and a folder is looked for first: the system itself takes no folder that holds something.
+    Where the system cannot do both in one step, a file is linked, which fails if `target` exists,
+    and a folder is renamed after a check: the system replaces only empty folders.
     """
     if _rename(source, target, "if free"):
         return
@@ -56,8 +57,8 @@ def move_if_free(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or a folder with all that is in it, on the disk before this returns."""
-    if sys.platform == "win32":  # opens no folders, and syncs only what is open for writing
+    """Sync a file, or a folder with all its content, to the disk."""
+    if sys.platform == "win32":  # opens no folders, and syncs only files open for writing
         return
     if path.is_dir() and not path.is_symlink():
         for inner in path.iterdir():
@@ -67,7 +68,7 @@ def sync(path: Path) -> None:
 
 
 def sync_names(folder: Path) -> None:
-    """Have the names in a folder (or a single file) on the disk before this returns."""
+    """Sync the names in a folder, or a single file, to the disk."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -81,7 +82,7 @@ def sync_names(folder: Path) -> None:
 
 
 def _rename(source: Path, target: Path, way: Way) -> bool:
-    """One call of the system; false where it is not known here. Raises OSError."""
+    """Make one call of the system; false if the system has no such call. Raises OSError."""
     call = _find_call()
     if call is None:
         return False
@@ -101,7 +102,7 @@ def _rename(source: Path, target: Path, way: Way) -> bool:
 
 @cache
 def _find_call() -> Any:
-    """renameat2 of Linux or renamex_np of macOS; None where the C library has neither."""
+    """Find renameat2 of Linux or renamex_np of macOS; None if the C library has neither."""
     name = {"linux": "renameat2", "darwin": "renamex_np"}.get(sys.platform)
     try:
         call = None if name is None else getattr(ctypes.CDLL(None, use_errno=True), name)

@@ -1,6 +1,6 @@
-"""Safetensors files: names, types and shapes of what is in them, read without torch; and tensors.
+"""Safetensors files: names, types and shapes, read without torch; and the tensors themselves.
 
-Whoever reads one says by `read_tensors` or `find_kept` what a damaged one means to him.
+A damaged file is an error for `read_tensors`, and no file for `find_tensors`.
 """
 
 import json
@@ -20,28 +20,28 @@ from d2l.memory import refuse_shortage
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: What reading and writing files raises where tensors are among them: safetensors hides what the
-#: system says, such as a full disk, in an error of its own.
+#: Errors of reading and writing files that may hold tensors: safetensors wraps the system's errors,
+#: such as that of a full disk, in an error of its own.
 FILE_ERRORS = (OSError, SafetensorError)
 
 #: A header larger than this belongs to no adapter (safetensors itself allows 100 MB).
 _MAX_HEADER_BYTES = 16 << 20
-#: What the format calls the types that are written here.
+#: The format's names of the types that d2l writes.
 _DTYPES = {"torch.bfloat16": "BF16", "torch.float16": "F16", "torch.float32": "F32"}
 _AGAIN = "compile the document again"
 
 
 class TensorInfo(NamedTuple):
-    """One tensor of a safetensors file, as its header describes it."""
+    """Type and shape of a tensor, as the header of a safetensors file has them."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Names, dtypes and shapes of a safetensors file; raises AdapterError.
+    """Read names, types and shapes of a safetensors file, but no values; raises AdapterError.
 
-    The file is opened for numpy, which does not load torch, and no values are read.
+    The file is opened for numpy, which does not load torch.
     """
     try:
         with path.open("rb") as stream:  # the header stands behind its length
@@ -57,19 +57,19 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         with safetensors.safe_open(path, framework="np") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {
-                name: TensorInfo(found.get_dtype(), tuple(found.get_shape()))
-                for name, found in slices.items()
+                name: TensorInfo(values.get_dtype(), tuple(values.get_shape()))
+                for name, values in slices.items()
             }
     except FILE_ERRORS as error:
         refuse_shortage(error)
         raise _explain(path, size, str(error)) from error
 
 
-def _explain(path: Path, size: int, said: str) -> AdapterError:
-    """Our words for what the library says of a header."""
-    if "incomplete" in said.lower():
+def _explain(path: Path, size: int, message: str) -> AdapterError:
+    """Explain the library's message about a header."""
+    if "incomplete" in message.lower():
         return AdapterError(f"{path}: cut short or padded ({size:,} bytes)", hint=_AGAIN)
-    if "unknown variant" in said:
+    if "unknown variant" in message:
         return AdapterError(
             f"{path}: holds values of a type that safetensors {safetensors.__version__} does not "
             "know",
@@ -81,8 +81,8 @@ def _explain(path: Path, size: int, said: str) -> AdapterError:
 def read_tensors(
     path: Path, error: type[D2LError], *, says: str = "cannot be read", hint: str | None = None
 ) -> "dict[str, Tensor]":
-    """Tensors of a file on the CPU; what is wrong with it is one line, the `error`. The file is not
-    mapped: to read on in a mapped file that somebody cuts ends the process with SIGBUS."""
+    """Read all tensors of a file to the CPU; raises the `error` given for a damaged file. The file
+    is not mapped: if somebody cuts a mapped file, reading it ends the process with SIGBUS."""
     from safetensors.torch import load
 
     try:
@@ -99,11 +99,9 @@ def write_tensors(
     tensors: "Iterable[Tensor]",
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a safetensors file of tensors of one type, each when it is asked for, so that only one
-    is in memory: the bytes are those of the library's own writer, which wants all at once.
-
-    `infos` name the tensors in the order of their names. Raises OSError.
-    """
+    """Write a safetensors file of tensors of one type, which are taken from the iterable one by
+    one, so that only one is in memory. The bytes equal those of the library's writer, which needs
+    all tensors at once. `infos` name the tensors in the order of their names. Raises OSError."""
     header: dict[str, Any] = {"__metadata__": metadata}
     stop = 0
     for name, (dtype, shape) in infos.items():
@@ -118,19 +116,19 @@ def write_tensors(
 
 
 def describe_tensor(tensor: "Tensor") -> TensorInfo:
-    """What a header says of a tensor of bf16, fp16 or fp32."""
+    """Describe a tensor of bf16, fp16 or fp32 as a header does."""
     return TensorInfo(_DTYPES[str(tensor.dtype)], tuple(tensor.shape))
 
 
 def view_bytes(tensor: "Tensor") -> Any:
-    """The bytes of a tensor on the CPU, not copied where it is contiguous."""
+    """View the bytes of a tensor on the CPU; only a tensor that is not contiguous is copied."""
     import torch
 
     return tensor.contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 class TensorFile:
-    """A safetensors file, open, whose tensors are read one by one; it is not mapped either."""
+    """An open safetensors file, whose tensors are read one by one; it is not mapped either."""
 
     def __init__(self, path: Path) -> None:
         """Raises AdapterError for a damaged header, and OSError."""
@@ -148,7 +146,7 @@ class TensorFile:
         return self._header.keys() - {"__metadata__"}
 
     def read(self, names: Sequence[str]) -> "dict[str, Tensor]":
-        """Tensors on the CPU, by name; raises OSError or SafetensorError, also where the file was
+        """Read tensors to the CPU, by name; raises OSError or SafetensorError, also if the file was
         changed since it was opened."""
         from safetensors.torch import load
 
@@ -167,24 +165,24 @@ class TensorFile:
         return load(len(text).to_bytes(8, "little") + text + data)
 
     def _read_stamp(self) -> tuple[int, int] | None:
-        """Size and time of change; None of a removed file, which nobody else can change."""
+        """Size and time of change; None for a removed file, which nobody else can change."""
         facts = os.fstat(self._file.fileno())
         return (facts.st_size, facts.st_ctime_ns) if facts.st_nlink else None
 
 
 def all_finite(tensor: "Tensor") -> "Tensor":
-    """Whether every value is a finite number, as a tensor of one value on the same device. The
-    smallest and the largest tell, in one pass: twenty times as fast as to look at each."""
+    """True if every value is a finite number, as a tensor of one value on the same device. Minimum
+    and maximum in one pass tell: that is twenty times as fast as `isfinite`."""
     import torch
 
-    if not tensor.numel() or tensor.device.type == "mps":  # neither has these ends
+    if not tensor.numel() or tensor.device.type == "mps":  # neither has a minimum here
         return tensor.isfinite().all()
     return torch.stack(tensor.aminmax()).isfinite().all()
 
 
-def find_kept(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]] | None":
-    """Tensors, mapped, and metadata of a file that was kept to save work: None where there is none,
-    or a damaged one."""
+def find_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]] | None":
+    """Read mapped tensors and metadata of a file that `keep_tensors` wrote; None if the file is
+    missing or damaged."""
     if not path.is_file():
         return None
     try:

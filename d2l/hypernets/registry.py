@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from d2l.errors import CheckpointError
 from d2l.files import hub
 from d2l.files.cache import file_digest, find_local
-from d2l.files.places import recall
+from d2l.files.paths import find_path
 from d2l.files.regular import refuse_irregular
 
 #: What documents are compiled with where nobody names a checkpoint.
@@ -141,7 +141,7 @@ def name_known(name: str, sha256: str | None) -> str:
     """
     if name in ALIASES or find_local(name) is not None:
         return name
-    known = recall(sha256)
+    known = find_path(sha256)
     return name if known is None else str(known)
 
 

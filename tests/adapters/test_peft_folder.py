@@ -194,7 +194,7 @@ def test_force_never_replaces_anything_but_an_adapter_folder(there: str, tmp_pat
     with pytest.raises(AdapterError) as caught:
         write_adapter(make_content(), out, force=True)
     assert caught.value.message == f"{out} exists and was not written by d2l"
-    assert caught.value.hint == "choose another -o: d2l replaces only what it wrote"
+    assert caught.value.hint == "choose another -o: d2l replaces only its own files"
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
     assert out.is_symlink() == there.endswith("link")
 
@@ -223,7 +223,7 @@ def test_a_disk_without_room_is_one_clear_error_and_the_old_adapter_stays(
     with room_for(size_bytes), pytest.raises(D2LError) as caught:
         write_adapter(content, out, force=True)
     assert caught.value.message == f"{out}: cannot be written (File too large)"
-    assert caught.value.hint == "choose a place that has room and that you may write to"
+    assert caught.value.hint == "choose a folder with free space that you may write to"
     assert read_files(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.lora"]
 

@@ -68,7 +68,9 @@ def test_an_adapter_with_files_of_the_users_is_not(tmp_path: Path) -> None:
     write_version(out, 1)
     (out / "optimizer.pt").write_text("days")
     (out / "checkpoint-500").mkdir()
-    assert refusal(out) == f"{out} holds what d2l did not write: checkpoint-500/, optimizer.pt"
+    assert (
+        refusal(out) == f"{out} holds files that d2l did not write: checkpoint-500/, optimizer.pt"
+    )
     with pytest.raises(AdapterError):
         write_version(out, 2)
     assert (out / "optimizer.pt").read_text() == "days"

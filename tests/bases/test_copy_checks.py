@@ -15,7 +15,7 @@ from d2l.errors import BaseModelError
 from d2l.files.cache import file_digest
 from tests.bases.gguf_samples import write_gguf
 
-HINT = "make room there, or name another cache folder in D2L_CACHE_DIR"
+HINT = "free some space, or name another cache folder in D2L_CACHE_DIR"
 
 
 @pytest.fixture(autouse=True)

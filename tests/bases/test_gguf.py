@@ -337,7 +337,7 @@ def test_full_disk_is_one_line_and_leaves_no_weights(gguf_file: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert message.startswith(f"{folder / 'model.safetensors'}: cannot be written (")
-    assert hint == "make room there, or name another cache folder in D2L_CACHE_DIR"
+    assert hint == "free some space, or name another cache folder in D2L_CACHE_DIR"
     assert not list(folder.glob("model.safetensors*"))
     assert load_all(gguf_file).config.hidden_size == tiny.HIDDEN
 

@@ -60,7 +60,7 @@ def test_what_stands_in_the_way_is_one_line_and_what_to_do(command: Command) -> 
         1,
         "",
         "error: notes.txt exists and was not written by d2l\n"
-        "hint: choose another -o: d2l replaces only what it wrote\n",
+        "hint: choose another -o: d2l replaces only its own files\n",
     )
     done = command("export", "none.lora", "--to", "mlx", "-o", "out")
     assert (done.code, done.err.splitlines()[0]) == (

@@ -185,7 +185,7 @@ def test_a_changed_document_is_compiled_again_where_it_was(place: Path, command:
     ("drift", "message"),
     [
         (change_adapter, "exists already"),
-        (add_file, "holds what d2l did not write: notes.md"),
+        (add_file, "holds files that d2l did not write: notes.md"),
     ],
 )
 def test_what_was_altered_by_hand_is_not_replaced_without_force(

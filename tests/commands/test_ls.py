@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.files.places import remember
+from d2l.files.paths import remember
 from tests.command import Command
 from tests.compiled import Compiled
 from tests.processes import list_imported

@@ -65,7 +65,7 @@ def test_only_what_d2l_wrote_is_removed_and_nothing_if_one_is_not(
     Path("link.lora").symlink_to("book.lora")
     for name, reason in (
         ("docs", "docs exists and was not written by d2l"),
-        ("old", f"{Path('home/old.lora')} holds what d2l did not write: notes.txt"),
+        ("old", f"{Path('home/old.lora')} holds files that d2l did not write: notes.txt"),
         ("link", "link.lora exists and was not written by d2l"),
         ("bok", "bok: no such adapter in this folder or in home (D2L_ADAPTERS)"),
     ):

@@ -163,7 +163,7 @@ def test_temporary_files_that_cannot_be_written_are_one_line(
     with pytest.raises(D2LError) as caught:
         read_bytes(PDF, "a.pdf")
     assert caught.value.message == f"temporary files cannot be written ({reason})"
-    assert caught.value.hint == "make room, or name another folder for them in TMPDIR"
+    assert caught.value.hint == "free some space, or name another folder for them in TMPDIR"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

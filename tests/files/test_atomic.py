@@ -10,7 +10,7 @@ from d2l.errors import CheckpointError, D2LError
 from d2l.files import renames
 from d2l.files.atomic import building, replace_file, write_file
 
-HINT = "choose a place that has room and that you may write to"
+HINT = "choose a folder with free space that you may write to"
 
 
 def fill(folder: Path, text: str) -> Path:

@@ -13,8 +13,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path))
 
 
-def put(room: str, key: str, n_bytes: int, used: float) -> Path:
-    path = entries.entry_path(room, key)
+def put(kind: str, key: str, n_bytes: int, used: float) -> Path:
+    path = entries.entry_path(kind, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(n_bytes))
     os.utime(path, (used, used))

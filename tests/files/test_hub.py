@@ -274,11 +274,11 @@ def test_causes_are_told_apart(  # the client asks again after a while, here at 
 @pytest.mark.parametrize(
     ("error", "message", "hint"),
     [
-        (OSError(errno.ENOSPC, "No space left"), "no room in {}, which has", "make room there"),
+        (OSError(errno.ENOSPC, "No space left"), "no space in {}, which has", "free some space"),
         (
             RuntimeError("Xet: No space (os error 28)"),
-            "no room in {}, which has",
-            "make room there",
+            "no space in {}, which has",
+            "free some space",
         ),
         (PermissionError(errno.EACCES, "denied"), "{} cannot be written", "you may write to"),
     ],

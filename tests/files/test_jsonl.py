@@ -10,7 +10,7 @@ from d2l.errors import TaskError
 from d2l.files.jsonl import MAX_LINE_BYTES, RowFormat, read_rows
 
 ROWS = RowFormat("a row of numbers", "a row is an object with n", TaskError)
-STRICT = RowFormat("a row of numbers", "a row is an object with n", TaskError, strict=True)
+EXACT = RowFormat("a row of numbers", "a row is an object with n", TaskError, exact=True)
 
 
 def make(row: dict[str, Any]) -> int:
@@ -41,7 +41,7 @@ def test_a_wrong_row_is_named_by_its_line(line: bytes, reason: str, tmp_path: Pa
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"n": 1}\n{"n": 2}\n' + line + b"\n")
     with pytest.raises(TaskError) as caught:
-        read_rows(path, STRICT, make)
+        read_rows(path, EXACT, make)
     assert caught.value.message.startswith(f"{path}, line 3: not a row of numbers ({reason}")
     assert caught.value.hint == "a row is an object with n"
 

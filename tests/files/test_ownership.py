@@ -55,7 +55,7 @@ def test_force_accepts_our_own_kind_only(tmp_path: Path) -> None:
         with pytest.raises(AdapterError) as caught:
             refuse_existing(tmp_path / name, force=True, own_names=own_names, error=AdapterError)
         assert caught.value.message == f"{tmp_path / name} exists and was not written by d2l"
-        assert caught.value.hint == "choose another -o: d2l replaces only what it wrote"
+        assert caught.value.hint == "choose another -o: d2l replaces only its own files"
         with pytest.raises(AdapterError, match="was not written by d2l"):
             refuse_existing(tmp_path / name, force=False, own_names=own_names, error=AdapterError)
 
@@ -98,9 +98,9 @@ def test_force_names_what_is_not_ours_and_replaces_nothing(tmp_path: Path) -> No
     with pytest.raises(CheckpointError) as caught:
         refuse(out, force=True)
     foreign = "a\ufffd[2J, mark.d/, notes.txt and 1 more"
-    assert caught.value.message == f"{out} holds what d2l did not write: {foreign}"
+    assert caught.value.message == f"{out} holds files that d2l did not write: {foreign}"
     assert caught.value.hint == (
-        "choose another -o, or move that away: d2l replaces only what it wrote"
+        "choose another -o, or move them away: d2l replaces only its own files"
     )
     for name in ("mark.d", "part-2.bin"):
         shutil.rmtree(out / name)

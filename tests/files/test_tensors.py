@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from d2l.errors import AdapterError, BaseModelError, CheckpointError
-from d2l.files.tensors import TensorInfo, find_kept, read_header, read_tensors
+from d2l.files.tensors import TensorInfo, find_tensors, read_header, read_tensors
 from tests.adapters.test_info import HINT_AGAIN, change_header, write_adapter
 from tests.processes import list_imported
 
@@ -155,13 +155,13 @@ def test_tensors_are_whole_though_their_file_is_cut_afterwards(tmp_path: Path) -
 
 def test_what_was_kept_is_found_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "kept.safetensors"
-    assert find_kept(path) is None
+    assert find_tensors(path) is None
     save_file({"a": torch.arange(3.0)}, path, {"of": "these texts"})
-    kept = find_kept(path)
+    kept = find_tensors(path)
     assert kept is not None
     assert (kept[0]["a"].tolist(), kept[1]) == ([0, 1, 2], {"of": "these texts"})
     save_file({"a": torch.arange(3.0)}, path)
-    assert (find_kept(path) or ({}, None))[1] == {}
+    assert (find_tensors(path) or ({}, None))[1] == {}
     for damaged in (path.read_bytes()[:-1], b"", b"\0" * 99):
         path.write_bytes(damaged)
-        assert find_kept(path) is None
+        assert find_tensors(path) is None

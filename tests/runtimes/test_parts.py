@@ -147,7 +147,7 @@ def test_force_replaces_what_d2l_wrote_and_nothing_else(
     write(compiled, out, force=True)
     own = out / read_index(out).parts[0].path / "notes.txt"
     own.write_text("mine", "utf-8")
-    with pytest.raises(AdapterError, match="holds what d2l did not write"):
+    with pytest.raises(AdapterError, match="holds files that d2l did not write"):
         write(compiled, out, force=True)
     assert own.is_file()
 

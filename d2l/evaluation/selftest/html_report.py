@@ -57,7 +57,7 @@ def write_report(report: SelfReport, path: Path) -> None:
     except OSError as error:
         raise D2LError(
             f"{path}: cannot be written ({error.strerror})",
-            hint="choose a place that has room and that you may write to",
+            hint="choose a folder with free space that you may write to",
         ) from error
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from d2l.errors import CheckpointError
 from d2l.files.atomic import replace_file
 from d2l.files.cache import cache_dir
-from d2l.files.tensors import FILE_ERRORS, find_kept
+from d2l.files.tensors import FILE_ERRORS, find_tensors
 from d2l.hypernets.formats.native import read_tensors
 
 _log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ def _write(path: Path, factors: Tensor) -> None:
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """The factors of a file, mapped; None where there is none, or a damaged one."""
-    kept = find_kept(path)
+    kept = find_tensors(path)
     factors = None if kept is None else kept[0].get(_NAME)
     if kept is None or factors is None:
         return None

@@ -14,7 +14,7 @@ from torch import Tensor
 from d2l.datasets.task_texts import SALADS, choose_descriptions, make_contrasts
 from d2l.datasets.tasks import Task, TaskSplit
 from d2l.files.cache import cache_dir, keep_tensors
-from d2l.files.tensors import find_kept
+from d2l.files.tensors import find_tensors
 from d2l.hypernets.familiarity import Familiarity, fit
 
 _KEY, _DIGEST = "embeddings", "texts_sha256"
@@ -54,7 +54,7 @@ def load_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Ten
     the cache can be written."""
     digest = hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
     path = cache_dir() / "descriptions" / f"{digest[:32]}.safetensors"
-    kept = find_kept(path)
+    kept = find_tensors(path)
     if kept is not None and kept[1].get(_DIGEST) == digest and _KEY in kept[0]:
         return kept[0][_KEY]
     embeddings = embed(texts)

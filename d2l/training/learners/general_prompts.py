@@ -17,7 +17,7 @@ import torch
 
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.files.cache import cache_dir, keep_tensors
-from d2l.files.tensors import find_kept
+from d2l.files.tensors import find_tensors
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.inference.likelihood import answer_greedily
 from d2l.training.learners.document_data import Exercise
@@ -117,7 +117,7 @@ def add_references(
 def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
     """The exercises kept at `path`; made, and kept there if that can be, where none or damaged
     ones are."""
-    kept = find_kept(path)
+    kept = find_tensors(path)
     if kept is not None:
         with contextlib.suppress(KeyError):
             return _unpack(kept[0])

@@ -20,7 +20,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.datasets.questions import read_documents
 from d2l.errors import RecipeError
 from d2l.files.cache import cache_dir, file_digest, keep_tensors
-from d2l.files.tensors import find_kept
+from d2l.files.tensors import find_tensors
 from d2l.training.learners.document_data import Passage, Pools, cut_passages
 from d2l.training.learners.recipes import DataSource
 
@@ -116,7 +116,7 @@ class PassageStore(Sequence[Passage]):
 
 def load_store(path: Path) -> PassageStore | None:
     """The store kept at `path`; None where there is none, or a damaged one."""
-    kept = find_kept(path)
+    kept = find_tensors(path)
     try:
         return None if kept is None else PassageStore(kept[0])
     except ValueError:
