@@ -1,4 +1,4 @@
-"""`d2l.Adapter`: a LoRA adapter in memory, with where it came from and what it is asked with."""
+"""`d2l.Adapter`: a LoRA adapter in memory, with its provenance and the base that answers."""
 
 import tempfile
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Adapter(AdapterContent):
-    """A LoRA adapter, frozen: what changes it gives a new one.
+    """A LoRA adapter, frozen: its methods change nothing and return a new adapter.
 
     weights: `LoraWeights`, fp32, by module; delta = scale · B A, A (rank, d_in), B (d_out, rank).
     config: PEFT's, as adapter_config.json has it. provenance: where it came from (d2l.json); None
@@ -42,7 +42,7 @@ class Adapter(AdapterContent):
 
     @classmethod
     def of(cls, content: AdapterContent) -> "Adapter":
-        """The same values, with all that can be done to them."""
+        """Make an `Adapter` of the same values."""
         return cls(**{field.name: getattr(content, field.name) for field in fields(content)})
 
     @classmethod
@@ -68,7 +68,7 @@ class Adapter(AdapterContent):
         )
 
     def _repr_html_(self) -> str:
-        """A small table, for notebooks."""
+        """Show a small table in notebooks."""
         made, size = self.provenance, sum(t.nbytes for t in self.to_state_dict().values())
         rows = [("adapter", self.name), ("base", self.weights.base), ("rank", self.weights.rank)]
         if made is not None:
@@ -91,13 +91,13 @@ class Adapter(AdapterContent):
     def ask(
         self, question: str, *, max_new_tokens: int | None = None, temperature: float | None = None
     ) -> str:
-        """Answer one question; the answer's text. Keywords and errors: as `AdaptedModel.ask`."""
+        """Answer one question; return the text. Keywords and errors: as `AdaptedModel.ask`."""
         return self.model.ask(question, max_new_tokens=max_new_tokens, temperature=temperature)
 
     def save_pretrained(
         self, folder: str | Path, *, dtype: str | None = None, force: bool = False
     ) -> Path:
-        """Write the adapter as a PEFT folder, whole or not at all; the folder.
+        """Write the adapter as a PEFT folder, whole or not at all; return the folder.
 
         dtype: "bf16", "fp16" or "fp32"; None: its own. force: replace what d2l wrote there before.
         The same values give the same bytes. Raises AdapterError where the folder may not be
@@ -106,7 +106,7 @@ class Adapter(AdapterContent):
         return write_adapter(self._in(dtype), Path(folder), force=force)
 
     def push_to_hub(self, repo_id: str, **wishes: Unpack[PushWishes]) -> str:
-        """Upload the adapter as one commit to a model repository; the commit's address.
+        """Upload the adapter as one commit to a model repository; return the commit's address.
 
         repo_id: org/repo, made where there is none. Keywords, as PEFT has them: private, token,
         revision (the branch), commit_message, dtype; and license, which the card then names. Raises
@@ -129,7 +129,7 @@ class Adapter(AdapterContent):
             )
 
     def apply_to(self, model: Any, *, adapter_name: str = "default") -> Any:
-        """A `peft.PeftModel` of the model with this adapter on it; the disk is not touched.
+        """Put this adapter on a model, and return the `peft.PeftModel`; nothing is written to disk.
 
         model: the adapter's base as a causal model of transformers, which PEFT changes in place, or
         a PeftModel, which gets one adapter more. Weights are those that `save_pretrained` would
@@ -146,22 +146,22 @@ class Adapter(AdapterContent):
         return export(self, path, to=to, **wishes)
 
     def drop(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
-        """A new adapter without some chunks: `d2l.edit` says what selectors are."""
+        """Return a new adapter without some chunks: `d2l.edit` explains selectors."""
         return self._edit(wishes, drop=selectors)
 
     def keep(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
-        """A new adapter of some chunks alone."""
+        """Return a new adapter of some chunks alone."""
         return self._edit(wishes, keep=selectors)
 
     def rescale(self, factors: Mapping[str, float], **wishes: Unpack[ChangeWishes]) -> "Adapter":
-        """A new adapter in which some chunks are stronger or weaker: factors by selector."""
+        """Return a new adapter with some chunks stronger or weaker: factors by selector."""
         return self._edit(wishes, scale=factors)
 
     def _edit(self, wishes: ChangeWishes, **edits: Any) -> "Adapter":
         return Adapter.of(run_edit(prepare_edit(self, **edits), change_options(wishes)))
 
     def _in(self, dtype: str | None) -> "Adapter":
-        """The same, to be written in another precision, which its d2l.json says."""
+        """Return the adapter for another precision, which its d2l.json then names."""
         made = self.provenance
         if dtype is None or dtype == self.dtype:
             return self

@@ -52,7 +52,7 @@ def export(
 def plan_export(
     adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
 ) -> "ExportPlan | PartsPlan":
-    """What `export` will write, and with which line it will load: everything but the writing."""
+    """Plan an export without writing it: its files, and the shell line that loads them."""
     from d2l.runtimes import export as pipeline
     from d2l.runtimes import parts
 
@@ -63,18 +63,18 @@ def plan_export(
 
 @contextlib.contextmanager
 def _in_folder(adapter: AdapterLike) -> Iterator[tuple[Path, Path]]:
-    """(an adapter's folder, what texts call it): writers of exports read a folder's files, so an
-    adapter in memory becomes one for a moment."""
+    """Yield (an adapter's folder, its name in texts). Exporters read files, so an adapter in
+    memory is written to a temporary folder."""
     import tempfile
 
-    found = find_content(adapter)
-    if isinstance(found, Path):
-        yield found, found
+    content = find_content(adapter)
+    if isinstance(content, Path):
+        yield content, content
         return
     from d2l.adapters.peft_folder import write_adapter
 
     with tempfile.TemporaryDirectory(prefix="d2l-export-") as folder:
-        yield write_adapter(found, Path(folder, "adapter.lora")), Path(found.name)
+        yield write_adapter(content, Path(folder, "adapter.lora")), Path(content.name)
 
 
 def _export_options(to: str, wishes: ExportWishes) -> "ExportOptions":

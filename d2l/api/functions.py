@@ -33,7 +33,7 @@ def compile(
 
     inputs: a path, "-" for standard input, a `Document`, or several of these; folders are read with
     their subfolders. checkpoint: an alias, folder, file or org/repo[@revision][:subfolder];
-    None: the default, that of `D2L_CHECKPOINT` where it is set. base: where the base lies, if not
+    None: `D2L_CHECKPOINT` if it is set, else the default. base: where the base lies, if not
     where the checkpoint's name leads. device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     local_files_only: open no socket. reading: formats, encodings and limits.
     Further keywords: options of one adapter, listed below.
@@ -58,7 +58,7 @@ def plan_merge(
     checkpoint: str | None = None,
     local_files_only: bool = False,
 ) -> "MergePlan":
-    """What `merge` will do, without reading weights: parents, strengths, seats, rank and warnings.
+    """Plan a merge without reading weights: parents, strengths, seats, rank and warnings.
 
     checkpoint: the network that seats were compiled with, if its name leads elsewhere by now.
     local_files_only: open no socket. Raises MergeError, AdapterError, OptionError, or
@@ -90,9 +90,9 @@ def merge(
     order; default: 1. method: "concat", the weighted sum, or "average", with weights that sum to 1.
     max_rank: the sum is cut to the nearest delta of that rank. Further keywords: `ChangeWishes`.
 
-    Adapters that hold seats are not added up, since they claim the same tokens: their memories are
-    joined and seated once more, as if the documents had been compiled together. Where one opening
-    has not so many seats, they get fewer, of which the plan and the provenance warn.
+    Adapters with seats are not added up, since they claim the same tokens. Their memories are
+    joined and seated again, as if the documents had been compiled together. If the opening has too
+    few seats, each memory gets fewer; the plan and the provenance warn of that.
 
     Raises MergeError, AdapterError, OptionError, CheckpointError or BaseModelError.
     """
@@ -119,7 +119,7 @@ def plan_edit(
     keep: Sequence[str] = (),
     rescale: Mapping[str, float] | None = None,
 ) -> "EditPlan":
-    """What `edit` will do, without reading weights: which chunks stay, and warnings."""
+    """Plan an edit without reading weights: the chunks that stay, and warnings."""
     from d2l.change import edit as editing
 
     return editing.prepare(find_content(adapter), drop=drop, keep=keep, scale=rescale)
@@ -133,14 +133,14 @@ def edit(
     rescale: Mapping[str, float] | None = None,
     **wishes: Unpack[ChangeWishes],
 ) -> "Adapter":
-    """A new adapter without some chunks, of some alone, or with some stronger or weaker; or do what
-    `plan_edit` planned. No document is read again.
+    """Drop, keep or rescale chunks of an adapter, and return a new one; or do what `plan_edit`
+    planned. No document is read again.
 
     drop, keep: selectors of chunks: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3". rescale:
     factors of the strength, by selector. Further keywords: `ChangeWishes`.
 
-    Raises AdapterError for selectors that mean nothing and for adapters whose chunks cannot be told
-    apart, CheckpointError or BaseModelError where seats cannot be seated again.
+    Raises AdapterError for unknown selectors and for adapters whose chunks cannot be told apart,
+    CheckpointError or BaseModelError where seats cannot be seated again.
     """
     from d2l.api.adapter import Adapter
     from d2l.change import edit as editing
@@ -158,7 +158,7 @@ def check(
     base: str | None = None,
     local_files_only: bool = False,
 ) -> "CheckReport":
-    """Which runtimes load an adapter folder, with which line, and what is wrong with it.
+    """Check which runtimes load an adapter folder, by which line, and what is wrong with it.
 
     runtimes: names to ask about; none: all. max_lora_rank: what a server is started with.
     base: where the base lies. The report has `passes`, `faults`, and `runtimes`, the verdicts by
@@ -201,7 +201,7 @@ def load_base(
 
 
 def _name_base(adapter: AdapterLike, offline: bool) -> str:
-    """The name of an adapter's base; a base's own name as it is."""
+    """Name an adapter's base; a base's own name stays as it is."""
     from d2l.adapters.find import find_adapter
     from d2l.adapters.info import is_adapter, read_base_name
     from d2l.bases.catalog import find_known

@@ -13,7 +13,7 @@ AdapterLike = Union["AdapterContent", str, Path]
 
 
 class ChangeWishes(TypedDict, total=False):
-    """How an adapter is made from others.
+    """Keywords of the functions that make an adapter from others.
 
     checkpoint: the network that seats were compiled with, if its name leads elsewhere by now.
     base: where the base lies. device: "auto", "cpu", "cuda", "cuda:N" or "mps". These three are
@@ -29,7 +29,7 @@ class ChangeWishes(TypedDict, total=False):
 
 
 class ExportWishes(TypedDict, total=False):
-    """How an adapter is exported.
+    """Keywords of an export.
 
     base: where the base lies, if not where the adapter says. dtype: "bf16" (not of GGUF adapters),
     "fp16" or "fp32", of MLX and GGUF (default: fp32), and of what is merged for Ollama (default:
@@ -46,7 +46,7 @@ class ExportWishes(TypedDict, total=False):
 
 
 class PushWishes(TypedDict, total=False):
-    """How an adapter is uploaded, in the words of huggingface_hub.
+    """Keywords of an upload, with the names of huggingface_hub.
 
     private: whether a repository that is made is. token: default: this machine's login. revision:
     the branch. commit_message: of the one commit. license: for the card, as the hub spells it.
@@ -69,7 +69,7 @@ def refuse_unknown(wishes: Mapping[str, Any], kind: type) -> None:
 
 
 def find_content(adapter: AdapterLike) -> "AdapterContent | Path":
-    """An adapter in memory as it is; of a name the folder."""
+    """Return an adapter in memory as it is; find the folder of a name."""
     if isinstance(adapter, str | Path):
         from d2l.adapters.find import find_adapter
 
@@ -78,7 +78,7 @@ def find_content(adapter: AdapterLike) -> "AdapterContent | Path":
 
 
 def change_options(wishes: ChangeWishes) -> "ChangeOptions":
-    """The keywords as the pipelines have them; raises TypeError for others."""
+    """Make `ChangeOptions` of keywords; raises TypeError for unknown keywords."""
     from d2l.change.parents import ChangeOptions
 
     refuse_unknown(wishes, ChangeWishes)

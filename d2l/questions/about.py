@@ -45,12 +45,12 @@ def write_about(
     if writer is None:
         return [], 0
     passages = list(cut(texts, tokenizer))
-    asked, n_written = list[AboutText](), 0
+    questions, n_written = list[AboutText](), 0
     for index in watch(spread(len(passages))[:most], "asking questions"):
         answered, n_of_passage = ask_about(writer, passages[index])
-        asked += answered
+        questions += answered
         n_written += n_of_passage
-    unique = {(item.document, item.question.casefold()): item for item in reversed(asked)}
+    unique = {(item.document, item.question.casefold()): item for item in reversed(questions)}
     return sorted(unique.values(), key=lambda item: (item.document, item.start)), n_written
 
 

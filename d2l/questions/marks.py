@@ -81,7 +81,7 @@ class Span:
     kind: Kind | None = None
 
     def of(self, text: str) -> str:
-        """The answer's own words."""
+        """Return the answer's own words."""
         return text[self.start : self.stop]
 
 
@@ -97,24 +97,24 @@ class AboutText:
 
 
 def find_answers(text: str) -> list[Span]:
-    """Candidates in text order; none overlap, and the first of `_RULES` wins.
+    """List candidates in text order. None overlap: the first of `_RULES` wins.
 
-    Words that stand in the text several times are left out: no question could tell which is meant.
+    Words that the text repeats are left out, since a question could not tell them apart.
     """
-    found: list[Span] = []
+    spans: list[Span] = []
     for kind, rule in _RULES:
         for start, stop in rule(text):
             words = text[start:stop]
-            inside = any(start < other.stop and other.start < stop for other in found)
+            inside = any(start < other.stop and other.start < stop for other in spans)
             if inside or not 0 < len(words.split()) <= _MOST_WORDS or _is_repeated(words, text):
                 continue
-            found.append(Span(start, stop, kind))
-    return sorted(found, key=lambda span: span.start)
+            spans.append(Span(start, stop, kind))
+    return sorted(spans, key=lambda span: span.start)
 
 
 def choose_answers(answers: Sequence[Span]) -> list[Span]:
-    """At most `_MOST_ASKED` of the answers, evenly spread, in order. Things come last: rules that
-    know no parts of speech get them wrong most often, so fewer of them pass the round trip."""
+    """Choose at most `_MOST_ASKED` answers, evenly spread, in order. Things are taken last: rules
+    without parts of speech get them wrong most often, so fewer of them pass the round trip."""
     sure = [span for span in answers if span.kind != "thing"]
     things = [span for span in answers if span.kind == "thing"]
     taken = _thin(sure, _MOST_ASKED)
@@ -128,13 +128,13 @@ def _thin(answers: Sequence[Span], most: int) -> list[Span]:
 
 
 def _is_repeated(words: str, text: str) -> bool:
-    """Whether whole words stand in the text more than once, in any case."""
+    """True if the text has whole words more than once, in any case."""
     pattern = rf"(?<!\w){re.escape(words)}(?!\w)"
     return sum(1 for _ in re.finditer(pattern, text, re.IGNORECASE)) != 1
 
 
 def _match(pattern: re.Pattern[str]) -> Callable[[str], Iterator[tuple[int, int]]]:
-    """A rule that finds a pattern's group, or all of it if it has none."""
+    """Make a rule that finds a pattern's group, or its whole match if it has no group."""
 
     def find(text: str) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):
@@ -144,13 +144,13 @@ def _match(pattern: re.Pattern[str]) -> Callable[[str], Iterator[tuple[int, int]
 
 
 def _strip(text: str, start: int, stop: int) -> tuple[int, int]:
-    """Characters [start, stop) without white space and commas at the ends."""
+    """Move the characters [start, stop) past white space and commas at the ends."""
     words = text[start:stop]
     return start + len(words) - len(words.lstrip()), stop - len(words) + len(words.rstrip(" \t,"))
 
 
 def _find_names(text: str) -> Iterator[tuple[int, int]]:
-    """Capitalized words; a single one at a sentence's beginning is no name."""
+    """Find capitalized words; a single word that begins a sentence is no name."""
     for match in _NAME.finditer(text):
         start, words = match.start(), match.group().split()
         if words[0].lower() in _OPENERS:
@@ -162,7 +162,7 @@ def _find_names(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _find_things(text: str) -> Iterator[tuple[int, int]]:
-    """Words behind an article up to the first that ends a noun phrase."""
+    """Find the words behind an article, up to the word that ends the noun phrase."""
     for match in _THING.finditer(text):
         start = stop = match.start(1)
         for word in re.finditer(r"\S+", match.group(1)):
@@ -174,7 +174,7 @@ def _find_things(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _find_cells(text: str) -> Iterator[tuple[int, int]]:
-    """Values of "key: value" lines, and all cells of a table row but its first."""
+    """Find the values of "key: value" lines, and the cells of a table row after the first."""
     for match in _CELL.finditer(text):
         if not set(match.group(1)) <= set("-: "):
             yield _strip(text, *match.span(1))

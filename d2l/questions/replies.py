@@ -1,4 +1,4 @@
-"""Whether a question and a reply count: rules over their words, without a model."""
+"""Rules that decide if a question and a reply count, by their words and without a model."""
 
 import re
 from collections.abc import Iterator, Set
@@ -27,7 +27,7 @@ _MORE_QUOTED = 4
 
 
 def is_question(text: str, *, answer: str) -> bool:
-    """Whether a text is a single question that does not tell its own answer."""
+    """True if a text is a single question that does not tell its own answer."""
     return (
         len(text.split()) in _WORDS
         and text.endswith("?")
@@ -38,17 +38,16 @@ def is_question(text: str, *, answer: str) -> bool:
 
 
 def agrees(reply: str, answer: str, *, question: str = "") -> bool:
-    """Whether a reply gives the answer, apart from case, articles, punctuation and digits.
+    """True if a reply gives the answer, apart from case, articles, punctuation and digits.
 
-    A few words around the answer may stand in the reply besides those of the question; of a long
-    answer most words suffice.
+    The reply may add the question's words and a few others. Of a long answer most words suffice.
     """
     said, wanted = list(plain_words(reply)), list(plain_words(answer))
     if not said or not wanted:
         return False
     if f" {' '.join(wanted)} " in f" {' '.join(said)} ":
-        asked = set(plain_words(question))
-        return sum(word not in asked for word in said) <= 2 * len(wanted) + 6
+        known = set(plain_words(question))
+        return sum(word not in known for word in said) <= 2 * len(wanted) + 6
     shared = len(set(said) & set(wanted))
     return len(wanted) > 3 and 2 * shared / (len(set(said)) + len(set(wanted))) >= 0.8
 
@@ -60,9 +59,9 @@ def quote(reply: str, text: str, span: Span, *, question: str = "") -> Span:
     the question and fillers at the reply's ends do not count.
     """
     words = [match for match in _WORD.finditer(text) if not _ARTICLES.fullmatch(_plain(match))]
-    plain, asked = [_plain(match) for match in words], set(plain_words(question))
+    plain, known = [_plain(match) for match in words], set(plain_words(question))
     wanted = list(plain_words(span.of(text)))
-    said = _strip(list(plain_words(reply)), (asked | _FILLERS) - set(wanted))
+    said = _strip(list(plain_words(reply)), (known | _FILLERS) - set(wanted))
     if not said or len(said) > len(wanted) + _MORE_QUOTED:
         return span
     for first in range(len(words) - len(said) + 1):
@@ -73,7 +72,7 @@ def quote(reply: str, text: str, span: Span, *, question: str = "") -> Span:
 
 
 def _strip(words: list[str], ignored: Set[str]) -> list[str]:
-    """Words without ignored ones at either end."""
+    """Remove ignored words at either end."""
     while words and words[0] in ignored:
         words = words[1:]
     while words and words[-1] in ignored:
@@ -82,7 +81,7 @@ def _strip(words: list[str], ignored: Set[str]) -> list[str]:
 
 
 def plain_words(text: str) -> Iterator[str]:
-    """Words in small letters without articles, counts in digits; numbers keep their points."""
+    """Yield the words in small letters, without articles, counts in digits; numbers keep points."""
     for match in _WORD.finditer(text):
         if not _ARTICLES.fullmatch(_plain(match)):
             yield _plain(match)

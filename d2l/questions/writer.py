@@ -1,7 +1,7 @@
 """A passage and answers in it → questions, by a LoRA on the base; the base alone then replies.
 
-The prompt of the writer has the passage first, so that a model reads it once for all questions, and
-behind it the words around the answer, marked: the same words may stand in a passage twice.
+The writer's prompt begins with the passage, so that the base reads it once for all questions. Then
+come the words around the answer, with the answer marked: a passage may repeat its words.
 """
 
 from collections.abc import Sequence
@@ -37,13 +37,12 @@ _BATCH = 96
 _STRAGGLERS = 0.1
 _QUESTION_TOKENS, _ANSWER_TOKENS = 40, 24
 
-
 #: A question about a passage, and where its answer stands in it.
 WrittenQuestion = tuple[str, Span]
 
 
 def mark(text: str, span: Span) -> str:
-    """The words around a span on one line, the span in double brackets."""
+    """Write the words around a span on one line, the span in double brackets."""
     left = text[: span.start].split()[-_AROUND:]
     right = text[span.stop :].split()[:_AROUND]
     # "(1931)" keeps its brackets next to the answer.
@@ -76,14 +75,14 @@ class QuestionWriter:
                 unique.setdefault(question.casefold(), (question, span))
         return list(unique.values())
 
-    def keep_answered(self, text: str, asked: Sequence[WrittenQuestion]) -> list[WrittenQuestion]:
-        """The questions that the base, with the passage in its prompt, answers with the marked
-        words. If the base quotes more of the passage, the answer becomes the quotation."""
-        prompts = show_passage(text, [question for question, _ in asked], self.chat.tokenizer)
+    def keep_answered(self, text: str, written: Sequence[WrittenQuestion]) -> list[WrittenQuestion]:
+        """Keep the questions that the base, with the passage in its prompt, answers with the
+        marked words. If the base quotes more of the passage, the quotation becomes the answer."""
+        prompts = show_passage(text, [question for question, _ in written], self.chat.tokenizer)
         replies = self._generate(prompts, _ANSWER_TOKENS)
         return [
             (question, quote(reply, text, span, question=question))
-            for (question, span), reply in zip(asked, replies, strict=True)
+            for (question, span), reply in zip(written, replies, strict=True)
             if agrees(reply, span.of(text), question=question)
         ]
 
@@ -99,9 +98,9 @@ class QuestionWriter:
 def show_passage(
     text: str, questions: Sequence[str], tokenizer: BaseTokenizer
 ) -> list[tuple[int, ...]]:
-    """Prompts that show the base a passage and ask it; all begin with the passage. This wording
-    gets the most right and short answers from the bases that have a writer. Raises BaseModelError
-    for a chat template without system turns."""
+    """Make prompts that ask the base about a passage; all begin with the passage. Of the wordings
+    that were tried, this gets the most right and short answers from the bases that have a writer.
+    Raises BaseModelError for a chat template without system turns."""
     turns = [
         {"role": "system", "content": _SYSTEM},
         {"role": "user", "content": "{document}\n\n{question}"},
@@ -115,7 +114,7 @@ def show_passage(
 
 
 def open_writer(causal: Any, tokenizer: BaseTokenizer, base: BaseFiles) -> QuestionWriter | None:
-    """The writer that is shipped for a base, or None."""
+    """Load the writer that is shipped for a base; None if the base has none."""
     folder = find_writer(base.name)
     if folder is None:
         return None
@@ -123,14 +122,14 @@ def open_writer(causal: Any, tokenizer: BaseTokenizer, base: BaseFiles) -> Quest
 
 
 def find_writer(base: str) -> Path | None:
-    """The folder of the writer for a base, by the base's name, or None."""
+    """Find the folder of the writer for a base, by the base's name; None if there is none."""
     known = BY_NAME.get(base)
     folder = None if known is None else WRITERS / known.alias
     return folder if folder is not None and (folder / "adapter_config.json").is_file() else None
 
 
 def explain_silence(base: str) -> tuple[str, str]:
-    """Why there is no question about a document on this base: (reason, hint)."""
+    """Explain why a document got no question on this base: (reason, hint)."""
     if find_writer(base) is not None:
         return (
             "the base could not answer any question of the writer, even with the passage in its "

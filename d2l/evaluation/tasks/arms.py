@@ -1,7 +1,8 @@
 """Tasks → marks, arm by arm: with an adapter, by the base alone, with the task in its prompt.
 
-The same inputs in the base's chat template, answered greedily, or of labels the likeliest. The base
-is asked up to three times: the input alone, the description before it, and behind examples.
+All arms get the same inputs in the base's chat template. Answers are greedy, or the likeliest
+label. The base is asked up to three times: with the input alone, with the description before it,
+and with description and examples as turns before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,16 +40,15 @@ class AskedTask:
     labels: tuple[str, ...] = ()
 
     def share_out(self, texts: Sequence[str]) -> list[str]:
-        """The description for each question: each for as many, side by side, so that the beginning
-        of their prompts is read once."""
+        """Choose a description for each question. Questions of one description stand side by
+        side, so that the beginning of their prompts is read once."""
         n = len(self.questions)
         return [texts[number * len(texts) // n] for number in range(n)]
 
 
 @dataclass(frozen=True)
 class TaskMark:
-    """One answer: its score, from 0 to 1, and how unlikely the first reference was, in nats a
-    token, the end token included."""
+    """Score of an answer, from 0 to 1, and NLL of the first reference with its end token."""
 
     score: float
     nll: float
@@ -57,8 +57,8 @@ class TaskMark:
 def choose_questions(
     task: Task, descriptions: Sequence[str], encode: Encode, limit: int
 ) -> AskedTask:
-    """Examples of a task that are short enough, evenly from its beginning to its end. `encode`
-    gives a text's ids. Raises TaskError where nothing is left."""
+    """Choose examples of a task that are short enough, evenly from its beginning to its end.
+    `encode` gives a text's ids. Raises TaskError if no example is short enough."""
     fit = [
         example
         for example in task.examples
@@ -69,16 +69,16 @@ def choose_questions(
             f"task {task.name!r}: none of its {len(task.examples):,} examples has at most "
             f"{MAX_INPUT:,} tokens"
         )
-    asked, labels = pick_evenly(fit, limit), task.choices or tuple(list_labels(task.examples))
-    odd = {question.outputs[0] for question in asked} - set(labels) if labels else None
+    chosen, labels = pick_evenly(fit, limit), task.choices or tuple(list_labels(task.examples))
+    odd = {question.outputs[0] for question in chosen} - set(labels) if labels else None
     if odd:
         raise TaskError(f"task {task.name!r}: {min(odd)!r} is none of its choices")
-    n_words = median(len(example.outputs[0].split()) for example in asked)
+    n_words = median(len(example.outputs[0].split()) for example in chosen)
     metric = "em" if n_words <= SHORT_WORDS else "rouge_l"
     return AskedTask(
         task.name,
         tuple(descriptions),
-        tuple(asked),
+        tuple(chosen),
         metric="choice" if labels else metric,
         n_left_out=len(task.examples) - len(fit),
         labels=labels,
@@ -88,15 +88,15 @@ def choose_questions(
 def ask_adapter(
     asker: AdaptedModel, task: AskedTask, questions: Sequence[Example]
 ) -> list[TaskMark]:
-    """With the adapter that the asker holds, the input alone in the prompt."""
+    """Ask with the adapter that the asker holds, the input alone in the prompt."""
     return _ask(asker, [asker.prompt(question.input) for question in questions], questions, task)
 
 
 def ask_base(
     asker: AdaptedModel, task: AskedTask, shots: Sequence[Example] = ()
 ) -> dict[str, list[TaskMark]]:
-    """By the base, without and with the description, and with the description and examples as turns
-    of the chat; a task may have none."""
+    """Ask the base: without the description, with it, and with description and examples as turns
+    of the chat. A task without a description or examples has fewer arms."""
     prompts = {"base": [asker.prompt_alone(question.input) for question in task.questions]}
     if task.descriptions:
         prompts["prompt"] = [
@@ -115,15 +115,15 @@ def ask_base(
         return {arm: _ask(asker, ids, task.questions, task) for arm, ids in prompts.items()}
 
 
-def make_turns(description: str, shots: Sequence[Example], asked: str) -> Turns:
-    """A chat with the description before the first example's input, and the asked input last."""
+def make_turns(description: str, shots: Sequence[Example], last: str) -> Turns:
+    """Make a chat: the description before the first input, and the input to answer last."""
     turns = list[dict[str, str]]()
     for shot in shots:
         turns += [
             {"role": "user", "content": shot.input},
             {"role": "assistant", "content": shot.outputs[0]},
         ]
-    turns.append({"role": "user", "content": asked})
+    turns.append({"role": "user", "content": last})
     if description:
         turns[0]["content"] = f"{description}\n\n{turns[0]['content']}"
     return turns

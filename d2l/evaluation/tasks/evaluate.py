@@ -1,7 +1,7 @@
 """Adapter or network + tasks → report: does the adapter do what its description says?
 
-One base in memory. A network's adapters go the way of `t2l make`, into a temporary folder, and PEFT
-loads them from there.
+One base stays in memory. A network's adapters are made as `t2l make` does, in a temporary folder,
+and PEFT loads them from there.
 """
 
 import tempfile
@@ -21,8 +21,8 @@ from d2l.hypernets.options import CompileOptions
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.progress import Progress, silent
 
-#: Descriptions of a task from which adapters are made, and which stand in the prompt: each for as
-#: many of its examples.
+#: Most descriptions of a task. Each gets an adapter, stands in the prompt, and has its share of the
+#: examples.
 DESCRIPTIONS = 3
 
 
@@ -37,8 +37,8 @@ def eval_adapter(
 ) -> TaskReport:
     """Ask an adapter and its base at most `limit` examples of each task of a file; raises D2LError.
 
-    In the prompt stands a task's own description, else the adapter's; and with `examples`, the file
-    that the adapter was made with, those that it read.
+    The prompt has the task's own description, else the adapter's. `examples` is the file that the
+    adapter was made with; the prompt then has the examples that the adapter read, too.
     """
     rows = read_tasks(tasks)
     asker = AdaptedModel.load(adapter, asking)
@@ -50,20 +50,20 @@ def eval_adapter(
     if description is not None and description.examples is not None and not shots:
         remarks.append("name the adapter's examples with --examples to ask with them in the prompt")
     for task in watch(rows, "asking"):
-        asked = choose_questions(task, task.descriptions[:1] or own, asker.encode, limit)
-        marks = {"adapter": ask_adapter(asker, asked, asked.questions)}
-        marks |= ask_base(asker, asked, shots)
-        if not asked.descriptions:
+        chosen = choose_questions(task, task.descriptions[:1] or own, asker.encode, limit)
+        marks = {"adapter": ask_adapter(asker, chosen, chosen.questions)}
+        marks |= ask_base(asker, chosen, shots)
+        if not chosen.descriptions:
             remarks.append(f"task {task.name!r} has no description to put into the prompt")
-        answered.append((asked, marks))
+        answered.append((chosen, marks))
     return make_report(answered, remarks)
 
 
 def _find_shots(
     adapter: Path, description: Description | None, examples: Path | None
 ) -> list[Example]:
-    """The examples that an adapter read: kept in its d2l.json, or from their file; raises TaskError
-    where that is another."""
+    """Find the examples that an adapter read, in its d2l.json or in their file; raises TaskError
+    for another file."""
     record = None if description is None else description.examples
     if record is not None and record.texts is not None:
         return [Example(source, (target,)) for source, target in record.texts]
@@ -75,7 +75,8 @@ def _find_shots(
 
 
 def _choose_shots(maker: TaskCompiler, description: str, shots: Sequence[Example]) -> list[Example]:
-    """Those that the network reads, in its order; none where it reads none, or none fits."""
+    """Choose the examples that the network reads, in its order; empty if it reads none or none
+    fits."""
     if not (shots and maker.network.reads_examples):
         return []
     try:
@@ -107,7 +108,7 @@ def eval_network(
             arms: dict[str, dict[str, Any]] = {"adapter": {}}
             if shots:
                 arms["both"] = {"examples": pair_up(task.shots)}
-            marks, asked = dict[str, list[TaskMark]](), None
+            marks, chosen = dict[str, list[TaskMark]](), None
             for arm, wishes in arms.items():
                 for n, text in enumerate(texts):
                     adapter = maker(text, **wishes).save_pretrained(
@@ -116,11 +117,11 @@ def eval_network(
                     if asker is None:
                         asker = AdaptedModel.load(adapter, asking)
                     asker.set_adapter(adapter)
-                    asked = asked or choose_questions(task, texts, asker.encode, limit)
-                    owners = zip(asked.share_out(texts), asked.questions, strict=True)
+                    chosen = chosen or choose_questions(task, texts, asker.encode, limit)
+                    owners = zip(chosen.share_out(texts), chosen.questions, strict=True)
                     own = [question for owner, question in owners if owner == text]
-                    marks[arm] = marks.get(arm, []) + ask_adapter(asker, asked, own)
+                    marks[arm] = marks.get(arm, []) + ask_adapter(asker, chosen, own)
             assert asker is not None
-            assert asked is not None
-            answered.append((asked, marks | ask_base(asker, asked, shots)))
+            assert chosen is not None
+            answered.append((chosen, marks | ask_base(asker, chosen, shots)))
     return make_report(answered, remarks)

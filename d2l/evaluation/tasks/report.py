@@ -37,12 +37,12 @@ class TaskReport:
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> Row:
-        """As `t2l eval --json` prints it."""
+        """Return the report as `t2l eval --json` prints it."""
         return {key: list(value) for key, value in vars(self).items()}
 
 
 def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -> TaskReport:
-    """The report on at least one task."""
+    """Make the report on at least one task."""
     rows = list[Row]()
     for task, by_arm in answered:
         for arm, marks in by_arm.items():
@@ -66,7 +66,7 @@ def make_report(answered: Sequence[AnsweredTask], remarks: Sequence[str] = ()) -
 
 
 def _take_means(arm: str, answered: Sequence[AnsweredTask]) -> Row:
-    """Means over tasks, each counting once; the errors are those over tasks."""
+    """Take an arm's means over tasks, each counting once; the errors are those over tasks."""
     own = [by_arm[arm] for _, by_arm in answered if arm in by_arm]
     means = {
         key: [take_mean([getattr(mark, key) for mark in marks])[0] for marks in own]
@@ -76,9 +76,9 @@ def _take_means(arm: str, answered: Sequence[AnsweredTask]) -> Row:
 
 
 def _compare(own: str, other: str, answered: Sequence[AnsweredTask]) -> Row:
-    """How far an adapter is above another arm: paired by question, means over tasks.
+    """Compare an adapter with another arm: differences paired by question, means over tasks.
 
-    The errors are those over tasks; over questions where there is a single task.
+    The errors are those over tasks, or over questions if there is a single task.
     """
     pairs = [
         list(zip(by_arm[own], by_arm[other], strict=True))
@@ -93,6 +93,6 @@ def _compare(own: str, other: str, answered: Sequence[AnsweredTask]) -> Row:
 
 
 def pair_of(row: Row) -> tuple[str, str]:
-    """The two arms of a difference."""
+    """Name the two arms of a difference."""
     ((key, other),) = ((key, value) for key, value in row.items() if key.endswith("_minus"))
     return key.removesuffix("_minus"), str(other)
