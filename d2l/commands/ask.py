@@ -1,11 +1,10 @@
 """The command `d2l ask`: questions in, answers out, streamed, side by side or as JSON."""
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -13,17 +12,13 @@ import d2l
 from d2l.adapters.exported_parts import name_manual
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import read_info
-from d2l.adapters.parts import read_parts
 from d2l.commands import console
 from d2l.commands.asking import Asker, LocalAsker, Row, ServerAsker
 from d2l.commands.conversation import Conversation, show_arms
 from d2l.commands.options import LIMITS, NETWORK, OUTPUT, Base, Device, Offline, in_panel
 from d2l.errors import D2LError, OptionError
-from d2l.serve.client import Client
-
-if TYPE_CHECKING:
-    from d2l.inference.parts.choose import PartOptions
-
+from d2l.inference.options import AskOptions
+from d2l.inference.parts.choose import PartOptions
 
 #: Seconds of a start that are worth a server.
 _LONG_START = 3.0
@@ -89,85 +84,54 @@ def ask(
     start = time.monotonic()
     if console.wants_json() and as_lines:
         raise OptionError("--json and --jsonl are both given", hint="leave one of them out")
-    if server is not None:
-        _refuse_local(
-            {
-                "--questions": questions,
-                "--document": document,
-                "--base": base,
-                "--device": device != "auto",
-                "--offline": offline,
-            }
-        )
-    else:
-        adapter = find_adapter(adapter)
     if whole and (parts or page) is not None:
         raise OptionError("--whole asks no part", hint="leave it out, or --parts and --page")
+    chosen = PartOptions(parts, page, whole)
+    options = AskOptions(base, device, max_tokens or 0, offline=offline, parts=chosen)
+    if server is None:
+        adapter = find_adapter(adapter)
+    else:
+        refuse_local(options, {"--questions": questions, "--document": document})
     if questions is not None:
         if question is not None or compare or (document or parts or page) is not None:
-            raise OptionError(
-                "--questions prints questions and asks none", hint="leave the question out"
-            )
-        print_questions(adapter, questions, (base, device, offline), as_lines=as_lines)
+            hint = "leave the question out"
+            raise OptionError("--questions prints questions and asks none", hint=hint)
+        print_questions(adapter, questions, options, as_lines=as_lines)
         return
-    talks = question is None and not console.wants_json() and not as_lines and _is_terminal()
-    given: Iterable[str] = () if talks else read_questions(question, sys.stdin)
-    if not talks and not (as_lines and question is None):  # else each line is answered as it comes
-        given = list(given)
-        if not given:
-            raise D2LError("no question on standard input", hint="write one question a line")
+    given = take_questions(question, as_lines=as_lines)
     compare = compare or document is not None
     asker: Asker
-    if server is not None:
-        asker = open_server(server, adapter, max_tokens, (parts, page, whole))
-    else:
-        from d2l.inference.adapted_model import AskOptions
-
-        chosen = choose_parts(adapter, parts, page, whole=whole)
-        text = find_document(adapter, document) if compare or talks else None
-        options = AskOptions(base, device, max_tokens or 0, offline=offline, parts=chosen)
+    if server is None:
+        text = find_document(adapter, document) if compare or given is None else None
         asker = LocalAsker(d2l.AdaptedModel.load(adapter, options), text)
-    if talks:
+    else:
+        asker = ServerAsker(server, adapter, options)
+    if given is None:
         Conversation(asker, compare=compare).run()
         return
     loaded = time.monotonic()
-    rows = answer_all(asker, given, compare=compare)
-    if as_lines:
-        for row in rows:
-            console.result_json(row)
-            console.flush()
-    elif console.wants_json():
-        console.result_json({"adapter": asker.name, "answers": list(rows)})
-    else:
-        show_answers(asker, list(given), compare=compare)
-        if server is None and question is not None and _is_terminal():
-            suggest_server(adapter, loaded - start, time.monotonic() - loaded)
+    print_answers(asker, given, compare=compare, as_lines=as_lines)
+    if server is None and question is not None and not as_lines and _is_terminal():
+        suggest_server(adapter, loaded - start, time.monotonic() - loaded)
 
 
-def _refuse_local(given: dict[str, object]) -> None:
+def refuse_local(options: AskOptions, given: dict[str, str | None]) -> None:
     """Refuse options that need the adapter and its base in this process."""
-    names = [name for name, value in given.items() if value]
-    if names:
+    local = {
+        **given,
+        "--base": options.base,
+        "--device": options.device != "auto",
+        "--offline": options.offline,
+    }
+    if names := [name for name, value in local.items() if value]:
         raise OptionError(
             f"a server does not take {', '.join(names)}",
             hint="leave it out, or --server and D2L_SERVER",
         )
 
 
-def open_server(
-    address: str, adapter: Path, max_tokens: int | None, wish: tuple[int | None, str | None, bool]
-) -> ServerAsker:
-    """An adapter on a server, asked for so many parts, those of a page, or as a whole; raises
-    ServerError."""
-    chosen = dict(zip(("parts", "page", "whole"), wish, strict=True))
-    fields: Row = {} if max_tokens is None else {"max_tokens": max_tokens}
-    if any(chosen.values()):
-        fields["d2l"] = chosen
-    return ServerAsker(Client(address, os.environ.get("D2L_SERVE_TOKEN")), adapter, fields)
-
-
 def suggest_server(adapter: Path, start: float, answer: float) -> None:
-    """Say how to get answers without the start, if it was the longer part; both in seconds."""
+    """Suggest a server if the start took longer than the answer; both in seconds."""
     if start > max(answer, _LONG_START):
         console.note(
             f"the start took {start:.0f} s, the answer {answer:.1f} s; a server starts once:\n"
@@ -176,63 +140,55 @@ def suggest_server(adapter: Path, start: float, answer: float) -> None:
         )
 
 
-def choose_parts(
-    adapter: Path, count: int | None, page: str | None, *, whole: bool
-) -> "PartOptions":
-    """Which parts of an adapter are asked; raises OptionError where it has none to choose from."""
-    from d2l.inference.parts.choose import PartOptions
-
-    if (count or page) is not None and read_parts(read_info(adapter)) is None:
-        raise OptionError(
-            f"{adapter}: has no parts", hint="compile the document with --parts, or leave these out"
-        )
-    return PartOptions(count, page, whole)
-
-
-def print_questions(
-    adapter: Path,
-    document: str,
-    where: tuple[str | None, str, bool],
-    *,
-    as_lines: bool,
-) -> None:
+def print_questions(adapter: Path, document: str, options: AskOptions, *, as_lines: bool) -> None:
     """Print questions that a document answers, with answers and pages; JSON lines as `d2l probe
-    --qa` reads them. `where`: the base, the device, and whether no socket is opened."""
+    --qa` reads them."""
     from d2l.compiler.originals import read_originals
     from d2l.evaluation.selftest.questions import write_questions
     from d2l.questions.writer import explain_silence
 
-    base, device, offline = where
     originals = read_originals(read_info(adapter), document)
     for remark in originals.remarks:
         console.note(remark)
-    model = d2l.AdaptedModel.from_pretrained(
-        adapter, base=base, device=device, local_files_only=offline
-    )
-    found, _ = write_questions(model, originals, offline=offline, watch=console.watch)
-    rows = [one.to_json() for one in found]
-    told: dict[str, str] = {}
-    if not found:
+    model = d2l.AdaptedModel.load(adapter, options)
+    asked, _ = write_questions(model, originals, offline=options.offline, watch=console.watch)
+    rows = [question.to_json() for question in asked]
+    no_question: dict[str, str] = {}
+    if not asked:
         reason, hint = explain_silence(str(model.info.config.get("base_model_name_or_path")))
-        told = {"reason": reason, "hint": hint}
+        no_question = {"reason": reason, "hint": hint}
         console.warn(f"no question: {reason} ({hint})")
     if console.wants_json():
-        console.result_json({"adapter": str(adapter), "questions": rows, **told})
+        console.result_json({"adapter": str(adapter), "questions": rows, **no_question})
     elif as_lines:
         for row in rows:
             console.result_json(row)
     else:
-        for one in found:
-            console.result(f"{one.place or one.document}  {one.question}  {one.answer}")
+        for question in asked:
+            place = question.place or question.document
+            console.result(f"{place}  {question.question}  {question.answer}")
 
 
 def _is_terminal() -> bool:
-    """Whether somebody types, and sees what is printed."""
+    """True if a user types and reads what is printed."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def take_questions(question: str | None, *, as_lines: bool) -> Iterable[str] | None:
+    """Take the question given, else those of stdin; None if a user types them in turn."""
+    if question is None and not as_lines and not console.wants_json() and _is_terminal():
+        return None
+    given = read_questions(question, sys.stdin)
+    if as_lines and question is None:
+        return given  # each line is answered as it comes
+    questions = list(given)
+    if not questions:
+        raise D2LError("no question on standard input", hint="write one question a line")
+    return questions
+
+
 def read_questions(question: str | None, stdin: TextIO | None) -> Iterator[str]:
-    """The question given, or each line of stdin that is not empty, as it comes."""
+    """Yield the question given, else each line of stdin that is not empty, as it comes."""
     if question is not None and not question.strip():
         raise D2LError("the question is empty", hint='d2l ask ADAPTER "A question?"')
     if question is None and (stdin is None or stdin.isatty()):
@@ -248,13 +204,26 @@ def read_questions(question: str | None, stdin: TextIO | None) -> Iterator[str]:
 
 
 def find_document(adapter: Path, given: str | None) -> str | None:
-    """Text of the document for the prompt: the given document, else the adapter's own documents;
-    None if one of these is not at its path or has changed."""
+    """Read the document for the prompt: the given one, else the adapter's own documents; None if
+    one of these is not at its path or has changed."""
     from d2l.compiler.originals import find_originals, read_originals
 
     info = read_info(adapter)
     originals = read_originals(info, given) if given is not None else find_originals(info)
     return (originals.text or None) if originals is not None else None
+
+
+def print_answers(asker: Asker, questions: Iterable[str], *, compare: bool, as_lines: bool) -> None:
+    """Answer every question and print: as JSON, else streamed, or side by side."""
+    if as_lines:
+        for row in answer_all(asker, questions, compare=compare):
+            console.result_json(row)
+            console.flush()
+    elif console.wants_json():
+        rows = list(answer_all(asker, questions, compare=compare))
+        console.result_json({"adapter": asker.name, "answers": rows})
+    else:
+        show_answers(asker, list(questions), compare=compare)
 
 
 def show_answers(asker: Asker, questions: list[str], *, compare: bool) -> None:
@@ -271,7 +240,7 @@ def show_answers(asker: Asker, questions: list[str], *, compare: bool) -> None:
 
 
 def answer_all(asker: Asker, questions: Iterable[str], *, compare: bool) -> Iterator[Row]:
-    """The answers of one question after the other, by arm."""
+    """Answer one question after the other; yields the answers by arm."""
     for question in questions:
         if compare:
             yield asker.compare(question)[0]

@@ -1,15 +1,17 @@
-"""Who is asked by `d2l ask`: an adapter in this process, or one on a running `d2l serve`.
+"""Adapters that `d2l ask` asks: in this process, or on a running `d2l serve`.
 
 Imports no torch: a server answers at once.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from d2l.datasets.silence import SILENCE, is_silence
 from d2l.errors import OptionError
-from d2l.inference.parts.choose import list_parts
+from d2l.inference.options import AskOptions
+from d2l.inference.parts.choose import PartOptions, list_parts
 from d2l.serve.client import Client, ServerError
 
 if TYPE_CHECKING:
@@ -21,10 +23,10 @@ Emit = Callable[[str], None]
 
 
 class ShownAnswer(NamedTuple):
-    """An answer's text, what `--json` says of its parts, and its place for people, if it has one.
+    """Text of an answer, the fields of `--json` for its parts, and its place for people, if any.
 
-    `parts` has the keys of the first part, and all parts that were asked; nothing for an adapter
-    that is asked as a whole.
+    `parts` has the keys of the first part, and all parts that were asked; it is empty for an
+    adapter that is asked as a whole.
     """
 
     text: str
@@ -33,7 +35,7 @@ class ShownAnswer(NamedTuple):
 
 
 class Asker(Protocol):
-    """Who is asked; `name` is the adapter as `--json` has it."""
+    """Adapter that is asked; `name` as in `--json`."""
 
     name: str
 
@@ -42,12 +44,12 @@ class Asker(Protocol):
         ...
 
     def compare(self, question: str) -> tuple[Row, str | None]:
-        """Answers of the adapter, of the base alone, and with the document in the base's prompt;
-        and the place that the adapter's answer came from."""
+        """Ask the adapter, the base alone, and the base with the document in its prompt. Returns
+        their answers, and the place that the adapter's answer came from."""
         ...
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
-        """The last turns that the base's window holds, and how many were left out."""
+        """Drop the first turns until the base's window holds the others; also how many."""
         ...
 
 
@@ -56,7 +58,7 @@ def discard(_: str) -> None:
 
 
 class LocalAsker:
-    """An adapter in this process; `document` is its text to compare with, or None."""
+    """Adapter in this process; `document` is its text to compare with, or None."""
 
     def __init__(self, model: "d2l.AdaptedModel", document: str | None) -> None:
         self._model, self._document = model, document
@@ -82,25 +84,21 @@ class LocalAsker:
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
         """See `Asker`."""
-        model, config = self._model, self._model.model.config.get_text_config()
-        room = int(config.max_position_embeddings) - model.options.max_new_tokens
-        opening = None if model.parts is None else model.parts.parts.index.opening
-        if opening is not None:
-            # A part left by d2l edit has more seats than its share in the whole.
-            room -= max(len(opening.ids) - len(model.opening), 0)
-        n_given = len(turns)
-        while len(turns) > 1 and len(model.prompt_turns(turns)) > room:
-            turns = turns[2:]
-        return turns, n_given - len(turns)
+        return self._model.fit(turns)
 
 
 class ServerAsker:
-    """An adapter on a server; `fields` are more of each request to it, such as max_tokens."""
+    """Adapter on a server."""
 
-    def __init__(self, client: Client, adapter: Path, fields: Row) -> None:
-        """Raises ServerError where the server does not have the adapter."""
-        self._client, self._fields = client, fields
-        self.name = client.find(adapter)
+    def __init__(self, address: str, adapter: Path, options: AskOptions) -> None:
+        """Raises ServerError if the server does not have the adapter."""
+        self._client = Client(address, os.environ.get("D2L_SERVE_TOKEN"))
+        self.name = self._client.find(adapter)
+        most, parts = options.max_new_tokens, options.parts
+        self._fields: Row = {"max_tokens": most} if most else {}  # of each request
+        if parts != PartOptions():
+            wish = {"parts": parts.count, "page": parts.page, "whole": parts.whole}
+            self._fields["d2l"] = wish
 
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:
         """See `Asker`."""
@@ -122,21 +120,21 @@ class ServerAsker:
         row = _begin_row(question, answer) | {"base": alone.text}
         try:
             fields["document"] = {"adapter": self.name}
-            told = self._client.answer(base, turns, discard, fields)
-            row |= {"prompt": told.text, "prompt_tokens_left_out": told.n_left_out}
+            read = self._client.answer(base, turns, discard, fields)
+            row |= {"prompt": read.text, "prompt_tokens_left_out": read.n_left_out}
         except ServerError as error:
             if error.code != "document_not_found":
                 raise
         return row, answer.place
 
     def fit(self, turns: Turns) -> tuple[Turns, int]:
-        """All turns: the server alone counts their tokens, and refuses too many."""
+        """Keep all turns: the server alone counts their tokens, and refuses too many."""
         return turns, 0
 
 
 def _show(text: str, parts: Row, several: bool) -> ShownAnswer:
-    """Name the place of an answer for people, or the closest where it says that there is none; with
-    its document where there are several."""
+    """Name the place of an answer for people, or of the closest part if the answer is a refusal;
+    with its document if there are several."""
     if not parts.get("parts"):
         return ShownAnswer(text, parts, None)
     first = parts["parts"][0]

@@ -1,6 +1,6 @@
 """`d2l ask` on a terminal: question after question, each behind the turns before it.
 
-Who is asked in, lines on stdout out. Nothing that the user types is stored.
+Nothing that the user types is stored.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from d2l.errors import D2LError
 _PROMPT = "> "
 HELP = """\
 /compare            the last question once more, also by the base alone and with the document
-/compare QUESTION   this question so; what was said before is not seen by any of them
-/new                forget what was said
+/compare QUESTION   the same for this question; none of the three reads the turns before
+/new                forget the turns before
 /help               these lines
 /quit               leave (also Ctrl-D)"""
 
 
 class Conversation:
-    """Turns between a user and who is asked."""
+    """Turns between a user and an adapter."""
 
     def __init__(self, asker: Asker, *, compare: bool = False) -> None:
         self._asker = asker

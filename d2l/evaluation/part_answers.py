@@ -44,5 +44,5 @@ def answer_by_parts(
             text = asker.base_tokenizer.decode(ids, skip_special_tokens=True)
             return log_probs, str(text).strip() if answers else SILENCE
     assert choice is not None  # no part shares a word with the question, so none was read
-    best = PartOptions(page=f"#{choice.places[0]}")
+    best = PartOptions(page=f"#{choice.indices[0]}")
     return answer_by_parts(asker, question, wanted, best, max_tokens=0)[0], SILENCE

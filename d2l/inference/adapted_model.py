@@ -15,28 +15,21 @@ from typing import Any, NamedTuple
 import torch
 
 from d2l.adapters.find import find_adapter
-from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo, read_info
-from d2l.adapters.parts import read_parts
+from d2l.adapters.info import AdapterInfo, read_info
+from d2l.adapters.parts import Parts, read_parts
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype, write_adapter
 from d2l.bases.activations import cache_keyword
-from d2l.bases.chat import find_end
 from d2l.bases.devices import pick_device, pick_dtype
 from d2l.bases.models import find_base, load_causal
-from d2l.bases.quiet import quiet_transformers
 from d2l.datasets.silence import SILENCE
-from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.chat_prompts import (
-    ChatPrompts,
-    TokenizerFolder,
-    Turns,
-    find_chat,
-    fit_document,
-    publish,
-    user_turn,
-)
+from d2l.errors import AdapterError, OptionError
+from d2l.inference.adapter_prompts import AdapterPrompts, find_opening
+from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, publish, user_turn
 from d2l.inference.forward import extend
+from d2l.inference.options import LEAST_TEMPERATURE as LEAST_TEMPERATURE
+from d2l.inference.options import AskOptions as AskOptions
 from d2l.inference.parts.choose import Choice, Citation, PartChooser, PartOptions
-from d2l.inference.parts.read import PartReader, Prompt
+from d2l.inference.parts.read import PartPrompt, PartReader
 from d2l.inference.peft_loading import check_alone, put_beside, put_on
 from d2l.inference.streaming import Emit, Streamer, discard
 from d2l.memory import memory_errors
@@ -46,46 +39,25 @@ _log = logging.getLogger(__name__)
 #: Tokens of the longest answer by default: with seats, which answer in a few words, and without, in
 #: sentences (as in the evaluation of SakanaAI/doc-to-lora).
 FEW_TOKENS, MANY_TOKENS = 64, 256
-#: Below it, sampling draws the likeliest token anyway, and logits divided by it overflow.
-LEAST_TEMPERATURE = 1e-3
-
-
-@dataclass(frozen=True)
-class AskOptions:
-    """How to answer; `temperature` 0, or below `LEAST_TEMPERATURE`, is greedy. `max_new_tokens` 0:
-    as the network's answers need. `published`: in the public evaluation's prompt (`publish`)."""
-
-    base: str | None = None
-    device: str = "auto"
-    max_new_tokens: int = 0
-    temperature: float = 0.0
-    offline: bool = False
-    dtype: str | None = None  # of the base; None: as the device needs
-    parts: PartOptions = field(default_factory=PartOptions)  # of adapters that have parts
-    published: bool = False
 
 
 class Answer(NamedTuple):
-    """An answer's text, and the parts that were asked: its source first, or where none answered the
-    closest; none where one adapter of everything answered."""
+    """Text of an answer, and the parts that were asked: the source first, or if no part answered,
+    the closest. No parts if the whole adapter answered."""
 
     text: str
     citations: tuple[Citation, ...] = ()
 
 
 @dataclass
-class AdaptedModel:
+class AdaptedModel(AdapterPrompts):
     """A loaded base with an adapter on it, which is asked in the prompt stored with the adapter.
 
-    `model` is the PeftModel. `options` say how it answers.
+    `model` is the PeftModel. `options` say how it answers. One adapter is on the model.
     """
 
-    info: AdapterInfo
     model: Any = field(repr=False)  # peft.PeftModel
-    chat: ChatPrompts = field(repr=False)  # with the adapter's own chat template, where it has one
-    base: TokenizerFolder = field(repr=False)
     options: AskOptions
-    opening: tuple[int, ...] = field(default=(), repr=False)
     disabled: bool = False
     parts: PartChooser | None = field(default=None, repr=False)  # of an adapter that kept its parts
     reader: PartReader | None = field(default=None, repr=False)
@@ -128,6 +100,7 @@ class AdaptedModel:
         device = pick_device(options.device)
         info = read_info(adapter)
         check_alone(info)
+        parts = find_parts(info, options.parts)
         name = str(info.config.get("base_model_name_or_path") or "")
         if not name and options.base is None:
             raise AdapterError(f"{adapter}: does not name its base", hint="name it with --base")
@@ -137,19 +110,23 @@ class AdaptedModel:
         with log_time(_log, "put the adapter %s on", adapter):
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
-        chat = find_chat(info, own)
-        parts = (None, None) if options.parts.whole else find_parts(info, tuned, own)
-        opening = _find_opening(info, model)
+        chat, opening = find_chat(info, own), find_opening(info, model)
         if options.published:
             chat = publish(chat, base, opening)
         if not options.max_new_tokens:
             options = replace(options, max_new_tokens=FEW_TOKENS if opening else MANY_TOKENS)
-        return cls(info, tuned, chat, own, options, opening, False, *parts)
+        window = int(model.config.get_text_config().max_position_embeddings)
+        loaded = cls(info, chat, own, opening, window, tuned, options)
+        loaded._take_parts(parts)
+        return loaded
 
-    @property
-    def base_tokenizer(self) -> Any:
-        """The base's own transformers tokenizer; raises BaseModelError."""
-        return self.base.tokenizer
+    def _take_parts(self, parts: Parts | None) -> None:
+        """Choose and read these parts of the adapter from now on; None: ask it as a whole."""
+        self.parts = self.reader = None
+        if parts is not None:
+            silence = self.base.tokenizer(SILENCE, add_special_tokens=False)["input_ids"][0]
+            self.parts = PartChooser(parts)
+            self.reader = PartReader(self.info, parts, self.model, silence)
 
     def set_adapter(self, adapter: str | Path | AdapterContent) -> None:
         """Replace the adapter by another adapter of the same base; the base stays in memory.
@@ -177,7 +154,7 @@ class AdaptedModel:
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Inside, `ask` is answered by the base alone, in its own chat template."""
+        """Temporarily disable the adapter: the base answers, in its own chat template."""
         before, self.disabled = self.disabled, True
         try:
             with self.model.disable_adapter():
@@ -228,25 +205,37 @@ class AdaptedModel:
             return None
         return self.parts.cite(choice, text if self.reader.joins else None)
 
+    def fit(self, turns: Turns) -> tuple[Turns, int]:
+        """Drop the first turns until the base's window holds the others and an answer; returns them
+        and the number of dropped turns."""
+        room = self.window - self.options.max_new_tokens
+        if self.parts is not None and (opening := self.parts.parts.index.opening) is not None:
+            # A part left by d2l edit has more seats than its share in the whole.
+            room -= max(len(opening.ids) - len(self.opening), 0)
+        left = turns
+        while len(left) > 1 and len(self.prompt_turns(left)) > room:
+            left = left[2:]
+        return left, len(turns) - len(left)
+
     @contextlib.contextmanager
-    def reading(self, turns: Turns, options: PartOptions) -> Iterator[Prompt]:
-        """A block in which the model reads the parts that the last turn's question chooses, or with
-        `options.whole`, or without parts, the adapter of everything."""
+    def reading(self, turns: Turns, options: PartOptions) -> Iterator[PartPrompt]:
+        """Let the model read the parts that the last question chooses; without parts, or with
+        `options.whole`, the whole adapter is on."""
         if self.parts is None or self.reader is None or options.whole or self.disabled:
-            yield Prompt(self.prompt_turns(turns, alone=self.disabled), self._read_opening())
+            yield PartPrompt(self.prompt_turns(turns, alone=self.disabled), self._read_opening())
             return
         choice = self.parts.choose(turns, options, usual=self.reader.usual)
         rest = self.prompt_turns(turns)[len(self.opening) :]
         if not choice.is_answered:
-            yield Prompt(rest, choice=choice)
+            yield PartPrompt(rest, choice=choice)
             return
         with self.reader.reading(choice, rest) as prompt:
             yield prompt
 
     @torch.inference_mode()
     def _read_opening(self) -> Any:
-        """A cache of the opening, which every prompt of the adapter begins with: the model reads
-        it for the first question only. None without an opening, and for the base alone."""
+        """Copy the cache of the adapter's opening, which the model reads for the first question
+        only. None without an opening, and for the base alone."""
         if self.opening and not self.disabled and self._opening_cache is None:
             ids = torch.tensor([self.opening], device=self.model.device)
             mask = torch.ones_like(ids)
@@ -270,68 +259,12 @@ class AdaptedModel:
         with self.disable_adapter():
             return self._generate(prompt, emit, self.options), left_out
 
-    def prompt(self, question: str) -> list[int]:
-        """Ids of the prompt of one question to the adapter; raises as `prompt_turns` does."""
-        return self.prompt_turns([user_turn(self.chat.word(question))])
-
-    def prompt_turns(self, turns: Turns, *, alone: bool = False) -> list[int]:
-        """Ids of a conversation's prompt in the adapter's template, or with `alone` in the base's.
-        Raises BaseModelError where the template refuses these turns, and AdapterError where the
-        prompt does not begin with the adapter's opening."""
-        ids = (self._base_chat if alone else self.chat).encode(turns)
-        if not alone and tuple(ids[: len(self.opening)]) != self.opening:
-            raise AdapterError(
-                f"{self.info.folder}: the prompt does not begin with the adapter's opening, "
-                "so its memory cannot be read",
-                hint=f"{CHAT_TEMPLATE} was changed, or the base's tokenizer is another one",
-            )
-        return ids
-
-    def prompt_alone(self, question: str) -> list[int]:
-        """Ids of the base's own prompt for the question."""
-        return self._base_chat.encode([user_turn(self.chat.word(question))])
-
-    def prompt_about(self, document: str, question: str, *, n_answer: int) -> tuple[list[int], int]:
-        """Ids of the base's prompt with the document in it, and how many of the document's tokens
-        are left out so that `n_answer` more tokens fit into the base's window."""
-        chat = self._base_chat
-        with quiet_transformers():  # it warns of texts longer than the window
-            encoded = self.base_tokenizer(
-                document, add_special_tokens=False, return_offsets_mapping=True
-            )
-        return fit_document(
-            document,
-            [start for start, _ in encoded["offset_mapping"]],
-            lambda text: chat.encode([user_turn(f"{text}\n\n{chat.word(question)}")]),
-            window=int(self.model.config.max_position_embeddings) - n_answer,
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text by the base's tokenizer, without special tokens."""
-        with quiet_transformers():  # it warns of texts longer than the window
-            return list(self.base_tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def end_token(self) -> int:
-        """The token that ends an answer in the base's chat template, else in its texts; raises
-        BaseModelError where neither names a token."""
-        end = find_end(self.base_tokenizer)
-        if end is None:
-            raise BaseModelError(
-                f"{self.base_tokenizer.name_or_path}: does not say what ends an answer",
-                hint="name the base's instruction-tuned version with --base",
-            )
-        return end
-
-    @property
-    def _base_chat(self) -> ChatPrompts:
-        return ChatPrompts(self.base_tokenizer, published=self.chat.published)
-
     def cache_argument(self, cache: Any) -> dict[str, Any]:
-        """The argument of `model.generate` that hands it a prompt's cache, if there is any."""
+        """Argument of `model.generate` for a prompt's cache; empty without a cache."""
         return {} if cache is None else {cache_keyword(self.model.get_base_model()): cache}
 
     def _generate(self, ids: list[int], emit: Emit, options: AskOptions, cache: Any = None) -> str:
-        """Continue a prompt, whose beginning may stand in a cache already."""
+        """Continue a prompt; its beginning may be in a cache."""
         prompt = torch.tensor([ids], device=self.model.device)
         sampling = options.temperature >= LEAST_TEMPERATURE
         decoder = self.chat.tokenizer  # loaded already; a copy of the base's
@@ -356,7 +289,7 @@ class AdaptedModel:
 
 @contextlib.contextmanager
 def _in_folder(adapter: AdapterContent) -> Iterator[Path]:
-    """A block with an adapter in memory as a folder: tokenizers are only read from files."""
+    """Write an adapter in memory to a temporary folder: tokenizers are only read from files."""
     with tempfile.TemporaryDirectory(prefix="d2l-adapter-") as folder:
         yield write_adapter(adapter, Path(folder, "adapter.lora"))
 
@@ -367,34 +300,25 @@ def add_adapter(adapted: AdaptedModel, adapter: Path, name: str) -> AdaptedModel
     Both values share the model: set its active adapter before you ask.
     """
     info, model = read_info(adapter), adapted.model
-    chat, opening = find_chat(info, adapted.base), _find_opening(info, model)
-    # Before: what it refuses must not stay on the model.
-    chooser, reader = find_parts(info, model, adapted.base)
+    chat, opening = find_chat(info, adapted.base), find_opening(info, model)
+    parts = find_parts(info, PartOptions())  # first: an adapter with an error stays off the model
     put_beside(info, model, name)
-    return replace(adapted, info=info, chat=chat, opening=opening, parts=chooser, reader=reader)
+    added = replace(adapted, info=info, chat=chat, opening=opening)
+    added._take_parts(parts)
+    return added
 
 
-def find_parts(
-    info: AdapterInfo, tuned: Any, base: TokenizerFolder
-) -> tuple[PartChooser | None, PartReader | None]:
-    """What chooses and reads the parts of an adapter; nothing for one that has none."""
+def find_parts(info: AdapterInfo, options: PartOptions) -> Parts | None:
+    """Open the parts of an adapter; None if it has none, or `options` ask it as a whole. Raises
+    OptionError if `options` choose parts and it has none."""
+    if options.whole:
+        return None
     parts = read_parts(info)
-    if parts is None:
-        if info.provenance is not None and info.provenance.parts_sha256 is not None:
-            _log.warning("%s: its parts are gone, so the one memory answers", info.folder)
-        return None, None
-    silence = base.tokenizer(SILENCE, add_special_tokens=False)["input_ids"][0]
-    return PartChooser(parts), PartReader(info, parts, tuned, silence)
-
-
-def _find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:
-    """Ids that prompts must begin with; none for other networks and other tools."""
-    opening = info.provenance.prompt.opening if info.provenance is not None else None
-    most = int(model.config.get_text_config().vocab_size)
-    if opening is not None and max(opening.ids, default=0) >= most:
-        raise AdapterError(
-            f"{info.folder / PROVENANCE}: the opening has token {max(opening.ids)}, and the base "
-            f"{most:,} tokens",
-            hint="the file is damaged, or --base names another base than the adapter's",
+    if parts is None and (options.count or options.page) is not None:
+        raise OptionError(
+            f"{info.folder}: has no parts",
+            hint="compile the document with --parts, or ask the whole adapter",
         )
-    return () if opening is None else opening.ids
+    if parts is None and info.provenance is not None and info.provenance.parts_sha256 is not None:
+        _log.warning("%s: its parts are gone, so the one memory answers", info.folder)
+    return parts

@@ -12,7 +12,7 @@ from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
 from d2l.inference.chat_prompts import Turns
-from d2l.inference.parts.read import Prompt
+from d2l.inference.parts.read import PartPrompt
 from d2l.serve.generation import generate, stoppable
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
 from d2l.serve.news import Ending, News, Start, TextPiece
@@ -143,14 +143,14 @@ def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[
 
 
 @contextlib.contextmanager
-def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[Prompt, int]]:
+def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[PartPrompt, int]]:
     """A block in which the model reads what the question needs: the prompt, and how many of the
     document's tokens did not fit."""
     turns, options = order.wanted.turns, order.wanted.part_options
     if order.document is not None:
         question = turns[-1]["content"]
         ids, left_out = adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
-        yield Prompt(ids), left_out
+        yield PartPrompt(ids), left_out
         return
     if (options.count or options.page) and (adapted.parts is None or adapted.disabled):
         raise RequestError(400, f"{order.wanted.model} has no parts to choose from", param="d2l")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
 from d2l.inference.forward import PIECE, extend_in_pieces
-from d2l.inference.parts.read import Prompt
+from d2l.inference.parts.read import PartPrompt
 from d2l.serve.news import Ending, Sampling, TextPiece
 
 #: Decoders write it for bytes that are not a whole character yet.
@@ -52,7 +52,7 @@ class Speech:
 
 def generate(
     adapted: AdaptedModel,
-    prompt: Prompt,
+    prompt: PartPrompt,
     sampling: Sampling,
     max_tokens: int,
     *,

@@ -142,10 +142,10 @@ class UpstreamService:
             raise RequestError(400, "the engine reads one part for each answer", param="d2l")
         turns = [message.turn for message in wanted.messages]
         choice = self._chooser.choose(turns, PartOptions(1, wish.page), usual=1)
-        if not choice.is_answered or not choice.places:
+        if not choice.is_answered or not choice.indices:
             return _refuse_answer(wanted)
         cited = self._chooser.cite(choice, None)
-        part = self._index.parts[choice.places[0]]
+        part = self._index.parts[choice.indices[0]]
         values = {name: value for name, value in json.loads(body).items() if name != "d2l"}
         values |= self._bound(wanted)
         try:

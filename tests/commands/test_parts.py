@@ -113,7 +113,7 @@ def test_an_adapter_without_parts_refuses_a_choice_before_its_base_is_looked_for
     assert (refused.code, refused.out) == (1, "")
     assert refused.err.splitlines() == [
         f"error: {adapter}: has no parts",
-        "hint: compile the document with --parts, or leave these out",
+        "hint: compile the document with --parts, or ask the whole adapter",
     ]
     both = command("ask", adapter, "How?", *words, "--whole")
     assert both.err.startswith("error: --whole asks no part\n")

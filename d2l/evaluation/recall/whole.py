@@ -252,7 +252,7 @@ class Interview:
         if self._asker.parts is None:
             return ()
         turns = [{"role": "user", "content": question.text}]
-        return self._asker.parts.choose(turns, PartOptions(), usual=3).places
+        return self._asker.parts.choose(turns, PartOptions(), usual=3).indices
 
     def _page(self, n: int) -> str:
         """The text of the router's first part; the whole document's without parts."""

@@ -1,6 +1,6 @@
 """Question → the parts of an adapter that are asked, and the part that an answer came from.
 
-Texts in, places out; needs no model and no torch.
+Texts in, indices of parts out; needs no model and no torch.
 """
 
 import math
@@ -20,10 +20,10 @@ from d2l.inference.parts.router import Router, split_grams
 if TYPE_CHECKING:
     from d2l.inference.chat_prompts import Turns
 
-#: Parts that are read apart, and that are read together, where the options name no number. Public
-#: Doc-to-LoRA networks saw eight chunks together in training.
+#: Default number of parts that are read apart, and that are read together: public Doc-to-LoRA
+#: networks saw eight chunks together in training.
 READ_PARTS, JOINED_PARTS = 4, 8
-#: Nats of a first token's entropy that weigh as much as the whole of a question's words.
+#: Nats of a first token's entropy that weigh as much as all words of a question.
 _WORDS = 12.0
 #: A part is silent if the answer begins with SILENCE's first token with this probability. It holds
 #: back 2 right answers to 100 questions to four manuals, and 13 invented ones to 32 unanswerable.
@@ -36,8 +36,8 @@ _EARLIER = 0.5
 
 @dataclass(frozen=True)
 class PartOptions:
-    """Which parts are asked: the `count` best, those of a `page` ("p. 12", a heading, "#3"), or
-    with `whole` none: the adapter of everything answers."""
+    """Choice of the parts that are asked: the `count` best, those of a `page` ("p. 12", a heading,
+    "#3"), or with `whole` none: the whole adapter answers."""
 
     count: int | None = None
     page: str | None = None
@@ -46,14 +46,14 @@ class PartOptions:
 
 @dataclass(frozen=True)
 class Choice:
-    """Places of the chosen parts, best first, with their scores.
+    """Indices of the chosen parts, best first, with their scores.
 
     `margin`: (first - second) / first score of all parts, from 0 to 1. `most`: the highest score
     that the question allows. `silent`: the probability that the answer to the first part begins
     with SILENCE's first token, once the model has read it.
     """
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     scores: tuple[float, ...]
     margin: float
     most: float
@@ -61,27 +61,27 @@ class Choice:
     silent: float | None = None
 
     def weigh(self, entropies: Sequence[float], silent: Sequence[float]) -> tuple["Choice", int]:
-        """Order the parts by their words, and by how certain the model is of its answer to each:
+        """Order the parts by their words and by how certain the model is of its answer to each:
         the entropy of the first token, in nats, and the probability that it is SILENCE's.
-        Also gives which of the parts, as they were, is now the first."""
+        Also returns the old position of the first part."""
         values = [
             _WORDS * score / self.most - entropy + math.log(max(1 - chance, 1e-6))
             for score, entropy, chance in zip(self.scores, entropies, silent, strict=True)
         ]
         order = sorted(range(len(values)), key=lambda n: (-values[n], n))
-        places = tuple(self.places[n] for n in order)
+        indices = tuple(self.indices[n] for n in order)
         scores = tuple(self.scores[n] for n in order)
         first = order[0]
-        return replace(self, places=places, scores=scores, silent=silent[first]), first
+        return replace(self, indices=indices, scores=scores, silent=silent[first]), first
 
     @property
     def coverage(self) -> float:
-        """The first part's score as a share of the highest that the question allows, 0 to 1."""
+        """Score of the first part as a share of the highest that the question allows, 0 to 1."""
         return (*self.scores, 0.0)[0] / self.most
 
     @property
     def is_answered(self) -> bool:
-        """Whether the first part answers, as far as its words, or else the model, can tell."""
+        """True if the first part answers: judged by the model once it has read, before by words."""
         if self.by_hand:
             return True
         if self.silent is not None:
@@ -91,17 +91,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class Citation:
-    """The part that an answer came from, as far as the words tell, and how it was chosen."""
+    """Part that an answer came from, as far as its words show, and how it was chosen."""
 
-    place: int
+    index: int
     part: PartRecord
     score: float
     margin: float
 
     def to_json(self) -> dict[str, object]:
-        """The values of `--json` and of the server."""
+        """Values of `--json` and of the server."""
         return {
-            "part": self.place,
+            "part": self.index,
             "document": self.part.document,
             "page": self.part.page,
             "heading": list(self.part.headings),
@@ -112,14 +112,14 @@ class Citation:
 
 
 def list_parts(citations: Sequence[Citation], *, answered: bool = True) -> dict[str, object]:
-    """What `--json` and the server say of the parts: the keys of the first, the answer's source, or
-    a null where no part answered; then all that were asked, the closest first."""
+    """Fields of `--json` and of the server: the keys of the first part, the answer's source, or
+    a null if no part answered; then all parts that were asked, the closest first."""
     rows = [citation.to_json() for citation in citations]
     return {**(rows[0] if rows and answered else {"part": None}), "parts": rows}
 
 
 class PartChooser:
-    """Chooses among the parts of one adapter."""
+    """Chooser among the parts of one adapter."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -129,8 +129,8 @@ class PartChooser:
         return Router([record.searched for record in self.parts.records])
 
     def choose(self, turns: "Turns", options: PartOptions, *, usual: int) -> Choice:
-        """Choose parts for the last of several turns, `usual` many where the options name no
-        number; raises OptionError where a page is named that the adapter does not have."""
+        """Choose parts for the last of several turns, `usual` of them if the options name no
+        number; raises OptionError for a page that the adapter does not have."""
         question = next((t["content"] for t in reversed(turns) if t["role"] == "user"), "")
         scores, most = self._router.score(question), self._router.best(question)
         if len(turns) > 1:  # a follow-up has few words of its own
@@ -140,16 +140,16 @@ class PartChooser:
         order = np.argsort(-scores, kind="stable")
         first, second = (*scores[order[:2]], 0.0, 0.0)[:2]
         margin = float((first - second) / first) if first > 0 else 0.0
-        places = [int(n) for n in order]
+        indices = [int(n) for n in order]
         if options.page is not None:
-            here = set(self._find_page(options.page))
-            places = [n for n in places if n in here]
-        chosen = tuple(places[: options.count or usual])
-        picked = tuple(float(scores[n]) for n in chosen)
-        return Choice(chosen, picked, margin, max(most, 1e-9), options.page is not None)
+            allowed = set(self._find_page(options.page))
+            indices = [n for n in indices if n in allowed]
+        chosen = tuple(indices[: options.count or usual])
+        chosen_scores = tuple(float(scores[n]) for n in chosen)
+        return Choice(chosen, chosen_scores, margin, max(most, 1e-9), options.page is not None)
 
     def _find_page(self, page: str) -> list[int]:
-        """The parts below a heading, or else those that a selector means; raises OptionError."""
+        """Find the parts below a heading, else those of a selector; raises OptionError."""
         records = self.parts.records
         heading = page.removeprefix("§").strip().casefold()
         below = [n for n, r in enumerate(records) if heading in map(str.casefold, r.headings)]
@@ -166,14 +166,13 @@ class PartChooser:
             raise OptionError(f"{page}: no such page or heading", hint=error.hint) from error
 
     def cite(self, choice: Choice, answer: str | None) -> tuple[Citation, ...]:
-        """The chosen parts, best first; of parts that were read together, the one first that shares
-        most with the `answer`. Where none answered: those with words of the question, by these."""
-        records = [self.parts.records[place] for place in choice.places]
+        """List the chosen parts, best first. With an `answer`, of parts read together, the part
+        nearest to it comes first. If no part answered: parts that share words, by score."""
         cited = [
-            Citation(place, part, score, choice.margin)
-            for place, part, score in zip(choice.places, records, choice.scores, strict=True)
+            Citation(index, self.parts.records[index], score, choice.margin)
+            for index, score in zip(choice.indices, choice.scores, strict=True)
         ]
-        if not choice.is_answered:  # the model read none with success, so the words alone count
+        if not choice.is_answered:
             near = (part for part in cited if part.score > 0)
             return tuple(sorted(near, key=lambda part: -part.score))
         if answer is not None:

@@ -1,7 +1,7 @@
-"""A part's memory in front of a prompt, as keys and values that the model need not compute.
+"""Memory of a part in front of a prompt, as keys and values that the model need not compute.
 
 Seats exist so that any runtime can carry a memory. Here the opening's tokens get the memory's keys
-and values directly: no seating, no opening to read, and no answer of the seats to ordinary text.
+and values directly: no seating, no opening to read, and no effect of the seats on ordinary text.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ _SEATED = ("k_proj", "v_proj")
 
 
 class PrefixMaker:
-    """Makes caches of a causal model that hold the opening, with memories in its seats.
+    """Maker of caches that hold the opening, with a memory in its seats, for a causal model.
 
     `opening`: the longest opening's ids; `layers`: those with memory, from the lowest to the last.
-    What all parts have in common is computed once: the layers below the memory, and the sink.
-    Raises AdapterError where the memory does not fit the model.
+    The layers below the memory and the sink are the same for all parts and computed once.
+    Raises AdapterError if the memory does not fit the model.
     """
 
     def __init__(self, tuned: Any, opening: Sequence[int], layers: Sequence[int]) -> None:
@@ -52,7 +52,7 @@ class PrefixMaker:
 
     @torch.inference_mode()
     def make_cache(self, memory: Memory) -> DynamicCache:
-        """The cache of an opening of 1 + n_seats tokens: the sink, then a token for each seat."""
+        """Make the cache of an opening of 1 + n_seats tokens: the sink, then a token a seat."""
         n_tokens = 1 + memory.n_seats
         if n_tokens > len(self.opening) or len(memory.keys) != len(self._sink) - self._first:
             raise AdapterError(
@@ -63,11 +63,11 @@ class PrefixMaker:
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(self._below):
             cache.update(keys[:, :, :n_tokens], values[:, :, :n_tokens], layer)
-        places = torch.arange(1, n_tokens, device=self._sink[0][0].device)
+        positions = torch.arange(1, n_tokens, device=self._sink[0][0].device)
         for layer in range(self._first, len(self._sink)):
             sink_keys, sink_values = self._sink[layer]
             at = layer - self._first
-            keys = self._rotate(layer, self._split(memory.keys[at], sink_keys), places)
+            keys = self._rotate(layer, self._split(memory.keys[at], sink_keys), positions)
             values = self._split(memory.values[at], sink_values)
             cache.update(
                 torch.cat([sink_keys, keys], dim=2), torch.cat([sink_values, values], dim=2), layer
@@ -75,23 +75,23 @@ class PrefixMaker:
         return cache
 
     def _split(self, rows: Tensor, like: Tensor) -> Tensor:
-        """(seats, heads * dim) as (1, heads, seats, dim), where and as `like` is."""
+        """Reshape (seats, heads * dim) to (1, heads, seats, dim), on the device of `like`."""
         split = rows.to(like.device, like.dtype).view(len(rows), self._heads, -1)
         return split.transpose(0, 1)[None]
 
-    def _rotate(self, layer: int, keys: Tensor, places: Tensor) -> Tensor:
-        """Keys as attention keeps them: normed, in bases that do so, and at their places."""
+    def _rotate(self, layer: int, keys: Tensor, positions: Tensor) -> Tensor:
+        """Turn keys into those that attention keeps: normed (in some bases) and rotated."""
         attention = self._attention[layer]
         if (norm := getattr(attention, "k_norm", None)) is not None:
             keys = norm(keys)
         apply = sys.modules[type(attention).__module__].apply_rotary_pos_emb
-        cos, sin = self._decoder.rotary_emb(keys, places[None])
+        cos, sin = self._decoder.rotary_emb(keys, positions[None])
         rotated: Tensor = apply(keys, keys, cos, sin)[1]
         return rotated
 
 
 def _read(decoder: Any, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of every layer for ids (1, tokens): (1, heads, tokens, dim) each."""
+    """Compute keys and values of every layer for ids (1, tokens): (1, heads, tokens, dim) each."""
     cache = DynamicCache()
     decoder(ids, use_cache=True, **{cache_keyword(decoder): cache})
     layers: Any = cache.layers
@@ -100,8 +100,8 @@ def _read(decoder: Any, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 @contextlib.contextmanager
 def without_seats(tuned: Any) -> Iterator[None]:
-    """A block in which a PeftModel has the adapter's shared part alone: what it adds to keys and
-    values, its seats, is off. Such blocks may stand in one another."""
+    """Temporarily disable the seats of a PeftModel, its change of keys and values: the shared LoRA
+    stays on. Such blocks may be nested."""
     seated = [
         module
         for name, module in tuned.named_modules()

@@ -24,11 +24,11 @@ from d2l.inference.forward import extend_in_pieces
 from d2l.inference.parts.choose import JOINED_PARTS, READ_PARTS, Choice
 from d2l.inference.parts.prefix import PrefixMaker, without_seats
 
-#: Parts whose caches stay in memory, each some megabytes.
-_N_KEPT = 16
+#: Number of parts whose caches stay in memory, each some megabytes.
+_MOST_CACHES = 16
 
 
-class Prompt(NamedTuple):
+class PartPrompt(NamedTuple):
     """Ids of a prompt, the cache of its beginning, and the parts that are asked."""
 
     ids: list[int]
@@ -37,55 +37,55 @@ class Prompt(NamedTuple):
 
 
 class PartReader:
-    """Puts parts of one adapter in front of prompts of `tuned`, a PeftModel with it active."""
+    """Reader of one adapter's parts in front of prompts; `tuned`: a PeftModel with it active."""
 
     def __init__(self, info: AdapterInfo, parts: Parts, tuned: Any, silence: int) -> None:
-        """`silence`: the first token of the refusal (`datasets.silence.SILENCE`)."""
+        """`silence`: first token of the refusal."""
         self._info, self._parts, self._tuned, self._silence = info, parts, tuned, silence
-        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._caches: OrderedDict[int, Any] = OrderedDict()
 
     @property
     def joins(self) -> bool:
-        """Whether the chosen parts are read together, as ranks of one adapter are; else each is
-        read apart, and the one with the most certain answer is asked."""
+        """True if the chosen parts are read together, as ranks of one adapter; else each is read
+        apart, and the part with the most certain answer is asked."""
         return self._parts.stored is None
 
     @property
     def usual(self) -> int:
-        """Parts that are read where the options name no number."""
+        """Number of parts that are read if the options name none."""
         return JOINED_PARTS if self.joins else READ_PARTS
 
     @contextlib.contextmanager
-    def reading(self, choice: Choice, rest: list[int]) -> Iterator[Prompt]:
-        """A block in which the model reads chosen parts before a prompt's other ids, `rest`; the
-        prompt's choice has the part first that is read."""
+    def reading(self, choice: Choice, rest: list[int]) -> Iterator[PartPrompt]:
+        """Let the model read chosen parts before a prompt's other ids, `rest`; the first part of
+        the prompt's choice is the part that is read."""
         if self.joins:
-            causal, weights = self._tuned.get_base_model(), self._take_ranks(choice.places)
+            causal, weights = self._tuned.get_base_model(), self._take_ranks(choice.indices)
             factors = on_device(weights, causal.device)
             with self._tuned.disable_adapter(), attached(causal, factors, weights.scale):
-                yield Prompt(rest, None, choice)
+                yield PartPrompt(rest, None, choice)
             return
         with without_seats(self._tuned), torch.inference_mode():
-            caches = [self._find_cache(place) for place in choice.places]
+            caches = [self._find_cache(index) for index in choice.indices]
             if len(caches) == 1:
                 cache = copy.deepcopy(caches[0])
             else:
                 choice, cache = self._read_apart(choice, caches, rest)
-            n_seats = self._parts.records[choice.places[0]].n_seats
-            yield Prompt([*self._prefixes.opening[: 1 + n_seats], *rest], cache, choice)
+            n_seats = self._parts.records[choice.indices[0]].n_seats
+            yield PartPrompt([*self._prefixes.opening[: 1 + n_seats], *rest], cache, choice)
 
     def _read_apart(
         self, choice: Choice, caches: Sequence[DynamicCache], rest: list[int]
     ) -> tuple[Choice, DynamicCache]:
-        """Read the question behind each part, side by side. Gives the parts by how certain their
-        answers begin, and the cache of the first, up to the prompt's last token."""
+        """Read the question behind each part, side by side. Returns the parts, the most certain
+        answer first, and the cache of the first, up to the prompt's last token."""
         lengths = [cache.get_seq_length() for cache in caches]
         longest = max(lengths)
         stacked: Any = DynamicCache()
         for layer, same in enumerate(zip(*(_list_layers(cache) for cache in caches), strict=True)):
             pads = [(0, 0, longest - n, 0) for n in lengths]
-            keys = [functional.pad(one.keys, pad) for one, pad in zip(same, pads, strict=True)]
-            values = [functional.pad(one.values, pad) for one, pad in zip(same, pads, strict=True)]
+            keys = [functional.pad(own.keys, pad) for own, pad in zip(same, pads, strict=True)]
+            values = [functional.pad(own.values, pad) for own, pad in zip(same, pads, strict=True)]
             stacked.update(torch.cat(keys), torch.cat(values), layer)
         causal = self._tuned.get_base_model()
         ids = torch.tensor([rest] * len(caches), device=causal.device)
@@ -103,13 +103,13 @@ class PartReader:
             row.update(*pair, layer)
         return weighed, row
 
-    def _find_cache(self, place: int) -> Any:
-        if place not in self._kept:
-            self._kept[place] = self._prefixes.make_cache(self._parts.read(place))
-        self._kept.move_to_end(place)
-        while len(self._kept) > _N_KEPT:
-            self._kept.popitem(last=False)
-        return self._kept[place]
+    def _find_cache(self, index: int) -> Any:
+        if index not in self._caches:
+            self._caches[index] = self._prefixes.make_cache(self._parts.read(index))
+        self._caches.move_to_end(index)
+        while len(self._caches) > _MOST_CACHES:
+            self._caches.popitem(last=False)
+        return self._caches[index]
 
     @cached_property
     def _prefixes(self) -> PrefixMaker:
@@ -126,11 +126,11 @@ class PartReader:
     def _weights(self) -> LoraWeights:
         return read_adapter(self._info.folder)
 
-    def _take_ranks(self, places: Sequence[int]) -> LoraWeights:
-        """The ranks of these parts' chunks, and of what the network adds to every document."""
+    def _take_ranks(self, indices: Sequence[int]) -> LoraWeights:
+        """Select the ranks of these parts' chunks, and of the bias that all documents share."""
         made = self._info.provenance
         assert made is not None  # it says that there are parts
-        spans = [made.chunks[place].ranks for place in places] + [made.bias_ranks]
+        spans = [made.chunks[index].ranks for index in indices] + [made.bias_ranks]
         if None in spans[:-1]:
             raise AdapterError(
                 f"{self._info.folder}: does not say which ranks its parts have",
@@ -141,5 +141,5 @@ class PartReader:
 
 
 def _list_layers(cache: Any) -> list[Any]:
-    """The layers of a cache, each with keys and values (rows, heads, tokens, dim)."""
+    """List the layers of a cache, each with keys and values (rows, heads, tokens, dim)."""
     return list(cache.layers)

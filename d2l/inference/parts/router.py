@@ -1,9 +1,9 @@
 """Question → the parts of a document that may answer it, best first: BM25 over character n-grams.
 
-Text in, scores out; needs no model and no torch. Character 4-grams of words do what stems do, and
-need to know no language (McNamee and Mayfield, "Character N-Gram Tokenization for European Language
-Text Retrieval", 2004); texts without blanks are cut into pairs of characters. Libraries for BM25
-take lists of tokens, and to make those in Python takes ten times as long as all that is here.
+Text in, scores out; needs no model and no torch. Character 4-grams of words replace stems and need
+no knowledge of the language (McNamee and Mayfield, "Character N-Gram Tokenization for European
+Language Text Retrieval", 2004); texts without blanks are cut into pairs of characters. Libraries
+for BM25 take lists of tokens; making these in Python takes ten times as long as this module.
 """
 
 import functools
@@ -32,7 +32,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Router:
-    """Scores of parts for questions. The same texts and question give the same scores."""
+    """Router: scores of parts for questions. Equal texts and questions give equal scores."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         grams = [split_grams(text) for text in texts]
@@ -62,11 +62,11 @@ class Router:
         return scores
 
     def best(self, question: str) -> float:
-        """The score that no part exceeds, whatever it holds."""
+        """Upper bound of a part's score."""
         return sum(weight for _, _, weight in self._look_up(question)) * (_K1 + 1)
 
     def _look_up(self, question: str) -> Iterator[tuple[int, int, float]]:
-        """[start, stop) of each n-gram of a question among the rows, and its weight: idf."""
+        """Yield [start, stop) of each n-gram of a question among the rows, and its weight: idf."""
         asked = np.unique(split_grams(drop_stop_words(question)))
         starts, stops = (np.searchsorted(self._codes, asked, side) for side in ("left", "right"))
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
@@ -75,8 +75,8 @@ class Router:
 
 
 def drop_stop_words(question: str) -> str:
-    """The question without the stop words of its language, the one with most of them in it: words
-    such as "how" are rare in manuals, and would weigh most. One that has no others stays whole."""
+    """Drop the stop words of a question, in the language with most of them in it: words such as
+    "how" are rare in manuals, and would weigh most. A question of stop words alone stays whole."""
     words = _WORD.findall(question)
     folded = [word.casefold() for word in words]
     stops = max(_read_stop_words(), key=lambda own: sum(word in own for word in folded))
@@ -91,7 +91,7 @@ def _read_stop_words() -> tuple[frozenset[str], ...]:
 
 
 def split_grams(text: str) -> NDArray[np.uint64]:
-    """Codes of a text's n-grams, with repetitions: of words, whose ends count, and pairs of
+    """Encode a text's n-grams, with repetitions: of words, whose ends count, and pairs of
     characters in scripts without blanks."""
     plain = f" {_NO_WORD.sub(' ', unicodedata.normalize('NFKC', text).casefold())} "
     points = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
@@ -112,7 +112,7 @@ def split_grams(text: str) -> NDArray[np.uint64]:
 
 
 def _encode(points: NDArray[np.uint64], starts: NDArray[np.intp], n: int) -> NDArray[np.uint64]:
-    """One number for each n-gram that begins at `starts`."""
+    """Encode each n-gram that begins at `starts` as a number."""
     codes = np.full(len(starts), n, dtype=np.uint64)
     for offset in range(n):
         codes = (codes ^ points[starts + offset]) * _MIX  # wraps around at 2⁶⁴

@@ -47,7 +47,7 @@ def test_parts_of_doc_to_lora_are_an_adapter_of_these_chunks_and_of_the_learned_
     done = compile_parts(tmp_path, family)
     asker = load(done)
     got, prompt = read_logits(asker, options)
-    places = prompt.choice.places
+    places = prompt.choice.indices
     assert len(places) == (options.count or 1)
     made, weights = read_info(done.adapter).provenance, read_adapter(done.adapter)
     assert made is not None
@@ -76,7 +76,7 @@ def test_a_long_question_is_read_behind_parts_in_pieces(
     with asker.reading(TURNS, options):
         assert max(lengths) == 4
     got, prompt = read_logits(asker, options)
-    assert prompt.choice.places == whole.choice.places
+    assert prompt.choice.indices == whole.choice.indices
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -88,8 +88,8 @@ def test_of_memories_that_are_read_side_by_side_the_first_is_read_as_if_alone(
     asker, parts = load(done), read_parts(read_info(done.adapter))
     assert parts is not None
     got, prompt = read_logits(asker, options)
-    assert len(prompt.choice.places) == (options.count or 1)
-    memory = parts.read(prompt.choice.places[0])
+    assert len(prompt.choice.indices) == (options.count or 1)
+    memory = parts.read(prompt.choice.indices[0])
     expected = read_imposed(asker.model, memory, prompt.ids)[-1]
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
@@ -100,7 +100,7 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
 ) -> None:
     asker = load(compile_parts(tmp_path, kind))
     assert asker.parts is not None
-    first = asker.parts.choose(TURNS, PartOptions(), usual=1).places[0]
+    first = asker.parts.choose(TURNS, PartOptions(), usual=1).indices[0]
     assert any(word in asker.parts.parts.records[first].text for word in ("filter", "rinsed"))
     unknown = [{"role": "user", "content": "Xylophon zugzwang?"}]
     assert asker.answer(unknown) == (SILENCE, ())
@@ -109,7 +109,7 @@ def test_the_answer_cites_and_by_hand_a_page_is_asked_whatever_the_question(
         patch.setattr("d2l.inference.parts.choose.LEAST_COVERAGE", 2.0)
         text, closest = asker.answer(TURNS)
     assert text == SILENCE
-    assert closest[0].place == first
+    assert closest[0].index == first
     assert all(cited.score > 0 for cited in closest)
     by_hand = replace(asker.options, parts=PartOptions(page="p. 2"))
     (cited, *_) = asker.answer(unknown, options=by_hand).citations

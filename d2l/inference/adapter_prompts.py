@@ -1,0 +1,98 @@
+"""Questions → ids of the prompts of an adapter and of its base; needs no weights."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from d2l.adapters.info import CHAT_TEMPLATE, PROVENANCE, AdapterInfo
+from d2l.bases.chat import find_end
+from d2l.bases.quiet import quiet_transformers
+from d2l.errors import AdapterError, BaseModelError
+from d2l.inference.chat_prompts import ChatPrompts, TokenizerFolder, Turns, fit_document, user_turn
+
+
+@dataclass
+class AdapterPrompts:
+    """Prompts of an adapter, in the chat template stored with it, and of its base.
+
+    `opening`: ids that all prompts to the adapter begin with; `window`: tokens that the base reads.
+    """
+
+    info: AdapterInfo
+    chat: ChatPrompts = field(repr=False)
+    base: TokenizerFolder = field(repr=False)
+    opening: tuple[int, ...] = field(repr=False)
+    window: int = field(repr=False)
+
+    @property
+    def base_tokenizer(self) -> Any:
+        """The base's own transformers tokenizer; raises BaseModelError."""
+        return self.base.tokenizer
+
+    def prompt(self, question: str) -> list[int]:
+        """Ids of the prompt of one question to the adapter; raises as `prompt_turns` does."""
+        return self.prompt_turns([user_turn(self.chat.word(question))])
+
+    def prompt_turns(self, turns: Turns, *, alone: bool = False) -> list[int]:
+        """Ids of a conversation's prompt in the adapter's template, or with `alone` in the base's.
+        Raises BaseModelError where the template refuses these turns, and AdapterError where the
+        prompt does not begin with the adapter's opening."""
+        ids = (self._base_chat if alone else self.chat).encode(turns)
+        if not alone and tuple(ids[: len(self.opening)]) != self.opening:
+            raise AdapterError(
+                f"{self.info.folder}: the prompt does not begin with the adapter's opening, "
+                "so its memory cannot be read",
+                hint=f"{CHAT_TEMPLATE} was changed, or the base's tokenizer is another one",
+            )
+        return ids
+
+    def prompt_alone(self, question: str) -> list[int]:
+        """Ids of the base's own prompt for the question."""
+        return self._base_chat.encode([user_turn(self.chat.word(question))])
+
+    def prompt_about(self, document: str, question: str, *, n_answer: int) -> tuple[list[int], int]:
+        """Ids of the base's prompt with the document in it, and how many of the document's tokens
+        are left out so that `n_answer` more tokens fit into the base's window."""
+        chat = self._base_chat
+        with quiet_transformers():  # it warns of texts longer than the window
+            encoded = self.base_tokenizer(
+                document, add_special_tokens=False, return_offsets_mapping=True
+            )
+        return fit_document(
+            document,
+            [start for start, _ in encoded["offset_mapping"]],
+            lambda text: chat.encode([user_turn(f"{text}\n\n{chat.word(question)}")]),
+            window=self.window - n_answer,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text by the base's tokenizer, without special tokens."""
+        with quiet_transformers():  # it warns of texts longer than the window
+            return list(self.base_tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def end_token(self) -> int:
+        """The token that ends an answer in the base's chat template, else in its texts; raises
+        BaseModelError where neither names a token."""
+        end = find_end(self.base_tokenizer)
+        if end is None:
+            raise BaseModelError(
+                f"{self.base_tokenizer.name_or_path}: does not say what ends an answer",
+                hint="name the base's instruction-tuned version with --base",
+            )
+        return end
+
+    @property
+    def _base_chat(self) -> ChatPrompts:
+        return ChatPrompts(self.base_tokenizer, published=self.chat.published)
+
+
+def find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:
+    """Ids that prompts to an adapter begin with; none for other networks and other tools."""
+    opening = info.provenance.prompt.opening if info.provenance is not None else None
+    most = int(model.config.get_text_config().vocab_size)
+    if opening is not None and max(opening.ids, default=0) >= most:
+        raise AdapterError(
+            f"{info.folder / PROVENANCE}: the opening has token {max(opening.ids)}, and the base "
+            f"{most:,} tokens",
+            hint="the file is damaged, or --base names another base than the adapter's",
+        )
+    return () if opening is None else opening.ids
