@@ -17,7 +17,8 @@ from d2l.documents.document import Document
 from d2l.errors import D2LError
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.readers.parsing import Section
-from d2l.serve.server import ServeOptions, Server
+from d2l.serve.options import ServeOptions
+from d2l.serve.server import Server
 from tests import tiny
 from tests.compiled import compile_tiny
 

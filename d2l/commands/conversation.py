@@ -73,7 +73,7 @@ class Conversation:
         self._last = question
         turns, n_left_out = self._asker.fit([*self._turns, {"role": "user", "content": question}])
         if n_left_out:
-            console.warn("what was said first is forgotten: the base's window is full")
+            console.warn("the first turns are left out: the base's window is full")
         answer = self._asker.answer(turns, console.stream)
         console.end_answer(answer.text, answer.place)
         self._turns = [*turns, {"role": "assistant", "content": answer.text}]

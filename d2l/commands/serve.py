@@ -1,11 +1,11 @@
 """The command `d2l serve`: adapters behind an OpenAI-compatible interface, to try them."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from d2l.adapters.info import read_info
 from d2l.commands import console
 from d2l.commands.options import (
     LIMITS,
@@ -16,7 +16,13 @@ from d2l.commands.options import (
     expert,
     in_panel,
 )
+from d2l.errors import MissingExtraError, OptionError
 from d2l.files.printable import short_line
+from d2l.inference.options import AskOptions
+from d2l.serve.options import EngineKind, ServeOptions, Upstream
+
+if TYPE_CHECKING:
+    from d2l.serve.web import HttpServer
 
 
 def serve(
@@ -46,7 +52,7 @@ def serve(
         typer.Option(help="Engine that answers: its address. d2l chooses the part alone."),
     ] = None,
     upstream_kind: Annotated[
-        Literal["openai", "llama.cpp"] | None,
+        EngineKind | None,
         expert("Options", help="How the engine is asked for a part; default: as it says itself."),
     ] = None,
     base: Base = None,
@@ -59,22 +65,34 @@ def serve(
     A request's model names the adapter. For load, use an engine that batches: `d2l check ADAPTER`
     prints its command line. With --upstream it has the parts that `d2l export --to parts` writes.
     """
-    limits = (max_tokens, max_seconds, max_waiting, _report)
-    settings = (host, port, token or None, *limits)
-    if upstream is not None or upstream_kind is not None:
-        _serve_upstream(adapters, upstream, upstream_kind, settings)
-        return
-    from d2l.inference.adapted_model import AskOptions
-    from d2l.serve.server import ServeOptions, Server
-
-    asking = AskOptions(base, device, max_tokens, 0.0, offline)
-    server = Server(
-        adapters,
-        asking,
-        ServeOptions(*settings),
-        read_document=read_document,
-        remark=console.warn,
+    options = ServeOptions(
+        host=host,
+        port=port,
+        token=token or None,
+        max_tokens=max_tokens,
+        max_seconds=max_seconds,
+        max_waiting=max_waiting,
+        report=_report,
     )
+    if upstream is not None:
+        _serve_upstream(adapters, Upstream(upstream, upstream_kind), options)
+    elif upstream_kind is not None:
+        raise OptionError("--upstream-kind needs --upstream", hint="name the engine's address")
+    else:
+        asking = AskOptions(base, device, max_new_tokens=max_tokens, offline=offline)
+        _serve_adapters(adapters, asking, options)
+
+
+def _report(line: str) -> None:
+    """Print the line of a request; its path and model are a stranger's text."""
+    console.note(short_line(line))
+
+
+def _serve_adapters(folder: Path, asking: AskOptions, options: ServeOptions) -> None:
+    """Answer with the adapters of a folder, until told to stop."""
+    from d2l.serve.server import Server
+
+    server = Server(folder, asking, options, read_document=read_document, remark=console.warn)
     names = list(server.library.list_entries())
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     text = (
@@ -84,45 +102,31 @@ def serve(
         f"OpenAI      base_url={server.address}/v1, model=NAME"
     )
     values = {"address": server.address, "base": server.library.base, "adapters": names}
-    console.emit(values, text)
-    console.flush()
-    console.set_stopping("no request is answered any more")
-    server.run()
+    _run(server, values, text)
 
 
-def _report(line: str) -> None:
-    """Print the line of a request, whose path and model are a stranger's text."""
-    console.note(short_line(line))
-
-
-def _serve_upstream(
-    folder: Path,
-    address: str | None,
-    kind: Literal["openai", "llama.cpp"] | None,
-    options: tuple[str, int, str | None, int, float, int, Callable[[str], None]],
-) -> None:
-    """Choose parts for an engine, until told to stop; `options` are those of ServeOptions."""
-    from d2l.errors import MissingExtraError, OptionError
-
-    if address is None:
-        raise OptionError("--upstream-kind needs --upstream", hint="name the engine's address")
+def _serve_upstream(folder: Path, upstream: Upstream, options: ServeOptions) -> None:
+    """Choose parts for an engine, until told to stop."""
     try:
-        from d2l.serve.upstream import Upstream, UpstreamServer
-        from d2l.serve.web import ServeOptions
+        from d2l.serve.upstream import UpstreamServer
     except ImportError as error:
         raise MissingExtraError(
             f"d2l serve needs Starlette, uvicorn and httpx2 ({error.name} is missing)",
             hint="pip install 'd2l[serve]'",
         ) from error
-    server = UpstreamServer(folder, Upstream(address, kind), ServeOptions(*options))
+    server = UpstreamServer(folder, upstream, options)
     index = server.service.index
-    values = {"address": server.address, "upstream": address, "adapters": [index.name]}
     text = (
         f"{server.address}\n"
-        f"upstream    {address}\n"
+        f"upstream    {upstream.address}\n"
         f"manual      {index.name}, {len(index.parts):,} parts on {index.base}\n"
         f"OpenAI      base_url={server.address}/v1, model={index.name}"
     )
+    values = {"address": server.address, "upstream": upstream.address, "adapters": [index.name]}
+    _run(server, values, text)
+
+
+def _run(server: "HttpServer", values: dict[str, Any], text: str) -> None:
     console.emit(values, text)
     console.flush()
     console.set_stopping("no request is answered any more")
@@ -130,9 +134,8 @@ def _serve_upstream(
 
 
 def read_document(adapter: Path) -> str:
-    """Text of the documents that an adapter was compiled from, at their old paths; raises
-    D2LError where they are gone or have changed."""
-    from d2l.adapters.info import read_info
+    """Read the documents that an adapter was compiled from, at their old paths; raises D2LError
+    if they are gone or have changed."""
     from d2l.compiler.originals import read_originals
 
     return read_originals(read_info(adapter)).text

@@ -1,4 +1,4 @@
-"""The HTTP application: checks a request, makes it an order, and sends the answer."""
+"""HTTP application: it checks a request, makes an order of it, and sends the answer."""
 
 import asyncio
 import functools
@@ -12,23 +12,24 @@ from starlette.types import ASGIApp
 
 from d2l.errors import D2LError
 from d2l.serve.engine import ChatJob, ChatOrder, ChatWorker, Engine
+from d2l.serve.events import Ending, Event, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter
-from d2l.serve.news import Ending, News, Start, TextPiece
+from d2l.serve.options import ServeOptions
 from d2l.serve.protocol import ChatRequest, Reply, RequestError, refuse_model, write_event
-from d2l.serve.web import Handler, ServeOptions, explain, make_app, read_body, record
+from d2l.serve.web import Handler, explain, make_app, read_body, record
 
-#: The page: one file, which loads nothing from elsewhere.
+#: Page of the server: one file, which loads nothing from elsewhere.
 PAGE = Path(__file__).with_name("page.html")
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: Text of the documents that an adapter was compiled from; raises D2LError where it is gone.
+#: Reads the documents that an adapter was compiled from; raises D2LError if they are gone.
 ReadDocument = Callable[[Path], str]
 
 
 class Service:
-    """The routes and what they share."""
+    """Routes of the server, and the objects that they share."""
 
     def __init__(
         self, library: Library, engine: Engine, read_document: ReadDocument, options: ServeOptions
@@ -44,7 +45,7 @@ class Service:
         )
 
     def make_app(self) -> ASGIApp:
-        """The application."""
+        """Make the application."""
         routes: dict[str, Handler] = {
             "/": self._show_page,
             "/health": self._show_health,
@@ -77,7 +78,7 @@ class Service:
         return JSONResponse({"adapter": name, "characters": len(await self._find_text(name))})
 
     async def _answer(self, request: Request) -> Response:
-        """Answer a conversation, whole or as a stream; given up if the client goes."""
+        """Answer a conversation, whole or as a stream; gives up when the client has gone."""
         wanted = ChatRequest.read(await read_body(request))
         record(request, model=wanted.model)
         most = min(wanted.n_wanted, self._options.max_tokens)
@@ -95,14 +96,14 @@ class Service:
             headers = {"Cache-Control": "no-store"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         pieces: list[TextPiece] = []
-        while isinstance(news := await job.receive(), TextPiece):
-            pieces.append(news)
-        assert isinstance(news, Ending)
-        record(request, tokens=(start.n_prompt, news.n_tokens))
-        return JSONResponse(reply.write(pieces, news))
+        while isinstance(event := await job.receive(), TextPiece):
+            pieces.append(event)
+        assert isinstance(event, Ending)
+        record(request, tokens=(start.n_prompt, event.n_tokens))
+        return JSONResponse(reply.write(pieces, event))
 
     def _find(self, name: str) -> ServedAdapter | None:
-        """The adapter of a name, None for the base; raises RequestError for other names."""
+        """Find the adapter of a name, None for the base; raises RequestError for other names."""
         if name == self._library.base:
             return None
         entry = self._library.find(name)
@@ -111,7 +112,7 @@ class Service:
         return entry
 
     async def _find_document(self, wanted: ChatRequest) -> str | None:
-        """The document for the base's prompt."""
+        """Find the document for the base's prompt."""
         choice = wanted.document
         if choice is None:
             return None
@@ -122,7 +123,7 @@ class Service:
         return choice["text"] if "text" in choice else await self._find_text(choice["adapter"])
 
     async def _find_text(self, name: str) -> str:
-        """Text of an adapter's document."""
+        """Read the text of an adapter's document."""
         entry = self._find(name)
         if entry is None:
             raise RequestError(404, "the base has no document", code="document_not_found")
@@ -132,7 +133,7 @@ class Service:
             raise RequestError(404, error.message, code="document_not_found") from error
 
     def _describe(self, entry: ServedAdapter | None) -> dict[str, Any]:
-        """An adapter, or the base, as OpenAI's clients read a model."""
+        """Describe an adapter, or the base, as OpenAI's clients read a model."""
         model = {"object": "model", "owned_by": "d2l"}
         if entry is None:
             return model | {
@@ -152,16 +153,16 @@ class Service:
 async def _stream(
     reply: Reply, start: Start, job: ChatJob, request: Request, *, usage: bool
 ) -> AsyncIterator[str]:
-    """An answer as server-sent events, from its start on."""
-    news: News = start
+    """Stream an answer as server-sent events, from its start on."""
+    event: Event = start
     try:
-        yield reply.write_chunk(news)
-        while not isinstance(news, Ending):
-            news = await job.receive()
-            yield reply.write_chunk(news)
-        record(request, tokens=(start.n_prompt, news.n_tokens))
+        yield reply.write_chunk(event)
+        while not isinstance(event, Ending):
+            event = await job.receive()
+            yield reply.write_chunk(event)
+        record(request, tokens=(start.n_prompt, event.n_tokens))
         if usage:
-            yield reply.write_usage(news)
+            yield reply.write_usage(event)
         yield "data: [DONE]\n\n"
     except Exception as error:  # noqa: BLE001 - the status is out already
         yield write_event(explain(error).body)

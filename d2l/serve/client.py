@@ -1,4 +1,4 @@
-"""Asks a running `d2l serve`: turns in, pieces of text out, and the part that the answer came from.
+"""Client of a running `d2l serve`: turns in, text and the parts of the answer out.
 
 Needs no torch, and no library that the server needs.
 """
@@ -15,20 +15,20 @@ from typing import Any, NamedTuple
 from d2l.adapters.exported_parts import name_manual
 from d2l.errors import D2LError, OptionError
 
-#: Seconds without a byte: of the list of models, and of an answer, which waits for others before.
+#: Longest seconds without a byte: of the list of models, and of an answer with its waiting.
 _LIST_SECONDS, _ANSWER_SECONDS = 10.0, 600.0
 _EXAMPLE = "--server http://127.0.0.1:8000"
-#: What to do, by the code of the server's error.
+#: Hints by the code of the server's error.
 _HINTS = {
     "invalid_api_key": "set the server's token in D2L_SERVE_TOKEN",
     "overloaded": "ask again later",
     "timeout": "ask again later, or start the server with a longer --max-seconds",
-    "context_length_exceeded": "ask for less at once; /new forgets what was said before",
+    "context_length_exceeded": "ask for less at once; /new forgets the turns before",
 }
 
 
 class ServerError(D2LError):
-    """A server does not answer; `code` is that of its own error, if it told one."""
+    """Error of a server that does not answer; `code`: of the server's own error, if it has one."""
 
     def __init__(self, message: str, hint: str | None = None, code: str | None = None) -> None:
         super().__init__(message, hint or _HINTS.get(code or ""))
@@ -36,8 +36,8 @@ class ServerError(D2LError):
 
 
 class ServedAnswer(NamedTuple):
-    """An answer's text, the server's field `d2l` (the parts that were asked), and how many tokens
-    of a document in the prompt were left out."""
+    """Text of an answer, the server's field `d2l` (the parts that were asked), and the number of
+    tokens of a document in the prompt that were left out."""
 
     text: str
     source: dict[str, Any]
@@ -45,10 +45,10 @@ class ServedAnswer(NamedTuple):
 
 
 class Client:
-    """A server and the names of its adapters; `base` is None where it does not serve the base."""
+    """Client of a server; `names`: its adapters; `base`: None if it does not serve the base."""
 
     def __init__(self, address: str, token: str | None = None) -> None:
-        """List the models; raises OptionError for what is no address, and ServerError."""
+        """List the models; raises OptionError if `address` is no address, and ServerError."""
         self.address = address
         self._root = parse_address(address, _EXAMPLE)
         port = urllib.parse.urlsplit(self._root).port
@@ -66,7 +66,7 @@ class Client:
             raise self._refuse() from error
 
     def find(self, adapter: Path) -> str:
-        """The model that an adapter's folder, or its name, is on the server; raises ServerError."""
+        """Find the server's model of an adapter, by folder or name; raises ServerError."""
         for name in (str(adapter), name_manual(adapter)):
             if name in self.names:
                 return name
@@ -105,7 +105,7 @@ class Client:
         return ServedAnswer("".join(pieces), source, n_left_out)
 
     def _read_events(self, body: dict[str, Any]) -> Iterator[Any]:
-        """The JSON of each server-sent event of an answer; raises ServerError."""
+        """Yield the JSON of each server-sent event of an answer; raises ServerError."""
         for line in self._read("/v1/chat/completions", body, _ANSWER_SECONDS):
             data = line.removeprefix(b"data: ").strip()
             if data == b"[DONE]":
@@ -118,7 +118,7 @@ class Client:
         raise ServerError(f"{self.address}: broke off", hint="see what the server printed")
 
     def _read(self, path: str, body: Any, seconds: float) -> Iterator[bytes]:
-        """The lines at a path; raises ServerError."""
+        """Yield the lines at a path; raises ServerError."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._root + path, data, self._headers)
         try:
@@ -136,7 +136,7 @@ class Client:
             raise ServerError(message, hint=self._start) from error
 
     def _explain(self, reply: Any, status: int | None = None) -> ServerError:
-        """The error of a reply, as the server tells it."""
+        """Read the error of a reply."""
         try:
             error = (reply if isinstance(reply, dict) else json.loads(reply))["error"]
             return ServerError(f"{self.address}: {error['message']}", code=error.get("code"))
@@ -150,7 +150,7 @@ class Client:
 
 
 def parse_address(address: str, example: str) -> str:
-    """A server's address without /v1; raises OptionError for what is none."""
+    """Parse a server's address, without /v1; raises OptionError if it is no address."""
     try:
         parsed = urllib.parse.urlsplit(address)
         fits = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0

@@ -1,4 +1,4 @@
-"""One base in memory with the adapters that requests name, and the thread that answers."""
+"""Engine: one base in memory with the adapters that requests name, and the thread that answers."""
 
 import asyncio
 import contextlib
@@ -10,18 +10,19 @@ from pathlib import Path
 
 from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, BaseModelError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions, add_adapter
+from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.inference.chat_prompts import Turns
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.read import PartPrompt
+from d2l.serve.events import Ending, Event, Start, TextPiece
 from d2l.serve.generation import generate, stoppable
 from d2l.serve.library import ServedAdapter, Stamp, read_stamp
-from d2l.serve.news import Ending, News, Start, TextPiece
 from d2l.serve.protocol import ChatRequest, RequestError
 
 
 @dataclass(frozen=True)
 class ChatOrder:
-    """A conversation to answer by an adapter, or (`entry` None) by the base with a document."""
+    """Conversation for an adapter, or (`entry` None) for the base with a document."""
 
     wanted: ChatRequest
     max_tokens: int
@@ -31,7 +32,7 @@ class ChatOrder:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """An adapter in memory: the stamp of its files (None: they changed while they were read), its
+    """Adapter in memory: the stamp of its files (None: they changed while they were read), its
     name in PEFT, and its prompts."""
 
     stamp: Stamp | None
@@ -40,7 +41,7 @@ class _Loaded:
 
 
 class Engine:
-    """Answers one order at a time; not for several threads at once.
+    """Engine that answers one order at a time; not for several threads at once.
 
     `n_kept` adapters stay in memory; the adapter that was unused for longest goes first.
     """
@@ -55,13 +56,13 @@ class Engine:
         #: By folder; the adapter used last stands at the end.
         self._loaded = {folder: first}
         #: Tokens that prompt and answer may have together.
-        self.window = int(first.adapted.model.config.max_position_embeddings)
+        self.window = first.adapted.window
 
     def answer(
-        self, order: ChatOrder, emit: Callable[[News], None], is_due: Callable[[], bool]
+        self, order: ChatOrder, emit: Callable[[Event], None], is_due: Callable[[], bool]
     ) -> Ending:
-        """Answer; the start and then pieces of text go to `emit`. Raises RequestError,
-        D2LError, and TimeoutError where the answer `is_due` before it began."""
+        """Answer an order; the start and then pieces of text go to `emit`. Raises RequestError,
+        D2LError, and TimeoutError if the answer `is_due` before it begins."""
         with contextlib.ExitStack() as block:
             if order.entry is None:
                 adapted = next(reversed(self._loaded.values())).adapted
@@ -83,15 +84,15 @@ class Engine:
             if choice is not None and not choice.is_answered:
                 emit(TextPiece(SILENCE))
                 return Ending("stop", 0, adapted.cite("", choice), answered=False)
-            said = list[str]()
+            texts = list[str]()
 
             def pass_on(piece: TextPiece) -> None:
-                said.append(piece.text)
+                texts.append(piece.text)
                 emit(piece)
 
             most = min(order.max_tokens, room)
             ending = generate(adapted, prompt, order.wanted, most, emit=pass_on, is_due=is_due)
-            text = "".join(said)
+            text = "".join(texts)
             citations = adapted.cite(text, choice)
             return replace(ending, citations=citations, answered=text.strip() != SILENCE)
 
@@ -128,7 +129,7 @@ class Engine:
 
 
 def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[Path, _Loaded]:
-    """The first adapter that can be loaded; if none can, raise the error of the first."""
+    """Load the first adapter that can be loaded; if none can, raise the error of the first."""
     first_error: AdapterError | None = None
     for entry in entries:
         try:
@@ -144,8 +145,8 @@ def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[
 
 @contextlib.contextmanager
 def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[PartPrompt, int]]:
-    """A block in which the model reads what the question needs: the prompt, and how many of the
-    document's tokens did not fit."""
+    """Let the model read the part or the document of an order; gives the prompt, and the number of
+    the document's tokens that did not fit."""
     turns, options = order.wanted.turns, order.wanted.part_options
     if order.document is not None:
         question = turns[-1]["content"]
@@ -159,7 +160,7 @@ def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[PartProm
 
 
 def _accepted(adapted: AdaptedModel, turns: Turns) -> Turns:
-    """Turns as the template takes them: Gemma's, for example, refuses system turns."""
+    """Change turns so that the template takes them: Gemma's, for example, refuses system turns."""
     try:
         adapted.prompt_turns(turns, alone=adapted.disabled)
     except BaseModelError:
@@ -171,41 +172,41 @@ def _accepted(adapted: AdaptedModel, turns: Turns) -> Turns:
 
 
 class ChatJob:
-    """An order at work in a thread, whose news come to an event loop."""
+    """Order at work in a thread; its events come to an event loop."""
 
     future: Future[None]
 
     def __init__(self, seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Queue[News | Exception] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._deadline = time.monotonic() + seconds
         self._ended = False
 
     def is_due(self) -> bool:
-        """Whether the answer must end now: nobody waits for it, or its time is over."""
+        """True if the answer must end now: nobody waits for it, or its time is over."""
         return self._ended or time.monotonic() > self._deadline
 
-    def send(self, news: News | Exception) -> None:
-        """Hand news, or the error that ended the job, from the thread to the event loop."""
+    def send(self, event: Event | Exception) -> None:
+        """Hand an event, or the error that ended the job, from the thread to the event loop."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
-            self._loop.call_soon_threadsafe(self._news.put_nowait, news)
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    async def receive(self) -> News:
-        """The next news; raises the error that ended the job."""
-        news = await self._news.get()
-        if isinstance(news, Exception):
-            raise news
-        return news
+    async def receive(self) -> Event:
+        """Receive the next event; raises the error that ended the job."""
+        event = await self._events.get()
+        if isinstance(event, Exception):
+            raise event
+        return event
 
     def end(self, message: str) -> None:
         """Give the job up, from the event loop; nothing happens if it is done."""
         self._ended = True
         self.future.cancel()
-        self._news.put_nowait(RequestError(503, message, code="unavailable"))
+        self._events.put_nowait(RequestError(503, message, code="unavailable"))
 
 
 class ChatWorker:
-    """One thread that does one job after the other; at most `max_waiting` wait for it."""
+    """Worker: a thread that does one job after the other; at most `max_waiting` jobs wait."""
 
     def __init__(self, engine: Engine, *, max_seconds: float, max_waiting: int) -> None:
         self._engine = engine
@@ -215,13 +216,13 @@ class ChatWorker:
         self._jobs: list[ChatJob] = []
 
     def count(self) -> tuple[int, int]:
-        """Jobs at work, none or one, and jobs that wait."""
+        """Count the jobs at work, 0 or 1, and the jobs that wait."""
         futures = [job.future for job in self._jobs]
         n_waiting = sum(not (future.running() or future.done()) for future in futures)
         return sum(future.running() for future in futures), n_waiting
 
     def start(self, order: ChatOrder) -> ChatJob:
-        """Put an order in line; raises RequestError where the line is full."""
+        """Put an order in line; raises RequestError if the line is full."""
         if self.count()[1] >= self._max_waiting:
             message = f"{self._max_waiting} requests wait already: try again later"
             raise RequestError(503, message, code="overloaded")

@@ -1,6 +1,6 @@
 """Prompt ids → text, token by token, up to a stop text, a limit of tokens, or a canceled request.
 
-Knows neither requests nor HTTP.
+Needs neither requests nor HTTP.
 """
 
 import contextlib
@@ -11,42 +11,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2l.inference.adapted_model import LEAST_TEMPERATURE, AdaptedModel
+from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.forward import PIECE, extend_in_pieces
+from d2l.inference.options import LEAST_TEMPERATURE
 from d2l.inference.parts.read import PartPrompt
-from d2l.serve.news import Ending, Sampling, TextPiece
+from d2l.serve.events import Ending, Sampling, TextPiece
 
-#: Decoders write it for bytes that are not a whole character yet.
+#: Decoders' sign for bytes that are not a whole character yet.
 _HALF = "\ufffd"
 
 
 @dataclass
-class Speech:
+class Pieces:
     """Decoded text in final pieces: no half character, no beginning of a stop text, no white space
     at either end of the answer."""
 
     decode: Callable[[Sequence[int]], str]
     stop: Sequence[str] = ()
     stopped: bool = field(default=False, init=False)
-    _told: str = field(default="", init=False)
+    _sent: str = field(default="", init=False)
 
     def take(self, ids: Sequence[int], *, last: bool = False) -> str:
-        """The new text, given all tokens so far; "" where it has to wait."""
+        """Take the new text of all tokens so far; "" if it must wait."""
         if self.stopped:
             return ""
         text = self.decode(ids).lstrip()
-        places = [at for at in (text.find(word) for word in self.stop) if at >= 0]
-        if places:
-            text, self.stopped = text[: min(places)], True
+        positions = [at for at in (text.find(word) for word in self.stop) if at >= 0]
+        if positions:
+            text, self.stopped = text[: min(positions)], True
         elif not last:
             text = text.rstrip(_HALF)
             begun = [n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])]
             text = text[: len(text) - max(begun, default=0)]
         text = text.rstrip()
-        if not text.startswith(self._told):  # the decoder changed earlier text: wait for the end
-            return text[len(self._told) :] if last else ""
-        new = text[len(self._told) :]
-        self._told = text
+        if not text.startswith(self._sent):  # the decoder changed earlier text: wait for the end
+            return text[len(self._sent) :] if last else ""
+        new = text[len(self._sent) :]
+        self._sent = text
         return new
 
 
@@ -61,15 +62,15 @@ def generate(
 ) -> Ending:
     """Continue a prompt; pieces go to `emit`. Greedy answers are those of `d2l ask`, to the token.
 
-    `is_due` says after every token whether the answer has to end; `stoppable` ends the reading of
-    the prompt.
+    `is_due` is called after every token and ends the answer; `stoppable` ends the reading of the
+    prompt.
     """
     model, tokenizer, ids = adapted.model, adapted.base_tokenizer, prompt.ids
-    speech = Speech(
+    pieces = Pieces(
         lambda own: tokenizer.decode(own, skip_special_tokens=True), sampling.stop or ()
     )
     rows: list[Tensor] = []  # log-probabilities (vocabulary,) before the next token
-    told: list[dict[str, Any]] = []  # of tokens whose text waits
+    logprobs: list[dict[str, Any]] = []  # of tokens whose text waits
 
     def record(_: Tensor, scores: Tensor) -> Tensor:
         if sampling.logprobs:
@@ -79,11 +80,11 @@ def generate(
     def watch(input_ids: Tensor, _: Any, **__: Any) -> Tensor:
         own = input_ids[0, len(ids) :].tolist()
         while rows:
-            told.append(_describe(tokenizer, own[-1], rows.pop(), sampling.top_logprobs or 0))
-        if text := speech.take(own):
-            emit(TextPiece(text, tuple(told)))
-            told.clear()
-        done = speech.stopped or is_due()
+            logprobs.append(_describe(tokenizer, own[-1], rows.pop(), sampling.top_logprobs or 0))
+        if text := pieces.take(own):
+            emit(TextPiece(text, tuple(logprobs)))
+            logprobs.clear()
+        done = pieces.stopped or is_due()
         return torch.full((len(input_ids),), done, device=input_ids.device)  # (rows,)
 
     read = torch.tensor([ids], device=model.device)
@@ -104,15 +105,15 @@ def generate(
         )
     own = output[0, len(ids) :].tolist()
     ends = model.generation_config.eos_token_id  # None, a token or a list of tokens
-    stopped = speech.stopped or own[-1] in (ends if isinstance(ends, list) else [ends])
-    rest = speech.take(own, last=True)
-    if rest or told:
-        emit(TextPiece(rest, tuple(told)))
+    stopped = pieces.stopped or own[-1] in (ends if isinstance(ends, list) else [ends])
+    rest = pieces.take(own, last=True)
+    if rest or logprobs:
+        emit(TextPiece(rest, tuple(logprobs)))
     return Ending("stop" if stopped else "length", len(own))
 
 
 def _read_beginning(model: Any, read: Tensor, cache: Any) -> Any:
-    """The cache of a long prompt (1, tokens) without its last piece; `cache` has its beginning."""
+    """Read a long prompt (1, tokens) but its last piece, behind `cache`; returns the cache."""
     n_read = 0 if cache is None else cache.get_seq_length()
     end = n_read + (read.shape[1] - n_read - 1) // PIECE * PIECE
     mask = torch.ones_like(read[:, :end])
@@ -120,7 +121,7 @@ def _read_beginning(model: Any, read: Tensor, cache: Any) -> Any:
 
 
 def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> dict[str, Any]:
-    """A token and the `n_top` likeliest in its place; `log_probs` (vocabulary,)."""
+    """Describe a token and the `n_top` likeliest at its position; `log_probs` (vocabulary,)."""
 
     def write(other: int) -> dict[str, Any]:
         text = tokenizer.decode([other])
@@ -132,7 +133,7 @@ def _describe(tokenizer: Any, token: int, log_probs: Tensor, n_top: int) -> dict
 
 @contextlib.contextmanager
 def stoppable(model: Any, is_due: Callable[[], bool]) -> Iterator[None]:
-    """A block in which reading a prompt raises TimeoutError at the next layer where it is due."""
+    """Let the reading of a prompt raise TimeoutError at the next layer once it is due."""
 
     def check(_layer: Any, args: tuple[Tensor, ...]) -> None:
         reads_prompt = args[0].shape[1] > 1  # states (rows, tokens, hidden)

@@ -21,7 +21,7 @@ Remark = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ServedAdapter:
-    """A served adapter; the `stamp` is that of its files, `created` is in seconds since 1970."""
+    """Served adapter; `stamp`: of its files, `created`: seconds since 1970."""
 
     name: str
     folder: Path
@@ -31,7 +31,7 @@ class ServedAdapter:
 
 
 class Library:
-    """The adapters of a folder, or one adapter's own folder, all of one base.
+    """Adapters of a folder, or one adapter's own folder, all of one base.
 
     A model's name is its folder's without ".lora". Adapters that cannot be served are left out;
     `remark` gets the reason once.
@@ -52,7 +52,7 @@ class Library:
         self.first = next(iter(entries.values()))
 
     def list_entries(self) -> dict[str, ServedAdapter]:
-        """All adapters that can be served now, by name, sorted by folder."""
+        """List the adapters that can be served now, by name, sorted by folder."""
         known: dict[Path, ServedAdapter] = {}
         entries: dict[str, ServedAdapter] = {}
         faults: dict[Path, str] = {}
@@ -78,7 +78,7 @@ class Library:
         return entries
 
     def find(self, name: str) -> ServedAdapter | None:
-        """The adapter of a name, which may also be its folder's full name."""
+        """Find an adapter by its name or its folder's full name."""
         entries = self.list_entries()
         return entries.get(name) or entries.get(name.removesuffix(".lora"))
 
@@ -106,8 +106,8 @@ class Library:
 
 
 def read_stamp(folder: Path) -> Stamp:
-    """The stamp of a folder and of all in it; empty where it is gone. A folder that was moved away
-    and back has another one, since a move changes the folder's time of change."""
+    """Read the stamp of a folder and of all in it; empty if it is gone. A move changes the folder's
+    time of change, so a folder that was moved away and back has another stamp."""
     try:
         paths = [folder, *folder.iterdir()]
     except OSError:
@@ -116,7 +116,7 @@ def read_stamp(folder: Path) -> Stamp:
 
 
 def _stamp(path: Path) -> Iterator[tuple[str, int, int, int, int, int]]:
-    """The stamp of a file or a folder; of a link also that of its target, if it has one."""
+    """Read the stamp of a file or a folder; of a link also that of its target, if it has one."""
     for follow in (False, True):
         with contextlib.suppress(OSError):
             s = path.stat(follow_symlinks=follow)

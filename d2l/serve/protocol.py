@@ -1,4 +1,4 @@
-"""OpenAI's interface, as far as the server speaks it: bodies of requests, replies and failures.
+"""Supported part of OpenAI's interface: bodies of requests, replies and failures.
 
 A field that would change an answer and is not supported is refused; other fields are ignored.
 """
@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from d2l.inference.parts.choose import PartOptions, list_parts
-from d2l.serve.news import Ending, News, Sampling, Start, TextPiece
+from d2l.serve.events import Ending, Event, Sampling, Start, TextPiece
 
 if TYPE_CHECKING:
     from d2l.inference.chat_prompts import Turns
@@ -47,9 +47,9 @@ _SHOWN = 5  # models in a message
 
 
 class RequestError(Exception):
-    """A failure that the client is told: status, one line, and OpenAI's `code` and `param`.
+    """Failure for the client: status, one line, and OpenAI's `code` and `param`.
 
-    `code` is such as "model_not_found"; `param` names the field at fault.
+    `code`: for example "model_not_found"; `param`: the field at fault.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RequestError(Exception):
 
 
 def refuse_model(name: str, names: Sequence[str]) -> RequestError:
-    """The failure that no model is called `name`; `names`: the models that are there."""
+    """Make the failure that no model is called `name`; `names`: the models that are there."""
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"did you mean {near[0]!r}? " if near else ""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -75,28 +75,28 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
-    """A part of a message; pictures and sounds are not supported."""
+    """Text in a message; pictures and sounds are not supported."""
 
     type: Literal["text"]
     text: str
 
 
 class Message(_Strict):
-    """One turn."""
+    """Turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
 
     @property
     def turn(self) -> dict[str, str]:
-        """The turn as chat templates take it."""
+        """Turn as chat templates take it."""
         parts = self.content if isinstance(self.content, list) else []
         text = self.content if isinstance(self.content, str) else "".join(p.text for p in parts)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class PartWish(BaseModel):
-    """d2l's own part of a request: which parts of a document answer, if not the question's own."""
+    """Field `d2l` of a request: the parts that answer, instead of those that the words choose."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     page: Annotated[str, Field(min_length=1)] | None = None
@@ -111,7 +111,7 @@ class PartWish(BaseModel):
 
 
 class ChatRequest(Sampling):
-    """The body of a request to /v1/chat/completions."""
+    """Body of a request to /v1/chat/completions."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     model: str
@@ -136,23 +136,23 @@ class ChatRequest(Sampling):
 
     @property
     def turns(self) -> "Turns":
-        """The conversation."""
+        """Turns of the conversation."""
         return [message.turn for message in self.messages]
 
     @property
     def part_options(self) -> PartOptions:
-        """The parts that are asked."""
+        """Choice of the parts that are asked."""
         wish = self.d2l or PartWish()
         return PartOptions(wish.parts, wish.page, wish.whole)
 
     @property
     def n_wanted(self) -> int:
-        """The longest answer, in tokens."""
+        """Tokens of the longest answer."""
         return self.max_completion_tokens or self.max_tokens or DEFAULT_TOKENS
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the numbers of tokens."""
+        """True if a stream ends with the numbers of tokens."""
         return bool((self.stream_options or {}).get("include_usage"))
 
 
@@ -173,7 +173,7 @@ def read_model(kind: type[Model], body: bytes) -> Model:
 
 
 class Reply:
-    """The JSON of one answer, whole or in chunks of a stream."""
+    """Reply: the JSON of one answer, whole or in chunks of a stream."""
 
     def __init__(self, model: str, start: Start) -> None:
         self._start = start
@@ -186,7 +186,7 @@ class Reply:
             self._head["document"] = {"tokens_left_out": start.n_left_out}  # d2l's own field
 
     def write(self, pieces: Sequence[TextPiece], ending: Ending) -> dict[str, Any]:
-        """The whole answer."""
+        """Write the whole answer."""
         text = "".join(piece.text for piece in pieces)
         logprobs = [token for piece in pieces for token in piece.logprobs]
         message = {"role": "assistant", "content": text, "refusal": None}
@@ -195,19 +195,19 @@ class Reply:
         usage = self._count(ending)
         return {**head, "choices": [choice], "usage": usage, **write_source(ending)}
 
-    def write_chunk(self, news: News) -> str:
-        """The chunk of a start, a piece or an ending."""
-        if isinstance(news, Start):
+    def write_chunk(self, event: Event) -> str:
+        """Write the chunk of a start, a piece or an ending."""
+        if isinstance(event, Start):
             choice = _write_choice({"delta": {"role": "assistant", "content": ""}})
-        elif isinstance(news, TextPiece):
-            choice = _write_choice({"delta": {"content": news.text}}, news.logprobs)
+        elif isinstance(event, TextPiece):
+            choice = _write_choice({"delta": {"content": event.text}}, event.logprobs)
         else:
-            choice = _write_choice({"delta": {}}, reason=news.reason)
-            return self._write_event(choices=[choice], **write_source(news))
+            choice = _write_choice({"delta": {}}, reason=event.reason)
+            return self._write_event(choices=[choice], **write_source(event))
         return self._write_event(choices=[choice])
 
     def write_usage(self, ending: Ending) -> str:
-        """The chunk with the numbers of tokens."""
+        """Write the chunk with the numbers of tokens."""
         return self._write_event(choices=[], usage=self._count(ending))
 
     def _write_event(self, **more: Any) -> str:
@@ -222,20 +222,20 @@ class Reply:
 
 
 def write_source(ending: Ending) -> dict[str, Any]:
-    """d2l's own field: the part that an answer came from, null where no part answered, and all that
-    were asked; no field where there are no parts."""
+    """Write the field `d2l`: the part that an answer came from, null if no part answered, and all
+    parts that were asked; no field without parts."""
     if ending.citations is None:
         return {}
     return {"d2l": list_parts(ending.citations, answered=ending.answered)}
 
 
 def write_event(value: dict[str, Any]) -> str:
-    """A server-sent event."""
+    """Write a server-sent event."""
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
 def _write_choice(
     content: dict[str, Any], logprobs: Sequence[Any] = (), reason: str | None = None
 ) -> dict[str, Any]:
-    told = {"content": logprobs, "refusal": None} if logprobs else None
-    return {"index": 0, **content, "logprobs": told, "finish_reason": reason}
+    scores = {"content": logprobs, "refusal": None} if logprobs else None
+    return {"index": 0, **content, "logprobs": scores, "finish_reason": reason}

@@ -1,29 +1,28 @@
-"""The server: it binds its socket, then loads the base, and answers until it is told to stop."""
+"""Server of adapters: it binds its socket, loads the base, and answers until it must stop."""
 
 from pathlib import Path
 
 from d2l.errors import MissingExtraError
-from d2l.inference.adapted_model import AskOptions
+from d2l.inference.options import AskOptions
 from d2l.serve.engine import Engine
 from d2l.serve.library import Library, Remark
+from d2l.serve.options import ServeOptions
 
 try:
     from d2l.serve.app import ReadDocument, Service
-    from d2l.serve.web import HttpServer, ServeOptions
+    from d2l.serve.web import HttpServer
 except ImportError as error:
     raise MissingExtraError(
         f"d2l serve needs Starlette and uvicorn ({error.name} is missing)",
         hint="pip install 'd2l[serve]'",
     ) from error
 
-__all__ = ["ServeOptions", "Server"]
-
 #: Adapters that stay in memory beside the base.
 N_KEPT = 8
 
 
 class Server(HttpServer):
-    """A server of adapters that is ready to run: its socket is bound, its base loaded."""
+    """Server of adapters that is ready to run: its socket is bound, its base loaded."""
 
     library: Library
 
@@ -36,7 +35,7 @@ class Server(HttpServer):
         read_document: ReadDocument,
         remark: Remark,
     ) -> None:
-        """Raises D2LError where the socket cannot be bound, or the base not be loaded."""
+        """Raises D2LError if the socket cannot be bound, or the base not be loaded."""
 
         def make_service() -> Service:
             self.library = Library(folder, remark)

@@ -1,15 +1,14 @@
 """`d2l serve --upstream`: d2l chooses the part of a manual, another engine answers with it.
 
 No model is loaded here, and no torch: a request's words choose the part, whose name goes to the
-engine as the model's. What the engine says, errors too, is passed on.
+engine as the model's. Answers and errors of the engine are passed on.
 """
 
 import json
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,9 +19,9 @@ from starlette.types import ASGIApp
 from d2l.adapters.exported_parts import ExportedPart, ExportIndex, read_index
 from d2l.datasets.silence import SILENCE
 from d2l.inference.parts.choose import Citation, PartChooser, PartOptions, list_parts
-from d2l.serve.client import parse_address
+from d2l.serve.events import Ending, Start, TextPiece
 from d2l.serve.library import read_stamp
-from d2l.serve.news import Ending, Start, TextPiece
+from d2l.serve.options import ServeOptions, Upstream
 from d2l.serve.protocol import (
     PartWish,
     Reply,
@@ -31,21 +30,20 @@ from d2l.serve.protocol import (
     refuse_model,
     write_event,
 )
-from d2l.serve.web import HttpServer, ServeOptions, make_app, read_body, record
+from d2l.serve.web import HttpServer, make_app, read_body, record
 
-Kind = Literal["openai", "llama.cpp"]
 _CONNECT_SECONDS = 5.0
 
 
 class RoutedMessage(BaseModel):
-    """A turn, of which only the text is read here."""
+    """Turn of a request; only its text is read here."""
 
     role: str
     content: Any = None
 
     @property
     def turn(self) -> dict[str, str]:
-        """The turn's text as the router takes it."""
+        """Turn with its text, as the router takes it."""
         pieces = self.content if isinstance(self.content, list) else [{"text": self.content}]
         texts = [piece.get("text") for piece in pieces if isinstance(piece, dict)]
         text = "".join(text for text in texts if isinstance(text, str))
@@ -53,7 +51,7 @@ class RoutedMessage(BaseModel):
 
 
 class RoutedRequest(BaseModel):
-    """What is read of a request; the engine gets all of it but `d2l`."""
+    """Fields of a request that are read here; the engine gets all of it but `d2l`."""
 
     model_config = ConfigDict(strict=True)
     model: str
@@ -64,21 +62,8 @@ class RoutedRequest(BaseModel):
     d2l: PartWish | None = None
 
 
-@dataclass(frozen=True)
-class Upstream:
-    """An engine: its address, with or without /v1 behind, and its kind; None: the engine says."""
-
-    address: str
-    kind: Kind | None = None
-
-    @property
-    def root(self) -> str:
-        """The address without /v1; raises OptionError for what is none."""
-        return parse_address(self.address, "--upstream http://localhost:8000/v1")
-
-
 class UpstreamService:
-    """The routes: one model, the manual."""
+    """Routes of one model, the manual."""
 
     def __init__(self, folder: Path, upstream: Upstream, options: ServeOptions) -> None:
         self._folder, self._options = folder, options
@@ -92,7 +77,7 @@ class UpstreamService:
         self._client = httpx2.AsyncClient(timeout=times, limits=limits)
 
     def make_app(self) -> ASGIApp:
-        """The application."""
+        """Make the application."""
         pages = {
             "/health": self._show_health,
             "/v1/models": self._list_models,
@@ -106,7 +91,7 @@ class UpstreamService:
 
     @property
     def index(self) -> ExportIndex:
-        """The parts as they are on disk now; raises AdapterError."""
+        """Parts as they are on disk now; raises AdapterError."""
         if (stamp := read_stamp(self._folder)) != self._stamp:
             self._index = read_index(self._folder)
             self._chooser, self._stamp = PartChooser(self._index.to_parts()), stamp
@@ -158,9 +143,9 @@ class UpstreamService:
             answer = json.loads(await reply.aread())
             return JSONResponse({**answer, "d2l": list_parts(cited)})
         except httpx2.HTTPStatusError as error:  # the engine's own, as it is
-            found = error.response
-            kind = found.headers.get("content-type")
-            return Response(found.content, found.status_code, media_type=kind)
+            reply = error.response
+            kind = reply.headers.get("content-type")
+            return Response(reply.content, reply.status_code, media_type=kind)
         except httpx2.HTTPError as error:
             raise _explain(error, self._root) from error
         except (ValueError, TypeError, KeyError) as error:
@@ -168,22 +153,22 @@ class UpstreamService:
             raise RequestError(502, message, code="bad_upstream") from error
 
     def _bound(self, wanted: RoutedRequest) -> dict[str, int]:
-        """The longest answer, which is not longer than this server allows."""
+        """Bound the longest answer by this server's limit."""
         most = self._options.max_tokens
         if wanted.max_completion_tokens is not None:
             return {"max_completion_tokens": min(wanted.max_completion_tokens, most)}
         return {"max_tokens": min(wanted.max_tokens or most, most)}
 
     async def _address(self, part: ExportedPart, request: Request) -> dict[str, Any]:
-        """The fields by which the engine knows a part. llama.cpp numbers its adapters; the numbers
-        are asked for each time, since another order would answer from another page. Its cache of
-        prompts does not tell adapters apart (ggml-org/llama.cpp, issue 26207), so it is left out.
+        """Make the fields by which the engine knows a part. llama.cpp numbers its adapters; the
+        numbers are asked for each time, since their order may change. Its cache of prompts does not
+        tell adapters apart (ggml-org/llama.cpp, issue 26207), so it is off.
         """
         if self._kind != "openai":
-            found = await self._read("/lora-adapters", request)
-            if isinstance(found, list):
+            loaded = await self._read("/lora-adapters", request)
+            if isinstance(loaded, list):
                 self._kind = "llama.cpp"
-                ids = {_stem(row["path"]): row["id"] for row in found}
+                ids = {_stem(row["path"]): row["id"] for row in loaded}
                 if part.name not in ids:
                     message = f"the engine at {self._root} has not loaded {part.name}"
                     raise RequestError(502, message, code="bad_upstream")
@@ -199,8 +184,8 @@ class UpstreamService:
         return {"model": self._prefix + part.name}
 
     async def _read(self, path: str, request: Request) -> Any:
-        """The JSON that stands at a path; None where the engine has no such path. Other errors,
-        such as of llama.cpp while it loads, tell nothing of the engine's kind, so they are raised.
+        """Read the JSON at a path; None if the engine has no such path. Other errors, such as of
+        llama.cpp while it loads, show nothing of the engine's kind, so they are raised.
         """
         try:
             reply = await self._send("GET", path, request)
@@ -229,7 +214,7 @@ class UpstreamService:
     async def _stream(
         self, reply: httpx2.Response, cited: tuple[Citation, ...], model: str
     ) -> AsyncIterator[str]:
-        """The engine's events as they come, and before the last one where the answer is from."""
+        """Pass the engine's events on, and before the last one an event with the parts."""
         source = write_event(
             {
                 "object": "chat.completion.chunk",
@@ -252,16 +237,16 @@ class UpstreamService:
 
 
 def _refuse_answer(wanted: RoutedRequest) -> Response:
-    """What is said where no part shares enough with the question; the engine is not asked."""
+    """Refuse an answer if no part shares enough words with the question; no engine is asked."""
     reply, start, ending = Reply(wanted.model, Start(0)), Start(0), Ending("stop", 0, ())
     if not wanted.stream:
         return JSONResponse(reply.write([TextPiece(SILENCE)], ending))
-    chunks = [reply.write_chunk(news) for news in (start, TextPiece(SILENCE), ending)]
+    chunks = [reply.write_chunk(event) for event in (start, TextPiece(SILENCE), ending)]
     return StreamingResponse(iter([*chunks, "data: [DONE]\n\n"]), media_type="text/event-stream")
 
 
 def _stem(path: str) -> str:
-    """The name of a file, of any system, without .gguf."""
+    """Take the name of a file, of any system, without .gguf."""
     return re.split(r"[\\/]", path)[-1].removesuffix(".gguf")
 
 
@@ -275,12 +260,12 @@ def _explain(error: httpx2.HTTPError, root: str) -> RequestError:
 
 
 class UpstreamServer(HttpServer):
-    """A server of one manual before an engine, ready to run."""
+    """Server of one manual before an engine, ready to run."""
 
     service: UpstreamService
 
     def __init__(self, folder: Path, upstream: Upstream, options: ServeOptions) -> None:
-        """Raises D2LError where the socket cannot be bound, or the folder has no parts."""
+        """Raises D2LError if the socket cannot be bound, or the folder has no parts."""
 
         def make_service() -> UpstreamService:
             self.service = UpstreamService(folder, upstream, options)

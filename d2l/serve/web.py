@@ -1,4 +1,4 @@
-"""What every server here has: who gets in, bodies, failures as JSON, and a bound socket.
+"""HTTP servers of d2l: access, bodies of requests, failures as JSON, and a bound socket.
 
 Needs no torch.
 """
@@ -12,7 +12,6 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import uvicorn
@@ -26,12 +25,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from d2l.errors import BaseModelError, D2LError, OptionError, OutOfMemoryError
 from d2l.memory import explain_shortage
+from d2l.serve.options import ServeOptions
 from d2l.serve.protocol import RequestError
 
 log = logging.getLogger(__name__)
 #: Largest body of a request: a document of some hundred pages.
 MAX_BODY_BYTES = 2_000_000
-#: Bytes that are read of a larger body, so that its sender gets to read the answer.
+#: Bytes that are read of a larger body: its sender reads the answer only after it has sent.
 _DRAINED_BYTES = 256_000_000
 #: Seconds that a client may take to send a body.
 _BODY_SECONDS = 30.0
@@ -50,40 +50,21 @@ _FACTS = "d2l.facts"  # of a request, in its scope
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-@dataclass(frozen=True)
-class ServeOptions:
-    """Where to listen, the token of requests, and their limits: tokens of an answer, seconds of a
-    request with its waiting, and how many requests wait. `report` gets a line for each request."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = None
-    max_tokens: int = 1024
-    max_seconds: float = 120.0
-    max_waiting: int = 32
-    report: Callable[[str], object] = lambda _: None
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine gets in."""
-        return self.host in ("localhost", "127.0.0.1", "::1")
-
-
 class HttpService(Protocol):
-    """What a server serves."""
+    """Service of a server: its routes, and how it stops."""
 
     def make_app(self) -> ASGIApp:
         """The application."""
         ...
 
     async def stop(self) -> None:
-        """Give up what is at work."""
+        """Give up all work."""
         ...
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's protocol, with a time limit for heads, which uvicorn has none for: any byte, also
-    of half a head, ends its wait for the next request."""
+    """HTTP of uvicorn, with a time limit for heads: in uvicorn any byte, also of half a head, ends
+    the wait for the next request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -103,7 +84,7 @@ class _Protocol(H11Protocol):
 
 
 class _Seldom(logging.Filter):
-    """Passes the same warning once in `_REPEAT_SECONDS`."""
+    """Filter of a log that passes the same warning once in `_REPEAT_SECONDS`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,13 +104,13 @@ _SELDOM = _Seldom()
 
 
 class HttpServer(uvicorn.Server):
-    """A server that is ready to run: its socket is bound, its service made.
+    """Server that is ready to run: its socket is bound, its service made.
 
     `run` serves until a signal comes or `should_exit` is set, from any thread.
     """
 
     def __init__(self, options: ServeOptions, make_service: Callable[[], HttpService]) -> None:
-        """Raises D2LError where the socket cannot be bound, or the service not be made."""
+        """Raises D2LError if the socket cannot be bound, or the service not be made."""
         if not options.is_local and options.token is None:
             raise D2LError(
                 f"{options.host}: other machines may ask there, and no token is set",
@@ -168,7 +149,7 @@ class HttpServer(uvicorn.Server):
 
 
 def make_app(pages: Mapping[str, Handler], answer: Handler, options: ServeOptions) -> ASGIApp:
-    """An application of pages by their paths, and of what answers conversations."""
+    """Make an application of pages by their paths, and of the handler of conversations."""
     handlers = (HTTPException, RequestError, Exception)
     app = Starlette(
         routes=[
@@ -186,9 +167,9 @@ def record(request: Request, **facts: Any) -> None:
 
 
 def _reporting(app: ASGIApp, report: Callable[[str], object]) -> ASGIApp:
-    """An application that reports each request when its answer is sent or given up: method, path,
-    status, model, tokens and seconds, and nothing of what was asked. What is still at work when the
-    server has stopped ends, with status 503 if none was sent."""
+    """Wrap an application: report each request when its answer is sent or given up, by method,
+    path, status, model, tokens and seconds, without its texts. Requests that are at work when the
+    server stops end with status 503, unless a status was sent."""
 
     async def reporting(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -240,14 +221,14 @@ def guard(handler: Handler, options: ServeOptions) -> Handler:
 
 
 async def answer_failure(_: Request, error: Exception) -> Response:
-    """A failure as JSON."""
+    """Write a failure as JSON."""
     failure = explain(error)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
     return JSONResponse(failure.body, failure.status, headers.get(failure.status))
 
 
 def explain(error: Exception) -> RequestError:
-    """An error as the client is told it; one of the server goes into the log, too."""
+    """Turn an error into the client's error; errors of the server go into the log, too."""
     error = explain_shortage(error) or error
     if isinstance(error, HTTPException):  # of Starlette's router
         return RequestError(error.status_code, error.detail)
@@ -270,7 +251,7 @@ def explain(error: Exception) -> RequestError:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body of a request, JSON of at most `MAX_BODY_BYTES`; raises RequestError."""
+    """Read the body of a request, JSON of at most `MAX_BODY_BYTES`; raises RequestError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # which a page of another site cannot send without permission
         raise RequestError(415, "the body must be of the type application/json")
@@ -296,7 +277,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket; raises D2LError."""
+    """Open a listening socket; raises D2LError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)

@@ -93,7 +93,7 @@ def test_questions_on_a_terminal_are_a_conversation(
     outcome = ask("tiny")
     assert (outcome.code, outcome.err.count("(p. ")) == (0, 3)
     assert "\nbase alone " in outcome.out
-    assert "/new forgets what was said before" in outcome.err
+    assert "/new forgets the turns before" in outcome.err
 
 
 def test_no_torch_is_imported(server: Running) -> None:

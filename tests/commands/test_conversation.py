@@ -83,7 +83,7 @@ def test_old_turns_are_forgotten_where_the_window_is_full(
     done = compile_tiny(tmp_path, "seats", parts=parts)
     outcome = talk(command, done, monkeypatch, *["How often? " * 80] * 6)
     assert outcome.code == 0
-    assert "what was said first is forgotten" in outcome.err
+    assert "the first turns are left out" in outcome.err
 
 
 def test_answers_of_a_conversation_cite_their_place(

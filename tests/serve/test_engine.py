@@ -19,8 +19,8 @@ from d2l.errors import AdapterError
 from d2l.files.tensors import read_header
 from d2l.inference.adapted_model import AdaptedModel, add_adapter
 from d2l.serve.engine import ChatOrder, Engine
+from d2l.serve.events import Event, Start, TextPiece
 from d2l.serve.library import Library, ServedAdapter, read_stamp
-from d2l.serve.news import News, Start, TextPiece
 from d2l.serve.protocol import ChatRequest, RequestError
 from tests.serving import ADAPTERS, N_TOKENS, QUESTIONS, Shelf, make_shelf, running, say
 
@@ -108,9 +108,9 @@ def test_an_adapters_own_folder_is_served_alone(shelf: Shelf) -> None:
 
 def ask(engine: Engine, entry: ServedAdapter) -> str:
     wanted = ChatRequest.model_validate({"model": entry.name, "messages": TURNS})
-    news: list[News] = []
-    engine.answer(ChatOrder(wanted, N_TOKENS, entry), news.append, lambda: False)
-    return "".join(piece.text for piece in news if isinstance(piece, TextPiece))
+    events: list[Event] = []
+    engine.answer(ChatOrder(wanted, N_TOKENS, entry), events.append, lambda: False)
+    return "".join(piece.text for piece in events if isinstance(piece, TextPiece))
 
 
 def test_other_files_of_the_same_sizes_and_times_are_noticed(shelf: Shelf, tmp_path: Path) -> None:
@@ -236,10 +236,13 @@ def test_reading_a_long_prompt_ends_when_the_answer_is_due(shelf: Shelf) -> None
     entries = Library(shelf.folder, print).list_entries()
     engine = Engine(entries.values(), shelf.asking, n_kept=2)
     wanted = ChatRequest.model_validate({"model": "pump", "messages": TURNS})
-    news: list[News] = []
+    events: list[Event] = []
     with pytest.raises(TimeoutError, match="before the answer began"):
-        engine.answer(ChatOrder(wanted, N_TOKENS, entries["pump"]), news.append, lambda: True)
-    assert [type(one) for one in news] in ([], [Start])  # of parts, the question is read first
+        engine.answer(ChatOrder(wanted, N_TOKENS, entries["pump"]), events.append, lambda: True)
+    assert [type(event) for event in events] in (
+        [],
+        [Start],
+    )  # of parts, the question is read first
     assert ask(engine, entries["pump"]) == shelf.load("pump").ask(TURNS[0]["content"])
 
 
@@ -260,15 +263,15 @@ def test_a_long_prompt_is_read_in_pieces_until_its_answer_is_due(
         entry = entries[name]
         values = {"model": name, "messages": [{"role": "user", "content": question}]}
         order = ChatOrder(ChatRequest.model_validate(values), N_TOKENS, entry)
-        news: list[News] = []
-        engine.answer(order, news.append, lambda: False)
-        text = "".join(piece.text for piece in news if isinstance(piece, TextPiece))
+        events: list[Event] = []
+        engine.answer(order, events.append, lambda: False)
+        text = "".join(piece.text for piece in events if isinstance(piece, TextPiece))
         assert text == shelf.load(name).ask(question)
         layer = engine._loaded[entry.folder].adapted.model.get_base_model().model.layers[0]
         lengths.clear()
         hook = layer.register_forward_pre_hook(note_length)
         with pytest.raises(TimeoutError):
-            engine.answer(order, news.append, lambda: len(lengths) > 2)
+            engine.answer(order, events.append, lambda: len(lengths) > 2)
         hook.remove()
         assert len(lengths) == 3
         assert max(lengths) <= 32

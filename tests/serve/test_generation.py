@@ -3,15 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2l.serve.generation import Speech
+from d2l.serve.generation import Pieces
 
 
 def say(text: str, stop: tuple[str, ...] = ()) -> tuple[list[str], bool]:
     """The pieces of a text whose tokens are its UTF-8 bytes."""
     raw = text.encode()
-    speech = Speech(lambda ids: bytes(ids).decode("utf-8", "replace"), stop)
-    pieces = [speech.take(list(raw[: n + 1])) for n in range(len(raw))]
-    return [*pieces, speech.take(list(raw), last=True)], speech.stopped
+    cutter = Pieces(lambda ids: bytes(ids).decode("utf-8", "replace"), stop)
+    pieces = [cutter.take(list(raw[: n + 1])) for n in range(len(raw))]
+    return [*pieces, cutter.take(list(raw), last=True)], cutter.stopped
 
 
 @settings(deadline=None, max_examples=60)

@@ -16,8 +16,8 @@ import d2l
 from d2l.adapters.exported_parts import read_index
 from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, OptionError
-from d2l.serve.upstream import Upstream, UpstreamServer
-from d2l.serve.web import ServeOptions
+from d2l.serve.options import ServeOptions, Upstream
+from d2l.serve.upstream import UpstreamServer
 from tests import tiny
 from tests.compiled import compile_tiny
 from tests.serve.test_parts import MANUALS, QUESTIONS, make_manual

@@ -1,4 +1,4 @@
-"""What is asked of an answer, and what comes of it: a start, pieces of text and an ending.
+"""Sampling options, and the events of an answer: a start, pieces of text and an ending.
 
 Needs no torch.
 """
@@ -14,7 +14,7 @@ StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Sampling(BaseModel):
-    """How tokens are chosen, in OpenAI's words; without a `temperature` the likeliest ones."""
+    """Sampling options, named as by OpenAI; without a `temperature` sampling is greedy."""
 
     model_config = ConfigDict(strict=True)  # a number is no text
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -32,7 +32,7 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True)
 class Start:
-    """The length of the finished prompt, and how many tokens of the document did not fit."""
+    """Length of the finished prompt, and the number of the document's tokens that did not fit."""
 
     n_prompt: int
     n_left_out: int = 0
@@ -40,8 +40,8 @@ class Start:
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Text that no later token can change, and the log-probabilities of its tokens before sampling,
-    as OpenAI writes them."""
+    """Text that later tokens cannot change, and the log-probabilities of its tokens before
+    sampling, as OpenAI writes them."""
 
     text: str
     logprobs: tuple[dict[str, Any], ...] = ()
@@ -49,8 +49,8 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class Ending:
-    """Why an answer ended, "stop" or "length", its number of tokens, and the parts that were asked,
-    the source of the answer first; None where no parts were chosen. `answered`: a part did."""
+    """Reason of the end, "stop" or "length", the number of tokens, and the parts that were asked,
+    the source of the answer first; None without parts. `answered`: a part answered."""
 
     reason: str
     n_tokens: int
@@ -59,4 +59,4 @@ class Ending:
 
 
 #: An answer is a start, pieces and an ending.
-News = Start | TextPiece | Ending
+Event = Start | TextPiece | Ending
