@@ -129,12 +129,9 @@ def _spell(model: Any, name: str, hint: Any) -> inspect.Parameter:
         help=spelling.help,
         min=spelling.minimum,
         envvar=spelling.envvar,
-        metavar=spelling.metavar,
         hidden=spelling.expert,
         rich_help_panel=spelling.of.capitalize(),
     )
-    # A time is text on the command line, which the model reads.
-    hint = str | None if spelling.metavar else hint
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, info]
     )

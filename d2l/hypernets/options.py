@@ -44,7 +44,6 @@ class Spelling:
     of: Literal["network", "adapter"] = "adapter"
     minimum: int | None = None
     envvar: str | None = None
-    metavar: str | None = None
     expert: bool = False
     usual: Any = None
 
