@@ -1,7 +1,7 @@
 """An adapter's provenance → the documents that it was compiled from, read again.
 
-What is asked about must stand in what was compiled, and so must what is shown beside the adapter.
-Documents may have moved or changed since; then one line says so, and `--document` is the way on.
+Only the text that was compiled is asked about or shown beside the adapter. If documents moved or
+changed since, an error says so, and `--document` names them again.
 """
 
 import os.path

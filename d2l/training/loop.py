@@ -42,9 +42,9 @@ def train(
 ) -> bool:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
-    An interrupted run goes on from its last saved state. When `stopping` says so, the run ends
-    after the step that it is in, with its state saved. Of several processes the first one writes
-    and watches; true in that one, which is the only one where there is no other.
+    An interrupted run goes on from its last saved state. If `stopping` returns true, the run saves
+    its state after the current step and ends. Of several processes the first one writes and
+    watches. Returns true in the process that writes.
     """
     team = join_team(recipe)
     materials = gather(recipe, warn if team.is_main else ignore)

@@ -73,7 +73,7 @@ def begin_mean(network: nn.Module) -> AveragedModel:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run at `path`: what is called what in it, and when it is whole."""
+    """The folder of a run at `path`: its file names, and whether it is complete."""
 
     path: Path
 

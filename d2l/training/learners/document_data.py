@@ -250,8 +250,8 @@ class Mixture:
 def _find_foreign(
     place: tuple[PassagePool, int], group: Sequence[Passage], chance: random.Random
 ) -> str | None:
-    """A question about a neighbor of the passage at `place` whose answer stands in none of a
-    memory's passages; None where none of those that were tried is such a question."""
+    """Find a question about a neighbor of the passage at `place` that no passage of the memory
+    answers; None if no tried question fits."""
     pool, index = place
     neighbors = pool.neighbors(index)
     if len(neighbors) == 1:  # files without titles: what stands beside it is often of its article
