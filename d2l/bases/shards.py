@@ -16,7 +16,7 @@ from d2l.bases.catalog import list_weights
 from d2l.bases.gguf import add_old_keys, ensure_weights
 from d2l.bases.models import BaseFiles
 from d2l.errors import BaseModelError
-from d2l.files.tensors import FILE_ERRORS
+from d2l.files.tensors import FILE_ERRORS, compare_written
 from d2l.memory import refuse_shortage
 
 Change = Callable[[str, Tensor], Tensor]
@@ -88,12 +88,8 @@ def rewrite(base: BaseFiles, folder: Path, change: Change) -> None:
         if odd or any(t.shape != tensors[n].shape for n, t in changed.items()):
             raise BaseModelError(f"{shard.name}: a tensor's dtype or shape was changed")
         save_file(changed, folder / shard.name, metadata)
-        found = load_file(folder / shard.name)
-        if any(not _same(found[name], tensor) for name, tensor in changed.items()):
-            raise BaseModelError(
-                f"{shard.name}: what was read back is not what was written",
-                hint="the disk is at fault: try another place",
-            )
+        path = folder / shard.name
+        compare_written(path, changed, load_file(path), _same, BaseModelError)
     for name in (*_TEXTS, "model.safetensors.index.json"):
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)

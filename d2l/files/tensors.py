@@ -7,9 +7,9 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import safetensors
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from d2l.memory import refuse_shortage
 if TYPE_CHECKING:
     from torch import Tensor
 
+T = TypeVar("T")
 #: Errors of reading and writing files that may hold tensors: safetensors wraps the system's errors,
 #: such as that of a full disk, in an error of its own.
 FILE_ERRORS = (OSError, SafetensorError)
@@ -113,6 +114,24 @@ def write_tensors(
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             file.write(view_bytes(tensor))
+
+
+def compare_written(
+    path: Path,
+    written: Mapping[str, T],
+    read: Mapping[str, T],
+    equal: Callable[[T, T], object],
+    error: type[D2LError],
+) -> None:
+    """Raise the error given unless the entries read back from a file equal those written."""
+    names = written.keys() | read.keys()
+    same = [n for n in written.keys() & read.keys() if equal(written[n], read[n])]
+    if len(same) < len(names):
+        raise error(
+            f"{path.name}: {len(names) - len(same)} of {len(names)} entries read back from the "
+            "disk differ from those written",
+            hint="write to another disk: this one is damaged or full",
+        )
 
 
 def describe_tensor(tensor: "Tensor") -> TensorInfo:

@@ -7,6 +7,7 @@ convert_lora_to_gguf.py at commit 0b03ada and src/llama-adapter.cpp at 0650ea8.
 
 import contextlib
 import hashlib
+import operator
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 from d2l.adapters.module_names import parse
 from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import AdapterError
+from d2l.files.tensors import compare_written
 
 #: Precisions that every build of llama.cpp multiplies LoRA in.
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
@@ -157,11 +159,7 @@ def compare_gguf(path: Path, digests: Mapping[str, bytes]) -> None:
     """Raise AdapterError unless the file's tensors have these digests, in any order."""
     try:
         tensors = gguf.GGUFReader(path).tensors
-        found = {tensor.name: digest_tensor(tensor.tensor_type, tensor.data) for tensor in tensors}
+        read = {tensor.name: digest_tensor(tensor.tensor_type, tensor.data) for tensor in tensors}
     except (ValueError, KeyError, IndexError):  # cut short: numpy is silent where a disk is full
-        found = {}
-    if found != digests:
-        raise AdapterError(
-            f"{path.name}: what was read back is not what was written",
-            hint="the disk or the gguf package is at fault: try another place or version",
-        )
+        read = {}
+    compare_written(path, digests, read, operator.eq, AdapterError)

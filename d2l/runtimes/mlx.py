@@ -5,6 +5,7 @@ tuner/utils.py: load_adapters and linear_to_lora_layers; tuner/lora.py: LoRALine
 """
 
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from d2l.adapters import module_names
 from d2l.adapters.peft_folder import DTYPES
 from d2l.adapters.weights import LoraWeights
 from d2l.errors import AdapterError
+from d2l.files.tensors import compare_written
 
 WEIGHTS = "adapters.safetensors"
 CONFIG = "adapter_config.json"
@@ -35,15 +37,9 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
     save_file(tensors, folder / WEIGHTS, {"format": "mlx"})
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, "utf-8", newline="\n")
-    found = load_file(folder / WEIGHTS)
-    same = found.keys() == tensors.keys() and all(
-        torch.equal(found[name], tensor) for name, tensor in tensors.items()
-    )
-    if not same or json.loads((folder / CONFIG).read_text("utf-8")) != config:
-        raise AdapterError(
-            f"{folder.name}: what was read back is not what was written",
-            hint="the disk is at fault: try another place",
-        )
+    weights_path, read = folder / WEIGHTS, json.loads((folder / CONFIG).read_text("utf-8"))
+    compare_written(weights_path, tensors, load_file(weights_path), torch.equal, AdapterError)
+    compare_written(folder / CONFIG, config, read, operator.eq, AdapterError)
 
 
 def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from d2l.errors import AdapterError
 from d2l.files.cache import file_digest
 from d2l.files.ownership import list_foreign
 from d2l.files.printable import printable
+from d2l.files.tensors import compare_written
 from d2l.runtimes import ollama
 from d2l.runtimes.facts import BaseFacts
 from d2l.runtimes.gguf import GgufBase, write_gguf
@@ -134,12 +135,8 @@ def write_uniform(export: Export, folder: Path) -> None:
     rounds = any(not torch.equal(exact[n], t.float()) for n, t in content.to_state_dict().items())
     dtype = export.dtype or ("fp32" if rounds else content.dtype)
     write_files(content, folder, dtype=dtype)
-    found, written = load_tensors(folder / names.WEIGHTS), content.to_state_dict(dtype=dtype)
-    if any(not torch.equal(found[name], tensor) for name, tensor in written.items()):
-        raise AdapterError(
-            f"{folder.name}: what was read back is not what was written",
-            hint="the disk is at fault: try another place",
-        )
+    path, written = folder / names.WEIGHTS, content.to_state_dict(dtype=dtype)
+    compare_written(path, written, load_tensors(path), torch.equal, AdapterError)
 
 
 def write_ollama(export: Export, folder: Path) -> None:

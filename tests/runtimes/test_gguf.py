@@ -181,4 +181,4 @@ def test_a_disk_that_is_full_is_one_line(n_bytes: int, tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert not isinstance(caught.value, AdapterError) or "what was read back" in str(caught.value)
+    assert not isinstance(caught.value, AdapterError) or "entries read back" in str(caught.value)
