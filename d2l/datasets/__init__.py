@@ -1,1 +1,1 @@
-"""Datasets: what is asked: questions, tasks, descriptions and prompts, from files."""
+"""Datasets: questions, tasks, descriptions and prompts, from files."""

@@ -1,7 +1,6 @@
 """A file of solved examples → examples: JSON lines, or a table (CSV, TSV) with a header.
 
-Knows no network. Which columns hold inputs and outputs is guessed from their names, unless it is
-said.
+Columns of inputs and outputs are guessed from their names, unless the user names them.
 """
 
 import csv
@@ -19,27 +18,26 @@ from d2l.files.jsonl import RowFormat, check_text, read_rows
 #: Usual names of columns, likely ones first.
 INPUTS = "input text question sentence review prompt query message instruction document content"
 OUTPUTS = "output label answer target completion response class category sentiment intent result"
-#: More of a file are refused: nobody writes so many by hand, and a document is compiled.
+#: Largest file: nobody writes more examples by hand, and `d2l compile` is for documents.
 MAX_BYTES = 64 << 20
 _HINT = "name them with --input-column and --output-column"
 _JSON = (".jsonl", ".ndjson", ".json")
 
 
 class ExampleFile(NamedTuple):
-    """Solved examples in the file's order; the columns that they were read from, and the file's
-    SHA-256."""
+    """Solved examples in the file's order, with their columns and the file's SHA-256."""
 
     examples: tuple[Example, ...]
     columns: tuple[str, str]
     sha256: str
 
 
-#: A file of examples, what was read of one, or pairs of input and output.
+#: A file of examples, its content, or pairs of input and output.
 ExamplesLike = ExampleFile | str | Path | Sequence[tuple[str, str]]
 
 
 class Columns(NamedTuple):
-    """The columns that a user names; None: by their usual names."""
+    """Columns that a user names; None: those with usual names."""
 
     input: str | None = None
     output: str | None = None
@@ -48,7 +46,7 @@ class Columns(NamedTuple):
 def read_examples(path: Path, wanted: Columns | None = None) -> ExampleFile:
     """Read a file of solved examples; raises TaskError with the line of a wrong row.
 
-    Numbers and truth values are outputs as they are written in JSON, and so are objects and lists.
+    Outputs that are numbers, truth values, objects or lists are kept as JSON.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -71,24 +69,24 @@ def read_examples(path: Path, wanted: Columns | None = None) -> ExampleFile:
 
 
 def pick_rows(path: Path, sha256: str, rows: Sequence[int]) -> list[Example]:
-    """Rows of a file, counted from 1; raises TaskError where it is not the one with this digest.
+    """Read some rows of a file, counted from 1; raises TaskError if its digest is another.
 
-    Columns are found by their names: of others, keep the examples with the adapter.
+    The columns need usual names; with other names, keep the examples with the adapter.
     """
-    found = read_examples(path)
-    if found.sha256 != sha256:
+    file = read_examples(path)
+    if file.sha256 != sha256:
         raise TaskError(f"{path}: is not the file of examples that the adapter was made with")
-    return [found.examples[row - 1] for row in rows]
+    return [file.examples[row - 1] for row in rows]
 
 
 def pair_up(examples: Sequence[Example]) -> list[tuple[str, str]]:
-    """Inputs with their first outputs."""
+    """Pair inputs with their first outputs."""
     return [(example.input, example.outputs[0]) for example in examples]
 
 
 def take_examples(given: ExamplesLike) -> ExampleFile:
-    """Examples from a file, or from pairs of input and output, whose digest is that of their JSON;
-    raises TaskError."""
+    """Read examples from a file, or take pairs of input and output, whose digest is that of their
+    JSON; raises TaskError."""
     if isinstance(given, ExampleFile):
         return given
     if isinstance(given, str | Path):
@@ -102,8 +100,8 @@ def take_examples(given: ExamplesLike) -> ExampleFile:
 
 
 def _read_table(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a table by their last line; the commonest of comma, semicolon and tab in the header
-    parts cells."""
+    """Yield (last line, row) of a table; its separator is the commonest of comma, semicolon and tab
+    in the header."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -133,7 +131,7 @@ def _read_table(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]
 
 
 def _pick_columns(path: Path, names: Sequence[str], wanted: Columns) -> tuple[str, str]:
-    """Names of the columns of inputs and outputs; of two columns the second may be guessed."""
+    """Choose the columns of inputs and outputs; if one of two columns is known, take the other."""
     picked = []
     for given, usual in zip(wanted, (INPUTS, OUTPUTS), strict=True):
         if given is not None and given not in names:

@@ -1,6 +1,6 @@
 """Texts in the package: prompts to train on, prompts that measure harm, and contrasts of tasks.
 
-The prompts have nothing to do with any document. No harm prompt is trained on.
+The prompts concern no document. No harm prompt is trained on.
 """
 
 from pathlib import Path
@@ -9,17 +9,17 @@ _FOLDER = Path(__file__).parent
 
 
 def read_prompts() -> list[str]:
-    """The prompts that are shipped for training, one a line."""
+    """Read the package's prompts for training, one a line."""
     return _read_lines("general_prompts.txt")
 
 
 def read_harm_prompts() -> list[str]:
-    """The prompts that are shipped for measuring, one a line."""
+    """Read the package's prompts for measuring harm, one a line."""
     return _read_lines("harm_prompts.txt")
 
 
 def read_contrasts() -> dict[str, tuple[str, ...]]:
-    """Short texts by kind: `hurried` ones describe a task, those of all other kinds do not."""
+    """Read short texts by kind: texts of the kind `hurried` describe a task, others do not."""
     texts: dict[str, tuple[str, ...]] = {}
     for line in _read_lines("contrasts.txt"):
         kind, text = line.split("\t")

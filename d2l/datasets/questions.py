@@ -1,7 +1,7 @@
 """Files of questions, and of documents with questions: JSON lines, plain or gzip.
 
-Rows have question, answers and maybe doc; those of training doc, and maybe the other two. Other
-keys are passed over. What is wrong with a row is said with the file and the line.
+Rows have question, answers and maybe doc; rows of training data have doc, and maybe the other two.
+Other keys are ignored. Errors name the file and the line.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ from d2l.files.jsonl import RowFormat, check_text, read_rows
 
 
 class Question(NamedTuple):
-    """A question with its reference answers; the first is the one whose likelihood is measured.
+    """A question with its reference answers; the likelihood of the first is measured.
 
-    `document` is the text that it is about, where the file gives one; texts of one `title`, such
-    as the paragraphs of an article, belong together. `evidence` is the passage with the answer.
-    Without references, the document does not answer.
+    `document` is the text that the question is about, if the file has it; texts of the same
+    `title`, such as the paragraphs of an article, belong together. `evidence` is the passage with
+    the answer. A question without references has no answer in its document.
     """
 
     text: str
@@ -51,8 +51,8 @@ def read_whole(path: Path) -> list[Question]:
 def read_unanswerable(path: Path, *, need_document: bool = False) -> list[Question]:
     """Read a file of questions that a document does not answer; raises ProbeError.
 
-    Rows have question and, where documents differ, doc. Answers are not needed: those given are
-    what the document must not say.
+    Rows have question and, if documents differ, doc. Answers are optional: the document must not
+    contain them.
     """
     keys = "doc and question" if need_document else "question"
     hint = f"a row is a JSON object with {keys}; answers, where given, are a list of texts"
@@ -84,8 +84,8 @@ def _read_answers(row: dict[str, Any]) -> list[Any]:
 
 
 class AskedText(NamedTuple):
-    """A text and its questions, each with its first answer. Documents of one title, such as the
-    paragraphs of an article, belong together; without one each stands alone."""
+    """A text and its questions, each with its first answer. Texts of the same title, such as the
+    paragraphs of an article, belong together."""
 
     text: str
     questions: tuple[tuple[str, str], ...]
@@ -93,20 +93,20 @@ class AskedText(NamedTuple):
 
 
 def read_documents(path: Path) -> list[AskedText]:
-    """Group a file's rows by their text; rows without a question give documents without one.
+    """Read a file's rows and group them by their text, with questions or without.
 
     Raises RecipeError with the file and the line.
     """
-    found: dict[str, list[tuple[str, str]]] = {}
+    questions: dict[str, list[tuple[str, str]]] = {}
     titles: dict[str, str] = {}
     for text, question, title in read_rows(path, _TRAINING_ROWS, _make_document):
-        found.setdefault(text, []).extend([question] if question is not None else [])
+        questions.setdefault(text, []).extend([question] if question is not None else [])
         titles.setdefault(text, title)
-    return [AskedText(text, tuple(asked), titles[text]) for text, asked in found.items()]
+    return [AskedText(text, tuple(asked), titles[text]) for text, asked in questions.items()]
 
 
 def _make_document(row: dict[str, Any]) -> tuple[str, tuple[str, str] | None, str]:
-    """A row's document, its question with the first answer if it has one, and its title if any."""
+    """Take a row's document, its question with the first answer, and its title, if any."""
     asks = "question" in row or "answers" in row
     answers = _read_answers(row) if asks else []
     for value in (row["doc"], *([row["question"], *answers] if asks else [])):

@@ -1,6 +1,6 @@
-"""The texts that a text network's training embeds: descriptions of tasks, and what is none.
+"""Texts that the training of a text network embeds: descriptions of tasks, and other texts.
 
-Tasks in, texts out; everything is drawn by fixed rules, so that a run finds the same again.
+Random choices have fixed seeds, so that a continued run finds the same texts again.
 """
 
 import random
@@ -13,12 +13,12 @@ from d2l.datasets.tasks import Example, Task
 
 _N_SALADS = 800  # of each kind, of training descriptions
 _N_LETTERS = 240
-#: Kinds of texts that are made of words, or letters, without any order.
+#: Kinds of texts that are made of words or letters in random order.
 SALADS = ("shuffled", "odd words", "letters")
 
 
 def choose_descriptions(task: Task, most: int) -> tuple[str, ...]:
-    """At most so many descriptions of a task: its definition, and others by chance."""
+    """Choose at most so many descriptions of a task: its definition, and random others."""
     first, others = task.descriptions[:1], task.descriptions[1:]
     if len(task.descriptions) <= most:
         return task.descriptions
@@ -26,21 +26,21 @@ def choose_descriptions(task: Task, most: int) -> tuple[str, ...]:
 
 
 def choose_examples(task: Task, most: int) -> tuple[Example, ...]:
-    """At most so many examples of a task, by chance; 0: all."""
+    """Choose at most so many random examples of a task; 0: all."""
     if not most or len(task.examples) <= most:
         return task.examples
     return tuple(random.Random(f"examples: {task.name}").sample(task.examples, most))
 
 
 def shuffle_words(text: str) -> str:
-    """The words of a text in another order."""
+    """Shuffle the words of a text."""
     words = text.split()
     random.Random(text).shuffle(words)
     return " ".join(words)
 
 
 def draw_letters(text: str) -> str:
-    """Words of random letters, as many and as long as those of a text."""
+    """Draw words of random letters, as many and as long as those of a text."""
     chance = random.Random(f"letters: {text}")
     return " ".join(
         "".join(chance.choices(string.ascii_lowercase, k=len(word))) for word in text.split()
@@ -48,15 +48,14 @@ def draw_letters(text: str) -> str:
 
 
 def draw_words(text: str, pool: Sequence[str]) -> str:
-    """Three to eight words of a pool, which have nothing to do with one another."""
+    """Draw three to eight unrelated words of a pool."""
     chance = random.Random(f"words: {text}")
     return " ".join(chance.sample(pool, min(chance.randint(3, 8), len(pool))))
 
 
 class Contrasts(NamedTuple):
-    """What a network's familiarity is made with, beside its training descriptions: new
-    `descriptions`, and by kind texts that are none, to fit it to (`known`) and to calibrate it
-    on (`new`)."""
+    """Texts for a network's familiarity, beside the training descriptions: new `descriptions`, and,
+    by kind, texts that describe no task: some to fit it (`known`), some to calibrate it (`new`)."""
 
     descriptions: tuple[str, ...]
     known: Mapping[str, tuple[str, ...]]
@@ -64,10 +63,10 @@ class Contrasts(NamedTuple):
 
 
 def make_contrasts(training: Sequence[str], held_out: Sequence[str]) -> Contrasts:
-    """Contrasts for training descriptions and those of held-out tasks.
+    """Make contrasts for descriptions of training tasks and of held-out tasks.
 
-    Each kind of `contrasts.txt` is halved; salads are made of the descriptions' own words, of
-    words from all of them, and of random letters.
+    Each kind of `contrasts.txt` is halved; salads mix the words of a description, words of all
+    descriptions, and random letters.
     """
     chosen = random.Random("salads").sample(training, min(len(training), _N_SALADS))
     kinds = read_contrasts()
@@ -80,7 +79,7 @@ def make_contrasts(training: Sequence[str], held_out: Sequence[str]) -> Contrast
 
 
 def _mix(texts: Sequence[str], all_texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The `SALADS` of some texts; only those of four words or more are shuffled."""
+    """Make the `SALADS` of some texts; only texts of four words or more are shuffled."""
     pool = sorted({word for text in all_texts for word in text.split() if word.isalpha()})
     made = (
         tuple(shuffle_words(text) for text in texts if len(text.split()) > 3),

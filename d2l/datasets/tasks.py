@@ -1,7 +1,7 @@
 """Files of tasks → tasks: JSON lines, plain or gzip, a task with its examples in every row.
 
-A row has task, definition, descriptions and examples of input and output; other keys are passed
-over. Rows of input and output alone are one task without a description. Knows no network.
+A row has task, definition, descriptions and examples of input and output; other keys are ignored.
+Rows of input and output alone make one task without a description.
 """
 
 import hashlib
@@ -20,17 +20,16 @@ _HINT = (
 
 
 class Example(NamedTuple):
-    """An input, and the outputs that are right; the first is the one to train on."""
+    """An input and its right outputs; training uses the first."""
 
     input: str
     outputs: tuple[str, ...]
 
 
 class Task(NamedTuple):
-    """What is asked for, said in several ways, the definition first; solved examples of it, and
-    `shots`, a few more that are for prompts. `choices` are the outputs that there are, if these are
-    few; none where answers are free. `license_clear`: a network may be trained on it and
-    passed on."""
+    """Descriptions of a task, the definition first, and solved examples; `shots` are a few more
+    examples, for prompts. `choices` are all possible outputs, if these are few; none if answers
+    are free. `license_clear`: networks trained on the task may be passed on."""
 
     name: str
     descriptions: tuple[str, ...]
@@ -41,9 +40,9 @@ class Task(NamedTuple):
 
 
 def list_labels(examples: Sequence[Example]) -> list[str]:
-    """The outputs that a classifier chooses from, in their order; none where answers are free.
+    """List the outputs that a classifier chooses from, in their order; none if answers are free.
 
-    Labels are few and come again: at most ten different first outputs, each twice on average.
+    Labels are few and repeat: at most ten different first outputs, each twice on average.
     """
     labels = list(dict.fromkeys(example.outputs[0] for example in examples))
     return labels if 1 < len(labels) <= min(10, len(examples) // 2) else []
@@ -68,11 +67,11 @@ def split_tasks(
     n_held_out: int,
     only_training: Collection[str] = (),
 ) -> TaskSplit:
-    """Leave out the excluded tasks and those without a clear license, and hold some of the rest.
+    """Leave out the excluded tasks and those without a clear license, and hold out some of the
+    rest.
 
-    Held out are the `n_held_out` tasks the SHA-256 of whose names is smallest: which ones depends
-    on nothing that could be chosen. Those named in `only_training` are none of them. Raises
-    TaskError.
+    The held-out tasks are the `n_held_out` whose names have the smallest SHA-256, so nobody can
+    choose them. Tasks of `only_training` are not held out. Raises TaskError.
     """
     known = {task.name for task, _ in found}
     left_out = set(excluded)
@@ -92,7 +91,7 @@ def split_tasks(
     ordered = sorted(open_to_both, key=lambda task: hashlib.sha256(task.name.encode()).digest())
     held_out = tuple(ordered[:n_held_out])
     names = {task.name for task in held_out}
-    return TaskSplit(tuple(one for one in fit if one[0].name not in names), held_out)
+    return TaskSplit(tuple(pair for pair in fit if pair[0].name not in names), held_out)
 
 
 def _make_row(row: dict[str, Any]) -> Task | Example:
@@ -119,7 +118,7 @@ def _read_task(row: dict[str, Any]) -> Task:
 
 
 def _read_example(row: Any) -> Example:
-    """An example; `outputs` are further right ones, besides `output`."""
+    """Read an example; `outputs` are right, too, beside `output`."""
     if not isinstance(row, dict):
         raise TypeError(f"an example is {row!r:.40}, expected an object")
     outputs = [*([row["output"]] if "output" in row else []), *_list(row, "outputs")]
@@ -137,7 +136,7 @@ def _list(row: dict[str, Any], key: str) -> list[Any]:
 
 
 def _join(rows: Sequence[Task | Example], path: Path) -> list[Task]:
-    """Tasks of a file, rows without a task's name being one more."""
+    """List the tasks of a file; the rows without a task's name make one more task."""
     tasks = [row for row in rows if isinstance(row, Task)]
     bare = tuple(row for row in rows if isinstance(row, Example))
     if bare:

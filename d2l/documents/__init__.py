@@ -1,1 +1,1 @@
-"""Documents: path or stdin to text that knows where it came from, and text to chunks."""
+"""Documents: files and standard input to text with pages and headings, and text to chunks."""

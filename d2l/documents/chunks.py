@@ -1,7 +1,7 @@
-"""Chunks: a document's text or tokens cut into what one pass of the base reads.
+"""Chunks: a document's text or tokens, cut for one pass of the base each.
 
-Deterministic; a tokenizer comes in as a function, so no base model is known here. Each network
-kind has its rule: `split_evenly` for Doc-to-LoRA, `pack_sentences` for seats.
+The same text gives the same chunks. Each kind of network has its rule: `split_evenly` for
+Doc-to-LoRA, `pack_sentences` for seats.
 """
 
 import math
@@ -17,32 +17,32 @@ T = TypeVar("T")
 
 
 class Tokenizer(Protocol):
-    """What packing asks of a tokenizer."""
+    """A tokenizer, as far as packing needs it."""
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ordinary text, nothing added."""
+        """Token ids of ordinary text, without special tokens."""
 
     def token_starts(self, text: str) -> list[int]:
-        """For each of these tokens, the character of `text` at which it begins."""
+        """Position in `text` of the first character of each token."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the encoder reads at once, and where it came from."""
+    """Tokens that the encoder reads at once, and their place in a document."""
 
     index: int
-    token_ids: tuple[int, ...]  # template included: exactly what the encoder sees
+    token_ids: tuple[int, ...]  # template included: exactly the encoder's input
     source: str  # "p. 3-5", for progress and provenance
-    document: str = ""  # name of the input it belongs to
+    document: str = ""  # name of the input
     rank: int = 0  # width of its slice of the adapter; 0 shares the slice before it
     span: tuple[int, int] = (0, 0)  # [start, stop) in characters of its document's text
-    part_rank: int = 0  # ranks, or seats, of the part that is kept of it; 0: none is kept
+    part_rank: int = 0  # ranks, or seats, of its part; 0: the adapter keeps no part
     headings: tuple[str, ...] = ()  # above its first character, outermost first
-    text: str = ""  # of a chunk that a part is kept of, without headings
+    text: str = ""  # without headings; only if the adapter keeps a part
 
 
 def keep_part(chunk: Chunk, document: Document, rank: int) -> Chunk:
-    """The chunk with what its part is found and cited by."""
+    """Give a chunk the rank, headings and text of its part, which finding and citing need."""
     start, stop = chunk.span
     headings = document.heading_path(start)
     text = document.text[start:stop]
@@ -63,8 +63,8 @@ def split_evenly(
 ) -> list[tuple[tuple[int, ...], int, int]]:
     """Cut a templated token list into ceil(n / limit) slices of equal length.
 
-    Inner ends get the template's halves: (chunk ids, start, stop) where start and stop are the
-    slice of `token_ids`. Chunks may pass `limit` by the affixes. `limit` <= 0 does not cut.
+    Returns (chunk ids, start, stop), a slice of `token_ids` with the template's halves at inner
+    ends, by which a chunk may exceed `limit`. `limit` <= 0 does not cut.
     Source of the rule: SakanaAI/doc-to-lora, ctx_to_lora/data/processing.py, split_too_long_ctx.
     """
     count = len(token_ids)
@@ -82,7 +82,7 @@ def split_at(
     prefix: Sequence[int],
     suffix: Sequence[int],
 ) -> list[tuple[tuple[int, ...], int, int]]:
-    """The same with the inner ends where they are wanted: indices in `token_ids`, rising."""
+    """Cut like `split_evenly`, but at these `borders`: rising indices in `token_ids`."""
     count = len(token_ids)
     chunks = []
     for start, stop in pairwise([0, *borders, count]):
@@ -96,8 +96,8 @@ def pack_sentences(text: str, *, tokenizer: Tokenizer, limit: int, minimum: int)
     """Pack whole sentences, joined by a space, into pieces of at most `limit` tokens.
 
     A sentence ends after ".", "!" or "?" before white space, and at a line's end. A longer
-    sentence is cut every `limit` tokens. A last piece under `minimum` tokens joins the one
-    before it, which may then pass the limit.
+    sentence is cut every `limit` tokens. A last piece under `minimum` tokens joins the piece
+    before it, which may then exceed the limit.
     """
     packed: list[Piece] = []
     for sentence, start in split_sentences(text):
@@ -121,11 +121,11 @@ def share_out(
     find: Callable[[T], Callable[[str], object]],
     trust_single: bool,
 ) -> list[list[T]]:
-    """Each piece's questions: a question goes with the one piece that holds its answer.
+    """Share out questions to pieces: a question goes to the only piece that holds its answer.
 
-    `find` gives what tells whether a text holds a question's answer. Where several pieces do, or
-    none, the question is left out: "3" may be anybody's number of children. With `trust_single`
-    a text of one piece is taken to answer all of them, however it words the answer.
+    `find` makes, for a question, a function that tells if a text holds the answer. A question with
+    several such pieces, or none, is left out: "3" may be anybody's number of children. With
+    `trust_single` the piece of a text with only one gets all questions.
     """
     if trust_single and len(pieces) == 1:
         return [list(questions)]
@@ -139,7 +139,7 @@ def share_out(
 
 
 def join_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Piece:
-    """Join neighbors by a space; a piece alone stays as it is."""
+    """Join neighbors by a space; a single piece stays as it is."""
     if len(pieces) == 1:
         return pieces[0]
     text = " ".join(piece.text for piece in pieces)
@@ -147,10 +147,9 @@ def join_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Piece:
 
 
 def cut_long(piece: Piece, tokenizer: Tokenizer, limit: int) -> list[Piece]:
-    """Cut an over-long sentence every `limit` tokens.
+    """Cut an over-long sentence every `limit` tokens; its ids are sliced, not encoded again.
 
-    Ids are the sentence's own, sliced. A character whose bytes fall on both sides of a cut
-    counts to the right in `text`, which only shows and joins.
+    A character whose bytes fall on both sides of a cut belongs to the text on the right.
     """
     starts = [*tokenizer.token_starts(piece.text), len(piece.text)]
     parts = []

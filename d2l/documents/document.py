@@ -1,7 +1,4 @@
-"""A document as the compiler sees it: text that knows where it came from.
-
-Knows nothing of files or formats: readers make these values.
-"""
+"""A document for the compiler: text with its pages and headings, made by the readers."""
 
 import hashlib
 import re
@@ -21,25 +18,25 @@ _NUMBER = re.compile(r"(?:[^\W\d_]+ )?(?P<number>\d{1,4}(?:\.\d{1,4}){0,7})(?=[.
 
 @dataclass(frozen=True)
 class Source:
-    """One input before it is read: a file, or standard input.
+    """A file or standard input, before it is read.
 
-    `name` is safe to print. Without a path the bytes are `data`, or what standard input holds.
-    `include_hidden`: text that a reader of the document cannot see is wanted, too.
+    `name` is safe to print. Without a path the bytes are `data`, or those of standard input.
+    `include_hidden`: keep text that a reader of the document cannot see.
     """
 
     name: str
     path: Path | None = None
     data: bytes | None = None
     include_hidden: bool = False
-    shared: str = ""  # what is passed on of the name: without the folder that it was given with
+    shared: str = ""  # the name to pass on with an adapter: without the user's folders
 
 
 @dataclass(frozen=True)
 class Document:
-    """One input as text.
+    """A document's text, with its source.
 
-    `name` is what messages and provenance call it (the path as given, or "-");
-    `format` is a key of `read.READERS`; `digest` is the SHA-256 of the input's bytes in hex.
+    `name` stands in messages and provenance (the path as given, or "-"); `format` is a key of
+    `read.READERS`; `digest` is the SHA-256 of the input's bytes in hex.
     """
 
     name: str
@@ -48,21 +45,21 @@ class Document:
     digest: str
     size_bytes: int
     notes: tuple[str, ...] = ()  # text that may be missing or wrong: "3 of 12 pages have no text"
-    findings: tuple[Finding, ...] = ()  # hidden text, what looks like a secret, and the like
-    include_hidden: bool = False  # whether `text` holds hidden text, too
+    findings: tuple[Finding, ...] = ()  # hidden text, likely secrets, and the like
+    include_hidden: bool = False  # `text` holds hidden text, too
     shared: str = ""  # as `Source.shared`
-    remarks: tuple[str, ...] = ()  # what else the reader tells, of which nothing is lost
+    remarks: tuple[str, ...] = ()  # other notes of the reader; no text is lost
 
     @classmethod
     def from_text(cls, text: str, *, name: str = "text") -> "Document":
-        """A document of text that lies in no file; `name` is what its adapter calls it."""
+        """Make a document of a text without a file; its adapter calls it `name`."""
         data = text.encode("utf-8", errors="backslashreplace")
         digest = hashlib.sha256(data).hexdigest()
         return cls(name, "text", (Section(text),), digest, len(data), shared=name)
 
     @cached_property
     def text(self) -> str:
-        """All sections, joined by an empty line; a plain text file comes back unchanged."""
+        """Text of the sections, joined by empty lines; that of a plain text file is unchanged."""
         return SEPARATOR.join(section.text for section in self.sections)
 
     def spans(self) -> Iterator[tuple[int, int, Section]]:
@@ -72,24 +69,23 @@ class Document:
 
     @cached_property
     def _starts(self) -> list[int]:
-        """Where each section begins in `text`, and where one more would."""
+        """Start of each section in `text`, and the end of the last with its separator."""
         lengths = (len(section.text) + len(SEPARATOR) for section in self.sections)
         return list(accumulate(lengths, initial=0))
 
     def heading_path(self, position: int) -> tuple[str, ...]:
-        """Give the titles of the headings that a character of `text` stands in or below, outermost
-        first."""
+        """Titles of the headings above a character of `text`, or around it, outermost first."""
         starts, paths = self._paths
         return paths[bisect_right(starts, position)]
 
     @property
     def heading_starts(self) -> list[int]:
-        """The characters of `text` at which headings stand, in order."""
+        """Positions of headings in `text`, in order."""
         return list(dict.fromkeys(self._paths[0]))
 
     @cached_property
     def _paths(self) -> tuple[list[int], list[tuple[str, ...]]]:
-        """Where headings stand, and the path in front of the first and from each one on."""
+        """Positions of headings, and the heading paths: before the first, and from each on."""
         starts: list[int] = []
         paths: list[tuple[str, ...]] = [()]
         above: list[Heading] = []
@@ -112,8 +108,8 @@ class Document:
 
 
 def _is_below(heading: Heading, other: Heading) -> bool:
-    """Whether a heading stands below an earlier one: by its level, or by its number, since some
-    books give "Chapter 4" and "4.1" one level."""
+    """True if a heading is below an earlier one: by its level, or by its number, since some books
+    give "Chapter 4" and "4.1" the same level."""
     number, outer = _NUMBER.match(heading.title), _NUMBER.match(other.title)
     if number and outer and number["number"].startswith(outer["number"] + "."):
         return True

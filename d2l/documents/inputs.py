@@ -1,6 +1,6 @@
-"""Arguments of a command to the documents they mean: files, folders, standard input.
+"""Arguments of a command → sources: files, folders, standard input, in a fixed order.
 
-Takes paths as given, gives sources in a fixed order; reads no file.
+Reads no file.
 """
 
 import os
@@ -14,15 +14,15 @@ from d2l.documents.read import READERS
 from d2l.errors import DocumentError
 
 STDIN = "-"
-#: What tells an adapter's folder, or an export's: its card is no document.
+#: File that marks an adapter's folder, or an export's: its card is no document.
 OWN = "d2l.json"
 #: Every suffix that a reader takes.
 SUFFIXES = [suffix for reader in READERS.values() for suffix in reader.suffixes]
 
 
 class Inputs(NamedTuple):
-    """What to read, and what not: files of folders passed over because no reader takes their kind,
-    and inputs that lead nowhere, (name, what is wrong)."""
+    """Sources to read; `ignored` files of folders, which no reader takes; and `bad` inputs that
+    lead nowhere, (name, error)."""
 
     sources: tuple[Source, ...]
     ignored: tuple[str, ...] = ()
@@ -30,12 +30,11 @@ class Inputs(NamedTuple):
 
 
 def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
-    """Name every document that the inputs mean, each file once, folders sorted by path.
+    """List the documents of some inputs, each file once, folders sorted by path.
 
-    An input that leads nowhere raises, or is listed with `skip_bad`.
-
-    Folders are read with their subfolders; hidden entries and links to folders are passed over.
-    A file is taken whatever its suffix if it is named itself, by its suffix if a folder holds it.
+    An input that leads nowhere raises DocumentError, or is listed with `skip_bad`. Folders are
+    read with their subfolders, without hidden entries and links to folders. The suffix of a file
+    counts only if the file is in a folder.
     """
     if list(inputs).count(STDIN) > 1:
         raise DocumentError("-: standard input is named twice", hint="name it once")
@@ -66,7 +65,7 @@ def expand_inputs(inputs: Sequence[str], *, skip_bad: bool = False) -> Inputs:
 
 
 def find_files(given: str) -> tuple[list[Path], list[Path]]:
-    """The documents that a path means, and files of a folder that no reader takes."""
+    """Find the documents of a path, and the files of a folder that no reader takes."""
     if not given.strip():  # the path of an empty name would be the working directory
         raise DocumentError(
             "an input has an empty name", hint="name files, folders, or - for stdin"
@@ -90,7 +89,7 @@ def find_files(given: str) -> tuple[list[Path], list[Path]]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; raise if there is nothing there."""
+    """True if a path is a folder; raises DocumentError if there is no such path."""
     name = printable(str(path))
     try:
         if path.is_dir():
@@ -105,9 +104,9 @@ def is_folder(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """List regular files that are not hidden, sorted by the parts of their paths, and links with
-    unreadable targets. Links to folders are not followed, and folders that d2l wrote, such as the
-    output of the last run, are passed over."""
+    """List regular files that are not hidden, and links with unreadable targets, sorted by the
+    parts of their paths. Links to folders are not followed; folders that d2l wrote, such as the
+    output of the last run, are ignored."""
 
     def refuse(error: OSError) -> None:
         name = printable(str(error.filename or folder))
@@ -127,17 +126,17 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def may_hold(path: Path, size_bytes: int) -> bool:
-    """Whether a path leads to a regular file of a size. Names out of an adapter are opened only
-    then: they may be those of pipes and devices, which never end."""
+    """True if a path leads to a regular file of a size. Other paths out of an adapter are not
+    opened: pipes and devices may never end."""
     try:
-        found = path.stat()
+        facts = path.stat()
     except (OSError, ValueError):
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
+    return stat.S_ISREG(facts.st_mode) and facts.st_size == size_bytes
 
 
 def may_be_file(path: Path) -> bool:
-    """Whether a path leads to a regular file, or to where nobody lets us see what it is."""
+    """True if a path leads to a regular file, or to an unreadable target."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except PermissionError:
@@ -147,7 +146,7 @@ def may_be_file(path: Path) -> bool:
 
 
 def has_known_suffix(file: Path) -> bool:
-    """Whether a reader takes files of this suffix."""
+    """True if a reader takes files of this suffix."""
     return file.suffix.lower() in SUFFIXES
 
 

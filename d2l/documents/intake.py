@@ -1,6 +1,6 @@
-"""InputLike → documents: every file, folder or stdin given, read one by one.
+"""InputLike → documents: files, folders and standard input, read one by one.
 
-One bad input fails the run unless bad ones are to be skipped; then each is listed with its reason.
+A bad input raises, or is listed with its reason if bad inputs are to be skipped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from d2l.readers.findings import describe
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How inputs are read."""
+    """Options of reading inputs."""
 
     format: str | None = None
     encoding: str | None = None
@@ -28,7 +28,7 @@ class ReadOptions:
     limits: ReadLimits = field(default_factory=ReadLimits)
 
     def record(self) -> dict[str, str | bool | None]:
-        """The options that change what is read, by name, as JSON values; never the password."""
+        """Options that change the text, by name, as JSON values; never the password."""
         return {
             "format": self.format,
             "encoding": self.encoding,
@@ -39,8 +39,8 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Intake:
-    """What was read, and what was not: (name, reason); `ignored` are files of folders that no
-    reader takes. `reading` is how all of it was read."""
+    """Documents, and skipped inputs as (name, reason). `ignored` are files of folders that no
+    reader takes; `reading` are the options."""
 
     documents: tuple[Document, ...]
     skipped: tuple[tuple[str, str], ...] = ()
@@ -49,8 +49,8 @@ class Intake:
 
     @property
     def warnings(self) -> list[str]:
-        """A line for each sort of thing that was found in a document, for text that may be missing
-        or wrong, and for each input that was skipped."""
+        """A line for each sort of finding in a document, for text that may be missing or wrong, and
+        for each skipped input."""
         findings = [
             f"{document.name}: {describe(finding, include_hidden=document.include_hidden)}"
             for document in self.documents
@@ -64,8 +64,8 @@ class Intake:
 
     @property
     def remarks(self) -> list[str]:
-        """A line for what else was noticed, and one for the files that were passed over."""
-        remarks = [f"{one.name}: {remark}" for one in self.documents for remark in one.remarks]
+        """Remarks of readers, and one line for ignored files."""
+        remarks = [f"{doc.name}: {remark}" for doc in self.documents for remark in doc.remarks]
         if not self.ignored:
             return remarks
         shown = ", ".join(self.ignored[:3]) + (", …" if len(self.ignored) > 3 else "")
@@ -73,7 +73,7 @@ class Intake:
         return [*remarks, f"passed over {len(self.ignored)} {files} of other kinds: {shown}"]
 
 
-#: What is compiled: a path, "-" for standard input, a document, several of these, or what was read.
+#: Input to compile: a path, "-" for standard input, a document, several of these, or an intake.
 InputLike = str | Path | Document | Sequence[str | Path | Document] | Intake
 
 
@@ -88,13 +88,13 @@ def refuse_warnings(messages: Sequence[str]) -> None:
 
 
 def describe_skipped(name: str, reason: str) -> str:
-    """One line on an input that is left out."""
+    """Describe an input that is left out, in one line."""
     return f"skipped {reason if reason.startswith(name) else f'{name}: {reason}'}"
 
 
 def take_inputs(inputs: InputLike, options: ReadOptions) -> Intake:
-    """Documents as they are, and those that paths lead to, read; raises DocumentError, and
-    TypeError for what is no input."""
+    """Read the documents that paths lead to, and take documents as they are; raises DocumentError,
+    and TypeError for values of other types."""
     if isinstance(inputs, Intake):
         return inputs
     if isinstance(inputs, str) or not isinstance(inputs, Iterable):

@@ -1,7 +1,7 @@
-"""Path or standard input to a document, whatever its format.
+"""Path or standard input → a document, whatever its format.
 
-Takes a source, gives a `Document`; decides the format and bounds the work. Parsers of formats
-that can hide hostile content run in a child process; each has a module of its own in `readers`.
+This module decides the format and bounds the work. Parsers of formats that can hide hostile content
+run in a child process; each has a module of its own in `readers`.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from d2l.readers.text import parse_text
 
 _log = logging.getLogger(__name__)
 
-#: Larger texts are parsed in a child process, too: what takes time there has a limit.
+#: Larger texts are parsed in a child process, too, where the time is limited.
 IN_PROCESS_BYTES = 200_000
-# So is Markdown with markup in it, in any width of characters.
+# Markup sends Markdown to the child process as well; zero bytes: UTF-16 and UTF-32.
 MARKUP = re.compile(rb"<\x00{0,3}[A-Za-z/!?]")
-STRICT = frozenset(("pdf", "docx", "epub"))  # formats that content proves
+PROVABLE = frozenset(("pdf", "docx", "epub"))  # formats that content proves
 
 
 class Reader(NamedTuple):
-    """How to read one format, and by which suffixes it goes."""
+    """A format: its suffixes, its name for people, and the process that parses it."""
 
     suffixes: tuple[str, ...]
     description: str
@@ -47,10 +47,10 @@ def read_document(
     limits: ReadLimits | None = None,
     on_progress: Steps = ignore_steps,
 ) -> Document:
-    """Read one source; the same bytes give the same document each time.
+    """Read one source; the same bytes always give the same document.
 
-    `format` is a key of `READERS` and overrides the suffix, not the evidence of the content.
-    Text that a reader cannot see is left out, unless the source wants it, and counted either way.
+    `format` is a key of `READERS` and overrides the suffix, but not a format proven by the content.
+    Hidden text is counted, and left out unless the source includes it.
     """
     limits = limits or ReadLimits()
     data = read_bytes(source, limits)
@@ -77,12 +77,12 @@ def read_document(
 
 
 def parse(format: str, request: ParseRequest) -> Parsed:
-    """Parse with a format's reader, and look over what came of it."""
+    """Parse with a format's reader, and screen the text."""
     return screen(find_parser(format)(request), request)
 
 
 def make_document(source: Source, format: str, request: ParseRequest, parsed: Parsed) -> Document:
-    """Put text and provenance together; refuse a document without text."""
+    """Make a document of text and provenance; refuse a document without text."""
     if not any(section.text.strip() for section in parsed.sections):
         if any(finding.kind == "hidden" for finding in parsed.findings):
             raise all_hidden(request, parsed.findings)
@@ -105,7 +105,7 @@ def make_document(source: Source, format: str, request: ParseRequest, parsed: Pa
 
 
 def name_disguise(source: Source, format: str) -> tuple[str, ...]:
-    """A remark where a file is read as another format than its suffix says."""
+    """Give a remark if a file is read as another format than that of its suffix."""
     suffix = source.path.suffix.lower() if source.path is not None else ""
     others = [name for name, reader in READERS.items() if suffix in reader.suffixes]
     return (f"is {READERS[format].description}",) if others and format not in others else ()
@@ -127,16 +127,16 @@ def read_bytes(source: Source, limits: ReadLimits) -> bytes:
             hint="raise the limit with --max-bytes, or split the document",
         )
     if not data.strip(b"\x00 \t\r\n\x0b\x0c\xef\xbb\xbf"):
-        what = "the file is" if source.path is not None else "standard input is"
+        input = "the file" if source.path is not None else "standard input"
         raise DocumentError(
-            f"{source.name}: {what} empty" + (" but for white space" if data else ""),
+            f"{source.name}: {input} is empty" + (" but for white space" if data else ""),
             hint="give a document that has text",
         )
     return data
 
 
 def read_file(name: str, path: Path, n_bytes: int) -> bytes:
-    """Read a file, at most so many bytes; say what is wrong if it cannot be read."""
+    """Read a file, at most so many bytes; raises DocumentError with the reason."""
     try:
         with path.open("rb") as file:
             return file.read(n_bytes)
@@ -151,13 +151,14 @@ def read_file(name: str, path: Path, n_bytes: int) -> bytes:
     except OSError as error:
         raise DocumentError(f"{name}: {error.strerror or error}", hint="check the path") from None
     except ValueError:  # a lone surrogate or a zero byte
-        raise DocumentError(f"{name}: no file can be called so", hint="check the path") from None
+        raise DocumentError(f"{name}: not a valid file name", hint="check the path") from None
 
 
 def choose_format(source: Source, content: Content, asked: str | None) -> str:
-    """Decide by content, then by what was asked for, then by suffix.
+    """Decide by content, then by the user's choice, then by suffix.
 
-    A PDF, DOCX or EPUB is one whatever it is called; a file that only claims to be one is refused.
+    The content alone makes a PDF, DOCX or EPUB; a file with their suffix, but other content, is
+    refused.
     """
     if asked is not None and asked not in READERS:
         raise DocumentError(
@@ -166,9 +167,9 @@ def choose_format(source: Source, content: Content, asked: str | None) -> str:
         )
     suffix = source.path.suffix.lower() if source.path is not None else ""
     claimed = asked or next((n for n, reader in READERS.items() if suffix in reader.suffixes), None)
-    if content.format in STRICT and asked in (None, content.format):
+    if content.format in PROVABLE and asked in (None, content.format):
         return content.format
-    if content.format is None or content.format in STRICT or claimed in STRICT:
+    if content.format is None or content.format in PROVABLE or claimed in PROVABLE:
         raise refuse_content(source, content, asked, claimed)
     if asked is not None:
         return asked
@@ -180,8 +181,8 @@ def choose_format(source: Source, content: Content, asked: str | None) -> str:
 def refuse_content(
     source: Source, content: Content, asked: str | None, claimed: str | None
 ) -> DocumentError:
-    """Say what the bytes seem to be instead, and how to have them read."""
-    not_that = f"not {READERS[claimed].description}; " if claimed and claimed in STRICT else ""
+    """Make the error for unfit content: it names the likely format, and a way to read it."""
+    not_that = f"not {READERS[claimed].description}; " if claimed and claimed in PROVABLE else ""
     if content.format is not None:
         hint = f"read it as what it is with --format {content.format}"
         if asked is None and content.format != "text":
@@ -196,8 +197,8 @@ def refuse_content(
 
 
 def find_parser(format: str) -> Parser:
-    """Import the parser of a format. Those of the formats that run in a child process are imported
-    there only: that takes longer than to read a page."""
+    """Import the parser of a format. Slow imports happen in the child process alone: they take
+    longer than to read a page."""
     if format == "pdf":
         from d2l.readers.pdf.reader import parse_pdf as parse
     elif format == "docx":

@@ -1,7 +1,7 @@
 """Run a parser in a child process, under limits of time, memory and output.
 
-Takes a format name and a parse request, gives what the parser found; every failure of the child
-becomes one line. Knows no format: the child looks the parser up. The process is `files.child`'s.
+A format name and a parse request in, the parsed document out; every failure of the child becomes
+one line. The child imports the parser; `files.child` runs the process.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, damaged
 
 WORKER = "d2l.documents.worker"
 MAX_LINE_BYTES_PER_CHAR = 12  # JSON spells one character in two escapes of six bytes at most
-_OTHERWISE = ("data", "on_progress")  # parts of a request that do not go to the child as JSON
+_NOT_JSON = ("data", "on_progress")  # fields of a request that do not go to the child as JSON
 REPLY_OVERHEAD_BYTES = 1 << 24  # around the text: section heads, notes, progress
 
 
@@ -38,14 +38,14 @@ class ReadLimits:
 
 
 def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Parsed:
-    """Parse in a child process that is gone when this returns or raises."""
-    asked = {key: value for key, value in vars(request).items() if key not in _OTHERWISE}
+    """Parse in a child process, which has ended when this returns or raises."""
+    fields = {key: value for key, value in vars(request).items() if key not in _NOT_JSON}
     reply_bytes = REPLY_OVERHEAD_BYTES + MAX_LINE_BYTES_PER_CHAR * request.max_chars
     bounds = Limits(limits.seconds, limits.memory_bytes, reply_bytes)
     try:
         reply = ask_child(
             WORKER,
-            asked | {"format": format},
+            fields | {"format": format},
             bounds,
             data=request.data,
             on_progress=request.on_progress,
@@ -68,7 +68,7 @@ def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Pars
 def explain(
     stopped: Stopped, format: str, request: ParseRequest, limits: ReadLimits
 ) -> DocumentError:
-    """Tell what the end of a child without a reply says about the document."""
+    """Make the error for a child that ended without a reply."""
     if stopped.why == "time":
         done, option = f"took more than {limits.seconds:g} seconds", "--parse-seconds"
     elif stopped.why in ("memory", "output"):

@@ -1,9 +1,9 @@
-"""Chunk borders that a change of the text moves only nearby: chosen by content, not by counting.
+"""Stable chunk borders: a change of the text moves only the borders nearby.
 
-Text in, pieces out. Packing from the start moves every border behind an inserted sentence. Here a
-text that is too long is cut at its best border: before a heading, else between paragraphs, else
-between sentences; among equals the one whose neighbors have the lowest digest. Each half is cut
-further. A change is seen by the stretches that hold it, and by no other.
+Packing from the start would move every border behind an inserted sentence. Here a text that is too
+long is cut at its best border, and then each half: before a heading, else between paragraphs, else
+between sentences; among equal borders, where the text around has the lowest digest. A change
+affects only the stretches that hold it.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _HEADING, _PARAGRAPH, _SENTENCE = range(3)
 _MARKDOWN_HEADING = re.compile(r"#{1,6} ")
 #: Each half of a cut holds at least this share of the limit, so that pieces do not get tiny.
 _LEAST_SHARE = 0.25
-#: Most room for the headings above a piece, in tokens; half of the limit where that is less.
+#: Most tokens of the headings above a piece; half of the limit if that is less.
 _HEADING_TOKENS = 32
 _LINE = re.compile(r"[^\n]+")
 #: Between the cells of a row, as readers write tables.
@@ -27,8 +27,8 @@ _CELL_BORDER = " | "
 
 
 class _Unit(NamedTuple):
-    """A sentence or a table's row, or a part of one that is too long alone; `border` is how good a
-    cut before it is, lower first."""
+    """A sentence or a row of a table, or a slice of a very long one; `border` ranks the cut before
+    it, the lowest is best."""
 
     piece: Piece
     border: tuple[int, str]
@@ -39,8 +39,8 @@ def pack_stable(
 ) -> list[Piece]:
     """Pack whole sentences and rows, joined by a space, into pieces of at most `limit` tokens.
 
-    `headings` are characters of `text` at which headings stand; lines of Markdown headings are
-    found. Pieces are shorter than those of `pack_sentences`, so there are more of them.
+    `headings` are positions of headings in `text`; Markdown headings need none. Pieces are shorter
+    than those of `pack_sentences`, and so more.
     """
     units = _find_units(text, tokenizer, limit, sorted(headings))
     pieces: list[Piece] = []
@@ -59,12 +59,12 @@ def pack_stable(
 
 
 def pack_below_headings(document: Document, tokenizer: Tokenizer, limit: int) -> list[Piece]:
-    """The same, each piece behind the headings above it ("Care > Filter"), which count towards its
-    `limit`: a page alone often does not say what it is about."""
+    """Pack like `pack_stable`, each piece behind the headings above it ("Care > Filter"), which
+    count towards its `limit`: a page alone often does not name its subject."""
     most = min(_HEADING_TOKENS, limit // 2)
-    room, starts = limit - most, document.heading_starts
+    rest, starts = limit - most, document.heading_starts
     pieces = []
-    for piece in pack_stable(document.text, tokenizer=tokenizer, limit=room, headings=starts):
+    for piece in pack_stable(document.text, tokenizer=tokenizer, limit=rest, headings=starts):
         path = [t for t in document.heading_path(piece.start) if not piece.text.startswith(t)]
         while path and len(tokenizer.encode(" > ".join(path))) > most:
             path.pop(0)  # the innermost says most
@@ -98,7 +98,7 @@ def _find_units(
 
 
 def _split_rows(text: str) -> Iterator[tuple[str, int]]:
-    """Rows of tables, and the sentences of all other lines, as `split_sentences` gives them."""
+    """Yield rows of tables, and the sentences of other lines, as `split_sentences` gives them."""
     for line in _LINE.finditer(text):
         row = line[0].strip()
         whole = [(row, line[0].index(row))]
@@ -107,7 +107,7 @@ def _split_rows(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _find_cut(units: Sequence[_Unit], limit: int) -> int:
-    """The unit that the second half begins with."""
+    """Find the first unit of the second half."""
     lengths = [len(unit.piece.token_ids) for unit in units]
     total = sum(lengths)
     least = min(limit * _LEAST_SHARE, total / 2)
@@ -117,7 +117,7 @@ def _find_cut(units: Sequence[_Unit], limit: int) -> int:
         if index:
             smaller = min(read, total - read)
             fairest = min(fairest, (total - 2 * smaller, index))
-            # Where a text repeats itself borders are equal, and the one in the middle is best.
+            # A text that repeats itself has equal borders: the middle one is best.
             if smaller >= least and (best is None or (unit.border, -smaller, index) < best):
                 best = (unit.border, -smaller, index)
         read += lengths[index]

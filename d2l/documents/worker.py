@@ -1,4 +1,4 @@
-"""The child process that parses one document. Started by sandbox."""
+"""The child process that parses one document; `sandbox` starts it."""
 
 from typing import Any
 
@@ -9,20 +9,19 @@ from d2l.readers.parsing import ParseRequest
 
 
 def main() -> None:
-    """Parse what stdin holds, within the limits that it names."""
+    """Parse the document on stdin, within the limits that stand there."""
     serve(parse)
 
 
 def parse(request: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """The text of a document and what to tell of it, or what is wrong with it."""
+    """Parse a document to JSON values: its text, notes and findings, or an error."""
     format = request.pop("format")
 
-    def tell(done: int, total: int, _label: str | None = None) -> None:
+    def report(done: int, total: int, _label: str | None = None) -> None:
         reply({"progress": [done, total]})
 
-    asked = ParseRequest(data=data, on_progress=tell, **request)
     try:
-        parsed = read(format, asked)
+        parsed = read(format, ParseRequest(data=data, on_progress=report, **request))
     except DocumentError as error:
         return {"error": {"message": error.message, "hint": error.hint}}
     findings = [(f.kind, f.what, f.count, f.pages, f.lines) for f in parsed.findings]

@@ -1,1 +1,1 @@
-"""Screening: what in a document's text should be known before it is compiled."""
+"""Screening: invisible characters, instructions to models and secrets in a document's text."""

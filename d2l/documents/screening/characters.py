@@ -1,7 +1,4 @@
-"""Characters that no reader sees: Unicode tags, controls of direction, and signs without a width.
-
-Takes text, gives it without tags, which mean nothing to people; and what else is in it.
-"""
+"""Invisible characters: Unicode tags, controls of direction, and signs without a width."""
 
 import re
 import unicodedata
@@ -16,20 +13,20 @@ _FLAG = "\U0001f3f4"
 _EMBEDDINGS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _LEFTWARD = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe"  # letters written from right to left
 _RIGHT_TO_LEFT = re.compile(f"[{_LEFTWARD}]")
-# Where letters go both ways: what turns letters around, and what claims to hold such letters,
-# with all that it holds.
+# In text of both directions: bidi overrides, and right-to-left embeddings without a right-to-left
+# letter, with the text inside.
 _TURNED = re.compile(f"[\u202d\u202e]|[\u202b\u2067][^{_LEFTWARD}\u202b-\u202e\u2067\u2069\n]*")
 _LATIN = re.compile("[A-Za-z]")
 _SELECTORS = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _BRAILLE = re.compile("[\u2801-\u28ff]")
 _BRAILLE_BLANKS = re.compile("\u2800{4,}")
-# What a terminal is told to conceal; other numbers before 8 set colors and weights.
+# Escape codes that conceal text on a terminal; other numbers before 8 set colors and weights.
 _CONCEALED = re.compile(
     r"(?:\x1b\[|\x9b)(?:(?:0?[0-79]|2\d|[349][0-79]|10[0-7]|[345]8;5;\d{1,3});){0,9}"
     r"0?8(?:;\d{1,3}){0,9}m"
 )
-# All that Unicode says is shown as nothing, but for tags and controls of direction; and marks of
-# annotations, which nothing shows either.
+# Unicode's default ignorable characters, but for tags and controls of direction; and marks of
+# annotations, which no program shows either.
 _NOTHING = (
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u2065"
     "\u206a-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
@@ -38,8 +35,8 @@ _NOTHING = (
 _IGNORED = re.compile(f"[{_NOTHING}]+")
 _UNSEEN = re.compile(f"[{_NOTHING}\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]+")
 MIN_RUN = 4  # no script and no emoji needs as many in a row
-MIN_SCATTERED = 8  # single ones without work, in one section: fewer come with copied text
-_IN_WORDS = "\xad\u034f"  # single ones may stand in any word
+MIN_SCATTERED = 8  # idle characters in one section: copied text has fewer
+_IN_WORDS = "\xad\u034f"  # characters that may stand in any word
 _BREAKS = "\u200b\u2060\ufeff"  # allow a line end, or forbid it, beside signs
 _MARKS_OF_DIRECTION = "\u061c\u200e\u200f"
 _OPERATORS = "\u2061\u2062\u2063\u2064"  # of formulas: "times", "of", and such
@@ -58,8 +55,8 @@ _OTHER_ALPHABET = re.compile("[\u0370-\u052f]")
 _WORD = re.compile(r"\w+")
 
 
-def take_out_tags(text: str) -> tuple[str, int]:
-    """Give a text without Unicode tags, and how many there were; flags keep theirs."""
+def remove_tags(text: str) -> tuple[str, int]:
+    """Remove Unicode tags from a text, but not those of flags, and count them."""
     n_tags = 0
 
     def keep_flag(match: "re.Match[str]") -> str:
@@ -73,7 +70,7 @@ def take_out_tags(text: str) -> tuple[str, int]:
 
 
 def find_unseen(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (what, how many characters, position) of what cannot be seen and may mislead."""
+    """Yield (sort, number of characters, position) of invisible text that may mislead."""
     for match in _CONCEALED.finditer(text):
         yield "text that a terminal conceals", len(match[0]), match.start()
     if text.isascii():
@@ -97,7 +94,7 @@ def _find_turned(text: str) -> Iterator["re.Match[str]"]:
 
 
 def _find_ignored(text: str, goes_both_ways: bool) -> Iterator[tuple[str, int, int]]:
-    """What is shown as nothing: runs, what parts a Latin word, and what has no work to do."""
+    """Yield ignorable characters: in runs, inside Latin words, and many that have no effect."""
     scattered: list[tuple[int, int]] = []
     for match in _IGNORED.finditer(text):
         run, start = match[0], match.start()
@@ -114,13 +111,13 @@ def _find_ignored(text: str, goes_both_ways: bool) -> Iterator[tuple[str, int, i
 
 
 def _is_in_word(run: str, before: str, after: str) -> bool:
-    """Whether a run parts a Latin word; hyphens may, and selectors are looked at elsewhere."""
+    """True if a run stands inside a Latin word; hyphens may, and `_is_idle` judges selectors."""
     is_word = before.isascii() and before.isalnum() and after.isascii() and after.isalnum()
     return is_word and run.strip(_IN_WORDS) != "" and not _SELECTORS.search(run)
 
 
 def _is_idle(run: str, before: str, after: str, goes_both_ways: bool) -> bool:
-    """Whether a short run does nothing between its neighbors ("" at the ends of the text)."""
+    """True if a short run has no effect between its neighbors ("" at the ends of the text)."""
     if _PLAIN.fullmatch(before) is None:
         return False
     if _SELECTORS.search(run):
@@ -138,11 +135,9 @@ def _is_idle(run: str, before: str, after: str, goes_both_ways: bool) -> bool:
 
 
 def spell_plainly(text: str) -> str:
-    """A text as it reads: without what cannot be seen, with ordinary letters for wide ones, and
-    with Latin ones for what looks like them inside Latin words.
-
-    Line ends stay, so that lines can be counted.
-    """
+    """Spell a text as it looks: without invisible characters, with ordinary letters for wide ones,
+    and with Latin letters for look-alikes in Latin words. Line ends stay, so that lines can be
+    counted."""
     if text.isascii():
         return text
     plain = unicodedata.normalize("NFKC", bound_marks(_UNSEEN.sub("", text)))
@@ -152,14 +147,14 @@ def spell_plainly(text: str) -> str:
 
 
 def bound_marks(text: str) -> str:
-    """A text with at most `MAX_MARKS` combining marks in a row: putting marks in order takes time
-    with the square of their number."""
+    """Limit combining marks to `MAX_MARKS` in a row: sorting marks takes time with the square of
+    their number."""
     marks = "".join(re.escape(char) for char in sorted(set(text)) if _is_mark(char))
     return re.sub(f"([{marks}]{{{MAX_MARKS}}})[{marks}]+", r"\1", text) if marks else text
 
 
 def _is_mark(char: str) -> bool:
-    # Some are not themselves marks, but fall apart into them.
+    # Some characters are no marks themselves, but decompose into marks.
     return not char.isascii() and unicodedata.combining(unicodedata.normalize("NFKD", char)[0]) > 0
 
 

@@ -1,12 +1,12 @@
-"""Passages that speak to a model instead of a reader: injected instructions, and tokens of chats.
+"""Passages that address a model instead of a reader: injected instructions, and tokens of chats.
 
-Takes text, gives positions. A few rules for what is tried every day: no proof that a text is safe.
+The rules find common attempts; a text without findings is not proven safe.
 """
 
 import re
 from collections.abc import Iterator
 
-# Between words stand spaces, line ends and signs; between those of a fixed order perhaps nothing.
+# Spaces, line ends and signs between words; between words of a fixed order perhaps nothing.
 _GAP, _NO_GAP = r"[\s\W]{1,40}", r"[\s\W]{0,40}"
 _UP_TO_FOUR = rf"(?:\w{{1,15}}{_GAP}){{0,4}}?"
 _EARLIER = r"(?:previous|prior|preceding|above|earlier|foregoing|former|your|original|system)"
@@ -102,8 +102,8 @@ RULES: tuple[tuple[str, "re.Pattern[str]"], ...] = (
 
 
 def find_instructions(text: str) -> Iterator[tuple[str, int]]:
-    """Yield (what it is like, position) of passages that speak to a model."""
-    for what, pattern in RULES:
-        read = text.replace("_", " ") if what == ASIDE else text
+    """Yield (sort, position) of passages that address a model."""
+    for sort, pattern in RULES:
+        read = text.replace("_", " ") if sort == ASIDE else text
         for match in pattern.finditer(read):
-            yield what, match.start()
+            yield sort, match.start()

@@ -1,7 +1,7 @@
 """Passages that look like secrets: keys, tokens and passwords, by the rules of detect-secrets.
 
-Takes text, gives sorts and positions, never the secrets. Nothing is verified with anyone: rules
-are matched here, and no socket is opened.
+Text in, sorts and positions out, never the secrets. No secret is verified with a service, so no
+socket is opened.
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
 
-# Rules are asked only about stretches around what one of these finds, so that text without
-# secrets takes one pass, and loads no rules.
+# Rules run only on stretches around a match of these patterns, so text without secrets takes one
+# pass, and loads no rules.
 _WORDS_FOR_PASSWORD = (
     r"(?:pass(?:word|code| ?phrase|wort|wd)|kennwort|pw|mot de passe|contrase(?:n|ñ)a|senha|parola"
     r"|(?:wi-?fi|wlan)[ -](?:key|schlüssel)"
@@ -29,15 +29,15 @@ _HINT = re.compile(
     r"|\bhf_[A-Za-z]{8}",
     re.I,
 )
-# Longer than those stretches: its two parts that can be read, which one rule is asked about.
+# The two readable sections of a token that is longer than those stretches.
 _WEB_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{5,8000}={0,2}\.[\w-]{3,50000}={0,2}", re.A)
 _LINE = re.compile(r"[^\n]+")
-BEFORE, AFTER = 100, 300  # characters around a hint that rules are asked about
+BEFORE, AFTER = 100, 300  # characters around a hint that rules search
 
-#: Rules of the library that are not asked: addresses are no secrets, and `_WEB_TOKEN` is longer.
+#: Rules of the library that do not run: addresses are no secrets, and `_WEB_TOKEN` is longer.
 _LEFT_OUT = ("Public IP (ipv4)", "JSON Web Token")
 _BASIC_AUTH, _PRIVATE_KEY = "Basic Auth Credentials", "Private Key"
-#: Beginnings of keys that it does not know yet, before letters and digits without a break,
+#: Prefixes of keys that the library does not know, before letters and digits alone,
 _BEFORE_LETTERS = (
     ("Hugging Face Token", "hf_"), ("NPM Token", "npm_"), ("DigitalOcean Token", "do[opr]_v1_"),
     ("Doppler Token", r"dp\.(?:pt|st|ct|sa|scim|audit)\."), ("Linear API Key", "lin_api_"),
@@ -74,17 +74,17 @@ _SHAPES = (
         re.compile(r"\b(?:Bearer|Basic) (?=\S{0,99}(?:\d|[a-z][A-Z]))[\w+/=.-]{16,400}"),
     ),
 )
-#: Without a name, or with signs that the library's rule ends at.
+#: Addresses with a password, but no name, or with signs that end the library's rule.
 _ADDRESS = re.compile(
     r"\b[a-z][a-z0-9+]{1,20}://(?:|[^\s/:@]{1,80}(?=:[^\s/@]{0,80}[!$&'()*+,;=?#\[\]:])):"
     r"(?=[^\s/@]{0,80}\d)([^\s/@]{6,80})@"
 )
-#: What stands where a key would, in manuals; and where a password would.
+#: Placeholders for keys in manuals, and for passwords.
 _PLACEHOLDER = re.compile(r"example|sample|redacted|xxxx|\*\*\*|\.\.\.|…|<|>|\$\{|\{\{", re.I)
 _NO_PASSWORD = re.compile(
     _PLACEHOLDER.pattern + r"|dummy|placeholder|change.?me|your|insert|foobar|^\$|\$[({]|%\(", re.I
 )
-# Words that placeholders are made of, and passwords too: it is the rest that tells.
+# Words in placeholders, but also in passwords: only the rest of the word distinguishes them.
 _USUAL = re.compile(
     r"secret|passw(?:[o0]rd|ort|d)?|token|12345(?:6(?:7(?:8(?:90?)?)?)?)?|abcde", re.I
 )
@@ -97,13 +97,12 @@ Rule = Callable[[str], Iterator[tuple[str, str]]]
 
 
 def find_secrets(text: str) -> Iterator[tuple[str, int]]:
-    """Yield (sort of secret, position) of each."""
+    """Yield (sort, position) of each different secret."""
     seen: set[tuple[str, str]] = set()
-    for what, secret, at in (*_find_web_tokens(text), *_find_by_rules(text)):
-        # Stretches overlap; and one secret in two places is still one to withdraw.
-        if (what, secret) not in seen:
-            seen.add((what, secret))
-            yield what, at
+    for sort, secret, at in (*_find_web_tokens(text), *_find_by_rules(text)):
+        if (sort, secret) not in seen:  # stretches overlap, and texts repeat secrets
+            seen.add((sort, secret))
+            yield sort, at
 
 
 def _find_web_tokens(text: str) -> Iterator[tuple[str, str, int]]:
@@ -118,12 +117,12 @@ def _find_by_rules(text: str) -> Iterator[tuple[str, str, int]]:
     for start, stop in find_stretches(text):
         for rule in load_rules():
             for line in _LINE.finditer(text, start, stop):
-                for what, secret in rule(line[0]):
-                    yield what, secret, line.start() + max(0, line[0].find(secret))
+                for sort, secret in rule(line[0]):
+                    yield sort, secret, line.start() + max(0, line[0].find(secret))
 
 
 def find_stretches(text: str) -> list[tuple[int, int]]:
-    """Stretches of a text, none longer than a few hints, that rules should be asked about."""
+    """List stretches of a text around hints, for the rules to search."""
     hints = [match.start() for match in _HINT.finditer(text)]
     words = (match for match in _LONG_WORD.finditer(text))
     hints += [word.start() for word in words if any(map(str.isdigit, word[0]))]
@@ -136,38 +135,39 @@ def find_stretches(text: str) -> list[tuple[int, int]]:
 
 @cache
 def load_rules() -> Sequence[Rule]:
-    """The rules, loaded when a text first hints at a secret; not those that take digests for it."""
+    """Load the rules, at the first hint of a secret; without those that take digests for
+    secrets."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 
     rules: list[Rule] = [find_newer, make_keyword_rule()]
     plugins: dict[str, type[Any]] = get_mapping_from_secret_type_to_class()
-    for what, detector in plugins.items():
-        if issubclass(detector, RegexBasedDetector) and what not in _LEFT_OUT:
+    for sort, detector in plugins.items():
+        if issubclass(detector, RegexBasedDetector) and sort not in _LEFT_OUT:
             rules.append(make_rule(detector()))
     return rules
 
 
 def make_rule(detector: "RegexBasedDetector") -> Rule:
-    """A rule of one of the library's detectors, for all but words and placeholders."""
-    what = detector.secret_type
+    """Make a rule of a detector of the library, which ignores words and placeholders."""
+    sort = detector.secret_type
 
     def may_be_secret(match: "re.Match[str]") -> bool:
-        if what == _BASIC_AUTH:
-            return not stands_for_password(match[1])
+        if sort == _BASIC_AUTH:
+            return not is_placeholder(match[1])
         has_digit = any(map(str.isdigit, match[0]))
-        return (has_digit or what == _PRIVATE_KEY) and not _PLACEHOLDER.search(match[0])
+        return (has_digit or sort == _PRIVATE_KEY) and not _PLACEHOLDER.search(match[0])
 
     def find(line: str) -> Iterator[tuple[str, str]]:
         for pattern in detector.denylist:
-            yield from ((what, m[0]) for m in pattern.finditer(line) if may_be_secret(m))
+            yield from ((sort, m[0]) for m in pattern.finditer(line) if may_be_secret(m))
 
     return find
 
 
 def make_keyword_rule() -> Rule:
-    """A rule for values beside a name such as "password", in all ways that the library knows, and
-    in more ways and languages."""
+    """Make a rule for values beside a name such as "password", in the library's notations, and in
+    more notations and languages."""
     from detect_secrets.plugins.keyword import REGEX_BY_FILETYPE, KeywordDetector
     from detect_secrets.util.filetype import FileType
 
@@ -175,41 +175,41 @@ def make_keyword_rule() -> Rule:
     unquoted = REGEX_BY_FILETYPE[FileType.CONFIG]
 
     def find(line: str) -> Iterator[tuple[str, str]]:
-        told = [match for pattern in (_TOLD, _KEY_TOLD) for match in pattern.finditer(line)]
-        found = (
-            *(next(filter(None, match.groups())) for match in told),
+        matches = [m for pattern in (_NAMED_PASSWORD, _NAMED_KEY) for m in pattern.finditer(line)]
+        values = (
+            *(next(filter(None, match.groups())) for match in matches),
             *detector.analyze_string(line),
             *detector.analyze_string(line, denylist_regex_to_group=unquoted),
         )
-        for value in found:
+        for value in values:
             word = next(iter((value or "").split()), "").strip("\"'`.,;:()[]|")
-            if looks_chosen(word):
+            if may_be_password(word):
                 yield KEYWORD, word
 
     return find
 
 
-def looks_chosen(word: str) -> bool:
-    """Whether a word may be a password: letters with digits or signs, and no placeholder."""
+def may_be_password(word: str) -> bool:
+    """True if a word may be a password: it has letters and digits, and is no placeholder."""
     return (
         len(word) >= MIN_PASSWORD
         and any(map(str.isalpha, word))
         and any(map(str.isdigit, word))
         and not word.lower().startswith(("http", "www.", "/"))
-        and not stands_for_password(word)
+        and not is_placeholder(word)
     )
 
 
-def stands_for_password(word: str) -> bool:
-    """Whether a word stands where a password would: a placeholder, or made of usual words alone."""
+def is_placeholder(word: str) -> bool:
+    """True if a word is a placeholder for a password, or consists of usual words alone."""
     if _NO_PASSWORD.search(word):
         return True
     rest, n_usual = _USUAL.subn("", word)
     return n_usual > 0 and sum(map(str.isalnum, _BESIDE_USUAL.sub("", rest))) < _MIN_REST
 
 
-#: A password told in prose, in a table, in markup, or on a command line.
-_TOLD = re.compile(
+#: A password beside its name: in prose, in a table, in markup, or on a command line.
+_NAMED_PASSWORD = re.compile(
     rf"\b{_WORDS_FOR_PASSWORD}(?: is| was| ist| lautet| heißt| est| es| è| é)?"
     r"(?:\s{0,3}[:=|：]{1,2}\s{0,3}|\s{1,3})(\S{8,80})"
     r"|<(?:\w{0,20}:)?(?:password|passwd|pwd|secret|api_?key)(?: [^<>]{0,80})?>([^<>\s]{8,80})</"
@@ -219,8 +219,8 @@ _TOLD = re.compile(
     r"|\bnet use\b.{0,80} /user:\S{1,60} (\S{8,80})",
     re.I,
 )
-#: A key whose name is of two words, or of one that other things have, too.
-_KEY_TOLD = re.compile(
+#: A key beside its name: two words, or a word that also names other things.
+_NAMED_KEY = re.compile(
     rf"(?:\b{_WORDS_FOR_KEY}(?: is| ist| lautet)?|\bapikey)(?:\s{{0,3}}[:=|]\s{{0,3}}|\s)"
     r"([\w+/=.-]{16,200})|(?:\b|_)token\s{0,3}[:=|]\s{0,3}([\w+/=.-]{20,200})",
     re.I,
@@ -228,10 +228,10 @@ _KEY_TOLD = re.compile(
 
 
 def find_newer(line: str) -> Iterator[tuple[str, str]]:
-    """Keys that the library has no rules for."""
-    found = [(what, match[0]) for what, shape in _SHAPES for match in shape.finditer(line)]
+    """Find (sort, key) of keys that the library has no rules for."""
+    keys = [(sort, match[0]) for sort, shape in _SHAPES for match in shape.finditer(line)]
     for names, pattern in _BEGINNINGS:
-        found += [(names[(m.lastindex or 1) - 1][0], m[0]) for m in pattern.finditer(line)]
-    addresses = (match for match in _ADDRESS.finditer(line) if not stands_for_password(match[1]))
-    found += [(_BASIC_AUTH, address[0]) for address in addresses]
-    return (key for key in found if not _PLACEHOLDER.search(key[1]))
+        keys += [(names[(m.lastindex or 1) - 1][0], m[0]) for m in pattern.finditer(line)]
+    addresses = (match for match in _ADDRESS.finditer(line) if not is_placeholder(match[1]))
+    keys += [(_BASIC_AUTH, address[0]) for address in addresses]
+    return (key for key in keys if not _PLACEHOLDER.search(key[1]))
