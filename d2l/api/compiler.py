@@ -1,11 +1,9 @@
 """`d2l.Compiler` and `d2l.TaskCompiler`: a network, loaded once, that makes adapters."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from d2l.api.adapter import Adapter
-from d2l.bases.activations import Activations
 from d2l.bases.devices import pick_device
 from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
@@ -18,9 +16,7 @@ from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import CompileOptions, TaskCompileOptions
-from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
-from d2l.hypernets.seats.compiling import LoadedSeats
 from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
 
@@ -165,12 +161,9 @@ class TaskCompiler(_Compiler):
     """Makes adapters from task descriptions: `plan` says what will be done, a call does it."""
 
     reads = "descriptions"
-    #: Tokens of a description that is read with others; longer ones gain little.
-    _SHORT = 160
 
     def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
         super().__init__(options or TaskCompileOptions(), need=need)
-        self._ahead: dict[tuple[int, ...], tuple[Activations, Assembled]] = {}
 
     @classmethod
     def from_pretrained(
@@ -209,7 +202,7 @@ class TaskCompiler(_Compiler):
 
         examples: solved ones, (input, output) each, or a file of them (`read_examples`); the
         network reads a few, as turns of a chat. keep_examples: those go into d2l.json.
-        Keywords: `scaling`, `strict` and `dtype` of `CompileOptions`.
+        Keywords: `scaling` and `dtype` of `CompileOptions`.
         Raises DescriptionError, TaskError for examples, CheckpointError, BaseModelError or
         OptionError, and TypeError for other keywords.
         """
@@ -235,30 +228,4 @@ class TaskCompiler(_Compiler):
         else:
             plan = self.plan(description, **options)
         self.load(plan)
-        ahead = self._ahead.pop(plan.chunks[0].token_ids, (None, None))
-        return Adapter.of(describing.run(plan, self._loaded, *ahead))
-
-    def make_ahead(self, plans: Sequence[CompilePlan]) -> None:
-        """Compute in one pass what several plans need, if that saves time; keep it until they are
-        called.
-
-        Batches are padded to the longest description. The adapters differ by rounding alone: a part
-        in a million of the weights, before these are rounded for the file. Raises D2LError.
-        """
-        if not plans:
-            return
-        self.load(plans[0])
-        if not isinstance(self._loaded, LoadedSeats):
-            return
-        short = {
-            plan.chunks[0].token_ids: plan
-            for plan in plans
-            if plan.examples is None
-            and len(plan.chunks) == 1
-            and len(plan.chunks[0].token_ids) <= self._SHORT
-        }
-        if len(short) < 2:  # alone there is nothing to share
-            return
-        read = self._loaded.encode.read_together(list(short))
-        assembled = pipeline.assemble_each(list(short.values()), self._loaded, read)
-        self._ahead.update(zip(short, zip(read, assembled, strict=True), strict=True))
+        return Adapter.of(describing.run(plan, self._loaded))

@@ -43,9 +43,7 @@ def run_locally(
                     if tries < TRIES:
                         waiting.appendleft((row, tries + 1))
                         continue
-                    result = fail(
-                        row.id, row.out, "Crash", f"ended its process {TRIES} times, {process.end}"
-                    )
+                    result = fail(row, "Crash", f"ended its process {TRIES} times, {process.end}")
                 yield result
     finally:
         for process in processes:

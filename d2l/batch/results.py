@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from d2l.batch.rows import BatchRow
 from d2l.errors import D2LError, OptionError
 from d2l.files.atomic import naming, write_file
 from d2l.files.leftovers import take_lock
@@ -17,10 +18,14 @@ DONE, FAILED = "done", "failed"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a row. `digest` is the SHA-256 of the adapter's lock, which has those of all
-    its files; `unchanged`: it was there already, and nothing was done. `warnings` are for who uses
-    the adapter: what was found in the document, and what the network cannot hold. `remarks` tell
-    what else was noticed. `fatal`: every other row would end as this one did."""
+    """Result of a row, done or failed.
+
+    `digest` is the SHA-256 of the adapter's lock, which has those of all its files; for an adapter
+    of a description, that of its weights; for a failed row, that of an earlier result. `unchanged`:
+    the adapter was there already. `warnings` are for users of the adapter: findings in the
+    document, and limits of the network. `remarks` are notes on the reading. `fatal`: every other
+    row would end as this one did.
+    """
 
     id: str
     status: str
@@ -49,13 +54,15 @@ class Result:
             }
             values |= {"warnings": list(self.warnings)} if self.warnings else {}
             values |= {"remarks": list(self.remarks)} if self.remarks else {}
+        elif self.digest is not None:
+            values |= {"digest": self.digest}
         return values | ({"error": dict(self.error)} if self.error else {})
 
 
-def fail(row_id: str, out: str, kind: str, message: str, *, fatal: bool = False) -> Result:
-    """A row that failed: the kind of error, and one line."""
-    line = " ".join(message.split())
-    return Result(row_id, FAILED, out, error={"kind": kind, "message": line}, fatal=fatal)
+def fail(row: BatchRow, kind: str, message: str, *, fatal: bool = False) -> Result:
+    """Make the result of a row that failed: the kind of error, and one line."""
+    error = {"kind": kind, "message": " ".join(message.split())}
+    return Result(row.id, FAILED, row.out, row.digest, error=error, fatal=fatal)
 
 
 class ResultsFile:

@@ -1,11 +1,11 @@
-"""Manifest, folder or pattern → the rows of a batch: inputs, options and output folders.
+"""Manifest, folder or pattern → the rows of a batch: inputs or descriptions, options, folders.
 
 Reads no document. A row that cannot be used holds its error: it fails alone, when its turn comes.
 """
 
 import glob
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -23,25 +23,33 @@ MANIFESTS = (".jsonl", ".ndjson")
 MAX_MANIFEST_BYTES = 1 << 30  # a row of 100 bytes for each of ten million documents
 #: Options of reading that a row may set, beside those of its document's adapter.
 READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
-#: With what they are where a row says nothing; their types are checked.
+#: Options that a row with a description may set.
+TASK = ("dtype", "scaling")
+#: Options of rows with their defaults, whose types are checked.
 OPTIONS: Final[Mapping[str, Any]] = {
-    name: default for name, default in DEFAULTS.items() if name in DOCUMENT_OPTIONS
+    name: default for name, default in DEFAULTS.items() if name in {*DOCUMENT_OPTIONS, *TASK}
 } | {field.name: field.default for field in fields(ReadOptions) if field.name in READING}
-_KEYS = {"id", "input", "inputs", "out", "options"}
+_KEYS = {"id", "input", "inputs", "description", "examples", "out", "options"}
+#: Keys of which a row has exactly one.
+_SOURCES = ("input", "inputs", "description")
 
 
 @dataclass(frozen=True)
 class BatchRow:
-    """One adapter: its documents, or the description of its task and a file of examples; `out` is
-    its folder below that of the batch. With `error` there is nothing to be made."""
+    """One adapter: its documents, or the description of its task and a file of examples.
+
+    `out` is its folder below that of the batch; `digest` is that of an earlier result. A row with
+    an `error` makes nothing.
+    """
 
     id: str
     out: str = ""
     inputs: tuple[str, ...] = ()
     description: str | None = None
-    examples: Path | None = None
+    examples: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    digest: str | None = None
 
 
 def list_rows(sources: Sequence[str]) -> list[BatchRow]:
@@ -119,16 +127,27 @@ def _make_row(values: Mapping[str, Any]) -> BatchRow:
     unknown = sorted(values.keys() - _KEYS)
     if unknown:
         raise ValueError(f"{unknown[0]!r:.40} is no key: {', '.join(sorted(_KEYS))}")
-    if ("input" in values) == ("inputs" in values):
-        raise ValueError("one of input and inputs is wanted")
-    inputs = [values["input"]] if "input" in values else values["inputs"]
-    if not isinstance(inputs, list) or not inputs:
-        raise TypeError("inputs: expected a list of paths")
+    sources = [key for key in _SOURCES if key in values]
+    if len(sources) != 1:
+        raise ValueError(f"one of {', '.join(_SOURCES)} is wanted")
     name = _check_text("id", values["id"])
     out = values.get("out")
     out = (clean(name) or "row") + SUFFIX if out is None else _check_out(out)
+    options = values.get("options", {})
+    if "description" in values:
+        description, examples = (
+            None if key not in values else _check_text(key, values[key])
+            for key in ("description", "examples")
+        )
+        row = BatchRow(name, out, description=description, examples=examples)
+        return replace(row, options=check_options(options, TASK))
+    if "examples" in values:
+        raise ValueError("examples go with a description")
+    inputs = [values["input"]] if "input" in values else values["inputs"]
+    if not isinstance(inputs, list) or not inputs:
+        raise TypeError("inputs: expected a list of paths")
     paths = tuple(_check_text("input", path) for path in inputs)
-    return BatchRow(name, out, paths, options=check_options(values.get("options", {})))
+    return BatchRow(name, out, paths, options=check_options(options, (*DOCUMENT_OPTIONS, *READING)))
 
 
 def _check_text(name: str, value: Any) -> str:
@@ -148,13 +167,13 @@ def _check_out(value: Any) -> str:
     return str(path)
 
 
-def check_options(values: Any) -> dict[str, Any]:
-    """Options of a row; raises TypeError or ValueError for names and types that are none."""
+def check_options(values: Any, known: Collection[str]) -> dict[str, Any]:
+    """Check a row's options; raises ValueError for unknown names, TypeError for wrong types."""
     if not isinstance(values, dict):
         raise TypeError("options: expected an object")
     for name, value in values.items():
-        if name not in OPTIONS:
-            raise ValueError(f"{name!r:.40} is no option: {', '.join(OPTIONS)}")
+        if name not in known:
+            raise ValueError(f"{name!r:.40} is no option of such a row: {', '.join(sorted(known))}")
         usual = OPTIONS[name]
         if name in SPELLINGS and SPELLINGS[name].minimum is not None:
             right = value is None or (type(value) is int and value > 0)

@@ -1,30 +1,41 @@
 """Row → adapter, on disk or in a store, and its result: the work of every engine.
 
-The first row that needs the network opens it, and it stays open. A row that is done already needs
-neither the network nor torch. An error is the row's result.
+The first row that needs the network opens it, and it stays open. A row of documents that is done
+already needs neither the network nor torch. An error is the row's result.
 """
 
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
-from d2l.batch.rows import OPTIONS, READING, BatchRow
+from d2l.batch.rows import OPTIONS, READING, TASK, BatchRow
 from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
+from d2l.batch.tasks import describe_task, is_done
 from d2l.compiler.lock import Request, State
 from d2l.documents.intake import ReadOptions, refuse_warnings
-from d2l.errors import AdapterError, BaseModelError, CheckpointError, D2LError, DocumentError
+from d2l.errors import (
+    AdapterError,
+    BaseModelError,
+    CheckpointError,
+    D2LError,
+    DocumentError,
+    OptionError,
+)
 from d2l.files.atomic import is_disk_full
 from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions
 
 if TYPE_CHECKING:
-    from d2l.api.compiler import Compiler
+    from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
+
+    AnyCompiler = TypeVar("AnyCompiler", Compiler, TaskCompiler)
 
 
 @dataclass(frozen=True)
@@ -50,34 +61,36 @@ class Worker:
     def __init__(self, job: Job, index: int = 0) -> None:
         self.job = job
         self._index = index
-        self._compiler: Compiler | None = None
 
     def do(self, row: BatchRow) -> Result:
         """Make a row's adapter, unless it is there already."""
         if row.error is not None:
-            return fail(row.id, row.out, "RowError", row.error)
+            return fail(row, "RowError", row.error)
         start = time.perf_counter()
         try:
-            with at_hand(row.inputs) as inputs:
-                result = self._do(row, inputs)
-        except D2LError as error:
-            shared = isinstance(error, BaseModelError | CheckpointError)  # by all rows
-            fatal = shared or is_disk_full(error)
-            return fail(row.id, row.out, type(error).__name__, error.describe(), fatal=fatal)
+            if row.description is not None:
+                result = self._do_task(row, row.description)
+            else:
+                with at_hand(row.inputs) as inputs:
+                    result = self._do(row, inputs)
         except Exception as error:  # noqa: BLE001 - one row's bug must not end the others
-            return fail(
-                row.id,
-                row.out,
-                type(error).__name__,
-                str(error) or repr(error),
-                fatal=is_disk_full(error),
-            )
+            known = error.describe() if isinstance(error, D2LError) else str(error)
+            # All rows share the network and its base; but another row may have no examples.
+            shared = isinstance(error, BaseModelError | CheckpointError) and row.examples is None
+            fatal = shared or is_disk_full(error)
+            return fail(row, type(error).__name__, known or repr(error), fatal=fatal)
         return replace(result, seconds=time.perf_counter() - start)
 
     def plan(self, row: BatchRow) -> "CompilePlan | None":
         """What a row will do, without weights; None where it is done. Raises D2LError."""
         if row.error is not None:
             raise DocumentError(row.error)
+        if row.description is not None:
+            folder, plan = self._place_task(row), self._plan_task(row, row.description)
+            if is_done(row, Path(folder.out), plan, force=self.job.force):
+                return None
+            folder.refuse(force=self.job.force)
+            return plan
         with at_hand(row.inputs) as inputs:
             place = self._place(row)
             state = place.check(self._ask(row, inputs))
@@ -95,7 +108,7 @@ class Worker:
             return _tell(row, place.out, state)
         force = self._refuse(place, state)
         plan = self._plan(row, inputs)
-        compiler = self._open()
+        compiler = self._compiler
         found = compiler.look_up(plan)
         adapter = compiler(plan, found=found)
         try:
@@ -109,6 +122,21 @@ class Worker:
         intake = plan.intake
         told = [*intake.warnings, *plan.warnings]
         return replace(made, warnings=told, remarks=intake.remarks)
+
+    def _do_task(self, row: BatchRow, description: str) -> Result:
+        place, force = self._place_task(row), self.job.force
+        out, plan = Path(place.out), self._plan_task(row, description)
+        unchanged = is_done(row, out, plan, force=force)
+        if not unchanged:
+            place.refuse(force=force)
+            adapter = self._task_compiler(plan)
+            if self.job.strict and adapter.provenance is not None:
+                refuse_warnings(adapter.provenance.warnings)
+            place.save(adapter, force=force)
+        result = describe_task(row, out, plan, unchanged=unchanged)
+        if self.job.strict:
+            refuse_warnings(result.warnings)
+        return result
 
     def _refuse(self, place: LocalPlace | RemotePlace, state: State | None) -> bool:
         """Raise D2LError where a row may not write; else give whether it replaces what is there."""
@@ -126,6 +154,14 @@ class Worker:
         kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace
         return kind(self.job.out_dir, row.out)
 
+    def _place_task(self, row: BatchRow) -> LocalPlace:
+        if is_remote(self.job.out_dir):  # where a lock says that an adapter is whole
+            raise OptionError(
+                f"{self.job.out_dir}: a store holds no adapters of descriptions: they have no lock",
+                hint="name a folder of this machine with --out-dir",
+            )
+        return LocalPlace(self.job.out_dir, row.out)
+
     def _options(self, row: BatchRow) -> dict[str, Any]:
         return {**OPTIONS, **self.job.options, **row.options}
 
@@ -138,7 +174,7 @@ class Worker:
 
     def _plan(self, row: BatchRow, inputs: Sequence[str]) -> "CompilePlan":
         options = self._options(row)
-        plan = self._open().plan(
+        plan = self._compiler.plan(
             [Path(path) for path in inputs],
             reading=_pick_reading(options),
             cache=True,
@@ -148,23 +184,40 @@ class Worker:
             refuse_warnings([*plan.intake.warnings, *plan.warnings])
         return plan
 
-    def _open(self) -> "Compiler":
-        if self._compiler is None:
-            import torch
+    def _plan_task(self, row: BatchRow, description: str) -> "CompilePlan":
+        options = self._options(row)
+        plan = self._task_compiler.plan(
+            description, examples=row.examples, **{name: options[name] for name in TASK}
+        )
+        if self.job.strict:
+            refuse_warnings(plan.warnings)
+        return plan
 
-            from d2l.api.compiler import Compiler
+    @cached_property
+    def _compiler(self) -> "Compiler":
+        from d2l.api.compiler import Compiler
 
-            device = self.job.device
-            count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-            if count > 1:  # each worker of the machine has its own
-                device = f"cuda:{self._index % count}"
-            self._compiler = Compiler.from_pretrained(
-                self.job.checkpoint,
-                base=self.job.base,
-                device=device,
-                local_files_only=self.job.offline,
-            )
-        return self._compiler
+        return self._open(Compiler)
+
+    @cached_property
+    def _task_compiler(self) -> "TaskCompiler":
+        from d2l.api.compiler import TaskCompiler
+
+        return self._open(TaskCompiler)
+
+    def _open(self, kind: "type[AnyCompiler]") -> "AnyCompiler":
+        import torch
+
+        device = self.job.device
+        count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+        if count > 1:  # each worker of the machine has its own
+            device = f"cuda:{self._index % count}"
+        return kind.from_pretrained(
+            self.job.checkpoint,
+            base=self.job.base,
+            device=device,
+            local_files_only=self.job.offline,
+        )
 
 
 def _list_altered(state: State | None) -> list[str]:

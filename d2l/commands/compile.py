@@ -17,7 +17,7 @@ from d2l.commands.compile_report import (
     report_unchanged,
     show_preflight,
 )
-from d2l.commands.compile_run import CompileRun, compile_each
+from d2l.commands.compile_run import CompileRun
 from d2l.commands.export import refuse_beside
 from d2l.commands.options import (
     INPUT,
@@ -39,7 +39,7 @@ from d2l.compiler.names import name_adapters
 from d2l.documents.inputs import STDIN
 from d2l.documents.intake import Intake, ReadOptions, read_inputs, refuse_warnings
 from d2l.documents.sandbox import ReadLimits
-from d2l.errors import AdapterError, OptionError
+from d2l.errors import AdapterError
 
 if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
@@ -91,10 +91,6 @@ def compile_command(
     parse_memory: Annotated[
         int, expert(LIMITS, min=1, help="Most memory of a parser, in MB.")
     ] = ReadLimits.memory_bytes // 1_000_000,
-    each: Annotated[
-        bool,
-        in_panel(OUTPUT, "--each", help="Write one adapter for each input into the folder -o."),
-    ] = False,
     skip_bad: Annotated[
         bool,
         in_panel(INPUT, "--skip-bad", help="Go on without inputs that cannot be read."),
@@ -108,13 +104,8 @@ def compile_command(
     dry_run: DryRun = False,
     force: Force = False,
 ) -> None:
-    """Compile documents into one adapter, or into one each."""
+    """Compile documents into one adapter."""
     targets = tuple(to or ())
-    if each and locked:
-        raise OptionError(
-            "--locked is for one adapter, and --each writes many",
-            hint="check them one by one: each has a d2l.lock, as if compiled alone",
-        )
     reading = ReadOptions(
         format=format,
         encoding=encoding,
@@ -124,8 +115,8 @@ def compile_command(
         limits=ReadLimits(max_bytes, max_chars, parse_seconds, parse_memory * 1_000_000),
     )
     if out is None:
-        out = _name_out(inputs, each=each, needed=locked or not dry_run)
-    if locked or not (each or dry_run or force or to):
+        out = _name_out(inputs, needed=locked or not dry_run)
+    if locked or not (dry_run or force or to):
         wanted = options.record({}) | reading.record()
         request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
         state = _check_lock(out, request, locked=locked)
@@ -133,28 +124,23 @@ def compile_command(
             report_unchanged(out, state, strict=strict)
             return
         force = state is not None and state.may_replace
-    if not dry_run and not each:
+    if not dry_run:
         refuse_adapter(out, force=force)
         refuse_beside(out, targets, force=force)
 
     intake = _read(inputs, reading, strict=strict)
-    show_preflight(options, None if each else intake, dry_run=dry_run)
+    show_preflight(options, intake, dry_run=dry_run)
     compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
     run = CompileRun(compiler, targets, force=force, strict=strict)
-    if each:
-        report = compile_each(intake, out, run, dry_run=dry_run)
-    else:
-        report = _compile_together(intake, out, run, dry_run=dry_run)
+    report = _compile(intake, out, run, dry_run=dry_run)
     console.emit(report.values, report.text)
 
 
-def _name_out(inputs: list[str], *, each: bool, needed: bool) -> Path:
+def _name_out(inputs: list[str], *, needed: bool) -> Path:
     """Where the adapter of one input goes without -o; raises BadParameter for other inputs, if an
     adapter is `needed`."""
     reason = None
-    if each:
-        reason = "name the folder for the adapters of --each"
-    elif len(inputs) > 1:
+    if len(inputs) > 1:
         reason = "name the adapter of several inputs"
     elif inputs[0] == STDIN:
         reason = "standard input has no name"
@@ -195,7 +181,7 @@ def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
     return intake
 
 
-def _compile_together(intake: Intake, out: Path, run: CompileRun, *, dry_run: bool) -> Report:
+def _compile(intake: Intake, out: Path, run: CompileRun, *, dry_run: bool) -> Report:
     """Plan one adapter of all documents, and write it unless only the plan is wanted."""
     plan = run.compiler.plan(intake)
     for message in plan.warnings:

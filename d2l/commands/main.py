@@ -44,13 +44,13 @@ COMMANDS: Groups = {
     "Make adapters": [
         CommandRow(
             "compile",
-            "Compile documents into one adapter, or into one each.",
+            "Compile documents into one adapter.",
             "compile:compile_command",
             "d2l compile manual.pdf",
         ),
         CommandRow(
             "batch",
-            "Compile many documents into an adapter each.",
+            "Make an adapter of each of many documents or descriptions.",
             "batch:batch",
             "d2l batch docs/ --out-dir adapters/",
         ),
@@ -134,12 +134,6 @@ COMMANDS: Groups = {
                     "Download a base's file and check its SHA-256.",
                     "bases:fetch_base",
                     "d2l bases fetch qwen2.5-coder-0.5b",
-                ),
-                CommandRow(
-                    "path",
-                    "Print where a base's file lies.",
-                    "bases:show_path",
-                    "d2l bases path qwen2.5-coder-0.5b",
                 ),
             ),
         ),
@@ -253,7 +247,7 @@ TASK_COMMANDS: Groups = {
     "Commands": [
         CommandRow(
             "make",
-            "Make adapters from task descriptions.",
+            "Make an adapter from a task description.",
             "make:make",
             't2l make "summarize legal contracts" -o legal.lora',
         ),

@@ -19,11 +19,10 @@ from d2l.datasets.tasks import list_labels
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
-from d2l.errors import CheckpointError, DescriptionError
+from d2l.errors import CheckpointError
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.registry import DEFAULT_TEXT
 
 _LONGEST_NAME = 60  # characters of a description's name beside documents
@@ -45,11 +44,6 @@ def prepare(
     text = check_description(text)
     network.require("descriptions")
     assert network.reader  # refuses a model that does not fit
-    if network.familiarity is None and options.strict:
-        raise CheckpointError(
-            f"{network.files.name}: does not say which descriptions it was trained on",
-            hint="leave --strict out, which has nothing to compare with",
-        )
     warnings = network.warnings
     intake = Intake((Document.from_text(text, name=name_task(text)),))
     record = None
@@ -97,12 +91,10 @@ def name_task(text: str) -> str:
     return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1].rstrip()}…"
 
 
-def run(
-    plan: CompilePlan, loaded: Any, read: Any = None, assembled: Assembled | None = None
-) -> AdapterContent:
-    """Make the adapter of a description, in memory; raises D2LError.
+def run(plan: CompilePlan, loaded: Any) -> AdapterContent:
+    """Make the adapter of a description, in memory; `loaded` is what `pipeline.load` gave.
 
-    `loaded` is what `pipeline.load` gave; `read` and `assembled` are what was computed ahead.
+    Raises D2LError.
     """
     (document,) = plan.documents
     network, text = plan.network, document.text
@@ -113,7 +105,7 @@ def run(
         (described, *_) = network.cut(plan.documents, plan.options)
         n_shared = _count_shared(described.token_ids, first_chunk.token_ids)
         read = turns.first(max(n_shared - loaded.encode.reading.skip_tokens, 1))
-    elif read is None:
+    else:
         read = loaded.read_description(plan.chunks, text)
     familiarity = None
     if network.familiarity is not None:
@@ -127,7 +119,8 @@ def run(
     if turns is not None:
         part = loaded.copy_turns(turns, first_chunk.rank)
         assembled = pipeline.join([part], loaded, plan.options)
-    assembled = assembled or pipeline.assemble(plan, loaded, first=read)
+    else:
+        assembled = pipeline.assemble(plan, loaded, first=read)
     description = Description(
         text=text,
         sha256=document.digest,
@@ -148,15 +141,11 @@ def _count_shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _warn_unlike(plan: CompilePlan, familiarity: float | None) -> list[str]:
-    """Warn if a description is unlike those of training; raises DescriptionError if the options
-    are strict."""
+    """Warn if a description is unlike those of training."""
     if familiarity is None or familiarity >= LEAST_FAMILIAR:
         return []
-    unlike = (
+    return [
         f"the description is unlike those that {plan.checkpoint.name} was trained on "
         f"(familiarity {familiarity:.2f}, below {LEAST_FAMILIAR:g}), so its adapter may do "
         "anything"
-    )
-    if plan.options.strict:
-        raise DescriptionError(unlike, hint="say what the task is, or leave --strict out")
-    return [unlike]
+    ]

@@ -5,7 +5,7 @@ nothing.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from d2l.adapters.merge_methods import Counted, compress
 from d2l.adapters.peft_folder import AdapterContent, pick_torch_dtype
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases import nf4
-from d2l.bases.activations import Activations
 from d2l.bases.devices import pick_dtype
 from d2l.compiler import part_cache
 from d2l.compiler.content import make_content
@@ -29,7 +28,6 @@ from d2l.files.paths import remember
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.protocol import Assembled, Part
-from d2l.hypernets.seats.compiling import LoadedSeats
 from d2l.progress import Progress, silent
 
 
@@ -106,22 +104,6 @@ def _has_share(chunk: Chunk) -> bool:
 def join(parts: Iterable[Part], loaded: Any, options: CompileOptions) -> Assembled:
     """Join parts to one adapter, laid out as the cache would give it back."""
     return _as_stored(loaded.assemble(parts, options))
-
-
-def assemble_each(
-    plans: Sequence[CompilePlan], loaded: LoadedSeats, read: Sequence[Activations]
-) -> list[Assembled]:
-    """Make the adapters of documents of one chunk each, in order, in one pass.
-
-    `read` is what the base makes of the chunks. Nothing is cached.
-    """
-    memories = []
-    for plan, activations in zip(plans, read, strict=True):
-        (chunk,) = plan.chunks
-        part = part_cache.as_stored(loaded.make_part(chunk.token_ids, chunk.rank, activations))
-        assert isinstance(part, Memory)
-        memories.append(part)
-    return [_as_stored(assembled) for assembled in loaded.assemble_each(memories)]
 
 
 def _as_stored(assembled: Assembled) -> Assembled:

@@ -83,7 +83,7 @@ def refuse_warnings(messages: Sequence[str]) -> None:
         more = f" (and {len(messages) - 1:,} more)" if len(messages) > 1 else ""
         raise DocumentError(
             f"--strict: {messages[0]}{more}",
-            hint="mend the documents, or leave --strict out to compile them all the same",
+            hint="mend what it warns of, or leave --strict out",
         )
 
 

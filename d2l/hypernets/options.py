@@ -118,7 +118,6 @@ class CompileOptions:
     scaling: Scaling = option(
         "standard", "standard: alpha / rank; config: what the checkpoint's files say.", expert=True
     )
-    strict: bool = option(False, "Refuse descriptions unlike those of training.")
     base_dtype: str | None = None
     cache: bool = False
 
@@ -180,7 +179,7 @@ ADAPTER_OPTIONS = {name for name, spelling in SPELLINGS.items() if spelling.of =
     "cache"
 }
 #: Options of one adapter that change what a document becomes.
-DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "scaling", "strict"}
+DOCUMENT_OPTIONS = ADAPTER_OPTIONS - {"cache", "scaling"}
 DEFAULTS: Mapping[str, Any] = {
     item.name: item.default for item in fields(CompileOptions) if item.default is not MISSING
 }

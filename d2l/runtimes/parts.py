@@ -98,7 +98,7 @@ class PartsPlan:
         if self.options.to == "parts-gguf":
             more = f" --jinja --chat-template-file {template}" if self.has_opening else ""
             known = find_known(self.index.base)
-            base = f'"$(d2l bases path {known.alias})"' if known else "BASE.gguf"
+            base = f'"$(d2l bases fetch {known.alias})"' if known else "BASE.gguf"
             return _LLAMA.format(base=base, out=out, name=self.index.name) + more
         more = f" --chat-template {template}" if self.has_opening else ""
         rank = pick_rank(self.info.rank, VLLM_RANKS) or VLLM_RANKS[-1]

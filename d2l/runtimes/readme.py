@@ -88,7 +88,7 @@ def _gguf(facts: ExportFacts) -> tuple[str, str]:
     )
     imports = "from pathlib import Path\n\n" if facts.seats else ""
     known = find_known(facts.base)
-    where = f"; `d2l bases path {known.alias}` prints it" if known else ""
+    where = f"; `d2l bases fetch {known.alias}` prints it" if known else ""
     adapter = literal(f"{facts.out}/{ADAPTER_FILE}")
     return "LoRA adapter for llama.cpp", (
         f"`{ADAPTER_FILE}` is the adapter. The base is not in the folder: it is a GGUF file of the "

@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from d2l.batch import rows
 from d2l.batch.rows import OPTIONS, list_rows, read_manifest, take_shard
-from d2l.commands.main import app
+from d2l.commands.main import app, t2l_app
 from d2l.errors import DocumentError, OptionError
 
 
@@ -31,12 +31,20 @@ def test_a_manifest_has_inputs_folders_and_options(tmp_path: Path) -> None:
             {"id": "a/b", "input": "a.pdf"},
             "",
             {"id": "c", "inputs": ["c.txt", "d.txt"], "out": "sub/c", "options": {"scale": 2}},
+            {
+                "id": "t",
+                "description": "Say it.",
+                "examples": "e.csv",
+                "options": {"dtype": "bf16"},
+            },
         )
     )
     assert [(row.id, row.inputs, row.out, row.error) for row in rows] == [
         ("a/b", ("a.pdf",), "a_b.lora", None),
         ("c", ("c.txt", "d.txt"), "sub/c", None),
+        ("t", (), "t.lora", None),
     ]
+    assert (rows[2].description, rows[2].examples) == ("Say it.", "e.csv")
     assert rows[1].options == {"scale": 2.0}
 
 
@@ -46,8 +54,11 @@ def test_a_manifest_has_inputs_folders_and_options(tmp_path: Path) -> None:
         ("{", "line 2: not a row of a manifest"),
         ("[]", "expected an object"),
         ({"input": "a"}, "'id' is missing"),
-        ({"id": "x"}, "one of input and inputs is wanted"),
-        ({"id": "x", "input": "a", "inputs": ["a"]}, "one of input and inputs is wanted"),
+        ({"id": "x"}, "one of input, inputs, description is wanted"),
+        ({"id": "x", "input": "a", "inputs": ["a"]}, "one of input, inputs, description is"),
+        ({"id": "x", "input": "a", "description": "Say it."}, "one of input, inputs, descr"),
+        ({"id": "x", "input": "a", "examples": "e.csv"}, "examples go with a description"),
+        ({"id": "x", "description": "Say it.", "options": {"merge": "concat"}}, "is no option"),
         ({"id": "x", "inputs": []}, "expected a list of paths"),
         ({"id": "x", "input": 3}, "input: expected text"),
         ({"id": "x", "input": "a", "out": "../b"}, "below the output folder"),
@@ -101,9 +112,9 @@ def test_no_adapter_of_a_batch_lies_in_another(
 
 
 def test_options_of_rows_are_those_of_the_command() -> None:
-    """With the same defaults: a row that says nothing is as `d2l compile` without options."""
-    command = get_command(app).commands["compile"]  # type: ignore[attr-defined]
-    usual = {parameter.name: parameter.default for parameter in command.params}
+    """With the same defaults: a row that says nothing is as a command without options."""
+    found = (get_command(app).commands["compile"], get_command(t2l_app).commands["make"])  # type: ignore[attr-defined]
+    usual = {parameter.name: parameter.default for one in found for parameter in one.params}
     assert {name: usual[name] for name in OPTIONS} == dict(OPTIONS)
 
 

@@ -169,7 +169,7 @@ def test_two_runs_do_not_write_one_file_of_results(tmp_path: Path) -> None:
 
 def test_a_network_that_cannot_be_opened_ends_the_run(tmp_path: Path) -> None:
     rows = [BatchRow("a", "a.lora", ("a.txt",)), BatchRow("b", "b.lora", ("b.txt",))]
-    fatal = fail("a", "a.lora", "CheckpointError", "none: no such checkpoint", fatal=True)
+    fatal = fail(rows[0], "CheckpointError", "none: no such checkpoint", fatal=True)
 
     def engine() -> Generator[Result, None, None]:
         yield fatal

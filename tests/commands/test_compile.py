@@ -22,7 +22,6 @@ from tests.compiled import (
     Compile,
     Compiled,
     compile_tiny,
-    read_files,
     write_files,
 )
 from tests.processes import list_imported
@@ -222,76 +221,6 @@ def test_sizes_are_told_in_the_unit_that_suits_them(tmp_path: Path) -> None:
 
 
 # ---- one adapter for each -----------------------------------------------------------------------
-
-
-def test_each_writes_a_folder_of_adapters_that_equal_those_compiled_alone(
-    tmp_path: Path, command: Command
-) -> None:
-    base, checkpoint = write_files(tmp_path, "seats")
-    (tmp_path / "a.txt").write_text("The pump stands in the harbor.", "utf-8")
-    (tmp_path / "a.md").write_text("Open the copper valve below 3 bar.", "utf-8")
-    (tmp_path / "empty.txt").write_text("")
-    common = ["--checkpoint", checkpoint, "--base", base, "--device", "cpu", "--offline"]
-    inputs = [tmp_path / "a.txt", tmp_path / "a.md", tmp_path / "empty.txt"]
-    out = tmp_path / "all"
-    options = ["--each", "-o", out, "--to", "mlx", "--skip-bad", *common]
-    done = command("compile", *inputs, *options, "--json")
-    assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert [row["adapter"] for row in found["adapters"]] == [
-        str(out / "a.txt.lora"),
-        str(out / "a.md.lora"),
-    ]
-    assert [row["inputs"][0]["name"] for row in found["adapters"]] == [*map(str, inputs[:2])]
-    assert [row["name"] for row in found["skipped"]] == [str(tmp_path / "empty.txt")]
-    assert sorted(path.name for path in out.iterdir()) == [
-        "a.md-mlx",
-        "a.md.lora",
-        "a.txt-mlx",
-        "a.txt.lora",
-    ]
-    alone = command("compile", inputs[0], "-o", tmp_path / "a.txt.lora", *common)
-    assert alone.code == 0, alone.err
-    assert read_files(tmp_path / "a.txt.lora") == read_files(out / "a.txt.lora")
-    # Nothing is touched where one of them may not be written.
-    (tmp_path / "b.txt").write_text("The lantern is lit at dusk.", "utf-8")
-    again = command("compile", tmp_path / "b.txt", *inputs[:2], *options)
-    assert again.code == 1
-    assert f"{out / 'a.txt.lora'} exists already" in again.err
-    assert not (out / "b.lora").exists()
-
-
-def test_the_plan_of_each_is_told_one_by_one(tmp_path: Path, command: Command) -> None:
-    base, checkpoint = write_files(tmp_path, "seats")
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text("The pump stands in the harbor.", "utf-8")
-    options = ["--checkpoint", checkpoint, "--base", base, "--offline", "--dry-run"]
-    done = command(
-        "compile",
-        tmp_path / "a.txt",
-        tmp_path / "b.txt",
-        "--each",
-        "-o",
-        tmp_path / "all",
-        *options,
-    )
-    assert done.code == 0, done.err
-    plans = done.out.split("\n\n")
-    assert [plan.splitlines()[0] for plan in plans] == [
-        str(tmp_path / "all" / "a.lora"),
-        str(tmp_path / "all" / "b.lora"),
-    ]
-    assert all("LoRA rank   " in plan for plan in plans)
-    assert not (tmp_path / "all").exists()
-
-
-def test_each_does_not_write_into_an_adapter(tmp_path: Path, command: Command) -> None:
-    done = compile_tiny(tmp_path, "seats")
-    (tmp_path / "a.txt").write_text("The pump stands in the harbor.", "utf-8")
-    options = ["--checkpoint", done.checkpoint, "--base", done.base, "--offline"]
-    said = command("compile", tmp_path / "a.txt", "--each", "-o", done.adapter, *options)
-    assert said.code == 1
-    assert "is an adapter, and --each writes a folder of adapters" in said.err
 
 
 def test_what_a_disk_has_no_room_for_is_refused_before_it_is_computed(

@@ -45,7 +45,6 @@ def test_an_adapter_is_called_like_its_input_and_lies_here_or_in_the_own_folder(
     [
         (("-",), "standard input has no name"),
         (("docs/notes.v1.txt", "docs"), "name the adapter of several inputs"),
-        (("docs", "--each"), "name the folder for the adapters of --each"),
     ],
 )
 def test_where_the_input_gives_no_name_the_option_is_asked_for(

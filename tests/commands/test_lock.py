@@ -150,20 +150,6 @@ def test_locked_needs_a_lock(place: Path, command: Command) -> None:
     assert (done.code, done.err.splitlines()[0]) == (1, expected)
 
 
-def test_each_adapter_has_the_lock_that_it_would_have_alone(place: Path, command: Command) -> None:
-    (place / "more.txt").write_text(NOTES + " The lamp is red.", "utf-8")
-    many = ("compile", "notes.txt", "more.txt", "--each", "-o", "all", "--skip-bad", *COMPILE[4:])
-    rows = json.loads(command(*many, *base(), "--json").out)["adapters"]
-    assert [(row["n_cached"], row["n_read"]) for row in rows] == [(1, 0), (0, 2)]
-    alone = read_files(place / "notes.lora")
-    assert read_files(place / "all" / "notes.lora") == alone
-    one = ("compile", "more.txt", "-o", "all/more.lora", *COMPILE[4:])
-    assert command(*one, *base(), "--locked").code == 0
-    done = command(*many, *base(), "--locked")
-    expected = "error: --locked is for one adapter, and --each writes many"
-    assert (done.code, done.err.splitlines()[0]) == (1, expected)
-
-
 def test_a_damaged_lock_is_told(place: Path, command: Command) -> None:
     path = place / "notes.lora" / LOCK
     for text in ("{", "[]", '{"format": 9}', '{"format": 1, "files": {}}'):

@@ -69,12 +69,7 @@ def test_making_is_planned_without_weights(working_folder: Path, command: Comman
     done = command.t2l(*words)
     assert done.code == 0, done.err
     assert [line.split()[0] for line in done.out.splitlines()] == [
-        *("checkpoint", "base", "embedder", "rank", "scaling", "adapters")
+        *("checkpoint", "base", "embedder", "rank", "scaling")
     ]
-    assert json.loads(command.t2l(*words, "--json").out)["n_adapters"] == 1
-    Path("t.tsv").write_text("one\tSay one.\ntwo\tSay two.\n")
-    many = ("--out-dir", "made", "--checkpoint", "net", "--dry-run", "--json")
-    table = command.t2l("make", "--table", "t.tsv", *many)
-    assert json.loads(table.out)["n_adapters"] == 2
-    assert not Path("made").exists()
+    assert json.loads(command.t2l(*words, "--json").out)["rank"] > 0
     assert not Path("a.lora").exists()

@@ -192,43 +192,6 @@ def test_standard_input_is_a_description(
     assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
 
 
-def test_batch_makes_every_good_row_with_one_load(
-    place: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    n_loads = []
-
-    def count(*arguments: object, **options: object) -> object:
-        n_loads.append(1)
-        return load_hypernet(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("d2l.hypernets.text_to_lora.compiling.load_hypernet", count)
-    table = "".join(f"task-{n}\tmake {n} of them\n" for n in range(1, 6))
-    Path("tasks.tsv").write_text(f"{table}bad\nempty\t\nlast\t{TASK}\n", "utf-8")
-    batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
-    done = command.t2l(*batch, "--json")
-    rows = [json.loads(line) for line in done.out.splitlines()]
-    assert done.code == 1
-    assert [row["line"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert rows[5] == {
-        "line": 6,
-        "error": "tasks.tsv, line 6: has 1 column, expected 2 or 3 (a name, a description, and "
-        "maybe a file of examples, with tabs between)",
-    }
-    assert rows[7]["adapter"] == "made/last"
-    assert done.err.splitlines()[-1] == "2 of 8 rows were not made"
-    assert sorted(path.name for path in (place / "made").iterdir()) == [
-        "last", *(f"task-{n}" for n in range(1, 6))
-    ]  # fmt: skip
-    assert len(n_loads) == 1
-    command.t2l("make", TASK, "-o", "alone", "--checkpoint", "by-gte")
-    name = "adapter_model.safetensors"
-    assert Path("made/last", name).read_bytes() == Path("alone", name).read_bytes()
-    again = command.t2l(*batch)
-    assert (again.code, again.out) == (1, "")
-    assert "error: line 1: made/task-1 exists already" in again.err
-    assert command.t2l(*batch, "--force").out.splitlines()[-1] == "made/last"
-
-
 @pytest.mark.usefixtures("place")
 def test_a_description_that_is_cut_is_a_warning(command: Command) -> None:
     long = "open the copper valve " * 60
@@ -266,7 +229,6 @@ def test_a_description_that_is_cut_is_a_warning(command: Command) -> None:
             (TASK, "-o", "x", "--checkpoint", "shallow"),
             "tiny-org/mistral-tiny: has 3 layers, the checkpoint is for 2",
         ),
-        (("--table", "none.tsv", "--out-dir", "x", "--checkpoint", "by-gte"), "none.tsv: cannot"),
     ],
 )
 def test_what_cannot_be_made_is_one_line(
@@ -289,9 +251,6 @@ def test_what_cannot_be_made_is_one_line(
     [
         (TASK, "--checkpoint", "by-gte"),
         ("-o", "x", "--checkpoint", "by-gte"),
-        (TASK, "-o", "x", "--table", "tasks.tsv", "--checkpoint", "by-gte"),
-        (TASK, "-o", "x", "--out-dir", "y", "--checkpoint", "by-gte"),
-        ("--table", "tasks.tsv", "--checkpoint", "by-gte"),
         (TASK,),
     ],
 )
@@ -335,35 +294,6 @@ def test_base_embeds_with_the_state_after_its_final_norm(place: Path) -> None:
     made = read_adapter(write(TaskCompiler(options), TASK, place / "made"))
     for name, factors in wanted.factors.items():
         torch.testing.assert_close(made.factors[name].a, factors.a, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.usefixtures("place")
-def test_a_table_with_results_is_gone_on_with(command: Command) -> None:
-    table = Path("tasks.tsv")
-    table.write_text("one\tmake one\nbad\ntwo\tmake two\n", "utf-8")
-    batch = ("make", "--table", "tasks.tsv", "--out-dir", "made", "--checkpoint", "by-gte")
-    batch = (*batch, "--results", "told.jsonl")
-    assert command.t2l(*batch).code == 1
-    told = [json.loads(line) for line in Path("told.jsonl").read_text("utf-8").splitlines()]
-    assert [(row["id"], row["status"]) for row in told] == [
-        ("one", "done"),
-        ("line 2", "failed"),
-        ("two", "done"),
-    ]
-    weights = [Path("made", name, "adapter_model.safetensors") for name in ("one", "two")]
-    before = [path.stat().st_mtime_ns for path in weights]
-    table.write_text("one\tmake one\nthree\tmake three\ntwo\tmake two\n", "utf-8")
-    done = command.t2l(*batch)
-    assert (done.code, done.out) == (0, "made/one\nmade/three\nmade/two\n")
-    assert [path.stat().st_mtime_ns for path in weights] == before
-    weights[0].write_bytes(weights[0].read_bytes()[:-1] + b"x")
-    done = command.t2l(*batch)
-    assert (done.code, done.out) == (1, "made/three\nmade/two\n")
-    assert "made/one: altered since it was written: adapter_model.safetensors" in done.err
-    table.write_text("one\tmake another\n", "utf-8")
-    done = command.t2l(*batch)
-    assert (done.code, "exists already" in done.err) == (1, True)
-    assert command.t2l("make", TASK, "-o", "x", "--results", "told.jsonl").code == 2
 
 
 @pytest.mark.usefixtures("place")

@@ -126,23 +126,6 @@ def test_the_record_names_the_file_and_its_rows(place: Path, command: Command) -
     assert json.loads(dry.out)["examples"]["rows"] == [1, 2, 3]
 
 
-def test_a_table_has_examples_by_the_row(place: Path, command: Command) -> None:
-    table = place / "tasks" / "table.tsv"
-    table.parent.mkdir()
-    (place / "rows.csv").rename(table.parent / "rows.csv")
-    table.write_text(f"with\t{TASK}\trows.csv\nwithout\t{TASK}\nwrong\t{TASK}\tnone.csv\n", "utf-8")
-    make = ("make", "--table", table, "--out-dir", "out", "--checkpoint", "seats")
-    done = command.t2l(*make, "--results", "r.jsonl", "--json")
-    assert done.code == 1
-    rows = [json.loads(line) for line in done.out.splitlines()]
-    assert [len((row.get("examples") or {}).get("rows", ())) for row in rows] == [3, 0, 0]
-    assert "none.csv: cannot be read" in rows[2]["error"]
-    again = command.t2l(*make, "--results", "r.jsonl", "--force")
-    results = [json.loads(line) for line in Path("r.jsonl").read_text("utf-8").splitlines()]
-    assert again.code == 1
-    assert [row["status"] for row in results][:2] == ["done", "done"]
-
-
 def test_it_merges_with_a_document_and_is_asked(place: Path, command: Command) -> None:
     (place / "note.txt").write_text("The pump.\n", "utf-8")
     seats = ("--checkpoint", "seats")

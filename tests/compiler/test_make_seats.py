@@ -10,9 +10,8 @@ import torch
 
 import d2l
 from d2l.adapters.peft_folder import read_adapter, read_memory
-from d2l.bases.activations import ActivationEncoder, Activations
+from d2l.bases.activations import ActivationEncoder
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.batch import tasks
 from d2l.compiler import run as pipeline
 from d2l.compiler.description import name_task
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, fit, write_familiarity
@@ -153,21 +152,8 @@ def test_what_is_made_is_asked_exported_checked_and_listed(command: Command) -> 
     assert "embedder" not in command("inspect", "task.lora").out
 
 
-def test_a_table_of_descriptions_is_made_and_resumed(command: Command) -> None:
-    Path("tasks.tsv").write_text(f"one\t{TASK}\ntwo\tlight the lantern\n", "utf-8")
-    table = ("make", "--table", "tasks.tsv", "--out-dir", "made", *CHECKPOINT)
-    assert command.t2l(*table, "--results", "done.jsonl").code == 0
-    write_task(command, TASK, "-o", "alone.lora", *CHECKPOINT)
-    name = "adapter_model.safetensors"
-    assert Path("made", "one", name).read_bytes() == Path("alone.lora", name).read_bytes()
-    before = Path("made", "one", name).stat().st_mtime_ns
-    assert command.t2l(*table, "--results", "done.jsonl").code == 0
-    assert Path("made", "one", name).stat().st_mtime_ns == before
-
-
 def test_the_plan_knows_its_seats_once_there_is_a_description(command: Command) -> None:
     maker = d2l.TaskCompiler.from_pretrained("tasks", local_files_only=True)
-    assert maker.network.description_rank is None
     plan = maker.plan(TASK)
     provenance = maker(plan).provenance
     assert provenance is not None
@@ -182,7 +168,6 @@ def test_the_plan_knows_its_seats_once_there_is_a_description(command: Command) 
     [
         (("--checkpoint", "seats", "--scaling", "config"), "whose adapters have one scaling alone"),
         (("--checkpoint", "seats", "--embedder", "x"), "so there is no other embedder"),
-        (("--checkpoint", "seats", "--strict"), "does not say which descriptions it was trained"),
         (("--checkpoint", "notes"), "is a seats network, which reads documents and no descript"),
     ],
 )
@@ -254,82 +239,3 @@ def test_a_description_is_read_once(
     opening = read_config(Path("seats", "config.json")).read_opening
     assert passes[0] == len(opening)  # what every description follows
     assert len(passes) == 2
-
-
-def test_rows_of_a_table_are_read_together_and_are_what_they_are_alone(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of other lengths and other numbers of seats, with one among them that cannot be made."""
-    texts = ["open the copper valve", "stop the pump", "", "say where the harbor bell hangs " * 2]
-    texts += [f"count the {word} lamps" for word in ("red", "old", "iron")]
-    for row, text in enumerate(texts):
-        if text:
-            write_task(command, text, "-o", f"alone/{row}", *CHECKPOINT)
-    table = "".join(f"{row}\t{text}\n" for row, text in enumerate(texts))
-    Path("tasks.tsv").write_text(table, "utf-8")
-    together: list[int] = []
-    read = ActivationEncoder.read_together
-
-    def count(self: ActivationEncoder, chunks: Sequence[Sequence[int]]) -> list[Activations]:
-        together.append(len(chunks))
-        return read(self, chunks)
-
-    monkeypatch.setattr(ActivationEncoder, "read_together", count)
-    done = command.t2l("make", "--table", "tasks.tsv", "--out-dir", "together", *CHECKPOINT)
-    assert done.code == 1
-    assert "line 3" in done.err
-    assert together == [5, 1, 1]  # one has two chunks, and is read alone
-    assert [Path(line).name for line in done.out.splitlines()] == ["0", "1", "3", "4", "5", "6"]
-    for row, text in enumerate(texts):
-        if text:
-            made, alone = (Path(folder, str(row)) for folder in ("together", "alone"))
-            assert read_adapter(made).rank == read_adapter(alone).rank
-            assert read_json(str(made))["description"] == read_json(str(alone))["description"]
-            memory, other = read_memory(made), read_memory(alone)
-            assert memory is not None
-            assert other is not None
-            torch.testing.assert_close(memory.keys, other.keys, atol=1e-4, rtol=1e-4)
-            for name, factors in read_adapter(made).factors.items():
-                expected = read_adapter(alone).factors[name]
-                # Both are stored in bf16.
-                torch.testing.assert_close(factors.a, expected.a, atol=1e-3, rtol=0.02)
-                torch.testing.assert_close(factors.b, expected.b, atol=1e-3, rtol=0.02)
-
-
-def test_rows_of_a_table_are_read_with_those_as_long_as_they_are(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "_TOGETHER", 2)
-    texts = [
-        "lamp",
-        "say where the bell of the harbor hangs",
-        "bell",
-        "count the lamps of the room",
-    ]
-    table = "".join(f"{row}\t{text}\n" for row, text in enumerate(texts))
-    Path("tasks.tsv").write_text(table, "utf-8")
-    lengths: list[list[int]] = []
-    read = ActivationEncoder.read_together
-
-    def note(self: ActivationEncoder, chunks: Sequence[Sequence[int]]) -> list[Activations]:
-        lengths.append([len(chunk) for chunk in chunks])
-        return read(self, chunks)
-
-    monkeypatch.setattr(ActivationEncoder, "read_together", note)
-    done = command.t2l("make", "--table", "tasks.tsv", "--out-dir", "tasks", *CHECKPOINT)
-    assert [Path(line).name for line in done.out.splitlines()] == ["0", "1", "2", "3"]
-    short, long = lengths  # the first row's group comes first
-    assert len(short) == len(long) == 2
-    assert max(short) < min(long)
-
-
-def test_what_was_read_ahead_is_used_once(strange: str) -> None:
-    compiler = d2l.TaskCompiler(CompileOptions("seats"))
-    plans = [compiler.plan(text) for text in (TASK, strange)]
-    compiler.make_ahead(plans)
-    assert len(compiler._ahead) == 2
-    for plan in plans:
-        compiler(plan)
-    assert not compiler._ahead
-    compiler.make_ahead(plans[:1])  # nothing to share
-    assert not compiler._ahead

@@ -137,14 +137,14 @@ def test_those_beyond_what_the_network_remembers_are_named_with_a_remedy() -> No
     assert said == (
         "little will be remembered of invoice (800 tokens in 60 seats), book (9,000 tokens in 60 "
         "seats): this network remembers about 4 tokens a seat, and all share 240 seats (give each "
-        "an adapter of its own with --each, and compile only the pages that matter of the long "
+        "an adapter of its own (d2l batch), and compile only the pages that matter of the long "
         "ones)"
     )
 
 
 def test_remedies_are_those_that_help() -> None:
     (short,) = warn(page=(240, 120), invoice=(800, 60))
-    assert short.endswith("(give each an adapter of its own with --each)")
+    assert short.endswith("(give each an adapter of its own (d2l batch))")
     (long,) = warn(page=(240, 120), book=(9_000, 60))
     assert long.endswith("(compile only the pages that matter of the long ones)")
 

@@ -1,17 +1,10 @@
-"""Descriptions are checked before anything is loaded; bad rows of a table lose nothing else."""
+"""Descriptions are checked before anything is loaded."""
 
 import io
-from pathlib import Path
 
 import pytest
 
-from d2l.datasets.descriptions import (
-    MAX_CHARS,
-    DescriptionRow,
-    check_description,
-    read_stream,
-    read_table,
-)
+from d2l.datasets.descriptions import MAX_CHARS, check_description, read_stream
 from d2l.errors import DescriptionError
 
 
@@ -63,42 +56,3 @@ def test_standard_input_is_checked(data: bytes, message: str) -> None:
     assert raised.value.message == message
     assert stream.tell() <= 4 * MAX_CHARS + 1  # megabytes are not read to their end
     assert read_stream(io.BytesIO("é\n".encode())) == "é"
-
-
-def test_rows_of_a_table(tmp_path: Path) -> None:
-    path = tmp_path / "tasks.tsv"
-    path.write_bytes(
-        b"name\tdescription\r\n"
-        b"sort\tsort lists\r\n"
-        b"\n"
-        b"no tab here\n"
-        b"../up\tescape\n"
-        b"empty\t \n"
-        b"a\tb\tc\td\n"
-        b"binary\t\xff\xfe\n"
-        b"SORT\tagain\n"
-        b"last one\t\"say 'yes'\"\n"
-    )
-    rows = read_table(path)
-    good = [row for row in rows if row.error is None]
-    assert good == [
-        DescriptionRow(2, "sort", "sort lists"),
-        DescriptionRow(10, "last one", "say 'yes'"),
-    ]
-    assert {row.line: row.error.message for row in rows if row.error is not None} == {
-        4: f"{path}, line 4: has 1 column, expected 2 or 3",
-        5: f"{path}, line 5: '../up' cannot be the name of a folder",
-        6: f"{path}, line 6: the description is empty",
-        7: f"{path}, line 7: has 4 columns, expected 2 or 3",
-        8: f"{path}, line 8 is not UTF-8 text",
-        9: f"{path}, line 9: 'SORT' is the name in line 2, too",
-    }
-
-
-def test_tables_without_rows_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "tasks.tsv"
-    with pytest.raises(DescriptionError, match="cannot be read"):
-        read_table(path)
-    path.write_text("\n\n", "utf-8")
-    with pytest.raises(DescriptionError, match="has no rows"):
-        read_table(path)

@@ -24,7 +24,7 @@ from d2l.bases.chat_templates import render_apart
 from d2l.bases.models import find_base
 from d2l.bases.quiet import panics_as_errors
 from d2l.bases.tokenizers import BaseTokenizer
-from d2l.datasets.descriptions import read_table
+from d2l.batch.rows import read_manifest
 from d2l.datasets.questions import read_documents, read_questions
 from d2l.datasets.tasks import read_tasks
 from d2l.documents.document import Source
@@ -210,13 +210,15 @@ def _make_table_readers(place: Path) -> dict[str, Reader]:
     rows = b"".join(json.dumps(QUESTION).encode() + b"\n" for _ in range(3))
     tasks = json.dumps(TASK).encode() + b"\n"
     table = b'{"name": "a", "description": "Say whether it is good."}\n' * 2
+    manifest = (
+        b'{"id": "a", "description": "Say it.", "examples": "a.csv"}\n{"id": "b", "input": "b"}\n'
+    )
     readers: dict[str, tuple[Any, tuple[bytes, ...], str]] = {
         "recipe": (read_recipe, (recipe,), "a.toml"),
         "questions": (read_questions, (rows, tasks), "q.jsonl"),
         "documents of questions": (read_documents, (rows, table), "d.jsonl"),
         "tasks": (read_tasks, (tasks, rows), "t.jsonl"),
-        "table of descriptions": (read_table, (table, b"name,description\na,b c d\n"), "c.jsonl"),
-        "csv of descriptions": (read_table, (b"name,description\na,Say it is good.\n",), "c.csv"),
+        "manifest": (read_manifest, (manifest,), "m.jsonl"),
     }
     return {
         name: Reader(seeds, lambda data, read=read, file=file: read(_write(place / file, data)))

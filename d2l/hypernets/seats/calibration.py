@@ -82,12 +82,12 @@ def measure_moments(
 
         with torch.no_grad():
             run_imposed(
-                [memory],
+                memory,
                 seats.base_model,
                 opening=(*opening, *asked),
                 layers=config.memory_layers,
                 shared=seats.network.shared,
-                watches=[Watch(keep)],
+                watch=Watch(keep),
             )
         for layer, given in enumerate(inputs):
             x = given[len(opening) :].to(torch.float32)  # (tokens, d_in)

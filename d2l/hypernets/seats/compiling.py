@@ -27,7 +27,6 @@ from d2l.errors import BaseModelError, DocumentError, OptionError
 from d2l.hypernets.familiarity import Familiarity, scale_embedding
 from d2l.hypernets.network import Loaded, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import Assembled
 from d2l.hypernets.seats.calibration import moments_path, with_moments
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.seats.network import Seats
@@ -67,10 +66,6 @@ class LoadedSeats(Loaded):
     def copy_turns(self, read: Activations, n_seats: int) -> Memory:
         """The turns' own keys and values, a seat a token."""
         return self.hypernet.copy(read, n_seats)
-
-    def assemble_each(self, memories: Sequence[Memory]) -> list[Assembled]:
-        """Seat several memories, one adapter each, in one pass."""
-        return self.hypernet.assemble_each(memories)
 
 
 class SeatsNetwork(Network[SeatsConfig]):
@@ -216,7 +211,7 @@ class SeatsNetwork(Network[SeatsConfig]):
         total = tokens.total()
         forgotten = find_forgotten([SeatShare(n, tokens[n], seats[n]) for n in tokens], config)
         if len(tokens) > 1 and forgotten:
-            return [name_forgotten(forgotten, config, alone="an adapter of its own with --each")]
+            return [name_forgotten(forgotten, config, alone="an adapter of its own (d2l batch)")]
         if total > config.held_tokens:
             return [
                 f"the document has {total:,} tokens and this network holds about "

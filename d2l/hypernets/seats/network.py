@@ -22,7 +22,7 @@ from d2l.hypernets.formats.native import read_weights
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.protocol import Assembled, Part
 from d2l.hypernets.seats.config import SeatsConfig, read_config
-from d2l.hypernets.seats.seating import Seating, find_projection, seat_memories
+from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.second_moments import Statistics, prepare_factors, read_statistics
 from d2l.hypernets.seats.shared import Addresses, Shared, SharedLora
 from d2l.hypernets.seats.sharing import centers
@@ -286,32 +286,19 @@ class Seats:
         memory = JOINS[options.method](memories)
         if shared is not None and options.bias_scale != 1.0:
             shared = shared.scaled(options.bias_scale)
-        return self._seat([memory], shared, options.scale)[0]
-
-    def assemble_each(self, memories: Sequence[Memory]) -> list[Assembled]:
-        """Seat memories alone, an adapter each, in one pass."""
-        return self._seat(memories, self.network.shared, 1.0)
-
-    def _seat(
-        self, memories: Sequence[Memory], shared: Shared | None, scale: float
-    ) -> list[Assembled]:
-        several = seat_memories(
-            memories,
+        seated = seat_memory(
+            memory,
             self.base_model,
             seating=Seating(
                 self.statistics, self.config.solve_epsilon, shared, self.config.value_ridge
             ),
-            opening=self.config.opening(max(memory.n_seats for memory in memories)),
+            opening=self.config.opening(memory.n_seats),
             base=self.config.base,
         )
-        made = []
-        for memory, seated in zip(memories, several, strict=True):
-            weights = scaled(seated, scale)
-            if shared is not None:
-                weights = _add_shared(weights, shared)
-            ranks = self._differing(memory.n_seats)
-            made.append(Assembled(replace(weights, ranks=ranks), memory))
-        return made
+        weights = scaled(seated, options.scale)
+        if shared is not None:
+            weights = _add_shared(weights, shared)
+        return Assembled(replace(weights, ranks=self._differing(memory.n_seats)), memory)
 
     def _differing(self, n_seats: int) -> dict[str, int]:
         """Ranks of modules where they are not the same for all."""

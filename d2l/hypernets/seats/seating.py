@@ -54,49 +54,41 @@ class Seating:
 
 
 @torch.no_grad()
-def seat_memories(
-    memories: Sequence[Memory],
+def seat_memory(
+    memory: Memory,
     base_model: nn.Module,
     *,
     seating: Seating,
     opening: Sequence[int],
     base: str,
-) -> list[LoraWeights]:
-    """Write each memory into a LoRA on k_proj and v_proj of rank `n_seats`, scale 1. `opening` is
-    that of the memory with the most seats; those of the others are its beginnings.
+) -> LoraWeights:
+    """Write a memory into a LoRA on k_proj and v_proj of rank `n_seats`, scale 1.
 
     Row i of A answers 1 to the state of the opening's token i + 1, 0 to its other tokens, the
     first one (the sink, where attention rests) included, and as little as possible to ordinary
     text. Column i of B is what the seat's key or value lacks; with a ridge, values fall short of
-    the memory's by what would be answered to ordinary text most. Cost: one pass over the opening
-    for all, which takes hardly longer for a few of few seats than for one.
+    the memory's by what would be answered to ordinary text most. Cost: one pass over the opening.
     """
     statistics = seating.statistics
-    _check(memories, statistics, opening)
-    solves = [_Solves(seating, memory.n_seats) for memory in memories]
+    _check(memory, statistics, opening)
+    solves = _Solves(seating)
     run_imposed(
-        memories,
+        memory,
         base_model,
         opening=opening,
         layers=statistics.layers,
         shared=seating.shared,
-        watches=[
-            Watch(one.keep, one.choose_values if seating.value_ridge else None) for one in solves
-        ],
+        watch=Watch(solves.keep, solves.choose_values if seating.value_ridge else None),
     )
-    return [
-        LoraWeights(base, 1.0, one.write(memory, base_model))
-        for one, memory in zip(solves, memories, strict=True)
-    ]
+    return LoraWeights(base, 1.0, solves.write(memory, base_model))
 
 
 class _Solves:
     """What the pass over an opening leaves behind: inputs H of every layer with seats, their solve,
     and the values that seats get."""
 
-    def __init__(self, seating: Seating, n_seats: int) -> None:
+    def __init__(self, seating: Seating) -> None:
         self._seating = seating
-        self._n_tokens = 1 + n_seats
         self._whitened: list[Tensor] = []
         self._factors: list[Tensor] = []
         self.inputs: list[Tensor] = []  # float64 (tokens, d_in)
@@ -105,9 +97,9 @@ class _Solves:
     def keep(self, name: str, given: Tensor, output: Tensor) -> None:
         """Watch a projection; k_proj comes first, and v_proj has the same inputs."""
         if name == "v_proj":
-            self.values.append(output[1 : self._n_tokens])
+            self.values.append(output[1:])
             return
-        inputs = given[: self._n_tokens].cpu().to(torch.float64)  # MPS has no float64
+        inputs = given.cpu().to(torch.float64)  # MPS has no float64
         cholesky = self._seating.statistics.cholesky[len(self.inputs)]
         self.inputs.append(inputs)
         whitened, factor = whiten(inputs[None], cholesky[None], epsilon=self._seating.epsilon)
@@ -178,7 +170,7 @@ def record_inputs(
             inputs.append(given)
 
     run_imposed(
-        [memory], base_model, opening=opening, layers=layers, shared=shared, watches=[Watch(watch)]
+        memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
     )
     return torch.stack(inputs).cpu().to(torch.float64)  # MPS has no float64
 
@@ -205,40 +197,36 @@ def fill_memory(
         found[name].append(output[1:].cpu())  # the sink left out
 
     run_imposed(
-        [memory], base_model, opening=opening, layers=layers, shared=shared, watches=[Watch(watch)]
+        memory, base_model, opening=opening, layers=layers, shared=shared, watch=Watch(watch)
     )
     keys, values = (torch.stack(found[name]) for name in MODULES)  # (layers, seats, heads · dim)
     return Memory(keys, values)
 
 
 def run_imposed(
-    memories: Sequence[Memory],
+    memory: Memory,
     base_model: nn.Module,
     *,
     opening: Sequence[int],
     layers: Sequence[int],
     shared: Shared | None,
-    watches: Sequence[Watch],
+    watch: Watch,
 ) -> None:
-    """Run the opening through the base in fp32, once for each memory, side by side, which is
-    imposed on its first seats. Memories have a watch each, and as many seats as they like: what
-    stands behind them in the opening they do not see."""
+    """Run the opening through the base in fp32, the memory imposed on its first seats."""
     model = base_model
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
         model = copy.deepcopy(base_model).to(torch.float32)
     hooks: list[RemovableHandle] = []
     try:
         for index, layer in enumerate(layers):
-            keys = [memory.keys[index] for memory in memories]
-            values = [memory.values[index] for memory in memories]
-            for name, wanted in zip(MODULES, (keys, values), strict=True):
+            outputs = (memory.keys[index], memory.values[index])
+            for name, wanted in zip(MODULES, outputs, strict=True):
                 module = find_projection(model, layer, name)
-                hook = _impose(wanted, name, watches)
-                hooks.append(module.register_forward_hook(hook))
+                hooks.append(module.register_forward_hook(_impose(wanted, name, watch)))
         if shared is not None:
-            hooks += shared.attach(model, n_seats=[memory.n_seats for memory in memories])
+            hooks += shared.attach(model, n_seats=memory.n_seats)
         device = next(model.parameters()).device
-        model(torch.tensor([list(opening)] * len(memories), device=device), use_cache=False)
+        model(torch.tensor([list(opening)], device=device), use_cache=False)
     finally:
         for handle in hooks:
             handle.remove()
@@ -295,17 +283,15 @@ def find_projection(model: nn.Module, layer: int, name: str) -> nn.Linear:
     return module
 
 
-def _impose(wanted: Sequence[Tensor], name: str, watches: Sequence[Watch]) -> _Hook:
-    """Make a hook that gives each memory's first seats their wanted outputs (seats, d_out) and is
-    watched."""
+def _impose(wanted: Tensor, name: str, watch: Watch) -> _Hook:
+    """Make a hook that gives the first seats the wanted outputs (seats, d_out) and is watched."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        imposed = output.clone()  # (memories, tokens, d_out)
-        for given, outputs, one, watch in zip(inputs[0], imposed, wanted, watches, strict=True):
-            seats = outputs[1 : 1 + len(one)]
-            here = one.to(output.device, output.dtype)
-            seats[:] = here if watch.choose is None else watch.choose(name, here, seats)
-            watch.keep(name, given, outputs)
+        imposed = output.clone()  # (1, tokens, d_out)
+        seats = imposed[0, 1 : 1 + len(wanted)]
+        here = wanted.to(output.device, output.dtype)
+        seats[:] = here if watch.choose is None else watch.choose(name, here, seats)
+        watch.keep(name, inputs[0][0], imposed[0])
         return imposed
 
     return hook
@@ -320,17 +306,15 @@ def _exact_parameters(module: nn.Linear) -> tuple[Tensor, Tensor | None]:
     )
 
 
-def _check(memories: Sequence[Memory], statistics: Statistics, opening: Sequence[int]) -> None:
-    """Refuse memories that do not fit the opening or the statistics."""
-    n_seats = max(memory.n_seats for memory in memories)
-    if n_seats != len(opening) - 1:
+def _check(memory: Memory, statistics: Statistics, opening: Sequence[int]) -> None:
+    """Refuse a memory that does not fit the opening or the statistics."""
+    if memory.n_seats != len(opening) - 1:
         raise ShapeError(
-            f"memory of {n_seats} seats for an opening of {len(opening)} tokens",
+            f"memory of {memory.n_seats} seats for an opening of {len(opening)} tokens",
             hint="an opening has one token more than there are seats: its first holds none",
         )
-    for memory in memories:
-        if memory.keys.shape[0] != statistics.n_layers:
-            raise ShapeError(
-                f"memory of {memory.keys.shape[0]} layers, statistics of {statistics.n_layers}",
-                hint="the memory was written by another checkpoint",
-            )
+    if memory.keys.shape[0] != statistics.n_layers:
+        raise ShapeError(
+            f"memory of {memory.keys.shape[0]} layers, statistics of {statistics.n_layers}",
+            hint="the memory was written by another checkpoint",
+        )

@@ -28,9 +28,8 @@ class Shared(Protocol):
         """The MLP of the base's layer `layer` on inputs (..., hidden), as an adapter of so many
         seats leaves it."""
 
-    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:
-        """Make the MLPs of a base without a head do the same, until the handles are removed, for a
-        batch of prompts whose adapters have these numbers of seats, or of one alone."""
+    def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:
+        """Make the MLPs of a base without a head do the same, until the handles are removed."""
 
     def factors(self, *, rank: int) -> dict[str, LoraFactors]:
         """The same as a LoRA of scale 1 on the CPU, by module; `rank` is the number of seats. Some
@@ -81,7 +80,7 @@ class SharedLora(nn.Module):
         result: Tensor = mlp.down_proj(inner)
         return result + self.change(layer, inner) if layer in self.layers else result
 
-    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:  # noqa: ARG002
+    def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:  # noqa: ARG002
         """See `Shared`."""
         return [
             find_mlp(model, layer, _DOWN).register_forward_hook(
@@ -182,20 +181,16 @@ class Addresses(nn.Module):
         written: Tensor = mlp.down_proj(inner) + inner[..., at] @ writes
         return written
 
-    def attach(self, model: nn.Module, *, n_seats: Sequence[int]) -> list[RemovableHandle]:
+    def attach(self, model: nn.Module, *, n_seats: int) -> list[RemovableHandle]:
         """See `Shared`."""
-        most = max(*n_seats, self.n_head)
-        n_words = torch.tensor(n_seats, device=self._gates.device) - self.n_head
-        number = torch.arange(most - self.n_head, device=self._gates.device)
-        have = number < n_words[:, None, None]  # (prompts, 1, words): fewer than others have some
 
         def open_gates(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            at, gates, _ = self._take(most, inputs[0])
-            return output.index_add(-1, at, (inputs[0] @ gates.mT) * have)
+            at, gates, _ = self._take(n_seats, inputs[0])
+            return output.index_add(-1, at, inputs[0] @ gates.mT)
 
         def write(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            at, _, writes = self._take(most, inputs[0])
-            return output + (inputs[0][..., at] * have) @ writes
+            at, _, writes = self._take(n_seats, inputs[0])
+            return output + inputs[0][..., at] @ writes
 
         return [
             find_mlp(model, self.layer, _GATE).register_forward_hook(open_gates),

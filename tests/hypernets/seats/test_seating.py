@@ -14,7 +14,7 @@ from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.errors import BaseModelError, MergeError, ShapeError
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.seating import Seating, find_projection, record_inputs, seat_memories
+from d2l.hypernets.seats.seating import Seating, find_projection, record_inputs, seat_memory
 from d2l.hypernets.seats.shared import SharedLora
 from tests.slow import slow_after
 from tests.tiny_seats import (
@@ -52,14 +52,13 @@ def seat(
     shared: SharedLora | None = None,
     value_ridge: float = 0.0,
 ) -> LoraWeights:
-    (weights,) = seat_memories(
-        [memory or make_memory()],
+    return seat_memory(
+        memory or make_memory(),
         base,
         seating=Seating(make_statistics(), make_config().solve_epsilon, shared, value_ridge),
         opening=opening,
         base="tiny/seats-base",
     )
-    return weights
 
 
 def watch_projections(model: nn.Module, ids: Sequence[int]) -> dict[str, Tensor]:
@@ -86,24 +85,6 @@ def test_seats_get_their_keys_and_values_through_peft_and_the_sink_keeps_its_own
     bare = watch_projections(causal, OPENING)
     model = with_peft(causal, seat(make_base(), memory))
     check_projections(model, memory, bare)
-
-
-@pytest.mark.parametrize("value_ridge", [0.0, 30.0])
-def test_memories_that_are_seated_together_are_what_they_are_alone(value_ridge: float) -> None:
-    memories = [make_memory(N_SEATS - 3), make_memory()]
-    shared = make_network(make_shared_config()).shared
-    seating = Seating(make_statistics(), make_config().solve_epsilon, shared, value_ridge)
-    together = seat_memories(
-        memories, make_base(), seating=seating, opening=OPENING, base="tiny/seats-base"
-    )
-    for got, memory in zip(together, memories, strict=True):
-        opening = OPENING[: 1 + memory.n_seats]
-        alone = seat(make_base(), memory, opening, shared=shared, value_ridge=value_ridge)
-        assert got.rank == memory.n_seats
-        assert got.factors.keys() == alone.factors.keys()
-        for name, factors in got.factors.items():
-            torch.testing.assert_close(factors.a, alone.factors[name].a, atol=1e-5, rtol=1e-4)
-            torch.testing.assert_close(factors.b, alone.factors[name].b, atol=1e-5, rtol=1e-4)
 
 
 def test_seats_get_them_beside_a_shared_lora_too(
