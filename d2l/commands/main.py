@@ -131,7 +131,7 @@ COMMANDS: Groups = {
                 ),
                 CommandRow(
                     "fetch",
-                    "Download a base's file, check its SHA-256 and print its path.",
+                    "Download and check a base's file, and print its path.",
                     "bases:fetch_base",
                     "d2l bases fetch qwen2.5-coder-0.5b",
                 ),

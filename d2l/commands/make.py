@@ -78,7 +78,7 @@ def make(
     if strict:
         refuse_warnings(plan.warnings)
     if dry_run:
-        _show_plan(compiler, plan)
+        _show_plan(compiler, plan, given)
         return
     compiler.load(plan)
     start = time.perf_counter()
@@ -163,7 +163,9 @@ def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
     return f"scaling     {options.scaling} ({compiler.network.find_scale(options):g})"
 
 
-def _show_plan(compiler: "d2l.TaskCompiler", plan: "CompilePlan") -> None:
+def _show_plan(
+    compiler: "d2l.TaskCompiler", plan: "CompilePlan", given: "ExampleFile | None"
+) -> None:
     """Print what would be made; no weights are loaded for it."""
     values = _common(compiler) | {
         "rank": plan.rank,
@@ -172,7 +174,7 @@ def _show_plan(compiler: "d2l.TaskCompiler", plan: "CompilePlan") -> None:
     }
     lines = [
         *_describe_network(compiler.network),
-        *_describe_examples(plan.examples, plan.given),
+        *_describe_examples(plan.examples, given),
         f"rank        {plan.rank}",
         _describe_scale(compiler),
     ]
