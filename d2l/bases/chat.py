@@ -1,7 +1,4 @@
-"""A base's own chat around one user's text: what stands before and behind, and what ends answers.
-
-Tokenizer in, ids out; knows nothing of what is asked.
-"""
+"""A base's chat template around one user's text, and the token that ends its answers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +13,7 @@ _MARK = "\u2042text\u2042"
 
 @dataclass(frozen=True)
 class Chat:
-    """A base's chat around one user's text: what stands before and after, and what ends answers."""
+    """A base's chat template around one user's text, and the token that ends its answers."""
 
     template: DocumentTemplate
     end_token: int
@@ -27,12 +24,12 @@ class Chat:
         return self.tokenizer.encode_template(self.template, text).ids
 
     def ask_ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids of a prompt before and behind the text."""
+        """Token ids of a prompt before and after the text."""
         return self.tokenizer.affixes(self.template)
 
 
 def make_chat(tokenizer: BaseTokenizer) -> Chat:
-    """The base's own chat template around a user's text; raises BaseModelError."""
+    """Take the base's own chat template apart around a user's text; raises BaseModelError."""
     user, answer = {"role": "user", "content": _MARK}, {"role": "assistant", "content": _MARK}
     asked = tokenizer.render_chat([user], taking="a question")
     answered = tokenizer.render_chat([user, answer], taking="a question", opening=False)
@@ -47,8 +44,8 @@ def make_chat(tokenizer: BaseTokenizer) -> Chat:
 
 
 def find_end(tokenizer: Any) -> int | None:
-    """The token that ends an answer, of a transformers tokenizer: what its chat template puts
-    behind one, else what ends a text. None where neither is said."""
+    """Find the token that ends an answer for a transformers tokenizer: that of its chat template,
+    else the end of a text; None if it has neither."""
     answer = {"role": "assistant", "content": _MARK}
     with quiet_transformers():
         text = tokenizer.apply_chat_template(
@@ -58,10 +55,11 @@ def find_end(tokenizer: Any) -> int | None:
 
 
 def pick_end(tokenizer: Any, behind: str) -> int | None:
-    """The same, where the text `behind` an answer is known; only a control token ends one."""
+    """Pick the token that ends an answer from the text `behind` it, if that is a control token,
+    else the end of a text."""
     with quiet_transformers():
         ids = tokenizer(behind, add_special_tokens=False)["input_ids"][:1]
     control = tokenizer.added_tokens_decoder
-    found = [n for n in ids if n in control and control[n].special]
-    end = found[0] if found else tokenizer.eos_token_id
+    ends = [n for n in ids if n in control and control[n].special]
+    end = ends[0] if ends else tokenizer.eos_token_id
     return None if end is None else int(end)

@@ -1,7 +1,7 @@
-"""Chat templates of adapters: d2l's own are known by their text, a stranger's is run in a child.
+"""Chat templates of adapters: d2l recognizes its own; a stranger's runs in a child process.
 
-A template is a program of whoever made the adapter: a sandbox of Jinja's keeps it from the machine,
-but not from running for ever or writing gigabytes. Text in, text out.
+A template is a program by the adapter's author. Jinja's sandbox keeps it from the machine, but not
+from running for ever or writing gigabytes. Text in, text out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from d2l.files.printable import printable
 #: The start of a ChatML prompt, which every opening of a seats adapter begins with.
 SYSTEM = "<|im_start|>system\n"
 _MAX_CHARS = 1_000_000
-#: Templates in use take milliseconds; the rest is the child's own start.
+#: Usual templates take milliseconds; the start of the child takes most of the time.
 LIMITS = Limits(seconds=5.0, memory_bytes=1_000_000_000, reply_bytes=16 * _MAX_CHARS)
 _WORKER = "d2l.bases.template_worker"
 _HINT = "put back the file that came with the adapter, or compile the document again"
 
 
 def write_template(opening: str) -> str:
-    """A ChatML template (Jinja) that puts a text, which begins with `SYSTEM`, before all else.
+    """Write a ChatML template (Jinja) that begins with an opening, which begins with `SYSTEM`.
 
-    A system message of the caller's own follows the opening on a new line, inside the same turn.
+    A system message of the caller follows the opening on a new line, inside the same turn.
     """
     system = opening.removeprefix(SYSTEM).replace("\\", "\\\\").replace("'", "\\'")
     return (
@@ -47,8 +47,8 @@ def write_template(opening: str) -> str:
 
 
 def is_own(template: object, opening: str | None) -> bool:
-    """Whether a template is, byte for byte, the one that d2l writes for an opening. It is then
-    known what it does, and needs no child process. A tokenizer may have several, or none."""
+    """True if a template equals that of d2l for an opening: it then needs no child process. A
+    tokenizer may have several templates, or none."""
     return (
         opening is not None and opening.startswith(SYSTEM) and template == write_template(opening)
     )
@@ -63,9 +63,9 @@ def render_apart(
     names: Mapping[str, Any] | None = None,
     tokenizer: bytes = b"",
 ) -> str:
-    """What a stranger's template makes of turns, rendered in a child process under `LIMITS`.
+    """Render turns with a stranger's template, in a child process under `LIMITS`.
 
-    `names` are the tokenizer's special tokens by name; `tokenizer` is a tokenizer.json that has to
+    `names` are the tokenizer's special tokens by name; `tokenizer` is a tokenizer.json that must
     encode the text, too. Raises AdapterError, one line that begins with `source`.
     """
     request = {

@@ -1,4 +1,4 @@
-"""Devices: the one that a model is put on, and the precision that suits it."""
+"""Devices: the choice of one for a model, and of a precision."""
 
 import re
 
@@ -30,7 +30,7 @@ def pick_device(device: str) -> str:
 
 
 def explain_no_cuda() -> tuple[str, str] | None:
-    """Why torch reaches no CUDA device, and what to do about it; None where it reaches one."""
+    """Explain why torch reaches no CUDA device, with a hint; None if it reaches one."""
     if torch.cuda.is_available():
         return None
     if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
@@ -44,8 +44,8 @@ def explain_no_cuda() -> tuple[str, str] | None:
 
 
 def is_cuda(device: str | torch.device) -> bool:
-    """Whether a device is a CUDA device. Callers name it as `devices.is_cuda`, so that a test can
-    replace it."""
+    """True if a device is a CUDA device. Call it as `devices.is_cuda`, so that a test can replace
+    it."""
     return torch.device(device).type == "cuda"
 
 

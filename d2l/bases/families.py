@@ -1,7 +1,7 @@
-"""Facts about families of base models: module paths and sizes, templates, and what is read.
+"""Facts about families of base models: module paths and sizes, templates, and activations to read.
 
-A config in, facts out; opens no file and loads no weights. One `Family` value each, looked up by
-the `model_type` of the base's `config.json`.
+A config in, facts out; opens no file and loads no weights. The `model_type` of the base's
+`config.json` names its `Family`.
 """
 
 from collections.abc import Mapping
@@ -38,12 +38,12 @@ class Reading:
     n_layers: int
     hidden_states: tuple[int, ...]
     key_value_layers: tuple[int, ...] = ()
-    skip_tokens: int = 0  # leading tokens that are read for context but not kept
+    skip_tokens: int = 0  # leading tokens that are read for context only
 
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture. `document_template` None: derived from the tokenizer's chat template."""
+    """An architecture. `document_template` None: derived from the tokenizer's chat template."""
 
     model_type: str
     description: str
@@ -52,7 +52,7 @@ class Family:
     #: (prefix ids, suffix ids) around inner chunks, where the public code lists them by model
     #: name instead of deriving them (SakanaAI/doc-to-lora, ctx_to_lora/data/definitions.py).
     affixes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None
-    #: What llama.cpp calls the architecture, and whether its converter permutes the rows of q_proj
+    #: Name of the architecture in llama.cpp, and true if its converter permutes the rows of q_proj
     #: and k_proj for its own rotary order (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel,
     #: which also takes Mistral, Gemma2Model, Qwen3Model).
     gguf_arch: str = "llama"
@@ -88,7 +88,7 @@ def module_path(layer: int, module: str) -> str:
 
 
 def find_family(model_type: str) -> Family:
-    """Look a family up by the `model_type` of a base's config; raises BaseModelError."""
+    """Find a family by the `model_type` of a base's config; raises BaseModelError."""
     if model_type not in FAMILIES:
         raise BaseModelError(
             f"base models of type {model_type!r} are not supported",

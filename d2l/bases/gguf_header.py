@@ -1,7 +1,7 @@
-"""The beginning of a GGUF file, walked before a library believes it: counts that fit the file.
+"""Check the header of a GGUF file before a library trusts it: its counts must fit the file.
 
-A path in, a digest or a refusal out. Layout: ggml-org/ggml, docs/gguf.md at version 3; files of
-versions 2 and 3 are alike, and older or big-endian ones are refused by who reads them.
+Layout: ggml-org/ggml, docs/gguf.md at version 3; versions 2 and 3 are alike; the library refuses
+older and big-endian files.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from d2l.errors import BaseModelError
 from d2l.files.cache import file_digest
 
-#: More than any model has: the largest have some hundred fields and tens of thousands of tensors.
+#: Bounds: the largest models have some hundred fields and tens of thousands of tensors.
 _MAX_FIELDS, _MAX_TENSORS, _MAX_ELEMENTS = 10_000, 100_000, 20_000_000
 _MAX_NAME, _MAX_DIMENSIONS, _MAX_DEPTH = 65_535, 4, 2
 _STRING, _ARRAY = 8, 9
@@ -25,13 +25,13 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
 def digest_gguf(path: Path) -> str:
-    """SHA-256 of a GGUF file (`file_digest`), which is not read to its end if its header does not
-    fit its size; raises BaseModelError then."""
+    """SHA-256 of a GGUF file (`file_digest`); a file whose header does not fit its size is not
+    read, and raises BaseModelError."""
     return file_digest(path, check=refuse_false_header)
 
 
 def refuse_false_header(path: Path) -> None:
-    """Raise BaseModelError where a header announces more than the file can hold, or far less."""
+    """Raise BaseModelError if a header announces more data than the file can hold, or far less."""
     try:
         with path.open("rb") as stream:
             _Header(stream, path.stat().st_size).walk()
@@ -51,7 +51,7 @@ class _Header:
         self._n_elements = 0
 
     def walk(self) -> None:
-        """Go over everything before the tensors' values."""
+        """Read all fields and tensor descriptions before the values."""
         magic, version, n_tensors, n_fields = self._read("<IIQQ")
         if magic != _MAGIC or version not in (2, 3):
             raise ValueError("it does not begin like GGUF of version 2 or 3")
@@ -107,6 +107,6 @@ class _Header:
         return struct.unpack(form, self._stream.read(struct.calcsize(form)))
 
     @staticmethod
-    def _bound(what: str, found: int, most: int) -> None:
-        if found > most:
-            raise ValueError(f"it announces {found:,} {what}")
+    def _bound(items: str, count: int, most: int) -> None:
+        if count > most:
+            raise ValueError(f"it announces {count:,} {items}")

@@ -1,6 +1,6 @@
 """Base models: a name, folder or GGUF file in, a frozen model on a device out.
 
-Knows nothing of hypernetworks. Never runs code that comes with a model, reads safetensors only.
+Reads safetensors only, and never runs code that comes with a model.
 """
 
 import copy
@@ -20,7 +20,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from d2l.bases import devices
 from d2l.bases import gguf as gguf_files
-from d2l.bases.catalog import BY_NAME, Place, list_weights, locate_base
+from d2l.bases.catalog import BY_NAME, BaseLocation, list_weights, locate_base
 from d2l.bases.families import Family, find_family
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import BaseModelError
@@ -34,10 +34,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """Where a base lies: a folder with config, tokenizer and, once needed, weights.
+    """Files of a base: a folder with config, tokenizer and, once needed, weights.
 
-    `name` is what adapters call the base. `gguf` is set where the folder is made from a GGUF
-    file: config and tokenizer at once, weights when they are first loaded.
+    `name` stands in adapters. `gguf` is set if the folder is made from a GGUF file: config and
+    tokenizer at once, weights when they are first loaded.
     """
 
     name: str
@@ -46,10 +46,11 @@ class BaseFiles:
 
     @cached_property
     def config(self) -> Any:
-        """The transformers config of the base; not to be changed. Raises BaseModelError."""
+        """The transformers config of the base; callers must not change it. Raises
+        BaseModelError."""
         with quiet_transformers():
             try:
-                # Unless told not to trust, transformers asks the user and then runs the code.
+                # By default transformers asks the user, and then runs the code.
                 return transformers.AutoConfig.from_pretrained(
                     self.folder, trust_remote_code=False, local_files_only=True
                 )
@@ -66,7 +67,7 @@ class BaseFiles:
 
     def digest(self) -> str:
         """SHA-256 of the weights: of the GGUF file, or over all safetensors shards."""
-        return Place(self.folder, self.gguf).digest()
+        return BaseLocation(self.folder, self.gguf).digest()
 
 
 def find_base(
@@ -76,28 +77,28 @@ def find_base(
     offline: bool = False,
     need: Need = "weights",
 ) -> BaseFiles:
-    """Locate a base by the name a checkpoint gives it, or where `override` says it lies.
+    """Find a base by its name in a checkpoint, or by `override`.
 
-    Tried in this order: `override` (folder, GGUF file, alias or hub name), `name` as a folder below
-    the working directory, the pinned file of a known base, the Hugging Face hub and its cache.
-    Files of known bases are not downloaded here, and of others no more than is needed.
+    The order is: `override` (folder, GGUF file, alias or hub name), `name` as a folder below the
+    working directory, the pinned file of a known base, the Hugging Face hub and its cache. Files
+    of known bases are not downloaded here; of other bases only the files needed.
     """
-    place = locate_base(name, override=override, offline=offline, need=need)
-    if place.gguf is not None:
-        return BaseFiles(name, gguf_files.prepare_folder(place.gguf), gguf=place.gguf)
-    assert place.folder is not None
-    return BaseFiles(name, place.folder)
+    location = locate_base(name, override=override, offline=offline, need=need)
+    if location.gguf is not None:
+        return BaseFiles(name, gguf_files.prepare_folder(location.gguf), gguf=location.gguf)
+    assert location.folder is not None
+    return BaseFiles(name, location.folder)
 
 
 def same_model(name: str, files: BaseFiles) -> bool:
-    """Whether `files` plausibly is the base called `name`, going by names and known digests."""
+    """True if names and known digests suggest that `files` are the base called `name`."""
     if files.gguf is not None:
         known = BY_NAME.get(name)
         return known is not None and files.digest() == known.sha256
     last = name.rstrip("/").split("/")[-1]
     hub_folder = f"models--{name.split('@')[0].replace('/', '--')}"
-    places = (files.folder.name, files.folder.resolve().name)  # a link's, and what it leads to
-    return last in places or hub_folder in files.folder.parts
+    names = (files.folder.name, files.folder.resolve().name)  # of a link, and of its target
+    return last in names or hub_folder in files.folder.parts
 
 
 def load_frozen(
@@ -105,8 +106,8 @@ def load_frozen(
 ) -> nn.Module:
     """Load the decoder without its head, and without layers from `n_layers` on.
 
-    Layers that are left out are never read from disk. Raises BaseModelError where weights are
-    missing or do not have the shapes that config.json announces.
+    Layers that are left out are never read from disk. Raises BaseModelError if weights are missing
+    or have other shapes than in config.json.
     """
     config = copy.deepcopy(files.config)
     if n_layers is not None and n_layers < config.num_hidden_layers:
@@ -127,9 +128,9 @@ def load_causal(files: BaseFiles, *, device: str, dtype: torch.dtype) -> Any:
 
 
 def pick_attention(family: Family, *, device: str, dtype: torch.dtype) -> str:
-    """The implementation of attention that transformers is to take: the family's own, or for
-    "eager", whose memory grows with the square of the tokens, flash-attention 2, which the public
-    networks were trained with. That has to be installed, know the soft cap, and suit the card."""
+    """Pick transformers' implementation of attention: the family's own, but flash-attention 2
+    instead of "eager", whose memory grows with the square of the tokens; public networks were
+    trained with it. It must be installed, support the soft cap, and suit the GPU."""
     own, halves = family.attention, (torch.bfloat16, torch.float16)
     if own != "eager" or dtype not in halves or not devices.is_cuda(device):
         return own
@@ -137,13 +138,13 @@ def pick_attention(family: Family, *, device: str, dtype: torch.dtype) -> str:
         flash: Any = importlib.import_module("flash_attn")
         has_cap = "softcap" in inspect.signature(flash.flash_attn_func).parameters
         suits = has_cap and torch.cuda.get_device_capability(device) >= (8, 0)
-    except (AttributeError, ImportError, OSError, RuntimeError):  # RuntimeError: no CUDA in truth
+    except (AttributeError, ImportError, OSError, RuntimeError):  # RuntimeError: no CUDA after all
         return own
     return "flash_attention_2" if suits and is_flash_attn_2_available() else own
 
 
 def read_out(causal: Any, hidden: Tensor) -> Tensor:
-    """The head's logits (tokens, vocabulary), with Gemma's soft cap where the base has one."""
+    """Compute the head's logits (tokens, vocabulary), with Gemma's soft cap if the base has one."""
     logits: Tensor = causal.lm_head(hidden)
     cap = getattr(causal.config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -151,7 +152,7 @@ def read_out(causal: Any, hidden: Tensor) -> Tensor:
 
 def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: torch.dtype) -> Any:
     """Read weights into the architecture of `config`, frozen, straight onto a device; refuse
-    anything missing, misshapen or not finite."""
+    missing weights, wrong shapes and values that are not finite."""
     if files.gguf is not None:
         gguf_files.ensure_weights(files.gguf, files.folder)
     if not list_weights(files.folder):
@@ -190,7 +191,7 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
             hint="the folder is incomplete, or its files belong to different models",
         )
     named = dict(model.named_parameters())
-    # One list for all: a device is waited for once.
+    # One tensor for all weights: the GPU is waited for only once.
     finite = torch.stack([all_finite(weight) for weight in named.values()])
     broken = next((name for name, ok in zip(named, finite.tolist(), strict=True) if not ok), None)
     if broken:
@@ -202,5 +203,5 @@ def _load(factory: Any, files: BaseFiles, *, config: Any, device: str, dtype: to
 
 
 def batched(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in order, `size` at a time; the last group may be smaller."""
+    """Group items in order, `size` at a time; the last group may be smaller."""
     return [items[start : start + size] for start in range(0, len(items), size)]

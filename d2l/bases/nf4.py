@@ -1,7 +1,6 @@
-"""NF4 with double quantization: what the weights of a 4-bit base are worth.
+"""NF4 with double quantization: round weights to those of a 4-bit base, without a special kernel.
 
-A matrix in, the same matrix after the round trip out; no kernel is needed. The networks of
-SakanaAI/doc-to-lora were trained on what such a base reads.
+The networks of SakanaAI/doc-to-lora were trained on activations of such a base.
 Sources: QLoRA (Dettmers et al., 2023), section 3; bitsandbytes, functional.py (quantize_4bit,
 create_dynamic_map).
 """
@@ -31,7 +30,7 @@ def round_linears(model: nn.Module) -> None:
 
 
 def round_trip(weight: Tensor) -> Tensor:
-    """The matrix as NF4 stores it, in bf16: blocks of 64 along its rows, by their maxima."""
+    """Round a matrix to NF4, in bf16: blocks of 64 along its rows, scaled by their maxima."""
     values = weight.to(torch.bfloat16).float().flatten()
     blocks = _fold(values, _BLOCK)
     maxima = blocks.abs().amax(dim=1)
@@ -42,7 +41,7 @@ def round_trip(weight: Tensor) -> Tensor:
 
 
 def _round_maxima(maxima: Tensor) -> Tensor:
-    """The blocks' maxima (blocks,) as 8 bits keep them: less their mean, in blocks of 256."""
+    """Round the blocks' maxima (blocks,) to 8 bits: less their mean, in blocks of 256."""
     mean, code = maxima.mean(), _dynamic_code().to(maxima.device)
     blocks = _fold(maxima - mean, _MAXIMA)
     most = blocks.abs().amax(dim=1, keepdim=True)
@@ -51,7 +50,7 @@ def _round_maxima(maxima: Tensor) -> Tensor:
 
 
 def _fold(values: Tensor, size: int) -> Tensor:
-    """Values (n,) as (blocks, size), zeros behind the last."""
+    """Fold values (n,) into (blocks, size), padded with zeros."""
     return nn.functional.pad(values, (0, -values.numel() % size)).view(-1, size)
 
 
@@ -62,7 +61,7 @@ def _nearest(values: Tensor, code: Tensor) -> Tensor:
 
 @cache
 def _dynamic_code() -> Tensor:
-    """The 256 values of the signed dynamic map: a power of ten, and evenly placed fractions, twice
+    """The 256 values of the signed dynamic map: powers of ten times evenly spaced fractions, twice
     as many with each power."""
     values = [0.0, 1.0]
     for exponent in range(7):

@@ -1,4 +1,4 @@
-"""Silence transformers while it loads, and name the errors that it raises on damaged files."""
+"""Silence transformers while it loads, and list its errors on damaged files."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ def quiet_transformers() -> Iterator[None]:
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        # Deprecations between transformers and PEFT are for their authors, not for our users.
+        # Deprecations between transformers and PEFT concern their authors, not our users.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
@@ -56,7 +56,7 @@ def panics_as_errors() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Write an error of a library as one line, for a hint; raises OutOfMemoryError for an error
-    of a full memory, which is no fault of the files."""
+    """Write an error of a library as one line, for a hint; raises OutOfMemoryError for an error of
+    a full memory, for which no file is to blame."""
     refuse_shortage(error)
     return textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")

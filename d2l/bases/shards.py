@@ -1,7 +1,4 @@
-"""A base's safetensors, rewritten shard by shard: one shard is in memory at a time.
-
-A base in, the same files out, with what a function makes of each tensor. Knows nothing of adapters.
-"""
+"""Rewrite a base's safetensors with changed tensors, one shard in memory at a time."""
 
 import json
 import shutil
@@ -20,7 +17,7 @@ from d2l.files.tensors import FILE_ERRORS, compare_written
 from d2l.memory import refuse_shortage
 
 Change = Callable[[str, Tensor], Tensor]
-#: What a model folder has beside weights, and what transformers, vLLM and mlx-lm read of it.
+#: Files of a model folder beside the weights that transformers, vLLM and mlx-lm read.
 _TEXTS = (
     "added_tokens.json",
     "chat_template.jinja",
@@ -36,7 +33,7 @@ _TEXTS = (
 
 
 def list_shards(base: BaseFiles) -> list[Path]:
-    """The safetensors files of a base, sorted; raises BaseModelError where there are none.
+    """List the safetensors files of a base, sorted; raises BaseModelError if there are none.
 
     Weights of a GGUF file are dequantized first, once.
     """
@@ -52,7 +49,7 @@ def list_shards(base: BaseFiles) -> list[Path]:
 
 
 def refuse_quantized(base: BaseFiles) -> None:
-    """Raise BaseModelError where weights are stored in a form that nothing can be added to."""
+    """Raise BaseModelError for quantized weights, to which no delta can be added."""
     quantized = getattr(base.config, "quantization_config", None)
     if quantized is not None:
         method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
@@ -74,10 +71,10 @@ def list_tensors(base: BaseFiles) -> dict[str, tuple[int, ...]]:
 
 
 def rewrite(base: BaseFiles, folder: Path, change: Change) -> None:
-    """Write the base into `folder`, each tensor as `change` gives it, dtypes kept.
+    """Write the base into `folder`, each tensor after `change`, in its own dtype.
 
-    Shards, their index, config and tokenizer keep names and contents. Every shard is read back and
-    compared; raises BaseModelError. Memory: one shard, as it was and as it is written.
+    Names of shards, their index, config and tokenizer stay the same. Every shard is read back and
+    compared; raises BaseModelError. Memory: one shard, before and after.
     """
     for shard in list_shards(base):
         with _reading(shard) as stream:
@@ -97,17 +94,17 @@ def rewrite(base: BaseFiles, folder: Path, change: Change) -> None:
     _check_index(folder)
 
 
-def _same(found: Tensor, expected: Tensor) -> bool:
-    """Bit for bit, also where a value is not a number."""
-    return found.dtype == expected.dtype and bool(
-        ((found == expected) | (found.isnan() & expected.isnan())).all()
-        if found.is_floating_point()
-        else (found == expected).all()
+def _same(written: Tensor, read: Tensor) -> bool:
+    """True if dtypes and all values are equal; NaN equals NaN."""
+    return read.dtype == written.dtype and bool(
+        ((read == written) | (read.isnan() & written.isnan())).all()
+        if read.is_floating_point()
+        else (read == written).all()
     )
 
 
 def _check_index(folder: Path) -> None:
-    """The index, where there is one, must name the shards that were written."""
+    """Raise BaseModelError if there is an index that names missing shards."""
     path = folder / "model.safetensors.index.json"
     if not path.is_file():
         return

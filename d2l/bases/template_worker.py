@@ -1,6 +1,6 @@
-"""The child process that renders one chat template, as transformers would. Imports jinja2 alone.
+"""The child process that renders one chat template like transformers. Imports jinja2 alone.
 
-Started by `chat_templates`; what a template may raise is part of its reply.
+`chat_templates` starts it; errors of a template are part of its reply.
 """
 
 import json
@@ -18,26 +18,24 @@ from d2l.files.child_side import serve
 
 
 class _Generation(Extension):
-    """The block that marks answers for training, which a prompt repeats as it is."""
+    """The block that marks answers for training; prompts keep its content."""
 
     tags = {"generation"}  # noqa: RUF012 - an instance variable of the base class
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The statements inside."""
+        """Parse the statements inside."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def main() -> None:
-    """Render what stdin holds."""
+    """Render the template on stdin."""
     serve(answer)
 
 
 def answer(request: dict[str, Any], tokenizer: bytes) -> dict[str, Any]:
-    """The text that a template makes of turns, or why it makes none.
-
-    Where a tokenizer.json is given, it encodes the text, too: it may fail at that in its own way.
-    """
+    """Render turns to a text, or to the reason why that fails; a given tokenizer.json must encode
+    the text, too."""
     try:
         text = render(request["template"], request["turns"], request["answering"], request["names"])
         if len(text) > request["max_chars"]:
@@ -54,7 +52,7 @@ def answer(request: dict[str, Any], tokenizer: bytes) -> dict[str, Any]:
 def render(
     template: str, turns: list[dict[str, str]], answering: bool, names: dict[str, str]
 ) -> str:
-    """Render turns; `names` are the tokenizer's special tokens, which a template may ask for
+    """Render turns; `names` are the tokenizer's special tokens, which a template may use
     (huggingface/transformers 5.24, utils/chat_template_utils.py: _cached_compile_jinja_template).
     """
     environment = ImmutableSandboxedEnvironment(
@@ -78,7 +76,7 @@ def _raise(message: object) -> None:
 
 
 def _encode(tokenizer: bytes, text: str) -> None:
-    os.environ["RAYON_NUM_THREADS"] = "1"  # each would take address space, which is bounded
+    os.environ["RAYON_NUM_THREADS"] = "1"  # threads take address space, which is bounded
     import tokenizers
 
     tokenizers.Tokenizer.from_str(tokenizer.decode("utf-8")).encode(text, add_special_tokens=False)

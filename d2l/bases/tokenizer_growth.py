@@ -1,7 +1,7 @@
-"""How far a tokenizer's own rules can lengthen a text before it becomes tokens, or behind them.
+"""Bound how far a tokenizer's rules can lengthen a text, before tokens and in decoding.
 
-Rules of a stranger's tokenizer.json follow one another, and some make several characters of one: a
-few dozen of them in a row make gigabytes of a word. Rules in, a bound out; no text is needed.
+Some rules of a tokenizer.json turn a character into several: a few dozen of them in a row, in a
+stranger's file, turn a word into gigabytes. Rules in, a bound out.
 """
 
 import base64
@@ -11,16 +11,16 @@ from typing import Any
 
 import tokenizers
 
-#: The most that one character may become. ALBERT's rules, the longest chain that is known of public
-#: models, come to four thousand, those of language models to less than a hundred.
+#: Largest growth of a character. ALBERT's rules, the longest known chain of a public model, reach
+#: four thousand; those of language models less than a hundred.
 MOST_GROWTH = 5_000.0
-#: The most that a text may become, in characters; each takes some twenty bytes.
+#: Largest text after growth, in characters; each takes some twenty bytes.
 MOST_CHARACTERS = 100_000_000
 _ENCODING, _DECODING = ("normalizer", "pre_tokenizer", "post_processor"), ("decoder",)
-#: Keys under which rules hold others, which run one behind the other.
+#: Keys under which rules hold lists of rules.
 _CHAINS = ("normalizers", "pretokenizers", "processors", "decoders")
-#: Characters that one character can become. The longest normal form of Unicode (NFKD of U+FDFA) has
-#: 18, the longest canonical one 4.
+#: Growth of a character by each rule. The longest normal form of Unicode (NFKD of U+FDFA) has 18
+#: characters, the longest canonical one 4.
 _GROWTH = {
     "NFKC": 18.0,
     "NFKD": 18.0,
@@ -35,14 +35,13 @@ _GROWTH = {
 
 
 def find_growth(tokenizer: tokenizers.Tokenizer) -> float:
-    """The most characters that one becomes by rules of the tokenizer that follow one another: the
-    product of what each of them makes of one."""
-    return max(_multiply(tokenizer, parts) for parts in (_ENCODING, _DECODING))
+    """Find the largest growth of a character by all rules in a row: the product of theirs."""
+    return max(_multiply(tokenizer, names) for names in (_ENCODING, _DECODING))
 
 
-def _multiply(tokenizer: tokenizers.Tokenizer, parts: Sequence[str]) -> float:
+def _multiply(tokenizer: tokenizers.Tokenizer, names: Sequence[str]) -> float:
     growth = 1.0
-    for component in (getattr(tokenizer, part) for part in parts):
+    for component in (getattr(tokenizer, name) for name in names):
         if component is not None:
             for rule in _walk(json.loads(component.__getstate__())):
                 growth *= _measure(rule)
@@ -50,12 +49,12 @@ def _multiply(tokenizer: tokenizers.Tokenizer, parts: Sequence[str]) -> float:
 
 
 def _walk(rule: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A rule, or those that it holds."""
-    held = [one for key in _CHAINS for one in rule.get(key) or ()]
-    if not held:
+    """Yield a rule, or the rules in its lists."""
+    inner = [nested for key in _CHAINS for nested in rule.get(key) or ()]
+    if not inner:
         yield rule
-    for one in held:
-        yield from _walk(one)
+    for nested in inner:
+        yield from _walk(nested)
 
 
 def _measure(rule: Mapping[str, Any]) -> float:
@@ -71,15 +70,15 @@ def _measure(rule: Mapping[str, Any]) -> float:
 
 
 def _measure_replacing(rule: Mapping[str, Any]) -> float:
-    """What is put in for a text; for a pattern, which may match between any two characters."""
+    """Growth by replacing a text, or a pattern, which may match between any two characters."""
     pattern, content = rule.get("pattern") or {}, str(rule.get("content") or "")
     text = pattern.get("String")
     return max(1.0, len(content) / len(text)) if text else 1.0 + len(content)
 
 
 def _measure_table(rule: Mapping[str, Any]) -> float:
-    """The longest text of SentencePiece's table of normal forms: the size of a trie, the trie, and
-    the texts, each with a zero behind it."""
+    """Length of the longest text in SentencePiece's table of normal forms: the size of a trie, the
+    trie, and the texts, which end with a zero."""
     table = base64.b64decode(str(rule.get("precompiled_charsmap") or ""))
     texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
     return float(max(1, *(len(text.decode("utf-8", "replace")) for text in texts)))

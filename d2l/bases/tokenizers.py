@@ -1,7 +1,7 @@
-"""Tokenizers: exact token ids, where each token lies in the text, and prompts.
+"""Tokenizers: exact token ids, their positions in the text, and prompts.
 
-Text in, ids out. Where the base's tokenizer is byte-level BPE, counting runs on a tiktoken
-`Encoding` made from the model's own vocabulary, which gives the same ids faster.
+Text in, ids out. For byte-level BPE, long texts are encoded by a tiktoken `Encoding` made from the
+model's own vocabulary, which gives the same ids faster.
 """
 
 import json
@@ -25,18 +25,18 @@ from d2l.errors import BaseModelError
 
 #: GPT-2's pattern (openai/gpt-2, encoder.py), as tokenizers' ByteLevel uses it by default.
 _BYTE_LEVEL = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-#: The same after every digit was split off first: a digit stands alone, and white space in front
-#: of one is the end of its piece, so all of it stays together.
+#: That pattern after splitting off every digit: a digit stands alone, and white space before a
+#: digit ends its piece, so all of it stays together.
 _DIGITS_BYTE_LEVEL = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 )
-#: So many are encoded sooner by the model's own tokenizer than a quicker one is made.
+#: Shorter texts take the model's own tokenizer less time than making a faster one.
 _FEW_CHARACTERS = 100_000
 #: White space in a row, in characters: tiktoken's pattern matcher panics at a million.
 _LONGEST_SPACE = 100_000
 _LONG_SPACE = re.compile(rf"\s{{{_LONGEST_SPACE}}}")
-#: UTF-8 of the scripts beyond U+FFFF, emoji and ideographs not among them. Most letters and digits
-#: new to Unicode are there, and the libraries follow different versions of it.
+#: UTF-8 of the scripts beyond U+FFFF, without emoji and ideographs. Unicode adds most new letters
+#: and digits there, and the libraries follow different versions of it.
 _RARE_SCRIPT = re.compile(rb"\xf0[\x90-\x9e]")
 
 
@@ -49,8 +49,8 @@ class Encoded:
 
 
 class BaseTokenizer:
-    """The tokenizer of a base model's folder. `encode` never lets a document speak in the
-    model's control tokens: `<|im_end|>` in a document is ordinary text."""
+    """The tokenizer of a base model's folder. `encode` gives no control tokens: `<|im_end|>` in a
+    document is ordinary text."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,16 +61,16 @@ class BaseTokenizer:
 
     @cached_property
     def _json(self) -> dict[str, Any]:
-        """The tokenizer as JSON; read when it is needed, which a short document never does."""
+        """The tokenizer as JSON, read on demand: short documents do not need it."""
         return _parse_tokenizer(self.folder / "tokenizer.json")
 
     @cached_property
     def fast(self) -> "FastEncoding | None":
-        """The tiktoken counterpart, or None where the tokenizer is not plain byte-level BPE."""
+        """The tiktoken counterpart, or None if the tokenizer is not plain byte-level BPE."""
         try:
             with panics_as_errors():
                 return make_encoding(self._json)
-        except LOAD_ERRORS:  # parts of other kinds than a known tokenizer's: it goes without
+        except LOAD_ERRORS:  # values of other types than in known tokenizers
             return None
 
     @cached_property
@@ -93,7 +93,7 @@ class BaseTokenizer:
                 ) from error
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of ordinary text, nothing added."""
+        """Token ids of ordinary text, without special tokens."""
         self._n_encoded += len(text)
         if self._n_encoded <= _FEW_CHARACTERS:
             return self.encode_slow(text)
@@ -103,11 +103,11 @@ class BaseTokenizer:
         return self.encode_slow(text)
 
     def encode_slow(self, text: str) -> list[int]:
-        """The same through the model's own tokenizer: what `encode` must equal."""
+        """Encode with the model's own tokenizer, which `encode` must equal."""
         return list(self._run(self._plain, text).ids)
 
     def token_starts(self, text: str) -> list[int]:
-        """The character of `text` at which each token of `encode_slow(text)` begins."""
+        """Position in `text` of the first character of each token of `encode_slow(text)`."""
         return [start for start, _ in self._run(self._plain, text).offsets]
 
     def encode_template(self, template: DocumentTemplate, document: str) -> Encoded:
@@ -163,9 +163,9 @@ class BaseTokenizer:
     def render_chat(
         self, turns: Sequence[Mapping[str, str]], *, taking: str, opening: bool = True
     ) -> str:
-        """The chat template's text around turns, with the opening of an answer or without.
+        """Render turns by the chat template, with the opening of an answer or without.
 
-        Raises BaseModelError where there is no template for them; `taking` says what they hold.
+        Raises BaseModelError if there is no template that takes them; `taking` names their content.
         """
         try:
             return str(
@@ -190,7 +190,7 @@ class BaseTokenizer:
     def encode_whole(self, text: str, *, limit: int) -> list[int]:
         """Ids with the special tokens that the tokenizer adds, such as BERT's [CLS] and [SEP].
 
-        Of a text of more than `limit` tokens the end is cut off, not the tokens added behind it.
+        A text of more than `limit` tokens loses its end, but no special tokens.
         """
         encoding = self._run(self._special, text, adding=True)
         ids, added = list(encoding.ids), encoding.special_tokens_mask
@@ -204,8 +204,8 @@ class BaseTokenizer:
     def _run(
         self, tokenizer: tokenizers.Tokenizer, text: str, *, adding: bool = False
     ) -> tokenizers.Encoding:
-        """A text's tokens, with those that the tokenizer adds if `adding`; raises BaseModelError
-        where one that could be loaded fails at a text, or might make too much of it."""
+        """Encode a text, `adding` special tokens or not; raises BaseModelError if the tokenizer
+        fails at the text, or might lengthen it too much."""
         if len(text) * self._growth > MOST_CHARACTERS:
             raise _too_much(self.folder / "tokenizer.json")
         try:
@@ -226,17 +226,17 @@ class BaseTokenizer:
 class FastEncoding:
     """A tiktoken Encoding that equals a model's tokenizer on all text that it `covers`.
 
-    Some vocabularies lack single bytes (SmolLM2's lacks 21, control characters most of them),
-    which the model's own tokenizer drops. Some have added tokens that are ordinary text (Gemma's
-    "<table>"), which stand in no merge list. Text with either is left to that tokenizer.
+    Some vocabularies lack single bytes (SmolLM2's lacks 21, most of them control characters), which
+    the model's own tokenizer drops. Some have added tokens that are ordinary text (Gemma's
+    "<table>"), which stand in no merge list. That tokenizer encodes text with either.
     """
 
     encoding: tiktoken.Encoding
     missing: bytes  # single bytes that the vocabulary lacks
-    added: tuple[str, ...] = ()  # tokens that are looked for before the text is split
+    added: tuple[str, ...] = ()  # tokens that are matched before the text is split
 
     def covers(self, text: str) -> bool:
-        """Whether the encoding is known to give the same ids for `text`."""
+        """True if the encoding is known to give the same ids for `text`."""
         data = text.encode("utf-8")
         return not (
             len(data.translate(None, self.missing)) != len(data)
@@ -248,12 +248,12 @@ class FastEncoding:
 
 @lru_cache(maxsize=4)
 def load_tokenizer(folder: Path) -> BaseTokenizer:
-    """The tokenizer of a base's folder, made once: it is start-up, not work."""
+    """Load the tokenizer of a base's folder, once."""
     return BaseTokenizer(folder)
 
 
 def _parse_tokenizer(path: Path) -> dict[str, Any]:
-    """A tokenizer.json as JSON."""
+    """Parse a tokenizer.json."""
     try:
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -264,7 +264,7 @@ def _parse_tokenizer(path: Path) -> dict[str, Any]:
 
 
 def _build_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    """The tokenizer of a tokenizer.json, without truncation and padding."""
+    """Build the tokenizer of a tokenizer.json, without truncation and padding."""
     try:
         with panics_as_errors():
             tokenizer = tokenizers.Tokenizer.from_str(path.read_text("utf-8"))
@@ -286,17 +286,17 @@ def _not_a_tokenizer(path: Path) -> BaseModelError:
 
 def _too_much(path: Path) -> BaseModelError:
     return BaseModelError(
-        f"{path}: its rules may make so much of a text that it would fill the memory",
+        f"{path}: its rules may lengthen a text until it fills the memory",
         hint="no tokenizer of a language model does that: get the base's files again",
     )
 
 
 def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
-    """Build a tiktoken Encoding from a `tokenizer.json`, or None where it would not be equal.
+    """Build a tiktoken Encoding from a `tokenizer.json`, or None if it would not be equal.
 
-    tiktoken merges the pair whose result has the lowest id, a tokenizer.json the pair that
-    stands first in its merge list: equal when ids grow along that list and it leads from the
-    bytes of every token to that token. Works offline: only the model's own files are read.
+    tiktoken merges the pair whose result has the lowest id, a tokenizer.json the first pair in its
+    merge list. Both are equal if ids grow along that list and the list leads from the bytes of
+    every token to that token. Works offline: only the model's own files are read.
     """
     model = tokenizer.get("model", {})
     pattern = _find_pattern(tokenizer)
@@ -312,7 +312,7 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
     pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
     merged = [ordinary.get("".join(pair), -1) for pair in pairs]
     reached = set(merged)
-    # Some vocabularies are filled up ("[PAD151665]") with tokens that no merge leads to.
+    # Some vocabularies have fillers ("[PAD151665]"), which no merge makes.
     ordinary = {token: n for token, n in ordinary.items() if len(token) == 1 or n in reached}
     several = [token for token in ordinary if len(token) > 1]
     ranks = {token.translate(to_byte).encode("latin-1"): n for token, n in ordinary.items()}
@@ -324,7 +324,7 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
     missing = bytes(byte for byte in range(256) if bytes([byte]) not in ranks)
     beyond = max(ranks.values(), default=0) + max(special.values(), default=0) + 1
     ranks |= {bytes([byte]): beyond + n for n, byte in enumerate(missing)}  # never produced
-    if len(set(ranks.values())) < len(ranks):  # two tokens of one id, at which tiktoken panics
+    if len(set(ranks.values())) < len(ranks):  # tiktoken panics at two tokens of one id
         return None
     encoding = tiktoken.Encoding(
         "d2l", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special
@@ -334,7 +334,7 @@ def make_encoding(tokenizer: dict[str, Any]) -> FastEncoding | None:
 
 
 def _find_pattern(tokenizer: dict[str, Any]) -> str | None:
-    """The splitting pattern of a byte-level pre-tokenizer that is known to have a counterpart."""
+    """Find the splitting pattern of a byte-level pre-tokenizer with a known counterpart."""
     normalizer = tokenizer.get("normalizer")
     if normalizer is not None and normalizer.get("type") != "NFC":
         return None
@@ -357,7 +357,7 @@ def _find_pattern(tokenizer: dict[str, Any]) -> str | None:
 
 
 def _byte_symbols() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte: itself where printable, else from U+0100 on."""
+    """GPT-2's printable symbol for each byte: the byte itself if printable, else from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     symbols = {byte: chr(byte) for byte in printable}
     hidden = (byte for byte in range(256) if byte not in symbols)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
-from d2l.bases.catalog import Place, locate_base
+from d2l.bases.catalog import BaseLocation, locate_base
 from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
@@ -216,8 +216,8 @@ def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]
         if row is None:
             continue
         try:
-            place = locate_base(row["name"], override=override, offline=request.offline)
-            now = _describe_place(row["name"], place)
+            location = locate_base(row["name"], override=override, offline=request.offline)
+            now = _describe_location(row["name"], location)
         except (D2LError, OSError) as error:
             yield Drift("base", f"base {_message(error)}")
             continue
@@ -232,14 +232,14 @@ def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]
 
 def _describe_base(files: "BaseFiles") -> dict[str, Any]:
     folder = None if files.gguf is not None else files.folder
-    return _describe_place(files.name, Place(folder, files.gguf))
+    return _describe_location(files.name, BaseLocation(folder, files.gguf))
 
 
-def _describe_place(name: str, place: Place) -> dict[str, Any]:
+def _describe_location(name: str, location: BaseLocation) -> dict[str, Any]:
     """A model's name and digests; all that is read of a GGUF file is in the one digest."""
-    values: dict[str, Any] = {"name": name, "sha256": place.digest()}
-    if place.folder is not None:
-        found = [place.folder / file for file in _BASE_SETTINGS]
+    values: dict[str, Any] = {"name": name, "sha256": location.digest()}
+    if location.folder is not None:
+        found = [location.folder / file for file in _BASE_SETTINGS]
         values["files"] = {path.name: file_digest(path) for path in found if path.is_file()}
     return values
 

@@ -31,7 +31,7 @@ def check_description(text: str, where: str = "the description") -> str:
 
 
 def read_stream(stream: BinaryIO) -> str:
-    """A description from standard input, which is read no further than can be used."""
+    """Read a description from standard input, at most as long as allowed."""
     where = "the description on standard input"
     data = stream.read(4 * MAX_CHARS + 1)
     if len(data) > 4 * MAX_CHARS:  # no character has more bytes

