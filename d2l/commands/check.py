@@ -13,9 +13,9 @@ from d2l.commands import console
 from d2l.commands.options import AdapterPath, Base, Device, Offline
 from d2l.errors import OptionError
 from d2l.files.printable import one_line
+from d2l.inference.options import AskOptions
 
 if TYPE_CHECKING:
-    from d2l.inference.adapted_model import AskOptions
     from d2l.runtimes.check import CheckReport
 
 
@@ -58,15 +58,13 @@ def check(
     if live is not None:
         if runtime or max_lora_rank is not None:
             raise OptionError(
-                "--runtime and --max-lora-rank mean nothing with --live",
+                "--live takes no --runtime and no --max-lora-rank",
                 hint="leave them out: the endpoint itself is asked",
             )
-        from d2l.inference.adapted_model import AskOptions
-
         _check_live(adapter, live, model, AskOptions(base, device, offline=offline))
         return
     if model is not None:
-        raise OptionError("--model means nothing without --live", hint="name its URL")
+        raise OptionError("--model needs --live", hint="name its URL")
     report = d2l.check(
         adapter,
         runtimes=runtime or (),
@@ -81,7 +79,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _check_live(adapter: Path, url: str, model: str | None, asking: "AskOptions") -> None:
+def _check_live(adapter: Path, url: str, model: str | None, asking: AskOptions) -> None:
     """Ask an endpoint and print; exit code 1 unless the adapter is in effect there."""
     from d2l.evaluation.endpoint import Endpoint
     from d2l.evaluation.live import check_live
@@ -103,7 +101,7 @@ def _check_live(adapter: Path, url: str, model: str | None, asking: "AskOptions"
 
 
 def describe(report: "CheckReport") -> dict[str, Any]:
-    """The values that `--json` prints."""
+    """Describe a report as `--json` prints it."""
     facts = report.facts
     return {
         "adapter": str(facts.info.folder),
@@ -118,7 +116,7 @@ def describe(report: "CheckReport") -> dict[str, Any]:
 
 
 def show(report: "CheckReport") -> str:
-    """The lines that are printed for people."""
+    """Show a report for people."""
     facts = report.facts
     lines = [
         f"{facts.info.folder}: rank {facts.rank} on {', '.join(facts.modules) or 'no module'}, "

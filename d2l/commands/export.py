@@ -78,7 +78,7 @@ def export(
 
 
 def describe_plan(plan: "ExportPlan | PartsPlan") -> dict[str, Any]:
-    """The values that `--dry-run --json` prints."""
+    """Describe a plan as `--dry-run --json` prints it."""
     from d2l.runtimes.parts import PartsPlan
 
     if isinstance(plan, PartsPlan):
@@ -102,7 +102,7 @@ def describe_plan(plan: "ExportPlan | PartsPlan") -> dict[str, Any]:
 
 
 def show_plan(plan: "ExportPlan | PartsPlan") -> str:
-    """The lines that are printed of a plan for people."""
+    """Show a plan for people."""
     from d2l.runtimes.parts import PartsPlan
 
     values = describe_plan(plan)
@@ -124,7 +124,7 @@ def show_plan(plan: "ExportPlan | PartsPlan") -> str:
 
 
 def describe(done: "ExportResult") -> dict[str, Any]:
-    """The values that `--json` prints."""
+    """Describe an export as `--json` prints it."""
     return {
         "export": str(done.path),
         "to": done.to,
@@ -135,14 +135,14 @@ def describe(done: "ExportResult") -> dict[str, Any]:
 
 
 def show(done: "ExportResult") -> str:
-    """The lines that are printed for people."""
+    """Show an export for people."""
     return f"{done.path}\nsize        {done.size_bytes / 1e6:.2f} MB\nload        {done.load}"
 
 
 def export_beside(
     adapter: Path, targets: Sequence[str], *, base: str | None, offline: bool, force: bool
 ) -> "list[ExportResult]":
-    """What `d2l compile --to` does behind the adapter: export it to each target, beside it."""
+    """Export an adapter to each target of `d2l compile --to`, beside it."""
     if not targets:
         return []
     from d2l.runtimes import export as pipeline
@@ -159,7 +159,7 @@ def export_beside(
 
 
 def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None:
-    """Raise before the work where one of the exports is unknown or could not be written."""
+    """Refuse exports that are unknown or cannot be written, before the work."""
     if not targets:
         return
     from d2l.runtimes import export as pipeline

@@ -170,7 +170,7 @@ class AdaptedModel(AdapterPrompts):
         max_new_tokens: int | None = None,
         temperature: float | None = None,
     ) -> str:
-        """Answer one question, in a conversation of its own; the answer's text, stripped.
+        """Answer one question, in a conversation of its own; returns the text, stripped.
 
         emit: gets pieces of text as they come. max_new_tokens: of the longest answer; temperature:
         0 is greedy; None: as `options` say (greedy, 64 tokens with seats, else 256).
@@ -200,7 +200,7 @@ class AdaptedModel(AdapterPrompts):
         return Answer(text, self.cite(text, choice) or ())
 
     def cite(self, text: str, choice: Choice | None) -> tuple[Citation, ...] | None:
-        """The parts of an answer, as `PartChooser.cite`; None where no parts were chosen."""
+        """Cite the parts of an answer, as `PartChooser.cite`; None if no parts were chosen."""
         if choice is None or self.parts is None or self.reader is None:
             return None
         return self.parts.cite(choice, text if self.reader.joins else None)

@@ -1,6 +1,6 @@
 """LoRA weights on a model inside a block, through hooks; the model itself does not change.
 
-Weights in memory, with or without gradients; knows nothing of folders, prompts or PEFT.
+Weights in memory, with or without gradients; needs no folders, prompts or PEFT.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ Factors = Mapping[str, tuple[Tensor, Tensor]]
 
 @contextmanager
 def attached(causal: nn.Module, factors: Factors, scale: float = 1.0) -> Iterator[None]:
-    """A block in which linear layers give W x + scale · B (A x), as PEFT's layers do.
+    """Let linear layers give W x + scale · B (A x), as PEFT's layers do.
 
     A x and B are computed in their own precision, and the sum is rounded to the model's.
     """
@@ -33,7 +33,7 @@ def attached(causal: nn.Module, factors: Factors, scale: float = 1.0) -> Iterato
 
 
 def on_device(weights: LoraWeights, device: Any) -> Factors:
-    """An adapter's factors on a device."""
+    """Copy an adapter's factors to a device."""
     return {name: (f.a.to(device), f.b.to(device)) for name, f in weights.factors.items()}
 
 

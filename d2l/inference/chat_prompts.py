@@ -1,6 +1,6 @@
 """Turns → the ids of a prompt, by a chat template; a stranger's runs in a child process.
 
-A transformers tokenizer in, ids out; knows no model.
+A transformers tokenizer in, ids out; needs no model.
 """
 
 import contextlib
@@ -34,29 +34,29 @@ Turns = list[dict[str, str]]
 
 
 def user_turn(text: str) -> dict[str, str]:
-    """What a user says."""
+    """Make a user's turn."""
     return {"role": "user", "content": text}
 
 
 @dataclass(frozen=True)
 class TokenizerFolder:
-    """A folder's tokenizer, loaded at its first use: half a second for 150,000 tokens."""
+    """Tokenizer of a folder, loaded at its first use: half a second for 150,000 tokens."""
 
     folder: Path
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The transformers tokenizer; raises BaseModelError."""
+        """Transformers tokenizer; raises BaseModelError."""
         return load_tokenizer(self.folder)
 
 
 @dataclass(frozen=True)
 class ChatPrompts:
-    """A tokenizer with its chat template.
+    """Chat template with its tokenizer.
 
-    `apart`: the template is a stranger's and is rendered in a child process. `suspect` is the
-    stranger's tokenizer.json, which the child loads first; empty where it is the base's own.
-    `published`: what stands around the last turn in the public evaluation, instead of a template.
+    `apart`: the template is a stranger's and is rendered in a child process. `suspect`: the
+    stranger's tokenizer.json, which the child loads first; empty if it is the base's own.
+    `published`: text around the last turn in the public evaluation, instead of a template.
     """
 
     tokenizer: Any
@@ -65,11 +65,11 @@ class ChatPrompts:
     published: DocumentTemplate | None = None
 
     def word(self, question: str) -> str:
-        """The question as it is asked: as it is, or as in the public evaluation."""
+        """Word the question as it is asked: unchanged, or as in the public evaluation."""
         return question if self.published is None else PUBLISHED.format(question)
 
     def encode(self, turns: Turns) -> list[int]:
-        """Ids of the prompt of these turns, ready for an answer; raises D2LError."""
+        """Encode the prompt of these turns, ready for an answer; raises D2LError."""
         tokenizer, around = self.tokenizer, self.published
         if around is not None:
             text = around.before + turns[-1]["content"] + around.after
@@ -96,7 +96,7 @@ class ChatPrompts:
 
 
 def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
-    """The adapter's own tokenizer and chat template, where it has both, else the base's."""
+    """Find the adapter's own tokenizer and chat template, if it has both, else the base's."""
     template, own = info.folder / CHAT_TEMPLATE, info.folder / TOKENIZER
     if not (template.is_file() and own.is_file()):
         return ChatPrompts(base.tokenizer)
@@ -111,8 +111,8 @@ def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
 
 
 def publish(chat: ChatPrompts, base: BaseFiles, opening: Sequence[int]) -> ChatPrompts:
-    """The prompts of the public evaluation: an empty system turn and one user turn, as around the
-    document when it is read. Raises AdapterError for seats, which answer to their own opening."""
+    """Change the prompts to those of the public evaluation: an empty system turn and one user turn,
+    as around the document. Raises AdapterError for seats, which answer to their own opening."""
     if opening:
         raise AdapterError(
             "an adapter of seats answers to its own prompt, not to that of the public evaluation",
@@ -129,7 +129,7 @@ def fit_document(
     *,
     window: int,
 ) -> tuple[list[int], int]:
-    """The longest prompt of at most `window` tokens whose document is cut at its end only.
+    """Make the longest prompt of at most `window` tokens; only the end of the document is cut.
 
     `starts` are the characters at which the document's tokens begin; `render` makes the prompt of
     a document. Returns (prompt ids, tokens of the document left out).
@@ -143,14 +143,14 @@ def fit_document(
 
 
 def _is_copy(tokens: bytes, ours: Path) -> bool:
-    """Whether a tokenizer.json is the base's own, or the compact form that d2l writes of it."""
+    """True if a tokenizer.json is the base's own, or the compact form that d2l writes of it."""
     if not ours.is_file():
         return False
     return tokens == ours.read_bytes() or tokens == read_compact(ours).encode()
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The transformers tokenizer of a folder; raises BaseModelError."""
+    """Load the transformers tokenizer of a folder; raises BaseModelError."""
     try:
         with quiet_transformers(), panics_as_errors():
             return transformers.AutoTokenizer.from_pretrained(
@@ -174,7 +174,7 @@ def _read(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _refusing(name: str) -> Iterator[None]:
-    """What a template or a tokenizer raises, as one line."""
+    """Turn errors of a template or a tokenizer into one line."""
     try:
         yield
     except (*LOAD_ERRORS, RecursionError, TemplateError) as error:

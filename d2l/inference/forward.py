@@ -1,4 +1,4 @@
-"""Token ids behind a cache → a base's states and logits: what asking and measuring read with."""
+"""Forward passes of asking and measuring: token ids behind a cache → states and logits."""
 
 import contextlib
 from typing import Any
@@ -11,8 +11,8 @@ from d2l.bases.activations import cache_keyword
 from d2l.bases.models import read_out
 from d2l.inference.shared_prefix import Prefix, attending, mask_rest
 
-#: Tokens of a long prompt that are read at a time: a layer of more would take seconds, and between
-#: layers alone can a server stop.
+#: Tokens of a long prompt that are read at a time: a server can stop only between two layers, and a
+#: layer of more tokens takes seconds.
 PIECE = 512
 
 
@@ -22,7 +22,7 @@ def extend(
     """Read ids (rows, tokens) behind a prefix and a cache: (cache, states (rows, tokens, hidden)
     for the head). `mask` (rows, tokens) covers prefix, cache and ids."""
     causal = find_causal(model)
-    places = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     keyword = cache_keyword(causal)
     with contextlib.ExitStack() as block:
         if prefix is not None:
@@ -31,7 +31,7 @@ def extend(
         output = causal.model(
             input_ids=ids,
             attention_mask=mask,
-            position_ids=places,
+            position_ids=positions,
             use_cache=True,
             **{keyword: cache},
         )
@@ -39,8 +39,8 @@ def extend(
 
 
 def extend_in_pieces(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tuple[Any, Any]:
-    """Like `extend`, `PIECE` tokens at a time; the states are those of the last piece, None where
-    there is nothing to read."""
+    """Read as `extend` does, `PIECE` tokens at a time; the states are those of the last piece, None
+    without ids."""
     n_read, states = mask.shape[1] - ids.shape[1], None
     for piece in torch.split(ids, PIECE, dim=1) if ids.numel() else ():
         n_read += piece.shape[1]
@@ -49,12 +49,12 @@ def extend_in_pieces(model: Any, ids: Tensor, *, mask: Tensor, cache: Any) -> tu
 
 
 def read_logits(model: Any, hidden: Tensor) -> Tensor:
-    """The head's logits of states (…, hidden). They are made contiguous first: for strided states
+    """Compute the head's logits of states (…, hidden), made contiguous first: for strided states
     matmul copies the head, hundreds of megabytes."""
     flat = hidden.reshape(-1, hidden.shape[-1]).contiguous()
     return read_out(find_causal(model), flat).reshape(*hidden.shape[:-1], -1)
 
 
 def find_causal(model: Any) -> Any:
-    """The causal language model itself, without PEFT's wrapper."""
+    """Unwrap the causal language model from PEFT."""
     return model.get_base_model() if isinstance(model, peft.PeftModel) else model

@@ -1,7 +1,7 @@
-"""Answers of a causal language model to prompts: how likely given answers are, and its own.
+"""Answers of a causal language model to prompts: likelihoods of given answers, and its own.
 
-Token ids in; log-probabilities and greedy answers out. Knows nothing of documents,
-questions or adapters: with a `peft.PeftModel` the caller switches the adapter on or off.
+Token ids in; log-probabilities and greedy answers out. Documents, questions and adapters are
+unknown here: with a `peft.PeftModel` the caller switches the adapter on or off.
 
 Prompts are read in batches, padded on the left, with position ids that do not count the padding,
 so batches change nothing but speed. The common beginning of a batch is read once: put questions
@@ -26,7 +26,7 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How answers are generated: at most `max_tokens` up to the token `end`.
+    """Settings of greedy answers: at most `max_tokens` up to the token `end`.
 
     `batch` prompts are read at a time; `pad` is any token of the vocabulary. When at most the part
     `stragglers` of a batch is unfinished, its answers are cut off: a pass for two rows takes as
@@ -54,7 +54,7 @@ class _Read:
 def score_answers(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], settings: GenerationSettings
 ) -> list[tuple[Tensor, tuple[int, ...]]]:
-    """`token_log_probs` and `answer_greedily` at once, reading every prompt only once.
+    """Combine `token_log_probs` and `answer_greedily`: every prompt is read only once.
 
     Returns, for each item, the log-probability of each token of the given answer, fp32 (tokens,) on
     the CPU, and the model's own greedy answer without the end token.
@@ -62,8 +62,8 @@ def score_answers(
     scored = []
     for chosen, wanted in _pair_up(prompts, answers, settings.batch):
         read = _read(model, chosen, settings.pad)
-        rows = _force_and_forget(model, read, wanted, settings.pad)
-        own = _go_on(model, read, settings)
+        rows = _force_and_restore(model, read, wanted, settings.pad)
+        own = _continue(model, read, settings)
         scored += [
             (_pick(row, ids), answer) for row, ids, answer in zip(rows, wanted, own, strict=True)
         ]
@@ -74,21 +74,21 @@ def score_answers(
 def score_behind(
     model: Any, prompt: Ids, cache: Any, answer: Ids, settings: GenerationSettings
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """`score_answers` of one prompt whose beginning may stand in a cache, which is used up."""
+    """Score one prompt as `score_answers` does; a cache of its beginning is used up."""
     n_read = 0 if cache is None else cache.get_seq_length()
     mask = torch.ones((1, len(prompt)), dtype=torch.long, device=model.device)
     rest = torch.tensor([list(prompt[n_read:])], device=model.device)
     cache, hidden = extend(model, rest, mask=mask, cache=cache)
     read = _Read(cache, mask, read_logits(model, hidden[:, -1]))
-    (row,) = _force_and_forget(model, read, [answer], settings.pad)
-    (own,) = _go_on(model, read, settings)
+    (row,) = _force_and_restore(model, read, [answer], settings.pad)
+    (own,) = _continue(model, read, settings)
     return _pick(row, answer), own
 
 
 def token_log_probs(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
 ) -> list[Tensor]:
-    """Log-probability of each answer's tokens directly after its prompt, teacher-forced.
+    """Compute the log-probability of each answer's tokens after its prompt, teacher-forced.
 
     One fp32 CPU tensor (tokens,) an item. Prompts may not be empty.
     """
@@ -102,8 +102,8 @@ def token_log_probs(
 def token_distributions(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
 ) -> Iterator[Tensor]:
-    """The whole distribution before each token of each answer: fp32 log-probabilities
-    (tokens, vocabulary) on the CPU, one item at a time."""
+    """Yield the distributions before the tokens of each answer: fp32 log-probabilities (tokens,
+    vocabulary) on the CPU, one item at a time."""
     for chosen, wanted in _pair_up(prompts, answers, batch):
         for row in _force(model, _read(model, chosen, pad), wanted, pad):
             yield row.to(torch.float32).log_softmax(dim=-1).cpu()
@@ -112,24 +112,24 @@ def token_distributions(
 def answer_greedily(
     model: Any, prompts: Sequence[Ids], *, max_tokens: int, batch: int, end: int, pad: int
 ) -> list[tuple[int, ...]]:
-    """The most likely token again and again, up to `end`, which is left out."""
+    """Answer with the most likely tokens up to `end`, which is left out."""
     return answer_likeliest(model, prompts, GenerationSettings(max_tokens, batch, end, pad))
 
 
 def answer_likeliest(
     model: Any, prompts: Sequence[Ids], settings: GenerationSettings
 ) -> list[tuple[int, ...]]:
-    """`answer_greedily`, with stragglers."""
+    """Answer as `answer_greedily` does, with stragglers."""
     answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, settings.batch):
-        answers += _go_on(model, _read(model, chosen, settings.pad), settings)
+        answers += _continue(model, _read(model, chosen, settings.pad), settings)
     return answers
 
 
 def _pair_up(
     prompts: Sequence[Ids], answers: Sequence[Ids], size: int
 ) -> Iterator[tuple[Sequence[Ids], Sequence[Ids]]]:
-    """Prompts and their answers, `size` at a time."""
+    """Pair prompts with their answers, `size` at a time."""
     assert len(prompts) == len(answers)
     return zip(batched(prompts, size), batched(answers, size), strict=True)
 
@@ -160,17 +160,17 @@ def _read(model: Any, prompts: Sequence[Ids], pad: int) -> _Read:
 
 
 def _count_shared(model: Any, prompts: Sequence[Ids]) -> int:
-    """Tokens that all prompts begin with; each prompt keeps at least its last token.
+    """Count the tokens that all prompts begin with; each prompt keeps at least its last token.
 
-    0 where layers see a window only: the window would count the padding after the shared tokens.
+    0 if layers see a window only: the window would count the padding after the shared tokens.
     """
     if len(prompts) < 2 or _has_windows(model):
         return 0
     n_most = min(map(len, prompts)) - 1
     first = prompts[0]
-    for place in range(n_most):
-        if any(ids[place] != first[place] for ids in prompts):
-            return place
+    for position in range(n_most):
+        if any(ids[position] != first[position] for ids in prompts):
+            return position
     return n_most
 
 
@@ -180,7 +180,7 @@ def _has_windows(model: Any) -> bool:
 
 @torch.inference_mode()
 def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
-    """Logits (tokens, vocabulary) that predict each answer's tokens, teacher-forced."""
+    """Compute logits (tokens, vocabulary) for each answer's tokens, teacher-forced."""
     longest = max(map(len, answers))
     logits = read.logits[:, None]  # (rows, tokens, vocabulary)
     if longest > 1:
@@ -194,8 +194,8 @@ def _force(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Te
     return [row[: len(ids)] for row, ids in zip(logits, answers, strict=True)]
 
 
-def _force_and_forget(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
-    """`_force`, and restore the cache: a copy of it would double its memory."""
+def _force_and_restore(model: Any, read: _Read, answers: Sequence[Ids], pad: int) -> list[Tensor]:
+    """Run `_force` and restore the cache: a copy of it would double its memory."""
     if _has_windows(model):  # its layers drop old keys, so a crop restores nothing
         return _force(model, copy.deepcopy(read), answers, pad)
     rows = _force(model, read, answers, pad)
@@ -206,37 +206,37 @@ def _force_and_forget(model: Any, read: _Read, answers: Sequence[Ids], pad: int)
 
 
 def _pick(row: Tensor, ids: Ids) -> Tensor:
-    """Log-probabilities (tokens,) of the tokens `ids`, from logits (tokens, vocabulary)."""
+    """Select log-probabilities (tokens,) of the tokens `ids` from logits (tokens, vocabulary)."""
     log_probs = row.to(torch.float32).log_softmax(dim=-1)
-    places = torch.tensor(list(ids), dtype=torch.long, device=row.device)
-    return log_probs.gather(1, places[:, None])[:, 0].cpu()
+    columns = torch.tensor(list(ids), dtype=torch.long, device=row.device)
+    return log_probs.gather(1, columns[:, None])[:, 0].cpu()
 
 
 @torch.inference_mode()
-def _go_on(model: Any, read: _Read, settings: GenerationSettings) -> list[tuple[int, ...]]:
-    """The greedy answers of all rows.
+def _continue(model: Any, read: _Read, settings: GenerationSettings) -> list[tuple[int, ...]]:
+    """Answer all rows greedily.
 
     Finished rows are computed until they are half of the batch; then they are dropped.
     """
     cache, mask, logits = read.cache, read.mask, read.logits
     answers: list[list[int]] = [[] for _ in range(len(logits))]
     rows = list(range(len(answers)))  # numbers of the rows that are computed
-    going = set(rows)
-    few = int(settings.stragglers * len(rows))
+    unfinished = set(rows)
+    n_stragglers = int(settings.stragglers * len(rows))
     for left in reversed(range(settings.max_tokens)):
         chosen = logits.argmax(dim=-1)  # (rows,)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             if token == settings.end:
-                going.discard(row)
-            elif row in going:
+                unfinished.discard(row)
+            elif row in unfinished:
                 answers[row].append(token)
-        if len(going) <= few or not left:
+        if len(unfinished) <= n_stragglers or not left:
             break
-        if 2 * len(going) <= len(rows) and hasattr(cache, "batch_select_indices"):
-            places = [place for place, row in enumerate(rows) if row in going]
-            kept = torch.tensor(places, device=mask.device)
-            cache.batch_select_indices(kept)
-            chosen, mask, rows = chosen[kept], mask[kept], [rows[place] for place in places]
+        if 2 * len(unfinished) <= len(rows) and hasattr(cache, "batch_select_indices"):
+            indices = [index for index, row in enumerate(rows) if row in unfinished]
+            rest = torch.tensor(indices, device=mask.device)
+            cache.batch_select_indices(rest)
+            chosen, mask, rows = chosen[rest], mask[rest], [rows[index] for index in indices]
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
         cache, hidden = extend(model, chosen[:, None], mask=mask, cache=cache, prefix=read.prefix)
         logits = read_logits(model, hidden[:, -1])

@@ -1,4 +1,4 @@
-"""An adapter on a loaded base, by PEFT: the adapter is first compared with its config and the base.
+"""Adapter on a loaded base, by PEFT, once it was compared with its config and the base.
 
 PEFT trusts the config: it allocates what the config declares and only warns about missing tensors,
 so a broken adapter would answer like the base.
@@ -26,9 +26,9 @@ from d2l.adapters.peft_folder import AdapterContent, load_tensors
 from d2l.bases.quiet import LOAD_ERRORS, explain, quiet_transformers
 from d2l.errors import AdapterError
 
-#: Fields of a config that PEFT gets (peft 0.21, tuners/lora/config.py: LoraConfig). The others tell
-#: of origin and training, or `refuse_unasked` refuses them.
-_TOLD = (
+#: Fields of a config that PEFT gets (peft 0.21, tuners/lora/config.py: LoraConfig). The others
+#: describe origin and training, or `refuse_unasked` refuses them.
+_FIELDS = (
     "r",
     "lora_alpha",
     "use_rslora",
@@ -132,8 +132,8 @@ def apply_adapter(content: AdapterContent, model: Any, adapter_name: str = "defa
 def _refuse_misfit(
     name: str, shapes: Mapping[str, tuple[int, int]], model: Any, *, hint: str
 ) -> None:
-    """Raise AdapterError unless a base's linear layers have an adapter's shapes, (d_out, d_in) by
-    the modules' names."""
+    """Refuse a base whose linear layers differ from an adapter's shapes, (d_out, d_in) by the
+    modules' names."""
     own = {
         name.replace(".base_layer.", "."): tuple(weight.shape)  # of modules adapted before
         for name, weight in model.named_parameters()
@@ -149,17 +149,17 @@ def _refuse_misfit(
 
 
 def _plan_config(info: AdapterInfo, model: Any) -> peft.LoraConfig:
-    """The config for PEFT; raises AdapterError unless the file holds all tensors that PEFT expects,
-    in the base's shapes, and no others."""
+    """Make the config for PEFT; raises AdapterError unless the file holds all tensors that PEFT
+    expects, in the base's shapes, and no others."""
     sizes = check_alone(info)
     hint = "name the base that the adapter was made for with --base"
     _refuse_misfit(str(info.folder), sizes, model, hint=hint)
     names = [n for n, _ in model.named_modules() if not any(part in n for part in _WRAPPED)]
     refuse_slow(info.config, names)
     _refuse_strays(info, model, names)
-    told = {key: info.config[key] for key in _TOLD if info.config.get(key) is not None}
+    known = {key: info.config[key] for key in _FIELDS if info.config.get(key) is not None}
     with _loading(info):
-        config = peft.LoraConfig(**told, inference_mode=True, task_type="CAUSAL_LM")
+        config = peft.LoraConfig(**known, inference_mode=True, task_type="CAUSAL_LM")
         if config.target_modules == "all-linear":  # to PEFT all but the head
             head, linear = model.get_output_embeddings(), torch.nn.Linear
             modules = {n: m for n, m in model.named_modules() if isinstance(m, linear)}
@@ -180,7 +180,7 @@ def _plan_config(info: AdapterInfo, model: Any) -> peft.LoraConfig:
 
 
 def _refuse_odd_lists(config: Mapping[str, Any]) -> None:
-    """Refuse lists of names that are none: PEFT would fail at them or take every module."""
+    """Refuse fields that hold no lists of names: PEFT would fail or take every module."""
     for field in ("target_modules", "exclude_modules", "modules_to_save"):
         value = config.get(field)
         is_pattern = isinstance(value, str) and field != "modules_to_save"
@@ -236,7 +236,7 @@ def _refuse_strays(info: AdapterInfo, model: Any, names: Iterable[str]) -> None:
 
 def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
     """Load the folder's tensors into the empty adapter `name`; raises AdapterError unless tensors
-    and places match one to one and all values are finite."""
+    and modules match one to one and all values are finite."""
     tensors = load_tensors(info.folder / WEIGHTS)
     with _loading(info):
         result: Any = peft.set_peft_model_state_dict(tuned, tensors, adapter_name=name)
@@ -247,7 +247,7 @@ def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
     if result.unexpected_keys:
         extra = min(result.unexpected_keys)
         raise AdapterError(
-            f"{info.folder / WEIGHTS}: {extra} has no place in the base",
+            f"{info.folder / WEIGHTS}: {extra} has no module in the base",
             hint="`d2l check` says what is wrong with the adapter",
         )
     for key, tensor in tuned.named_parameters():
@@ -262,8 +262,8 @@ def _load(info: AdapterInfo, tuned: Any, name: str) -> None:
 
 @contextlib.contextmanager
 def _loading(info: AdapterInfo) -> Iterator[None]:
-    """A block that prints nothing and turns PEFT's errors into one line; `_load` checks all that
-    PEFT only warns of."""
+    """Silence PEFT in a block and turn its errors into one line; `_load` checks all that PEFT only
+    warns of."""
     try:
         with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
-"""The common beginning of a batch of sequences: read once, kept once, and attended by all rows.
+"""Common beginning of a batch of sequences: read once, stored once, attended by all rows.
 
 A cache holds keys and values of every row and is copied for every new token. With hundreds of
-common tokens before rows of fifty, most of it is the same for all rows. Here the beginning stands
-once beside the cache, and attention reads both. Knows nothing of prompts.
+common tokens before rows of fifty, most of it is the same for all rows. Here the beginning is
+stored once beside the cache, and attention reads both.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ _MOST_SCORES = 2**24
 
 @dataclass(frozen=True)
 class Prefix:
-    """A beginning by layer: keys, rotated already, and values (1, kv_heads, tokens, head_dim)."""
+    """Keys of a beginning by layer, rotated already, and values (1, kv_heads, tokens, head_dim)."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
     @property
     def n_tokens(self) -> int:
-        """Its number of tokens."""
+        """Number of tokens."""
         return self.keys[0].shape[2]
 
 
@@ -37,7 +37,7 @@ _attended: ContextVar[Prefix] = ContextVar("attended")
 
 
 def can_attend(causal: Any) -> bool:
-    """Whether `_attend` can replace a model's attention: no windows, no chunks, no soft caps."""
+    """True if `_attend` can replace a model's attention: no windows, no chunks, no soft caps."""
     config = causal.config
     strange = ("sliding_window", "attn_logit_softcapping", "attention_chunk_size")
     return config._attn_implementation in ("sdpa", _NAME) and not any(
@@ -46,15 +46,14 @@ def can_attend(causal: Any) -> bool:
 
 
 def take_prefix(cache: Any) -> Prefix:
-    """The keys and values of a cache of one sequence."""
+    """Take the keys and values of a cache of one sequence."""
     layers = cache.layers
     return Prefix(tuple(la.keys for la in layers), tuple(la.values for la in layers))
 
 
 @contextmanager
 def attending(causal: Any, prefix: Prefix) -> Iterator[None]:
-    """A block in which a causal model attends a prefix before its cache; masks are those of
-    `mask_rest`."""
+    """Let a causal model attend a prefix before its cache; masks are those of `mask_rest`."""
     before = causal.config._attn_implementation
     token = _attended.set(prefix)
     causal.set_attn_implementation(_NAME)
@@ -66,8 +65,8 @@ def attending(causal: Any, prefix: Prefix) -> Iterator[None]:
 
 
 def mask_rest(mask: Tensor, prefix: Prefix, n_new: int) -> Tensor:
-    """The mask of the last `n_new` tokens, (rows, 1, n_new, tokens behind the prefix), true where
-    they see a token. `mask` (rows, all tokens) is 0 for padding."""
+    """Make the mask of the last `n_new` tokens (rows, 1, n_new, tokens behind the prefix), true
+    where they see a token. `mask` (rows, all tokens) is 0 for padding."""
     own = mask[:, prefix.n_tokens :].bool()
     n = own.shape[1]
     before = torch.ones((n_new, n), dtype=torch.bool, device=mask.device).tril(n - n_new)
@@ -83,8 +82,9 @@ def _attend(
     scaling: float,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of queries (rows, heads, new, head_dim) over the prefix, and over each row's own
-    keys and values (rows, kv_heads, tokens, head_dim). transformers wants (rows, new, heads, ...).
+    """Attend from queries (rows, heads, new, head_dim) to the prefix and to each row's own keys and
+    values (rows, kv_heads, tokens, head_dim). Returns (rows, new, heads, ...), as transformers
+    needs.
     """
     prefix = _attended.get()
     keys, values = prefix.keys[module.layer_idx][0], prefix.values[module.layer_idx][0]
@@ -99,7 +99,7 @@ def _attend(
 def _read(
     keys: Tensor, values: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor
 ) -> Tensor:
-    """Attention of some rows, (rows, heads, new, head_dim); `keys` and `values` (kv_heads, tokens,
+    """Attend from some rows (rows, heads, new, head_dim); `keys` and `values` (kv_heads, tokens,
     head_dim) are the prefix's."""
     rows, n_kv = key.shape[:2]
     # Heads that share a key head stand behind one another: (rows, kv, group*new, size).
@@ -114,12 +114,12 @@ def _read(
 
 
 def _fold(rows: Tensor) -> Tensor:
-    """(rows, kv, n, size) as (kv, rows*n, size)."""
+    """Reshape (rows, kv, n, size) to (kv, rows*n, size)."""
     return rows.transpose(0, 1).flatten(1, 2)
 
 
 def _unfold(folded: Tensor, rows: int) -> Tensor:
-    """(kv, rows*n, size) as (rows, kv, n, size)."""
+    """Reshape (kv, rows*n, size) to (rows, kv, n, size)."""
     return folded.reshape(folded.shape[0], rows, -1, folded.shape[-1]).transpose(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Pieces of an answer's text, while its tokens are drawn."""
+"""Streaming of an answer's text while its tokens are sampled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ def discard(text: str) -> None:
 
 
 class Streamer(transformers.TextStreamer):
-    """Hands whole words to a function instead of printing them."""
+    """Streamer that hands whole words to a function instead of printing them."""
 
     def __init__(self, tokenizer: Any, emit: Emit) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)

@@ -1,4 +1,4 @@
-"""Chosen parts → what the model reads before a prompt: a cache for memories, hooks for ranks."""
+"""Reading of chosen parts before a prompt: a cache for memories, hooks for ranks."""
 
 import contextlib
 import copy
