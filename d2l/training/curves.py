@@ -1,7 +1,7 @@
-"""The curves of training runs as a picture; matplotlib does it, an extra.
+"""Curves of training runs as a picture, by matplotlib, an extra.
 
-Folders of runs in, one file out. Draws each step's figure thin and, over it, its mean over the last
-steps: a twentieth of the run, since classes of steps differ more than neighbors in time do.
+Folders of runs in, one file out. Draws each step's figure thin and, over it, its mean over a
+twentieth of the run, since classes of steps differ more than neighbors in time do.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _PANELS = (
     ("answers", "loss of answers (nats a token)"),
     ("general", "divergence on general prompts (nats a token)"),
 )
-_SMOOTHED_SHARE = 20  # of a run's steps, one in so many is in the window
+_SMOOTHED_SHARE = 20  # the window has a run's steps divided by this number
 
 
 def draw_curves(folders: Sequence[Path], out: Path) -> Path:
@@ -44,7 +44,7 @@ def draw_curves(folders: Sequence[Path], out: Path) -> Path:
 
 
 def draw_run(axes: Any, rows: Sequence[Row], *, key: str, name: str, color: str) -> None:
-    """One run's figure by step; nothing where no row has it."""
+    """Draw one run's figure by step; nothing if no row has it."""
     points = [(row["step"], row[key]) for row in rows if key in row]
     if not points:
         return
@@ -56,7 +56,7 @@ def draw_run(axes: Any, rows: Sequence[Row], *, key: str, name: str, color: str)
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Mean of each value and those before it, `window` in all; of fewer at the beginning."""
+    """Average each value with those before it, `window` in all; fewer at the beginning."""
     return [
         sum(values[max(end - window, 0) : end]) / min(window, end)
         for end in range(1, len(values) + 1)

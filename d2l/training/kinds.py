@@ -1,4 +1,4 @@
-"""The kinds of networks that can be trained: a row each, which is all that the loop knows of them.
+"""Kinds of networks that can be trained: a row each, which is all that the loop knows of them.
 
 A new kind is a module that gathers its data and prepares a `Learner`, and one row at the foot.
 """
@@ -18,8 +18,7 @@ from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from d2l.training.learners.distributed import Team
 from d2l.training.learners.doc_to_lora.learner import gather_doc_to_lora, prepare_doc_to_lora
-from d2l.training.learners.learner import Learner, Row
-from d2l.training.learners.materials import Materials, count_documents
+from d2l.training.learners.learner import Learner, Materials, Row, count_documents
 from d2l.training.learners.recipes import Recipe
 from d2l.training.learners.seats.learner import count_seats_data, gather_seats, prepare_seats
 from d2l.training.learners.text_to_lora.learner import count_text, gather_text, prepare_text
@@ -27,11 +26,11 @@ from d2l.training.learners.text_to_lora.learner import count_text, gather_text, 
 
 @dataclass(frozen=True)
 class TrainingKind(Generic[Config]):
-    """How networks of one configuration are trained, and what is said of them afterwards.
+    """Kind of network in training, and the words of its card.
 
-    `gather` reads the data, `count` says what there is of it, `prepare` loads the weights.
-    `compact` gives the 8-bit form of its tensors, where there is one. The card of a trained network
-    has `called`, its name, and the commands for what it `reads`; seat networks say what they read.
+    `gather` reads the data, `count` counts it, `prepare` loads the weights. `compact` makes the
+    8-bit form of its tensors, if it has one. The card has its name, `called`, and the commands for
+    what it `reads`; seat networks record what they read.
     """
 
     config: type[Config]
@@ -44,7 +43,7 @@ class TrainingKind(Generic[Config]):
 
 
 def find_kind(config: HypernetConfig) -> TrainingKind[Any]:
-    """The row of a network's kind."""
+    """Find the row of a network's kind."""
     return next(row for row in KINDS if isinstance(config, row.config))
 
 

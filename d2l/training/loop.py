@@ -1,7 +1,7 @@
-"""Recipe → hypernetwork checkpoint: trains a network further, and goes on where it was.
+"""Training loop: a recipe → a hypernetwork checkpoint; an interrupted run goes on.
 
-Knows the loop. What is drawn and the loss come from a `Learner`; the folder of a run, which is
-itself a checkpoint, from `run_folder`; several processes from `distributed`.
+Draws and loss come from a `Learner`; the folder of a run, itself a checkpoint, from `run_folder`;
+several processes from `distributed`.
 """
 
 import math
@@ -18,8 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from d2l.hypernets.networks import open_network
 from d2l.training.kinds import find_kind
 from d2l.training.learners.distributed import Team, join_team
-from d2l.training.learners.learner import Figure, Learner, Row
-from d2l.training.learners.materials import Materials
+from d2l.training.learners.learner import Figure, Learner, Materials, Row
 from d2l.training.learners.recipes import Recipe, refuse_other_kinds
 from d2l.training.optimizers import make_optimizers
 from d2l.training.run_folder import RunFolder, TrainingRun, begin_mean
@@ -29,7 +28,7 @@ Warn = Callable[[str], None]  # gets warnings
 
 
 def ignore(_: object) -> None:
-    """Watch nothing, and let a warning go by."""
+    """Ignore rows and warnings."""
 
 
 def train(
@@ -42,9 +41,9 @@ def train(
 ) -> bool:
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
-    An interrupted run goes on from its last saved state. If `stopping` returns true, the run saves
-    its state after the current step and ends. Of several processes the first one writes and
-    watches. Returns true in the process that writes.
+    An interrupted run goes on from its last saved state. If `stopping` returns true, the run ends
+    after its step, with its state saved. Of several processes the first writes
+    and watches; true in that one, which is the only one where there is no other.
     """
     team = join_team(recipe)
     materials = gather(recipe, warn if team.is_main else ignore)
@@ -76,10 +75,10 @@ def train(
 def train_step(
     run: TrainingRun, learner: Learner, recipe: Recipe, team: Team, stopping: Callable[[], bool]
 ) -> tuple[Row, bool]:
-    """One step: draw, loss, update. What the log keeps of it, and whether a process is to stop.
+    """Take a step: draw, loss, update. Returns its row of the log, and true if a process must stop.
 
     Every process draws the same items and takes its share; gradients and figures are added up, so
-    a step is the same whatever their number, but for the order in which floats are added.
+    the number of processes changes only the order in which floats are added.
     """
     started = time.monotonic()
     drawn = learner.draw(run.step)
@@ -95,29 +94,29 @@ def train_step(
     if math.isfinite(norm):  # a broken batch is skipped, and seen in the log
         run.optimizer.step(rate)
     taken = time.monotonic() - started
-    all_of_it = team.gather((total, figures, taken, stopping()))
+    shares = team.gather((total, figures, taken, stopping()))
     run.step += 1
-    run.seconds += all_of_it[0][2]  # one clock for all, or they would not end at the same step
+    run.seconds += shares[0][2]  # the main process's clock, so that all end at the same step
     average(run, recipe)
     row = {
         "step": run.step,
         **learner.describe(drawn),
-        "loss": round(sum(share[0] for share in all_of_it), 6),
-        **summarize([figure for share in all_of_it for figure in share[1]]),
+        "loss": round(sum(share[0] for share in shares), 6),
+        **summarize([figure for share in shares for figure in share[1]]),
         "gradient": round(norm, 4),
         "rate": rate,
         "seconds": round(run.seconds, 1),
     }
-    return row, any(share[3] for share in all_of_it)
+    return row, any(share[3] for share in shares)
 
 
 def average(run: TrainingRun, recipe: Recipe) -> None:
-    """Take the weights that a step left into their mean, in the last part of the run that the
-    recipe averages."""
+    """Add the weights after a step to their mean, in the last part of the run that the recipe
+    averages."""
     share = recipe.optimizer.averaged_share
     done = progress(recipe, step=run.step, seconds=run.seconds)
     if share == 0 or done < 1 - share:
-        run.mean = None  # of a run that was to end here, and goes on
+        run.mean = None  # of a run whose recipe was made longer
         return
     if run.mean is None:
         run.mean = begin_mean(run.network)
@@ -125,7 +124,7 @@ def average(run: TrainingRun, recipe: Recipe) -> None:
 
 
 def summarize(figures: Sequence[Figure]) -> Row:
-    """Means over the questions and, apart, over the general prompts."""
+    """Average over the questions and, apart, over the general prompts."""
     result = {}
     for kind in ("answers", "general"):
         chosen = [figure for figure in figures if figure.kind == kind]
@@ -137,7 +136,7 @@ def summarize(figures: Sequence[Figure]) -> Row:
 
 
 def learning_rate(recipe: Recipe, *, step: int, seconds: float) -> float:
-    """Linear warm-up, then a cosine over whichever of steps and hours is further advanced."""
+    """Compute the rate: linear warm-up, then a cosine over steps or hours, whichever end first."""
     warm = min((step + 1) / max(recipe.optimizer.warmup_steps, 1), 1.0)
     done = min(progress(recipe, step=step, seconds=seconds), 1.0)
     final = recipe.optimizer.final_share
@@ -146,15 +145,15 @@ def learning_rate(recipe: Recipe, *, step: int, seconds: float) -> float:
 
 
 def progress(recipe: Recipe, *, step: int, seconds: float) -> float:
-    """Part of the run that is done; 1 or more at its end."""
+    """Compute the finished part of the run; 1 or more at its end."""
     by_steps = step / recipe.steps if recipe.steps > 0 else 0.0
     by_hours = seconds / (recipe.hours * 3600) if recipe.hours > 0 else 0.0
     return max(by_steps, by_hours)
 
 
 def save(run: TrainingRun, learner: Learner, folder: RunFolder) -> None:
-    """Write the state, and the checkpoint that the network is by now, or the mean of what it was;
-    each file whole or not."""
+    """Write the state, and the checkpoint of the network or of its mean weights; each file whole or
+    not."""
     with folder.writing():
         folder.save_state(run)
         with folder.replacing() as filled, stand_in(run.mean, run.network):
@@ -163,7 +162,7 @@ def save(run: TrainingRun, learner: Learner, folder: RunFolder) -> None:
 
 @contextmanager
 def stand_in(mean: AveragedModel | None, network: nn.Module) -> Iterator[None]:
-    """A block in which `network` has the weights of the mean, if there is one."""
+    """Temporarily give `network` the weights of the mean, if there is one."""
     if mean is None:
         yield
         return
@@ -176,14 +175,14 @@ def stand_in(mean: AveragedModel | None, network: nn.Module) -> Iterator[None]:
 
 
 def check(recipe: Recipe, warn: Warn = ignore) -> list[Row]:
-    """Read all of a recipe's data, no weights: what each source gives for each length."""
+    """Read all of a recipe's data, no weights; returns counts by source and length."""
     materials = gather(recipe, warn)
     return find_kind(materials.config).count(materials)
 
 
 def gather(recipe: Recipe, warn: Warn = ignore) -> Materials[Any]:
-    """Find the checkpoint and its base, and read the data; raises D2LError. `warn` is told where
-    the recipe's base does not look like the one of the checkpoint."""
+    """Find the checkpoint and its base, and read the data; raises D2LError. `warn` gets a warning
+    if the recipe's base does not look like the checkpoint's."""
     network = open_network(recipe.checkpoint, base=recipe.base, offline=recipe.offline)
     refuse_other_kinds(recipe, network.config.kind)
     for message in network.warnings:  # the base must be there and fit, before any data is read

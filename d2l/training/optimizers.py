@@ -1,6 +1,6 @@
-"""Optimizers of a network that is trained: AdamW, or Muon for its matrices and AdamW for the rest.
+"""Optimizers of a network in training: AdamW, or Muon for its matrices and AdamW for the rest.
 
-A network and a recipe in, one object that steps. Knows nothing of losses.
+A network and a recipe in, one object that steps. Needs no losses.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _MOMENTUM = 0.95  # of Muon, torch's default
 
 
 class Optimizers:
-    """Several optimizers, each with its own parameters, that step together at one rate."""
+    """Optimizers, each with its own parameters, that step together at one rate."""
 
     def __init__(self, parts: Mapping[str, torch.optim.Optimizer]) -> None:
         self._parts = dict(parts)
@@ -33,11 +33,11 @@ class Optimizers:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later steps depend on, by the optimizer's name."""
+        """State that later steps depend on, by the optimizer's name."""
         return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a state over; raises KeyError or ValueError where it is that of others."""
+        """Load a state; raises KeyError or ValueError for a state of other optimizers."""
         if state.keys() != self._parts.keys():
             raise KeyError(f"state of {sorted(state)}, expected {sorted(self._parts)}")
         for name, part in self._parts.items():
@@ -45,7 +45,7 @@ class Optimizers:
 
 
 def make_optimizers(network: nn.Module, recipe: Recipe) -> Optimizers:
-    """The recipe's optimizers of all parameters of a network.
+    """Make the recipe's optimizers for all parameters of a network.
 
     Matrices are parameters of two and more dimensions whose name ends in `weight`: only they decay,
     not tables, biases, norms and scalers. Muon takes those of two dimensions, which are weights of

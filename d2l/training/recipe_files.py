@@ -1,4 +1,4 @@
-"""A recipe's file → a `Recipe`; an error names the file, the line and the key."""
+"""Recipe file → a `Recipe`; an error names the file, the line and the key."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ from d2l.training.learners.recipes import (
     Recipe,
     Tasks,
 )
-from d2l.training.learners.task_data import gather_tasks
+from d2l.training.learners.tasks import gather_tasks
 
 Raw = dict[str, Any]
 _MAX_BYTES = 1 << 18  # a recipe has some hundred lines; a device has no end
@@ -40,7 +40,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def read_held_out(path: Path) -> list[Task]:
-    """The tasks that a training recipe holds out; raises D2LError."""
+    """Read the tasks that a training recipe holds out; raises D2LError."""
     held_out = gather_tasks(read_recipe(path), only_held_out=True).held_out
     if not held_out:
         raise TaskError(f"{path}: holds no task out", hint="set held_out, or name a file")
@@ -49,11 +49,11 @@ def read_held_out(path: Path) -> list[Task]:
 
 @contextmanager
 def locating(path: Path) -> Iterator[None]:
-    """Give errors of keys and tables the file and, if it is found, the line."""
+    """Add the file and, if known, the line to errors of keys and tables."""
     try:
         yield
     except MisfitError as error:
-        key, table = error.place
+        key, table = error.location
         line = None
         if key is not None or table is not None:
             text = path.read_bytes().decode("utf-8-sig")
@@ -63,7 +63,7 @@ def locating(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path) -> Raw:
-    """A file's values; raises RecipeError."""
+    """Read a file's values; raises RecipeError."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
@@ -86,7 +86,7 @@ def _read(path: Path) -> Raw:
 
 
 def _build_recipe(raw: Mapping[str, Any]) -> Recipe:
-    """A recipe from values in tables."""
+    """Build a recipe from values in tables."""
     _refuse_unknown(Recipe, raw, None)
     values = dict(raw)
     for table in (DataSource, Length):
@@ -104,34 +104,36 @@ def _build_recipe(raw: Mapping[str, Any]) -> Recipe:
     return Recipe(**values)
 
 
-def _build(table: type[Table], raw: object, place: tuple[str, int]) -> Any:
-    """The checked values of one table."""
+def _build(table: type[Table], raw: object, location: tuple[str, int]) -> Any:
+    """Build one table, checked."""
     if not isinstance(raw, Mapping):
-        raise MisfitError(f"{place[0]}: {show(raw)} is not a table", None, place[0])
-    _refuse_unknown(table, raw, place)
+        raise MisfitError(f"{location[0]}: {show(raw)} is not a table", None, location[0])
+    _refuse_unknown(table, raw, location)
     values = dict(raw)
     if issubclass(table, Tasks) and isinstance(raw.get("excluded"), list):
         values["excluded"] = tuple(raw["excluded"])
     try:
         return table(**values)
     except MisfitError as error:
-        key = error.place[0]
-        raise MisfitError(error.message, error.hint, key if key in raw else None, place) from error
+        key = error.location[0]
+        raise MisfitError(
+            error.message, error.hint, key if key in raw else None, location
+        ) from error
 
 
 def _refuse_unknown(
-    table: type[Table], raw: Mapping[str, Any], place: tuple[str, int] | None
+    table: type[Table], raw: Mapping[str, Any], location: tuple[str, int] | None
 ) -> None:
-    """Refuse the first key that a table has not; raises MisfitError."""
+    """Refuse the first key that a table does not have; raises MisfitError."""
     for name in raw:
         if name not in _KEYS[table.NAME]:
             where = f"{table.NAME}: " if table.NAME else ""
             message = f"{where}unknown key {show(name)}"
-            raise MisfitError(message, _suggest(name, table.NAME), name, place)
+            raise MisfitError(message, _suggest(name, table.NAME), name, location)
 
 
 def _suggest(name: str, title: str) -> str:
-    """Where a key that a table has not belongs, or the nearest that it or another table has."""
+    """Suggest the table that an unknown key belongs to, or the nearest known key."""
     owners = [f"[{other}]" for other, keys in _KEYS.items() if name in keys and other]
     if owners:
         return f"it is a key of {' and '.join(owners)}"
@@ -146,10 +148,10 @@ def _suggest(name: str, title: str) -> str:
 
 
 def _find_in_toml(text: str, key: str | None, table: tuple[str, int] | None = None) -> int | None:
-    """Number, from 1, of the line of `key` in `table`: (name, place among those of that name).
+    """Find the line, from 1, of `key` in `table`: (name, number among tables of that name).
 
-    Without a table, the key is looked for before the first header, then among the headers. Without
-    a key, the line is that of the table's header.
+    Without a table, the key is searched before the first header, then among the headers. Without a
+    key, the line is the table's header.
     """
     seen: dict[str, int] = {}
     current: tuple[str, int] | None = None

@@ -1,4 +1,4 @@
-"""A run → a checkpoint folder of its own: the files that `--checkpoint` needs, and a card.
+"""Export of a run as a checkpoint folder: the files that `--checkpoint` needs, and a card.
 
 Reads the folder of a run and the facts of its recipe; computes nothing.
 """
@@ -29,7 +29,7 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
     """Write the network of a run as a checkpoint folder, whole or not at all.
 
     `compact` stores matrices as 8-bit rows (seat and text networks only). Raises CheckpointError
-    where `run` is not the folder of a run, or has saved nothing yet.
+    if `run` is not the folder of a run, or has saved nothing yet.
     """
     if not RunFolder(run).has_log:
         raise CheckpointError(
@@ -61,7 +61,7 @@ def export_run(run: Path, target: Path, *, compact: bool = False, force: bool = 
 
 
 def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
-    """The card of a run's network: what it is, and what its recipe says of its training."""
+    """Write the card of a run's network: its facts, and the recipes of its training."""
     folder = RunFolder(run)
     step = folder.read_step()
     rows = [row for row in folder.read_log() if row["step"] <= step]
@@ -92,18 +92,18 @@ def write_card(run: Path, config: HypernetConfig, *, compact: bool) -> str:
 
 
 def _describe_losses(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Means of the log's last rows."""
-    found = []
+    """Average the log's last rows."""
+    facts = []
     for key, name in (("loss", "loss"), ("answers", "loss of answers"), ("general", "divergence")):
         values = [row[key] for row in rows if key in row]
         if values:
             mean = sum(values) / len(values)
-            found.append((f"last {name}", f"{mean:.3f} nats, mean of {len(values)} steps"))
-    return found
+            facts.append((f"last {name}", f"{mean:.3f} nats, mean of {len(values)} steps"))
+    return facts
 
 
 def _describe_recipe(entry: Row, kind: str) -> str:
-    """What a run of a network of this kind trained with from a step on."""
+    """Describe the recipe of a run of this kind of network, from a step on."""
     recipe: dict[str, Any] = dict(entry["recipe"])
     sources, lengths = recipe.pop("sources"), recipe.pop("lengths")
     others = KINDS.keys() - {kind}
@@ -124,7 +124,7 @@ def _describe_recipe(entry: Row, kind: str) -> str:
 
 
 def _spell_out(title: str, values: Any) -> list[tuple[str, Any]]:
-    """A recipe's key and value, or those of one of its tables."""
+    """List a recipe's key and value, or those of one of its tables."""
     if not isinstance(values, Mapping):
         return [(title, values)]
     return [(f"{title}.{name}", value) for name, value in values.items()]

@@ -1,7 +1,7 @@
-"""The folder of a run: its checkpoint, beside its state, its log and the recipes it ran with.
+"""Folder of a run: its checkpoint, state, log and recipes.
 
-Reads and writes them; knows no network and no loss. Every file is replaced whole, so a run that is
-killed at any moment goes on from the last state that was saved.
+Reads and writes them; needs no network and no loss. Every file is replaced whole, so a run that is
+killed at any moment goes on from its last saved state.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ from d2l.training.optimizers import Optimizers
 Row = dict[str, Any]
 
 LOG, STATE, RECIPES = "log.jsonl", "state.pt", "recipes.json"
-#: What a kill in the middle of a saving leaves behind.
+#: Files that a process leaves if it is killed while it saves.
 _LEFT_OVER = re.compile(rf"\.saving-.*|{HIDDEN}")
-#: What torch raises for files that are something else, or cut short, or of other tensors.
+#: Errors of torch for files of another kind, cut short, or of other tensors.
 _BROKEN = (
     OSError,
     RuntimeError,
@@ -50,12 +50,11 @@ _BROKEN = (
 
 @dataclass
 class TrainingRun:
-    """A run between two steps.
+    """Run between two steps.
 
-    The state file holds all of it: weights, their mean over the last steps where there is one,
-    optimizer, step, seconds. Nothing else is needed to go on as if nothing had been: the learning
-    rate follows from step and seconds, what is drawn from seed and step, and nothing else in a step
-    is random.
+    The state file holds all of it: weights, their mean over the last steps if there is one,
+    optimizer, step, seconds. The learning rate follows from step and seconds, draws from seed and
+    step, and nothing else in a step is random.
     """
 
     network: nn.Module
@@ -66,25 +65,25 @@ class TrainingRun:
 
 
 def begin_mean(network: nn.Module) -> AveragedModel:
-    """The mean of no weights yet; each is averaged alike (Izmailov et al., Averaging Weights Leads
-    to Wider Optima and Better Generalization, 2018)."""
+    """Begin a mean of equally weighted weights (Izmailov et al., Averaging Weights Leads to Wider
+    Optima and Better Generalization, 2018)."""
     return AveragedModel(network).requires_grad_(False)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run at `path`: its file names, and whether it is complete."""
+    """Folder of a run at `path`: its file names, and when it is complete."""
 
     path: Path
 
     @property
     def has_log(self) -> bool:
-        """Whether a run was ever started here."""
+        """True if a run was ever started here."""
         return (self.path / LOG).is_file()
 
     def open(self) -> None:
-        """Make the folder, or find that it is a run's; raises RecipeError where it is something
-        else, whose files a run might replace."""
+        """Make the folder, or check that it is a run's; raises RecipeError for other folders, whose
+        files a run might replace."""
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             known = self.has_log or (self.path / STATE).is_file()
@@ -97,7 +96,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn what the system refuses (no permission, no room) into one line."""
+        """Turn errors of the system (no permission, no space) into one line."""
         try:
             yield
         except FILE_ERRORS as error:
@@ -128,7 +127,7 @@ class RunFolder:
             os.close(handle)
 
     def add_row(self, row: Row) -> None:
-        """Put a step into the log."""
+        """Append a step to the log."""
         with self.writing(), (self.path / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
@@ -146,15 +145,15 @@ class RunFolder:
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[Path]:
-        """A hidden folder to fill below this one: at the end, and only if all went well, its files
-        take their places, so no file of a checkpoint is new while another could not be written."""
+        """Give a hidden folder to fill; without an error, its files then replace this folder's, so
+        a checkpoint is never half new."""
         with tempfile.TemporaryDirectory(prefix=".saving-", dir=self.path) as temporary:
             yield Path(temporary)
             for path in sorted(Path(temporary).iterdir()):
                 path.replace(self.path / path.name)
 
     def load_state(self, run: TrainingRun) -> None:
-        """Put the folder's saved state, if there is one, into `run`; raises CheckpointError."""
+        """Load the folder's saved state, if there is one, into `run`; raises CheckpointError."""
         path = self.path / STATE
         if not path.is_file():
             return
@@ -173,7 +172,7 @@ class RunFolder:
             ) from error
 
     def read_step(self) -> int:
-        """The step of the saved state; raises CheckpointError."""
+        """Read the step of the saved state; raises CheckpointError."""
         path = self.path / STATE
         try:
             return int(_open_state(path, mmap=True)["step"])
@@ -183,18 +182,18 @@ class RunFolder:
             ) from error
 
     def clean(self, step: int) -> None:
-        """Make a run's folder as it was when the state of `step` was saved, whatever came after."""
+        """Restore a run's folder as it was when the state of `step` was saved."""
         for path in self.path.iterdir():
             if _LEFT_OVER.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         _trim_log(self.path / LOG, step)
 
     def read_log(self) -> list[Row]:
-        """The rows of the log, one a step; raises RecipeError where it is not the log of a run."""
+        """Read the rows of the log, one a step; raises RecipeError if it is no run's log."""
         return [row for _, row in _read_lines(self.path / LOG)]
 
     def note_recipe(self, recipe: Recipe, step: int) -> None:
-        """Keep what the run trains with from `step` on, where it trained with something else."""
+        """Record the recipe of the run from `step` on, if it has changed."""
         known = [entry for entry in self.read_recipes() if entry["from_step"] < step]
         now = json.loads(json.dumps(asdict(recipe)))
         if not known or known[-1]["recipe"] != now:
@@ -203,7 +202,7 @@ class RunFolder:
         replace_file(self.path / RECIPES, lambda target: target.write_text(text + "\n", "utf-8"))
 
     def read_recipes(self) -> list[Row]:
-        """What the run trained with: {"from_step", "recipe"} each, in order; [] before step 1."""
+        """Read the recipes of the run: {"from_step", "recipe"} each, in order; [] before step 1."""
         path = self.path / RECIPES
         if not path.is_file():
             return []
@@ -220,7 +219,7 @@ class RunFolder:
 
 
 def _save(state: Row, target: Path) -> None:
-    """Write a state to a file that is opened here: torch then keeps what the system said."""
+    """Write a state to a file that is opened here: torch then keeps the system's error."""
     try:
         with target.open("wb") as file:
             torch.save(state, file)
@@ -231,7 +230,7 @@ def _save(state: Row, target: Path) -> None:
 
 
 def _open_state(path: Path, *, mmap: bool = False) -> Row:
-    """A state file, to the CPU: weights and optimizer are copied to where theirs are."""
+    """Open a state file on the CPU: weights and optimizer are copied to their devices."""
     if not zipfile.is_zipfile(path):  # torch would take it for a file of its oldest kind
         raise EOFError
     state: Row = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
@@ -239,7 +238,7 @@ def _open_state(path: Path, *, mmap: bool = False) -> Row:
 
 
 def _trim_log(path: Path, step: int) -> None:
-    """Drop rows past the saved state, whose steps are taken again, and a row cut short."""
+    """Drop rows behind the saved state, whose steps are taken again, and a row cut short."""
     if not path.is_file():
         return
     kept = [line for line, row in _read_lines(path) if row["step"] <= step]
@@ -247,7 +246,7 @@ def _trim_log(path: Path, step: int) -> None:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Row]]:
-    """Whole lines and their rows; a last line that was cut short is left out."""
+    """Yield whole lines and their rows; a last line that was cut short is left out."""
     try:
         lines = path.read_text("utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:

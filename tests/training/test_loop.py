@@ -316,7 +316,7 @@ def test_lengths_that_the_network_cannot_read_are_refused(place: Path) -> None:
 def test_data_without_anything_to_ask_are_refused_by_check(place: Path) -> None:
     (place / "data" / "toy.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern."}\n')
     recipe = read_recipe(write_recipe(place / "a.toml"))
-    with pytest.raises(RecipeError, match="the data hold next to nothing to ask"):
+    with pytest.raises(RecipeError, match="the data hold hardly any question"):
         pipeline.check(recipe)
 
 

@@ -1,7 +1,7 @@
-"""Questions made from a plain sentence: a name or a number in it becomes what is asked for.
+"""Clozes: questions for a name or a number in a plain sentence.
 
-Text and a source of chance in, a question and its answer out; no model, no word lists but a few
-English ones. After the cloze translation of Lewis et al., "Unsupervised Question Answering by
+Text and a source of chance in, a question and its answer out; no model, only a few English word
+lists. After the cloze translation of Lewis et al., "Unsupervised Question Answering by
 Cloze Translation" (ACL 2019): rough questions about unlimited text teach more than none.
 """
 
@@ -30,23 +30,23 @@ When Where Which While Who With You
 """
 _STARTERS = frozenset(_OPENERS.split())
 _SHORTEST, _LONGEST = 6, 45  # words of a sentence that is asked about
-_CONTEXT = 12  # words kept on each side of what is asked for
+_CONTEXT = 12  # words of context on each side of the span
 _DROPPED = 0.12  # share of these words left out: a real question repeats the text only in part
 _BLANKS = ("Fill in the blank: {}", "What is missing? {}", "What is the missing word? {}")
 
 
 def make_cloze(text: str, chance: random.Random) -> tuple[str, str] | None:
-    """A question and its answer, a span that stands in the text only once; None without any."""
-    found = [
+    """Make a question and its answer, a span that occurs once in the text; None without any."""
+    spans = [
         (sentence, match)
         for sentence in list_sentences(text, keep_points=True)
         if _SHORTEST <= len(sentence.split()) <= _LONGEST
         for match in _find_spans(sentence)
         if text.count(match.group()) == 1
     ]
-    if not found:
+    if not spans:
         return None
-    sentence, match = chance.choice(found)
+    sentence, match = chance.choice(spans)
     left, right = sentence[: match.start()].split(), sentence[match.end() :].split()
     left = [word for word in left[-_CONTEXT:] if chance.random() >= _DROPPED]
     right = [word for word in right[:_CONTEXT] if chance.random() >= _DROPPED]
@@ -63,7 +63,7 @@ def make_cloze(text: str, chance: random.Random) -> tuple[str, str] | None:
 
 
 def _find_spans(sentence: str) -> Iterator[re.Match[str]]:
-    """Names, dates and numbers; a capital at a sentence's beginning alone makes no name."""
+    """Find names, dates and numbers; a capital at a sentence's beginning alone is no name."""
     for match in _SPAN.finditer(sentence):
         words = match.group().split()
         opens = not sentence[: match.start()].strip()
@@ -74,7 +74,7 @@ def _find_spans(sentence: str) -> Iterator[re.Match[str]]:
 
 
 def _ask_for(match: re.Match[str], right: list[str], chance: random.Random) -> str:
-    """The question words that stand for a span."""
+    """Choose the question words for a span."""
     if match.lastgroup == "date":
         return chance.choice(("when", "what date"))
     if match.lastgroup == "name":

@@ -1,7 +1,6 @@
-"""The processes that train one network together, by Hugging Face Accelerate: one is the usual case.
+"""Processes that train a network together, by Hugging Face Accelerate; usually a single one.
 
-Says which device is whose, gives each its share of a step, adds up gradients. Knows no network and
-no loss.
+Assigns devices and shares of a step, and adds up gradients. Needs no network and no loss.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Team:
-    """This process among all that train together; made by `join_team`."""
+    """Team of processes, as this one sees it; made by `join_team`."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
@@ -34,14 +33,14 @@ class Team:
     def prepare(self, network: Network) -> Network:
         """Put a network on the device, in the recipe's mixed precision.
 
-        Not wrapped for distributed training: a process whose share of a step is empty runs no
-        forward pass, which the wrapper would wait for. `add_gradients` does its work.
+        Without Accelerate's wrapper, which would wait for the forward pass of a process whose share
+        of a step is empty. `add_gradients` does its work.
         """
         prepared: Network = self._accelerator.prepare_model(network, evaluation_mode=True)
         return prepared
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's part of what all of them have: every `size`-th item."""
+        """Select this process's items: every `size`-th."""
         return items[self._accelerator.process_index :: self.size]
 
     def add_gradients(self, network: nn.Module) -> None:
@@ -60,17 +59,17 @@ class Team:
             parameter.grad = gradient.view_as(parameter).clone()
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, in their order, the first one's first."""
+        """Gather every process's value, in their order."""
         gathered: list[T] = gather_object([value])
         return gathered
 
     def main_first(self) -> AbstractContextManager[None]:
-        """A block that the main process runs before all others: what it makes they find."""
+        """Let the main process run a block before all others, which then find its files."""
         first: AbstractContextManager[None] = self._accelerator.main_process_first()
         return first
 
     def part(self) -> None:
-        """Let go of the others, once all is done."""
+        """Leave the team at the end."""
         if self.size > 1:
             self._accelerator.end_training()
 

@@ -1,9 +1,8 @@
-"""What training reads and asks: passages of one length, with questions about them, as text.
+"""Data of training: passages of one length with questions about them, as text, and their draws.
 
-Takes files of documents, with questions or without, and the base's tokenizer; gives passages and,
-for each step, a draw from them. Knows nothing of networks or losses. Draws depend on the seed and
-the step alone, so the step is the position in the data: a run needs nothing else to go on where it
-was.
+Files of documents and the base's tokenizer in; passages and, for each step, a draw from them out.
+Needs no networks and no losses. Draws depend on the seed and the step alone, so the step is the
+position in the data: a run needs nothing else to go on.
 """
 
 import random
@@ -21,21 +20,21 @@ from d2l.documents.chunks import pack_sentences, share_out
 from d2l.documents.sentences import list_sentences
 from d2l.errors import RecipeError
 from d2l.training.learners.clozes import make_cloze
-from d2l.training.learners.lessons import Lesson, draw_lessons
 from d2l.training.learners.recipes import Length, Questions, Recipe
+from d2l.training.learners.tasks import Lesson, draw_lessons
 
 _CUE_WORDS = (3, 6)  # shortest and longest beginning of a sentence to go on from
 _RECITED_WORDS = (3, 10)  # shortest and longest stretch after it
 _CUES = ("Continue: {}", "Continue the text: {}", "How does this go on? {}", "Complete: {}")
-_MAX_DRAWS = 20  # until a batch has something to ask
-_BESIDE = 8  # passages before and behind one that are its neighbors where its group has no other
+_MAX_DRAWS = 20  # until a batch has a question
+_BESIDE = 8  # passages before and behind that are neighbors of a passage alone in its group
 _FOREIGN_TRIES = 5  # until a passage is given up for which no neighbor asks what it does not answer
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One chunk of a document: its text, its ids, and what can be asked about it. Passages of one
-    `group` are of one document, or of documents that belong together."""
+    """Passage: a chunk of a document with its ids and questions. Passages of a `group` are of one
+    document, or of documents that belong together."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -45,8 +44,8 @@ class Passage:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question and its answer; `complete` where the answer ends there, instead of going on. It
-    counts `weight` times."""
+    """Question and answer; `complete`: the answer ends there, instead of going on. `weight`: in the
+    loss."""
 
     question: str
     answer: str
@@ -56,11 +55,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Exercise:
-    """What follows the opening, and the answer it should get, end token included.
+    """Exercise: the prompt behind the opening, and its answer, end token included.
 
-    Where there is a `reference`, log-probabilities (tokens, vocabulary) before each token of the
-    answer, these are its target. A `general` one has nothing to do with a document: its reference
-    is the base's own, which a silent memory must not move. Any other counts `weight` times.
+    A `reference`, log-probabilities (tokens, vocabulary) before each token of the answer, replaces
+    the answer as the target. A `general` exercise belongs to no document: its reference is the
+    base's own, which a silent memory must not change. Others count `weight` times.
     """
 
     prompt: tuple[int, ...]
@@ -72,10 +71,9 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Passages that are compiled together, and what is asked: about any of them, or a prompt that
-    has nothing to do with them, which is an `Exercise` and counts `general_weight` times. With
-    `tokens_per_seat` of its length. Of a `task`, the passages are its description, and asked are
-    its examples."""
+    """Draw: passages that are compiled together, and questions about them, among them general
+    prompts, which are exercises and count `general_weight` times. `tokens_per_seat`: of its
+    length. Of a `task`, the passages are its description, the questions its examples."""
 
     passages: tuple[Passage, ...]
     asked: tuple[Asked | Exercise, ...]
@@ -85,14 +83,14 @@ class Drawn:
 
 
 class PassagePool(Protocol):
-    """A sequence of passages that knows which of them belong together."""
+    """Sequence of passages with their groups."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Passage: ...
     def __iter__(self) -> Iterator[Passage]: ...
 
     def neighbors(self, index: int) -> range:
-        """Places of all passages in the group of the one at `index`, itself among them."""
+        """List the indices of the passages in the group of the passage at `index`."""
 
 
 #: Passages by the limit in tokens: for every source its weight and its passages.
@@ -102,11 +100,10 @@ Pools = Mapping[int, Sequence[tuple[float, PassagePool]]]
 def cut_passages(
     documents: Sequence[AskedText], *, tokenizer: BaseTokenizer, limit: int, minimum: int
 ) -> list[Passage]:
-    """Cut documents into passages; a question goes with the one passage that holds its answer.
+    """Cut documents into passages; a question goes with the only passage that holds its answer.
 
-    As evaluation cuts them (`evaluation.recall.documents`), but for what counts as an answer: here
-    it must stand in the text as it is, since its words are learned, there scoring decides. And a
-    document of one passage keeps all its questions.
+    The answer must be in the text word for word, since its words are learned. A document of one
+    passage keeps all its questions.
     """
     passages = []
     for number, document in enumerate(documents):
@@ -128,13 +125,13 @@ def _find_answer(asked: tuple[str, str]) -> Callable[[str], object]:
 
 
 def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] | None:
-    """A sentence's first words to continue, what follows, and whether that ends the sentence.
+    """Choose a sentence's first words, the words after them, and whether these end the sentence.
 
-    None where no sentence is long enough.
+    None if no sentence is long enough.
     """
     shortest = _CUE_WORDS[0] + _RECITED_WORDS[0]
-    found = list_sentences(text, keep_points=False)
-    sentences = [words for sentence in found if len(words := sentence.split()) >= shortest]
+    listed = list_sentences(text, keep_points=False)
+    sentences = [words for sentence in listed if len(words := sentence.split()) >= shortest]
     if not sentences:
         return None
     words = chance.choice(sentences)
@@ -146,8 +143,8 @@ def make_recitation(text: str, chance: random.Random) -> tuple[str, str, bool] |
 
 @dataclass(frozen=True)
 class Mixture:
-    """Everything that steps draw from: passages by limit and source, and prompts that have nothing
-    to do with them, which carry the base's own distribution as their reference."""
+    """Mixture that steps draw from: passages by limit and source, and `general` prompts, whose
+    reference is the base's own distribution."""
 
     passages: Pools
     recipe: Recipe
@@ -156,13 +153,13 @@ class Mixture:
     tasks: Mapping[Length, Sequence[Lesson[tuple[Passage, ...], Exercise]]] | None = None
 
     def draw(self, step: int) -> list[Drawn]:
-        """The batch of one step, of one length; at least one question is among it."""
+        """Draw the batch of a step, of one length, with at least one question."""
         for attempt in range(_MAX_DRAWS):
             drawn = self._draw(random.Random(f"{self.recipe.seed}:{step}:{attempt}"))
-            if any(one.asked for one in drawn):
+            if any(memory.asked for memory in drawn):
                 return drawn
         raise RecipeError(
-            "the data hold next to nothing to ask",
+            "the data hold hardly any question",
             hint="add questions, or documents with sentences of six words and more",
         )
 
@@ -188,7 +185,7 @@ class Mixture:
         ]
 
     def _draw_tasks(self, length: Length, chance: random.Random) -> list[Drawn]:
-        """A batch of tasks; general prompts take the places of some of their examples."""
+        """Draw a batch of tasks; general prompts replace some of their examples."""
         assert self.tasks is not None  # a recipe with such a length has sources of tasks
         seats = self.recipe.seats
         drawn = list(draw_lessons(self.tasks[length], length, chance))
@@ -209,13 +206,13 @@ class Mixture:
         ]
 
     def _ask(
-        self, places: Sequence[tuple[PassagePool, int]], length: Length, chance: random.Random
+        self, indices: Sequence[tuple[PassagePool, int]], length: Length, chance: random.Random
     ) -> Iterator[Asked | Exercise]:
-        """Questions about the passages at these places in turn, none of them twice.
+        """Ask about the passages at these indices in turn, each question once.
 
-        At most half of them are recitations, so a group with few questions may get fewer.
+        At most half are recitations, so a group with few questions may get fewer.
         """
-        group = [pool[index] for pool, index in places]
+        group = [pool[index] for pool, index in indices]
         left = {index: list(passage.questions) for index, passage in enumerate(group)}
         for questions in left.values():
             chance.shuffle(questions)
@@ -232,7 +229,7 @@ class Mixture:
                 yield chance.choice(self.general)
                 continue
             if chance.random() < foreign_share:
-                foreign = _find_foreign(places[index], group, chance)
+                foreign = _find_foreign(*indices[index], group, chance)
                 if foreign is not None:
                     yield Asked(foreign, SILENCE, weight=seats.unanswerable_weight)
                     continue
@@ -248,13 +245,12 @@ class Mixture:
 
 
 def _find_foreign(
-    place: tuple[PassagePool, int], group: Sequence[Passage], chance: random.Random
+    pool: PassagePool, index: int, group: Sequence[Passage], chance: random.Random
 ) -> str | None:
-    """Find a question about a neighbor of the passage at `place` that no passage of the memory
-    answers; None if no tried question fits."""
-    pool, index = place
+    """Choose a question about a neighbor of the passage at `index` whose answer is in no passage of
+    the memory; None if no tried question fits."""
     neighbors = pool.neighbors(index)
-    if len(neighbors) == 1:  # files without titles: what stands beside it is often of its article
+    if len(neighbors) == 1:  # without titles, passages beside it are often of its article
         neighbors = range(max(index - _BESIDE, 0), min(index + _BESIDE + 1, len(pool)))
     for _ in range(_FOREIGN_TRIES):
         other = pool[chance.choice(neighbors)]
@@ -272,17 +268,17 @@ def _ask_cloze(text: str, chance: random.Random) -> tuple[str, str, bool] | None
 
 
 def choose_questions(pools: Pools, number: int, *, seed: int) -> list[str]:
-    """Questions of the data without their documents, none twice; fewer where there are fewer. The
-    first passage of a pool tells whether it has any: where a source asks, all passages do."""
+    """Choose distinct questions of the data, without their documents, at most `number`. Either all
+    passages of a pool have questions or none, so the first shows which."""
     chance = random.Random(f"{seed}:questions")
     pool = pools[min(pools)] if pools else []
-    asking = [(weight, found) for weight, found in pool if found[0].questions]
+    asking = [(weight, passages) for weight, passages in pool if passages[0].questions]
     chosen: dict[str, None] = {}
     for _ in range(number * _MAX_DRAWS if asking else 0):
         if len(chosen) == number:
             break
-        found = chance.choices([one for _, one in asking], [weight for weight, _ in asking])[0]
-        questions = chance.choice(found).questions
+        (chosen_pool,) = chance.choices([p for _, p in asking], [weight for weight, _ in asking])
+        questions = chance.choice(chosen_pool).questions
         if questions:
             chosen[chance.choice(questions)[0]] = None
     return list(chosen)

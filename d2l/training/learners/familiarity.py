@@ -1,7 +1,7 @@
 """Familiarity in training: descriptions and their contrasts are embedded, and a measure is fitted.
 
 Tasks and a function that embeds texts in, a `Familiarity` out; for every kind of network that reads
-descriptions. The user's cache keeps the embeddings: some thousand take minutes on a CPU.
+descriptions. The user's cache keeps the embeddings: thousands take minutes on a CPU.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ EmbedAll = Callable[[Sequence[str]], Tensor]
 def fit_familiarity(
     tasks: TaskSplit, *, most: int, embedder: str, embed: EmbedAll
 ) -> tuple[Tensor, Familiarity | None]:
-    """Embed training descriptions, of each task `most` at most, and measure how alike a text is.
+    """Embed training descriptions, at most `most` of each task, and fit the measure.
 
     Returns their embeddings (texts, embedding_size), and the measure, None if no task is held out
-    to calibrate it with. `embedder` names everything that decides embeddings besides the texts.
+    to calibrate it. `embedder` names all that embeddings depend on besides the texts.
     """
     training = list_descriptions([task for task, _ in tasks.training], most)
     contrasts = make_contrasts(training, list_descriptions(tasks.held_out, most))
@@ -50,18 +50,17 @@ def fit_familiarity(
 
 
 def load_embeddings(texts: Sequence[str], embedder: str, embed: EmbedAll) -> Tensor:
-    """(texts, embedding_size) fp32 on the CPU: from the cache, else computed and kept there if
-    the cache can be written."""
+    """Load embeddings (texts, embedding_size), fp32 on the CPU; compute and cache new ones."""
     digest = hashlib.sha256("\0".join([embedder, *texts]).encode("utf-8")).hexdigest()
     path = cache_dir() / "descriptions" / f"{digest[:32]}.safetensors"
-    kept = find_tensors(path)
-    if kept is not None and kept[1].get(_DIGEST) == digest and _KEY in kept[0]:
-        return kept[0][_KEY]
+    cached = find_tensors(path)
+    if cached is not None and cached[1].get(_DIGEST) == digest and _KEY in cached[0]:
+        return cached[0][_KEY]
     embeddings = embed(texts)
     keep_tensors(path, {_KEY: embeddings}, {_DIGEST: digest})
     return embeddings
 
 
 def list_descriptions(tasks: Sequence[Task], most: int) -> list[str]:
-    """At most so many descriptions of each task, in order."""
+    """List at most `most` descriptions of each task, in order."""
     return [text for task in tasks for text in choose_descriptions(task, most)]

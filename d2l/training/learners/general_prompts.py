@@ -1,8 +1,8 @@
-"""The base's own answers to general prompts: what a memory must leave alone.
+"""General prompts: the base's own answers, which a memory must not change.
 
 A causal model in, exercises with the base's own distribution as their target out. The answers are
-made once for a run and kept beside it; the distributions, half a million bytes a token, are
-computed again whenever an exercise is asked.
+made once for a run and cached; the distributions, half a million bytes a token, are computed again
+whenever an exercise is asked.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _TOP = 64  # tokens that are sampled from; a nucleus would sort the vocabulary a
 def sample_prompts(
     causal: Any, number: int, *, tokenizer: BaseTokenizer, config: SeatsConfig, seed: int
 ) -> list[str]:
-    """What the base itself writes where a user would speak, none twice and none unfinished.
+    """Let the base write distinct, finished user turns; fewer if it repeats itself.
 
-    An instruction-tuned model, given the template up to the user's turn, writes such prompts as it
-    was tuned on ("Magpie", Xu et al. 2024, arXiv 2406.08464). Fewer where it repeats itself.
+    An instruction-tuned model, given the template up to the user's turn, writes prompts like those
+    of its tuning ("Magpie", Xu et al. 2024, arXiv 2406.08464).
     """
     opening = torch.tensor([config.read_opening] * _BATCH, device=causal.device)
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         for _ in range(2 * number // _BATCH + 1 if number else 0):
@@ -54,16 +54,16 @@ def sample_prompts(
             for ids in made[:, opening.shape[1] :].tolist():
                 n_tokens = ids.index(config.end_token) if config.end_token in ids else 0
                 text = tokenizer.decode(ids[:n_tokens], skip_special_tokens=True).strip()
-                found |= {text: None} if text else {}
-            if len(found) >= number:
+                texts |= {text: None} if text else {}
+            if len(texts) >= number:
                 break
-    return list(found)[:number]
+    return list(texts)[:number]
 
 
 def make_general(
     causal: Any, prompts: Sequence[str], *, tokenizer: BaseTokenizer, config: SeatsConfig
 ) -> list[Exercise]:
-    """The base's greedy answers behind its own default opening; `add_references` does the rest."""
+    """Answer prompts greedily with the base, behind its default opening; see `add_references`."""
     afters = [
         (
             *config.after_opening,
@@ -91,12 +91,12 @@ def make_general(
 def add_references(
     causal: Any, groups: Sequence[Sequence[Exercise]], *, config: SeatsConfig
 ) -> list[list[Exercise]]:
-    """The same exercises, the general ones with the base's distribution before every token.
+    """Add the base's distribution before every token to the general exercises.
 
-    All of them go through the base in one pass: one for each memory took several times as long.
+    All go through the base in one pass: a pass for each memory took several times as long.
     """
     general = [exercise for group in groups for exercise in group if exercise.general]
-    found = iter(
+    references = iter(
         predict(
             causal,
             [(*config.opening_head, *exercise.prompt) for exercise in general],
@@ -107,42 +107,41 @@ def add_references(
     )
     return [
         [
-            replace(one, reference=next(found).float().log_softmax(dim=-1)) if one.general else one
-            for one in group
+            replace(e, reference=next(references).float().log_softmax(dim=-1)) if e.general else e
+            for e in group
         ]
         for group in groups
     ]
 
 
 def keep_general(path: Path, make: Callable[[], Sequence[Exercise]]) -> list[Exercise]:
-    """The exercises kept at `path`; made, and kept there if that can be, where none or damaged
-    ones are."""
-    kept = find_tensors(path)
-    if kept is not None:
+    """Load the exercises cached at `path`, or make and cache them if they are not there."""
+    cached = find_tensors(path)
+    if cached is not None:
         with contextlib.suppress(KeyError):
-            return _unpack(kept[0])
+            return _unpack(cached[0])
     made = list(make())
     keep_tensors(path, _pack(made))
     return made
 
 
 def general_path(prompts: Sequence[str], *, base: str, precision: str, config: SeatsConfig) -> Path:
-    """Where the answers of a base, given by the digest of its weights, to these prompts are kept
-    for all runs."""
+    """Find the cached answers of a base, given by the digest of its weights, to these prompts; all
+    runs share them."""
     openings = (config.opening_head, config.after_opening, config.before_answer)
     decisive = [base, precision, config.end_token, openings, prompts, _MAX_PROMPT_TOKENS]
     key = hashlib.sha256(json.dumps([*decisive, _MAX_TOKENS]).encode()).hexdigest()[:32]
     return cache_dir() / "general" / f"{key}.safetensors"
 
 
-def _unpack(kept: Mapping[str, torch.Tensor]) -> list[Exercise]:
+def _unpack(tensors: Mapping[str, torch.Tensor]) -> list[Exercise]:
     return [
         Exercise(
-            tuple(kept[f"{index:05}.prompt"].tolist()),
-            tuple(kept[f"{index:05}.answer"].tolist()),
+            tuple(tensors[f"{index:05}.prompt"].tolist()),
+            tuple(tensors[f"{index:05}.answer"].tolist()),
             general=True,
         )
-        for index in range(len(kept) // 2)
+        for index in range(len(tensors) // 2)
     ]
 
 

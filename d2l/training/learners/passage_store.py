@@ -1,7 +1,7 @@
-"""Passages as arrays: cut and tokenized once, kept on disk, read where they are drawn.
+"""Passages as arrays: cut and tokenized once, cached on disk, read when they are drawn.
 
 Documents and a tokenizer in, a sequence of passages out. As Python objects, all passages of the
-training data take gigabytes and minutes; as arrays that the system maps they take neither.
+training data take gigabytes and minutes; as mapped arrays they take neither.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from d2l.files.tensors import find_tensors
 from d2l.training.learners.document_data import Passage, Pools, cut_passages
 from d2l.training.learners.recipes import DataSource
 
-#: Raised when the way in which documents are cut, or the layout of these files, changes.
+#: Version of the way in which documents are cut, and of the layout of these files.
 LAYOUT = 2
 _ENDS = ("id_ends", "text_ends", "question_ends")
 _NAMES = ("ids", "texts", "questions", "groups", *_ENDS)
 
 
 class PassageStore(Sequence[Passage]):
-    """An immutable sequence of passages, each made when it is asked for.
+    """Immutable sequence of passages, each made when it is read.
 
     Tensors, of n passages: `ids` int32, all token ids in a row; `texts` and `questions` uint8, the
     same of UTF-8 text and of questions as JSON; `id_ends`, `text_ends`, `question_ends` int64 (n),
-    where each passage's part ends; `groups` int32 (n), not falling: passages of documents that
+    the end of each passage's span; `groups` int32 (n), ascending: passages of documents that
     belong together have the same number.
     """
 
@@ -47,7 +47,7 @@ class PassageStore(Sequence[Passage]):
 
     @classmethod
     def from_passages(cls, passages: Sequence[Passage]) -> "PassageStore":
-        """Pack passages; those of a group become neighbors."""
+        """Pack passages; passages of a group become neighbors."""
         numbers: dict[str, int] = {}
         for passage in passages:
             numbers.setdefault(passage.group, len(numbers))
@@ -78,21 +78,21 @@ class PassageStore(Sequence[Passage]):
     def __getitem__(self, index: slice) -> list[Passage]: ...
     def __getitem__(self, index: int | slice) -> Passage | list[Passage]:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
+            return [self[own] for own in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
             raise IndexError(index)
-        text = bytes(self._part("texts", "text_ends", place).tolist()).decode()
-        questions = json.loads(bytes(self._part("questions", "question_ends", place).tolist()))
+        text = bytes(self._slice("texts", "text_ends", number).tolist()).decode()
+        questions = json.loads(bytes(self._slice("questions", "question_ends", number).tolist()))
         return Passage(
             text,
-            tuple(self._part("ids", "id_ends", place).tolist()),
+            tuple(self._slice("ids", "id_ends", number).tolist()),
             tuple((question, answer) for question, answer in questions),
-            str(int(self._tensors["groups"][place])),
+            str(int(self._tensors["groups"][number])),
         )
 
     def neighbors(self, index: int) -> range:
-        """Places of all passages in the group of the one at `index`, itself among them."""
+        """List the indices of the passages in the group of the passage at `index`."""
         number = self._groups[index]
         stop = bisect_right(self._groups, number)
         start = index
@@ -101,24 +101,24 @@ class PassageStore(Sequence[Passage]):
         return range(start, stop)
 
     def save(self, path: Path) -> None:
-        """Keep the store as one file, whole or not at all."""
+        """Save the store as one file, whole or not at all."""
         keep_tensors(path, self._tensors)
 
     @cached_property
     def _groups(self) -> list[int]:
-        found: list[int] = self._tensors["groups"].tolist()
-        return found
+        groups: list[int] = self._tensors["groups"].tolist()
+        return groups
 
-    def _part(self, name: str, ends: str, place: int) -> Tensor:
-        start = int(self._tensors[ends][place - 1]) if place else 0
-        return self._tensors[name][start : int(self._tensors[ends][place])]
+    def _slice(self, name: str, ends: str, number: int) -> Tensor:
+        start = int(self._tensors[ends][number - 1]) if number else 0
+        return self._tensors[name][start : int(self._tensors[ends][number])]
 
 
 def load_store(path: Path) -> PassageStore | None:
-    """The store kept at `path`; None where there is none, or a damaged one."""
-    kept = find_tensors(path)
+    """Load the store at `path`; None if there is none, or a damaged one."""
+    cached = find_tensors(path)
     try:
-        return None if kept is None else PassageStore(kept[0])
+        return None if cached is None else PassageStore(cached[0])
     except ValueError:
         return None
 
@@ -139,26 +139,27 @@ def build_pools(
     tokenizer: BaseTokenizer,
     minimum: int,
 ) -> Pools:
-    """Passages of every limit, source by source with the source's weight; raises RecipeError.
+    """Build passages of every limit, source by source with the source's weight; raises RecipeError.
 
-    Where a source asks questions, passages that got none are left out. What was cut before is
-    taken from the cache; a cache that cannot be written costs time only.
+    If a source has questions, passages without any are left out. Stores are cached; a cache that
+    cannot be written costs only time.
     """
     pools: dict[int, list[tuple[float, PassageStore]]] = {limit: [] for limit in limits}
     for source in sources:
         path = folder / source.path
         for limit, pool in pools.items():
-            kept = cache_dir() / "passages" / f"{_key(path, source, limit, minimum, tokenizer)}.st"
-            store = load_store(kept)
+            key = _key(path, source, limit, minimum, tokenizer)
+            file = cache_dir() / "passages" / f"{key}.st"
+            store = load_store(file)
             if store is None:
                 store = _cut_source(path, source, limit, minimum, tokenizer)
-                store.save(kept)
+                store.save(file)
             pool.append((source.weight, store))
     return pools
 
 
 def _key(path: Path, source: DataSource, limit: int, minimum: int, tokenizer: BaseTokenizer) -> str:
-    """A name by everything that decides a source's passages: half of a SHA-256, in hex."""
+    """Name a source's passages by all that they depend on: half of a SHA-256, in hex."""
     try:
         digest = file_digest(path)
     except OSError as error:
@@ -166,7 +167,7 @@ def _key(path: Path, source: DataSource, limit: int, minimum: int, tokenizer: Ba
     decisive = {
         "layout": LAYOUT,
         "source": digest,
-        "name": source.path,  # which decides the documents that are left out
+        "name": source.path,  # the documents that are left out depend on it
         "max_documents": source.max_documents,
         "limit": limit,
         "minimum": minimum,
@@ -182,7 +183,7 @@ def _cut_source(
     order = list(range(len(documents)))
     random.Random(source.path).shuffle(order)
     # In the file's order: neighbors are often about the same.
-    documents = [documents[place] for place in sorted(order[: source.max_documents])]
+    documents = [documents[index] for index in sorted(order[: source.max_documents])]
     asks = any(document.questions for document in documents)
     cut = cut_passages(documents, tokenizer=tokenizer, limit=limit, minimum=minimum)
     passages = [passage for passage in cut if passage.questions or not asks]

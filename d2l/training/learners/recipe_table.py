@@ -1,7 +1,7 @@
-"""Tables of training recipes: checked keys, and what is wrong with one that does not fit.
+"""Tables of training recipes: checked keys, and errors for keys that do not fit.
 
-Every table names its keys with type and range; values in, a table or one clear line out. Which
-tables there are: see `recipes`.
+Every table names its keys with type and range; values in, a table or one clear line out. The
+tables are in `recipes`.
 """
 
 from dataclasses import fields
@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from d2l.errors import RecipeError
 
 _MOST = 10**9  # steps, documents, tokens: more is a slip of the pen
-#: How every table is checked: strictly, with no key that it does not know.
+#: Checks of every table: strict, without unknown keys.
 CHECKS = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
@@ -42,8 +42,8 @@ Hours = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class MisfitError(RecipeError):
-    """A key or a table that does not fit; `place`, a key and a table with its number from 0, is
-    what `find_line` needs to find it in the file."""
+    """Error of a key or a table; `location`, a key and a table with its number from 0, finds its
+    line in the file."""
 
     def __init__(
         self,
@@ -53,18 +53,18 @@ class MisfitError(RecipeError):
         table: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(message, hint)
-        self.place = (key, table)
+        self.location = (key, table)
 
 
 @dataclass(frozen=True, config=CHECKS)
 class Table:
-    """Checked keys, wherever they come from; raises MisfitError for the first that does not fit."""
+    """Table of checked keys; raises MisfitError for the first that does not fit."""
 
     NAME: ClassVar[str] = ""
 
     @model_validator(mode="wrap")
     @classmethod
-    def _name_what_is_wrong(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+    def _explain_misfit(cls, values: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
         try:
             return check(values)
         except ValidationError as error:
@@ -74,14 +74,14 @@ class Table:
 
 
 def name_type(annotation: Any) -> str:
-    """The word for a key's type."""
+    """Name a key's type."""
     if get_origin(annotation) is tuple:
         return "list of names" if get_args(annotation)[0] is str else "list of tables"
     return "str" if get_args(annotation) else str(annotation.__name__)
 
 
 def span_of(table: type[Table], name: str) -> str:
-    """The range of a number, or the choices of a word; "" where neither bounds it."""
+    """Show the range of a number, or the choices of a word; "" if neither bounds it."""
     info = table.__pydantic_fields__[name]  # type: ignore[attr-defined]
     if get_origin(info.annotation) is Literal:
         return ", ".join(get_args(info.annotation))
@@ -99,29 +99,29 @@ def span_of(table: type[Table], name: str) -> str:
 
 
 def _explain(table: type[Table], error: ErrorDetails) -> tuple[str | None, str, str | None]:
-    """Name of a field that does not fit, what is wrong with it, and a hint."""
+    """Explain an error: the field's name, a message, and a hint."""
     if not error["loc"]:
         return None, f"{show(error['input'])} is not a table", None
     at = error["loc"][0]
     name = at if isinstance(at, str) else fields(table)[at].name
-    found = f"{name} is {show(error['input'])}"
+    given = f"{name} is {show(error['input'])}"
     if error["type"] == "missing":
         return name, f"missing key {name!r}", None
     if error["type"] == "unexpected_keyword_argument":
         return name, f"unknown key {name!r}", None
     span = span_of(table, name)
     if error["type"] == "literal_error":
-        return name, found, f"choose one of {span}"
+        return name, given, f"choose one of {span}"
     if error["type"] == "value_error":
-        return name, f"{found}, expected text", None
+        return name, f"{given}, expected text", None
     if error["type"] in ("finite_number", "greater_than", "greater_than_equal", "less_than_equal"):
-        return name, f"{found}, expected {span}", None
+        return name, f"{given}, expected {span}", None
     wanted = name_type(table.__pydantic_fields__[name].annotation)  # type: ignore[attr-defined]
-    return name, f"{found}, expected {'a ' if ' ' in wanted else ''}{wanted}", None
+    return name, f"{given}, expected {'a ' if ' ' in wanted else ''}{wanted}", None
 
 
 def show(value: object) -> str:
-    """A value on one short line."""
+    """Show a value on one short line."""
     if isinstance(value, int) and value.bit_length() > 128:
         return "a number of too many digits"  # thousands of them Python refuses to write
     shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)

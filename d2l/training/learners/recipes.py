@@ -1,7 +1,7 @@
-"""Training recipes: what a TOML file may say, as checked values; a table for each kind of network.
+"""Training recipes: the keys of a TOML file, as checked values; a table for each kind of network.
 
-Every key is known by name, type and range, and by the line of text below it, which is also what the
-table of keys in examples/recipes/README.md says. Knows no network and loads nothing.
+Every key has a name, a type, a range, and a line of text below it, which the table of keys in
+examples/recipes/README.md repeats. Needs no network and loads nothing.
 """
 
 from itertools import product
@@ -29,26 +29,26 @@ _TASKS = "tasks = true stands in [[sources]] that hold tasks and in [[lengths]] 
 
 @dataclass(frozen=True, config=CHECKS)
 class DataSource(Table):
-    """A data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
+    """Data file: JSON lines of doc, question, answers, or of doc alone; or of tasks."""
 
     NAME: ClassVar[str] = "sources"
 
     path: Text
     """The file, in the folder `data`."""
     weight: Weight
-    """How often it is drawn from, relative to the others; of tasks, how often each of its own."""
+    """Weight of its draws, relative to the other sources; of tasks, of each of its tasks."""
     max_documents: Number = 100_000
-    """Of a longer file, so many documents or tasks are taken, by chance."""
+    """Most documents or tasks that are taken of it, by chance."""
     hold_out: bool = True
-    """Whether any of its tasks may be held out."""
+    """True: its tasks may be held out."""
     tasks: bool = False
-    """Whether it holds tasks, not documents. Seat networks only: text networks have no others."""
+    """True: it holds tasks, not documents. Seat networks only: text networks have no others."""
 
 
 @dataclass(frozen=True, config=CHECKS)
 class Length(Table):
-    """One class of steps. Of tasks, a memory is a task's description, a question one of its
-    examples; for a text network `chunks` is 1."""
+    """Class of steps. Of tasks, a memory is a task's description, a question one of its examples;
+    for a text network `chunks` is 1."""
 
     NAME: ClassVar[str] = "lengths"
 
@@ -61,28 +61,28 @@ class Length(Table):
     questions: Annotated[int, Field(ge=1, le=4096)]
     """Questions about each memory."""
     weight: Weight
-    """How often a step is of this class, relative to the others."""
+    """Weight of the class in draws, relative to the others."""
     tokens_per_seat: Count = 0
     """Density of the seats in this class; 0: the recipe's. Seat networks only."""
     general_weight: Strength = 0.0
-    """What general prompts count in this class; 0: what [seats] says. Seat networks only."""
+    """Weight of general prompts in this class; 0: as in [seats]. Seat networks only."""
     unanswerable_share: Share | None = None
-    """Part of questions asked of a neighboring passage in this class; unset: what [seats] says.
-    Seat networks only."""
+    """Part of questions asked of a neighboring passage in this class; unset: as in [seats]. Seat
+    networks only."""
     tasks: bool = False
-    """Whether its steps draw tasks, not documents. Seat networks only."""
+    """True: its steps draw tasks, not documents. Seat networks only."""
 
 
 @dataclass(frozen=True, config=CHECKS)
 class OptimizerTable(Table):
-    """The optimizer and its learning rate."""
+    """Optimizer and its learning rate."""
 
     NAME: ClassVar[str] = "optimizer"
 
     name: Literal["adamw", "muon"] = "adamw"
     """muon takes the matrices of linear layers, and AdamW all else, at one learning rate."""
     learning_rate: Annotated[float, Field(gt=0, le=1e3)] = 5e-4
-    """Its peak, after the warm-up; then a cosine down."""
+    """Peak of the rate, after the warm-up; then a cosine down."""
     warmup_steps: Count = 30
     """Steps until the peak."""
     final_share: Share = 0.1
@@ -96,13 +96,13 @@ class OptimizerTable(Table):
     beta2: Decay = 0.98
     """AdamW's."""
     weight_decay: Annotated[float, Field(ge=0, le=1e3)] = 0.0
-    """Of matrices."""
+    """Decay of matrices."""
 
 
 @dataclass(frozen=True, config=CHECKS)
 class Questions(Table):
-    """What networks of documents are asked. Where a passage has no questions, recitations and
-    clozes are all there is."""
+    """Questions for networks of documents. Passages without questions get recitations and clozes
+    alone."""
 
     recitation_share: Share = 0.15
     """Part of questions that give the beginning of a sentence and ask for the rest."""
@@ -118,12 +118,12 @@ class Questions(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class Tasks(Table):
-    """Which tasks are trained on, and how much of them; those without a clear license are not."""
+    """Choice of tasks, and of their texts; tasks without a clear license are left out."""
 
     excluded: tuple[str, ...] = ()
     """Names of tasks that are left out."""
     held_out: Count = 0
-    """So many tasks are never trained on: those whose names have the smallest SHA-256."""
+    """Number of tasks that are never trained on: those with the smallest SHA-256 of their names."""
     descriptions: Number = 32
     """Most descriptions of a task that are used, drawn by chance."""
     examples: Count = 0
@@ -132,28 +132,28 @@ class Tasks(Table):
 
 @dataclass(frozen=True, config=CHECKS)
 class SeatsTable(Tasks, Questions):
-    """What seat networks alone have, of documents and of tasks. General prompts have nothing to do
-    with either, and their target is the base's own distribution."""
+    """Keys of seat networks alone, for documents and tasks. General prompts belong to neither, and
+    their target is the base's own distribution."""
 
     NAME: ClassVar[str] = "seats"
 
     unanswerable_share: Share = 0.0
     """Part of questions asked of a neighboring passage: the document does not say."""
     unanswerable_weight: Strength = 1.0
-    """How many times they count: their loss is the mean over seven tokens, of which only the first
-    are in doubt, that of an answer over two or three."""
+    """Weight in the loss: theirs is a mean over seven tokens, of which only the first are
+    uncertain; an answer's is a mean over two or three."""
     general_share: Share = 0.125
     """Part of questions that are general prompts, the shipped ones among them."""
     general_weight: Strength = 1.0
-    """How many times they count."""
+    """Weight of general prompts in the loss."""
     general_questions: Annotated[int, Field(ge=0, le=10**5)] = 0
-    """So many of the data's questions, without their documents, are general prompts, too."""
+    """Number of the data's questions, without their documents, that are general prompts, too."""
     general_sampled: Annotated[int, Field(ge=0, le=10**5)] = 0
-    """So many general prompts are written by the base."""
+    """Number of general prompts that the base writes."""
     tokens_per_seat: Strength = 0.0
     """Another density of seats than the checkpoint's; 0: the checkpoint's."""
     dense_seats: Count = 0
-    """So many seats hold one token each where a document is short; 0: as the checkpoint."""
+    """Number of seats that hold one token each if a document is short; 0: as the checkpoint."""
     learned_places: bool = False
     """Seats lie closer where tokens say more; learned from even places if the checkpoint's are."""
     statistics_draws: Annotated[int, Field(ge=0, le=10**6)] = 0
@@ -162,7 +162,7 @@ class SeatsTable(Tasks, Questions):
 
 @dataclass(frozen=True, config=CHECKS)
 class DocToLoraTable(Questions):
-    """What Doc-to-LoRA networks alone have."""
+    """Keys of Doc-to-LoRA networks alone."""
 
     NAME: ClassVar[str] = "doc_to_lora"
 
@@ -172,7 +172,7 @@ class DocToLoraTable(Questions):
 
 @dataclass(frozen=True, config=CHECKS)
 class TextToLoraTable(Tasks):
-    """What text networks alone have. Tasks without a clear license are left out."""
+    """Keys of text networks alone. Tasks without a clear license are left out."""
 
     NAME: ClassVar[str] = "text_to_lora"
 
@@ -182,7 +182,8 @@ class TextToLoraTable(Tasks):
 
 @dataclass(frozen=True, config=CHECKS)
 class Recipe(Table):
-    """How to train; the fields are the keys of the file. Paths are from the working directory."""
+    """Recipe of a training; its fields are the keys of the file. Paths are from the working
+    directory."""
 
     checkpoint: Text
     """Network to train: a folder, file or name, as for `d2l compile --checkpoint`."""
@@ -191,21 +192,21 @@ class Recipe(Table):
     sources: tuple[DataSource, ...]
     lengths: tuple[Length, ...]
     base: Text | None = None
-    """Where the base lies: folder, GGUF file or hub name; unset: what the checkpoint names."""
+    """Folder, GGUF file or hub name of the base; unset: what the checkpoint names."""
     offline: bool = False
     """Open no socket."""
     fresh: bool = False
     """Draw new weights from `seed`; of the checkpoint, take config and statistics alone."""
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] = 0
-    """Of every draw."""
+    """Seed of every draw."""
     steps: Count = 0
-    """The run ends after so many; 0: no limit."""
+    """Steps of the run; 0: no limit."""
     hours: Hours = 0.0
-    """The run ends after so many of training; 0: no limit. Steps or hours must be set."""
+    """Hours of training; 0: no limit. Steps or hours must be set."""
     device: Text = "auto"
     """auto, cpu, cuda, cuda:N or mps; of several processes, each takes a CUDA device of its own."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """Of the frozen base."""
+    """Precision of the frozen base."""
     mixed_precision: Literal["no", "bf16"] = "no"
     """bf16: the network's matrices under autocast, for GPUs; weights and optimizer stay fp32."""
     save_minutes: Annotated[float, Field(gt=0, le=1e6)] = 5.0
@@ -220,21 +221,19 @@ class Recipe(Table):
             raise MisfitError("the recipe never ends", "set steps, hours, or both")
         if not self.sources or not self.lengths:
             raise MisfitError("the recipe needs [[sources]] and [[lengths]]")
-        for tasks, what in ((False, "documents"), (True, "tasks")):
-            found = [
-                any(one.tasks == tasks for one in some) for some in (self.sources, self.lengths)
-            ]
-            if found[0] != found[1]:
-                holds = "a source holds" if found[0] else "a length draws"
-                other = "length draws" if found[0] else "source holds"
-                raise MisfitError(f"{holds} {what}, and no {other} any", _TASKS)
+        for tasks, kind in ((False, "documents"), (True, "tasks")):
+            held, drawn = bool(self.sources_of(tasks=tasks)), bool(self.lengths_of(tasks=tasks))
+            if held != drawn:
+                holds = "a source holds" if held else "a length draws"
+                other = "length draws" if held else "source holds"
+                raise MisfitError(f"{holds} {kind}, and no {other} any", _TASKS)
 
     def sources_of(self, *, tasks: bool) -> tuple[DataSource, ...]:
-        """The sources that hold tasks, or those of documents."""
+        """Select the sources of tasks, or those of documents."""
         return tuple(source for source in self.sources if source.tasks == tasks)
 
     def lengths_of(self, *, tasks: bool) -> tuple[Length, ...]:
-        """The classes of steps that draw tasks, or those of documents."""
+        """Select the classes of steps that draw tasks, or those of documents."""
         return tuple(length for length in self.lengths if length.tasks == tasks)
 
 
@@ -260,7 +259,7 @@ FOR_SEATS = {
 
 
 def refuse_other_kinds(recipe: Recipe, kind: str) -> None:
-    """Refuse what is for networks of another kind than the checkpoint's; raises MisfitError."""
+    """Refuse keys of networks of another kind than the checkpoint's; raises MisfitError."""
     for name, table in KINDS.items():
         if name != kind and getattr(recipe, name) != table():
             raise MisfitError(

@@ -215,7 +215,7 @@ def test_sources_without_anything_to_ask_are_refused(tmp_path: Path, recipe: Rec
     (tmp_path / "plain.jsonl").write_text('{"doc": "Pump. Valve. Filter. Lantern. Copper."}\n')
     tokenizer = BaseTokenizer(tiny.write_base(tmp_path / "llama", "llama"))
     poor = replace(recipe, sources=(DataSource("plain.jsonl", 1.0),))
-    with pytest.raises(RecipeError, match="the data hold next to nothing to ask"):
+    with pytest.raises(RecipeError, match="the data hold hardly any question"):
         make_mixture(poor, tokenizer).draw(0)
 
 

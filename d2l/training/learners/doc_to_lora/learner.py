@@ -1,9 +1,8 @@
-"""A Doc-to-LoRA network in training: prompts for student and teacher, its loss, its checkpoint.
+"""Doc-to-LoRA network in training: prompts for student and teacher, its loss, its checkpoint.
 
-The teacher is the frozen base with the documents in its prompt; the student the same base without
-them, with the LoRA that the network writes. Both are given the data's own answers token by token:
-to train as the public networks were, let the answers in the data be the base's own. The loss is
-`loss`; the loop is `training.loop`.
+The teacher is the frozen base with the documents in its prompt; the student is the same base
+without them, with the network's LoRA. Both get the data's own answers token by token: to train as
+the public networks were, let the answers in the data be the base's own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,8 +25,7 @@ from d2l.training.learners.distributed import Team
 from d2l.training.learners.doc_to_lora.loss import generate, measure_document, take_target
 from d2l.training.learners.document_data import Asked, Drawn, Mixture
 from d2l.training.learners.forward import adapted, predict
-from d2l.training.learners.learner import Figure, LossShare, Row
-from d2l.training.learners.materials import Materials, gather_documents
+from d2l.training.learners.learner import Figure, LossShare, Materials, Row, gather_documents
 from d2l.training.learners.recipes import Recipe
 
 #: The shortest passage, in tokens.
@@ -44,30 +42,30 @@ _TEACHER = (
 
 @dataclass(frozen=True)
 class DocToLoraLearner:
-    """A `Learner`: a Doc-to-LoRA network on its frozen base, one document's answers at a time."""
+    """Learner: a Doc-to-LoRA network on its frozen base, one document's answers at a time."""
 
     network: DocToLora
     causal: Any
     read: ActivationEncoder
-    encode: Chat  # how the network's reader is shown a chunk
+    encode: Chat  # of a chunk for the network's reader
     chat: Chat
     mixture: Mixture
 
     def draw(self, step: int) -> list[Drawn]:
-        """Documents of one step that something is asked about; several chunks count as one."""
-        return [one for one in self.mixture.draw(step) if one.asked]
+        """Draw the documents of a step that have questions; several chunks count as one."""
+        return [memory for memory in self.mixture.draw(step) if memory.asked]
 
     def describe(self, drawn: Sequence[Drawn]) -> Row:
-        """How many documents, of how many chunks each."""
+        """Count the documents and the chunks of each."""
         return {"memories": len(drawn), "chunks": len(drawn[0].passages)}
 
     def measure(self, mine: Sequence[Drawn], drawn: Sequence[Drawn]) -> Iterator[LossShare]:
-        """The mean over a step's documents is the loss; each document is a share of its own."""
-        for one in mine:
-            asked = [item for item in one.asked if isinstance(item, Asked)]
+        """Measure shares of the loss, the mean over a step's documents: a share for each."""
+        for memory in mine:
+            asked = [item for item in memory.asked if isinstance(item, Asked)]
             questions = [self._cut(item.question, _QUESTION_PART) for item in asked]
             answers = [self._answer(item) for item in asked]
-            documents = "\n\n".join(passage.text for passage in one.passages)
+            documents = "\n\n".join(passage.text for passage in memory.passages)
             teacher = [
                 self.chat.ask(_TEACHER.format(documents=documents, question=question))
                 for question in questions
@@ -76,7 +74,7 @@ class DocToLoraLearner:
                 targets = [take_target(row) for row in predict(self.causal, teacher, answers)]
             generated = generate(
                 self.network,
-                [self.read(self.encode.ask(p.text)).hidden for p in one.passages],
+                [self.read(self.encode.ask(p.text)).hidden for p in memory.passages],
             )
             with adapted(self.causal, generated, self.network.config.scale):
                 student = [self.chat.ask(question) for question in questions]
@@ -94,26 +92,26 @@ class DocToLoraLearner:
         return (*ids, self.chat.end_token) if asked.complete else tuple(ids)
 
     def _cut(self, text: str, part: float) -> str:
-        """The beginning of a text that fits into a part of the base's window."""
+        """Cut a text to the beginning that fits into a part of the base's window."""
         ids = self.chat.tokenizer.encode(text)
         most = int(self.causal.config.max_position_embeddings * part)
         return text if len(ids) <= most else self.chat.tokenizer.decode(ids[:most])
 
     def write(self, folder: Path) -> None:
-        """Put config.json and model.safetensors into an empty folder."""
+        """Write config.json and model.safetensors into an empty folder."""
         config = self.network.config
         tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
         native.write_folder(folder, config.kind, config.to_json(), tensors)
 
 
 def _share_right(logits: torch.Tensor, answer: Sequence[int]) -> float:
-    """Share of an answer's tokens that are the most likely in logits (tokens, vocabulary)."""
+    """Compute the share of tokens that are the likeliest in logits (tokens, vocabulary)."""
     wanted = torch.tensor(answer, device=logits.device)
     return float((logits.detach().argmax(dim=-1) == wanted).float().mean())
 
 
 def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) -> None:
-    """Refuse what this kind of network cannot do; raises RecipeError."""
+    """Refuse recipes that do not fit this kind of network; raises RecipeError."""
     if recipe.fresh:
         raise RecipeError(
             f"fresh is true, and a {config.kind} network is not begun anew",
@@ -131,7 +129,7 @@ def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) 
 def gather_doc_to_lora(
     recipe: Recipe, network: Network[DocToLoraConfig]
 ) -> Materials[DocToLoraConfig]:
-    """Passages of documents, where the recipe asks for nothing else; raises D2LError."""
+    """Gather the passages of a recipe for a Doc-to-LoRA network; raises D2LError."""
     check_doc_to_lora(network.config, recipe, network.base)
     return gather_documents(recipe, network, network.config, minimum=MIN_TOKENS)
 

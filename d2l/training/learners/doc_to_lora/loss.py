@@ -1,9 +1,9 @@
-"""The loss that a Doc-to-LoRA network is trained with, and what it writes, differentiable.
+"""Loss of a Doc-to-LoRA network, and its LoRA of a document, differentiable.
 
-Tensors in, tensors out: what the network writes for a document's chunks goes onto the frozen base
-(`training.forward`), and its answers are drawn to those of the base with the document in its
-prompt. Knows nothing of files, prompts or steps. Source of the loss: SakanaAI/doc-to-lora,
-distillation from the teacher's 16 most likely tokens, means by document, L1 on what is generated.
+Tensors in, tensors out: the LoRA of a document's chunks goes onto the frozen base (`forward`); its
+answers are trained towards those of the base with the document in its prompt. Source of the loss:
+SakanaAI/doc-to-lora: distillation from the teacher's 16 likeliest tokens, means by document, L1 on
+the generated values.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from d2l.training.learners.forward import Generated
 TEACHER_TOKENS = 16
 
 
-#: A teacher's most likely tokens at each token of an answer, and their log-probabilities,
-#: (tokens, k) each. Not normalized again: other tokens pull nowhere.
+#: A teacher's likeliest tokens at each token of an answer, and their log-probabilities, (tokens, k)
+#: each. Not normalized again: other tokens have no gradient.
 Target = tuple[Tensor, Tensor]
 
 
 def take_target(logits: Tensor, k: int = TEACHER_TOKENS) -> Target:
-    """A target from a teacher's logits (tokens, vocabulary)."""
-    kept = logits.to(torch.float32).log_softmax(dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
-    return kept.indices, kept.values
+    """Take a target from a teacher's logits (tokens, vocabulary)."""
+    best = logits.to(torch.float32).log_softmax(dim=-1).topk(min(k, logits.shape[-1]), dim=-1)
+    return best.indices, best.values
 
 
 def distill(logits: Tensor, target: Target) -> Tensor:
-    """Loss of each token of an answer: −Σ_j p_j · log q_j over the teacher's k tokens: (tokens,).
+    """Compute the loss of each token: −Σ_j p_j · log q_j over the teacher's k tokens: (tokens,).
 
-    `logits`: (tokens, vocabulary); q is the softmax over all of them. At its least, where q is the
-    teacher's own distribution, this is that one's entropy: about the KL divergence plus a constant.
+    `logits`: (tokens, vocabulary); q is the softmax over all of them. The minimum, with q the
+    teacher's distribution, is its entropy: so this is about the KL divergence plus a constant.
     """
     log_probs = logits.to(torch.float32).log_softmax(dim=-1)
     ids, wanted = target
@@ -41,7 +41,7 @@ def distill(logits: Tensor, target: Target) -> Tensor:
 
 
 def generate(network: DocToLora, chunks: Sequence[Tensor]) -> Generated:
-    """The LoRA of a document, chunks stacked along rank and the learned part last, as `concat`
+    """Generate the LoRA of a document, chunks stacked along rank and the bias last, as `concat`
     merges them; gradients flow to the network. `chunks`: hidden (layers, tokens, hidden) each."""
     # A clone: the reader's tensors come from inference mode, which autograd refuses.
     parts: list[Generated] = [network(hidden.clone()) for hidden in chunks]
@@ -60,7 +60,7 @@ def generate(network: DocToLora, chunks: Sequence[Tensor]) -> Generated:
 def measure_document(
     logits: Sequence[Tensor], targets: Sequence[Target], generated: Generated, *, l1: float
 ) -> tuple[Tensor, Tensor]:
-    """A document's loss, and that of each of its answers, without a gradient: (), (answers,).
+    """Measure a document's loss, and that of each answer, without a gradient: (), (answers,).
 
     Mean over an answer's tokens, then over answers; plus `l1` times the mean over modules of mean
     |A| + mean |B|. A batch's loss is the mean over its documents.

@@ -1,8 +1,8 @@
-"""A base → what a seat network for it starts from: sizes, opening words, second moments.
+"""Creation of a seat network for a base: sizes, opening words, second moments.
 
 A base's name in, a folder out that `d2l train` takes with `fresh = true`. Sizes follow from the
-base's config, token ids from its chat template; words are chosen as in `opening_words`, behind
-memories of an untrained network, which are the pooled keys and values of the texts.
+base's config, token ids from its chat template; `opening_words` chooses words behind memories of an
+untrained network, which are the pooled keys and values of the texts.
 """
 
 import json
@@ -54,9 +54,9 @@ _SEED = 0  # every network begins with the same random numbers
 
 @dataclass(frozen=True)
 class CreateOptions:
-    """For which base, how many seats at most, and how wide the network is (a multiple of 64).
+    """Options: the base, the most seats, and the width of the network (a multiple of 64).
 
-    `system` is the text of the opening where the base's template has none of its own.
+    `system`: text of the opening if the base's template has none of its own.
     """
 
     base: str
@@ -122,7 +122,7 @@ def create(
 
 
 def describe_base(base: BaseFiles, tokenizer: BaseTokenizer, options: CreateOptions) -> SeatsConfig:
-    """The configuration of a network for a base, its opening without any words yet."""
+    """Describe a network for a base, its opening without words."""
     config = base.config
     hidden, layers = int(config.hidden_size), int(config.num_hidden_layers)
     heads = int(config.num_attention_heads)
@@ -167,25 +167,25 @@ def describe_base(base: BaseFiles, tokenizer: BaseTokenizer, options: CreateOpti
 def split_template(
     tokenizer: BaseTokenizer, system: str | None
 ) -> tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Token ids of the chat template around a question: (the end of a turn, the opening up to it,
+    """Split the chat template around a question into ids: (the end of a turn, the opening up to it,
     from there to the question, from the question to the answer). Raises BaseModelError."""
     turns = [{"role": "system", "content": system}] if system is not None else []
     turns.append({"role": "user", "content": _MARK})
-    before, found, after = tokenizer.render_chat(turns, taking="a question").partition(_MARK)
+    before, mark, after = tokenizer.render_chat(turns, taking="a question").partition(_MARK)
     ids, behind = tokenizer.encode_control(before), tuple(tokenizer.encode_control(after))
     end = int(tokenizer.chat.eos_token_id)
-    if not found or end not in ids or ids.index(end) < 2 or not behind:
+    if not mark or end not in ids or ids.index(end) < 2 or not behind:
         raise BaseModelError(
             f"{tokenizer.folder}: the chat template opens without a system text, which the seats "
             "would be",
             hint="name one: --system 'You are a helpful assistant.'",
         )
-    place = ids.index(end)
-    return end, tuple(ids[:place]), tuple(ids[place:]), behind
+    head = ids.index(end)
+    return end, tuple(ids[:head]), tuple(ids[head:]), behind
 
 
 def add_words(config: SeatsConfig, words: Sequence[int], pieces: Sequence[str]) -> SeatsConfig:
-    """The configuration with words behind its opening, a seat for each of them."""
+    """Add words to the opening of a configuration, a seat for each."""
     return replace(
         config,
         max_seats=config.max_seats + len(words),
@@ -195,7 +195,7 @@ def add_words(config: SeatsConfig, words: Sequence[int], pieces: Sequence[str]) 
 
 
 def pack(moments: Tensor, config: SeatsConfig) -> Statistics:
-    """Second moments (layers, d_in, d_in) in the form that seats are solved with."""
+    """Pack second moments (layers, d_in, d_in) into the form that seats are solved with."""
     return pack_moments(
         moments, layers=config.memory_layers, ridge=config.statistics_ridge, source=config.base
     )

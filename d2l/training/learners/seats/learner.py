@@ -1,7 +1,4 @@
-"""A seat network in training: its data as exercises, its loss, its checkpoint.
-
-The loss itself is `loss`; the loop is `training.loop`.
-"""
+"""Seat network in training: its data as exercises, its loss, its checkpoint."""
 
 import json
 import shutil
@@ -46,26 +43,32 @@ from d2l.training.learners.general_prompts import (
     make_general,
     sample_prompts,
 )
-from d2l.training.learners.learner import Figure, LossShare, Row
-from d2l.training.learners.lessons import count_lessons
-from d2l.training.learners.materials import Materials, gather_documents, list_documents
+from d2l.training.learners.learner import (
+    Figure,
+    LossShare,
+    Materials,
+    Row,
+    count_lessons,
+    gather_documents,
+    list_documents,
+)
 from d2l.training.learners.recipe_table import MisfitError
 from d2l.training.learners.recipes import Length, Recipe, Tasks
 from d2l.training.learners.seats.lessons import TaskLesson, make_lessons
 from d2l.training.learners.seats.loss import ReadChunk, SeatedDecoder, batch_loss
 from d2l.training.learners.seats.moments import Batch, measure_moments
 from d2l.training.learners.seats.start import change_config, load_start, read_own_statistics
-from d2l.training.learners.task_data import gather_tasks
+from d2l.training.learners.tasks import gather_tasks
 
 _QUESTION_TOKENS, _ANSWER_TOKENS = 64, 32
-_READ_TOGETHER = 16  # descriptions: a pass of that many short ones takes hardly longer than of one
+_READ_TOGETHER = 16  # descriptions: a pass of 16 short ones takes hardly longer than of one
 _STATISTICS = "statistics.safetensors"
 
 
 @dataclass(frozen=True)
 class DrawnMemory:
-    """Passages that share a memory, the seats of each, and exercises about any of them, of which
-    general prompts count `general_weight` times. Of a `task`, the passages are its description."""
+    """Passages that share a memory, the seats of each, and exercises about them; general prompts
+    count `general_weight` times. Of a `task`, the passages are its description."""
 
     passages: tuple[Passage, ...]
     seats: tuple[int, ...]
@@ -76,24 +79,24 @@ class DrawnMemory:
 
 @dataclass(frozen=True)
 class SeatsLearner:
-    """A `Learner`: the seat network of a checkpoint on its frozen base."""
+    """Learner: the seat network of a checkpoint on its frozen base."""
 
     network: SeatNetwork
     config: SeatsConfig
-    causal: Any  # the base with its head, which general prompts are held against
+    causal: Any  # the base with its head; general prompts are compared with it
     decoder: SeatedDecoder
     read: ActivationEncoder
     mixture: Mixture
     tokenizer: BaseTokenizer
     statistics: Path  # the file of second moments that seats are made with
-    familiarity: Familiarity | None = None  # None where it reads no tasks, or none is held out
+    familiarity: Familiarity | None = None  # None without tasks, or if none is held out
 
     def draw(self, step: int) -> list[DrawnMemory]:
-        """The memories of one step, all of equally many seats."""
+        """Draw the memories of a step, all with the same number of seats."""
         return plan_memories(self.mixture.draw(step), config=self.config, tokenizer=self.tokenizer)
 
     def describe(self, drawn: Sequence[DrawnMemory]) -> Row:
-        """How many memories or tasks, of at most how many chunks, and of how many seats each."""
+        """Count the memories or tasks, the most chunks of one, and the seats of each."""
         return {
             "tasks" if drawn[0].task else "memories": len(drawn),
             "chunks": max(len(memory.passages) for memory in drawn),
@@ -103,7 +106,7 @@ class SeatsLearner:
     def measure(
         self, mine: Sequence[DrawnMemory], drawn: Sequence[DrawnMemory]
     ) -> Iterator[LossShare]:
-        """The mean over all of a step's exercises is the loss, so a share counts by its own."""
+        """Measure a share of the loss, the mean over all of a step's exercises."""
         exercises = [exercise for memory in mine for exercise in memory.exercises]
         if not exercises:
             return
@@ -116,15 +119,15 @@ class SeatsLearner:
         )
         n_drawn = sum(len(memory.exercises) for memory in drawn)
         figures = [
-            Figure("general" if exercise.general else "answers", one, right)
-            for exercise, one, right in zip(
+            Figure("general" if exercise.general else "answers", mean, right)
+            for exercise, mean, right in zip(
                 exercises, loss.losses.tolist(), loss.right.tolist(), strict=True
             )
         ]
         yield LossShare(loss.total * (len(exercises) / n_drawn), tuple(figures))
 
     def draw_texts(self, number: int) -> Iterator[Batch]:
-        """Batches of draws that no step has, and for each memory a text that it does not hold."""
+        """Draw batches of no step, and for each memory a text that it does not hold."""
         for step in range(1, number + 1):
             drawn = self.draw(-step)
             texts = [memory.passages[0].token_ids for memory in self.draw(-number - step)]
@@ -150,7 +153,7 @@ class SeatsLearner:
         return add_references(self.causal, groups, config=self.config)
 
     def write(self, folder: Path) -> None:
-        """Put config.json, statistics.safetensors, model.safetensors and, where there is one,
+        """Write config.json, statistics.safetensors, model.safetensors and, if there is one,
         familiarity.safetensors into an empty folder."""
         values = json.dumps(asdict(self.config), indent=1) + "\n"
         (folder / native.CONFIG_FILE).write_text(values, "utf-8")
@@ -164,7 +167,7 @@ class SeatsLearner:
 def plan_memories(
     drawn: Sequence[Drawn], *, config: SeatsConfig, tokenizer: BaseTokenizer
 ) -> list[DrawnMemory]:
-    """Give every memory as many seats as the one of most tokens needs; questions as token ids."""
+    """Give every memory the seats that the longest needs; encode its questions."""
     density = drawn[0].tokens_per_seat
     chosen = set_density(config, density) if density else config
     sizes = [[len(passage.token_ids) for passage in memory.passages] for memory in drawn]
@@ -187,7 +190,7 @@ def plan_memories(
 
 
 def share_seats(sizes: Sequence[int], n_seats: int) -> list[int]:
-    """Seats of each passage of a memory, `n_seats` in all, by its tokens, at least one each."""
+    """Share `n_seats` among the passages of a memory by their tokens, at least one each."""
     ends = [0]
     for number, read in enumerate(accumulate(sizes), start=1):
         end = round(read * n_seats / sum(sizes))
@@ -224,18 +227,18 @@ def check_lengths(config: SeatsConfig, recipe: Recipe) -> None:
 
 
 def gather_seats(recipe: Recipe, network: Network[SeatsConfig]) -> Materials[SeatsConfig]:
-    """The network as the recipe makes it, and passages that it can read; raises D2LError."""
+    """Change the configuration by the recipe, and gather the data; raises D2LError."""
     config = change_config(network.config, recipe, network.base.config)
     check_lengths(config, recipe)
-    found = gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
+    materials = gather_documents(recipe, network, config, minimum=config.min_chunk_tokens)
     if recipe.sources_of(tasks=True):
-        return replace(found, tasks=gather_tasks(recipe))
+        return replace(materials, tasks=gather_tasks(recipe))
     refuse_idle(recipe)
-    return found
+    return materials
 
 
 def refuse_idle(recipe: Recipe) -> None:
-    """Refuse keys about tasks where there are none: they would do nothing. Raises MisfitError."""
+    """Refuse keys about tasks without sources of tasks; raises MisfitError."""
     for item in fields(Tasks):
         if getattr(recipe.seats, item.name) != item.default:
             raise MisfitError(
@@ -247,7 +250,7 @@ def refuse_idle(recipe: Recipe) -> None:
 
 
 def count_seats_data(materials: Materials[SeatsConfig]) -> list[Row]:
-    """What the sources give for each length; raises where there is nothing to ask."""
+    """Count the data of each source for each length; raises RecipeError without any question."""
     recipe, lessons = materials.recipe, _make_lessons(materials)
     Mixture(materials.pools, recipe, recipe.seats, tasks=lessons).draw(0)
     rows = list_documents(materials)
@@ -267,7 +270,7 @@ def _make_lessons(
 
 
 def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> SeatsLearner:
-    """Load the base and the network, and make or read the general answers; raises D2LError."""
+    """Load the base and the network, and make or load the general answers; raises D2LError."""
     recipe, config = materials.recipe, materials.config
     dtype = getattr(torch, recipe.precision)
     causal = load_causal(materials.base, device=team.device, dtype=dtype)
@@ -304,7 +307,7 @@ def prepare_seats(materials: Materials[SeatsConfig], out: Path, team: Team) -> S
 def _fit_familiarity(
     materials: Materials[SeatsConfig], read: ActivationEncoder
 ) -> Familiarity | None:
-    """How alike a text is to the descriptions of training; None where no task is held out."""
+    """Fit the familiarity to the descriptions of training; None if no task is held out."""
     tasks, recipe, config = materials.tasks, materials.recipe, materials.config
     if tasks is None or not tasks.held_out:
         return None
@@ -327,8 +330,8 @@ def _fit_familiarity(
 def embed_texts(
     texts: Sequence[str], config: SeatsConfig, tokenizer: BaseTokenizer, read: ActivationEncoder
 ) -> Tensor:
-    """(texts, hidden): the embedding of each text's first chunk, as `t2l make` cuts it. Those of
-    about the same length are read together."""
+    """Embed each text's first chunk, as `t2l make` cuts it: (texts, hidden). Chunks of about the
+    same length are read together."""
     chunks = []
     for text in texts:
         pieces = pack_sentences(
@@ -336,16 +339,16 @@ def embed_texts(
         )
         chunks.append([*config.read_opening, *(pieces[0].token_ids if pieces else ())])
     vectors = torch.empty(len(chunks), config.hidden)
-    order = sorted(range(len(chunks)), key=lambda place: len(chunks[place]))
-    for places in batched(order, _READ_TOGETHER):
-        activations = read.read_together([chunks[place] for place in places])
-        for place, found in zip(places, activations, strict=True):
-            vectors[place] = embed(found, config)
+    order = sorted(range(len(chunks)), key=lambda index: len(chunks[index]))
+    for indices in batched(order, _READ_TOGETHER):
+        activations = read.read_together([chunks[index] for index in indices])
+        for index, states in zip(indices, activations, strict=True):
+            vectors[index] = embed(states, config)
     return vectors
 
 
 def _answer_general(materials: Materials[SeatsConfig], causal: Any) -> list[Exercise]:
-    """What a memory must leave alone, from all three sources of general prompts."""
+    """Answer the general prompts of all three sources."""
     recipe, config = materials.recipe, materials.config
     base, tokenizer = materials.base.digest(), materials.tokenizer
     asked = choose_questions(materials.pools, recipe.seats.general_questions, seed=recipe.seed)

@@ -1,7 +1,7 @@
-"""Tasks as a seat network is trained on them: descriptions as passages, examples as exercises.
+"""Lessons of a seat network: descriptions of tasks as passages, examples as exercises.
 
 Tasks and the base's tokenizer in, lessons out. A description is cut as `t2l make` cuts it, and an
-example stands behind the opening, as a question of a document does.
+example follows the opening, as a question about a document does.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from d2l.documents.chunks import pack_sentences
 from d2l.errors import RecipeError
 from d2l.hypernets.seats.config import SeatsConfig
 from d2l.training.learners.document_data import Exercise, Passage
-from d2l.training.learners.lessons import Lesson
 from d2l.training.learners.recipes import Length, Recipe
+from d2l.training.learners.tasks import Lesson
 
-#: A description is read in passages; an example is an exercise behind the opening.
+#: Descriptions are passages; examples are exercises behind the opening.
 TaskLesson = Lesson[tuple[Passage, ...], Exercise]
 
 
@@ -25,21 +25,21 @@ def make_lessons(
     tasks: TaskSplit, recipe: Recipe, config: SeatsConfig, tokenizer: BaseTokenizer
 ) -> dict[Length, list[TaskLesson]]:
     """Make the training tasks, by the class of steps that may draw them; raises RecipeError for a
-    class that could draw none."""
+    class without any."""
     made = []
     for task, weight in tasks.training:
         read = tuple(_read(task, config, tokenizer, recipe.seats.descriptions))
         chosen = choose_examples(task, recipe.seats.examples)
         exercises = [make_example(example, config, tokenizer) for example in chosen]
-        sized = [(len(one.prompt) + len(one.answer), one) for one in exercises]
+        sized = [(len(e.prompt) + len(e.answer), e) for e in exercises]
         made.append(Lesson(weight, read, sized))
     by_length = {}
     for length in recipe.lengths_of(tasks=True):
         lessons = []
         for lesson in made:
-            short = tuple(one for one in lesson.descriptions if len(one) <= length.chunks)
+            short = tuple(d for d in lesson.descriptions if len(d) <= length.chunks)
             lessons.append(replace(lesson.shorten(length.tokens), descriptions=short))
-        by_length[length] = [one for one in lessons if one.descriptions and one.examples]
+        by_length[length] = [own for own in lessons if own.descriptions and own.examples]
         if not by_length[length]:
             raise RecipeError(
                 f"no task of the sources has an example of at most {length.tokens} tokens and a "
@@ -51,18 +51,18 @@ def make_lessons(
 def _read(
     task: Task, config: SeatsConfig, tokenizer: BaseTokenizer, most: int
 ) -> Iterator[tuple[Passage, ...]]:
-    """Descriptions in passages; those without a word that the tokenizer knows are left out."""
+    """Cut descriptions into passages; descriptions without a known word are left out."""
     for text in choose_descriptions(task, most):
         pieces = pack_sentences(
             text, tokenizer=tokenizer, limit=config.chunk_tokens, minimum=config.min_chunk_tokens
         )
-        read = [Passage(one.text, one.token_ids, (), task.name) for one in pieces if one.token_ids]
+        read = tuple(Passage(p.text, p.token_ids, (), task.name) for p in pieces if p.token_ids)
         if read:
-            yield tuple(read)
+            yield read
 
 
 def make_example(example: Example, config: SeatsConfig, tokenizer: BaseTokenizer) -> Exercise:
-    """An example behind the opening: its input alone as the question, and its first output."""
+    """Make an exercise: an example's input alone is the question, its first output the answer."""
     return Exercise(
         (*config.after_opening, *tokenizer.encode(example.input), *config.before_answer),
         (*tokenizer.encode(example.outputs[0]), config.end_token),

@@ -1,7 +1,7 @@
-"""The loss that a seat network is trained with: the real adapter's effect, differentiable.
+"""Loss of a seat network: the real adapter's effect, differentiable.
 
-Takes memories that the network wrote and exercises (prompts with the answers they should get);
-gives a loss whose gradient reaches the network. Knows nothing of files, of sampling or of steps.
+Memories of the network and exercises (prompts with their answers) in; a loss out, whose gradient
+reaches the network. Needs no files, no sampling and no steps.
 
 Opening and questions of a memory run through the frozen base as one sequence: seats get the
 memory's keys and values, every later token's k_proj and v_proj get B(A h), as the exported LoRA
@@ -33,11 +33,11 @@ ReadChunk = tuple[Activations, int]
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """All exercises of each memory behind one opening, memories padded to the same length.
+    """Batch of exercises: those of a memory behind one opening, memories padded to the same length.
 
-    `ids`, `positions`: (memories, tokens), and `real`, false where a token only pads. `mask`:
-    (memories, 1, tokens, tokens), true where a token sees another. `rows`: for each exercise,
-    places of `ids` flattened that predict its answer's tokens.
+    `ids`, `positions`: (memories, tokens), and `real`, false for padding. `mask`: (memories, 1,
+    tokens, tokens), true where a token sees another. `rows`: for each exercise, the indices of
+    `ids`, flattened, that predict its answer's tokens.
     """
 
     ids: Tensor
@@ -47,7 +47,7 @@ class PackedBatch:
     rows: tuple[Tensor, ...]
 
     def to(self, device: torch.device) -> "PackedBatch":
-        """The same on a device."""
+        """Copy the batch to a device."""
         given = (self.ids, self.positions, self.real, self.mask)
         ids, positions, real, mask = (tensor.to(device) for tensor in given)
         return PackedBatch(ids, positions, real, mask, tuple(row.to(device) for row in self.rows))
@@ -55,7 +55,7 @@ class PackedBatch:
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """Loss of a batch and what it is made of; `losses` and `right` have an entry an exercise."""
+    """Loss of a batch; `losses` and `right` have an entry for each exercise."""
 
     total: Tensor
     losses: Tensor  # (exercises,) mean over an answer's tokens, detached
@@ -63,10 +63,10 @@ class BatchLoss:
 
 
 class SeatedDecoder:
-    """The frozen base with memories seated in the loop. `causal` is a Llama with its head.
+    """Frozen base with memories seated in the loop. `causal`: a Llama with its head.
 
-    `watch`, where it is set, gets every adapted layer's number, from 0, and the attention inputs
-    (tokens, d_in) of all that stands behind openings.
+    `watch`, if it is set, gets every adapted layer's number, from 0, and the attention inputs
+    (tokens, d_in) of all tokens behind openings.
     """
 
     watch: Callable[[int, Tensor], None] | None = None
@@ -79,18 +79,18 @@ class SeatedDecoder:
     def logits(
         self, batch: PackedBatch, keys: Tensor, values: Tensor, shared: Shared | None = None
     ) -> Tensor:
-        """Logits (rows, vocabulary) where answers are predicted, exercise after exercise.
+        """Compute logits (rows, vocabulary) of the answers, exercise after exercise.
 
-        `keys`, `values`: (memories, layers, seats, kv_heads * head_dim). `shared` is what the
-        adapter adds besides, whatever the memory.
+        `keys`, `values`: (memories, layers, seats, kv_heads * head_dim). `shared`: the part of the
+        adapter that is the same for every memory.
         """
         x = self.base.embed_tokens(batch.ids)  # (memories, tokens, hidden)
         rotary = self.base.rotary_emb(x, batch.positions)
-        places = {layer: at for at, layer in enumerate(self.config.memory_layers)}
+        numbers = {layer: at for at, layer in enumerate(self.config.memory_layers)}
         for index, layer in enumerate(self.base.layers):
             h = layer.input_layernorm(x)
             k, v = layer.self_attn.k_proj(h), layer.self_attn.v_proj(h)
-            at = places.get(index)
+            at = numbers.get(index)
             if at is not None:
                 if self.watch is not None:
                     start = keys.shape[2] + 1
@@ -105,7 +105,7 @@ class SeatedDecoder:
     def _seat(
         self, h: Tensor, given: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor], at: int
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values as the adapter leaves them: seats imposed, later tokens with the leak."""
+        """Change keys and values as the adapter does: seats imposed, later tokens with the leak."""
         n_opening = wanted[0].shape[1] + 1
         solved = self._solver.solve(h[:, :n_opening], at)
         response = h[:, n_opening:] @ solved.answers.to(h.dtype).mT  # (memories, tokens, seats)
@@ -125,7 +125,7 @@ class SeatedDecoder:
         rotary: tuple[Tensor, Tensor],
         mask: Tensor,
     ) -> Tensor:
-        """Attention of h (memories, tokens, hidden) over keys and values given from outside."""
+        """Attend from h (memories, tokens, hidden) to given keys and values."""
         size = self.config.head_dim
         q, k, v = (
             tensor.unflatten(-1, (-1, size)).transpose(1, 2)
@@ -142,9 +142,9 @@ class SeatedDecoder:
 def write_memories(
     network: SeatNetwork, memories: Sequence[Sequence[ReadChunk]]
 ) -> tuple[Tensor, Tensor]:
-    """Keys and values (memories, layers, seats, kv_heads * head_dim), chunks side by side.
+    """Write keys and values (memories, layers, seats, kv_heads * head_dim), chunks side by side.
 
-    All memories must have equally many seats.
+    All memories must have the same number of seats.
     """
     keys, values = [], []
     for chunks in memories:
@@ -167,19 +167,19 @@ def pack_exercises(
     ids: list[list[int]] = []
     positions: list[list[int]] = []
     owners: list[list[int]] = []  # number of the exercise a token belongs to, 0 for the opening
-    rows: list[tuple[int, int, int]] = []  # (memory, first predicting place, tokens)
+    rows: list[tuple[int, int, int]] = []  # (memory, first predicting position, tokens)
     start = len(opening)
     for group in exercises:
-        line, places, owner = list(opening), list(range(start)), [0] * start
+        line, own, owner = list(opening), list(range(start)), [0] * start
         for number, exercise in enumerate(group, start=1):
             tokens = (*exercise.prompt, *exercise.answer[:-1])
             first = len(line) + len(exercise.prompt) - 1
             rows.append((len(ids), first, len(exercise.answer)))
             line += tokens
-            places += range(start, start + len(tokens))
+            own += range(start, start + len(tokens))
             owner += [number] * len(tokens)
         ids.append(line)
-        positions.append(places)
+        positions.append(own)
         owners.append(owner)
     length = max(len(line) for line in ids)
 
@@ -201,10 +201,10 @@ def pack_exercises(
 def measure_loss(
     logits: Tensor, exercises: Sequence[Exercise], *, general_weight: float = 1.0
 ) -> BatchLoss:
-    """Mean over each answer's tokens, then over exercises; `logits` as `SeatedDecoder` gives them.
+    """Average over each answer's tokens, then over exercises; `logits` are `SeatedDecoder`'s.
 
-    Cross-entropy of the answer, or divergence from the reference where an exercise has one. A
-    general exercise counts `general_weight` times, any other its own `weight`.
+    Cross-entropy of the answer, or divergence from the reference if an exercise has one. General
+    exercises have the weight `general_weight`, others their own `weight`.
     """
     losses, right, weights = [], [], []
     # Split at once: the gradient of each slice would be as large as all logits.
@@ -235,7 +235,7 @@ def batch_loss(
     *,
     general_weight: float = 1.0,
 ) -> BatchLoss:
-    """Loss of a batch of memories, each with its exercises; one opening for all of them."""
+    """Compute the loss of a batch of memories, each with its exercises; all share one opening."""
     keys, values = write_memories(network, memories)
     opening = decoder.config.opening(keys.shape[2])
     packed = pack_exercises(exercises, opening, pad=decoder.config.end_token).to(keys.device)

@@ -1,8 +1,8 @@
-"""Second moments of what the adapted modules see, measured with memories in place.
+"""Second moments of the adapted modules' inputs, measured with memories in place.
 
-Batches of memories and exercises in, moments out. Seats are made to answer as little as possible
-to such inputs. Measured on the base alone, they miss what memories, and a shared LoRA, make of the
-states of the layers above: there the seats then answer ordinary text more than they need to.
+Batches of memories and exercises in, moments out. Seats respond as little as possible to such
+inputs. Moments of the base alone miss the effect of memories and of a shared LoRA on the layers
+above: there seats would respond to ordinary text more than necessary.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ Batch = tuple[Sequence[Sequence[ReadChunk]], Sequence[Sequence[Exercise]]]
 def measure_moments(
     network: SeatNetwork, decoder: SeatedDecoder, batches: Iterable[Batch]
 ) -> Tensor:
-    """Mean of x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in) on the CPU."""
+    """Average x xᵀ over all tokens behind openings: float64 (layers, d_in, d_in) on the CPU."""
     config = decoder.config
     totals = torch.zeros(config.n_adapted_layers, config.hidden, config.hidden, dtype=torch.float64)
     n_tokens = 0

@@ -1,10 +1,10 @@
-"""More seats for a seat network: the words that make its opening longer.
+"""Opening words of a seat network: each adds a seat.
 
 A network on its base, the base's vocabulary and memories in; token ids out. Each word is a token of
-its own, and ordinary text should answer it as little as possible. How much it does is known without
-asking any: the mean squared answer of what the second moments C describe to seat i is
-diag((H C⁻¹ Hᵀ + εI)⁻¹)_i, since A C Aᵀ is that matrix (`seating` on A and H). It depends on the
-other seats, so words are tried in groups, behind the words that there are already.
+its own, and its seat should respond to ordinary text as little as possible. The response follows
+from the second moments C of that text: the mean square of seat i is diag((H C⁻¹ Hᵀ + εI)⁻¹)_i,
+since A C Aᵀ is that matrix (`seating` on A and H). It depends on the other seats, so words are
+tried in groups, behind the words that are already chosen.
 """
 
 import math
@@ -27,22 +27,22 @@ from d2l.hypernets.seats.seating import record_inputs, whiten
 #: A memory with so many seats, another one at each call.
 MakeMemory = Callable[[int], Memory]
 _WORD = re.compile("[a-z]+")
-_LETTERS = (3, 10)  # of a word: shorter ones are common, longer ones leave no others beside them
-_COMMON = 1 / 8  # ids of byte-pair vocabularies go by frequency: the first words stand anywhere
-_AGAIN, _BEST = 5, 3_000  # all words are tried once, the best of them so often again
+_LETTERS = (3, 10)  # of a word: shorter words are common, longer ones exclude others
+_COMMON = 1 / 8  # ids of byte-pair vocabularies go by frequency: the first words are too common
+_AGAIN, _BEST = 5, 3_000  # all words are tried once, the best 3,000 five times more
 _ALIKE = 5  # letters that no two words of an opening begin with together
 
 
 def read_known_words() -> set[str]:
-    """Every word, in small letters, of the texts that are shipped for calibration and training."""
+    """List the words, in small letters, of the shipped texts for calibration and training."""
     texts = [*read_plain_text(), *read_prompts()]
     return {word for text in texts for word in _WORD.findall(text.lower())}
 
 
 def list_candidates(pieces: Sequence[str], *, known: Container[str]) -> list[int]:
-    """Ids of words in a vocabulary, given as the text of each id: a space and a few small letters,
-    which spell one of the `known` words. A vocabulary made of the web holds many that nobody wants
-    to find in a system text."""
+    """List the ids of words in a vocabulary (the text of each id): a space and a few small letters
+    that spell one of the `known` words. A vocabulary of the web holds words that do not belong
+    into a system text."""
     return [
         number
         for number, piece in enumerate(pieces)
@@ -62,11 +62,11 @@ def rank_words(
     seed: int,
     watch: Callable[[int, int], object],
 ) -> list[int]:
-    """Candidates from the one that ordinary text answers least, behind the network's opening.
+    """Rank candidates behind the network's opening: the least response to ordinary text first.
 
-    `n_new` are tried at a time, in groups that the `seed` makes; `watch` gets the number of groups
-    that are done, and of all. A word's figure is the logarithm of its answer, averaged over
-    layers, against the mean of its group, whose memory it shares.
+    `n_new` are tried at a time, in groups that the `seed` makes; `watch` gets the number of
+    finished groups, and of all. A word's figure is the logarithm of its response, averaged over
+    layers, minus the mean of its group, whose memory it shares.
     """
     chance = random.Random(seed)
     figures: dict[int, list[float]] = {}
@@ -87,11 +87,11 @@ def rank_words(
             n_done += 1
             watch(n_done, n_groups)
     tried = set(order)
-    return _sort({word: found for word, found in figures.items() if word in tried})
+    return _sort({word: own for word, own in figures.items() if word in tried})
 
 
 def measure_answers(seats: Seats, opening: Sequence[int], memory: Memory) -> Tensor:
-    """Mean squared answer of ordinary text to each seat: float64 (layers, seats)."""
+    """Measure the mean squared response of each seat to ordinary text: float64 (layers, seats)."""
     config, statistics = seats.config, seats.statistics
     inputs = record_inputs(
         memory,
@@ -108,8 +108,8 @@ def measure_answers(seats: Seats, opening: Sequence[int], memory: Memory) -> Ten
 def choose_words(
     seats: Seats, ranked: Sequence[int], n_new: int, *, pieces: Sequence[str], tokenizer: Tokenizer
 ) -> tuple[int, ...]:
-    """The first `n_new` words of a ranking that differ from all before them and that still stand as
-    one token each in the text of the opening; raises CheckpointError where there are too few."""
+    """Choose the first `n_new` words of a ranking that begin differently from all before them and
+    stay one token each in the text of the opening; raises CheckpointError if there are too few."""
     words = list(seats.config.opening_words)
     text = "".join(pieces[word] for word in words)
     wanted = len(words) + n_new

@@ -1,4 +1,4 @@
-"""A of a memory, solved for where gradients flow through it.
+"""A of a memory, solved with gradients.
 
 The same A as `hypernets.seats.seating.solve_answers` gives, from states of the opening's tokens in
 a layer; here for one layer at a time, on the base's device, and mostly in fp32.
@@ -17,7 +17,7 @@ from d2l.hypernets.seats.second_moments import Statistics
 
 @dataclass(frozen=True)
 class Solved:
-    """A of seats (…, seats, d_in), and P (…, seats, seats), how ordinary text answers them."""
+    """A of seats (…, seats, d_in), and P (…, seats, seats), their response to ordinary text."""
 
     answers: Tensor
     leak: Tensor
@@ -26,7 +26,7 @@ class Solved:
 def impose(
     given: Sequence[Tensor], wanted: Sequence[Tensor], leak: Tensor, *, ridge: float
 ) -> list[tuple[Tensor, Tensor]]:
-    """What seats get, and what they lack of it (columns of B): of keys, then of values.
+    """Compute the outputs of seats, and their changes (columns of B): of keys, then of values.
 
     `given` are keys and values (…, tokens, kv_heads * head_dim) of tokens that begin with the
     opening, `wanted` those of its seats, whose precision the results have; `leak` is P. Values give
@@ -46,8 +46,8 @@ def impose(
 
 
 class Solver:
-    """Solves with one base's second moments. `epsilon` is the network's `solve_epsilon`; `like` is
-    a tensor of the base, whose precision and device decide those of the solution."""
+    """Solver with a base's second moments. `epsilon`: the network's `solve_epsilon`; `like`: a
+    tensor of the base, for the precision and device of the solution."""
 
     def __init__(self, statistics: Statistics, *, epsilon: float, like: Tensor) -> None:
         self._cholesky, self._epsilon = statistics.cholesky, epsilon
@@ -66,7 +66,7 @@ class Solver:
         return inverse.to(self._device, torch.float64 if self._precise else torch.float32)
 
     def solve(self, opening: Tensor, at: int) -> Solved:
-        """A of openings' states (…, tokens, d_in) in the layer that is the `at`th with seats."""
+        """Solve for A of openings' states (…, tokens, d_in) in the `at`th layer with seats."""
         whitening = self._whitening[at]
         whitened = opening.to(whitening.dtype) @ whitening.T  # (…, tokens, d_in)
         exact = whitened.to(torch.float64)

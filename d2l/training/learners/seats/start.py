@@ -1,4 +1,4 @@
-"""What a seat network's training starts from: a checkpoint, with what the recipe changes of it.
+"""Start of a seat network's training: a checkpoint, as the recipe changes it.
 
 A checkpoint folder and a recipe in; a configuration and a network on its base out.
 """
@@ -19,7 +19,7 @@ from d2l.training.learners.recipes import Recipe
 
 
 def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> SeatsConfig:
-    """The checkpoint's configuration as the trained network's will be; raises RecipeError.
+    """Change the checkpoint's configuration to the trained network's; raises RecipeError.
 
     `base_config` is the base's, in the form that transformers gives it.
     """
@@ -45,7 +45,7 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
         if config.shared_rank or config.address_neurons
         else 0,
         document_tokens=max(longest, config.document_tokens),
-        # A recipe does not keep up what it does not train, whatever the checkpoint read before.
+        # The trained network reads what this recipe trains, whatever the checkpoint read before.
         reads=("both" if documents else "descriptions")
         if recipe.lengths_of(tasks=True)
         else "documents",
@@ -53,7 +53,7 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
 
 
 def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:
-    """The second moments that fit a network; raises CheckpointError."""
+    """Read the second moments of a network; raises CheckpointError."""
     return read_statistics(
         path,
         layers=config.memory_layers,
@@ -63,8 +63,8 @@ def read_own_statistics(path: Path, config: SeatsConfig) -> Statistics:
 
 
 def load_start(folder: Path, config: SeatsConfig, base_model: nn.Module, recipe: Recipe) -> Seats:
-    """The checkpoint's weights in a network of `config`; what it lacks, or with `recipe.fresh`
-    all of it, is drawn from the recipe's seed. Raises CheckpointError."""
+    """Load the checkpoint's weights into a network of `config`; weights that it lacks, or with
+    `recipe.fresh` all, are drawn from the recipe's seed. Raises CheckpointError."""
     statistics = read_own_statistics(folder / "statistics.safetensors", config)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(recipe.seed)

@@ -1,7 +1,7 @@
-"""What a text network's training asks: tasks, a description of each, and solved examples as ids.
+"""Data of a text network in training: descriptions of tasks, and solved examples as ids.
 
-Tasks and the base's chat in, draws out. As for documents, seed and step alone decide what is drawn.
-Knows no network and no loss.
+Tasks and the base's chat in, draws out. As for documents, draws depend on seed and step alone.
+Needs no network and no loss.
 """
 
 import random
@@ -14,8 +14,8 @@ from d2l.datasets.task_texts import choose_descriptions, choose_examples
 from d2l.datasets.tasks import TaskSplit
 from d2l.errors import RecipeError
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
-from d2l.training.learners.lessons import Lesson, draw_lessons
 from d2l.training.learners.recipes import Recipe
+from d2l.training.learners.tasks import Lesson, draw_lessons
 
 #: Token ids of a prompt, and of the answer with the token that ends it.
 Exercise = tuple[tuple[int, ...], tuple[int, ...]]
@@ -28,8 +28,8 @@ _TOKENS = 1024
 
 @dataclass(frozen=True)
 class DrawnTask:
-    """One task of a step: the number of its description, and what is asked. `seed` is for what
-    the network draws itself, its dropout."""
+    """Task of a step: the number of its description, and its exercises. `seed`: of the network's
+    dropout."""
 
     description: int
     exercises: tuple[Exercise, ...]
@@ -37,7 +37,7 @@ class DrawnTask:
 
 
 def draw_tasks(lessons: TaskLessons, recipe: Recipe, step: int) -> list[DrawnTask]:
-    """Draw the tasks of one step, none twice; fewer where fewer have examples so short."""
+    """Draw distinct tasks of a step; fewer if fewer have examples that are short enough."""
     chance = random.Random(f"{recipe.seed}:{step}:tasks")
     length = chance.choices(recipe.lengths, [length.weight for length in recipe.lengths])[0]
     return [
@@ -47,8 +47,8 @@ def draw_tasks(lessons: TaskLessons, recipe: Recipe, step: int) -> list[DrawnTas
 
 
 def group_by_length(drawn: Sequence[DrawnTask]) -> Iterator[list[DrawnTask]]:
-    """Tasks in groups, short ones first, whose padded lines are at most `_TOKENS` tokens together;
-    a task of more is a group of its own."""
+    """Group tasks, short ones first, so that the padded lines of a group have at most `_TOKENS`
+    tokens; a longer task is a group of its own."""
     group: list[DrawnTask] = []
     n_lines = 0
     for task in sorted(drawn, key=_longest):
@@ -62,12 +62,12 @@ def group_by_length(drawn: Sequence[DrawnTask]) -> Iterator[list[DrawnTask]]:
 
 
 def _longest(task: DrawnTask) -> int:
-    """Tokens of its longest line."""
+    """Count the tokens of the longest line."""
     return max(len(prompt) + len(answer) for prompt, answer in task.exercises)
 
 
 def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
-    """Refuse what this kind of network cannot do; raises RecipeError."""
+    """Refuse recipes that do not fit this kind of network; raises RecipeError."""
     if any(length.chunks != 1 for length in recipe.lengths):
         raise RecipeError("chunks of a length is not 1, and tasks have no chunks")
     if config.z_scores or config.delta_scaling != 1:
@@ -80,8 +80,8 @@ def check_tasks(config: TextToLoraConfig, recipe: Recipe) -> None:
 def make_lessons(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> TaskLessons:
     """Make the training tasks in the base's chat, by the most tokens of an example.
 
-    Numbers of descriptions count through all tasks, in order, as `list_descriptions` gives them.
-    Raises RecipeError where no example is short enough.
+    Descriptions are numbered through all tasks, in the order of `list_descriptions`. Raises
+    RecipeError if no example is short enough.
     """
     chat = make_chat(tokenizer)
     made, start = [], 0
@@ -101,5 +101,5 @@ def make_lessons(split: TaskSplit, recipe: Recipe, tokenizer: BaseTokenizer) -> 
 
 
 def make_exercise(chat: Chat, asked: str, answer: str) -> Exercise:
-    """An example as ids: the input alone in the chat's user turn, no description beside it."""
+    """Encode an example: the input alone in the chat's user turn, no description beside it."""
     return chat.ask(asked), (*chat.tokenizer.encode(answer), chat.end_token)

@@ -1,4 +1,4 @@
-"""A Text-to-LoRA network in training: descriptions as embeddings, tasks as answers, its checkpoint.
+"""Text-to-LoRA network in training: descriptions as embeddings, tasks as answers, its checkpoint.
 
 The base answers a task's inputs without any description in its prompt, with the LoRA that the
 network writes from one description. The loss is `loss`; the loop is `training.loop`.
@@ -22,11 +22,9 @@ from d2l.hypernets.text_to_lora.embedders import load_embedders
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.training.learners.distributed import Team
 from d2l.training.learners.familiarity import fit_familiarity
-from d2l.training.learners.learner import Figure, LossShare, Row
-from d2l.training.learners.lessons import count_lessons
-from d2l.training.learners.materials import Materials
+from d2l.training.learners.learner import Figure, LossShare, Materials, Row, count_lessons
 from d2l.training.learners.recipes import Recipe
-from d2l.training.learners.task_data import gather_tasks
+from d2l.training.learners.tasks import gather_tasks
 from d2l.training.learners.text_to_lora.data import (
     DrawnTask,
     TaskLessons,
@@ -48,7 +46,7 @@ from d2l.training.learners.text_to_lora.loss import (
 
 @dataclass(frozen=True)
 class TextLearner:
-    """A `Learner`: a Text-to-LoRA network on its frozen base."""
+    """Learner: a Text-to-LoRA network on its frozen base."""
 
     network: TextToLora
     causal: Any
@@ -56,19 +54,19 @@ class TextLearner:
     lessons: TaskLessons
     embeddings: Tensor  # of training descriptions, standardized (descriptions, embedding_size)
     standardization: Standardization
-    familiarity: Familiarity | None  # None where no task is held out to calibrate it with
+    familiarity: Familiarity | None  # None if no task is held out to calibrate it
 
     def draw(self, step: int) -> list[DrawnTask]:
-        """The tasks of one step."""
+        """Draw the tasks of a step."""
         return draw_tasks(self.lessons, self.recipe, step)
 
     def describe(self, drawn: Sequence[DrawnTask]) -> Row:
-        """How many tasks, and how many examples in all."""
+        """Count the tasks and all their examples."""
         return {"tasks": len(drawn), "examples": sum(len(task.exercises) for task in drawn)}
 
     def measure(self, mine: Sequence[DrawnTask], drawn: Sequence[DrawnTask]) -> Iterator[LossShare]:
-        """The mean over a step's tasks is the loss; tasks of about the same length are one share,
-        asked together."""
+        """Measure shares of the loss, the mean over a step's tasks; tasks of about the same length
+        are one share, asked together."""
         for group in group_by_length(mine):
             batches = [self._batch(task) for task in group]
             total, losses, right = measure_tasks(self.network, self.causal, batches)
@@ -76,7 +74,7 @@ class TextLearner:
             yield LossShare(total / len(drawn), tuple(Figure("answers", *pair) for pair in pairs))
 
     def _batch(self, task: DrawnTask) -> TaskBatch:
-        """A drawn task with its description's embedding, and noise on it."""
+        """Add a description's embedding, and noise on it, to a drawn task."""
         embedding = self.embeddings[task.description]
         deviation = self.recipe.text_to_lora.embedding_noise
         if deviation:
@@ -86,8 +84,8 @@ class TextLearner:
         return TaskBatch(embedding.to(device), task.exercises, task.seed)
 
     def write(self, folder: Path) -> None:
-        """Put config.json, model.safetensors and, where there is one, familiarity.safetensors
-        into an empty folder."""
+        """Write config.json, model.safetensors and, if there is one, familiarity.safetensors into
+        an empty folder."""
         config = self.network.config
         tensors = {name: t.detach().cpu() for name, t in self.network.state_dict().items()}
         folded = fold_standardization(tensors, self.standardization)
@@ -97,13 +95,13 @@ class TextLearner:
 
 
 def gather_text(recipe: Recipe, network: Network[TextToLoraConfig]) -> Materials[TextToLoraConfig]:
-    """The tasks of a recipe that a text network can be trained by; raises D2LError."""
+    """Gather the tasks of a recipe for a text network; raises D2LError."""
     check_tasks(network.config, recipe)
     return Materials(recipe, network, network.config, tasks=gather_tasks(recipe))
 
 
 def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
-    """What all sources together give for each length."""
+    """Count the tasks of all sources together for each length."""
     assert materials.tasks is not None  # `gather_text` read them
     lessons = make_lessons(materials.tasks, materials.recipe, materials.tokenizer)
     n_held_out = len(materials.tasks.held_out)
@@ -111,14 +109,14 @@ def count_text(materials: Materials[TextToLoraConfig]) -> list[Row]:
 
 
 def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) -> TextLearner:
-    """Embed all descriptions, or find them embedded, and load base and network; raises D2LError."""
+    """Embed all descriptions, or load cached embeddings, and base and network; raises D2LError."""
     del out  # the cache keeps the embeddings
     recipe, config, tasks = materials.recipe, materials.config, materials.tasks
     assert tasks is not None  # `gather_text` read them
     lessons = make_lessons(tasks, recipe, materials.tokenizer)
     with team.main_first():
-        found, familiarity = embed_descriptions(materials, tasks, team.device)
-    standardization = measure_embeddings(found)
+        embeddings, familiarity = embed_descriptions(materials, tasks, team.device)
+    standardization = measure_embeddings(embeddings)
     causal = load_causal(materials.base, device=team.device, dtype=getattr(torch, recipe.precision))
     network = load_start(materials.source, config, recipe, standardization).to(team.device)
     return TextLearner(
@@ -126,7 +124,7 @@ def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) 
         causal,
         recipe,
         lessons,
-        standardization.apply(found),
+        standardization.apply(embeddings),
         standardization,
         familiarity,
     )
@@ -135,7 +133,7 @@ def prepare_text(materials: Materials[TextToLoraConfig], out: Path, team: Team) 
 def embed_descriptions(
     materials: Materials[TextToLoraConfig], tasks: TaskSplit, device: str
 ) -> tuple[Tensor, Familiarity | None]:
-    """Embed training descriptions, and measure how alike others are, as `fit_familiarity` does."""
+    """Embed training descriptions, and fit the familiarity (`fit_familiarity`)."""
     recipe, config = materials.recipe, materials.config
     encoder = None if config.embedder is None else materials.network.find_other(config.embedder)
     decisive = [
@@ -163,8 +161,8 @@ def embed_descriptions(
 def load_start(
     source: Path, config: TextToLoraConfig, recipe: Recipe, standardization: Standardization
 ) -> TextToLora:
-    """The network that training starts from, reading standardized embeddings: a checkpoint's, or
-    a new one."""
+    """Load the network that training starts from, a checkpoint's or a new one, for standardized
+    embeddings."""
     if recipe.fresh:
         return build(config, draw_tensors(config, seed=recipe.seed), device="cpu")
     tensors = load_hypernet(source, device="cpu").state_dict()

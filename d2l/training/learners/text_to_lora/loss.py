@@ -1,7 +1,7 @@
-"""A Text-to-LoRA network in training: new weights, its standardized input, and its loss.
+"""Loss of a Text-to-LoRA network, its new weights, and its standardized input.
 
 Tensors in, tensors out. In training the network reads standardized embeddings; a checkpoint reads
-them as they are, so the standardization is folded into its first layer. Knows no files or steps.
+them unchanged, so the standardization is folded into its first layer. Needs no files or steps.
 """
 
 import math
@@ -30,19 +30,19 @@ class Standardization:
     deviation: Tensor
 
     def apply(self, embeddings: Tensor) -> Tensor:
-        """(..., embedding_size) to the same, each coordinate with mean 0 and deviation 1."""
+        """Standardize (..., embedding_size): each coordinate gets mean 0 and deviation 1."""
         return (embeddings - self.mean) / self.deviation
 
 
 def measure_embeddings(embeddings: Tensor) -> Standardization:
-    """The statistics of embeddings (descriptions, embedding_size); at least one."""
+    """Measure the statistics of embeddings (descriptions, embedding_size), one or more."""
     exact = embeddings.double()
     deviation = exact.std(dim=0, correction=0).clamp(min=_LEAST_DEVIATION)
     return Standardization(exact.mean(dim=0).float(), deviation.float())
 
 
 def draw_tensors(config: TextToLoraConfig, *, seed: int) -> dict[str, Tensor]:
-    """New weights whose first adapters do nothing; raises CheckpointError.
+    """Draw new weights whose first adapters change nothing; raises CheckpointError.
 
     Heads begin at zero and the offset of A as PEFT begins a LoRA's (tuners/lora/layer.py,
     reset_lora_parameters), as in SakanaAI/text-to-lora, where the heads' biases are the offset.
@@ -67,7 +67,7 @@ def draw_tensors(config: TextToLoraConfig, *, seed: int) -> dict[str, Tensor]:
 def fold_standardization(
     tensors: Mapping[str, Tensor], standardization: Standardization
 ) -> dict[str, Tensor]:
-    """Weights that read embeddings as they are, from weights that read standardized ones."""
+    """Turn weights that read standardized embeddings into weights that read unchanged ones."""
     weight, bias = tensors[f"{_FIRST}.weight"], tensors[f"{_FIRST}.bias"]
     mean, deviation = (
         standardization.mean.to(weight.device),
@@ -85,7 +85,7 @@ def fold_standardization(
 def unfold_standardization(
     tensors: Mapping[str, Tensor], standardization: Standardization
 ) -> dict[str, Tensor]:
-    """The inverse of `fold_standardization`."""
+    """Invert `fold_standardization`."""
     weight, bias = tensors[f"{_FIRST}.weight"].double(), tensors[f"{_FIRST}.bias"].double()
     shifted = bias + weight @ standardization.mean.to(weight.device).double()
     return {
@@ -97,9 +97,8 @@ def unfold_standardization(
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """A task: the embedding of its description, (embedding_size,), standardized, and ids of prompt
-    and answer of each exercise. `seed` decides the network's dropout, so that a step can be taken
-    again."""
+    """Task: the standardized embedding of its description (embedding_size,), and ids of prompt and
+    answer of each exercise. `seed`: of the network's dropout, so that a step can be repeated."""
 
     embedding: Tensor
     exercises: Sequence[tuple[Sequence[int], Sequence[int]]]
@@ -109,8 +108,8 @@ class TaskBatch:
 def measure_tasks(
     network: TextToLora, causal: Any, batches: Sequence[TaskBatch]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of several tasks' answers, each with the LoRA that the network writes for its
-    task, in one pass of the base. Gradients flow to the network.
+    """Measure the cross-entropy of several tasks' answers, each with its task's LoRA, in one pass
+    of the base. Gradients flow to the network.
 
     Returns the sum of the tasks' losses, each the mean over its answers, in nats a token; and
     without a gradient, for each answer, its loss and the share of its tokens that were the most
@@ -119,11 +118,11 @@ def measure_tasks(
     written = [_write(network, batch) for batch in batches]
     n_lines = [len(batch.exercises) for batch in batches]
     lines = torch.repeat_interleave(torch.arange(len(batches)), torch.tensor(n_lines))
-    generated: Generated = {  # a task's factors stand once for each of its lines
+    generated: Generated = {  # a task's factors are repeated for each of its lines
         name: (_stack(written, name, 0)[:, lines], _stack(written, name, 1)[:, lines])
         for name in network.config.module_order
     }
-    prompts, answers = zip(*(one for batch in batches for one in batch.exercises), strict=True)
+    prompts, answers = zip(*(pair for batch in batches for pair in batch.exercises), strict=True)
     with adapted(causal, generated, network.config.scale):
         rows = predict(causal, prompts, answers)
     losses, right = [], []
@@ -137,8 +136,7 @@ def measure_tasks(
 
 
 def _write(network: TextToLora, batch: TaskBatch) -> Generated:
-    """What the network writes for a task, b as the hooks of `adapted` take it: (layers, rank,
-    d_out)."""
+    """Write a task's LoRA, b as `adapted` takes it: (layers, rank, d_out)."""
     device = batch.embedding.device
     with torch.random.fork_rng(devices=[device] if devices.is_cuda(device) else []):
         torch.manual_seed(batch.seed)
@@ -147,5 +145,5 @@ def _write(network: TextToLora, batch: TaskBatch) -> Generated:
 
 
 def _stack(written: Sequence[Generated], name: str, which: int) -> Tensor:
-    """One module's a or b of all tasks: (layers, tasks, rank, d)."""
-    return torch.stack([one[name][which] for one in written], dim=1)
+    """Stack a module's a or b of all tasks: (layers, tasks, rank, d)."""
+    return torch.stack([lora[name][which] for lora in written], dim=1)

@@ -22,7 +22,7 @@ from d2l.training.learners.seats import learner
 from d2l.training.learners.seats.learner import plan_memories
 from d2l.training.learners.seats.lessons import make_example, make_lessons
 from d2l.training.learners.seats.start import change_config
-from d2l.training.learners.task_data import gather_tasks
+from d2l.training.learners.tasks import gather_tasks
 from d2l.training.recipe_files import read_recipe
 from tests import tiny, tiny_tasks
 from tests.command import Command

@@ -18,7 +18,7 @@ from d2l.training import loop as pipeline
 from d2l.training.learners.familiarity import list_descriptions
 from d2l.training.learners.learner import Row
 from d2l.training.learners.recipes import DataSource, DocToLoraTable, Length, Recipe, SeatsTable
-from d2l.training.learners.task_data import gather_tasks
+from d2l.training.learners.tasks import gather_tasks
 from d2l.training.learners.text_to_lora.data import (
     DrawnTask,
     draw_tasks,
