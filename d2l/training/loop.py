@@ -42,8 +42,8 @@ def train(
     """Train in the folder `out` until the recipe's end; raises D2LError.
 
     An interrupted run goes on from its last saved state. If `stopping` returns true, the run ends
-    after its step, with its state saved. Of several processes the first writes
-    and watches; true in that one, which is the only one where there is no other.
+    after its step, with its state saved. Of several processes the first writes and watches.
+    Returns true in the process that writes.
     """
     team = join_team(recipe)
     materials = gather(recipe, warn if team.is_main else ignore)
