@@ -21,6 +21,7 @@ RIDDLES = re.compile(
 )
 #: Rooms whose docstrings begin with a verb or a noun.
 PLAIN_ROOMS = {
+    "adapters",
     "api",
     "bases",
     "datasets",

@@ -1,1 +1,1 @@
-"""Adapters: LoRA weights in memory, merging them, PEFT folders, and what is said of them."""
+"""Adapters: LoRA weights in memory, merging them, PEFT folders, and their records."""

@@ -1,11 +1,11 @@
-"""What all cards share: how an adapter is loaded, and names that cannot break a card."""
+"""Model cards: code that loads an adapter, front matter, and names that cannot break a card."""
 
 import json
 import re
 from collections.abc import Sequence
 
-#: Names go in as string literals: a folder may be called anything. `return_dict` is the default
-#: of transformers 5 only.
+#: Names are string literals, since a folder may have any name. `return_dict` is the default of
+#: transformers 5 only.
 LOADING = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -22,7 +22,7 @@ output = model.generate(**prompt, max_new_tokens=40, do_sample=False)
 answer = output[0, prompt["input_ids"].shape[1] :]
 print(tokenizer.decode(answer, skip_special_tokens=True))
 """
-#: What a folder is called in its own card: cards outlive the names of their folders.
+#: Name of a folder in its own card: folders are renamed.
 HERE = "."
 
 #: Why a seats adapter seems empty, the two most common causes first.
@@ -39,28 +39,28 @@ Else compare: `d2l ask ADAPTER --compare`, and measure: `d2l probe ADAPTER`.
 """
 
 
-#: Stands for the adapter's folder in a card until it is written: a character that no name has.
+#: Placeholder for the adapter's folder in a card until it is written: no name has this character.
 FOLDER = "\0"
 _NAMED = re.compile(r'^(adapter = )"(?:[^"\\\n]|\\.)*"(?=  #)', re.MULTILINE)
 
 
 def literal(text: str) -> str:
-    """A string literal of Python and of YAML: JSON's are both."""
+    """Write a string literal of Python and YAML: a JSON string is both."""
     return text if text == FOLDER else json.dumps(text, ensure_ascii=False)
 
 
 def name_folder(card: str, called: str = HERE) -> str:
-    """The card with its folder's name in it: where it lies, or what it is `called` on the hub."""
+    """Put the name of its folder into a card: the folder itself, or its name on the hub."""
     return card.replace(FOLDER, literal(called))
 
 
 def unname_folder(card: str) -> str:
-    """The inverse, for a card that was read: what the folder is called goes from its one line."""
+    """Undo `name_folder` for a card that was read: put the placeholder back."""
     return _NAMED.sub(rf"\g<1>{FOLDER}", card.replace(FOLDER, "\ufffd"))
 
 
 def write_head(base: str, tag: str) -> str:
-    """A card's front matter, by which the hub finds it."""
+    """Write a card's front matter, by which the hub finds it."""
     return (
         f"---\nbase_model: {literal(base)}\nbase_model_relation: adapter\nlibrary_name: peft\n"
         f"pipeline_tag: text-generation\ntags:\n- lora\n- peft\n- {tag}\n---\n\n"
@@ -68,7 +68,7 @@ def write_head(base: str, tag: str) -> str:
 
 
 def set_license(card: str, license: str) -> str:
-    """The card with a license in its front matter, in the place of another."""
+    """Set the license in a card's front matter."""
     if not card.startswith("---\n"):
         card = f"---\n---\n\n{card}"
     head, end, rest = card.partition("\n---\n")
@@ -77,18 +77,18 @@ def set_license(card: str, license: str) -> str:
 
 
 def write_table(rows: Sequence[tuple[str, str]]) -> str:
-    """Rows of two cells, without a title."""
+    """Write a table of two columns, without a header."""
     cells = [(name, value.replace("|", "\\|")) for name, value in rows]  # also inside code
     return "| | |\n| --- | --- |\n" + "".join(f"| {name} | {value} |\n" for name, value in cells)
 
 
 def write_list(items: Sequence[str]) -> str:
-    """Items of one line each."""
+    """Write a list, one line an item."""
     return "".join(f"- {' '.join(item.split())}\n" for item in items)
 
 
 def quote(text: str) -> str:
-    """Markdown code of one line, whatever characters a file name has."""
+    """Quote any file name as Markdown code of one line."""
     line = " ".join(text.replace(FOLDER, "\ufffd").split())
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)

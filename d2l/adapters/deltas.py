@@ -1,6 +1,6 @@
 """Sums, slices and differences of adapters' deltas, from their factors alone.
 
-Weights in, weights or numbers out; knows nothing of files. Modules and ranks may differ.
+Weights in, weights or numbers out. Modules and ranks may differ.
 """
 
 import math
@@ -16,11 +16,11 @@ from d2l.errors import MergeError
 
 
 def combine(parts: Sequence[LoraWeights], shares: Sequence[float]) -> LoraWeights:
-    """Weights whose delta is Σ share · delta over the parts, exactly; scale 1.
+    """Make weights whose delta is Σ share · delta over the parts, exactly; scale 1.
 
-    A part's ranks stand at the same place in all modules, so that they can be found again: the rank
-    is the sum of the parts' ranks, and a module that a part leaves alone has zeros there. Raises
-    MergeError for parts of different bases, or of different sizes.
+    A part has the same rank indices in all modules: the rank is the sum of the parts' ranks, and
+    zeros stand in modules that a part does not change. Raises MergeError for parts of different
+    bases, or of different sizes.
     """
     if not parts or len(parts) != len(shares):
         raise MergeError(f"{len(parts)} adapters and {len(shares)} weights: one each is needed")
@@ -39,17 +39,17 @@ def combine(parts: Sequence[LoraWeights], shares: Sequence[float]) -> LoraWeight
                 f"{name} lies outside the decoder's layers, which cannot be merged",
                 hint="merge it into its base: d2l export --to merged",
             )
-        have = [part.factors[name] for part in parts if name in part.factors]
-        sizes = {(f.b.shape[0], f.a.shape[1]) for f in have}
+        present = [part.factors[name] for part in parts if name in part.factors]
+        sizes = {(f.b.shape[0], f.a.shape[1]) for f in present}
         if len(sizes) > 1:
             raise MergeError(f"{name} has different sizes (d_out, d_in): {sorted(sizes)}")
         d_out, d_in = sizes.pop()
         a, b = [], []
         for part, share in zip(parts, shares, strict=True):
-            found = part.factors.get(name)
-            a.append(torch.zeros(part.rank, d_in) if found is None else found.a)
+            own = part.factors.get(name)
+            a.append(torch.zeros(part.rank, d_in) if own is None else own.a)
             # In float64, so that a share is rounded once.
-            scaled = None if found is None else (found.b.double() * (part.scale * share)).float()
+            scaled = None if own is None else (own.b.double() * (part.scale * share)).float()
             b.append(torch.zeros(d_out, part.rank) if scaled is None else scaled)
         factors[name] = LoraFactors(torch.cat(a, dim=0), torch.cat(b, dim=1))
     return fill_gaps(LoraWeights(bases[0], 1.0, factors))
@@ -58,8 +58,8 @@ def combine(parts: Sequence[LoraWeights], shares: Sequence[float]) -> LoraWeight
 def fill_gaps(weights: LoraWeights) -> LoraWeights:
     """Add zeros for every module in every layer that any module is adapted in.
 
-    A PEFT config names modules and layers, not pairs of them: without these, loaders that miss a
-    pair warn or fill it with random numbers.
+    A PEFT config names modules and layers, but no pairs of them: loaders that miss a pair warn, or
+    fill it with random numbers.
     """
     inside = [name for name in weights.factors if module_names.parse(name).in_decoder]
     examples = {module_names.parse(name).path: name for name in inside}
@@ -74,7 +74,7 @@ def fill_gaps(weights: LoraWeights) -> LoraWeights:
 
 
 def scale_ranks(weights: LoraWeights, ranks: Tensor, factor: float | Tensor) -> LoraWeights:
-    """Multiply the share of some ranks (indices) in the delta by a factor, or each by its own
+    """Multiply the shares of some ranks (indices) in the delta by a factor, or by one each
     (ranks,)."""
     factors = {}
     for name, f in weights.factors.items():
@@ -85,7 +85,7 @@ def scale_ranks(weights: LoraWeights, ranks: Tensor, factor: float | Tensor) -> 
 
 
 def keep_ranks(weights: LoraWeights, ranks: Tensor) -> LoraWeights:
-    """Leave out all but some ranks (indices, in order): their share in the delta goes."""
+    """Leave out all but some ranks (indices, in order), with their shares in the delta."""
     if not len(ranks):
         raise MergeError("nothing of the adapter would be left", hint="drop less")
     factors = {
@@ -107,7 +107,7 @@ def product_norm(a: Tensor, b: Tensor) -> float:
 
 
 def difference_norms(first: LoraWeights, second: LoraWeights) -> dict[str, tuple[float, float]]:
-    """(‖ΔW₁‖, ‖ΔW₁ − ΔW₂‖) by module; a module that one of them lacks has no delta there."""
+    """Compute (‖ΔW₁‖, ‖ΔW₁ − ΔW₂‖) by module; the delta of a missing module is 0."""
     norms = {}
     for name in sorted({*first.factors, *second.factors}):
         stacked_a, stacked_b = [], []

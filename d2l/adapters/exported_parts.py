@@ -1,4 +1,4 @@
-"""`index.json`: the parts of an adapter under the names that engines know them by."""
+"""`index.json`: the parts of an adapter, with their model names in engines."""
 
 import json
 import os
@@ -24,7 +24,7 @@ class ExportedPart(PartRecord):
 
 
 class ExportIndex(Record):
-    """All of index.json: `name` is the manual's, `base` the base's."""
+    """Content of index.json: `name` is the manual's, `base` the base's."""
 
     format: Literal[1] = 1
     name: Text
@@ -32,14 +32,14 @@ class ExportIndex(Record):
     parts: tuple[ExportedPart, ...]
 
     def to_parts(self) -> Parts:
-        """The same as questions choose among them."""
+        """Parts for questions to choose among."""
         return Parts(PartIndex(parts=self.parts))
 
 
 def name_parts(
     name: str, base: str, records: Sequence[PartRecord], *, suffix: str = ""
 ) -> ExportIndex:
-    """The index of an adapter's parts: "manual-part-0017", in files of this suffix or folders."""
+    """Name an adapter's parts "manual-part-0017", in files of this suffix or in folders."""
     width = max(4, len(str(len(records))))
     parts = []
     for n, record in enumerate(records):
@@ -55,8 +55,8 @@ def write_index(index: ExportIndex, folder: Path) -> None:
 
 
 def read_index(folder: Path) -> ExportIndex:
-    """The index of exported parts, or what that of an adapter's own parts would be; raises
-    AdapterError for a folder that has no parts."""
+    """Read the index of exported parts, or make one for an adapter's own parts; raises AdapterError
+    for a folder without parts."""
     path = folder / INDEX
     if path.is_file():
         try:
@@ -79,6 +79,5 @@ def read_index(folder: Path) -> ExportIndex:
 
 
 def name_manual(folder: Path) -> str:
-    """What an adapter is called as a model: its folder's name, or that of the link to it, without
-    ".lora"."""
+    """Name an adapter as a model: by its folder, or the link to the folder, without ".lora"."""
     return os.path.basename(os.path.abspath(folder)).removesuffix(".lora") or folder.name

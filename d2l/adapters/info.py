@@ -1,7 +1,4 @@
-"""What an adapter folder says of itself, read without torch.
-
-A folder in; its provenance (`d2l.json`), its PEFT config and the shapes of its tensors out.
-"""
+"""Facts of an adapter folder, read without torch: provenance (`d2l.json`), PEFT config, shapes."""
 
 import json
 import stat
@@ -28,10 +25,10 @@ PARTS = "parts.json"  # `adapters.parts` writes both
 PART_VALUES = "parts.safetensors"
 CHAT_TEMPLATE = "chat_template.jinja"
 CARD = "README.md"
-LOCK = "d2l.lock"  # what went in and what came out, as digests: `compiler.lock` writes it
-#: What a tokenizer needs beside its chat template.
+LOCK = "d2l.lock"  # digests of inputs and outputs: `compiler.lock` writes it
+#: Files of a tokenizer beside its chat template.
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-#: All that d2l writes into an adapter folder.
+#: All files that d2l writes into an adapter folder.
 FILES = (
     CONFIG,
     WEIGHTS,
@@ -45,9 +42,9 @@ FILES = (
     LOCK,
 )
 MAKE_ONE = "make one with `d2l compile DOCUMENT`"
-#: A chunk takes some 200 bytes of d2l.json, and its parents' own stand in that of a merged adapter.
+#: A chunk takes some 200 bytes of d2l.json; that of a merged adapter contains its parents' chunks.
 _MAX_JSON_BYTES = 64 << 20
-#: No path of an operating system is longer.
+#: Longest path of operating systems.
 _MAX_NAME = 4096
 
 
@@ -63,7 +60,7 @@ class AdapterInfo:
 
     @property
     def rank(self) -> int:
-        """Rank that the PEFT config declares; 0 where it declares none."""
+        """Rank that the PEFT config declares; 0 if it declares none."""
         rank = self.config.get("r", 0)
         if type(rank) is not int:  # not isinstance: true is an int to it
             raise AdapterError(f"{self.folder / CONFIG}: r is {rank!r}, expected a whole number")
@@ -71,16 +68,17 @@ class AdapterInfo:
 
     @property
     def module_names(self) -> set[str]:
-        """The modules that it changes, by their names in the causal model."""
+        """Names of the changed modules, in the causal model."""
         names = (name.removeprefix(PREFIX) for name in self.tensors)
         return {name.partition(".lora_")[0] for name in names if ".lora_" in name}
 
     @property
     def n_parts(self) -> int:
-        """Parts in the folder, counted without reading them; 0 where it has none any more."""
+        """Number of parts in the folder, which are not read; 0 if their file was removed."""
         made = self.provenance
-        kept = made is not None and made.parts_sha256 is not None
-        return len(made.chunks) if made and kept and (self.folder / PARTS).is_file() else 0
+        if made is None or made.parts_sha256 is None or not (self.folder / PARTS).is_file():
+            return 0
+        return len(made.chunks)
 
     @property
     def parts_bytes(self) -> int:
@@ -89,7 +87,7 @@ class AdapterInfo:
         return sum(path.stat().st_size for path in paths if path.is_file()) if self.n_parts else 0
 
     def count_seats(self) -> int:
-        """Seats that its memory fills, known without weights; 0 where it has none."""
+        """Count the seats of its memory, without weights; 0 if it has none."""
         path = self.folder / MEMORY
         if not path.is_file():
             return 0
@@ -102,13 +100,13 @@ class AdapterInfo:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter."""
+    """True if a folder holds a PEFT adapter."""
     return (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()
 
 
 def own_names(folder: Path) -> tuple[str, ...] | None:
-    """The names of files that d2l writes into an adapter folder; None for a folder that is not an
-    adapter of d2l, which its own d2l.json alone shows."""
+    """List the names of files that d2l writes into an adapter folder; None for a folder whose
+    d2l.json is not that of an adapter of d2l."""
     try:
         if not is_adapter(folder):
             return None
@@ -119,7 +117,7 @@ def own_names(folder: Path) -> tuple[str, ...] | None:
 
 
 def read_export(folder: Path) -> "ExportRecord | None":
-    """What the d2l.json of an exported folder says of the export; None where it says nothing."""
+    """Read the record of an export from the d2l.json of its folder; None if it has no record."""
     from pydantic import ValidationError
 
     from d2l.adapters.provenance import ExportRecord
@@ -142,7 +140,7 @@ def read_info(folder: Path) -> AdapterInfo:
 
 
 def read_base_name(folder: Path) -> str:
-    """The base that an adapter's config names; raises AdapterError where it names none."""
+    """Read the name of the base from an adapter's config; raises AdapterError if it has none."""
     config = _read_object(folder / CONFIG)
     _refuse_odd_name(folder, config.get("base_model_name_or_path"))
     name = config.get("base_model_name_or_path")
@@ -178,11 +176,11 @@ def _read_info(folder: Path) -> AdapterInfo:
 
 
 def _refuse_odd_name(folder: Path, base: object) -> None:
-    """Refuse what is no name of a base: it is looked for, and printed many times."""
+    """Raise AdapterError for an invalid name of a base, which would be printed many times."""
     if base is not None and not (isinstance(base, str) and len(base) <= _MAX_NAME):
-        what = f"{len(base):,} characters" if isinstance(base, str) else f"{base!r:.80}"
+        value = f"{len(base):,} characters" if isinstance(base, str) else f"{base!r:.80}"
         raise AdapterError(
-            f"{folder / CONFIG}: base_model_name_or_path is {what}, expected a name or a path",
+            f"{folder / CONFIG}: base_model_name_or_path is {value}, expected a name or a path",
             hint="correct it, or get the adapter again",
         )
 
@@ -197,7 +195,7 @@ def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenan
     rank = max(
         (t.shape[0] for name, t in tensors.items() if ".lora_A." in name and t.shape), default=0
     )
-    if 0 < rank < made.rank:  # whoever goes by its ranks would look for what is not there
+    if 0 < rank < made.rank:  # its ranks would be out of range
         raise AdapterError(
             f"{path}: speaks of rank {made.rank}, and {WEIGHTS} has {rank}",
             hint="it belongs to another adapter, or is damaged: compile the document again",
@@ -207,21 +205,21 @@ def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenan
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        found_there = path.stat()
+        facts = path.stat()
     except OSError as error:
         raise AdapterError(f"{path}: cannot be read ({error.strerror})") from error
-    if not stat.S_ISREG(found_there.st_mode):  # a pipe or a device, which may never end
+    if not stat.S_ISREG(facts.st_mode):  # a pipe or a device may never end
         raise AdapterError(f"{path}: is no regular file", hint="get the adapter again")
-    size = found_there.st_size
+    size = facts.st_size
     if size > _MAX_JSON_BYTES:
         raise AdapterError(
             f"{path}: has {size:,} bytes, more than {_MAX_JSON_BYTES:,}",
             hint="it is damaged: compile the document again",
         )
     try:
-        found = json.loads(path.read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{path}: not readable as JSON", hint=str(error)) from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise AdapterError(f"{path}: expected a JSON object")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""A folder → the adapters in it, in values: read without their weights and without torch."""
+"""List the adapters of a folder as values, without their weights and without torch."""
 
 import stat
 import time
@@ -14,12 +14,12 @@ from d2l.files.paths import find_path
 
 
 class Entry(NamedTuple):
-    """An adapter of a folder. `error` says why one cannot be read, and then all else is empty.
+    """An adapter of a folder; if it cannot be read, `error` says why, and the rest is empty.
 
-    `seats` is None for networks that have none. `inputs_date` is the day, as 2026-01-31, on which
-    the newest of the input files was changed last, where all of them still lie as they were read:
-    nothing in an adapter tells the time, so that equal inputs give equal bytes. `written` is when
-    its weights' file was changed last, in seconds since 1970.
+    `seats` is None for networks without seats. `inputs_date` is the day, as 2026-01-31, of the last
+    change of any input file, if all of them are still there and unchanged. `written` is the time of
+    the last change of its weights' file, in seconds since 1970. An adapter itself holds no time, so
+    that equal inputs give equal bytes.
     """
 
     name: str
@@ -35,7 +35,8 @@ class Entry(NamedTuple):
 
 
 def list_adapters(folder: Path) -> list[Entry]:
-    """The adapters in a folder, by name; the folder alone if it is one. Raises AdapterError."""
+    """List the adapters in a folder, by name, or the folder if it is an adapter itself. Raises
+    AdapterError."""
     if not folder.is_dir():
         raise AdapterError(f"{folder}: no such folder", hint="name a folder with adapters in it")
     if is_adapter(folder):
@@ -49,7 +50,7 @@ def list_adapters(folder: Path) -> list[Entry]:
 
 
 def _describe(folder: Path) -> Entry:
-    """One adapter; a damaged one with what is wrong, so that the others are still listed."""
+    """Describe an adapter, or its damage, so that the others are still listed."""
     name = folder.name or folder.resolve().name
     try:
         info = read_info(folder)
@@ -79,18 +80,18 @@ def _date_inputs(info: AdapterInfo) -> str | None:
 
 
 def _find_times(info: AdapterInfo) -> Iterator[float | None]:
-    """When each input was changed last; None for one that is not there, or no longer the same."""
+    """Yield the time of each input's last change; None for a missing or changed input."""
     for entry in info.provenance.inputs if info.provenance is not None else ():
-        places = filter(None, (find_path(entry.sha256), Path(entry.name)))
-        yield next((when for place in places if (when := _date_same(place, entry))), None)
+        paths = filter(None, (find_path(entry.sha256), Path(entry.name)))
+        yield next((when for path in paths if (when := _date_same(path, entry))), None)
 
 
-def _date_same(place: Path, entry: Input) -> float | None:
-    """When the file at a place was changed last, if it is the input: same size, same bytes."""
+def _date_same(path: Path, entry: Input) -> float | None:
+    """Return the time of a file's last change if it is the input: same size, same bytes."""
     try:
-        found = place.stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size_bytes:
-            return None  # and is not opened: it may be a pipe, which never ends
-        return found.st_mtime if file_digest(place) == entry.sha256 else None
-    except (OSError, ValueError):  # not there, or a name that no file can have
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != entry.size_bytes:
+            return None  # not opened: it may be a pipe, which never ends
+        return facts.st_mtime if file_digest(path) == entry.sha256 else None
+    except (OSError, ValueError):  # no such file, or an invalid name
         return None

@@ -1,7 +1,7 @@
 """Merge the LoRA weights of many chunks into one adapter, and lower an adapter's rank.
 
-Knows nothing of documents or files: LoraWeights in, LoraWeights out. `METHODS` at the foot lists
-the ways to merge; `shared` is what a network adds once per adapter, whatever the document.
+LoraWeights in, LoraWeights out. `METHODS` at the foot lists the ways to merge; `shared` is the LoRA
+that a network adds to every adapter once.
 """
 
 import math
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Counted(Generic[Item]):
-    """So many items, which come one by one, once."""
+    """An iterator with a known length."""
 
     items: Iterator[Item]
     n: int
@@ -38,10 +38,10 @@ Method = Callable[[Parts, LoraWeights | None], LoraWeights]
 
 
 def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
-    """Stack parts along rank; the result's delta is the sum of theirs.
+    """Stack parts along rank; the result's delta is the sum of the parts' deltas.
 
-    Rank is the sum of ranks, so long documents give wide adapters; `compress` bounds it. Parts that
-    come one by one have the first one's rank at most, and none of them is held.
+    The rank is the sum of ranks, so long documents give wide adapters; `compress` bounds it. An
+    iterator's first part has the highest rank; its parts are not kept in memory.
     """
     first: LoraWeights | None = None
     whole, start, scale = dict[str, LoraFactors](), 0, 0.0
@@ -51,7 +51,7 @@ def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
         if first is None:
             ranks = len(parts) * part.rank
             if isinstance(parts, Sequence):
-                ranks = sum(one.rank for one in parts)
+                ranks = sum(weights.rank for weights in parts)
             ranks += 0 if shared is None else shared.rank
             whole = {name: _reserve(factors, ranks) for name, factors in part.factors.items()}
             first = replace(part, factors=whole, ranks={})
@@ -61,7 +61,7 @@ def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
         scale = scale or part.scale
         stop = start + part.rank
         for name, f in part.factors.items():
-            # Unlike a copy it refuses factors that were left on another device.
+            # Unlike a copy, `mul` refuses factors on another device.
             torch.mul(f.b, part.scale / scale if scale else 0.0, out=whole[name].b[:, start:stop])
             whole[name].a[start:stop] = f.a
         start = stop
@@ -74,20 +74,20 @@ def concat(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
 def average(parts: Parts, shared: LoraWeights | None = None) -> LoraWeights:
     """Stack parts so that the result's delta is the mean of theirs; `shared` counts in full.
 
-    As wide as `concat`: a mean of products has the sum of their ranks.
+    The rank is that of `concat`: a mean of products has the sum of their ranks.
     """
     return concat(scaled_parts(parts, 1 / max(len(parts), 1)), shared)
 
 
 def scaled_parts(parts: Sequence[Any] | Counted[Any], factor: float) -> Parts:
-    """Parts whose deltas are multiplied by a factor; those that come one by one still do."""
+    """Multiply the parts' deltas by a factor; an iterator stays an iterator."""
     if isinstance(parts, Sequence):
         return [scaled(part, factor) for part in parts]
     return Counted((scaled(part, factor) for part in parts), len(parts))
 
 
 def scaled(weights: LoraWeights, factor: float) -> LoraWeights:
-    """Multiply the delta by a factor, which goes into b; a factor of 1 changes nothing."""
+    """Multiply the delta by a factor, which is folded into b."""
     if not math.isfinite(factor):
         raise OptionError(f"strength is {factor}, expected a finite number")
     if factor == 1:
@@ -99,11 +99,11 @@ def scaled(weights: LoraWeights, factor: float) -> LoraWeights:
 def compress(
     weights: LoraWeights, rank: int, *, device: str = "cpu"
 ) -> tuple[LoraWeights, dict[str, float]]:
-    """Give the nearest weights of a lower rank, and each module's relative error.
+    """Compute the nearest weights of a lower rank, and each module's relative error.
 
-    The error is ‖delta - kept‖ / ‖delta‖ in the Frobenius norm; no other weights of that rank
-    have a smaller one. Weights of this rank or less come back unchanged. One module at a time is
-    on the `device` that computes; results are on the CPU.
+    The error is ‖delta - nearest‖ / ‖delta‖ in the Frobenius norm, the smallest for that rank.
+    Weights of this rank or less are returned unchanged. The `device` holds one module at a time;
+    results are on the CPU.
     """
     if rank < 1:
         raise OptionError(f"rank is {rank}, expected at least 1")
@@ -113,8 +113,8 @@ def compress(
     for name, wide in weights.factors.items():
         if not (all_finite(wide.a) and all_finite(wide.b)):
             raise MergeError(f"{name} has values that are not finite numbers")
-        kept, errors[name] = _truncate(wide.to(device), rank)
-        factors[name] = kept.to("cpu")
+        nearest, errors[name] = _truncate(wide.to(device), rank)
+        factors[name] = nearest.to("cpu")
     return replace(weights, factors=factors, ranks={}), errors
 
 
@@ -126,18 +126,18 @@ def _truncate(wide: LoraFactors, rank: int) -> tuple[LoraFactors, float]:
     root = values[:rank].sqrt()
     b = q_b @ (u[:, : len(root)] * root)  # (d_out, rank)
     a = (vt[: len(root)] * root[:, None]) @ q_a.T  # (rank, d_in)
-    # A singular pair is known up to its sign: make the largest entry of each column of b positive.
+    # The sign of a singular pair is free: make the largest entry of each column of b positive.
     sign = torch.where(b.gather(0, b.abs().argmax(dim=0, keepdim=True)) < 0, -1.0, 1.0)
-    # Where a module is too narrow to have that rank, zeros fill it up: ranks are uniform.
-    kept = pad_factors(LoraFactors(a * sign.T, b * sign), rank)
+    # Zeros fill up the rank of narrow modules: all modules have the same rank.
+    nearest = pad_factors(LoraFactors(a * sign.T, b * sign), rank)
     energy = values.double().square()
     total = float(energy.sum())
     error = math.sqrt(float(energy[rank:].sum()) / total) if total > 0 else 0.0
-    return LoraFactors(kept.a.to(wide.a.dtype), kept.b.to(wide.b.dtype)), error
+    return LoraFactors(nearest.a.to(wide.a.dtype), nearest.b.to(wide.b.dtype)), error
 
 
 def _reserve(factors: LoraFactors, rank: int) -> LoraFactors:
-    """Room for factors of another rank."""
+    """Allocate factors of another rank."""
     a, b = factors.a, factors.b
     return LoraFactors(a.new_empty(rank, a.shape[1]), b.new_empty(b.shape[0], rank))
 

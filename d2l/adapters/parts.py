@@ -1,8 +1,8 @@
-"""The parts of an adapter: a memory, or a slice of ranks, for each chunk; questions choose one.
+"""The parts of an adapter: a memory, or a slice of ranks, for each chunk; questions choose parts.
 
-`parts.json` says where each part stands in its document and what it says; `parts.safetensors` holds
-the memories of seats adapters. Parts that are ranks of the adapter's own weights have no file.
-PEFT reads neither, so a folder without them stays an adapter.
+`parts.json` holds place and text of each part; `parts.safetensors` holds the memories of seats
+adapters. Parts that are ranks of the adapter's own weights have no such file. PEFT reads neither
+file, so a folder without them is still an adapter.
 """
 
 import hashlib
@@ -37,36 +37,36 @@ _AGAIN = "compile the document again, or ask with --whole"
 
 
 class PartRecord(Record):
-    """One part: the place, the headings above it, and the text that the network read."""
+    """Record of a part: its place, the headings above it, and the text that the network read."""
 
     document: Text
     source: Text  # "p. 3-5", "§ Filters", or ""
     headings: tuple[Text, ...] = ()
     text: Text
     n_tokens: Count
-    n_seats: Count = 0  # of its memory, where it has one
+    n_seats: Count = 0  # of its memory, if it has one
 
     @property
     def page(self) -> int | None:
-        """Its first page."""
+        """First page of the part."""
         match = _PAGE.match(self.source)
         return int(match[1]) if match else None
 
     @property
     def place(self) -> str:
-        """Where it stands, for people: "p. 17, Maintenance > Filter"."""
+        """Place in the document, for people: "p. 17, Maintenance > Filter"."""
         page = self.source if self.page is not None else ""
         path = " > ".join(self.headings) or self.source.removeprefix("§ ").removeprefix(page)
         return ", ".join(filter(None, (page, path)))
 
     @property
     def searched(self) -> str:
-        """What questions are compared with."""
+        """Text that questions are compared with."""
         return "\n".join((*self.headings, self.text))
 
 
 class PartIndex(Record):
-    """All of parts.json; `opening` is the longest one, and a part's own is a beginning of it."""
+    """Content of parts.json; `opening` is the longest: each part's opening is a prefix of it."""
 
     format: Literal[1] = FORMAT
     opening: Opening | None = None
@@ -77,8 +77,8 @@ class PartIndex(Record):
 class Parts:
     """The parts of an adapter, one for each of its chunks, in their order.
 
-    `stored` gives the tensors of a part's memory by its place, as the file has them; None where
-    parts are ranks of the weights.
+    `stored` reads the tensors of a part's memory, by its index, as the file has them; None if parts
+    are ranks of the weights.
     """
 
     index: PartIndex
@@ -86,50 +86,50 @@ class Parts:
 
     @property
     def records(self) -> tuple[PartRecord, ...]:
-        """What is known of each part."""
+        """Records of the parts, in their order."""
         return self.index.parts
 
     @property
     def sha256(self) -> str:
-        """The digest of parts.json, in hex, which d2l.json names."""
+        """SHA-256 of parts.json, in hex, as in d2l.json."""
         return hashlib.sha256(_format(self.index).encode("utf-8", "backslashreplace")).hexdigest()
 
-    def select(self, places: Sequence[int]) -> "Parts":
-        """Some of the parts, in the order of `places`."""
-        index = self.index.model_copy(update={"parts": tuple(self.records[n] for n in places)})
+    def select(self, indices: Sequence[int]) -> "Parts":
+        """Select parts, in the order of `indices`."""
+        index = self.index.model_copy(update={"parts": tuple(self.records[n] for n in indices)})
         stored = self.stored
-        return Parts(index, stored and (lambda n: stored(places[n])))
+        return Parts(index, stored and (lambda n: stored(indices[n])))
 
-    def read(self, place: int) -> "Memory":
-        """The memory of a part, in fp32; raises AdapterError where it is not finite."""
+    def read(self, n: int) -> "Memory":
+        """Read the memory of part `n`, in fp32; raises AdapterError if it is not finite."""
         assert self.stored is not None
-        return _decode(self.stored(place))
+        return _decode(self.stored(n))
 
 
 def join_parts(several: Sequence[Parts]) -> Parts:
-    """The parts of several adapters of one network, behind one another."""
+    """Join the parts of several adapters of one network, in order."""
     owners = [(own, n) for own in several for n in range(len(own.records))]
     openings = [own.index.opening for own in several if own.index.opening is not None]
     longest = max(openings, key=lambda opening: len(opening.ids), default=None)
     index = PartIndex(opening=longest, parts=tuple(own.records[n] for own, n in owners))
 
-    def find_stored(place: int) -> "Stored":
-        own, n = owners[place]
+    def find_stored(n: int) -> "Stored":
+        own, n_own = owners[n]
         assert own.stored is not None
-        return own.stored(n)
+        return own.stored(n_own)
 
     return Parts(index, find_stored if all(own.stored for own in several) else None)
 
 
 def keep_memories(index: PartIndex, memories: "Sequence[Memory]") -> Parts:
-    """Parts of memories, which are rounded to eight bits when they are asked for."""
-    return Parts(index, lambda place: _encode(memories[place]))
+    """Make parts of memories, which are rounded to eight bits when they are read."""
+    return Parts(index, lambda n: _encode(memories[n]))
 
 
 def _encode(memory: "Memory") -> "Stored":
-    """Keys and values in int8 (layers, seats, heads * dim), with a scale in fp32 for each channel
-    of a layer, since keys have channels that are much larger than others. That takes half the room
-    of bf16 and moves the next token's distribution by a KL of 2e-4."""
+    """Round keys and values to int8 (layers, seats, heads * dim), with a scale in fp32 for each
+    channel of a layer, since some channels of keys are much larger than others. That takes half the
+    bytes of bf16 and moves the next token's distribution by a KL of 2e-4."""
     import torch
 
     tensors = {}
@@ -169,8 +169,8 @@ def write_parts(parts: Parts, folder: Path) -> None:
 
 
 def read_parts(info: AdapterInfo) -> Parts | None:
-    """The parts of an adapter folder, their values unread; None where it has none, or they were
-    deleted. Raises AdapterError for parts that are damaged, or another adapter's."""
+    """Read the parts of an adapter folder, without values; None if it has none, or they were
+    deleted. Raises AdapterError for parts that are damaged, or belong to another adapter."""
     made = info.provenance
     path = info.folder / PARTS
     if made is None or made.parts_sha256 is None or not path.is_file():
@@ -202,7 +202,7 @@ def _read_index(path: Path, sha256: str) -> PartIndex:
 
 
 def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":
-    """A function that reads one memory of a file; both raise AdapterError."""
+    """Return a function that reads one memory of a file; both raise AdapterError."""
     try:
         file = TensorFile(path)
     except AdapterError as error:
@@ -212,12 +212,12 @@ def _open_values(path: Path, count: int) -> "Callable[[int], Stored]":
     if file.names != {f"{n}.{kind}" for n in range(count) for kind in _KINDS}:
         raise AdapterError(f"{path}: does not hold the values of {count:,} parts", hint=_AGAIN)
 
-    def read(place: int) -> "Stored":
+    def read(n: int) -> "Stored":
         try:
-            tensors = file.read([f"{place}.{kind}" for kind in _KINDS])
+            tensors = file.read([f"{n}.{kind}" for kind in _KINDS])
         except FILE_ERRORS as error:
             raise AdapterError(f"{path}: cannot be read ({error})", hint=_AGAIN) from error
-        return {kind: tensors[f"{place}.{kind}"] for kind in _KINDS}
+        return {kind: tensors[f"{n}.{kind}"] for kind in _KINDS}
 
     return read
 

@@ -1,6 +1,6 @@
 """The child process that matches one adapter's patterns with module names. Imports `re` alone.
 
-Started by `patterns`.
+`patterns` starts it.
 """
 
 import re
@@ -11,13 +11,13 @@ from d2l.files.child_side import serve
 
 
 def main() -> None:
-    """Match what stdin holds."""
+    """Match the patterns on stdin."""
     serve(answer)
 
 
 def answer(request: dict[str, Any], _data: bytes) -> dict[str, Any]:
-    """For each pattern the indices of the names that it matches from their start on, or which
-    pattern is none."""
+    """Match patterns with the starts of names: the indices of matching names for each pattern, or
+    the first invalid pattern."""
     warnings.simplefilter("ignore")
     matches = []
     for pattern in request["patterns"]:

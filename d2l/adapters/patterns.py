@@ -1,6 +1,6 @@
-"""Patterns of an adapter's config, which anybody may have written, matched with module names.
+"""Match patterns of an adapter's config, which are a stranger's, with module names.
 
-Plain names are matched at once; whatever can repeat or branch in a child process under limits.
+Plain names are matched here; patterns that repeat or branch in a child process under limits.
 """
 
 import re
@@ -11,13 +11,13 @@ from d2l.adapters.info import CONFIG
 from d2l.errors import AdapterError
 from d2l.files.child import Limits, Stopped, ask_child
 
-#: Patterns in use take milliseconds on all modules of a model; the rest is the child's own start.
+#: Usual patterns take milliseconds on all modules of a model; the child's start takes most time.
 LIMITS = Limits(seconds=5.0, memory_bytes=1_000_000_000, reply_bytes=1 << 26)
 _WORKER = "d2l.adapters.pattern_worker"
 _HINT = "name the modules in it, or their layers"
-#: What matches in one step a character, whatever the text.
+#: Patterns that match any text in one step a character.
 _PLAIN = re.compile(r"(?:[\w.-]|\\\.)*")
-#: How PEFT reads the patterns of its config (peft 0.21, utils/other.py: get_pattern_key and
+#: Patterns of PEFT for the fields of its config (peft 0.21, utils/other.py: get_pattern_key and
 #: match_target_against_key; tuners/tuners_utils.py: check_target_module_exists).
 _KEY, _WHOLE = r"(.*\.)?({})$", r"(?:{})\Z"
 _FORMS = {
@@ -31,26 +31,26 @@ _FORMS = {
 
 
 def match_keys(field: str, keys: Sequence[str], names: Sequence[str]) -> list[str | None]:
-    """For each module name the first key that PEFT takes for it, or None; raises AdapterError."""
-    found: list[str | None] = [None] * len(names)
+    """Match each module name with the first key that PEFT takes, or None; raises AdapterError."""
+    matched: list[str | None] = [None] * len(names)
     hits = _match(field, [_form(field, key) for key in keys], list(names), keys)
     for key, indices in zip(keys, hits, strict=True):
         for n in indices:
-            found[n] = key if found[n] is None else found[n]
-    return found
+            matched[n] = key if matched[n] is None else matched[n]
+    return matched
 
 
 def refuse_slow(config: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raise AdapterError unless PEFT is soon done with all patterns of a config on a model's
-    module names: it matches them in this process."""
+    """Raise AdapterError if a config's patterns take long on a model's module names: PEFT matches
+    them in this process."""
     for field in _FORMS:
         value = config.get(field)
         if isinstance(value, str):
             value = [value]
         elif field in ("target_modules", "exclude_modules") or not value:
             continue  # lists of these are names, not patterns
-        if not isinstance(value, list | dict) or not all(isinstance(one, str) for one in value):
-            raise AdapterError(f"{CONFIG}: {field} is not of names of modules", hint=_HINT)
+        if not isinstance(value, list | dict) or not all(isinstance(key, str) for key in value):
+            raise AdapterError(f"{CONFIG}: {field} does not name modules", hint=_HINT)
         keys = list(value)
         _match(field, [_form(field, key) for key in keys], list(names), keys)
 
@@ -62,10 +62,10 @@ def _form(field: str, key: str) -> str:
 def _match(
     field: str, patterns: Sequence[str], names: list[str], keys: Sequence[str]
 ) -> list[list[int]]:
-    """Indices of the names that each pattern matches."""
+    """Match each pattern with names, by their indices."""
     if all(_PLAIN.fullmatch(key) for key in keys):
         compiled = [re.compile(pattern) for pattern in patterns]
-        return [[n for n, name in enumerate(names) if one.match(name)] for one in compiled]
+        return [[n for n, name in enumerate(names) if regex.match(name)] for regex in compiled]
     try:
         reply = ask_child(_WORKER, {"patterns": list(patterns), "names": names}, LIMITS)
     except Stopped as stopped:

@@ -1,6 +1,7 @@
-"""Rank and scale of each module of a PEFT adapter, by its config; and what is not plain LoRA.
+"""Rank and scale of each module of a PEFT adapter, by its config; refusals of other than plain
+LoRA.
 
-A parsed `adapter_config.json` and a module's name in, numbers out; opens no file, needs no torch.
+A parsed `adapter_config.json` and module names in, numbers out; opens no file, needs no torch.
 """
 
 import math
@@ -13,10 +14,10 @@ from d2l.adapters.module_names import PREFIX
 from d2l.adapters.patterns import match_keys
 from d2l.errors import AdapterError
 
-#: What --max-lora-rank takes (vllm 0.32.0, config/lora.py: MaxLoRARanks).
+#: Values of --max-lora-rank (vllm 0.32.0, config/lora.py: MaxLoRARanks).
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-#: Config fields that make an adapter more than b @ a on linear layers, and what they are called.
-#: Values of PEFT 0.21, tuners/lora/config.py: LoraConfig.
+#: Config fields that make an adapter more than b @ a on linear layers, with their names for people
+#: (PEFT 0.21, tuners/lora/config.py: LoraConfig).
 _EXTRAS = {
     "use_dora": "DoRA's magnitudes",
     "lora_bias": "biases on lora_B",
@@ -32,7 +33,7 @@ _EXTRAS = {
     "arrow_config": "a router over other adapters (Arrow)",
     "kasa_config": "a base that was changed first (KaSA)",
 }
-#: Those that are not asked, either: PEFT changes the base for them, or needs more than one folder.
+#: Fields of adapters that `ask` refuses: PEFT changes the base for them, or needs other folders.
 _UNASKED = (
     "layer_replication",
     "target_parameters",
@@ -45,25 +46,26 @@ _UNASKED = (
 #: Ways to start training that leave the base's weights as they are, so that a saved adapter is
 #: plain LoRA (vllm 0.32.0, lora/peft_helper.py: PEFTHelper._init_is_supported).
 PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
-#: What factors are stored in.
+#: Types of stored factors.
 FLOATS = ("F16", "BF16", "F32", "F64")
-#: What ends in the letter of a factor, of a linear layer or of an embedding.
+#: The letter of a factor of a linear layer or an embedding, in a tensor's name.
 _LETTER = re.compile(r"\.lora_(embedding_)?[AB](?=\.|$)")
 _AGAIN = "the adapter is damaged, or was cut short: get it again, or compile the document again"
-_MAX_RANK, _MAX_ALPHA = 10**9, 1e300  # beyond, floats do not hold what is made of them
+_MAX_RANK, _MAX_ALPHA = 10**9, 1e300  # larger ones overflow floats
 
 
 def module_ranks(config: Mapping[str, Any], modules: Sequence[str]) -> dict[str, Any]:
-    """Rank that the config declares for each module: `rank_pattern`, else `r`. What stands there
-    may be no number."""
+    """Find the rank of each module in the config: `rank_pattern`, else `r`. Values are not
+    checked."""
     return _by_pattern(config, "rank_pattern", modules, config.get("r", 0))
 
 
 def module_scales(config: Mapping[str, Any], modules: Sequence[str]) -> dict[str, float]:
-    """Factor of b @ a for each module: alpha / rank, or alpha / √rank where rank-stabilized.
+    """Compute the factor of b @ a for each module: alpha / rank, or alpha / √rank if
+    rank-stabilized.
 
-    Patterns as PEFT reads them (peft 0.21, tuners/lora/model.py: LoraModel._create_and_replace).
-    Raises AdapterError where alpha or rank is no number that can be used.
+    Patterns match as in PEFT (peft 0.21, tuners/lora/model.py: LoraModel._create_and_replace).
+    Raises AdapterError for an invalid alpha or rank.
     """
     ranks = module_ranks(config, modules)
     alphas = _by_pattern(config, "alpha_pattern", modules, config.get("lora_alpha", 8))
@@ -82,7 +84,7 @@ def _scale(rank: Any, alpha: Any, *, stabilized: bool) -> float:
 
 
 def _show(value: Any) -> str:
-    """A value in a message: Python refuses to spell the largest numbers."""
+    """Show a value in a message; Python refuses to write very large numbers."""
     try:
         return repr(value)[:80]
     except ValueError:
@@ -90,16 +92,16 @@ def _show(value: Any) -> str:
 
 
 def find_extras(info: AdapterInfo) -> list[str]:
-    """What an adapter holds besides b @ a on linear layers, for people; empty for plain LoRA."""
-    found = [what for key, what in _EXTRAS.items() if info.config.get(key)]
-    found += _describe_start(info.config)
+    """List an adapter's extras beside b @ a on linear layers, for people; empty for plain LoRA."""
+    extras = [extra for key, extra in _EXTRAS.items() if info.config.get(key)]
+    extras += _describe_start(info.config)
     if info.config.get("bias", "none") != "none":
-        found.append("biases of the base")
+        extras.append("biases of the base")
     known = (".lora_A.", ".lora_B.", ".lora_magnitude_vector")
     odd = [name for name in info.tensors if not any(word in name for word in known)]
-    if odd and not found:
-        found.append(f"tensors that are no LoRA, for example {min(odd)}")
-    return found
+    if odd and not extras:
+        extras.append(f"tensors that are no LoRA, for example {min(odd)}")
+    return extras
 
 
 def refuse_extras(info: AdapterInfo, *, purpose: str) -> None:
@@ -108,15 +110,15 @@ def refuse_extras(info: AdapterInfo, *, purpose: str) -> None:
 
 
 def refuse_unasked(info: AdapterInfo) -> None:
-    """Raise AdapterError unless an adapter is LoRA, plain or with what PEFT keeps in its file: only
-    such a one answers from its file and its base alone."""
-    found = [_EXTRAS[key] for key in _UNASKED if info.config.get(key)]
-    _refuse(info, found + _describe_start(info.config), "asked")
+    """Raise AdapterError unless an adapter is LoRA, plain or with extras that are all in its file:
+    others need more than file and base to answer."""
+    extras = [_EXTRAS[key] for key in _UNASKED if info.config.get(key)]
+    _refuse(info, extras + _describe_start(info.config), "asked")
 
 
 def _refuse(info: AdapterInfo, extras: list[str], purpose: str) -> None:
-    """Refuse other kinds than LoRA (AdaLoRA has the same names, and another product of them), and
-    these extras."""
+    """Refuse other kinds than LoRA (AdaLoRA has the same tensors, but multiplies them differently),
+    and these extras."""
     kind = info.config.get("peft_type", "LORA")
     if kind != "LORA":
         raise AdapterError(
@@ -131,8 +133,8 @@ def _refuse(info: AdapterInfo, extras: list[str], purpose: str) -> None:
 
 
 def _describe_start(config: Mapping[str, Any]) -> list[str]:
-    """How training changed the base before it began, for people; PEFT would do that again, whatever
-    it takes. Empty where it left the base as it is."""
+    """Describe a change of the base at the start of training, for people; PEFT would repeat it at
+    any cost. Empty if the base stayed the same."""
     start = config.get("init_lora_weights", True)
     if start is None or isinstance(start, bool):
         return []
@@ -142,19 +144,19 @@ def _describe_start(config: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_odd_factors(info: AdapterInfo) -> dict[str, tuple[int, int]]:
-    """The size of the weight of every module that an adapter changes, by its name in the base:
-    (d_out, d_in), of an embedding (tokens, d).
+    """Check an adapter's factors, and return the size of each changed weight by its module's name
+    in the base: (d_out, d_in), of an embedding (tokens, d).
 
-    Raises AdapterError unless there are any, each of two matrices of numbers, lora_A (rank, d_in)
-    and lora_B (d_out, rank), with the rank that the config declares for it.
+    Raises AdapterError unless each module has two matrices of numbers, lora_A (rank, d_in) and
+    lora_B (d_out, rank), with the rank of the config, and unless there is a module.
     """
     sizes, ranks = {}, {}
     for name in info.tensors:
-        found = _LETTER.search(name)
-        if found is None or name.endswith(".bias"):
+        match = _LETTER.search(name)
+        if match is None or name.endswith(".bias"):
             continue
-        module, at = name[: found.start()].removeprefix(PREFIX), found.end() - 1
-        a, b = (info.tensors.get(f"{name[:at]}{part}{name[at + 1 :]}") for part in "AB")
+        module, at = name[: match.start()].removeprefix(PREFIX), match.end() - 1
+        a, b = (info.tensors.get(f"{name[:at]}{letter}{name[at + 1 :]}") for letter in "AB")
         if a is None or b is None or (len(a.shape), len(b.shape)) != (2, 2):
             raise AdapterError(
                 f"{info.folder}: {module} does not have two matrices, lora_A and lora_B",
@@ -167,7 +169,7 @@ def refuse_odd_factors(info: AdapterInfo) -> dict[str, tuple[int, int]]:
                 hint="store it in bf16, fp16 or fp32",
             )
         size = (b.shape[0], a.shape[1])
-        sizes[module] = size[::-1] if found[1] else size
+        sizes[module] = size[::-1] if match[1] else size
         ranks[module] = (a.shape[0], b.shape[1])
     if not sizes:
         raise AdapterError(f"{info.folder / WEIGHTS}: no LoRA tensors", hint=_AGAIN)
@@ -183,11 +185,11 @@ def refuse_odd_factors(info: AdapterInfo) -> dict[str, tuple[int, int]]:
 
 
 def refuse_odd_tokens(config: Mapping[str, Any]) -> None:
-    """Raise AdapterError where PEFT would stumble over a config's invocation tokens when it
-    generates: it takes them as they are."""
+    """Raise AdapterError for invalid invocation tokens in a config, with which PEFT would fail when
+    it generates."""
     tokens = config.get("alora_invocation_tokens")
     if tokens is not None and not (
-        isinstance(tokens, list) and all(type(one) is int and one >= 0 for one in tokens)
+        isinstance(tokens, list) and all(type(token) is int and token >= 0 for token in tokens)
     ):
         raise AdapterError(
             f"{CONFIG}: alora_invocation_tokens is {_show(tokens)}, expected ids of tokens",
@@ -198,7 +200,7 @@ def refuse_odd_tokens(config: Mapping[str, Any]) -> None:
 def _by_pattern(
     config: Mapping[str, Any], field: str, modules: Sequence[str], default: Any
 ) -> dict[str, Any]:
-    """PEFT's rule: the first key that is the end of the module's name, from a dot on, counts."""
+    """Find the value of each module by PEFT's rule: the first key that matches its name counts."""
     pattern = config.get(field) or {}
     if not isinstance(pattern, Mapping):
         raise AdapterError(f"{CONFIG}: {field} is not an object")

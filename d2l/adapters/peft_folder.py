@@ -1,7 +1,7 @@
 """LoRA weights ↔ PEFT adapter folders, with provenance.
 
-Weights and plain values in, a folder out that any PEFT-compatible runtime loads; and back. A
-folder is written whole or not at all, and the same values give the same bytes.
+Any PEFT-compatible runtime loads the folder. It is written whole or not at all, and the same values
+give the same bytes.
 """
 
 import json
@@ -35,9 +35,9 @@ from d2l.progress import log_time
 _log = logging.getLogger(__name__)
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-#: Names of the same in safetensors' headers.
+#: Keys of DTYPES by their names in safetensors' headers.
 _STORED = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
-#: Text files of a folder that are read with it: the card, and what makes prompts.
+#: Text files of a folder that are read with it: the card, chat template and tokenizer.
 _TEXTS = (names.CARD, names.CHAT_TEMPLATE, *names.TOKENIZER)
 #: Tokenizers of 260,000 tokens have 35 MB.
 _MAX_TEXT_BYTES = 256 << 20
@@ -45,16 +45,15 @@ _MAX_TEXT_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class AdapterContent:
-    """Everything that goes into an adapter folder.
+    """Content of an adapter folder.
 
     `n_base_layers` is the base's depth: an adapter of fewer layers names them in its config. None:
-    whatever it is, and the config names the adapted layers, which holds for every depth.
-    `provenance` is None for adapters of other tools. `texts` are further text files by name: the
-    card, a chat template, tokenizer files; the card names the folder by `card.FOLDER`. `dtype`, a
-    key of DTYPES, is what the weights, fp32 here, are written in. `name` is the folder that it was
-    read from, or one that suits it. `lock` is what `compiler.lock` says of the making, if anything:
-    it holds for the folder that is written next, and is not read back. `parts`: one for each chunk,
-    where they were kept.
+    the depth is unknown, and the config always names the adapted layers. `provenance` is None for
+    adapters of other tools. `texts` are further text files by name: the card, a chat template,
+    tokenizer files; the card names the folder by `card.FOLDER`. `dtype`, a key of DTYPES, is the
+    precision of the written weights, which are fp32 here. `name` is the folder that was read, or a
+    suitable name. `lock` are the values of `compiler.lock` for the next folder to be written; they
+    are not read back. `parts`: one for each chunk, if the adapter keeps parts.
     """
 
     weights: LoraWeights
@@ -72,8 +71,8 @@ class AdapterContent:
 
     @property
     def config(self) -> dict[str, Any]:
-        """PEFT's config of it, as adapter_config.json has it: `lora_alpha` is the rank, since the
-        scale is folded into lora_B, and so it is for modules of a rank of their own. Fields that no
+        """PEFT's config, the content of adapter_config.json: `lora_alpha` is the rank, since the
+        scale is folded into lora_B; likewise for modules with their own rank. Fields that no
         runtime reads keep PEFT's defaults, so no version warns."""
         weights, n_base_layers = self.weights, self.n_base_layers
         layers = list_layers(weights.factors)
@@ -106,21 +105,21 @@ class AdapterContent:
 
     @property
     def opening(self) -> str:
-        """Text that every prompt to it begins with; empty for all adapters but seats."""
+        """Beginning of every prompt to the adapter; empty for all but seats adapters."""
         made = self.provenance
         return made.prompt.opening.text if made is not None and made.prompt.opening else ""
 
     def to_state_dict(self, *, dtype: str | None = None) -> dict[str, torch.Tensor]:
-        """Tensors as adapter_model.safetensors has them, by PEFT's names: lora_A (rank, d_in) and
+        """Make the tensors of adapter_model.safetensors, by PEFT's names: lora_A (rank, d_in) and
         lora_B (d_out, rank) of each module's own rank, scale folded in, in `dtype` (None: its own).
 
-        Raises AdapterError where a value is not finite in that precision, OptionError for a
-        precision that is none.
+        Raises AdapterError if a value is not finite in that precision, and OptionError for an
+        unknown precision.
         """
         return dict(self._list_tensors(pick_torch_dtype(dtype or self.dtype)))
 
     def write_weights(self, path: Path, dtype: str) -> None:
-        """Write what `to_state_dict` has as a file, with one tensor of it in memory at a time."""
+        """Write the tensors of `to_state_dict` to a file, with one of them in memory at a time."""
         precision = pick_torch_dtype(dtype)
         stored = next(name for name, spelled in _STORED.items() if spelled == dtype)
         infos = {n: TensorInfo(stored, tuple(f.shape)) for n, (f, _) in self._list_factors()}
@@ -128,7 +127,7 @@ class AdapterContent:
         write_tensors(path, infos, tensors, _FORMAT)
 
     def _list_tensors(self, precision: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-        """What `to_state_dict` has, in the order of the names, each tensor when it is asked for."""
+        """Yield the tensors of `to_state_dict` in the order of their names."""
         for name, (factor, scale) in self._list_factors():
             tensor = (factor if scale == 1 else factor.float() * scale).to(precision).contiguous()
             if not bool(all_finite(tensor)):
@@ -141,7 +140,7 @@ class AdapterContent:
             yield name, tensor
 
     def _list_factors(self) -> list[tuple[str, tuple[torch.Tensor, float]]]:
-        """Each module's two factors at its own rank, and what they are multiplied by, by name."""
+        """List each module's two factors at its own rank, with their scale, by name."""
         factors = {}
         for module in self.weights.factors:
             own = self.weights.trim(module)
@@ -151,7 +150,7 @@ class AdapterContent:
 
 
 def pick_torch_dtype(dtype: str) -> torch.dtype:
-    """A precision by its name; raises OptionError."""
+    """Find a precision by its name; raises OptionError."""
     if dtype not in DTYPES:
         raise OptionError(f"unknown precision {dtype!r}", hint=f"choose from {', '.join(DTYPES)}")
     return DTYPES[dtype]
@@ -165,11 +164,11 @@ def write_adapter(
     force: bool = False,
     called: str | None = None,
 ) -> Path:
-    """Write an adapter folder; raises AdapterError where `out` may not be replaced.
+    """Write an adapter folder; raises AdapterError if `out` may not be replaced.
 
-    Scale is folded into b and `lora_alpha` equals the rank, both integers, so that alpha / rank
-    is 1 in every runtime, also where modules differ in rank. `dtype` None is the content's own. The
-    card names no path, but what the adapter is `called` elsewhere.
+    The scale is folded into b, and `lora_alpha` equals the rank, both integers, so that alpha /
+    rank is 1 in every runtime, also if modules differ in rank. `dtype` None is the content's own.
+    The card names no path, but the name by which the adapter is `called` elsewhere.
     """
     refuse_adapter(out, force=force)
     dtype = dtype or content.dtype
@@ -182,16 +181,16 @@ def write_adapter(
 def write_files(
     content: AdapterContent, folder: Path, *, dtype: str, called: str | None = None
 ) -> None:
-    """Write the files of an adapter into a folder that is there, as `write_adapter` says."""
+    """Write the files of an adapter into an existing folder, like `write_adapter`."""
     content.write_weights(folder / names.WEIGHTS, dtype)
     _write_json(folder / names.CONFIG, content.config)
     if content.provenance is not None:
         _write_json(folder / names.PROVENANCE, content.provenance.to_json())
     if content.memory is not None:
         pair = {"keys": content.memory.keys, "values": content.memory.values}
-        # As exact as the weights: an fp32 adapter is seated again from its memory to the bit.
-        kept = torch.float32 if dtype == "fp32" else torch.bfloat16
-        stored = {name: t.to(kept).contiguous() for name, t in pair.items()}
+        # As exact as the weights: seating an fp32 memory again gives the same bits.
+        precision = torch.float32 if dtype == "fp32" else torch.bfloat16
+        stored = {name: t.to(precision).contiguous() for name, t in pair.items()}
         save_file(stored, folder / names.MEMORY, _FORMAT)
     if content.parts is not None:
         write_parts(content.parts, folder)
@@ -199,13 +198,12 @@ def write_files(
         named = name_folder(text, called or HERE) if name == names.CARD else text
         _write_text(folder / name, printable(named) if name == names.CARD else text)
     if content.lock is not None:
-        write_lock(folder, content.lock)  # last: it has the digests of all others
+        write_lock(folder, content.lock)  # last: it has the digests of all other files
 
 
 def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:
-    """Read a PEFT LoRA folder with all that belongs to it; raises AdapterError, also for what is
-    more than plain LoRA, which cannot be `purpose`. Writing it anew gives the same bytes where d2l
-    wrote it."""
+    """Read a PEFT LoRA folder with all its files; raises AdapterError, also for more than plain
+    LoRA, which cannot be `purpose`. Writing a folder of d2l again gives the same bytes."""
     refuse_extras(info, purpose=purpose)
     folder = info.folder
     weights = read_adapter(folder)
@@ -227,7 +225,7 @@ def read_content(info: AdapterInfo, *, purpose: str) -> AdapterContent:
 
 
 def stored_dtype(info: AdapterInfo) -> str:
-    """The precision that all weights of a folder have, else "fp32"."""
+    """Find the precision of all weights of a folder; "fp32" if they differ."""
     stored = {tensor.dtype for tensor in info.tensors.values()}
     return _STORED.get(next(iter(stored), ""), "fp32") if len(stored) == 1 else "fp32"
 
@@ -246,9 +244,9 @@ def _read_text(path: Path) -> str:
 def read_adapter(folder: Path) -> LoraWeights:
     """Read the weights of a PEFT LoRA folder back, in fp32; raises AdapterError.
 
-    Where modules differ in rank or scale (`rank_pattern`, `alpha_pattern`), all get the highest
-    rank, filled up with zeros, and the first one's scale, the difference folded into b. `ranks` are
-    what they had.
+    If modules differ in rank or scale (`rank_pattern`, `alpha_pattern`), all get the highest rank,
+    filled up with zeros, and the first module's scale, the difference folded into b. `ranks` are
+    their own ranks.
     """
     info = names.read_info(folder)
     if info.rank < 1:
@@ -266,9 +264,9 @@ def read_adapter(folder: Path) -> LoraWeights:
     try:
         ranks: dict[str, int] = {}
         if info.config.get("rank_pattern"):
-            for name, one in factors.items():
+            for name, f in factors.items():
                 short = parse(name).short
-                ranks[short] = max(ranks.get(short, 0), one.rank)
+                ranks[short] = max(ranks.get(short, 0), f.rank)
             factors = {name: pad_factors(f, max(ranks.values())) for name, f in factors.items()}
         scale = next((scale for scale in scales.values() if scale), 0.0)
         factors = {
@@ -281,11 +279,11 @@ def read_adapter(folder: Path) -> LoraWeights:
 
 
 def _pair(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, LoraFactors]:
-    """Factors in fp32 by module, from the tensors of a PEFT file."""
+    """Pair the tensors of a PEFT file as factors in fp32, by module."""
     factors = {}
     for name, a in tensors.items():
-        module, found, rest = name.removeprefix(PREFIX).partition(".lora_A.")
-        if not found:
+        module, separator, rest = name.removeprefix(PREFIX).partition(".lora_A.")
+        if not separator:
             continue
         partner = name.replace(".lora_A.", ".lora_B.")
         if partner not in tensors or rest != "weight":
@@ -298,7 +296,7 @@ def _pair(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, LoraFact
 
 
 def read_memory(folder: Path) -> Memory:
-    """Read the memory that a seats adapter was seated from; raises AdapterError."""
+    """Read the memory of a seats adapter; raises AdapterError."""
     path = folder / names.MEMORY
     if not path.is_file():
         raise AdapterError(f"{folder}: has no {names.MEMORY}", hint="it is not a seats adapter")
@@ -309,8 +307,8 @@ def read_memory(folder: Path) -> Memory:
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of an adapter's file on the CPU; raises AdapterError."""
-    read_header(path)  # says what is wrong better than safetensors does
+    """Read the tensors of an adapter's file to the CPU; raises AdapterError."""
+    read_header(path)  # explains damage better than safetensors does
     return read_tensors(path, AdapterError, hint="compile the document again")
 
 
@@ -319,8 +317,8 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write UTF-8; half a character, from a file name of another encoding, becomes its escape
-    (`\\udcff`, which JSON and Python read back)."""
+    """Write UTF-8; half a character, from a file name of another encoding, becomes an escape
+    (`\\udcff`), which JSON and Python read back."""
     path.write_text(text, "utf-8", errors="backslashreplace", newline="\n")
 
 

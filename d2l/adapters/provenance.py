@@ -1,7 +1,7 @@
-"""d2l.json as values: where an adapter came from, exactly enough to make it again.
+"""d2l.json as values: the origin of an adapter, exact enough to make it again.
 
-JSON values in, frozen records out, and back to the same values. Knows no folder and no verb; the
-schema for other programs lies beside it (`provenance.schema.json`).
+JSON values in, frozen records out, and back to the same values. `provenance.schema.json` is the
+schema for other programs.
 """
 
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ from pydantic import (
 from d2l.adapters.record_values import Count, Flag, Norm, Number, Span, Text
 from d2l.errors import AdapterError
 
-#: Raised with every change that an older d2l would misread.
+#: Raised with every change that older versions of d2l would misread.
 VERSION: Final = 2
-#: The source of chunks that hold a task's description, where documents have pages and headings.
+#: Source of chunks of a task's description; those of documents have pages and headings.
 DESCRIPTION: Final = "description"
-#: No base tells as many tokens of an opening apart; whoever goes by seats need not go further.
+#: Largest number of seats: no base distinguishes as many tokens of an opening.
 _MOST_SEATS = 2**16
-#: Adapters merged of merged ones hold their parents, two steps each; more is no adapter's history.
+#: Deepest nesting: a merged adapter contains its parents, two levels each.
 _MOST_NESTED = 200
 _HINT = "the file is damaged or was changed: compile the document again"
 
 
 class Record(BaseModel):
-    """A part of d2l.json. What was not said is not written; what is not known here is kept."""
+    """A section of d2l.json. Unset values are not written; unknown values are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     def to_json(self) -> dict[str, Any]:
-        """The values as JSON has them: what was read or given, and nothing else."""
+        """Values for JSON: those that were read or given."""
         values: dict[str, Any] = _plain(self.model_dump(exclude_unset=True))
         return values
 
@@ -47,7 +47,7 @@ class Tool(Record):
 
 
 class Checkpoint(Record):
-    """The network; a mixture of several has no digest, and its verb for a name."""
+    """The network; a mixture of several has no digest, and the verb's name."""
 
     name: Text
     network: Text
@@ -55,14 +55,15 @@ class Checkpoint(Record):
 
 
 class Base(Record):
-    """The model that the adapter fits; no digest where its weights were not read."""
+    """The model that the adapter fits; without a digest if its weights were not read."""
 
     name: Text
     sha256: Text | None
 
 
 class FindingRecord(Record):
-    """What was found in a document, counted, with its pages or lines; never the text itself."""
+    """A sort of finding in a document, with its count, and pages or lines; never the text
+    itself."""
 
     kind: Text
     what: Text
@@ -72,7 +73,7 @@ class FindingRecord(Record):
 
 
 class Input(Record):
-    """A document that went in."""
+    """A document that was compiled."""
 
     name: Text
     format: Text
@@ -80,7 +81,7 @@ class Input(Record):
     size_bytes: Count
     notes: tuple[Text, ...] = ()
     findings: tuple[FindingRecord, ...] = ()
-    include_hidden: Flag = False  # whether text that no reader sees was compiled, too
+    include_hidden: Flag = False  # hidden text was compiled, too
 
 
 class Skipped(Record):
@@ -91,23 +92,23 @@ class Skipped(Record):
 
 
 class ChunkRecord(Record):
-    """A chunk of a document: where it stands, and which ranks (or seats) hold it.
+    """A chunk of a document: its place, and its ranks (or seats).
 
-    `ranks` is None where compression or mixing left no rank to one chunk. `scale` is how much
-    stronger the chunk is than it was compiled.
+    `ranks` is None if compression or mixing left the chunk no ranks of its own. `scale` is the
+    chunk's strength, relative to that after compiling.
     """
 
     index: Count
     document: Text
     source: Text
-    characters: Span | None = None  # of the document's text as it was read
+    characters: Span | None = None  # of the document's text
     n_tokens: Count
     ranks: Span | None = None
     scale: Number = 1.0
 
 
 class Opening(Record):
-    """What prompts must begin with; `seats` are positions in it, 0 is the sink."""
+    """The beginning of every prompt; `seats` are positions in it, 0 is the sink."""
 
     ids: tuple[Count, ...]
     text: Text
@@ -136,9 +137,9 @@ class Norms(Record):
 
 
 class ExamplesRecord(Record):
-    """Solved examples that were read with a description, as turns of a chat: the file's SHA-256 and
-    its number of rows, and those that were read, in their order, counted from 1. `texts` are their
-    inputs and outputs, where that was wished."""
+    """Solved examples, read with a description as turns of a chat: the file's SHA-256, its number
+    of rows, and the rows that were read, in their order, counted from 1. `texts` are their inputs
+    and outputs, if the user wanted them in the adapter."""
 
     sha256: Text
     n: Count
@@ -157,7 +158,7 @@ class Description(Record):
 
 
 class Options(Record):
-    """What the user chose; each verb has its own."""
+    """Options of the user; each verb has its own."""
 
     merge: Text | None = None
     scale: Number = 1.0
@@ -165,15 +166,17 @@ class Options(Record):
     max_rank: Count | None = None
     chunk_tokens: Count | None = None
     tokens_per_seat: Count | None = None
-    encoder: Text | None = None  # "nf4": weights that the base read with; None: its own
+    encoder: Text | None = (
+        None  # "nf4": precision of the base's weights in reading; None: their own
+    )
     dtype: Text | None = None
     scaling: Text | None = None
 
 
 class ExportRecord(Record):
-    """What `d2l export` adds to d2l.json; that of another tool's adapter holds nothing else.
+    """The record that `d2l export` adds to d2l.json, or all of it for an adapter of another tool.
 
-    `d2l` is the version that wrote it, `files` are the names of all that it wrote.
+    `d2l` is the version that exported, `files` are the names of all exported files.
     """
 
     d2l: Text
@@ -184,7 +187,7 @@ class ExportRecord(Record):
 
 
 class Provenance(Record):
-    """All of d2l.json. Compiled, made and changed adapters say the first part alike."""
+    """Content of d2l.json. Compiled, made and changed adapters have the first fields in common."""
 
     format: Literal[1, 2] = 1  # 2 with `seats`
     tool: Tool
@@ -199,20 +202,20 @@ class Provenance(Record):
     prompt: Prompt
     norms: Norms
     warnings: tuple[Text, ...]
-    # Compiled of documents.
+    # Compiled from documents.
     refinement: dict[str, Any] | None = None  # of older adapters: no command writes it any more
-    bias_ranks: Span | None = None  # of the learned part, which stands behind all chunks
+    bias_ranks: Span | None = None  # of the learned bias, behind the ranks of all chunks
     rank_before_max_rank: Count | None = None
-    parts_sha256: Text | None = None  # of parts.json, where a part is kept of each chunk
-    seats: Count | None = None  # that chunks share, where the weights have a lower rank
+    parts_sha256: Text | None = None  # of parts.json, if the adapter keeps parts
+    seats: Count | None = None  # that chunks share, if the weights have a lower rank
     # Made from a description.
     description: Description | None = None
     scale: Number | None = None  # folded into lora_B
-    # Made from other adapters: what was done, and the parents' own provenance, whole.
+    # Made from other adapters: a record of the change, and the parents' whole provenance.
     merge: dict[str, Any] | None = None
     edit: dict[str, Any] | None = None
     parents: tuple[dict[str, Any], ...] = ()
-    # What `d2l export` adds.
+    # Added by `d2l export`.
     export: dict[str, Any] | None = None
 
     @model_validator(mode="after")
@@ -220,26 +223,26 @@ class Provenance(Record):
         if self.seats is not None and self.seats > _MOST_SEATS:
             raise ValueError(f"seats: {self.seats} are more than any opening has")
         most = self.rank if self.seats is None else self.seats
-        what = f"rank {most}" if self.seats is None else f"{most} seats"
+        size = f"rank {most}" if self.seats is None else f"{most} seats"
         for n, chunk in enumerate(self.chunks):
             if chunk.ranks is not None and chunk.ranks[1] > most:
-                raise ValueError(f"chunks[{n}].ranks: the adapter has {what}")
+                raise ValueError(f"chunks[{n}].ranks: the adapter has {size}")
         stop = 0
         for span in sorted({c.ranks for c in self.chunks if c.ranks and c.ranks[0] < c.ranks[1]}):
-            if span[0] < stop:  # chunks that were averaged have the very same
+            if span[0] < stop:  # averaged chunks have the same span, which is counted once
                 raise ValueError(f"chunks: the ranks from {span[0]} on are named twice")
             stop = span[1]
         if self.bias_ranks is not None and self.bias_ranks[1] > most:
-            raise ValueError(f"bias_ranks: the adapter has {what}")
+            raise ValueError(f"bias_ranks: the adapter has {size}")
         return self
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, source: str) -> "Provenance":
         """Read JSON values; raises AdapterError with one line that begins with `source`."""
-        found = values.get("format")
-        if type(found) is not int or not 1 <= found <= VERSION:
+        version = values.get("format")
+        if type(version) is not int or not 1 <= version <= VERSION:
             raise AdapterError(
-                f"{source}: format is {_shorten(repr(found))}, this d2l reads 1 to {VERSION}",
+                f"{source}: format is {_shorten(repr(version))}, this d2l reads 1 to {VERSION}",
                 hint="use the d2l that wrote it, or compile the document again",
             )
         try:
@@ -251,12 +254,13 @@ class Provenance(Record):
             raise AdapterError(f"{source}: {error}", hint=_HINT) from error
 
     def to_json(self) -> dict[str, Any]:
-        """The values of d2l.json, control characters of documents made visible."""
+        """Values of d2l.json; control characters of documents are replaced."""
         return {"format": self.format, **super().to_json()}
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, and control characters as what `_refuse_unprintable` lets pass."""
+    """Turn tuples into lists, and replace control characters, which `_refuse_unprintable`
+    refuses."""
     if isinstance(value, Mapping):
         return {_plain(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -265,8 +269,8 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_unprintable(value: object, where: str = "", depth: int = 0) -> None:
-    """Raise ValueError for control characters, which would reach a terminal, for numbers that
-    no program could use, and for values in values without end, wherever they stand."""
+    """Raise ValueError for control characters, which would reach a terminal, for numbers that are
+    not finite, and for deep nesting, anywhere in a value."""
     if depth > _MOST_NESTED:
         raise ValueError(f"{_shorten(where)}: is nested too deeply")
     if isinstance(value, dict):
@@ -287,12 +291,12 @@ def _has(value: object) -> bool:
 
 
 def _is_control(char: str) -> bool:
-    """Whether a character steers a terminal; line ends and the like are plain white space."""
+    """True if a character steers a terminal; line ends and the like are white space."""
     return (char < " " or "\x7f" <= char < "\xa0") and not char.isspace()
 
 
 def explain(error: ValidationError) -> str:
-    """The first fault, with its place: "chunks[2].ranks: expected …"."""
+    """Describe the first fault, after its path: "chunks[2].ranks: expected …"."""
     first = error.errors(include_url=False, include_input=False)[0]
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]]
     where = _shorten("".join(parts).removeprefix("."))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import PlainValidator, WithJsonSchema
 
-#: No count and no position is larger; what is cannot be exact in every program that reads JSON.
+#: Largest count or position: larger integers are not exact in every JSON reader.
 _MOST = 2**53
 
 
@@ -29,14 +29,14 @@ def _check_flag(value: object) -> bool:
 def _check_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("expected a number")
-    # Norms of a damaged network are not finite, and the writer of its weights says so. What is
-    # read is looked at before. An int stays one: what is read is written back as it was.
+    # Norms of a damaged network are not finite: writing its weights raises an error. Values that
+    # are read were checked before. An int stays an int, so that writing gives the same text.
     return value
 
 
 def _check_norm(value: object) -> float:
     norm = _check_number(value)
-    if norm < 0:  # NaN is not: see above
+    if norm < 0:  # false for NaN: see above
         raise ValueError("expected a number that is not negative")
     return norm
 
@@ -50,7 +50,7 @@ def _check_span(value: object) -> tuple[int, int]:
     return start, stop
 
 
-# Own checks, not pydantic's: a half character, from a file name of another encoding, is text here.
+# pydantic's own checks refuse half characters, from a file name of another encoding.
 Text = Annotated[str, PlainValidator(_check_text), WithJsonSchema({"type": "string"})]
 Count = Annotated[
     int,

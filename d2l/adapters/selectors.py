@@ -1,7 +1,7 @@
-"""Which chunks of an adapter are meant: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3".
+"""Selectors of an adapter's chunks: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3".
 
-Texts and chunk records in, indices out. A chunk is the smallest thing that can be chosen: pages
-that share one go or stay together, which is said.
+Texts and chunk records in, indices out. Only whole chunks can be selected: remarks name other pages
+in the same chunks.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import PurePath
 from d2l.adapters.provenance import ChunkRecord
 from d2l.errors import AdapterError
 
-#: Longer numbers are those of no page and no chunk, and slow to read.
+#: Longer numbers belong to no page and no chunk, and are slow to parse.
 _PAGES = re.compile(r"^p\.?\s*(\d{1,18})(?:\s*[-–]\s*(\d{1,18}))?$")
 _CHUNK = re.compile(r"^#(\d{1,18})$")
 _MOST_NAMED = 20  # pages in a remark
@@ -20,38 +20,37 @@ _MOST_PLACES = 8  # documents, page ranges or headings in a line
 
 
 def select(text: str, chunks: Sequence[ChunkRecord]) -> tuple[list[int], list[str]]:
-    """Select chunks by a text: (their indices, remarks on other pages that stand in them).
+    """Select chunks by a text: (their indices, remarks on other pages in them).
 
-    Raises AdapterError where the text means no chunk.
-
-    A document is named as in d2l.json or by its file name alone; behind a colon a place in it:
-    pages, a heading as d2l.json has it, or "#n", the n-th chunk. "" before the colon: any document.
+    The text names a document as in d2l.json, or its file name alone, or "" for any document; then,
+    after a colon, a place in it: pages, a heading as in d2l.json, or "#n", the n-th chunk. Raises
+    AdapterError if there is no such chunk.
     """
     documents = {chunk.document for chunk in chunks}
     named, place = _split(text, documents)
-    found = [n for n, chunk in enumerate(chunks) if not named or chunk.document in named]
+    own = [n for n, chunk in enumerate(chunks) if not named or chunk.document in named]
     if not place:
-        return found, []
+        return own, []
     pages, index = _PAGES.match(place), _CHUNK.match(place)
     if index:
-        hit = [n for n in found if n == int(index[1])]
+        hit = [n for n in own if n == int(index[1])]
     elif pages:
         wanted = _range(pages)
-        hit = [n for n in found if _overlap(wanted, chunks[n].source)]
+        hit = [n for n in own if _overlap(wanted, chunks[n].source)]
     else:
         heading = place.removeprefix("§").strip()
-        hit = [n for n in found if chunks[n].source.removeprefix("§").strip() == heading]
+        hit = [n for n in own if chunks[n].source.removeprefix("§").strip() == heading]
     if not hit:
         raise AdapterError(
             f"{text}: no chunk of the adapter lies there",
-            hint=f"the adapter holds {describe_places(chunks, found)}; or name a chunk by its "
-            f'number, "#{found[0]}" to "#{found[-1]}"',
+            hint=f"the adapter holds {describe_places(chunks, own)}; or name a chunk by its "
+            f'number, "#{own[0]}" to "#{own[-1]}"',
         )
     return hit, _remark(wanted, chunks, hit) if pages else []
 
 
 def describe_places(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> str:
-    """Where some of the chunks lie, for people, each page once: "a.pdf: p. 1-4, 6; b.txt: #7"."""
+    """Describe the places of some chunks, each page once: "a.pdf: p. 1-4, 6; b.txt: #7"."""
     documents: dict[str, list[int]] = {}
     for n in numbers:
         documents.setdefault(chunks[n].document, []).append(n)
@@ -60,7 +59,7 @@ def describe_places(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> st
 
 
 def _describe_own(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> str:
-    """The places of chunks of one document: pages as ranges, then headings and numbers."""
+    """Describe places in one document: pages as ranges, then headings and numbers."""
     matches = {n: _PAGES.match(chunks[n].source) for n in numbers}
     runs: list[range] = []
     for held in sorted((_range(m) for m in matches.values() if m), key=lambda r: r.start):
@@ -76,14 +75,14 @@ def _describe_own(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> str:
 
 
 def _join_first(texts: Sequence[str], comma: str) -> str:
-    """The first few texts, and how many follow."""
+    """Join the first few texts, and the number of the others."""
     n_more = len(texts) - _MOST_PLACES
     more = [f"… ({n_more:,} more)"] if n_more > 0 else []
     return comma.join([*texts[:_MOST_PLACES], *more])
 
 
 def _split(text: str, documents: set[str]) -> tuple[set[str], str]:
-    """(documents meant, place): the longest beginning that is a document's name counts."""
+    """Split a text into (documents, place) after the longest prefix that names a document."""
     colons = [n for n in reversed(range(len(text))) if text[n] == ":"]
     for name, place in ((text, ""), *((text[:n], text[n + 1 :]) for n in colons)):
         full = {d for d in documents if name in (d, PurePath(d).name)}
@@ -106,12 +105,12 @@ def _overlap(wanted: range, source: str) -> bool:
     match = _PAGES.match(source)
     if match is None:
         return False
-    held = _range(match)  # compared by their ends: "p. 1-9999999999" is a range like any other
+    held = _range(match)  # compared by their ends, so that "p. 1-9999999999" is fast
     return max(wanted.start, held.start) < min(wanted.stop, held.stop)
 
 
 def _remark(wanted: range, chunks: Sequence[ChunkRecord], hit: Sequence[int]) -> list[str]:
-    """Pages that were not named and share a chunk with one that was."""
+    """Name the other pages in selected chunks."""
     remarks = []
     for n in hit:
         match = _PAGES.match(chunks[n].source)

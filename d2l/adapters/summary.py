@@ -7,7 +7,7 @@ from d2l.adapters.module_names import list_layers, list_short
 
 
 def describe_adapter(info: AdapterInfo) -> dict[str, Any]:
-    """The values that `d2l inspect --json` prints, of adapters of other tools too."""
+    """Describe an adapter, of other tools too, in the values that `d2l inspect --json` prints."""
     return {
         "adapter": str(info.folder),
         "base": info.config.get("base_model_name_or_path"),

@@ -1,7 +1,4 @@
-"""LoRA weights and seat memories as values.
-
-Knows nothing of documents, files or base models. A value that exists is well formed.
-"""
+"""LoRA weights and seat memories as values, which are checked when they are made."""
 
 import math
 from collections.abc import Mapping
@@ -13,15 +10,15 @@ from torch import Tensor
 from d2l.adapters.module_names import parse
 from d2l.errors import ShapeError
 
-#: Multiplications that float64 makes in a fraction of a second.
+#: Multiplications in float64 that take a fraction of a second.
 _FEW_STEPS = 1 << 28
-#: Rows of a product that are in memory at a time.
+#: Rows of a product in memory at a time.
 _ROWS = 128
 
 
 @dataclass(frozen=True)
 class LoraFactors:
-    """One module's low-rank factors in PEFT's orientation: delta = scale * b @ a."""
+    """Low-rank factors of a module, in PEFT's orientation: delta = scale * b @ a."""
 
     a: Tensor  # (rank, d_in)
     b: Tensor  # (d_out, rank)
@@ -39,7 +36,7 @@ class LoraFactors:
         return self.a.shape[0]
 
     def to(self, device: str) -> "LoraFactors":
-        """The same factors on a device."""
+        """Move the factors to a device."""
         return LoraFactors(self.a.to(device), self.b.to(device))
 
 
@@ -47,8 +44,8 @@ class LoraFactors:
 class LoraWeights:
     """Factors of every targeted module, for one base model, at one uniform rank.
 
-    `ranks` are what modules need of it, by short name ("k_proj"), where they differ: files have no
-    more, and what lies beyond is zero once the weights are at their lowest (`lowest_rank`).
+    `ranks` are the modules' own ranks, by short name ("k_proj"), if these differ: files hold no
+    more, and the factors beyond are zero at the lowest rank (`lowest_rank`).
     """
 
     base: str  # model id these weights fit
@@ -75,8 +72,7 @@ class LoraWeights:
         return next(iter(self.factors.values())).rank
 
     def trim(self, module: str) -> LoraFactors:
-        """A module's factors at the rank that it needs. Raises ShapeError where more is not zero,
-        so nothing is ever left out."""
+        """Cut a module's factors to its own rank; raises ShapeError if the rest is not zero."""
         factors = self.factors[module]
         rank = self.ranks.get(parse(module).short, self.rank)
         if rank == self.rank:
@@ -86,8 +82,7 @@ class LoraWeights:
         return LoraFactors(factors.a[:rank], factors.b[:, :rank])
 
     def even_ranks(self) -> "LoraWeights":
-        """The same deltas with one rank for all modules, the highest that one needs: zeros fill up
-        the others."""
+        """Give all modules the highest of their own ranks, filled up with zeros; deltas stay."""
         trimmed = {module: self.trim(module) for module in sorted(self.factors)}
         rank = max(factors.rank for factors in trimmed.values())
         filled = {module: pad_factors(factors, rank) for module, factors in trimmed.items()}
@@ -96,11 +91,11 @@ class LoraWeights:
 
 @dataclass(frozen=True)
 class Memory:
-    """Wanted keys and values of seats: what the seat network writes for a chunk or a document.
+    """Keys and values that the seat network writes for a chunk or a document.
 
     `keys` and `values`: (layers, seats, kv_heads * head_dim), keys before rotary embedding.
-    `claims_seats` is false for a chunk whose share of the seats rounds to none: it is averaged
-    into the seat before its place instead of taking one of its own.
+    `claims_seats` is false for a chunk whose share of the seats rounds to 0: it is averaged into
+    the seat before it.
     """
 
     keys: Tensor
@@ -121,7 +116,7 @@ class Memory:
 
 
 def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
-    """The same delta at a higher rank: rows of zeros below a, columns of zeros beside b."""
+    """Raise the rank without changing the delta: add rows of zeros to a, and columns to b."""
     missing = rank - factors.rank
     if missing < 0:
         raise ShapeError(f"factors of rank {factors.rank} cannot be padded to rank {rank}")
@@ -135,27 +130,27 @@ def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
 
 
 def delta_norm(factors: LoraFactors, scale: float = 1.0) -> float:
-    """Frobenius norm of scale * b @ a, right to six digits; at most linear in the rank."""
+    """Frobenius norm of scale * b @ a, right to six digits; time is at most linear in the rank."""
     (rank, d_in), d_out = factors.a.shape, factors.b.shape[0]
     few = rank * min(rank * (d_in + d_out) // 2, d_in * d_out) <= _FEW_STEPS
     squared = 0.0
     for dtype in (torch.float64,) if few else (torch.float32, torch.float64):
         squared, lost = _square(factors.a.to(dtype), factors.b.to(dtype))
-        if squared > lost:  # else terms cancel each other, and float32 has too few digits
+        if squared > lost:  # else terms cancel, and float32 has too few digits
             break
     return abs(scale) * math.sqrt(max(squared, 0.0))
 
 
 def _square(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """‖b @ a‖², and below what it is no longer right to six digits in float32.
+    """Compute ‖b @ a‖², and the bound below which float32 does not give six digits.
 
-    Whichever way takes fewer steps: from the factors alone, ‖BA‖² = Σ (BᵀB) ∘ (AAᵀ), some ranks at
-    a time, or from the delta, some rows at a time.
+    The way with fewer steps is taken: from the factors alone, ‖BA‖² = Σ (BᵀB) ∘ (AAᵀ), some ranks
+    at a time, or from the delta, some rows at a time.
     """
     (rank, d_in), d_out = a.shape, b.shape[0]
     if rank * (d_in + d_out) // 2 > d_in * d_out:
         rows = torch.tensor_split(b, -(-d_out // _ROWS))
-        pieces = [(some @ a).square().sum(dtype=torch.float64) for some in rows]
+        pieces = [(block @ a).square().sum(dtype=torch.float64) for block in rows]
         of_ranks = a.square().sum(dim=1) @ b.square().sum(dim=0)
         return float(torch.stack(pieces).sum()), float(of_ranks) / 256
     sums = torch.zeros(2, dtype=torch.float64, device=a.device)
@@ -163,7 +158,7 @@ def _square(a: Tensor, b: Tensor) -> tuple[float, float]:
         stop = start + _ROWS
         of_b, of_a = b[:, start:stop].T @ b[:, start:], a[start:stop] @ a[start:].T
         terms = of_b.double() * of_a.double()
-        terms[:, stop - start :] *= 2  # what lies below the diagonal is the same
+        terms[:, stop - start :] *= 2  # the products are symmetric
         sums += torch.stack([terms.sum(), terms.abs().sum()])
     squared, magnitude = sums.tolist()
     return squared, magnitude / 16
