@@ -1,4 +1,4 @@
-"""Two adapters → what differs: inputs, chunks, options, checkpoint, and the delta by layer."""
+"""Differences of two adapters: inputs, chunks, options, checkpoint, and the delta by layer."""
 
 import math
 from collections import Counter
@@ -16,7 +16,7 @@ from d2l.errors import MergeError
 
 @dataclass(frozen=True)
 class LayerChange:
-    """One layer: ‖ΔW₁‖ and ‖ΔW₁ − ΔW₂‖ in the Frobenius norm over all its modules, in fp64."""
+    """Change of a layer: ‖ΔW₁‖ and ‖ΔW₁ − ΔW₂‖, Frobenius norms over all its modules, in fp64."""
 
     layer: str
     norm: float
@@ -24,15 +24,15 @@ class LayerChange:
 
     @property
     def relative(self) -> float | None:
-        """‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖; None where the first adapter changes nothing."""
+        """‖ΔW₁ − ΔW₂‖ / ‖ΔW₁‖; None if the first adapter changes nothing."""
         return self.difference / self.norm if self.norm else (None if self.difference else 0.0)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two adapters; `said` holds pairs (first, second) by what they are."""
+    """Difference of two adapters; `facts` holds pairs (first, second) by their names."""
 
-    said: Mapping[str, tuple[Any, Any]]
+    facts: Mapping[str, tuple[Any, Any]]
     inputs: Mapping[str, str]  # name -> "added", "removed" or "changed"
     chunks: Mapping[str, str]  # "document: place" -> the same
     parts: Mapping[str, str]  # the same of the parts that questions choose
@@ -41,9 +41,9 @@ class Difference:
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs, neither in words nor in the delta."""
-        words = self.said or self.inputs or self.chunks or self.parts
-        return not words and (self.whole.relative or 0.0) < 1e-12
+        """True if nothing differs, neither in facts nor in the delta."""
+        differs = self.facts or self.inputs or self.chunks or self.parts
+        return not differs and (self.whole.relative or 0.0) < 1e-12
 
 
 def _measure(left: Parent, right: Parent) -> dict[str, tuple[float, float]]:
@@ -60,7 +60,7 @@ def _measure(left: Parent, right: Parent) -> dict[str, tuple[float, float]]:
 
 
 def compare(first: Path, second: Path) -> Difference:
-    """Compare two adapter folders; raises D2LError. No dense matrix is ever made."""
+    """Compare two adapter folders, without dense matrices; raises D2LError."""
     left, right = read_parent(first), read_parent(second)
     norms = _measure(left, right)
     layers: dict[str, list[tuple[float, float]]] = {}
@@ -70,7 +70,7 @@ def compare(first: Path, second: Path) -> Difference:
     order = sorted(layers, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
     rows = tuple(_join(layer, layers[layer]) for layer in order)
     return Difference(
-        said=_compare_words(left, right),
+        facts=_compare_facts(left, right),
         inputs=_compare_rows(_list_inputs(left), _list_inputs(right)),
         chunks=_compare_rows(list_chunks(left.chunks), list_chunks(right.chunks)),
         parts=_compare_rows(_list_parts(left), _list_parts(right)),
@@ -85,8 +85,8 @@ def _join(layer: str, pairs: list[tuple[float, float]]) -> LayerChange:
     )
 
 
-def _compare_words(left: Parent, right: Parent) -> dict[str, tuple[Any, Any]]:
-    """Base, rank, modules, checkpoint and options that differ."""
+def _compare_facts(left: Parent, right: Parent) -> dict[str, tuple[Any, Any]]:
+    """Compare base, rank, modules, checkpoint and options."""
     pairs = {
         "base": (left.weights.base, right.weights.base),
         "rank": (left.weights.rank, right.weights.rank),
@@ -113,8 +113,8 @@ def _list_inputs(parent: Parent) -> dict[str, Any]:
 
 
 def list_chunks(chunks: Sequence[ChunkRecord]) -> dict[str, Any]:
-    """What is known of chunks, by document and place; of two in one place, say on one page, the
-    second has a number."""
+    """List facts of chunks by document and place; the second chunk of a place, say of a page, has a
+    number."""
     rows = []
     for chunk in chunks:
         size = None if chunk.ranks is None else chunk.ranks[1] - chunk.ranks[0]
@@ -124,7 +124,7 @@ def list_chunks(chunks: Sequence[ChunkRecord]) -> dict[str, Any]:
 
 
 def _list_parts(parent: Parent) -> dict[str, Any]:
-    """Each part's text and size, by document and place."""
+    """List each part's text and size by document and place."""
     parts = parent.content.parts
     return _number(
         (f"{part.document}: {part.place or 'text'}", (part.text, part.n_tokens, part.n_seats))
@@ -133,25 +133,25 @@ def _list_parts(parent: Parent) -> dict[str, Any]:
 
 
 def _number(rows: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Rows by name; the second of a name has a number behind it."""
-    found: dict[str, Any] = {}
+    """Name rows; the second row of a name has a number behind it."""
+    named: dict[str, Any] = {}
     counts: Counter[str] = Counter()
     for name, facts in rows:
         counts[name] += 1
-        while (key := f"{name} ({counts[name]})" if counts[name] > 1 else name) in found:
+        while (key := f"{name} ({counts[name]})" if counts[name] > 1 else name) in named:
             counts[name] += 1
-        found[key] = facts
-    return found
+        named[key] = facts
+    return named
 
 
 def _compare_rows(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, str]:
-    """What became of every row: added, removed or changed; rows that are alike are left out."""
-    found = {}
+    """Compare rows: added, removed or changed; equal rows are left out."""
+    changes = {}
     for name in [*left, *(name for name in right if name not in left)]:
         if name not in right:
-            found[name] = "removed"
+            changes[name] = "removed"
         elif name not in left:
-            found[name] = "added"
+            changes[name] = "added"
         elif left[name] != right[name]:
-            found[name] = "changed"
-    return found
+            changes[name] = "changed"
+    return changes

@@ -1,6 +1,6 @@
-"""Adapter → the same without some chunks, with some alone, or with some stronger or weaker.
+"""Edits of an adapter: chunks dropped, kept alone, or made stronger or weaker.
 
-The provenance says which ranks, or seats, a chunk has; no document is read. The learned part, which
+The provenance names the ranks, or seats, of each chunk; no document is read. The bias, which
 belongs to no document, stays.
 """
 
@@ -28,10 +28,10 @@ from d2l.hypernets.seats.config import SeatsConfig
 
 @dataclass(frozen=True)
 class EditPlan:
-    """Everything that is decided before weights are read.
+    """Plan of an edit, made before weights are read.
 
-    `values` are what was asked for, for d2l.json; `stays` the indices of chunks that stay,
-    `factors` those of chunks that are rescaled; `rank` the ranks (or seats) that are left.
+    `values`: the user's selectors, for d2l.json; `stays`: indices of chunks that stay; `factors`:
+    by indices of rescaled chunks; `rank`: the ranks (or seats) that are left.
     """
 
     parent: Parent
@@ -48,12 +48,12 @@ class EditPlan:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The places of chunks that stay, each once: "manual.pdf: p. 12-14"."""
+        """Places of chunks that stay, each once: "manual.pdf: p. 12-14"."""
         return self._name(self.stays)
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The places of chunks that are left out, each once."""
+        """Places of chunks that are left out, each once."""
         return self._name(self.gone)
 
     def _name(self, numbers: Sequence[int]) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def prepare(
 
 
 def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
-    """Edit as planned, in memory; the adapter that it is made from stays. Raises D2LError."""
+    """Edit as planned, in memory; the old adapter stays. Raises D2LError."""
     if plan.gone and plan.parent.has_seats and plan.parent.parts is not None:
         plan = replace(plan, parent=join_memories_of(plan.parent, plan.stays))
     parent, chunks = plan.parent, plan.parent.chunks
@@ -137,7 +137,7 @@ def _refuse_mixed(parent: Parent) -> None:
     where, chunks = parent.name, parent.chunks
     if not chunks:
         raise AdapterError(
-            f"{where}: does not say which ranks hold what",
+            f"{where}: does not say which ranks hold which chunk",
             hint="only adapters that d2l compiled of documents can be edited",
         )
     made = parent.provenance
@@ -161,7 +161,7 @@ def _refuse_mixed(parent: Parent) -> None:
         )
     spans = [span for span in map(_ranks_of, chunks) if span[0] < span[1]]
     averaged = parent.options.merge == "average" and len(chunks) > 1
-    if averaged or len(set(spans)) < len(spans):  # ranks that several chunks have are a mean
+    if averaged or len(set(spans)) < len(spans):  # ranks of several chunks are a mean
         raise AdapterError(
             f"{where}: is the average of its chunks, not their sum",
             hint="compile with --merge concat",
@@ -171,7 +171,7 @@ def _refuse_mixed(parent: Parent) -> None:
 def _choose(
     values: Mapping[str, Any], chunks: Sequence[ChunkRecord]
 ) -> tuple[list[int], dict[int, float], list[str]]:
-    """(indices of chunks that stay, factors of those that are rescaled, remarks)."""
+    """Choose chunks: (indices of those that stay, factors of rescaled ones, remarks)."""
     if not any(values.values()):
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
     dropped = [select(text, chunks) for text in values["drop"]]
@@ -191,7 +191,7 @@ def _choose(
 
 
 def _edit_ranks(plan: EditPlan) -> LoraWeights:
-    """Leave out the ranks of chunks that go; all others stay, the learned part's among them."""
+    """Leave out the ranks of dropped chunks; all others stay, the bias's among them."""
     weights, chunks = plan.parent.weights, plan.parent.chunks
     factors = torch.ones(weights.rank, dtype=torch.double)
     for n in set(plan.factors).intersection(plan.stays):
@@ -205,7 +205,7 @@ def _edit_ranks(plan: EditPlan) -> LoraWeights:
 
 
 def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Memory, SeatsConfig]:
-    """Take the seats of the chunks that stay out of the memory, and seat them again."""
+    """Select the seats of the chunks that stay from the memory, and seat them again."""
     parent = plan.parent
     chunks, memory, factors = parent.chunks, parent.memory, parent.seat_factors()
     for n, factor in plan.factors.items():
@@ -218,18 +218,18 @@ def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Me
 
 
 def _indices(chunks: Sequence[ChunkRecord]) -> torch.Tensor:
-    """Ranks, or seats, of chunks, in order."""
+    """List the ranks, or seats, of chunks, in order."""
     spans = [range(*_ranks_of(chunk)) for chunk in chunks]
     return torch.tensor([rank for span in spans for rank in span], dtype=torch.long)
 
 
 def _ranks_of(chunk: ChunkRecord) -> tuple[int, int]:
-    assert chunk.ranks is not None  # `_refuse_mixed` looked
+    assert chunk.ranks is not None  # `_refuse_mixed` checked
     return chunk.ranks
 
 
 def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:
-    """Chunks with the seats that they have in a memory of their own alone, in order."""
+    """Move the seats of chunks together, as in a memory of these chunks alone."""
     result, start = [], 0
     for chunk in kept:
         begin, end = _ranks_of(chunk)
@@ -240,7 +240,7 @@ def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:
 
 
 def _close_gaps(kept: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:
-    """Chunks with their ranks moved down over those that went."""
+    """Move the ranks of chunks down over those of the dropped chunks."""
     left = sorted(map(_ranks_of, gone), key=lambda span: span[1])
     ends, before = [stop for _, stop in left], [0]
     for start, stop in left:

@@ -1,4 +1,4 @@
-"""Adapters → one adapter: `run()` adds their deltas up, and seats their memories once more.
+"""Merging of adapters: `run()` adds their deltas up, and seats their memories again.
 
 Seats adapters claim the same tokens of the opening, so their deltas are never added: their memories
 are joined and seated again, as if their documents had been compiled together.
@@ -28,8 +28,8 @@ Portion = tuple[Parent, float]
 
 
 def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
-    """Merge as planned, in memory; raises D2LError. The network that re-seats is that of `options`,
-    else the plan's, else the one that the adapters name."""
+    """Merge as planned, in memory; raises D2LError. The network of `options` seats again, else the
+    plan's, else the adapters' own."""
     options = replace(options, checkpoint=options.checkpoint or plan.checkpoint)
     portions = _fit_parents(plan)
     seated = [portion for portion in portions if portion[0].has_seats]
@@ -46,9 +46,9 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
         weights, errors = compress(weights, plan.max_rank)
     joined_parts = _join_parts([parent for parent, _ in (*seated, *rest)])
     if errors or (seated and rest):
-        # Compressed ranks hold a bit of every chunk; seats of a mixture cannot be seated again.
+        # Compressed ranks mix the chunks; seats of a mixture cannot be seated again.
         chunks = [chunk.model_copy(update={"ranks": None}) for chunk in chunks]
-        joined_parts = None  # they are these ranks, or memories that fit one kind of prompt alone
+        joined_parts = None  # they are these ranks, or memories for one kind of prompt alone
     values = {"method": plan.method, "weights": list(plan.shares), "max_rank": plan.max_rank}
     change = Change(
         verb="merge",
@@ -70,7 +70,7 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
 
 
 def _fit_parents(plan: MergePlan) -> list[Portion]:
-    """The parents, each cut to the seats that the plan grants, with their strengths."""
+    """Cut the parents to the seats that the plan grants; returns them with their strengths."""
     parents = [
         thin_parent(parent, kept, heads=plan.heads) if kept < had else parent
         for parent, had, kept in zip(plan.parents, plan.before, plan.after, strict=True)
@@ -87,19 +87,18 @@ def _join_seats(
     seats = load_seats_of(first, options)
     memory = join_memories([parent.memory for parent, _ in seated])
     factors = torch.cat([parent.seat_factors() * share for parent, share in seated])
-    strength = float(first.options.bias_scale)  # the plan refused parents that differ in it
+    strength = float(first.options.bias_scale)  # the plan refuses parents with different ones
     return seat_again(seats, memory, factors, bias_scale=strength), memory, seats.config
 
 
 def _join_parts(parents: Sequence[Parent]) -> Parts | None:
-    """The parts of all parents, if all have some; the plan warned of those that have none."""
-    several = [parent.content.parts for parent in parents]
-    kept = [parts for parts in several if parts is not None]
-    return join_parts(kept) if kept and len(kept) == len(several) else None
+    """Join the parts of all parents, if all have some; the plan warned of parents without."""
+    parts = [parent.content.parts for parent in parents if parent.content.parts is not None]
+    return join_parts(parts) if parts and len(parts) == len(parents) else None
 
 
 def _join_chunks(portions: Sequence[Portion]) -> list[ChunkRecord]:
-    """All parents' chunks, their ranks moved to where they stand now, their strength multiplied."""
+    """Join all parents' chunks: ranks moved to their new positions, strengths multiplied."""
     chunks, start = list[ChunkRecord](), 0
     for parent, share in portions:
         rank = parent.memory.n_seats if parent.has_seats else parent.weights.rank

@@ -1,7 +1,7 @@
-"""Adapters → what merging them will do, decided before any weights are read.
+"""Plan of a merge, made before any weights are read.
 
 Adapters and a network's configuration in, numbers and warnings out. Needs no torch for folders, so
-that what cannot be, and what will be lost, is said at once.
+conflicts and losses are reported at once.
 """
 
 import math
@@ -31,11 +31,11 @@ METHODS = ("concat", "average")
 
 @dataclass(frozen=True)
 class MergePlan:
-    """Everything that is decided before weights are read.
+    """Plan of a merge.
 
-    `shares` multiply the deltas, in order; `rank` is the new adapter's. `before` and `after` are
-    the seats of each adapter, 0 for those that have none, and `heads` the key-value heads of the
-    base where there are seats. `checkpoint` is the network that was asked for, if one was.
+    `shares` multiply the deltas, in order; `rank`: the new adapter's. `before` and `after`: seats
+    of each adapter, 0 without seats; `heads`: key-value heads of the base, if there are seats.
+    `checkpoint`: the network that the user named, if any.
     """
 
     parents: tuple[Parent, ...]
@@ -51,7 +51,7 @@ class MergePlan:
 
     @property
     def seated(self) -> list[Parent]:
-        """The adapters that hold seats."""
+        """Adapters that hold seats."""
         return [parent for parent in self.parents if parent.has_seats]
 
 
@@ -69,9 +69,9 @@ def prepare(
     "concat": the delta is Σ share · delta, "average": the same with shares that sum to 1. Exact in
     fp32; `max_rank` cuts the sum to the nearest delta of that rank.
 
-    While the seats of all fit into one opening, each adapter keeps its own. Otherwise they get
-    fewer, by the rule of documents that are compiled together: in proportion, or, where that would
-    leave more tokens a seat than the network remembers, so that the small ones keep theirs.
+    While all seats fit into one opening, each adapter keeps its own. Otherwise they get fewer, as
+    documents that are compiled together: in proportion, or, if that would leave more tokens a seat
+    than the network remembers, so that small adapters keep theirs.
     """
     if not adapters:
         raise MergeError("there is nothing to merge", hint="name at least one adapter")
@@ -92,11 +92,11 @@ def prepare(
         config = read_config(find_checkpoint(name, offline=offline).path / "config.json")
         heads = config.kv_heads
         if sum(before) > config.max_seats:
-            # In proportion, or level where the network would remember too little of the small ones.
+            # In proportion, or level if the network would remember too little of small adapters.
             n_tokens = sum(_count_tokens(parent, config) for parent in parents)
             dense = not 0 < n_tokens <= config.held_density * config.max_seats
             after = tuple((level_seats if dense else split_seats)(before, config.max_seats))
-        n_seats = max(sum(after), config.min_seats)  # the shortest opening has so many
+        n_seats = max(sum(after), config.min_seats)  # those of the shortest opening
         rank += config.find_rank(n_seats) if len(seated) == len(parents) else n_seats
         if after != before:
             warnings += _warn_of_fewer(parents, before, after, config)
@@ -116,24 +116,24 @@ def prepare(
 def _check_shares(
     parents: Sequence[Parent], shares: Sequence[float] | None, method: str
 ) -> list[float]:
-    found = list(shares) if shares is not None else [1.0] * len(parents)
-    if len(found) != len(parents):
+    given = list(shares) if shares is not None else [1.0] * len(parents)
+    if len(given) != len(parents):
         raise MergeError(
-            f"{len(parents)} adapters and {len(found)} weights",
+            f"{len(parents)} adapters and {len(given)} weights",
             hint="give one --weight for each adapter, in their order",
         )
-    if any(not math.isfinite(share) for share in found):
+    if any(not math.isfinite(share) for share in given):
         raise MergeError("a weight is not a finite number")
     if method == "average":
-        total = sum(found)
+        total = sum(given)
         if total == 0:
             raise MergeError("weights that sum to 0 have no average")
-        return [share / total for share in found]
-    return found
+        return [share / total for share in given]
+    return given
 
 
 def _refuse_different(parents: Sequence[Parent]) -> None:
-    """Refuse seats that cannot stand side by side, whatever their number."""
+    """Refuse seats that cannot be in one opening, whatever their number."""
     first = parents[0]
     for parent in parents:
         assert parent.checkpoint is not None  # it has seats, which d2l.json says
@@ -141,7 +141,7 @@ def _refuse_different(parents: Sequence[Parent]) -> None:
         if parent.checkpoint.sha256 != first.checkpoint.sha256:
             raise AdapterError(
                 f"{parent.name} was compiled by another network than {first.name}, so their seats "
-                "cannot stand side by side",
+                "cannot be in one opening",
                 hint="compile the documents again, with one checkpoint",
             )
     if len(parents) > 1 and any(parent.options.merge == "average" for parent in parents):
@@ -158,7 +158,7 @@ def _refuse_different(parents: Sequence[Parent]) -> None:
 
 
 def _count_tokens(parent: Parent, config: SeatsConfig) -> int:
-    """Tokens of the documents in an adapter; 0 where it does not say."""
+    """Count the tokens of the documents in an adapter; 0 if it does not record them."""
     return sum(max(chunk.n_tokens - len(config.read_opening), 0) for chunk in parent.chunks)
 
 
@@ -176,16 +176,16 @@ def _warn_of_fewer(
         ]
     names = [PurePath(parent.name).name for parent in parents]
     rows = list(zip(parents, names, before, after, strict=True))
-    fewer = [f"{name} with {kept:,} of {had:,}" for _, name, had, kept in rows if kept < had]
+    fewer = [f"{name} with {left:,} of {had:,}" for _, name, had, left in rows if left < had]
     warnings = [
         f"the adapters have {sum(before):,} seats together, and an opening has at most "
         f"{config.max_seats:,}: they are seated with fewer ({', '.join(fewer)}), and less comes "
         "back than of each alone"
     ]
     shares = [
-        SeatShare(name, _count_tokens(parent, config), kept)
-        for parent, name, had, kept in rows
-        if kept < had
+        SeatShare(name, _count_tokens(parent, config), left)
+        for parent, name, had, left in rows
+        if left < had
     ]
     if forgotten := find_forgotten(shares, config):
         warnings.append(name_forgotten(forgotten, config, alone="a turn alone, unmerged"))
@@ -193,30 +193,30 @@ def _warn_of_fewer(
 
 
 def _has_parts(parent: Parent) -> bool:
-    """Whether d2l.json names parts, which the merged adapter keeps if all its parents have some."""
+    """True if d2l.json records parts; a merged adapter keeps them if all its parents have some."""
     return parent.provenance is not None and parent.provenance.parts_sha256 is not None
 
 
-def _warn(parents: Sequence[Parent]) -> tuple[str, ...]:
-    found = []
+def _warn(parents: Sequence[Parent]) -> list[str]:
+    warnings = []
     seated = [parent for parent in parents if parent.has_seats]
     if seated and len(seated) < len(parents):
-        found.append(
+        warnings.append(
             "seats were made for the base as it is, and the other adapters change what it "
             "computes: what comes back of the documents is not known; measure it with d2l probe"
         )
     without = [PurePath(parent.name).name for parent in parents if not _has_parts(parent)]
     if 0 < len(without) < len(parents):
         bare = ", ".join(without)
-        found.append(
+        warnings.append(
             f"{bare}: has no parts, so the merged adapter has none either, and questions choose no "
             "page; compile it again with --parts"
         )
     learned = [p.provenance.bias_ranks for p in parents if p.provenance is not None]
     biased = [span for span in learned if span is not None and span[0] < span[1]]
     if len(biased) > 1 and not seated:
-        found.append(
+        warnings.append(
             f"{len(biased)} of the adapters hold their network's learned, document-independent "
             "part, which the sum now holds as often; compiling the documents together holds it once"
         )
-    return tuple(found)
+    return warnings

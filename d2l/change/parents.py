@@ -1,7 +1,6 @@
-"""Adapters that a new one is made from: read, and told apart.
+"""Parents of a new adapter, for `d2l merge`, `d2l edit` and `d2l diff`.
 
-Folders or values in; what is known of them out. Needs no torch before weights are asked for. For
-`d2l merge`, `d2l edit` and `d2l diff`.
+Folders or values in, their facts out. Needs no torch before weights are read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChangeOptions:
-    """Where things lie, and how the new adapter is written; as for `d2l compile`."""
+    """Options of a change: locations, and the new adapter's precision; as for `d2l compile`."""
 
     checkpoint: str | None = None  # that seats were compiled with, if its name leads nowhere now
     base: str | None = None
@@ -37,13 +36,13 @@ class ChangeOptions:
 
 @dataclass(frozen=True)
 class Parent:
-    """One adapter that goes into a new one; of a folder, weights are read when first asked for."""
+    """Parent of a new adapter; a folder's weights are read at their first use."""
 
     source: "AdapterInfo | AdapterContent"
 
     @cached_property
     def content(self) -> "AdapterContent":
-        """All of it, weights in fp32."""
+        """Whole adapter, weights in fp32."""
         source = self.source
         if not isinstance(source, AdapterInfo):
             return source
@@ -53,18 +52,18 @@ class Parent:
 
     @property
     def name(self) -> str:
-        """Its folder, or what it is called in memory."""
+        """Name of its folder, or in memory."""
         source = self.source
         return str(source.folder) if isinstance(source, AdapterInfo) else source.name
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """PEFT's config of it."""
+        """PEFT config."""
         return self.source.config
 
     @property
     def weights(self) -> "LoraWeights":
-        """Its weights in fp32."""
+        """Weights in fp32."""
         return self.content.weights
 
     @property
@@ -75,7 +74,7 @@ class Parent:
 
     @property
     def dtype(self) -> str:
-        """The precision that it is stored in."""
+        """Stored precision."""
         source = self.source
         if not isinstance(source, AdapterInfo):
             return source.dtype
@@ -85,40 +84,40 @@ class Parent:
 
     @property
     def provenance(self) -> "Provenance | None":
-        """What its d2l.json says; None for adapters of other tools."""
+        """Provenance in its d2l.json; None for adapters of other tools."""
         return self.source.provenance
 
     @property
     def chunks(self) -> "tuple[ChunkRecord, ...]":
-        """Its chunks, each with `ranks` [start, stop) unless compression mixed them."""
+        """Chunks, each with `ranks` [start, stop) unless compression mixed them."""
         return () if self.provenance is None else self.provenance.chunks
 
     @cached_property
     def parts(self) -> "Parts | None":
-        """Its parts, their values unread; None for adapters that have none."""
+        """Parts, their values unread; None without parts."""
         source = self.source
         return read_parts(source) if isinstance(source, AdapterInfo) else source.parts
 
     @property
     def options(self) -> "Options":
-        """The options that it was compiled with."""
+        """Options of its compilation."""
         from d2l.adapters.provenance import Options
 
         return Options() if self.provenance is None else self.provenance.options
 
     @property
     def checkpoint(self) -> "Checkpoint | None":
-        """The network that made it, where d2l did."""
+        """Network that made it; None for adapters of other tools."""
         return None if self.provenance is None else self.provenance.checkpoint
 
     @property
     def opening(self) -> "Opening | None":
-        """The opening that its prompts begin with, where it has one."""
+        """Opening that its prompts begin with, if any."""
         return None if self.provenance is None else self.provenance.prompt.opening
 
     @property
     def has_seats(self) -> bool:
-        """Whether it holds a memory that can be seated again."""
+        """True if it holds a memory that can be seated again."""
         source = self.source
         if not isinstance(source, AdapterInfo):
             return self.opening is not None and source.memory is not None
@@ -126,7 +125,7 @@ class Parent:
 
     @property
     def memory(self) -> "Memory":
-        """The memory that it was seated from, which holds all seats that its chunks name."""
+        """Memory that it was seated from; it holds all seats that its chunks name."""
         memory = self.content.memory
         assert memory is not None  # it has seats
         named = max((chunk.ranks[1] for chunk in self.chunks if chunk.ranks), default=0)
@@ -139,14 +138,14 @@ class Parent:
         return memory
 
     def count_seats(self) -> int:
-        """Seats that its memory fills, known without weights; 0 for adapters that have none."""
+        """Count the seats of its memory, without weights; 0 without seats."""
         source = self.source
         if not self.has_seats:
             return 0
         return source.count_seats() if isinstance(source, AdapterInfo) else self.memory.n_seats
 
     def seat_factors(self) -> "Tensor":
-        """What each seat's delta is multiplied by: (seats,), from its options and chunks."""
+        """Compute the factors of the seats' deltas (seats,), from its options and chunks."""
         import torch
 
         factors = torch.full((self.memory.n_seats,), float(self.options.scale))
@@ -158,7 +157,7 @@ class Parent:
 
 
 def read_parent(adapter: "AdapterContent | Path") -> Parent:
-    """An adapter in memory, or a folder's, that is to go into another; raises AdapterError."""
+    """Read an adapter in memory or in a folder for a new adapter; raises AdapterError."""
     if not isinstance(adapter, Path):
         return Parent(adapter)
     info = read_info(adapter)
@@ -167,8 +166,8 @@ def read_parent(adapter: "AdapterContent | Path") -> Parent:
 
 
 def pick_dtype(parents: Sequence[Parent], dtype: str | None, *, exact: bool) -> str:
-    """Precision of the new adapter: the one asked for, else the parents' where that holds the new
-    values exactly (`exact`), else fp32."""
+    """Pick the precision of the new adapter: `dtype`, else the parents' if that holds the values
+    exactly (`exact`), else fp32."""
     if dtype is not None:
         return dtype
     stored = {parent.dtype for parent in parents}

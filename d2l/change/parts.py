@@ -1,7 +1,7 @@
-"""Adapter with parts → an adapter for each part, as engines load them.
+"""Parts of an adapter as adapters of their own, for engines.
 
 All have the same opening, since an engine has one chat template for all of its adapters: a part of
-fewer seats than the largest leaves the rest of the opening as the base reads it.
+fewer seats than the largest leaves the rest of the opening unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,21 +12,22 @@ import torch
 from d2l.adapters.deltas import keep_ranks
 from d2l.adapters.parts import Parts
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.weights import LoraWeights, Memory
+from d2l.adapters.weights import LoraWeights
 from d2l.change.parents import ChangeOptions, Parent, pick_dtype
 from d2l.change.records import Change, describe
 from d2l.change.seats import load_seats_of, seat_again
 from d2l.errors import AdapterError
+from d2l.hypernets.seats.network import join_memories
 from d2l.progress import Progress, silent
 
 
 def split_parts(
     parent: Parent, options: ChangeOptions, watch: Progress = silent
 ) -> Iterator[AdapterContent]:
-    """An adapter for each part, in order; its d2l.json says from which adapter and chunk.
+    """Yield an adapter for each part, in order; its d2l.json names the adapter and the chunk.
 
-    A memory is seated by the network that wrote it; ranks are taken with those that belong to every
-    document. Raises AdapterError for an adapter without parts, and CheckpointError.
+    A memory is seated by the network that wrote it; ranks are taken with those of the bias. Raises
+    AdapterError for an adapter without parts, and CheckpointError.
     """
     parts, made = parent.content.parts, parent.provenance
     if parts is None or made is None:
@@ -59,40 +60,37 @@ def split_parts(
         yield describe([owner], change, dtype=dtype, name=f"part-{n:04d}.lora")
 
 
-def fill_opening(parts: Parts, places: Sequence[int]) -> list[int]:
-    """Seats in one memory for each of some parts: all of a part's own, or none once the opening has
-    no room for the next."""
+def fill_opening(parts: Parts, indices: Sequence[int]) -> list[int]:
+    """Share the seats of one memory among some parts: all of a part's own, none once the opening is
+    full."""
     assert parts.index.opening is not None
     room, sizes = len(parts.index.opening.ids) - 1, list[int]()
-    for place in places:
-        n_seats = parts.records[place].n_seats
+    for index in indices:
+        n_seats = parts.records[index].n_seats
         sizes.append(n_seats if n_seats <= room else 0)
         room = room - n_seats if n_seats <= room else 0
     return sizes
 
 
-def join_memories_of(parent: Parent, places: Sequence[int]) -> Parent:
-    """The parent with the memories of some of its parts as its one memory, as far as they have
-    room: what stood at its beginning may have gone."""
+def join_memories_of(parent: Parent, indices: Sequence[int]) -> Parent:
+    """Join the memories of some parts to the parent's one memory, as many as the opening holds:
+    parts at its beginning may be dropped."""
     parts, made = parent.parts, parent.provenance
     assert parts is not None
     assert made is not None  # it has parts, which d2l.json says
-    sizes = dict(zip(places, fill_opening(parts, places), strict=True))
-    memories = [parts.read(place) for place, size in sizes.items() if size]
+    sizes = dict(zip(indices, fill_opening(parts, indices), strict=True))
+    memories = [parts.read(index) for index, size in sizes.items() if size]
     chunks, start = list(made.chunks), 0
-    for place, chunk in enumerate(chunks):
-        stop = start + sizes.get(place, 0)
-        chunks[place], start = chunk.model_copy(update={"ranks": (start, stop)}), stop
-    memory = Memory(
-        torch.cat([memory.keys for memory in memories], dim=1),
-        torch.cat([memory.values for memory in memories], dim=1),
-    )
+    for index, chunk in enumerate(chunks):
+        stop = start + sizes.get(index, 0)
+        chunks[index], start = chunk.model_copy(update={"ranks": (start, stop)}), stop
     provenance = made.model_copy(update={"chunks": tuple(chunks)})
+    memory = join_memories(memories)
     return Parent(replace(parent.content, memory=memory, provenance=provenance))
 
 
 def _take_ranks(parent: Parent, n: int) -> tuple[LoraWeights, int]:
-    """The ranks of a part with those of every document, and how many are its own."""
+    """Take the ranks of a part with those of the bias; returns weights and the part's rank."""
     made = parent.provenance
     assert made is not None  # it has parts
     span = made.chunks[n].ranks

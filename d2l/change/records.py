@@ -1,4 +1,4 @@
-"""A changed adapter's record and texts: `d2l.json`, the card, and the files that make its prompts.
+"""Records and texts of a changed adapter: `d2l.json`, the card, and the files of its prompts.
 
 Parents and new weights in, an adapter in memory out. Opens no file but the parents' tokenizers.
 """
@@ -37,10 +37,10 @@ from d2l.version import __version__
 
 @dataclass(frozen=True)
 class Change:
-    """A verb and its values, for d2l.json; `title` is the card's.
+    """Change: a verb and its values, for d2l.json; `title`: the card's.
 
-    `seats`: the network's configuration and the number of seats, where the new adapter has an
-    opening. `chunks` have their new ranks.
+    `seats`: the network's configuration and the number of seats, if the new adapter has an opening.
+    `chunks` have their new ranks.
     """
 
     verb: str  # "merge" or "edit"
@@ -56,7 +56,7 @@ class Change:
 
 
 def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str) -> AdapterContent:
-    """The new adapter at its lowest rank, with its record and texts; raises AdapterError."""
+    """Make the new adapter at its lowest rank, with its record and texts; raises AdapterError."""
     texts = {CARD: _write_card(parents, change)}
     prompt = BASE_PROMPT
     if change.seats is not None:
@@ -77,10 +77,7 @@ def describe(parents: Sequence[Parent], change: Change, *, dtype: str, name: str
 
 
 def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) -> Provenance:
-    """The new provenance; the parents' own stand in it whole.
-
-    Documents without a chunk that is left are not among the inputs.
-    """
+    """Make the new provenance, with the parents' own; inputs are the documents of its chunks."""
     known = [parent.provenance for parent in parents if parent.provenance is not None]
     first, weights = parents[0].provenance, change.weights
     same = all(parent.checkpoint == parents[0].checkpoint for parent in parents)
@@ -111,13 +108,13 @@ def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) 
 
 
 def _join_inputs(parents: Sequence[Provenance], left: set[str]) -> tuple[Input, ...]:
-    """The parents' documents that are `left`, each once."""
+    """Join the parents' documents that are `left`, each once."""
     rows = [row for made in parents for row in made.inputs]
     return tuple(row for n, row in enumerate(rows) if row.name in left and row not in rows[:n])
 
 
 def _join_options(parents: Sequence[Parent]) -> Options:
-    """Options that all parents share; strengths are in the chunks and in the weights."""
+    """Join the options that all parents share; strengths are in the chunks and in the weights."""
     first, *others = (parent.options.to_json() for parent in parents)
     shared = {
         name: value
@@ -128,14 +125,14 @@ def _join_options(parents: Sequence[Parent]) -> Options:
 
 
 def _describe_parent(parent: Parent) -> dict[str, Any]:
-    """A parent's provenance, or for adapters of other tools its config."""
+    """Describe a parent by its provenance, or for adapters of other tools by its config."""
     made = parent.provenance
     own = {"config": dict(parent.config)} if made is None else made.to_json()
     return {"adapter": PurePath(parent.name).name, **own}
 
 
 def _norms_by_layer(weights: LoraWeights) -> tuple[float, ...]:
-    """Frobenius norm of all modules' deltas by layer, up to the last layer with a module."""
+    """Compute the Frobenius norms of the deltas by layer, up to the last layer with a module."""
     by_layer: dict[int, list[str]] = {}
     for name in weights.factors:
         module = module_names.parse(name)
@@ -146,7 +143,7 @@ def _norms_by_layer(weights: LoraWeights) -> tuple[float, ...]:
 
 
 def _take_tokenizer(parents: Sequence[Parent]) -> dict[str, str]:
-    """The tokenizer files of the first parent that has an opening."""
+    """Take the tokenizer files of the first parent that has an opening."""
     source = next(parent for parent in parents if parent.opening is not None)
     texts = source.content.texts
     for name in TOKENIZER:
@@ -156,7 +153,7 @@ def _take_tokenizer(parents: Sequence[Parent]) -> dict[str, str]:
 
 
 def _write_card(parents: Sequence[Parent], change: Change) -> str:
-    """The model card: the parents, how to load the adapter, its limits."""
+    """Write the model card: the parents, how to load the adapter, its limits."""
     weights, seats = change.weights, change.seats is not None
     modules = ", ".join(module_names.list_short(weights.factors))
     base = literal(weights.base)

@@ -1,4 +1,4 @@
-"""Seats of adapters: given to fewer tokens, joined, and seated once more.
+"""Seats of adapters: thinned out, joined, and seated again.
 
 Parents' memories in, weights out, on the network that made them and its base.
 """
@@ -19,15 +19,15 @@ from d2l.errors import CheckpointError, MergeError
 from d2l.hypernets.networks import open_seats
 from d2l.hypernets.options import MergeOptions
 from d2l.hypernets.registry import name_known
-from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.network import Seats, join_memories
 from d2l.hypernets.seats.seating import MODULES, fill_memory
 from d2l.hypernets.seats.sharing import split_seats
 
 
 def load_seats_of(parent: Parent, options: ChangeOptions) -> Seats:
-    """The network that made a seats adapter, on its base; raises CheckpointError."""
+    """Load the network that made a seats adapter, on its base; raises CheckpointError."""
     made_by = parent.checkpoint
-    assert made_by is not None  # it has seats, which d2l.json says
+    assert made_by is not None  # it has seats, as d2l.json records
     name = options.checkpoint or name_known(made_by.name, made_by.sha256)
     network = open_seats(name, base=options.base, offline=options.offline)
     if network.digest() != made_by.sha256:
@@ -43,8 +43,8 @@ def seat_again(
 ) -> LoraWeights:
     """Seat a memory as compiling does, each seat's delta times its factor (seats,).
 
-    A memory of fewer seats than `n_seats`, or the shortest opening, gets seats that change nothing
-    behind it.
+    A memory of fewer seats than `n_seats`, or than the shortest opening, is followed by seats
+    without effect.
     """
     config = seats.config
     opening = config.opening(max(memory.n_seats, config.min_seats, n_seats))
@@ -69,24 +69,20 @@ def seat_again(
 
 
 def thin_parent(parent: Parent, n_seats: int, *, heads: int) -> Parent:
-    """The parent with `n_seats` of its seats, of which each chunk keeps its share; `heads` are the
-    base's key-value heads. Raises MergeError where chunks share seats."""
+    """Thin a parent out to `n_seats`, of which each chunk keeps its share; `heads`: the base's
+    key-value heads. Raises MergeError if chunks share seats."""
     whole, made = parent.memory, parent.provenance
     assert made is not None  # it has seats
     old = _tile(parent.chunks, whole.n_seats)
-    moved, parts, start = dict[Span, Span](), list[Memory](), 0
+    moved, thinned, start = dict[Span, Span](), list[Memory](), 0
     for (begin, end), size in zip(
         old, split_seats([stop - start for start, stop in old], n_seats), strict=True
     ):
         if size:
             own = Memory(whole.keys[:, begin:end], whole.values[:, begin:end])
-            parts.append(thin_out(own, size, heads=heads))
+            thinned.append(thin_out(own, size, heads=heads))
         moved[begin, end] = (start, start + size)
         start += size
-    memory = Memory(
-        torch.cat([part.keys for part in parts], dim=1),
-        torch.cat([part.values for part in parts], dim=1),
-    )
     chunks = tuple(
         chunk
         if chunk.ranks is None
@@ -94,11 +90,12 @@ def thin_parent(parent: Parent, n_seats: int, *, heads: int) -> Parent:
         for chunk in parent.chunks
     )
     provenance = made.model_copy(update={"chunks": chunks})
+    memory = join_memories(thinned)
     return Parent(replace(parent.content, memory=memory, provenance=provenance))
 
 
 def _tile(chunks: Sequence[ChunkRecord], n_seats: int) -> list[Span]:
-    """The chunks' spans of seats and the gaps between them, side by side."""
+    """List the chunks' spans of seats and the gaps between them, side by side."""
     spans, at = list[Span](), 0
     owned = sorted({chunk.ranks for chunk in chunks if chunk.ranks is not None})
     for start, stop in owned:
@@ -117,13 +114,13 @@ def _tile(chunks: Sequence[ChunkRecord], n_seats: int) -> list[Span]:
 
 
 def thin_out(memory: Memory, n_seats: int, *, heads: int) -> Memory:
-    """The memory with `n_seats` of its seats, chosen in every layer and head for itself; all of
-    them where it has no more.
+    """Choose `n_seats` of a memory's seats, separately in every layer and head; all if there are
+    no more.
 
-    The seats are divided into `n_seats` stretches, as even as can be, so that every part of the
-    document is left; of each stretch a head keeps the seat whose value is farthest from the mean of
-    all: it changes most what reads it. Keys and values stay as they are, and together. To average
-    neighbors loses far more: the mean of two keys is near to no question.
+    The seats are divided into `n_seats` even stretches, so that the whole document is covered; of
+    each stretch a head keeps the seat whose value is farthest from the mean of all: its effect is
+    largest. Keys and values stay unchanged, and together. Averages of neighbors lose far more: the
+    mean of two keys is near to no question.
     """
     layers, n_old, size = memory.keys.shape
     if n_seats >= n_old:
@@ -131,7 +128,7 @@ def thin_out(memory: Memory, n_seats: int, *, heads: int) -> Memory:
     by_head = (layers, n_old, heads, size // heads)
     values = memory.values.reshape(by_head)
     away = (values - values.mean(1, keepdim=True)).norm(dim=-1)
-    ends = [round(n_old * part / n_seats) for part in range(n_seats + 1)]
+    ends = [round(n_old * n / n_seats) for n in range(n_seats + 1)]
     best = [away[:, start:stop].argmax(1) + start for start, stop in pairwise(ends)]
     chosen = torch.stack(best, dim=1)[..., None]  # (layers, n_seats, heads, 1)
 

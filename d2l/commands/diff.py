@@ -31,7 +31,7 @@ def _describe(found: "Difference") -> dict[str, Any]:
 
     return {
         "same": found.same,
-        "changed": {name: list(pair) for name, pair in found.said.items()},
+        "changed": {name: list(pair) for name, pair in found.facts.items()},
         "inputs": dict(found.inputs),
         "chunks": dict(found.chunks),
         "parts": dict(found.parts),
@@ -41,7 +41,7 @@ def _describe(found: "Difference") -> dict[str, Any]:
 
 
 def _show(found: "Difference") -> None:
-    for name, (before, after) in found.said.items():
+    for name, (before, after) in found.facts.items():
         console.result(f"{name}: {before} → {after}")
     # A part tells all of its chunk but where that begins, which shifts behind every insertion.
     chunks = ("part", found.parts) if found.parts else ("chunk", found.chunks)

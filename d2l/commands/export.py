@@ -52,9 +52,9 @@ def export(
     answers.
     """
     if out is None:
-        from d2l.runtimes.export import place_beside
+        from d2l.runtimes.export import name_beside
 
-        out = place_beside(adapter, to)
+        out = name_beside(adapter, to)
     if dry_run:
         plan = d2l.plan_export(adapter, out, to=to, base=base, local_files_only=offline)
         for message in plan.warnings:
@@ -149,9 +149,9 @@ def export_beside(
 
     done = []
     for to in dict.fromkeys(targets):
-        place = pipeline.place_beside(adapter, to)
+        out = pipeline.name_beside(adapter, to)
         done.append(
-            d2l.export(adapter, place, to=to, base=base, force=force, local_files_only=offline)
+            d2l.export(adapter, out, to=to, base=base, force=force, local_files_only=offline)
         )
         for message in done[-1].warnings:
             console.warn(message)
@@ -165,5 +165,5 @@ def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None
     from d2l.runtimes import export as pipeline
 
     for to in dict.fromkeys(targets):
-        place = pipeline.place_beside(adapter, to)
-        pipeline.refuse_export(place, pipeline.ExportOptions(to, force=force))
+        out = pipeline.name_beside(adapter, to)
+        pipeline.refuse_export(out, pipeline.ExportOptions(to, force=force))

@@ -1,4 +1,4 @@
-"""What each runtime accepts of a LoRA adapter, as data: `RUNTIMES`."""
+"""Catalog of runtimes, and what each accepts of a LoRA adapter: `RUNTIMES`."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ from d2l.runtimes.runtime import (
 
 
 def _list(effect: str, fix: str, source: str, *broken: rules.Rule) -> tuple[RuntimeRule, ...]:
-    """Entries of one effect, one fix and one source."""
+    """List entries of one effect, one fix and one source."""
     return tuple(RuntimeRule(rule, effect, fix, source) for rule in broken)
 
 

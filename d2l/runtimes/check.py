@@ -1,4 +1,4 @@
-"""Adapter folder → report: what is wrong with it, and which runtimes load it, with which line.
+"""Check of an adapter folder: its faults, and the runtimes that load it, each with its line.
 
 Works for PEFT adapters of any tool. Prints nothing.
 """
@@ -21,7 +21,7 @@ from d2l.runtimes.runtime import REFUSES, describe_fix, load_line
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What to check against; `runtimes` empty means all of them."""
+    """Options of a check; empty `runtimes` mean all."""
 
     runtimes: tuple[str, ...] = ()
     max_lora_rank: int | None = None
@@ -31,7 +31,7 @@ class CheckOptions:
 
 @dataclass(frozen=True)
 class Breach:
-    """A rule that an adapter breaks: effect, what was found, what to do, and where the rule is."""
+    """Breach of a rule: effect, message, fix, and source of the rule."""
 
     effect: str
     message: str
@@ -41,10 +41,10 @@ class Breach:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one runtime makes of the adapter.
+    """Verdict of a runtime on the adapter.
 
-    `run` is how the engine did beside PEFT when it was last run, None where it never was; `unrun`
-    says where that was read of the line which was never executed.
+    `run`: the engine's last run beside PEFT, None if it was never run; `unrun`: source of the parts
+    of the line that were never executed.
     """
 
     runtime: str
@@ -69,7 +69,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Everything that was found; `note` says what could not be looked at."""
+    """Report of a check; `note`: facts that could not be checked."""
 
     facts: Facts
     faults: tuple[Fault, ...]
@@ -78,17 +78,17 @@ class CheckReport:
 
     @property
     def runtimes(self) -> dict[str, Verdict]:
-        """The verdicts by the names of the runtimes: "vllm", "llama.cpp", …."""
+        """Verdicts by the names of the runtimes: "vllm", "llama.cpp", …."""
         return {verdict.runtime: verdict for verdict in self.verdicts}
 
     @property
     def passes(self) -> bool:
-        """Whether nothing fatal is wrong, and all runtimes that were asked accept the adapter."""
+        """True if there is no fatal fault, and all chosen runtimes accept the adapter."""
         return all(verdict.accepts for verdict in self.verdicts)
 
 
 def check(adapter: Path, options: CheckOptions) -> CheckReport:
-    """Check an adapter folder; raises AdapterError where it cannot be read at all."""
+    """Check an adapter folder; raises AdapterError if it cannot be read at all."""
     for name in options.runtimes:
         if name not in RUNTIMES:
             hint = f"choose from {', '.join(RUNTIMES)}"
@@ -106,7 +106,7 @@ def check(adapter: Path, options: CheckOptions) -> CheckReport:
 
 
 def _judge(name: str, facts: Facts, *, broken: bool) -> Verdict:
-    """One runtime's rules; a broken adapter is accepted by none."""
+    """Apply a runtime's rules; no runtime accepts a broken adapter."""
     runtime = RUNTIMES[name]
     findings = []
     for entry in runtime.entries:
@@ -127,17 +127,17 @@ def _judge(name: str, facts: Facts, *, broken: bool) -> Verdict:
 
 
 def _refuse_idle_rank(options: CheckOptions, asked: Sequence[str]) -> None:
-    """Refuse a rank where no server that is asked about is started with one."""
+    """Refuse a rank if none of the chosen runtimes is started with one."""
     ranked = [name for name, runtime in RUNTIMES.items() if "rank}" in runtime.load]
     if options.max_lora_rank is not None and not set(ranked) & set(asked):
         raise OptionError(
-            f"--max-lora-rank means nothing to {', '.join(asked)}",
+            f"{', '.join(asked)}: started without --max-lora-rank",
             hint=f"leave it out, or ask about {' or '.join(ranked)}",
         )
 
 
 def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | None, str | None]:
-    """The base's config, or why it is not at hand."""
+    """Find the base's config; returns it, or None and the reason."""
     name = str(info.config.get("base_model_name_or_path") or "")
     try:
         if not name and options.base is None:
@@ -146,7 +146,7 @@ def _find_base(info: AdapterInfo, options: CheckOptions) -> tuple[BaseFacts | No
         gguf = None if files.gguf is None else str(files.gguf)
         base = replace(BaseFacts.of(files.config), gguf=gguf)
     except BaseModelError as error:
-        if options.base is not None:  # then it was to be there
+        if options.base is not None:  # the user named it
             raise
         return None, f"shapes and layers were not compared with the base: {error.message}"
     unknown = f"shapes were not compared with the base, of unknown type {base.model_type}"

@@ -1,7 +1,7 @@
-"""Adapter → the form that another runtime loads: GGUF, Ollama, MLX, uniform, or merged.
+"""Export of an adapter for another runtime: GGUF, Ollama, MLX, uniform, or merged.
 
-`run()` reads an adapter, finds what must be known of its base, and writes one file or folder, whole
-or not at all. Every writer reads back what it wrote. Prints nothing.
+`run()` reads an adapter, finds its base, and writes one file or folder, whole or not at all. Every
+writer reads its files back. Prints nothing.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from d2l.runtimes.writers import Export
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user may choose. `dtype` None: fp32 for GGUF and MLX, which holds adapters of any
-    precision exactly, fp16 for the tensors that are merged for Ollama, and the base's own where it
-    is merged as a folder."""
+    """Options of an export. `dtype` None: fp32 for GGUF and MLX, which holds adapters of any
+    precision exactly, fp16 for the merged tensors of Ollama, and the base's own for a merged
+    folder."""
 
     to: str  # key of EXPORTERS
     base: str | None = None
@@ -40,8 +40,8 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Exporter:
-    """One target. `write` fills a folder; `write_one`, where there is one, a single file, which is
-    asked for by a name that ends in .gguf. `needs_gguf`: the base has to be a GGUF file."""
+    """Target of an export. `write` fills a folder; `write_one`, if there is one, writes a single
+    file, for names that end in .gguf. `needs_gguf`: the base must be a GGUF file."""
 
     description: str
     write: Callable[[Export, Path], None]
@@ -50,13 +50,13 @@ class Exporter:
     needs_gguf: bool = False
 
     def is_file(self, out: Path) -> bool:
-        """Whether a single file is meant by `out`."""
+        """True if `out` names a single file."""
         return self.write_one is not None and out.suffix == ".gguf"
 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """An export that is checked and not written: the adapter with its base, and where it goes."""
+    """Plan of an export, checked and not written: the adapter with its base, and the output."""
 
     export: Export
     exporter: Exporter
@@ -65,15 +65,15 @@ class ExportPlan:
 
     @property
     def load(self) -> str:
-        """The shell line that loads what is written."""
-        gguf = self.export.base.gguf  # READMEs, which are passed on, have its name alone
+        """Shell line that loads the export."""
+        gguf = self.export.base.gguf  # READMEs, which are shared, have its name alone
         base = None if gguf is None else str(gguf)
         facts = replace(self.export.facts, out=str(self.out), base_file=base)
         return readme.load_line(facts, self.options.to)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know."""
+        """Warnings for the user."""
         gguf = self.export.base.gguf
         if self.options.to == "merged" and gguf is not None:
             return (
@@ -86,7 +86,7 @@ class ExportPlan:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, and the shell line that loads it."""
+    """Result of an export, with the shell line that loads it."""
 
     path: Path
     to: str
@@ -98,8 +98,8 @@ class ExportResult:
 def run(
     adapter: Path, out: Path, options: ExportOptions, *, called: Path | None = None
 ) -> ExportResult:
-    """Export an adapter folder to `out`; raises D2LError. The texts name the folder, or what it is
-    `called` where it lies there for a moment only."""
+    """Export an adapter folder to `out`; raises D2LError. The texts name the folder, or `called` if
+    the folder is temporary."""
     refuse_export(out, options)
     return write(prepare(adapter, out, options, called=called))
 
@@ -133,7 +133,7 @@ def prepare(
 
 
 def write(plan: ExportPlan) -> ExportResult:
-    """Write what was planned, whole or not at all; raises D2LError."""
+    """Write a planned export, whole or not at all; raises D2LError."""
     export, exporter, out, options = plan.export, plan.exporter, plan.out, plan.options
     refuse = partial(refuse_export, out, options)
     if exporter.write_one is not None and exporter.is_file(out):
@@ -156,7 +156,7 @@ def find_exporter(to: str) -> Exporter:
 
 
 def refuse_export(out: Path, options: ExportOptions) -> None:
-    """Raise AdapterError unless an export may be written at `out`."""
+    """Refuse an `out` that may not be written; raises AdapterError."""
     is_file = find_exporter(options.to).is_file(out)
     refuse_existing(
         out,
@@ -169,8 +169,8 @@ def refuse_export(out: Path, options: ExportOptions) -> None:
     )
 
 
-def place_beside(adapter: Path, to: str) -> Path:
-    """Where an export goes without a name: "manual.lora" gets "manual.gguf", "manual-mlx", …."""
+def name_beside(adapter: Path, to: str) -> Path:
+    """Name the default output: "manual.gguf", "manual-mlx", … for "manual.lora"."""
     adapter = adapter if adapter.name.strip(".") else adapter.resolve()
     return adapter.with_name(
         adapter.name.removesuffix(".lora") + (".gguf" if to == "gguf" else f"-{to}")
@@ -178,8 +178,8 @@ def place_beside(adapter: Path, to: str) -> Path:
 
 
 def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
-    """Refuse a base that the adapter's modules do not fit; modules outside the decoder's layers are
-    the writer's, which knows whether its runtime has them."""
+    """Refuse a base that the adapter's modules do not fit. Writers check modules outside the
+    decoder's layers: they know the modules of their runtime."""
     facts = BaseFacts.of(base.config)
     for module, factors in weights.factors.items():
         misfit = facts.find_misfit(module, (factors.a.shape[1], factors.b.shape[0]))

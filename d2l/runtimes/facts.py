@@ -1,4 +1,4 @@
-"""What `d2l check` knows of an adapter before any rule is asked: names, ranks, and its base.
+"""Facts of an adapter for the rules of `d2l check`: names, ranks, and its base.
 
 A folder's header and config in, plain values out; needs no torch. Works for adapters of any tool.
 """
@@ -17,8 +17,8 @@ from d2l.bases.families import ATTENTION, FAMILIES, MLP
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """The base's config, as far as rules ask for it. `shapes`: (d_in, d_out) by short name;
-    `n_tokens`: size of the vocabulary. `gguf`: the base's GGUF file, if it is one."""
+    """Facts of a base's config. `shapes`: (d_in, d_out) by short name; `n_tokens`: size of the
+    vocabulary. `gguf`: the base's GGUF file, if it is one."""
 
     model_type: str
     n_layers: int
@@ -29,7 +29,7 @@ class BaseFacts:
 
     @classmethod
     def of(cls, config: Any) -> "BaseFacts":
-        """Those of a config of transformers; without shapes where its family is not known."""
+        """Take the facts of a config of transformers; without shapes if its family is unknown."""
         kind = str(config.model_type)
         family = FAMILIES.get(kind)
         return cls(
@@ -41,8 +41,8 @@ class BaseFacts:
         )
 
     def find_misfit(self, module: str, size: tuple[int, int] | None) -> str | None:
-        """What is wrong with an adapter's module of this size, (d_in, d_out), on the base; None
-        where nothing is, or where it is not known. Without a size its layer alone is looked at."""
+        """Compare an adapter's module of this size, (d_in, d_out), with the base; returns a
+        message, None if it fits or is unknown. Without a size only its layer is compared."""
         name = module_names.parse(module)
         if name.layer is not None and name.layer >= self.n_layers:
             return f"{module}: the base has {self.n_layers} layers"
@@ -54,7 +54,7 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """One adapter, its base where that is at hand, and the rank that a server is started with."""
+    """Facts of an adapter, its base if that is at hand, and the rank of a server."""
 
     info: AdapterInfo
     base: BaseFacts | None = None
@@ -62,18 +62,18 @@ class Facts:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The PEFT config."""
+        """PEFT config."""
         return self.info.config
 
     @cached_property
     def pairs(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Shapes of A and B, {"A": …, "B": …}, by module name without PEFT's prefix."""
-        found: dict[str, dict[str, tuple[int, ...]]] = {}
+        pairs: dict[str, dict[str, tuple[int, ...]]] = {}
         for name, tensor in self.info.tensors.items():
-            place = module_names.parse_key(name)
-            if place is not None:
-                found.setdefault(place[0], {})[place[1]] = tensor.shape
-        return dict(sorted(found.items()))
+            if (key := module_names.parse_key(name)) is not None:
+                module, letter = key
+                pairs.setdefault(module, {})[letter] = tensor.shape
+        return dict(sorted(pairs.items()))
 
     @cached_property
     def ranks(self) -> dict[str, int]:
@@ -82,7 +82,7 @@ class Facts:
 
     @property
     def rank(self) -> int:
-        """The highest rank, declared or stored: what servers reserve memory for."""
+        """Highest rank, declared or stored; servers reserve memory for it."""
         pattern = self.config.get("rank_pattern")
         declared = [
             self.config.get("r"),
@@ -98,19 +98,19 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """A name to serve the adapter under: its folder's, of letters, digits, dots and dashes."""
+        """Name of the served adapter: its folder's, of letters, digits, dots and dashes."""
         plain = re.sub(r"[^A-Za-z0-9.-]+", "-", self.info.folder.resolve().name)
         return plain.removesuffix(".lora").strip("-") or "document"
 
     @property
     def base_name(self) -> str:
-        """What the adapter calls its base, or "BASE"."""
+        """Name of the base in the adapter, or "BASE"."""
         return str(self.config.get("base_model_name_or_path") or "BASE")
 
     @property
     def rescaled(self) -> KnownBase | None:
-        """The file that a memory was seated on, where the weights behind the base's name do not
-        fit the memory."""
+        """File that a memory was seated on, if the weights behind the base's name do not fit the
+        memory."""
         made = self.info.provenance
         if made is None or made.prompt.opening is None:
             return None
@@ -119,7 +119,7 @@ class Facts:
         return None if fits else known
 
     def warn_of_base(self) -> tuple[str, ...]:
-        """What to know before an engine loads the base by its name; nothing where that fits."""
+        """Warn of a base whose weights behind its name do not fit the adapter."""
         if self.rescaled is None:
             return ()
         name = self.rescaled.name
@@ -131,6 +131,6 @@ class Facts:
 
     @property
     def template(self) -> str | None:
-        """Path of the adapter's own chat template, where it has one."""
+        """Path of the adapter's own chat template, if it has one."""
         path = self.info.folder / CHAT_TEMPLATE
         return str(path) if path.is_file() else None

@@ -1,7 +1,6 @@
-"""What is wrong with an adapter, whatever the runtime: names, shapes, values, its chat template.
+"""Faults of an adapter for every runtime: names, shapes, values, its chat template.
 
-Facts and weights in, faults out. A fatal fault means that no runtime can answer with the adapter;
-the others are worth a look.
+Facts and weights in, faults out. With a fatal fault no runtime can answer with the adapter.
 """
 
 import math
@@ -30,7 +29,7 @@ _QUESTION = {"role": "user", "content": "A question?"}
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, and what to do about it."""
+    """Fault of an adapter, and its fix."""
 
     message: str
     fix: str
@@ -38,15 +37,15 @@ class Fault:
 
 
 def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
-    """All faults. `tensors` are those of the file."""
-    named = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
-    named += _check_base_weights(facts)
-    named += [*_check_values(facts, tensors), *_check_template(facts)]
-    return [*named, *_check_parts(facts.info)]
+    """Find all faults; `tensors`: those of the file."""
+    faults = [*_check_names(facts), *_check_ranks(facts), *_check_base(facts)]
+    faults += _check_base_weights(facts)
+    faults += [*_check_values(facts, tensors), *_check_template(facts)]
+    return [*faults, *_check_parts(facts.info)]
 
 
 def _check_parts(info: AdapterInfo) -> Iterator[Fault]:
-    """The parts that questions choose: there, readable, finite, of the size that is said."""
+    """Check the parts that questions choose: there, readable, finite, of the recorded size."""
     made, again = info.provenance, "compile the document again"
     if made is None or made.parts_sha256 is None:
         return
@@ -65,7 +64,7 @@ def _check_parts(info: AdapterInfo) -> Iterator[Fault]:
 
 
 def _check_names(facts: Facts) -> Iterator[Fault]:
-    """Keys and the kind of adapter."""
+    """Check keys and the kind of adapter."""
     kind = facts.config.get("peft_type", "LORA")
     if kind != "LORA":
         yield Fault(f"peft_type is {kind!r}: this is no LoRA adapter", "name a LoRA adapter")
@@ -79,9 +78,9 @@ def _check_names(facts: Facts) -> Iterator[Fault]:
     if not facts.pairs and not find_extras(facts.info):
         yield Fault("there are no LoRA tensors", "save the adapter with save_pretrained")
     for module, shapes in facts.pairs.items():
-        for part in "AB":
-            if part not in shapes:
-                yield Fault(f"{module} has no lora_{part}", "save the adapter again, whole")
+        for letter in "AB":
+            if letter not in shapes:
+                yield Fault(f"{module} has no lora_{letter}", "save the adapter again, whole")
     odd = {t.dtype for t in facts.info.tensors.values()} - set(FLOATS)
     if odd:
         yield Fault(
@@ -90,7 +89,7 @@ def _check_names(facts: Facts) -> Iterator[Fault]:
 
 
 def _check_ranks(facts: Facts) -> Iterator[Fault]:
-    """Orientation of the factors, and the rank that the config declares for them."""
+    """Check the orientation of the factors, and the rank that the config declares."""
     try:
         ranks = module_ranks(facts.config, list(facts.pairs))
     except AdapterError as error:
@@ -125,12 +124,12 @@ def _check_ranks(facts: Facts) -> Iterator[Fault]:
 
 
 def _check_base(facts: Facts) -> Iterator[Fault]:
-    """Shapes and layers against the base's config, where that is at hand."""
+    """Check shapes and layers against the base's config, if that is at hand."""
     if facts.base is None:
         return
     for module, shapes in facts.pairs.items():
         a, b = shapes.get("A", ()), shapes.get("B", ())
-        # Factors that are stored transposed were named above: their sizes are looked for as meant.
+        # Transposed factors have a fault of their own: here any orientation may fit.
         whole = len(a) == len(b) == 2
         sizes = [(a[1], b[0]), (a[1], b[1]), (a[0], b[0]), (a[0], b[1])] if whole else [None]
         misfits = [facts.base.find_misfit(module, size) for size in sizes]
@@ -139,7 +138,7 @@ def _check_base(facts: Facts) -> Iterator[Fault]:
 
 
 def _check_base_weights(facts: Facts) -> Iterator[Fault]:
-    """A memory fits the weights that it was seated on, and the base's name may lead to others."""
+    """Check that the weights behind the base's name are those that the memory was seated on."""
     known = facts.rescaled
     if known is not None:
         yield Fault(
@@ -152,7 +151,7 @@ def _check_base_weights(facts: Facts) -> Iterator[Fault]:
 
 
 def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault]:
-    """Values that are no numbers, modules without effect, and deltas far out of the ordinary."""
+    """Check for values that are no numbers, modules without effect, and extreme deltas."""
     broken = [n for n, t in sorted(tensors.items()) if not bool(torch.isfinite(t.float()).all())]
     if broken:
         yield Fault(
@@ -160,17 +159,17 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
             "compile or train it again; in fp32, if it was fp16",
         )
         return
-    placed = {module_names.parse_key(name): tensor for name, tensor in tensors.items()}
+    factors = {module_names.parse_key(name): tensor for name, tensor in tensors.items()}
     norms: dict[str, dict[str, float]] = {}
     dead = []
     for module, shapes in facts.pairs.items():
-        a, b = (placed.get((module, part)) for part in "AB")
+        a, b = (factors.get((module, letter)) for letter in "AB")
         if a is None or b is None or len(shapes["A"]) != 2 or a.shape[0] != b.shape[-1]:
             continue
         norm = delta_norm(LoraFactors(a.float(), b.float()))
         if norm:
             norms.setdefault(module_names.parse(module).short, {})[module] = norm
-        elif a.any() or b.any():  # without any value it fills a place that an engine wants filled
+        elif a.any() or b.any():  # all zeros: an engine needs the module
             dead.append(module)
     if dead:
         yield Fault(
@@ -191,8 +190,7 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
 
 
 def _check_template(facts: Facts) -> Iterator[Fault]:
-    """A chat template that cannot be rendered; and a seats adapter's memory hangs on the first
-    tokens of the prompt."""
+    """Check that the chat template renders, and that prompts to seats begin with the opening."""
     made = facts.info.provenance
     opening = made.prompt.opening if made is not None else None
     fix = "put back the chat_template.jinja that d2l wrote, or compile the document again"

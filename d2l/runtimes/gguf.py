@@ -1,6 +1,6 @@
-"""LoRA weights → a GGUF adapter file, as llama.cpp and Ollama load it.
+"""GGUF adapter files of LoRA weights, for llama.cpp.
 
-Weights and a few facts about the base in, one file out; knows nothing of PEFT folders. Names of
+Weights and a few facts about the base in, one file out; needs no PEFT folders. Names of
 tensors come from the `gguf` package's own maps. Keys and orientation as in ggml-org/llama.cpp,
 convert_lora_to_gguf.py at commit 0b03ada and src/llama-adapter.cpp at 0650ea8.
 """
@@ -25,16 +25,16 @@ from d2l.files.tensors import compare_written
 
 #: Precisions that every build of llama.cpp multiplies LoRA in.
 DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
-#: Says that d2l wrote the file; readers pass over keys that they do not know.
+#: Mark of files that d2l wrote; readers ignore unknown keys.
 _MARK = "d2l.format"
 _FORMAT = 1
-_HEAD_BYTES = 1 << 16  # before the mark stand a few short fields, an adapter's name the longest
+_HEAD_BYTES = 1 << 16  # a few short fields precede the mark
 
 
 @dataclass(frozen=True)
 class GgufBase:
-    """What an adapter file must know of its base. `permutes`: llama.cpp keeps the rows of q_proj
-    and k_proj in the order of its own rotary embedding, so b's rows are permuted likewise."""
+    """Facts of the base for an adapter file. `permutes`: llama.cpp orders the rows of q_proj and
+    k_proj by its own rotary embedding, so b's rows are permuted likewise."""
 
     arch: str
     n_layers: int
@@ -54,10 +54,9 @@ def write_gguf(
 ) -> None:
     """Write an adapter file, read it back and compare; raises AdapterError.
 
-    `name` is what the file calls itself; `opening` the text that every prompt begins with.
-
+    `name`: of the model in the file; `opening`: text that every prompt begins with.
     `adapter.lora.alpha` is scale · rank, since llama.cpp multiplies by alpha / rank. It takes each
-    tensor's own rank there, so b of a module of a lower rank has the quotient in it.
+    tensor's own rank, so b of a module of a lower rank is multiplied by the quotient.
     """
     tensors = convert_factors(weights, base, dtype=dtype)
     writer = gguf.GGUFWriter(path, base.arch)
@@ -81,8 +80,8 @@ def write_gguf(
 def convert_factors(
     weights: LoraWeights, base: GgufBase, *, dtype: str = "fp32"
 ) -> dict[str, np.ndarray]:
-    """Tensors of the file by name: `….lora_a` (rank, d_in) and `….lora_b` (d_out, rank), sorted by
-    layer. Raises AdapterError for modules that llama.cpp has no tensor for."""
+    """Convert factors to the file's tensors by name: `….lora_a` (rank, d_in) and `….lora_b` (d_out,
+    rank), sorted by layer. Raises AdapterError for modules without a tensor in llama.cpp."""
     tensors: dict[str, np.ndarray] = {}
     for name, factors in name_factors(weights, base).items():
         # llama.cpp takes an alpha of 0 for "no alpha", so a scale of 0 goes into b.
@@ -93,8 +92,8 @@ def convert_factors(
 
 
 def name_factors(weights: LoraWeights, base: GgufBase) -> dict[str, LoraFactors]:
-    """Factors by the names of the weights in the base's GGUF file, B's rows in that file's order.
-    Raises AdapterError for modules that llama.cpp has no tensor for."""
+    """Name factors by the weights in the base's GGUF file, B's rows in that file's order. Raises
+    AdapterError for modules without a tensor in llama.cpp."""
     arches = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(arches[base.arch], base.n_layers)
     named: dict[str, LoraFactors] = {}
@@ -111,8 +110,8 @@ def name_factors(weights: LoraWeights, base: GgufBase) -> dict[str, LoraFactors]
 
 
 def is_own_gguf(path: Path) -> bool:
-    """Whether d2l wrote this file. The mark stands near its beginning: what else is said there, by
-    whoever wrote it, is not followed."""
+    """True if d2l wrote this file: it has a mark near its beginning. The rest of the header may be
+    a stranger's and is not parsed."""
     key = _MARK.encode()
     uint32 = int(gguf.GGUFValueType.UINT32)
     mark = struct.pack("<Q", len(key)) + key + struct.pack("<II", uint32, _FORMAT)
@@ -125,8 +124,8 @@ def is_own_gguf(path: Path) -> bool:
 
 
 def _permute(b: Tensor, module: str, base: GgufBase) -> Tensor:
-    """Rows of b (d_out, rank) in llama.cpp's order: of each head of q_proj and k_proj, halves
-    interleaved (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel.permute)."""
+    """Permute rows of b (d_out, rank) to llama.cpp's order: of each head of q_proj and k_proj,
+    halves interleaved (ggml-org/llama.cpp, convert_hf_to_gguf.py: LlamaModel.permute)."""
     heads = {"q_proj": base.n_heads, "k_proj": base.n_kv_heads}.get(parse(module).short)
     if heads is None:
         return b
@@ -149,14 +148,14 @@ def _to_array(tensor: Tensor, dtype: str, module: str) -> np.ndarray:
 
 
 def digest_tensor(kind: gguf.GGMLQuantizationType, data: np.ndarray) -> bytes:
-    """SHA-256 of a tensor's type and bytes."""
+    """Compute the SHA-256 of a tensor's type and bytes."""
     digest = hashlib.sha256(bytes([kind]))
     digest.update(np.ascontiguousarray(data).data)
     return digest.digest()
 
 
 def compare_gguf(path: Path, digests: Mapping[str, bytes]) -> None:
-    """Raise AdapterError unless the file's tensors have these digests, in any order."""
+    """Refuse a file whose tensors do not have these digests, in any order; raises AdapterError."""
     try:
         tensors = gguf.GGUFReader(path).tensors
         read = {tensor.name: digest_tensor(tensor.tensor_type, tensor.data) for tensor in tensors}

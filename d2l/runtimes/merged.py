@@ -1,6 +1,6 @@
-"""A base with the adapter's delta added: weight by weight, or as one GGUF file.
+"""Merging of an adapter's delta into its base: weight by weight, or as one GGUF file.
 
-Factors and a base in, merged weights out; knows nothing of PEFT folders. Layout of GGUF files:
+Factors and a base in, merged weights out; needs no PEFT folders. Layout of GGUF files:
 ggml-org/ggml, docs/gguf.md at version 3.
 """
 
@@ -16,7 +16,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.errors import AdapterError
 from d2l.runtimes.gguf import GgufBase, compare_gguf, digest_tensor, name_factors
 
-#: What merged tensors of a GGUF file are written in.
+#: Precisions of merged tensors in a GGUF file.
 DTYPES = {
     "bf16": (torch.bfloat16, gguf.GGMLQuantizationType.BF16),
     "fp16": (torch.float16, gguf.GGMLQuantizationType.F16),
@@ -27,9 +27,9 @@ DTYPES = {
 def merge_weight(
     weight: Tensor, factors: LoraFactors, scale: float, *, dtype: torch.dtype, name: str
 ) -> Tensor:
-    """W + scale · B A (d_out, d_in), in float64 and rounded once, to `dtype`.
+    """Compute W + scale · B A (d_out, d_in), in float64 and rounded once, to `dtype`.
 
-    `name` is what an error calls the tensor. Raises AdapterError for values that are not finite.
+    `name`: of the tensor, for errors. Raises AdapterError for values that are not finite.
     """
     delta = scale * (factors.b.double() @ factors.a.double())
     merged = (weight.double() + delta).to(dtype)
@@ -84,7 +84,7 @@ def write_merged_gguf(
                     weight, factors[name], weights.scale, dtype=torch_dtype, name=name
                 )
                 kind, data = merged_type, merged.view(torch.uint8).numpy()
-            # A tensor's entry in the header ends with its type and the place of its values.
+            # A tensor's entry in the header ends with its type and the offset of its values.
             end = tensor.field.offset + sum(part.nbytes for part in tensor.field.parts)
             struct.pack_into("<IQ", head, end - 12, kind, stream.tell() - reader.data_offset)
             stream.write(data.data)
@@ -96,14 +96,14 @@ def write_merged_gguf(
 
 
 def _refuse_misfits(factors: dict[str, LoraFactors], reader: gguf.GGUFReader) -> None:
-    """Raise AdapterError where the file lacks a tensor that is to be changed, or has another."""
+    """Refuse a file that lacks a changed tensor or has another shape; raises AdapterError."""
     shapes = {tensor.name: tuple(tensor.shape.tolist()) for tensor in reader.tensors}
     for name, pair in factors.items():
         expected = (pair.a.shape[1], pair.b.shape[0])  # GGUF names the inner dimension first
-        found = shapes.get(name)
-        if found != expected:
+        shape = shapes.get(name)
+        if shape != expected:
             tied = "; it shares the embedding's weights" if name == "output.weight" else ""
             raise AdapterError(
-                f"{name}: expected {expected}, the base's file has {found or 'none'}{tied}",
+                f"{name}: expected {expected}, the base's file has {shape or 'none'}{tied}",
                 hint="name the GGUF file that the adapter was made for with --base",
             )

@@ -1,4 +1,4 @@
-"""LoRA weights → the adapter folder of mlx-lm: `adapters.safetensors` and its own config.
+"""Adapter folders of mlx-lm: `adapters.safetensors` and its own config.
 
 Weights in, two files out, read back and compared. Format of ml-explore/mlx-lm 0.32,
 tuner/utils.py: load_adapters and linear_to_lora_layers; tuner/lora.py: LoRALinear.
@@ -28,8 +28,8 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
     """Write both files into `folder`; raises AdapterError.
 
     Factors are transposed, lora_a (d_in, rank) and lora_b (rank, d_out): mlx-lm multiplies from the
-    right. One scale holds for all modules, and one rank: mlx-lm refuses tensors of any other, so
-    factors that need less are filled up with zeros.
+    right. All modules have one scale and one rank: mlx-lm refuses tensors of other ranks, so
+    factors of lower ranks are padded with zeros.
     """
     weights = weights.even_ranks()
     tensors = convert_factors(weights, dtype=dtype)
@@ -43,7 +43,7 @@ def write_mlx(weights: LoraWeights, n_layers: int, folder: Path, *, dtype: str =
 
 
 def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, Tensor]:
-    """Tensors of the file by mlx-lm's names, which are those of transformers."""
+    """Convert factors to the file's tensors by mlx-lm's names, which are those of transformers."""
     tensors = {}
     for module, factors in weights.factors.items():
         for name, factor in {"lora_a": factors.a, "lora_b": factors.b}.items():
@@ -58,8 +58,8 @@ def convert_factors(weights: LoraWeights, *, dtype: str = "fp32") -> dict[str, T
 
 
 def _config(weights: LoraWeights, n_layers: int) -> Mapping[str, Any]:
-    """mlx-lm's own config. Keys are names below a layer, which hold for the last `num_layers`;
-    a module that not all of these have is named in full, and so are those outside the layers."""
+    """Make mlx-lm's config. Keys are names below a layer, for the last `num_layers`; modules that
+    some of these layers lack, and modules outside layers, are named in full."""
     layers_of: dict[str, set[int]] = {}
     names = {module: module_names.parse(module) for module in weights.factors}
     for name in names.values():

@@ -1,7 +1,7 @@
-"""Ollama's Modelfile for an adapter: a chat template in Jinja in, a Go template and SYSTEM out.
+"""Modelfiles of Ollama: a chat template in Jinja in, a Go template and SYSTEM out.
 
-Text in, text out. Nothing of the Jinja source is parsed: the base's own tokenizer renders turns
-with marks in them, and what stands around the marks is what the Go template must put there.
+Text in, text out. The Jinja source is not parsed: the base's own tokenizer renders turns with marks
+in them, and the Go template repeats the text around the marks.
 Syntax: ollama/ollama, docs/modelfile.md and docs/template.md; system messages are joined into
 `.System` and stay in `.Messages` (template/template.go: collate).
 """
@@ -20,12 +20,11 @@ _MARKS = {name: f"\u2042{name}\u2042" for name in ("system", "user", "answer", "
 
 @dataclass(frozen=True)
 class Turning:
-    """What a chat template puts around turns.
+    """Texts of a chat template around turns.
 
-    `start`: before the first user turn where no system text is given; `before_system`,
-    `after_system`: around one that is given, which stands in the first user turn if `in_user`.
-    `lead` stands between `before_answer` and an answer that was given before, but does not ask for
-    one (Mistral's space).
+    `start`: before the first user turn without a system text; `before_system`, `after_system`:
+    around a system text, which belongs to the first user turn if `in_user`. `lead` stands between
+    `before_answer` and an earlier answer, but does not ask for an answer (Mistral's space).
     """
 
     start: str
@@ -39,8 +38,8 @@ class Turning:
 
 
 def read_turning(render: Render) -> Turning:
-    """Learn a chat template from what it renders; raises AdapterError where turns do not follow
-    each other in the same way every time."""
+    """Learn a chat template from its renderings; raises AdapterError if turns do not always follow
+    one another in the same way."""
     user = {"role": "user", "content": _MARKS["user"]}
     answer = {"role": "assistant", "content": _MARKS["answer"]}
     again = {"role": "user", "content": _MARKS["again"]}
@@ -56,7 +55,7 @@ def read_turning(render: Render) -> Turning:
         or not between.startswith(tail)
     ):
         raise AdapterError(
-            "the base's chat template has no Ollama counterpart: its turns depend on their place",
+            "the base's chat template has no Ollama counterpart: its turns depend on their order",
             hint="write TEMPLATE into the Modelfile by hand, beside `--to gguf`",
         )
     before_system, after_system = head, ""
@@ -81,8 +80,8 @@ def read_turning(render: Render) -> Turning:
 
 
 def write_template(turning: Turning, opening: str = "") -> str:
-    """The Go template. A seats adapter's `opening`, which SYSTEM also names, is part of `start`
-    and `before_system`: whatever system text a caller gives follows it."""
+    """Write the Go template. A seats adapter's `opening`, which is also in SYSTEM, is part of
+    `start` and `before_system`: a caller's system text follows it."""
     given = f"and .System (ne .System {_quote(opening)})" if opening else ".System"
     before, after = _escape(turning.before_system), _escape(turning.after_system)
     system = f"{before}{{{{ .System }}}}{after}"
@@ -107,7 +106,7 @@ def write_template(turning: Turning, opening: str = "") -> str:
 
 
 def write_modelfile(model: str, turning: Turning, opening: str = "") -> str:
-    """The Modelfile: FROM, TEMPLATE, for a seats adapter SYSTEM, and greedy answers.
+    """Write the Modelfile: FROM, TEMPLATE, for a seats adapter SYSTEM, and greedy answers.
 
     There is no ADAPTER: ollama/ollama at d12d0b4, create/client/create.go: ConfigFromModelfile
     refuses it, and so does the server (at 0029bb5, server/create.go: CreateHandler).
@@ -123,21 +122,21 @@ def write_modelfile(model: str, turning: Turning, opening: str = "") -> str:
 
 
 def _cut(text: str, *names: str) -> list[str]:
-    """The text around its marks, which must stand there once each and in this order."""
+    """Cut a text at its marks, which must occur once each and in this order."""
     parts = []
     for name in names:
-        before, found, text = text.partition(_MARKS[name])
-        if not found:
+        before, mark, text = text.partition(_MARKS[name])
+        if not mark:
             raise AdapterError(f"the base's chat template leaves out a {name} turn")
         parts.append(before)
     return [*parts, text]
 
 
 def _escape(text: str) -> str:
-    """Literal text in a Go template."""
+    """Escape literal text for a Go template."""
     return text.replace("{{", '{{ "{{" }}')
 
 
 def _quote(text: str) -> str:
-    """A string literal of Go, and of Modelfile parameters; JSON's are both."""
+    """Quote a text for Go and for Modelfile parameters; JSON's quotes fit both."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`d2l export --to parts`: an adapter for each part in one folder, and the index for the router.
+"""Export of parts: an adapter for each part in one folder, and the index for the router.
 
 The adapters come from `change.parts`; this writes them as PEFT folders, or as GGUF files.
 """
@@ -41,7 +41,7 @@ TARGETS: Final = {
 _README = """# Parts of {name}
 
 Exported by d2l {version}: {n_parts:,} adapters for {base}, one for each part of the document. \
-`index.json` says where each part stands and what it says. An engine loads the parts; d2l chooses \
+`index.json` has the place and the text of each part. An engine loads the parts; d2l chooses \
 one for each question:
 
 ```sh
@@ -62,8 +62,8 @@ _LLAMA = (
 )
 _MORE_PEFT = """
 
-- vLLM loads a part when it is first asked for. It must serve the base by the name that the parts' \
-`adapter_config.json` has.
+- vLLM loads a part at its first request. It must serve the base by the name in the parts' \
+`adapter_config.json`.
 - SGLang: `for part in {name}-part-*; do d2l export $part --to uniform -o uniform/$part; done`, \
 then `python -m sglang.launch_server --model-path {base} --lora-paths \
 $(cd uniform; for part in *; do echo "$part=uniform/$part"; done){template}`.
@@ -74,7 +74,7 @@ $(cd uniform; for part in *; do echo "$part=uniform/$part"; done){template}`.
 
 @dataclass(frozen=True)
 class PartsPlan:
-    """An export of parts that is checked and not written."""
+    """Plan of an export of parts, checked and not written."""
 
     info: AdapterInfo
     index: ExportIndex
@@ -84,13 +84,13 @@ class PartsPlan:
 
     @property
     def has_opening(self) -> bool:
-        """Whether prompts begin with an opening, which the chat template writes."""
+        """True if prompts begin with an opening, which the chat template writes."""
         made = self.info.provenance
         return made is not None and made.prompt.opening is not None
 
     @property
     def load(self) -> str:
-        """The shell line that has an engine load the parts."""
+        """Shell line that loads the parts into an engine."""
         return self._load(shlex.quote(str(self.out)))
 
     def _load(self, out: str) -> str:
@@ -105,7 +105,7 @@ class PartsPlan:
         return _VLLM.format(out=out, base=shlex.quote(self.index.base), rank=rank) + more
 
     def write_readme(self) -> str:
-        """The README of the folder, whose lines are run in it."""
+        """Write the README of the folder; its lines are run in the folder."""
         peft = self.options.to == "parts"
         template = f" --chat-template {names.CHAT_TEMPLATE}" if self.has_opening else ""
         more = _MORE_PEFT.format(
@@ -128,7 +128,7 @@ class PartsPlan:
 
 
 def prepare(adapter: Path, out: Path, options: ExportOptions, *, called: Path) -> PartsPlan:
-    """Read what is known of an adapter's parts; raises AdapterError where it has none."""
+    """Plan the export of an adapter's parts; raises AdapterError if it has none."""
     info = read_info(adapter)
     parts = read_parts(info)
     if parts is None:
@@ -143,19 +143,19 @@ def prepare(adapter: Path, out: Path, options: ExportOptions, *, called: Path) -
 
 
 def write(plan: PartsPlan, contents: Iterable[AdapterContent]) -> ExportResult:
-    """Write the parts' adapters, which come in order, whole or not at all; raises D2LError."""
+    """Write the parts' adapters, given in order, whole or not at all; raises D2LError."""
     out, options = plan.out, plan.options
     refuse = partial(refuse_export, out, force=options.force)
     with building(out, refuse) as folder:
         for part, content in zip(plan.index.parts, contents, strict=True):
-            place = folder / part.path
+            target = folder / part.path
             if options.to == "parts-gguf":
-                _write_gguf(content, place, options)
+                _write_gguf(content, target, options)
             else:
                 dtype = options.dtype or content.dtype
-                write_adapter(content, place, dtype=dtype, called=part.name)
-                _share_tokenizer(folder / plan.index.parts[0].path, place)
-            if plan.has_opening and part is plan.index.parts[0]:  # it is the same for all parts
+                write_adapter(content, target, dtype=dtype, called=part.name)
+                _share_tokenizer(folder / plan.index.parts[0].path, target)
+            if plan.has_opening and part is plan.index.parts[0]:  # the same for all parts
                 template = content.texts[names.CHAT_TEMPLATE]
                 (folder / names.CHAT_TEMPLATE).write_text(template, "utf-8", newline="\n")
         write_index(plan.index, folder)
@@ -170,19 +170,19 @@ def write(plan: PartsPlan, contents: Iterable[AdapterContent]) -> ExportResult:
 
 
 def refuse_export(out: Path, *, force: bool) -> None:
-    """Raise AdapterError unless parts may be written at `out`."""
+    """Refuse an `out` that parts may not be written to; raises AdapterError."""
     refuse_existing(out, force=force, own_names=writers.own_names, error=AdapterError)
 
 
-def _write_gguf(content: AdapterContent, place: Path, options: ExportOptions) -> None:
+def _write_gguf(content: AdapterContent, path: Path, options: ExportOptions) -> None:
     with tempfile.TemporaryDirectory(prefix="d2l-part-") as folder:
-        adapter = write_adapter(content, Path(folder, place.stem))
+        adapter = write_adapter(content, Path(folder, path.stem))
         own = ExportOptions("gguf", options.base, options.dtype, offline=options.offline)
-        single.run(adapter, place, own)
+        single.run(adapter, path, own)
 
 
 def _share_tokenizer(first: Path, folder: Path) -> None:
-    """Have a part's tokenizer files be the first part's own, by hard links: they have megabytes.
+    """Replace a part's tokenizer files, which have megabytes, by hard links to the first part's.
     File systems without links keep the copies."""
     for name in names.TOKENIZER if folder != first else ():
         source, target = first / name, folder / name

@@ -1,6 +1,6 @@
-"""The README of an exported folder: how to load it, word for word; opens no file.
+"""README of an exported folder: how to load it, word for word; opens no file.
 
-Each target has a text below. Tests run the code in them as it stands.
+Each target has a text below. Tests run the code in these texts unchanged.
 """
 
 import re
@@ -19,9 +19,9 @@ MODEL_FILE = "model.gguf"
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What the texts name: the adapter's folder, the base as adapters call it, the name or path of
-    the GGUF file that it was read from (or None), the folder or file that is written, as it is
-    reached from where the lines are run, and whether prompts begin with an opening."""
+    """Facts for the texts of an export: the adapter's folder, the base as adapters call it, the
+    name or path of the base's GGUF file (or None), the written folder or file, as the lines reach
+    it, and whether prompts begin with an opening."""
 
     adapter: str
     base: str
@@ -31,12 +31,12 @@ class ExportFacts:
 
     @property
     def gguf(self) -> str:
-        """The base's GGUF file, as commands spell it."""
+        """GGUF file of the base, as commands spell it."""
         return self.base_file or f"{PurePath(self.base).name}.gguf"
 
 
 def load_line(facts: ExportFacts, to: str) -> str:
-    """One shell line that loads the export."""
+    """Write the shell line that loads the export."""
     single = facts.out.endswith(".gguf")
     source = facts.adapter if single else facts.out
     template = shlex.quote(f"{source}/chat_template.jinja")
@@ -55,7 +55,7 @@ def load_line(facts: ExportFacts, to: str) -> str:
 
 
 def write_readme(facts: ExportFacts, to: str) -> str:
-    """The README of an exported folder, whose lines are run in that folder: it may be moved."""
+    """Write the README of an exported folder; its lines are run in the folder, wherever it is."""
     name = _model_name(facts.out)
     facts = replace(facts, adapter=".", out=".")
     bodies: dict[str, Callable[[ExportFacts], tuple[str, str]]] = {
@@ -143,7 +143,7 @@ def _uniform(facts: ExportFacts, name: str) -> tuple[str, str]:
     return "LoRA adapter for SGLang", (
         f"```sh\n{_load_sglang(facts, name)}\n```\n\nAsk SGLang for the model "
         f"{quote(f'{facts.base}:{name}')}. It wants one rank for all modules, and it joins modules "
-        "of a layer to one. Zeros fill up what the adapter has not, so the file is larger, and "
+        "of a layer to one. Zeros fill up missing ranks and modules, so the file is larger, and "
         "answers the same, also in PEFT and vLLM.\n"
     )
 
@@ -174,7 +174,7 @@ def _merged(facts: ExportFacts) -> tuple[str, str]:
 
 
 def _model_name(out: str) -> str:
-    """A name for engines: lower case, of letters, digits and dashes."""
+    """Make a name for engines: lower case, of letters, digits and dashes."""
     name = PurePath(out).name.lower()
     kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
     return re.sub("-(ollama|uniform)$", "", kept).strip("-") or "document"

@@ -1,6 +1,6 @@
-"""Rules of runtimes: what each asks of an adapter, as small functions. Facts in, a message or None.
+"""Rules of runtimes for adapters, as small functions: facts in, a message or None out.
 
-`runtimes` says which runtime has which rule, where that was read, and what it makes of a breach.
+`catalog` says which runtime has which rule, its source, and the effect of a breach.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from d2l.runtimes.facts import Facts
 Rule = Callable[[Facts], str | None]
 #: Endings of tensors for embeddings, and for a base that was changed before training.
 EMBEDDING = (".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight")
-#: What SGLang takes for granted beside a module of the same layer (sglang 0.5.23, srt/lora/lora.py:
+#: Partners of a module that SGLang expects in the same layer (sglang 0.5.23, srt/lora/lora.py:
 #: LoRAAdapter.normalize_qkv_proj and normalize_gate_up_proj).
 PARTNERS = {
     "q_proj": ("v_proj",),
@@ -24,12 +24,12 @@ LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_
 
 
 def always(message: str) -> Rule:
-    """A rule that every adapter breaks."""
+    """Make a rule that every adapter breaks."""
     return lambda _: message
 
 
 def has(field: str, what: str) -> Rule:
-    """A rule against a config field that is set."""
+    """Make a rule against a config field that is set."""
 
     def rule(facts: Facts) -> str | None:
         return f"{field}: {what}" if facts.config.get(field) else None
@@ -38,13 +38,13 @@ def has(field: str, what: str) -> Rule:
 
 
 def has_bias(facts: Facts) -> str | None:
-    """Biases of the base that were trained along."""
+    """Find trained biases of the base."""
     bias = facts.config.get("bias", "none")
     return None if bias == "none" else f"bias: {bias!r}, biases of the base were trained along"
 
 
 def has_special_start(facts: Facts) -> str | None:
-    """Training that started by changing the base's weights."""
+    """Find a start of training that changes the base's weights."""
     start = facts.config.get("init_lora_weights", True)
     if not isinstance(start, str) or start.lower() in PLAIN_STARTS:
         return None
@@ -52,7 +52,7 @@ def has_special_start(facts: Facts) -> str | None:
 
 
 def saves_modules(*allowed: str) -> Rule:
-    """A rule against whole modules beside the LoRA, but for those allowed."""
+    """Make a rule against whole modules beside the LoRA, but for those allowed."""
 
     def rule(facts: Facts) -> str | None:
         named = facts.config.get("modules_to_save") or ()
@@ -65,7 +65,7 @@ def saves_modules(*allowed: str) -> Rule:
 
 
 def mixes_ranks(facts: Facts) -> str | None:
-    """Modules of different ranks, whatever they are."""
+    """Find modules of different ranks."""
     ranks = sorted(set(facts.ranks.values()))
     if len(ranks) < 2:
         return None
@@ -73,7 +73,7 @@ def mixes_ranks(facts: Facts) -> str | None:
 
 
 def targets_beyond(*known: str) -> Rule:
-    """A rule against modules that a runtime cannot adapt."""
+    """Make a rule against modules that a runtime cannot adapt."""
 
     def rule(facts: Facts) -> str | None:
         odd = [module for module in facts.modules if module not in known]
@@ -83,7 +83,7 @@ def targets_beyond(*known: str) -> Rule:
 
 
 def is_above(allowed: tuple[int, ...]) -> Rule:
-    """A rule on the rank that a server reserves: one of `allowed`, and no less than the rank."""
+    """Make a rule on the rank that a server reserves: one of `allowed`, at least the rank."""
 
     def rule(facts: Facts) -> str | None:
         given = facts.max_lora_rank
@@ -100,7 +100,7 @@ def is_above(allowed: tuple[int, ...]) -> Rule:
 
 
 def is_above_given(facts: Facts) -> str | None:
-    """A rank above the one that the server is started with."""
+    """Find a rank above the server's."""
     given = facts.max_lora_rank
     if given is None or facts.rank <= given:
         return None
@@ -108,7 +108,7 @@ def is_above_given(facts: Facts) -> str | None:
 
 
 def is_scaled(facts: Facts) -> str | None:
-    """A scale other than 1, for runtimes that read the tensors alone."""
+    """Find a scale other than 1, for runtimes that read the tensors alone."""
     config = facts.config
     alphas, ranks = (config.get(f"{what}_pattern") or {} for what in ("alpha", "rank"))
     plain = config.get("lora_alpha") == config.get("r") and not config.get("use_rslora")
@@ -116,13 +116,13 @@ def is_scaled(facts: Facts) -> str | None:
 
 
 def lacks_prefix(facts: Facts) -> str | None:
-    """Keys that do not begin as PEFT writes them."""
+    """Find keys that do not begin as PEFT writes them."""
     odd = [name for name in facts.info.tensors if not name.startswith(PREFIX)]
     return f"key {min(odd)} does not begin with {PREFIX}" if odd else None
 
 
 def lacks_partners(facts: Facts) -> str | None:
-    """A module that is adapted without one which an engine joins it with."""
+    """Find a module that is adapted without a partner that an engine joins it with."""
     for module in facts.pairs:
         short = parse(module).short
         for partner in PARTNERS.get(short, ()):
@@ -132,19 +132,19 @@ def lacks_partners(facts: Facts) -> str | None:
 
 
 def adapts_tied_head(facts: Facts) -> str | None:
-    """LoRA on a head that has no weights of its own."""
+    """Find LoRA on a head that has no weights of its own."""
     tied = facts.base is not None and facts.base.tied and "lm_head" in facts.modules
     return "lm_head shares the embedding's weights in this base" if tied else None
 
 
 def adapts_embeddings(facts: Facts) -> str | None:
-    """LoRA on embeddings, whose factors have names of their own."""
+    """Find LoRA on embeddings, whose factors have names of their own."""
     odd = [name for name in facts.info.tensors if ".lora_embedding_" in name]
     return f"key {min(odd)}: the embedding is adapted" if odd else None
 
 
 def has_other_tensors(*endings: str) -> Rule:
-    """A rule against tensors that are neither A nor B, nor end as a runtime also takes them."""
+    """Make a rule against tensors that are neither A nor B, nor have one of these endings."""
 
     def rule(facts: Facts) -> str | None:
         known = (".lora_A.weight", ".lora_B.weight", *endings)
@@ -155,5 +155,5 @@ def has_other_tensors(*endings: str) -> Rule:
 
 
 def pick_rank(rank: int, allowed: tuple[int, ...]) -> int | None:
-    """The lowest allowed rank that is enough; None where none is."""
-    return next((one for one in allowed if one >= rank), None)
+    """Pick the lowest allowed rank that is sufficient; None without any."""
+    return next((own for own in allowed if own >= rank), None)

@@ -1,7 +1,7 @@
-"""What a runtime is to `d2l check`: how it loads an adapter, and what it refuses or leaves out.
+"""Runtime of `d2l check`: how it loads an adapter, and what it refuses or leaves out.
 
-Every rule names where it was read, and in which version. The rules are in `rules`, those of each
-runtime in `catalog`, and what was run in `runs`.
+Every rule names its source with the version. The rules are in `rules`, those of each runtime in
+`catalog`, and the runs of engines in `runs`.
 """
 
 import shlex
@@ -17,7 +17,7 @@ from d2l.runtimes.facts import Facts
 REFUSES, IGNORES, EXPORTS = "refuses", "ignores", "needs the export"
 EXPORT = "d2l export {path} --to gguf: the numbers are folded into the weights"
 UNIFORM = "d2l export {path} --to uniform: one rank and one scale for all modules"
-#: The beginning of a line that serves {name}-merged.
+#: Beginning of a line that serves {name}-merged.
 MERGED = "d2l export {path} --to merged -o {name}-merged && "
 MERGE = "d2l export {path} --to merged, and serve the merged model without LoRA"
 RENAME = "rename the keys: base_model.model.…"
@@ -26,7 +26,7 @@ PLAIN = "train it as plain LoRA, or merge it into its base with PEFT"
 
 @dataclass(frozen=True)
 class RuntimeRule:
-    """A rule as one runtime has it: effect of a breach, what to do then, and where it stands."""
+    """Rule of a runtime: effect of a breach, fix, and source."""
 
     rule: rules.Rule
     effect: str
@@ -36,12 +36,12 @@ class RuntimeRule:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A runtime: what it takes, the version whose text was read, and its rules.
+    """Runtime: what it takes, the version whose text was read, and its rules.
 
-    `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` makes of a name
-    what stands for it there). `rescaled` is the whole line where the weights behind the base's name
-    do not fit the adapter, and `load` would load those. `unrun` names what of the line was never
-    executed here, and where it was read; empty where all of it was.
+    `load` and `template` are parts of a shell line (for PEFT, of Python: `quote` quotes a name
+    there). `rescaled` replaces the line if the weights behind the base's name, which `load` would
+    load, do not fit the adapter. `unrun`: parts of the line that were never executed here, and
+    their source; empty if all were.
     """
 
     takes: str
@@ -55,8 +55,8 @@ class Runtime:
 
 
 def load_line(runtime: Runtime, facts: Facts) -> str:
-    """Write the line that loads an adapter, with the smallest sufficient or the given rank; where
-    the weights behind the base's name do not fit it, the line with those that do."""
+    """Write the line that loads an adapter, with the smallest sufficient or the given rank; if the
+    weights behind the base's name do not fit it, the line with weights that do."""
     given = facts.max_lora_rank or rules.pick_rank(facts.rank, VLLM_RANKS) or VLLM_RANKS[-1]
     line = runtime.load + (runtime.template if facts.template else "")
     if facts.rescaled is not None and runtime.rescaled:

@@ -1,6 +1,6 @@
-"""LoRA weights → the same deltas as engines want them that fuse projections into one weight.
+"""Uniform adapters: the same deltas for engines that fuse projections into one weight.
 
-They take one rank and one scale, and of a fused weight they take all parts or none.
+These engines take one rank and one scale, and of a fused weight all projections or none.
 """
 
 import torch
@@ -12,7 +12,7 @@ from d2l.runtimes.rules import PARTNERS
 
 
 def make_uniform(weights: LoraWeights, base: BaseFacts) -> LoraWeights:
-    """The same deltas at one rank, with factors of zeros where a module lacks a partner."""
+    """Bring deltas to one rank, and add factors of zeros for missing partners of modules."""
     even = weights.even_ranks()
     factors = dict(even.factors)
     for module, own in even.factors.items():

@@ -1,6 +1,6 @@
-"""The writers behind `d2l export`: an adapter with its base in, files in a folder out.
+"""Writers of `d2l export`: an adapter with its base in, files in a folder out.
 
-Each reads back what it wrote, or calls what does. `d2l.runtimes.export` lists them.
+Each reads its files back. `d2l.runtimes.export` lists them.
 """
 
 import json
@@ -39,7 +39,7 @@ from d2l.version import __version__
 
 #: Files of a seats adapter that make its prompts: they go into every exported folder.
 _PROMPT_FILES = (names.CHAT_TEMPLATE, *names.TOKENIZER)
-#: What exports hold of which d2l.json does not say what they hold.
+#: Files of older exports, whose d2l.json lists none.
 _EARLIER = (
     names.CARD,
     names.PROVENANCE,
@@ -63,8 +63,8 @@ _EARLIER = (
 
 @dataclass(frozen=True)
 class Export:
-    """What a writer gets: the adapter as read, its base, the output's name, a precision, and what
-    the texts call the adapter (its folder)."""
+    """Export for a writer: the adapter as read, its base, the output's name, a precision, and the
+    folder that the texts name."""
 
     info: AdapterInfo
     weights: LoraWeights
@@ -81,14 +81,14 @@ class Export:
 
     @property
     def facts(self) -> ExportFacts:
-        """What the texts about the export name."""
+        """Facts for the texts about the export."""
         gguf = self.base.gguf.name if self.base.gguf is not None else None
         base = self.weights.base or self.base.name
         return ExportFacts(str(self.called), base, gguf, self.out, bool(self.opening))
 
 
 def write_gguf_file(export: Export, path: Path) -> None:
-    """The adapter as one GGUF file. For seats it holds the opening as the prompt's prefix."""
+    """Write the adapter as one GGUF file; for seats it holds the opening as the prompt's prefix."""
     name = export.called.resolve().name.removesuffix(".lora")
     write_gguf(
         export.weights,
@@ -113,21 +113,21 @@ def _describe_base(export: Export) -> GgufBase:
 
 
 def write_gguf_folder(export: Export, folder: Path) -> None:
-    """The GGUF file in a folder, beside what makes its prompts."""
+    """Write the GGUF file into a folder, beside the files of its prompts."""
     write_gguf_file(export, folder / ADAPTER_FILE)
     _copy_prompt_files(export, folder)
 
 
 def write_mlx_folder(export: Export, folder: Path) -> None:
-    """mlx-lm's two files, and for seats the tokenizer whose template puts the opening first."""
+    """Write mlx-lm's two files, and for seats the tokenizer with the template of the opening."""
     n_layers = int(export.base.config.num_hidden_layers)
     write_mlx(export.weights, n_layers, folder, dtype=export.dtype or "fp32")
     _copy_prompt_files(export, folder)
 
 
 def write_uniform(export: Export, folder: Path) -> None:
-    """The whole adapter again, its modules of one rank and in fused groups; in its own precision,
-    or in fp32 where that would round the scale that is folded in."""
+    """Write the whole adapter with modules of one rank and in fused groups; in its own precision,
+    or in fp32 if that would round the scale that is folded in."""
     content = read_content(export.info, purpose="exported")
     weights = make_uniform(export.weights, BaseFacts.of(export.base.config))
     content = replace(content, weights=weights, n_base_layers=None)
@@ -140,7 +140,7 @@ def write_uniform(export: Export, folder: Path) -> None:
 
 
 def write_ollama(export: Export, folder: Path) -> None:
-    """The base's GGUF file with the delta added, and a Modelfile for it."""
+    """Write the base's GGUF file with the delta added, and a Modelfile for it."""
     source = export.base.gguf
     assert source is not None  # `export.prepare` refuses model folders
     write_merged_gguf(
@@ -156,8 +156,8 @@ def write_ollama(export: Export, folder: Path) -> None:
 
 
 def write_merged(export: Export, folder: Path) -> None:
-    """The base's shards with the delta added, in the base's dtype, one shard in memory at a time;
-    refuses quantized weights."""
+    """Write the base's shards with the delta added, in the base's dtype, one shard in memory at a
+    time; refuses quantized weights."""
     refuse_quantized(export.base)
     if export.dtype is not None:
         raise AdapterError(
@@ -166,11 +166,11 @@ def write_merged(export: Export, folder: Path) -> None:
     shapes = list_tensors(export.base)
     for module, factors in export.weights.factors.items():
         expected = (factors.b.shape[0], factors.a.shape[1])
-        found = shapes.get(f"{module}.weight")
-        if found != expected:
+        shape = shapes.get(f"{module}.weight")
+        if shape != expected:
             tied = "; it shares the embedding's weights" if module == "lm_head" else ""
             raise AdapterError(
-                f"{module}.weight: expected {expected}, the base has {found or 'none'}{tied}",
+                f"{module}.weight: expected {expected}, the base has {shape or 'none'}{tied}",
                 hint="name the base that the adapter was made for with --base",
             )
 
@@ -191,7 +191,7 @@ def write_merged(export: Export, folder: Path) -> None:
 
 
 def write_notes(export: Export, folder: Path, to: str) -> None:
-    """README.md, below the adapter's own card if that is there, and d2l.json of an export."""
+    """Write README.md, below the adapter's own card if that is there, and d2l.json of an export."""
     path, card = folder / names.CARD, printable(write_readme(export.facts, to))
     own = path.read_text("utf-8") + "\n" if path.is_file() else ""
     path.write_text(own + card, "utf-8", newline="\n")
@@ -199,8 +199,7 @@ def write_notes(export: Export, folder: Path, to: str) -> None:
 
 
 def write_record(info: AdapterInfo, folder: Path, to: str, dtype: str | None) -> None:
-    """d2l.json of an exported folder, whose other files are written: the adapter's own, and what
-    was exported."""
+    """Write d2l.json of an exported folder, its last file: the adapter's own, and the export."""
     made = info.provenance
     record: dict[str, Any] = {"format": VERSION} if made is None else made.to_json()
     record["export"] = ExportRecord(
@@ -220,25 +219,25 @@ def write_record(info: AdapterInfo, folder: Path, to: str, dtype: str | None) ->
 
 
 def own_names(folder: Path) -> tuple[str, ...] | None:
-    """The names of files that `d2l export` wrote into a folder; None where it did not write it."""
+    """List the names of files that `d2l export` wrote into a folder; None for other folders."""
     export = names.read_export(folder)
     if export is None:
         return None
     listed = _EARLIER if export.files is None else export.files
-    # Names alone: a pattern in a stranger's d2l.json must not cover what it did not write.
+    # Names alone: a pattern in a stranger's d2l.json must not cover other files.
     own = [name for name in listed if name in _EARLIER or not set(name) & set("*?[")]
     return tuple(name for name in own if not name.endswith("/") or _is_part(folder / name))
 
 
 def _is_part(folder: Path) -> bool:
-    """Whether a folder holds an adapter that d2l wrote, and nothing else."""
+    """True if a folder holds an adapter that d2l wrote, and nothing else."""
     return names.own_names(folder) is not None and not list_foreign(folder, names.FILES)
 
 
 def make_render(export: Export) -> ollama.Render:
-    """How the adapter's prompts are rendered: by its own chat template, else by the base's.
+    """Make a function that renders prompts by the adapter's own chat template, else by the base's.
 
-    A beginning token that the tokenizer adds anyway is left out, since the runtime adds it, too.
+    A beginning token of the tokenizer is left out, since the runtime adds it, too.
     """
     template = export.info.folder / names.CHAT_TEMPLATE
     own = template.is_file()
@@ -281,7 +280,7 @@ def make_render(export: Export) -> ollama.Render:
 
 
 def _copy_prompt_files(export: Export, folder: Path) -> None:
-    """What makes a seats adapter's prompts, copied from its folder; nothing for others."""
+    """Copy the files that make a seats adapter's prompts; none for other adapters."""
     for name in _PROMPT_FILES if export.opening else ():
         source = export.info.folder / name
         if not source.is_file():

@@ -27,7 +27,7 @@ def test_an_adapter_does_not_differ_from_itself(
     copy = shutil.copytree(done.adapter, tmp_path / "copy")
     found = compare(done.adapter, copy)
     assert found.same
-    assert (found.said, found.inputs, found.chunks) == ({}, {}, {})
+    assert (found.facts, found.inputs, found.chunks) == ({}, {}, {})
     assert all((row.relative or 0) < 1e-12 for row in found.layers)
 
 
@@ -68,9 +68,9 @@ def test_inputs_chunks_options_and_checkpoints_that_differ_are_named(tmp_path: P
     found = compare(old, new)
     assert found.inputs == {"a.txt": "changed", "b.txt": "removed", "c.txt": "added"}
     assert set(found.chunks.values()) == {"removed", "added"}
-    assert found.said["option chunk_tokens"] == (None, 50)
-    assert found.said["checkpoint sha256"][1] == "f" * 64
-    assert "option merge" not in found.said
+    assert found.facts["option chunk_tokens"] == (None, 50)
+    assert found.facts["checkpoint sha256"][1] == "f" * 64
+    assert "option merge" not in found.facts
 
 
 def test_other_modules_and_ranks_of_other_tools_are_compared(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_other_modules_and_ranks_of_other_tools_are_compared(tmp_path: Path) -> 
     one = write_task(tmp_path / "one", make_factors("llama", ("q_proj",), layers=(0,)), base=base)
     two = write_task(tmp_path / "two", make_factors("llama", ("v_proj",), rank=6), base=base)
     found = compare(one, two)
-    assert found.said["modules"] == ("q_proj", "v_proj")
-    assert found.said["rank"] == (4, 6)
+    assert found.facts["modules"] == ("q_proj", "v_proj")
+    assert found.facts["rank"] == (4, 6)
     first, second, _ = found.layers
     assert first.relative is not None
     assert (second.norm, second.relative) == (0.0, None)  # the first changes nothing there

@@ -261,7 +261,7 @@ def test_chunks_without_ranks_cost_next_to_nothing(
 def test_adapters_of_other_tools_and_empty_edits_are_refused(tmp_path: Path) -> None:
     done = compile_roomy(tmp_path, "llama", *make_notes(0, 1))
     task = write_task(tmp_path / "task", make_factors("llama"), base="b")
-    with pytest.raises(AdapterError, match="does not say which ranks hold what"):
+    with pytest.raises(AdapterError, match="does not say which ranks hold which chunk"):
         edit(task, tmp_path / "out", drop=("x",), options=options_for(done))
     with pytest.raises(AdapterError, match="nothing to edit"):
         run(done, tmp_path / "out")

@@ -275,6 +275,6 @@ def test_a_rank_that_no_runtime_asked_about_takes_is_refused(tmp_path: Path) -> 
     adapter = write(Case(), tmp_path / "a")
     with pytest.raises(OptionError) as caught:
         check(adapter, CheckOptions(("peft", "mlx"), max_lora_rank=8, offline=True))
-    assert caught.value.message == "--max-lora-rank means nothing to peft, mlx"
+    assert caught.value.message == "peft, mlx: started without --max-lora-rank"
     assert caught.value.hint == "leave it out, or ask about vllm or sglang or mistral.rs"
     check(adapter, CheckOptions(("peft", "vllm"), max_lora_rank=8, offline=True))

@@ -111,7 +111,7 @@ def test_a_modelfile_has_all_that_ollama_create_reads() -> None:
         ("{{ messages | length }}", "leaves out a user turn"),
         (
             "{% for m in messages %}{{ m['role'] ~ loop.index ~ m['content'] }}{% endfor %}",
-            "its turns depend on their place",
+            "its turns depend on their order",
         ),
         (tiny.CHAT_TEMPLATE.replace("<|im_end|>", '<|im_end|>"""'), "holds three quotes"),
     ],

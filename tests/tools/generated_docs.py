@@ -24,7 +24,7 @@ from d2l.documents.read import READERS
 from d2l.hypernets.checkpoints import FORMATS
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.runtimes.catalog import RUNTIMES
-from d2l.runtimes.export import EXPORTERS, place_beside
+from d2l.runtimes.export import EXPORTERS, name_beside
 from d2l.runtimes.parts import TARGETS
 from d2l.runtimes.runs import read_runs
 from d2l.runtimes.runtime import Runtime
@@ -185,7 +185,7 @@ def write_recall(network: str) -> str:
 def write_exports() -> str:
     """The table of what `d2l export` writes."""
     rows = [
-        [f"`{name}`", exporter.description, f"`{place_beside(Path('manual'), name)}`"]
+        [f"`{name}`", exporter.description, f"`{name_beside(Path('manual'), name)}`"]
         for name, exporter in EXPORTERS.items()
     ]
     rows += [[f"`{name}`", description, ""] for name, description in TARGETS.items()]
