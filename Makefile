@@ -5,7 +5,7 @@ BASE := qwen2.5-coder-0.5b
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup base demo test test-all test-engines test-vllm test-gpu fmt lint types docs check dist bench fuzz clean
+.PHONY: help setup base demo test test-all test-engines test-vllm test-gpu fmt lint types docs check dist speed fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -98,8 +98,8 @@ dist: ## build the wheel, install it into a fresh environment, compile a note an
 	cd build/dist && bin/d2l ask note.lora 'What color is the Harn bridge?' | tee answer.txt
 	grep -qix green build/dist/answer.txt
 
-bench: setup ## measure compile time against the bare base, and peak memory (BENCH=all: long texts, too)
-	$(BIN)/python tests/tools/bench.py
+speed: setup ## measure compile time against the bare base, and peak memory (SPEED=all: long texts, too)
+	$(BIN)/python tests/tools/speed.py
 
 fuzz: setup ## feed mutated files to every reader for an hour (FUZZ_SECONDS); report in build/fuzz.txt
 	$(BIN)/python -m tests.fuzz.long

@@ -30,7 +30,6 @@ HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 MOST_ROOMS = 6
 MOST_CLIMBS = 2
 NETWORK = ("--checkpoint", "seats", "--offline")
-TESTED = ("--length", "120", "--device", "cpu", "--no-harm")
 
 
 @pytest.fixture
@@ -118,7 +117,8 @@ def prints(module: str) -> bool:
     [
         (("compile", "a.txt", "-o", "a.lora", *NETWORK), "api"),
         (("edit", "both.lora", "--drop", "b.txt", "-o", "a.lora", *NETWORK), "api"),
-        (("probe", "--set", "set.jsonl", *TESTED, *NETWORK), "evaluation"),
+        (("probe", "both.lora", "--qa", "set.jsonl", "--offline"), "evaluation"),
+        (("bench", "sets", "set.jsonl", "--length", "120", *NETWORK), "evaluation"),
         (("train", "recipe.toml", "-o", "run", "--offline"), "training"),
     ],
 )

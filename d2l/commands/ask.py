@@ -144,7 +144,7 @@ def print_questions(adapter: Path, document: str, options: AskOptions, *, as_lin
     """Print questions that a document answers, with answers and pages; JSON lines as `d2l probe
     --qa` reads them."""
     from d2l.compiler.originals import read_originals
-    from d2l.evaluation.selftest.questions import write_questions
+    from d2l.evaluation.probe.written import write_questions
     from d2l.questions.writer import explain_silence
 
     originals = read_originals(read_info(adapter), document)

@@ -14,66 +14,36 @@ from d2l.files.jsonl import RowFormat, check_text, read_rows
 class Question(NamedTuple):
     """A question with its reference answers; the likelihood of the first is measured.
 
-    `document` is the text that the question is about, if the file has it; texts of the same
-    `title`, such as the paragraphs of an article, belong together. `evidence` is the passage with
-    the answer. A question without references has no answer in its document.
+    `document` is the text, or the file, that the question is about, if the row names one.
+    `evidence` is the passage with the answer. Without references, the document has no answer.
     """
 
     text: str
     references: tuple[str, ...]
     document: str | None = None
-    title: str = ""
     evidence: str = ""
 
 
 def read_questions(path: Path, *, need_document: bool = False) -> list[Question]:
-    """Read a file of questions; raises ProbeError with the file and the line."""
-    keys = "doc, question and answers" if need_document else "question and answers"
-    hint = f"a row is a JSON object with {keys}, answers being a list of texts"
-    rows = RowFormat("a row of questions", hint, ProbeError)
-    return read_rows(path, rows, lambda row: _make(row, _read_answers(row), need_document))
+    """Read a file of questions, some without an answer (`"answers": []`).
 
-
-def read_whole(path: Path) -> list[Question]:
-    """Read questions about whole documents, some without an answer (`"answers": []`); raises
-    ProbeError with the file and the line."""
-    hint = "a row is a JSON object with doc, question and answers; [] where doc does not answer"
-    rows = RowFormat("a row of questions", hint, ProbeError)
-
-    def make(row: dict[str, Any]) -> Question:
-        answers = [] if row["answers"] == [] else _read_answers(row)
-        evidence = check_text(row["evidence"]) if row.get("evidence") else ""
-        return _make(row, answers, True)._replace(evidence=evidence)
-
-    return read_rows(path, rows, make)
-
-
-def read_unanswerable(path: Path, *, need_document: bool = False) -> list[Question]:
-    """Read a file of questions that a document does not answer; raises ProbeError.
-
-    Rows have question and, if documents differ, doc. Answers are optional: the document must not
-    contain them.
+    Raises ProbeError with the file and the line.
     """
-    keys = "doc and question" if need_document else "question"
-    hint = f"a row is a JSON object with {keys}; answers, where given, are a list of texts"
-    rows = RowFormat("a row of unanswerable questions", hint, ProbeError)
-
-    def make(row: dict[str, Any]) -> Question:
-        return _make(row, _read_answers(row) if row.get("answers") else [], need_document)
-
-    return read_rows(path, rows, make)
+    keys = "doc, question and answers" if need_document else "question and answers"
+    hint = f"a row is a JSON object with {keys}, a list of texts ([]: no answer)"
+    rows = RowFormat("a row of questions", hint, ProbeError)
+    return read_rows(path, rows, lambda row: _make_question(row, need_document))
 
 
-def _make(row: dict[str, Any], answers: list[Any], need_document: bool) -> Question:
-    document, title = row["doc"] if need_document else row.get("doc"), row.get("title")
-    for value in (row["question"], *answers, *([] if document is None else [document])):
+def _make_question(row: dict[str, Any], need_document: bool) -> Question:
+    answers = [] if row["answers"] == [] else _read_answers(row)
+    document = row["doc"] if need_document else row.get("doc")
+    evidence = row.get("evidence") or ""
+    given = [value for value in (document, evidence or None) if value is not None]
+    for value in (row["question"], *answers, *given):
         check_text(value)
-    return Question(
-        text=row["question"].strip(),
-        references=tuple(answer.strip() for answer in answers),
-        document=document,
-        title=title if isinstance(title, str) else "",
-    )
+    references = tuple(answer.strip() for answer in answers)
+    return Question(row["question"].strip(), references, document, evidence)
 
 
 def _read_answers(row: dict[str, Any]) -> list[Any]:

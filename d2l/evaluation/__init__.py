@@ -1,1 +1,1 @@
-"""Evaluation: is it in there, does it help, does it harm?"""
+"""Evaluation: recall of adapters and networks, scores on tasks, harm, adapters on servers."""

@@ -17,8 +17,8 @@ from d2l.compiler.originals import find_originals
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.metrics import Row
-from d2l.evaluation.selftest.passages import choose_passages, find_passages
-from d2l.evaluation.selftest.selftest import ask
+from d2l.evaluation.probe.passages import choose_passages, find_passages
+from d2l.evaluation.probe.selftest import ask
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from d2l.inference.likelihood import answer_greedily, token_distributions
 from d2l.progress import Progress, silent

@@ -24,7 +24,7 @@ from d2l.bases.models import find_base, load_causal
 from d2l.datasets.silence import SILENCE
 from d2l.errors import AdapterError, OptionError
 from d2l.inference.adapter_prompts import AdapterPrompts, find_opening
-from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, publish, user_turn
+from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, user_turn
 from d2l.inference.forward import extend
 from d2l.inference.options import LEAST_TEMPERATURE as LEAST_TEMPERATURE
 from d2l.inference.options import AskOptions as AskOptions
@@ -111,8 +111,6 @@ class AdaptedModel(AdapterPrompts):
             tuned = put_on(info, model)
         own = TokenizerFolder(base.folder)
         chat, opening = find_chat(info, own), find_opening(info, model)
-        if options.published:
-            chat = publish(chat, base, opening)
         if not options.max_new_tokens:
             options = replace(options, max_new_tokens=FEW_TOKENS if opening else MANY_TOKENS)
         window = int(model.config.get_text_config().max_position_embeddings)

@@ -30,7 +30,7 @@ class AdapterPrompts:
 
     def prompt(self, question: str) -> list[int]:
         """Ids of the prompt of one question to the adapter; raises as `prompt_turns` does."""
-        return self.prompt_turns([user_turn(self.chat.word(question))])
+        return self.prompt_turns([user_turn(question)])
 
     def prompt_turns(self, turns: Turns, *, alone: bool = False) -> list[int]:
         """Ids of a conversation's prompt in the adapter's template, or with `alone` in the base's.
@@ -47,7 +47,7 @@ class AdapterPrompts:
 
     def prompt_alone(self, question: str) -> list[int]:
         """Ids of the base's own prompt for the question."""
-        return self._base_chat.encode([user_turn(self.chat.word(question))])
+        return self._base_chat.encode([user_turn(question)])
 
     def prompt_about(self, document: str, question: str, *, n_answer: int) -> tuple[list[int], int]:
         """Ids of the base's prompt with the document in it, and how many of the document's tokens
@@ -60,7 +60,7 @@ class AdapterPrompts:
         return fit_document(
             document,
             [start for start, _ in encoded["offset_mapping"]],
-            lambda text: chat.encode([user_turn(f"{text}\n\n{chat.word(question)}")]),
+            lambda text: chat.encode([user_turn(f"{text}\n\n{question}")]),
             window=self.window - n_answer,
         )
 
@@ -82,7 +82,7 @@ class AdapterPrompts:
 
     @property
     def _base_chat(self) -> ChatPrompts:
-        return ChatPrompts(self.base_tokenizer, published=self.chat.published)
+        return ChatPrompts(self.base_tokenizer)
 
 
 def find_opening(info: AdapterInfo, model: Any) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ A transformers tokenizer in, ids out; needs no model.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,11 @@ from jinja2 import TemplateError
 
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.bases.chat_templates import is_own, render_apart, try_tokenizer
-from d2l.bases.families import DocumentTemplate
-from d2l.bases.models import BaseFiles
 from d2l.bases.quiet import LOAD_ERRORS, explain, panics_as_errors, quiet_transformers
 from d2l.bases.tokenizer_files import read_compact
-from d2l.bases.tokenizers import load_tokenizer as load_base_tokenizer
-from d2l.errors import AdapterError, BaseModelError
+from d2l.errors import BaseModelError
 
 TOKENIZER = "tokenizer.json"
-#: A question in the public evaluation of extractive answers (SakanaAI/doc-to-lora,
-#: ctx_to_lora/data/definitions.py, EVAL_INTX_TEMPLATES).
-PUBLISHED = (
-    "Answer the following question. Output only the answer and do not output any other words."
-    "\n\nQuestion: {}"
-)
 #: A conversation, as chat templates take it.
 Turns = list[dict[str, str]]
 
@@ -56,24 +47,15 @@ class ChatPrompts:
 
     `apart`: the template is a stranger's and is rendered in a child process. `suspect`: the
     stranger's tokenizer.json, which the child loads first; empty if it is the base's own.
-    `published`: text around the last turn in the public evaluation, instead of a template.
     """
 
     tokenizer: Any
     apart: bool = False
     suspect: bytes = b""
-    published: DocumentTemplate | None = None
-
-    def word(self, question: str) -> str:
-        """Word the question as it is asked: unchanged, or as in the public evaluation."""
-        return question if self.published is None else PUBLISHED.format(question)
 
     def encode(self, turns: Turns) -> list[int]:
         """Encode the prompt of these turns, ready for an answer; raises D2LError."""
-        tokenizer, around = self.tokenizer, self.published
-        if around is not None:
-            text = around.before + turns[-1]["content"] + around.after
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokenizer = self.tokenizer
         if not tokenizer.chat_template:
             raise BaseModelError(
                 f"{tokenizer.name_or_path}: has no chat template, so it cannot be asked",
@@ -108,18 +90,6 @@ def find_chat(info: AdapterInfo, base: TokenizerFolder) -> ChatPrompts:
     opening = info.provenance.prompt.opening if info.provenance is not None else None
     known = is_own(tokenizer.chat_template, None if opening is None else opening.text)
     return ChatPrompts(tokenizer, not known or bool(suspect), suspect)
-
-
-def publish(chat: ChatPrompts, base: BaseFiles, opening: Sequence[int]) -> ChatPrompts:
-    """Change the prompts to those of the public evaluation: an empty system turn and one user turn,
-    as around the document. Raises AdapterError for seats, which answer to their own opening."""
-    if opening:
-        raise AdapterError(
-            "an adapter of seats answers to its own prompt, not to that of the public evaluation",
-            hint="leave --published out",
-        )
-    tokenizer = load_base_tokenizer(base.folder)
-    return replace(chat, published=tokenizer.document_template(base.family.document_template))
 
 
 def fit_document(

@@ -11,7 +11,7 @@ LEAST_TEMPERATURE = 1e-3
 @dataclass(frozen=True)
 class AskOptions:
     """Options of answers; `temperature` below `LEAST_TEMPERATURE` is greedy. `max_new_tokens` 0:
-    as the network's answers need. `published`: in the public evaluation's prompt (`publish`)."""
+    as the network's answers need."""
 
     base: str | None = None
     device: str = "auto"
@@ -20,4 +20,3 @@ class AskOptions:
     offline: bool = False
     dtype: str | None = None  # of the base; None: as the device needs
     parts: PartOptions = field(default_factory=PartOptions)  # of adapters that have parts
-    published: bool = False

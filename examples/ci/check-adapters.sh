@@ -12,7 +12,7 @@ check() {
   d2l compile "$document" -o "$adapter" || return
   d2l compile "$document" -o "$adapter" --locked > /dev/null || return
   if [[ -e $asked ]]; then
-    d2l probe "$adapter" --qa "$asked" --at-least "$share" --no-harm
+    d2l probe "$adapter" --qa "$asked" --at-least "$share"
   fi
 }
 

@@ -53,16 +53,15 @@ COMPUTED = {
     ("d2l", "merge"): "base checkpoint weight",
     ("d2l", "ask"): "base parts",
     ("d2l", "check"): "base runtime model max_lora_rank",
-    ("d2l", "probe"): "base checkpoint length arm",
+    ("d2l", "probe"): "base",
     ("d2l", "cache", "prune"): "max_size",
     **{
-        ("d2l", "bench", name): f"base arm chunk_tokens max_tokens {own}"
+        ("d2l", "bench", name): f"base max_tokens {own}"
         for name, own in {
-            "niah": "",
-            "squad": "length",
-            "phonebook": "entries",
-            "harm": "",
-            "check": "length",
+            "sets": "length",
+            "needles": "length",
+            "check": "",
+            "manuals": "",
         }.items()
     },
     ("d2l", "checkpoints", "new"): "system",

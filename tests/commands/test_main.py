@@ -111,11 +111,7 @@ SEE = "see `d2l compile --help`"
         ((*COMPILE, "--forse"), "no such option: --forse", "did you mean --force?"),
         (("zip", "notes.txt"), "no such command 'zip'", "see `d2l --help`"),
         (("compil", "notes.txt"), "no such command 'compil'", "did you mean 'compile'?"),
-        (
-            ("probe",),
-            "name an adapter, or sets of questions with --set",
-            "see `d2l probe --help`",
-        ),
+        (("probe",), "missing argument 'adapter'", "see `d2l probe --help`"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_reads_like_other_errors(

@@ -1,18 +1,18 @@
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from d2l.commands.probe import LENGTHS, show_selftest
+from d2l.commands.probe import show_selftest
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
-from d2l.errors import D2LError
+from d2l.evaluation.harm import Harm
+from d2l.evaluation.probe.passages import HalvedSentence
+from d2l.evaluation.probe.selftest import Gain, PlaceGain, Recited, SelfReport, SelfTest
 from tests import tiny
 from tests.command import Command
 from tests.compiled import Compiled, compile_tiny
-from tests.evaluation.selftest.reports import make_report
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,33 +28,26 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     root = tmp_path_factory.mktemp("command")
     path = root / "handbook.txt"
     path.write_text(tiny.DOCUMENT, "utf-8")
-    questions = "".join(json.dumps(row) + "\n" for row in ROWS)
-    (root / "questions.jsonl").write_text(questions, "utf-8")
+    write_questions(root, ROWS)
     return compile_tiny(root, "seats", read_document(Source(str(path), path)))
 
 
+def write_questions(folder: Path, rows: list[dict[str, object]]) -> Path:
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
 def list_options(done: Compiled) -> list[object]:
-    return ["--base", done.base, "--device", "cpu", "--no-harm"]
+    return ["--base", done.base, "--device", "cpu"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "name an adapter, or sets of questions with --set"),
-        ([".", "--set", "s.jsonl"], "ADAPTER cannot be given with --set"),
-        (["--set", "s", "--qa", "q", "--document", "d"], "--qa, --document cannot be given with"),
-        ([".", "--length", "64"], "--length cannot be given without --set"),
-        ([".", "--checkpoint", "c"], "--checkpoint cannot be given without --set"),
-        ([".", "--qa", "q", "--html", "h"], "--html cannot be given with --qa, --set or"),
-        (["--set", "s", "--html", "h"], "--html cannot be given with --qa, --set or"),
+        ([], "missing argument 'adapter'"),
         ([".", "--at-least", "0.5"], "--at-least cannot be given without --qa"),
         ([".", "--qa", "q", "--at-least", "50"], "Input should be less than or equal to 1"),
-        (["--set", "s", "--arm", "rag"], "--arm cannot be given without --set"),
-        ([".", "--published"], "--published cannot be given without --qa or --set"),
-        ([".", "--unanswerable", "neighbors"], "neighbors needs --qa or --set to"),
-        (["--set", "s", "--length", "x"], "'--length': Input should be a valid integer"),
-        (["--set", "s", "--length", "0"], "'--length': Input should be greater than or equal to 1"),
-        ([".", "--qa", "q", "--limit", "0"], "--limit"),
     ],
 )
 def test_wrong_usage_is_exit_2_and_says_which_option(
@@ -70,11 +63,11 @@ def test_json_holds_rows_of_all_arms(done: Compiled, command: Command) -> None:
     outcome = command("probe", done.adapter, "--qa", questions, "--json", *list_options(done))
     assert (outcome.code, outcome.err) == (0, "")
     found = json.loads(outcome.out)
-    assert list(found) == ["rows", "questions"]  # harm was left out
+    assert list(found) == ["document", "tokens", "rows", "questions", "left_out"]
+    assert found["document"] == str(done.root / "handbook.txt")
     for row, arm in zip(found["rows"], ("adapter", "prompt", "base"), strict=True):
-        assert (row["arm"], row["n"], row["set"]) == (arm, 2, str(done.root / "handbook.txt"))
-        scores = {"contained", "em", "f1", "nll", "nll_without_end"}
-        assert scores == set(row["stderr"]) < set(row)
+        assert (row["arm"], row["n"]) == (arm, 2)
+        assert {"contained", "em", "f1", "nll"} == set(row["stderr"]) < set(row)
 
 
 def test_too_few_right_answers_are_exit_1_behind_the_report(
@@ -95,15 +88,14 @@ def test_questions_stand_before_the_means_each_with_what_was_said(
     done: Compiled, command: Command, tmp_path: Path
 ) -> None:
     rows = [*ROWS, {"question": "What does it cost?", "answers": ["9 dollars"]}]
-    questions = tmp_path / "questions.jsonl"
-    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    questions = write_questions(tmp_path, rows)
     outcome = command("probe", done.adapter, "--qa", questions, *list_options(done))
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[:3] == [
         "0 of 2 right",
         f"  ? {ROWS[0]['question']}",
-        f"         wanted  {ROWS[0]['answers'][0]}",
+        "         wanted  14 days",
     ]
     assert lines[3].startswith("         said    ")
     assert lines[7:10] == [
@@ -115,80 +107,59 @@ def test_questions_stand_before_the_means_each_with_what_was_said(
     assert lines[12].split()[:4] == ["adapter", "0", "of", "2"]
 
 
-def test_the_table_names_set_length_and_arms(done: Compiled, command: Command) -> None:
-    outcome = command(
-        "probe", "--set", done.root / "questions.jsonl", "--length", 120, "--length", 60,
-        "--checkpoint", done.checkpoint, *list_options(done),
-    )  # fmt: skip
-    assert (outcome.code, outcome.err) == (0, "")
-    lines = [line.split() for line in outcome.out.splitlines()]
-    arms = [line[:3] for line in lines if line[:1] == ["questions"]]
-    assert arms == [
-        ["questions", length, arm]
-        for length in ("120", "60")
-        for arm in ("adapter", "document", "base")
-    ]
-
-
-def test_whole_documents_are_asked_in_the_arms_that_are_named(
-    done: Compiled, command: Command
+def test_false_answers_stand_beside_false_silences(
+    done: Compiled, command: Command, tmp_path: Path
 ) -> None:
-    outcome = command(
-        "probe", "--set", done.root / "questions.jsonl", "--whole", "--arm", "routed",
-        "--arm", "base", "--checkpoint", done.checkpoint, *list_options(done),
-    )  # fmt: skip
+    rows = [*ROWS, {"question": "What does it weigh?", "answers": []}]
+    questions = write_questions(tmp_path, rows)
+    outcome = command("probe", done.adapter, "--qa", questions, *list_options(done))
     assert (outcome.code, outcome.err) == (0, "")
-    lines = outcome.out.splitlines()
-    assert re.fullmatch("[01] of 2 right", lines[0])
-    assert sum("chosen parts" in line for line in lines) == 2  # scores and first token
-    assert sum("base alone" in line for line in lines) == 2
-    assert "right part first" in outcome.out
+    assert "  ? What does it weigh?\n         wanted  (no answer)\n" in outcome.out
+    *_, head, _, _, _, last = outcome.out.splitlines()
+    assert head.split()[-4:] == ["false", "answers", "false", "silences"]
+    # Random weights never refuse.
+    assert last.endswith("1 of 1 (1.00)   0 of 2 (0.00 ± 0.00)")
 
 
 def test_an_adapter_alone_is_tested_with_its_own_sentences(
-    done: Compiled, command: Command, tmp_path: Path
-) -> None:
-    html = tmp_path / "report.html"
-    options = ["--base", done.base, "--device", "cpu", "--no-harm", "--html", html]
-    outcome = command("probe", done.adapter, "--json", *options)
-    assert outcome.code == 0
-    found = json.loads(outcome.out)
-    assert found["rows"] == []
-    assert found["selftest"]["n"] > 0
-    assert "handbook" in html.read_text("utf-8")
-    shown = command("probe", done.adapter, *options)
-    assert (shown.code, shown.err) == (0, "")
-    assert "gain" in shown.out
-
-
-def test_the_self_test_is_printed_before_harm_is_measured(
     done: Compiled, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Harm takes minutes; what is known before does not wait for it."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise D2LError("harm is measured now")
-
-    monkeypatch.setattr("d2l.evaluation.selftest.selftest.answer_general", fail)
-    outcome = command("probe", done.adapter, "--base", done.base, "--device", "cpu")
-    assert (outcome.code, outcome.err) == (1, "error: harm is measured now\n")
-    assert "worst passages" in outcome.out
-
-
-def test_lengths_in_help_are_those_of_the_command(command: Command) -> None:
-    assert ", ".join(map(str, LENGTHS)) in " ".join(command("probe", "--help-all").out.split())
+    # Two prompts of our own instead of 24: the time, not the measure, is the point here.
+    monkeypatch.setattr(
+        "d2l.evaluation.harm.read_harm_prompts", lambda: ["Why?", "Count to three."]
+    )
+    outcome = command("probe", done.adapter, "--json", *list_options(done))
+    assert (outcome.code, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert found["selftest"]["n"] > 0
+    assert found["harm"]["n"] == 2
+    shown = command("probe", done.adapter, *list_options(done))
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith(f"adapter    {done.adapter} on tiny-org/llama-tiny\n")
+    assert "\nharm       KL " in shown.out
 
 
 # ---- the self-test as text ----------------------------------------------------------------------
 
 
+def make_report() -> SelfReport:
+    """A report made by hand."""
+    pages = (
+        PlaceGain("a.pdf", "p. 1", Gain(2, 5.0, 3.0, 2.0, 0.5), page=1),
+        PlaceGain("a.pdf", "p. 2", Gain(1, 5.0, 6.0, -1.0), page=2),
+        PlaceGain("b.pdf", "p. 1", Gain(0), page=1),
+    )
+    worst = (Recited(HalvedSentence("a.pdf", 0, 2, "given", "wanted"), 5.0, 6.0, "said"),)
+    test = SelfTest(Gain(3, 5.0, 3.5, 1.5, 0.25), 9, (), pages, worst)
+    harm = Harm(18, 200, 0.48, 0.75, {"kl": 0.02, "unchanged": 0.01})
+    return SelfReport("a.lora", "org/base", test, harm)
+
+
 def test_totals_pages_and_worst_passages_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    report = make_report("a.pdf")
-    show_selftest(replace(report, harm=None))
-    show_selftest(report)
+    show_selftest(make_report())
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip("─ ")]
     assert [" ".join(words) for words in lines] == [
-        "adapter a.pdf on org/base",
+        "adapter a.lora on org/base",
         "self-test second halves of 3 of 9 sentences",
         "gain 1.50 ± 0.25 nats a token over the base alone",
         "nll 3.50 with the adapter, 5.00 without",
@@ -197,9 +168,9 @@ def test_totals_pages_and_worst_passages_are_printed(capsys: pytest.CaptureFixtu
         "a.pdf p. 2 -1.00 1",
         "b.pdf p. 1 – 0",
         "worst passages",
-        "-1.00 a.pdf, p. 2: given a.pdf …",
-        "wanted wanted a.pdf",
-        "said a.pdf",
+        "-1.00 a.pdf, p. 2: given …",
+        "wanted wanted",
+        "said said",
         "harm KL 0.48 ± 0.02 nats a token, 75.0% of most likely tokens unchanged "
         "(200 general prompts, 18 seats)",
     ]
@@ -208,32 +179,5 @@ def test_totals_pages_and_worst_passages_are_printed(capsys: pytest.CaptureFixtu
 def test_the_worst_are_few_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     report = make_report()
     test = replace(report.selftest, worst=report.selftest.worst * 10)
-    show_selftest(replace(report, selftest=test, harm=None))
-    assert capsys.readouterr().out.count("wanted words") == 3
-
-
-# ---- what the document does not answer ----------------------------------------------------------
-
-
-def test_false_answers_stand_beside_false_silences_as_text_and_json(
-    done: Compiled, command: Command, tmp_path: Path
-) -> None:
-    unanswerable = tmp_path / "unanswerable.jsonl"
-    rows = [{"question": "Who is the keeper's daughter?"}, {"question": "What does it weigh?"}]
-    unanswerable.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    options = ["--unanswerable", unanswerable, *list_options(done)]
-    questions = done.root / "questions.jsonl"
-    outcome = command("probe", done.adapter, "--qa", questions, "--json", *options)
-    assert outcome.code == 0, outcome.err
-    found = json.loads(outcome.out)
-    assert [row["arm"] for row in found["unanswerable"]] == ["adapter", "prompt", "base"]
-    for row, scored in zip(found["unanswerable"], found["rows"], strict=True):
-        # Random weights never refuse.
-        assert row["false_answers"] == {"n": 2, "count": 2, "share": 1.0, "stderr": 0.0}
-        assert row["false_silences"]["n"] == scored["n"]
-        assert row["false_silences"]["count"] == 0
-    shown = command("probe", done.adapter, *options)
-    (head, *lines) = [line.split() for line in shown.out.splitlines() if line.strip("─ ")]
-    assert head == ["set", "tokens", "arm", "false", "answers", "false", "silences"]
-    assert len(lines) == 3
-    assert all(line[-7:] == ["2", "of", "2", "(1.00", "±", "0.00)", "–"] for line in lines)
+    show_selftest(replace(report, selftest=test))
+    assert capsys.readouterr().out.count("wanted  wanted") == 3

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from d2l.datasets.questions import Question, read_documents, read_questions, read_unanswerable
+from d2l.datasets.questions import Question, read_documents, read_questions
 from d2l.errors import ProbeError, RecipeError
 from tests.recipes import ROWS, write_data
 
 GOOD = {"question": "Where is the pump?", "answers": ["the harbor", "harbor"]}
-HINT = "a row is a JSON object with question and answers, answers being a list of texts"
+HINT = "a row is a JSON object with question and answers, a list of texts ([]: no answer)"
 
 
 @pytest.mark.parametrize("name", ["qa.jsonl", "qa.jsonl.gz"])
@@ -32,7 +32,7 @@ def test_rows_are_read_plain_or_gzip_and_other_keys_passed_over(name: str, tmp_p
         ("[1]", "expected an object, got list"),
         ('{"answers": ["x"]}', "'question' is missing"),
         ('{"question": "Why?"}', "'answers' is missing"),
-        ('{"question": "Why?", "answers": []}', "answers is not a list of at least one text"),
+        ('{"question": "Why?", "answers": null}', "answers is not a list of at least one text"),
         ('{"question": "Why?", "answers": "x"}', "answers is not a list of at least one text"),
         ('{"question": "Why?", "answers": ["x", " "]}', "expected text, got ' '"),
         ('{"question": 3, "answers": ["x"]}', "expected text, got 3"),
@@ -151,21 +151,10 @@ def test_a_file_may_begin_with_a_mark_and_end_its_lines_as_windows_does(tmp_path
     assert [document.text for document in read_documents(path)] == ["one", "two"]
 
 
-def test_unanswerable_questions_need_no_answers(tmp_path: Path) -> None:
+def test_questions_without_an_answer_have_an_empty_list_of_answers(tmp_path: Path) -> None:
     path = tmp_path / "un.jsonl"
-    rows = [
-        {"question": "Why?", "doc": "A text.", "title": "T", "answers": []},
-        {"question": "Who?", "answers": ["Ada"]},
-        {"question": " What? "},
-    ]
+    rows = [{"question": "Why?", "doc": "A text.", "answers": []}, GOOD | {"evidence": "In it."}]
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    assert read_unanswerable(path) == [
-        Question("Why?", (), "A text.", "T"),
-        Question("Who?", ("Ada",)),
-        Question("What?", ()),
-    ]
-    with pytest.raises(ProbeError, match=r"line 2: not a row of unanswerable .*'doc' is missing"):
-        read_unanswerable(path, need_document=True)
-    path.write_text('{"question": "Why?", "answers": "x"}', "utf-8")
-    with pytest.raises(ProbeError, match="answers is not a list of at least one text"):
-        read_unanswerable(path)
+    without, with_answer = read_questions(path)
+    assert without == Question("Why?", (), "A text.")
+    assert with_answer.evidence == "In it."

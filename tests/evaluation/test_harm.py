@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.evaluation import harm
-from d2l.evaluation.harm import answer_general, measure_harm
+from d2l.evaluation.harm import Harm, measure_harm
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests import tiny
 from tests.compiled import (
@@ -55,15 +55,15 @@ def test_harm_is_that_of_the_dense_models(kind: str, compiled: Compile) -> None:
         kls.append(float((p * (p / q).log()).sum(-1).mean()))
         kept.append(float((p.argmax(-1) == q.argmax(-1)).double().mean()))
     asker = load(done)
-    found = measure_harm(asker, answer_general(asker, PROMPTS, batch=3), batch=3)
-    assert found["n"] == len(PROMPTS)
-    assert found["kl"] == pytest.approx(torch.tensor(kls).mean().item(), abs=1e-4)  # fp32, batched
-    assert found["unchanged"] == pytest.approx(torch.tensor(kept).mean().item(), abs=1e-6)
+    found = measure_harm(asker, PROMPTS)
+    assert found.n == len(PROMPTS)
+    assert found.kl == pytest.approx(torch.tensor(kls).mean().item(), abs=1e-4)  # fp32, batched
+    assert found.unchanged == pytest.approx(torch.tensor(kept).mean().item(), abs=1e-6)
     error = torch.tensor(kls).std().item() / len(kls) ** 0.5
-    assert found["stderr"]["kl"] == pytest.approx(error, abs=1e-4)
-    assert found["kl"] > 0.01
+    assert found.stderr["kl"] == pytest.approx(error, abs=1e-4)
+    assert found.kl > 0.01
     opening = tiny.encode(f"<|im_start|>system\n{ALL_WORDS}")
-    assert found["seats"] == (len(opening) - 1 if kind == "seats" else None)
+    assert found.seats == (len(opening) - 1 if kind == "seats" else None)
 
 
 def test_an_adapter_that_does_nothing_does_no_harm(tmp_path: Path) -> None:
@@ -73,34 +73,12 @@ def test_an_adapter_that_does_nothing_does_no_harm(tmp_path: Path) -> None:
     zeroed = {name: t * (".lora_A." in name) for name, t in tensors.items()}
     save_file(zeroed, path, {"format": "pt"})
     asker = load(done)
-    found = measure_harm(asker, answer_general(asker, PROMPTS))
-    assert (found["kl"], found["unchanged"]) == (0.0, 1.0)
-    assert found["stderr"] == {"kl": 0.0, "unchanged": 0.0}
+    found = measure_harm(asker, PROMPTS)
+    assert (found.kl, found.unchanged) == (0.0, 1.0)
+    assert found.stderr == {"kl": 0.0, "unchanged": 0.0}
 
 
-def test_the_bases_answers_serve_every_adapter_of_it(compiled: Compile, tmp_path: Path) -> None:
-    done, other = compiled("llama"), compile_tiny(tmp_path, "llama", chunk_tokens=30)
-    asker = load(done)
-    general = answer_general(asker, PROMPTS)
-    first = measure_harm(asker, general)
-    asker.set_adapter(other.adapter)
-    second = measure_harm(asker, general)
-    asker = load(done, other.adapter)
-    assert second == measure_harm(asker, answer_general(asker, PROMPTS))
-    assert second["kl"] != first["kl"]
-
-
-def test_an_answer_keeps_its_end_token_where_it_came(compiled: Compile) -> None:
-    answers = answer_general(load(compiled("llama")), PROMPTS)
-    assert list(answers) == PROMPTS
-    for prompt, ids in answers.items():
-        asked = torch.tensor([tiny.encode(write_prompt(prompt))])
-        alone = tiny.make_causal("llama").generate(
-            asked,
-            attention_mask=torch.ones_like(asked),
-            max_new_tokens=harm.MAX_TOKENS,
-            do_sample=False,
-            pad_token_id=END,
-        )
-        assert list(ids) == alone[0, asked.shape[1] :].tolist()
-    assert {ids[-1] == END for ids in answers.values()} == {True, False}
+def test_harm_is_told_with_its_seats_and_prompts() -> None:
+    harm = Harm(18, 24, 0.476, 0.75, {"kl": 0.02, "unchanged": 0.01})
+    told = "KL 0.48 ± 0.02 nats a token, 75.0% of most likely tokens unchanged"
+    assert str(harm) == f"{told} (24 general prompts, 18 seats)"

@@ -132,7 +132,7 @@ def list_commands(place: Path, base: Path, checkpoint: Path) -> dict[str, list[s
         "export mlx": ["export", a, "--to", "mlx", "-o", out, "--force", *on],
         "export ollama": ["export", a, "--to", "ollama", "-o", out, "--force", *on_gguf],
         "ask": ["ask", a, "Who?", "--max-tokens", "1", "--device", "cpu", "--compare", *on],
-        "probe": ["probe", a, "--no-harm", "--limit", "1", "--device", "cpu", *on],
+        "probe": ["probe", a, "--device", "cpu", *on],
     }
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from d2l.documents.document import Document
 from d2l.errors import AdapterError, BaseModelError
 from d2l.inference import chat_prompts
-from d2l.inference.chat_prompts import PUBLISHED, load_tokenizer
+from d2l.inference.chat_prompts import load_tokenizer
 from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny
@@ -330,27 +330,6 @@ def test_half_a_pair_of_matrices_is_one_clear_error(
     assert error.hint == (
         "the adapter is damaged, or was cut short: get it again, or compile the document again"
     )
-
-
-def test_the_published_prompt_has_an_empty_system_turn_around_the_wrapped_question(
-    compiled: Compile,
-) -> None:
-    asked = PUBLISHED.format(QUESTION)
-    around = {
-        "gemma2": "<bos><start_of_turn>user\n\n\n{}<end_of_turn>\n<start_of_turn>model\n",
-        "mistral": "<s> [INST] \n\n{} [/INST] ",
-        "qwen3": "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
-        "<|im_start|>assistant\n",
-    }
-    for kind, text in around.items():
-        asker = load(compiled(kind), published=True)
-        ids = asker.base_tokenizer(text.format(asked), add_special_tokens=False)["input_ids"]
-        assert asker.prompt(QUESTION) == asker.prompt_alone(QUESTION) == ids
-        about, _ = asker.prompt_about("A pump.", QUESTION, n_answer=9)
-        assert asker.base_tokenizer.decode(about) == text.format(f"A pump.\n\n{asked}")
-        assert load(compiled(kind)).prompt(QUESTION) != ids
-    error = refuse(lambda: load(compiled("seats"), published=True))
-    assert "answers to its own prompt" in error.message
 
 
 def test_answers_may_be_longer_where_networks_answer_in_sentences(compiled: Compile) -> None:

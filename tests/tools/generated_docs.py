@@ -40,7 +40,7 @@ DOCUMENTS = tuple(path for place in _PLACES for path in sorted(ROOT.glob(place))
 #: Lengths of the recall table that the front page shows: what fits well, what just fits, what not.
 SHOWN_LENGTHS = (64, 480)
 SETS = {"qa_dev_squad": "SQuAD", "qa_dev_synthetic": "fictional", "qa_dev_wide": "six sources"}
-#: What `d2l probe --set … --json` printed about a shipped network, a file for each.
+#: The report of `d2l bench sets` on a shipped network, and its harm; a file for each.
 RECALL = Path(__file__).parents[1] / "data" / "seats" / "recall"
 #: The network of the front page as long as the default has no record.
 SMALL = "smollm2-135m"
@@ -125,9 +125,9 @@ def read_recall(network: str) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def read_record(network: str) -> Any:
-    """What was printed about a network; nothing where it was not measured."""
+    """Read the record of a network; one that was not measured has no rows."""
     path = RECALL / f"{network}.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {"rows": [], "harm": None}
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {"rows": []}
 
 
 def write_rows() -> str:
@@ -158,14 +158,22 @@ def write_recall(network: str) -> str:
     cells = read_recall(network)
     if not cells:
         return ""
-    titles = {"adapter": "adapter", "prompt": "document in the prompt", "base": "base alone"}
+    titles = {
+        "parts": "chosen parts",
+        "adapter": "adapter",
+        "prompt": "document in the prompt",
+        "base": "base alone",
+    }
     asked = [arm for arm in titles if any(arm in arms for arms in cells.values())]
     rows = [
         [
             f"{name.removeprefix('qa_dev_')}, {length:,}",
             f"{arms['adapter']['seats']:.0f}",
             str(arms["adapter"]["n"]),
-            *(describe_scores(arms[arm]) if arm in arms else "not run" for arm in asked),
+            *(
+                describe_scores(arms[arm]) if arm in arms else "–" if arm == "parts" else "not run"
+                for arm in asked
+            ),
         ]
         for (name, length), arms in cells.items()
     ]
@@ -176,7 +184,7 @@ def write_recall(network: str) -> str:
             f"{one['kl']:.2f} ± {one['stderr']['kl']:.2f}",
             f"{one['unchanged']:.2f} ± {one['stderr']['unchanged']:.2f}".replace("0.", "."),
         ]
-        for one in (read_record(network)["harm"] or {"by_seats": []})["by_seats"]
+        for one in (read_record(network).get("harm") or {"by_seats": []})["by_seats"]
     ]
     changed = ("seats", "KL to the base, nats a token", "most likely tokens unchanged")
     return "\n".join([make_table(columns, rows), *([make_table(changed, harm)] if harm else [])])

@@ -1,1 +1,1 @@
-"""Benchmarks of networks: documents that are drawn, compiled and asked, a row for each."""
+"""Benchmarks of networks: documents are drawn, compiled and asked; a row for each document."""

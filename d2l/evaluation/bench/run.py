@@ -1,6 +1,6 @@
-"""Cases → a row for each: its document is compiled, its adapter asked in every arm, all is timed.
+"""Documents with questions → a row for each: it is compiled, and asked in every arm; all is timed.
 
-Rows go to a file as soon as they are measured, so that a run that was stopped goes on.
+Rows go to a file as soon as they are measured, so that a stopped run goes on.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -22,180 +22,192 @@ from d2l.adapters.peft_folder import DTYPES
 from d2l.api.compiler import Compiler
 from d2l.bases import devices
 from d2l.compiler.privacy import name_places
+from d2l.datasets.questions import Question
 from d2l.documents.chunks import Tokenizer
-from d2l.errors import ProbeError
-from d2l.evaluation.bench.cases import Case
-from d2l.evaluation.harm import GeneralAnswers, answer_general, measure_harm
-from d2l.evaluation.metrics import Row
-from d2l.evaluation.recall.whole import Interview
-from d2l.files.atomic import naming
-from d2l.files.jsonl import RowFormat, read_rows
+from d2l.evaluation.answers import AnsweredQuestion, Arm, MarkedAnswer
+from d2l.evaluation.arms import ask_arm
+from d2l.evaluation.bench.cases import BENCH_ARMS, Case
+from d2l.evaluation.bench.documents import find_right
+from d2l.evaluation.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import digest_files
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.chat_prompts import user_turn
+from d2l.inference.parts.choose import PartOptions
 from d2l.progress import Steps, ignore_steps
 from d2l.version import __version__
 
-#: Arms that need parts: without them they would be others again.
-_OF_PARTS = ("rag", "routed", "right")
-_ROWS = RowFormat("a row of d2l bench", "name another file, or remove the line", ProbeError)
-#: Options that say where things lie, and change no figure.
-_PLACES = ("checkpoint", "base", "device", "offline")
+#: Arms of documents with parts alone.
+_OF_PARTS = (Arm.PARTS, Arm.RIGHT, Arm.RAG)
+#: Parts that the router names.
+_N_ROUTED = 3
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft")
 
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """`name` of the benchmark, and the arms that are asked, `batch` questions at a time. `kept` is
-    a file of JSON lines for the rows; those of the same options and case are not measured anew."""
+    """A benchmark's name, and how documents are compiled and asked.
+
+    `kept`: a file of JSON lines for the rows; those of the same run and document are not measured
+    again.
+    """
 
     name: str
     compiling: CompileOptions
     asking: AskOptions
-    arms: tuple[str, ...] = ()
     kept: Path | None = None
-    batch: int = 8
 
 
-#: (asker, case, options) to the keys `arms` and `questions` of the case's row.
-Measure = Callable[[AdaptedModel, Case, BenchOptions], Row]
-
-
-def ask_arms(asker: AdaptedModel, case: Case, options: BenchOptions) -> Row:
-    """Ask the case's questions in every arm. `seconds` of an arm are those of a question."""
-    interview, arms = Interview(asker, case.asked, options.batch, timed=0), dict[str, Row]()
-    for arm in options.arms:
-        if arm not in _OF_PARTS or asker.parts is not None:
-            with metered(asker.model.device) as arms[arm]:
-                n_cut = interview.ask(arm)
-            arms[arm]["seconds"] /= max(len(interview.records), 1)
-            arms[arm]["cut"] = n_cut
-    answered = {arm for record in interview.records for arm in record.get("answers", ())}
-    for record in interview.records:
-        record["n_tokens"] = len(asker.encode(record["wanted"][0]))
-    arms = {arm: row for arm, row in arms.items() if arm in answered}
-    return {"arms": arms, "questions": interview.records}
-
-
-def measure_harms() -> Measure:
-    """What measures harm: of the adapter, and of the document in the prompt. The base alone answers
-    general prompts once, as many as the first case's cell says."""
-    general: GeneralAnswers = {}
-
-    def measure(asker: AdaptedModel, case: Case, options: BenchOptions) -> Row:
-        if not general:
-            general.update(answer_general(asker, limit=case.cell["n"], batch=options.batch))
-        arms = dict[str, Row]()
-        for arm, text in (("adapter", None), ("prompt", case.asked.document.text)):
-            if arm in options.arms:
-                with metered(asker.model.device) as arms[arm]:
-                    harm = measure_harm(asker, general, batch=options.batch, document=text)
-                arms[arm] |= harm | {"seconds": arms[arm]["seconds"] / len(general)}
-        return {"arms": arms, "questions": []}
-
-    return measure
-
-
-def run_cases(
+def run_bench(
     draw: Callable[[Tokenizer], Sequence[Case]],
     options: BenchOptions,
     *,
-    measure: Measure = ask_arms,
     progress: Steps = ignore_steps,
-) -> list[Row]:
-    """The rows of all cases that `draw` gives for the network's tokenizer; raises D2LError.
+) -> list[DocumentRow]:
+    """Measure every case that `draw` gives for the network's tokenizer; raises D2LError.
 
     Nothing comes from the cache. Weights are loaded before the first case is timed.
     """
     compiler, asker = Compiler(options.compiling), None
-    cases, rows, path = draw(compiler.network.tokenizer), list[Row](), options.kept
-    common = _describe(compiler, options)
-    kept = read_rows(path, _ROWS, dict) if path is not None and path.exists() else []
+    cases, run, rows = draw(compiler.network.tokenizer), _describe(compiler, options), []
+    kept = [] if options.kept is None else load_rows(options.kept)
     with tempfile.TemporaryDirectory(prefix="d2l-bench-") as folder:
         for n, case in enumerate(cases):
-            document, asked = case.asked.document, case.asked.questions
-            progress(n, len(cases), f"{options.name}: {document.name}")
-            facts = common | {"cell": case.cell, "document": Path(document.name).name}
-            facts |= {"sha256": document.digest, "asked": [question.text for question in asked]}
-            row = next((row for row in kept if facts.items() <= row.items()), None)
+            progress(n, len(cases), f"{options.name}: {case.asked.document.name}")
+            row = next((row for row in kept if _is_of(row, case, run)), None)
             if row is None:
-                asker, took = _compile(compiler, case, options, asker, Path(folder, f"{n}.lora"))
-                row = facts | took | measure(asker, case, options)
-                if path is not None:
-                    with naming(path, ProbeError), path.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
+                adapter = Path(folder, f"{n}.lora")
+                row = _compile(compiler, case, run, adapter)
+                asker = _put_on(asker, adapter, options.asking)
+                row = ask_document(asker, case, row)
+                if options.kept is not None:
+                    append_row(options.kept, row)
             rows.append(row)
     return rows
 
 
+def _is_of(row: DocumentRow, case: Case, run: RunFacts) -> bool:
+    """True if a kept row has the same run, document and questions."""
+    asked = case.asked
+    return (
+        (row.run, row.set, row.length) == (run, case.set, case.length)
+        and (row.document, row.sha256) == (asked.document.name, asked.document.digest)
+        and [q.question for q in row.questions] == [q.text for q in asked.questions]
+    )
+
+
+def _compile(compiler: Compiler, case: Case, run: RunFacts, folder: Path) -> DocumentRow:
+    """Compile a document into a folder; its row has no answers yet."""
+    asked = case.asked
+    plan = compiler.plan(asked.document)
+    compiler.load(plan)
+    with metered(torch.device(plan.device)) as costs:
+        adapter = compiler(plan)
+    adapter.save_pretrained(folder)
+    return DocumentRow(
+        run,
+        case.set,
+        case.length,
+        document=asked.document.name,
+        sha256=asked.document.digest,
+        tokens=asked.n_tokens,
+        chunks=len(plan.chunks),
+        seats=plan.rank,
+        adapter_bytes=plan.adapter_bytes,
+        parts_bytes=plan.parts_bytes,
+        compiling=costs[0],
+        costs={},
+        questions=(),
+    )
+
+
+def _put_on(asker: AdaptedModel | None, adapter: Path, asking: AskOptions) -> AdaptedModel:
+    """Put an adapter on the base, and delete the adapter before."""
+    if asker is None:
+        return AdaptedModel.load(adapter, asking)
+    earlier = asker.info.folder
+    asker.set_adapter(adapter)
+    shutil.rmtree(earlier)
+    return asker
+
+
+def ask_document(asker: AdaptedModel, case: Case, row: DocumentRow) -> DocumentRow:
+    """Ask all arms about a document whose adapter is on `asker`, and add their answers to its row.
+
+    Only questions whose right part is known are asked of that part.
+    """
+    questions, document = case.asked.questions, case.asked.document
+    parts = None if asker.parts is None else asker.parts.parts.records
+    pages = [part.searched for part in parts or ()]
+    routed = [_route(asker, question) for question in questions]
+    right = [find_right(pages, q) if q.references else () for q in questions]
+    answers: list[dict[Arm, MarkedAnswer]] = [{} for _ in questions]
+    costs = {}
+    for arm in BENCH_ARMS[row.run.bench]:
+        asked = [n for n in range(len(questions)) if arm is not Arm.RIGHT or right[n]]
+        if not asked or (parts is None and arm in _OF_PARTS):
+            continue
+        of_right = [right[n][0] for n in asked] if arm is Arm.RIGHT else []
+        texts = [pages[routed[n][0]] if arm is Arm.RAG else document.text for n in asked]
+        with metered(asker.model.device) as spent:
+            marked = ask_arm(asker, arm, [questions[n] for n in asked], texts, of_right)
+        costs[arm] = replace(spent[0], seconds=spent[0].seconds / len(asked))
+        for n, answer in zip(asked, marked, strict=True):
+            answers[n][arm] = answer
+    answered = [
+        AnsweredQuestion(question.text, question.references, answers[n], routed[n], right[n])
+        for n, question in enumerate(questions)
+    ]
+    return replace(row, costs=costs, questions=tuple(answered))
+
+
+def _route(asker: AdaptedModel, question: Question) -> tuple[int, ...]:
+    """List the parts that the router puts first; an adapter without parts has none."""
+    if asker.parts is None:
+        return ()
+    turns = [user_turn(question.text)]
+    return asker.parts.choose(turns, PartOptions(), usual=_N_ROUTED).indices
+
+
 @contextlib.contextmanager
-def metered(device: torch.device) -> Iterator[Row]:
-    """A row of the block's seconds and peak memory: on CUDA what torch allocated, `extra_bytes` of
-    it beyond what was there before; else the most that the process has had until now."""
-    row, before = Row(peak_bytes=None, extra_bytes=None), 0
+def metered(device: torch.device) -> Iterator[list[Cost]]:
+    """Measure the block: gives a list that has its cost at the end."""
+    costs: list[Cost] = []
     cuda = torch.cuda if devices.is_cuda(device) else None
+    before, peak, extra = 0, None, None
     if cuda is not None:
         cuda.synchronize(device)
         cuda.reset_peak_memory_stats(device)
         before = cuda.memory_allocated(device)
     start = time.perf_counter()
-    yield row
+    yield costs
     if cuda is not None:
         cuda.synchronize(device)
-        row["peak_bytes"] = cuda.max_memory_allocated(device)
-        row["extra_bytes"] = row["peak_bytes"] - before
+        peak = cuda.max_memory_allocated(device)
+        extra = peak - before
     elif sys.platform != "win32":
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024
-        row["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    row["seconds"] = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    costs.append(Cost(time.perf_counter() - start, peak, extra))
 
 
-def _describe(compiler: Compiler, options: BenchOptions) -> Row:
-    """What all rows of a run depend on, without names of this machine and its folders."""
-    network, usual = compiler.network, asdict(CompileOptions())
+def _describe(compiler: Compiler, options: BenchOptions) -> RunFacts:
+    network = compiler.network
     names = (network.files.name, network.base.name)
     shared = name_places(*names)
     weights = json.dumps(sorted(digest_files(network.files.path).items())).encode()
-    changed = {
-        key: value for key, value in asdict(options.compiling).items() if value != usual[key]
-    }
     device = devices.pick_device(compiler.options.device)
     processor = f"{device}, {platform.machine()}, {torch.get_num_threads()} threads"
-    card = torch.cuda.get_device_name(device) if devices.is_cuda(device) else processor
-    usual_dtype = next(k for k, v in DTYPES.items() if v == devices.pick_dtype(device))
     own = {"d2l": __version__, "python": platform.python_version(), "cuda": torch.version.cuda}
-    return {
-        "bench": options.name,
-        "network": shared.get(names[0], names[0]),
-        "network_sha256": hashlib.sha256(weights).hexdigest()[:16],
-        "base": shared.get(names[1], names[1]),
-        "device": card,
-        "dtype": options.asking.dtype or usual_dtype,
-        "options": {key: value for key, value in changed.items() if key not in _PLACES},
-        "max_tokens": options.asking.max_new_tokens,
-        "published": options.asking.published,
-        "wanted_arms": list(options.arms),
-        "versions": own | {name: metadata.version(name) for name in _PACKAGES},
-    }
-
-
-def _compile(
-    compiler: Compiler, case: Case, options: BenchOptions, asker: AdaptedModel | None, folder: Path
-) -> tuple[AdaptedModel, Row]:
-    """The case's adapter on the base, in place of the one before, and what it took."""
-    plan = compiler.plan(case.asked.document)
-    compiler.load(plan)
-    with metered(torch.device(plan.device)) as took:
-        adapter = compiler(plan)
-    adapter.save_pretrained(folder)
-    if asker is None:
-        asker = AdaptedModel.load(folder, options.asking)
-    else:
-        earlier = asker.info.folder
-        asker.set_adapter(folder)
-        shutil.rmtree(earlier)
-    sizes = {"adapter_bytes": plan.adapter_bytes, "parts_bytes": asker.info.parts_bytes}
-    counts = {"tokens": case.asked.n_tokens, "chunks": len(plan.chunks), "rank": plan.file_rank}
-    return asker, counts | sizes | {"compile": took}
+    return RunFacts(
+        bench=options.name,
+        network=shared.get(names[0], names[0]),
+        network_sha256=hashlib.sha256(weights).hexdigest()[:16],
+        base=shared.get(names[1], names[1]),
+        device=torch.cuda.get_device_name(device) if devices.is_cuda(device) else processor,
+        dtype=next(k for k, v in DTYPES.items() if v == devices.pick_dtype(device)),
+        max_tokens=options.asking.max_new_tokens,
+        versions=own | {name: metadata.version(name) for name in _PACKAGES},
+    )

@@ -4,18 +4,22 @@ from pathlib import Path
 
 import pytest
 
+from d2l.datasets.questions import Question, read_questions
+from d2l.documents.intake import ReadOptions, take_inputs
 from d2l.errors import ProbeError
 from d2l.evaluation.bench.cases import (
     DEPTHS,
-    NEEDLE_BINS,
+    PAGE,
+    draw_manuals,
     draw_needle,
     draw_needles,
-    draw_phonebooks,
-    draw_texts,
+    draw_page,
+    draw_sets,
 )
-from d2l.evaluation.metrics import published_f1
+from d2l.evaluation.bench.documents import find_right
 
-GOLDENS = Path(__file__).parents[4] / "shared" / "goldens" / "extras"
+SHARED = Path(__file__).parents[4] / "shared"
+GOLDENS, MANUALS = SHARED / "goldens" / "extras", SHARED / "data" / "manuals"
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 
@@ -26,7 +30,7 @@ class Words:
         return list(range(len(text.split())))
 
     def token_starts(self, text: str) -> list[int]:
-        raise NotImplementedError
+        return [at for at, c in enumerate(text) if c != " " and (not at or text[at - 1] == " ")]
 
 
 # ---- needles ------------------------------------------------------------------------------------
@@ -50,59 +54,99 @@ def test_needles_are_those_of_the_original() -> None:
     for row in json.loads((GOLDENS / "niah_examples.json").read_text("utf-8")):
         drawn = draw_needle(chance, row["total_blocks"], row["depth_bin"])
         assert drawn == (row["context"], row["response"])
-    (case, *_) = draw_needles(Words(), fewest=32, most=128, depths=1, count=1, seed=1)
+    (case, *_) = draw_needles(Words(), lengths=[128], count=1)
     assert case.asked.questions[0].text == row["prompt"]
 
 
-def test_needle_sets_have_the_published_lengths_and_all_depths() -> None:
-    assert NEEDLE_BINS[:5] == ((32, 128), (128, 256), (256, 512), (512, 1_024), (1_024, 2_048))
-    assert (len(NEEDLE_BINS), NEEDLE_BINS[-1]) == (35, (122_880, 131_072))
-    cases = draw_needles(Words(), fewest=32, most=2_048, depths=3, count=2, seed=1)
-    cells = [(case.cell["from"], case.cell["depth"]) for case in cases]
-    wanted = [(low, depth) for low in (32, 128, 256, 512, 1_024) for depth in (1, 5, 8)]
-    assert cells == [cell for cell in wanted for _ in range(2)]
+def test_needles_lie_at_all_depths_of_texts_as_long_as_asked_for() -> None:
+    cases = draw_needles(Words(), lengths=[128, 2_048, 128], count=2)
+    assert [case.length for case in cases] == [128] * 20 + [2_048] * 20
     for case in cases:
-        assert case.cell["from"] <= case.asked.n_tokens < case.cell["to"]
-    again = draw_needles(Words(), fewest=1_024, most=2_048, depths=3, count=2, seed=1)
-    assert again == cases[-6:]  # whatever else is drawn
-    assert again != draw_needles(Words(), fewest=1_024, most=2_048, depths=3, count=2, seed=2)
-    with pytest.raises(ProbeError, match="no needle set"):
-        draw_needles(Words(), fewest=4_000, most=4_200, depths=1, count=1, seed=1)
+        assert case.length is not None
+        assert case.length - 20 < case.asked.n_tokens <= case.length
+        (question,) = case.asked.questions
+        assert question.evidence in case.asked.document.text
+    assert draw_needles(Words(), lengths=[2_048], count=2) == cases[20:]  # whatever else is drawn
+    assert len({case.asked.document.text for case in cases}) == 40
 
 
-# ---- texts and phone books ----------------------------------------------------------------------
+# ---- sets and manuals ---------------------------------------------------------------------------
 
 
-def test_texts_are_binned_by_their_own_length_and_asked_a_few_questions_each(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "set.jsonl"
+def write_set(path: Path) -> Path:
     rows = [
-        {"doc": f"{n} " * n, "question": f"Which is {turn}?", "answers": [str(n)]}
-        for n in (100, 110, 127, 128, 300)
-        for turn in range(7)
+        {"doc": f"{'word ' * 50}{name}.", "question": f"Who is {name}?", "answers": [name]}
+        for name in ("Ada", "Bob", "Cleo")
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    cases = draw_texts(Words(), path, lengths=(), limit=8)
-    drawn = [(case.cell["to"], case.asked.n_tokens, len(case.asked.questions)) for case in cases]
-    assert drawn == [(128, 100, 5), (128, 127, 3), (256, 128, 5), (512, 300, 5)]
-    joined = draw_texts(Words(), path, lengths=(400,), limit=8)
-    assert [case.asked.n_tokens for case in joined] == [128, 337, 400]  # the last is filled up
+    return path
 
 
-def test_a_phone_book_has_each_name_once_and_asks_for_some() -> None:
-    (small, large) = draw_phonebooks(Words(), entries=(8, 2_000), limit=20, seed=1)
-    assert (len(small.asked.questions), len(large.asked.questions)) == (8, 20)
-    lines = large.asked.document.text.split("\n")
-    numbers = dict(line.split(": ") for line in lines)
-    assert (len(lines), len(numbers)) == (2_000, 2_000)
-    for question in large.asked.questions:
-        (name,) = [name for name in numbers if f" {name}?" in question.text]
-        assert question.references == (numbers[name],)
+def test_every_set_has_documents_of_every_length(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    one, other = write_set(tmp_path / "one.jsonl"), write_set(tmp_path / "b" / "two.jsonl")
+    cases = draw_sets(Words(), files=[one, other], lengths=[60, 300, 60], limit=2)
+    drawn = [(case.set, case.length, len(case.asked.questions)) for case in cases]
+    assert drawn == [
+        *[("one", 60, 1), ("one", 60, 1), ("one", 300, 2)],
+        *[("two", 60, 1), ("two", 60, 1), ("two", 300, 2)],
+    ]
 
 
-@pytest.mark.skipif(not GOLDENS.exists(), reason="needs the goldens of the original")
-def test_f1_is_that_of_the_original() -> None:
-    known = json.loads((GOLDENS / "metrics.json").read_text("utf-8"))
-    f1 = list(map(published_f1, known["predictions"], known["answers"]))
-    assert f1 == pytest.approx(known["qa"]["per_sample"]["qa_f1_score"])
+def test_sets_are_called_by_paths_if_their_names_are_equal(tmp_path: Path) -> None:
+    path = write_set(tmp_path / "people.jsonl")
+    cases = draw_sets(Words(), files=[path, path], lengths=[60], limit=1)
+    assert [case.set for case in cases] == [str(path)] * 2
+
+
+def test_a_set_that_answers_nothing_at_a_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hopeless.jsonl"
+    path.write_text('{"doc": "A text.", "question": "Who?", "answers": ["Nobody"]}\n', "utf-8")
+    with pytest.raises(ProbeError) as caught:
+        draw_sets(Words(), files=[path], lengths=[90], limit=1)
+    assert caught.value.message == f"{path}: no passage of at most 90 tokens answers a question"
+
+
+def test_manuals_lie_beside_their_questions(tmp_path: Path) -> None:
+    (tmp_path / "lamp.md").write_text("# Lamp\n\nThe lamp is green.\n", "utf-8")
+    path = tmp_path / "questions.jsonl"
+    rows = [{"doc": "lamp.md", "question": f"{n}?", "answers": []} for n in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (case,) = draw_manuals(Words(), files=[path], limit=2)
+    assert (case.set, case.length, case.asked.document.name) == ("lamp.md", None, "lamp.md")
+    assert len(case.asked.questions) == 2
+    for name in ("A text.", "../questions.jsonl", "no\0name"):
+        path.write_text(json.dumps({"doc": name, "question": "?", "answers": ["x"]}), "utf-8")
+        with pytest.raises(ProbeError, match="is no file in its folder"):
+            draw_manuals(Words(), files=[path], limit=2)
+
+
+@pytest.mark.skipif(not MANUALS.is_dir(), reason="needs the manuals")
+def test_evidence_stands_in_the_text_that_is_read_of_manuals() -> None:
+    questions = read_questions(MANUALS / "questions.jsonl", need_document=True)
+    missed = []
+    for name in {str(question.document) for question in questions}:
+        (document,) = take_inputs(MANUALS / name, ReadOptions()).documents
+        own = [q for q in questions if q.document == name and q.references]
+        assert len(own) == 25
+        missed += [q.text for q in own if find_right([document.text], q) != (0,)]
+    assert missed == []
+
+
+def test_the_page_holds_the_answers_to_its_questions() -> None:
+    (case,) = draw_page(Words())
+    assert len(case.asked.questions) == 10
+    page = " ".join(PAGE.split())
+    assert all(question.references[0] in page for question in case.asked.questions)
+
+
+def test_the_right_page_holds_an_answer_and_most_of_the_evidence() -> None:
+    question = Question("How many?", ("2",), evidence="The valve has 2 rings of 10 Ω each.")
+    pages = [
+        "Chapter 2. Rings and the valve.",
+        "The valve has 2 rings | of 10 \N{OHM SIGN} each.",
+        "The valve has rings of 10 Ω each.",
+    ]
+    assert find_right(pages, question) == (1,)
+    assert find_right(pages, question._replace(evidence="")) == ()  # two pages hold a 2
+    assert find_right(pages[1:], question._replace(evidence="")) == (0,)

@@ -5,165 +5,193 @@ from pathlib import Path
 
 import pytest
 
+from d2l.api.compiler import Compiler
+from d2l.compiler import run as pipeline
+from d2l.compiler.plan import CompilePlan
+from d2l.datasets.silence import SILENCE
 from d2l.errors import ProbeError
-from d2l.evaluation.bench import check
-from d2l.evaluation.bench.cases import draw_phonebooks, take_documents
-from d2l.evaluation.bench.published import REPORTED
-from d2l.evaluation.bench.report import draw_bench, make_report, sum_up
-from d2l.evaluation.bench.run import BenchOptions, measure_harms, run_cases
+from d2l.evaluation.answers import Arm
+from d2l.evaluation.bench.cases import draw_manuals, draw_needles, draw_sets
+from d2l.evaluation.bench.report import make_report
+from d2l.evaluation.bench.run import BenchOptions, run_bench
+from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.registry import ALIASES
-from d2l.inference.adapted_model import AskOptions
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.parts.choose import PartOptions
 from tests import tiny
 from tests.compiled import write_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-ARMS = ("base", "rag", "adapter", "routed", "prompt")
-draw = partial(draw_phonebooks, entries=(2, 6), limit=3, seed=1)
+PAGES = [
+    ("Which color has the lantern of Ada?", "green", "The lantern of Ada is painted green"),
+    ("Where does Bob keep his oil?", "cellar", "Bob keeps the oil in the cellar"),
+    ("How often does Cleo rinse the filter?", "14 days", "Cleo rinses the filter every 14 days"),
+]
+FILLER = "The pump stands in the harbor. The copper valve is older than the lantern and the pump."
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> BenchOptions:
-    """Of a tiny seats network, which has two parts for six names."""
-    root = tmp_path_factory.mktemp("bench")
-    tiny.write_seats(root / "checkpoint", repeats=2, chunk_tokens=96)
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny seats network, a manual of three pages with its questions, and a set of the pages."""
+    folder = tmp_path_factory.mktemp("bench")
+    tiny.write_seats(folder / "checkpoint", repeats=2, chunk_tokens=64)  # a page each
+    pages = [f"{fact}. {FILLER}" for _, _, fact in PAGES]
+    (folder / "manual.md").write_text("\n\n".join(f"# Page\n\n{page}" for page in pages), "utf-8")
+    manual: list[dict[str, object]] = [
+        {"doc": "manual.md", "question": question, "answers": [answer], "evidence": fact}
+        for question, answer, fact in PAGES
+    ]
+    manual += [
+        {"doc": "manual.md", "question": "How heavy is the anchor?", "answers": []},
+        {"doc": "manual.md", "question": "Xyzzy qwv?", "answers": []},
+    ]
+    write_rows(folder / "questions.jsonl", manual)
+    texts: list[dict[str, object]] = [
+        {"doc": page, "question": question, "answers": [answer]}
+        for page, (question, answer, _) in zip(pages, PAGES, strict=True)
+    ]
+    write_rows(folder / "set.jsonl", texts)
+    return folder
+
+
+@pytest.fixture
+def options(root: Path) -> BenchOptions:
     base, checkpoint = write_files(root, "seats")
     compiling = CompileOptions(str(checkpoint), str(base), device="cpu", offline=True)
     asking = AskOptions(str(base), "cpu", max_new_tokens=4, offline=True)
-    return BenchOptions("phonebook", compiling, asking, ARMS)
+    return BenchOptions("sets", compiling, asking)
 
 
-def test_rows_hold_scores_seconds_and_memory_and_no_path(options: BenchOptions) -> None:
-    rows = run_cases(draw, options)
-    assert [list(row["arms"]) for row in rows] == [["base", "adapter", "prompt"], list(ARMS)]
+def draw_pages(root: Path) -> partial[object]:
+    return partial(draw_sets, files=[root / "set.jsonl"], lengths=[60, 250], limit=3)
+
+
+def test_rows_are_those_of_compiling_loading_and_asking_one_by_one(
+    root: Path, options: BenchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    load = pipeline.load
+
+    def count(plan: CompilePlan) -> Loaded:
+        loads.append(plan.options.device)
+        return load(plan)
+
+    monkeypatch.setattr(pipeline, "load", count)
+    rows = run_bench(draw_pages(root), options)
+    assert rows[-1].chunks > 1
+    assert loads == ["cpu"]  # once for all documents
+    assert [(row.length, len(row.questions), row.chunks) for row in rows] == [
+        *[(60, 1, 1)] * 3,
+        (250, 3, rows[-1].chunks),
+    ]
+    short, long = rows[0], rows[-1]
+    assert list(short.costs) == [Arm.ADAPTER, Arm.PROMPT, Arm.BASE]
+    assert list(long.costs) == [Arm.PARTS, Arm.ADAPTER, Arm.PROMPT, Arm.BASE]
     for row in rows:
-        assert [len(question["answers"]) for question in row["questions"]] == [
-            len(row["arms"])
-        ] * len(row["questions"])
-        for took in (row["compile"], *row["arms"].values()):
-            assert took["seconds"] > 0
-            assert took["peak_bytes"] > 10e6
-    report = make_report("phonebook", rows)
-    (adapter, *_) = [row for row in report["rows"] if row["arm"] == "adapter"]
-    assert adapter["held_per_megabyte"] == adapter["contained"] * 2 / adapter["adapter_bytes"] * 1e6
-    assert str(Path(options.compiling.checkpoint).parent) not in json.dumps([rows, report])
-    assert report["network"] == "checkpoint"
+        for cost in (row.compiling, *row.costs.values()):
+            assert cost.seconds > 0
+            assert cost.peak_bytes is not None
+            assert cost.peak_bytes > 10e6
+    compiler = Compiler(options.compiling)
+    (*_, case) = draw_sets(
+        compiler.network.tokenizer, files=[root / "set.jsonl"], lengths=[250], limit=3
+    )
+    adapter = compiler(case.asked.document).save_pretrained(tmp_path / "own.lora")
+    for arm, parts in ((Arm.PARTS, PartOptions()), (Arm.ADAPTER, PartOptions(whole=True))):
+        model = AdaptedModel.load(adapter, replace(options.asking, parts=parts))
+        said = [question.answers[arm].text for question in long.questions]
+        assert said == [model.ask(question.question) for question in long.questions]
 
 
-def test_a_run_goes_on_where_it_was_stopped(
-    options: BenchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_goes_on_after_a_stop(
+    root: Path, options: BenchOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    kept = replace(options, kept=path, arms=("base", "prompt"))
+    kept = replace(options, kept=path)
 
     def stop(done: int, *_: object) -> None:
         if done == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_cases(draw, kept, progress=stop)
+        run_bench(draw_pages(root), kept, progress=stop)
     first = path.read_text("utf-8")
     assert first.count("\n") == 1
-    rows = run_cases(draw, kept)
+    rows = run_bench(draw_pages(root), kept)
     assert path.read_text("utf-8").startswith(first)
+    assert str(root) not in path.read_text("utf-8")
     with monkeypatch.context() as forbidden:
         forbidden.setattr("d2l.evaluation.bench.run._compile", None)
-        assert run_cases(draw, kept) == json.loads(json.dumps(rows))
-    other = run_cases(draw, replace(kept, arms=("base",)))  # of other arms nothing is kept
-    assert [list(row["arms"]) for row in other] == [["base"], ["base"]]
+        assert run_bench(draw_pages(root), kept) == rows
+    longer = replace(kept, asking=replace(kept.asking, max_new_tokens=5))
+    run_bench(draw_pages(root), longer)  # nothing is kept of other options
+    assert path.read_text("utf-8").count("\n") == 2 * len(rows)
     path.write_text("{", "utf-8")
     with pytest.raises(ProbeError, match="line 1: not a row of d2l bench"):
-        run_cases(draw, kept)
+        run_bench(draw_pages(root), kept)
+    path.write_text('{"set": "one"}', "utf-8")
+    with pytest.raises(ProbeError, match="line 1: not a row of d2l bench"):
+        run_bench(draw_pages(root), kept)
 
 
-def test_harm_of_the_adapter_stands_beside_that_of_the_document_in_the_prompt(
-    options: BenchOptions, tmp_path: Path
+def test_manuals_are_asked_by_parts_beside_their_rivals(root: Path, options: BenchOptions) -> None:
+    draw = partial(draw_manuals, files=[root / "questions.jsonl"], limit=9)
+    manuals = replace(options, name="manuals")
+    (row,) = run_bench(draw, manuals)
+    assert list(row.costs) == [Arm.PARTS, Arm.ADAPTER, Arm.RIGHT, Arm.RAG, Arm.BASE]
+    answered, unanswerable = row.questions[:3], row.questions[3:]
+    assert [question.wanted for question in row.questions[2:]] == [("14 days",), (), ()]
+    for question in answered:
+        assert len(question.right) == 1
+        assert question.answers[Arm.RIGHT].part == question.right[0]
+    for question in unanswerable:
+        assert question.right == ()
+        assert Arm.RIGHT not in question.answers
+    assert unanswerable[1].answers[Arm.PARTS].text == SILENCE  # no word of it is in the manual
+    report = make_report([row])
+    scores = {summed.scores.arm: summed.scores for summed in report.rows}
+    assert {arm: one.n for arm, one in scores.items()} == dict.fromkeys(row.costs, 3)
+    counts = {arm: one.false_answers and one.false_answers.count for arm, one in scores.items()}
+    assert (counts[Arm.BASE], counts[Arm.RIGHT]) == (2, None)
+    assert counts[Arm.PARTS] in (0, 1)
+    (routing,) = report.routing
+    hits = sum(question.routed[0] in question.right for question in answered)
+    assert (routing.first.n, routing.first.count) == (3, hits)
+    assert routing.three.count >= hits
+    sources = [question.answers[Arm.PARTS].part in question.right for question in answered]
+    assert routing.answering.count == sum(sources)
+
+
+def test_a_report_sums_up_by_set_and_length_and_all_manuals(
+    root: Path, options: BenchOptions
 ) -> None:
-    (tmp_path / "note.txt").write_text(tiny.DOCUMENT)
-    drawn = partial(take_documents, inputs=str(tmp_path / "note.txt"), limit=2)
-    rows = run_cases(drawn, options, measure=measure_harms())
-    report = make_report("harm", rows)
-    assert [(row["document"], row["arm"], row["n"]) for row in report["rows"]] == [
-        ("note.txt", "adapter", 2),
-        ("note.txt", "prompt", 2),
+    rows = run_bench(draw_pages(root), options)
+    report = make_report(rows)
+    asked = [(row.length, row.scores.arm, row.scores.n, row.documents) for row in report.rows]
+    assert asked == [
+        *[(60, arm, 3, 3) for arm in ("adapter", "prompt", "base")],
+        *[(250, arm, 3, 1) for arm in ("parts", "adapter", "prompt", "base")],
     ]
-    assert all(row["kl"] > 0 and row["seconds"] > 0 for row in report["rows"])
-    assert str(tmp_path) not in json.dumps([rows, report])
+    value = json.loads(json.dumps(report.to_json()))
+    assert value["network"] == "checkpoint"
+    assert str(root) not in json.dumps(value)
+    assert value["rows"][0]["seats"] == sum(row.seats for row in rows[:3]) / 3
+    run = replace(rows[0].run, bench="manuals")
+    several = [replace(row, run=run, set=f"{n}.md", length=None) for n, row in enumerate(rows[:2])]
+    *_, last = make_report(several).rows
+    assert (last.set, last.documents, last.scores.n) == ("all", 2, 2)
 
 
-def test_a_network_is_checked_with_a_page_and_in_what_it_takes(
-    options: BenchOptions,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(check, "VARIANTS", ({}, {"base_dtype": "fp32"}, {"chunk_tokens": 8_192}))
-    path = tmp_path / "set.jsonl"
-    row = {"doc": tiny.DOCUMENT, "question": "Where is the pump?", "answers": ["the harbor"]}
-    path.write_text(json.dumps(row) + "\n")
-    rows = check.check_network(replace(options, arms=("adapter",)), path, limit=1)
-    variants = [(row["cell"]["variant"], row["dtype"], len(row["questions"])) for row in rows]
-    assert variants == [
-        ("a page", "fp32", 10),
-        ("as usual", "fp32", 1),
-        ("base_dtype fp32", "fp32", 1),
-    ]
-    (warning,) = caplog.messages
-    assert warning.startswith("chunk_tokens 8192 is left out: ")
-    page = " ".join(check.PAGE.split())
-    assert all(answer in page for _, answer in check.QUESTIONS)
-
-
-def test_arms_of_parts_need_parts(options: BenchOptions) -> None:
-    short = partial(draw_phonebooks, entries=(2,), limit=1, seed=1)
-    rows = run_cases(short, replace(options, arms=("routed", "right")))
-    with pytest.raises(ProbeError, match="nothing to ask in these arms"):
-        make_report("phonebook", rows)
-
-
-# ---- reports ------------------------------------------------------------------------------------
-
-
-def make_row(low: int, depth: int, right: dict[str, float]) -> dict[str, object]:
-    """A needle's row: which arms are right."""
-    took = {"seconds": 1.0 + depth, "peak_bytes": low, "extra_bytes": None}
-    answers = {
-        arm: {"answer": "7" if hit else "8", "contained": hit, "em": hit, "nll": 1.0}
-        for arm, hit in right.items()
-    }
-    return {
-        **{"network": "sakana/gemma-2-2b", "network_sha256": "", "base": "b", "device": "cpu"},
-        **{"dtype": "fp32", "options": {}, "versions": {}},
-        **{"tokens": low + 9, "chunks": 1, "rank": 8, "adapter_bytes": 10**6, "parts_bytes": 0},
-        "cell": {"from": low, "to": 2 * low, "depth": depth},
-        "compile": took,
-        "arms": dict.fromkeys(right, took),
-        "questions": [{"wanted": ["7"], "n_tokens": 1, "answers": answers}],
-    }
-
-
-def test_a_report_sums_up_by_length_and_draws_by_depth(tmp_path: Path) -> None:
-    rows = [
-        make_row(64, 0, {"adapter": 1.0, "prompt": 1.0}),
-        make_row(64, 9, {"adapter": 0.0, "prompt": 1.0}),
-        make_row(128, 0, {"adapter": 0.0}),
-    ]
-    report = make_report("niah", rows)
-    assert [row["contained"] for row in report["rows"]] == [1, 1, 0, 1, 0]
-    assert all("40 chunks" in other["figure"] for other in report["others"])
-    adapter, prompt, last = sum_up(rows, leave_out="depth")
-    assert (adapter["from"], adapter["arm"], adapter["n"]) == (64, "adapter", 2)
-    assert (adapter["contained"], adapter["relative"], prompt["relative"]) == (0.5, 0.5, 1.0)
-    assert (adapter["seconds"], adapter["peak_bytes"], adapter["compile_seconds"]) == (5.5, 64, 5.5)
-    assert "relative" not in last
-    pytest.importorskip("matplotlib")
-    for bench in ("niah", "squad"):
-        out = tmp_path / f"{bench}.png"
-        assert draw_bench(report | {"bench": bench}, out).stat().st_size > 5_000
-
-
-def test_figures_of_others_are_of_known_names_and_say_whose_they_are() -> None:
-    for _, checkpoints, figure, source in REPORTED:
-        assert set(checkpoints) <= set(ALIASES)
-        assert figure
-        assert source
+def test_needles_have_parts_if_the_document_is_long(options: BenchOptions) -> None:
+    rows = run_bench(
+        partial(draw_needles, lengths=[128], count=1), replace(options, name="needles")
+    )
+    assert len(rows) == 10
+    for row in rows:
+        assert list(row.costs) == [Arm.PARTS, Arm.ADAPTER, Arm.PROMPT]
+        assert len(row.questions[0].right) == 1

@@ -1,4 +1,4 @@
-"""The benchmark runs and prints figures that fit together; how good they are is for people."""
+"""The measure of speed prints figures that fit together; how good they are is for people."""
 
 import re
 
@@ -9,9 +9,9 @@ from tests.processes import ROOT, run_python
 
 
 @pytest.mark.slow
-def test_benchmark_prints_a_row_for_every_length(smollm2_files: BaseFiles) -> None:
+def test_speed_prints_a_row_for_every_length(smollm2_files: BaseFiles) -> None:
     assert smollm2_files  # only asks for the base
-    done = run_python(ROOT / "tests/tools/bench.py", "--tiny", D2L_CHECKPOINT="smollm2-135m")
+    done = run_python(ROOT / "tests/tools/speed.py", "--tiny", D2L_CHECKPOINT="smollm2-135m")
     assert done.returncode == 0, done.stderr
     header, _, row, _, header_2, _, *starts = done.stdout.splitlines()
     columns = "tokens read base alone, s compile, s ratio tokens/s peak MB"

@@ -12,7 +12,7 @@ from d2l.compiler.originals import read_originals
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
-from d2l.evaluation.selftest.selftest import SelfReport, probe_itself, run_selftest
+from d2l.evaluation.probe.selftest import SelfReport, probe_itself, run_selftest
 from d2l.inference.adapted_model import AdaptedModel, AskOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, generate, make_dense, write_prompt
@@ -31,6 +31,14 @@ PAGES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def few_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two general prompts of our own: the time, not the measure, is the point here."""
+    monkeypatch.setattr(
+        "d2l.evaluation.harm.read_harm_prompts", lambda: ["Why?", "Count to three."]
+    )
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     root = tmp_path_factory.mktemp("selftest")
@@ -42,8 +50,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 
 def probe(done: Compiled, adapter: Path | None = None, **changes: Any) -> SelfReport:
     asking = AskOptions(base=str(done.base), device="cpu", max_new_tokens=30, offline=True)
-    (report,) = probe_itself(adapter or done.adapter, asking, harm=False, **changes)
-    return report
+    given: dict[str, Any] = {"document": None} | changes
+    return probe_itself(adapter or done.adapter, asking=asking, **given)
 
 
 def score(model: Any, prompt: str, wanted: str) -> float:
@@ -74,7 +82,7 @@ def test_gains_are_those_of_the_dense_models(done: Compiled) -> None:
     asker = AdaptedModel.load(
         done.adapter, AskOptions(base=str(done.base), device="cpu", offline=True)
     )
-    test = run_selftest(asker, read_originals(asker.info), batch=2)
+    test = run_selftest(asker, read_originals(asker.info))
     alone, with_adapter = [], []
     for page in PAGES[:2]:
         for given, wanted in page:
@@ -83,17 +91,17 @@ def test_gains_are_those_of_the_dense_models(done: Compiled) -> None:
             with_adapter.append(score(dense, write_prompt(question, read_system(done)), wanted))
     gains = [before - after for before, after in zip(alone, with_adapter, strict=True)]
     total = test.total
-    assert (total["n"], test.n_sentences) == (3, 3)
-    assert total["base_nll"] == pytest.approx(mean(alone), abs=1e-4)  # fp32, batched
-    assert total["adapter_nll"] == pytest.approx(mean(with_adapter), abs=1e-4)
-    assert total["gain"] == pytest.approx(mean(gains), abs=1e-4)
-    assert total["stderr"] == pytest.approx(torch.tensor(gains).std().item() / 3**0.5, abs=1e-4)
-    assert [(row["place"], row["n"]) for row in test.pages] == [
+    assert (total.n, test.n_sentences) == (3, 3)
+    assert total.base_nll == pytest.approx(mean(alone), abs=1e-4)  # fp32, batched
+    assert total.adapter_nll == pytest.approx(mean(with_adapter), abs=1e-4)
+    assert total.gain == pytest.approx(mean(gains), abs=1e-4)
+    assert total.stderr == pytest.approx(torch.tensor(gains).std().item() / 3**0.5, abs=1e-4)
+    assert [(row.place, row.gain.n) for row in test.pages] == [
         ("p. 1", 2),
         ("p. 2", 1),
         ("p. 3", 0),
     ]
-    assert [row["gain"] for row in test.pages] == [
+    assert [row.gain.gain for row in test.pages] == [
         pytest.approx(mean(gains[:2]), abs=1e-4),
         pytest.approx(gains[2], abs=1e-4),
         None,
@@ -112,9 +120,9 @@ def test_the_worst_passages_show_what_the_adapter_says(done: Compiled) -> None:
 def test_chunks_are_those_that_the_adapter_records(done: Compiled) -> None:
     test = probe(done).selftest
     record = read_record(done)
-    assert [row["chunk"] for row in test.chunks] == [chunk["index"] for chunk in record["chunks"]]
-    assert [row["place"] for row in test.chunks] == [chunk["source"] for chunk in record["chunks"]]
-    assert sum(row["n"] for row in test.chunks) == 3
+    assert [row.chunk for row in test.chunks] == [chunk["index"] for chunk in record["chunks"]]
+    assert [row.place for row in test.chunks] == [chunk["source"] for chunk in record["chunks"]]
+    assert sum(row.gain.n for row in test.chunks) == 3
 
 
 def test_an_adapter_that_does_nothing_gains_nothing(tmp_path: Path) -> None:
@@ -126,14 +134,14 @@ def test_an_adapter_that_does_nothing_gains_nothing(tmp_path: Path) -> None:
     save_file(zeroed, weights, {"format": "pt"})
     test = probe(done).selftest
     total = test.total
-    assert (total["n"], total["gain"], total["stderr"]) == (2, 0.0, 0.0)
+    assert (total.n, total.gain, total.stderr) == (2, 0.0, 0.0)
     assert test.pages == ()
     assert len(test.chunks) == 1
 
 
 def test_limits_bound_what_is_asked_and_the_rest_is_counted(done: Compiled) -> None:
     test = probe(done, limit=2).selftest
-    assert (test.total["n"], test.n_sentences) == (2, 3)
+    assert (test.total.n, test.n_sentences) == (2, 3)
     assert len(test.worst) == 2
 
 
@@ -156,27 +164,24 @@ def test_a_missing_document_is_said_before_any_weights_are_loaded(
     (adapter / "d2l.json").write_text(record.replace("handbook.pdf", "gone.pdf"), "utf-8")
     asking = AskOptions(base=str(tmp_path / "no such base"), offline=True)
     with pytest.raises(DocumentError, match=r"gone\.pdf: no such file"):
-        next(probe_itself(adapter, asking))
+        probe_itself(adapter, document=None, asking=asking)
 
 
 def test_json_has_the_whole_outcome(done: Compiled) -> None:
-    asker = AdaptedModel.load(
-        done.adapter, AskOptions(base=str(done.base), device="cpu", offline=True)
-    )
-    test = run_selftest(asker, read_originals(asker.info))
-    values = SelfReport("a.lora", "base", test).to_json()
-    assert list(values) == ["selftest", "rows"]
-    assert values["rows"] == []
+    report = probe(done)
+    test, values = report.selftest, report.to_json()
+    assert list(values) == ["selftest", "harm"]
+    assert values["harm"]["n"] == report.harm.n == 2
     found = values["selftest"]
     assert (found["n"], found["sentences"]) == (3, 3)
-    assert found["gain"] == test.total["gain"]
+    assert found["gain"] == test.total.gain
     assert found["gain"] == pytest.approx(found["base_nll"] - found["adapter_nll"])
     name = str(done.root / "handbook.pdf")
     assert found["pages"][2] == {
         "document": name, "page": 3, "place": "p. 3", "n": 0,
         "base_nll": None, "adapter_nll": None, "gain": None, "stderr": None,
     }  # fmt: skip
-    assert found["chunks"] == list(test.chunks)
+    assert found["chunks"] == [row.to_json() for row in test.chunks]
     assert {(one["page"], one["given"], one["wanted"]) for one in found["worst"]} == {
         (page, *halves) for page, both in enumerate(PAGES[:2], start=1) for halves in both
     }

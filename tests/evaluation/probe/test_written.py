@@ -10,12 +10,8 @@ from d2l.compiler.originals import find_page
 from d2l.datasets.questions import read_questions
 from d2l.documents.document import Document, Source
 from d2l.documents.read import read_document
-from d2l.evaluation.selftest import questions as asking
-from d2l.evaluation.selftest.questions import (
-    AnsweredQuestion,
-    PageQuestion,
-    group_by_place,
-)
+from d2l.evaluation.probe import written as asking
+from d2l.evaluation.probe.written import PageAnswer, PageQuestion
 from d2l.questions.marks import AboutText
 from d2l.questions.writer import explain_silence
 from d2l.readers.parsing import Section
@@ -37,17 +33,10 @@ def test_questions_are_rows_that_qa_reads(tmp_path: Path) -> None:
     assert (found.text, found.references) == ("How many steps has it?", ("96 steps",))
 
 
-def test_questions_are_grouped_by_page() -> None:
-    rows = [
-        AnsweredQuestion(make_question(page), "said", contained=page == 1)
-        for page in (1, 2, 1, None)
-    ]
-    found = group_by_place(rows)
-    assert {place: len(own) for place, own in found.items()} == {
-        "manual.pdf, p. 1": 2,
-        "manual.pdf, p. 2": 1,
-        "manual.pdf, p. None": 1,
-    }
+def test_an_answer_is_placed_by_its_page_or_else_its_heading() -> None:
+    heading = PageQuestion("manual.md", None, "§ Filters", "How many?", "96")
+    assert PageAnswer(make_question(1), "said", True).place == "manual.pdf, p. 1"
+    assert PageAnswer(heading, "said", True).place == "manual.md, § Filters"
 
 
 def test_pages_are_found_by_character() -> None:
@@ -105,16 +94,12 @@ def test_a_base_without_a_writer_is_told_from_a_document_without_a_question(
 
 
 def test_the_self_test_asks_them(done: Compiled, command: Command) -> None:
-    page = done.root / "report.html"
-    options = ["--base", done.base, "--device", "cpu", "--no-harm"]
-    outcome = command("probe", done.adapter, *options, "--html", page, "--json")
+    options = ["--base", done.base, "--device", "cpu"]
+    outcome = command("probe", done.adapter, *options, "--json")
     assert outcome.code == 0, outcome.err
     (row,) = json.loads(outcome.out)["questions"]
     assert (row["question"], row["answers"]) == ("How many steps has it?", ["96 steps"])
     assert row["contained"] is False
-    html = page.read_text("utf-8")
-    assert "Questions: 0 of 1 right" in html
-    assert "How many steps has it?" in html
     text = command("probe", done.adapter, *options)
     counts = "(of 3 that were written, 1 are answerable from their passage)"
     assert f"questions  0 of 1 right {counts}" in text.out

@@ -1,4 +1,4 @@
-"""Measure what compiling costs beyond reading: run by `make bench`, prints two tables, each row as
+"""Measure what compiling costs beyond reading: run by `make speed`, prints two tables, each row as
 soon as it is measured.
 
 In one run on this machine: seconds of the bare base model over the same tokens (no head), seconds
@@ -6,9 +6,9 @@ of the whole compile past start-up, their ratio, and peak memory of the command 
 its own. Then the start: `d2l compile` of a note of ten words against a script that imports
 transformers, loads the same base and reads the note, and `d2l ask` against one that puts the
 adapter on with PEFT and generates as many tokens, in processes that take turns.
-The network is the default: `D2L_CHECKPOINT` names another. `BENCH=all` measures long texts, too,
+The network is the default: `D2L_CHECKPOINT` names another. `SPEED=all` measures long texts, too,
 and each length three times; without it two quiet cores take less than five minutes.
-Usage: python tests/tools/bench.py [--tiny | --start]   (--tiny: a few hundred tokens, for a test;
+Usage: python tests/tools/speed.py [--tiny | --start]   (--tiny: a few hundred tokens, for a test;
 --start: the second table alone)
 """
 
@@ -33,7 +33,7 @@ from d2l.documents.document import Document
 from d2l.hypernets.options import CompileOptions
 from d2l.readers.parsing import Section
 
-_ALL = os.environ.get("BENCH") == "all"
+_ALL = os.environ.get("SPEED") == "all"
 REPEATS = 3 if _ALL else 2  # the fastest of several: other work on the machine only adds time
 TARGETS = (1_000, 4_000, 16_000) if _ALL else (1_000, 2_000)
 COLUMNS = ("tokens read", "base alone, s", "compile, s", "ratio", "tokens/s", "peak MB")
@@ -204,14 +204,14 @@ def measure(
 ) -> list[str]:
     """One row of the table; base and compile take turns, so that both see the same machine."""
     text = write_text(n_tokens)
-    document = Document("bench.txt", "text", (Section(text),), "0" * 64, len(text))
+    document = Document("speed.txt", "text", (Section(text),), "0" * 64, len(text))
     options = CompileOptions(device="cpu")
     plan = Compiler(options).plan(document)
     bare, whole = [], []
     for _ in range(repeats):
         bare.append(read_bare(model, plan))
         left(n_tokens)
-        whole.append(compile_all(document, folder / "bench.lora", options))
+        whole.append(compile_all(document, folder / "speed.lora", options))
         left(n_tokens)
     peak = measure_peak_mb(text, folder)
     left(n_tokens)
@@ -223,7 +223,7 @@ def measure(
 def main() -> None:
     """Print the tables."""
     options = CompileOptions(device="cpu")
-    document = Document("bench.txt", "text", (Section(write_text(64)),), "0" * 64, 64)
+    document = Document("speed.txt", "text", (Section(write_text(64)),), "0" * 64, 64)
     base = Compiler(options).plan(document).base
     is_tiny, starts_alone = "--tiny" in sys.argv, "--start" in sys.argv
     targets = () if starts_alone else (200,) if is_tiny else TARGETS

@@ -2,7 +2,7 @@ import pytest
 
 from d2l.compiler.originals import Stretch
 from d2l.documents.document import Document
-from d2l.evaluation.selftest.passages import HalvedSentence, choose_passages, find_passages
+from d2l.evaluation.probe.passages import HalvedSentence, choose_passages, find_passages
 from d2l.readers.parsing import Section
 
 LONG = "one two three four five six seven eight"

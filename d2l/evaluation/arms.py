@@ -1,0 +1,61 @@
+"""Questions → marked answers, arm by arm: all in the same chat template, answered greedily."""
+
+from collections.abc import Sequence
+
+from d2l.datasets.questions import Question
+from d2l.datasets.silence import SILENCE, is_silence
+from d2l.evaluation.answers import Arm, MarkedAnswer
+from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.parts.choose import PartOptions
+from d2l.inference.scoring import Asked, ScoredAnswer, answer_adapted, answer_alone
+
+#: Behind a question whose text stands in the prompt: the base answers in sentences without it.
+FEW_WORDS = " Answer in a few words."
+_WHOLE = PartOptions(whole=True)
+
+
+def ask_arm(
+    asker: AdaptedModel,
+    arm: Arm,
+    questions: Sequence[Question],
+    texts: Sequence[str] = (),
+    parts: Sequence[int] = (),
+) -> list[MarkedAnswer]:
+    """Ask one arm.
+
+    `texts`: of PROMPT and RAG, the text in the prompt of each question. `parts`: of RIGHT, the
+    index of each question's part. Raises AdapterError if the adapter cannot be asked.
+    """
+    end = asker.end_token()
+    wanted = [(*asker.encode((*q.references, SILENCE)[0]), end) for q in questions]
+    asked = [Asked(q.text, ids) for q, ids in zip(questions, wanted, strict=True)]
+    if arm in (Arm.PROMPT, Arm.RAG):
+        asked = [
+            one._replace(question=one.question + FEW_WORDS, text=text)
+            for one, text in zip(asked, texts, strict=True)
+        ]
+    if arm in (Arm.PROMPT, Arm.RAG, Arm.BASE):
+        answers = answer_alone(asker, asked)
+    else:
+        options = [PartOptions(count=1, page=f"#{part}") for part in parts]
+        if arm is not Arm.RIGHT:
+            options = [_WHOLE if arm is Arm.ADAPTER else PartOptions()] * len(asked)
+        chosen = zip(asked, options, strict=True)
+        answers = answer_adapted(asker, [one._replace(parts=of) for one, of in chosen])
+    return [mark_answer(*pair) for pair in zip(answers, questions, strict=True)]
+
+
+def mark_answer(answer: ScoredAnswer, question: Question) -> MarkedAnswer:
+    """Mark an answer; its log-probabilities are those of the first reference and its end."""
+    said, references = write_plainly(answer.text), [write_plainly(r) for r in question.references]
+    return MarkedAnswer(
+        text=answer.text,
+        contained=float(contains_answer(said, references)),
+        em=float(match_exactly(said, references)),
+        f1=token_f1(said, references),
+        nll=-float(answer.log_probs.mean()),
+        silent=is_silence(said),
+        part=answer.part,
+        n_cut=answer.n_cut,
+    )

@@ -1,0 +1,1 @@
+"""Probes: one adapter, measured with its document's sentences or with a user's questions."""

@@ -1,0 +1,162 @@
+"""Adapter + a file of questions → report: what `d2l ask` answers, beside the base with the document
+in its prompt and the base alone."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.info import AdapterInfo, read_info
+from d2l.bases.models import batched
+from d2l.compiler.originals import read_originals
+from d2l.datasets.questions import Question, read_questions
+from d2l.errors import D2LError, ProbeError
+from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer, score_arms
+from d2l.evaluation.arms import ask_arm
+from d2l.evaluation.metrics import contains_answer
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.progress import Progress, silent
+
+#: Questions between two reports of progress.
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A question that was not asked, and why."""
+
+    question: str
+    wanted: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuestionsReport:
+    """The outcome of `d2l probe ADAPTER --qa FILE`; `tokens` is None without the document."""
+
+    document: str
+    tokens: int | None
+    scores: tuple[ArmScores, ...]
+    questions: tuple[AnsweredQuestion, ...]
+    left_out: tuple[LeftOut, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def own(self) -> ArmScores:
+        """Scores of the adapter, as `d2l ask` asks it."""
+        return self.scores[0]
+
+    def is_right(self, question: AnsweredQuestion) -> bool:
+        """True if the adapter's answer contains a reference, or refuses where none is wanted."""
+        answer = question.answers[self.own.arm]
+        return bool(answer.contained) if question.wanted else answer.silent
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of `d2l probe --qa --json`."""
+        about = {"document": self.document, "tokens": self.tokens}
+        asked = [
+            {
+                "question": question.question,
+                "wanted": question.wanted,
+                "said": question.answers[self.own.arm].text,
+                "right": self.is_right(question),
+                "answers": {arm: asdict(answer) for arm, answer in question.answers.items()},
+            }
+            for question in self.questions
+        ]
+        return {
+            **about,
+            "rows": [asdict(scores) for scores in self.scores],
+            "questions": asked,
+            "left_out": [asdict(row) for row in self.left_out],
+        }
+
+    def check_share(self, least: float) -> None:
+        """Raise ProbeError if the recall is less than a share from 0 to 1."""
+        recall = self.own.recall
+        if recall is None or recall.share < least:
+            raise ProbeError(
+                f"{self.document}: {recall or 'no question with an answer'} right, less than "
+                f"{least:g}",
+                hint="the wrong answers stand above; --at-least sets the share",
+            )
+
+
+def probe_questions(
+    adapter: Path,
+    file: Path,
+    *,
+    document: str | None,
+    asking: AskOptions,
+    watch: Progress = silent,
+) -> QuestionsReport:
+    """Ask an adapter a file of questions; raises D2LError.
+
+    The document is read again from where it was compiled, or from `document`. If it is gone, no arm
+    has it in its prompt, and all questions count.
+    """
+    questions, info = read_questions(file), read_info(adapter)
+    text, remarks = _read_text(info, document)
+    asked, left_out = _choose(questions, text, file)
+    asker = AdaptedModel.load(adapter, asking)
+    own = Arm.ADAPTER if asker.parts is None else Arm.PARTS
+    arms = [own, *([] if text is None else [Arm.PROMPT]), Arm.BASE]
+    answers: dict[Arm, list[MarkedAnswer]] = {arm: [] for arm in arms}
+    turns = [(arm, some) for arm in arms for some in batched(asked, _BATCH)]
+    for arm, some in watch(turns, "asking"):
+        answers[arm] += ask_arm(asker, arm, some, [text or ""] * len(some))
+    rows = tuple(
+        AnsweredQuestion(q.text, q.references, {arm: answers[arm][n] for arm in arms})
+        for n, q in enumerate(asked)
+    )
+    names = [] if info.provenance is None else [entry.name for entry in info.provenance.inputs]
+    return QuestionsReport(
+        document=", ".join(names) or str(info.folder),
+        tokens=None if text is None else len(asker.encode(text)),
+        scores=tuple(score_arms(rows)),
+        questions=rows,
+        left_out=tuple(left_out),
+        remarks=remarks,
+    )
+
+
+def _read_text(info: AdapterInfo, given: str | None) -> tuple[str | None, tuple[str, ...]]:
+    """The document's text, None if it is gone, and remarks."""
+    try:
+        originals = read_originals(info, given)
+    except D2LError as error:
+        if given is not None:
+            raise
+        remark = (
+            f"{error.message}: there is no document to put into the prompt, and all questions "
+            "count, also those that it does not answer (name it with --document FILE)"
+        )
+        return None, (remark,)
+    return originals.text, originals.remarks
+
+
+def _choose(
+    questions: Sequence[Question], text: str | None, file: Path
+) -> tuple[list[Question], list[LeftOut]]:
+    """Questions about this document, and those that are left out.
+
+    An answer must stand in the document; questions without an answer are asked, too.
+    """
+    if text is None:
+        return list(questions), []
+    words, asked = " ".join(text.split()), list[Question]()
+    left_out = list[LeftOut]()
+    for question in questions:
+        document, wanted = question.document, question.references
+        if document is not None and " ".join(document.split()) not in words:
+            left_out.append(LeftOut(question.text, wanted, "it is about another document"))
+        elif wanted and not contains_answer(text, wanted):
+            left_out.append(LeftOut(question.text, wanted, "its answer is not in the document"))
+        else:
+            asked.append(question)
+    if not asked:
+        raise ProbeError(
+            f"{file}: none of its {len(questions):,} questions has its answer in the document",
+            hint="an answer must stand in it word for word; rows with a doc must be about it",
+        )
+    return asked, left_out

@@ -1,0 +1,246 @@
+"""Adapter + its document → self-test: the adapter recites the document's own sentences.
+
+The self-test needs no questions and no other model. It scores the second half of a sentence given
+the first half, which the prompt `WORDING` asks to continue: negative log-likelihood (NLL) in nats a
+token with the adapter, and with the base alone in its own chat template. The difference is the
+gain: an adapter that knows no more than the base gains 0, whatever the base knew before. A part of
+the gain can be the document's style rather than its facts. Questions ask for facts: those of a
+writer if the base has one (`written`), or a file with `--qa`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from d2l.adapters.info import read_info
+from d2l.bases.models import batched
+from d2l.compiler.originals import Originals, read_originals
+from d2l.errors import DocumentError
+from d2l.evaluation.harm import Harm, measure_harm
+from d2l.evaluation.metrics import pick_evenly, take_mean
+from d2l.evaluation.probe.passages import (
+    MIN_WORDS,
+    HalvedSentence,
+    choose_passages,
+    find_passages,
+)
+from d2l.evaluation.probe.written import PageAnswer, answer_questions, write_questions
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.scoring import Asked, answer_adapted, answer_alone
+from d2l.progress import Progress, silent
+
+WORDING = "How does this go on? {}"
+#: Worst passages that are continued by the adapter.
+N_WORST = 10
+_BEGIN_WORDS = 5
+#: Most sentences, and most questions of a writer: some minutes.
+LIMIT = 32
+#: Questions about a passage of 240 tokens that the base answers, about.
+_PER_PASSAGE = 8
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Recited:
+    """A passage with its scores, in nats a token; `said` is the adapter's own continuation, of the
+    worst passages alone."""
+
+    passage: HalvedSentence
+    base_nll: float
+    adapter_nll: float
+    said: str | None = None
+
+    @property
+    def gain(self) -> float:
+        """Nats a token by which the adapter expects the wanted half better than the base does."""
+        return self.base_nll - self.adapter_nll
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of `d2l probe --json`."""
+        scores = {key: value for key, value in vars(self).items() if key != "passage"}
+        return {**vars(self.passage), **scores, "gain": self.gain}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Means over the `n` passages of a place, None without passages; `stderr` is the gain's."""
+
+    n: int
+    base_nll: float | None = None
+    adapter_nll: float | None = None
+    gain: float | None = None
+    stderr: float | None = None
+
+    @classmethod
+    def of(cls, recited: Sequence[Recited]) -> "Gain":
+        """Take the means."""
+        if not recited:
+            return cls(0)
+        base_nll, _ = take_mean([item.base_nll for item in recited])
+        adapter_nll, _ = take_mean([item.adapter_nll for item in recited])
+        return cls(len(recited), base_nll, adapter_nll, *take_mean([r.gain for r in recited]))
+
+
+@dataclass(frozen=True)
+class PlaceGain:
+    """The gain on one chunk or page, called `place`, of a document."""
+
+    document: str
+    place: str
+    gain: Gain
+    chunk: int | None = None
+    page: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of `d2l probe --json`."""
+        where = {"chunk": self.chunk} if self.page is None else {"page": self.page}
+        return {"document": self.document, **where, "place": self.place, **asdict(self.gain)}
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """The gain in all, and by place; `n_sentences` counts those of the document.
+
+    `chunks` and `pages` also have those without a passage; formats without pages have no `pages`.
+    """
+
+    total: Gain
+    n_sentences: int
+    chunks: tuple[PlaceGain, ...]
+    pages: tuple[PlaceGain, ...]
+    worst: tuple[Recited, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of `d2l probe --json`."""
+        return {
+            "wording": WORDING,
+            "sentences": self.n_sentences,
+            **asdict(self.total),
+            "chunks": [row.to_json() for row in self.chunks],
+            "pages": [row.to_json() for row in self.pages],
+            "worst": [recited.to_json() for recited in self.worst],
+        }
+
+
+@dataclass(frozen=True)
+class SelfReport:
+    """The outcome of `d2l probe ADAPTER`.
+
+    `answered`: questions of the base's writer. It wrote `n_written`, of which the base answers
+    `n_answerable` from their passage.
+    """
+
+    adapter: str
+    base: str
+    selftest: SelfTest
+    harm: Harm
+    remarks: tuple[str, ...] = ()
+    answered: tuple[PageAnswer, ...] = ()
+    n_written: int = 0
+    n_answerable: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of `d2l probe --json`."""
+        asked = [answered.to_json() for answered in self.answered]
+        return {
+            "selftest": self.selftest.to_json(),
+            **({"questions": asked} if asked else {}),
+            **({"questions_written": self.n_written} if self.n_written else {}),
+            "harm": asdict(self.harm),
+        }
+
+
+def probe_itself(
+    adapter: Path,
+    *,
+    document: str | None,
+    asking: AskOptions,
+    limit: int = LIMIT,
+    watch: Progress = silent,
+) -> SelfReport:
+    """Test an adapter with sentences of its own document, and questions of a writer.
+
+    At most `limit` of both. `document` stands in for the compiled document if that has moved.
+    Raises D2LError.
+    """
+    originals = read_originals(read_info(adapter), document)  # before weights are loaded
+    asker = AdaptedModel.load(adapter, asking)
+    selftest = run_selftest(asker, originals, limit=limit, watch=watch)
+    most = math.ceil(limit / _PER_PASSAGE)
+    written, n_written = write_questions(
+        asker, originals, most=most, offline=asking.offline, watch=watch
+    )
+    return SelfReport(
+        adapter=str(adapter),
+        base=str(asker.info.config.get("base_model_name_or_path")),
+        selftest=selftest,
+        answered=answer_questions(asker, pick_evenly(written, limit), watch=watch),
+        harm=measure_harm(asker, watch=watch),
+        remarks=originals.remarks,
+        n_written=n_written,
+        n_answerable=len(written),
+    )
+
+
+def run_selftest(
+    asker: AdaptedModel, originals: Originals, *, limit: int = LIMIT, watch: Progress = silent
+) -> SelfTest:
+    """Ask the adapter on `asker` for sentences of its documents (`originals.read_originals`).
+
+    At most `limit` sentences, spread evenly over the chunks. Raises DocumentError if there is no
+    sentence, AdapterError if prompts do not begin with the adapter's opening.
+    """
+    passages = find_passages(originals.stretches)
+    if not passages:
+        raise DocumentError(
+            f"{originals.documents[0].name}: has no sentence of {MIN_WORDS} or more words, "
+            "so it cannot be tested from itself",
+            hint="write questions and give them with --qa FILE",
+        )
+    recited: list[Recited] = []
+    for some in watch(batched(choose_passages(passages, limit), _BATCH), "self-test"):
+        asked = [Asked(ask(passage), tuple(asker.encode(passage.wanted))) for passage in some]
+        own = answer_adapted(asker, asked, max_tokens=0)
+        base = answer_alone(asker, asked, max_tokens=0)
+        recited += [
+            Recited(passage, -float(alone.log_probs.mean()), -float(adapted.log_probs.mean()))
+            for passage, alone, adapted in zip(some, base, own, strict=True)
+        ]
+    worst = sorted(recited, key=lambda item: item.gain)[:N_WORST]
+    said = answer_adapted(asker, [Asked(ask(item.passage)) for item in worst])
+    return SelfTest(
+        total=Gain.of(recited),
+        n_sentences=len(passages),
+        chunks=_take_chunks(originals, recited),
+        pages=_take_pages(originals, recited),
+        worst=tuple(replace(item, said=a.text) for item, a in zip(worst, said, strict=True)),
+    )
+
+
+def ask(passage: HalvedSentence) -> str:
+    """Word the prompt that asks to continue the passage's first half."""
+    return WORDING.format(passage.given)
+
+
+def _take_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[PlaceGain, ...]:
+    rows = []
+    for stretch in originals.stretches:
+        name, chunk = stretch.document.name, stretch.chunk
+        words = stretch.document.text[stretch.start : stretch.stop].split()
+        begins = " ".join(words[:_BEGIN_WORDS])
+        place = stretch.place or (name if chunk is None else f"chunk {chunk}: {begins} …")
+        own = [r for r in recited if (r.passage.document, r.passage.chunk) == (name, chunk)]
+        rows.append(PlaceGain(name, place, Gain.of(own), chunk=chunk))
+    return tuple(rows)
+
+
+def _take_pages(originals: Originals, recited: Sequence[Recited]) -> tuple[PlaceGain, ...]:
+    rows = []
+    for document in originals.documents:
+        name = document.name
+        for page in sorted({s.page for s in document.sections if s.page is not None}):
+            own = [r for r in recited if (r.passage.document, r.passage.page) == (name, page)]
+            rows.append(PlaceGain(name, f"p. {page}", Gain.of(own), page=page))
+    return tuple(rows)

@@ -1,1 +1,0 @@
-"""Recall: how much of a document comes back through an adapter."""

@@ -1,1 +1,0 @@
-"""The self-test: a document's own sentences, recited."""

@@ -1,0 +1,124 @@
+"""Questions → greedy answers, and the likelihood of wanted answers: by an adapter or by its base.
+
+An adapter with parts answers as `d2l ask` does, one question at a time: each reads its own parts.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from d2l.datasets.silence import SILENCE
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.chat_prompts import user_turn
+from d2l.inference.likelihood import GenerationSettings, score_answers, score_behind
+from d2l.inference.parts.choose import PartOptions
+from d2l.inference.shared_prefix import can_attend
+
+#: Prompts that are read together; of one text that all of them share more, since it is read once.
+_BATCH, _SIDE_BY_SIDE = 8, 64
+
+
+class Asked(NamedTuple):
+    """A question, and the ids of the answer whose likelihood is measured.
+
+    `text`: goes into the base's prompt. `parts`: those that an adapter with parts is asked by;
+    None: as the model's options say.
+    """
+
+    question: str
+    wanted: tuple[int, ...] = ()
+    text: str | None = None
+    parts: PartOptions | None = None
+
+
+class ScoredAnswer(NamedTuple):
+    """A greedy answer, and the log-probability of each wanted token, fp32 (tokens,) on the CPU.
+
+    `part`: index of the part that answered. `n_cut`: tokens of the text that the prompt had no
+    room for.
+    """
+
+    text: str
+    log_probs: Tensor
+    part: int | None = None
+    n_cut: int = 0
+
+
+def answer_adapted(
+    asker: AdaptedModel, asked: Sequence[Asked], *, max_tokens: int | None = None
+) -> list[ScoredAnswer]:
+    """Answer with the adapter, by its parts where it has some.
+
+    `max_tokens`: of an answer; None: as the model's options say. Raises AdapterError as
+    `AdaptedModel.answer`.
+    """
+    most = asker.options.max_new_tokens if max_tokens is None else max_tokens
+    options = [one.parts or asker.options.parts for one in asked]
+    if asker.parts is None or all(parts.whole for parts in options):
+        prompts = [asker.prompt(one.question) for one in asked]
+        return _answer_batch(asker, prompts, asked, most)
+    return [
+        _answer_by_parts(asker, one, parts, most) for one, parts in zip(asked, options, strict=True)
+    ]
+
+
+def answer_alone(
+    asker: AdaptedModel, asked: Sequence[Asked], *, max_tokens: int | None = None
+) -> list[ScoredAnswer]:
+    """Answer with the base, which has the text of a question in its prompt, if there is one."""
+    most = asker.options.max_new_tokens if max_tokens is None else max_tokens
+    cuts = [0] * len(asked)
+    prompts = []
+    for number, one in enumerate(asked):
+        if one.text is None:
+            prompts.append(asker.prompt_alone(one.question))
+        else:
+            n_answer = max(most, len(one.wanted))
+            prompt, cuts[number] = asker.prompt_about(one.text, one.question, n_answer=n_answer)
+            prompts.append(prompt)
+    same = len({one.text for one in asked}) == 1 and asked[0].text is not None
+    with asker.model.disable_adapter():
+        shares = same and can_attend(asker.model.get_base_model())
+        batch = _SIDE_BY_SIDE if shares else _BATCH
+        answers = _answer_batch(asker, prompts, asked, most, batch)
+    return [answer._replace(n_cut=cut) for answer, cut in zip(answers, cuts, strict=True)]
+
+
+def _answer_batch(
+    asker: AdaptedModel,
+    prompts: Sequence[list[int]],
+    asked: Sequence[Asked],
+    max_tokens: int,
+    batch: int = _BATCH,
+) -> list[ScoredAnswer]:
+    end, decode = asker.end_token(), asker.base_tokenizer.decode
+    settings = GenerationSettings(max_tokens, batch, end=end, pad=end)
+    scored = score_answers(asker.model, prompts, [one.wanted for one in asked], settings)
+    return [
+        ScoredAnswer(str(decode(ids, skip_special_tokens=True)).strip(), log_probs)
+        for log_probs, ids in scored
+    ]
+
+
+def _answer_by_parts(
+    asker: AdaptedModel, asked: Asked, parts: PartOptions, max_tokens: int
+) -> ScoredAnswer:
+    """Answer with the parts that the question chooses.
+
+    If no part answers, the answer is SILENCE, and the likelihood is that of the best part.
+    """
+    end = asker.end_token()
+    settings = GenerationSettings(max_tokens, 1, end=end, pad=end)
+    with asker.reading([user_turn(asked.question)], parts) as prompt:
+        choice = prompt.choice
+        answers = choice is None or choice.is_answered
+        if answers or prompt.cache is not None:
+            causal = asker.model.get_base_model()
+            log_probs, ids = score_behind(causal, prompt.ids, prompt.cache, asked.wanted, settings)
+            text = str(asker.base_tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            part = choice.indices[0] if choice is not None and answers else None
+            return ScoredAnswer(text if answers else SILENCE, log_probs, part)
+    assert choice is not None  # no part shares a word with the question, so none was read
+    best = PartOptions(page=f"#{choice.indices[0]}")
+    return _answer_by_parts(asker, asked, best, 0)._replace(text=SILENCE, part=None)

@@ -1,0 +1,42 @@
+import pytest
+
+from d2l.datasets.questions import Question
+from d2l.datasets.silence import SILENCE
+from d2l.evaluation.answers import Arm
+from d2l.evaluation.arms import FEW_WORDS, ask_arm
+from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.scoring import Asked, answer_alone
+from tests import tiny
+from tests.compiled import Compile
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUESTION = "How often is the filter rinsed?"
+
+
+@pytest.fixture
+def asker(compiled: Compile) -> AdaptedModel:
+    done = compiled("llama")
+    return AdaptedModel.load(done.adapter, AskOptions(str(done.base), "cpu", 8, offline=True))
+
+
+def test_greedy_answers_are_marked_against_all_references(asker: AdaptedModel) -> None:
+    said = asker.ask(QUESTION)
+    words = said.split()
+    assert len(words) > 1
+    references = [("nothing", said), ("nothing", words[0]), ("nothing",), ()]
+    questions = [Question(QUESTION, wanted) for wanted in references]
+    whole, part, none, unanswerable = ask_arm(asker, Arm.ADAPTER, questions)
+    assert (whole.contained, whole.em, whole.f1) == (1.0, 1.0, 1.0)
+    assert (part.contained, part.em) == (1.0, 0.0)
+    assert 0 < part.f1 < 1
+    assert (none.contained, none.em, none.f1) == (0.0, 0.0, 0.0)
+    assert (unanswerable.contained, unanswerable.silent) == (0.0, False)
+    (refusal,) = ask_arm(asker, Arm.ADAPTER, [Question(QUESTION, (SILENCE,))])
+    assert unanswerable.nll == pytest.approx(refusal.nll, abs=1e-4)
+
+
+def test_a_text_in_the_prompt_is_asked_for_a_few_words(asker: AdaptedModel) -> None:
+    wanted = (*asker.encode("14 days"), asker.end_token())
+    (marked,) = ask_arm(asker, Arm.PROMPT, [Question(QUESTION, ("14 days",))], [tiny.DOCUMENT])
+    (scored,) = answer_alone(asker, [Asked(QUESTION + FEW_WORDS, wanted, tiny.DOCUMENT)])
+    assert (marked.text, marked.nll) == (scored.text, -float(scored.log_probs.mean()))
