@@ -1,7 +1,9 @@
 """The public names: they exist, they come when asked for, and each has an example that runs."""
 
 import importlib
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,28 @@ def test_every_public_name_has_an_example_that_runs() -> None:
 def test_verbs_are_there_before_torch_is(name: str) -> None:
     program = f"import sys, d2l; d2l.{name}; sys.exit('torch' in sys.modules)"
     assert run_python("-W", "error", "-c", program).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "keyword", "default"),
+    [
+        (d2l.compile, "tokens_per_seat", None),
+        (d2l.compile, "dtype", "bf16"),
+        (d2l.Compiler.plan, "max_rank", None),
+        (d2l.Compiler.__call__, "merge", "concat"),
+        (d2l.TaskCompiler.plan, "scaling", "standard"),
+        (d2l.TaskCompiler.__call__, "dtype", "bf16"),
+        (d2l.merge, "device", "auto"),
+        (d2l.edit, "local_files_only", False),
+        (d2l.export, "force", False),
+        (d2l.Adapter.drop, "checkpoint", None),
+        (d2l.Adapter.push_to_hub, "private", None),
+    ],
+)
+def test_help_shows_the_keywords_of_options_with_their_defaults(
+    function: Callable[..., object], keyword: str, default: object
+) -> None:
+    shown = inspect.signature(function).parameters
+    assert shown[keyword].default == default
+    assert not [p for p in shown.values() if p.kind is p.VAR_KEYWORD]
+    assert "offline" not in shown

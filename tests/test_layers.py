@@ -17,6 +17,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "interrupts": "",
         "memory": "",
         "progress": "",
+        "spelling": "",
         "version": "",
         "__init__": "",
     },  # __init__: its public names see below

@@ -6,23 +6,19 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.card import set_license
 from d2l.adapters.find import find_adapter
 from d2l.adapters.info import CARD, read_info
 from d2l.adapters.peft_folder import AdapterContent, read_content, write_adapter
 from d2l.api.export import export
-from d2l.api.wishes import (
-    ChangeWishes,
-    ExportWishes,
-    PushWishes,
-    change_options,
-    refuse_unknown,
-)
 from d2l.change.edit import prepare as prepare_edit
 from d2l.change.edit import run as run_edit
-from d2l.files.hub import push_folder
+from d2l.change.parents import ChangeOptions
+from d2l.files.hub import PushOptions, push_folder
+from d2l.runtimes.export_options import ExportOptions
+from d2l.spelling import from_keywords, show_keywords
 
 if TYPE_CHECKING:
     from d2l.inference.adapted_model import AdaptedModel
@@ -105,28 +101,28 @@ class Adapter(AdapterContent):
         """
         return write_adapter(self._in(dtype), Path(folder), force=force)
 
-    def push_to_hub(self, repo_id: str, **wishes: Unpack[PushWishes]) -> str:
+    @show_keywords(PushOptions)
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        dtype: str | None = None,
+        **options: Any,
+    ) -> str:
         """Upload the adapter as one commit to a model repository; return the commit's address.
 
-        repo_id: org/repo, made where there is none. Keywords, as PEFT has them: private, token,
-        revision (the branch), commit_message, dtype; and license, which the card then names. Raises
-        AdapterError.
+        repo_id: org/repo, made where there is none. license: for the card, as the hub spells it.
+        dtype: as for `save_pretrained`. Further keywords: fields of `PushOptions`, with the names
+        of huggingface_hub. Raises AdapterError.
         """
-        refuse_unknown(wishes, PushWishes)
-        adapter, license = self._in(wishes.get("dtype")), wishes.get("license")
+        adapter, wanted = self._in(dtype), from_keywords(PushOptions, options)
         if license is not None:
             card = set_license(self.texts.get(CARD, ""), license)
             adapter = replace(adapter, texts={**self.texts, CARD: card})
         with tempfile.TemporaryDirectory(prefix="d2l-push-") as folder:
             out = write_adapter(adapter, Path(folder, "adapter.lora"), called=repo_id)
-            return push_folder(
-                out,
-                repo_id,
-                private=wishes.get("private"),
-                token=wishes.get("token"),
-                revision=wishes.get("revision"),
-                commit_message=wishes.get("commit_message"),
-            )
+            return push_folder(out, repo_id, wanted)
 
     def apply_to(self, model: Any, *, adapter_name: str = "default") -> Any:
         """Put this adapter on a model, and return the `peft.PeftModel`; nothing is written to disk.
@@ -139,26 +135,29 @@ class Adapter(AdapterContent):
 
         return apply_adapter(self, model, adapter_name)
 
-    def export(
-        self, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
-    ) -> "ExportResult":
+    @show_keywords(ExportOptions)
+    def export(self, path: str | Path, *, to: str, **options: Any) -> "ExportResult":
         """Write the adapter as another runtime loads it: `d2l.export` says how."""
-        return export(self, path, to=to, **wishes)
+        return export(self, path, to=to, **options)
 
-    def drop(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
+    @show_keywords(ChangeOptions)
+    def drop(self, *selectors: str, **options: Any) -> "Adapter":
         """Return a new adapter without some chunks: `d2l.edit` explains selectors."""
-        return self._edit(wishes, drop=selectors)
+        return self._edit(options, drop=selectors)
 
-    def keep(self, *selectors: str, **wishes: Unpack[ChangeWishes]) -> "Adapter":
+    @show_keywords(ChangeOptions)
+    def keep(self, *selectors: str, **options: Any) -> "Adapter":
         """Return a new adapter of some chunks alone."""
-        return self._edit(wishes, keep=selectors)
+        return self._edit(options, keep=selectors)
 
-    def rescale(self, factors: Mapping[str, float], **wishes: Unpack[ChangeWishes]) -> "Adapter":
+    @show_keywords(ChangeOptions)
+    def rescale(self, factors: Mapping[str, float], **options: Any) -> "Adapter":
         """Return a new adapter with some chunks stronger or weaker: factors by selector."""
-        return self._edit(wishes, scale=factors)
+        return self._edit(options, scale=factors)
 
-    def _edit(self, wishes: ChangeWishes, **edits: Any) -> "Adapter":
-        return Adapter.of(run_edit(prepare_edit(self, **edits), change_options(wishes)))
+    def _edit(self, options: Mapping[str, Any], **edits: Any) -> "Adapter":
+        plan = prepare_edit(self, **edits)
+        return Adapter.of(run_edit(plan, from_keywords(ChangeOptions, options)))
 
     def _in(self, dtype: str | None) -> "Adapter":
         """Return the adapter for another precision, which its d2l.json then names."""

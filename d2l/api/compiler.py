@@ -15,10 +15,11 @@ from d2l.errors import OptionError
 from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
-from d2l.hypernets.options import CompileOptions, TaskCompileOptions
+from d2l.hypernets.options import ADAPTER_OPTIONS, CompileOptions, TaskCompileOptions
 from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
 from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
+from d2l.spelling import show_keywords
 
 
 class _Compiler:
@@ -110,6 +111,7 @@ class Compiler(_Compiler):
             name, revision, device, base=base, offline=local_files_only, base_dtype=dtype
         )
 
+    @show_keywords(CompileOptions, *ADAPTER_OPTIONS)
     def plan(
         self, inputs: InputLike, *, reading: ReadOptions | None = None, **options: Any
     ) -> CompilePlan:
@@ -129,6 +131,7 @@ class Compiler(_Compiler):
         self._refuse_others(plan)
         return pipeline.look_up(plan)
 
+    @show_keywords(CompileOptions, *ADAPTER_OPTIONS)
     @memory_errors()
     def __call__(
         self,
@@ -190,6 +193,7 @@ class TaskCompiler(_Compiler):
         assert compiler.network.reader  # found now, so that what does not fit is told at once
         return compiler
 
+    @show_keywords(TaskCompileOptions, "dtype", "scaling")
     def plan(
         self,
         description: str,
@@ -212,6 +216,7 @@ class TaskCompiler(_Compiler):
             description, changed, self.network, given, keep_examples=keep_examples
         )
 
+    @show_keywords(TaskCompileOptions, "dtype", "scaling")
     @memory_errors()
     def __call__(self, description: str | CompilePlan, **options: Any) -> Adapter:
         """Make the adapter of a description, or of what `plan` planned; in memory. Keywords are

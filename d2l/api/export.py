@@ -3,62 +3,59 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
-from d2l.api.wishes import AdapterLike, ExportWishes, find_content, refuse_unknown
+from d2l.api.arguments import AdapterLike, find_content
 from d2l.progress import Progress, silent
+from d2l.runtimes.export_options import ExportOptions
+from d2l.spelling import from_keywords, show_keywords
 
 if TYPE_CHECKING:
-    from d2l.runtimes.export import ExportOptions, ExportPlan, ExportResult
+    from d2l.runtimes.export import ExportPlan, ExportResult
     from d2l.runtimes.parts import PartsPlan
 
 
+@show_keywords(ExportOptions)
 def export(
-    adapter: AdapterLike,
-    path: str | Path,
-    *,
-    to: str,
-    watch: Progress = silent,
-    **wishes: Unpack[ExportWishes],
+    adapter: AdapterLike, path: str | Path, *, to: str, watch: Progress = silent, **options: Any
 ) -> "ExportResult":
     """Write an adapter as another runtime loads it, whole or not at all, and read it back.
 
     to: "gguf", "ollama", "mlx", "uniform" or "merged"; "parts" or "parts-gguf" for an adapter a
     part. path: a folder; for "gguf" a name in .gguf is one file. watch: gets the parts as they are
-    written. Further keywords: `ExportWishes`. The result has `path`, `size_bytes`, `load` (the
-    shell line that loads it) and `warnings`. Raises AdapterError or BaseModelError.
+    written. Further keywords: fields of `ExportOptions`. The result has `path`, `size_bytes`,
+    `load` (the shell line that loads it) and `warnings`. Raises AdapterError or BaseModelError.
     """
     from d2l.runtimes import export as pipeline
     from d2l.runtimes import parts
 
-    options = _export_options(to, wishes)
+    wanted = from_keywords(ExportOptions, {"to": to, **options})
     with _in_folder(adapter) as (folder, called):
         if to not in parts.TARGETS:
-            return pipeline.run(folder, Path(path), options, called=called)
+            return pipeline.run(folder, Path(path), wanted, called=called)
         from d2l.change.parents import ChangeOptions, read_parent
         from d2l.change.parts import split_parts
 
-        parts.refuse_export(Path(path), force=options.force)
-        plan = parts.prepare(folder, Path(path), options, called=called)
+        parts.refuse_export(Path(path), force=wanted.force)
+        plan = parts.prepare(folder, Path(path), wanted, called=called)
         seating = ChangeOptions(
-            wishes.get("checkpoint"),
-            options.base,
-            wishes.get("device", "auto"),
-            offline=options.offline,
+            wanted.checkpoint, wanted.base, wanted.device, offline=wanted.offline
         )
         return parts.write(plan, split_parts(read_parent(folder), seating, watch))
 
 
+@show_keywords(ExportOptions)
 def plan_export(
-    adapter: AdapterLike, path: str | Path, *, to: str, **wishes: Unpack[ExportWishes]
+    adapter: AdapterLike, path: str | Path, *, to: str, **options: Any
 ) -> "ExportPlan | PartsPlan":
     """Plan an export without writing it: its files, and the shell line that loads them."""
     from d2l.runtimes import export as pipeline
     from d2l.runtimes import parts
 
+    wanted = from_keywords(ExportOptions, {"to": to, **options})
     with _in_folder(adapter) as (folder, called):
         prepare = parts.prepare if to in parts.TARGETS else pipeline.prepare
-        return prepare(folder, Path(path), _export_options(to, wishes), called=called)
+        return prepare(folder, Path(path), wanted, called=called)
 
 
 @contextlib.contextmanager
@@ -75,16 +72,3 @@ def _in_folder(adapter: AdapterLike) -> Iterator[tuple[Path, Path]]:
 
     with tempfile.TemporaryDirectory(prefix="d2l-export-") as folder:
         yield write_adapter(content, Path(folder, "adapter.lora")), Path(content.name)
-
-
-def _export_options(to: str, wishes: ExportWishes) -> "ExportOptions":
-    from d2l.runtimes.export import ExportOptions
-
-    refuse_unknown(wishes, ExportWishes)
-    return ExportOptions(
-        to,
-        wishes.get("base"),
-        wishes.get("dtype"),
-        offline=wishes.get("local_files_only", False),
-        force=wishes.get("force", False),
-    )

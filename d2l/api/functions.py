@@ -5,11 +5,13 @@ Heavy libraries come with a call.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any
 
-from d2l.api.wishes import AdapterLike, ChangeWishes, change_options, find_content
-from d2l.hypernets.options import describe_keywords
+from d2l.api.arguments import AdapterLike, find_content
+from d2l.change.parents import ChangeOptions
+from d2l.hypernets.options import ADAPTER_OPTIONS, CompileOptions, describe_keywords
 from d2l.memory import memory_errors
+from d2l.spelling import from_keywords, show_keywords
 
 if TYPE_CHECKING:
     from d2l.api.adapter import Adapter
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from d2l.runtimes.check import CheckReport
 
 
+@show_keywords(CompileOptions, *ADAPTER_OPTIONS)
 def compile(
     inputs: "InputLike",
     *,
@@ -76,19 +79,21 @@ def plan_merge(
     )
 
 
+@show_keywords(ChangeOptions)
 def merge(
     adapters: "Sequence[AdapterLike] | MergePlan",
     *,
     weights: Sequence[float] | None = None,
     method: str = "concat",
     max_rank: int | None = None,
-    **wishes: Unpack[ChangeWishes],
+    **options: Any,
 ) -> "Adapter":
     """Merge adapters of one base into a new one, in memory; or do what `plan_merge` planned.
 
     adapters: in memory, or folders, or names on the hub. weights: a factor for each delta, in their
     order; default: 1. method: "concat", the weighted sum, or "average", with weights that sum to 1.
-    max_rank: the sum is cut to the nearest delta of that rank. Further keywords: `ChangeWishes`.
+    max_rank: the sum is cut to the nearest delta of that rank. Further keywords: fields of
+    `ChangeOptions`.
 
     Adapters with seats are not added up, since they claim the same tokens. Their memories are
     joined and seated again, as if the documents had been compiled together. If the opening has too
@@ -100,16 +105,17 @@ def merge(
     from d2l.change import merge as merging
     from d2l.change.merge_plan import MergePlan
 
+    wanted = from_keywords(ChangeOptions, options)
     if not isinstance(adapters, MergePlan):
         adapters = plan_merge(
             adapters,
             weights=weights,
             method=method,
             max_rank=max_rank,
-            checkpoint=wishes.get("checkpoint"),
-            local_files_only=wishes.get("local_files_only", False),
+            checkpoint=wanted.checkpoint,
+            local_files_only=wanted.offline,
         )
-    return Adapter.of(merging.run(adapters, change_options(wishes)))
+    return Adapter.of(merging.run(adapters, wanted))
 
 
 def plan_edit(
@@ -125,19 +131,20 @@ def plan_edit(
     return editing.prepare(find_content(adapter), drop=drop, keep=keep, scale=rescale)
 
 
+@show_keywords(ChangeOptions)
 def edit(
     adapter: "AdapterLike | EditPlan",
     *,
     drop: Sequence[str] = (),
     keep: Sequence[str] = (),
     rescale: Mapping[str, float] | None = None,
-    **wishes: Unpack[ChangeWishes],
+    **options: Any,
 ) -> "Adapter":
     """Drop, keep or rescale chunks of an adapter, and return a new one; or do what `plan_edit`
     planned. No document is read again.
 
     drop, keep: selectors of chunks: "manual.pdf", "manual.pdf:p. 12-14", "manual.pdf:#3". rescale:
-    factors of the strength, by selector. Further keywords: `ChangeWishes`.
+    factors of the strength, by selector. Further keywords: fields of `ChangeOptions`.
 
     Raises AdapterError for unknown selectors and for adapters whose chunks cannot be told apart,
     CheckpointError or BaseModelError where seats cannot be seated again.
@@ -147,7 +154,7 @@ def edit(
 
     if not isinstance(adapter, editing.EditPlan):
         adapter = plan_edit(adapter, drop=drop, keep=keep, rescale=rescale)
-    return Adapter.of(editing.run(adapter, change_options(wishes)))
+    return Adapter.of(editing.run(adapter, from_keywords(ChangeOptions, options)))
 
 
 def check(

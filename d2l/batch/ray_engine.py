@@ -40,7 +40,7 @@ def run_on_ray(job: Job, rows: Sequence[BatchRow], n_workers: int) -> Generator[
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         gpus = float(ray.cluster_resources().get("GPU", 0))
-        has_gpus = job.device in ("auto", "cuda") and gpus > 0
+        has_gpus = job.options.device in ("auto", "cuda") and gpus > 0
         items = [{"row": json.dumps(asdict(row))} for row in rows]
         data = ray.data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS))
         done = data.map_batches(

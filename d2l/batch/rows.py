@@ -18,11 +18,12 @@ from d2l.errors import DocumentError, OptionError
 from d2l.files.jsonl import MAX_LINE_BYTES
 from d2l.files.printable import CONTROLS
 from d2l.hypernets.options import DEFAULTS, DOCUMENT_OPTIONS, SPELLINGS
+from d2l.spelling import list_spellings
 
 MANIFESTS = (".jsonl", ".ndjson")
 MAX_MANIFEST_BYTES = 1 << 30  # a row of 100 bytes for each of ten million documents
 #: Options of reading that a row may set, beside those of its document's adapter.
-READING = ("format", "encoding", "include_hidden", "skip_bad", "password")
+READING = tuple(list_spellings(ReadOptions))
 #: Options that a row with a description may set.
 TASK = ("dtype", "scaling")
 #: Options of rows with their defaults, whose types are checked.

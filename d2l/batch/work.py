@@ -6,15 +6,15 @@ already needs neither the network nor torch. An error is the row's result.
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
-from d2l.batch.rows import OPTIONS, READING, TASK, BatchRow
+from d2l.batch.rows import READING, BatchRow
 from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
 from d2l.batch.tasks import describe_task, is_done
 from d2l.compiler.lock import Request, State
@@ -28,29 +28,27 @@ from d2l.errors import (
     OptionError,
 )
 from d2l.files.atomic import is_disk_full
-from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions
+from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions, TaskCompileOptions
 
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler, TaskCompiler
     from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
 
-    AnyCompiler = TypeVar("AnyCompiler", Compiler, TaskCompiler)
-
 
 @dataclass(frozen=True)
 class Job:
-    """What all rows have in common. `options` are those of rows that say nothing else; `folder` is
-    what relative paths are relative to, None for the working directory."""
+    """Options of all rows, which a row's own replace.
+
+    `strict`: a row with a warning fails. `folder`: relative paths are below it; None: below the
+    working directory.
+    """
 
     out_dir: str
-    checkpoint: str
-    base: str | None = None
-    device: str = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    offline: bool = False
+    options: CompileOptions
+    reading: ReadOptions = field(default_factory=ReadOptions)
     force: bool = False
-    strict: bool = False  # a row with a warning fails
+    strict: bool = False
     folder: str | None = None
 
 
@@ -162,33 +160,23 @@ class Worker:
             )
         return LocalPlace(self.job.out_dir, row.out)
 
-    def _options(self, row: BatchRow) -> dict[str, Any]:
-        return {**OPTIONS, **self.job.options, **row.options}
-
     def _ask(self, row: BatchRow, inputs: Sequence[str]) -> Request:
-        job, options = self.job, self._options(row)
-        adapter = {name: options[name] for name in DOCUMENT_OPTIONS}
-        wanted = CompileOptions(checkpoint=job.checkpoint, **adapter).record({})
-        wanted |= _pick_reading(options).record()
-        return Request(tuple(inputs), wanted, job.base, job.device, job.offline)
+        options = self.job.options.changed(**_pick(row, DOCUMENT_OPTIONS))
+        wanted = options.record({}) | self._reading(row).record()
+        return Request(tuple(inputs), wanted, options.base, options.device, options.offline)
+
+    def _reading(self, row: BatchRow) -> ReadOptions:
+        return replace(self.job.reading, **_pick(row, READING))
 
     def _plan(self, row: BatchRow, inputs: Sequence[str]) -> "CompilePlan":
-        options = self._options(row)
-        plan = self._compiler.plan(
-            [Path(path) for path in inputs],
-            reading=_pick_reading(options),
-            cache=True,
-            **{name: options[name] for name in DOCUMENT_OPTIONS},
-        )
+        paths, own = [Path(path) for path in inputs], _pick(row, DOCUMENT_OPTIONS)
+        plan = self._compiler.plan(paths, reading=self._reading(row), **own)
         if self.job.strict:
             refuse_warnings([*plan.intake.warnings, *plan.warnings])
         return plan
 
     def _plan_task(self, row: BatchRow, description: str) -> "CompilePlan":
-        options = self._options(row)
-        plan = self._task_compiler.plan(
-            description, examples=row.examples, **{name: options[name] for name in TASK}
-        )
+        plan = self._task_compiler.plan(description, examples=row.examples, **row.options)
         if self.job.strict:
             refuse_warnings(plan.warnings)
         return plan
@@ -197,27 +185,30 @@ class Worker:
     def _compiler(self) -> "Compiler":
         from d2l.api.compiler import Compiler
 
-        return self._open(Compiler)
+        return Compiler(replace(self.job.options, device=self._pick_device(), cache=True))
 
     @cached_property
     def _task_compiler(self) -> "TaskCompiler":
         from d2l.api.compiler import TaskCompiler
 
-        return self._open(TaskCompiler)
+        options, device = self.job.options, self._pick_device()
+        return TaskCompiler(
+            TaskCompileOptions(
+                checkpoint=options.checkpoint,
+                base=options.base,
+                device=device,
+                offline=options.offline,
+                dtype=options.dtype,
+            )
+        )
 
-    def _open(self, kind: "type[AnyCompiler]") -> "AnyCompiler":
+    def _pick_device(self) -> str:
         import torch
 
-        device = self.job.device
+        device = self.job.options.device
         count = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-        if count > 1:  # each worker of the machine has its own
-            device = f"cuda:{self._index % count}"
-        return kind.from_pretrained(
-            self.job.checkpoint,
-            base=self.job.base,
-            device=device,
-            local_files_only=self.job.offline,
-        )
+        # Each worker of the machine has its own.
+        return f"cuda:{self._index % count}" if count > 1 else device
 
 
 def _list_altered(state: State | None) -> list[str]:
@@ -227,8 +218,9 @@ def _list_altered(state: State | None) -> list[str]:
     return [text.removesuffix(" was altered") for text in texts]
 
 
-def _pick_reading(options: Mapping[str, Any]) -> ReadOptions:
-    return ReadOptions(**{name: options[name] for name in READING})
+def _pick(row: BatchRow, names: Collection[str]) -> dict[str, Any]:
+    """Pick those of a row's options that have these names."""
+    return {name: value for name, value in row.options.items() if name in names}
 
 
 def _tell(row: BatchRow, out: str, state: State | None, found: "Found | None" = None) -> Result:

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChangeOptions:
-    """Options of a change: locations, and the new adapter's precision; as for `d2l compile`."""
+    """Options of an adapter that is made from others.
 
-    checkpoint: str | None = None  # that seats were compiled with, if its name leads nowhere now
+    `checkpoint`: the network that seats were compiled with, if its name leads elsewhere now.
+    `base`: the place of the base. `device`: "auto", "cpu", "cuda", "cuda:N" or "mps". These three
+    are for adapters that hold seats. `dtype`: the precision of the new adapter; None: the widest
+    of the old ones, or fp32 if that would round. `offline`: open no socket.
+    """
+
+    checkpoint: str | None = None
     base: str | None = None
     device: str = "auto"
-    dtype: str | None = None  # None: the widest of the parents'
+    dtype: str | None = None
     offline: bool = False
 
 

@@ -13,10 +13,7 @@ import typer
 from d2l.commands import console
 from d2l.commands.options import (
     OUTPUT,
-    Encoding,
     Force,
-    IncludeHidden,
-    Password,
     Strict,
     in_panel,
     taking,
@@ -27,23 +24,15 @@ if TYPE_CHECKING:
     from d2l.batch.results import Result, ResultsFile
     from d2l.batch.rows import BatchRow
     from d2l.batch.work import Job
+    from d2l.documents.intake import ReadOptions
     from d2l.hypernets.options import CompileOptions
 
 Engine = Literal["local", "ray"]
-#: Options of `CompileOptions` for rows without their own; a manifest may set more of them.
-OPTIONS = (
-    "checkpoint",
-    "base",
-    "device",
-    "offline",
-    "max_rank",
-    "tokens_per_seat",
-    "dtype",
-)
 _WRONG_USE = 2
 
 
-@taking("d2l.hypernets.options:CompileOptions", *OPTIONS)
+@taking("d2l.hypernets.options:CompileOptions", command="batch")
+@taking("d2l.documents.intake:ReadOptions", command="batch", into="reading")
 def batch(
     sources: Annotated[
         list[str],
@@ -51,12 +40,10 @@ def batch(
     ],
     out_dir: Annotated[str, in_panel(OUTPUT, help="Folder, or s3://bucket/adapters/.")],
     options: "CompileOptions",
+    reading: "ReadOptions",
     results: Annotated[
         Path | None, in_panel(OUTPUT, help="JSON lines; default: results.jsonl in --out-dir.")
     ] = None,
-    encoding: Encoding = None,
-    include_hidden: IncludeHidden = False,
-    password: Password = None,
     engine: Annotated[Engine, typer.Option(help="Processes here, or Ray.")] = ("local"),
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     shard: Annotated[str | None, typer.Option(help="i/n: every n-th row from the i-th on.")] = None,
@@ -78,23 +65,8 @@ def batch(
     1: some failed, 2: the run did not begin.
     """
     from d2l.batch.work import Job
-    from d2l.hypernets.options import DOCUMENT_OPTIONS
 
-    row_options = {name: getattr(options, name) for name in DOCUMENT_OPTIONS} | {
-        "encoding": encoding,
-        "include_hidden": include_hidden,
-        "password": password,
-    }
-    job = Job(
-        out_dir=out_dir,
-        checkpoint=options.checkpoint,
-        base=options.base,
-        device=options.device,
-        options=row_options,
-        offline=options.offline,
-        force=force,
-        strict=strict,
-    )
+    job = Job(out_dir, options, reading, force=force, strict=strict)
     order = _Order(job, engine, workers, max_errors)
     try:
         rows = _list_rows(sources, shard)

@@ -20,17 +20,10 @@ from d2l.commands.compile_report import (
 from d2l.commands.compile_run import CompileRun
 from d2l.commands.export import refuse_beside
 from d2l.commands.options import (
-    INPUT,
-    LIMITS,
     OUTPUT,
     DryRun,
-    Encoding,
     Force,
-    IncludeHidden,
-    Password,
-    ReadFormat,
     Strict,
-    expert,
     in_panel,
     taking,
 )
@@ -65,9 +58,13 @@ OPTIONS = (
 
 
 @taking("d2l.hypernets.options:CompileOptions", *OPTIONS)
+@taking("d2l.documents.intake:ReadOptions", into="reading")
+@taking("d2l.documents.sandbox:ReadLimits", into="limits")
 def compile_command(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, or - for stdin.")],
     options: "CompileOptions",
+    reading: ReadOptions,
+    limits: ReadLimits,
     out: Annotated[
         Path | None,
         in_panel(OUTPUT, "-o", "--out", help=f"Folder; default: FILE.lora, in {VARIABLE} or here."),
@@ -76,26 +73,6 @@ def compile_command(
         list[str] | None,
         in_panel(OUTPUT, help="Also export to gguf, ollama, mlx or merged; repeatable."),
     ] = None,
-    format: ReadFormat = None,
-    encoding: Encoding = None,
-    password: Password = None,
-    max_bytes: Annotated[
-        int, expert(LIMITS, min=1, help="Largest input file, in bytes.")
-    ] = ReadLimits.max_bytes,
-    max_chars: Annotated[
-        int, expert(LIMITS, min=1, help="Longest text of a file, in characters.")
-    ] = ReadLimits.max_chars,
-    parse_seconds: Annotated[
-        float, expert(LIMITS, min=0.1, help="Longest time of a parser.")
-    ] = ReadLimits.seconds,
-    parse_memory: Annotated[
-        int, expert(LIMITS, min=1, help="Most memory of a parser, in MB.")
-    ] = ReadLimits.memory_bytes // 1_000_000,
-    skip_bad: Annotated[
-        bool,
-        in_panel(INPUT, "--skip-bad", help="Go on without inputs that cannot be read."),
-    ] = False,
-    include_hidden: IncludeHidden = False,
     strict: Strict = False,
     locked: Annotated[
         bool,
@@ -106,14 +83,7 @@ def compile_command(
 ) -> None:
     """Compile documents into one adapter."""
     targets = tuple(to or ())
-    reading = ReadOptions(
-        format=format,
-        encoding=encoding,
-        password=password,
-        skip_bad=skip_bad,
-        include_hidden=include_hidden,
-        limits=ReadLimits(max_bytes, max_chars, parse_seconds, parse_memory * 1_000_000),
-    )
+    reading = replace(reading, limits=limits)
     if out is None:
         out = _name_out(inputs, needed=locked or not dry_run)
     if locked or not (dry_run or force or to):

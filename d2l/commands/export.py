@@ -163,7 +163,8 @@ def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None
     if not targets:
         return
     from d2l.runtimes import export as pipeline
+    from d2l.runtimes.export_options import ExportOptions
 
     for to in dict.fromkeys(targets):
         out = pipeline.name_beside(adapter, to)
-        pipeline.refuse_export(out, pipeline.ExportOptions(to, force=force))
+        pipeline.refuse_export(out, ExportOptions(to, force=force))

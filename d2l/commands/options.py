@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from d2l.spelling import list_spellings
+
 # Choices in help; a test compares them with the tables, whose modules import too much for help.
 Target = Literal["gguf", "ollama", "mlx", "uniform", "merged", "parts", "parts-gguf"]
 FetchOrigin = Literal["auto", "hub", "wheels"]
-Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
 
 # Sections of a command's help; an option without a panel stands under "Options".
 INPUT, NETWORK, OUTPUT, LIMITS = "Input", "Network", "Output", "Limits"
@@ -70,14 +71,6 @@ Force = Annotated[
     in_panel(OUTPUT, "--force", help="Replace what d2l wrote there before."),
 ]
 AdapterPath = Annotated[Path, adapter_argument()]
-ReadFormat = Annotated[
-    Format | None, expert(INPUT, help="Format of the inputs; default: by their content.")
-]
-Encoding = Annotated[str | None, expert(INPUT, help="Encoding of text; default: by its content.")]
-Password = Annotated[str | None, expert(INPUT, help="Password of encrypted PDFs.")]
-IncludeHidden = Annotated[
-    bool, expert(INPUT, "--include-hidden", help="Compile text that no reader sees, too.")
-]
 Strict = Annotated[bool, in_panel(OUTPUT, "--strict", help="Write nothing that has a warning.")]
 Out = Annotated[Path, in_panel(OUTPUT, "-o", "--out", help="Folder to write.")]
 DryRun = Annotated[
@@ -90,30 +83,33 @@ Checkpoint = Annotated[
 ]
 
 
-def taking(model: str, *names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Replace a command's parameter `options` by one option for each named field of a model.
+def taking(
+    model: str, *names: str, command: str | None = None, into: str = "options"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Replace a command's parameter `into` by the options of a model.
 
-    `model`: "module:Class" of a dataclass whose fields are made by `hypernets.options.option`.
-    The command gets an instance of the class.
+    `model`: "module:Class" of a dataclass whose fields are made by `spelling.option`. `command`:
+    its options alone; `names`: these alone. The command gets an instance of the class.
     """
     module, _, name = model.partition(":")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         options = getattr(import_module(module), name)
         hints = get_type_hints(options)
-        spelled = [_spell(options, field, hints[field]) for field in names]
+        spellings = list_spellings(options, command)
+        spelled = {field: _spell(options, field, hints[field]) for field in names or spellings}
 
         @functools.wraps(function)
-        def command(**values: Any) -> Any:
-            own = {field: values.pop(field) for field in names}
-            return function(options=options(**own), **values)
+        def taker(**values: Any) -> Any:
+            own = {field: values.pop(field) for field in spelled}
+            return function(**{into: options(**own)}, **values)
 
         parameters = dict(inspect.signature(function).parameters)
-        del parameters["options"]
+        del parameters[into]
         required = [p for p in parameters.values() if p.default is p.empty]
         others = [p for p in parameters.values() if p.default is not p.empty]
-        set_parameters(command, [*required, *spelled, *others])
-        return command
+        set_parameters(taker, [*required, *spelled.values(), *others])
+        return taker
 
     return decorate
 

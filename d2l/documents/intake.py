@@ -6,6 +6,7 @@ A bad input raises, or is listed with its reason if bad inputs are to be skipped
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from d2l.documents.document import Document
 from d2l.documents.inputs import expand_inputs
@@ -14,17 +15,29 @@ from d2l.documents.sandbox import ReadLimits
 from d2l.errors import DocumentError
 from d2l.progress import Steps, ignore_steps
 from d2l.readers.findings import describe
+from d2l.spelling import option
+
+Format = Literal["pdf", "text", "markdown", "html", "docx", "epub"]
+_MANY = ("batch",)  # commands that read many documents
 
 
 @dataclass(frozen=True)
 class ReadOptions:
     """Options of reading inputs."""
 
-    format: str | None = None
-    encoding: str | None = None
-    password: str | None = None
-    skip_bad: bool = False
-    include_hidden: bool = False
+    format: Format | None = option(
+        None, "Format of the inputs; default: by their content.", of="input", expert=True
+    )
+    encoding: str | None = option(
+        None, "Encoding of text; default: by its content.", of="input", also=_MANY, expert=True
+    )
+    password: str | None = option(
+        None, "Password of encrypted PDFs.", of="input", also=_MANY, expert=True
+    )
+    skip_bad: bool = option(False, "Go on without inputs that cannot be read.", of="input")
+    include_hidden: bool = option(
+        False, "Compile text that no reader sees, too.", of="input", also=_MANY, expert=True
+    )
     limits: ReadLimits = field(default_factory=ReadLimits)
 
     def record(self) -> dict[str, str | bool | None]:

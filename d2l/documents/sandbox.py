@@ -10,6 +10,7 @@ from d2l.errors import DocumentError
 from d2l.files.child import Limits, Stopped, ask_child
 from d2l.readers.findings import Finding
 from d2l.readers.parsing import Heading, Parsed, ParseRequest, Section, damaged
+from d2l.spelling import option
 
 WORKER = "d2l.documents.worker"
 MAX_LINE_BYTES_PER_CHAR = 12  # JSON spells one character in two escapes of six bytes at most
@@ -21,27 +22,36 @@ REPLY_OVERHEAD_BYTES = 1 << 24  # around the text: section heads, notes, progres
 class ReadLimits:
     """Bounds of reading one document; a manual of 1,000 pages stays within the defaults."""
 
-    max_bytes: int = 200_000_000  # of the file
-    max_chars: int = 20_000_000  # of its text
-    seconds: float = 300.0  # of the parser, by the clock
-    memory_bytes: int = 2_000_000_000  # of the parser, its address space
+    max_bytes: int = option(
+        200_000_000, "Largest input file, in bytes.", of="limits", minimum=1, expert=True
+    )
+    max_chars: int = option(
+        20_000_000, "Longest text of a file, in characters.", of="limits", minimum=1, expert=True
+    )
+    parse_seconds: float = option(
+        300.0, "Longest time of a parser.", of="limits", minimum=0.1, expert=True
+    )
+    parse_memory: int = option(
+        2_000, "Most memory of a parser, in MB.", of="limits", minimum=1, expert=True
+    )
 
     def __post_init__(self) -> None:
-        for option, value in (
-            ("--max-bytes", self.max_bytes),
-            ("--max-chars", self.max_chars),
-            ("--parse-seconds", self.seconds),
-            ("--parse-memory", self.memory_bytes),
-        ):
+        for name, value in vars(self).items():
             if not value > 0:
-                raise DocumentError(f"{option} {value:g}: not above 0", hint="give a larger limit")
+                named = f"--{name.replace('_', '-')}"
+                raise DocumentError(f"{named} {value:g}: not above 0", hint="give a larger limit")
+
+    @property
+    def memory_bytes(self) -> int:
+        """Address space of the parser."""
+        return self.parse_memory * 1_000_000
 
 
 def run_in_child(format: str, request: ParseRequest, limits: ReadLimits) -> Parsed:
     """Parse in a child process, which has ended when this returns or raises."""
     fields = {key: value for key, value in vars(request).items() if key not in _NOT_JSON}
     reply_bytes = REPLY_OVERHEAD_BYTES + MAX_LINE_BYTES_PER_CHAR * request.max_chars
-    bounds = Limits(limits.seconds, limits.memory_bytes, reply_bytes)
+    bounds = Limits(limits.parse_seconds, limits.memory_bytes, reply_bytes)
     try:
         reply = ask_child(
             WORKER,
@@ -70,7 +80,7 @@ def explain(
 ) -> DocumentError:
     """Make the error for a child that ended without a reply."""
     if stopped.why == "time":
-        done, option = f"took more than {limits.seconds:g} seconds", "--parse-seconds"
+        done, option = f"took more than {limits.parse_seconds:g} seconds", "--parse-seconds"
     elif stopped.why in ("memory", "output"):
         size = limits.memory_bytes
         named = f"{size / 1e9:g} GB" if size >= 1e9 else f"{size / 1e6:g} MB"

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
@@ -325,34 +326,40 @@ def free_bytes() -> int:
     return shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
 
 
-def push_folder(
-    folder: Path,
-    repo: str,
-    *,
-    private: bool | None = None,
-    token: str | None = None,
-    revision: str | None = None,
-    commit_message: str | None = None,
-) -> str:
+@dataclass(frozen=True)
+class PushOptions:
+    """Options of an upload. `private`: of a repository that is made. `token`: None for this
+    machine's login. `revision`: the branch. `commit_message`: of the one commit."""
+
+    private: bool | None = None
+    token: str | None = None
+    revision: str | None = None
+    commit_message: str | None = None
+
+
+def push_folder(folder: Path, repo: str, options: PushOptions) -> str:
     """Upload a folder's files as one commit to a model repository, which is made if there is none;
-    return the commit's address. `revision` is the branch. Raises AdapterError."""
+    return the commit's address. Raises AdapterError."""
     import huggingface_hub
     from huggingface_hub.errors import BadRequestError
 
-    name, again = HubName(repo, revision), "check the network and HF_HUB_OFFLINE, and push again"
+    name, again = (
+        HubName(repo, options.revision),
+        "check the network and HF_HUB_OFFLINE, and push again",
+    )
     if parse_name(repo) != HubName(repo):
         raise AdapterError(f"{repo}: is no name on the hub", hint="the form is ORG/REPO")
-    if token is None and huggingface_hub.get_token() is None:
+    if options.token is None and huggingface_hub.get_token() is None:
         raise AdapterError("this machine has no token for the hub", hint=_LOG_IN)
     try:
         with _naming(name, False, AdapterError, again):
-            api = huggingface_hub.HfApi(token=token)
-            api.create_repo(repo, private=private, exist_ok=True)
+            api = huggingface_hub.HfApi(token=options.token)
+            api.create_repo(repo, private=options.private, exist_ok=True)
             done = api.upload_folder(
                 repo_id=repo,
                 folder_path=folder,
-                revision=revision,
-                commit_message=commit_message or "Upload an adapter made by d2l",
+                revision=options.revision,
+                commit_message=options.commit_message or "Upload an adapter made by d2l",
             )
     except AdapterError as error:
         cause = error.__cause__

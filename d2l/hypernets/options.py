@@ -5,11 +5,12 @@ Needs no torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from d2l.errors import OptionError
 from d2l.hypernets.registry import DEFAULT, DEFAULT_TEXT, DEFAULT_VARIABLE, default_checkpoint
+from d2l.spelling import Spelling, list_spellings, option, refuse_unknown
 
 Merge = Literal["concat", "average"]
 Chunking = Literal["usual", "stable"]
@@ -17,6 +18,7 @@ Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
 Encoder = Literal["plain", "nf4"]
 MAX_RANK = 10**9  # PEFT's own floats hold no more
+_MANY = ("batch", "bench")  # commands that make many adapters
 
 
 @dataclass(frozen=True)
@@ -33,31 +35,26 @@ class MergeOptions:
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """How the command line and the documents present an option.
+class NetworkOptions:
+    """The options of a network that is opened: its files, its base and its device."""
 
-    `of`: "network" for options of a whole `Compiler`, "adapter" for those of one adapter.
-    `expert`: the short help leaves it out. `usual`: the default in help of a field with a factory.
-    """
-
-    help: str
-    of: Literal["network", "adapter"] = "adapter"
-    minimum: int | None = None
-    envvar: str | None = None
-    expert: bool = False
-    usual: Any = None
-
-
-def option(default: Any, help: str, **spelling: Any) -> Any:
-    """A dataclass field that is also an option; a callable default makes the value."""
-    metadata = {"spelling": Spelling(help, **spelling)}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    checkpoint: str = option(
+        default_checkpoint,
+        "Alias, folder, file or org/repo[@revision][:subfolder].",
+        of="network",
+        also=_MANY,
+        envvar=DEFAULT_VARIABLE,
+        usual=DEFAULT,
+    )
+    base: str | None = option(
+        None, "Folder, GGUF file or hub name; default: the network's.", of="network", also=_MANY
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network", also=_MANY)
+    offline: bool = option(False, "Open no socket.", of="network", also=_MANY)
 
 
 @dataclass(frozen=True)
-class CompileOptions:
+class CompileOptions(NetworkOptions):
     """The options of a compilation, with the defaults of the command line.
 
     `merge`, `chunking`, `dtype`, `scaling` and `encoder` take the choices of their types.
@@ -66,40 +63,36 @@ class CompileOptions:
     can use.
     """
 
-    checkpoint: str = option(
-        default_checkpoint,
-        "Alias, folder, file or org/repo[@revision][:subfolder].",
-        of="network",
-        envvar=DEFAULT_VARIABLE,
-        usual=DEFAULT,
-    )
-    base: str | None = option(
-        None, "Folder, GGUF file or hub name; default: the network's.", of="network"
-    )
     embedder: str | None = option(
         None,
         "Folder or hub name of the embedder; default: the network's.",
         of="network",
         expert=True,
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network")
-    offline: bool = option(False, "Open no socket.", of="network")
     encoder: Encoder = option(
         "plain",
         "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
         of="network",
+        also=("bench",),
         expert=True,
     )
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
-    max_rank: int | None = option(None, "Highest rank: smaller files recall less.", minimum=1)
+    max_rank: int | None = option(
+        None, "Highest rank: smaller files recall less.", also=("batch",), minimum=1
+    )
     scale: float = option(1.0, "Strength of the document's part.", expert=True)
     bias_scale: float = option(1.0, "Strength of the network's learned part.", expert=True)
     chunk_tokens: int | None = option(
-        None, "Most tokens of a chunk; default: the network's.", minimum=1, expert=True
+        None,
+        "Most tokens of a chunk; default: the network's.",
+        also=("bench",),
+        minimum=1,
+        expert=True,
     )
     tokens_per_seat: int | None = option(
         None,
-        "Fewer recall more, and disturb other answers more; default: the network's.",
+        "Fewer: better recall, more side effects; default: the network's.",
+        also=("batch",),
         minimum=1,
         expert=True,
     )
@@ -108,7 +101,7 @@ class CompileOptions:
         "Keep a part for each chunk, for questions to choose; default: for documents longer than "
         "one memory holds.",
     )
-    dtype: Dtype = option("bf16", "Precision of the written weights.", expert=True)
+    dtype: Dtype = option("bf16", "Precision of the written weights.", also=("batch",), expert=True)
     chunking: Chunking = option(
         "usual",
         "stable: for documents that change often; fewer chunks are read again.",
@@ -135,10 +128,7 @@ class CompileOptions:
 
     def changed(self, **options: Any) -> "CompileOptions":
         """The same with other options of the adapter; raises TypeError for any other keyword."""
-        unknown = sorted(options.keys() - ADAPTER_OPTIONS)
-        if unknown:
-            known = ", ".join(sorted(ADAPTER_OPTIONS))
-            raise TypeError(f"unexpected keyword {unknown[0]!r}; options are {known}")
+        refuse_unknown(options, ADAPTER_OPTIONS)
         return replace(self, **options)
 
     @property
@@ -171,9 +161,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     for name, hint in get_type_hints(CompileOptions).items()
     if get_args(hint) and all(isinstance(choice, str) for choice in get_args(hint))
 }
-SPELLINGS: Mapping[str, Spelling] = {
-    item.name: item.metadata["spelling"] for item in fields(CompileOptions) if item.metadata
-}
+SPELLINGS: Mapping[str, Spelling] = list_spellings(CompileOptions)
 #: Options of one adapter: keywords of `d2l.compile` and `Compiler.plan`.
 ADAPTER_OPTIONS = {name for name, spelling in SPELLINGS.items() if spelling.of == "adapter"} | {
     "cache"

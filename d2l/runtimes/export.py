@@ -20,22 +20,10 @@ from d2l.files.atomic import building, write_file
 from d2l.files.cache import folder_size
 from d2l.files.ownership import refuse_existing
 from d2l.runtimes import readme, writers
+from d2l.runtimes.export_options import ExportOptions
 from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.runtimes.writers import Export
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options of an export. `dtype` None: fp32 for GGUF and MLX, which holds adapters of any
-    precision exactly, fp16 for the merged tensors of Ollama, and the base's own for a merged
-    folder."""
-
-    to: str  # key of EXPORTERS
-    base: str | None = None
-    dtype: str | None = None
-    offline: bool = False
-    force: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import refuse_adapter
 from d2l.errors import AdapterError
 from d2l.runtimes import export, writers
+from d2l.runtimes.export_options import ExportOptions
 from tests.tools.kill_writes import read_version, write_version
 
 
@@ -97,7 +98,7 @@ def test_exports_are_known_by_what_they_say_they_hold(tmp_path: Path) -> None:
     assert writers.own_names(out) == ("a.bin",)
     (out / "d2l.json").write_text('{"export": {"d2l": "1"}}')
     assert "Modelfile" in (writers.own_names(out) or ())
-    options = export.ExportOptions("mlx", force=True)
+    options = ExportOptions("mlx", force=True)
     (out / "adapters.safetensors").write_text("")
     export.refuse_export(out, options)
     (out / "notes.txt").write_text("mine")

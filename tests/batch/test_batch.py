@@ -54,9 +54,9 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def make_job(**changes: Any) -> Job:
-    values = {"out_dir": "many", "checkpoint": "checkpoint", "base": tiny.base_name("llama")}
-    return Job(**{**values, "device": "cpu", "offline": True, **changes})
+def make_job(out_dir: str = "many") -> Job:
+    options = CompileOptions("checkpoint", tiny.base_name("llama"), device="cpu", offline=True)
+    return Job(out_dir, options)
 
 
 def compile_alone(place: Path) -> dict[str, dict[str, bytes]]:

@@ -102,6 +102,10 @@ def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError) as caught:
         list(
-            run_on_ray(Job("out", "checkpoint"), [BatchRow("a", "a.lora", ("a.txt",))], n_workers=1)
+            run_on_ray(
+                Job("out", CompileOptions("checkpoint")),
+                [BatchRow("a", "a.lora", ("a.txt",))],
+                n_workers=1,
+            )
         )
     assert caught.value.hint == "pip install 'd2l[ray]'"

@@ -11,6 +11,7 @@ from d2l.batch.run import ENGINES
 from d2l.batch.work import Job, Worker
 from d2l.errors import CheckpointError
 from d2l.hypernets import checkpoints
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import read_files
@@ -128,7 +129,7 @@ def test_strict_refuses_a_description_with_a_warning_alone(command: Command) -> 
 
 
 def test_what_one_row_wants_of_a_network_ends_no_other() -> None:
-    worker = Worker(Job("made", "by-words", device="cpu", offline=True))
+    worker = Worker(Job("made", CompileOptions("by-words", device="cpu", offline=True)))
     row = BatchRow("a", "a.lora", description=TASK, examples="rows.csv")
     refused = worker.do(row)
     assert refused.error is not None
@@ -139,7 +140,7 @@ def test_what_one_row_wants_of_a_network_ends_no_other() -> None:
 
 
 def test_a_store_holds_no_adapters_of_descriptions(place: Path) -> None:
-    worker = Worker(Job(f"file://{place}/store", "seats", device="cpu", offline=True))
+    worker = Worker(Job(f"file://{place}/store", CompileOptions("seats", offline=True)))
     refused = worker.do(BatchRow("a", "a.lora", description=TASK))
     assert refused.error is not None
     assert "a store holds no adapters of descriptions" in refused.error["message"]

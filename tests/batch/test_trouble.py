@@ -23,6 +23,7 @@ from d2l.compiler.lock import Drift, State
 from d2l.errors import AdapterError, CheckpointError, D2LError, OptionError
 from d2l.files.atomic import is_disk_full, naming
 from d2l.files.ownership import refuse_existing
+from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.batch.test_batch import words
 from tests.command import Command
@@ -48,9 +49,9 @@ def test_a_full_disk_ends_the_run_and_other_errors_their_row(
             fail_with(number)()
 
     monkeypatch.setattr(Worker, "_do", save)
-    assert Worker(Job(str(tmp_path), "none")).do(ROWS[0]).fatal == (number in FULL)
+    assert Worker(Job(str(tmp_path), CompileOptions("none"))).do(ROWS[0]).fatal == (number in FULL)
     monkeypatch.setattr(Worker, "_do", fail_with(number))
-    assert Worker(Job(str(tmp_path), "none")).do(ROWS[0]).fatal == (number in FULL)
+    assert Worker(Job(str(tmp_path), CompileOptions("none"))).do(ROWS[0]).fatal == (number in FULL)
 
 
 def test_what_safetensors_hides_is_seen() -> None:
@@ -69,7 +70,7 @@ def test_a_run_that_ends_on_a_full_disk_keeps_the_rows_that_are_done(
         (working_folder / "docs" / f"{row.id}.txt").write_text("The pump is red.", "utf-8")
 
     def do(_job: object, rows: list[BatchRow], _n: int) -> object:
-        worker = Worker(Job("many", "none"))
+        worker = Worker(Job("many", CompileOptions("none")))
         yield Result(rows[0].id, "done", "many/a.lora", "0")
         yield worker.do(rows[1])
         raise AssertionError("the next row was begun")
@@ -116,7 +117,7 @@ def test_an_altered_adapter_is_named_with_its_files(
     state = State({}, tuple(Drift("file", text) for text in texts))
     monkeypatch.setattr(LocalPlace, "check", lambda *_: state)
     monkeypatch.setattr(LocalPlace, "refuse", lambda *_, force: None if force else 1 / 0)
-    row = Worker(Job(str(tmp_path), "none")).do(ROWS[0])
+    row = Worker(Job(str(tmp_path), CompileOptions("none"))).do(ROWS[0])
     assert row.error is not None
     assert row.error["message"] == (
         f"{tmp_path / 'a.lora'}: altered since it was written: README.md, d2l.json is missing "
@@ -195,7 +196,11 @@ def test_a_kill_during_an_upload_leaves_no_lock_or_a_whole_adapter(
     values = {"base": "base", "device": "cpu", "offline": True}
 
     def work(out: str) -> str:
-        return Worker(Job(f"file://{working_folder}/{out}", "net", **values)).do(row).status
+        return (
+            Worker(Job(f"file://{working_folder}/{out}", CompileOptions("net", **values)))
+            .do(row)
+            .status
+        )
 
     document.write_text(f"{tiny.DOCUMENT} " * 3)
     assert work("store") == "done"

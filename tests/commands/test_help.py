@@ -16,8 +16,8 @@ from d2l import __version__
 from d2l.adapters.merge_methods import METHODS
 from d2l.adapters.peft_folder import DTYPES
 from d2l.commands import main as cli
-from d2l.commands import options as cli_options
 from d2l.commands.lazy import CommandRow, Groups
+from d2l.documents.intake import Format
 from d2l.documents.read import READERS
 from d2l.hypernets.options import CHOICES
 from d2l.hypernets.registry import DEFAULT
@@ -30,7 +30,7 @@ def test_choices_and_defaults_in_help_are_those_of_the_dictionaries() -> None:
     assert list(CHOICES["merge"]) == list(METHODS)
     assert set(CHOICES["merge"]) == set(JOINS)
     assert list(CHOICES["dtype"]) == list(DTYPES)
-    assert set(get_args(cli_options.Format)) == set(READERS)
+    assert set(get_args(Format)) == set(READERS)
     command = get_command(cli.app).commands["compile"]  # type: ignore[attr-defined]
     defaults = {parameter.name: parameter.default for parameter in command.params}
     assert defaults["checkpoint"] == DEFAULT
@@ -152,7 +152,7 @@ def test_help_of_the_program_imports_no_library_of_the_work(words: tuple[str, ..
     }
     assert heavy.isdisjoint(modules)
     rooms = {name.split(".")[1] for name in modules if name.startswith("d2l.")}
-    assert rooms == {"commands", "errors", "files", "interrupts", "memory", "version"}
+    assert rooms == {"commands", "errors", "files", "interrupts", "memory", "spelling", "version"}
 
 
 def test_version_is_the_packages(command: Command) -> None:

@@ -34,7 +34,7 @@ def children() -> set[str]:
 def test_parser_that_takes_too_long_is_killed() -> None:
     before, start = children(), time.monotonic()
     with pytest.raises(DocumentError) as caught:
-        read_bytes(SLOW, "slow.pdf", limits=ReadLimits(seconds=0.6))
+        read_bytes(SLOW, "slow.pdf", limits=ReadLimits(parse_seconds=0.6))
     assert caught.value.message == "slow.pdf: parser took more than 0.6 seconds"
     assert caught.value.hint == "raise the limit with --parse-seconds if you trust the file"
     assert time.monotonic() - start < 5
@@ -53,7 +53,7 @@ def test_interrupt_leaves_no_child_behind() -> None:
 
 def test_parser_that_uses_too_much_memory_is_refused() -> None:
     with pytest.raises(DocumentError) as caught:
-        read_bytes(SLOW, "a.pdf", limits=ReadLimits(memory_bytes=1_000_000))
+        read_bytes(SLOW, "a.pdf", limits=ReadLimits(parse_memory=1))
     assert caught.value.message == "a.pdf: parser used more than 1 MB of memory"
     assert caught.value.hint == "raise the limit with --parse-memory if you trust the file"
 
@@ -61,7 +61,7 @@ def test_parser_that_uses_too_much_memory_is_refused() -> None:
 def test_pdf_stream_that_unpacks_to_gigabytes_is_refused() -> None:
     bomb = make_pdf([make_bomb_page(300_000_000)])
     with pytest.raises(DocumentError, match=r"^bomb\.pdf: .*(memory|limit|Limit)"):
-        read_bytes(bomb, "bomb.pdf", limits=ReadLimits(seconds=30))
+        read_bytes(bomb, "bomb.pdf", limits=ReadLimits(parse_seconds=30))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_pdf_stream_that_unpacks_to_gigabytes_is_refused() -> None:
 def test_archive_that_unpacks_to_too_much_is_refused(name: str, member: str) -> None:
     bomb = make_zip({member: b" " * 50_000_000})
     with pytest.raises(DocumentError) as caught:
-        read_bytes(bomb, name, limits=ReadLimits(memory_bytes=60_000_000))
+        read_bytes(bomb, name, limits=ReadLimits(parse_memory=60))
     assert caught.value.message == f"{name}: unpacks to 50,000,000 bytes, more than 30,000,000"
 
 
@@ -80,7 +80,9 @@ def test_xml_entities_are_not_expanded() -> None:
     )
     opf += "]><package><manifest>&j;</manifest></package>"
     with pytest.raises(DocumentError, match=r"^a\.epub: (no text|damaged)"):
-        read_bytes(make_epub({"OEBPS/book.opf": opf}), "a.epub", limits=ReadLimits(seconds=20))
+        read_bytes(
+            make_epub({"OEBPS/book.opf": opf}), "a.epub", limits=ReadLimits(parse_seconds=20)
+        )
 
 
 def test_crash_of_the_parser_is_told_with_its_signal() -> None:
@@ -120,7 +122,7 @@ def test_reading_works_from_any_folder_and_never_imports_from_it(tmp_path: Path)
 def test_long_texts_are_parsed_within_the_limits_too(name: str) -> None:
     text = ("# A heading\n\nA sentence under it.\n\n" * 100_000).encode()
     with pytest.raises(DocumentError) as caught:
-        read_bytes(text, name, limits=ReadLimits(seconds=0.05))
+        read_bytes(text, name, limits=ReadLimits(parse_seconds=0.05))
     assert caught.value.message == f"{name}: parser took more than 0.05 seconds"
 
 

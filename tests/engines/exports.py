@@ -18,7 +18,7 @@ from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.hypernets.options import CompileOptions
 from d2l.runtimes import export
-from d2l.runtimes.export import ExportOptions
+from d2l.runtimes.export_options import ExportOptions
 from tests.bases.gguf_samples import write_dequantized
 from tests.engines.engine import Engine
 from tests.engines.llama_cpp import LlamaCpp

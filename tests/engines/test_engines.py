@@ -22,7 +22,7 @@ import pytest
 from d2l.bases.models import BaseFiles
 from d2l.runtimes import export
 from d2l.runtimes.check import CheckOptions, check
-from d2l.runtimes.export import ExportOptions
+from d2l.runtimes.export_options import ExportOptions
 from tests.engines.engine import compare_changes
 from tests.engines.exports import (
     DATA,

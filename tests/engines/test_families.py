@@ -11,7 +11,7 @@ import transformers
 
 from d2l.bases.models import find_base, load_frozen
 from d2l.runtimes import export
-from d2l.runtimes.export import ExportOptions
+from d2l.runtimes.export_options import ExportOptions
 from tests import tiny
 from tests.bases.gguf_samples import write_gguf
 from tests.engines.engine import Logits, compare_changes

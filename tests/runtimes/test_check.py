@@ -15,7 +15,8 @@ from d2l.bases.catalog import BY_ALIAS
 from d2l.errors import AdapterError, OptionError
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.check import CheckOptions, check
-from d2l.runtimes.export import ExportOptions, prepare
+from d2l.runtimes.export import prepare
+from d2l.runtimes.export_options import ExportOptions
 from d2l.runtimes.runtime import IGNORES, REFUSES
 from tests import tiny
 from tests.adapter_cases import CASES, Case, run, write

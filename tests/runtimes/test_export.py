@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 from d2l.errors import AdapterError, BaseModelError
 from d2l.runtimes import export
-from d2l.runtimes.export import EXPORTERS, ExportOptions
+from d2l.runtimes.export import EXPORTERS
+from d2l.runtimes.export_options import ExportOptions
 from d2l.runtimes.readme import ExportFacts, load_line
 from tests import tiny
 from tests.bases.gguf_samples import write_gguf

@@ -16,7 +16,7 @@ from d2l.adapters.info import read_info
 from d2l.adapters.peft_folder import read_adapter
 from d2l.runtimes import export
 from d2l.runtimes.check import CheckOptions, check
-from d2l.runtimes.export import ExportOptions
+from d2l.runtimes.export_options import ExportOptions
 from tests import tiny
 from tests.compiled import KINDS, PEFT_DEPRECATION, Compile, family_of, write_prompt
 from tests.task_adapters import make_factors, write_task
