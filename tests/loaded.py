@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from d2l.errors import D2LError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.compiled import Compiled
 

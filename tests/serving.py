@@ -15,7 +15,8 @@ import openai
 
 from d2l.documents.document import Document
 from d2l.errors import D2LError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.readers.parsing import Section
 from d2l.serve.options import ServeOptions
 from d2l.serve.server import Server

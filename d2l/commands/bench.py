@@ -111,7 +111,7 @@ def _measure(
     """Run a benchmark, and print its report."""
     from d2l.evaluation.bench.report import make_report, refuse_report, write_report
     from d2l.evaluation.bench.run import BenchOptions, run_bench
-    from d2l.inference.adapted_model import AskOptions
+    from d2l.inference.options import AskOptions
 
     if out is not None:  # refused before the work, not after it
         refuse_report(out)

@@ -52,7 +52,7 @@ def evaluate(
     from d2l.datasets.tasks import read_tasks
     from d2l.evaluation.tasks.evaluate import eval_adapter, eval_network
     from d2l.hypernets.options import CompileOptions
-    from d2l.inference.adapted_model import AskOptions
+    from d2l.inference.options import AskOptions
     from d2l.training.recipe_files import read_held_out
 
     asking = AskOptions(base=base, device=device, offline=offline)

@@ -48,7 +48,7 @@ def probe(
     """
     from d2l.evaluation.probe.asked import probe_questions
     from d2l.evaluation.probe.selftest import probe_itself
-    from d2l.inference.adapted_model import AskOptions
+    from d2l.inference.options import AskOptions
 
     asking = AskOptions(base, device, _MOST_TOKENS, offline=offline)
     if qa is None:

@@ -15,7 +15,7 @@ from d2l.bases.models import batched
 from d2l.datasets.prompts import read_harm_prompts
 from d2l.evaluation.metrics import pick_evenly, show_mean, take_mean
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.likelihood import answer_greedily, token_distributions
+from d2l.inference.likelihood import GenerationSettings, answer_greedily, token_distributions
 from d2l.progress import Progress, silent
 
 #: Longest answer of the base, in tokens, its end token included.
@@ -84,7 +84,8 @@ def _compare_answers(asker: AdaptedModel, prompts: Sequence[str]) -> list[tuple[
     bare = [asker.prompt_alone(text) for text in prompts]
     own = [asker.prompt(text) for text in prompts]
     with model.disable_adapter():
-        replies = answer_greedily(model, bare, max_tokens=MAX_TOKENS, batch=batch, end=end, pad=end)
+        settings = GenerationSettings(MAX_TOKENS, batch, end=end, pad=end)
+        replies = answer_greedily(model, bare, settings)
         # An answer has its end token if that came within `MAX_TOKENS`.
         answers = [(*ids, end) if len(ids) < MAX_TOKENS else ids for ids in replies]
         expected = list(token_distributions(model, bare, answers, batch=batch, pad=end))

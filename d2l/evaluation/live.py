@@ -19,8 +19,9 @@ from d2l.evaluation.endpoint import Endpoint, EndpointReply
 from d2l.evaluation.metrics import Row
 from d2l.evaluation.probe.passages import choose_passages, find_passages
 from d2l.evaluation.probe.selftest import ask
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
-from d2l.inference.likelihood import answer_greedily, token_distributions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.likelihood import GenerationSettings, answer_greedily, token_distributions
+from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
 
 N_QUESTIONS = 5
@@ -122,7 +123,7 @@ def answer_in_state(
         changed = rescale_adapter_scale(model, strength)
     n = len(prompts)
     with changed:
-        answers = answer_greedily(model, prompts, max_tokens=N_TOKENS, batch=n, end=pad, pad=pad)
+        answers = answer_greedily(model, prompts, GenerationSettings(N_TOKENS, n, pad, pad))
         firsts = token_distributions(model, prompts, [[pad]] * n, batch=n, pad=pad)
         tops = [rows[0].topk(min(N_TOP, rows.shape[-1])) for rows in firsts]  # of (1, vocabulary)
     decode = adapted.base_tokenizer.decode

@@ -26,8 +26,7 @@ from d2l.errors import AdapterError, OptionError
 from d2l.inference.adapter_prompts import AdapterPrompts, find_opening
 from d2l.inference.chat_prompts import TokenizerFolder, Turns, find_chat, user_turn
 from d2l.inference.forward import extend
-from d2l.inference.options import LEAST_TEMPERATURE as LEAST_TEMPERATURE
-from d2l.inference.options import AskOptions as AskOptions
+from d2l.inference.options import LEAST_TEMPERATURE, AskOptions
 from d2l.inference.parts.choose import Choice, Citation, PartChooser, PartOptions
 from d2l.inference.parts.read import PartPrompt, PartReader
 from d2l.inference.peft_loading import check_alone, put_beside, put_on

@@ -54,10 +54,10 @@ class _Read:
 def score_answers(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], settings: GenerationSettings
 ) -> list[tuple[Tensor, tuple[int, ...]]]:
-    """Combine `token_log_probs` and `answer_greedily`: every prompt is read only once.
+    """Score given answers and answer greedily; every prompt is read only once, and none is empty.
 
-    Returns, for each item, the log-probability of each token of the given answer, fp32 (tokens,) on
-    the CPU, and the model's own greedy answer without the end token.
+    Returns, for each item, the log-probability of each token of the given answer, teacher-forced,
+    fp32 (tokens,) on the CPU, and the model's own answer as `answer_greedily` gives it.
     """
     scored = []
     for chosen, wanted in _pair_up(prompts, answers, settings.batch):
@@ -85,20 +85,6 @@ def score_behind(
     return _pick(row, answer), own
 
 
-def token_log_probs(
-    model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
-) -> list[Tensor]:
-    """Compute the log-probability of each answer's tokens after its prompt, teacher-forced.
-
-    One fp32 CPU tensor (tokens,) an item. Prompts may not be empty.
-    """
-    log_probs = []
-    for chosen, wanted in _pair_up(prompts, answers, batch):
-        rows = _force(model, _read(model, chosen, pad), wanted, pad)
-        log_probs += [_pick(row, ids) for row, ids in zip(rows, wanted, strict=True)]
-    return log_probs
-
-
 def token_distributions(
     model: Any, prompts: Sequence[Ids], answers: Sequence[Ids], *, batch: int, pad: int
 ) -> Iterator[Tensor]:
@@ -110,16 +96,9 @@ def token_distributions(
 
 
 def answer_greedily(
-    model: Any, prompts: Sequence[Ids], *, max_tokens: int, batch: int, end: int, pad: int
-) -> list[tuple[int, ...]]:
-    """Answer with the most likely tokens up to `end`, which is left out."""
-    return answer_likeliest(model, prompts, GenerationSettings(max_tokens, batch, end, pad))
-
-
-def answer_likeliest(
     model: Any, prompts: Sequence[Ids], settings: GenerationSettings
 ) -> list[tuple[int, ...]]:
-    """Answer as `answer_greedily` does, with stragglers."""
+    """Answer with the most likely tokens, without the end token."""
     answers: list[tuple[int, ...]] = []
     for chosen in batched(prompts, settings.batch):
         answers += _continue(model, _read(model, chosen, settings.pad), settings)

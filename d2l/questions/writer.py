@@ -17,7 +17,7 @@ from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer
 from d2l.hypernets.registry import ALIASES
 from d2l.inference.attached import attached, on_device
-from d2l.inference.likelihood import GenerationSettings, answer_likeliest
+from d2l.inference.likelihood import GenerationSettings, answer_greedily
 from d2l.questions.marks import Span
 from d2l.questions.replies import agrees, is_question, quote
 
@@ -90,7 +90,7 @@ class QuestionWriter:
         """Generate the likeliest text behind each prompt."""
         end = self.chat.end_token
         settings = GenerationSettings(max_tokens, _BATCH, end=end, pad=end, stragglers=_STRAGGLERS)
-        rows = answer_likeliest(self.causal, prompts, settings)
+        rows = answer_greedily(self.causal, prompts, settings)
         decode = self.chat.tokenizer.decode
         return [decode(ids, skip_special_tokens=True).strip() for ids in rows]
 

@@ -21,7 +21,8 @@ from d2l.change.merge_plan import prepare
 from d2l.change.parents import ChangeOptions
 from d2l.documents.document import Document
 from d2l.errors import CheckpointError, D2LError, MergeError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.readers.parsing import Section
 from d2l.runtimes.check import CheckOptions, check
 from tests import tiny

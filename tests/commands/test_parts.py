@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from d2l.commands import console
 from d2l.datasets.silence import SILENCE
 from d2l.files.printable import printable
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from tests.asking import N_TOKENS, QUESTIONS, ask
 from tests.command import Command
 from tests.compiled import Compile, Compiled, compile_tiny

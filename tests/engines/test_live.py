@@ -23,7 +23,7 @@ import pytest
 from d2l.bases.models import BaseFiles
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import check_live
-from d2l.inference.adapted_model import AskOptions
+from d2l.inference.options import AskOptions
 from tests.engines.exports import DATA, LARGE, Exports, compile_and_export, need
 from tests.processes import make_environment
 

@@ -23,7 +23,7 @@ from d2l.documents.read import read_document
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import RIGHT, check_live
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AskOptions
+from d2l.inference.options import AskOptions
 from d2l.runtimes.check import CheckOptions, check
 from d2l.runtimes.runtime import REFUSES
 from tests.adapter_cases import CASES, write

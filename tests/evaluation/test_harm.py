@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from d2l.evaluation import harm
 from d2l.evaluation.harm import Harm, measure_harm
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.compiled import (
     KINDS,

@@ -19,7 +19,7 @@ from d2l.documents.read import read_document
 from d2l.errors import OptionError, ProbeError
 from d2l.evaluation.endpoint import Endpoint
 from d2l.evaluation.live import RIGHT, answer_in_state, check_live
-from d2l.inference.adapted_model import AskOptions
+from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.command import Command
 from tests.compiled import compile_tiny, write_prompt

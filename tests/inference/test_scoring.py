@@ -6,7 +6,8 @@ import torch
 from d2l.datasets.silence import SILENCE
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.inference.scoring import Asked, answer_adapted, answer_alone
 from tests import tiny

@@ -8,7 +8,7 @@ from transformers import DynamicCache
 
 from d2l.bases.activations import cache_keyword
 from d2l.inference import shared_prefix
-from d2l.inference.likelihood import answer_greedily
+from d2l.inference.likelihood import GenerationSettings, answer_greedily
 from d2l.inference.shared_prefix import attending, can_attend, mask_rest, take_prefix
 from tests import tiny
 
@@ -88,5 +88,5 @@ def test_beginnings_stand_once_where_the_model_allows_it(family: str, able: bool
 
     model.model.register_forward_pre_hook(note, with_kwargs=True)
     prompts = [[*BEGINNING, 31], [*BEGINNING, 32, 33]]
-    answer_greedily(model, prompts, max_tokens=3, batch=2, end=1, pad=0)
+    answer_greedily(model, prompts, GenerationSettings(3, batch=2, end=1, pad=0))
     assert cached == ([0, 0, 2, 3] if able else [0, 22, 23])

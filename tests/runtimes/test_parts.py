@@ -17,7 +17,8 @@ from d2l.change.edit import prepare
 from d2l.change.edit import run as edit
 from d2l.change.parents import ChangeOptions
 from d2l.errors import AdapterError
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, make_document

@@ -31,8 +31,9 @@ from d2l.evaluation.bench.documents import find_right
 from d2l.evaluation.bench.rows import Cost, DocumentRow, RunFacts, append_row, load_rows
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import digest_files
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import user_turn
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from d2l.progress import Steps, ignore_steps
 from d2l.version import __version__

@@ -14,7 +14,8 @@ from d2l.errors import D2LError, ProbeError
 from d2l.evaluation.answers import AnsweredQuestion, Arm, ArmScores, MarkedAnswer, score_arms
 from d2l.evaluation.arms import ask_arm
 from d2l.evaluation.metrics import contains_answer
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
 
 #: Questions between two reports of progress.

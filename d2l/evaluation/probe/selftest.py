@@ -27,7 +27,8 @@ from d2l.evaluation.probe.passages import (
     find_passages,
 )
 from d2l.evaluation.probe.written import PageAnswer, answer_questions, write_questions
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.inference.scoring import Asked, answer_adapted, answer_alone
 from d2l.progress import Progress, silent
 

@@ -14,7 +14,7 @@ from d2l.errors import TaskError
 from d2l.evaluation.metrics import match_literally, pick_evenly, rouge_l
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.chat_prompts import Turns
-from d2l.inference.likelihood import GenerationSettings, score_answers, token_log_probs
+from d2l.inference.likelihood import GenerationSettings, score_answers
 
 Encode = Callable[[str], Sequence[int]]
 
@@ -163,11 +163,12 @@ def _choose(
     end, n = asker.end_token(), len(labels)
     ids = [[*asker.encode(label), end] for label in labels]
     every = [prompt for prompt in prompts for _ in labels]
-    scored = token_log_probs(asker.model, every, ids * len(prompts), batch=_BATCH, pad=end)
+    settings = GenerationSettings(0, _BATCH, end=end, pad=end)
+    scored = score_answers(asker.model, every, ids * len(prompts), settings)
     marks = []
     for number, question in enumerate(questions):
-        rows = scored[number * n : (number + 1) * n]
-        best = max(range(n), key=lambda place: float(rows[place].sum()))
+        rows = [row for row, _ in scored[number * n : (number + 1) * n]]
+        best = max(range(n), key=lambda label: float(rows[label].sum()))
         nll = -float(rows[labels.index(question.outputs[0])].mean())
         marks.append(TaskMark(float(match_literally(labels[best], question.outputs)), nll))
     return marks

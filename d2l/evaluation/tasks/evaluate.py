@@ -18,7 +18,8 @@ from d2l.errors import TaskError
 from d2l.evaluation.tasks.arms import TaskMark, ask_adapter, ask_base, choose_questions
 from d2l.evaluation.tasks.report import AnsweredTask, TaskReport, make_report
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.progress import Progress, silent
 
 #: Most descriptions of a task. Each gets an adapter, stands in the prompt, and has its share of the

@@ -19,7 +19,7 @@ from d2l.bases.tokenizers import BaseTokenizer
 from d2l.files.cache import cache_dir, keep_tensors
 from d2l.files.tensors import find_tensors
 from d2l.hypernets.seats.config import SeatsConfig
-from d2l.inference.likelihood import answer_greedily
+from d2l.inference.likelihood import GenerationSettings, answer_greedily
 from d2l.training.learners.document_data import Exercise
 from d2l.training.learners.forward import predict
 
@@ -73,14 +73,9 @@ def make_general(
         for prompt in prompts
     ]
     end = config.end_token
-    answers = answer_greedily(
-        causal,
-        [(*config.opening_head, *after) for after in afters],
-        max_tokens=_MAX_TOKENS,
-        batch=_BATCH,
-        end=end,
-        pad=end,
-    )
+    settings = GenerationSettings(_MAX_TOKENS, _BATCH, end=end, pad=end)
+    prompts_in_opening = [(*config.opening_head, *after) for after in afters]
+    answers = answer_greedily(causal, prompts_in_opening, settings)
     return [
         Exercise(after, (*answer, end)[:_MAX_TOKENS], general=True)
         for after, answer in zip(afters, answers, strict=True)

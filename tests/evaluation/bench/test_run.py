@@ -16,7 +16,8 @@ from d2l.evaluation.bench.report import make_report
 from d2l.evaluation.bench.run import BenchOptions, run_bench
 from d2l.hypernets.network import Loaded
 from d2l.hypernets.options import CompileOptions
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
 from tests import tiny
 from tests.compiled import write_files

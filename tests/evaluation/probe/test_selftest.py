@@ -13,7 +13,8 @@ from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
 from d2l.evaluation.probe.selftest import SelfReport, probe_itself, run_selftest
-from d2l.inference.adapted_model import AdaptedModel, AskOptions
+from d2l.inference.adapted_model import AdaptedModel
+from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, generate, make_dense, write_prompt
 from tests.documents.samples import make_pdf, pdf_page
