@@ -34,6 +34,7 @@ PLAIN_ROOMS = {
     "memory",
     "progress",
     "questions",
+    "readers",
     "runtimes",
     "serve",
     "training",

@@ -1,1 +1,1 @@
-"""Readers: the bytes of one document, in any format, to sections of text."""
+"""Readers: the bytes of a document, in any format, to sections of text."""

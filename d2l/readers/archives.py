@@ -1,7 +1,4 @@
-"""ZIP containers of documents: open them and keep what they unpack to within bounds.
-
-Takes a parse request, gives an open archive or its members' bytes.
-"""
+"""ZIP containers of documents: open them, and bound the bytes that they unpack to."""
 
 import posixpath
 import zipfile
@@ -18,7 +15,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSE
 
 
 def open_archive(request: ParseRequest, kind: str) -> zipfile.ZipFile:
-    """Open a container whose members together unpack to no more than allowed."""
+    """Open a container; raises DocumentError if its members unpack to more bytes than allowed."""
     try:
         archive = zipfile.ZipFile(BytesIO(request.data))
     except (*ZIP_ERRORS, ValueError):
@@ -34,7 +31,7 @@ def open_archive(request: ParseRequest, kind: str) -> zipfile.ZipFile:
 
 
 def read_member(archive: zipfile.ZipFile, member: str, request: ParseRequest, kind: str) -> bytes:
-    """Unpack one member; a missing or broken one makes the document a damaged one."""
+    """Unpack one member; raises DocumentError if it is missing or broken."""
     try:
         return archive.read(member)
     except KeyError:
@@ -44,7 +41,7 @@ def read_member(archive: zipfile.ZipFile, member: str, request: ParseRequest, ki
 
 
 def parse_xml(data: bytes, request: ParseRequest, kind: str) -> Any:
-    """Parse XML without network, entities or a way around the parser's own limits."""
+    """Parse XML without network and entities, within the parser's own limits."""
     parser = lxml.etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     try:
         return lxml.etree.fromstring(data, parser)
@@ -53,8 +50,8 @@ def parse_xml(data: bytes, request: ParseRequest, kind: str) -> Any:
 
 
 def drop_dangling(data: bytes, request: ParseRequest, kind: str) -> bytes:
-    """The same Office package without its relations to members that it lacks; Word passes over
-    those, and some programs write them for pictures that were deleted."""
+    """Remove an Office package's relations to missing members: Word ignores them, and some programs
+    write them for deleted pictures."""
     out = BytesIO()
     with zipfile.ZipFile(BytesIO(data)) as source, zipfile.ZipFile(out, "w") as target:
         names = set(source.namelist())

@@ -1,13 +1,10 @@
-"""Colors, and whether text of one color can be seen on another.
-
-Takes red, green and blue from 0 to 1, as pages and styles give them; knows no format.
-"""
+"""Colors, and the contrast of text on its ground."""
 
 from functools import cache
 
 import tinycss2.color4
 
-#: Red, green and blue from 0 to 1; None: not known, and so taken to be seen.
+#: Red, green and blue from 0 to 1; None: unknown, so the text counts as visible.
 Color = tuple[float, float, float] | None
 
 WHITE = (1.0, 1.0, 1.0)
@@ -19,12 +16,12 @@ LEAST_DIFFERENCE = 0.15
 
 
 def looks_like(color: Color, other: Color) -> bool:
-    """Whether text of one color cannot be seen on the other; False if either is not known."""
+    """True if text of one color cannot be seen on the other; False if either is unknown."""
     if color is None or other is None:
         return False
     if color == other:
         return True
-    if max(abs(one - two) for one, two in zip(color, other, strict=True)) > LEAST_DIFFERENCE:
+    if max(abs(a - b) for a, b in zip(color, other, strict=True)) > LEAST_DIFFERENCE:
         return False
     light, dark = sorted((luminance(color), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05) < LEAST_CONTRAST
@@ -40,7 +37,7 @@ def luminance(color: tuple[float, float, float]) -> float:
 
 
 def read_hex(digits: str) -> Color:
-    """The color of six hexadecimal digits; None if they are none."""
+    """Read a color of six hexadecimal digits; None for other texts."""
     if len(digits) != 6 or not all(char in "0123456789abcdefABCDEF" for char in digits):
         return None
     red, green, blue = (int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4))
@@ -49,7 +46,7 @@ def read_hex(digits: str) -> Color:
 
 @cache
 def parse_color(value: str) -> tuple[Color, float] | None:
-    """The color of a style sheet's value (None: not known here), and its opacity; None if it is
+    """Parse a style sheet's value: (color or None if it is unknown, opacity); None if the value is
     no plain color."""
     try:
         parsed = tinycss2.color4.parse_color(value)

@@ -1,7 +1,7 @@
 """Selectors of style sheets, matched in one pass over a page.
 
-Takes tokens of `tinycss2`, gives the selectors that match an element. Parts that are not understood
-are left out of a selector, which then is not sure.
+Not cssselect2: it walks up the tree for each combinator, so time grows with the depth of the page
+to the power of their number. Selectors with unknown syntax match without it, and are not sure.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 COMBINATORS = (" ", ">", "+", "~")
-#: Classes that scripts take off the page.
+#: Classes that scripts remove from the page.
 WITHOUT_SCRIPTS = ("no-js", "nojs")
-#: Specificity of a selector with parts that are not understood: it may be any.
+#: Specificity of a selector with unknown syntax: the highest.
 ANY_SPECIFICITY = (9, 9, 9)
 
 Specificity = tuple[int, int, int]
 
 
 class Subject(NamedTuple):
-    """An element as selectors see it."""
+    """An element's properties for selectors."""
 
     tag: str
     id: str
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
     is_checked: bool
 
 
-#: Pseudo-classes; a reader who only looks at a page points at nothing.
+#: Pseudo-classes; without a pointer, no element has the state "hover" and the like.
 STATES: dict[str, Callable[[Subject], bool]] = {
     "root": lambda subject: subject.is_root,
     "first-child": lambda subject: subject.is_first,
@@ -59,7 +59,7 @@ OPERATORS: dict[str, Callable[[str, str], bool]] = {
 
 @dataclass
 class Compound:
-    """What a selector asks of one element."""
+    """Conditions of a selector on one element."""
 
     combinator: str = ""  # before it
     tag: str = ""
@@ -71,7 +71,7 @@ class Compound:
 
     @property
     def key(self) -> str:
-        """Under which the compound is looked up: only elements with this key can match."""
+        """Key for finding the compound: only elements with this key can match."""
         if self.id:
             return f"#{self.id}"
         if self.classes:
@@ -83,12 +83,12 @@ class Compound:
 
     @property
     def content(self) -> Hashable:
-        """All that it asks."""
+        """The conditions as one value, for comparing compounds."""
         sets = frozenset(self.classes), frozenset(self.attributes), frozenset(self.states)
         return (self.combinator, self.tag, self.id, *sets)
 
     def matches(self, subject: Subject, attributes: Mapping[str, str]) -> bool:
-        """Whether an element is as asked; `attributes`: those of the subject."""
+        """True if an element meets the conditions; `attributes`: those of the subject."""
         if self.tag not in ("", subject.tag) or self.id not in ("", subject.id):
             return False
         if not self.classes <= subject.classes:
@@ -102,17 +102,17 @@ class Compound:
 
 @dataclass
 class Step:
-    """A compound behind those of another step, shared by all selectors that begin alike."""
+    """A compound after another step, shared by all selectors with the same beginning."""
 
     compound: Compound
     before: int  # number of the other step; -1: none
     follows: set[str] = field(default_factory=set)  # combinators
-    payloads: dict[int, Any] = field(default_factory=dict)  # of selectors that end here
+    payloads: dict[int, Any] = field(default_factory=dict)  # by `id`: of selectors that end here
 
 
 @dataclass
 class Selector:
-    """Compounds from left to right; `is_sure`: all parts are understood."""
+    """Compounds from left to right; `is_sure`: all syntax is known."""
 
     compounds: list[Compound] = field(default_factory=lambda: [Compound()])
     specificity: Specificity = (0, 0, 0)
@@ -120,7 +120,7 @@ class Selector:
     is_part: bool = False  # of a part of an element, such as `::before`
 
     def add(self, token: Any, stream: Iterator[Any]) -> None:
-        """Take a token, and those that belong to it."""
+        """Add a token, and the tokens that belong to it."""
         compound = self.compounds[-1]
         if token.type == "whitespace" or token in COMBINATORS:
             self._join(token.value if token.type == "literal" else " ")
@@ -176,7 +176,7 @@ class Selector:
 
 
 def _read_attribute(tokens: Iterable[Any]) -> tuple[str, str, str] | None:
-    """(name, operator, value) of what stands in brackets; None if it is not understood."""
+    """Read (name, operator, value) from brackets; None for unknown syntax."""
     words = [token for token in tokens if token.type not in ("whitespace", "comment")]
     if not words or words[0].type != "ident":
         return None
@@ -216,9 +216,9 @@ def read_selector(tokens: Iterable[Any]) -> Selector:
 
 
 class Context(NamedTuple):
-    """Numbers of the compounds that elements around matched, by the combinator that follows."""
+    """Numbers of the steps that other elements matched, by the combinator that follows."""
 
-    above: frozenset[int] = frozenset()  # a space, in all elements around
+    above: frozenset[int] = frozenset()  # a space, in all ancestors
     parent: frozenset[int] = frozenset()  # ">"
     before: frozenset[int] = frozenset()  # "+", in the element before
     earlier: frozenset[int] = frozenset()  # "~", in all elements before
@@ -237,8 +237,8 @@ class TooMuchWork(Exception):
 
 
 class Matcher:
-    """All selectors of a page. Elements that look alike in the same context share their matches,
-    so that time grows with the page. `work_left`: steps that it may still take."""
+    """Matches all selectors of a page. Equal subjects in equal contexts share their matches, so
+    time is linear in the page. `work_left`: steps until TooMuchWork."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -251,7 +251,7 @@ class Matcher:
         self.work_left = 0
 
     def add(self, selector: Selector, payload: Any) -> None:
-        """Add a selector, and what to give for elements that it matches."""
+        """Add a selector, with a payload for the elements that it matches."""
         number = -1
         for compound in selector.compounds:
             if number >= 0:
@@ -268,7 +268,7 @@ class Matcher:
         self._steps[number].payloads[id(payload)] = payload
 
     def describe(self, element: Any) -> Subject:
-        """An element as far as the selectors ask for it."""
+        """Describe an element, as far as the selectors need it."""
         name = element.get("id", "")
         return Subject(
             element.tag,
@@ -284,10 +284,10 @@ class Matcher:
     def match(self, element: Any, context: Context) -> Matches:
         """Match an element in its context; raises TooMuchWork."""
         subject = self.describe(element)
-        found = self._known.get((subject, context))
-        if found is None:
-            found = self._known[subject, context] = self._match(subject, context)
-        return found
+        matches = self._known.get((subject, context))
+        if matches is None:
+            matches = self._known[subject, context] = self._match(subject, context)
+        return matches
 
     def spend(self, work: int) -> None:
         """Count work; raises TooMuchWork."""

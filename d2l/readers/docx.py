@@ -1,7 +1,7 @@
 """DOCX: the body of a Word document in reading order.
 
-Takes the bytes of a document, gives sections by heading. python-docx opens the package; the body
-is walked here, for content controls, tracked changes and notes count too.
+Bytes in, sections by heading out. python-docx opens the package; this module walks the body, since
+content controls, tracked changes and notes hold text, too.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ SIGNS = {
     W + "cr": "\n",
     W + "noBreakHyphen": "-",
 }
-#: What Word shows of other parts, which are not read.
+#: Elements that show other parts, which are not read.
 PARTS_SHOWN = (
     W + "altChunk",
     W + "subDoc",
@@ -104,7 +104,7 @@ def parse_docx(request: ParseRequest) -> Parsed:
 
 
 def read_tree(part: Any, request: ParseRequest) -> Any:
-    """Give the tree of a part, also of a part whose type python-docx does not know."""
+    """Read the tree of a part, also of a type that python-docx does not know."""
     return part.element if isinstance(part, XmlPart) else parse_xml(part.blob, request, KIND)
 
 
@@ -131,7 +131,7 @@ class _BodyReader:
                 self._read_notes(kind, notes)
 
     def read(self, body: Any) -> Iterator[Section]:
-        """Yield one section per heading, and one for what stands above the first."""
+        """Yield a section for each heading, and one for the text above the first."""
         blocks: list[str] = []
         heading: str | None = None
         headings: tuple[Heading, ...] = ()
@@ -141,7 +141,7 @@ class _BodyReader:
                 if blocks:
                     yield Section("\n\n".join(blocks), heading=heading, headings=headings)
                 blocks, heading = [text], " ".join(text.split())
-                has_title |= kind == 0  # other headings stand below it
+                has_title |= kind == 0  # other headings are below it
                 headings = (Heading(0, kind + has_title, heading),)
             elif kind == "item" and in_list:
                 blocks[-1] += "\n" + text
@@ -182,15 +182,15 @@ class _BodyReader:
             yield from self._walk(box)
 
     def _find_boxes(self, paragraph: Any) -> Iterator[Any]:
-        """Yield the contents of a paragraph's text boxes, but not of boxes inside them: those
-        belong to the paragraphs of the outer ones."""
+        """Yield the contents of a paragraph's text boxes; boxes inside them belong to inner
+        paragraphs."""
         for box in paragraph.iter(TEXT_BOX):
             is_own = next(box.iterancestors(W + "p")) is paragraph
             if is_own and (not self._hidden.hides_box(box) or self._include_hidden):
                 yield box
 
     def _read_inline(self, element: Any) -> str:
-        """Give the text of runs, links, fields and formulas."""
+        """Read the text of runs, links, fields and formulas."""
         parts: list[str] = []
         for child in element:
             if child.tag in SKIPPED or (child.tag in RUNS and self._is_left_out(child)):
@@ -206,8 +206,8 @@ class _BodyReader:
         return "".join(parts).replace("\xa0", " ")
 
     def _is_left_out(self, run: Any) -> bool:
-        """Whether a run is hidden. A note goes with its mark where that is marked as hidden, and
-        is still seen where its mark alone is not."""
+        """True if a run is left out. A note is left out with its mark if the mark is marked as
+        hidden; if the mark is hidden otherwise, the note is still visible."""
         marks = list(run.iterchildren(*NOTES))
         n_chars = 0
         if marks and self._hidden.is_marked(run):
@@ -219,7 +219,7 @@ class _BodyReader:
         return True
 
     def _find_note(self, mark: Any) -> str:
-        """The text of the note that a mark refers to; "" for anything else."""
+        """Find the text of the note that a mark refers to; "" for other elements."""
         part = NOTES.get(mark.tag)
         return self._notes.get((part, mark.get(W + "id", "")), "") if part else ""
 
@@ -243,7 +243,7 @@ class _BodyReader:
                 self._notes[kind, note.get(W + "id", "")] = words
 
     def _read_rows(self, table: Any) -> Iterator[str]:
-        """Yield the rows of a table; a merged cell counts where it begins."""
+        """Yield the rows of a table; a merged cell counts in its first row."""
         for row in table.iter(W + "tr"):
             if next(row.iterancestors(W + "tbl")) is not table:
                 continue  # of a table inside a cell
@@ -263,7 +263,7 @@ class _BodyReader:
                 yield CELL.join(cell for cell in cells if cell)
 
     def _read_level(self, paragraph: Any) -> int | None:
-        """The level of a heading, 0 for a title; None for other paragraphs."""
+        """Read the level of a heading, 0 for a title; None for other paragraphs."""
         outlined = paragraph.find(f"{W}pPr/{W}outlineLvl")
         if outlined is not None:
             level = outlined.get(W + "val") or "9"
@@ -273,7 +273,7 @@ class _BodyReader:
         return None if written is None else int(written)
 
     def _count(self, paragraph: Any) -> tuple[int, str]:
-        """Count an item of a list; give its depth, and its mark, "" for other paragraphs."""
+        """Count an item of a list; return its depth and mark ("" for other paragraphs)."""
         numbering = paragraph.find(f"{W}pPr/{W}numPr")
         if numbering is None:
             style = value_of(paragraph.find(W + "pPr"), "pStyle")

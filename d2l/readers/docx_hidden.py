@@ -1,7 +1,7 @@
-"""Which text of a DOCX document a reader cannot see: marked as hidden, tiny, or white on white.
+"""Hidden text of a DOCX document: marked as hidden, tiny, or white on white.
 
-Takes runs of WordprocessingML, gives reasons. In doubt text is taken to be seen: in text boxes, in
-tables whose style shades their cells, and on pages with a picture or shape behind the text.
+Runs of WordprocessingML in, reasons out. In doubt text counts as visible: in text boxes, in tables
+whose style shades their cells, and on pages with a picture or shape behind the text.
 """
 
 import re
@@ -33,14 +33,14 @@ HIGHLIGHTS = {
     "darkCyan": "008080", "darkGreen": "008000", "darkMagenta": "800080", "darkRed": "800000",
     "darkYellow": "808000", "darkGray": "808080", "lightGray": "C0C0C0",
 }  # fmt: skip
-#: What may have a ground of its own, and its properties that say so.
+#: Elements that may have a ground of their own, with their element of properties.
 GROUNDS = {W + "tc": "tcPr", W + "tr": "tblPrEx", W + "tbl": "tblPr"}
 _SIZE = re.compile(r"(\d{1,6}(?:\.\d{0,6})?)(pt|)")
 _BEHIND = re.compile(r"z-index:\s{0,9}-")
 
 
 class Surroundings(NamedTuple):
-    """How text of a paragraph looks by its places, and the shades under it, uppermost first."""
+    """Look of a paragraph's text by its surroundings, and the shades under it, uppermost first."""
 
     base: Look
     styles: tuple[Look, ...]  # that toggle `vanish`: of its table, and its own
@@ -48,16 +48,16 @@ class Surroundings(NamedTuple):
 
 
 class HiddenRuns:
-    """Tells hidden runs of a document from others, and counts their characters."""
+    """Finds hidden runs of a document, and counts their characters."""
 
     def __init__(self, styles: Styles, page: str) -> None:
         self._styles = styles
         self._page = page
-        self._find_surroundings = lru_cache(256)(self._look_around)
+        self._find_surroundings = lru_cache(256)(self._read_surroundings)
         self.findings: list[Finding] = []
 
     def is_hidden(self, run: Any, n_more: int = 0) -> bool:
-        """Whether a run with text cannot be seen; if so, it is counted with `n_more` characters."""
+        """True if a run with text is hidden; its characters are then counted, with `n_more`."""
         texts = (text for text in run.iter("{*}t") if next(text.iterancestors(*RUNS)) is run)
         n_chars = n_more + count_chars(texts)
         reason = self._explain(run) if n_chars else ""
@@ -65,23 +65,23 @@ class HiddenRuns:
         return bool(reason)
 
     def is_marked(self, run: Any) -> bool:
-        """Whether a run is marked as hidden, by itself or by a style; nothing is counted."""
+        """True if a run is marked as hidden, by itself or by a style; nothing is counted."""
         return self._explain(run) == MARKED
 
     def hides_box(self, box: Any) -> bool:
-        """Whether the run with a text box is marked as hidden; if so, the box is counted."""
+        """True if the run with a text box is marked as hidden; the box is then counted."""
         run = next(box.iterancestors(*RUNS), None)
         is_hidden = run is not None and self.is_marked(run)
         self.note(MARKED if is_hidden else "", count_chars(box.iter(W + "t")))
         return is_hidden
 
     def note(self, reason: str, n_chars: int) -> None:
-        """Count characters that are hidden for a reason; "" if they are seen."""
+        """Count characters that are hidden for a reason; "" if they are visible."""
         if reason and n_chars:
             self.findings.append(Finding("hidden", reason, n_chars))
 
     def _explain(self, run: Any) -> str:
-        """Say why a run cannot be seen; "" if it can be."""
+        """Explain why a run is hidden; "" if it is visible."""
         around = self._find_surroundings(next(run.iterancestors(W + "p"), run))
         properties = run.find(W + "rPr")
         own = read_run(properties)
@@ -105,7 +105,7 @@ class HiddenRuns:
         ground = next(shade for shade in shades if shade == UNKNOWN or read_hex(shade))
         return GROUND if looks_like(color, read_hex(ground)) else ""
 
-    def _look_around(self, paragraph: Any) -> Surroundings:
+    def _read_surroundings(self, paragraph: Any) -> Surroundings:
         properties = paragraph.find(W + "pPr")
         style = self._styles.find("paragraph", value_of(properties, "pStyle"))
         table: Look | None = None
@@ -115,7 +115,7 @@ class HiddenRuns:
                 shades.append(UNKNOWN)
                 break
             shade = outer.find(f"{W}{GROUNDS[outer.tag]}/{W}shd")
-            if shade is not None:  # programs differ in how a whole table or row is shaded
+            if shade is not None:  # programs shade a whole table or row differently
                 shades.append(read_shade(shade) if outer.tag == W + "tc" else UNKNOWN)
             if outer.tag == W + "tbl":
                 named = self._styles.find("table", value_of(outer.find(W + "tblPr"), "tblStyle"))
@@ -129,13 +129,13 @@ class HiddenRuns:
 
 
 def count_chars(texts: Iterable[Any]) -> int:
-    """Count the characters in elements, spaces left out."""
+    """Count the characters in elements, without spaces."""
     return sum(len("".join((text.text or "").split())) for text in texts)
 
 
 def read_page(root: Any, settings: Iterable[Any], others: Iterable[Any]) -> str:
-    """Read the color of a document's pages, `UNKNOWN` where a picture or shape is behind the text
-    of its body or of `others`: headers and footers."""
+    """Read the color of a document's pages; `UNKNOWN` if a picture or shape is behind the text of
+    its body or of `others`: headers and footers."""
     for part in (root, *others):
         is_covered = any(is_on(frame.get("behindDoc")) for frame in part.iter("{*}anchor"))
         shapes = part.iter("{urn:schemas-microsoft-com:vml}*")

@@ -1,6 +1,6 @@
-"""The marks of list items and headings in a DOCX document: a dash, or the number that Word prints.
+"""Marks of list items and headings in a DOCX document: a dash, or the number that Word prints.
 
-Takes the numbering parts, and the numbering of paragraphs in reading order; gives their marks.
+The numbering parts, and paragraphs in reading order in; their marks out.
 """
 
 import re
@@ -19,7 +19,7 @@ ROMAN = tuple(
 
 
 class _Level(NamedTuple):
-    """A level of a list: its first number, how numbers are written, and the text around them."""
+    """A level of a list: its first number, the format of numbers, and the text around them."""
 
     start: int
     kind: str
@@ -53,7 +53,7 @@ class Numbering:
                 self._lists[number.get(W + "numId", "")] = (name, own, starts)
 
     def count(self, number: str, depth: int) -> str:
-        """Count an item; give its mark, "" if Word prints none."""
+        """Count an item; return its mark, "" if Word prints none."""
         name, levels, starts = self._lists.get(number, ("", {}, {}))
         level = levels.get(depth)
         if level is None:
@@ -86,7 +86,7 @@ def _read_levels(root: Any) -> _Levels:
 
 
 def write_number(number: int, kind: str) -> str:
-    """Write a number as letters, Roman or decimal; kinds that are not known are decimal."""
+    """Write a number as letters, Roman or decimal; unknown kinds are decimal."""
     written = str(number)
     if kind.endswith("Letter") and 0 < number < MOST_LETTERED:
         written = chr(97 + (number - 1) % 26) * ((number - 1) // 26 + 1)
@@ -101,6 +101,6 @@ def write_number(number: int, kind: str) -> str:
 
 
 def read_small(text: str | None) -> int:
-    """Read a small number; anything else is 0."""
+    """Read a small number; other texts are 0."""
     text = text or ""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else 0

@@ -1,7 +1,6 @@
-"""DOCX markup that stands for no text: other alternatives, deletions, the code of fields.
+"""DOCX markup without visible text: other alternatives, deletions, the code of fields.
 
-Takes the tree of a part and leaves in it what a program shows; knows no styles. What goes is not
-counted as hidden text.
+It is removed from the tree of a part, and not counted as hidden text.
 """
 
 import re
@@ -35,7 +34,7 @@ EMOJI = "http://schemas.microsoft.com/office/word/2015/wordml/symex"
 
 
 def read_sign(sign: Any) -> str:
-    """Read a `w:sym`: a character by its number; of fonts of signs, Symbol alone is known."""
+    """Read a `w:sym`, a character by its number; Symbol is the only known font of signs."""
     code = sign.get(W + "char", "")
     number = int(code, 16) if re.fullmatch("[0-9A-Fa-f]{1,4}", code) else 0
     if sign.get(W + "font") == "Symbol":
@@ -44,8 +43,8 @@ def read_sign(sign: Any) -> str:
 
 
 def settle(root: Any) -> None:
-    """Leave in the tree of a part what is shown of it, as ISO 29500-3 says and Word does; lines of
-    fractions and raised places of formulas become "/" and "^"."""
+    """Remove from the tree of a part what Word does not show (ISO 29500-3); lines of fractions and
+    exponents in formulas become "/" and "^"."""
     for part in [part for part in root.iter(*SIGNS) if any(part.itertext())]:
         run = part.makeelement(MATH + "r")
         SubElement(run, MATH + "t").text = SIGNS[part.tag]
@@ -66,7 +65,7 @@ def _drop(element: Any) -> None:
 
 
 def _choose(alternates: Any) -> None:
-    """Put the content of the first alternative that Word knows in the place of all of them."""
+    """Replace alternatives by the content of the first one that Word knows."""
     for child in alternates:
         is_known = child.tag == COMPATIBLE + "Choice" and all(
             (space := child.nsmap.get(name) or "").startswith(KNOWN) and space != EMOJI
@@ -80,7 +79,7 @@ def _choose(alternates: Any) -> None:
 
 
 def _drop_field_code(root: Any) -> None:
-    """Drop all of a field up to its result; a field without an end stays whole."""
+    """Drop a field up to its result; a field without an end stays whole."""
     if next(root.iter(W + "fldChar"), None) is None:
         return
     stories: dict[Any, list[Any]] = {}
@@ -88,8 +87,8 @@ def _drop_field_code(root: Any) -> None:
         story = next(run.iterancestors(*STORIES), root)
         stories.setdefault(story, []).extend(run.iterchildren())
     for parts in stories.values():
-        changes = [0] * (len(parts) + 1)  # of how many fields' code begins or ends at a part
-        opened: list[tuple[int, int | None]] = []  # where fields begin, and where their results do
+        changes = [0] * (len(parts) + 1)  # fields whose code begins, less those whose code ends
+        opened: list[tuple[int, int | None]] = []  # starts of fields, and of their results
         for at, part in enumerate(parts):
             kind = part.get(W + "fldCharType") if part.tag == W + "fldChar" else None
             if kind == "begin":

@@ -1,7 +1,7 @@
-"""Styles of a DOCX document: how text looks by its properties and by those of the styles it names.
+"""Styles of a DOCX document: the look of text by its own properties and those of its styles.
 
-Takes elements of properties, gives looks; knows nothing of what is on a page. Not the styles of
-python-docx: those search all styles for each base, and raise on values that Word passes over.
+Elements of properties in, looks out. Not the styles of python-docx: it searches all styles for each
+base, and raises on values that Word ignores.
 """
 
 import re
@@ -10,21 +10,21 @@ from typing import Any
 from d2l.readers.colors import read_hex
 from d2l.readers.docx_markup import W
 
-#: Values of properties by name, as they are written. "color", "shade" (behind a run) and "block"
-#: (behind a paragraph) are six digits, `UNKNOWN`, or anything else for no color of their own.
-#: "heading" is the level of one, "0" for a title.
+#: Values of properties by name, unchanged. "color", "shade" (behind a run) and "block" (behind a
+#: paragraph) are six digits, `UNKNOWN`, or any other text for no color of their own. "heading" is
+#: its level, "0" for a title.
 Look = dict[str, str]
 UNKNOWN = "?"
 WORD_2010 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
 OUTLINE_LEVELS = tuple("012345678")  # "9" is body text
 _HEADING = re.compile(r"(?:heading|(title)|subtitle)\b(?: ([1-9])\b)?", re.I)
-#: Letters may be seen by these whatever their color.
+#: Effects that may make letters of any color visible.
 EFFECTS = ("textFill", "textOutline", "outline", "shadow", "emboss", "imprint")
 KEPT = frozenset(("vanish", "rtl", "cs", "sz", "szCs", "highlight", *EFFECTS))
 
 
 class Styles:
-    """Styles by kind and id; each is worked out once, after the style that it is based on."""
+    """Styles by kind and id; each is computed once, after its base."""
 
     def __init__(self, root: Any) -> None:
         self._elements: dict[tuple[str, str], Any] = {}
@@ -41,14 +41,14 @@ class Styles:
         self.defaults = read_run(of_run) | read_block(of_paragraph)
 
     def find(self, kind: str, identity: str) -> Look:
-        """Read a style; one that is missing stands for the usual style of its kind."""
+        """Find a style; the default style of its kind if it is missing."""
         at = (kind, identity)
         if at not in self._elements:
             at = (kind, self._usual.get(kind, ""))
         chain = []
         while at in self._elements and at not in self._known:
             chain.append(at)
-            self._known[at] = {}  # for styles that are based on each other in a ring
+            self._known[at] = {}  # for styles whose bases form a ring
             at = (kind, value_of(self._elements[at], "basedOn"))
         look = self._known.get(at, {})
         for at in reversed(chain):
@@ -57,7 +57,7 @@ class Styles:
 
 
 def _read_style(style: Any) -> Look:
-    """Read what a style says itself; "varies" if cells of its tables have grounds of their own."""
+    """Read a style's own properties; "varies" if cells of its tables have their own grounds."""
     look = read_run(style.find(W + "rPr")) | read_block(style.find(W + "pPr"))
     shades = (f"{W}tblStylePr", f"{W}tcPr/{W}shd", f"{W}tblPr/{W}shd")
     if any(style.find(shade) is not None for shade in shades):
@@ -90,13 +90,13 @@ def read_run(properties: Any) -> Look:
 
 
 def read_block(properties: Any) -> Look:
-    """Read what a `w:pPr` says of the ground of its paragraph."""
+    """Read the ground of a paragraph from its `w:pPr`."""
     shade = properties.find(W + "shd") if properties is not None else None
     return {} if shade is None else {"block": read_shade(shade)}
 
 
 def read_shade(shade: Any) -> str:
-    """Read the color of a `w:shd`; patterns of two colors are not known."""
+    """Read the color of a `w:shd`; `UNKNOWN` for patterns of two colors."""
     pattern = shade.get(W + "val", "clear")
     if pattern == "solid":
         color = read_color(shade, "color", "themeColor")
@@ -107,19 +107,19 @@ def read_shade(shade: Any) -> str:
 
 
 def read_color(element: Any, plain: str, themed: str) -> str:
-    """Read a color. Themes are not read, so one of theirs is known only if its name and the digits
-    that Word wrote beside it both say white."""
+    """Read a color. Themes are not read: a theme's color is known only if both its name and the
+    digits that Word wrote beside it mean white."""
     digits, name = element.get(W + plain, ""), element.get(W + themed)
     is_white = name in ("background1", "light1") and digits.upper() == "FFFFFF"
     return digits if name is None or is_white else UNKNOWN
 
 
 def value_of(properties: Any, name: str) -> str:
-    """Give the value of a property, "" without it: the id of a style, as a rule."""
-    found = properties.find(W + name) if properties is not None else None
-    return found.get(W + "val", "") if found is not None else ""
+    """Read the value of a property, such as the id of a style; "" without it."""
+    element = properties.find(W + name) if properties is not None else None
+    return element.get(W + "val", "") if element is not None else ""
 
 
 def is_on(value: str | None) -> bool:
-    """Whether a property with this value is on."""
+    """True if a property with this value is on."""
     return value not in (None, "0", "false", "off")

@@ -1,7 +1,6 @@
 """EPUB: the chapters of a book in reading order.
 
-Takes the bytes of a book, gives sections by heading; the table of contents is left out. Knows of
-encryption only that it cannot be read.
+Bytes in, sections by heading out; the table of contents is left out. Encrypted books are refused.
 """
 
 import posixpath
@@ -36,7 +35,7 @@ def parse_epub(request: ParseRequest) -> Parsed:
 
 
 def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:
-    """Give the members to read, in reading order and without the table of contents."""
+    """List the members to read, in reading order and without the table of contents."""
     container = parse_xml(
         read_member(archive, "META-INF/container.xml", request, KIND), request, KIND
     )
@@ -59,16 +58,16 @@ def list_chapters(archive: zipfile.ZipFile, request: ParseRequest) -> list[str]:
         member = resolve(folder, item.get("href", ""))
         if "nav" not in item.get("properties", "").split() and member not in contents:
             chapters.append(member)
-    return list(dict.fromkeys(chapters))  # a spine may list the parts of one member, by fragment
+    return list(dict.fromkeys(chapters))  # a spine may list fragments of one member
 
 
 def resolve(folder: str, href: str) -> str:
-    """Give the member that a reference in the package names."""
+    """Resolve a reference in the package to a member."""
     return posixpath.normpath(posixpath.join(folder, unquote(href.split("#")[0])))
 
 
 def refuse_encrypted(archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest) -> None:
-    """Raise if chapters are encrypted; encrypted fonts do not matter."""
+    """Raise DocumentError if chapters are encrypted; encrypted fonts do not matter."""
     if "META-INF/encryption.xml" not in archive.namelist():
         return
     listed = read_member(archive, "META-INF/encryption.xml", request, KIND)
@@ -84,7 +83,7 @@ def refuse_encrypted(archive: zipfile.ZipFile, chapters: list[str], request: Par
 def read_chapters(
     archive: zipfile.ZipFile, chapters: list[str], request: ParseRequest, pages: list[Page]
 ) -> Iterator[Section]:
-    """Yield the sections of each chapter; one that lacks a heading goes on under the last.
+    """Yield the sections of each chapter; a chapter without a heading continues the last.
 
     Chapters are added to `pages`, for their notes and findings.
     """
@@ -104,7 +103,7 @@ def read_chapters(
         root = parse_tree(markup, request)
         folder = posixpath.dirname(member)
         links = [(resolve(folder, e.get("href", "")), read_use(e)) for e in root.iter("link")]
-        # Sheets that the book lacks count as empty; of a sheet that is used twice, the last counts.
+        # Missing sheets count as empty; the last use of a sheet counts.
         used = dict.fromkeys(
             (name, use) for name, use in reversed(links) if use is not False and name in members
         )

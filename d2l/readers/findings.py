@@ -1,6 +1,6 @@
-"""What the user should know of a document's text before it is compiled: hidden text, and more.
+"""Findings in a document's text that its user should know before compiling: hidden text, and more.
 
-Findings count and name places; they never hold text of the document, which may be a secret.
+A finding has counts and places, but never text of the document, which may be a secret.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,15 @@ Kind = Literal["hidden", "overflow", "instruction", "characters", "secret"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 N_PLACES_SHOWN = 5  # in a line for people
-MAX_PLACES = 1000  # kept of one finding; `count` counts on
+MAX_PLACES = 1000  # of one finding; `count` has no bound
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sort of thing found in a document.
+    """A sort of finding in a document.
 
-    `what` says which sort, `count` how much: characters of hidden text, else occurrences. Places
-    are pages of paged formats, else lines of the text as it was read; both count from 1.
+    `what` names the sort; `count` are characters of hidden text, else occurrences. Places are pages
+    of paged formats, else lines of the text; both count from 1.
     """
 
     kind: Kind
@@ -29,14 +29,14 @@ class Finding:
     lines: tuple[int, ...] = ()
 
 
-def gather(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Add up findings of one sort; hidden text comes first, each kind's sorts in order of place."""
+def gather(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Add up findings of the same sort; hidden text comes first, each kind's sorts in order."""
 
     def join(places: Iterable[Sequence[int]]) -> tuple[int, ...]:
         return tuple(sorted({number for numbers in places for number in numbers})[:MAX_PLACES])
 
     sorts: dict[tuple[str, str], list[Finding]] = {}
-    for finding in found:
+    for finding in findings:
         sorts.setdefault((finding.kind, finding.what), []).append(finding)
     added = (
         Finding(
@@ -52,7 +52,7 @@ def gather(found: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def describe(finding: Finding, *, include_hidden: bool = False) -> str:
-    """One line for people: "p. 2, 7: 140 characters of hidden text (white on white), left out"."""
+    """Describe it: "p. 2, 7: 140 characters of hidden text (white on white), left out"."""
     places = name_places(finding)
     words = _WORDS[finding.kind].format(
         count=f"{finding.count:,}",
@@ -73,7 +73,7 @@ _WORDS: dict[Kind, str] = {
 
 
 def name_places(finding: Finding) -> str:
-    """Say where: "p. 2, 7", "line 3", or "" where that is not known."""
+    """Name the places: "p. 2, 7", "line 3", or "" if they are unknown."""
     numbers = finding.pages or finding.lines
     if not numbers:
         return ""

@@ -1,7 +1,7 @@
-"""HTML: a page's text without its furniture.
+"""HTML: a page's text without menus and the like.
 
-Takes markup, gives sections by heading; scripts, navigation and edit links are left out, tables
-come row by row. The walk over the tree serves EPUB chapters as well.
+Markup in, sections by heading out; scripts, navigation and edit links are left out, tables become
+rows. EPUB chapters are read by the same walk over the tree.
 """
 
 import re
@@ -18,7 +18,7 @@ from d2l.readers.html_furniture import (
     find_drawn,
     find_furniture,
     find_unseen,
-    take_out,
+    remove,
 )
 from d2l.readers.html_hidden import find_hidden
 from d2l.readers.parsing import (
@@ -35,7 +35,7 @@ from d2l.readers.sniff import decode_html
 from d2l.readers.styles import SHADOW, Sheet
 from d2l.readers.text import encoding_notes
 
-#: Elements of a page's head; the parser leaves others there that it does not know.
+#: Elements of a page's head; the parser also leaves unknown elements there.
 HEAD_TAGS = frozenset(("title", "meta", "link", "base", "script", "style", "noscript", "template"))
 BLOCKS = HEADINGS | frozenset((
     "p", "div", "section", "article", "main", "body", "html", "header", "footer", "aside",
@@ -47,13 +47,12 @@ BLOCKS = HEADINGS | frozenset((
 SPACES = re.compile(r"[ \t\n\r\f\xa0\u200b\ufeff]+")
 TOO_LARGE = "one of its attributes, comments or stretches of text is larger than 10 MB"
 JUNK = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
-#: Browsers read on behind the end of a page, break a line at what ends none, and end a paragraph
-#: that is not open.
+#: End tags that browsers ignore, or read as a line break, or as an empty paragraph.
 END_TAG = re.compile(r"</(html|br|p)\b[^<>]{0,99}>", re.IGNORECASE)
 END_TAGS = {"html": "</d2l>", "br": "<br>", "p": "</p> "}
-# Marks inside the walk only, for JUNK is taken out of every page.
+# Marks inside the walk only: every page has been cleared of JUNK.
 END_CELL, NEXT_PART, LIST_PART = "\x01", "\x02", "\x04"  # between the texts of a row
-#: What is drawn in a formula and not written: before elements, and between those in another.
+#: Signs of formulas that are drawn: before elements, and between the elements inside others.
 MATH_BEFORE = {"msqrt": "√", "mroot": "√", "mtext": " ", "mtd": " ", "mspace": " "}
 MATH_BETWEEN = {"mfrac": "/", "msup": "^"}
 MAX_NUMBER_DIGITS = 9  # of the first number of a list; with more it begins at 1
@@ -61,7 +60,7 @@ MIN_MAIN_CHARS = 200  # a shorter main element is not the page's text
 
 
 def parse_html(request: ParseRequest) -> Parsed:
-    """Read a page; one section per heading."""
+    """Read a page, with a section for each heading."""
     decoded = decode_html(request.data, request.name, request.encoding)
     page = split_page(parse_tree(decoded.text, request), include_hidden=request.include_hidden)
     sections = tuple(bound_text(page.sections, request))
@@ -70,7 +69,7 @@ def parse_html(request: ParseRequest) -> Parsed:
 
 
 class Page(NamedTuple):
-    """Text of a page, and what to tell of it; `n_furniture`, `n_drawn`: characters left out."""
+    """Text of a page, findings and notes; `n_furniture`, `n_drawn`: characters left out."""
 
     sections: list[Section]
     findings: tuple[Finding, ...]
@@ -80,21 +79,21 @@ class Page(NamedTuple):
 
 
 def count_left_out(pages: Sequence[Page]) -> tuple[str, ...]:
-    """A remark on the characters of all pages that a reader sees and that are no text of them."""
+    """Write a remark on visible characters of all pages that are not their text."""
     counts = (
         (sum(page.n_furniture for page in pages), "menus and page furniture"),
         (sum(page.n_drawn for page in pages), "drawings and buttons"),
     )
-    told = [(n, what) for n, what in counts if n]
-    if not told:
+    present = [(n, kind) for n, kind in counts if n]
+    if not present:
         return ()
-    (n, what), *more = told
-    rest = "".join(f", {n:,} of {what}" for n, what in more)
-    return (f"{n:,} character{'' if n == 1 else 's'} of {what} left out{rest}",)
+    (n, kind), *more = present
+    rest = "".join(f", {n:,} of {kind}" for n, kind in more)
+    return (f"{n:,} character{'' if n == 1 else 's'} of {kind} left out{rest}",)
 
 
 def parse_tree(markup: str, request: ParseRequest) -> Any:
-    """Parse leniently, as browsers do, but fetch nothing and expand nothing."""
+    """Parse leniently like browsers, but fetch nothing and expand nothing."""
     parser = lxml.html.HTMLParser(
         encoding="utf-8", no_network=True, huge_tree=False, remove_comments=True, remove_pis=True,
         default_doctype=False,
@@ -114,13 +113,13 @@ def parse_tree(markup: str, request: ParseRequest) -> Any:
         raise damaged(request, "HTML page", why)
     empty_head(root)
     for shadow in root.iter("template"):
-        if shadow.get("shadowrootmode") is not None:  # it is shown, and its sheets are its own
+        if shadow.get("shadowrootmode") is not None:  # it is visible, and has its own sheets
             shadow.tag = SHADOW
     return root
 
 
 def empty_head(root: Any) -> None:
-    """Move what is no part of a head, such as `main`, to the start of the body."""
+    """Move elements that do not belong in a head, such as `main`, to the start of the body."""
     head, body = root.find("head"), root.find("body")
     moved = [] if head is None else [child for child in head if child.tag not in HEAD_TAGS]
     if not moved:
@@ -135,36 +134,37 @@ def empty_head(root: Any) -> None:
 def split_page(
     root: Any, *, sheets: Iterable[Sheet] | None = None, include_hidden: bool = False
 ) -> Page:
-    """Give the sections of a parsed page, the text before the first heading among them, and what
-    of that part is hidden. `sheets`: those that the page links to; None: they are not at hand."""
+    """Split a parsed page into sections, and find hidden text in its main content. `sheets`: those
+    that the page links to; None: they are not available."""
     hidden, notes = find_hidden(root, sheets)
     unseen = find_unseen(root, hidden)
-    n_furniture = take_out(find_furniture(root), unseen)
+    n_furniture = remove(find_furniture(root), unseen)
     main = find_main(root)
     if main is not root:
         n_furniture += count_seen(root, unseen) - count_seen(main, unseen)
-    n_drawn = take_out(find_drawn(main), unseen)
+    n_drawn = remove(find_drawn(main), unseen)
     inside = set(main.iter())
     hidden = [text for text in hidden if text.element in inside]
-    # Furniture in it is gone by now.
+    # Furniture in it has been removed.
     counts = ((text.reason, text.n_chars) for text in hidden)
     findings = gather(Finding("hidden", reason, n_chars) for reason, n_chars in counts if n_chars)
     if not include_hidden:
         for text in hidden:
-            text.take_out()
+            text.remove()
     return Page(_Flow().run(main), findings, notes, n_furniture, n_drawn)
 
 
 def find_main(root: Any) -> Any:
-    """Give the element that the page marks as its main content, if it is one and not empty."""
-    found = root.xpath("//main | //*[@role='main']")
-    if len(found) == 1 and len(found[0].text_content().strip()) >= MIN_MAIN_CHARS:
-        return found[0]
+    """Find the element that the page marks as its main content; the root if there is not exactly
+    one, or it is nearly empty."""
+    mains = root.xpath("//main | //*[@role='main']")
+    if len(mains) == 1 and len(mains[0].text_content().strip()) >= MIN_MAIN_CHARS:
+        return mains[0]
     return root
 
 
 class _Flow:
-    """Walk a tree in document order and cut its text into blocks and sections."""
+    """Walks a tree in document order, and cuts its text into blocks and sections."""
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, list[str]]] = []  # a list, a table or neither; its lines
@@ -178,7 +178,7 @@ class _Flow:
         self._pre = 0
 
     def run(self, root: Any) -> list[Section]:
-        """Give the sections below an element."""
+        """Cut the text below an element into sections."""
         for event, element in lxml.etree.iterwalk(root, events=("start", "end")):
             if event == "start":
                 self._open(element)
@@ -261,7 +261,7 @@ class _Flow:
             self._rows[-1].append((LIST_PART if self._item else "") + " ".join(text.split()))
             self._item = ""
             return text
-        # Items of a list stand close together; other blocks stand apart.
+        # No empty line stands between the items of a list.
         mark, self._item = self._item, ""
         self._add_line(mark + text, "list" if mark else "")
         return mark + text
@@ -276,7 +276,7 @@ class _Flow:
         text = self._take_inline()
         if text:
             self._rows[-1].append(" ".join(text.split()))
-        # Blocks inside one cell were collected one by one: the mark keeps cells apart.
+        # The blocks of a cell are separate texts: this mark ends the cell.
         self._rows[-1].append(END_CELL)
 
     def _end_row(self) -> None:
@@ -302,12 +302,12 @@ class _Flow:
 
 
 def is_layout(row: Any) -> bool:
-    """Whether a table row lays out a page instead of holding data: it nests tables or headings."""
+    """True if a table row is for layout: it contains tables or headings."""
     return any(row.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3"))
 
 
 def sign_math(element: Any) -> str:
-    """What is drawn in a formula before an element."""
+    """Find the sign that a formula draws before an element."""
     before, around = element.getprevious(), element.getparent()
     if before is None or around is None:
         return MATH_BEFORE.get(element.tag, "")

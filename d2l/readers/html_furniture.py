@@ -1,7 +1,7 @@
-"""What is on a web page and no text of it: menus, banners, drawings, buttons.
+"""Furniture of a web page, which is not its text: menus, banners, drawings, buttons.
 
-Takes a tree of lxml, gives elements to leave out, and counts what a reader sees of them. Time grows
-with the page.
+A tree of lxml in, elements to leave out, and the number of their visible characters out. Time is
+linear in the page.
 """
 
 from collections.abc import Container, Iterable
@@ -15,7 +15,7 @@ NOT_SHOWN = frozenset((
     "audio", "video", "datalist", "rp", "annotation", "annotation-xml", "noembed",
     "meter", "progress", "desc", "metadata", "defs",
 ))  # fmt: skip
-DRAWN = frozenset(("svg", "select", "textarea", "object"))  # seen, but no text of the page
+DRAWN = frozenset(("svg", "select", "textarea", "object"))  # visible, but not the page's text
 DROPPED_OUTSIDE_MAIN = frozenset(("header", "footer", "aside"))  # unless they hold the title
 DROPPED_ROLES = frozenset(("navigation", "banner", "contentinfo", "search", "complementary"))
 # Links to edit or point, boxes of links, citation marks.
@@ -29,11 +29,11 @@ DROPPED_CLASSES = frozenset((
 ))  # fmt: skip
 HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 PROSE = HEADINGS | {"p"}
-AROUND = PROSE | {"main", "article", "header"}  # elements that say what is in them
+AROUND = PROSE | {"main", "article", "header"}  # elements that decide about their content
 
 
 def find_unseen(root: Any, hidden: Iterable[HiddenText]) -> set[Any]:
-    """Elements whose own text is not seen."""
+    """Find elements whose own text is not visible."""
     whole = [text.element for text in hidden if text.is_whole]
     closed = (dialog for dialog in root.iter("dialog") if dialog.get("open") is None)
     unseen = {text.element for text in hidden}
@@ -43,13 +43,13 @@ def find_unseen(root: Any, hidden: Iterable[HiddenText]) -> set[Any]:
 
 
 def count_seen(element: Any, unseen: Container[Any]) -> int:
-    """How many characters of an element are seen, spaces left out."""
-    texts = (text for one in element.iter() if one not in unseen for text in own_texts(one))
+    """Count the visible characters of an element, without spaces."""
+    texts = (text for inner in element.iter() if inner not in unseen for text in own_texts(inner))
     return sum(len(word) for text in texts for word in text.split())
 
 
-def take_out(elements: Iterable[Any], unseen: Container[Any]) -> int:
-    """Take elements out of the tree; give the number of their characters that are seen."""
+def remove(elements: Iterable[Any], unseen: Container[Any]) -> int:
+    """Remove elements from the tree; return the number of their visible characters."""
     n_chars, gone = 0, set[Any]()
     for element in elements:
         if element not in gone:
@@ -60,36 +60,36 @@ def take_out(elements: Iterable[Any], unseen: Container[Any]) -> int:
 
 
 def find_furniture(root: Any) -> list[Any]:
-    """Elements that are not the page's text: navigation, code, marks for the eyes alone."""
+    """Find elements that are not the page's text: navigation, code, citation marks."""
     titled, worded = find_around(root.iter("h1")), find_around(root.iter(*PROSE))
-    above: dict[Any, frozenset[str]] = {None: frozenset()}  # tags of an element and of those around
-    found = []
+    above: dict[Any, frozenset[str]] = {None: frozenset()}  # tags of an element and its ancestors
+    furniture = []
     for element in root.iter("*"):
         around = above[element.getparent()]
         tag = "main" if element.get("role") == "main" else element.tag
         above[element] = around | {tag} if tag in AROUND else around
-        # A header holds menus, languages, logos beside the title.
+        # Beside the title a header contains menus, languages, logos.
         is_banner_part = "header" in around and not around & PROSE and element not in worded
         if element is not root and (
             is_banner_part or is_furniture(element, around, element in titled)
         ):
-            found.append(element)
-    return found
+            furniture.append(element)
+    return furniture
 
 
 def find_around(elements: Iterable[Any]) -> set[Any]:
-    """Elements, and all that they are in."""
-    found: set[Any] = set()
+    """Find elements and all their ancestors."""
+    around: set[Any] = set()
     for element in elements:
-        while element is not None and element not in found:
-            found.add(element)
+        while element is not None and element not in around:
+            around.add(element)
             element = element.getparent()
-    return found
+    return around
 
 
 def is_furniture(element: Any, around: Container[str], is_titled: bool) -> bool:
-    """Whether an element is navigation or code by itself. `around`: tags of the elements that it
-    is in; `is_titled`: it holds the title."""
+    """True if an element itself is navigation or code. `around`: tags of its ancestors;
+    `is_titled`: it contains the title."""
     tag, role = element.tag, element.get("role", "")
     if tag in NOT_SHOWN or tag == "nav" or (tag == "dialog" and element.get("open") is None):
         return True
@@ -104,7 +104,7 @@ def is_furniture(element: Any, around: Container[str], is_titled: bool) -> bool:
 
 
 def find_drawn(main: Any) -> list[Any]:
-    """Drawings, controls and decoration in the page; a heading that unfolds its section is none."""
+    """Find drawings, controls and decoration, but not headings that unfold their section."""
     folds = {
         button
         for heading in main.iter(*HEADINGS)
@@ -113,12 +113,12 @@ def find_drawn(main: Any) -> list[Any]:
         if button.text_content().strip() == text
     }
     return [
-        one
-        for one in main.iter("*")
-        if one is not main
+        element
+        for element in main.iter("*")
+        if element is not main
         and (
-            one.tag in DRAWN
-            or one.get("aria-hidden", "").lower() == "true"
-            or (one.tag == "button" and one not in folds)
+            element.tag in DRAWN
+            or element.get("aria-hidden", "").lower() == "true"
+            or (element.tag == "button" and element not in folds)
         )
     ]

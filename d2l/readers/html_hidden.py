@@ -1,7 +1,7 @@
-"""Text of an HTML page that a reader cannot see, by its styles and attributes.
+"""Hidden text of an HTML page, by its styles and attributes.
 
-Takes a tree of lxml and style sheets, gives the elements whose text is hidden. In doubt text is
-taken to be seen: where a condition, a script or a sheet elsewhere decides, and on pictures.
+A tree of lxml and style sheets in, elements with hidden text out. In doubt text counts as visible:
+if a condition, a script or a missing sheet decides, and on pictures.
 """
 
 import re
@@ -24,25 +24,25 @@ from d2l.readers.styles import (
     read_sheets,
 )
 
-EM = 16.0  # pixels of an em, where no style sets them
+EM = 16.0  # pixels of an em by default
 TINY = 2.0  # pixels: text of this size or less cannot be read
 LEAST_OPACITY = 0.07  # black of less on white has less contrast than `colors.LEAST_CONTRAST`
-FAR = -999.0  # pixels: text so far to the left or above is off the screen
+FAR = -999.0  # pixels: text so far to the left or above is off the page
 TOO_MUCH_WORK = "its style sheets take too long to judge; text that they hide is kept"
 UNSEEN, OFF, NOT_DISPLAYED = "invisible", "off the page", "not displayed"
 PIXELS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 37.8, "mm": 3.78}
 LENGTH = re.compile(
     r"([+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:e[+-]?\d{1,2})?)([a-z]{0,5}|%)"
 )
-#: Values that leave text and its place as they are.
+#: Values that do not change the text or its position.
 PLAIN = frozenset((
     "none", "normal", "initial", "auto", "0", "1", "currentcolor", "transparent", "relative",
     "static", "border-box", "padding-box", "content-box", *INHERITING,
 ))  # fmt: skip
 STILL = PLAIN - {"relative"}  # positions that move no element
-#: Attributes that say how an element looks without any style.
+#: Attributes that set an element's look without any style.
 OLD_ATTRIBUTES = frozenset(("hidden", "popover", "color", "bgcolor", "background", "text"))
-#: Elements whose text browsers give a look of its own.
+#: Elements to whose text browsers give a look of its own.
 OWN_LOOK = frozenset(("button", "select", "textarea", "mark"))
 BACKGROUND = ("background-color", "background-image")
 EXTENTS = ("width", "height", "max-width", "max-height")
@@ -50,8 +50,8 @@ PICTURES = ("img", "picture", "video", "canvas", "svg", "iframe", "object", "emb
 
 
 class Look(NamedTuple):
-    """How the text of an element is shown; `whole` says why nothing in it is seen, `own` why its
-    own text is not. None: not known."""
+    """Look of an element's text; `whole` is the reason why all of it is hidden, `own` that of its
+    own text. None: unknown."""
 
     color: Color = BLACK
     alpha: float = 1.0
@@ -62,20 +62,20 @@ class Look(NamedTuple):
     is_indented_away: bool = False
     is_off: bool = False
     opacity: float = 1.0
-    moves: bool = False  # it may be shown by and by
-    is_warped: bool = False  # so that its size and its place are not known
+    moves: bool = False  # an animation may show it later
+    is_warped: bool = False  # its size and position are unknown
     is_displayed: bool = True
 
     @property
     def whole(self) -> str:
-        """Why nothing in the element can be seen; "" if some may be."""
+        """Reason why all of the element is hidden; "" if some of it may be visible."""
         if not self.is_displayed:
             return NOT_DISPLAYED
         return "transparent" if self.opacity < LEAST_OPACITY and not self.moves else ""
 
     @property
     def own(self) -> str:
-        """Why the element's own text cannot be seen; "" if it can."""
+        """Reason why the element's own text is hidden; "" if it is visible."""
         if self.moves:
             return ""
         if not self.is_visible:
@@ -92,7 +92,7 @@ class Look(NamedTuple):
 
 
 class HiddenText(NamedTuple):
-    """Text of an element that cannot be seen: all of it, or what is not in elements below."""
+    """Hidden text of an element: all of it, or its own text without elements below."""
 
     element: Any
     reason: str
@@ -100,12 +100,12 @@ class HiddenText(NamedTuple):
 
     @property
     def n_chars(self) -> int:
-        """How many characters, spaces left out."""
+        """Number of characters without spaces."""
         texts = self.element.itertext() if self.is_whole else own_texts(self.element)
         return sum(len("".join(text.split())) for text in texts)
 
-    def take_out(self) -> None:
-        """Take the text out of the tree; text that follows the element stays."""
+    def remove(self) -> None:
+        """Remove the text from the tree; text after the element stays."""
         if self.is_whole:
             empty(self.element)
             return
@@ -115,14 +115,14 @@ class HiddenText(NamedTuple):
 
 
 def empty(element: Any) -> None:
-    """Leave nothing of an element but a mark that is no element of any page, which takes no time
-    that grows with the text around it."""
+    """Empty an element, and rename it to a tag of no page; removing it would take time that grows
+    with the text around it."""
     element.clear(keep_tail=True)
     element.tag = "d2l-gone"
 
 
 def own_texts(element: Any) -> Iterator[str]:
-    """The text of an element that is not in elements below it."""
+    """Yield the texts of an element that are not in elements below it."""
     yield element.text or ""
     for child in element:
         yield child.tail or ""
@@ -131,8 +131,8 @@ def own_texts(element: Any) -> Iterator[str]:
 def find_hidden(
     root: Any, sheets: Iterable[Sheet] | None = None
 ) -> tuple[list[HiddenText], tuple[str, ...]]:
-    """Give all hidden text of a page that holds more than space, each once, and notes. `sheets`:
-    those that the page links to; None: they are not at hand."""
+    """Find the hidden texts of a page, without blank ones, and notes. `sheets`: those that the page
+    links to; None: they are not available."""
     try:
         rules = read_sheets((*(sheets or ()), *find_sheets(root)))
         declared = dict(rules.declare(root))
@@ -144,7 +144,7 @@ def find_hidden(
     start = Look(judges_colors=is_complete and not has_theme)
     overlaid = find_overlaid(declared)
     looks: dict[Any, Look] = {}
-    found: list[HiddenText] = []
+    texts: list[HiddenText] = []
     for element, declarations in declared.items():
         parent = looks.get(element.getparent(), start)
         if parent.whole or element.tag in ("head", "style", "script", "title"):
@@ -157,13 +157,13 @@ def find_hidden(
         if reason := look.whole or look.own:
             hidden = HiddenText(element, reason, bool(look.whole))
             if hidden.n_chars:
-                found.append(hidden)
-    return found, ()
+                texts.append(hidden)
+    return texts, ()
 
 
 def find_overlaid(declared: dict[Any, Declarations]) -> set[Any]:
-    """Elements whose ground something else than the text's own parents may paint: a positioned
-    element, or a column of a table."""
+    """Find elements whose ground may be painted by other elements than the text's ancestors: a
+    positioned element, or a column of a table."""
 
     def is_still(element: Any) -> bool:
         return declared[element].get("position", "static") in STILL
@@ -182,7 +182,7 @@ def find_overlaid(declared: dict[Any, Declarations]) -> set[Any]:
 
 
 def compute(element: Any, declared: Declarations, parent: Look) -> Look:
-    """How an element is shown, from what is declared for it and how its parent is."""
+    """Compute an element's look, from its declarations and its parent's look."""
     is_link = element.tag == "a" and "color" not in declared  # browsers give links a color
     has_look = is_link or element.tag in OWN_LOOK
     if not declared and not has_look and not OLD_ATTRIBUTES.intersection(element.attrib):
@@ -208,7 +208,7 @@ def compute(element: Any, declared: Declarations, parent: Look) -> Look:
 
 
 def is_displayed(element: Any, declared: Declarations) -> bool:
-    """Whether an element is part of what a page shows."""
+    """True if an element is displayed."""
     display = declared.get("display", "revert")
     if display.startswith("revert"):  # browsers decide, by attributes
         return element.get("hidden") is None and element.get("popover") is None
@@ -216,12 +216,12 @@ def is_displayed(element: Any, declared: Declarations) -> bool:
 
 
 def changes(declared: Declarations, names: Iterable[str]) -> bool:
-    """Whether one of these properties has another value than usual."""
+    """True if one of these properties has another value than usual."""
     return any(declared.get(name, "none") not in PLAIN for name in names)
 
 
 def compute_size(declared: Declarations, inherited: float | None) -> float | None:
-    """The size of type in pixels; None: not known."""
+    """Compute the size of type in pixels; None: unknown."""
     value = declared.get("font-size", "inherit")
     if value in INHERITING:
         return inherited
@@ -231,29 +231,29 @@ def compute_size(declared: Declarations, inherited: float | None) -> float | Non
 
 
 def parse_length(value: str, em: float | None) -> float | None:
-    """A length in pixels; None if it is none, or relative to a size that is not known."""
-    found = LENGTH.fullmatch(value)
-    if found is None or found[2] == "%":
+    """Parse a length to pixels; None for other values, and for units of unknown size."""
+    match = LENGTH.fullmatch(value)
+    if match is None or match[2] == "%":
         return None
-    number, unit = float(found[1]), found[2]
+    number, unit = float(match[1]), match[2]
     if number == 0:
         return 0.0
-    # Sizes by the root's are not known: scripts set it.
+    # "rem" is unknown: scripts set the root's size.
     scale = em if unit == "em" else PIXELS.get(unit)
     return None if scale is None else number * scale
 
 
 def parse_opacity(value: str) -> float:
-    """A share of opacity, in percent or not; 1 if it is not known."""
-    found = LENGTH.fullmatch(value)
-    if found is None or found[2] not in ("", "%"):
+    """Parse an opacity, in percent or not; 1 if it is unknown."""
+    match = LENGTH.fullmatch(value)
+    if match is None or match[2] not in ("", "%"):
         return 1.0
-    return max(0.0, float(found[1])) / (100 if found[2] else 1)
+    return max(0.0, float(match[1])) / (100 if match[2] else 1)
 
 
 def is_off(declared: Declarations, look: Look) -> bool:
-    """Whether an element is off the page, to the left, to the right or above; `look.is_off`:
-    whether its parent is."""
+    """True if an element is off the page, to the left, to the right or above; `look.is_off` is its
+    parent's."""
     position = declared.get("position", "static")
     given = {side: declared[side] for side in OFFSETS if declared.get(side, "auto") != "auto"}
     if position not in ("relative", "absolute", "fixed"):
@@ -270,14 +270,14 @@ def is_off(declared: Declarations, look: Look) -> bool:
         if side == "right" and position == "relative":
             continue
         extent = declared.get(extents[side], "auto")
-        room = 0.0 if extent == "auto" else parse_length(extent, look.size)
-        if room is not None and length + room <= 0:  # else it reaches into the page
+        size = 0.0 if extent == "auto" else parse_length(extent, look.size)
+        if size is not None and length + size <= 0:  # else it reaches into the page
             return True
     return look.is_off and position != "fixed" and all(length < -FAR for length in known)
 
 
 def paint(element: Any, declared: Declarations, look: Look) -> Look:
-    """The colors of an element's text and of its ground."""
+    """Compute the colors of an element's text and of its ground."""
     if changes(declared, EFFECTS) or "dark" in declared.get("color-scheme", ""):
         look = look._replace(judges_colors=False)
     ground = None if changes(declared, SHIFTS) else look.ground
@@ -285,7 +285,7 @@ def paint(element: Any, declared: Declarations, look: Look) -> Look:
     color, alpha = parse_color(painted) or (None, 0.0 if painted in ("", "initial") else 1.0)
     if alpha > 0:
         is_box = declared.get("display") != "contents" and look.is_visible
-        # Text may run out of a box of a given size.
+        # Text may be larger than a box of a given size.
         is_whole = is_box and (color == ground or not any(name in declared for name in EXTENTS))
         ground = color if alpha >= 1 and is_whole else None
     has_picture = changes(declared, ("background-image",)) or element.get("background") is not None
@@ -302,6 +302,6 @@ def paint(element: Any, declared: Declarations, look: Look) -> Look:
 
 
 def read_old_color(value: str) -> str:
-    """A color of an old attribute, whose digits may stand without their mark."""
+    """Read a color of an old attribute; its "#" may be missing."""
     value = value.strip().lower()
     return f"#{value}" if read_hex(value) is not None else value

@@ -1,7 +1,7 @@
-"""Markdown without the text that a reader cannot see: comments, unused definitions, hidden markup.
+"""Markdown without hidden text: comments, unused definitions, hidden markup.
 
-Takes bytes, gives sections by heading, and findings. Markup is judged as on HTML pages; text that
-is shown, code, and tags stay as they are written.
+Bytes in, sections by heading and findings out. Markup is judged as on HTML pages; visible text,
+code and tags stay unchanged.
 """
 
 import re
@@ -16,7 +16,7 @@ from d2l.readers.text import encoding_notes, split_markdown
 IN_COMMENT, UNUSED, NOT_DISPLAYED = "in a comment", "in an unused definition", "not displayed"
 #: Elements whose text is never shown.
 NOT_SHOWN = ("head", "script", "style", "template", "title")
-# How a piece is named in the markup that is judged: no style sheet takes notice of it.
+# The number of a piece in the markup that is judged.
 _MARK = re.compile("\ue000(\\d{1,9})\ue001")
 _PARAGRAPH = "d2l-paragraph"
 _LABEL = re.compile(r"\[((?:[^\[\]\\]|\\.){1,999})\]")
@@ -31,19 +31,19 @@ _PLAIN_TAGS = frozenset((
 
 
 def parse_markdown(request: ParseRequest) -> Parsed:
-    """Cut at headings; headings, tables and code stay in the text as they are, and hidden text is
-    left out, unless it is wanted."""
+    """Cut at headings; headings, tables and code stay unchanged, hidden text is left out unless the
+    request includes it."""
     decoded = decode(request.data, request.name, request.encoding)
-    text, findings, notes = take_out_hidden(decoded.text, request)
+    text, findings, notes = remove_hidden(decoded.text, request)
     sections = bound_text(split_markdown(text), request)
     return Parsed(tuple(sections), (*encoding_notes(decoded), *notes), findings)
 
 
-def take_out_hidden(
+def remove_hidden(
     text: str, request: ParseRequest
 ) -> tuple[str, tuple[Finding, ...], tuple[str, ...]]:
-    """Give a text without its hidden parts, unless they are wanted, findings, and notes; raises
-    DocumentError if its markup is nested too deeply."""
+    """Remove hidden text, unless the request includes it: (text, findings, notes). Raises
+    DocumentError if the markup is nested too deeply."""
     if "<" not in text and "]:" not in text:
         return text, (), ()
     pieces = list(cut(text))
@@ -59,10 +59,10 @@ def take_out_hidden(
     )
     if request.include_hidden:
         return text, findings, notes
-    return "".join(keep(text, pieces, hidden)), findings, notes
+    return "".join(list_visible(text, pieces, hidden)), findings, notes
 
 
-def keep(text: str, pieces: Iterable[MarkupPiece], hidden: Iterable[int]) -> Iterator[str]:
+def list_visible(text: str, pieces: Iterable[MarkupPiece], hidden: Iterable[int]) -> Iterator[str]:
     """Yield the stretches of a text around its hidden pieces."""
     numbers, at = set(hidden), 0
     for number, piece in enumerate(pieces):
@@ -73,7 +73,7 @@ def keep(text: str, pieces: Iterable[MarkupPiece], hidden: Iterable[int]) -> Ite
 
 
 def count_chars(text: str, piece: MarkupPiece) -> int:
-    """How many characters a reader does not see, spaces and marks left out."""
+    """Count the characters of a hidden piece, without spaces and marks."""
     content = text[piece.start : piece.end]
     if piece.kind == "tag":
         return 0
@@ -83,15 +83,15 @@ def count_chars(text: str, piece: MarkupPiece) -> int:
 
 
 def find_plainly_hidden(text: str, pieces: list[MarkupPiece]) -> dict[int, str]:
-    """Comments, and definitions of links that no link uses, by number of piece."""
+    """Find comments, and definitions of links that no link uses, by number of piece."""
     hidden = {n: IN_COMMENT for n, piece in enumerate(pieces) if piece.kind == "comment"}
     defined = [n for n, piece in enumerate(pieces) if piece.kind == "definition"]
     if defined:
         used = set(find_used(text, pieces))
         for number in defined:
             definition = DEFINITION.match(text, pieces[number].start, pieces[number].end)
-            assert definition is not None  # what made it one
-            # A bare word after a name in brackets is mostly what somebody said.
+            assert definition is not None  # the pattern that made the piece
+            # "[Name]: word" mostly quotes a person.
             is_link = definition["title"] or re.search("[/#:@<]", definition["where"])
             if is_link and fold(definition["label"]) not in used:
                 hidden[number] = UNUSED
@@ -99,7 +99,7 @@ def find_plainly_hidden(text: str, pieces: list[MarkupPiece]) -> dict[int, str]:
 
 
 def find_used(text: str, pieces: Iterable[MarkupPiece]) -> Iterator[str]:
-    """Yield what stands in brackets outside of definitions, folded."""
+    """Yield the texts in brackets outside of definitions, folded."""
     paragraph: list[str] = []
     for piece in pieces:
         if piece.kind in ("text", "code"):
@@ -111,25 +111,25 @@ def find_used(text: str, pieces: Iterable[MarkupPiece]) -> Iterator[str]:
 
 
 def fold(label: str) -> str:
-    """A label as it is compared: letters of any case, and spaces of any length."""
+    """Fold a label for comparison: letters of any case, and spaces of any length."""
     return " ".join(label.casefold().split())
 
 
 def find_hidden_by_markup(
     text: str, pieces: list[MarkupPiece], request: ParseRequest
 ) -> tuple[dict[int, str], tuple[str, ...]]:
-    """Why styles, attributes or their kind hide pieces, by number; and notes."""
-    # Not at the top: a note without markup starts without the libraries for it.
+    """Find pieces that styles, attributes or elements hide: (reasons by number, notes)."""
+    # Not imported at the top: text without markup does not need the libraries.
     from d2l.readers.html import parse_tree
     from d2l.readers.html_hidden import find_hidden, own_texts
 
     root = parse_tree("".join(write_markup(text, pieces)), request)
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
 
     def note(texts: Iterable[str], reason: str) -> None:
         numbers = [int(mark) for mark in _MARK.findall("".join(texts))]
         if any(count_chars(text, pieces[n]) for n in numbers):
-            found.update((n, found.get(n, reason)) for n in numbers)
+            reasons.update((n, reasons.get(n, reason)) for n in numbers)
 
     for element in root.iter(*NOT_SHOWN):
         note(element.itertext(), NOT_DISPLAYED)
@@ -137,12 +137,12 @@ def find_hidden_by_markup(
     for hidden in unseen:
         element = hidden.element
         note(element.itertext() if hidden.is_whole else own_texts(element), hidden.reason)
-    return found, notes
+    return reasons, notes
 
 
 def write_markup(text: str, pieces: list[MarkupPiece]) -> Iterator[str]:
-    """Yield the markup of a text, with the number of a piece in the place of its words, and in the
-    elements that tags open and close; in style sheets it stands in a comment."""
+    """Yield the markup of a text, with numbers of pieces instead of their words, also inside the
+    elements that tags open and close; the numbers are comments for style sheets."""
     yield "<body>"
     in_style = False
     for number, piece in enumerate(pieces):
@@ -153,10 +153,10 @@ def write_markup(text: str, pieces: list[MarkupPiece]) -> Iterator[str]:
             yield f"</{_PARAGRAPH}>"
         elif piece.kind == "tag":
             tag = TAG.fullmatch(text, piece.start, piece.end)
-            assert tag is not None  # what made it a tag
+            assert tag is not None  # the pattern that made the piece
             name, is_end = tag["name"].lower(), bool(tag["slash"])
             in_style = not is_end if name == "style" else in_style
-            # A bare name in angle brackets is mostly a word to fill in, which nothing closes.
+            # A bare name in angle brackets is mostly a placeholder, which nothing closes.
             is_written = is_end or name in _PLAIN_TAGS or _MAY_HIDE.search(tag["rest"])
             written = tag[0].replace("\ue000", "") if is_written else ""
             yield mark + written if is_end else written + mark

@@ -1,7 +1,6 @@
-"""Markdown cut into what is code, markup, and text, as its readers' programs cut it.
+"""Cut Markdown into code, markup and text, like the programs that display it.
 
-Takes text, gives places in it; knows nothing of what markup means. One pass: whatever is looked
-for ahead is looked for once.
+Text in, positions out, in one pass: each word ahead is searched once.
 """
 
 import re
@@ -15,13 +14,13 @@ from d2l.readers.text import ATX, FENCE, skip_front_matter
 BlockKind = Literal["code", "html", "inline", "comment"]
 PieceKind = Literal["text", "code", "tag", "comment", "definition", "start", "end"]
 
-#: Start and end of quotes and list items, before what a line holds.
+#: Marks of quotes and list items, before the content of a line.
 _PREFIX = re.compile(r"[ \t]*+(?:>[ \t]?|[-*+](?:[ \t]++|(?=\n|$))|\d{1,9}[.)][ \t]++)*+[ \t]*+")
 _ITEM = re.compile(r"[-*+\d]")
 _INDENT = re.compile(r"[ \t]*")
 _RAW_START = re.compile(r"<(?:script|pre|style|textarea)(?=[\s>]|$)", re.I)
 _RAW_END = re.compile(r"</(?:script|pre|style|textarea)>", re.I)
-# Elements that begin a block of markup, which ends with an empty line, and holds no Markdown.
+# Elements that begin a block of markup, which contains no Markdown and ends at an empty line.
 _BLOCK_TAG = re.compile(
     r"</?(?:address|article|aside|base|basefont|blockquote|body|caption|center|col|colgroup|dd"
     r"|details|dialog|dir|div|dl|dt|fieldset|figcaption|figure|footer|form|frame|frameset|h[1-6]"
@@ -30,7 +29,7 @@ _BLOCK_TAG = re.compile(
     r"(?=[\s/>]|$)",
     re.I,
 )
-#: A tag, as browsers take it: values in quotes may hold anything but an empty line.
+#: A tag as in browsers: values in quotes may contain anything but an empty line.
 TAG = re.compile(
     r"<(?P<slash>/?)(?P<name>[A-Za-z][A-Za-z0-9-]{0,60})(?=[\s/>])"
     r"(?P<rest>(?:[^<>=]|=\s{0,20}(?:\"[^\"]*\"|'[^']*')|=)*+)>"
@@ -38,7 +37,7 @@ TAG = re.compile(
 _BOGUS = re.compile(r"<(?:![A-Za-z\[]|\?[A-Za-z])")  # comments of another spelling begin
 _SPECIAL = re.compile(r"\\[\\`<]|`+|<!--|<[A-Za-z/!?]")
 _TICKS = re.compile(r"`+")
-#: A definition of a link: its label, where it leads, and its title.
+#: A definition of a link: its label, target and title.
 DEFINITION = re.compile(
     r" {0,3}\[(?P<label>(?:[^\[\]\\]|\\.){1,999})\]:[ \t]*+(?:\n[ \t]*+)?(?!\n)"
     r"(?P<where><[^<>\n]*>|[^\s<]\S*+)"
@@ -47,7 +46,7 @@ DEFINITION = re.compile(
 
 
 class MarkupPiece(NamedTuple):
-    """A stretch of the text; "start" and "end" of a paragraph are empty."""
+    """A stretch of the text; the pieces "start" and "end" of a paragraph are empty."""
 
     kind: PieceKind
     start: int
@@ -61,7 +60,7 @@ class _Block(NamedTuple):
 
 
 class _Fence(NamedTuple):
-    """An open code fence: its mark, and how deep in lists and quotes it stands."""
+    """An open code fence: its mark, its indent, and if it is in a quote."""
 
     mark: str
     indent: int
@@ -70,38 +69,38 @@ class _Fence(NamedTuple):
 
 @dataclass
 class _Cutter:
-    """Cut a text into blocks line by line."""
+    """Cuts a text into blocks line by line."""
 
     text: str
-    found: list[_Block] = field(default_factory=list)
-    mode: BlockKind | None = None  # of the block that the next line may go on with
+    blocks: list[_Block] = field(default_factory=list)
+    mode: BlockKind | None = None  # of the block that the next line may continue
     fence: _Fence | None = None
     is_raw: bool = False  # inside an element that an empty line does not end
-    offset: int = 0  # where the text of the open list item begins; 0: none is open
-    is_quoted: bool = False  # where the block of markup stands that the next line may go on with
+    offset: int = 0  # column of the text of the open list item; 0: none is open
+    is_quoted: bool = False  # of the block of markup that the next line may continue
 
     def run(self) -> list[_Block]:
-        """Give the blocks in order; what is between them is empty lines and marks."""
+        """Cut the text into blocks in order; between them are empty lines and marks."""
         at = 0
         if self.text.startswith("---"):
             for _ in range(skip_front_matter(self.text.split("\n"))):
                 at = self._line_end(at)
         while at < len(self.text):
             at = self._take_line(at)
-        return self.found
+        return self.blocks
 
     def _line_end(self, at: int) -> int:
         end = self.text.find("\n", at)
         return len(self.text) if end < 0 else end + 1
 
     def _add(self, kind: BlockKind, start: int, end: int, *, goes_on: bool) -> None:
-        if goes_on and self.found and self.found[-1].kind == kind:
-            self.found[-1] = self.found[-1]._replace(end=end)
+        if goes_on and self.blocks and self.blocks[-1].kind == kind:
+            self.blocks[-1] = self.blocks[-1]._replace(end=end)
         else:
-            self.found.append(_Block(kind, start, end))
+            self.blocks.append(_Block(kind, start, end))
 
     def _take_line(self, start: int) -> int:
-        """Take the line that begins here, and what it opens; give where the next one begins."""
+        """Take a line, and the block that it opens; return the start of the next line."""
         end = self._line_end(start)
         line = self.text[start:end]
         if self.fence is not None and self._stays_in_fence(self.fence, line):
@@ -143,7 +142,7 @@ class _Cutter:
         if _ITEM.search(marks):
             self.offset, self.mode = at - start, None
         elif indent < self.offset and (self.mode is None or opening or line.startswith("<")):
-            self.offset = 0  # only words go on with a list item from the edge
+            self.offset = 0  # at the left edge, only words continue a list item
         if opening:
             is_quoted = ">" in marks
             self.fence = _Fence(opening["mark"], 0 if is_quoted else self.offset, is_quoted)
@@ -166,7 +165,7 @@ class _Cutter:
         return end
 
     def _take_comment(self, start: int) -> int:
-        """A comment goes on over empty lines, to the end of the text if nothing ends it."""
+        """Take a comment, which includes empty lines; without an end it takes the rest."""
         close = self.text.find("-->", start + 2)
         close = len(self.text) if close < 0 else close + 3
         self._add("comment", start, close, goes_on=False)
@@ -196,7 +195,7 @@ def cut(text: str) -> Iterator[MarkupPiece]:
 
 
 def _cut_block(text: str, at: int, end: int, *, is_html: bool) -> Iterator[MarkupPiece]:
-    """Pieces of a block of markup, or of a paragraph."""
+    """Yield the pieces of a block of markup, or of a paragraph."""
     while not is_html and (definition := DEFINITION.match(text, at, end)):
         yield MarkupPiece("definition", at, definition.end())
         at = definition.end()
@@ -229,31 +228,31 @@ def _cut_block(text: str, at: int, end: int, *, is_html: bool) -> Iterator[Marku
 
 @dataclass
 class _Ahead:
-    """Where a word comes next; asked for places in order, it looks at each once."""
+    """A search for a word: for rising positions, it searches the text only once."""
 
     text: str
     word: str
-    end: int  # of where it is looked for
-    found: int = -1
+    end: int  # of the search
+    position: int = -1  # of the last find
 
     def find(self, at: int) -> int:
-        """The end of the next one from a place on; -1: there is none."""
-        if self.found < at:
-            next_one = self.text.find(self.word, at, self.end)
-            self.found = self.end if next_one < 0 else next_one
-        return -1 if self.found >= self.end else self.found + len(self.word)
+        """Find the end of the next word from a position on; -1: none."""
+        if self.position < at:
+            start = self.text.find(self.word, at, self.end)
+            self.position = self.end if start < 0 else start
+        return -1 if self.position >= self.end else self.position + len(self.word)
 
 
 def _find_ticks(text: str, start: int, end: int) -> dict[int, list[int]]:
-    """Where runs of backticks begin, by their length."""
-    found: dict[int, list[int]] = {}
+    """Find the starts of runs of backticks, by their length."""
+    ticks: dict[int, list[int]] = {}
     for match in _TICKS.finditer(text, start, end):
-        found.setdefault(len(match[0]), []).append(match.start())
-    return found
+        ticks.setdefault(len(match[0]), []).append(match.start())
+    return ticks
 
 
-def _next_ticks(found: dict[int, list[int]], length: int, at: int) -> int:
-    """The end of the next run of this length; -1: none."""
-    places = found.get(length, [])
-    number = bisect_left(places, at)
-    return places[number] + length if number < len(places) else -1
+def _next_ticks(ticks: dict[int, list[int]], length: int, at: int) -> int:
+    """Find the end of the next run of this length; -1: none."""
+    starts = ticks.get(length, [])
+    number = bisect_left(starts, at)
+    return starts[number] + length if number < len(starts) else -1

@@ -1,7 +1,4 @@
-"""What a reader's parser takes and gives, and the bounds that it keeps.
-
-Takes the bytes of one document, gives sections; knows no format and no process.
-"""
+"""Request and result of a reader's parser, and its bounds."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -13,13 +10,13 @@ from d2l.progress import Steps, ignore_steps
 from d2l.readers.findings import Finding, gather
 
 CELL = " | "  # between the cells of a table row, in every format
-MAX_TITLE_CHARS = 200  # of a heading; the rest of a longer title is left out
-MAX_LEVEL = 9  # of a heading; deeper ones count as this deep
+MAX_TITLE_CHARS = 200  # of a heading; longer titles are cut
+MAX_LEVEL = 9  # of a heading; deeper levels are lowered to this
 _RAISED_NUMBER = re.compile(r"[+\u2212-]?\d")
 
 
 class Heading(NamedTuple):
-    """A heading at a character of its section's text; level 1 is the topmost."""
+    """A heading at a position in its section's text; level 1 is the topmost."""
 
     start: int
     level: int
@@ -30,7 +27,7 @@ class Section(NamedTuple):
     """A stretch of text from one place of a document.
 
     `page` counts from 1 and is set for paged formats; `heading` is the nearest heading above.
-    `headings` are those that stand in the text itself, in order: none where a section goes on.
+    `headings` are those in the text itself, in order: none if it continues another section.
     """
 
     text: str
@@ -41,33 +38,33 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class ParseRequest:
-    """The bytes of one document and how to read them."""
+    """The bytes of a document, with the options of reading it."""
 
-    name: str  # what messages call the document
+    name: str  # of the document in messages
     data: bytes
     password: str | None = None
     encoding: str | None = None
     max_chars: int = 100_000_000
     max_unpacked_bytes: int = 1 << 30  # of an archive's members together
     on_progress: Steps = ignore_steps
-    include_hidden: bool = False  # text that a reader of the document cannot see, too
+    include_hidden: bool = False  # keep text that a reader of the document cannot see
 
 
 class Parsed(NamedTuple):
-    """What a parser found: the text, and what the user should be told about it."""
+    """Result of a parser: the text, and messages for the user."""
 
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()  # warnings: text that may be missing or wrong
     findings: tuple[Finding, ...] = ()
-    remarks: tuple[str, ...] = ()  # nothing of the text is lost
+    remarks: tuple[str, ...] = ()  # notes on text that is complete
 
 
 Parser = Callable[[ParseRequest], Parsed]
 
 
 def bound_text(sections: Iterable[Section], request: ParseRequest) -> Iterator[Section]:
-    """Pass sections on, their headings bounded, until they hold more text than allowed; then raise
-    DocumentError."""
+    """Yield sections with bounded headings; raises DocumentError if they hold more text than
+    allowed."""
     n_chars = 0
     for section in sections:
         n_chars += len(section.text)
@@ -89,18 +86,18 @@ def bound_headings(section: Section) -> tuple[Heading, ...]:
 
 
 def joins_number(before: str, raised: str) -> bool:
-    """Whether a raised number follows a digit, so that the two would read as one number."""
+    """True if a raised number follows a digit: the two would read as one number."""
     return before[-1:].isdigit() and _RAISED_NUMBER.match(raised) is not None
 
 
-def name_left_out(n_chars: int, what: str) -> tuple[str, ...]:
-    """A remark on text that is left out on purpose, if there is any."""
+def name_left_out(n_chars: int, kind: str) -> tuple[str, ...]:
+    """Write a remark on text that is left out on purpose, if there is any."""
     s = "" if n_chars == 1 else "s"
-    return (f"{n_chars:,} character{s} of {what} left out",) if n_chars else ()
+    return (f"{n_chars:,} character{s} of {kind} left out",) if n_chars else ()
 
 
 def damaged(request: ParseRequest, kind: str, why: str) -> DocumentError:
-    """Say that a file of a known kind cannot be parsed; the caller raises the result."""
+    """Make the error for a damaged file of a known kind."""
     return DocumentError(
         f"{request.name}: damaged or not a valid {kind} ({why})",
         hint="get an intact copy of the file, or open it in its own program and save it anew",
@@ -108,7 +105,7 @@ def damaged(request: ParseRequest, kind: str, why: str) -> DocumentError:
 
 
 def all_hidden(request: ParseRequest, findings: Iterable[Finding]) -> DocumentError:
-    """Say that no text is left but what cannot be seen; the caller raises the result."""
+    """Make the error for a document whose whole text is hidden."""
     hidden = (finding for finding in gather(findings) if finding.kind == "hidden")
     reasons = ", ".join(finding.what for finding in hidden)
     return DocumentError(

@@ -1,7 +1,4 @@
-"""What a file's bytes are: their format by content, and the encoding of text.
-
-Takes bytes, gives a format name or decoded text; opens no files and parses no documents.
-"""
+"""Recognize the format of bytes by their content, and the encoding of text."""
 
 import codecs
 import re
@@ -14,11 +11,11 @@ from d2l.errors import DocumentError
 
 HEAD_BYTES = 1024  # PDF readers look for the header within so many bytes
 MAX_CONTROL_SHARE = 0.01  # of control characters in something that is still text
-SAMPLE_BYTES = 1 << 20  # of a text file, enough to tell its encoding
+SAMPLE_BYTES = 1 << 20  # of a text file, enough to recognize its encoding
 
 PDF_HEADER = re.compile(rb"%PDF-\d\.\d")
-# Atomic and possessive: what was skipped is not tried again in another way, so a page's start
-# takes one pass. With plain groups, a comment and a few spaces take time without end.
+# Atomic and possessive groups never backtrack, so a page's start takes one pass. With plain groups,
+# a comment and a few spaces take time without end.
 HTML_START = re.compile(
     rb"(?>\s+|<!--(?>.*?-->)|<\?xml[^>]*>)*+<(?:!doctype\s+html|html|head|body)[\s>]", re.I | re.S
 )
@@ -30,7 +27,7 @@ META_CHARSET = re.compile(
 )
 
 BINARY = "binary data"
-#: How files begin that no reader takes.
+#: Beginnings of files that no reader takes.
 MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -64,9 +61,9 @@ EVERYDAY_LEADS = (
     ("gb18030", ((0xA1, 0xA3), (0xB0, 0xD7))),  # GB 2312 level 1 hanzi
     ("euc_jp", ((0xA1, 0xA5), (0xB0, 0xCF))),  # the same rows as cp932
     ("big5", ((0xA1, 0xA3), (0xA4, 0xC6))),  # frequently used hanzi
-)  # on a tie the first wins: hangul fill rows that hold frequent hanzi and kanji too
+)  # on a tie the first wins: rows of hangul also hold frequent hanzi and kanji
 MIN_EVERYDAY_SHARE = 0.85
-# Latin alphabets that detectors of languages mix up: what else is in a text but ASCII.
+# Characters beyond ASCII of Latin alphabets that charset-normalizer confuses.
 LATIN_SIGNS = "¡¿«»‹›“”‘’„‚–—…•°§£€©®™·²³½ªº´¨\xa0"
 LATIN_LETTERS = (
     ("cp1252", set("àâäáãåæçéèêëíìîïñóòôöõøœßúùûüÿ" + LATIN_SIGNS)),
@@ -82,14 +79,14 @@ WEB = {"iso-8859-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252", "shift_
 
 
 class Content(NamedTuple):
-    """What bytes look like: a format name, or None for what no reader takes; and in words."""
+    """Recognized content: a format name, or None if no reader takes it; and its name in words."""
 
     format: str | None
     words: str
 
 
 class Decoded(NamedTuple):
-    """Text, the encoding it was in, and whether that encoding was a guess."""
+    """Text with its encoding; `guessed`: the encoding is a guess."""
 
     text: str
     encoding: str
@@ -97,7 +94,7 @@ class Decoded(NamedTuple):
 
 
 def sniff(data: bytes) -> Content:
-    """Tell the format by content alone; `text` stands for every format of plain text."""
+    """Recognize the format by content alone; "text" is every format of plain text."""
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n\x00")[:HEAD_BYTES]
     # Mailers and printers put junk before a PDF.
     is_late = PDF_HEADER.search(data[:HEAD_BYTES]) and b"%%EOF" in data[-HEAD_BYTES:]
@@ -122,34 +119,34 @@ def sniff(data: bytes) -> Content:
 
 def decode(data: bytes, name: str, encoding: str | None = None) -> Decoded:
     """Decode strictly, in the encoding given or detected; line ends become newlines."""
-    found = encoding or detect_sample(data)
-    if found and not encoding and not is_clean(data, found):
-        found = detect_encoding(data)  # what follows the sample is not like it
-    if not found:
+    used = encoding or detect_sample(data)
+    if used and not encoding and not is_clean(data, used):
+        used = detect_encoding(data)  # the rest differs from the sample
+    if not used:
         raise DocumentError(
             f"{name}: binary data, or text in an unknown encoding",
             hint="if it is text, name its encoding with --encoding, for example --encoding cp1251",
         )
     try:
-        text = data.decode(found)
+        text = data.decode(used)
         text.encode()  # utf-7 and unicode_escape can spell halves of characters
     except LookupError:
         raise DocumentError(
-            f"{name}: there is no encoding called {found}",
+            f"{name}: there is no encoding called {used}",
             hint="use a name that Python knows, for example utf-8, cp1252, cp932 or gb18030",
         ) from None
     except UnicodeError:
         raise DocumentError(
-            f"{name}: not valid {found} text",
+            f"{name}: not valid {used} text",
             hint="name the right encoding with --encoding, or leave the option out",
         ) from None
-    plain = found in ("utf-8", "ascii") or any(data.startswith(bom) for bom, _ in BOMS)
+    plain = used in ("utf-8", "ascii") or any(data.startswith(bom) for bom, _ in BOMS)
     guessed = encoding is None and not plain
-    return Decoded(normalize_newlines(text.removeprefix("\ufeff")), found, guessed)
+    return Decoded(normalize_newlines(text.removeprefix("\ufeff")), used, guessed)
 
 
 def decode_html(data: bytes, name: str, encoding: str | None = None) -> Decoded:
-    """Decode markup: a mark, then UTF-8, then what the page declares, then detection."""
+    """Decode markup by a byte order mark, else as UTF-8, else as declared, else by detection."""
     declared = META_CHARSET.search(data[: 4 * HEAD_BYTES])
     is_marked = data.startswith(tuple(bom for bom, _ in BOMS))
     if declared and encoding is None and not is_marked and not is_clean(data, "utf-8"):
@@ -161,13 +158,13 @@ def decode_html(data: bytes, name: str, encoding: str | None = None) -> Decoded:
 
 
 def normalize_newlines(text: str) -> str:
-    """End lines by newline alone; a lone carriage return counts where there is no other end."""
+    """End lines by newline alone; carriage returns end lines only if there are no newlines."""
     text = text.replace("\r\n", "\n")
     return text if "\n" in text else text.replace("\r", "\n")
 
 
 def detect_sample(data: bytes) -> str | None:
-    """Name the encoding of a text by its first lines, or None for binary data."""
+    """Detect the encoding of a text by its first lines; None for binary data."""
     sample = data[:SAMPLE_BYTES]
     if len(data) > SAMPLE_BYTES:  # end at a line, so that no character is cut in two
         sample = sample[: sample.rfind(b"\n") + 1] or sample
@@ -175,9 +172,9 @@ def detect_sample(data: bytes) -> str | None:
 
 
 def detect_encoding(data: bytes) -> str | None:
-    """Name the encoding of text, or None for binary data.
+    """Detect the encoding of text; None for binary data.
 
-    UTF-8 goes first, for text in other encodings is hardly ever valid UTF-8.
+    UTF-8 is tried first: text in other encodings is hardly ever valid UTF-8.
     """
     for bom, encoding in BOMS:
         if data.startswith(bom):
@@ -190,7 +187,7 @@ def detect_encoding(data: bytes) -> str | None:
 
 
 def is_clean(data: bytes, encoding: str) -> bool:
-    """Whether the bytes are valid in an encoding and give hardly any control characters."""
+    """True if the bytes are valid in an encoding and give hardly any control characters."""
     try:
         text = data.decode(encoding)
     except UnicodeError:
@@ -199,7 +196,7 @@ def is_clean(data: bytes, encoding: str) -> bool:
 
 
 def detect_double_byte(data: bytes) -> str | None:
-    """Tell an East Asian encoding by the share of everyday characters; works on a few words."""
+    """Detect an East Asian encoding by the share of everyday characters; a few words suffice."""
     best, best_share = None, MIN_EVERYDAY_SHARE
     for encoding, everyday in EVERYDAY_LEADS:
         if not is_clean(data, encoding):
@@ -213,7 +210,7 @@ def detect_double_byte(data: bytes) -> str | None:
 
 
 def detect_single_byte(data: bytes) -> str | None:
-    """Tell Western and Turkish text by its letters; for the rest ask charset-normalizer."""
+    """Detect Western and Turkish text by its letters, other text by charset-normalizer."""
     for encoding, letters in LATIN_LETTERS:
         if is_clean(data, encoding) and is_latin(data.decode(encoding), letters):
             return encoding
@@ -222,12 +219,12 @@ def detect_single_byte(data: bytes) -> str | None:
 
 
 def is_latin(text: str, letters: set[str]) -> bool:
-    """Whether text is mostly ASCII, and the rest one alphabet's; õ without ã is a misread ő."""
+    """True if text is mostly ASCII, and the rest of one alphabet; õ without ã is a misread ő."""
     others = [char for char in text.lower() if char > "\x7f"]
     n_ascii_letters = sum(char.isascii() and char.isalpha() for char in text)
-    found = set(others)
+    used = set(others)
     return (
-        found <= letters
+        used <= letters
         and len(others) < 0.4 * n_ascii_letters
-        and not ("õ" in found and "ã" not in found)
+        and not ("õ" in used and "ã" not in used)
     )

@@ -1,8 +1,8 @@
-"""Style sheets of a page: what they declare for each of its elements.
+"""Style sheets of a page: the declarations for each of its elements.
 
-Takes sheets as text and a tree of lxml, gives declarations by property; only what decides whether
-text can be seen. Sheets elsewhere are not fetched, and scripts are not run. Where a rule may hold
-or not, the value of its properties is `UNKNOWN`.
+Sheets as text and a tree of lxml in, declarations by property out, if they can hide text. Linked
+sheets are not fetched, and scripts are not run. Properties of a rule that may hold or not have the
+value `UNKNOWN`.
 """
 
 import re
@@ -24,11 +24,11 @@ from d2l.readers.css_selectors import (
 )
 
 UNKNOWN = "?"
-#: Values that change nothing where no other value holds.
+#: Values that change nothing unless another value holds.
 USUAL = ("none", "auto", "static", "relative")
-#: Words that keep what the element around has, for properties that elements inherit.
+#: Values that keep the parent's value, for properties that elements inherit.
 INHERITING = ("inherit", "unset")
-#: They move or paint an element so that its place, its size or its color is not known.
+#: Properties by which an element's position, size or color is unknown.
 EFFECTS = frozenset(("text-shadow", "text-fill-color", "text-stroke", "filter", "backdrop-filter",
                      "mix-blend-mode", "background-clip"))  # fmt: skip
 WARPS = frozenset(("transform", "translate", "scale", "zoom", "offset-path"))
@@ -40,9 +40,9 @@ PROPERTIES = EFFECTS | SHIFTS | frozenset((
     "background-image", "width", "height",
     "max-width", "max-height", "text-indent", "color-scheme", "box-shadow",
 ))  # fmt: skip
-#: "yes" where they may show an element by and by.
+#: Properties with the value "yes" if they may show an element later.
 MOVING = ("animation", "transition")
-#: Words of an animation or a transition that are no names of properties.
+#: Words of an animation or a transition that name no properties.
 TIMING = frozenset((
     "ease", "ease-in", "ease-out", "ease-in-out", "linear", "step-start", "step-end",
     "normal", "allow-discrete",
@@ -52,20 +52,20 @@ FADING = frozenset(("all", "opacity", "visibility", "transform", "translate", "s
 FUNCTION = re.compile(r"(?:cubic-bezier|steps|linear)\([^()]{0,200}\)")
 LONG_NUMBER = re.compile(r"\d{300,}")  # no Python makes a number of thousands of digits
 WORD = re.compile(r"[a-z][a-z-]{2,40}")
-SHADOW = "d2l-shadow"  # a template that is shown
-#: Sheets in them are not used where scripts run, or not for the page.
+SHADOW = "d2l-shadow"  # a visible template
+#: Elements whose sheets are not used if scripts run, or not for the page.
 NO_PART = ("noscript", "template", "textarea", "iframe", SHADOW)
 MAX_NESTED_RULES = 20
 MAX_WORK = 5_000_000  # selectors tried: some seconds
 
 Declarations = Mapping[str, str]
-#: A sheet's text, and whether a browser is sure to use it.
+#: A sheet's text, and true if a browser surely uses it.
 Sheet = tuple[str, bool]
 
 
 class Declaration(NamedTuple):
-    """A value of a property. Those that rank higher hold: important ones, those of the element
-    itself, more specific ones, later ones."""
+    """A value of a property. The highest rank holds: by importance, then in the element itself,
+    then by specificity, then by order."""
 
     rank: tuple[bool, bool, Specificity, int]
     name: str
@@ -74,7 +74,7 @@ class Declaration(NamedTuple):
 
 
 class Sheets:
-    """The style sheets of a page. `is_complete`: none of them is elsewhere."""
+    """The style sheets of a page. `is_complete`: they import no other sheets."""
 
     def __init__(self, sheets: Iterable[Sheet]) -> None:
         self._matcher = Matcher()
@@ -88,7 +88,7 @@ class Sheets:
     def _add_rules(
         self, rules: Iterable[Any], is_sure: bool, outer: list[Any] | None = None, depth: int = 0
     ) -> None:
-        """Add rules; `outer` takes what stands in conditions in the rule around them."""
+        """Add rules; `outer` collects conditional declarations of the rule around them."""
         if depth > MAX_NESTED_RULES:
             raise TooMuchWork
         for rule in rules:
@@ -111,7 +111,7 @@ class Sheets:
     def _add_style(self, rule: Any, is_sure: bool, depth: int) -> None:
         content = tinycss2.parse_blocks_contents(rule.content, True, True)
         selectors = [read_selector(part) for part in split_at_commas(rule.prelude)]
-        # Browsers take no rule of which they do not understand a selector.
+        # Browsers ignore a rule with an unknown selector.
         is_sure = is_sure and all(selector.is_sure for selector in selectors)
         in_conditions: list[Any] = []
         self._add_rules(content, False, in_conditions, depth + 1)
@@ -134,7 +134,7 @@ class Sheets:
                     is_sure and not selector.is_part,
                 )
                 for name, value, is_important in declared
-                # A part may paint the ground of the text.
+                # A part, such as "::before", may paint the ground of the text.
                 if not selector.is_part or name.startswith("background")
             )
             self._matcher.add(selector, ranked[key])
@@ -158,12 +158,12 @@ class Sheets:
 
 @lru_cache(maxsize=2)
 def read_sheets(sheets: tuple[Sheet, ...]) -> Sheets:
-    """The sheets of a page; those that all chapters of a book use are read once."""
+    """Read the sheets of a page; sheets of all chapters of a book are read once."""
     return Sheets(sheets)
 
 
 def settle(declarations: list[Declaration]) -> Declarations:
-    """The values that hold, by property."""
+    """Find the values that hold, by property."""
     values: dict[str, str] = {}
     for _, name, value, is_sure in sorted(declarations, key=lambda declaration: declaration.rank):
         if is_sure or values.get(name) == value:
@@ -178,7 +178,7 @@ def settle(declarations: list[Declaration]) -> Declarations:
 
 
 def read_declarations(content: Iterable[Any]) -> Iterator[tuple[str, str, bool]]:
-    """Yield (property, value, is important) of what stands in a block, as far as it matters."""
+    """Yield (property, value, is important) of the relevant declarations in a block."""
     for item in content:
         if item.type != "declaration":
             continue
@@ -188,15 +188,15 @@ def read_declarations(content: Iterable[Any]) -> Iterator[tuple[str, str, bool]]
 
 
 def expand(name: str, value: str) -> Iterator[tuple[str, str]]:
-    """Yield the properties that one sets, with their values."""
+    """Yield the properties that a property sets, with their values."""
     if name in MOVING:
         yield name, "yes" if moves(name, value) else "no"
     elif name in ("animation-name", "transition-duration", "transition-property"):
-        # Scripts hold animations by the name "none" until a reader gets there.
+        # Scripts give animations the name "none" until a reader scrolls there.
         if name == "animation-name" or moves(name, value):
             yield name.partition("-")[0], "yes"
     elif name == "all":
-        yield from ((one, UNKNOWN) for one in sorted(PROPERTIES))
+        yield from ((each, UNKNOWN) for each in sorted(PROPERTIES))
     elif name == "inset":
         yield from ((side, UNKNOWN) for side in OFFSETS)
     elif name.startswith("margin"):
@@ -214,7 +214,7 @@ def expand(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 
 def moves(name: str, value: str) -> bool:
-    """Whether an animation or a transition may show what is hidden."""
+    """True if an animation or a transition may show hidden text."""
     words = set(WORD.findall(FUNCTION.sub("", value))) - TIMING
     if words & {"none", *INHERITING, "initial", "revert"} or value in ("0s", "0ms"):
         return False
@@ -222,7 +222,7 @@ def moves(name: str, value: str) -> bool:
 
 
 def serialize(tokens: Iterable[Any]) -> str:
-    """The text of tokens; of such as are nested too deeply, `UNKNOWN`."""
+    """Write tokens as text; `UNKNOWN` if they are nested too deeply."""
     try:
         return str(tinycss2.serialize(tokens))
     except RecursionError:
@@ -231,7 +231,7 @@ def serialize(tokens: Iterable[Any]) -> str:
 
 @lru_cache(maxsize=10_000)
 def read_inline(style: str) -> tuple[Declaration, ...]:
-    """The declarations of a style attribute; pages repeat a few of them many times."""
+    """Read the declarations of a style attribute; pages repeat a few of them many times."""
     content = tinycss2.parse_blocks_contents(LONG_NUMBER.sub("9", style), True, True)
     return tuple(
         Declaration((is_important, True, (0, 0, 0), order), name, value, is_sure=True)
@@ -240,7 +240,7 @@ def read_inline(style: str) -> tuple[Declaration, ...]:
 
 
 def read_media(text: str) -> bool | None:
-    """Whether a list of media holds on a screen; None: not known."""
+    """True if a list of media holds on a screen; None: unknown."""
     kinds = [part.strip().lower().removeprefix("only ") for part in text.split(",")]
     if kinds == [""] or any(kind in ("all", "screen") for kind in kinds):
         return True
@@ -248,7 +248,7 @@ def read_media(text: str) -> bool | None:
 
 
 def read_use(element: Any) -> bool | None:
-    """Whether a browser uses the sheet of a style or link element; None: not known."""
+    """True if a browser uses the sheet of a style or link element; None: unknown."""
     kinds = element.get("rel", "").lower().split()
     is_late = element.get("as") == "style" or element.get("onload") is not None
     if element.tag == "link" and "stylesheet" not in kinds and not is_late:
@@ -259,12 +259,12 @@ def read_use(element: Any) -> bool | None:
         return False
     is_late = is_late or element.get("disabled") is not None
     if is_late or "alternate" in kinds or element.get("title"):
-        return None  # one of several, or a script switches it on
+        return None  # one of several, or a script enables it
     return read_media(element.get("media", ""))
 
 
 def find_sheets(root: Any) -> Iterator[Sheet]:
-    """Yield the sheets that a page holds in itself."""
+    """Yield the sheets inside a page."""
     for element in root.iter("style"):
         use = read_use(element)
         if use is not False and element.text:
@@ -272,5 +272,5 @@ def find_sheets(root: Any) -> Iterator[Sheet]:
 
 
 def links_sheets(root: Any) -> bool:
-    """Whether a page has style sheets elsewhere."""
+    """True if a page links to style sheets."""
     return any(read_use(link) is not False for link in root.iter("link"))

@@ -1,6 +1,6 @@
 """Plain text, and Markdown cut at its headings.
 
-Takes bytes in any encoding, gives their text unchanged but for line ends and a byte order mark.
+Bytes in any encoding in, their text out, unchanged but for line ends and a byte order mark.
 """
 
 import re
@@ -12,26 +12,26 @@ from d2l.readers.sniff import Decoded, decode
 ATX = re.compile(r" {0,3}#{1,6}(?=[ \t]|$)")
 FENCE = re.compile(r" {0,3}(?P<mark>`{3,}(?=[^`]*$)|~{3,})")
 UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
-# Lines that cannot be the paragraph above a setext underline.
+# Lines that cannot be a paragraph above a setext underline.
 NOT_PARAGRAPH = re.compile(r"[ \t]*([-*+>|]|\d+[.)])|( {4}|\t)|[ \t]*$")
 
 
 def parse_text(request: ParseRequest) -> Parsed:
-    """Give the whole text as one section."""
+    """Read the whole text as one section."""
     decoded = decode(request.data, request.name, request.encoding)
     sections = bound_text([Section(decoded.text)], request)
     return Parsed(tuple(sections), encoding_notes(decoded))
 
 
 def encoding_notes(decoded: Decoded) -> tuple[str, ...]:
-    """Name an encoding that was found out, so that a wrong guess does not pass in silence."""
+    """Note a guessed encoding, since the guess may be wrong."""
     if not decoded.guessed:
         return ()
     return (f"read as {decoded.encoding} text; if characters look wrong, give --encoding",)
 
 
 def split_markdown(text: str) -> Iterator[Section]:
-    """Yield one section per heading, and one for what stands above the first."""
+    """Yield a section for each heading, and one for the text above the first."""
     lines = text.split("\n")
     cuts = [(0, 0, None), *find_headings(lines)]
     ends = [start for start, _, _ in cuts[1:]] + [len(lines)]
@@ -45,7 +45,7 @@ def split_markdown(text: str) -> Iterator[Section]:
 def find_headings(lines: list[str]) -> Iterator[tuple[int, int, str | None]]:
     """Yield (line, level, title) of ATX and setext headings outside code and front matter."""
     fence = ""
-    paragraph = -1  # where the paragraph began that the line above belongs to; -1: none
+    paragraph = -1  # first line of the paragraph of the line above; -1: none
     first = skip_front_matter(lines)
     for number, line in enumerate(lines[first:], start=first):
         opening = FENCE.match(line)
@@ -69,10 +69,10 @@ def find_headings(lines: list[str]) -> Iterator[tuple[int, int, str | None]]:
 
 
 def read_title(text: str) -> str:
-    """The title of an ATX heading from what follows its marks: without spaces around it, and
-    without closing marks that a space stands before.
+    """Read the title of an ATX heading after its marks, without spaces around it, and without
+    closing marks after a space.
 
-    Not a pattern: one that tries where the title ends takes time with the square of the line.
+    Not a pattern: trying all ends of the title takes time with the square of the line.
     """
     title = text.strip(" \t")
     unmarked = title.rstrip("#")
@@ -80,6 +80,6 @@ def read_title(text: str) -> str:
 
 
 def skip_front_matter(lines: list[str]) -> int:
-    """Give the number of lines of a YAML block between `---` lines at the top."""
+    """Count the lines of a YAML block between `---` lines at the top."""
     ends = (n for n, line in enumerate(lines[1:], start=2) if line.rstrip() in ("---", "..."))
     return next(ends, 0) if lines[0].rstrip() == "---" else 0

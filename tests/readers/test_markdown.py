@@ -6,7 +6,7 @@ import pytest
 
 from d2l.errors import DocumentError
 from d2l.readers.findings import Finding
-from d2l.readers.markdown import take_out_hidden
+from d2l.readers.markdown import remove_hidden
 from d2l.readers.markdown_pieces import cut
 from d2l.readers.parsing import ParseRequest
 from tests.documents.samples import parse_here, read_bytes
@@ -149,5 +149,5 @@ def test_cutting_takes_the_time_of_one_pass(text: str) -> None:
     began = time.process_time()
     list(cut(text))
     if "<" not in text:  # else it takes a parser of markup, too
-        take_out_hidden(text, ParseRequest("a", b""))
+        remove_hidden(text, ParseRequest("a", b""))
     assert time.process_time() - began < 5

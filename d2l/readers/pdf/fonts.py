@@ -1,7 +1,4 @@
-"""Mend what pypdf assumes about fonts, so that words come apart.
-
-Takes the resources of a page, changes their fonts in memory; knows nothing of the text.
-"""
+"""Correct fonts in memory, so that pypdf separates words: it guesses the widths of spaces."""
 
 import re
 from contextlib import suppress
@@ -17,7 +14,7 @@ from pypdf.generic import (
     NumberObject,
 )
 
-# What pypdf raises on files that break its expectations, besides its own errors.
+# Errors that pypdf raises on unexpected files.
 PARSE_ERRORS = (
     PyPdfError,
     ArithmeticError,
@@ -35,7 +32,7 @@ MAX_NESTED_FORMS = 8
 UNUSED_CODE = 0xFFFE  # of two bytes: no font has so many glyphs
 LIGATURE_NAMES = ("/ff", "/fi", "/fl", "/ffi", "/ffl")
 NUMBERED_GLYPH = re.compile(r"/(?!u)[a-zA-Z]{1,5}\d{1,5}$")  # names nothing: g36, cid0042
-#: Encodings of two-byte codes that pypdf reads; their codes tell the characters.
+#: Encodings of two-byte codes that pypdf reads; they determine the characters.
 READ_CODES = re.compile(
     r"/(?:Uni\w+-(?:UCS2|UTF16)|90ms-RKSJ|(?:GB|GBpc|GBK)-EUC|GBK2K|ETen(?:ms)?-B5)-[HV]$"
 )
@@ -45,38 +42,38 @@ ORDERINGS_WITHOUT_SPACES = ("Japan1", "GB1", "CNS1")  # CJK fonts, whose text ha
 
 
 def look_up(holder: DictionaryObject, key: str) -> Any:
-    """Give the object that a dictionary names, or None."""
+    """Find the object that a dictionary names, or None."""
     return holder[key].get_object() if key in holder else None
 
 
 def read_numbers(array: Any) -> list[float]:
-    """Give an array's numbers; none if it is no array of numbers."""
+    """Read an array's numbers; none if it is no array of numbers."""
     values = [item.get_object() for item in array] if isinstance(array, ArrayObject) else []
     return [float(v) for v in values] if all(isinstance(v, (int, float)) for v in values) else []
 
 
 def list_resources(resources: Any, category: str) -> dict[str, DictionaryObject]:
-    """Give the dictionaries of a category, such as "/Font", that resources name."""
+    """Find the dictionaries of a category, such as "/Font", in resources."""
     resources = resources.get_object() if resources is not None else None
     named = look_up(resources, category) if isinstance(resources, DictionaryObject) else None
     listed = named.items() if isinstance(named, DictionaryObject) else ()
-    found = {name: value.get_object() for name, value in listed}
-    return {name: value for name, value in found.items() if isinstance(value, DictionaryObject)}
+    objects = {name: value.get_object() for name, value in listed}
+    return {name: value for name, value in objects.items() if isinstance(value, DictionaryObject)}
 
 
 def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
-    """Give the fonts of a page and its forms a plausible space, and forms without resources those
-    around them; in memory only.
+    """Give a plausible space to the fonts of a page and its forms, and the outer resources to forms
+    without their own; in memory only.
 
-    A subset font often lacks a space glyph, for word gaps are moves. pypdf then takes half an em
-    for a space and runs words of justified text together.
+    A subset font often lacks a space glyph, since word gaps are moves. pypdf then takes half an em
+    for a space, and joins words of justified text.
     """
     if depth > MAX_NESTED_FORMS:
         return
     for font in list_resources(resources, "/Font").values():
         if id(font) not in mended:
             mended.add(id(font))
-            with suppress(*PARSE_ERRORS):  # what is no font of its kind is left as it is
+            with suppress(*PARSE_ERRORS):  # malformed fonts stay unchanged
                 mend_glyph_names(font)
                 mend_composite(font) if font.get("/Subtype") == "/Type0" else mend_simple(font)
     for form in list_resources(resources, "/XObject").values():
@@ -87,10 +84,8 @@ def mend_fonts(resources: Any, mended: set[int], depth: int = 0) -> None:
 
 
 def mend_glyph_names(font: DictionaryObject) -> None:
-    """Cut variants off the names of glyphs ("a.sc"), and name ligatures as pypdf knows them.
-
-    See the Adobe Glyph List Specification, 2: pypdf gives a name it does not know as the text.
-    """
+    """Cut variants off the names of glyphs ("a.sc"), and give ligatures names that pypdf knows: it
+    returns unknown names as text (Adobe Glyph List Specification, 2)."""
     encoding = look_up(font, "/Encoding")
     names = look_up(encoding, "/Differences") if isinstance(encoding, DictionaryObject) else None
     if isinstance(names, ArrayObject):
@@ -98,7 +93,7 @@ def mend_glyph_names(font: DictionaryObject) -> None:
 
 
 def mend_glyph_name(name: Any) -> Any:
-    """Give the plain name of a glyph; a number between the names stays as it is."""
+    """Return the plain name of a glyph; numbers between the names stay."""
     if not isinstance(name, NameObject) or name.startswith("/."):
         return name
     plain = name.split(".")[0]
@@ -107,7 +102,7 @@ def mend_glyph_name(name: Any) -> Any:
 
 
 def hides_text(font: DictionaryObject) -> bool:
-    """Whether a font leaves open which characters its codes are, so that pypdf has to guess."""
+    """True if a font does not determine the characters of its codes, so that pypdf guesses."""
     if "/ToUnicode" in font:
         return False
     encoding = look_up(font, "/Encoding")
@@ -119,7 +114,7 @@ def hides_text(font: DictionaryObject) -> bool:
 
 
 def mend_simple(font: DictionaryObject) -> None:
-    """Set the width of code 32 where a proportional font has none, or one of another glyph."""
+    """Set the width of code 32 if a proportional font has none, or that of another glyph."""
     widths = read_numbers(look_up(font, "/Widths"))
     if not widths or font.get("/Subtype") == "/Type3":
         return
@@ -141,7 +136,7 @@ def mend_simple(font: DictionaryObject) -> None:
 
 
 def mend_composite(font: DictionaryObject) -> None:
-    """Give a space to a font that has none: pypdf takes glyph 32 for it, whatever that shows."""
+    """Give a space to a font without one: pypdf would take glyph 32, which may be any sign."""
     to_unicode = font.get("/ToUnicode")
     stream = to_unicode.get_object() if to_unicode is not None else None
     if stream is None or not hasattr(stream, "get_data") or has_space(stream.get_data()):
@@ -159,10 +154,7 @@ def mend_composite(font: DictionaryObject) -> None:
 
 
 def has_space(to_unicode: bytes) -> bool:
-    """Whether a map from codes to text gives a space for some code.
-
-    The code 32 proves nothing: it may stand for any glyph.
-    """
+    """True if a map from codes to text has a space; the code 32 itself may be any glyph."""
     for pairs in re.findall(rb"beginbfchar(.*?)endbfchar", to_unicode, re.S):
         if b"0020" in re.findall(rb"<(\w*)>", pairs)[1::2]:
             return True

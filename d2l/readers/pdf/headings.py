@@ -1,6 +1,6 @@
-"""Headings of a PDF: where bookmarks stand on their pages, and which paragraphs look like headings.
+"""Headings of a PDF: bookmarks at their positions in pages, and paragraphs that look like headings.
 
-Takes bookmarks, and the paragraphs of pages; gives headings. Knows nothing of PDF.
+Bookmarks, and the paragraphs of pages in, headings out.
 """
 
 import re
@@ -19,7 +19,7 @@ NUMBERED = re.compile(
     r"(?:(?:Chapter|Part|Section|Appendix) (?P<named>[\dA-Z]{1,4}(?:\.\d{1,3})*)(?=$|[.: ])"
     r"|(?P<bare>\d{1,3}(?:\.\d{1,3})*|[A-Z](?:\.\d{1,3})+)\.?(?= ))[.:]? ?(?P<title>.*)"
 )
-#: The beginnings of captions, ends as of sentences, and page numbers; a heading may be a question.
+#: Beginnings of captions, ends of sentences, and page numbers; a heading may be a question.
 NOT_HEADING = re.compile(r"^(?:Fig\.|Figure|Table|Listing) ?\d|[.:;,。：；，…]$|[^\W\d].* \d{1,4}$")
 
 
@@ -31,10 +31,10 @@ class Bookmark(NamedTuple):
 
 
 def place_bookmarks(bookmarks: Sequence[Bookmark], text: str) -> Iterator[Heading]:
-    """Yield a heading for each bookmark of a page, in order, but at most as many as it has lines.
+    """Yield a heading for each bookmark of a page, in order, at most as many as the page has lines.
 
-    A heading stands at the line that is the bookmark's title, else where the text has the title,
-    else where the heading before it stands. Case, spaces and signs do not matter.
+    Its position is the line that equals the bookmark's title, else the title inside the text, else
+    the position of the heading before. Case, spaces and signs do not matter.
     """
     start = stop = 0
     for level, title in bookmarks[: text.count("\n") + 1]:
@@ -54,14 +54,14 @@ class _Candidate(NamedTuple):
     start: int
     title: str
     size: int  # points
-    depth: int  # of its number; 0: it has none
+    depth: int  # of its number; 0: without a number
 
 
 def recognize_headings(pages: Sequence[Sequence[Paragraph]]) -> dict[int, list[Heading]]:
-    """Give the headings of each page, counted from 1, by how they are set.
+    """Recognize the headings of each page, counted from 1, by their type.
 
-    A heading is a short paragraph of its own that is larger than the body, or bold. Its level is
-    the depth of its number; without a number, the level goes by the size.
+    A heading is a short separate paragraph, larger than the body or bold. Its level is the depth of
+    its number, or depends on the size if it has no number.
     """
     sizes: Counter[float] = Counter()
     for line in (line for page in pages for paragraph in page for line in paragraph.lines):
@@ -76,8 +76,8 @@ def recognize_headings(pages: Sequence[Sequence[Paragraph]]) -> dict[int, list[H
 
 
 def _search(number: int, page: Sequence[Paragraph], body: Line) -> Iterator[_Candidate]:
-    """Yield the paragraphs of a page that stand apart from their neighbors and look like headings;
-    `body` has the size of the body."""
+    """Yield the paragraphs of a page that are separate and look like headings; `body` has the size
+    of the body."""
     inner = (
         below.gap != "\n" or not same_size(above.lines[-1], below.lines[0])
         for above, below in pairwise(page)
@@ -93,7 +93,7 @@ def _search(number: int, page: Sequence[Paragraph], body: Line) -> Iterator[_Can
 
 
 def _read_depth(paragraph: Paragraph, body: Line) -> int | None:
-    """The depth of a heading's number, 0 without a number; None: it looks like no heading."""
+    """Read the depth of a heading's number, 0 without a number; None for other paragraphs."""
     text, lines = paragraph.text, paragraph.lines
     if len(text) > LONGEST_HEADING or CELL in text or HAS_LEADER.search(text):
         return None
@@ -112,8 +112,8 @@ def _read_depth(paragraph: Paragraph, body: Line) -> int | None:
 
 
 def _rank_sizes(candidates: Sequence[_Candidate]) -> dict[int, int]:
-    """The level of headings without a number for each size: as deep as the numbers of this size,
-    else below the next larger size."""
+    """Find the level of headings without a number for each size: the deepest number of this size,
+    else one below the next larger size."""
     depths: defaultdict[int, int] = defaultdict(int)
     for candidate in candidates:
         depths[candidate.size] = max(depths[candidate.size], candidate.depth)

@@ -1,7 +1,7 @@
 """Lines of a page to flowing text: rows, paragraphs, hyphens.
 
-Takes lines with their places, gives text whose line ends mean something: the end of a paragraph,
-list item, table row or line of code. Knows nothing of PDF.
+Lines with positions in, text out, where only a paragraph, list item, table row or line of code ends
+a line.
 """
 
 import re
@@ -16,9 +16,9 @@ from d2l.readers.parsing import CELL
 # Letter shapes that fonts draw as one glyph, spelled out.
 LIGATURES = {ord(char): unicodedata.normalize("NFKC", char) for char in "ﬀﬁﬂﬃﬄﬅﬆ"}
 LIGATURES |= {0xA0: " ", 0xAD: "-", 0x2010: "-", 0x2011: "-"}
-LIGATURES |= {0x7F: "•"}  # what WinAnsiEncoding shows for every code without a character
-# TeX draws accents apart from their letters; what may be an apostrophe, a home folder or a quote
-# is left alone.
+LIGATURES |= {0x7F: "•"}  # WinAnsiEncoding's sign for every code without a character
+# TeX draws accents beside their letters; possible apostrophes, home folders and quotes are not
+# changed.
 ACCENTS = {"¨": "\u0308", "´": "\u0301", "`": "\u0300", "ˆ": "\u0302", "˜": "\u0303",
            "ˇ": "\u030c", "˘": "\u0306", "˚": "\u030a", "˝": "\u030b", "¸": "\u0327"}  # fmt: skip
 ACCENTED = re.compile(
@@ -29,7 +29,7 @@ LEADER = re.compile(r"(?: ?[.·…_]){5,}| ?(?:\. ){3,}\.?")
 HAS_LEADER = re.compile(r" \.\.\. ?\S{1,8}$| \.\.\.(?: ?[\divxlc–-],?)*$")
 CJK = r"\u2e80-\u2fdf\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 GAP_IN_CJK = re.compile(f"(?<=[{CJK}]) (?=[{CJK}])")
-# A control character, or half a surrogate pair: neither is text.
+# Control characters, and halves of surrogate pairs.
 JUNK = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 
 BULLET = re.compile(r"[•◦▪▫‣⁃∙●○■□*] ?\S|[–—-] ?\w")
@@ -41,13 +41,13 @@ URL_END = re.compile(r"(?:https?:|(?:https?:|www\.)\S*[/.:?=&_-])$")
 
 PARAGRAPH_GAP = 1.25  # times the usual distance of baselines
 INDENT = 0.8  # times the font size; less is noise
-FULL = 0.98  # of the column, where the ends of lines are known
-ABOUT_FULL = 0.92  # where they are estimates
+FULL = 0.98  # of the column, if the ends of lines are known
+ABOUT_FULL = 0.92  # if they are estimates
 MIN_COLUMN = 0.7  # of the page's wide lines; narrower blocks are lists, not paragraphs
-MIN_COLUMN_EMS = 18  # a paragraph's lines are no shorter, even in columns, unless justified
+MIN_COLUMN_EMS = 18  # shortest lines of a paragraph, even in columns, unless justified
 MIN_JUSTIFIED_EMS = 8
-SAME_X = 1.0  # points between the beginnings of lines that stand below each other
-JUSTIFIED = 1.0  # points between the ends of lines that reach one edge
+SAME_X = 1.0  # points between the beginnings of aligned lines
+JUSTIFIED = 1.0  # points between the ends of justified lines
 
 
 class Line(NamedTuple):
@@ -60,25 +60,25 @@ class Line(NamedTuple):
     bold: bool = False
     mono: bool = False
     cells: int = 1  # more than one: a row of a table
-    end: float | None = None  # where it ends along the writing; None: not known
-    last_cell: float | None = None  # where the last cell of a row begins
+    end: float | None = None  # position of its end; None: unknown
+    last_cell: float | None = None  # position of the last cell of a row
 
     @property
     def right(self) -> float:
-        """Where the line ends, estimated if it is not known."""
+        """Position of the line's end, estimated if it is unknown."""
         if self.end is not None and self.end > self.x:
             return self.end
         return self.x + self.size * sum(map(estimate_em, self.text)) * (1.1 if self.mono else 1.0)
 
     @property
     def width(self) -> float:
-        """How long the line is."""
+        """Length of the line."""
         return self.right - self.x
 
 
 class Paragraph(NamedTuple):
-    """A paragraph, list item, table row or line of code: its text, the line ends before it, and
-    the lines of the page that it was set in."""
+    """A paragraph, list item, table row or line of code: its text, the line ends before it, and its
+    lines on the page."""
 
     gap: str
     text: str
@@ -97,14 +97,14 @@ def estimate_em(char: str) -> float:
 
 
 def clean_line(text: str) -> str:
-    """Spell out ligatures, shorten dot leaders, drop what is not text."""
+    """Spell out ligatures, shorten dot leaders, drop control characters."""
     text = ACCENTED.sub(join_accent, JUNK.sub("", text.translate(LIGATURES)))
     text = " ".join(LEADER.sub(" ... ", text).split())
     return GAP_IN_CJK.sub("", text)
 
 
 def join_accent(match: re.Match[str]) -> str:
-    """Put an accent on its letter, if there is a character for both."""
+    """Join an accent and its letter, if there is a character for both."""
     letter = next(filter(None, match.group("letter", "under", "vowel", "base"))).replace("ı", "i")
     mark = ACCENTS[next(filter(None, match.group("mark", "acute", "other", "cedilla")))]
     joined = unicodedata.normalize("NFC", letter + mark)
@@ -112,7 +112,7 @@ def join_accent(match: re.Match[str]) -> str:
 
 
 def merge_rows(lines: Sequence[Line]) -> list[Line]:
-    """Put pieces on one baseline, drawn one after another left to right, into one line."""
+    """Join pieces on the same baseline that are drawn from left to right."""
     merged: list[Line] = []
     for line in lines:
         last = merged[-1] if merged else None
@@ -133,7 +133,7 @@ def merge_rows(lines: Sequence[Line]) -> list[Line]:
 
 
 def gather_words(pages: Sequence[Sequence[Line]]) -> frozenset[str]:
-    """Collect the document's words, hyphened ones whole, to judge hyphens at line ends by."""
+    """Collect the document's words, with inner hyphens, for judging hyphens at line ends."""
     inner = (line.text.rpartition(" ")[0] for lines in pages for line in lines)
     return frozenset(
         word for text in inner for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text.lower())
@@ -141,7 +141,7 @@ def gather_words(pages: Sequence[Sequence[Line]]) -> frozenset[str]:
 
 
 def is_monospaced(pages: Sequence[Sequence[Line]]) -> bool:
-    """Whether a document is typewritten, so that its type does not tell code from prose."""
+    """True if a document is typewritten, so that monospaced type is no sign of code."""
     lines = [line for page in pages for line in page]
     return sum(line.mono for line in lines) > 0.8 * len(lines)
 
@@ -149,7 +149,7 @@ def is_monospaced(pages: Sequence[Sequence[Line]]) -> bool:
 def flow_page(
     lines: Sequence[Line], words: Set[str], *, monospaced: bool = False
 ) -> Iterator[Paragraph]:
-    """Yield the paragraphs of a page, their lines joined; there is a blank line at wide gaps."""
+    """Yield the paragraphs of a page with joined lines; a wide gap becomes a blank line."""
     if not lines:
         return
     leading = usual_leading(lines)
@@ -170,28 +170,28 @@ def flow_page(
 
 
 def usual_leading(lines: Sequence[Line]) -> dict[int, float]:
-    """Give the usual distance of baselines for each rounded font size."""
+    """Find the usual distance of baselines for each rounded font size."""
     gaps: dict[int, list[float]] = {}
     for above, below in pairwise(lines):
         gap = above.y - below.y
         if 0.8 * above.size < gap < 2.6 * above.size and same_size(above, below):
             gaps.setdefault(round(above.size), []).append(gap)
-    return {size: median(found) for size, found in gaps.items()}
+    return {size: median(distances) for size, distances in gaps.items()}
 
 
 def leading_of(above: Line, below: Line, leading: dict[int, float]) -> float:
-    """Look up the usual distance, at most that of loosely set text."""
+    """Find the usual distance, at most that of loosely set text."""
     size = max(above.size, below.size)
     return min(leading.get(round(above.size), 1.2 * size), 2.0 * size)
 
 
 def same_size(above: Line, below: Line) -> bool:
-    """Whether two lines are set in one size, but for rounding."""
+    """True if two lines have the same font size, but for rounding."""
     return abs(above.size - below.size) <= 0.12 * max(above.size, below.size)
 
 
 def column_edges(lines: Sequence[Line], leading: dict[int, float]) -> list[float]:
-    """Give each line the right edge of its block: the lines close above and below it."""
+    """Find the right edge of each line's block: the lines close above and below it."""
     widths = sorted(line.width for line in lines)
     least = MIN_COLUMN * widths[(9 * len(widths)) // 10]
     blocks: list[list[Line]] = []
@@ -218,7 +218,7 @@ def column_edges(lines: Sequence[Line], leading: dict[int, float]) -> list[float
 
 
 def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -> bool:
-    """Whether the last line goes on with the paragraph that the lines before it make."""
+    """True if the last line continues the paragraph of the lines before."""
     above, below = paragraph[-2:]
     if below.cells > 1 or HAS_LEADER.search(above.text):
         return False
@@ -237,7 +237,7 @@ def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -
         return broken_word or goes_on
     if gap > PARAGRAPH_GAP * leading_of(above, below, leading):
         return False
-    # The first line may stand out to either side: an indent, or the mark of a list item.
+    # The first line may begin left or right of the others: an indent, or the mark of a list item.
     if len(paragraph) > 2 and abs(below.x - above.x) > INDENT * above.size:
         return False
     if broken_word or (URL_END.search(above.text) and not below.text[0].isupper()):
@@ -257,12 +257,12 @@ def runs_on(paragraph: Sequence[Line], edge: float, leading: dict[int, float]) -
 
 
 def ends_heading(above: Line, below: Line) -> bool:
-    """Whether bold type stops here, as it does after a heading."""
+    """True if bold type ends here, as after a heading."""
     return above.bold and not below.bold
 
 
 def join_text(text: str, below: str, words: Set[str]) -> str:
-    """Put a line after a text: with a space, or as the rest of a broken word or address."""
+    """Append a line to a text: with a space, or as the rest of a broken word or address."""
     if URL_END.search(text):
         return text + below
     if HYPHEN_END.search(text) and not below[0].islower():

@@ -1,7 +1,4 @@
-"""A PDF page to lines of text with their places.
-
-Takes a page of pypdf, gives lines; what to make of them is up to `layout`.
-"""
+"""A PDF page of pypdf to lines of text with their positions; `layout` makes paragraphs of them."""
 
 import math
 import re
@@ -20,8 +17,8 @@ from d2l.readers.pdf.strings import Path, Shown, spell_out_strings
 from d2l.readers.pdf.widths import Measure
 
 CELL_GAP = 0.8  # times the font size, between cells of a table; justified words stand closer
-SURE_GAP = 2.5  # times the font size, between cells that do not begin below each other
-LONGEST_MARK = 100  # of a list item or heading: longer text is not cleaned at each of its pieces
+SURE_GAP = 2.5  # times the font size, between cells that are not aligned with others
+LONGEST_MARK = 100  # characters of a list item's or heading's mark; saves cleaning longer text
 HEADING_MARK = re.compile(r"[A-Z]?\d*(?:\.\d+)*\.?$")
 WIDE_GAP = 1500  # between cells of a table, in thousandths of the font size
 BOLD = re.compile(r"bold|black|heavy|CMBX", re.I)  # in the name of a font
@@ -32,7 +29,7 @@ SUBSET_TAG = re.compile(r"^/?(?:[A-Z]{6}\+)?")  # random letters before the name
 def read_lines(
     page: PageObject, stream: ContentStream, measures: Mapping[str, Measure], omitted: Set[Path]
 ) -> tuple[list[Line], bool]:
-    """Extract the lines of a page without some text, cells of a row together; and whether their
+    """Extract the lines of a page without some text, cells of a row joined; and true if their
     letters are a guess."""
     collector = _PieceCollector()
     plain = spell_out_strings(page, stream, measures, omitted).extract_text(
@@ -45,22 +42,24 @@ def read_lines(
         hanging = find_hanging(collector.rows)
         uneven = find_uneven_rows([row.sure_starts for row in collector.rows])
         lines = (
-            make_line(row, one | two, three)
-            for row, one, two, three in zip(collector.rows, aligned, hanging, uneven, strict=True)
+            make_line(row, columns | beside, sure)
+            for row, columns, beside, sure in zip(
+                collector.rows, aligned, hanging, uneven, strict=True
+            )
         )
         return merge_rows([line for line in lines if line.text]), is_guess
-    # The visitor saw other text than pypdf gives: trust the text, and do without places.
+    # The callbacks saw other text than pypdf returns: use the returned text, without positions.
     rows = [clean_line(row) for row in plain.split("\n")]
     return [Line(row, 0.0, -12.0 * n, 10.0) for n, row in enumerate(rows) if row], is_guess
 
 
 def count_ink(text: str) -> int:
-    """Count what is not space."""
+    """Count the characters that are not spaces."""
     return sum(not char.isspace() for char in text)
 
 
 class _Piece(NamedTuple):
-    """Text that pypdf reports at once, and where it begins."""
+    """Text that pypdf reports in one call, and its position."""
 
     text: str
     x: float = 0.0
@@ -70,7 +69,7 @@ class _Piece(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """The pieces of a line, and where pieces begin that seem to stand apart from what is left."""
+    """The pieces of a line, and the starts of pieces after a gap."""
 
     pieces: tuple[_Piece, ...]
     starts: frozenset[int]
@@ -80,7 +79,7 @@ class _Row(NamedTuple):
 
 
 def find_longest(pieces: Sequence[_Piece]) -> _Piece:
-    """Give the piece that stands for its line: the others may be raised or small."""
+    """Find the longest piece of a line: others may be raised or small."""
     return max(pieces, key=lambda piece: len(piece.text.strip()))
 
 
@@ -90,19 +89,19 @@ class _PieceCollector:
     def __init__(self) -> None:
         self.rows: list[_Row] = []
         self.n_ink = 0
-        self.n_hidden = 0  # of it in fonts that do not tell their characters
+        self.n_hidden = 0  # of these, in fonts that do not determine their characters
         self._hiding: dict[int, bool] = {}  # by font
         self._pieces: list[_Piece] = []
         self._starts: defaultdict[int, dict[int, bool]] = defaultdict(dict)  # by baseline
         self._wide_moves: set[int] = set()  # baselines
         self._font_size = 0.0
-        self._pen = (0.0, 0.0)  # where the last string ended
-        self._shown = 0.0  # the length of strings since the last move, which pypdf does not add
-        self._end = -math.inf  # where the strings of this row ended
+        self._pen = (0.0, 0.0)  # end of the last string
+        self._shown = 0.0  # length of the strings since the last move, which pypdf does not add
+        self._end = -math.inf  # end of this row's strings
         self._is_exact = True
 
     def see_operand(self, operator: bytes, operands: Any, cm: Any, tm: Any) -> None:
-        """Note where strings begin that seem to stand apart from the one before."""
+        """Note the starts of strings after a gap."""
         if operator == b"Tf" and len(operands) > 1 and isinstance(operands[1], (int, float)):
             self._font_size = abs(float(operands[1]))
         if operator in (b"BT", b"Td", b"TD", b"Tm", b"T*"):
@@ -122,7 +121,7 @@ class _PieceCollector:
             self._wide_moves.add(round(across))
         if isinstance(shown, Shown):
             length, inked = scale * shown.length, scale * shown.inked
-        else:  # of a form, whose fonts are not known here: half an em a character, and more
+        else:  # in a form, whose fonts are unknown here: somewhat more than half an em a character
             length = 0.6 * size * sum(len(x) for x in items if isinstance(x, (str, bytes)))
             inked = length
         self._is_exact &= isinstance(shown, Shown) and shown.is_exact
@@ -147,7 +146,7 @@ class _PieceCollector:
             self.end_row()
 
     def end_row(self) -> None:
-        """Make a row of the pieces seen since the last one."""
+        """Make a row of the pieces since the last row."""
         if any(piece.text.strip() for piece in self._pieces):
             end = self._end if self._is_exact else None
             baseline = round(find_longest(self._pieces).y)
@@ -159,26 +158,26 @@ class _PieceCollector:
 
 
 def find_columns(starts: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    """Keep of the places where text seems to stand apart those that make columns.
+    """Select the starts after a gap that form columns.
 
-    Widths are guesses, so one such place proves nothing: two rows must share two of them, or
-    three rows one.
+    Widths are guesses, so a single start proves nothing: two rows must share two of them, or three
+    rows one.
     """
-    near = [places | {x - 1 for x in places} | {x + 1 for x in places} for places in starts]
-    found: list[set[int]] = [set() for _ in starts]
+    near = [row | {x - 1 for x in row} | {x + 1 for x in row} for row in starts]
+    columns: list[set[int]] = [set() for _ in starts]
     for row in range(len(starts) - 1):
         pair = starts[row] & near[row + 1]
         if len(pair) > 1:
-            found[row] |= pair
-            found[row + 1] |= starts[row + 1] & near[row]
+            columns[row] |= pair
+            columns[row + 1] |= starts[row + 1] & near[row]
         triple = pair & near[row + 2] if row + 2 < len(starts) else frozenset()
         for other in range(row, row + 3) if triple else ():
-            found[other] |= {x for x in starts[other] if any(abs(x - y) < 3 for y in triple)}
-    return [frozenset(places) for places in found]
+            columns[other] |= {x for x in starts[other] if any(abs(x - y) < 3 for y in triple)}
+    return [frozenset(row) for row in columns]
 
 
 def find_hanging(rows: Sequence[_Row]) -> list[frozenset[int]]:
-    """Keep the starts that are at the place of a text set beside its term.
+    """Select the starts of texts that are set beside their terms.
 
     The text's next line begins below its first one, to the right of the term.
     """
@@ -189,28 +188,28 @@ def find_hanging(rows: Sequence[_Row]) -> list[frozenset[int]]:
         if len(row.starts) == 1 and abs(min(row.starts) - below) <= SAME_X
     }
     return [
-        frozenset(x for x in row.starts if any(abs(x - place) <= SAME_X for place in hanging))
+        frozenset(x for x in row.starts if any(abs(x - start) <= SAME_X for start in hanging))
         for row in rows
     ]
 
 
 def find_uneven_rows(starts: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    """Keep the starts of rows beside one with as many wide gaps, as in centered columns.
+    """Select the starts of rows beside a row with as many wide gaps, as in centered columns.
 
-    A row that is alone with its gaps may be a stretched line of justified text.
+    A single row with gaps may be a stretched line of justified text.
     """
     counts = [0, *map(len, starts), 0]
     return [
-        places if counts[row] in (counts[row - 1], counts[row + 1]) else frozenset()
-        for row, places in enumerate(starts, start=1)
+        own if counts[row] in (counts[row - 1], counts[row + 1]) else frozenset()
+        for row, own in enumerate(starts, start=1)
     ]
 
 
 def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Line:
-    """Put the pieces of a row together, table cells apart."""
+    """Join the pieces of a row, with marks between table cells."""
     inked = [piece for piece in row.pieces if piece.text.strip()]
     is_mono = all(MONO.search(piece.font) for piece in inked)
-    text, last_cell, begun = "", None, None  # pieces without a move between share a beginning
+    text, last_cell, begun = "", None, None  # pieces without a move between have the same start
     for before, piece in pairwise((_Piece(""), *row.pieces)):
         x, mark = round(piece.x), clean_line(text) if len(text) < LONGEST_MARK else text
         is_sure = x in uneven and not is_mono and not HEADING_MARK.match(mark)
@@ -239,13 +238,13 @@ def make_line(row: _Row, columns: frozenset[int], uneven: frozenset[int]) -> Lin
 
 
 def is_power(before: _Piece, piece: _Piece) -> bool:
-    """Whether a small raised number would read as one with the number before it."""
+    """True if a small raised number would read as one number with the number before."""
     is_raised = piece.y - before.y > 0.2 * before.size and piece.size < 0.85 * before.size
     return is_raised and joins_number(before.text, piece.text)
 
 
 def locate(cm: Sequence[float], tm: Sequence[float]) -> tuple[float, float, float]:
-    """Give a place along the direction of writing, one across it (up), and the scale."""
+    """Compute a position along the direction of writing, the one across it (up), and the scale."""
     a = tm[0] * cm[0] + tm[1] * cm[2]
     b = tm[0] * cm[1] + tm[1] * cm[3]
     c = tm[2] * cm[0] + tm[3] * cm[2]

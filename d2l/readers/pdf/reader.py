@@ -1,7 +1,7 @@
-"""PDF: pages to sections, one each, through pypdf.
+"""PDF: each page to a section, with pypdf.
 
-Takes the bytes of a PDF, gives its pages as flowing text; layout rules live in `layout` and
-`margins`. Meant for a child process: a hostile file can make pypdf slow or hungry.
+`layout` and `margins` have the rules of layout. Runs in a child process: a hostile file can make
+pypdf slow, or fill the memory.
 """
 
 import hashlib
@@ -53,12 +53,12 @@ UNSEEN = "content that pdfium cannot draw; hidden text there is not left out"
 PARTIAL = "damaged content that could not be read"
 UNFILLED = "annotations or form fields that could not be read"
 WORDLESS = ("/Link", "/Popup", "/Highlight", "/Text")  # annotations whose text is not on the page
-TAIL_BYTES = 1 << 16  # where the end-of-file mark of an intact file is found
+TAIL_BYTES = 1 << 16  # they contain the end-of-file mark of an intact file
 
 
 class _Repairs(logging.Handler):
-    """Count the warnings by which pypdf's reader says that it mended a file's structure, and those
-    by which its pages say that they leave out a form."""
+    """Counts pypdf's warnings about repairs of a file's structure, and about forms that it left
+    out."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -70,7 +70,7 @@ class _Repairs(logging.Handler):
 
 
 def parse_pdf(request: ParseRequest) -> Parsed:
-    """Read every page; refuse files that are locked, cut short, or pictures only."""
+    """Read every page; refuse files that are locked, cut short, or without text."""
     repairs = _Repairs()
     logger = logging.getLogger("pypdf")
     logger.addHandler(repairs)
@@ -99,7 +99,7 @@ def parse_pdf(request: ParseRequest) -> Parsed:
 
 
 def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
-    """Open and unlock a file whose page tree can be read."""
+    """Open and unlock a file; refuse a file whose page tree cannot be read."""
     try:
         reader = PdfReader(BytesIO(request.data), strict=False)
         if reader.is_encrypted:
@@ -115,8 +115,8 @@ def open_pdf(request: ParseRequest, repairs: _Repairs) -> PdfReader:
 
 
 def flatten(reader: PdfReader, request: ParseRequest) -> tuple[PdfReader, ParseRequest, list[int]]:
-    """Have annotations and form fields that show text among the content of their pages; give the
-    numbers of the pages where that fails, too."""
+    """Move annotations and form fields with text into the content of their pages; if that fails,
+    return the numbers of these pages, too."""
     numbers = [n for n, page in enumerate(reader.pages, start=1) if has_annotations(page)]
     if not numbers:
         return reader, request, []
@@ -129,7 +129,7 @@ def flatten(reader: PdfReader, request: ParseRequest) -> tuple[PdfReader, ParseR
 
 
 def has_annotations(page: PageObject) -> bool:
-    """Whether a page has annotations or form fields that may show text."""
+    """True if a page has annotations or form fields that may show text."""
     with suppress(*PARSE_ERRORS):
         return any(
             note.get_object().get("/Subtype") not in WORDLESS for note in page.annotations or ()
@@ -138,19 +138,19 @@ def has_annotations(page: PageObject) -> bool:
 
 
 def name_error(error: BaseException) -> str:
-    """Name an exception in one line: its own words if it has any."""
+    """Name an exception in one line, in its own words if it has any."""
     words = " ".join(str(error).split())
     words = re.split(r" starting with| @|: ?b'", words)[0][:100]  # no bytes of the file
     return words if isinstance(error, PyPdfError) and words else type(error).__name__
 
 
 def unlock(reader: PdfReader, request: ParseRequest) -> None:
-    """Open with an empty user password, as viewers do, or with the password given."""
+    """Unlock with an empty user password, like viewers, or with the password given."""
     opened = reader.decrypt("")
     if opened == PasswordType.USER_PASSWORD:
         return
-    # pypdf tries a password as the owner's first. An empty owner password means that none was
-    # set, so it does not free the reader from the user's.
+    # pypdf tries a password as the owner's first. An empty owner password was never set, so the
+    # user's is still needed.
     if opened == PasswordType.OWNER_PASSWORD and opens_for_all(reader):
         return
     if request.password is None:
@@ -166,11 +166,11 @@ def unlock(reader: PdfReader, request: ParseRequest) -> None:
 
 
 def opens_for_all(reader: PdfReader) -> bool:
-    """Whether the user password is empty; ISO 32000-2, 7.6.4.4.10, for 256-bit keys."""
+    """True if the user password is empty; ISO 32000-2, 7.6.4.4.10, for 256-bit keys."""
     encrypt = look_up(reader.trailer, "/Encrypt")
     revision = int(encrypt.get("/R", 0)) if isinstance(encrypt, DictionaryObject) else 0
     if revision < 5:
-        return True  # before them, an owner password not set is the user's
+        return True  # for shorter keys, an owner password that is not set equals the user's
     user = look_up(encrypt, "/U")
     entry: bytes = user if isinstance(user, bytes) else user.original_bytes
     key = hashlib.sha256(entry[32:40]).digest()
@@ -178,7 +178,7 @@ def opens_for_all(reader: PdfReader) -> bool:
 
 
 def harden_hash(key: bytes) -> bytes:
-    """Work out Algorithm 2.B of ISO 32000-2 for an empty password, from the first hash."""
+    """Compute Algorithm 2.B of ISO 32000-2 for an empty password, from the first hash."""
     n_rounds, last = 0, 0
     while n_rounds < 64 or last > n_rounds - 32:
         cipher = Cipher(algorithms.AES128(key[:16]), modes.CBC(key[16:32])).encryptor()
@@ -191,7 +191,7 @@ def harden_hash(key: bytes) -> bytes:
 
 @dataclass
 class PagesRead:
-    """The lines of each page, the numbers of some pages, and what was hidden on them."""
+    """Lines of each page, numbers of pages with faults, and findings of hidden text."""
 
     pages: list[list[Line]] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)  # not read
@@ -203,7 +203,7 @@ class PagesRead:
 
 
 def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> PagesRead:
-    """Read page by page, up to the most text that is allowed."""
+    """Read page by page, until there is more text than allowed."""
     read = PagesRead()
     n_chars = 0
     known: dict[int, Measure] = {}
@@ -240,7 +240,7 @@ def read_pages(reader: PdfReader, request: ParseRequest, repairs: _Repairs) -> P
 
 
 def judge_page(number: int, shown: Runs, viewer: Viewer, read: PagesRead) -> dict[Path, Finding]:
-    """Give what is hidden on a page; note the page if it cannot be drawn."""
+    """Find hidden text on a page; note the page if it cannot be drawn."""
     if shown.runs:
         try:
             return find_hidden(shown, viewer.open_page(number - 1, shown), number)
@@ -257,7 +257,7 @@ def make_sections(reader: PdfReader, bodies: Sequence[Sequence[Line]]) -> Iterat
     flowed = [list(flow_page(lines, words, monospaced=mono)) for lines in bodies]
     recognized = {} if bookmarks else recognize_headings(flowed)
     above = None
-    waiting: list[Bookmark] = []  # those of pages without text stand on the next one
+    waiting: list[Bookmark] = []  # bookmarks of pages without text move to the next page
     for number, paragraphs in enumerate(flowed, start=1):
         own = bookmarks.get(number, [])
         text = "".join(paragraph.gap + paragraph.text for paragraph in paragraphs)
@@ -272,7 +272,7 @@ def make_sections(reader: PdfReader, bodies: Sequence[Sequence[Line]]) -> Iterat
 def describe_pages(
     reader: PdfReader, read: PagesRead, request: ParseRequest, was_repaired: bool
 ) -> tuple[str, ...]:
-    """Note pages with faults; raise if there is no text at all."""
+    """Describe pages with faults; raises DocumentError if there is no text at all."""
     pages, failed = read.pages, read.failed
     n_pages = len(pages)
     silent = [number for number, lines in enumerate(pages, start=1) if not lines]
@@ -280,7 +280,7 @@ def describe_pages(
     if len(silent) == n_pages:
         if failed:
             raise damaged(request, "PDF", f"none of its {n_pages} pages can be read")
-        if any(found.kind == "hidden" for found in read.findings) and not request.include_hidden:
+        if any(f.kind == "hidden" for f in read.findings) and not request.include_hidden:
             raise all_hidden(request, read.findings)
         if was_repaired and not scanned:
             raise damaged(request, "PDF", "no text is left in it")
@@ -302,14 +302,14 @@ def describe_pages(
 
 
 def name_pages(numbers: Sequence[int], n_pages: int) -> str:
-    """Say which pages are meant, the first few by number."""
+    """Count pages, and name the first few by number."""
     some = ", ".join(str(number) for number in numbers[:5])
     more = ", …" if len(numbers) > 5 else ""
     return f"{len(numbers)} of {n_pages} pages (p. {some}{more}) have"
 
 
 def has_images(page: PageObject) -> bool:
-    """Whether a page paints images, so that its text may be in them."""
+    """True if a page has images, which may contain its text."""
     try:
         forms = [page.get("/Resources")]
         for _ in range(MAX_NESTED_FORMS):
@@ -326,15 +326,15 @@ def has_images(page: PageObject) -> bool:
 
 
 def read_bookmarks(reader: PdfReader) -> dict[int, list[Bookmark]]:
-    """Map a page to the bookmarks that point at it; broken outlines count as none."""
-    found: dict[int, list[Bookmark]] = {}
+    """Map page numbers to their bookmarks; broken outlines give none."""
+    bookmarks: dict[int, list[Bookmark]] = {}
     with suppress(*PARSE_ERRORS):
         for level, entry in flatten_outline(reader.outline):
             page = reader.get_destination_page_number(entry)
             title = clean_line(str(entry.title or ""))
             if page is not None and page >= 0 and title:
-                found.setdefault(page + 1, []).append(Bookmark(level, title))
-    return found
+                bookmarks.setdefault(page + 1, []).append(Bookmark(level, title))
+    return bookmarks
 
 
 def flatten_outline(outline: Any) -> Iterator[tuple[int, Destination]]:

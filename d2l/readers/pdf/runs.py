@@ -1,6 +1,6 @@
-"""The operators of a PDF page that show text, through its forms, in the order of painting.
+"""The operators of a PDF page that show text, in its forms, too, in the order of painting.
 
-Takes the operations of pypdf, and counts as pdfium does: one run for each text object of its page.
+They are counted like pdfium's text objects: one run each.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from d2l.readers.pdf.fonts import PARSE_ERRORS, list_resources, look_up
 from d2l.readers.pdf.strings import Operation, Path
 from d2l.readers.pdf.widths import Measure, measure_font
 
-MAX_FORMS = 5000  # of one page: forms can multiply, and no viewer draws more in a moment
-MAX_DEPTH = 25  # of forms inside forms; pdfium looks into 40 at most
-# pdfium copies all marks around at each mark, and looks through all layers at each piece of text.
+MAX_FORMS = 5000  # of a page: forms can multiply, and viewers draw more of them slowly
+MAX_DEPTH = 25  # of forms inside forms; pdfium's limit is 40
+# pdfium copies all outer marks at each mark, and searches all layers at each piece of text.
 MAX_MARKS, MAX_LAYERS = 1000, 1000
 TEXT_OPERATORS = (b"Tj", b"TJ", b"'", b'"')
-NO_FONT = DictionaryObject()  # viewers draw with a font of their own where a name leads nowhere
+NO_FONT = DictionaryObject()  # viewers draw missing fonts with a font of their own
 
 
 class Run(NamedTuple):
-    """Text that one operator shows. `path`: the operators that lead to it, through forms."""
+    """Text of one operator. `path`: the operators that lead to it, through forms."""
 
     path: Path
     n_chars: int  # that leave ink
@@ -36,16 +36,16 @@ class Runs:
     def __init__(self, page: PageObject, stream: ContentStream, known: dict[int, Measure]) -> None:
         self.runs: list[Run] = []
         self.undrawn: dict[Path, int] = {}  # characters shown without any font
-        self.unread: dict[Path, int] = {}  # characters of forms that are not looked into
+        self.unread: dict[Path, int] = {}  # characters of forms that are not read
         self.n_forms = 0
-        self.n_marks = self.most_marks = 0  # of content that are open, now and at most
+        self.n_marks = self.most_marks = 0  # open marks of content, now and at most
         self._pdf: Any = page.pdf
         self._known = known
         self._streams: dict[int, ContentStream] = {}
         self._list(stream.operations, page.get("/Resources"), None, (), frozenset())
 
     def are_slow(self) -> bool:
-        """Whether pdfium would take more time for the page than its size tells."""
+        """True if pdfium would take much time for the page, whatever its size."""
         try:
             n_layers = len(self._pdf.root_object["/OCProperties"]["/OCGs"])
         except PARSE_ERRORS:
@@ -86,7 +86,7 @@ class Runs:
                     form = find_resource(resources, "/XObject", operands[0])
                     if look_up(form, "/Subtype") != "/Image":
                         self._enter(form, resources, font, here, within)
-            except PARSE_ERRORS:  # operands that are not of their kind
+            except PARSE_ERRORS:  # operands of wrong types
                 continue
 
     def _add(
@@ -112,7 +112,7 @@ class Runs:
         within: frozenset[int],
     ) -> None:
         self.n_forms += 1
-        if id(form) in within:  # nothing is shown inside itself
+        if id(form) in within:  # a form inside itself shows nothing
             self.unread[path] = 0
             return
         if id(form) not in self._streams:
@@ -129,12 +129,12 @@ class Runs:
 
 
 def find_resource(resources: Any, category: str, name: str) -> Any:
-    """Look up a named resource; one that is missing raises LookupError, or TypeError."""
+    """Find a named resource; raises LookupError or TypeError if it is missing."""
     return resources.get_object()[category].get_object()[name].get_object()
 
 
 def count_signs(items: Sequence[Any], n_bytes: int) -> int | None:
-    """Count the codes that leave ink, but for spaces; None if no string has any code."""
+    """Count the codes without spaces; None if no string has any code."""
     strings = [item for item in items if isinstance(item, bytes) and item]
     if n_bytes == 2:
         signs = [len(string) // 2 for string in strings]

@@ -1,7 +1,6 @@
-"""The strings that a PDF page shows, with their lengths and the spacing between their words.
+"""The strings of a PDF page, with their lengths and the spacing between words.
 
-Takes a page, gives a copy for pypdf to read, without the text that is to be left out; knows nothing
-of lines.
+A page in, a copy for pypdf out, without the text to leave out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -20,21 +19,21 @@ from pypdf.generic import (
 from d2l.readers.pdf.fonts import look_up
 from d2l.readers.pdf.widths import GUESS, Measure, find_measures
 
-OF_ENCODING = ("/Length", "/Filter", "/DecodeParms")  # what a stream says of its bytes
+OF_ENCODING = ("/Length", "/Filter", "/DecodeParms")  # keys about the bytes of a stream
 
 Operation = tuple[Any, bytes]  # operands, operator
 Path = tuple[int, ...]  # to an operator, through forms
 
 
 class Shown(ArrayObject):
-    """The strings and moves of one `TJ`, and how far they move the pen, in text space."""
+    """The strings and moves of one `TJ`, and their length in text space."""
 
     length: float = 0.0
     inked: float = 0.0  # the length without spaces at the end
-    is_exact: bool = True  # whether the font tells its widths
+    is_exact: bool = True  # the font has widths
 
     def without_text(self, state: "_TextState") -> "Shown":
-        """Give what moves the pen as far, and shows nothing."""
+        """Make a move of the same length, without text."""
         unit = state.size * state.stretch
         moved = Shown([FloatObject(-1000 * self.length / unit if unit else 0.0)])
         moved.length, moved.is_exact = self.length, self.is_exact
@@ -42,7 +41,7 @@ class Shown(ArrayObject):
 
 
 class _TextState(NamedTuple):
-    """The text state that decides how far strings go."""
+    """The text state that decides the length of strings."""
 
     font: Sequence[Any] = ()  # operands of the last `Tf`
     measure: Measure = GUESS
@@ -53,18 +52,17 @@ class _TextState(NamedTuple):
 
 
 def parse_content(page: PageObject) -> ContentStream:
-    """Parse the operations of a page; one without content has none."""
+    """Parse the operations of a page; none without content."""
     return ContentStream(look_up(page, "/Contents"), page.pdf, "bytes")
 
 
 def spell_out_strings(
     page: PageObject, stream: ContentStream, measures: Mapping[str, Measure], omitted: Set[Path]
 ) -> PageObject:
-    """Give a page with some content whose strings are all `Shown`; the page stays as it is.
+    """Copy a page with this content, all strings of which become `Shown`.
 
-    pypdf does not count word spacing: it takes what follows justified spaces for far off, and
-    splits words. So each space comes with a move that does the same. Only forms that hold text to
-    leave out are copied, too.
+    pypdf ignores word spacing: it sees a gap after justified spaces, and splits words. So each
+    space gets a move of the same length. Forms are copied only if they contain text to leave out.
     """
     spelled = PageObject(page.pdf, page.indirect_reference)
     spelled.update(page)
@@ -77,7 +75,7 @@ def spell_out_strings(
 
 
 class _Speller:
-    """Copies the content of a page, and of its forms that hold text to leave out."""
+    """Copies the content of a page, and of its forms that contain text to leave out."""
 
     def __init__(self, pdf: Any, omitted: Set[Path]) -> None:
         self._pdf = pdf
@@ -87,14 +85,14 @@ class _Speller:
     def copy(
         self, stream: ContentStream, resources: Any, measures: Mapping[str, Measure], path: Path
     ) -> tuple[DictionaryObject, ContentStream]:
-        """Give resources and content with all strings spelled out."""
+        """Copy resources and content, with all strings spelled out."""
         own = DictionaryObject(resources.get_object() if resources is not None else {})
         content = ContentStream(None, self._pdf)
         content.operations = list(self._spell_out(stream.operations, own, measures, path))
         return own, content
 
     def _copy_form(self, own: DictionaryObject, name: Any, path: Path) -> NameObject:
-        """Put a copy of a form among the resources, and give its name there."""
+        """Add a copy of a form to the resources, and return its name."""
         forms = DictionaryObject(look_up(own, "/XObject"))
         form: Any = forms[name].get_object()
         inner = form.get("/Resources", own)
@@ -114,9 +112,9 @@ class _Speller:
         measures: Mapping[str, Measure],
         path: Path,
     ) -> Iterator[Operation]:
-        """Yield operations that show what is left, each string by a `TJ` of its own.
+        """Yield operations for the remaining text, each string in its own `TJ`.
 
-        A `Tf` before what stands at a new place has pypdf report it as a piece of its own.
+        A `Tf` at each new position makes pypdf report a separate piece.
         """
         state = _TextState()
         saved: list[_TextState] = []
@@ -154,7 +152,7 @@ class _Speller:
 
 
 def change_state(state: _TextState, operator: bytes, operands: Sequence[Any]) -> _TextState:
-    """Give the state after one of the operators that set a number of it."""
+    """Change the state by an operator that sets a number of it."""
     if operator == b"Tc":
         return state._replace(char_spacing=read_number(operands, 0))
     if operator == b"Tw":
@@ -165,7 +163,7 @@ def change_state(state: _TextState, operator: bytes, operands: Sequence[Any]) ->
 
 
 def show(operand: Any, state: _TextState) -> Shown:
-    """Measure what an operator shows, and add moves for its word spacing."""
+    """Measure the strings of an operator, and add moves for its word spacing."""
     shown = Shown()
     shown.is_exact = state.measure.default is not None
     spaced = state.word_spacing if state.measure.n_bytes == 1 else 0.0
@@ -184,14 +182,14 @@ def show(operand: Any, state: _TextState) -> Shown:
 
 
 def measure_text(raw: bytes, state: _TextState, word_spacing: float) -> float:
-    """Give the length of a string in text space."""
+    """Compute the length of a string in text space."""
     length = state.measure.measure(raw) * state.size
     length += state.char_spacing * len(raw) / state.measure.n_bytes
     return (length + word_spacing * raw.count(b" ")) * state.stretch
 
 
 def spread(raw: bytes, move: float) -> Iterator[Any]:
-    """Yield the words of a string, each with its space and a move after that."""
+    """Yield the words of a string, each with its space and a move."""
     *words, last = raw.split(b" ")
     for word in words:
         yield ByteStringObject(word + b" ")
@@ -201,6 +199,6 @@ def spread(raw: bytes, move: float) -> Iterator[Any]:
 
 
 def read_number(operands: Sequence[Any], index: int) -> float:
-    """Give an operand as a number; 0 if it is missing or none."""
+    """Read an operand as a number; 0 if it is missing, or no number."""
     value = operands[index] if index < len(operands) else None
     return float(value) if isinstance(value, (int, float)) else 0.0

@@ -1,7 +1,6 @@
-"""PDF pages as a viewer draws them, by pdfium: where the ink of their text can be seen.
+"""PDF pages drawn by pdfium, to find text without visible ink.
 
-Takes the bytes of a PDF and the runs of a page, tells which of them leave no trace. Imported by
-the reader alone, which runs in a child process: pdfium is native code.
+Only the reader imports this module, in a child process: pdfium is native code.
 """
 
 import math
@@ -22,28 +21,28 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 Mask = NDArray[np.bool_]  # rows of pixels from the top, columns
 Pixels = NDArray[np.uint8]  # rows, columns, colors
 
-MAX_PIXELS = 1e6  # of a page as it is drawn: 100 per inch of a letter
-MAX_COATS = 30  # times that a page is painted over; pages of more are drawn with fewer pixels
+MAX_PIXELS = 1e6  # of a drawn page: 100 per inch of US Letter
+MAX_COATS = 30  # layers of paint on a page; pages with more are drawn with fewer pixels
 LEAST_CHANGE = 16  # of 255, in one color: a fainter change cannot be seen
-LEAST_SHARE = 0.1  # of the columns of pixels that letters fill: fewer are not enough to read
+LEAST_SHARE = 0.1  # of the columns of pixels of letters: fewer cannot be read
 LETTER_WIDTH = 0.3  # of an em: most letters are wider
-SURE_LETTERS = 3  # of a font of two-byte codes: the others may be spaces, or glyphs it lacks
-MAX_LAYERS = 8  # of text over text that are told apart
+SURE_LETTERS = 3  # of a font of two-byte codes: others may be spaces or missing glyphs
+MAX_LAYERS = 8  # of overlapping texts that are judged apart
 BLANK = 0.05  # of an em: a dot is larger
 LEAST_PIXELS = 1.0  # of an em
-# Annotations that are shown on demand only, and those that viewers let text through.
+# Annotations that are shown on demand only, or are transparent.
 NO_COVERS = (pdfium_raw.FPDF_ANNOT_POPUP, pdfium_raw.FPDF_ANNOT_HIGHLIGHT)
 IMAGE = pdfium_raw.FPDF_PAGEOBJ_IMAGE
 TEXT, FORM = pdfium_raw.FPDF_PAGEOBJ_TEXT, pdfium_raw.FPDF_PAGEOBJ_FORM
 
 
 class ViewError(Exception):
-    """pdfium cannot open or draw a page, or sees other text on it than pypdf."""
+    """pdfium cannot open or draw a page, or finds other text on it than pypdf."""
 
 
 @dataclass
 class Text:
-    """A run as pdfium places it, in points; its baseline begins at `x`, `y`."""
+    """A run with its position in pdfium, in points; its baseline begins at `x`, `y`."""
 
     run: Run
     raw: Any
@@ -68,10 +67,8 @@ class Viewer:
                 self._pdf = pdf if len(pdf) == n_pages else None
 
     def open_page(self, index: int, shown: Runs) -> "View":
-        """Give a page with the runs that it shows; raises ViewError.
-
-        pdfium would follow forms without end, or draw forms that multiply one by one.
-        """
+        """Open a page with its runs; raises ViewError, also for forms that would keep pdfium
+        busy."""
         if self._pdf is None or shown.unread or shown.are_slow():
             raise ViewError
         try:
@@ -80,8 +77,8 @@ class Viewer:
             raise ViewError from error
 
     def flatten(self, numbers: Iterable[int]) -> bytes:
-        """Give the file with annotations and form fields as content of the pages of these numbers,
-        counted from 1; raises ViewError. Open the file anew for anything else."""
+        """Save the file with annotations and form fields as content of these pages, counted from 1;
+        raises ViewError. The viewer cannot be used afterwards."""
         if self._pdf is None:
             raise ViewError
         flat = BytesIO()
@@ -117,14 +114,14 @@ class View:
         self._measure_neighbors([(item, box) for item, _, box in objects])
 
     def share_on_page(self, box: Box) -> float:
-        """The share of a box that is on the page."""
+        """Share of a box that is on the page."""
         left, bottom, right, top = self.sheet
         wide, high = overlap(box, self.sheet)
         across = wide / (box[2] - box[0]) if box[2] > box[0] else left <= box[0] <= right
         return across * (high / (box[3] - box[1]) if box[3] > box[1] else bottom <= box[1] <= top)
 
     def _measure_neighbors(self, objects: Sequence[tuple[Any, Box]]) -> None:
-        """Work out how much of each text lies on images, and under what is painted later."""
+        """Measure how much of each text is on images, and under objects that are painted later."""
         images, later = self._blank(), self._blank()
         texts = reversed(self.texts)
         for item, box in reversed(objects):
@@ -139,17 +136,17 @@ class View:
             text.on_image = share(images[self._place(text.box)])
 
     def is_undrawn(self, text: Text) -> bool:
-        """Whether the page shows no ink of a text in any color: pdfium has no glyphs for it, or
-        too few pixels. Strokes widen the box of a space a bit."""
+        """True if a text has no ink in any color: pdfium lacks its glyphs, or has too few pixels.
+        Strokes slightly widen the box of a space."""
         wide, high = text.box[2] - text.box[0], text.box[3] - text.box[1]
         is_blank = min(wide, high) <= 0 or max(wide, high) < BLANK * text.height
         return is_blank or text.height * self._scale < LEAST_PIXELS
 
     def find_unseen(self, texts: Sequence[Text]) -> Iterator[Text]:
-        """Yield the texts whose ink leaves no trace; in doubt, text leaves some.
+        """Yield the texts whose ink changes no pixels; in doubt, text counts as visible.
 
-        The page is drawn with all text and without any. Text that overlaps other text, and has no
-        trace in a place of its own, is taken away alone, and put on the page alone, too.
+        The page is drawn with all text and without any. For text without changed pixels of its own
+        that overlaps other text, it is drawn with this text alone, and without this text alone.
         """
         switch(self.texts, on=False)
         nothing = self._draw()
@@ -176,7 +173,7 @@ class View:
                     yield text
 
     def _part(self, texts: Iterable[Text]) -> list[list[Text]]:
-        """Part texts into layers of such as do not overlap; the last layer takes all the rest."""
+        """Part texts into layers without overlaps; the last layer takes all the rest."""
         masks: list[Mask] = []
         layers: list[list[Text]] = []
         for text in texts:
@@ -193,7 +190,7 @@ class View:
         return layers
 
     def _shows(self, text: Text, changes: Mask) -> bool:
-        """Whether enough of a text lies on pixels that changed."""
+        """True if enough of a text is on changed pixels."""
         part = changes[self._place(text.box)]
         n_changed = np.count_nonzero(part.any(axis=0 if part.shape[1] >= part.shape[0] else 1))
         n_letters = (
@@ -216,7 +213,7 @@ class View:
         return np.zeros(self._everything.shape[:2], np.bool_)
 
     def _compare(self, one: Pixels, two: Pixels) -> Mask:
-        """Tell which pixels differ as far as the eye can see; few pixels make light ink pale."""
+        """Find pixels that visibly differ; the fewer pixels, the paler is thin ink."""
         changed = np.flatnonzero(one.view(np.uint32) != two.view(np.uint32))
         colors = (pixels.reshape(-1, 4)[changed, :3].astype(np.int16) for pixels in (one, two))
         difference = np.abs(np.subtract(*colors)).max(axis=1, initial=0)
@@ -226,7 +223,7 @@ class View:
         return mask
 
     def _place(self, box: Box) -> tuple[slice, slice]:
-        """The pixels of a box."""
+        """Find the pixels of a box."""
         left, bottom, right, top = self.sheet
         n_rows, n_columns = self._everything.shape[:2]
         across, down = n_columns / (right - left), n_rows / (top - bottom)
@@ -237,31 +234,31 @@ class View:
 
 
 def overlap(one: Box, two: Box) -> tuple[float, float]:
-    """How wide and how high the part is that two boxes share."""
+    """Width and height of the overlap of two boxes."""
     wide = min(one[2], two[2]) - max(one[0], two[0])
     high = min(one[3], two[3]) - max(one[1], two[1])
     return max(0.0, wide), max(0.0, high)
 
 
 def cut(n_pixels: int, start: float, end: float) -> slice:
-    """The pixels of a row or column between two places."""
-    first, last = (min(max(place, 0.0), n_pixels) for place in (start, end))
+    """Cut the pixels of a row or column between two positions."""
+    first, last = (min(max(position, 0.0), n_pixels) for position in (start, end))
     return slice(math.floor(first), math.ceil(last))
 
 
 def share(mask: Mask) -> float:
-    """The share of pixels that are set."""
+    """Share of pixels that are set."""
     return float(mask.mean()) if mask.size else 0.0
 
 
 def switch(texts: Iterable[Text], *, on: bool) -> None:
-    """Have texts drawn, or not."""
+    """Switch the drawing of texts on or off."""
     for text in texts:
         pdfium_raw.FPDFPageObj_SetIsActive(text.raw, on)
 
 
 def drop_annotations(page: Any) -> None:
-    """Take off what covers no text, or is not shown, in memory."""
+    """Drop, in memory, annotations that cover no text or are not shown."""
     for index in reversed(range(pdfium_raw.FPDFPage_GetAnnotCount(page))):
         annotation = pdfium_raw.FPDFPage_GetAnnot(page, index)
         kind = pdfium_raw.FPDFAnnot_GetSubtype(annotation)
@@ -273,7 +270,7 @@ def drop_annotations(page: Any) -> None:
 
 def list_objects(page: Any) -> Iterator[tuple[Any, Any, Box]]:
     """Yield the objects of a page and its forms: each with its matrix to the page, and its box."""
-    matrices = [pdfium.PdfMatrix()]  # of the forms that are entered
+    matrices = [pdfium.PdfMatrix()]  # of the open forms
     for item in page.get_objects(max_depth=MAX_DEPTH + 1):
         outer = matrices[item.level]
         matrix = item.get_matrix().multiply(outer) if item.type in (TEXT, FORM) else outer
@@ -283,7 +280,7 @@ def list_objects(page: Any) -> Iterator[tuple[Any, Any, Box]]:
 
 
 def place_text(run: Run, item: Any, matrix: Any, box: Box) -> Text:
-    """Place a run."""
+    """Compute the position and size of a run."""
     mode = pdfium_raw.FPDFTextObj_GetTextRenderMode(item.raw)
     a, b, c, d, x, y = matrix.get()
     along, size = math.hypot(a, b), item.get_font_size()

@@ -1,7 +1,7 @@
-"""What of a PDF page's text a reader cannot see, and why.
+"""Hidden text of a PDF page, with the reasons.
 
-Takes the runs of a page, and the page in a viewer, gives the runs to leave out. In doubt text is
-taken to be seen.
+The runs of a page, and the page in a viewer in, the runs to leave out out. In doubt text counts as
+visible.
 """
 
 import pypdfium2.raw as pdfium_raw
@@ -12,10 +12,10 @@ from d2l.readers.pdf.strings import Path
 from d2l.readers.pdf.viewer import Text, View
 
 TINY = 1.0  # points: text of this size or less cannot be read
-TINY_SHARE = 0.002  # of the page's height, for pages that are small themselves
-MOST_AWAY = 0.9  # share of a run off the page that makes it hidden
-ON_IMAGE = 0.5  # share of a run on an image that makes it the text of a scan
-MOST_OVER = 0.5  # of the page's width that a line that is too long runs off it
+TINY_SHARE = 0.002  # of the page's height, for small pages
+MOST_AWAY = 0.9  # share of a run off the page: then it is hidden
+ON_IMAGE = 0.5  # share of a run on an image: then it is the text of a scan
+MOST_OVER = 0.5  # of the page's width, for the end of a line off the page
 OFF, OVERFLOW = "off the page", "ends of lines off the page"
 UNSEEN = "invisible on the page"
 INVISIBLE = pdfium_raw.FPDF_TEXTRENDERMODE_INVISIBLE
@@ -24,10 +24,10 @@ UNREAD = "in too many forms, or too deep in them"
 
 
 def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding]:
-    """Give what cannot be seen on a page, by the path to the operator that shows it.
+    """Find the hidden text of a page, by the path to its operator.
 
-    Ends of lines that are too long are `overflow`: no one meant to hide them. Without a view, all
-    that is read is taken to be seen.
+    Ends of lines that are too long are `overflow`: nobody meant to hide them. Without a view, all
+    text that was read counts as visible.
     """
     found = {
         path: Finding("hidden", reason, n_chars, (page,))
@@ -48,7 +48,7 @@ def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding
         reason = reasons[path]
         is_begun = left <= text.x < right and bottom <= text.y < top
         joins = is_begun or (before is not None and follows(before, text))
-        # No farther off the page than lines end that are too long to be set.
+        # Ends of too long lines do not reach farther.
         if reason == OFF and joins and text.box[2] - right <= MOST_OVER * (right - left):
             found[path] = Finding("overflow", OVERFLOW, n_chars, (page,))
         elif reason:
@@ -58,7 +58,7 @@ def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding
 
 
 def explain(text: Text, view: View) -> str:
-    """Say why a text cannot be seen, as far as its place and mode tell; "" if they do not."""
+    """Explain by its position and mode why a text is hidden; "" if they do not tell."""
     share = text.on_image if text.mode == INVISIBLE else text.under_later
     if text.mode in (INVISIBLE, CLIPPING) and share <= ON_IMAGE and not text.run.is_type3:
         return "drawn in the invisible mode"
@@ -70,13 +70,13 @@ def explain(text: Text, view: View) -> str:
 
 
 def is_exempt(text: Text, view: View) -> bool:
-    """Whether pixels do not tell if a text can be seen: it is part of a scan, it bounds what is
-    painted later, pdfium does not draw it, or its glyphs are drawings of any size."""
+    """True if pixels do not show if a text is hidden: it belongs to a scan, clips later objects, is
+    not drawn by pdfium, or its glyphs are drawings of any size."""
     is_undrawn = text.mode in (INVISIBLE, CLIPPING) or view.is_undrawn(text)
     return is_undrawn or text.run.is_type3 or text.on_image > ON_IMAGE
 
 
 def follows(before: Text, text: Text) -> bool:
-    """Whether a text goes on with the line of the text before."""
+    """True if a text continues the line of the text before."""
     on_line = abs(text.y - before.y) <= before.height / 2
     return on_line and abs(text.x - before.box[2]) <= text.height

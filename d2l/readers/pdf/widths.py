@@ -1,7 +1,4 @@
-"""How far the strings of a PDF's fonts move the pen.
-
-Takes the dictionary of a font, gives a measure for its strings; knows nothing of pages.
-"""
+"""Widths of a PDF's fonts: the dictionary of a font in, a measure for its strings out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,14 +15,14 @@ TYPEWRITER_WIDTH = 0.6  # of every character of Courier
 
 @dataclass(frozen=True)
 class Measure:
-    """The widths of a font's codes in ems; without any it guesses by the shape of characters."""
+    """The widths of a font's codes in ems; without widths, it guesses by the characters' shapes."""
 
     widths: Mapping[int, float] = field(default_factory=dict)
-    default: float | None = None  # of codes that have no width of their own; None: guess
+    default: float | None = None  # width of other codes; None: guess
     n_bytes: int = 1  # of a code
 
     def measure(self, raw: bytes) -> float:
-        """Give the width of a string in ems."""
+        """Measure the width of a string in ems."""
         n = self.n_bytes
         codes = (int.from_bytes(raw[start : start + n], "big") for start in range(0, len(raw), n))
         return sum(
@@ -38,20 +35,20 @@ GUESS = Measure()
 
 
 def find_measures(resources: Any, known: dict[int, Measure]) -> dict[str, Measure]:
-    """Give the measures of the fonts that resources name; `known` keeps them between pages."""
+    """Find the measures of the fonts in resources; `known` keeps them between pages."""
     fonts = list_resources(resources, "/Font")
     return {name: measure_font(font, known) for name, font in fonts.items()}
 
 
 def measure_font(font: DictionaryObject, known: dict[int, Measure]) -> Measure:
-    """Give the measure of one font; `known` keeps it."""
+    """Read the measure of a font once; `known` keeps it."""
     if id(font) not in known:
         known[id(font)] = read_measure(font)
     return known[id(font)]
 
 
 def read_measure(font: DictionaryObject) -> Measure:
-    """Read the widths of a font, whatever its kind."""
+    """Read the widths of a font of any kind."""
     if font.get("/Subtype") == "/Type0":
         return read_composite(font)
     widths = read_numbers(look_up(font, "/Widths"))
@@ -60,13 +57,13 @@ def read_measure(font: DictionaryObject) -> Measure:
         is_courier = "Courier" in str(font.get("/BaseFont", ""))
         return Measure(default=TYPEWRITER_WIDTH) if is_courier else GUESS
     unit = 0.001
-    if font.get("/Subtype") == "/Type3":  # in units of its own
+    if font.get("/Subtype") == "/Type3":  # in its own units
         unit = abs((read_numbers(look_up(font, "/FontMatrix")) or [unit])[0])
     return Measure(dict(zip(count(first), (unit * width for width in widths), strict=False)), 0.0)
 
 
 def read_composite(font: DictionaryObject) -> Measure:
-    """Read the widths of a font of two-byte codes, which are taken for its glyphs' numbers."""
+    """Read the widths of a font of two-byte codes, as if codes were numbers of glyphs."""
     listed = look_up(font, "/DescendantFonts")
     descendant = listed[0].get_object() if isinstance(listed, ArrayObject) and listed else None
     if not isinstance(descendant, DictionaryObject):
@@ -74,7 +71,7 @@ def read_composite(font: DictionaryObject) -> Measure:
     default = look_up(descendant, "/DW")
     widths: dict[int, float] = {}
     entries = look_up(descendant, "/W")
-    pending: list[float] = []  # the first glyph of a run, and the last if it has one width
+    pending: list[float] = []  # the first glyph of a run, and the last if the run has one width
     for entry in entries if isinstance(entries, ArrayObject) else ():
         entry = entry.get_object()
         if isinstance(entry, ArrayObject) and len(pending) == 1:
