@@ -46,40 +46,43 @@ def probe(
 
     Compares it with the document in the prompt, and with the base alone.
     """
-    from d2l.evaluation.probe.asked import probe_questions
-    from d2l.evaluation.probe.selftest import probe_itself
+    from d2l.evaluation.probe.asked import QuestionsReport, probe_questions
+    from d2l.evaluation.probe.selftest import SelfReport, probe_itself
     from d2l.inference.options import AskOptions
 
+    if qa is None and at_least is not None:
+        raise typer.BadParameter("--at-least cannot be given without --qa")
     asking = AskOptions(base, device, _MOST_TOKENS, offline=offline)
-    if qa is None:
-        if at_least is not None:
-            raise typer.BadParameter("--at-least cannot be given without --qa")
-        tested = probe_itself(adapter, document=document, asking=asking, watch=console.watch)
-        for remark in tested.remarks:
-            console.note(remark)
-        console.emit(tested.to_json(), lambda: show_selftest(tested))
-        return
-    report = probe_questions(adapter, qa, document=document, asking=asking, watch=console.watch)
+    report: SelfReport | QuestionsReport
+    if qa is not None:
+        report = probe_questions(adapter, qa, document=document, asking=asking, watch=console.watch)
+    else:
+        report = probe_itself(adapter, document=document, asking=asking, watch=console.watch)
     for remark in report.remarks:
         console.note(remark)
-    console.emit(report.to_json(), lambda: _show_questions(report))
-    if at_least is not None:
+    console.emit(report.to_json(), lambda: _show(report))
+    if isinstance(report, QuestionsReport) and at_least is not None:
         report.check_share(at_least)
+
+
+def _show(report: "SelfReport | QuestionsReport") -> None:
+    from d2l.evaluation.probe.selftest import SelfReport
+
+    if isinstance(report, SelfReport):
+        show_selftest(report)
+    else:
+        _show_questions(report)
 
 
 def _show_questions(report: "QuestionsReport") -> None:
     """Print how many answers are right, each wrong one, the questions left out, and the scores."""
     from d2l.evaluation.answers import NAMES
-    from d2l.evaluation.metrics import list_answer
 
     if report.own.recall is not None:
         console.result(f"{report.own.recall.count:,} of {report.own.n:,} right")
-    for question in report.questions:
-        if not report.is_right(question):
-            wanted = " / ".join(question.wanted) or "(no answer)"
-            said = question.answers[report.own.arm].text
-            lines = list_answer(f"? {question.question}", wanted, said)
-            console.result("\n".join(lines))
+    for question in report.wrong:
+        wanted = " / ".join(question.wanted) or "(no answer)"
+        _show_answer(f"? {question.question}", wanted, question.answers[report.own.arm].text)
     for row in report.left_out:
         console.result(f"left out: {row.question} ({row.reason}: {' / '.join(row.wanted)})")
     tokens = "" if report.tokens is None else f", {report.tokens:,} tokens"
@@ -105,7 +108,7 @@ def _show_questions(report: "QuestionsReport") -> None:
 def show_selftest(report: "SelfReport") -> None:
     """Print totals, a row for each page (or chunk) with its gain, the worst passages, questions of
     a writer, and harm."""
-    from d2l.evaluation.metrics import list_answer, show_mean
+    from d2l.evaluation.metrics import show_mean
 
     test, total = report.selftest, report.selftest.total
     console.result(f"adapter    {report.adapter} on {report.base}")
@@ -120,8 +123,8 @@ def show_selftest(report: "SelfReport") -> None:
         ("document", "page" if test.pages else "chunk", "gain", "sentences"),
         [
             (
-                row.document,
-                row.place,
+                row.place.document,
+                row.place.name,
                 "–" if row.gain.gain is None else f"{row.gain.gain:+.2f}",
                 f"{row.gain.n}",
             )
@@ -133,7 +136,7 @@ def show_selftest(report: "SelfReport") -> None:
         passage = recited.passage
         place = "" if passage.page is None else f", p. {passage.page}"
         line = f"{recited.gain:+.2f}  {passage.document}{place}: {passage.given} …"
-        console.result("\n".join(list_answer(line, passage.wanted, recited.said or "")))
+        _show_answer(line, passage.wanted, recited.said or "")
     if report.answered:
         console.result(
             f"\nquestions  {_count_right(report.answered)} (of {report.n_written:,} that were "
@@ -145,16 +148,19 @@ def show_selftest(report: "SelfReport") -> None:
 
 def _show_answered(answered: "Sequence[PageAnswer]") -> None:
     """Print how many of a writer's questions were answered, place by place, and wrong answers."""
-    from d2l.evaluation.metrics import list_answer
-
     for place in dict.fromkeys(answer.place for answer in answered):
         own = [answer for answer in answered if answer.place == place]
         console.result(f"  {place}: {_count_right(own).removesuffix(' right')}")
     for answer in [answer for answer in answered if not answer.contained][:_SHOWN]:
         asked = answer.asked
-        lines = list_answer(f"? {asked.question}", asked.answer, answer.said)
-        console.result("\n".join(lines))
+        _show_answer(f"? {asked.question}", asked.answer, answer.said)
 
 
 def _count_right(answered: "Sequence[PageAnswer]") -> str:
     return f"{sum(answer.contained for answer in answered)} of {len(answered)} right"
+
+
+def _show_answer(asked: str, wanted: str, said: str) -> None:
+    """Print a wrong answer, a line each: texts of documents and models have line ends."""
+    for name, text in (("  ", asked), ("         wanted  ", wanted), ("         said    ", said)):
+        console.result(name + " ".join(text.split()))

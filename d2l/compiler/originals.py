@@ -6,6 +6,7 @@ changed since, an error says so, and `--document` names them again.
 
 import os.path
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from d2l.adapters.info import AdapterInfo
@@ -22,7 +23,7 @@ _HINT = "name the document, or a copy of it, with --document FILE"
 @dataclass(frozen=True)
 class Stretch:
     """Characters [start, stop) of a document's text that belong to one chunk of the adapter;
-    `chunk` is None where the adapter does not say which."""
+    `chunk` is None if the adapter does not say which."""
 
     document: Document
     chunk: int | None
@@ -31,21 +32,26 @@ class Stretch:
 
     @property
     def place(self) -> str:
-        """Where the stretch stands in its document: "p. 3-5", "§ Filters", or ""."""
+        """Place of the stretch in its document: "p. 3-5", "§ Filters", or ""."""
         return self.document.where(self.start, self.stop)
 
 
 @dataclass(frozen=True)
 class Originals:
-    """The documents of an adapter, and what was compiled of them in order of the chunks.
+    """The documents of an adapter; `made` has its chunks, None of a document that it does not know.
 
-    `remarks` are for the user. `documents` holds one that was given with `--document` alone, if
-    there is one, called as the adapter calls it.
+    `remarks` are for the user. A document given with `--document` stands alone, under the name that
+    the adapter knows.
     """
 
     documents: tuple[Document, ...]
-    stretches: tuple[Stretch, ...]
+    made: Provenance | None
     remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Compiled stretches in the order of the chunks."""
+        return tuple(s for document in self.documents for s in _find_stretches(self.made, document))
 
     @property
     def text(self) -> str:
@@ -56,8 +62,8 @@ class Originals:
 def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
     """Read the adapter's documents from where they were, or the one given in their place.
 
-    Raises AdapterError where the adapter does not know them, and DocumentError where one of them
-    is gone, changed or unreadable.
+    Raises AdapterError if the adapter does not know them, and DocumentError if one of them is gone,
+    changed or unreadable.
     """
     made = info.provenance
     if given is not None:
@@ -73,26 +79,15 @@ def read_originals(info: AdapterInfo, given: str | None = None) -> Originals:
             hint="name the document with --document FILE",
         )
     entries = {entry.name: entry for entry in made.inputs}  # a file may be given twice
-    documents = tuple(_read_again(info, entry) for entry in entries.values())
-    stretches = [s for document in documents for s in _find_stretches(made, document)]
-    return Originals(documents, tuple(stretches))
+    return Originals(tuple(_read_again(info, entry) for entry in entries.values()), made)
 
 
 def find_originals(info: AdapterInfo) -> Originals | None:
-    """The adapter's documents, for callers that can do without: None where one is not known, gone,
-    changed or unreadable."""
+    """Read the adapter's documents; None if one is unknown, gone, changed or unreadable."""
     try:
         return read_originals(info)
     except (AdapterError, DocumentError):
         return None
-
-
-def find_page(document: Document, character: int) -> int | None:
-    """The page on which a character of a document's text stands."""
-    for start, stop, section in document.spans():
-        if start <= character < stop:
-            return section.page
-    return None
 
 
 def _read_again(info: AdapterInfo, entry: Input) -> Document:
@@ -102,11 +97,11 @@ def _read_again(info: AdapterInfo, entry: Input) -> Document:
             f"{info.folder}: was compiled from standard input, which is not kept", hint=_HINT
         )
     known, named = find_path(entry.sha256), Path(name)
-    places = [named] if known is None else [known]
+    paths = [named] if known is None else [known]
     if known is not None and os.path.exists(named):
-        places.append(named)  # which may still hold it where the other has changed
-    for place in places:
-        document = _read_unchanged(info, entry, place)
+        paths.append(named)  # it may be unchanged, though the other has changed
+    for path in paths:
+        document = _read_unchanged(info, entry, path)
         if document is not None:
             return document
     raise DocumentError(
@@ -115,13 +110,12 @@ def _read_again(info: AdapterInfo, entry: Input) -> Document:
     )
 
 
-def _read_unchanged(info: AdapterInfo, entry: Input, place: Path) -> Document | None:
-    """The document at a place; None where something else is there, DocumentError where it cannot
-    be read."""
-    # os.path: a name that no file can have is none that exists, where `Path` raises.
-    if os.path.exists(place) and not may_hold(place, entry.size_bytes):
+def _read_unchanged(info: AdapterInfo, entry: Input, path: Path) -> Document | None:
+    """Read the document at a path; None for another file, DocumentError for an unreadable one."""
+    # os.path: `Path` raises for a name that no file can have.
+    if os.path.exists(path) and not may_hold(path, entry.size_bytes):
         return None
-    source = Source(entry.name, place, include_hidden=entry.include_hidden)
+    source = Source(entry.name, path, include_hidden=entry.include_hidden)
     try:
         document = read_document(source, format=entry.format)
     except DocumentError as error:
@@ -132,24 +126,28 @@ def _read_unchanged(info: AdapterInfo, entry: Input, place: Path) -> Document | 
 
 
 def _take_given(info: AdapterInfo, document: Document) -> Originals:
-    """A document given by the user: known by its digest, else taken as it is, with a remark."""
+    """Take a document given by the user: known by its digest, else with a remark."""
     made = info.provenance
     for entry in () if made is None else made.inputs:
         if made is not None and entry.sha256 == document.digest:
             known = replace(document, name=entry.name)
-            return Originals((known,), tuple(_find_stretches(made, known)))
+            return Originals((known,), made)
     remark = (
         f"{document.name} is not byte for byte what {info.folder} was compiled from: "
         "what differs counts as forgotten"
     )
-    return Originals((document,), (Stretch(document, None, 0, len(document.text)),), (remark,))
+    return Originals((document,), None, (remark,))
 
 
-def _find_stretches(made: Provenance, document: Document) -> list[Stretch]:
-    """The document's chunks; all of it as one where they do not name its characters, or name
-    others than it has (read with another --encoding, say)."""
+def _find_stretches(made: Provenance | None, document: Document) -> list[Stretch]:
+    """Find the document's chunks.
+
+    Gives the whole document if they do not name its characters, or name others than it has (after
+    reading with another --encoding, for example).
+    """
     length = len(document.text)
-    chunks = [chunk for chunk in made.chunks if chunk.document == document.name]
+    known = () if made is None else made.chunks
+    chunks = [chunk for chunk in known if chunk.document == document.name]
     spans = [(chunk.index, *chunk.characters) for chunk in chunks if chunk.characters is not None]
     if not spans or len(spans) < len(chunks) or any(stop > length for _, _, stop in spans):
         return [Stretch(document, None, 0, length)]

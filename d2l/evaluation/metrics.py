@@ -120,12 +120,6 @@ def show_score(row: Row, key: str, form: str = ".3f") -> str:
     return show_mean(row[key], row["stderr"][key], form)
 
 
-def list_answer(asked: str, wanted: str, said: str) -> list[str]:
-    """A wrong answer for people, a line each: texts of documents and models have line ends."""
-    named = (("  ", asked), ("         wanted  ", wanted), ("         said    ", said))
-    return [name + " ".join(text.split()) for name, text in named]
-
-
 def pick_evenly(items: Sequence[T], n: int) -> list[T]:
     """`n` of the items (all if there are fewer), each from the middle of its n-th part."""
     count = min(n, len(items))

@@ -8,7 +8,7 @@ from d2l.commands.probe import show_selftest
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.evaluation.harm import Harm
-from d2l.evaluation.probe.passages import HalvedSentence
+from d2l.evaluation.probe.passages import HalvedSentence, Place
 from d2l.evaluation.probe.selftest import Gain, PlaceGain, Recited, SelfReport, SelfTest
 from tests import tiny
 from tests.command import Command
@@ -145,9 +145,9 @@ def test_an_adapter_alone_is_tested_with_its_own_sentences(
 def make_report() -> SelfReport:
     """A report made by hand."""
     pages = (
-        PlaceGain("a.pdf", "p. 1", Gain(2, 5.0, 3.0, 2.0, 0.5), page=1),
-        PlaceGain("a.pdf", "p. 2", Gain(1, 5.0, 6.0, -1.0), page=2),
-        PlaceGain("b.pdf", "p. 1", Gain(0), page=1),
+        PlaceGain(Place("a.pdf", "p. 1", page=1), Gain(2, 5.0, 3.0, 2.0, 0.5)),
+        PlaceGain(Place("a.pdf", "p. 2", page=2), Gain(1, 5.0, 6.0, -1.0)),
+        PlaceGain(Place("b.pdf", "p. 1", page=1), Gain(0)),
     )
     worst = (Recited(HalvedSentence("a.pdf", 0, 2, "given", "wanted"), 5.0, 6.0, "said"),)
     test = SelfTest(Gain(3, 5.0, 3.5, 1.5, 0.25), 9, (), pages, worst)

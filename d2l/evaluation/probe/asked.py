@@ -33,12 +33,16 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class QuestionsReport:
-    """The outcome of `d2l probe ADAPTER --qa FILE`; `tokens` is None without the document."""
+    """The outcome of `d2l probe ADAPTER --qa FILE`; `tokens` is None without the document.
+
+    `wrong`: questions whose answer contains no reference, or is no refusal if there is none.
+    """
 
     document: str
     tokens: int | None
     scores: tuple[ArmScores, ...]
     questions: tuple[AnsweredQuestion, ...]
+    wrong: tuple[AnsweredQuestion, ...]
     left_out: tuple[LeftOut, ...]
     remarks: tuple[str, ...]
 
@@ -46,11 +50,6 @@ class QuestionsReport:
     def own(self) -> ArmScores:
         """Scores of the adapter, as `d2l ask` asks it."""
         return self.scores[0]
-
-    def is_right(self, question: AnsweredQuestion) -> bool:
-        """True if the adapter's answer contains a reference, or refuses where none is wanted."""
-        answer = question.answers[self.own.arm]
-        return bool(answer.contained) if question.wanted else answer.silent
 
     def to_json(self) -> dict[str, Any]:
         """The values of `d2l probe --qa --json`."""
@@ -60,7 +59,7 @@ class QuestionsReport:
                 "question": question.question,
                 "wanted": question.wanted,
                 "said": question.answers[self.own.arm].text,
-                "right": self.is_right(question),
+                "right": question not in self.wrong,
                 "answers": {arm: asdict(answer) for arm, answer in question.answers.items()},
             }
             for question in self.questions
@@ -116,9 +115,14 @@ def probe_questions(
         tokens=None if text is None else len(asker.encode(text)),
         scores=tuple(score_arms(rows)),
         questions=rows,
+        wrong=tuple(row for row in rows if not _is_right(row, row.answers[own])),
         left_out=tuple(left_out),
         remarks=remarks,
     )
+
+
+def _is_right(question: AnsweredQuestion, answer: MarkedAnswer) -> bool:
+    return bool(answer.contained) if question.wanted else answer.silent
 
 
 def _read_text(info: AdapterInfo, given: str | None) -> tuple[str | None, tuple[str, ...]]:

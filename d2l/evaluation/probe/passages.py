@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from d2l.compiler.originals import Stretch, find_page
+from d2l.compiler.originals import Originals, Stretch
 from d2l.documents.sentences import find_sentences
 from d2l.evaluation.metrics import pick_evenly
 
 #: Shortest sentence that is cut in two, and how much of a long one is used, in words.
 MIN_WORDS, MAX_WORDS = 8, 40
+#: Words by which a chunk without a place is called.
+_BEGIN_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,46 @@ class HalvedSentence:
     wanted: str
 
 
-def find_passages(stretches: Sequence[Stretch]) -> list[HalvedSentence]:
-    """Every sentence of at least `MIN_WORDS` words whose second half begins in a stretch.
+@dataclass(frozen=True)
+class Place:
+    """A chunk or a page of a document, under its name for people."""
 
-    In order of the text; one that occurs several times is taken the first time only.
+    document: str
+    name: str
+    chunk: int | None = None
+    page: int | None = None
+
+    def holds(self, passage: HalvedSentence) -> bool:
+        """True if a passage stands there."""
+        if self.page is not None:
+            return (passage.document, passage.page) == (self.document, self.page)
+        return (passage.document, passage.chunk) == (self.document, self.chunk)
+
+
+def list_chunks(originals: Originals) -> list[Place]:
+    """List the chunks of all documents, in order."""
+    chunks = []
+    for stretch in originals.stretches:
+        document, chunk = stretch.document, stretch.chunk
+        begins = " ".join(document.text[stretch.start : stretch.stop].split()[:_BEGIN_WORDS])
+        unnamed = document.name if chunk is None else f"chunk {chunk}: {begins} …"
+        chunks.append(Place(document.name, stretch.place or unnamed, chunk=chunk))
+    return chunks
+
+
+def list_pages(originals: Originals) -> list[Place]:
+    """List the pages of all documents; those without pages have none."""
+    return [
+        Place(document.name, f"p. {page}", page=page)
+        for document in originals.documents
+        for page in sorted({s.page for s in document.sections if s.page is not None})
+    ]
+
+
+def find_passages(stretches: Sequence[Stretch]) -> list[HalvedSentence]:
+    """Find the sentences of at least `MIN_WORDS` words whose second half begins in a stretch.
+
+    In order of the text; a sentence that occurs several times is taken the first time only.
     """
     passages: dict[tuple[str, str], HalvedSentence] = {}
     documents = {id(stretch.document): stretch.document for stretch in stretches}
@@ -36,15 +74,14 @@ def find_passages(stretches: Sequence[Stretch]) -> list[HalvedSentence]:
         for given, wanted, middle in _halve_sentences(document.text):
             at = next((s for s in own if s.start <= middle < s.stop), None)
             if at is not None:
-                page = find_page(document, middle)
+                page = document.find_page(middle)
                 passage = HalvedSentence(document.name, at.chunk, page, given, wanted)
                 passages.setdefault((given, wanted), passage)
     return list(passages.values())
 
 
 def choose_passages(passages: Sequence[HalvedSentence], limit: int) -> list[HalvedSentence]:
-    """At most `limit` passages in order, as many of every chunk (else page) as possible, evenly
-    spaced in it."""
+    """Choose at most `limit` passages in order, evenly spaced in every chunk, else page."""
     groups = [
         list(group)
         for _, group in groupby(
@@ -62,7 +99,7 @@ def choose_passages(passages: Sequence[HalvedSentence], limit: int) -> list[Halv
 
 
 def _halve_sentences(text: str) -> Iterator[tuple[str, str, int]]:
-    """(first half, second half, character at which the second begins) of every long sentence."""
+    """Yield (first half, second half, position of the second half) of every long sentence."""
     for start, stop in find_sentences(text):
         words = [(m.group(), m.start()) for m in re.finditer(r"\S+", text[start:stop])]
         if sum(any(map(str.isalpha, word)) for word, _ in words) < MIN_WORDS:

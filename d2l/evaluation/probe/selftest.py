@@ -23,8 +23,11 @@ from d2l.evaluation.metrics import pick_evenly, take_mean
 from d2l.evaluation.probe.passages import (
     MIN_WORDS,
     HalvedSentence,
+    Place,
     choose_passages,
     find_passages,
+    list_chunks,
+    list_pages,
 )
 from d2l.evaluation.probe.written import PageAnswer, answer_questions, write_questions
 from d2l.inference.adapted_model import AdaptedModel
@@ -35,7 +38,6 @@ from d2l.progress import Progress, silent
 WORDING = "How does this go on? {}"
 #: Worst passages that are continued by the adapter.
 N_WORST = 10
-_BEGIN_WORDS = 5
 #: Most sentences, and most questions of a writer: some minutes.
 LIMIT = 32
 #: Questions about a passage of 240 tokens that the base answers, about.
@@ -86,18 +88,17 @@ class Gain:
 
 @dataclass(frozen=True)
 class PlaceGain:
-    """The gain on one chunk or page, called `place`, of a document."""
+    """The gain on one chunk or page."""
 
-    document: str
-    place: str
+    place: Place
     gain: Gain
-    chunk: int | None = None
-    page: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The values of `d2l probe --json`."""
-        where = {"chunk": self.chunk} if self.page is None else {"page": self.page}
-        return {"document": self.document, **where, "place": self.place, **asdict(self.gain)}
+        place = self.place
+        where = {"chunk": place.chunk} if place.page is None else {"page": place.page}
+        named = {"document": place.document, **where, "place": place.name}
+        return named | asdict(self.gain)
 
 
 @dataclass(frozen=True)
@@ -161,47 +162,17 @@ def probe_itself(
     limit: int = LIMIT,
     watch: Progress = silent,
 ) -> SelfReport:
-    """Test an adapter with sentences of its own document, and questions of a writer.
+    """Test an adapter with sentences of its own document, harm, and questions of a writer.
 
-    At most `limit` of both. `document` stands in for the compiled document if that has moved.
-    Raises D2LError.
+    At most `limit` sentences, spread evenly over the chunks, and as many questions. `document`
+    stands in for the compiled document if that has moved. Raises D2LError.
     """
-    originals = read_originals(read_info(adapter), document)  # before weights are loaded
+    info = read_info(adapter)
+    originals = read_originals(info, document)  # before weights are loaded
+    plan = _plan(originals, limit)
     asker = AdaptedModel.load(adapter, asking)
-    selftest = run_selftest(asker, originals, limit=limit, watch=watch)
-    most = math.ceil(limit / _PER_PASSAGE)
-    written, n_written = write_questions(
-        asker, originals, most=most, offline=asking.offline, watch=watch
-    )
-    return SelfReport(
-        adapter=str(adapter),
-        base=str(asker.info.config.get("base_model_name_or_path")),
-        selftest=selftest,
-        answered=answer_questions(asker, pick_evenly(written, limit), watch=watch),
-        harm=measure_harm(asker, watch=watch),
-        remarks=originals.remarks,
-        n_written=n_written,
-        n_answerable=len(written),
-    )
-
-
-def run_selftest(
-    asker: AdaptedModel, originals: Originals, *, limit: int = LIMIT, watch: Progress = silent
-) -> SelfTest:
-    """Ask the adapter on `asker` for sentences of its documents (`originals.read_originals`).
-
-    At most `limit` sentences, spread evenly over the chunks. Raises DocumentError if there is no
-    sentence, AdapterError if prompts do not begin with the adapter's opening.
-    """
-    passages = find_passages(originals.stretches)
-    if not passages:
-        raise DocumentError(
-            f"{originals.documents[0].name}: has no sentence of {MIN_WORDS} or more words, "
-            "so it cannot be tested from itself",
-            hint="write questions and give them with --qa FILE",
-        )
     recited: list[Recited] = []
-    for some in watch(batched(choose_passages(passages, limit), _BATCH), "self-test"):
+    for some in watch(batched(plan.chosen, _BATCH), "self-test"):
         asked = [Asked(ask(passage), tuple(asker.encode(passage.wanted))) for passage in some]
         own = answer_adapted(asker, asked, max_tokens=0)
         base = answer_alone(asker, asked, max_tokens=0)
@@ -211,37 +182,60 @@ def run_selftest(
         ]
     worst = sorted(recited, key=lambda item: item.gain)[:N_WORST]
     said = answer_adapted(asker, [Asked(ask(item.passage)) for item in worst])
-    return SelfTest(
-        total=Gain.of(recited),
-        n_sentences=len(passages),
-        chunks=_take_chunks(originals, recited),
-        pages=_take_pages(originals, recited),
-        worst=tuple(replace(item, said=a.text) for item, a in zip(worst, said, strict=True)),
+    harm = measure_harm(asker, watch=watch)
+    n_passages = math.ceil(limit / _PER_PASSAGE)
+    written, n_written = write_questions(
+        asker, originals, most=n_passages, offline=asking.offline, watch=watch
+    )
+    chosen = pick_evenly(written, limit)
+    return SelfReport(
+        adapter=str(adapter),
+        base=str(asker.info.config.get("base_model_name_or_path")),
+        selftest=SelfTest(
+            total=Gain.of(recited),
+            n_sentences=plan.n_sentences,
+            chunks=_take_gains(plan.chunks, recited),
+            pages=_take_gains(plan.pages, recited),
+            worst=tuple(replace(item, said=a.text) for item, a in zip(worst, said, strict=True)),
+        ),
+        answered=answer_questions(asker, chosen, watch=watch),
+        harm=harm,
+        remarks=originals.remarks,
+        n_written=n_written,
+        n_answerable=len(written),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The passages that are asked, of `n_sentences`, and the places of all."""
+
+    chosen: list[HalvedSentence]
+    n_sentences: int
+    chunks: list[Place]
+    pages: list[Place]
+
+
+def _plan(originals: Originals, limit: int) -> _Plan:
+    """Choose passages; raises DocumentError for a document without a sentence."""
+    passages = find_passages(originals.stretches)
+    if not passages:
+        raise DocumentError(
+            f"{originals.documents[0].name}: has no sentence of {MIN_WORDS} or more words, "
+            "so it cannot be tested from itself",
+            hint="write questions and give them with --qa FILE",
+        )
+    chosen = choose_passages(passages, limit)
+    return _Plan(chosen, len(passages), list_chunks(originals), list_pages(originals))
+
+
+def _take_gains(places: Sequence[Place], recited: Sequence[Recited]) -> tuple[PlaceGain, ...]:
+    return tuple(
+        PlaceGain(place, Gain.of([item for item in recited if place.holds(item.passage)]))
+        for place in places
     )
 
 
 def ask(passage: HalvedSentence) -> str:
     """Word the prompt that asks to continue the passage's first half."""
     return WORDING.format(passage.given)
-
-
-def _take_chunks(originals: Originals, recited: Sequence[Recited]) -> tuple[PlaceGain, ...]:
-    rows = []
-    for stretch in originals.stretches:
-        name, chunk = stretch.document.name, stretch.chunk
-        words = stretch.document.text[stretch.start : stretch.stop].split()
-        begins = " ".join(words[:_BEGIN_WORDS])
-        place = stretch.place or (name if chunk is None else f"chunk {chunk}: {begins} …")
-        own = [r for r in recited if (r.passage.document, r.passage.chunk) == (name, chunk)]
-        rows.append(PlaceGain(name, place, Gain.of(own), chunk=chunk))
-    return tuple(rows)
-
-
-def _take_pages(originals: Originals, recited: Sequence[Recited]) -> tuple[PlaceGain, ...]:
-    rows = []
-    for document in originals.documents:
-        name = document.name
-        for page in sorted({s.page for s in document.sections if s.page is not None}):
-            own = [r for r in recited if (r.passage.document, r.passage.page) == (name, page)]
-            rows.append(PlaceGain(name, f"p. {page}", Gain.of(own), page=page))
-    return tuple(rows)

@@ -6,14 +6,12 @@ from typing import Any
 
 from d2l.bases.models import batched, find_base
 from d2l.bases.tokenizers import load_tokenizer
-from d2l.compiler.originals import Originals, find_page
-from d2l.documents.document import Document
+from d2l.compiler.originals import Originals
 from d2l.evaluation.metrics import contains_answer
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.scoring import Asked, answer_adapted
 from d2l.progress import Progress, silent
 from d2l.questions.about import write_about
-from d2l.questions.marks import AboutText
 from d2l.questions.replies import agrees
 
 #: Questions between two reports of progress.
@@ -64,40 +62,32 @@ def write_questions(
     placed = []
     for written in questions:
         document = originals.documents[written.document]
-        if _is_printed_around(document, written):
-            continue
-        page = find_page(document, written.start)
-        place = document.where(written.start, written.stop)
-        placed.append(PageQuestion(document.name, page, place, written.question, written.answer))
+        if not document.is_margin(written.stop):
+            page = document.find_page(written.start)
+            place = document.where(written.start, written.stop)
+            asked = PageQuestion(document.name, page, place, written.question, written.answer)
+            placed.append(asked)
     return placed, n_written
-
-
-def _is_printed_around(document: Document, written: AboutText) -> bool:
-    """True if an answer stands in the header or footer of a document's only page.
-
-    These are the first and the last line, if they are no sentences. The reader leaves them out of
-    documents with several pages.
-    """
-    if [section.page for section in document.sections] != [1]:
-        return False
-    text = document.text.strip()
-    line = document.text[: written.stop].rpartition("\n")[2]
-    line += document.text[written.stop :].partition("\n")[0]
-    ends = (text.partition("\n")[0], text.rpartition("\n")[2])
-    return line.strip() in ends and not line.rstrip().endswith((".", "!", "?"))
 
 
 @dataclass(frozen=True)
 class PageAnswer:
-    """The adapter's answer to a question about a page; `contained`: it has the wanted answer."""
+    """The adapter's answer to a question about a page."""
 
     asked: PageQuestion
     said: str
-    contained: bool
+
+    @property
+    def contained(self) -> bool:
+        """True if the answer has the wanted one, also by the rules of the writer's own reader."""
+        asked = self.asked
+        return contains_answer(self.said, (asked.answer,)) or agrees(
+            self.said, asked.answer, question=asked.question
+        )
 
     @property
     def place(self) -> str:
-        """The page that answers, else the place or the document."""
+        """The page with the answer, else its place or the document."""
         asked = self.asked
         where = f"p. {asked.page}" if asked.page is not None else asked.place
         return f"{asked.document}, {where}" if where else asked.document
@@ -110,13 +100,11 @@ class PageAnswer:
 def answer_questions(
     asker: AdaptedModel, questions: Sequence[PageQuestion], *, watch: Progress = silent
 ) -> tuple[PageAnswer, ...]:
-    """Ask the adapter on `asker`; an answer counts as it does for the writer's own reader."""
+    """Ask the adapter on `asker`."""
     answered: list[PageAnswer] = []
     for some in watch(batched(questions, _BATCH), "asking"):
         answers = answer_adapted(asker, [Asked(one.question) for one in some])
-        for asked, answer in zip(some, answers, strict=True):
-            right = contains_answer(answer.text, (asked.answer,)) or agrees(
-                answer.text, asked.answer, question=asked.question
-            )
-            answered.append(PageAnswer(asked, answer.text, right))
+        answered += [
+            PageAnswer(*pair) for pair in zip(some, (a.text for a in answers), strict=True)
+        ]
     return tuple(answered)

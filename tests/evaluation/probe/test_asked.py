@@ -75,7 +75,7 @@ def test_questions_without_an_answer_count_as_false_answers(done: Compiled, tmp_
         assert scores.n == 1
         assert scores.false_answers == Share(1, 1, 1.0, None)  # random weights never refuse
         assert scores.false_silences == Share(1, 0, 0.0, None)
-    assert not found.is_right(found.questions[1])
+    assert found.questions[1] in found.wrong
     alone = probe(done, write_questions(tmp_path, rows[1:]))
     assert alone.own.recall is None
     with pytest.raises(ProbeError, match="no question with an answer right, less than 0"):

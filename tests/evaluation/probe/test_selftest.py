@@ -8,12 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from d2l.compiler.originals import read_originals
 from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
-from d2l.evaluation.probe.selftest import SelfReport, probe_itself, run_selftest
-from d2l.inference.adapted_model import AdaptedModel
+from d2l.evaluation.probe.selftest import SelfReport, probe_itself
 from d2l.inference.options import AskOptions
 from tests import tiny
 from tests.compiled import Compiled, compile_tiny, generate, make_dense, write_prompt
@@ -80,10 +78,7 @@ def mean(values: Sequence[float]) -> float:
 
 def test_gains_are_those_of_the_dense_models(done: Compiled) -> None:
     plain, dense = tiny.make_causal("llama"), make_dense("seats", done.adapter)
-    asker = AdaptedModel.load(
-        done.adapter, AskOptions(base=str(done.base), device="cpu", offline=True)
-    )
-    test = run_selftest(asker, read_originals(asker.info))
+    test = probe(done).selftest
     alone, with_adapter = [], []
     for page in PAGES[:2]:
         for given, wanted in page:
@@ -97,7 +92,7 @@ def test_gains_are_those_of_the_dense_models(done: Compiled) -> None:
     assert total.adapter_nll == pytest.approx(mean(with_adapter), abs=1e-4)
     assert total.gain == pytest.approx(mean(gains), abs=1e-4)
     assert total.stderr == pytest.approx(torch.tensor(gains).std().item() / 3**0.5, abs=1e-4)
-    assert [(row.place, row.gain.n) for row in test.pages] == [
+    assert [(row.place.name, row.gain.n) for row in test.pages] == [
         ("p. 1", 2),
         ("p. 2", 1),
         ("p. 3", 0),
@@ -121,8 +116,12 @@ def test_the_worst_passages_show_what_the_adapter_says(done: Compiled) -> None:
 def test_chunks_are_those_that_the_adapter_records(done: Compiled) -> None:
     test = probe(done).selftest
     record = read_record(done)
-    assert [row.chunk for row in test.chunks] == [chunk["index"] for chunk in record["chunks"]]
-    assert [row.place for row in test.chunks] == [chunk["source"] for chunk in record["chunks"]]
+    assert [row.place.chunk for row in test.chunks] == [
+        chunk["index"] for chunk in record["chunks"]
+    ]
+    assert [row.place.name for row in test.chunks] == [
+        chunk["source"] for chunk in record["chunks"]
+    ]
     assert sum(row.gain.n for row in test.chunks) == 3
 
 

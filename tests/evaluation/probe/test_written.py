@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from d2l.compiler.originals import find_page
 from d2l.datasets.questions import read_questions
-from d2l.documents.document import Document, Source
+from d2l.documents.document import Source
 from d2l.documents.read import read_document
 from d2l.evaluation.probe import written as asking
 from d2l.evaluation.probe.written import PageAnswer, PageQuestion
 from d2l.questions.marks import AboutText
 from d2l.questions.writer import explain_silence
-from d2l.readers.parsing import Section
 from tests import tiny
 from tests.command import Command
 from tests.compiled import LAST_PAGE, Compiled, compile_tiny
@@ -35,13 +33,8 @@ def test_questions_are_rows_that_qa_reads(tmp_path: Path) -> None:
 
 def test_an_answer_is_placed_by_its_page_or_else_its_heading() -> None:
     heading = PageQuestion("manual.md", None, "§ Filters", "How many?", "96")
-    assert PageAnswer(make_question(1), "said", True).place == "manual.pdf, p. 1"
-    assert PageAnswer(heading, "said", True).place == "manual.md, § Filters"
-
-
-def test_pages_are_found_by_character() -> None:
-    document = Document("a", "pdf", (Section("one", 1), Section("two", 2)), "0" * 64, 6)
-    assert [find_page(document, place) for place in (0, 3, 5, 7, 99)] == [1, 1, 2, 2, None]
+    assert PageAnswer(make_question(1), "said").place == "manual.pdf, p. 1"
+    assert PageAnswer(heading, "said").place == "manual.md, § Filters"
 
 
 @pytest.fixture
@@ -104,17 +97,3 @@ def test_the_self_test_asks_them(done: Compiled, command: Command) -> None:
     counts = "(of 3 that were written, 1 are answerable from their passage)"
     assert f"questions  0 of 1 right {counts}" in text.out
     assert "? How many steps has it?" in text.out
-
-
-def test_what_is_printed_around_the_only_page_is_asked_about_by_nobody() -> None:
-    text = "3/26/2023, 10:15 The Constitution\n\nA vote takes 14 days.\n\nPage 1 of 1"
-    page = Document("a", "pdf", (Section(text, 1),), "0" * 64, 6)
-
-    def ask(answer: str) -> AboutText:
-        start = text.index(answer)
-        return AboutText(0, start, start + len(answer), "What?", answer)
-
-    around = {a: asking._is_printed_around(page, ask(a)) for a in ("10:15", "14 days", "1 of 1")}
-    assert around == {"10:15": True, "14 days": False, "1 of 1": True}
-    several = Document("a", "pdf", (Section(text, 1), Section("b", 2)), "0" * 64, 6)
-    assert not asking._is_printed_around(several, ask("10:15"))
