@@ -24,6 +24,7 @@ PLAIN_ROOMS = {
     "adapters",
     "api",
     "bases",
+    "batch",
     "change",
     "datasets",
     "documents",
@@ -37,6 +38,7 @@ PLAIN_ROOMS = {
     "readers",
     "runtimes",
     "serve",
+    "spelling",
     "training",
     "version",
 }

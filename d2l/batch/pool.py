@@ -1,8 +1,7 @@
-"""Rows → results, on the processes of this machine; one that dies is replaced, and its row is done
-anew.
+"""Rows → results, on the processes of this machine. A dead process is replaced, and its row tried
+again.
 
-Each worker process loads the network once. Processes end with the one that started them, however
-that ends.
+Each worker process loads the network once. Processes end with their parent, however that ends.
 """
 
 import multiprocessing
@@ -51,7 +50,7 @@ def run_locally(
 
 
 class _Process:
-    """A worker process and what it is doing: a row, and how often that was tried."""
+    """Worker process, with its row and the number of tries of that row."""
 
     def __init__(self, job: Job, index: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -63,7 +62,7 @@ class _Process:
         far_end.close()
 
     def give(self, row: BatchRow, tries: int) -> None:
-        """Have a row done. That the process is dead shows when the result is to be taken."""
+        """Send a row to be done. A dead process shows when its result is taken."""
         self.work = (row, tries)
         try:
             self.pipe.send(row)
@@ -71,7 +70,7 @@ class _Process:
             self._process.join()
 
     def take(self) -> Result | None:
-        """The result; None where the process ended without one."""
+        """Receive the result; None if the process ended without one."""
         self.work = None
         try:
             result: Result = self.pipe.recv()
@@ -82,7 +81,7 @@ class _Process:
 
     @property
     def end(self) -> str:
-        """How the process ended."""
+        """Say by which signal or exit code the process ended."""
         code = self._process.exitcode or 0
         return f"the last time by signal {-code}" if code < 0 else f"the last time with code {code}"
 
@@ -97,7 +96,7 @@ class _Process:
 
 
 def _serve(pipe: "Connection[Result, BatchRow]", job: Job, index: int) -> None:
-    """The life of a worker process."""
+    """Do rows until the parent sends no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and ends its children
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -59,8 +59,8 @@ def run_on_ray(job: Job, rows: Sequence[BatchRow], n_workers: int) -> Generator[
 
 
 def _keep_quiet() -> None:
-    """Have Ray print nothing on standard output, which is for results: it tells there of actors
-    that died, whatever `log_to_driver` says, and nothing public turns that off."""
+    """Keep standard output for results. Ray prints of dead actors there, whatever `log_to_driver`
+    says, and no public option turns that off."""
     import ray._private.worker
 
     ray._private.worker._worker_logs_enabled = False
@@ -68,7 +68,7 @@ def _keep_quiet() -> None:
 
 
 class RowActor:
-    """What every actor of the pool is: a worker, which gets its rows as text, and gives text."""
+    """Actor of the pool: a worker, whose rows and results are JSON text."""
 
     def __init__(self, job: Job) -> None:
         if job.folder is not None and os.path.isdir(job.folder):
@@ -76,7 +76,7 @@ class RowActor:
         self._worker = Worker(job)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        """One row or more of a block, and as many results."""
+        """Do the rows of a block; return as many results."""
         values = [json.loads(str(text)) for text in batch["row"]]
         rows = [BatchRow(**row | {"inputs": tuple(row["inputs"])}) for row in values]
         return {"result": [json.dumps(asdict(self._worker.do(row))) for row in rows]}

@@ -1,4 +1,5 @@
-"""Results of a batch as JSON lines: one run appends, the next one goes on behind what is whole."""
+"""Results of a batch as JSON lines: a run appends, and the next run continues behind the last whole
+line."""
 
 import contextlib
 import json
@@ -42,7 +43,7 @@ class Result:
     fatal: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The line's values."""
+        """Describe the result as a line of the file."""
         values: dict[str, Any] = {"id": self.id, "status": self.status, "out": self.out}
         if self.status == DONE:
             values |= {
@@ -66,7 +67,7 @@ def fail(row: BatchRow, kind: str, message: str, *, fatal: bool = False) -> Resu
 
 
 class ResultsFile:
-    """A file of results, open for one run: `rows` are the last lines by id."""
+    """File of results, open for one run: `rows` are the last lines by id."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -106,7 +107,7 @@ class ResultsFile:
             os.fsync(self._file.fileno())
 
     def settle(self, ids: Sequence[str]) -> None:
-        """Write the file anew with one line for each row, in this order; rows of other runs that
+        """Write the file again with one line for each row, in this order; rows of other runs that
         share the file come last."""
         order = [*ids, *(name for name in self.rows if name not in set(ids))]
         data = b"".join(_to_line(self.rows[name]) for name in order if name in self.rows)

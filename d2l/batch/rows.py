@@ -37,7 +37,8 @@ _SOURCES = ("input", "inputs", "description")
 
 @dataclass(frozen=True)
 class BatchRow:
-    """One adapter: its documents, or the description of its task and a file of examples.
+    """Row of a batch: one adapter's documents, or the description of its task with a file of
+    examples.
 
     `out` is its folder below that of the batch; `digest` is that of an earlier result. A row with
     an `error` makes nothing.
@@ -54,8 +55,8 @@ class BatchRow:
 
 
 def list_rows(sources: Sequence[str]) -> list[BatchRow]:
-    """The rows of one manifest (a file of JSON lines), or one for each document that folders,
-    files and patterns lead to. Raises DocumentError where there are none, or no such file."""
+    """List the rows of one manifest (a file of JSON lines), or one for each document of folders,
+    files and patterns. Raises DocumentError if there are none, or no such file."""
     if len(sources) == 1 and sources[0].endswith(MANIFESTS):
         rows = read_manifest(Path(sources[0]))
     else:
@@ -68,7 +69,8 @@ def list_rows(sources: Sequence[str]) -> list[BatchRow]:
 
 
 def take_shard(rows: Sequence[BatchRow], shard: str | None) -> list[BatchRow]:
-    """The rows of shard "i/n": every n-th from the i-th on, counted from 1; raises OptionError."""
+    """Take the rows of shard "i/n": every n-th from the i-th on, counted from 1; raises
+    OptionError."""
     if shard is None:
         return list(rows)
     first, slash, count = shard.partition("/")
@@ -79,7 +81,7 @@ def take_shard(rows: Sequence[BatchRow], shard: str | None) -> list[BatchRow]:
 
 
 def _list_files(source: str) -> list[str]:
-    """Documents that a folder, a file, a pattern or an address leads to, sorted."""
+    """List the documents of a folder, a file, a pattern or an address, sorted."""
     if is_remote(source):
         return [file for file in list_remote(source) if has_known_suffix(Path(file))]
     if glob.has_magic(source) and not Path(source).exists():
@@ -92,7 +94,7 @@ def _list_files(source: str) -> list[str]:
 
 
 def read_manifest(path: Path) -> list[BatchRow]:
-    """Rows of a file of JSON lines; empty lines are passed over. Raises DocumentError."""
+    """Read the rows of a file of JSON lines, without empty lines. Raises DocumentError."""
     try:
         with path.open("rb") as file:  # a device says that it has no bytes, and never ends
             data = file.read(MAX_MANIFEST_BYTES + 1)
@@ -159,7 +161,7 @@ def _check_text(name: str, value: Any) -> str:
 
 
 def _check_out(value: Any) -> str:
-    """A path below the folder of the batch, which it cannot leave."""
+    """Check a path below the folder of the batch, which it may not leave."""
     path = PurePosixPath(_check_text("out", value))
     if CONTROLS.search(value) or "\n" in value or "\t" in value:
         raise ValueError(f"out: control characters in {value!r:.40}")
@@ -190,8 +192,8 @@ def check_options(values: Any, known: Collection[str]) -> dict[str, Any]:
 
 
 def _refuse_twice(rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
-    """The rows; a row fails whose id or folder is another's, or whose folder lies in another's or
-    around it: no adapter holds another one."""
+    """Yield the rows. A row fails if its id or folder is another's, or if one folder lies in the
+    other: no adapter holds another one."""
     ids, places, around = set[str](), dict[str, str](), dict[str, str]()
     for number, row in enumerate(rows, 1):
         if row.error is not None:

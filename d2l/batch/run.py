@@ -1,4 +1,4 @@
-"""Results of an engine → a file of them, and one by one to whoever shows them; knows no engine."""
+"""Results of an engine → a file of them, and one by one to the caller; knows no engine."""
 
 import contextlib
 import hashlib
@@ -31,8 +31,8 @@ ENGINES: dict[str, Callable[[Job, Sequence[BatchRow], int], Results]] = {
 def move_renamed(
     rows: Sequence[BatchRow], known: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> list[tuple[str, str]]:
-    """Move adapters below a folder whose names have changed with their neighbors; gives old and new
-    names. `known`: results of earlier runs by id; only what they speak of is moved."""
+    """Move adapters below a folder whose names have changed with their neighbors; return old and
+    new names. `known`: results of earlier runs by id; no other adapters are moved."""
     moved = []
     taken = {row.out for row in rows}
     for row in rows:
@@ -51,14 +51,14 @@ def move_renamed(
 def run_batch(
     results: Results,
     rows: Sequence[BatchRow],
-    record: ResultsFile | None,
+    record: ResultsFile,
     *,
     max_errors: int | None = None,
 ) -> Results:
-    """Record what comes of `rows`, and pass it on as they end; without a record nothing is written.
+    """Record the results of `rows`, and yield them as they end.
 
-    Ends early when `max_errors` rows have failed. Raises CheckpointError where no row can be done,
-    since the network cannot be opened, and D2LError where the disk is full.
+    Ends early when `max_errors` rows have failed. Raises CheckpointError if no row can be done,
+    since the network cannot be opened, and D2LError if the disk is full.
     """
     n_failed = 0
     with contextlib.closing(results):
@@ -71,14 +71,12 @@ def run_batch(
                     f"no more rows can be done: {error['message']}",
                     hint="rows that are done are kept, and the same command goes on",
                 )
-            if record is not None:
-                if result.unchanged:  # its warnings are those of the run that made it
-                    known = record.rows.get(result.id, {}).get("warnings", ())
-                    result = replace(result, warnings=known)
-                record.add(result)
+            if result.unchanged:  # its warnings are those of the run that made it
+                known = record.rows.get(result.id, {}).get("warnings", ())
+                result = replace(result, warnings=known)
+            record.add(result)
             n_failed += result.status == FAILED
             yield result
             if max_errors is not None and n_failed >= max_errors:
                 break
-    if record is not None:
-        record.settle([row.id for row in rows])
+    record.settle([row.id for row in rows])

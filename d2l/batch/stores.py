@@ -1,6 +1,6 @@
-"""Where inputs and adapters of a batch lie: folders of this machine, or an object store by fsspec.
+"""Folders of a batch's inputs and adapters: on this machine, or in an object store by fsspec.
 
-An adapter that is uploaded gets its lock last: where a store holds one, the adapter is whole.
+An uploaded adapter gets its lock last: if a store holds the lock, the adapter is whole.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "ab
 
 
 def is_remote(name: str) -> bool:
-    """Whether a name is an address, such as s3://bucket/docs."""
+    """True if a name is an address, such as s3://bucket/docs."""
     return "://" in name
 
 
 def list_remote(address: str) -> list[str]:
-    """Addresses of all files below one, sorted, or of the file itself; raises DocumentError."""
+    """List the addresses of a folder's files, sorted, or of a file; raises DocumentError."""
     system, path = _open_system(address)
     with _naming(address):
         return [str(system.unstrip_protocol(found)) for found in sorted(system.find(path))]
@@ -37,7 +37,7 @@ def list_remote(address: str) -> list[str]:
 
 @contextlib.contextmanager
 def at_hand(inputs: Sequence[str]) -> Iterator[list[str]]:
-    """The inputs as local paths: those of stores are downloaded, and gone afterwards."""
+    """Yield the inputs as local paths; downloads of stores are temporary."""
     with contextlib.ExitStack() as stack:
         paths = []
         for given in inputs:
@@ -54,7 +54,7 @@ def at_hand(inputs: Sequence[str]) -> Iterator[list[str]]:
 
 
 class LocalPlace:
-    """A row's adapter folder on this machine; raises AdapterError where links lead it elsewhere."""
+    """Adapter folder of a row on this machine; raises AdapterError if links lead elsewhere."""
 
     def __init__(self, root: str, out: str) -> None:
         self._folder = Path(root, out)
@@ -66,11 +66,11 @@ class LocalPlace:
             )
 
     def check(self, request: Request) -> State | None:
-        """The folder's lock against a request; None without a lock."""
+        """Compare the folder's lock with a request; None without a lock."""
         return check(self._folder, request)
 
     def refuse(self, *, force: bool) -> None:
-        """Raise AdapterError unless an adapter may be written there."""
+        """Refuse a folder where no adapter may be written; raises AdapterError."""
         refuse_adapter(self._folder, force=force)
 
     def save(self, adapter: "Adapter", *, force: bool) -> None:
@@ -79,7 +79,7 @@ class LocalPlace:
 
 
 class RemotePlace:
-    """A row's adapter folder in a store, with the methods of `LocalPlace`: an adapter is made in a
+    """Adapter folder of a row in a store, with the methods of `LocalPlace`: an adapter is made in a
     temporary folder, then uploaded."""
 
     def __init__(self, root: str, out: str) -> None:
@@ -88,7 +88,7 @@ class RemotePlace:
         self._system, self._path = _open_system(self.out)
 
     def check(self, request: Request) -> State | None:
-        """As for a local folder, but files are not read again: only their names are compared."""
+        """Compare the lock with a request. Files are not read: only their names are compared."""
         with tempfile.TemporaryDirectory(prefix="d2l-lock-") as folder:
             at = Path(folder, self._name)
             at.mkdir()
@@ -103,7 +103,7 @@ class RemotePlace:
         return replace(state, differences=tuple(d for d in state.differences if d.kind != "file"))
 
     def refuse(self, *, force: bool) -> None:
-        """Raise AdapterError where an adapter is there, unless `force`."""
+        """Refuse a folder that holds an adapter, unless `force`; raises AdapterError."""
         with _naming(self.out):
             if not force and self._holds(LOCK):
                 raise AdapterError(
@@ -132,7 +132,7 @@ class RemotePlace:
 
 
 def _open_system(address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it; raises a D2LError."""
+    """Open the file system of an address; return it and the path in it. Raises a D2LError."""
     import fsspec
 
     protocol = address.partition("://")[0]
@@ -150,7 +150,7 @@ def _open_system(address: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _naming(address: str) -> Iterator[None]:
-    """Say which address it was; stores' libraries raise what they like, OSError mostly."""
+    """Name the address in errors; the libraries of stores raise OSError mostly."""
     try:
         yield
     except D2LError:

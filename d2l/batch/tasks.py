@@ -1,4 +1,4 @@
-"""Adapters of task descriptions in a batch: is one made already, and what its result says."""
+"""Adapters of task descriptions in a batch: the check for done ones, and their results."""
 
 import hashlib
 from pathlib import Path
@@ -52,6 +52,6 @@ def describe_task(row: BatchRow, out: Path, plan: CompilePlan, *, unchanged: boo
 
 
 def _digest(out: Path) -> str:
-    """SHA-256 of an adapter's weights."""
+    """Compute the SHA-256 of an adapter's weights."""
     with (out / WEIGHTS).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

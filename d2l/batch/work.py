@@ -53,8 +53,8 @@ class Job:
 
 
 class Worker:
-    """Does rows one after the other. `index` counts workers of one machine: CUDA devices are dealt
-    out by it where the job names none of them."""
+    """Worker of a process: rows in, results out. `index` counts the workers of one machine, which
+    share out its CUDA devices if the job names none."""
 
     def __init__(self, job: Job, index: int = 0) -> None:
         self.job = job
@@ -80,7 +80,7 @@ class Worker:
         return replace(result, seconds=time.perf_counter() - start)
 
     def plan(self, row: BatchRow) -> "CompilePlan | None":
-        """What a row will do, without weights; None where it is done. Raises D2LError."""
+        """Plan a row without weights; None if its adapter is done. Raises D2LError."""
         if row.error is not None:
             raise DocumentError(row.error)
         if row.description is not None:
@@ -137,7 +137,7 @@ class Worker:
         return result
 
     def _refuse(self, place: LocalPlace | RemotePlace, state: State | None) -> bool:
-        """Raise D2LError where a row may not write; else give whether it replaces what is there."""
+        """Refuse a row that may not write (D2LError); True if it replaces an adapter."""
         force = self.job.force or (state is not None and state.may_replace)
         altered = _list_altered(state)
         place.refuse(force=force or bool(altered))
@@ -212,7 +212,7 @@ class Worker:
 
 
 def _list_altered(state: State | None) -> list[str]:
-    """Files of an adapter that are not as it was written."""
+    """List the files of an adapter that were altered since it was written."""
     differences = state.differences if state is not None else ()
     texts = [drift.text.removeprefix("file ") for drift in differences if drift.kind == "file"]
     return [text.removesuffix(" was altered") for text in texts]
@@ -224,8 +224,7 @@ def _pick(row: BatchRow, names: Collection[str]) -> dict[str, Any]:
 
 
 def _tell(row: BatchRow, out: str, state: State | None, found: "Found | None" = None) -> Result:
-    """The result of a row whose adapter stands there, from its lock; `found` is what the cache held
-    of one that was made just now."""
+    """Describe a row's adapter from its lock; `found` is the cache's share of a new one."""
     assert state is not None  # every adapter that was compiled has one
     chunks = state.lock["chunks"]
     return Result(

@@ -92,7 +92,8 @@ def _list_rows(sources: Sequence[str], shard: str | None) -> "list[BatchRow]":
 
 
 def _place_results(out_dir: str, shard: str | None) -> Path:
-    """Beside the adapters; of a store's in the working directory. Each shard has its own."""
+    """Name the file of results: beside the adapters, or in the working directory for those of a
+    store. Each shard has its own."""
     from d2l.batch.stores import is_remote
 
     of_shard = "" if shard is None else f"-{shard.replace('/', '-of-')}"
@@ -102,7 +103,7 @@ def _place_results(out_dir: str, shard: str | None) -> Path:
 
 @dataclass(frozen=True)
 class _Order:
-    """How rows are done, and how that is shown."""
+    """Settings of a run: job, engine, processes, and the most errors."""
 
     job: "Job"
     engine: Engine
@@ -110,7 +111,7 @@ class _Order:
     max_errors: int | None
 
     def run(self, rows: "Sequence[BatchRow]", path: Path, *, retry_failed: bool) -> "_Tally":
-        """Do the rows, and count what became of them."""
+        """Do the rows, and count their results."""
         from d2l.batch.results import ResultsFile
         from d2l.batch.run import ENGINES, move_renamed, run_batch
         from d2l.batch.stores import is_remote
@@ -160,7 +161,7 @@ def _pick_failed(rows: "Sequence[BatchRow]", record: "ResultsFile") -> "list[Bat
 
 @dataclass
 class _Tally:
-    """What became of the rows of a run."""
+    """Counts of a run's results."""
 
     rows: int
     start: float
@@ -171,7 +172,7 @@ class _Tally:
     warned_before: int = 0  # of `unchanged`
 
     def count(self, result: "Result") -> None:
-        """Take in one result."""
+        """Count one result."""
         self.failed += result.error is not None
         self.unchanged += result.unchanged
         self.done += result.error is None and not result.unchanged
@@ -180,21 +181,21 @@ class _Tally:
 
     @property
     def ended(self) -> int:
-        """Rows that have a result."""
+        """Count the rows that have a result."""
         return self.done + self.unchanged + self.failed
 
     @property
     def left(self) -> int:
-        """Rows that were not begun, since too many failed."""
+        """Count the rows that were not begun, since too many failed."""
         return self.rows - self.ended
 
     @property
     def rate(self) -> float:
-        """Rows a second until now."""
+        """Compute the rows a second until now."""
         return self.ended / max(time.perf_counter() - self.start, 1e-9)
 
     def show(self, path: Path) -> None:
-        """The last line."""
+        """Print the last line."""
         seconds = time.perf_counter() - self.start
         values: dict[str, Any] = {
             "event": "end",
@@ -223,7 +224,7 @@ def _describe_warned(n: int) -> str:
 
 
 def _show_plan(rows: "Sequence[BatchRow]", order: _Order) -> None:
-    """Print what there is to do; no weights are loaded for it."""
+    """Print the plan of all rows; no weights are loaded for it."""
     from d2l.batch.work import Worker
     from d2l.compiler.timing import describe_estimate, estimate_seconds
 

@@ -1,7 +1,6 @@
 """The commands of `d2l bench`: measure a network with documents that are drawn, compiled, asked."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
 _OPTIONS = "d2l.hypernets.options:CompileOptions"
-_NETWORK = ("checkpoint", "base", "device", "offline")
 LENGTHS, NEEDLE_LENGTHS = (64, 240, 480, 960), (128, 256, 512, 1_024)
 
 Files = Annotated[
@@ -32,7 +30,7 @@ Rows = Annotated[
 Report = Annotated[Path | None, in_panel(OUTPUT, "-o", "--out", help="Write the report as JSON.")]
 
 
-@taking(_OPTIONS, *_NETWORK)
+@taking(_OPTIONS, command="bench")
 def sets(
     options: "CompileOptions",
     files: Files,
@@ -52,7 +50,7 @@ def sets(
     _measure("sets", draw, options, max_tokens, rows, out)
 
 
-@taking(_OPTIONS, *_NETWORK)
+@taking(_OPTIONS, command="bench")
 def needles(
     options: "CompileOptions",
     length: Annotated[
@@ -71,20 +69,21 @@ def needles(
     _measure("needles", draw, options, max_tokens, rows, out)
 
 
-@taking(_OPTIONS, *_NETWORK[1:])
+@taking(_OPTIONS, command="bench")
 def check(
-    options: "CompileOptions",
     checkpoint: Annotated[str, typer.Argument(help="Network: its name, folder or file.")],
+    options: "CompileOptions",
     max_tokens: MaxTokens = None,
     out: Report = None,
 ) -> None:
     """Try a network on this machine: ten questions on a page."""
+    del checkpoint  # one of the options
     from d2l.evaluation.bench.cases import draw_page
 
-    _measure("check", draw_page, replace(options, checkpoint=checkpoint), max_tokens, None, out)
+    _measure("check", draw_page, options, max_tokens, None, out)
 
 
-@taking(_OPTIONS, *_NETWORK)
+@taking(_OPTIONS, command="bench")
 def manuals(
     options: "CompileOptions",
     files: Files,

@@ -1,6 +1,5 @@
 """`d2l checkpoints` and `d2l calibrate`: list and check networks, write, begin and fit them."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,18 +27,19 @@ def list_checkpoints(
         console.emit(values, lambda: _show_checkpoint(values))
 
 
-@taking("d2l.hypernets.options:CompileOptions", "base", "device", "offline")
+@taking("d2l.hypernets.options:CompileOptions", command="bench")
 def check_checkpoint(
-    name: Annotated[str, typer.Argument(help="Alias, folder, file or hub name.")],
+    checkpoint: Annotated[str, typer.Argument(help="Alias, folder, file or hub name.")],
     options: "CompileOptions",
 ) -> None:
     """Check access, disk and GPU memory for a network.
 
     Downloads no weights. Exits with 1 if it cannot run, and says the first thing to do.
     """
+    del checkpoint  # one of the options
     from d2l.compiler.preflight import look
 
-    preflight = look(replace(options, checkpoint=name))
+    preflight = look(options)
     console.emit(preflight.to_json(), "\n".join(preflight.describe()))
     for fault in (*preflight.list_faults(), *preflight.list_doubts()):
         raise fault

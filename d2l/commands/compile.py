@@ -107,8 +107,8 @@ def compile_command(
 
 
 def _name_out(inputs: list[str], *, needed: bool) -> Path:
-    """Where the adapter of one input goes without -o; raises BadParameter for other inputs, if an
-    adapter is `needed`."""
+    """Name the adapter of one input without -o; raises BadParameter for other inputs, if an adapter
+    is `needed`."""
     reason = None
     if len(inputs) > 1:
         reason = "name the adapter of several inputs"
@@ -139,7 +139,7 @@ def _check_lock(out: Path, request: Request, *, locked: bool) -> State | None:
 
 
 def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
-    """Read all inputs, and show what was found in them; raises DocumentError."""
+    """Read all inputs, and show notes and warnings; raises DocumentError."""
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
     for message in intake.remarks:

@@ -1,7 +1,7 @@
-"""Everything printed: progress and errors on stderr, the result on stdout.
+"""Printing: progress and errors on stderr, the result on stdout.
 
-No color and no bars when stderr is not a terminal: long work then says in a line now and then how
-far it is. rich is imported when something is drawn, so that `--help` and `--version` start at once.
+No color and no bars if stderr is not a terminal: long work then prints a line now and then. rich is
+imported when something is drawn, so that `--help` and `--version` start at once.
 """
 
 import enum
@@ -31,7 +31,7 @@ LOG_SECONDS = 20.0
 
 
 class Level(enum.IntEnum):
-    """What is said beside the result: warnings and errors; notes, too; what is loaded, too."""
+    """Level of messages: warnings and errors; also notes; also what is loaded."""
 
     QUIET = 0
     USUAL = 1
@@ -46,7 +46,7 @@ class _Settings:
 
 
 class _Logged(logging.Handler):
-    """What rooms log, on stderr, behind the seconds since this was switched on."""
+    """Handler of the rooms' logs: each line on stderr, behind the seconds since the start."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,17 +73,17 @@ def set_level(level: Level) -> None:
 
 
 def is_verbose() -> bool:
-    """Whether -v was given."""
+    """True if -v was given."""
     return _Settings.level == Level.VERBOSE
 
 
 def set_stopping(text: str | None) -> None:
-    """Say this when the command is interrupted; None: which files it has written."""
+    """Set the message for an interruption; None: the files that the command has written."""
     _Settings.stopping = text
 
 
 def show_stop(kept: Sequence[str]) -> None:
-    """Say that the command was interrupted, and what it leaves: `kept`, names of files."""
+    """Print that the command was interrupted, and the names of the files that it leaves."""
     more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
     left = f"written before: {', '.join(kept[:3])}{more}" if kept else "nothing was written"
     note(short_line(f"stopped; {_Settings.stopping or left}"))
@@ -95,24 +95,24 @@ def set_json(*, wanted: bool) -> None:
 
 
 def wants_json() -> bool:
-    """Whether results are printed as JSON."""
+    """True if results are printed as JSON."""
     return _Settings.json
 
 
 def show_error(error: D2LError) -> None:
-    """One line that says what is wrong, one that says what to do."""
+    """Print an error in one line, and its hint in another."""
     _write_error(short_line(f"error: {error.message}"))
     if error.hint:
         _write_error(short_line(f"hint: {error.hint}"))
 
 
 def warn(message: str) -> None:
-    """Something that the user must know, on stderr, at every level."""
+    """Print a warning on stderr, at every level."""
     _write_error(short_line(f"warning: {message}"))
 
 
 class _Warnings(logging.Handler):
-    """Warnings of the rooms below, which print nothing themselves."""
+    """Handler that shows the warnings of the rooms below, which print nothing."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one."""
@@ -128,23 +128,23 @@ def listen() -> None:
 
 
 def note(message: str, *, dim: bool = False) -> None:
-    """A remark on stderr, which a terminal may show dim."""
+    """Print a remark on stderr, dim on a terminal."""
     if _Settings.level > Level.QUIET:
         _write_error(message, dim=dim and sys.stderr.isatty())
 
 
 def result(text: str) -> None:
-    """The result, on stdout."""
+    """Print the result on stdout."""
     streams.write(printable(text) + "\n")
 
 
 def drawn(text: str) -> None:
-    """A line of the result with colors of our own; strangers' text in it is printable already."""
+    """Print a line of the result with our own colors; its text is printable already."""
     streams.write(text + "\n")
 
 
 def result_json(value: Mapping[str, Any]) -> None:
-    """The result as one JSON object on stdout; NaN and infinity, no JSON, become null."""
+    """Print the result as one JSON object on stdout; NaN and infinity become null."""
     text = streams.spell_json(_finite(value))
     streams.write(CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
@@ -168,14 +168,14 @@ def emit(value: Mapping[str, Any], show: str | Callable[[], object]) -> None:
 
 
 def stream(text: str) -> None:
-    """A piece of an answer on stdout, at once."""
+    """Print a piece of an answer on stdout, at once."""
     streams.write(printable(text))
     streams.flush()
 
 
 def end_answer(answer: str, place: str | None = None) -> None:
-    """End the last line of an answer that was streamed. Where it came from stands dim behind it on
-    a terminal; else on stderr, so that whoever reads stdout gets the answer alone."""
+    """End the last line of a streamed answer. Its source stands dim behind it on a terminal, else
+    on stderr: a program that reads stdout gets the answer alone."""
     spelled = "" if place is None else f"({one_line(place)})"
     if spelled and sys.stdout is not None and sys.stdout.isatty():
         gap = max(_PLACE_COLUMN - len(answer.rpartition("\n")[2]), 2)
@@ -188,20 +188,20 @@ def end_answer(answer: str, place: str | None = None) -> None:
 
 
 def open_stdin() -> BinaryIO:
-    """Standard input, to read bytes from; raises D2LError where it is closed."""
+    """Open standard input for bytes; raises D2LError if it is closed."""
     if sys.stdin is None:
         raise D2LError("standard input is closed", hint="pipe something in, or name a file")
     return sys.stdin.buffer
 
 
 def flush() -> None:
-    """Hand what was printed of the result on, for whoever reads it through a pipe."""
+    """Flush stdout, so that a program behind a pipe gets the result so far."""
     streams.flush()
 
 
 def watch(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items behind a progress bar on stderr; where that is no terminal, see `_Log`.
-    An interruption is heeded before each."""
+    """Yield the items behind a progress bar on stderr; without a terminal as `_Log` does. An
+    interruption ends the work before each."""
     if not _draws():
         log = _Log(label)
         for done, item in enumerate(items):
@@ -222,8 +222,8 @@ def _draws() -> bool:
 
 
 class _Log:
-    """Progress for files and pipes: a line every `LOG_SECONDS`, none for what is done before. It
-    tells the time that is left at the mean pace until now."""
+    """Progress for files and pipes: a line every `LOG_SECONDS`, with the time left at the mean
+    pace. Work that ends before prints none."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -239,7 +239,7 @@ class _Log:
 
 
 def _describe_time(seconds: float) -> str:
-    """ "45 s", "1 m 58 s"."""
+    """Describe seconds: "45 s", "1 m 58 s"."""
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:
         return f"{rest} s"
@@ -247,7 +247,7 @@ def _describe_time(seconds: float) -> str:
 
 
 class ProgressBar:
-    """A progress bar for work that reports how far it is: call it with (done, total)."""
+    """Bar for work that reports its progress: call it with (done, total)."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -280,7 +280,7 @@ class ProgressBar:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table on stdout, as wide as its content."""
+    """Print a plain table on stdout, as wide as its content."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -294,7 +294,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def spell_age(then: float | None) -> str:
-    """How long ago a time (seconds since 1970) was, in the largest unit that fits."""
+    """Spell the age of a time (seconds since 1970), in the largest unit that fits."""
     if then is None:
         return ""
     seconds = max(time.time() - then, 0)
@@ -306,7 +306,7 @@ def spell_age(then: float | None) -> str:
 
 
 def show_bars(title: str, bars: Sequence[tuple[str, float]], width: int = 40) -> None:
-    """Horizontal bars on stdout, scaled to the longest."""
+    """Print horizontal bars on stdout, scaled to the longest."""
     bars = [(one_line(name), value) for name, value in bars]
     longest = max((value for _, value in bars if math.isfinite(value)), default=0.0)
     margin = max((len(name) for name, _ in bars), default=0)
@@ -328,12 +328,12 @@ def _print_table(table: "Table") -> None:
 
 
 class _Paper(StringIO):
-    """What rich draws on in stdout's place: even where it captures, it writes to its file itself,
-    which may be full."""
+    """Stand-in for stdout that rich draws on: rich writes to its file even while it captures, and
+    stdout may be full."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of stdout: rich draws lines in plain letters where it has no others."""
+        """Encoding of stdout, so that rich draws plain lines if there are no others."""
         return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
@@ -344,12 +344,12 @@ def _write_error(text: str, *, dim: bool = False) -> None:
 
 
 def describe_times(seconds: float, start: float | None) -> str:
-    """For people: "3.6 s, and 6.2 s to start"; `start`: seconds until the work began, if any."""
+    """Describe durations: "3.6 s, and 6.2 s to start"; `start`: seconds until the work began."""
     return f"{seconds:.1f} s" + ("" if start is None else f", and {start:.1f} s to start")
 
 
 def show_rows(rows: Sequence[tuple[str, Any]]) -> None:
-    """A fact a line on stdout, names in a column."""
+    """Print a fact a line on stdout, names in a column."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         result(short_line(f"{name:<{width}}  {value}"))

@@ -139,7 +139,7 @@ def _list_extras() -> list[dict[str, Any]]:
 
 
 def _make_rows(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """The lines that are printed for people."""
+    """Make the lines that are printed for people."""
     machine, network, cache = values["machine"], values["network"], values["cache"]
     rows = [
         ("versions", ", ".join(f"{name} {found}" for name, found in values["versions"].items())),

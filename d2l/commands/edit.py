@@ -76,7 +76,7 @@ def edit(
 
 
 def _describe_plan(plan: "EditPlan") -> dict[str, Any]:
-    """What `--json` prints of a plan, and of what was done."""
+    """Describe a plan, or an edit, as `--json` prints it."""
     return {
         "n_chunks": len(plan.stays),
         "n_left_out": len(plan.gone),
@@ -87,7 +87,7 @@ def _describe_plan(plan: "EditPlan") -> dict[str, Any]:
 
 
 def _list_places(plan: "EditPlan") -> list[str]:
-    """What stays and what goes, each in one line."""
+    """List the chunks that stay and those that go, each in one line."""
     from d2l.adapters.selectors import describe_places
 
     chunks = plan.parent.chunks
@@ -99,7 +99,7 @@ def _list_places(plan: "EditPlan") -> list[str]:
 
 
 def _unit(plan: "EditPlan") -> str:
-    """What chunks have, each its own: known before seats are solved for, where ranks are not."""
+    """Name the unit of chunks: seats are known before they are solved for, ranks are not."""
     return "seats" if plan.parent.has_seats else "rank"
 
 

@@ -1,4 +1,4 @@
-"""Where the programs `d2l` and `t2l` begin: a Ctrl-C ends them in one line while they still import.
+"""Entry points of the programs `d2l` and `t2l`: a Ctrl-C ends them in one line while they import.
 
 Imports nothing before it is ready for that.
 """

@@ -1,4 +1,4 @@
-"""Command lines whose commands are imported when they are called, with help in groups.
+"""Command lines that import a command when it is called, with help in groups.
 
 Imports no pipeline, so that help starts at once.
 """
@@ -30,7 +30,7 @@ _MAY_BE_EMPTY = ("password", "system", "description", "question")
 
 @dataclass(frozen=True)
 class CommandRow:
-    """A command: its help, and the place of its function or the commands below it."""
+    """Row of a command: its help, and its function's module or the commands below it."""
 
     name: str
     help: str
@@ -75,7 +75,7 @@ class _LazyCommands(Mapping[str, Any]):
 
 
 class _LazyGroup(TyperGroup):
-    """A command line whose help lists its commands in groups, without importing any."""
+    """Command line whose help lists its commands in groups, without importing any."""
 
     groups: Groups
 
@@ -94,7 +94,7 @@ class _LazyGroup(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """A command that shows its options in panels, those for experts with `--help-all` only."""
+    """Command that shows its options in panels, those for experts with `--help-all` only."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write each panel as a section."""
@@ -113,7 +113,7 @@ class _Command(TyperCommand):
                     formatter.write_dl(rows)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The usage line's words, without dots behind arguments that take several values."""
+        """Collect the usage line's words, without dots behind repeatable arguments."""
         return [piece.removesuffix("...") for piece in super().collect_usage_pieces(ctx)]
 
 
@@ -124,13 +124,13 @@ def _name_panel(param: Any) -> str:
 
 
 def _shorten_type(name: str) -> str:
-    """An option's name and type, without Python's words for a list and click's for a bound."""
+    """Shorten an option's type: no Python word for a list, none of click's for a bound."""
     name = re.sub(r"<list\[(.*)\]>", r"<\1>", name.replace("...", ""))
     return name.replace(" range>", ">").replace("<Path>", "<path>")
 
 
 def make_app(groups: Groups | None = None, **settings: Any) -> typer.Typer:
-    """A command line without markup and boxes, with these commands."""
+    """Make a command line without markup and boxes, with these commands."""
     cls = TyperGroup if groups is None else type("Group", (_LazyGroup,), {"groups": groups})
     return typer.Typer(
         cls=cls,
@@ -169,7 +169,7 @@ def split_short(arguments: Sequence[str]) -> list[str]:
 
 
 def _flag(act: Callable[[typer.Context], object], *names: str, help: str) -> Any:
-    """An option without a value that acts while the arguments are read."""
+    """Make an option without a value that acts while the arguments are read."""
 
     def callback(context: typer.Context, wanted: bool) -> None:
         if wanted:
@@ -239,8 +239,8 @@ def _expand(value: Any) -> Any:
 
 
 def show_usage_error(error: Any, program: str) -> None:
-    """Print what is wrong in one line, and what to do in another; of a program without arguments
-    its help."""
+    """Print a usage error in one line, and its hint in another; of a program without arguments its
+    help."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return

@@ -301,7 +301,7 @@ def _run_and_exit(commands: typer.Typer, name: str) -> None:
 
 
 def _call(commands: typer.Typer, name: str) -> None:
-    """Run the command that the arguments name, and have its output written."""
+    """Run the command that the arguments name, and write its output."""
     words = split_short(sys.argv[1:])
     try:
         code = typer.main.get_command(commands)(args=words, prog_name=name, standalone_mode=False)
@@ -317,14 +317,14 @@ def _call(commands: typer.Typer, name: str) -> None:
 
 
 def _leave_if_interrupted() -> None:
-    """End now if a signal asked for it, whatever became of what its handler raised."""
+    """End now if a signal asked for it, whatever exception its handler became."""
     number = interrupts.last_signal()
     if number is not None:
         _stop(number)
 
 
 def _stop(number: int) -> NoReturn:
-    """Say what an interrupted command leaves outside the cache, and end."""
+    """Name the files that an interrupted command leaves outside the cache, and end."""
     from d2l.files.cache import cache_dir
 
     cache = cache_dir().absolute()
@@ -340,8 +340,9 @@ def _stop(number: int) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End now, everything being tidied up. At its regular end Python would kill itself with SIGINT
-    if the interruption had passed through an exec(): callers that are no shell would see -2."""
+    """End now, after everything is tidied up. At its regular end Python would kill itself with
+    SIGINT if the interruption had passed through an exec(): callers that are no shell would see
+    -2."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, AttributeError):  # full, or closed
             stream.flush()

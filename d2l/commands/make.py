@@ -101,7 +101,7 @@ _GAIN = (
 
 @dataclass(frozen=True)
 class _Made:
-    """An adapter that was written: what its d2l.json says, seconds, and those until it began."""
+    """Adapter that was written: its d2l.json, seconds, and seconds until it began."""
 
     adapter: Path
     provenance: "Provenance"
@@ -111,7 +111,7 @@ class _Made:
 
     @property
     def description(self) -> "Description":
-        """The description that it was made from."""
+        """Description of the task."""
         assert self.provenance.description is not None
         return self.provenance.description
 
@@ -146,7 +146,7 @@ def _describe_network(network: "AnyNetwork") -> list[str]:
 
 
 def _describe_examples(record: "ExamplesRecord | None", given: "ExampleFile | None") -> list[str]:
-    """Which examples were read, and of which columns."""
+    """Describe the examples that were read, and their columns."""
     if record is None or given is None:
         return []
     rows = ", ".join(map(str, record.rows))
@@ -166,7 +166,7 @@ def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
 def _show_plan(
     compiler: "d2l.TaskCompiler", plan: "CompilePlan", given: "ExampleFile | None"
 ) -> None:
-    """Print what would be made; no weights are loaded for it."""
+    """Print the plan; no weights are loaded for it."""
     values = _common(compiler) | {
         "rank": plan.rank,
         "examples": None if plan.examples is None else plan.examples.to_json(),

@@ -25,12 +25,12 @@ PANELS = ("Arguments", "Options", INPUT, NETWORK, "Adapter", OUTPUT, LIMITS, COM
 
 
 def in_panel(panel: str, *names: str, help: str, **settings: Any) -> Any:
-    """An option in a panel of the command's help."""
+    """Make an option in a panel of the command's help."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **settings)
 
 
 def _find_adapter(value: Any) -> Any:
-    """The folder of an argument's adapter, or of each of several."""
+    """Find the folder of an argument's adapter, or of each of several."""
     from d2l.adapters.find import find_adapter
 
     if isinstance(value, list):
@@ -48,7 +48,7 @@ def _check_device(value: str) -> str:
 
 
 def adapter_argument(help: str = "Adapter: its folder, or its name.") -> Any:
-    """An argument that names an adapter, or several; each becomes its folder."""
+    """Make an argument that names an adapter, or several; each becomes its folder."""
     return typer.Argument(help=help, callback=_find_adapter)
 
 
@@ -89,7 +89,8 @@ def taking(
     """Replace a command's parameter `into` by the options of a model.
 
     `model`: "module:Class" of a dataclass whose fields are made by `spelling.option`. `command`:
-    its options alone; `names`: these alone. The command gets an instance of the class.
+    its options alone; `names`: these alone. An option that the command declares itself stays as it
+    is declared. The command gets an instance of the class.
     """
     module, _, name = model.partition(":")
 
@@ -97,15 +98,21 @@ def taking(
         options = getattr(import_module(module), name)
         hints = get_type_hints(options)
         spellings = list_spellings(options, command)
-        spelled = {field: _spell(options, field, hints[field]) for field in names or spellings}
+        parameters = dict(inspect.signature(function).parameters)
+        del parameters[into]
+        declared = [field for field in spellings if field in parameters]
+        spelled = {
+            field: _spell(options, field, hints[field])
+            for field in names or spellings
+            if field not in declared
+        }
 
         @functools.wraps(function)
         def taker(**values: Any) -> Any:
             own = {field: values.pop(field) for field in spelled}
+            own |= {field: values[field] for field in declared}
             return function(**{into: options(**own)}, **values)
 
-        parameters = dict(inspect.signature(function).parameters)
-        del parameters[into]
         required = [p for p in parameters.values() if p.default is p.empty]
         others = [p for p in parameters.values() if p.default is not p.empty]
         set_parameters(taker, [*required, *spelled.values(), *others])

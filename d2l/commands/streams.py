@@ -1,6 +1,6 @@
-"""The standard streams, whatever they are: closed, full, or of an encoding that lacks letters.
+"""Standard streams that may be closed, full, or of an encoding that lacks letters.
 
-What cannot be spelled on stdout is written in plain letters; what cannot be written is an error.
+Letters that stdout lacks are written in plain ones; a write that fails is an error.
 """
 
 import codecs
@@ -19,8 +19,8 @@ _HINT = "what was made is there; only what was to be printed is lost"
 
 
 def prepare() -> None:
-    """Make the streams safe to use, once a run: nothing but them has the numbers 0 to 2, and no
-    letter is beyond them."""
+    """Make the streams safe to use, once a run: the numbers 0 to 2 are theirs alone, and they spell
+    every letter."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # was closed: a file opened next would be taken for a stream
     os.close(number)
@@ -33,7 +33,7 @@ def prepare() -> None:
 
 
 def write(text: str) -> None:
-    """Write to stdout; raises D2LError where it is closed or full."""
+    """Write to stdout; raises D2LError if it is closed or full."""
     if sys.stdout is None:
         raise D2LError("standard output is closed", hint=_HINT)
     try:
@@ -43,7 +43,7 @@ def write(text: str) -> None:
 
 
 def flush() -> None:
-    """Have all that was written to stdout where it goes; raises D2LError where there is no room."""
+    """Flush stdout; raises D2LError if it is full."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -52,8 +52,7 @@ def flush() -> None:
 
 
 def explain_loss(error: OSError) -> None:
-    """Raise what tells of an error that somebody else met on stdout; nothing where stdout is sound,
-    and so the error another's."""
+    """Raise the error of stdout that another library met; nothing if stdout is sound."""
     try:
         if sys.stdout is None:
             return
@@ -64,7 +63,7 @@ def explain_loss(error: OSError) -> None:
 
 
 def spell_json(value: Mapping[str, Any]) -> str:
-    """A value as JSON that stdout can spell: escapes of its own where letters are missing."""
+    """Spell a value as JSON for stdout, with escapes for letters that it lacks."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -74,7 +73,8 @@ def spell_json(value: Mapping[str, Any]) -> str:
 
 
 def _explain(error: OSError) -> BaseException:
-    """What to raise where stdout refuses: its reader's end is no fault, all else is."""
+    """Make the exception for a failed write to stdout: a reader that is gone is no fault, others
+    are."""
     sys.stdout = None  # what waits in it cannot be written at the end either
     if error.errno == errno.EPIPE:
         return SystemExit(128 + 13)  # as a program that SIGPIPE ends
@@ -82,7 +82,7 @@ def _explain(error: OSError) -> BaseException:
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
-    """Plain letters for what an encoding lacks, or escapes."""
+    """Spell letters that an encoding lacks in plain ones, or as escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     odd = error.object[error.start : error.end]

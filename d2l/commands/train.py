@@ -108,5 +108,5 @@ def show_sources(rows: list[dict[str, Any]]) -> None:
 
 
 def _count(row: dict[str, Any], key: str) -> str:
-    """A number for people; nothing where a source has none: documents have no tasks."""
+    """Spell a number for people; "" if a source has none: documents have no tasks."""
     return f"{row[key]:,}" if key in row else ""

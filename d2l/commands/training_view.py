@@ -1,6 +1,6 @@
-"""How a training run looks while it runs: a live table on stderr, or now and then a line.
+"""View of a training run: a live table on stderr, or now and then a line.
 
-Also what Ctrl-C does to it: the run ends after the step that it is in, with its state saved.
+Ctrl-C ends the run after the current step, with its state saved.
 """
 
 import signal
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 class TrainingView:
-    """Follows a run: call it with every row of the log, ask `stopping` after every step.
+    """View that follows a run: call it with every row of the log, ask `stopping` after every step.
 
     The first SIGINT or SIGTERM during steps is kept in `stopped_by`; before the first step, and for
     the second time, it ends the run at once.
@@ -74,7 +74,7 @@ class TrainingView:
             console.note(f"{describe(self._rows, self._recipe)}, loss {mean(self._rows, 'loss')}")
 
     def stopping(self) -> bool:
-        """Whether the run is to end after the step that was just made."""
+        """True if the run is to end after the last step."""
         self._steps_run = True
         return self.stopped_by is not None
 
@@ -90,7 +90,7 @@ class TrainingView:
 
 
 def mean(rows: Sequence[Row] | deque[Row], key: str) -> str:
-    """Mean of a figure over the rows that have it, for people; "" if none has."""
+    """Compute a figure's mean over the rows that have it, for people; "" if none has."""
     values = [row[key] for row in rows if key in row]
     if not values:
         return ""
@@ -99,7 +99,7 @@ def mean(rows: Sequence[Row] | deque[Row], key: str) -> str:
 
 
 def describe(rows: Sequence[Row] | deque[Row], recipe: Recipe) -> str:
-    """How far a run is, how fast, and how long it still takes at that pace."""
+    """Describe the progress: steps, pace, and the time left at that pace."""
     first, last = rows[0], rows[-1]
     step, seconds = last["step"], last["seconds"]
     n_steps = max(step - first["step"], 1)
@@ -112,7 +112,7 @@ def describe(rows: Sequence[Row] | deque[Row], recipe: Recipe) -> str:
 
 
 def show_time(seconds: float) -> str:
-    """A duration in the unit that fits it."""
+    """Spell a duration in the unit that fits it."""
     seconds = max(seconds, 0.0)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -120,7 +120,7 @@ def show_time(seconds: float) -> str:
 
 
 def make_table(rows: Sequence[Row] | deque[Row], caption: str) -> Any:
-    """The last steps and the means over the rows given."""
+    """Make a table of the last steps and the means over the rows given."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

@@ -1,6 +1,6 @@
-"""The options of a compilation, written once.
+"""Options of a compilation, written once.
 
-The command line, the Python API, rows of a batch, the lock and d2l.json are made from this model.
+The command line, the Python API, rows of a batch, the lock and d2l.json are made from these models.
 Needs no torch.
 """
 
@@ -73,7 +73,6 @@ class CompileOptions(NetworkOptions):
         "plain",
         "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
         of="network",
-        also=("bench",),
         expert=True,
     )
     merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
@@ -85,7 +84,6 @@ class CompileOptions(NetworkOptions):
     chunk_tokens: int | None = option(
         None,
         "Most tokens of a chunk; default: the network's.",
-        also=("bench",),
         minimum=1,
         expert=True,
     )
