@@ -1,7 +1,7 @@
 """GGUF files as bases: unpacked and dequantized once, into a folder of the cache.
 
 A GGUF path in, a model folder out. `checks.json` holds digests of the folder's files: every start
-compares a fast digest, `d2l bases verify` SHA-256. transformers and gguf read and dequantize.
+compares a fast digest, `d2l bases ls --verify` SHA-256. transformers and gguf read and dequantize.
 """
 
 import contextlib
