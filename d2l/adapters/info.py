@@ -75,10 +75,10 @@ class AdapterInfo:
     @property
     def n_parts(self) -> int:
         """Number of parts in the folder, which are not read; 0 if their file was removed."""
-        made = self.provenance
-        if made is None or made.parts_sha256 is None or not (self.folder / PARTS).is_file():
+        provenance, path = self.provenance, self.folder / PARTS
+        if provenance is None or provenance.parts_sha256 is None or not path.is_file():
             return 0
-        return len(made.chunks)
+        return len(provenance.chunks)
 
     @property
     def parts_bytes(self) -> int:
@@ -110,10 +110,10 @@ def own_names(folder: Path) -> tuple[str, ...] | None:
     try:
         if not is_adapter(folder):
             return None
-        made = _read_provenance(folder / PROVENANCE, {})  # whatever its ranks
+        provenance = _read_provenance(folder / PROVENANCE, {})  # whatever its ranks
     except (AdapterError, OSError):
         return None
-    return FILES if made is not None and made.tool.name == "d2l" else None
+    return FILES if provenance is not None and provenance.tool.name == "d2l" else None
 
 
 def read_export(folder: Path) -> "ExportRecord | None":
@@ -191,16 +191,16 @@ def _read_provenance(path: Path, tensors: Mapping[str, TensorInfo]) -> "Provenan
     values = _read_object(path)
     if values.keys() == {"format", "export"}:  # exported, and another tool's
         return None
-    made = Provenance.from_json(values, source=str(path))
+    provenance = Provenance.from_json(values, source=str(path))
     rank = max(
         (t.shape[0] for name, t in tensors.items() if ".lora_A." in name and t.shape), default=0
     )
-    if 0 < rank < made.rank:  # its ranks would be out of range
+    if 0 < rank < provenance.rank:  # its ranks would be out of range
         raise AdapterError(
-            f"{path}: speaks of rank {made.rank}, and {WEIGHTS} has {rank}",
+            f"{path}: speaks of rank {provenance.rank}, and {WEIGHTS} has {rank}",
             hint="it belongs to another adapter, or is damaged: compile the document again",
         )
-    return made
+    return provenance
 
 
 def _read_object(path: Path) -> dict[str, Any]:

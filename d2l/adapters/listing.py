@@ -54,12 +54,14 @@ def _describe(folder: Path) -> Entry:
     name = folder.name or folder.resolve().name
     try:
         info = read_info(folder)
-        base, made = info.config.get("base_model_name_or_path"), info.provenance
-        opening = made.prompt.opening if made is not None else None
+        base, provenance = info.config.get("base_model_name_or_path"), info.provenance
+        opening = provenance.prompt.opening if provenance is not None else None
         return Entry(
             name,
             base=base if isinstance(base, str) else None,
-            inputs=tuple(entry.name for entry in made.inputs) if made is not None else (),
+            inputs=tuple(entry.name for entry in provenance.inputs)
+            if provenance is not None
+            else (),
             rank=info.rank,
             seats=len(opening.seats) if opening is not None else None,
             parts=info.n_parts,

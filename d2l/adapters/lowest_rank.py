@@ -21,15 +21,15 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 def lower_content(content: AdapterContent) -> AdapterContent:
     """Lower the weights of an adapter of seats to their lowest rank, and note both numbers in its
     provenance; other adapters stay the same: their ranks belong to chunks."""
-    made, n_seats = content.provenance, content.weights.rank
+    provenance, n_seats = content.provenance, content.weights.rank
     weights = content.weights if content.memory is None else lower_rank(content.weights)
     content = replace(content, weights=weights)
-    if weights.rank == n_seats or made is None:
+    if weights.rank == n_seats or provenance is None:
         return content
     update = {"format": 2, "rank": weights.rank, "seats": n_seats}
-    if made.rank_before_max_rank is not None:  # which bounded the seats already
+    if provenance.rank_before_max_rank is not None:  # which bounded the seats already
         update["rank_before_max_rank"] = weights.rank
-    return replace(content, provenance=made.model_copy(update=update))
+    return replace(content, provenance=provenance.model_copy(update=update))
 
 
 def lower_rank(weights: LoraWeights) -> LoraWeights:

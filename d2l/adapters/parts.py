@@ -171,14 +171,14 @@ def write_parts(parts: Parts, folder: Path) -> None:
 def read_parts(info: AdapterInfo) -> Parts | None:
     """Read the parts of an adapter folder, without values; None if it has none, or they were
     deleted. Raises AdapterError for parts that are damaged, or belong to another adapter."""
-    made = info.provenance
+    provenance = info.provenance
     path = info.folder / PARTS
-    if made is None or made.parts_sha256 is None or not path.is_file():
+    if provenance is None or provenance.parts_sha256 is None or not path.is_file():
         return None
-    index = _read_index(path, made.parts_sha256)
-    if len(index.parts) != len(made.chunks):
+    index = _read_index(path, provenance.parts_sha256)
+    if len(index.parts) != len(provenance.chunks):
         raise AdapterError(
-            f"{path}: {len(index.parts):,} parts for {len(made.chunks):,} chunks", hint=_AGAIN
+            f"{path}: {len(index.parts):,} parts for {len(provenance.chunks):,} chunks", hint=_AGAIN
         )
     if index.opening is None:
         return Parts(index)

@@ -106,8 +106,12 @@ class AdapterContent:
     @property
     def opening(self) -> str:
         """Beginning of every prompt to the adapter; empty for all but seats adapters."""
-        made = self.provenance
-        return made.prompt.opening.text if made is not None and made.prompt.opening else ""
+        provenance = self.provenance
+        return (
+            provenance.prompt.opening.text
+            if provenance is not None and provenance.prompt.opening
+            else ""
+        )
 
     def to_state_dict(self, *, dtype: str | None = None) -> dict[str, torch.Tensor]:
         """Make the tensors of adapter_model.safetensors, by PEFT's names: lora_A (rank, d_in) and

@@ -62,11 +62,11 @@ def _describe_own(chunks: Sequence[ChunkRecord], numbers: Sequence[int]) -> str:
     """Describe places in one document: pages as ranges, then headings and numbers."""
     matches = {n: _PAGES.match(chunks[n].source) for n in numbers}
     runs: list[range] = []
-    for held in sorted((_range(m) for m in matches.values() if m), key=lambda r: r.start):
-        if runs and held.start <= runs[-1].stop:
-            runs[-1] = range(runs[-1].start, max(held.stop, runs[-1].stop))
+    for span in sorted((_range(m) for m in matches.values() if m), key=lambda r: r.start):
+        if runs and span.start <= runs[-1].stop:
+            runs[-1] = range(runs[-1].start, max(span.stop, runs[-1].stop))
         else:
-            runs.append(held)
+            runs.append(span)
     ends = [(run.start, run.stop - 1) for run in runs]
     pages = [f"{first}-{last}" if first < last else f"{first}" for first, last in ends]
     others = [chunks[n].source or f"#{n}" for n, match in matches.items() if match is None]
@@ -105,8 +105,8 @@ def _overlap(wanted: range, source: str) -> bool:
     match = _PAGES.match(source)
     if match is None:
         return False
-    held = _range(match)  # compared by their ends, so that "p. 1-9999999999" is fast
-    return max(wanted.start, held.start) < min(wanted.stop, held.stop)
+    span = _range(match)  # compared by their ends, so that "p. 1-9999999999" is fast
+    return max(wanted.start, span.start) < min(wanted.stop, span.stop)
 
 
 def _remark(wanted: range, chunks: Sequence[ChunkRecord], hit: Sequence[int]) -> list[str]:
@@ -114,8 +114,8 @@ def _remark(wanted: range, chunks: Sequence[ChunkRecord], hit: Sequence[int]) ->
     remarks = []
     for n in hit:
         match = _PAGES.match(chunks[n].source)
-        held = _range(match) if match else wanted
-        before, behind = range(held.start, wanted.start), range(wanted.stop, held.stop)
+        span = _range(match) if match else wanted
+        before, behind = range(span.start, wanted.start), range(wanted.stop, span.stop)
         more = [*islice(chain(before, behind), _MOST_NAMED + 1)]
         if more:
             pages = ", ".join(map(str, more[:_MOST_NAMED])) + (", …" * (len(more) > _MOST_NAMED))

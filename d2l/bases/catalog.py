@@ -204,8 +204,8 @@ def _find_in_hub_cache(known: KnownBase) -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(known.repo, known.file, revision=known.revision)
-    return Path(found) if isinstance(found, str) else None
+    path = try_to_load_from_cache(known.repo, known.file, revision=known.revision)
+    return Path(path) if isinstance(path, str) else None
 
 
 #: Commits of bases on the hub, used if no other revision is named. Many public repositories name

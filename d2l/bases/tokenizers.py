@@ -152,8 +152,8 @@ class BaseTokenizer:
             return known
         mark = "\u2042document\u2042"
         turns = [{"role": "system", "content": ""}, {"role": "user", "content": mark}]
-        before, found, after = self.render_chat(turns, taking="a document").partition(mark)
-        if not found:
+        before, separator, after = self.render_chat(turns, taking="a document").partition(mark)
+        if not separator:
             raise BaseModelError(
                 f"{self.folder}: the chat template does not repeat the user's text",
                 hint="this base cannot be used with a Doc-to-LoRA checkpoint",

@@ -81,9 +81,9 @@ def make_contrasts(training: Sequence[str], held_out: Sequence[str]) -> Contrast
 def _mix(texts: Sequence[str], all_texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Make the `SALADS` of some texts; only texts of four words or more are shuffled."""
     pool = sorted({word for text in all_texts for word in text.split() if word.isalpha()})
-    made = (
+    salads = (
         tuple(shuffle_words(text) for text in texts if len(text.split()) > 3),
         tuple(draw_words(text, pool) for text in texts),
         tuple(map(draw_letters, texts[:_N_LETTERS])),
     )
-    return dict(zip(SALADS, made, strict=True))
+    return dict(zip(SALADS, salads, strict=True))

@@ -61,7 +61,7 @@ def read_tasks(path: Path) -> list[Task]:
 
 
 def split_tasks(
-    found: Sequence[tuple[Task, float]],
+    weighted: Sequence[tuple[Task, float]],
     *,
     excluded: Sequence[str],
     n_held_out: int,
@@ -73,13 +73,15 @@ def split_tasks(
     The held-out tasks are the `n_held_out` whose names have the smallest SHA-256, so nobody can
     choose them. Tasks of `only_training` are not held out. Raises TaskError.
     """
-    known = {task.name for task, _ in found}
+    known = {task.name for task, _ in weighted}
     left_out = set(excluded)
     for name in excluded:
         if name not in known:
             raise TaskError(f"excluded names {name!r}, which is no task of the sources")
     fit = [
-        (task, weight) for task, weight in found if task.license_clear and task.name not in left_out
+        (task, weight)
+        for task, weight in weighted
+        if task.license_clear and task.name not in left_out
     ]
     open_to_both = [task for task, _ in fit if task.name not in only_training]
     if len(fit) <= n_held_out or len(open_to_both) < n_held_out:

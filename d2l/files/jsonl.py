@@ -34,7 +34,7 @@ def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) 
     `make` raises KeyError for a missing key, and ValueError or TypeError for a wrong value. Raises
     the format's error.
     """
-    number, made, limit = 0, [], MAX_LINE_BYTES + 1
+    number, values, limit = 0, [], MAX_LINE_BYTES + 1
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as lines:
             for number, line in enumerate(iter(lambda: lines.readline(limit), b""), start=1):
@@ -44,14 +44,14 @@ def read_rows(path: Path, rows: RowFormat, make: Callable[[dict[str, Any]], T]) 
                         hint="write one JSON object a line",
                     )
                 if line.strip() or rows.exact:
-                    made.append(_make_row(line.strip(), f"{path}, line {number}", rows, make))
+                    values.append(_make_row(line.strip(), f"{path}, line {number}", rows, make))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         where = f"{path}, after line {number}" if number else str(path)
         raise rows.error(f"{where}: cannot be read ({reason})", hint="check the path") from error
     if not number:
         raise rows.error(f"{path}: the file is empty", hint="write one JSON object a line")
-    return made
+    return values
 
 
 def check_text(value: Any) -> str:

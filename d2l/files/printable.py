@@ -31,6 +31,6 @@ def short_line(text: str) -> str:
     return one_line(text)
 
 
-def _spell(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _spell(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

@@ -125,15 +125,15 @@ class View:
         images, later = self._blank(), self._blank()
         texts = reversed(self.texts)
         for item, box in reversed(objects):
-            place = self._place(box)
+            pixels = self._pixels_of(box)
             if item.type == TEXT:
-                next(texts).under_later = share(later[place])
+                next(texts).under_later = share(later[pixels])
             elif item.type != FORM:
-                later[place] = True
+                later[pixels] = True
                 is_clear = pdfium_raw.FPDFPageObj_HasTransparency(item.raw)
-                images[place] |= item.type == IMAGE and not is_clear
+                images[pixels] |= item.type == IMAGE and not is_clear
         for text in self.texts:
-            text.on_image = share(images[self._place(text.box)])
+            text.on_image = share(images[self._pixels_of(text.box)])
 
     def is_undrawn(self, text: Text) -> bool:
         """True if a text has no ink in any color: pdfium lacks its glyphs, or has too few pixels.
@@ -153,7 +153,7 @@ class View:
         ink = self._compare(self._everything, nothing)
         n_texts = np.zeros(ink.shape, np.int32)
         for text in self.texts:
-            n_texts[self._place(text.box)] += 1
+            n_texts[self._pixels_of(text.box)] += 1
         alone = ink & (n_texts == 1)
         unclear = []
         for text in texts:
@@ -177,8 +177,8 @@ class View:
         masks: list[Mask] = []
         layers: list[list[Text]] = []
         for text in texts:
-            place = self._place(text.box)
-            free = (n for n, mask in enumerate(masks) if not mask[place].any())
+            pixels = self._pixels_of(text.box)
+            free = (n for n, mask in enumerate(masks) if not mask[pixels].any())
             at = next(free, len(masks))
             if at == len(layers):
                 layers.append([])
@@ -186,12 +186,12 @@ class View:
                 masks.append(self._blank())
             layers[at].append(text)
             if at < MAX_LAYERS:
-                masks[at][place] = True
+                masks[at][pixels] = True
         return layers
 
     def _shows(self, text: Text, changes: Mask) -> bool:
         """True if enough of a text is on changed pixels."""
-        part = changes[self._place(text.box)]
+        part = changes[self._pixels_of(text.box)]
         n_changed = np.count_nonzero(part.any(axis=0 if part.shape[1] >= part.shape[0] else 1))
         n_letters = (
             min(text.run.n_chars, SURE_LETTERS) if text.run.is_composite else text.run.n_chars
@@ -222,7 +222,7 @@ class View:
         mask.reshape(-1)[changed[difference >= least]] = True
         return mask
 
-    def _place(self, box: Box) -> tuple[slice, slice]:
+    def _pixels_of(self, box: Box) -> tuple[slice, slice]:
         """Find the pixels of a box."""
         left, bottom, right, top = self.sheet
         n_rows, n_columns = self._everything.shape[:2]

@@ -29,13 +29,13 @@ def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding
     Ends of lines that are too long are `overflow`: nobody meant to hide them. Without a view, all
     text that was read counts as visible.
     """
-    found = {
+    findings = {
         path: Finding("hidden", reason, n_chars, (page,))
         for reason, paths in ((UNREAD, shown.unread), (UNSEEN, shown.undrawn))
         for path, n_chars in paths.items()
     }
     if view is None:
-        return found
+        return findings
     inked = [text for text in view.texts if text.run.n_chars]
     reasons = {text.run.path: explain(text, view) for text in inked}
     judged = [text for text in inked if not reasons[text.run.path] and not is_exempt(text, view)]
@@ -50,11 +50,11 @@ def find_hidden(shown: Runs, view: View | None, page: int) -> dict[Path, Finding
         joins = is_begun or (before is not None and follows(before, text))
         # Ends of too long lines do not reach farther.
         if reason == OFF and joins and text.box[2] - right <= MOST_OVER * (right - left):
-            found[path] = Finding("overflow", OVERFLOW, n_chars, (page,))
+            findings[path] = Finding("overflow", OVERFLOW, n_chars, (page,))
         elif reason:
-            found[path] = Finding("hidden", reason, n_chars, (page,))
-        before = text if path not in found or found[path].kind == "overflow" else None
-    return found
+            findings[path] = Finding("hidden", reason, n_chars, (page,))
+        before = text if path not in findings or findings[path].kind == "overflow" else None
+    return findings
 
 
 def explain(text: Text, view: View) -> str:
