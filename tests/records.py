@@ -14,6 +14,5 @@ MINIMAL: dict[str, Any] = {
     "options": {},
     "merge_error": {},
     "prompt": {"chat_template": "base", "turns": "user", "opening": None},
-    "norms": {"layers": [], "chunks": []},
     "warnings": [],
 }

@@ -5,7 +5,7 @@ import torch
 from torch.utils import backend_registration
 
 from d2l.bases import devices
-from d2l.hypernets.checkpoints import load_hypernet
+from d2l.hypernets.networks import load_hypernet
 from tests.hypernets.loading import NAMES, load_golden
 from tests.processes import ROOT, run_python
 

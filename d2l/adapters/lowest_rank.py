@@ -26,7 +26,7 @@ def lower_content(content: AdapterContent) -> AdapterContent:
     content = replace(content, weights=weights)
     if weights.rank == n_seats or provenance is None:
         return content
-    update = {"format": 2, "rank": weights.rank, "seats": n_seats}
+    update = {"rank": weights.rank, "seats": n_seats}
     if provenance.rank_before_max_rank is not None:  # which bounded the seats already
         update["rank_before_max_rank"] = weights.rank
     return replace(content, provenance=provenance.model_copy(update=update))

@@ -18,7 +18,7 @@ from d2l.adapters.record_values import Count, Flag, Norm, Number, Span, Text
 from d2l.errors import AdapterError
 
 #: Raised with every change that older versions of d2l would misread.
-VERSION: Final = 2
+VERSION: Final = 3
 #: Source of chunks of a task's description; those of documents have pages and headings.
 DESCRIPTION: Final = "description"
 #: Largest number of seats: no base distinguishes as many tokens of an opening.
@@ -130,7 +130,7 @@ class Prompt(Record):
 
 
 class Norms(Record):
-    """Frobenius norms of the delta, before compression."""
+    """Frobenius norms of the delta: of formats 1 and 2; `d2l inspect` computes them."""
 
     layers: tuple[Norm, ...]
     chunks: tuple[Norm, ...]
@@ -189,7 +189,7 @@ class ExportRecord(Record):
 class Provenance(Record):
     """Content of d2l.json. Compiled, made and changed adapters have the first fields in common."""
 
-    format: Literal[1, 2] = 1  # 2 with `seats`
+    format: Literal[1, 2, 3] = 3  # 1 and 2 have `norms`; 2 has `seats`, too
     tool: Tool
     checkpoint: Checkpoint
     base: Base
@@ -200,8 +200,8 @@ class Provenance(Record):
     options: Options
     merge_error: dict[Text, Number]
     prompt: Prompt
-    norms: Norms
     warnings: tuple[Text, ...]
+    norms: Norms | None = None
     # Compiled from documents.
     refinement: dict[str, Any] | None = None  # of older adapters: no command writes it any more
     bias_ranks: Span | None = None  # of the learned bias, behind the ranks of all chunks

@@ -10,11 +10,6 @@ from torch import Tensor
 from d2l.adapters.module_names import parse
 from d2l.errors import ShapeError
 
-#: Multiplications in float64 that take a fraction of a second.
-_FEW_STEPS = 1 << 28
-#: Rows of a product in memory at a time.
-_ROWS = 128
-
 
 @dataclass(frozen=True)
 class LoraFactors:
@@ -127,38 +122,3 @@ def pad_factors(factors: LoraFactors, rank: int) -> LoraFactors:
         torch.cat([a, a.new_zeros(missing, a.shape[1])], dim=0),  # (rank, d_in)
         torch.cat([b, b.new_zeros(b.shape[0], missing)], dim=1),  # (d_out, rank)
     )
-
-
-def delta_norm(factors: LoraFactors, scale: float = 1.0) -> float:
-    """Frobenius norm of scale * b @ a, right to six digits; time is at most linear in the rank."""
-    (rank, d_in), d_out = factors.a.shape, factors.b.shape[0]
-    few = rank * min(rank * (d_in + d_out) // 2, d_in * d_out) <= _FEW_STEPS
-    squared = 0.0
-    for dtype in (torch.float64,) if few else (torch.float32, torch.float64):
-        squared, lost = _square(factors.a.to(dtype), factors.b.to(dtype))
-        if squared > lost:  # else terms cancel, and float32 has too few digits
-            break
-    return abs(scale) * math.sqrt(max(squared, 0.0))
-
-
-def _square(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Compute ‖b @ a‖², and the bound below which float32 does not give six digits.
-
-    The way with fewer steps is taken: from the factors alone, ‖BA‖² = Σ (BᵀB) ∘ (AAᵀ), some ranks
-    at a time, or from the delta, some rows at a time.
-    """
-    (rank, d_in), d_out = a.shape, b.shape[0]
-    if rank * (d_in + d_out) // 2 > d_in * d_out:
-        rows = torch.tensor_split(b, -(-d_out // _ROWS))
-        pieces = [(block @ a).square().sum(dtype=torch.float64) for block in rows]
-        of_ranks = a.square().sum(dim=1) @ b.square().sum(dim=0)
-        return float(torch.stack(pieces).sum()), float(of_ranks) / 256
-    sums = torch.zeros(2, dtype=torch.float64, device=a.device)
-    for start in range(0, rank, _ROWS):
-        stop = start + _ROWS
-        of_b, of_a = b[:, start:stop].T @ b[:, start:], a[start:stop] @ a[start:].T
-        terms = of_b.double() * of_a.double()
-        terms[:, stop - start :] *= 2  # the products are symmetric
-        sums += torch.stack([terms.sum(), terms.abs().sum()])
-    squared, magnitude = sums.tolist()
-    return squared, magnitude / 16

@@ -7,7 +7,7 @@ from d2l.api.adapter import Adapter
 from d2l.bases.devices import pick_device
 from d2l.compiler import description as describing
 from d2l.compiler import run as pipeline
-from d2l.compiler.part_cache import NOTHING, Found
+from d2l.compiler.chunk_cache import NOTHING, Cached
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.datasets.examples import ExamplesLike, take_examples
 from d2l.documents.intake import InputLike, ReadOptions, take_inputs
@@ -16,6 +16,7 @@ from d2l.files.hub import Need
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_network
 from d2l.hypernets.options import ADAPTER_OPTIONS, CompileOptions, TaskCompileOptions
+from d2l.hypernets.protocol import Loaded
 from d2l.hypernets.registry import DEFAULT_TEXT, at_revision, default_checkpoint
 from d2l.memory import memory_errors
 from d2l.progress import Progress, silent
@@ -33,7 +34,7 @@ class _Compiler:
     def __init__(self, options: CompileOptions | None = None, *, need: Need = "weights") -> None:
         self.options = options or CompileOptions()
         self.need = need  # "plan": no weights are downloaded, and none can be loaded
-        self._loaded: Any = None
+        self._loaded: Loaded | None = None
 
     @cached_property
     def network(self) -> AnyNetwork:
@@ -61,13 +62,13 @@ class _Compiler:
         return compiler
 
     @memory_errors()
-    def load(self, plan: CompilePlan, found: Found = NOTHING) -> None:
+    def load(self, plan: CompilePlan, cached: Cached = NOTHING) -> None:
         """Load the weights unless they are loaded, or `found` leaves nothing to compute.
 
         A call does it, too. `found` is what `look_up` gave. Raises D2LError.
         """
         self._refuse_others(plan)
-        if self._loaded is None and found.assembled is None:
+        if self._loaded is None and cached.assembled is None:
             self._loaded = pipeline.load(plan)
 
     def _refuse_others(self, plan: CompilePlan) -> None:
@@ -126,7 +127,7 @@ class Compiler(_Compiler):
         intake = take_inputs(inputs, reading or ReadOptions())
         return prepare(intake, changed, network=self.network)
 
-    def look_up(self, plan: CompilePlan) -> Found:
+    def look_up(self, plan: CompilePlan) -> Cached:
         """Look up what the cache holds for a plan made with `cache=True`; raises D2LError."""
         self._refuse_others(plan)
         return pipeline.look_up(plan)
@@ -139,15 +140,15 @@ class Compiler(_Compiler):
         *,
         reading: ReadOptions | None = None,
         watch: Progress = silent,
-        found: Found | None = None,
+        cached: Cached | None = None,
         **options: Any,
     ) -> Adapter:
         """Compile documents, or do what `plan` planned; an adapter in memory.
 
-        inputs, reading and keywords: as for `plan`; a plan has its own. watch: is given the chunks
-        and a label, gives the chunks, and may show how far it is. found: what `look_up` gave for
-        the plan; with all of it in the cache, no weights are loaded. One chunk's activations are on
-        the device at a time. Raises D2LError.
+        inputs, reading and keywords: as for `plan`; a plan has its own. watch: gets the chunks and
+        a label, gives the chunks, and may show the progress. cached: the result of `look_up` for
+        the plan; with all of it in the cache, no weights are loaded. One chunk's activations are
+        on the device at a time. Raises D2LError.
         """
         if isinstance(inputs, CompilePlan):
             if options or reading is not None:
@@ -155,9 +156,9 @@ class Compiler(_Compiler):
             plan = inputs
         else:
             plan = self.plan(inputs, reading=reading, **options)
-        found = self.look_up(plan) if found is None else found
-        self.load(plan, found)
-        return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, found=found))
+        cached = self.look_up(plan) if cached is None else cached
+        self.load(plan, cached)
+        return Adapter.of(pipeline.run(plan, self._loaded, watch=watch, cached=cached))
 
 
 class TaskCompiler(_Compiler):
@@ -233,4 +234,5 @@ class TaskCompiler(_Compiler):
         else:
             plan = self.plan(description, **options)
         self.load(plan)
+        assert self._loaded is not None
         return Adapter.of(describing.run(plan, self._loaded))

@@ -32,7 +32,7 @@ from d2l.hypernets.options import DOCUMENT_OPTIONS, CompileOptions, TaskCompileO
 
 if TYPE_CHECKING:
     from d2l.api.compiler import Compiler, TaskCompiler
-    from d2l.compiler.part_cache import Found
+    from d2l.compiler.chunk_cache import Cached
     from d2l.compiler.plan import CompilePlan
 
 
@@ -107,8 +107,8 @@ class Worker:
         force = self._refuse(place, state)
         plan = self._plan(row, inputs)
         compiler = self._compiler
-        found = compiler.look_up(plan)
-        adapter = compiler(plan, found=found)
+        cached = compiler.look_up(plan)
+        adapter = compiler(plan, cached=cached)
         try:
             place.save(adapter, force=force)
         except AdapterError:  # another run may have been faster: then what stands there is the same
@@ -116,7 +116,7 @@ class Worker:
             if state is None or not state.is_current:
                 raise
             return _tell(row, place.out, state)
-        made = _tell(row, place.out, place.check(request), found)
+        made = _tell(row, place.out, place.check(request), cached)
         intake = plan.intake
         told = [*intake.warnings, *plan.warnings]
         return replace(made, warnings=told, remarks=intake.remarks)
@@ -223,8 +223,8 @@ def _pick(row: BatchRow, names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in row.options.items() if name in names}
 
 
-def _tell(row: BatchRow, out: str, state: State | None, found: "Found | None" = None) -> Result:
-    """Describe a row's adapter from its lock; `found` is the cache's share of a new one."""
+def _tell(row: BatchRow, out: str, state: State | None, cached: "Cached | None" = None) -> Result:
+    """Report a row whose adapter exists, from its lock; `cached`: of an adapter made just now."""
     assert state is not None  # every adapter that was compiled has one
     chunks = state.lock["chunks"]
     return Result(
@@ -234,6 +234,6 @@ def _tell(row: BatchRow, out: str, state: State | None, found: "Found | None" = 
         digest=hashlib.sha256(format_lock(state.lock).encode()).hexdigest(),
         tokens=sum(chunk["n_tokens"] for chunk in chunks),
         chunks=len(chunks),
-        cached=len(chunks) if found is None else found.n_cached,
-        unchanged=found is None,
+        cached=len(chunks) if cached is None else cached.n_cached,
+        unchanged=cached is None,
     )

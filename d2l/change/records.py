@@ -19,7 +19,6 @@ from d2l.adapters.provenance import (
     Checkpoint,
     ChunkRecord,
     Input,
-    Norms,
     Options,
     Prompt,
     Provenance,
@@ -27,7 +26,7 @@ from d2l.adapters.provenance import (
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.catalog import spell_base
 from d2l.change.parents import Parent
-from d2l.compiler.records import TOOL, find_norm, norms_by_chunk, shorten_all
+from d2l.compiler.records import TOOL, shorten_all
 from d2l.errors import AdapterError
 from d2l.hypernets.network import BASE_PROMPT
 from d2l.hypernets.seats.config import SeatsConfig
@@ -95,10 +94,6 @@ def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) 
         options=_join_options(parents),
         merge_error=shorten_all(change.merge_error),
         prompt=prompt,
-        norms=Norms(
-            layers=_norms_by_layer(weights),
-            chunks=norms_by_chunk(weights, [c.ranks for c in change.chunks if c.ranks is not None]),
-        ),
         warnings=change.warnings,
         parents=tuple(map(_describe_parent, parents)),
     ).model_copy(
@@ -129,17 +124,6 @@ def _describe_parent(parent: Parent) -> dict[str, Any]:
     made = parent.provenance
     own = {"config": dict(parent.config)} if made is None else made.to_json()
     return {"adapter": PurePath(parent.name).name, **own}
-
-
-def _norms_by_layer(weights: LoraWeights) -> tuple[float, ...]:
-    """Compute the Frobenius norms of the deltas by layer, up to the last layer with a module."""
-    by_layer: dict[int, list[str]] = {}
-    for name in weights.factors:
-        module = module_names.parse(name)
-        if module.in_decoder and module.layer is not None:
-            by_layer.setdefault(module.layer, []).append(name)
-    layers = range(max(by_layer, default=-1) + 1)
-    return tuple(find_norm(weights, by_layer.get(layer, ())) for layer in layers)
 
 
 def _take_tokenizer(parents: Sequence[Parent]) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """The commands `d2l ls`, `inspect`, `push` and `rm`: adapters listed, shown, uploaded, removed."""
 
-import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from d2l.adapters.listing import Entry
     from d2l.adapters.provenance import Provenance
 
-#: More rows than this are no picture any more.
-_MOST_BARS = 40
 _COLUMNS = (
     "adapter",
     "base",
@@ -138,13 +136,18 @@ def remove(
 
 def inspect(adapter: AdapterPath) -> None:
     """Show an adapter's contents and origin."""
+    from d2l.adapters.deltas import norms_by_layer
+    from d2l.adapters.peft_folder import read_adapter
+
     info = read_info(adapter)
-    console.emit(describe_adapter(info), lambda: show_adapter(info))
+    norms = [float(f"{norm:.6g}") for norm in norms_by_layer(read_adapter(adapter))]
+    values = describe_adapter(info) | {"norms": norms}
+    console.emit(values, lambda: show_adapter(info, values))
 
 
-def show_adapter(info: AdapterInfo) -> None:
-    """Print provenance, rank, size, and the delta's norm by layer and by chunk."""
-    values, made = describe_adapter(info), info.provenance
+def show_adapter(info: AdapterInfo, values: dict[str, Any]) -> None:
+    """Print provenance, rank, size, and the delta's norm by layer."""
+    made = info.provenance
     layers = values["layers"]
     span = f"{layers[0]}-{layers[-1]}" if layers else "none"
     rows = [
@@ -156,7 +159,8 @@ def show_adapter(info: AdapterInfo) -> None:
     ]
     if made is None:
         show_rows(rows)
-        console.note("no d2l.json: made by another tool, so its documents and norms are unknown")
+        _show_norms(values["norms"])
+        console.note("no d2l.json: made by another tool, so its documents are unknown")
         return
     tool, checkpoint = made.tool, made.checkpoint
     digest = f", sha256 {checkpoint.sha256[:16]}…" if checkpoint.sha256 is not None else ""
@@ -176,7 +180,15 @@ def show_adapter(info: AdapterInfo) -> None:
     rows += [("skipped", entry.reason) for entry in made.skipped]
     rows += [("warning", warning) for warning in made.warnings]
     show_rows(rows)
-    _show_norms(made)
+    _show_norms(values["norms"])
+
+
+def _show_norms(norms: Sequence[float]) -> None:
+    if not norms:  # of an adapter on no decoder layer
+        return
+    console.result("")
+    bars = [(f"layer {n}", norm) for n, norm in enumerate(norms)]
+    console.show_bars("norm of the delta by layer", bars)
 
 
 def _describe_parts(info: AdapterInfo) -> str:
@@ -217,55 +229,6 @@ def _describe_merge(made: "Provenance") -> str:
     before = made.rank_before_max_rank  # merged adapters do not say what they were cut from
     cut = "cut to" if before is None else f"rank {before} cut to"
     return f"{text}, {cut} {made.rank}, error at most {max(errors):.2%}"
-
-
-def _show_norms(made: "Provenance") -> None:
-    console.result("")
-    layers = [(f"layer {n}", norm) for n, norm in enumerate(made.norms.layers)]
-    console.show_bars("norm of the delta by layer", layers)
-    bars = _fold(_list_chunk_norms(made), most=_MOST_BARS)
-    if not bars:  # a description has no chunks
-        return
-    console.result("")
-    console.show_bars(
-        "norm of the delta by chunk", [(_shorten(_span(names)), norm) for names, norm in bars]
-    )
-
-
-def _list_chunk_norms(made: "Provenance") -> list[tuple[list[str], float]]:
-    """(places, norm) of every slice of the adapter; chunks that share one stand together."""
-    several = len({chunk.document for chunk in made.chunks}) > 1
-    bars: list[tuple[list[str], float]] = []
-    last: tuple[int, int] | None = None
-    if len(made.norms.chunks) != len(made.chunks):  # a mixture: no ranks, no norm of one chunk
-        return []
-    for chunk, norm in zip(made.chunks, made.norms.chunks, strict=True):
-        place = chunk.source or f"chunk {chunk.index}"
-        label = f"{chunk.document}: {place}" if several else place
-        ranks = chunk.ranks
-        shares = ranks is not None and (ranks[0] == ranks[1] or ranks == last)
-        if shares and bars:  # averaged into the seat before, or into all seats
-            bars[-1][0].append(label)
-        else:
-            bars.append(([label], norm))
-        last = ranks
-    return bars
-
-
-def _fold(bars: list[tuple[list[str], float]], *, most: int) -> list[tuple[list[str], float]]:
-    """Join neighbors until `most` rows are left; norms of disjoint slices add up as squares."""
-    step = max(1, math.ceil(len(bars) / most))
-    groups = [bars[start : start + step] for start in range(0, len(bars), step)]
-    return [
-        ([name for names, _ in group for name in names], math.hypot(*(norm for _, norm in group)))
-        for group in groups
-    ]
-
-
-def _span(names: list[str]) -> str:
-    """One label for places in a row: the first to the last."""
-    first, last = names[0], names[-1]
-    return first if first == last else f"{first} … {last}"
 
 
 def _shorten(label: str, width: int = 48) -> str:

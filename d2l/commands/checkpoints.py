@@ -178,18 +178,19 @@ def describe_checkpoint(name: str, *, offline: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from d2l.files.hub import find_commit
-    from d2l.hypernets.checkpoints import checkpoint_digest, find_format, read_config
+    from d2l.hypernets.networks import find_format
     from d2l.hypernets.registry import ask_checkpoint, find_checkpoint
 
     missing = None if offline else ask_checkpoint(name)
     files = find_checkpoint(name, offline=offline, weights=False)
-    config = read_config(files.path)
+    _, entry = find_format(files.path)
+    config: Any = entry.read_config(files.path)
     return {
         "name": files.name,
         "path": str(files.path) if missing is None else None,
         "commit": find_commit(files.path) if missing is None else missing.commit,
-        "format": find_format(files.path).name,
+        "format": entry.name,
         "network": config.kind,
-        "sha256": checkpoint_digest(files.path) if missing is None else None,
-        "config": asdict(config),  # type: ignore[call-overload]
+        "sha256": entry.digest(files.path) if missing is None else None,
+        "config": asdict(config),
     }

@@ -13,8 +13,8 @@ from d2l.documents.intake import describe_skipped, refuse_warnings
 
 if TYPE_CHECKING:
     from d2l.api.adapter import Adapter
+    from d2l.compiler.chunk_cache import Cached
     from d2l.compiler.lock import State
-    from d2l.compiler.part_cache import Found
     from d2l.compiler.plan import CompilePlan
     from d2l.documents.document import Document
     from d2l.documents.intake import Intake
@@ -144,14 +144,14 @@ def _read_warnings(out: Path) -> list[str]:
     return [*findings, *notes, *left_out, *map(str, provenance["warnings"])]
 
 
-def add_cached(report: Report, plan: "CompilePlan", found: "Found") -> Report:
+def add_cached(report: Report, plan: "CompilePlan", cached: "Cached") -> Report:
     """The report of a run, and how much of it the cache held."""
     n_chunks = len(plan.chunks)
-    values = report.values | {"n_cached": found.n_cached, "n_read": n_chunks - found.n_cached}
-    if not found.n_cached:
+    values = report.values | {"n_cached": cached.n_cached, "n_read": n_chunks - cached.n_cached}
+    if not cached.n_cached:
         return Report(report.text, values)
     chunks = "chunk" if n_chunks == 1 else "chunks"
-    line = f"cache       {n_chunks:,} {chunks}: {found.n_cached:,} cached, {found.n_read:,} read"
+    line = f"cache       {n_chunks:,} {chunks}: {cached.n_cached:,} cached, {cached.n_read:,} read"
     return Report(f"{report.text}\n{line}", values)
 
 
@@ -172,7 +172,7 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
         "checkpoint": plan.checkpoint.name,
         "base": plan.config.base,
         "inputs": [_describe_document(plan, document) for document in plan.documents],
-        "skipped": [{"name": name, "reason": reason} for name, reason in plan.skipped],
+        "skipped": [{"name": name, "reason": reason} for name, reason in plan.intake.skipped],
         "n_tokens": plan.n_text_tokens,
         "n_tokens_read": plan.n_tokens,
         "n_chunks": len(plan.chunks),
@@ -186,9 +186,9 @@ def _common(plan: "CompilePlan") -> dict[str, Any]:
             }
             for chunk in plan.chunks
         ],
-        "merge": plan.method,
+        "merge": plan.options.merge,
         "rank": plan.file_rank,
-        "rank_before_max_rank": plan.file_rank if plan.rank == plan.full_rank else plan.full_rank,
+        "rank_before_max_rank": plan.cut.full_rank if plan.is_compressed else plan.file_rank,
         "adapter_bytes": plan.adapter_bytes,
         "warnings": list(plan.warnings),
     }
@@ -214,7 +214,7 @@ def _describe_inputs(plan: "CompilePlan") -> list[str]:
     documents = plan.documents
     if len(documents) == 1:
         return [f"input       {_describe_input(documents[0])}"]
-    unit = "seats" if plan.network.most_seats else "ranks"
+    unit = plan.network.unit
     lines = [
         f"input       {_describe_input(document)}: {plan.ranks[document.name]:,} {unit}"
         for document in documents[:_MOST_SHOWN]
@@ -238,18 +238,19 @@ def _describe_tokens(plan: "CompilePlan") -> list[str]:
     line = f"tokens      {plan.describe_tokens()}"
     if not plan.keeps_parts:
         return [line]
-    one = "memory" if plan.network.most_seats else "adapter"
+    one = "memory" if plan.network.unit == "seats" else "adapter"
     return [
-        f"{line}; one {one} of all holds about {plan.network.held_by_one:,}",
+        f"{line}; one {one} of all holds about {plan.cut.held_by_one:,}",
         "asked       each question chooses its part: d2l ask, d2l serve; other engines: "
         "d2l export --to parts",
     ]
 
 
 def _describe_rank(plan: "CompilePlan") -> str:
-    if plan.rank != plan.full_rank:
-        return f"{plan.rank} (bounded, from {plan.full_rank})"
-    return f"{plan.file_rank} ({plan.rank} seats)" if plan.network.most_seats else f"{plan.rank}"
+    if plan.is_compressed:
+        return f"{plan.rank} (bounded, from {plan.cut.full_rank})"
+    seats = f" ({plan.rank} seats)" if plan.network.unit == "seats" else ""
+    return f"{plan.file_rank}{seats}"
 
 
 def _size(n_bytes: int) -> str:

@@ -36,15 +36,15 @@ class CompileRun:
         """Compile a plan, write the adapter at `out`, and its exports beside it. The report of the
         first plan also tells how long everything took until then."""
         refuse_adapter(out, force=self.force, n_bytes=plan.adapter_bytes + plan.parts_bytes)
-        found = self.compiler.look_up(plan)
-        self.compiler.load(plan, found)
+        cached = self.compiler.look_up(plan)
+        self.compiler.load(plan, cached)
         start = time.perf_counter()
-        adapter = self.compiler(plan, watch=watch, found=found)
+        adapter = self.compiler(plan, watch=watch, cached=cached)
         adapter.save_pretrained(out, force=self.force)
         seconds = time.perf_counter() - start
         until = start - console.STARTED if is_first else None
         report = report_run(plan, adapter, out, seconds=seconds, start=until)
-        report = add_cached(report, plan, found)
+        report = add_cached(report, plan, cached)
         options = self.compiler.options
         exports = export_beside(
             out, self.targets, base=options.base, offline=options.offline, force=self.force

@@ -159,8 +159,13 @@ def _offer_examples(network: "AnyNetwork") -> list[str]:
 
 
 def _describe_scale(compiler: "d2l.TaskCompiler") -> str:
-    options = compiler.options
-    return f"scaling     {options.scaling} ({compiler.network.find_scale(options):g})"
+    return f"scaling     {compiler.options.scaling} ({_find_scale(compiler):g})"
+
+
+def _find_scale(compiler: "d2l.TaskCompiler") -> float:
+    """Factor of b @ a, 1 where the network has no choice."""
+    scale = compiler.network.explain_scale(compiler.options)
+    return 1.0 if scale is None else scale[0]
 
 
 def _show_plan(
@@ -188,7 +193,7 @@ def _common(compiler: "d2l.TaskCompiler") -> dict[str, Any]:
         "base": network.config.base,
         "embedder": network.embedder_name,
         "scaling": options.scaling,
-        "scale": network.find_scale(options),
+        "scale": _find_scale(compiler),
         "dtype": options.dtype,
     }
 

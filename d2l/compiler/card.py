@@ -34,7 +34,7 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
         ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
         ("tokens", plan.describe_tokens()),
         ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
-        ("merge", plan.method if plan.rank == plan.full_rank else f"{plan.method}, then SVD"),
+        ("merge", _describe_merge(plan)),
     ]
     loading = LOADING.format(
         tokenizer="adapter" if network.own_tokenizer else literal(config.base),
@@ -58,6 +58,10 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
     )
 
 
+def _describe_merge(plan: CompilePlan) -> str:
+    return f"{plan.options.merge}, then SVD" if plan.is_compressed else plan.options.merge
+
+
 def _explain_parts(plan: CompilePlan) -> str:
     """Lines on who reads the parts, where these are kept, and where their text stands."""
     if not plan.keeps_parts:
@@ -73,7 +77,7 @@ def _explain_parts(plan: CompilePlan) -> str:
 def write_description_card(plan: CompilePlan, description: Description) -> str:
     """The model card of an adapter that was made from a task description."""
     config, network, text = plan.config, plan.network, description.text
-    scaling, own = network.explain_scaling(plan.options), network.own_tokenizer
+    scale, own = network.explain_scale(plan.options), network.own_tokenizer
     beside = "" if plan.examples is None else f" and {len(plan.examples.rows)} solved examples"
     rows = [
         ("task", quote(text if len(text) <= 300 else text[:299] + "…")),
@@ -82,7 +86,7 @@ def write_description_card(plan: CompilePlan, description: Description) -> str:
         *([] if own else [("description embedded by", quote(description.embedder))]),
         ("familiarity of the task", _describe_familiarity(description.familiarity)),
         ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
-        *([] if scaling is None else [("scaling", scaling)]),
+        *([] if scale is None else [("scaling", f"{scale[0]:g}, folded into lora_B: {scale[1]}")]),
     ]
     loading = LOADING.format(
         tokenizer="adapter" if own else literal(config.base),

@@ -32,7 +32,7 @@ def make_content(
     that the cut cost each module's delta, empty without a cut.
     """
     names = name_shared(plan)
-    record = describe_compile(plan, assembled, merge_error)
+    record = describe_compile(plan, merge_error)
     parts = _keep_parts(plan, assembled, names)
     if parts is not None:
         record = record.model_copy(update={"parts_sha256": parts.sha256})
@@ -70,7 +70,7 @@ def _keep_parts(plan: CompilePlan, assembled: Assembled, names: Mapping[str, str
     memories = assembled.parts
     if not memories:
         return Parts(PartIndex(parts=records))
-    opening = plan.network.describe_prompt(plan.network.most_seats).opening
+    opening = plan.network.describe_prompt(None).opening
     return keep_memories(PartIndex(opening=opening, parts=records), memories)
 
 

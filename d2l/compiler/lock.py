@@ -98,7 +98,7 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
         ],
         "skipped": [  # two of different folders may be called alike
             {"name": names.get(name, name), "given_sha256": _digest_text(name)}
-            for name, _ in plan.skipped
+            for name, _ in plan.intake.skipped
         ],
         "chunks": [
             {
@@ -111,16 +111,16 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
         ],
         "network": {
             "name": names.get(plan.checkpoint.name, plan.checkpoint.name),
-            "files": digest_files(plan.checkpoint.path),
+            "files": plan.network.digest_files(),
         },
         "base": _describe_base(plan.base),
         "device": plan.device.split(":")[0],
         "options": plan.options.record(names) | plan.intake.reading.record(),
     }
-    if plan.encoder is not plan.base:
-        values["reader"] = _describe_base(plan.encoder)
-    if plan.moments is not None:
-        values[_MOMENTS] = {"file": plan.moments.name, "sha256": file_digest(plan.moments)}
+    if plan.network.reader is not plan.base:
+        values["reader"] = _describe_base(plan.network.reader)
+    if (moments := plan.network.find_moments()) is not None:
+        values[_MOMENTS] = {"file": moments.name, "sha256": file_digest(moments)}
     return values
 
 

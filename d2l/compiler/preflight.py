@@ -9,19 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import transformers
 
 from d2l.bases import devices
-from d2l.bases.models import pick_attention
 from d2l.compiler.plan import CompilePlan, prepare
 from d2l.compiler.timing import describe_estimate, estimate_seconds
 from d2l.documents.intake import Intake
 from d2l.errors import BaseModelError, D2LError
 from d2l.files.hub import Listing, free_bytes
-from d2l.hypernets.checkpoints import find_format
-from d2l.hypernets.doc_to_lora.compiling import MOST_CHUNK_TOKENS
-from d2l.hypernets.doc_to_lora.network import WIDEST
-from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.networks import open_to_plan
 from d2l.hypernets.options import CompileOptions
@@ -29,7 +23,7 @@ from d2l.hypernets.options import CompileOptions
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run needs. `needs`: the checkpoint and its models, None for what is on disk. No
+    """The needs of a run. `needs`: the checkpoint and its models, None for what is on disk. No
     `network` where the hub refuses one of them. `plan`: that of the documents, if there are any."""
 
     device: str
@@ -54,15 +48,15 @@ class Preflight:
 
     @cached_property
     def memory(self) -> dict[int, int]:
-        """About how many bytes of the GPU's memory chunks of so many tokens need."""
+        """Estimated bytes of the GPU's memory, by the length of chunks in tokens."""
         network, plan = self.network, self.plan
-        if network is None or self.gpu is None or "documents" not in network.reads:
+        if network is None or self.gpu is None:
             return {}
-        lengths = {network.config.chunk_tokens or MOST_CHUNK_TOKENS, MOST_CHUNK_TOKENS}
+        lengths = network.chunk_lengths
         if plan is not None:
-            lengths = {max(len(chunk.token_ids) for chunk in plan.chunks)}
+            lengths = (max(len(chunk.token_ids) for chunk in plan.chunks),)
         own = _count_bytes(network, next(iter(self.needs.values())))
-        return {n: own + estimate_reading(network, n, self.device) for n in sorted(lengths)}
+        return {n: own + network.estimate_memory(n, self.device) for n in lengths}
 
     def list_faults(self) -> list[D2LError]:
         """What keeps the run from succeeding, first things first, each with what to do."""
@@ -130,35 +124,11 @@ def look(options: CompileOptions, intake: Intake | None = None) -> Preflight:
     return replace(found, plan=prepare(intake, options, network=network))
 
 
-def estimate_reading(network: AnyNetwork, n_tokens: int, device: str) -> int:
-    """About how many bytes a base and what it reads of a chunk of so many tokens take.
-
-    The base's layers up to the last that is read, the states that are read, and the larger of two
-    peaks. In attention without a fused kernel: three matrices of tokens by tokens for each head
-    (two in the base's precision, one in fp32), and two masks. In the network: three of its widest
-    tensor, for as many layers as are read side by side.
-    """
-    reader, reading = network.reader, network.config.reading
-    config = reader.config
-    with torch.device("meta"):
-        model: Any = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    read = [*model.parameters()]
-    unread = [p for layer in model.layers[reading.n_layers :] for p in layer.parameters()]
-    numbers = sum(p.numel() for p in read) - sum(p.numel() for p in unread)
-    values, n_states = n_tokens * int(config.hidden_size), len(reading.hidden_states)
-    dtype = torch.float32 if network.imposes_on_base else devices.pick_dtype(device)
-    is_fused = pick_attention(reader.family, device=device, dtype=dtype) != "eager"
-    squares = 0 if is_fused else n_tokens**2 * (4 * int(config.num_attention_heads) + 2)
-    widest = min(MLP_RATIO * values * n_states, max(WIDEST, MLP_RATIO * values))
-    return int(numbers + n_states * values + max(squares, 3 * widest)) * dtype.itemsize
-
-
 def _count_bytes(network: AnyNetwork, listing: Listing | None) -> int:
     """Bytes of a network's weights."""
     if listing is not None:
         return sum(listing.sizes.values())
-    path = network.files.path
-    return find_format(path).find_weights(path).stat().st_size
+    return network.format.find_weights(network.files.path).stat().st_size
 
 
 def _measure_gpu(device: str) -> tuple[str, int]:

@@ -24,7 +24,7 @@ def name_shared(plan: "CompilePlan") -> Names:
     """Find the names to pass on, by those that a plan was given."""
     if plan.options.keep_paths:
         return {}
-    names = name_documents(plan.documents, [name for name, _ in plan.skipped])
+    names = name_documents(plan.documents, [name for name, _ in plan.intake.skipped])
     return names | name_places(plan.checkpoint.name, plan.options.base)
 
 

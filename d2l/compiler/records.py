@@ -4,8 +4,7 @@ A plan and its outcome in, `Provenance` out; one function a verb. No time stamps
 paths of its own making: the same run gives the same bytes.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from d2l.adapters.provenance import (
@@ -16,15 +15,12 @@ from d2l.adapters.provenance import (
     Description,
     FindingRecord,
     Input,
-    Norms,
     Options,
     Provenance,
     Skipped,
     Tool,
 )
 from d2l.adapters.record_values import Span
-from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
-from d2l.bases.families import module_path
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
 from d2l.hypernets.protocol import Assembled
@@ -35,33 +31,27 @@ _OPTIONS = ["merge", "scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_
 TOOL = Tool(name="d2l", version=__version__)
 
 
-def describe_compile(
-    plan: CompilePlan, assembled: Assembled, merge_error: Mapping[str, float]
-) -> Provenance:
+def describe_compile(plan: CompilePlan, merge_error: Mapping[str, float]) -> Provenance:
     """Provenance of an adapter that was compiled of documents."""
     slices = rank_slices(plan)
     options = {name: getattr(plan.options, name) for name in _OPTIONS}
     if plan.options.encoder != "plain":
         options["encoder"] = plan.options.encoder
-    compressed, learned = bool(merge_error), plan.full_rank - plan.config.bias_rank
+    compressed, learned = bool(merge_error), plan.cut.full_rank - plan.config.bias_rank
     return Provenance(
         tool=TOOL,
         checkpoint=_describe_checkpoint(plan),
         base=Base(name=plan.config.base, sha256=plan.base.digest()),
         inputs=tuple(map(_describe_input, plan.documents)),
-        skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.skipped),
+        skipped=tuple(Skipped(name=name, reason=reason) for name, reason in plan.intake.skipped),
         # Compression mixes the slices, so they name no ranks of the written adapter.
         chunks=_describe_chunks(plan, [None if compressed else span for span in slices]),
-        bias_ranks=None if compressed else (learned, plan.full_rank),
+        bias_ranks=None if compressed else (learned, plan.cut.full_rank),
         rank=plan.rank,
-        rank_before_max_rank=plan.full_rank,
+        rank_before_max_rank=plan.cut.full_rank,
         options=Options(**options),
         merge_error=shorten_all(merge_error),
         prompt=plan.network.describe_prompt(plan.rank),
-        norms=Norms(
-            layers=_norms_by_layer(assembled.weights, plan),
-            chunks=norms_by_chunk(assembled.weights, slices, device=plan.array_device),
-        ),
         warnings=plan.warnings,
     )
 
@@ -119,8 +109,8 @@ def _describe_chunks(plan: CompilePlan, ranks: Sequence[Span | None]) -> tuple[C
 def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
     """[start, stop) of every chunk's ranks (or seats) before compression; all share them all
     where seats are averaged."""
-    if plan.network.averages_share and plan.method == "average":
-        return [(0, plan.full_rank)] * len(plan.chunks)
+    if plan.network.averages_share and plan.options.merge == "average":
+        return [(0, plan.cut.full_rank)] * len(plan.chunks)
     spans, start = [], 0
     for chunk in plan.chunks:
         spans.append((start, start + chunk.rank))
@@ -137,7 +127,7 @@ def describe_description(
     merged with documents and taken out again.
     """
     if plan.network.keeps_chunks:
-        record = describe_compile(plan, assembled, {})
+        record = describe_compile(plan, {})
         chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
         changes = {"description": description, "inputs": (), "chunks": tuple(chunks)}
         return record.model_copy(update=changes)
@@ -155,39 +145,8 @@ def describe_description(
         options=Options(scaling=plan.options.scaling, dtype=plan.options.dtype),
         merge_error={},
         prompt=plan.network.describe_prompt(plan.rank),
-        norms=Norms(layers=_norms_by_layer(weights, plan), chunks=()),
         warnings=plan.warnings,
     )
-
-
-def _norms_by_layer(weights: LoraWeights, plan: CompilePlan) -> tuple[float, ...]:
-    """Frobenius norm of all adapted modules' deltas side by side, by layer of the base."""
-    config, device = plan.config, plan.array_device
-    by_layer = (
-        [module_path(layer, module) for module in config.module_shapes]
-        for layer in range(config.n_base_layers)
-    )
-    return tuple(find_norm(weights, names, device=device) for names in by_layer)
-
-
-def find_norm(weights: LoraWeights, names: Iterable[str], *, device: str = "cpu") -> float:
-    """Frobenius norm of the deltas of these modules, side by side; `device` computes it."""
-    present = [weights.factors[name].to(device) for name in names if name in weights.factors]
-    return _short(math.hypot(*(delta_norm(factors, weights.scale) for factors in present)))
-
-
-def norms_by_chunk(
-    weights: LoraWeights, slices: Sequence[Span], *, device: str = "cpu"
-) -> tuple[float, ...]:
-    """Frobenius norm of the delta of each slice of ranks; of the same slice it is computed once, on
-    the `device`."""
-    squares = {(start, stop): 0.0 for start, stop in slices if start < stop}
-    for factors in weights.factors.values():
-        there = factors.to(device)
-        for start, stop in squares:
-            part = LoraFactors(there.a[start:stop], there.b[:, start:stop])
-            squares[start, stop] += delta_norm(part, weights.scale) ** 2
-    return tuple(_short(math.sqrt(squares.get(span, 0.0))) for span in slices)
 
 
 def shorten_all(values: Mapping[str, float]) -> dict[str, float]:

@@ -17,9 +17,9 @@ from d2l.errors import OptionError
 from d2l.files.cache import cache_dir
 from d2l.files.leftovers import HIDDEN, remove
 
-#: Kinds of entries, a folder each; compiling makes them again: parts of chunks, and joined parts.
-PARTS, ASSEMBLED = "parts", "assembled"
-KINDS = (PARTS, ASSEMBLED)
+#: Kinds of entries, a folder each, that compiling makes again: weights of chunks, and joined ones.
+CHUNKS, ASSEMBLED = "parts", "assembled"
+KINDS = (CHUNKS, ASSEMBLED)
 _SUFFIX = ".safetensors"
 _MAX_SIZE = "D2L_CACHE_MAX_SIZE"
 DEFAULT_MAX_BYTES = 5 * 10**9

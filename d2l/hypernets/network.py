@@ -1,22 +1,26 @@
-"""A hypernetwork: what the pipeline asks of it, before its weights are loaded and after.
+"""A hypernetwork without its weights: all that planning, records and cards ask of it.
 
-`Network` is a checkpoint that was opened: files, configuration and base, no weights. Each kind of
-network is one subclass in its own folder; `networks.py` lists them. `Loaded` has the weights.
+`Network` is a checkpoint that was opened: files, configuration and base. Each kind of network is
+one subclass in its own folder; `networks.py` lists them. `LoadedNetwork` has the weights.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from torch import nn
 
 from d2l.adapters.provenance import Prompt
-from d2l.bases.activations import ActivationEncoder, Activations
-from d2l.bases.devices import pick_device
+from d2l.bases import nf4
+from d2l.bases.activations import ActivationEncoder
+from d2l.bases.devices import pick_device, pick_dtype
+from d2l.bases.footprint import count_reading
 from d2l.bases.models import BaseFiles, find_base, load_frozen, same_model
 from d2l.bases.tokenizers import BaseTokenizer, load_tokenizer
 from d2l.datasets.tasks import Example
@@ -24,82 +28,82 @@ from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError
 from d2l.files.hub import Need
-from d2l.hypernets.checkpoints import checkpoint_digest, list_warnings, load_hypernet
-from d2l.hypernets.familiarity import Familiarity, read_familiarity
+from d2l.hypernets.familiarity import Familiarity
+from d2l.hypernets.formats.format import Format
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import Assembled, HypernetConfig, Hypernetwork, Part
-from d2l.hypernets.registry import CheckpointFiles
+from d2l.hypernets.protocol import (
+    Assembled,
+    ChunkWeights,
+    Cut,
+    HypernetConfig,
+    Loaded,
+    TaskReading,
+)
+from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, digest_files
+from d2l.progress import log_time
 
+_log = logging.getLogger(__name__)
 Config = TypeVar("Config", bound=HypernetConfig)
-#: What adapters without an opening answer to.
+#: The prompt of adapters without an opening.
 BASE_PROMPT = Prompt(chat_template="base", turns="user", opening=None)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A network, the base as its encoder, and the device that both are on."""
+class LoadedNetwork:
+    """A network that reads chunks with a base: its module, the base as encoder, the device.
 
-    hypernet: Hypernetwork
+    `hypernet` has `generate(activations, rank)` and `assemble(written, merging)`.
+    """
+
+    hypernet: Any
     encode: ActivationEncoder
     device: str
 
-    def read(self, token_ids: Sequence[int]) -> Activations:
-        """Read a chunk with the base."""
-        return self.encode(token_ids)
-
-    def read_description(self, chunks: Sequence[Chunk], text: str) -> Activations:
-        """Read a task description, as the first chunk has it."""
-        del text
-        return self.read(chunks[0].token_ids)
-
-    def measure(self, familiarity: Familiarity, read: Activations, text: str) -> float:
-        """How alike a description is to those of training, from 0 to 1. `Network.require` keeps
-        networks away that read none."""
-        raise NotImplementedError(f"{type(self).__name__} reads no descriptions")
-
-    def assemble(self, parts: Sequence[Part], options: CompileOptions) -> Assembled:
-        """Join parts into one adapter, in document order."""
-        return self.hypernet.assemble(parts, options.merging)
-
-    def copy_turns(self, read: Activations, n_seats: int) -> Part:
-        """The memory of turns, as the base reads them; of networks with `reads_examples`."""
-        raise NotImplementedError(f"{type(self).__name__} reads no examples")
-
-    def warn_description(self, text: str) -> list[str]:
-        """List warnings that only the loaded network can give about a description."""
-        del text
-        return []
-
-    def make_part(
-        self, token_ids: Sequence[int], rank: int, read: Activations | None = None
-    ) -> Part:
-        """Write the part of a chunk, as `Hypernetwork.generate` says. `read` is what the base
-        makes of the chunk, if that is known."""
-        return self.hypernet.generate(self.read(token_ids) if read is None else read, rank)
-
-    def read_ahead(self, token_ids: Sequence[int]) -> None:
-        """Read the tokens that every chunk begins with, as part of start-up. `token_ids` are those
-        of any chunk."""
+    def read_ahead(self, chunk: Chunk) -> None:
+        """Read the tokens that every chunk begins with, as part of start-up."""
         if n_leading := self.encode.reading.skip_tokens:
-            self.encode.read_ahead(token_ids[:n_leading])
+            self.encode.read_ahead(chunk.token_ids[:n_leading])
+
+    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
+        """Read a chunk once, and write its weights of each of these ranks, on the CPU."""
+        activations = self.encode(chunk.token_ids)
+        return [self.hypernet.generate(activations, rank) for rank in ranks]
+
+    def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
+        """Join the weights of chunks, in document order, into one adapter."""
+        assembled: Assembled = self.hypernet.assemble(written, options.merging)
+        return assembled
+
+    def read_task(
+        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
+    ) -> TaskReading:
+        """Refuse: `Network.require` keeps descriptions away from networks that read none."""
+        raise NotImplementedError(f"{type(self).__name__} reads no descriptions")
 
 
 @dataclass(frozen=True)
 class Network(ABC, Generic[Config]):
     """A network without its weights. The base and its tokenizer are looked up on first use.
 
-    `given` is where the user says that the base lies, if the checkpoint's name leads elsewhere;
-    `embedder` is the same for a model that reads descriptions. With the `need` "plan" no weights
-    are downloaded, and none can be loaded.
+    `given` is the user's location of the base, if the checkpoint's name leads elsewhere; `embedder`
+    is the same for a model that reads descriptions. With the `need` "plan" no weights are
+    downloaded, and none can be loaded.
     """
 
     files: CheckpointFiles
     config: Config
+    format: Format
     given: str | None = None
     offline: bool = False
     embedder: str | None = None
     need: Need = "weights"
 
+    #: Kind of network, as configuration files and d2l.json name it.
+    kind: ClassVar[str]
+    #: Formats of its checkpoints, in the order in which they are tried.
+    formats: ClassVar[tuple[Format, ...]]
+    #: The unit of an adapter's width.
+    unit: ClassVar[str] = "ranks"
     #: Examples can be read beside a description.
     reads_examples: ClassVar[bool] = False
     #: The base must run in fp32, because the network imposes values on it.
@@ -111,39 +115,54 @@ class Network(ABC, Generic[Config]):
     #: d2l.json lists the chunks with their ranks, so that they can be taken out again.
     keeps_chunks: ClassVar[bool] = True
 
+    # ---- what each kind of network says ---------------------------------------------------------
+
     @property
     @abstractmethod
     def reads(self) -> tuple[str, ...]:
-        """What the network was trained to read: "documents", "descriptions" or both."""
+        """Inputs of its training: "documents", "descriptions" or both."""
 
-    def require(self, reads: str) -> None:
-        """Raise CheckpointError unless the network reads "documents", or "descriptions"."""
-        if reads in self.reads:
-            return
-        name, kind = self.files.name, self.config.kind
-        if reads == "documents":
-            raise CheckpointError(
-                f"{name}: is a {kind} network, which reads task descriptions and no documents",
-                hint="use t2l make, or name another checkpoint",
-            )
+    @property
+    @abstractmethod
+    def reader(self) -> BaseFiles:
+        """The model that reads for the network, nearly always the base; raises BaseModelError if
+        it does not fit."""
+
+    @abstractmethod
+    def cut(self, documents: Sequence[Document], options: CompileOptions) -> Cut:
+        """Cut documents into chunks; raises OptionError or DocumentError."""
+
+    @classmethod
+    @abstractmethod
+    def load_hypernet(
+        cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
+    ) -> Any:
+        """Read the network's weights, in the format `entry`, onto a device; a network that takes
+        part in the base goes to the base's device. Raises CheckpointError."""
+
+    def load(self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain") -> Loaded:
+        """Load network and base onto a device (as in `pick_device`); raises D2LError.
+
+        Of the base no more layers are loaded than the network reads. With the `encoder` "nf4" they
+        are rounded to four bits. `dtype`: None for the device's own.
+        """
+        return self._load_reading(device=device, dtype=dtype, encoder=encoder)
+
+    def cut_examples(
+        self, description: Document, examples: Sequence[Example]
+    ) -> tuple[Cut, tuple[int, ...]]:
+        """Cut a description and some of its examples: the chunk of both, and the indices of the
+        examples that it holds. Raises CheckpointError, or TaskError if no example fits."""
+        del description, examples
         raise CheckpointError(
-            f"{self.files.path}: is a {kind} network, which reads documents and no descriptions",
-            hint="use d2l compile, or name a checkpoint that reads descriptions",
+            f"{self.files.name}: reads descriptions, and no examples",
+            hint=f"leave the examples out, or use the checkpoint {DEFAULT_TEXT}",
         )
 
     @property
     def models(self) -> dict[str, str | None]:
-        """The models whose weights it reads with, each with where the user says that it lies."""
+        """The models whose weights it reads with, each with the user's location."""
         return {self.config.base: self.given}
-
-    @abstractmethod
-    def find_reader(self) -> BaseFiles:
-        """Find the model that reads for the network; raises BaseModelError if it does not fit."""
-
-    @cached_property
-    def reader(self) -> BaseFiles:
-        """The model that reads for the network: nearly always the base."""
-        return self.find_reader()
 
     @property
     def embedder_name(self) -> str:
@@ -151,90 +170,12 @@ class Network(ABC, Generic[Config]):
         return self.config.base
 
     @property
-    def embedding_size(self) -> int:
-        """Width of a description as a vector. `require` keeps networks away that read none."""
-        raise NotImplementedError(f"{type(self).__name__} reads no descriptions")
-
-    @property
-    def description_rank(self) -> int | None:
-        """Rank of every description's adapter; None if it depends on the description."""
-        return None
-
-    @cached_property
     def familiarity(self) -> Familiarity | None:
         """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
-        path = self.files.path
-        return read_familiarity(path if path.is_dir() else path.parent, self.embedding_size)
-
-    @abstractmethod
-    def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
-        """Cut documents into chunks; raises OptionError or DocumentError."""
-
-    def cut_examples(
-        self, description: Document, examples: Sequence[Example]
-    ) -> tuple[Chunk, tuple[int, ...]]:
-        """The chunk of a description and of those examples that are read with it, and their
-        places. Networks that read none are kept away before (`reads_examples`)."""
-        raise NotImplementedError(f"{type(self).__name__} reads no examples")
-
-    @abstractmethod
-    def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
-        """Count the adapter's ranks before and after --max-rank."""
-
-    def find_file_rank(self, rank: int) -> int:
-        """The highest rank of the written weights for `rank` ranks, or seats."""
-        return rank
-
-    @property
-    def most_seats(self) -> int:
-        """Seats of the longest opening; 0 for networks without seats."""
-        return 0
-
-    @property
-    def held_by_one(self) -> int:
-        """Tokens that one adapter has room for; longer documents keep parts."""
-        return 0
-
-    def count_values(self, rank: int) -> int:
-        """Count the numbers in the written weights."""
-        return rank * self.config.values_a_rank
-
-    def count_part_bytes(self, rank: int) -> int:
-        """Size of a part with so many seats; 0 where parts are ranks of the adapter itself."""
-        del rank
-        return 0
-
-    def count_tokens(self, documents: Sequence[Document]) -> Counter[str]:
-        """Tokens of each document's text, without any template, by the document's name."""
-        encode, counts = self.load_tokenizer(self.reader).encode, Counter[str]()
-        for document in documents:
-            counts[document.name] += len(encode(document.text))
-        return counts
-
-    def warn(
-        self, chunks: Sequence[Chunk], tokens: Counter[str], options: CompileOptions
-    ) -> list[str]:
-        """List warnings about chunks of documents that have so many tokens, by name."""
-        del chunks, tokens, options
-        return []
-
-    def warn_description(self, chunks: Sequence[Chunk]) -> list[str]:
-        """List warnings about the chunks of a task description."""
-        del chunks
-        return []
-
-    def find_scale(self, options: CompileOptions) -> float:
-        """Factor of b @ a that is folded into b."""
-        del options
-        return 1.0
-
-    def explain_scaling(self, options: CompileOptions) -> str | None:
-        """Words of the card on the scale, if the network has a choice."""
-        del options
         return None
 
-    def describe_prompt(self, rank: int) -> Prompt:
-        """The prompt that the adapter answers to, for d2l.json: the base's own chat."""
+    def describe_prompt(self, rank: int | None) -> Prompt:
+        """The prompt of an adapter of this rank, or of any (None), for d2l.json."""
         del rank
         return BASE_PROMPT
 
@@ -256,24 +197,83 @@ class Network(ABC, Generic[Config]):
         """Lines of the card on the bases that the adapter fits."""
         return "- The delta is computed for this base model only.\n"
 
+    def explain_scale(self, options: CompileOptions) -> tuple[float, str] | None:
+        """Factor of b @ a that is folded into b, with its reason, if the network has a choice."""
+        del options
+        return None
+
     def find_moments(self) -> Path | None:
         """Find second moments that were measured on this base, if the network uses any."""
         return None
 
-    def load(self, *, device: str, dtype: torch.dtype) -> Loaded:
-        """Load network and base onto a device (as in `pick_device`); raises D2LError.
+    def check_base(self, base: BaseFiles) -> list[str]:
+        """Refuse a base of other shapes (BaseModelError); warn about one of another name."""
+        return check_fit(self.config, base, given=self.given)
 
-        Of the base no more layers are loaded than the network reads.
-        """
-        device = pick_device(device)
-        n_layers = self.config.reading.n_layers
-        model = load_frozen(self.reader, device=device, dtype=dtype, n_layers=n_layers)
-        hypernet = load_hypernet(self.files.path, device=device, base=model)
-        return Loaded(hypernet, ActivationEncoder(model, self.config.reading), device)
+    def digest_base(self) -> str | None:
+        """SHA-256 of the base's weights, in hex; None if they take no part."""
+        return self.base.digest()
+
+    @property
+    def chunk_lengths(self) -> tuple[int, ...]:
+        """Lengths of chunks, in tokens, that preflights name the memory for."""
+        return ()
+
+    def count_working(self, n_tokens: int) -> int:
+        """Numbers that the network itself holds at a time for a chunk of so many tokens."""
+        del n_tokens
+        return 0
+
+    # ---- what they have in common ---------------------------------------------------------------
+
+    def require(self, reads: str) -> None:
+        """Raise CheckpointError unless the network reads "documents", or "descriptions"."""
+        if reads in self.reads:
+            return
+        name, kind = self.files.name, self.config.kind
+        if reads == "documents":
+            raise CheckpointError(
+                f"{name}: is a {kind} network, which reads task descriptions and no documents",
+                hint="use t2l make, or name another checkpoint",
+            )
+        raise CheckpointError(
+            f"{self.files.path}: is a {kind} network, which reads documents and no descriptions",
+            hint="use d2l compile, or name a checkpoint that reads descriptions",
+        )
+
+    def _load_reading(
+        self, *, device: str, dtype: torch.dtype | None, encoder: str
+    ) -> LoadedNetwork:
+        device, reading = pick_device(device), self.config.reading
+        dtype = self.pick_dtype(device) if dtype is None else dtype
+        model = load_frozen(self.reader, device=device, dtype=dtype, n_layers=reading.n_layers)
+        if encoder == "nf4":
+            nf4.round_linears(model)
+        with log_time(_log, "loaded the network from %s", self.files.path):
+            hypernet = self.load_hypernet(self.files.path, self.format, device=device, base=model)
+        return LoadedNetwork(hypernet, ActivationEncoder(model, reading), device)
+
+    def pick_dtype(self, device: str) -> torch.dtype:
+        """Precision that the base runs in on a device."""
+        return torch.float32 if self.imposes_on_base else pick_dtype(device)
+
+    def estimate_memory(self, n_tokens: int, device: str) -> int:
+        """Estimate the bytes that the base and the states of a chunk of so many tokens take."""
+        reading, dtype = self.config.reading, self.pick_dtype(device)
+        return count_reading(
+            self.reader, reading, n_tokens, device, dtype, self.count_working(n_tokens)
+        )
+
+    def count_tokens(self, documents: Sequence[Document]) -> Counter[str]:
+        """Count the tokens of each document's text, without any template, by its name."""
+        encode, counts = self.load_tokenizer(self.reader).encode, Counter[str]()
+        for document in documents:
+            counts[document.name] += len(encode(document.text))
+        return counts
 
     def find_base(self, *, need: Need | None = None) -> BaseFiles:
-        """Find the base without checking its shapes; raises BaseModelError. No more of it is
-        downloaded than is needed: None means what the network itself does."""
+        """Find the base without checking its shapes; raises BaseModelError. `need`: files to
+        download at most; None: those that the network itself needs."""
         need = need or self.need
         return find_base(self.config.base, override=self.given, offline=self.offline, need=need)
 
@@ -295,15 +295,7 @@ class Network(ABC, Generic[Config]):
 
     def list_warnings(self, base: BaseFiles) -> tuple[str, ...]:
         """Check a base, and list warnings about it and the checkpoint."""
-        return (*list_warnings(self.files.path), *self.check_base(base))
-
-    def digest_base(self) -> str | None:
-        """SHA-256 of the base's weights, in hex; None if they take no part."""
-        return self.base.digest()
-
-    def check_base(self, base: BaseFiles) -> list[str]:
-        """Refuse a base of other shapes (BaseModelError); warn about one of another name."""
-        return check_fit(self.config, base, given=self.given)
+        return (*self.format.list_warnings(self.files.path), *self.check_base(base))
 
     def load_tokenizer(self, reader: BaseFiles) -> BaseTokenizer:
         """The tokenizer of the model that reads."""
@@ -316,7 +308,15 @@ class Network(ABC, Generic[Config]):
 
     def digest(self) -> str:
         """SHA-256 of the network's weights file, in hex."""
-        return checkpoint_digest(self.files.path)
+        return self.format.digest(self.files.path)
+
+    def digest_files(self) -> dict[str, str]:
+        """SHA-256 of every file of the checkpoint, by its path in the folder."""
+        path, own = self.files.path, self.digest()
+        known = digest_files(path)
+        return (
+            known if own in known.values() else known | {self.format.find_weights(path).name: own}
+        )
 
 
 AnyNetwork = Network[Any]

@@ -1,31 +1,81 @@
-"""The networks that d2l knows: a checkpoint's name in, an opened `Network` out.
+"""The kinds of networks: a checkpoint's name or files in, an opened or loaded network out.
 
-A new network is a folder here with a subclass of `Network`, a row in `NETWORKS`, and a format in
-`checkpoints.py`.
+A new kind is a folder here with a subclass of `Network`, and a line in `list_networks`. A package
+can bring one, too: its entry point in the group `d2l.networks` names the subclass.
 """
 
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from d2l.bases.catalog import ask_base
 from d2l.errors import CheckpointError
 from d2l.files.hub import Listing, Need
-from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.doc_to_lora.compiling import DocToLoraNetwork
-from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.formats.format import Format
 from d2l.hypernets.network import AnyNetwork
+from d2l.hypernets.protocol import HypernetConfig
 from d2l.hypernets.registry import ALIASES, ask_checkpoint, find_checkpoint
 from d2l.hypernets.seats.compiling import SeatsNetwork
-from d2l.hypernets.seats.config import SeatsConfig
 from d2l.hypernets.text_to_lora.compiling import TextToLoraNetwork
-from d2l.hypernets.text_to_lora.network import KIND as TEXT_TO_LORA
-from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 
-#: By the class of a checkpoint's configuration.
-NETWORKS: dict[type[Any], type[AnyNetwork]] = {
-    SeatsConfig: SeatsNetwork,
-    DocToLoraConfig: DocToLoraNetwork,
-    TextToLoraConfig: TextToLoraNetwork,
-}
+#: Group of the entry points by which other packages bring networks.
+GROUP = "d2l.networks"
+
+
+@cache
+def list_networks() -> tuple[type[AnyNetwork], ...]:
+    """List the kinds of networks, in the order in which their formats are tried.
+
+    Doc-to-LoRA comes last: its released format accepts files by their ending alone. Raises
+    CheckpointError for an entry point that cannot be imported.
+    """
+    return (TextToLoraNetwork, SeatsNetwork, *_list_foreign(), DocToLoraNetwork)
+
+
+def _list_foreign() -> Iterator[type[AnyNetwork]]:
+    """Yield the networks of other packages."""
+    for entry in sorted(entry_points(group=GROUP)):
+        try:
+            yield entry.load()
+        except (ImportError, AttributeError) as error:
+            raise CheckpointError(
+                f"{entry.value}: the network {entry.name} cannot be imported ({error})",
+                hint="update the package that brings it, or uninstall it",
+            ) from error
+
+
+def list_formats() -> list[tuple[type[AnyNetwork], Format]]:
+    """List the formats of all networks, each with its network, in the order of trial."""
+    return [(network, entry) for network in list_networks() for entry in network.formats]
+
+
+def find_format(path: Path) -> tuple[type[AnyNetwork], Format]:
+    """Find the network and the format of a checkpoint's files; raises CheckpointError."""
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    for network, entry in list_formats():
+        if entry.matches(path):
+            return network, entry
+    raise CheckpointError(
+        f"{path}: is not a hypernetwork checkpoint",
+        hint="expected one of: " + "; ".join(entry.description for _, entry in list_formats()),
+    )
+
+
+def read_config(path: Path) -> HypernetConfig:
+    """Read a checkpoint's configuration; no weights are read."""
+    return find_format(path)[1].read_config(path)
+
+
+def load_hypernet(path: Path, *, device: str, base: nn.Module | None = None) -> Any:
+    """Read a network's weights onto a device; raises CheckpointError."""
+    network, entry = find_format(path)
+    return network.load_hypernet(path, entry, device=device, base=base)
 
 
 def open_network(
@@ -47,8 +97,9 @@ def open_network(
             if listing.refusal is not None:
                 raise listing.refusal
     files = find_checkpoint(name, offline=offline, weights=need == "weights")
-    config = read_config(files.path)
-    return NETWORKS[type(config)](files, config, base, offline, embedder, need)
+    network, entry = find_format(files.path)
+    config = entry.read_config(files.path)
+    return network(files, config, entry, base, offline, embedder, need)
 
 
 def open_to_plan(
@@ -65,7 +116,7 @@ def open_to_plan(
     }
     if own is not None and own.refusal is not None:  # the base's terms are to be accepted, too
         network = None
-        models = {alias.base: base} if alias and alias.network != TEXT_TO_LORA else {}
+        models = {alias.base: base} if alias and alias.network != TextToLoraNetwork.kind else {}
     else:
         network = open_network(name, base=base, embedder=embedder, offline=offline, need="plan")
         models = network.models

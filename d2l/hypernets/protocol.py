@@ -1,25 +1,60 @@
-"""The interface of every hypernetwork: a configuration, `generate` and `assemble`."""
+"""The interface of a hypernetwork: its configuration, its plan of documents, and its weights."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from d2l.adapters.weights import LoraWeights, Memory
-from d2l.bases.activations import Activations
 from d2l.bases.families import Reading
-from d2l.hypernets.options import MergeOptions
+from d2l.documents.chunks import Chunk
+from d2l.documents.document import Document
+from d2l.hypernets.options import CompileOptions
 
-Part = LoraWeights | Memory
+#: The output of a network for one chunk.
+ChunkWeights = LoraWeights | Memory
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Documents or a description, cut into chunks, with all that follows from their lengths.
+
+    `n_tokens`: of each document's text, without any template, by its name. `rank`: that the chunks
+    share, or seats; `full_rank`: before --max-rank. `keeps_parts`: the adapter keeps a part of each
+    chunk; `held_by_one`: tokens that one adapter without parts can hold.
+    """
+
+    chunks: tuple[Chunk, ...]
+    n_tokens: Counter[str]
+    rank: int
+    full_rank: int
+    keeps_parts: bool = False
+    held_by_one: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """The adapter of a whole document; for seats also the memory that it was seated from, and the
-    chunks' own memories where they are kept."""
+    """The adapter of a whole document; of a seat network also the memory that was seated, and the
+    parts that the adapter keeps."""
 
     weights: LoraWeights
     memory: Memory | None = None
     parts: tuple[Memory, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskReading:
+    """A task description as a network reads it, and the weights that the network writes for it.
+
+    `embedder`: the model that reads. `familiarity`: likeness to the descriptions of training, from
+    0 to 1; None if the checkpoint does not hold these.
+    """
+
+    written: tuple[ChunkWeights, ...]
+    embedder: str
+    familiarity: float | None
+    warnings: tuple[str, ...] = ()
 
 
 class HypernetConfig(Protocol):
@@ -27,7 +62,7 @@ class HypernetConfig(Protocol):
 
     @property
     def kind(self) -> str:
-        """Network kind: "doc_to_lora", "seats" or "text_to_lora"."""
+        """Network kind: "doc_to_lora", "seats", "text_to_lora", or that of another package."""
 
     @property
     def base(self) -> str:
@@ -50,31 +85,44 @@ class HypernetConfig(Protocol):
         """(d_in, d_out) of each target module."""
 
     @property
-    def values_a_rank(self) -> int:
-        """Numbers in an adapter for each of its ranks."""
-
-    @property
     def bias_rank(self) -> int:
         """Rank that a learned, document-independent part adds to every adapter; 0 without one."""
 
     @property
     def reading(self) -> Reading:
-        """What the network reads of the frozen base."""
+        """The states of the frozen base that the network reads."""
 
     @property
     def chunk_tokens(self) -> int | None:
         """Chunk limit in tokens that the network was trained with, if it is known."""
 
+    def find_rank(self, rank: int, /) -> int:
+        """Highest rank of the written weights for `rank` ranks, or seats."""
 
-class Hypernetwork(Protocol):
-    """A pretrained network that writes adapters. Results are on the CPU, whatever the device."""
+    def count_values(self, rank: int, /) -> int:
+        """Count the numbers in the written weights."""
+
+    def count_part_bytes(self, rank: int, /) -> int:
+        """Size of a part with so many seats; 0 if parts are ranks of the adapter itself."""
+
+
+class Loaded(Protocol):
+    """A network with its weights, beside the model that reads for it, on a device."""
 
     @property
-    def config(self) -> HypernetConfig:
-        """The network's configuration."""
+    def device(self) -> str:
+        """The device that network and reader are on."""
 
-    def generate(self, condition: Activations, rank: int) -> Part:
-        """Weights of one chunk, of at most `rank` (0: a chunk that gets no seat of its own)."""
+    def read_ahead(self, chunk: Chunk) -> None:
+        """Read the tokens that every chunk begins with, as part of start-up."""
 
-    def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
-        """One adapter from all parts, in document order."""
+    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
+        """Read a chunk once, and write its weights of each of these ranks, on the CPU."""
+
+    def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
+        """Join the weights of chunks, in document order, into one adapter."""
+
+    def read_task(
+        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
+    ) -> TaskReading:
+        """Read a task description, cut into `chunks`, and write its weights; raises D2LError."""

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from d2l.adapters import module_names
+from d2l.adapters.deltas import product_norm
 from d2l.adapters.info import CHAT_TEMPLATE, AdapterInfo
 from d2l.adapters.parts import read_parts
 from d2l.adapters.peft_config import FLOATS, find_extras, module_ranks
-from d2l.adapters.weights import LoraFactors, delta_norm
 from d2l.bases.chat_templates import is_own, render_apart
 from d2l.errors import AdapterError
 from d2l.runtimes.facts import Facts
@@ -166,7 +166,7 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
         a, b = (factors.get((module, letter)) for letter in "AB")
         if a is None or b is None or len(shapes["A"]) != 2 or a.shape[0] != b.shape[-1]:
             continue
-        norm = delta_norm(LoraFactors(a.float(), b.float()))
+        norm = product_norm(a, b)
         if norm:
             norms.setdefault(module_names.parse(module).short, {})[module] = norm
         elif a.any() or b.any():  # all zeros: an engine needs the module

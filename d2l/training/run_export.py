@@ -13,8 +13,9 @@ from safetensors.torch import save
 
 from d2l.errors import CheckpointError
 from d2l.files.atomic import building
-from d2l.hypernets.checkpoints import read_config, refuse_checkpoint
+from d2l.hypernets.checkpoints import refuse_checkpoint
 from d2l.hypernets.formats.native import read_tensors
+from d2l.hypernets.networks import read_config
 from d2l.hypernets.protocol import HypernetConfig
 from d2l.training.kinds import find_kind, list_uses
 from d2l.training.learners.recipes import KINDS

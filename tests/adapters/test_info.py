@@ -145,13 +145,13 @@ def test_json_that_is_no_object_is_named(name: str, tmp_path: Path) -> None:
     assert caught.value.message == f"{folder / name}.json: expected a JSON object"
 
 
-@pytest.mark.parametrize("value", [{}, {"format": 3}, {"format": 0}, {"format": "1"}])
+@pytest.mark.parametrize("value", [{}, {"format": 4}, {"format": 0}, {"format": "1"}])
 def test_provenance_of_another_format_is_refused(value: dict[str, Any], tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", d2l=value)
     with pytest.raises(AdapterError) as caught:
         read_info(folder)
     found = value.get("format")
-    said = f"{folder / 'd2l.json'}: format is {found!r}, this d2l reads 1 to 2"
+    said = f"{folder / 'd2l.json'}: format is {found!r}, this d2l reads 1 to 3"
     assert caught.value.message == said
     assert caught.value.hint == "use the d2l that wrote it, or compile the document again"
 

@@ -2,10 +2,8 @@ import math
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from d2l.adapters import weights
-from d2l.adapters.weights import LoraFactors, LoraWeights, Memory, delta_norm
+from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.errors import ShapeError
 
 
@@ -35,45 +33,6 @@ def test_weights_that_are_not_well_formed_are_refused(scale, modules, message):
     with pytest.raises(ShapeError) as raised:
         LoraWeights("base", scale, modules)
     assert raised.value.message == message
-
-
-def test_delta_norm_is_the_norm_of_the_dense_delta():
-    torch.manual_seed(0)
-    made = LoraFactors(torch.randn(3, 7), torch.randn(5, 3))
-    wanted = (-2.5 * made.b.double() @ made.a.double()).norm()
-    assert delta_norm(made, -2.5) == pytest.approx(float(wanted))
-
-
-@pytest.mark.parametrize(("rank", "d_in", "d_out"), [(3, 7, 5), (40, 60, 50), (90, 12, 8)])
-@pytest.mark.parametrize("few_steps", [0, 1 << 28])
-@pytest.mark.parametrize("cancels", [False, True])
-def test_delta_norm_is_right_to_six_digits_by_every_way(
-    rank, d_in, d_out, few_steps, cancels, monkeypatch
-):
-    """By factors, some ranks at a time, and by the delta; in float32 where that is enough."""
-    monkeypatch.setattr(weights, "_FEW_STEPS", few_steps)
-    monkeypatch.setattr(weights, "_ROWS", 16)
-    torch.manual_seed(0)
-    a, b = torch.randn(rank, d_in), torch.randn(d_out, rank) + 0.5
-    if cancels:
-        a, b = torch.cat([a, a * 1.001]), torch.cat([b, -b], dim=1)
-    wanted = float((b.double() @ a.double()).norm())
-    assert delta_norm(LoraFactors(a, b)) == pytest.approx(wanted, rel=2e-6)
-
-
-def test_steps_of_a_norm_grow_no_faster_than_the_rank():
-    def count(rank):
-        with FlopCounterMode(display=False) as counter:
-            delta_norm(LoraFactors(torch.randn(rank, 60), torch.randn(50, rank)))
-        return counter.get_total_flops()
-
-    assert count(800) <= 2 * count(400) <= 2 * (2 * 400 * 60 * 50)
-
-
-def test_delta_norm_of_factors_that_cancel_is_nothing():
-    row = torch.randn(1, 7)
-    made = LoraFactors(torch.cat([row, row]), torch.tensor([[1.0, -1.0]]))
-    assert delta_norm(made) == 0
 
 
 @pytest.mark.parametrize(("keys", "values"), [((2, 5), (2, 5)), ((2, 5, 8), (2, 4, 8))])

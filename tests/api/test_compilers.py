@@ -143,7 +143,7 @@ def test_reading_options_reach_the_readers(place: Path) -> None:
     (place / "bad.pdf").write_bytes(b"no pdf")
     reading = d2l.ReadOptions(skip_bad=True)
     plan = d2l.Compiler.from_pretrained("seats").plan(["note.txt", "bad.pdf"], reading=reading)
-    assert [name for name, _ in plan.skipped] == ["bad.pdf"]
+    assert [name for name, _ in plan.intake.skipped] == ["bad.pdf"]
     as_text = d2l.ReadOptions(format="text")
     inputs = [make_document(), "note.txt", Path("bad.pdf")]
     mixed = d2l.Compiler.from_pretrained("seats").plan(inputs, reading=as_text)
@@ -164,7 +164,7 @@ def test_descriptions_are_planned_made_and_loaded_for_once(
     monkeypatch.setattr(pipeline, "load", lambda plan: loads.append(1) or load(plan))
     make = d2l.TaskCompiler.from_pretrained("tasks")
     plan = make.plan(TASK)
-    scale = plan.network.find_scale(plan.options)
+    scale, _ = plan.network.explain_scale(plan.options)
     assert (plan.documents[0].text, scale, loads) == (TASK, 2.0, [])
     adapter = make(plan)
     assert read_files(adapter.save_pretrained("b/task.lora")) == read_files(Path("a/task.lora"))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from huggingface_hub import constants
 from safetensors.torch import load_file
@@ -15,7 +16,9 @@ from safetensors.torch import load_file
 import d2l
 from d2l.bases import devices
 from d2l.bases.families import FAMILIES, Reading
+from d2l.bases.footprint import count_reading
 from d2l.compiler import preflight
+from d2l.hypernets.doc_to_lora.network import WIDEST
 from d2l.hypernets.registry import ALIASES, Alias
 from tests import tiny
 from tests.command import Command
@@ -176,11 +179,9 @@ def test_check_of_what_is_on_disk_asks_nothing(command: Command) -> None:
 
 def test_the_memory_of_gemma_is_estimated_as_it_was_counted() -> None:
     config = transformers.Gemma2Config()  # its defaults are those of the 2B model
-    reader = SimpleNamespace(config=config, family=FAMILIES["gemma2"])
+    reader: Any = SimpleNamespace(config=config, family=FAMILIES["gemma2"])
     reading = Reading(25, tuple(range(26)))
-    network: Any = SimpleNamespace(
-        reader=reader, config=SimpleNamespace(reading=reading), imposes_on_base=False
-    )
     for n_tokens, gigabytes in ((512, 5.9), (8192, 10.6)):  # of them the base has 5.07
-        estimate = preflight.estimate_reading(network, n_tokens, "cuda") / 1e9
+        beside = 3 * min(26 * 4 * n_tokens * 2304, max(WIDEST, 4 * n_tokens * 2304))
+        estimate = count_reading(reader, reading, n_tokens, "cuda", torch.bfloat16, beside) / 1e9
         assert estimate == pytest.approx(gigabytes, abs=0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d2l.hypernets import checkpoints
+from d2l.hypernets.networks import list_formats
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from tests import tiny
 from tests.command import Command
@@ -37,7 +37,7 @@ NAME = "name a folder, a file or a hub name; `d2l checkpoints ls` lists the shor
 NEAR = "did you mean smollm2-135m? `d2l checkpoints ls` lists the short names"
 OTHER = "choose another -o: d2l replaces only its own files"
 NONE = "notes.txt: is not a hypernetwork checkpoint"
-FORMATS = "expected one of: " + "; ".join(one.description for one in checkpoints.FORMATS)
+FORMATS = "expected one of: " + "; ".join(entry.description for _, entry in list_formats())
 LOCAL = "download it once while online, or name a local folder"
 
 

@@ -193,7 +193,7 @@ def test_a_compilation_says_what_parts_it_keeps(
     made = command(*words)
     n_bytes = sum(tensor.nbytes for tensor in load_file(tmp_path / "long.lora" / VALUES).values())
     assert (values["n_parts"], values["parts_bytes"]) == (values["n_chunks"], n_bytes)
-    held = kept.plan.network.held_by_one
+    held = kept.plan.cut.held_by_one
     tokens = f"{values['n_tokens']} in {values['n_parts']} parts; one memory of all holds about"
     assert f"tokens      {tokens} {held}\nasked       each question chooses its part" in made.out
     assert f"parts {n_bytes / 1e3:.1f} kB\n" in planned.out

@@ -277,7 +277,7 @@ def test_another_encoder_than_the_base_reads_the_document() -> None:
     done = compile_to(
         "a.lora", make_document(*PAGES), checkpoint=str(set_up("mistral", encoder="reader"))
     )
-    before, after = done.plan.encoder.family.document_template.before, "<|im_end|>"  # Qwen's
+    before, after = done.plan.network.reader.family.document_template.before, "<|im_end|>"  # Qwen's
     first = done.plan.chunks[0].token_ids
     assert list(first[: len(tiny.encode(before))]) == tiny.encode(before)
     assert tiny.encode(after)[0] in done.plan.chunks[-1].token_ids

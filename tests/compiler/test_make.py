@@ -18,8 +18,8 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.api.compiler import TaskCompiler
 from d2l.bases.models import load_frozen
 from d2l.bases.quiet import quiet_transformers
-from d2l.hypernets.checkpoints import convert, load_hypernet
-from d2l.hypernets.networks import open_network
+from d2l.hypernets.checkpoints import convert
+from d2l.hypernets.networks import load_hypernet, open_network
 from d2l.hypernets.options import CompileOptions
 from tests import tiny
 from tests.command import Command

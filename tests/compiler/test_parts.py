@@ -21,7 +21,7 @@ from d2l.documents.document import Document
 from d2l.readers.parsing import Heading, Section
 from tests import tiny
 from tests.adapters.test_parts import written
-from tests.compiler.test_part_cache import document, make_compiler, plan_for, saved
+from tests.compiler.test_chunk_cache import document, make_compiler, plan_for, saved
 
 pytestmark = pytest.mark.usefixtures("one_thread", "cache")
 Write = Callable[[random.Random], str]
@@ -64,7 +64,7 @@ def test_each_memory_is_that_of_its_chunk_compiled_alone(tmp_path: Path) -> None
     parts = parts_of(compiler(plan).save_pretrained(tmp_path / "a.lora"))
     assert len(plan.chunks) > 3
     for place, chunk in enumerate(plan.chunks):
-        alone = compiler._loaded.make_part(chunk.token_ids, chunk.part_rank)
+        (alone,) = compiler._loaded.write(chunk, [chunk.part_rank])
         assert chunk.part_rank == parts.records[place].n_seats == alone.n_seats
         rounded = keep_memories(
             parts.index, [Memory(alone.keys.bfloat16(), alone.values.bfloat16())]

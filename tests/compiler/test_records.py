@@ -1,6 +1,5 @@
 import hashlib
 import json
-import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from d2l import __version__
-from d2l.adapters.weights import LoraFactors, LoraWeights, delta_norm
 from d2l.api.compiler import Compiler
-from d2l.compiler import records
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
 from d2l.hypernets.options import CompileOptions
@@ -64,7 +61,7 @@ def test_tool_checkpoint_base_and_inputs_are_recorded_with_their_digests(
 ) -> None:
     done = compiled(kind)
     record = read_record(done)
-    assert record["format"] == (2 if kind == "seats" else 1)  # of more seats than outputs
+    assert record["format"] == 3
     assert record["tool"] == {"name": "d2l", "version": __version__}
     assert record["checkpoint"] == {
         "name": str(done.checkpoint),
@@ -219,7 +216,6 @@ def test_a_chunk_without_a_seat_of_its_own_has_an_empty_slice(tmp_path: Path) ->
     ]
     empty = [n for n, chunk in enumerate(chunks) if chunk["ranks"][0] == chunk["ranks"][1]]
     assert empty
-    assert all(read_record(done)["norms"]["chunks"][n] == 0 for n in empty)
 
 
 def test_compression_mixes_the_slices_so_no_ranks_are_named(tmp_path: Path) -> None:
@@ -229,7 +225,6 @@ def test_compression_mixes_the_slices_so_no_ranks_are_named(tmp_path: Path) -> N
     assert [chunk["ranks"] for chunk in record["chunks"]] == [None, None]
     assert record["bias_ranks"] is None
     assert (record["rank"], record["rank_before_max_rank"]) == (3, 6)
-    assert record["norms"] == read_record(full)["norms"]  # before compression
     deltas = read_deltas(full)
     assert list(record["merge_error"]) == sorted(deltas)
     for name, delta in deltas.items():
@@ -260,30 +255,6 @@ def test_the_opening_is_recorded_with_text_ids_and_the_places_of_its_seats(
 def test_the_public_networks_answer_to_the_bases_own_prompt(compiled: Compile) -> None:
     prompt = read_record(compiled("gemma2"))["prompt"]
     assert prompt == {"chat_template": "base", "turns": "user", "opening": None}
-
-
-# ---- norms --------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("whole_ranks")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_norms_are_those_of_the_dense_deltas(kind: str, scale: float, tmp_path: Path) -> None:
-    done = compile_tiny(tmp_path, kind, scale=scale)
-    record = read_record(done)
-    layers = [0.0] * tiny.N_LAYERS
-    for name, delta in read_deltas(done).items():
-        layer = int(name.split(".")[2])
-        layers[layer] = math.hypot(layers[layer], float(delta.norm()))
-    # six digits are stored, of factors in fp32 before the scale is folded into them
-    assert record["norms"]["layers"] == pytest.approx(layers, rel=1e-5)
-    assert (layers[0] == 0) == (kind == "seats")  # seats begin at the second layer
-    chunks = [
-        math.hypot(*(float(d.norm()) for d in read_deltas(done, slice(*chunk["ranks"])).values()))
-        for chunk in record["chunks"]
-    ]
-    assert record["norms"]["chunks"] == pytest.approx(chunks, rel=1e-5)
-    assert min(chunks) > 0
 
 
 # ---- the same bytes -----------------------------------------------------------------------------
@@ -326,24 +297,6 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_lie(
         assert first == read_files(tmp_path / "elsewhere" / kind / "tiny.lora")
         assert sorted(first) == sorted(expected)
         assert not any(str(tmp_path).encode() in data for data in first.values())
-
-
-def test_norms_of_chunks_that_share_ranks_are_computed_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Thousands of them may stand in an adapter that goes into another one."""
-    name = "model.layers.0.mlp.up_proj"
-    weights = LoraWeights("x", 2.0, {name: LoraFactors(torch.ones(3, 4), torch.ones(5, 3))})
-    computed: list[LoraFactors] = []
-
-    def count(factors: LoraFactors, scale: float) -> float:
-        computed.append(factors)
-        return delta_norm(factors, scale)
-
-    monkeypatch.setattr(records, "delta_norm", count)
-    norms = records.norms_by_chunk(weights, [(0, 2)] * 3000 + [(1, 1)] * 3000 + [(0, 3)])
-    assert norms == (17.8885,) * 3000 + (0.0,) * 3000 + (26.8328,)
-    assert len(computed) == 2
 
 
 def test_no_time_is_recorded(compiled: Compile) -> None:

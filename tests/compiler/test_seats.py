@@ -9,7 +9,7 @@ from d2l.documents.chunks import Chunk
 from d2l.errors import OptionError
 from d2l.hypernets.options import CompileOptions
 from d2l.hypernets.registry import find_checkpoint
-from d2l.hypernets.seats.compiling import SeatsNetwork, share_seats
+from d2l.hypernets.seats.compiling import FORMAT, SeatsNetwork, share_seats
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.sharing import (
     SeatShare,
@@ -21,7 +21,7 @@ from d2l.hypernets.seats.sharing import (
 )
 
 CONFIG: SeatsConfig = read_config(find_checkpoint("smollm2-135m").path / "config.json")
-NETWORK = SeatsNetwork(find_checkpoint("smollm2-135m"), CONFIG)
+NETWORK = SeatsNetwork(find_checkpoint("smollm2-135m"), CONFIG, FORMAT)
 
 
 def share(*lengths: Sequence[int], **changes: object) -> list[list[int]]:
@@ -40,7 +40,7 @@ def make_chunks(**documents: tuple[int, int]) -> list[Chunk]:
 def warn(**documents: tuple[int, int]) -> list[str]:
     """Warnings about documents of (tokens, seats)."""
     tokens = Counter({name: n_tokens for name, (n_tokens, _) in documents.items()})
-    return NETWORK.warn(make_chunks(**documents), tokens, CompileOptions())
+    return NETWORK._warn(make_chunks(**documents), tokens)
 
 
 # ---- who gets how many --------------------------------------------------------------------------

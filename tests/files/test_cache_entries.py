@@ -22,9 +22,9 @@ def put(kind: str, key: str, n_bytes: int, used: float) -> Path:
 
 
 def test_the_least_recently_used_go_first_and_only_as_many_as_must() -> None:
-    old = put(entries.PARTS, "aa1", 100, 1000.0)
+    old = put(entries.CHUNKS, "aa1", 100, 1000.0)
     middle = put(entries.ASSEMBLED, "bb2", 100, 2000.0)
-    new = put(entries.PARTS, "cc3", 100, 3000.0)
+    new = put(entries.CHUNKS, "cc3", 100, 3000.0)
     entries.touch(old)  # used just now
     assert [entry.path for entry in entries.prune(200)] == [middle]
     assert old.is_file()
@@ -33,7 +33,7 @@ def test_the_least_recently_used_go_first_and_only_as_many_as_must() -> None:
 
 
 def test_pruning_to_nothing_leaves_what_is_no_entry(tmp_path: Path) -> None:
-    put(entries.PARTS, "aa1", 100, 1000.0)
+    put(entries.CHUNKS, "aa1", 100, 1000.0)
     base = tmp_path / "bases" / "base.gguf"
     base.parent.mkdir()
     base.write_bytes(bytes(50))
@@ -45,7 +45,7 @@ def test_pruning_to_nothing_leaves_what_is_no_entry(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_when_it_is_old() -> None:
-    kept = put(entries.PARTS, "aa1", 1, time.time())
+    kept = put(entries.CHUNKS, "aa1", 1, time.time())
     old, fresh = (kept.with_name(f".{kept.name}.{pid}.abcd_123.new") for pid in (11, 12))
     for path, used in ((old, time.time() - 7200), (fresh, time.time())):
         path.mkdir()

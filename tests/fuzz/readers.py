@@ -32,8 +32,8 @@ from d2l.documents.read import parse as parse_document
 from d2l.documents.read import read_document
 from d2l.errors import DocumentError
 from d2l.files.tensors import read_header
-from d2l.hypernets.checkpoints import read_config
 from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
+from d2l.hypernets.networks import read_config
 from d2l.readers.parsing import ParseRequest
 from d2l.runtimes.gguf import is_own_gguf
 from d2l.training.recipe_files import read_recipe
@@ -79,7 +79,6 @@ RECORD = MINIMAL | {
         "turns": "user",
         "opening": {"ids": [1, 2], "text": "<|im_start|>system\na", "seats": [1]},
     },
-    "norms": {"layers": [0.0, 1.5], "chunks": [1.0]},
 }
 QUESTION = {"doc": "a", "question": "b", "answers": ["c"]}
 EXAMPLE = {"input": "d", "output": "e"}

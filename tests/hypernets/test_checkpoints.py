@@ -10,15 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from d2l.bases.activations import Activations
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import (
-    FORMATS,
-    checkpoint_digest,
-    convert,
-    find_format,
-    load_hypernet,
-    read_config,
-)
+from d2l.hypernets.checkpoints import convert
 from d2l.hypernets.formats.pickles import TensorRecord, read_object, read_tensors
+from d2l.hypernets.networks import find_format, list_formats, load_hypernet, read_config
 from tests.hypernets.loading import load_golden
 from tests.hypernets.networks import (
     make_config,
@@ -57,10 +51,10 @@ refusal = partial(refuse, CheckpointError)
 
 
 def test_formats_are_found(run, native):
-    assert find_format(run).name == "released"
-    assert find_format(run / "checkpoint-5").name == "released"
-    assert find_format(run / "checkpoint-5" / "pytorch_model.bin").name == "released"
-    assert find_format(native).name == "doc_to_lora"
+    assert find_format(run)[1].name == "released"
+    assert find_format(run / "checkpoint-5")[1].name == "released"
+    assert find_format(run / "checkpoint-5" / "pytorch_model.bin")[1].name == "released"
+    assert find_format(native)[1].name == "doc_to_lora"
 
 
 def test_other_paths_are_refused(tmp_path):
@@ -69,7 +63,7 @@ def test_other_paths_are_refused(tmp_path):
     message, hint = refusal(find_format, tmp_path)
     assert message == f"{tmp_path}: is not a hypernetwork checkpoint"
     assert hint.startswith("expected one of: ")
-    assert all(entry.description in hint for entry in FORMATS)
+    assert all(entry.description in hint for _, entry in list_formats())
     (tmp_path / "config.json").write_text('{"model_type": "gemma2"}')  # a base model
     assert refusal(find_format, tmp_path)[0] == f"{tmp_path}: is not a hypernetwork checkpoint"
     (tmp_path / "notes.txt").touch()
@@ -154,7 +148,7 @@ def test_digest_is_that_of_the_weights_file(run, native):
         (run, run / "checkpoint-5" / "pytorch_model.bin"),
         (native, native / "model.safetensors"),
     ):
-        assert checkpoint_digest(path) == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert find_format(path)[1].digest(path) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 # ---- damaged, renamed, mismatched, oversize and hostile checkpoints ------------------------------

@@ -10,7 +10,7 @@ from d2l.bases.catalog import REVISIONS
 from d2l.bases.families import FAMILIES
 from d2l.errors import CheckpointError
 from d2l.files.hub import parse_name
-from d2l.hypernets.checkpoints import read_config
+from d2l.hypernets.networks import read_config
 from d2l.hypernets.registry import (
     ALIASES,
     DEFAULT,

@@ -21,7 +21,7 @@ from d2l.bases.families import FAMILIES
 from d2l.commands import main as cli
 from d2l.commands.lazy import Groups
 from d2l.documents.read import READERS
-from d2l.hypernets.checkpoints import FORMATS
+from d2l.hypernets.networks import list_formats
 from d2l.hypernets.registry import ALIASES, DEFAULT
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.export import EXPORTERS, name_beside
@@ -97,7 +97,7 @@ def write_choices() -> str:
         [f"`{name}`", (method.__doc__ or "").splitlines()[0]] for name, method in METHODS.items()
     ]
     families = [[f"`{name}`", family.description] for name, family in FAMILIES.items()]
-    formats = [[f"`{entry.name}`", entry.description] for entry in FORMATS]
+    formats = [[f"`{entry.name}`", entry.description] for _, entry in list_formats()]
     return "\n".join(
         (
             make_table(("base family", "what"), families),

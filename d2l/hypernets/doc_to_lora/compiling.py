@@ -1,8 +1,12 @@
 """How a Doc-to-LoRA network compiles documents: all but the weights."""
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from torch import nn
 
 from d2l.bases.models import BaseFiles
 from d2l.bases.tokenizers import BaseTokenizer, Encoded
@@ -10,9 +14,13 @@ from d2l.documents.chunks import Chunk, keep_part, split_at, split_evenly
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_stable
 from d2l.errors import BaseModelError, OptionError
-from d2l.hypernets.doc_to_lora.network import DocToLoraConfig
+from d2l.hypernets.doc_to_lora import released
+from d2l.hypernets.doc_to_lora.network import KIND, WIDEST, DocToLora, DocToLoraConfig, build
+from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO
+from d2l.hypernets.formats.format import Format, load_checked, native_format
 from d2l.hypernets.network import Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.protocol import Cut
 
 #: Longest chunks unless the user names others: the public evaluation's (SakanaAI/doc-to-lora,
 #: scripts/main_exp/eval/d2l.sh).
@@ -23,6 +31,20 @@ HELD_CHUNKS = 8
 
 class DocToLoraNetwork(Network[DocToLoraConfig]):
     """A Doc-to-LoRA network: each chunk becomes LoRA weights, which are added up."""
+
+    kind: ClassVar[str] = KIND
+    formats: ClassVar[tuple[Format, ...]] = (
+        native_format(KIND, "Doc-to-LoRA", DocToLoraConfig.from_json),
+        Format(
+            name="released",
+            description="a released Doc-to-LoRA checkpoint (pytorch_model.bin or its run folder)",
+            matches=released.matches,
+            read_config=lambda path: released.read_released(path).config,
+            read_tensors=lambda path: released.read_released(path).read_tensors(),
+            find_weights=released.find_file,
+            list_warnings=released.list_warnings,
+        ),
+    )
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -35,7 +57,8 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         other = self.config.encoder
         return super().models | ({} if other is None else {other: None})
 
-    def find_reader(self) -> BaseFiles:
+    @cached_property
+    def reader(self) -> BaseFiles:
         """The base, or the other model that reads for the network; raises BaseModelError."""
         config = self.config
         reader = self.base if config.encoder is None else self.find_other(config.encoder)
@@ -66,19 +89,18 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
             limit = min(2 * limit, MOST_CHUNK_TOKENS)
         return limit
 
-    def warn(
-        self, chunks: Sequence[Chunk], tokens: Counter[str], options: CompileOptions
+    def _warn(
+        self, chunks: Sequence[Chunk], options: CompileOptions, *, keeps_parts: bool
     ) -> list[str]:
         """Warn about an encoder that was quantized in training, about more and longer chunks than
         there, about the base's window, and about a tokenizer of another revision."""
-        del tokens
         config, reader, warnings = self.config, self.reader, list[str]()
         if config.encoder_quantized and options.encoder != "nf4":
             warnings.append(
                 "the checkpoint was trained on what a 4-bit base reads, and the base runs in full "
                 "precision here: --encoder nf4 rounds it as there"
             )
-        n_together = 1 if chunks[0].text else len(chunks)  # a question chooses of parts
+        n_together = 1 if keeps_parts else len(chunks)  # a question chooses of parts
         longest = max(len(chunk.token_ids) for chunk in chunks)
         affixes = self._affixes(reader)
         in_text = longest - sum(map(len, affixes))
@@ -111,14 +133,14 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
         tokenizer = self.load_tokenizer(reader)
         return tokenizer.affixes(tokenizer.document_template(reader.family.document_template))
 
-    def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
+    def cut(self, documents: Sequence[Document], options: CompileOptions) -> Cut:
         """Template each document, then cut its tokens evenly; documents never share a chunk."""
         if options.tokens_per_seat is not None:
             raise OptionError(
                 f"{self.files.name}: is no seat network, so it has no tokens per seat",
                 hint="leave --tokens-per-seat out",
             )
-        reader = self.find_reader()
+        reader = self.reader
         tokenizer = self.load_tokenizer(reader)
         template = tokenizer.document_template(reader.family.document_template)
         prefix, suffix = self._affixes(reader)
@@ -140,32 +162,51 @@ class DocToLoraNetwork(Network[DocToLoraConfig]):
                 chunks.append(
                     Chunk(len(chunks), ids, source, document.name, self.config.rank, span)
                 )
-        if not self._keeps_parts(chunks, options):
-            return chunks
-        by_name = {document.name: document for document in documents}
-        return [keep_part(chunk, by_name[chunk.document], 0) for chunk in chunks]
+        total = sum(chunk.rank for chunk in chunks) + self.config.bias_rank
+        rank = min(total, options.max_rank or total)
+        keeps = self._keeps_parts(len(chunks), options, is_cut=rank < total)
+        if keeps:
+            by_name = {document.name: document for document in documents}
+            chunks = [keep_part(chunk, by_name[chunk.document], 0) for chunk in chunks]
+        return Cut(
+            tuple(chunks),
+            self.count_tokens(documents),
+            rank,
+            total,
+            keeps,
+            HELD_CHUNKS * self._trained_tokens,
+            tuple(self._warn(chunks, options, keeps_parts=keeps)),
+        )
 
-    def _keeps_parts(self, chunks: Sequence[Chunk], options: CompileOptions) -> bool:
-        """Whether questions choose chunks: a chunk's part are its ranks in the adapter, as long as
+    def _keeps_parts(self, n_chunks: int, options: CompileOptions, *, is_cut: bool) -> bool:
+        """True if questions choose chunks: a chunk's part are its ranks in the adapter, as long as
         these are not mixed."""
-        total, rank = self.count_ranks(chunks, options)
-        mixed = options.merge != "concat" or rank < total
+        mixed = options.merge != "concat" or is_cut
         if options.parts and mixed:
             raise OptionError(
                 "parts are the ranks of each chunk, which averaging and --max-rank mix",
                 hint="leave --parts out, or the other option",
             )
-        return not mixed and (len(chunks) > HELD_CHUNKS if options.parts is None else options.parts)
+        return not mixed and (n_chunks > HELD_CHUNKS if options.parts is None else options.parts)
 
     @property
-    def held_by_one(self) -> int:
-        """Tokens of as many chunks as the networks were trained to join."""
-        return HELD_CHUNKS * self._trained_tokens
+    def chunk_lengths(self) -> tuple[int, ...]:
+        """Lengths of chunks in training and at most."""
+        return tuple(sorted({self._trained_tokens, MOST_CHUNK_TOKENS}))
 
-    def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
-        """Count the ranks of all chunks and of the learned part, before and after --max-rank."""
-        total = sum(chunk.rank for chunk in chunks) + self.config.bias_rank
-        return total, min(total, options.max_rank or total)
+    def count_working(self, n_tokens: int) -> int:
+        """Numbers of the perceiver: three of its widest tensor, for as many layers as it reads
+        side by side."""
+        values = MLP_RATIO * n_tokens * self.config.feature_size
+        return 3 * min(values * len(self.config.reading.hidden_states), max(WIDEST, values))
+
+    @classmethod
+    def load_hypernet(
+        cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
+    ) -> DocToLora:
+        """Read the network's weights onto a device."""
+        del base
+        return load_checked(path, entry, build, device=device)
 
     def explain_limits(self) -> str:
         """Lines of the card on rank and base."""

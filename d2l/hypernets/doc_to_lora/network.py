@@ -23,8 +23,9 @@ from d2l.errors import BaseModelError, CheckpointError, OptionError
 from d2l.files.tensors import all_finite
 from d2l.hypernets.doc_to_lora.perceiver import MLP_RATIO, Perceiver, make_layers
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
+from d2l.hypernets.formats.native import check_shapes, get_shapes
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.protocol import Assembled, Part
+from d2l.hypernets.protocol import Assembled, ChunkWeights
 
 KIND = "doc_to_lora"
 
@@ -228,7 +229,9 @@ class DocToLora(nn.Module):
         return compress(weights, rank)[0]
 
     @torch.no_grad()
-    def assemble(self, parts: Sequence[Part] | Counted[Part], options: MergeOptions) -> Assembled:
+    def assemble(
+        self, written: Sequence[ChunkWeights] | Counted[ChunkWeights], options: MergeOptions
+    ) -> Assembled:
         """Merge the chunks' weights and add the learned part once."""
         method = METHODS.get(options.method)
         if method is None:
@@ -242,7 +245,7 @@ class DocToLora(nn.Module):
         if self.config.use_bias:
             learned = {m: (self.bias_A[m], self.bias_B[m]) for m in self.config.target_modules}
             shared = scaled(self._name_factors(learned), options.bias_scale)
-        return Assembled(method(scaled_parts(parts, options.scale), shared))
+        return Assembled(method(scaled_parts(written, options.scale), shared))
 
     def _name_factors(self, generated: Mapping[str, tuple[Tensor, Tensor]]) -> LoraWeights:
         """Split A and B (layers, rank, d) by layer, in PEFT's orientation, on the CPU; raises
@@ -324,8 +327,7 @@ class SharedBlock(nn.Module):
 def expected_shapes(config: DocToLoraConfig) -> dict[str, tuple[int, ...]]:
     """Name every tensor of the network, with its shape; allocates nothing."""
     with torch.device("meta"):
-        network = DocToLora(config)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        return get_shapes(DocToLora(config).state_dict())
 
 
 def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> DocToLora:
@@ -336,6 +338,7 @@ def build(config: DocToLoraConfig, tensors: Mapping[str, Tensor], *, device: str
     """
     with torch.device("meta"):
         network = DocToLora(config)
+    check_shapes(get_shapes(tensors), get_shapes(network.state_dict()))
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")

@@ -36,6 +36,19 @@ class EveryLayer:
         """Number of layers that an adapter changes: all of them."""
         return self.n_layers
 
+    def find_rank(self, rank: int) -> int:
+        """Highest rank of the written weights: every module has the adapter's rank."""
+        return rank
+
+    def count_values(self, rank: int) -> int:
+        """Count the numbers in the written weights."""
+        return rank * self.values_a_rank
+
+    def count_part_bytes(self, rank: int) -> int:
+        """Size of a part beside the weights: parts are ranks of the adapter itself."""
+        del rank
+        return 0
+
     @property
     def values_a_rank(self) -> int:
         """Numbers in an adapter for each of its ranks."""

@@ -90,6 +90,11 @@ def check_shapes(got: Mapping[str, Sequence[int]], expected: Mapping[str, Sequen
         )
 
 
+def get_shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, by its name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors with NaN or infinite values."""
     floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}

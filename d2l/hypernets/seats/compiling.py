@@ -5,16 +5,16 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
 from d2l.adapters.provenance import Prompt
-from d2l.adapters.weights import Memory
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles
@@ -24,12 +24,15 @@ from d2l.documents.chunks import Chunk, Piece, keep_part, pack_sentences
 from d2l.documents.document import Document
 from d2l.documents.stable_chunks import pack_below_headings, pack_stable
 from d2l.errors import BaseModelError, DocumentError, OptionError
-from d2l.hypernets.familiarity import Familiarity, scale_embedding
-from d2l.hypernets.network import Loaded, Network, refuse_shallow
+from d2l.hypernets.familiarity import Familiarity, read_familiarity, scale_embedding
+from d2l.hypernets.formats.format import Format, native_format
+from d2l.hypernets.formats.native import CONFIG_FILE
+from d2l.hypernets.network import LoadedNetwork, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.protocol import ChunkWeights, Cut, TaskReading
 from d2l.hypernets.seats.calibration import moments_path, with_moments
-from d2l.hypernets.seats.config import SeatsConfig
-from d2l.hypernets.seats.network import Seats
+from d2l.hypernets.seats.config import SeatsConfig, read_config
+from d2l.hypernets.seats.network import Seats, load_seats
 from d2l.hypernets.seats.opening import chat_template, describe_prompt
 from d2l.hypernets.seats.sharing import (
     SeatShare,
@@ -39,7 +42,15 @@ from d2l.hypernets.seats.sharing import (
     set_density,
     share_seats,
 )
-from d2l.hypernets.seats.turns import cut_turns
+from d2l.hypernets.seats.turns import count_shared, cut_turns
+
+KIND = "seats"
+FORMAT = replace(
+    native_format(KIND, "seat", SeatsConfig.from_json),
+    description="a d2l folder of a seat network (config.json, model.safetensors, "
+    "statistics.safetensors)",
+    read_config=lambda path: read_config(path / CONFIG_FILE),
+)
 
 #: What a tokenizer needs to know that is not in tokenizer.json.
 _TOKENIZER_KEYS = (
@@ -53,24 +64,41 @@ _TOKENIZER_KEYS = (
 
 
 @dataclass(frozen=True)
-class LoadedSeats(Loaded):
+class LoadedSeats(LoadedNetwork):
     """A seat network on its base."""
 
     hypernet: Seats
+    network: "SeatsNetwork"
 
-    def measure(self, familiarity: Familiarity, read: Activations, text: str) -> float:
-        """How alike a description is to those of training, from 0 to 1."""
-        del text
-        return familiarity.measure(embed(read, self.hypernet.config))
-
-    def copy_turns(self, read: Activations, n_seats: int) -> Memory:
-        """The turns' own keys and values, a seat a token."""
-        return self.hypernet.copy(read, n_seats)
+    def read_task(
+        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
+    ) -> TaskReading:
+        """Read a description as a document, or turns of a chat, whose own keys and values are
+        their memory: a seat a token."""
+        config, read = self.network.config, self.encode(chunks[0].token_ids)
+        written: list[ChunkWeights]
+        if has_examples:
+            # A pass over the description alone would tell next to the same: turns begin with it.
+            alone = self.network.cut((description,), CompileOptions()).chunks[0].token_ids
+            n_shared = count_shared(alone, chunks[0].token_ids)
+            described = read.first(max(n_shared - len(config.read_opening), 1))
+            written = [self.hypernet.copy(read, chunks[0].rank)]
+        else:
+            described = read
+            written = [self.hypernet.generate(read, chunks[0].rank)]
+            written += [part for chunk in chunks[1:] for part in self.write(chunk, [chunk.rank])]
+        known = self.network.familiarity
+        alike = None if known is None else known.measure(embed(described, config))
+        warnings = tuple(self.network.warn_description(chunks))
+        return TaskReading(tuple(written), config.base, alike, warnings)
 
 
 class SeatsNetwork(Network[SeatsConfig]):
     """A seat network: chunks become keys and values, which seats impose on the base."""
 
+    kind: ClassVar[str] = KIND
+    formats: ClassVar[tuple[Format, ...]] = (FORMAT,)
+    unit: ClassVar[str] = "seats"
     # Rounding the base to bf16 moves logits by 0.15.
     imposes_on_base: ClassVar[bool] = True
     averages_share: ClassVar[bool] = True
@@ -79,11 +107,12 @@ class SeatsNetwork(Network[SeatsConfig]):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """What the network was trained to read."""
+        """Inputs of its training."""
         own = self.config.reads
         return ("documents", "descriptions") if own == "both" else (own,)
 
-    def find_reader(self) -> BaseFiles:
+    @cached_property
+    def reader(self) -> BaseFiles:
         """The base: seats are its own keys and values."""
         if self.embedder is not None:
             raise BaseModelError(
@@ -93,7 +122,7 @@ class SeatsNetwork(Network[SeatsConfig]):
         refuse_shallow(self.config, self.base, self.config.base)
         return self.base
 
-    def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
+    def cut(self, documents: Sequence[Document], options: CompileOptions) -> Cut:
         """Pack sentences into chunks and share the seats among them.
 
         Each document gets the seats that it would get alone, if all of them fit into the network:
@@ -114,7 +143,9 @@ class SeatsNetwork(Network[SeatsConfig]):
                 f"{config.min_chunk_tokens} to {config.chunk_tokens}",
                 hint="leave --chunk-tokens out",
             )
-        keeps = self._keeps_parts(documents, options)
+        n_tokens = self.count_tokens(documents)
+        held = int(config.max_seats * config.tokens_per_seat)  # more have no seats
+        keeps = n_tokens.total() > held if options.parts is None else options.parts
         if keeps:
             pieces = [pack_below_headings(one, self.tokenizer, limit) for one in documents]
             options = replace(options, chunking="stable")
@@ -138,30 +169,17 @@ class SeatsNetwork(Network[SeatsConfig]):
                     n_seats = self._count_part(len(piece.token_ids), options)
                     chunk = keep_part(chunk, document, n_seats)
                 chunks.append(chunk)
-        return chunks
+        ranks = [chunk.rank for chunk in chunks]  # which --max-rank bounded as they were shared out
+        rank = max(ranks) if options.merge == "average" else sum(ranks)
+        warnings = () if keeps else self._warn(chunks, n_tokens)
+        return Cut(tuple(chunks), n_tokens, rank, rank, keeps, held, tuple(warnings))
 
     def cut_examples(
         self, description: Document, examples: Sequence[Example]
-    ) -> tuple[Chunk, tuple[int, ...]]:
-        """A chunk of turns, a seat a token, and the places of the examples in it."""
-        return cut_turns(self.config, self.tokenizer, description, examples)
-
-    @property
-    def most_seats(self) -> int:
-        """Seats of the longest opening."""
-        return self.config.max_seats
-
-    def _keeps_parts(self, documents: Sequence[Document], options: CompileOptions) -> bool:
-        """Whether questions choose chunks: asked for, or more tokens than seats have room for."""
-        if options.parts is not None:
-            return options.parts
-        n_tokens = sum(len(self.tokenizer.encode(document.text)) for document in documents)
-        return n_tokens > self.held_by_one
-
-    @property
-    def held_by_one(self) -> int:
-        """Tokens that all seats have room for."""
-        return int(self.config.max_seats * self.config.tokens_per_seat)
+    ) -> tuple[Cut, tuple[int, ...]]:
+        """Cut one chunk of turns, a seat a token, with the indices of the examples in it."""
+        chunk, chosen = cut_turns(self.config, self.tokenizer, description, examples)
+        return Cut((chunk,), self.count_tokens((description,)), chunk.rank, chunk.rank), chosen
 
     def _count_part(self, n_tokens: int, options: CompileOptions) -> int:
         """Seats of a part: as many as its text would get alone."""
@@ -178,33 +196,9 @@ class SeatsNetwork(Network[SeatsConfig]):
         minimum = self.config.min_chunk_tokens
         return pack_sentences(text, tokenizer=tokenizer, limit=limit, minimum=minimum)
 
-    def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
-        """Count seats, which --max-rank bounded when they were shared out."""
-        ranks = [chunk.rank for chunk in chunks]
-        total = max(ranks) if options.merge == "average" else sum(ranks)
-        return total, total
-
-    def find_file_rank(self, rank: int) -> int:
-        """The highest rank of the written weights for so many seats."""
-        return self.config.find_rank(rank)
-
-    def count_values(self, rank: int) -> int:
-        """Count the numbers in the written weights."""
-        return self.config.count_values(rank)
-
-    def count_part_bytes(self, rank: int) -> int:
-        """Size of a memory with so many seats: a byte a value, and a scale in fp32 a channel."""
+    def _warn(self, chunks: Sequence[Chunk], tokens: Counter[str]) -> list[str]:
+        """Warn about documents with more tokens than seats can hold."""
         config = self.config
-        return 2 * len(config.memory_layers) * config.kv_heads * config.head_dim * (rank + 4)
-
-    def warn(
-        self, chunks: Sequence[Chunk], tokens: Counter[str], options: CompileOptions
-    ) -> list[str]:
-        """Warn about documents with more tokens than seats can hold, unless parts are kept."""
-        del options
-        config = self.config
-        if chunks[0].text:
-            return []
         seats = Counter[str]()
         for chunk in chunks:
             seats[chunk.document] += chunk.rank
@@ -236,9 +230,9 @@ class SeatsNetwork(Network[SeatsConfig]):
             "in a sentence or two what the task is"
         ]
 
-    def describe_prompt(self, rank: int) -> Prompt:
-        """The prompt that an adapter of `rank` seats answers to."""
-        return describe_prompt(self.config, rank)
+    def describe_prompt(self, rank: int | None) -> Prompt:
+        """The prompt that an adapter of `rank` seats answers to, or of the most (None)."""
+        return describe_prompt(self.config, self.config.max_seats if rank is None else rank)
 
     def write_texts(self, rank: int) -> dict[str, str]:
         """Tokenizer and chat template, so that `AutoTokenizer.from_pretrained` on the folder and
@@ -280,18 +274,33 @@ class SeatsNetwork(Network[SeatsConfig]):
             "quantized in another way, answers differ a little.\n"
         )
 
-    @property
-    def embedding_size(self) -> int:
-        """Width of a description as a vector."""
-        return self.config.hidden
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
+        return read_familiarity(self.files.path, self.config.hidden)
 
-    def load(self, *, device: str, dtype: torch.dtype) -> "LoadedSeats":
+    @property
+    def chunk_lengths(self) -> tuple[int, ...]:
+        """Length of the longest chunks that the network reads."""
+        return (len(self.config.read_opening) + self.config.chunk_tokens,)
+
+    @classmethod
+    def load_hypernet(
+        cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
+    ) -> Seats:
+        """Read the network onto its base's device: the base takes part in the seating."""
+        del entry, device
+        assert base is not None
+        return load_seats(path, base)
+
+    def load(
+        self, *, device: str, dtype: torch.dtype | None, encoder: str = "plain"
+    ) -> LoadedSeats:
         """Load network and base, with the second moments that fit the base; raises D2LError."""
-        loaded, moments = super().load(device=device, dtype=dtype), self.find_moments()
-        seats = loaded.hypernet
-        assert isinstance(seats, Seats)
+        loaded = self._load_reading(device=device, dtype=dtype, encoder=encoder)
+        seats, moments = loaded.hypernet, self.find_moments()
         seats = seats if moments is None else with_moments(seats, moments)
-        return LoadedSeats(seats, loaded.encode, loaded.device)
+        return LoadedSeats(seats, loaded.encode, loaded.device, self)
 
     def find_moments(self) -> Path | None:
         """Find second moments that were measured on a base with other weights than the network's
@@ -302,7 +311,7 @@ class SeatsNetwork(Network[SeatsConfig]):
         return path if path.is_file() else None
 
     def _is_other_base(self, base: BaseFiles) -> bool:
-        """Whether a base has other weights than those that the network's moments are of."""
+        """True if a base has other weights than those that the network's moments are of."""
         return bool(self.config.base_digest) and base.digest() != self.config.base_digest
 
     def check_base(self, base: BaseFiles) -> list[str]:

@@ -213,6 +213,10 @@ class SeatsConfig:
         sizes = self._count_a_rank()
         return sum(rank * sizes[name] for name, rank in self.find_ranks(n_seats).items())
 
+    def count_part_bytes(self, rank: int) -> int:
+        """Size of a part with so many seats: a byte a value, and a scale in fp32 a channel."""
+        return 2 * len(self.memory_layers) * self.kv_heads * self.head_dim * (rank + 4)
+
     @property
     def bias_rank(self) -> int:
         """The shared LoRA lies in other modules than the seats, so it adds no rank."""

@@ -6,7 +6,7 @@ seat's place and corrects them. Knows nothing of documents; `seating` turns memo
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from d2l.bases.activations import Activations
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
 from d2l.hypernets.formats.native import read_weights
 from d2l.hypernets.options import MergeOptions
-from d2l.hypernets.protocol import Assembled, Part
+from d2l.hypernets.protocol import Assembled, ChunkWeights
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.seating import Seating, find_projection, seat_memory
 from d2l.hypernets.seats.second_moments import Statistics, prepare_factors, read_statistics
@@ -218,7 +218,7 @@ def build_network(
 
 
 class Seats:
-    """The seat network with its base, as a `Hypernetwork`."""
+    """The seat network with its base: chunks to memories, memories to an adapter."""
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class Seats:
         keys, values = (one.cpu().float()[:, places] for one in (condition.keys, condition.values))
         return Memory(keys, values)
 
-    def assemble(self, parts: Sequence[Part], options: MergeOptions) -> Assembled:
+    def assemble(self, written: Iterable[ChunkWeights], options: MergeOptions) -> Assembled:
         """Join the memories, then seat them once. Adapters seated alone can't be added up:
         they claim the same seats.
         """
@@ -280,8 +280,9 @@ class Seats:
             raise OptionError(
                 "this network has no learned bias to scale", hint="leave the bias scale at 1"
             )
-        memories = [part for part in parts if isinstance(part, Memory)]
-        if len(memories) != len(parts):
+        given = list(written)
+        memories = [one for one in given if isinstance(one, Memory)]
+        if len(memories) != len(given):
             raise MergeError("LoRA weights among memories: seats are merged before the seating")
         memory = JOINS[options.method](memories)
         if shared is not None and options.bias_scale != 1.0:

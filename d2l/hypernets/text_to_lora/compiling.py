@@ -3,13 +3,15 @@
 No weights of the base are loaded unless the base itself embeds descriptions.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from d2l.adapters.weights import LoraWeights
 from d2l.bases.devices import pick_device
@@ -17,13 +19,14 @@ from d2l.bases.models import BaseFiles
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError
-from d2l.hypernets.checkpoints import load_hypernet
-from d2l.hypernets.familiarity import Familiarity
+from d2l.hypernets.familiarity import Familiarity, read_familiarity
+from d2l.hypernets.formats.format import Format, load_checked, native_format
 from d2l.hypernets.network import Network
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import Assembled, Part
+from d2l.hypernets.protocol import Assembled, ChunkWeights, Cut, TaskReading
+from d2l.hypernets.text_to_lora import released
 from d2l.hypernets.text_to_lora.embedders import Embedder, load_embedders
-from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig
+from d2l.hypernets.text_to_lora.network import KIND, TextToLora, TextToLoraConfig, build
 
 
 @dataclass(frozen=True)
@@ -34,47 +37,61 @@ class LoadedText:
     embedder: Embedder
     judge: Embedder
     device: str
+    network: "TextToLoraNetwork"
 
-    def read_description(self, chunks: Sequence[Chunk], text: str) -> Tensor:
-        """Embed a description: (embedding_size,) float32."""
-        del chunks
-        return self.embedder.embed(text)
+    def read_ahead(self, chunk: Chunk) -> None:
+        """Do nothing: descriptions have no beginning in common."""
 
-    def measure(self, familiarity: Familiarity, read: Tensor, text: str) -> float:
-        """How alike a description is to those of training, from 0 to 1."""
-        same = self.judge is self.embedder or familiarity.direction is not None
-        return familiarity.measure(read if same else self.judge.embed(text))
+    def write(self, chunk: Chunk, ranks: Sequence[int]) -> list[ChunkWeights]:
+        """Embed a description, and write its weights."""
+        del ranks
+        return [self._write(self.embedder.embed(chunk.text))]
 
-    def assemble(self, parts: Sequence[Part], options: CompileOptions) -> Assembled:
-        """The weights of a description, with the scale that the options ask for."""
-        (weights,) = parts
+    def _write(self, embedding: Tensor) -> LoraWeights:
+        return self.hypernet.generate(embedding.to(next(self.hypernet.parameters()).device))
+
+    def read_task(
+        self, description: Document, chunks: Sequence[Chunk], *, has_examples: bool
+    ) -> TaskReading:
+        """Embed a description, compare it with those of training, and write its weights."""
+        del chunks, has_examples
+        text, embedder, known = description.text, self.embedder, self.network.familiarity
+        embedding, alike = embedder.embed(text), None
+        if known is not None:
+            same = self.judge is embedder or known.direction is not None
+            alike = known.measure(embedding if same else self.judge.embed(text))
+        warnings: tuple[str, ...] = ()
+        if n_left_out := embedder.count_left_out(text):
+            warnings = (
+                f"{embedder.name} reads {embedder.window:,} tokens; the last {n_left_out:,} "
+                "of the description are left out",
+            )
+        return TaskReading((self._write(embedding),), self.network.embedder_name, alike, warnings)
+
+    def assemble(self, written: Iterable[ChunkWeights], options: CompileOptions) -> Assembled:
+        """Give the weights of a description the scale that the options ask for."""
+        (weights,) = written
         assert isinstance(weights, LoraWeights)
         own = options.scaling == "config"
         return Assembled(replace(weights, scale=self.hypernet.config.scaling(own=own)))
-
-    def read_ahead(self, token_ids: Sequence[int]) -> None:
-        """Nothing: descriptions have no beginning in common."""
-
-    def make_part(self, token_ids: Sequence[int], rank: int, read: Tensor | None = None) -> Part:
-        """Write the weights of an embedded description."""
-        del token_ids, rank
-        assert read is not None
-        return self.hypernet.generate(read.to(next(self.hypernet.parameters()).device))
-
-    def warn_description(self, text: str) -> list[str]:
-        """Warn about the end of a description that the embedder does not read."""
-        n_left_out = self.embedder.count_left_out(text)
-        if not n_left_out:
-            return []
-        return [
-            f"{self.embedder.name} reads {self.embedder.window:,} tokens; the last {n_left_out:,} "
-            "of the description are left out"
-        ]
 
 
 class TextToLoraNetwork(Network[TextToLoraConfig]):
     """A Text-to-LoRA network: the embedding of a description becomes LoRA weights."""
 
+    kind: ClassVar[str] = KIND
+    formats: ClassVar[tuple[Format, ...]] = (
+        native_format(KIND, "Text-to-LoRA", TextToLoraConfig.from_json),
+        Format(
+            name="released_text",
+            description="a released Text-to-LoRA checkpoint (hypermod.pt, args.yaml and "
+            "adapter_config.json)",
+            matches=released.matches,
+            read_config=lambda path: released.read_released(path).config,
+            read_tensors=lambda path: released.read_released(path).read_tensors(),
+            find_weights=released.find_file,
+        ),
+    )
     keeps_chunks: ClassVar[bool] = False
 
     @property
@@ -87,15 +104,11 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         """The model that embeds descriptions, as the checkpoint names it."""
         return self.config.embedder or self.config.base
 
-    @property
-    def embedding_size(self) -> int:
-        """Width of an embedded description."""
-        return self.config.embedding_size
-
-    @property
-    def description_rank(self) -> int:
-        """The network's rank, for every description."""
-        return self.config.rank
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
+        path = self.files.path
+        return read_familiarity(path if path.is_dir() else path.parent, self.config.embedding_size)
 
     @property
     def models(self) -> dict[str, str | None]:
@@ -103,7 +116,8 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         name = self.config.embedder
         return super().models if name is None else {name: self.embedder}
 
-    def find_reader(self) -> BaseFiles:
+    @cached_property
+    def reader(self) -> BaseFiles:
         """The embedder, or the base if that embeds; raises BaseModelError."""
         if self.config.embedder is not None:
             return self.find_other(self.config.embedder, given=self.embedder)
@@ -136,30 +150,22 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
         """SHA-256 of the base's weights if they take part."""
         return self.base.digest() if self.config.embedder is None else None
 
-    def cut(self, documents: Sequence[Document], options: CompileOptions) -> list[Chunk]:
-        """One chunk for a description; the embedder has the text itself."""
+    def cut(self, documents: Sequence[Document], options: CompileOptions) -> Cut:
+        """Make one chunk of a description; the embedder reads its text."""
         del options
         (document,) = documents
-        span = (0, len(document.text))
-        return [Chunk(0, (), "", document.name, self.config.rank, span)]
+        rank, text = self.config.rank, document.text
+        chunk = Chunk(0, (), "", document.name, rank, (0, len(text)), text=text)
+        return Cut((chunk,), Counter(), rank, rank)
 
-    def count_ranks(self, chunks: Sequence[Chunk], options: CompileOptions) -> tuple[int, int]:
-        """The network's own rank."""
-        del chunks, options
-        return self.config.rank, self.config.rank
-
-    def find_scale(self, options: CompileOptions) -> float:
-        """Alpha / rank, or the scale that the checkpoint's own adapters declare."""
-        return self.config.scaling(own=options.scaling == "config")
-
-    def explain_scaling(self, options: CompileOptions) -> str:
+    def explain_scale(self, options: CompileOptions) -> tuple[float, str]:
         """The factor of b @ a, which is folded into lora_B, and its reason."""
-        text = f"{self.find_scale(options):g}, folded into lora_B: "
+        scale = self.config.scaling(own=options.scaling == "config")
         if not self.config.rank_stabilized:
-            return text + "alpha / rank"
+            return scale, "alpha / rank"
         if options.scaling == "config":
-            return text + "alpha / √rank, as the checkpoint's own configuration says"
-        return text + (
+            return scale, "alpha / √rank, as the checkpoint's own configuration says"
+        return scale, (
             "alpha / rank. The checkpoint's own configuration says alpha / √rank, but the "
             "published scores of the public checkpoints come from a runtime that used alpha / rank "
             "(`--scaling config` keeps the configuration's)"
@@ -176,8 +182,19 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
             "the first words of the answer given; scores in the own template are not known.\n"
         )
 
-    def load(self, *, device: str, dtype: torch.dtype | None = None) -> Any:
-        """Load embedder and network (`LoadedText`); raises D2LError if they do not fit."""
+    @classmethod
+    def load_hypernet(
+        cls, path: Path, entry: Format, *, device: str, base: nn.Module | None = None
+    ) -> TextToLora:
+        """Read the network's weights onto a device."""
+        del base
+        return load_checked(path, entry, build, device=device)
+
+    def load(
+        self, *, device: str, dtype: torch.dtype | None = None, encoder: str = "plain"
+    ) -> LoadedText:
+        """Load embedder and network; raises D2LError if they do not fit."""
+        del encoder
         device = pick_device(device)
         config, reader = self.config, self.reader
         embeds = config.embedder is None
@@ -195,5 +212,5 @@ class TextToLoraNetwork(Network[TextToLoraConfig]):
                 f"{config.embedding_size}",
                 hint=f"the checkpoint reads descriptions with {self.embedder_name}",
             )
-        network = load_hypernet(self.files.path, device=device)
-        return LoadedText(network, embedder, judge, device)
+        network = self.load_hypernet(self.files.path, self.format, device=device)
+        return LoadedText(network, embedder, judge, device, self)

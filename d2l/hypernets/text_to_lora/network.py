@@ -16,6 +16,7 @@ from d2l.adapters.weights import LoraFactors, LoraWeights
 from d2l.bases.families import ATTENTION, MLP, Reading, module_path
 from d2l.errors import CheckpointError
 from d2l.hypernets.formats.fields import EveryLayer, check_range, read_typed, to_float
+from d2l.hypernets.formats.native import check_shapes, get_shapes
 
 KIND = "text_to_lora"
 
@@ -283,14 +284,14 @@ def _vectors(**shapes: tuple[int, ...]) -> nn.ParameterDict:
 def expected_shapes(config: TextToLoraConfig) -> dict[str, tuple[int, ...]]:
     """Name every tensor of the network, with its shape; allocates nothing."""
     with torch.device("meta"):
-        network = TextToLora(config)
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        return get_shapes(TextToLora(config).state_dict())
 
 
 def build(config: TextToLoraConfig, tensors: Mapping[str, Tensor], *, device: str) -> TextToLora:
     """Make a frozen network of exactly these tensors, in float32 on a device."""
     with torch.device("meta"):
         network = TextToLora(config)
+    check_shapes(get_shapes(tensors), get_shapes(network.state_dict()))
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise CheckpointError(f"{name} is {tensor.dtype}, expected a float type")

@@ -8,8 +8,8 @@ from d2l.adapters.weights import LoraFactors, LoraWeights, Memory
 from d2l.bases.activations import Activations
 from d2l.bases.families import Reading
 from d2l.errors import BaseModelError, CheckpointError, MergeError, OptionError
-from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLoraConfig, build, expected_shapes
+from d2l.hypernets.networks import load_hypernet
 from d2l.hypernets.options import MergeOptions
 from tests.hypernets.loading import NAMES, compute_logits, load_golden
 from tests.hypernets.networks import make_config, make_hidden, make_network, make_tensors

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import layer_norm, silu
 
 from d2l.errors import CheckpointError
-from d2l.hypernets.checkpoints import load_hypernet
+from d2l.hypernets.networks import load_hypernet
 from d2l.hypernets.text_to_lora.network import TextToLoraConfig
 from tests.hypernets.text_networks import make_config, make_network, make_tensors
 

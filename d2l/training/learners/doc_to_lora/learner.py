@@ -17,10 +17,10 @@ from d2l.bases.chat import Chat, make_chat
 from d2l.bases.models import BaseFiles, load_causal, load_frozen
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError
-from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.doc_to_lora.network import DocToLora, DocToLoraConfig
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
+from d2l.hypernets.networks import load_hypernet
 from d2l.training.learners.distributed import Team
 from d2l.training.learners.doc_to_lora.loss import generate, measure_document, take_target
 from d2l.training.learners.document_data import Asked, Drawn, Mixture

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from d2l.bases.models import load_causal
 from d2l.datasets.tasks import TaskSplit
-from d2l.hypernets.checkpoints import load_hypernet
 from d2l.hypernets.familiarity import FAMILIARITY_FILE, Familiarity, write_familiarity
 from d2l.hypernets.formats import native
 from d2l.hypernets.network import Network
+from d2l.hypernets.networks import load_hypernet
 from d2l.hypernets.text_to_lora.embedders import load_embedders
 from d2l.hypernets.text_to_lora.network import TextToLora, TextToLoraConfig, build
 from d2l.training.learners.distributed import Team

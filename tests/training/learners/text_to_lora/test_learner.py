@@ -12,8 +12,8 @@ from d2l.adapters.peft_folder import read_adapter
 from d2l.bases.tokenizers import load_tokenizer
 from d2l.errors import RecipeError, TaskError
 from d2l.files.cache import cache_dir
-from d2l.hypernets.checkpoints import load_hypernet, read_config
 from d2l.hypernets.familiarity import read_familiarity
+from d2l.hypernets.networks import load_hypernet, read_config
 from d2l.training import loop as pipeline
 from d2l.training.learners.familiarity import list_descriptions
 from d2l.training.learners.learner import Row

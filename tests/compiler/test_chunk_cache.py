@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from d2l.api.compiler import Compiler
-from d2l.compiler import part_cache
+from d2l.compiler import chunk_cache
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
 from d2l.files import cache_entries as entries
@@ -65,7 +65,7 @@ def test_cached_results_are_byte_for_byte_those_of_an_uncached_run(
     if kind != "seats":  # parts side by side are not stored twice
         ranks = {len(t) for name, t in load_file(joined.path).items() if name.startswith("a.")}
         assert ranks == {plan.config.bias_rank}
-    parts = entries.list_entries(entries.PARTS)
+    parts = entries.list_entries(entries.CHUNKS)
     assert len(parts) == sum(1 + bool(chunk.part_rank) for chunk in plan.chunks) > 1
     if left != "all":
         for entry in entries.list_entries(entries.ASSEMBLED):
@@ -168,7 +168,7 @@ def _open(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def _sign(path: Path, tensors: dict[str, torch.Tensor], said: dict[str, str]) -> None:
     said = {name: value for name, value in said.items() if name != "sha256"}
-    save_file(tensors, path, said | {"sha256": part_cache._digest_entry(tensors, said)})
+    save_file(tensors, path, said | {"sha256": chunk_cache._digest_entry(tensors, said)})
 
 
 @pytest.mark.parametrize(
@@ -183,12 +183,12 @@ def test_a_damaged_part_is_read_anew_and_replaced(
     plain = saved(compiler, plan, tmp_path)
     shutil.rmtree(tmp_path / "cache" / entries.ASSEMBLED)
     key = compiler.look_up(plan).keys[0]
-    path = entries.entry_path(entries.PARTS, hashlib.sha256(key.encode()).hexdigest())
+    path = entries.entry_path(entries.CHUNKS, hashlib.sha256(key.encode()).hexdigest())
     whole = path.read_bytes()
     harm(path)
     assert path.read_bytes() != whole
     found = compiler.look_up(plan)
-    assert (found.part(0), found.n_read) == (None, 1)
+    assert (found.share(0), found.n_read) == (None, 1)
     assert found.n_read
     assert saved(compiler, plan, tmp_path) == plain
     shutil.rmtree(tmp_path / "cache" / entries.ASSEMBLED)

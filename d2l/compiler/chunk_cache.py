@@ -1,4 +1,4 @@
-"""The cache of compiled chunks and of adapters joined from them, by everything they depend on.
+"""The cache of compiled chunks and of adapters joined from them, by all that they depend on.
 
 An entry counts only if its key and the digest of its content are right: damaged, foreign and
 misshapen entries are written anew.
@@ -29,67 +29,68 @@ from d2l.files import cache_entries as entries
 from d2l.files.atomic import replace_file
 from d2l.files.cache import file_digest, join_digests
 from d2l.files.tensors import describe_tensor, find_tensors, view_bytes, write_tensors
-from d2l.hypernets.protocol import Assembled, HypernetConfig, Part
-from d2l.hypernets.registry import digest_files
+from d2l.hypernets.protocol import Assembled, ChunkWeights, HypernetConfig
 from d2l.version import __version__
 
 #: Raised with every change of what an entry holds.
 _FORMAT = "1"
 _PACKAGE = Path(__file__).parents[1]
-#: Rooms whose code decides what a part is.
+#: Rooms whose code decides the values of an entry.
 _ROOMS = ("adapters", "bases", "hypernets")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the cache holds for a plan; without keys it holds nothing, and keeps nothing.
+class Cached:
+    """The entries of the cache for a plan; without keys there are none, and none are written.
 
-    A key names everything that an entry depends on, as JSON. `parts` are the chunks' shares of the
-    adapter, and `own_parts` their memories of their own, where they are kept; None where a chunk
-    has to be read, or where `assembled` needs none of them.
+    A key names everything that an entry depends on, as JSON. `shares` are the chunks' weights in
+    the adapter, and `parts` those that the adapter keeps apart; None if the chunk has to be read,
+    or if `assembled` needs none of them.
     """
 
     keys: tuple[str, ...] = ()
-    parts: tuple[Part | None, ...] = ()
+    shares: tuple[ChunkWeights | None, ...] = ()
     whole: str | None = None
     assembled: Assembled | None = None
-    own_keys: tuple[str, ...] = ()
-    own_parts: tuple[Part | None, ...] = ()
+    part_keys: tuple[str, ...] = ()
+    parts: tuple[ChunkWeights | None, ...] = ()
 
     @property
     def n_cached(self) -> int:
         """Chunks that need not be read."""
         if self.assembled is not None:
             return len(self.keys)
-        both = zip_longest(self.parts, self.own_parts, fillvalue=True)
-        return sum(part is not None and own is not None for part, own in both)
+        both = zip_longest(self.shares, self.parts, fillvalue=True)
+        return sum(share is not None and part is not None for share, part in both)
 
     @property
     def n_read(self) -> int:
         """Chunks that have to be read."""
         return len(self.keys) - self.n_cached
 
-    def part(self, index: int) -> Part | None:
-        """A chunk's share of the adapter, if it is here."""
+    def share(self, index: int) -> ChunkWeights | None:
+        """A chunk's weights in the adapter, if they are cached."""
+        return self.shares[index] if self.shares else None
+
+    def part(self, index: int) -> ChunkWeights | None:
+        """A chunk's part, if it is cached."""
         return self.parts[index] if self.parts else None
 
-    def own_part(self, index: int) -> Part | None:
-        """A chunk's memory of its own, if it is here."""
-        return self.own_parts[index] if self.own_parts else None
-
-    def keep_part(self, index: int, part: Part) -> None:
-        """Store what was made of a chunk."""
+    def keep_share(self, index: int, share: ChunkWeights) -> None:
+        """Store a chunk's weights in the adapter."""
         if self.keys:
-            _write(entries.PARTS, part, self.keys[index])
+            _write(entries.CHUNKS, share, self.keys[index])
 
-    def keep_own_part(self, index: int, part: Part) -> None:
-        """Store a chunk's memory of its own."""
-        if self.own_keys:
-            _write(entries.PARTS, part, self.own_keys[index])
+    def keep_part(self, index: int, part: ChunkWeights) -> None:
+        """Store a chunk's part."""
+        if self.part_keys:
+            _write(entries.CHUNKS, part, self.part_keys[index])
 
     def keep_assembled(self, assembled: Assembled, learned: int) -> None:
-        """Store what all parts make together, and keep the cache within its bound. Of weights that
-        are the parts side by side, only their last `learned` ranks are stored, which are no part's.
+        """Store what all chunks make together, and keep the cache within its bound.
+
+        Of weights that are the chunks' side by side, only the last `learned` ranks are stored,
+        which are of no chunk.
         """
         if self.whole is None:
             return
@@ -103,96 +104,104 @@ class Found:
         entries.prune(entries.max_bytes())
 
 
-#: For plans that no cache is wanted for.
-NOTHING = Found()
+#: For plans that use no cache.
+NOTHING = Cached()
 
 
-def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Found:
-    """Look for the parts of a plan, and for the adapter that was joined from them.
+def look_up(plan: CompilePlan, *, base_dtype: torch.dtype) -> Cached:
+    """Look for the chunks of a plan, and for the adapter that was joined from them.
 
     `base_dtype` is the precision that the base would run in: results differ by bits there.
     """
     if not entries.max_bytes():  # refuses a size that is none before the work
         return NOTHING
     common = _describe_run(plan, base_dtype)
-    keys = tuple(_describe_part(common, chunk, chunk.rank) for chunk in plan.chunks)
+    ranks = [chunk.rank for chunk in plan.chunks]
+    keys = tuple(_describe_chunk(common, chunk, chunk.rank) for chunk in plan.chunks)
     kept = [chunk for chunk in plan.chunks if chunk.part_rank]
     rounded = common | {"stored": "bf16"}
-    own_keys = tuple(_describe_part(rounded, chunk, chunk.part_rank) for chunk in kept)
-    own = _read_parts(own_keys, [chunk.part_rank for chunk in kept], plan.config)
+    part_keys = tuple(_describe_chunk(rounded, chunk, chunk.part_rank) for chunk in kept)
+    parts = _read_chunks(part_keys, [chunk.part_rank for chunk in kept], plan.config)
     whole = _describe_whole(plan, keys)
-    assembled, parts = _read(entries.ASSEMBLED, whole), tuple[Part | None, ...]()
+    assembled, shares = _read(entries.ASSEMBLED, whole), tuple[ChunkWeights | None, ...]()
     if not isinstance(assembled, Assembled) or assembled.memory is None:
-        parts = _read_parts(keys, [chunk.rank for chunk in plan.chunks], plan.config)
-        assembled = _join(plan, parts, assembled)
+        shares = _read_chunks(keys, ranks, plan.config)
+        assembled = _join(plan, shares, assembled)
     if (
         isinstance(assembled, Assembled)
-        and assembled.weights.rank == plan.full_rank
+        and assembled.weights.rank == plan.cut.full_rank
         and _fits(assembled.weights, plan.config)
-        and all(own)
+        and all(parts)
     ):
         for key in keys:  # without them the next change would begin from nothing
-            entries.touch(entries.entry_path(entries.PARTS, _digest(key)))
-        complete = replace(assembled, parts=tuple(p for p in own if isinstance(p, Memory)))
-        return Found(keys, (None,) * len(keys), whole, complete)
-    parts = parts or _read_parts(keys, [chunk.rank for chunk in plan.chunks], plan.config)
-    return Found(keys, parts, whole, None, own_keys, own)
+            entries.touch(entries.entry_path(entries.CHUNKS, _digest(key)))
+        complete = replace(assembled, parts=tuple(p for p in parts if isinstance(p, Memory)))
+        return Cached(keys, (None,) * len(keys), whole, complete)
+    shares = shares or _read_chunks(keys, ranks, plan.config)
+    return Cached(keys, shares, whole, None, part_keys, parts)
 
 
-def _join(plan: CompilePlan, parts: Sequence[Part | None], learned: object) -> Assembled | None:
-    """Weights of parts and of what `keep_assembled` stored beside them, if all of it is here."""
+def _join(
+    plan: CompilePlan, shares: Sequence[ChunkWeights | None], learned: object
+) -> Assembled | None:
+    """Join the chunks' weights with those of no chunk, which `keep_assembled` stored, if all of
+    them are cached."""
     if not isinstance(learned, Assembled) or not _fits(learned.weights, plan.config):
         return None
-    here, merge = [part for part in parts if part is not None], plan.options.merging
-    if len(here) < len(parts):
+    cached, merge = [share for share in shares if share is not None], plan.options.merging
+    if len(cached) < len(shares):
         return None
-    shares = scaled_parts(here, merge.scale)
-    return Assembled(METHODS[merge.method](shares, learned.weights))
+    return Assembled(METHODS[merge.method](scaled_parts(cached, merge.scale), learned.weights))
 
 
-def _describe_part(common: Mapping[str, str], chunk: Chunk, rank: int) -> str:
+def _describe_chunk(common: Mapping[str, str], chunk: Chunk, rank: int) -> str:
     text = _digest(",".join(map(str, chunk.token_ids)))
     return _to_json({**common, "text": text, "rank": str(rank)})
 
 
-def _read_parts(
+def _read_chunks(
     keys: Sequence[str], ranks: Sequence[int], config: HypernetConfig
-) -> tuple[Part | None, ...]:
-    """The parts of these keys that are there and have the right shapes."""
-    parts: list[Part | None] = []
+) -> tuple[ChunkWeights | None, ...]:
+    """Read the weights of these keys that are cached and have the right shapes."""
+    read: list[ChunkWeights | None] = []
     for key, rank in zip(keys, ranks, strict=True):
-        part = _read(entries.PARTS, key)
-        fits = not isinstance(part, Assembled) and _fits_part(part, config, rank)
-        parts.append(part if fits else None)  # type: ignore[arg-type]
-    return tuple(parts)
+        value = _read(entries.CHUNKS, key)
+        if isinstance(value, Assembled) or value is None or not _fits_chunk(value, config, rank):
+            value = None
+        read.append(value)
+    return tuple(read)
 
 
-def as_kept(part: Part) -> Part:
-    """A chunk's own memory in bf16, as the cache keeps it; parts.safetensors rounds it further."""
+def round_part(part: ChunkWeights) -> Memory:
+    """A part in bf16, as the cache keeps it; parts.safetensors rounds it further."""
     assert isinstance(part, Memory)
     keys, values = part.keys.to(torch.bfloat16), part.values.to(torch.bfloat16)
-    return as_stored(Memory(keys, values, part.claims_seats))
+    return Memory(keys.contiguous(), values.contiguous(), part.claims_seats)
 
 
-def as_stored(part: Part) -> Part:
+def lay_out(weights: ChunkWeights) -> ChunkWeights:
     """The same values, laid out as they are read back, so that both give the same bits."""
-    if isinstance(part, Memory):
-        return Memory(part.keys.contiguous(), part.values.contiguous(), part.claims_seats)
-    factors = {
-        name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in part.factors.items()
-    }
-    return replace(part, factors=factors)
+    if isinstance(weights, Memory):
+        return Memory(weights.keys.contiguous(), weights.values.contiguous(), weights.claims_seats)
+    return lay_out_lora(weights)
+
+
+def lay_out_lora(weights: LoraWeights) -> LoraWeights:
+    """The same of LoRA weights."""
+    pairs = weights.factors.items()
+    factors = {name: LoraFactors(f.a.contiguous(), f.b.contiguous()) for name, f in pairs}
+    return replace(weights, factors=factors)
 
 
 # ---- keys ---------------------------------------------------------------------------------------
 
 
 def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
-    """Describe the part of a key that all chunks of a plan share."""
-    reader = plan.encoder
-    network = digest_files(plan.checkpoint.path)
+    """Describe what all chunks of a plan depend on."""
+    reader = plan.network.reader
+    network = plan.network.digest_files()
     code = [path for room in _ROOMS for path in sorted((_PACKAGE / room).rglob("*.py"))]
-    # A version in development is many: the code that makes parts counts.
+    # A version in development is many: the code that writes chunks counts.
     version_digest = join_digests([hashlib.sha256(path.read_bytes()).hexdigest() for path in code])
     return {
         "format": _FORMAT,
@@ -208,7 +217,7 @@ def _describe_run(plan: CompilePlan, base_dtype: torch.dtype) -> dict[str, str]:
 
 
 def _describe_whole(plan: CompilePlan, keys: Sequence[str]) -> str:
-    merge, moments = plan.options.merging, plan.moments
+    merge, moments = plan.options.merging, plan.network.find_moments()
     return _to_json(
         {
             "parts": join_digests(list(map(_digest, keys))),
@@ -243,37 +252,37 @@ def _to_json(values: Mapping[str, str]) -> str:
 # ---- entries ------------------------------------------------------------------------------------
 
 
-def _write(kind: str, value: Part | Assembled, key: str) -> None:
+def _write(kind: str, value: ChunkWeights | Assembled, key: str) -> None:
     """Write an entry, whole or not at all. A full disk costs the entry, not the adapter."""
     path = entries.entry_path(kind, _digest(key))
-    tensors, said = _take_apart(value)
-    said |= {"key": path.stem, "made_of": key}
-    said["sha256"] = _digest_entry(tensors, said)
+    tensors, fields = _take_apart(value)
+    fields |= {"key": path.stem, "made_of": key}
+    fields["sha256"] = _digest_entry(tensors, fields)
     infos = {name: describe_tensor(tensor) for name, tensor in tensors.items()}
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda new: write_tensors(new, infos, tensors.values(), said))
+        replace_file(path, lambda new: write_tensors(new, infos, tensors.values(), fields))
 
 
-def _read(kind: str, key: str) -> Part | Assembled | None:
+def _read(kind: str, key: str) -> ChunkWeights | Assembled | None:
     """Read an entry's value; None where there is none, or its content differs from its key."""
     path = entries.entry_path(kind, _digest(key))
     kept = find_tensors(path)
     if kept is None:
         return None
-    tensors, said = kept
+    tensors, fields = kept
     try:
-        digest = said.pop("sha256", "")
-        if said.get("key") != path.stem or digest != _digest_entry(tensors, said):
+        digest = fields.pop("sha256", "")
+        if fields.get("key") != path.stem or digest != _digest_entry(tensors, fields):
             return None
-        value = _put_together(tensors, said)
+        value = _put_together(tensors, fields)
     except (ValueError, KeyError, TypeError, ShapeError):
         return None
     entries.touch(path)
     return value
 
 
-def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _take_apart(value: ChunkWeights | Assembled) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and the rest as text."""
     if isinstance(value, Memory):
         pair = {"keys": value.keys, "values": value.values}
@@ -281,7 +290,7 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
     weights = value.weights if isinstance(value, Assembled) else value
     tensors = {f"a.{name}": f.a for name, f in weights.factors.items()}
     tensors |= {f"b.{name}": f.b for name, f in weights.factors.items()}
-    said = {
+    fields = {
         "kind": "assembled" if isinstance(value, Assembled) else "lora",
         "base": weights.base,
         "scale": repr(weights.scale),
@@ -290,7 +299,7 @@ def _take_apart(value: Part | Assembled) -> tuple[dict[str, Tensor], dict[str, s
     }
     if isinstance(value, Assembled) and value.memory is not None:
         tensors |= {"keys": value.memory.keys, "values": value.memory.values}
-    return _sort(tensors), said
+    return _sort(tensors), fields
 
 
 def _sort(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -298,41 +307,43 @@ def _sort(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in sorted(tensors.items())}
 
 
-def _put_together(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> Part | Assembled:
+def _put_together(
+    tensors: Mapping[str, Tensor], fields: Mapping[str, str]
+) -> ChunkWeights | Assembled:
     """The value that `_take_apart` took apart."""
     memory = None
     if "keys" in tensors:
-        claims = said.get("claims_seats", "1") == "1"
+        claims = fields.get("claims_seats", "1") == "1"
         memory = Memory(tensors["keys"], tensors["values"], claims)
-    if said["kind"] == "memory":
+    if fields["kind"] == "memory":
         if memory is None:
             raise KeyError("keys")
         return memory
     factors = {
         name: LoraFactors(tensors[f"a.{name}"], tensors[f"b.{name}"])
-        for name in json.loads(said["modules"])
+        for name in json.loads(fields["modules"])
     }
-    ranks = json.loads(said["ranks"])
-    weights = LoraWeights(said["base"], float(said["scale"]), factors, ranks)
-    return weights if said["kind"] == "lora" else Assembled(weights, memory)
+    ranks = json.loads(fields["ranks"])
+    weights = LoraWeights(fields["base"], float(fields["scale"]), factors, ranks)
+    return weights if fields["kind"] == "lora" else Assembled(weights, memory)
 
 
-def _digest_entry(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
+def _digest_entry(tensors: Mapping[str, Tensor], fields: Mapping[str, str]) -> str:
     """SHA-256 over everything in an entry: text, names, types, shapes and values."""
-    digest = hashlib.sha256(_to_json(said).encode())
+    digest = hashlib.sha256(_to_json(fields).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(view_bytes(tensor))
     return digest.hexdigest()
 
 
-def _fits_part(part: object, config: HypernetConfig, rank: int) -> bool:
-    """Whether a part has the shapes that the network gives one of `rank`."""
-    if isinstance(part, Memory):
+def _fits_chunk(weights: ChunkWeights, config: HypernetConfig, rank: int) -> bool:
+    """True if weights have the shapes that the network gives a chunk of `rank`."""
+    if isinstance(weights, Memory):
         width = config.module_shapes.get("k_proj", (0, 0))[1]
         shape = (config.n_adapted_layers, max(rank, 1), width)
-        return tuple(part.keys.shape) == shape and part.claims_seats == (rank > 0)
-    return isinstance(part, LoraWeights) and part.rank <= rank and _fits(part, config)
+        return tuple(weights.keys.shape) == shape and weights.claims_seats == (rank > 0)
+    return weights.rank <= rank and _fits(weights, config)
 
 
 def _fits(weights: LoraWeights, config: HypernetConfig) -> bool:

@@ -1,0 +1,85 @@
+"""Formats of checkpoints: files of one kind of network, told apart, read and identified."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from d2l.files.cache import file_digest
+from d2l.hypernets.formats import native
+from d2l.hypernets.formats.fields import naming, read_json
+from d2l.hypernets.protocol import HypernetConfig
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of checkpoints. `matches` reads names and small files only.
+
+    The digest of the file that `find_weights` gives tells checkpoints apart. `is_native`: a folder
+    that d2l writes.
+    """
+
+    name: str
+    description: str
+    matches: Callable[[Path], bool]
+    read_config: Callable[[Path], HypernetConfig]
+    read_tensors: Callable[[Path], dict[str, Tensor]]
+    find_weights: Callable[[Path], Path] = lambda path: path / native.WEIGHTS_FILE
+    list_warnings: Callable[[Path], list[str]] = lambda _: []
+    is_native: bool = False
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a checkpoint's weights file, in hex."""
+        weights = self.find_weights(path)
+        with naming(weights):
+            return file_digest(weights)
+
+
+def native_format(
+    kind: str, title: str, from_json: Callable[[Mapping[str, object]], HypernetConfig]
+) -> Format:
+    """The format of a d2l folder: `from_json` makes the configuration of config.json's fields."""
+
+    def read_config(path: Path) -> HypernetConfig:
+        fields = native.read_fields(path, kind)
+        with naming(path / native.CONFIG_FILE):
+            return from_json(fields)
+
+    return Format(
+        name=kind,
+        description=f"a d2l folder of a {title} network (config.json, model.safetensors)",
+        matches=lambda path: read_kind(path) == kind,
+        read_config=read_config,
+        read_tensors=_read_tensors,
+        is_native=True,
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    file = path / native.WEIGHTS_FILE
+    tensors = native.read_tensors(file)
+    if native.is_compact(tensors):
+        return native.expand_tensors(tensors, source=str(file))
+    return tensors
+
+
+def load_checked(
+    path: Path, entry: Format, build: Callable[..., Network], *, device: str
+) -> Network:
+    """Read a checkpoint's tensors, and build its network of them; raises CheckpointError that names
+    the file, for tensors of other names or shapes and for values that are not finite."""
+    config, tensors = entry.read_config(path), entry.read_tensors(path)
+    with naming(entry.find_weights(path)):
+        native.check_finite(tensors)
+        return build(config, tensors, device=device)
+
+
+def read_kind(path: Path) -> object:
+    """The kind of network in a d2l folder's config.json; a damaged file is an error."""
+    file = path / native.CONFIG_FILE
+    fields = read_json(file) if file.is_file() else {}
+    return fields.get("network", fields.get("kind"))
