@@ -29,6 +29,7 @@ PLAIN_ROOMS = {
     "datasets",
     "documents",
     "errors",
+    "evaluation",
     "files",
     "inference",
     "interrupts",

@@ -8,7 +8,7 @@ from d2l.evaluation.answers import Arm, MarkedAnswer
 from d2l.evaluation.metrics import contains_answer, match_exactly, token_f1, write_plainly
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.parts.choose import PartOptions
-from d2l.inference.scoring import Asked, ScoredAnswer, answer_adapted, answer_alone
+from d2l.inference.scoring import Query, ScoredAnswer, answer_adapted, answer_alone
 
 #: Behind a question whose text stands in the prompt: the base answers in sentences without it.
 FEW_WORDS = " Answer in a few words."
@@ -29,7 +29,7 @@ def ask_arm(
     """
     end = asker.end_token()
     wanted = [(*asker.encode((*q.references, SILENCE)[0]), end) for q in questions]
-    asked = [Asked(q.text, ids) for q, ids in zip(questions, wanted, strict=True)]
+    asked = [Query(q.text, ids) for q, ids in zip(questions, wanted, strict=True)]
     if arm in (Arm.PROMPT, Arm.RAG):
         asked = [
             one._replace(question=one.question + FEW_WORDS, text=text)

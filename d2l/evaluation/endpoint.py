@@ -19,8 +19,8 @@ _HINTS = {401: "set its token in D2L_SERVE_TOKEN", 404: "name one of its models 
 
 @dataclass(frozen=True)
 class EndpointReply:
-    """An answer's text, and its first token's likeliest alternatives with log-probabilities; None
-    where a server tells none."""
+    """Text of an answer, and likeliest first tokens with log-probabilities; None if the server
+    tells none."""
 
     answer: str
     top: tuple[tuple[str, float], ...] | None
@@ -40,7 +40,7 @@ class Endpoint:
             raise OptionError(f"{self.url}: is no address of a server", hint=hint)
 
     def ask(self, question: str, max_tokens: int) -> EndpointReply:
-        """A greedy answer to one user's turn; raises ProbeError."""
+        """Get a greedy answer to one user's turn; raises ProbeError."""
         turns = [{"role": "user", "content": question}]
         body: dict[str, Any] = {"model": self.model, "messages": turns}
         body |= {"max_tokens": max_tokens, "temperature": 0}
@@ -59,7 +59,7 @@ class Endpoint:
         raise AssertionError("the last request asks for nothing special")
 
     def _post(self, body: dict[str, Any]) -> Any:
-        """The JSON of an answer; raises HTTPError, and ProbeError where there is no answer."""
+        """Get the JSON of an answer; raises HTTPError, and ProbeError without an answer."""
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"

@@ -1,4 +1,4 @@
-"""Live check: is an adapter in effect at an endpoint, at its full strength, in its template?
+"""Live check: an adapter at an endpoint is in effect, at its full strength, in its template.
 
 The endpoint continues sentences of the adapter's document (or answers general prompts where the
 document is gone). PEFT answers the same here in every state of `STATES`; the nearest state wins.
@@ -54,7 +54,7 @@ _ADVICE = {
 def check_live(
     adapter: Path, endpoint: Endpoint, asking: AskOptions, watch: Progress = silent
 ) -> Row:
-    """Ask the endpoint and, here, the adapter in every state: what `check --live --json` prints.
+    """Ask the endpoint and, here, the adapter in every state, for `check --live --json`.
 
     `distances` has the distance of the replies to every state, from 0 to 1, and `states` the
     nearest: none where all are far, several where they are alike. Raises D2LError.
@@ -87,7 +87,7 @@ def check_live(
 
 
 def find_nearest(distances: Mapping[str, float]) -> list[str]:
-    """The states that are nearest but for a margin; none if all are far."""
+    """Find the states that are nearest but for a margin; empty if all are far."""
     ranked = sorted(distances, key=lambda state: distances[state])
     nearest = distances[ranked[0]]
     near = [state for state in ranked if distances[state] <= nearest + MARGIN]
@@ -95,7 +95,7 @@ def find_nearest(distances: Mapping[str, float]) -> list[str]:
 
 
 def explain(states: Sequence[str]) -> tuple[str, str]:
-    """(finding, advice) for people; the advice is empty where all is well."""
+    """Give finding and advice for people; the advice is empty if the adapter is in effect."""
     if not states:
         return (
             "the answers fit neither the adapter nor its base: is it another base or adapter?",
@@ -112,7 +112,7 @@ def explain(states: Sequence[str]) -> tuple[str, str]:
 def answer_in_state(
     adapted: AdaptedModel, questions: Sequence[str], state: str
 ) -> list[EndpointReply]:
-    """What PEFT replies to questions in one of `STATES`."""
+    """Answer questions with PEFT, in one of `STATES`."""
     strength, own_template = STATES[state]
     prompts = [_make_prompt(adapted, question, own_template) for question in questions]
     model, pad = adapted.model, adapted.end_token()
@@ -137,14 +137,14 @@ def answer_in_state(
 
 
 def _list_states(adapted: AdaptedModel, questions: Sequence[str]) -> list[str]:
-    """The states that can be told apart: the opening of few seats may be the base's own."""
+    """List the states that differ: the opening of few seats may be the base's own."""
     own, other = ([_make_prompt(adapted, q, of) for q in questions] for of in (True, False))
     return [state for state, (_, of) in STATES.items() if of or own != other]
 
 
 def _make_prompt(adapted: AdaptedModel, question: str, own_template: bool) -> list[int]:
-    """The prompt as a server makes it. The other template of an adapter with an opening is the
-    base's; that of an adapter without an opening is none at all."""
+    """Make the prompt as a server does. The other template of an adapter with an opening is the
+    base's; an adapter without an opening then gets the plain question."""
     if own_template:
         return adapted.prompt(question)
     if adapted.opening:
@@ -153,15 +153,15 @@ def _make_prompt(adapted: AdaptedModel, question: str, own_template: bool) -> li
 
 
 def _compare_tops(reply: EndpointReply, expected: EndpointReply) -> float:
-    """Total variation between two distributions of the first token, from 0 to 1; all tokens beyond
-    the likeliest count as one."""
+    """Compute the total variation between two distributions of the first token, from 0 to 1; all
+    tokens beyond the likeliest count as one token."""
     one, other = _add_up(reply), _add_up(expected)
     apart = sum(abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in one.keys() | other.keys())
     return 0.5 * (apart + abs(sum(one.values()) - sum(other.values())))
 
 
 def _add_up(reply: EndpointReply) -> dict[str, float]:
-    """Probabilities of first tokens without white space, which engines write differently."""
+    """Add up probabilities of first tokens without white space, which engines write differently."""
     chances: dict[str, float] = {}
     for token, logprob in reply.top or ():
         key = token.replace("\u0120", " ").replace("\u2581", " ").strip()  # as BPE writes spaces
@@ -170,7 +170,7 @@ def _add_up(reply: EndpointReply) -> dict[str, float]:
 
 
 def _compare_answers(reply: EndpointReply, expected: EndpointReply) -> float:
-    """The share of two answers behind their common beginning, from 0 to 1."""
+    """Compute the share of two answers behind their common beginning, from 0 to 1."""
     longest = max(len(reply.answer), len(expected.answer))
     pairs = zip(reply.answer, expected.answer, strict=False)
     n_same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))

@@ -19,7 +19,7 @@ from d2l.inference.shared_prefix import can_attend
 _BATCH, _SIDE_BY_SIDE = 8, 64
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """A question, and the ids of the answer whose likelihood is measured.
 
     `text`: goes into the base's prompt. `parts`: those that an adapter with parts is asked by;
@@ -46,7 +46,7 @@ class ScoredAnswer(NamedTuple):
 
 
 def answer_adapted(
-    asker: AdaptedModel, asked: Sequence[Asked], *, max_tokens: int | None = None
+    asker: AdaptedModel, asked: Sequence[Query], *, max_tokens: int | None = None
 ) -> list[ScoredAnswer]:
     """Answer with the adapter, by its parts where it has some.
 
@@ -64,7 +64,7 @@ def answer_adapted(
 
 
 def answer_alone(
-    asker: AdaptedModel, asked: Sequence[Asked], *, max_tokens: int | None = None
+    asker: AdaptedModel, asked: Sequence[Query], *, max_tokens: int | None = None
 ) -> list[ScoredAnswer]:
     """Answer with the base, which has the text of a question in its prompt, if there is one."""
     most = asker.options.max_new_tokens if max_tokens is None else max_tokens
@@ -88,7 +88,7 @@ def answer_alone(
 def _answer_batch(
     asker: AdaptedModel,
     prompts: Sequence[list[int]],
-    asked: Sequence[Asked],
+    asked: Sequence[Query],
     max_tokens: int,
     batch: int = _BATCH,
 ) -> list[ScoredAnswer]:
@@ -102,7 +102,7 @@ def _answer_batch(
 
 
 def _answer_by_parts(
-    asker: AdaptedModel, asked: Asked, parts: PartOptions, max_tokens: int
+    asker: AdaptedModel, asked: Query, parts: PartOptions, max_tokens: int
 ) -> ScoredAnswer:
     """Answer with the parts that the question chooses.
 

@@ -15,7 +15,7 @@ from d2l.files.tensors import read_tensors
 from d2l.runtimes.catalog import RUNTIMES
 from d2l.runtimes.facts import BaseFacts, Facts
 from d2l.runtimes.faults import Fault, find_faults
-from d2l.runtimes.runs import Run, find_last
+from d2l.runtimes.runs import EngineRun, find_last
 from d2l.runtimes.runtime import REFUSES, describe_fix, load_line
 
 
@@ -51,7 +51,7 @@ class Verdict:
     version: str
     accepts: bool
     load: str
-    run: Run | None
+    run: EngineRun | None
     unrun: str
     findings: tuple[Breach, ...]
 

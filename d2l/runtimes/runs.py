@@ -13,7 +13,7 @@ RUNS: Final = Path(__file__).with_name("runs.json")
 
 
 @dataclass(frozen=True)
-class Run:
+class EngineRun:
     """Run of an engine beside PEFT, with an adapter of a shipped network.
 
     Over ten prompts: `cosine`, the lowest between the adapter's changes of the next token's logits
@@ -36,12 +36,12 @@ class Run:
 
 
 @cache
-def read_runs() -> tuple[Run, ...]:
+def read_runs() -> tuple[EngineRun, ...]:
     """Read all runs, sorted by engine and network."""
-    return tuple(Run(**row) for row in json.loads(RUNS.read_text("utf-8")))
+    return tuple(EngineRun(**row) for row in json.loads(RUNS.read_text("utf-8")))
 
 
-def find_last(engine: str) -> Run | None:
+def find_last(engine: str) -> EngineRun | None:
     """Find the latest run of an engine; None if it was never run."""
     runs = [run for run in read_runs() if run.engine == engine]
     return max(runs, key=lambda run: run.date, default=None)

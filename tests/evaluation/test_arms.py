@@ -6,7 +6,7 @@ from d2l.evaluation.answers import Arm
 from d2l.evaluation.arms import FEW_WORDS, ask_arm
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
-from d2l.inference.scoring import Asked, answer_alone
+from d2l.inference.scoring import Query, answer_alone
 from tests import tiny
 from tests.compiled import Compile
 
@@ -39,5 +39,5 @@ def test_greedy_answers_are_marked_against_all_references(asker: AdaptedModel) -
 def test_a_text_in_the_prompt_is_asked_for_a_few_words(asker: AdaptedModel) -> None:
     wanted = (*asker.encode("14 days"), asker.end_token())
     (marked,) = ask_arm(asker, Arm.PROMPT, [Question(QUESTION, ("14 days",))], [tiny.DOCUMENT])
-    (scored,) = answer_alone(asker, [Asked(QUESTION + FEW_WORDS, wanted, tiny.DOCUMENT)])
+    (scored,) = answer_alone(asker, [Query(QUESTION + FEW_WORDS, wanted, tiny.DOCUMENT)])
     assert (marked.text, marked.nll) == (scored.text, -float(scored.log_probs.mean()))

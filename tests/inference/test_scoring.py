@@ -9,7 +9,7 @@ from d2l.documents.read import read_document
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
 from d2l.inference.parts.choose import PartOptions
-from d2l.inference.scoring import Asked, answer_adapted, answer_alone
+from d2l.inference.scoring import Query, answer_adapted, answer_alone
 from tests import tiny
 from tests.compiled import Compile, Compiled, compile_tiny, make_dense, write_prompt
 
@@ -58,7 +58,7 @@ def test_likelihoods_are_those_of_the_merged_dense_model_and_of_the_base(
 ) -> None:
     done = compiled(kind)
     model = load(done)
-    asked = [Asked(question, tuple(tiny.encode(wanted))) for question, wanted in PAIRS]
+    asked = [Query(question, tuple(tiny.encode(wanted))) for question, wanted in PAIRS]
     about = [one._replace(text=tiny.DOCUMENT) for one in asked]
     dense, plain = make_dense(kind, done.adapter), tiny.make_causal("llama")
     system = ALL_WORDS if kind == "seats" else tiny.SYSTEM
@@ -74,9 +74,9 @@ def test_likelihoods_are_those_of_the_merged_dense_model_and_of_the_base(
 
 def test_texts_that_are_cut_to_fit_into_the_prompt_are_counted(compiled: Compile) -> None:
     model = load(compiled("llama"))  # its window: 512 tokens
-    long = answer_alone(model, [Asked(QUESTION, (5,), tiny.DOCUMENT * 20)], max_tokens=2)
+    long = answer_alone(model, [Query(QUESTION, (5,), tiny.DOCUMENT * 20)], max_tokens=2)
     assert long[0].n_cut > 0
-    (short,) = answer_alone(model, [Asked(QUESTION, (5,), tiny.DOCUMENT)], max_tokens=2)
+    (short,) = answer_alone(model, [Query(QUESTION, (5,), tiny.DOCUMENT)], max_tokens=2)
     assert short.n_cut == 0
 
 
@@ -85,7 +85,7 @@ def test_an_answer_is_that_of_ask_and_scores_follow_the_same_prompt(
     parts: PartOptions, asker: AdaptedModel
 ) -> None:
     turns, wanted = [{"role": "user", "content": QUESTION}], asker.encode("14 days")
-    (scored,) = answer_adapted(asker, [Asked(QUESTION, tuple(wanted), parts=parts)])
+    (scored,) = answer_adapted(asker, [Query(QUESTION, tuple(wanted), parts=parts)])
     with asker.reading(turns, parts) as prompt, torch.inference_mode():
         causal, n_read = asker.model.get_base_model(), 0
         if prompt.cache is not None:
@@ -103,6 +103,6 @@ def test_an_answer_is_that_of_ask_and_scores_follow_the_same_prompt(
 def test_a_question_without_a_word_of_the_document_gets_silence_and_a_likelihood(
     asker: AdaptedModel,
 ) -> None:
-    (scored,) = answer_adapted(asker, [Asked("Xyzzy qwv?", tuple(asker.encode("14")))])
+    (scored,) = answer_adapted(asker, [Query("Xyzzy qwv?", tuple(asker.encode("14")))])
     assert (scored.text, scored.part) == (SILENCE, None)
     assert bool(scored.log_probs.isfinite().all())

@@ -26,7 +26,7 @@ BENCH_ARMS: Mapping[str, tuple[Arm, ...]] = {
     "check": (Arm.PARTS, Arm.ADAPTER, Arm.PROMPT, Arm.BASE),
     "manuals": (Arm.PARTS, Arm.ADAPTER, Arm.RIGHT, Arm.RAG, Arm.BASE),
 }
-#: Parts of a needle's document that its depths are.
+#: Depths of a needle: tenths of its document.
 DEPTHS = 10
 _NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 _NEEDLE = "The special magic number is {}."
@@ -99,7 +99,7 @@ def draw_manuals(tokenizer: Tokenizer, *, files: Sequence[Path], limit: int) -> 
         for question in read_questions(path, need_document=True):
             manuals.setdefault(str(question.document), []).append(question)
         for name, questions in manuals.items():
-            # os.path: a name that no file can have is none that exists, where `Path` raises.
+            # os.path: `Path` raises for a name that no file can have.
             if Path(name).name != name or not os.path.isfile(path.parent / name):
                 raise ProbeError(
                     f"{path}: {name[:60]!r} is no file in its folder",

@@ -22,7 +22,7 @@ _HEAD = b'{\n "bench": '
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One arm on all documents of a set and length.
+    """Scores and costs of one arm on all documents of a set and length.
 
     `tokens`, `chunks` and `seats` are means, `compile_seconds` of a document and `seconds` of a
     question medians, and peaks the most.
@@ -52,8 +52,8 @@ class SummaryRow:
 class RoutingRow:
     """The choice of parts, of questions whose right part is known.
 
-    The router's words put the right part first, or in the first three. `answering`: it answered,
-    after the base had read the first parts.
+    `first`, `three`: the router put the right part first, or in the first three. `answering`: the
+    right part answered, after the base had read the first parts.
     """
 
     set: str

@@ -1,4 +1,4 @@
-"""Rows of benchmarks, one for each document: what was asked, answered and spent, as JSON lines.
+"""Rows of benchmarks, one for each document: questions, answers and costs, as JSON lines.
 
 A stopped run goes on from the rows that it kept.
 """

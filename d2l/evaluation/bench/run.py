@@ -1,4 +1,4 @@
-"""Documents with questions → a row for each: it is compiled, and asked in every arm; all is timed.
+"""Documents with questions → rows: each is compiled and asked in every arm, and timed.
 
 Rows go to a file as soon as they are measured, so that a stopped run goes on.
 """

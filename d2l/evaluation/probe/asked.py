@@ -1,5 +1,5 @@
-"""Adapter + a file of questions → report: what `d2l ask` answers, beside the base with the document
-in its prompt and the base alone."""
+"""Adapter + a file of questions → report: answers of the adapter as `d2l ask` asks it, of the base
+with the document in its prompt, and of the base alone."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A question that was not asked, and why."""
+    """A question that was not asked, and the reason."""
 
     question: str
     wanted: tuple[str, ...]
@@ -143,7 +143,7 @@ def _read_text(info: AdapterInfo, given: str | None) -> tuple[str | None, tuple[
 def _choose(
     questions: Sequence[Question], text: str | None, file: Path
 ) -> tuple[list[Question], list[LeftOut]]:
-    """Questions about this document, and those that are left out.
+    """Choose the questions about this document; also lists the others.
 
     An answer must stand in the document; questions without an answer are asked, too.
     """

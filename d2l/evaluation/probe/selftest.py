@@ -32,7 +32,7 @@ from d2l.evaluation.probe.passages import (
 from d2l.evaluation.probe.written import PageAnswer, answer_questions, write_questions
 from d2l.inference.adapted_model import AdaptedModel
 from d2l.inference.options import AskOptions
-from d2l.inference.scoring import Asked, answer_adapted, answer_alone
+from d2l.inference.scoring import Query, answer_adapted, answer_alone
 from d2l.progress import Progress, silent
 
 WORDING = "How does this go on? {}"
@@ -173,7 +173,7 @@ def probe_itself(
     asker = AdaptedModel.load(adapter, asking)
     recited: list[Recited] = []
     for some in watch(batched(plan.chosen, _BATCH), "self-test"):
-        asked = [Asked(ask(passage), tuple(asker.encode(passage.wanted))) for passage in some]
+        asked = [Query(ask(passage), tuple(asker.encode(passage.wanted))) for passage in some]
         own = answer_adapted(asker, asked, max_tokens=0)
         base = answer_alone(asker, asked, max_tokens=0)
         recited += [
@@ -181,7 +181,7 @@ def probe_itself(
             for passage, alone, adapted in zip(some, base, own, strict=True)
         ]
     worst = sorted(recited, key=lambda item: item.gain)[:N_WORST]
-    said = answer_adapted(asker, [Asked(ask(item.passage)) for item in worst])
+    said = answer_adapted(asker, [Query(ask(item.passage)) for item in worst])
     harm = measure_harm(asker, watch=watch)
     n_passages = math.ceil(limit / _PER_PASSAGE)
     written, n_written = write_questions(

@@ -9,7 +9,7 @@ from d2l.bases.tokenizers import load_tokenizer
 from d2l.compiler.originals import Originals
 from d2l.evaluation.metrics import contains_answer
 from d2l.inference.adapted_model import AdaptedModel
-from d2l.inference.scoring import Asked, answer_adapted
+from d2l.inference.scoring import Query, answer_adapted
 from d2l.progress import Progress, silent
 from d2l.questions.about import write_about
 from d2l.questions.replies import agrees
@@ -20,7 +20,7 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class PageQuestion:
-    """A question about a document, its answer, and where that stands; `page` is None in formats
+    """A question about a document, its answer and the answer's place; `page` is None in formats
     without pages."""
 
     document: str
@@ -103,7 +103,7 @@ def answer_questions(
     """Ask the adapter on `asker`."""
     answered: list[PageAnswer] = []
     for some in watch(batched(questions, _BATCH), "asking"):
-        answers = answer_adapted(asker, [Asked(one.question) for one in some])
+        answers = answer_adapted(asker, [Query(one.question) for one in some])
         answered += [
             PageAnswer(*pair) for pair in zip(some, (a.text for a in answers), strict=True)
         ]

@@ -1,1 +1,1 @@
-"""Tasks: does an adapter do what its description says?"""
+"""Tasks: scores of an adapter, or of a network's adapters, on examples of tasks."""

@@ -1,4 +1,4 @@
-"""Adapter or network + tasks → report: does the adapter do what its description says?
+"""Adapter or network + tasks → report: scores on the tasks that descriptions name.
 
 One base stays in memory. A network's adapters are made as `t2l make` does, in a temporary folder,
 and PEFT loads them from there.
