@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from d2l.errors import RecipeError
-from d2l.files.plots import check_picture, load_figure, save_picture
+from d2l.errors import D2LError, MissingExtraError, OptionError, RecipeError
+from d2l.files.atomic import naming, replace_file
 from d2l.training.run_folder import Row, RunFolder
 
+_SUFFIXES = (".pdf", ".png", ".svg")
 _PANELS = (
     ("answers", "loss of answers (nats a token)"),
     ("general", "divergence on general prompts (nats a token)"),
@@ -20,8 +21,10 @@ _SMOOTHED_SHARE = 20  # the window has a run's steps divided by this number
 
 
 def draw_curves(folders: Sequence[Path], out: Path) -> Path:
-    """Draw the runs' losses by step into one picture; raises RecipeError."""
-    check_picture(out)
+    """Draw the runs' losses by step into one picture; raises RecipeError and OptionError."""
+    if out.suffix not in _SUFFIXES:
+        hint = f"end it in {', '.join(_SUFFIXES)}"
+        raise OptionError(f"{out}: not the name of a picture", hint=hint)
     runs = [(str(folder), RunFolder(folder).read_log()) for folder in folders]
     for name, rows in runs:
         if not rows:
@@ -29,7 +32,7 @@ def draw_curves(folders: Sequence[Path], out: Path) -> Path:
     panels = [
         panel for panel in _PANELS if any(panel[0] in row for _, rows in runs for row in rows)
     ]
-    figure = load_figure()(figsize=(9, 4 * len(panels)), layout="constrained")
+    figure = _load_figure()(figsize=(9, 4 * len(panels)), layout="constrained")
     for axes, (key, label) in zip(
         figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
     ):
@@ -40,7 +43,21 @@ def draw_curves(folders: Sequence[Path], out: Path) -> Path:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
-    return save_picture(figure, out)
+    with naming(out, D2LError):
+        kind = out.suffix.removeprefix(".")
+        replace_file(out, lambda target: figure.savefig(target, format=kind, dpi=120))
+    return out
+
+
+def _load_figure() -> Any:
+    """Import matplotlib's class of figures; raises MissingExtraError if it is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "drawing needs matplotlib, which is not installed", hint="pip install 'd2l[plot]'"
+        ) from error
+    return Figure
 
 
 def draw_run(axes: Any, rows: Sequence[Row], *, key: str, name: str, color: str) -> None:
