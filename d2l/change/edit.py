@@ -103,7 +103,7 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     if plan.gone and plan.parent.has_seats and plan.parent.parts is not None:
         plan = replace(plan, parent=join_memories_of(plan.parent, plan.stays))
     parent, chunks = plan.parent, plan.parent.chunks
-    kept = [
+    left = [
         chunks[n].model_copy(update={"scale": float(chunks[n].scale) * plan.factors[n]})
         if plan.factors.get(n, 1.0) != 1
         else chunks[n]
@@ -112,15 +112,16 @@ def run(plan: EditPlan, options: ChangeOptions) -> AdapterContent:
     memory = seats = None
     if parent.has_seats:
         weights, memory, config = _edit_seats(plan, options)
-        seats, kept = (config, weights.rank), _line_up(kept)
+        seats, left = (config, weights.rank), _line_up(left)
     else:
-        weights, kept = _edit_ranks(plan), _close_gaps(kept, [chunks[n] for n in plan.gone])
+        weights = _edit_ranks(plan)
+        left = _close_gaps(left, [chunks[n] for n in plan.gone])
     change = Change(
         verb="edit",
         values=plan.values,
-        title=f"An adapter of {len(kept)} of {len(chunks)} chunks",
+        title=f"An adapter of {len(left)} of {len(chunks)} chunks",
         weights=weights,
-        chunks=kept,
+        chunks=left,
         memory=memory,
         seats=seats,
         warnings=plan.warnings,
@@ -175,15 +176,15 @@ def _choose(
     if not any(values.values()):
         raise AdapterError("nothing to edit", hint="give --drop, --keep or --rescale")
     dropped = [select(text, chunks) for text in values["drop"]]
-    kept = [select(text, chunks) for text in values["keep"]]
-    remarks = [remark for _, own in (*dropped, *kept) for remark in own]
+    alone = [select(text, chunks) for text in values["keep"]]
+    remarks = [remark for _, own in (*dropped, *alone) for remark in own]
     factors: dict[int, float] = {}
     for text, factor in values["scale"].items():
         if not math.isfinite(factor):
             raise AdapterError(f"{text}: the factor is not a finite number")
         for n in select(text, chunks)[0]:
             factors[n] = factors.get(n, 1.0) * factor
-    keep = {n for indices, _ in kept for n in indices} if kept else set(range(len(chunks)))
+    keep = {n for indices, _ in alone for n in indices} if alone else set(range(len(chunks)))
     stays = sorted(keep.difference(*(indices for indices, _ in dropped)))
     if not stays:
         raise AdapterError("no chunk would be left", hint="drop less")
@@ -200,8 +201,8 @@ def _edit_ranks(plan: EditPlan) -> LoraWeights:
     if len(ranks):
         weights = scale_ranks(weights, ranks, factors[ranks])
     dropped = set(_indices([chunks[n] for n in plan.gone]).tolist())
-    kept = [rank for rank in range(weights.rank) if rank not in dropped]
-    return keep_ranks(weights, torch.tensor(kept, dtype=torch.long))
+    left = [rank for rank in range(weights.rank) if rank not in dropped]
+    return keep_ranks(weights, torch.tensor(left, dtype=torch.long))
 
 
 def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Memory, SeatsConfig]:
@@ -210,11 +211,11 @@ def _edit_seats(plan: EditPlan, options: ChangeOptions) -> tuple[LoraWeights, Me
     chunks, memory, factors = parent.chunks, parent.memory, parent.seat_factors()
     for n, factor in plan.factors.items():
         factors[_indices([chunks[n]])] *= factor
-    kept = _indices([chunks[n] for n in plan.stays])
-    left = Memory(memory.keys[:, kept].contiguous(), memory.values[:, kept].contiguous())
+    stay = _indices([chunks[n] for n in plan.stays])
+    left = Memory(memory.keys[:, stay].contiguous(), memory.values[:, stay].contiguous())
     seats = load_seats_of(parent, options)
     strength = float(parent.options.bias_scale)
-    return seat_again(seats, left, factors[kept], bias_scale=strength), left, seats.config
+    return seat_again(seats, left, factors[stay], bias_scale=strength), left, seats.config
 
 
 def _indices(chunks: Sequence[ChunkRecord]) -> torch.Tensor:
@@ -228,10 +229,10 @@ def _ranks_of(chunk: ChunkRecord) -> tuple[int, int]:
     return chunk.ranks
 
 
-def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:
+def _line_up(chunks: Sequence[ChunkRecord]) -> list[ChunkRecord]:
     """Move the seats of chunks together, as in a memory of these chunks alone."""
     result, start = [], 0
-    for chunk in kept:
+    for chunk in chunks:
         begin, end = _ranks_of(chunk)
         stop = start + end - begin
         result.append(chunk.model_copy(update={"ranks": (start, stop)}))
@@ -239,14 +240,14 @@ def _line_up(kept: Sequence[ChunkRecord]) -> list[ChunkRecord]:
     return result
 
 
-def _close_gaps(kept: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:
+def _close_gaps(chunks: Sequence[ChunkRecord], gone: Sequence[ChunkRecord]) -> list[ChunkRecord]:
     """Move the ranks of chunks down over those of the dropped chunks."""
     left = sorted(map(_ranks_of, gone), key=lambda span: span[1])
     ends, before = [stop for _, stop in left], [0]
     for start, stop in left:
         before.append(before[-1] + stop - start)
     result = []
-    for chunk in kept:
+    for chunk in chunks:
         start, stop = _ranks_of(chunk)
         moved = before[bisect_right(ends, start)]
         result.append(chunk.model_copy(update={"ranks": (start - moved, stop - moved)}))

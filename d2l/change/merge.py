@@ -72,8 +72,8 @@ def run(plan: MergePlan, options: ChangeOptions) -> AdapterContent:
 def _fit_parents(plan: MergePlan) -> list[Portion]:
     """Cut the parents to the seats that the plan grants; returns them with their strengths."""
     parents = [
-        thin_parent(parent, kept, heads=plan.heads) if kept < had else parent
-        for parent, had, kept in zip(plan.parents, plan.before, plan.after, strict=True)
+        thin_parent(parent, left, heads=plan.heads) if left < had else parent
+        for parent, had, left in zip(plan.parents, plan.before, plan.after, strict=True)
     ]
     return list(zip(parents, plan.shares, strict=True))
 

@@ -49,11 +49,6 @@ class MergePlan:
     warnings: tuple[str, ...] = ()
     checkpoint: str | None = None
 
-    @property
-    def seated(self) -> list[Parent]:
-        """Adapters that hold seats."""
-        return [parent for parent in self.parents if parent.has_seats]
-
 
 def prepare(
     adapters: "Sequence[AdapterContent | Path]",

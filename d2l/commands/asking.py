@@ -97,8 +97,8 @@ class ServerAsker:
         most, parts = options.max_new_tokens, options.parts
         self._fields: Row = {"max_tokens": most} if most else {}  # of each request
         if parts != PartOptions():
-            wish = {"parts": parts.count, "page": parts.page, "whole": parts.whole}
-            self._fields["d2l"] = wish
+            chosen = {"parts": parts.count, "page": parts.page, "whole": parts.whole}
+            self._fields["d2l"] = chosen
 
     def answer(self, turns: Turns, emit: Emit = discard) -> ShownAnswer:
         """See `Asker`."""

@@ -176,5 +176,5 @@ def _merged(facts: ExportFacts) -> tuple[str, str]:
 def _model_name(out: str) -> str:
     """Make a name for engines: lower case, of letters, digits and dashes."""
     name = PurePath(out).name.lower()
-    kept = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
-    return re.sub("-(ollama|uniform)$", "", kept).strip("-") or "document"
+    plain = "".join(c if c.isalnum() and c.isascii() else "-" for c in name)
+    return re.sub("-(ollama|uniform)$", "", plain).strip("-") or "document"

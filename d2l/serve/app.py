@@ -79,20 +79,20 @@ class Service:
 
     async def _answer(self, request: Request) -> Response:
         """Answer a conversation, whole or as a stream; gives up when the client has gone."""
-        wanted = ChatRequest.read(await read_body(request))
-        record(request, model=wanted.model)
-        most = min(wanted.n_wanted, self._options.max_tokens)
-        entry, document = self._find(wanted.model), await self._find_document(wanted)
-        order = ChatOrder(wanted, most, entry, document)
+        chat = ChatRequest.read(await read_body(request))
+        record(request, model=chat.model)
+        most = min(chat.most_tokens, self._options.max_tokens)
+        entry, document = self._find(chat.model), await self._find_document(chat)
+        order = ChatOrder(chat, most, entry, document)
         job = self.worker.start(order)
         # The body is read, so the next message is that the client has gone or has the answer.
         leaving = asyncio.ensure_future(request.receive())
         leaving.add_done_callback(lambda _: job.end("the client has gone"))
         start = await job.receive()  # a prompt that cannot be made has a status of its own
         assert isinstance(start, Start)
-        reply = Reply(wanted.model, start)
-        if wanted.stream:
-            events = _stream(reply, start, job, request, usage=wanted.wants_usage)
+        reply = Reply(chat.model, start)
+        if chat.stream:
+            events = _stream(reply, start, job, request, usage=chat.wants_usage)
             headers = {"Cache-Control": "no-store"}
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         pieces: list[TextPiece] = []
@@ -111,12 +111,12 @@ class Service:
             raise refuse_model(name, [*self._library.list_entries(), self._library.base])
         return entry
 
-    async def _find_document(self, wanted: ChatRequest) -> str | None:
+    async def _find_document(self, chat: ChatRequest) -> str | None:
         """Find the document for the base's prompt."""
-        choice = wanted.document
+        choice = chat.document
         if choice is None:
             return None
-        if wanted.model != self._library.base or [m.role for m in wanted.messages] != ["user"]:
+        if chat.model != self._library.base or [m.role for m in chat.messages] != ["user"]:
             raise RequestError(
                 400, "a document goes with one question to the base", param="document"
             )

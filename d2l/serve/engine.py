@@ -24,7 +24,7 @@ from d2l.serve.protocol import ChatRequest, RequestError
 class ChatOrder:
     """Conversation for an adapter, or (`entry` None) for the base with a document."""
 
-    wanted: ChatRequest
+    chat: ChatRequest
     max_tokens: int
     entry: ServedAdapter | None = None
     document: str | None = None
@@ -91,7 +91,7 @@ class Engine:
                 emit(piece)
 
             most = min(order.max_tokens, room)
-            ending = generate(adapted, prompt, order.wanted, most, emit=pass_on, is_due=is_due)
+            ending = generate(adapted, prompt, order.chat, most, emit=pass_on, is_due=is_due)
             text = "".join(texts)
             citations = adapted.cite(text, choice)
             return replace(ending, citations=citations, answered=text.strip() != SILENCE)
@@ -147,14 +147,14 @@ def _load_first(entries: Iterable[ServedAdapter], options: AskOptions) -> tuple[
 def _reading(adapted: AdaptedModel, order: ChatOrder) -> Iterator[tuple[PartPrompt, int]]:
     """Let the model read the part or the document of an order; gives the prompt, and the number of
     the document's tokens that did not fit."""
-    turns, options = order.wanted.turns, order.wanted.part_options
+    turns, options = order.chat.turns, order.chat.part_options
     if order.document is not None:
         question = turns[-1]["content"]
         ids, left_out = adapted.prompt_about(order.document, question, n_answer=order.max_tokens)
         yield PartPrompt(ids), left_out
         return
     if (options.count or options.page) and (adapted.parts is None or adapted.disabled):
-        raise RequestError(400, f"{order.wanted.model} has no parts to choose from", param="d2l")
+        raise RequestError(400, f"{order.chat.model} has no parts to choose from", param="d2l")
     with adapted.reading(_accepted(adapted, turns), options) as prompt:
         yield prompt, 0
 

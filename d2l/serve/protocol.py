@@ -95,7 +95,7 @@ class Message(_Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
-class PartWish(BaseModel):
+class PartFields(BaseModel):
     """Field `d2l` of a request: the parts that answer, instead of those that the words choose."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -104,7 +104,7 @@ class PartWish(BaseModel):
     whole: bool = False
 
     @model_validator(mode="after")
-    def _refuse_both(self) -> "PartWish":
+    def _refuse_both(self) -> "PartFields":
         if self.whole and (self.page or self.parts):
             raise ValueError("whole goes with neither page nor parts")
         return self
@@ -122,17 +122,17 @@ class ChatRequest(Sampling):
     stream_options: dict[str, Any] | None = None
     #: d2l's own: a document for the base's prompt, as text or as the name of its adapter.
     document: DocumentChoice | None = None
-    d2l: PartWish | None = None
+    d2l: PartFields | None = None
 
     @classmethod
     def read(cls, body: bytes) -> "ChatRequest":
         """Read a body; raises RequestError with its first fault."""
-        wanted = read_model(cls, body)
-        for name, value in (wanted.model_extra or {}).items():
+        chat = read_model(cls, body)
+        for name, value in (chat.model_extra or {}).items():
             if value is not None and value not in _UNSUPPORTED.get(name, [value]):
                 message = f"{name} {'are' if name.endswith('s') else 'is'} not supported"
                 raise RequestError(400, message, code="unsupported_parameter", param=name)
-        return wanted
+        return chat
 
     @property
     def turns(self) -> "Turns":
@@ -142,11 +142,11 @@ class ChatRequest(Sampling):
     @property
     def part_options(self) -> PartOptions:
         """Choice of the parts that are asked."""
-        wish = self.d2l or PartWish()
-        return PartOptions(wish.parts, wish.page, wish.whole)
+        fields = self.d2l or PartFields()
+        return PartOptions(fields.parts, fields.page, fields.whole)
 
     @property
-    def n_wanted(self) -> int:
+    def most_tokens(self) -> int:
         """Tokens of the longest answer."""
         return self.max_completion_tokens or self.max_tokens or DEFAULT_TOKENS
 

@@ -23,7 +23,7 @@ from d2l.serve.events import Ending, Start, TextPiece
 from d2l.serve.library import read_stamp
 from d2l.serve.options import ServeOptions, Upstream
 from d2l.serve.protocol import (
-    PartWish,
+    PartFields,
     Reply,
     RequestError,
     read_model,
@@ -59,7 +59,7 @@ class RoutedRequest(BaseModel):
     stream: bool | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    d2l: PartWish | None = None
+    d2l: PartFields | None = None
 
 
 class UpstreamService:
@@ -119,25 +119,25 @@ class UpstreamService:
     async def _answer(self, request: Request) -> Response:
         """Choose the part, and pass the request on."""
         body = await read_body(request)
-        wanted = read_model(RoutedRequest, body)
-        record(request, model=wanted.model)
-        self._check_name(wanted.model)
-        wish = wanted.d2l or PartWish()
-        if wish.whole or (wish.parts or 1) > 1:
+        chat = read_model(RoutedRequest, body)
+        record(request, model=chat.model)
+        self._check_name(chat.model)
+        fields = chat.d2l or PartFields()
+        if fields.whole or (fields.parts or 1) > 1:
             raise RequestError(400, "the engine reads one part for each answer", param="d2l")
-        turns = [message.turn for message in wanted.messages]
-        choice = self._chooser.choose(turns, PartOptions(1, wish.page), usual=1)
+        turns = [message.turn for message in chat.messages]
+        choice = self._chooser.choose(turns, PartOptions(1, fields.page), usual=1)
         if not choice.is_answered or not choice.indices:
-            return _refuse_answer(wanted)
+            return _refuse_answer(chat)
         cited = self._chooser.cite(choice, None)
         part = self._index.parts[choice.indices[0]]
         values = {name: value for name, value in json.loads(body).items() if name != "d2l"}
-        values |= self._bound(wanted)
+        values |= self._bound(chat)
         try:
             values |= await self._address(part, request)
             reply = await self._send("POST", "/v1/chat/completions", request, values)
-            if wanted.stream:
-                events = self._stream(reply, cited, wanted.model)
+            if chat.stream:
+                events = self._stream(reply, cited, chat.model)
                 headers = {"Cache-Control": "no-store"}
                 return StreamingResponse(events, media_type="text/event-stream", headers=headers)
             answer = json.loads(await reply.aread())
@@ -152,12 +152,12 @@ class UpstreamService:
             message = f"the engine at {self._root} does not answer as OpenAI's interface does"
             raise RequestError(502, message, code="bad_upstream") from error
 
-    def _bound(self, wanted: RoutedRequest) -> dict[str, int]:
+    def _bound(self, chat: RoutedRequest) -> dict[str, int]:
         """Bound the longest answer by this server's limit."""
         most = self._options.max_tokens
-        if wanted.max_completion_tokens is not None:
-            return {"max_completion_tokens": min(wanted.max_completion_tokens, most)}
-        return {"max_tokens": min(wanted.max_tokens or most, most)}
+        if chat.max_completion_tokens is not None:
+            return {"max_completion_tokens": min(chat.max_completion_tokens, most)}
+        return {"max_tokens": min(chat.max_tokens or most, most)}
 
     async def _address(self, part: ExportedPart, request: Request) -> dict[str, Any]:
         """Make the fields by which the engine knows a part. llama.cpp numbers its adapters; the
@@ -236,10 +236,10 @@ class UpstreamService:
             await reply.aclose()
 
 
-def _refuse_answer(wanted: RoutedRequest) -> Response:
+def _refuse_answer(chat: RoutedRequest) -> Response:
     """Refuse an answer if no part shares enough words with the question; no engine is asked."""
-    reply, start, ending = Reply(wanted.model, Start(0)), Start(0), Ending("stop", 0, ())
-    if not wanted.stream:
+    reply, start, ending = Reply(chat.model, Start(0)), Start(0), Ending("stop", 0, ())
+    if not chat.stream:
         return JSONResponse(reply.write([TextPiece(SILENCE)], ending))
     chunks = [reply.write_chunk(event) for event in (start, TextPiece(SILENCE), ending)]
     return StreamingResponse(iter([*chunks, "data: [DONE]\n\n"]), media_type="text/event-stream")

@@ -52,27 +52,27 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> Optimizers:
     linear layers; `match_rms_adamw` makes its updates as large as AdamW's, so that one rate fits
     both (Liu et al., Muon is Scalable for LLM Training, 2025).
     """
-    wanted = recipe.optimizer
+    table = recipe.optimizer
     matrices, others, by_muon = [], [], []
     for name, parameter in network.named_parameters():
         stacked = name.startswith("shared.")  # factors of many layers in one matrix
         if not name.endswith("weight") or parameter.ndim < 2:
             others.append(parameter)
-        elif wanted.name == "muon" and parameter.ndim == 2 and not stacked:
+        elif table.name == "muon" and parameter.ndim == 2 and not stacked:
             by_muon.append(parameter)
         else:
             matrices.append(parameter)
-    decayed = {"params": matrices, "weight_decay": wanted.weight_decay}
-    kept = {"params": others, "weight_decay": 0.0}
-    groups = [group for group in (decayed, kept) if group["params"]]
+    decayed = {"params": matrices, "weight_decay": table.weight_decay}
+    undecayed = {"params": others, "weight_decay": 0.0}
+    groups = [group for group in (decayed, undecayed) if group["params"]]
     parts: dict[str, torch.optim.Optimizer] = {}
     if groups:
-        parts["adamw"] = torch.optim.AdamW(groups, betas=(wanted.beta1, wanted.beta2))
+        parts["adamw"] = torch.optim.AdamW(groups, betas=(table.beta1, table.beta2))
     if by_muon:
         parts["muon"] = torch.optim.Muon(
             by_muon,
             momentum=_MOMENTUM,
-            weight_decay=wanted.weight_decay,
+            weight_decay=table.weight_decay,
             adjust_lr_fn="match_rms_adamw",
         )
     return Optimizers(parts)

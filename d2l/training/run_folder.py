@@ -241,8 +241,8 @@ def _trim_log(path: Path, step: int) -> None:
     """Drop rows behind the saved state, whose steps are taken again, and a row cut short."""
     if not path.is_file():
         return
-    kept = [line for line, row in _read_lines(path) if row["step"] <= step]
-    replace_file(path, lambda target: target.write_text("".join(kept), "utf-8"))
+    lines = [line for line, row in _read_lines(path) if row["step"] <= step]
+    replace_file(path, lambda target: target.write_text("".join(lines), "utf-8"))
 
 
 def _read_lines(path: Path) -> Iterator[tuple[str, Row]]:

@@ -138,7 +138,7 @@ def prepare_doc_to_lora(
     materials: Materials[DocToLoraConfig], out: Path, team: Team
 ) -> DocToLoraLearner:
     """Load the base, its reader and the network; raises D2LError."""
-    del out  # nothing is kept beside the run
+    del out  # this kind stores nothing beside the run
     recipe, config = materials.recipe, materials.config
     dtype = getattr(torch, recipe.precision)
     reader = (

@@ -23,14 +23,14 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
 
     `base_config` is the base's, in the form that transformers gives it.
     """
-    wanted = recipe.seats
-    if 0 < wanted.tokens_per_seat < 1:
+    table = recipe.seats
+    if 0 < table.tokens_per_seat < 1:
         raise RecipeError(
-            f"tokens_per_seat is {wanted.tokens_per_seat:g}, but no token has more than one seat"
+            f"tokens_per_seat is {table.tokens_per_seat:g}, but no token has more than one seat"
         )
-    if wanted.dense_seats > config.max_seats:
+    if table.dense_seats > config.max_seats:
         raise RecipeError(
-            f"dense_seats is {wanted.dense_seats}, but this network has at most "
+            f"dense_seats is {table.dense_seats}, but this network has at most "
             f"{config.max_seats} seats"
         )
     documents = recipe.lengths_of(tasks=False)
@@ -38,9 +38,9 @@ def change_config(config: SeatsConfig, recipe: Recipe, base_config: Any) -> Seat
     return replace(
         config,
         version=1,
-        tokens_per_seat=wanted.tokens_per_seat or config.tokens_per_seat,
-        dense_seats=wanted.dense_seats or config.dense_seats,
-        learned_places=wanted.learned_places or config.learned_places,
+        tokens_per_seat=table.tokens_per_seat or config.tokens_per_seat,
+        dense_seats=table.dense_seats or config.dense_seats,
+        learned_places=table.learned_places or config.learned_places,
         intermediate=int(base_config.intermediate_size)
         if config.shared_rank or config.address_neurons
         else 0,
