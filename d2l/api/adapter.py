@@ -65,10 +65,10 @@ class Adapter(AdapterContent):
 
     def _repr_html_(self) -> str:
         """Show a small table in notebooks."""
-        made, size = self.provenance, sum(t.nbytes for t in self.to_state_dict().values())
+        provenance, size = self.provenance, sum(t.nbytes for t in self.to_state_dict().values())
         rows = [("adapter", self.name), ("base", self.weights.base), ("rank", self.weights.rank)]
-        if made is not None:
-            rows.append(("inputs", ", ".join(item.name for item in made.inputs)))
+        if provenance is not None:
+            rows.append(("inputs", ", ".join(item.name for item in provenance.inputs)))
         rows.append(("size", f"{size / 1e6:.1f} MB"))
         cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
         return f"<table>{''.join(cells)}</table>"
@@ -161,13 +161,13 @@ class Adapter(AdapterContent):
 
     def _in(self, dtype: str | None) -> "Adapter":
         """Return the adapter for another precision, which its d2l.json then names."""
-        made = self.provenance
+        provenance = self.provenance
         if dtype is None or dtype == self.dtype:
             return self
-        if made is not None and made.options.dtype is not None:
-            options = made.options.model_copy(update={"dtype": dtype})
-            made = made.model_copy(update={"options": options})
+        if provenance is not None and provenance.options.dtype is not None:
+            options = provenance.options.model_copy(update={"dtype": dtype})
+            provenance = provenance.model_copy(update={"options": options})
         lock = self.lock
         if lock is not None:
             lock = {**lock, "options": {**lock["options"], "dtype": dtype}}
-        return replace(self, dtype=dtype, provenance=made, lock=lock)
+        return replace(self, dtype=dtype, provenance=provenance, lock=lock)

@@ -25,8 +25,8 @@ def run_locally(
 ) -> Generator[Result, None, None]:
     """Do rows on `n_workers` processes; results come as rows end. Closing it ends the processes."""
     waiting = deque((row, 1) for row in rows)
-    places = min(n_workers, len(rows))
-    processes = [_Process(job, index) for index in range(places)]
+    n_processes = min(n_workers, len(rows))
+    processes = [_Process(job, index) for index in range(n_processes)]
     try:
         while waiting or any(process.work for process in processes):
             for process in processes:

@@ -97,8 +97,8 @@ class ResultsFile:
     def add(self, result: Result) -> None:
         """Write a row's line, unless that line is there already."""
         known = self.rows.get(result.id, {})
-        told = (known.get("status"), known.get("digest"), known.get("out"))
-        if result.unchanged and told == (DONE, result.digest, result.out):
+        earlier = (known.get("status"), known.get("digest"), known.get("out"))
+        if result.unchanged and earlier == (DONE, result.digest, result.out):
             return
         values = self.rows[result.id] = result.to_json()
         with naming(self.path, D2LError):

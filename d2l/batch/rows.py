@@ -194,19 +194,19 @@ def check_options(values: Any, known: Collection[str]) -> dict[str, Any]:
 def _refuse_twice(rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
     """Yield the rows. A row fails if its id or folder is another's, or if one folder lies in the
     other: no adapter holds another one."""
-    ids, places, around = set[str](), dict[str, str](), dict[str, str]()
+    ids, folders, around = set[str](), dict[str, str](), dict[str, str]()
     for number, row in enumerate(rows, 1):
         if row.error is not None:
             ids.add(row.id)
             yield row
             continue
-        at, above = fold(row.out), [fold(str(one)) for one in PurePosixPath(row.out).parents][:-1]
-        outer = next((places[folder] for folder in above if folder in places), "")
+        at, above = fold(row.out), [fold(str(path)) for path in PurePosixPath(row.out).parents][:-1]
+        outer = next((folders[folder] for folder in above if folder in folders), "")
         reason = None
         if row.id in ids:
             reason = f"the id {row.id!r:.80} stands there twice"
-        elif at in places:
-            reason = f"{row.out} is where {places[at]!r:.80} goes, too"
+        elif at in folders:
+            reason = f"{row.out} is where {folders[at]!r:.80} goes, too"
         elif at in around:
             reason = f"{row.out} would hold the folder of {around[at]!r:.80}"
         elif outer:
@@ -215,6 +215,6 @@ def _refuse_twice(rows: Sequence[BatchRow]) -> Iterator[BatchRow]:
         if reason is not None:
             yield replace(row, id=f"{row.id} (row {number})", error=f"row {number}: {reason}")
             continue
-        places[at] = row.id
+        folders[at] = row.id
         around |= dict.fromkeys(above, row.id)
         yield row

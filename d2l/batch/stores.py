@@ -53,7 +53,7 @@ def at_hand(inputs: Sequence[str]) -> Iterator[list[str]]:
         yield paths
 
 
-class LocalPlace:
+class LocalFolder:
     """Adapter folder of a row on this machine; raises AdapterError if links lead elsewhere."""
 
     def __init__(self, root: str, out: str) -> None:
@@ -78,9 +78,9 @@ class LocalPlace:
         adapter.save_pretrained(self._folder, force=force)
 
 
-class RemotePlace:
-    """Adapter folder of a row in a store, with the methods of `LocalPlace`: an adapter is made in a
-    temporary folder, then uploaded."""
+class RemoteFolder:
+    """Adapter folder of a row in a store, with the methods of `LocalFolder`: an adapter is made in
+    a temporary folder, then uploaded."""
 
     def __init__(self, root: str, out: str) -> None:
         self.out = f"{root.rstrip('/')}/{out}"

@@ -15,17 +15,17 @@ def is_done(row: BatchRow, out: Path, plan: CompilePlan, *, force: bool) -> bool
 
     Raises AdapterError if it was altered, unless `force`.
     """
-    made = read_info(out).provenance if is_adapter(out) else None
-    if made is None or made.description is None:
+    provenance = read_info(out).provenance if is_adapter(out) else None
+    if provenance is None or provenance.description is None:
         return False
     is_same = (
-        made.description.text == plan.documents[0].text
-        and made.description.embedder == plan.network.embedder_name
-        and made.description.examples == plan.examples
-        and made.checkpoint.sha256 == plan.network.digest()
-        and made.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
-        and made.options.dtype == plan.options.dtype
-        and made.refinement is None
+        provenance.description.text == plan.documents[0].text
+        and provenance.description.embedder == plan.network.embedder_name
+        and provenance.description.examples == plan.examples
+        and provenance.checkpoint.sha256 == plan.network.digest()
+        and provenance.options.scaling in (None, plan.options.scaling)  # None: seats have one alone
+        and provenance.options.dtype == plan.options.dtype
+        and provenance.refinement is None
     )
     is_altered = row.digest not in (None, _digest(out))
     if is_same and is_altered and not force:
@@ -37,8 +37,8 @@ def is_done(row: BatchRow, out: Path, plan: CompilePlan, *, force: bool) -> bool
 
 def describe_task(row: BatchRow, out: Path, plan: CompilePlan, *, unchanged: bool) -> Result:
     """Describe the adapter of a description at `out`, from its d2l.json and its plan."""
-    made = read_info(out).provenance
-    assert made is not None  # making says where an adapter came from
+    provenance = read_info(out).provenance
+    assert provenance is not None  # making says where an adapter came from
     return Result(
         id=row.id,
         status=DONE,
@@ -46,7 +46,7 @@ def describe_task(row: BatchRow, out: Path, plan: CompilePlan, *, unchanged: boo
         digest=_digest(out),
         tokens=plan.n_tokens,
         chunks=len(plan.chunks),
-        warnings=made.warnings,
+        warnings=provenance.warnings,
         unchanged=unchanged,
     )
 

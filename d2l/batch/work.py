@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from d2l.adapters.lock_file import format_lock
 from d2l.batch.results import DONE, Result, fail
 from d2l.batch.rows import READING, BatchRow
-from d2l.batch.stores import LocalPlace, RemotePlace, at_hand, is_remote
+from d2l.batch.stores import LocalFolder, RemoteFolder, at_hand, is_remote
 from d2l.batch.tasks import describe_task, is_done
 from d2l.compiler.lock import Request, State
 from d2l.documents.intake import ReadOptions, refuse_warnings
@@ -84,81 +84,81 @@ class Worker:
         if row.error is not None:
             raise DocumentError(row.error)
         if row.description is not None:
-            folder, plan = self._place_task(row), self._plan_task(row, row.description)
+            folder, plan = self._find_task_folder(row), self._plan_task(row, row.description)
             if is_done(row, Path(folder.out), plan, force=self.job.force):
                 return None
             folder.refuse(force=self.job.force)
             return plan
         with at_hand(row.inputs) as inputs:
-            place = self._place(row)
-            state = place.check(self._ask(row, inputs))
+            target = self._find_folder(row)
+            state = target.check(self._ask(row, inputs))
             if state is not None and state.is_current:
                 return None
-            self._refuse(place, state)
+            self._refuse(target, state)
             return self._plan(row, inputs)
 
     def _do(self, row: BatchRow, inputs: Sequence[str]) -> Result:
-        place, request = self._place(row), self._ask(row, inputs)
-        state = place.check(request)
+        folder, request = self._find_folder(row), self._ask(row, inputs)
+        state = folder.check(request)
         if state is not None and state.is_current:
             if self.job.strict:  # its warnings are known only after reading it
                 self._plan(row, inputs)
-            return _tell(row, place.out, state)
-        force = self._refuse(place, state)
+            return _describe(row, folder.out, state)
+        force = self._refuse(folder, state)
         plan = self._plan(row, inputs)
         compiler = self._compiler
         cached = compiler.look_up(plan)
         adapter = compiler(plan, cached=cached)
         try:
-            place.save(adapter, force=force)
+            folder.save(adapter, force=force)
         except AdapterError:  # another run may have been faster: then what stands there is the same
-            state = place.check(request)
+            state = folder.check(request)
             if state is None or not state.is_current:
                 raise
-            return _tell(row, place.out, state)
-        made = _tell(row, place.out, place.check(request), cached)
+            return _describe(row, folder.out, state)
+        result = _describe(row, folder.out, folder.check(request), cached)
         intake = plan.intake
-        told = [*intake.warnings, *plan.warnings]
-        return replace(made, warnings=told, remarks=intake.remarks)
+        warnings = [*intake.warnings, *plan.warnings]
+        return replace(result, warnings=warnings, remarks=intake.remarks)
 
     def _do_task(self, row: BatchRow, description: str) -> Result:
-        place, force = self._place_task(row), self.job.force
-        out, plan = Path(place.out), self._plan_task(row, description)
+        folder, force = self._find_task_folder(row), self.job.force
+        out, plan = Path(folder.out), self._plan_task(row, description)
         unchanged = is_done(row, out, plan, force=force)
         if not unchanged:
-            place.refuse(force=force)
+            folder.refuse(force=force)
             adapter = self._task_compiler(plan)
             if self.job.strict and adapter.provenance is not None:
                 refuse_warnings(adapter.provenance.warnings)
-            place.save(adapter, force=force)
+            folder.save(adapter, force=force)
         result = describe_task(row, out, plan, unchanged=unchanged)
         if self.job.strict:
             refuse_warnings(result.warnings)
         return result
 
-    def _refuse(self, place: LocalPlace | RemotePlace, state: State | None) -> bool:
+    def _refuse(self, folder: LocalFolder | RemoteFolder, state: State | None) -> bool:
         """Refuse a row that may not write (D2LError); True if it replaces an adapter."""
         force = self.job.force or (state is not None and state.may_replace)
         altered = _list_altered(state)
-        place.refuse(force=force or bool(altered))
+        folder.refuse(force=force or bool(altered))
         if altered and not force:
             raise AdapterError(
-                f"{place.out}: altered since it was written: {', '.join(altered)}",
+                f"{folder.out}: altered since it was written: {', '.join(altered)}",
                 hint="--force makes it again",
             )
         return force
 
-    def _place(self, row: BatchRow) -> LocalPlace | RemotePlace:
-        kind = RemotePlace if is_remote(self.job.out_dir) else LocalPlace
+    def _find_folder(self, row: BatchRow) -> LocalFolder | RemoteFolder:
+        kind = RemoteFolder if is_remote(self.job.out_dir) else LocalFolder
         return kind(self.job.out_dir, row.out)
 
-    def _place_task(self, row: BatchRow) -> LocalPlace:
+    def _find_task_folder(self, row: BatchRow) -> LocalFolder:
         if is_remote(self.job.out_dir):  # where a lock says that an adapter is whole
             raise OptionError(
                 f"{self.job.out_dir}: a store holds no adapters of descriptions: they have no lock",
                 hint="name a folder of this machine with --out-dir",
             )
-        return LocalPlace(self.job.out_dir, row.out)
+        return LocalFolder(self.job.out_dir, row.out)
 
     def _ask(self, row: BatchRow, inputs: Sequence[str]) -> Request:
         options = self.job.options.changed(**_pick(row, DOCUMENT_OPTIONS))
@@ -223,8 +223,8 @@ def _pick(row: BatchRow, names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in row.options.items() if name in names}
 
 
-def _tell(row: BatchRow, out: str, state: State | None, cached: "Cached | None" = None) -> Result:
-    """Report a row whose adapter exists, from its lock; `cached`: of an adapter made just now."""
+def _describe(row: BatchRow, out: str, state: State | None, found: "Found | None" = None) -> Result:
+    """Describe a row's adapter from its lock; `found` is the cache's share of a new one."""
     assert state is not None  # every adapter that was compiled has one
     chunks = state.lock["chunks"]
     return Result(

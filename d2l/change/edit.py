@@ -141,15 +141,15 @@ def _refuse_mixed(parent: Parent) -> None:
             f"{where}: does not say which ranks hold which chunk",
             hint="only adapters that d2l compiled of documents can be edited",
         )
-    made = parent.provenance
-    if made is not None and made.merge_error:
-        full = made.rank_before_max_rank or "a higher one"
+    record = parent.provenance
+    if record is not None and record.merge_error:
+        full = record.rank_before_max_rank or "a higher one"
         raise AdapterError(
             f"{where}: was cut from rank {full} to {parent.rank}, so every rank holds a bit "
             "of every chunk",
             hint="compile the document again, without --max-rank",
         )
-    if made is not None and made.refinement is not None and made.refinement.get("kept"):
+    if record is not None and record.refinement is not None and record.refinement.get("kept"):
         raise AdapterError(
             f"{where}: was refined on the whole of its document, so every seat and rank may hold a "
             "bit of every page, and none can be taken out alone",

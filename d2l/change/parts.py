@@ -29,13 +29,13 @@ def split_parts(
     A memory is seated by the network that wrote it; ranks are taken with those of the bias. Raises
     AdapterError for an adapter without parts, and CheckpointError.
     """
-    parts, made = parent.content.parts, parent.provenance
-    if parts is None or made is None:
+    parts, provenance = parent.content.parts, parent.provenance
+    if parts is None or provenance is None:
         raise AdapterError(f"{parent.name}: has no parts", hint="compile it with --parts")
     seats = None if parts.stored is None else load_seats_of(parent, options)
     longest = max(record.n_seats for record in parts.records)
     for n in watch(range(len(parts.records)), "writing parts"):
-        chunk, memory = made.chunks[n], None
+        chunk, memory = provenance.chunks[n], None
         if seats is None:
             weights, n_own = _take_ranks(parent, n)
         else:
@@ -45,7 +45,7 @@ def split_parts(
             bias_scale = float(parent.options.bias_scale)
             weights = seat_again(seats, memory, factors, bias_scale=bias_scale, n_seats=longest)
         # The chunks of all others in every part would grow with their square.
-        alone = made.model_copy(update={"chunks": (chunk,), "parts_sha256": None})
+        alone = provenance.model_copy(update={"chunks": (chunk,), "parts_sha256": None})
         owner = Parent(replace(parent.content, provenance=alone, parts=None))
         change = Change(
             verb="edit",
@@ -64,42 +64,42 @@ def fill_opening(parts: Parts, indices: Sequence[int]) -> list[int]:
     """Share the seats of one memory among some parts: all of a part's own, none once the opening is
     full."""
     assert parts.index.opening is not None
-    room, sizes = len(parts.index.opening.ids) - 1, list[int]()
+    free, sizes = len(parts.index.opening.ids) - 1, list[int]()
     for index in indices:
         n_seats = parts.records[index].n_seats
-        sizes.append(n_seats if n_seats <= room else 0)
-        room = room - n_seats if n_seats <= room else 0
+        sizes.append(n_seats if n_seats <= free else 0)
+        free = free - n_seats if n_seats <= free else 0
     return sizes
 
 
 def join_memories_of(parent: Parent, indices: Sequence[int]) -> Parent:
     """Join the memories of some parts to the parent's one memory, as many as the opening holds:
     parts at its beginning may be dropped."""
-    parts, made = parent.parts, parent.provenance
+    parts, provenance = parent.parts, parent.provenance
     assert parts is not None
-    assert made is not None  # it has parts, which d2l.json says
+    assert provenance is not None  # it has parts, which d2l.json says
     sizes = dict(zip(indices, fill_opening(parts, indices), strict=True))
     memories = [parts.read(index) for index, size in sizes.items() if size]
-    chunks, start = list(made.chunks), 0
+    chunks, start = list(provenance.chunks), 0
     for index, chunk in enumerate(chunks):
         stop = start + sizes.get(index, 0)
         chunks[index], start = chunk.model_copy(update={"ranks": (start, stop)}), stop
-    provenance = made.model_copy(update={"chunks": tuple(chunks)})
+    provenance = provenance.model_copy(update={"chunks": tuple(chunks)})
     memory = join_memories(memories)
     return Parent(replace(parent.content, memory=memory, provenance=provenance))
 
 
 def _take_ranks(parent: Parent, n: int) -> tuple[LoraWeights, int]:
     """Take the ranks of a part with those of the bias; returns weights and the part's rank."""
-    made = parent.provenance
-    assert made is not None  # it has parts
-    span = made.chunks[n].ranks
+    provenance = parent.provenance
+    assert provenance is not None  # it has parts
+    span = provenance.chunks[n].ranks
     if span is None:
         raise AdapterError(
             f"{parent.name}: does not say which ranks its parts have",
             hint="compile the document again",
         )
-    ranks = [*range(*span), *range(*(made.bias_ranks or (0, 0)))]
+    ranks = [*range(*span), *range(*(provenance.bias_ranks or (0, 0)))]
     return keep_ranks(parent.weights, torch.tensor(ranks)), span[1] - span[0]
 
 

@@ -86,7 +86,7 @@ def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) 
         checkpoint=first.checkpoint if first is not None and same else mixture,
         base=first.base if first is not None else Base(name=weights.base, sha256=None),
         inputs=_join_inputs(known, {chunk.document for chunk in change.chunks}),
-        skipped=tuple(row for made in known for row in made.skipped),
+        skipped=tuple(row for provenance in known for row in provenance.skipped),
         chunks=tuple(
             chunk.model_copy(update={"index": index}) for index, chunk in enumerate(change.chunks)
         ),
@@ -104,7 +104,7 @@ def _describe_change(parents: Sequence[Parent], change: Change, prompt: Prompt) 
 
 def _join_inputs(parents: Sequence[Provenance], left: set[str]) -> tuple[Input, ...]:
     """Join the parents' documents that are `left`, each once."""
-    rows = [row for made in parents for row in made.inputs]
+    rows = [row for provenance in parents for row in provenance.inputs]
     return tuple(row for n, row in enumerate(rows) if row.name in left and row not in rows[:n])
 
 
@@ -121,8 +121,8 @@ def _join_options(parents: Sequence[Parent]) -> Options:
 
 def _describe_parent(parent: Parent) -> dict[str, Any]:
     """Describe a parent by its provenance, or for adapters of other tools by its config."""
-    made = parent.provenance
-    own = {"config": dict(parent.config)} if made is None else made.to_json()
+    provenance = parent.provenance
+    own = {"config": dict(parent.config)} if provenance is None else provenance.to_json()
     return {"adapter": PurePath(parent.name).name, **own}
 
 
@@ -141,8 +141,8 @@ def _write_card(parents: Sequence[Parent], change: Change) -> str:
     weights, seats = change.weights, change.seats is not None
     modules = ", ".join(module_names.list_short(weights.factors))
     base = literal(weights.base)
-    made = [parent.provenance for parent in parents if parent.has_seats]
-    digests = {record.base.sha256 for record in made if record is not None}
+    provenance = [parent.provenance for parent in parents if parent.has_seats]
+    digests = {record.base.sha256 for record in provenance if record is not None}
     loading = LOADING.format(
         tokenizer="adapter" if seats else base,
         base=spell_base(weights.base, digests.pop() if seats and len(digests) == 1 else None),

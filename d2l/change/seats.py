@@ -71,8 +71,8 @@ def seat_again(
 def thin_parent(parent: Parent, n_seats: int, *, heads: int) -> Parent:
     """Thin a parent out to `n_seats`, of which each chunk keeps its share; `heads`: the base's
     key-value heads. Raises MergeError if chunks share seats."""
-    whole, made = parent.memory, parent.provenance
-    assert made is not None  # it has seats
+    whole, provenance = parent.memory, parent.provenance
+    assert provenance is not None  # it has seats
     old = _tile(parent.chunks, whole.n_seats)
     moved, thinned, start = dict[Span, Span](), list[Memory](), 0
     for (begin, end), size in zip(
@@ -89,7 +89,7 @@ def thin_parent(parent: Parent, n_seats: int, *, heads: int) -> Parent:
         else chunk.model_copy(update={"ranks": moved.get(chunk.ranks, chunk.ranks)})
         for chunk in parent.chunks
     )
-    provenance = made.model_copy(update={"chunks": chunks})
+    provenance = provenance.model_copy(update={"chunks": chunks})
     memory = join_memories(thinned)
     return Parent(replace(parent.content, memory=memory, provenance=provenance))
 

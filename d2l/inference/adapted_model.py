@@ -205,12 +205,12 @@ class AdaptedModel(AdapterPrompts):
     def fit(self, turns: Turns) -> tuple[Turns, int]:
         """Drop the first turns until the base's window holds the others and an answer; returns them
         and the number of dropped turns."""
-        room = self.window - self.options.max_new_tokens
+        limit = self.window - self.options.max_new_tokens
         if self.parts is not None and (opening := self.parts.parts.index.opening) is not None:
             # A part left by d2l edit has more seats than its share in the whole.
-            room -= max(len(opening.ids) - len(self.opening), 0)
+            limit -= max(len(opening.ids) - len(self.opening), 0)
         left = turns
-        while len(left) > 1 and len(self.prompt_turns(left)) > room:
+        while len(left) > 1 and len(self.prompt_turns(left)) > limit:
             left = left[2:]
         return left, len(turns) - len(left)
 

@@ -104,12 +104,12 @@ def fit_document(
     `starts` are the characters at which the document's tokens begin; `render` makes the prompt of
     a document. Returns (prompt ids, tokens of the document left out).
     """
-    room = len(starts)
+    n_kept = len(starts)
     prompt = render(document)
-    while room > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
-        room = max(room - (len(prompt) - window), 0)
-        prompt = render(document[: starts[room]])
-    return prompt, len(starts) - room
+    while n_kept > 0 and len(prompt) > window:  # a cut may join other tokens: measure again
+        n_kept = max(n_kept - (len(prompt) - window), 0)
+        prompt = render(document[: starts[n_kept]])
+    return prompt, len(starts) - n_kept
 
 
 def _is_copy(tokens: bytes, ours: Path) -> bool:

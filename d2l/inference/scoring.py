@@ -35,8 +35,8 @@ class Query(NamedTuple):
 class ScoredAnswer(NamedTuple):
     """A greedy answer, and the log-probability of each wanted token, fp32 (tokens,) on the CPU.
 
-    `part`: index of the part that answered. `n_cut`: tokens of the text that the prompt had no
-    room for.
+    `part`: index of the part that answered. `n_cut`: tokens of the text that the prompt
+    lacks.
     """
 
     text: str
@@ -54,12 +54,12 @@ def answer_adapted(
     `AdaptedModel.answer`.
     """
     most = asker.options.max_new_tokens if max_tokens is None else max_tokens
-    options = [one.parts or asker.options.parts for one in asked]
+    options = [row.parts or asker.options.parts for row in asked]
     if asker.parts is None or all(parts.whole for parts in options):
-        prompts = [asker.prompt(one.question) for one in asked]
+        prompts = [asker.prompt(row.question) for row in asked]
         return _answer_batch(asker, prompts, asked, most)
     return [
-        _answer_by_parts(asker, one, parts, most) for one, parts in zip(asked, options, strict=True)
+        _answer_by_parts(asker, row, parts, most) for row, parts in zip(asked, options, strict=True)
     ]
 
 
@@ -70,14 +70,14 @@ def answer_alone(
     most = asker.options.max_new_tokens if max_tokens is None else max_tokens
     cuts = [0] * len(asked)
     prompts = []
-    for number, one in enumerate(asked):
-        if one.text is None:
-            prompts.append(asker.prompt_alone(one.question))
+    for number, row in enumerate(asked):
+        if row.text is None:
+            prompts.append(asker.prompt_alone(row.question))
         else:
-            n_answer = max(most, len(one.wanted))
-            prompt, cuts[number] = asker.prompt_about(one.text, one.question, n_answer=n_answer)
+            n_answer = max(most, len(row.wanted))
+            prompt, cuts[number] = asker.prompt_about(row.text, row.question, n_answer=n_answer)
             prompts.append(prompt)
-    same = len({one.text for one in asked}) == 1 and asked[0].text is not None
+    same = len({row.text for row in asked}) == 1 and asked[0].text is not None
     with asker.model.disable_adapter():
         shares = same and can_attend(asker.model.get_base_model())
         batch = _SIDE_BY_SIDE if shares else _BATCH
@@ -94,7 +94,7 @@ def _answer_batch(
 ) -> list[ScoredAnswer]:
     end, decode = asker.end_token(), asker.base_tokenizer.decode
     settings = GenerationSettings(max_tokens, batch, end=end, pad=end)
-    scored = score_answers(asker.model, prompts, [one.wanted for one in asked], settings)
+    scored = score_answers(asker.model, prompts, [row.wanted for row in asked], settings)
     return [
         ScoredAnswer(str(decode(ids, skip_special_tokens=True)).strip(), log_probs)
         for log_probs, ids in scored

@@ -42,14 +42,14 @@ def agrees(reply: str, answer: str, *, question: str = "") -> bool:
 
     The reply may add the question's words and a few others. Of a long answer most words suffice.
     """
-    said, wanted = list(plain_words(reply)), list(plain_words(answer))
-    if not said or not wanted:
+    given, wanted = list(plain_words(reply)), list(plain_words(answer))
+    if not given or not wanted:
         return False
-    if f" {' '.join(wanted)} " in f" {' '.join(said)} ":
+    if f" {' '.join(wanted)} " in f" {' '.join(given)} ":
         known = set(plain_words(question))
-        return sum(word not in known for word in said) <= 2 * len(wanted) + 6
-    shared = len(set(said) & set(wanted))
-    return len(wanted) > 3 and 2 * shared / (len(set(said)) + len(set(wanted))) >= 0.8
+        return sum(word not in known for word in given) <= 2 * len(wanted) + 6
+    shared = len(set(given) & set(wanted))
+    return len(wanted) > 3 and 2 * shared / (len(set(given)) + len(set(wanted))) >= 0.8
 
 
 def quote(reply: str, text: str, span: Span, *, question: str = "") -> Span:
@@ -61,12 +61,12 @@ def quote(reply: str, text: str, span: Span, *, question: str = "") -> Span:
     words = [match for match in _WORD.finditer(text) if not _ARTICLES.fullmatch(_plain(match))]
     plain, known = [_plain(match) for match in words], set(plain_words(question))
     wanted = list(plain_words(span.of(text)))
-    said = _strip(list(plain_words(reply)), (known | _FILLERS) - set(wanted))
-    if not said or len(said) > len(wanted) + _MORE_QUOTED:
+    given = _strip(list(plain_words(reply)), (known | _FILLERS) - set(wanted))
+    if not given or len(given) > len(wanted) + _MORE_QUOTED:
         return span
-    for first in range(len(words) - len(said) + 1):
-        start, stop = words[first].start(), words[first + len(said) - 1].end()
-        if start < span.stop and span.start < stop and plain[first : first + len(said)] == said:
+    for first in range(len(words) - len(given) + 1):
+        start, stop = words[first].start(), words[first + len(given) - 1].end()
+        if start < span.stop and span.start < stop and plain[first : first + len(given)] == given:
             return Span(min(start, span.start), max(stop, span.stop))
     return span
 

@@ -111,11 +111,11 @@ class Facts:
     def rescaled(self) -> KnownBase | None:
         """File that a memory was seated on, if the weights behind the base's name do not fit the
         memory."""
-        made = self.info.provenance
-        if made is None or made.prompt.opening is None:
+        provenance = self.info.provenance
+        if provenance is None or provenance.prompt.opening is None:
             return None
-        known = find_known(made.base.name)
-        fits = known is None or not known.rescaled or made.base.sha256 != known.sha256
+        known = find_known(provenance.base.name)
+        fits = known is None or not known.rescaled or provenance.base.sha256 != known.sha256
         return None if fits else known
 
     def warn_of_base(self) -> tuple[str, ...]:

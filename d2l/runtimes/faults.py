@@ -46,8 +46,8 @@ def find_faults(facts: Facts, tensors: Mapping[str, Tensor]) -> list[Fault]:
 
 def _check_parts(info: AdapterInfo) -> Iterator[Fault]:
     """Check the parts that questions choose: there, readable, finite, of the recorded size."""
-    made, again = info.provenance, "compile the document again"
-    if made is None or made.parts_sha256 is None:
+    provenance, again = info.provenance, "compile the document again"
+    if provenance is None or provenance.parts_sha256 is None:
         return
     if not info.n_parts:
         yield Fault("its parts were deleted: the one memory answers", again, fatal=False)
@@ -191,8 +191,8 @@ def _check_values(facts: Facts, tensors: Mapping[str, Tensor]) -> Iterator[Fault
 
 def _check_template(facts: Facts) -> Iterator[Fault]:
     """Check that the chat template renders, and that prompts to seats begin with the opening."""
-    made = facts.info.provenance
-    opening = made.prompt.opening if made is not None else None
+    provenance = facts.info.provenance
+    opening = provenance.prompt.opening if provenance is not None else None
     fix = "put back the chat_template.jinja that d2l wrote, or compile the document again"
     n_tokens = facts.base.n_tokens if facts.base is not None else None
     if opening is not None and n_tokens is not None and max(opening.ids, default=0) >= n_tokens:

@@ -86,8 +86,8 @@ class PartsPlan:
     @property
     def has_opening(self) -> bool:
         """True if prompts begin with an opening, which the chat template writes."""
-        made = self.info.provenance
-        return made is not None and made.prompt.opening is not None
+        provenance = self.info.provenance
+        return provenance is not None and provenance.prompt.opening is not None
 
     @property
     def load(self) -> str:

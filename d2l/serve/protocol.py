@@ -70,18 +70,18 @@ def refuse_model(name: str, names: Sequence[str]) -> RequestError:
     return RequestError(404, message, code="model_not_found", param="model")
 
 
-class _Strict(BaseModel):
+class _Exact(BaseModel):
     model_config = ConfigDict(strict=True)  # a number is no text
 
 
-class TextPart(_Strict):
+class TextPart(_Exact):
     """Text in a message; pictures and sounds are not supported."""
 
     type: Literal["text"]
     text: str
 
 
-class Message(_Strict):
+class Message(_Exact):
     """Turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]

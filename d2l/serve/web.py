@@ -238,7 +238,7 @@ def explain(error: Exception) -> RequestError:
         return RequestError(400, error.describe(), param="d2l")
     if isinstance(error, D2LError):
         log.warning("a request failed: %s", error.message)
-        if isinstance(error, OutOfMemoryError):  # another time there may be room
+        if isinstance(error, OutOfMemoryError):  # memory may be free later
             return RequestError(503, error.describe(), code="out_of_memory")
         return RequestError(500, error.describe(), code="adapter_error")
     if not isinstance(error, RequestError):

@@ -17,7 +17,7 @@ from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
 from d2l.batch.results import Result, ResultsFile, fail
 from d2l.batch.rows import BatchRow, read_manifest
 from d2l.batch.run import ENGINES, run_batch
-from d2l.batch.stores import LocalPlace
+from d2l.batch.stores import LocalFolder
 from d2l.batch.work import Job, Worker
 from d2l.compiler.lock import Drift, State
 from d2l.errors import AdapterError, CheckpointError, D2LError, OptionError
@@ -115,8 +115,8 @@ def test_an_altered_adapter_is_named_with_its_files(
 ) -> None:
     texts = ("file README.md was altered", "file d2l.json is missing")
     state = State({}, tuple(Drift("file", text) for text in texts))
-    monkeypatch.setattr(LocalPlace, "check", lambda *_: state)
-    monkeypatch.setattr(LocalPlace, "refuse", lambda *_, force: None if force else 1 / 0)
+    monkeypatch.setattr(LocalFolder, "check", lambda *_: state)
+    monkeypatch.setattr(LocalFolder, "refuse", lambda *_, force: None if force else 1 / 0)
     row = Worker(Job(str(tmp_path), CompileOptions("none"))).do(ROWS[0])
     assert row.error is not None
     assert row.error["message"] == (
@@ -131,10 +131,10 @@ def test_a_link_below_the_folder_does_not_lead_out_of_it(tmp_path: Path) -> None
     (tmp_path / "many" / "in").symlink_to("deep")
     (tmp_path / "link").symlink_to("many")
     for root in ("many", "link"):
-        LocalPlace(str(tmp_path / root), "in/x.lora")
-        LocalPlace(str(tmp_path / root), "new/x.lora")
+        LocalFolder(str(tmp_path / root), "in/x.lora")
+        LocalFolder(str(tmp_path / root), "new/x.lora")
         with pytest.raises(AdapterError, match="through a link"):
-            LocalPlace(str(tmp_path / root), "out/x.lora")
+            LocalFolder(str(tmp_path / root), "out/x.lora")
 
 
 @pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb", "a\tb", "a/\u202eb"])

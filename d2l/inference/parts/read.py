@@ -128,9 +128,9 @@ class PartReader:
 
     def _take_ranks(self, indices: Sequence[int]) -> LoraWeights:
         """Select the ranks of these parts' chunks, and of the bias that all documents share."""
-        made = self._info.provenance
-        assert made is not None  # it says that there are parts
-        spans = [made.chunks[index].ranks for index in indices] + [made.bias_ranks]
+        provenance = self._info.provenance
+        assert provenance is not None  # it says that there are parts
+        spans = [provenance.chunks[index].ranks for index in indices] + [provenance.bias_ranks]
         if None in spans[:-1]:
             raise AdapterError(
                 f"{self._info.folder}: does not say which ranks its parts have",

@@ -122,7 +122,7 @@ def check_doc_to_lora(config: DocToLoraConfig, recipe: Recipe, base: BaseFiles) 
         if length.chunks * length.tokens > most:
             raise RecipeError(
                 f"a length has {length.chunks} x {length.tokens} tokens, and the teacher, which "
-                f"reads them at once, has room for {most}"
+                f"reads them at once, takes at most {most}"
             )
 
 
