@@ -223,8 +223,10 @@ def _pick(row: BatchRow, names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in row.options.items() if name in names}
 
 
-def _describe(row: BatchRow, out: str, state: State | None, found: "Found | None" = None) -> Result:
-    """Describe a row's adapter from its lock; `found` is the cache's share of a new one."""
+def _describe(
+    row: BatchRow, out: str, state: State | None, cached: "Cached | None" = None
+) -> Result:
+    """Describe a row's adapter from its lock; `cached` is the cache's share of a new one."""
     assert state is not None  # every adapter that was compiled has one
     chunks = state.lock["chunks"]
     return Result(
