@@ -108,12 +108,9 @@ def write_choices() -> str:
 
 
 def describe_scores(row: Mapping[str, Any]) -> str:
-    """Contained with its standard error, exact match, F1, and NLL with the end token."""
-    contained, error = (
-        f"{x:.2f}".lstrip("0") for x in (row["contained"], row["stderr"]["contained"])
-    )
-    shares = " / ".join(f"{row[key]:.2f}".lstrip("0") for key in ("em", "f1"))
-    return f"{contained} ± {error} / {shares} / {row['nll']:.2f}"
+    """Recall with its standard error, and NLL with the end token."""
+    recall, error = (f"{x:.2f}".lstrip("0") for x in (row["contained"], row["stderr"]["contained"]))
+    return f"{recall} ± {error} / {row['nll']:.2f}"
 
 
 def read_recall(network: str) -> dict[tuple[str, int], dict[str, Any]]:
@@ -224,15 +221,14 @@ def write_runs() -> str:
             f"{run.package}, {run.date}",
             f"`{run.network}`, {run.seats} seats",
             "none told" if run.cosine is None else f"{run.cosine:.4f}",
-            f"{run.logprob:.3f}",
             f"{run.equal} of 10",
             f"{run.answered} of {run.questions}",
             f"{run.answered_by_peft} of {run.questions}",
         ]
         for run in sorted(read_runs(), key=lambda run: list(RUNTIMES).index(run.engine))
     ]
-    titles = ("engine", "version, date", "adapter", "cosine", "log-probability", "equal")
-    return make_table((*titles, "answered", "by PEFT"), rows)
+    titles = ("engine", "version, date", "adapter", "cosine", "equal", "answered", "by PEFT")
+    return make_table(titles, rows)
 
 
 def write_recipes() -> str:
