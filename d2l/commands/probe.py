@@ -120,7 +120,7 @@ def show_selftest(report: "SelfReport") -> None:
         f"nll        {total.adapter_nll:.2f} with the adapter, {total.base_nll:.2f} without\n"
     )
     console.show_table(
-        ("document", "page" if test.pages else "chunk", "gain", "sentences"),
+        ("document", "place", "gain", "sentences"),
         [
             (
                 row.place.document,
@@ -128,7 +128,7 @@ def show_selftest(report: "SelfReport") -> None:
                 "–" if row.gain.gain is None else f"{row.gain.gain:+.2f}",
                 f"{row.gain.n}",
             )
-            for row in test.pages or test.chunks
+            for row in test.places
         ],
     )
     console.result("\nworst passages")

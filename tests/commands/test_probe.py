@@ -150,7 +150,7 @@ def make_report() -> SelfReport:
         PlaceGain(Place("b.pdf", "p. 1", page=1), Gain(0)),
     )
     worst = (Recited(HalvedSentence("a.pdf", 0, 2, "given", "wanted"), 5.0, 6.0, "said"),)
-    test = SelfTest(Gain(3, 5.0, 3.5, 1.5, 0.25), 9, (), pages, worst)
+    test = SelfTest(Gain(3, 5.0, 3.5, 1.5, 0.25), 9, pages, worst)
     harm = Harm(18, 200, 0.48, 0.75, {"kl": 0.02, "unchanged": 0.01})
     return SelfReport("a.lora", "org/base", test, harm)
 
@@ -163,7 +163,7 @@ def test_totals_pages_and_worst_passages_are_printed(capsys: pytest.CaptureFixtu
         "self-test second halves of 3 of 9 sentences",
         "gain 1.50 ± 0.25 nats a token over the base alone",
         "nll 3.50 with the adapter, 5.00 without",
-        "document page gain sentences",
+        "document place gain sentences",
         "a.pdf p. 1 +2.00 2",
         "a.pdf p. 2 -1.00 1",
         "b.pdf p. 1 – 0",

@@ -42,24 +42,20 @@ class Place:
         return (passage.document, passage.chunk) == (self.document, self.chunk)
 
 
-def list_chunks(originals: Originals) -> list[Place]:
-    """List the chunks of all documents, in order."""
-    chunks = []
-    for stretch in originals.stretches:
-        document, chunk = stretch.document, stretch.chunk
-        begins = " ".join(document.text[stretch.start : stretch.stop].split()[:_BEGIN_WORDS])
-        unnamed = document.name if chunk is None else f"chunk {chunk}: {begins} …"
-        chunks.append(Place(document.name, stretch.place or unnamed, chunk=chunk))
-    return chunks
-
-
-def list_pages(originals: Originals) -> list[Place]:
-    """List the pages of all documents; those without pages have none."""
-    return [
-        Place(document.name, f"p. {page}", page=page)
-        for document in originals.documents
-        for page in sorted({s.page for s in document.sections if s.page is not None})
-    ]
+def list_places(originals: Originals) -> list[Place]:
+    """List the pages of each document, or its chunks if the format has no pages."""
+    places = []
+    for document in originals.documents:
+        name = document.name
+        pages = sorted({s.page for s in document.sections if s.page is not None})
+        places += [Place(name, f"p. {page}", page=page) for page in pages]
+        for stretch in () if pages else originals.stretches:
+            if stretch.document is document:
+                words = document.text[stretch.start : stretch.stop].split()
+                begins = " ".join(words[:_BEGIN_WORDS])
+                unnamed = name if stretch.chunk is None else f"chunk {stretch.chunk}: {begins} …"
+                places.append(Place(name, stretch.place or unnamed, chunk=stretch.chunk))
+    return places
 
 
 def find_passages(stretches: Sequence[Stretch]) -> list[HalvedSentence]:

@@ -26,8 +26,7 @@ from d2l.evaluation.probe.passages import (
     Place,
     choose_passages,
     find_passages,
-    list_chunks,
-    list_pages,
+    list_places,
 )
 from d2l.evaluation.probe.written import PageAnswer, answer_questions, write_questions
 from d2l.inference.adapted_model import AdaptedModel
@@ -95,23 +94,17 @@ class PlaceGain:
 
     def to_json(self) -> dict[str, Any]:
         """The values of `d2l probe --json`."""
-        place = self.place
-        where = {"chunk": place.chunk} if place.page is None else {"page": place.page}
-        named = {"document": place.document, **where, "place": place.name}
-        return named | asdict(self.gain)
+        return asdict(self.place) | asdict(self.gain)
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The gain in all, and by place; `n_sentences` counts those of the document.
-
-    `chunks` and `pages` also have those without a passage; formats without pages have no `pages`.
-    """
+    """The gain in all, and by place, also of places without a passage; `n_sentences` counts those
+    of the document."""
 
     total: Gain
     n_sentences: int
-    chunks: tuple[PlaceGain, ...]
-    pages: tuple[PlaceGain, ...]
+    places: tuple[PlaceGain, ...]
     worst: tuple[Recited, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,8 +113,7 @@ class SelfTest:
             "wording": WORDING,
             "sentences": self.n_sentences,
             **asdict(self.total),
-            "chunks": [row.to_json() for row in self.chunks],
-            "pages": [row.to_json() for row in self.pages],
+            "places": [row.to_json() for row in self.places],
             "worst": [recited.to_json() for recited in self.worst],
         }
 
@@ -194,8 +186,10 @@ def probe_itself(
         selftest=SelfTest(
             total=Gain.of(recited),
             n_sentences=plan.n_sentences,
-            chunks=_take_gains(plan.chunks, recited),
-            pages=_take_gains(plan.pages, recited),
+            places=tuple(
+                PlaceGain(place, Gain.of([item for item in recited if place.holds(item.passage)]))
+                for place in plan.places
+            ),
             worst=tuple(replace(item, said=a.text) for item, a in zip(worst, said, strict=True)),
         ),
         answered=answer_questions(asker, chosen, watch=watch),
@@ -212,8 +206,7 @@ class _Plan:
 
     chosen: list[HalvedSentence]
     n_sentences: int
-    chunks: list[Place]
-    pages: list[Place]
+    places: list[Place]
 
 
 def _plan(originals: Originals, limit: int) -> _Plan:
@@ -226,14 +219,7 @@ def _plan(originals: Originals, limit: int) -> _Plan:
             hint="write questions and give them with --qa FILE",
         )
     chosen = choose_passages(passages, limit)
-    return _Plan(chosen, len(passages), list_chunks(originals), list_pages(originals))
-
-
-def _take_gains(places: Sequence[Place], recited: Sequence[Recited]) -> tuple[PlaceGain, ...]:
-    return tuple(
-        PlaceGain(place, Gain.of([item for item in recited if place.holds(item.passage)]))
-        for place in places
-    )
+    return _Plan(chosen, len(passages), list_places(originals))
 
 
 def ask(passage: HalvedSentence) -> str:

@@ -92,12 +92,12 @@ def test_gains_are_those_of_the_dense_models(done: Compiled) -> None:
     assert total.adapter_nll == pytest.approx(mean(with_adapter), abs=1e-4)
     assert total.gain == pytest.approx(mean(gains), abs=1e-4)
     assert total.stderr == pytest.approx(torch.tensor(gains).std().item() / 3**0.5, abs=1e-4)
-    assert [(row.place.name, row.gain.n) for row in test.pages] == [
+    assert [(row.place.name, row.gain.n) for row in test.places] == [
         ("p. 1", 2),
         ("p. 2", 1),
         ("p. 3", 0),
     ]
-    assert [row.gain.gain for row in test.pages] == [
+    assert [row.gain.gain for row in test.places] == [
         pytest.approx(mean(gains[:2]), abs=1e-4),
         pytest.approx(gains[2], abs=1e-4),
         None,
@@ -113,16 +113,16 @@ def test_the_worst_passages_show_what_the_adapter_says(done: Compiled) -> None:
         assert one.said == generate(dense, prompt, 30)
 
 
-def test_chunks_are_those_that_the_adapter_records(done: Compiled) -> None:
-    test = probe(done).selftest
-    record = read_record(done)
-    assert [row.place.chunk for row in test.chunks] == [
-        chunk["index"] for chunk in record["chunks"]
-    ]
-    assert [row.place.name for row in test.chunks] == [
-        chunk["source"] for chunk in record["chunks"]
-    ]
-    assert sum(row.gain.n for row in test.chunks) == 3
+def test_places_of_a_format_without_pages_are_the_adapters_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "a.md"
+    paragraphs = [f"# {n}\n\n{given} {wanted}" for n, (given, wanted) in enumerate(PAGES[0])]
+    path.write_text("\n\n".join(paragraphs), "utf-8")
+    done = compile_tiny(tmp_path, "seats", read_document(Source(str(path), path)), chunk_tokens=16)
+    test, chunks = probe(done).selftest, read_record(done)["chunks"]
+    assert len(chunks) > 1
+    assert [row.place.chunk for row in test.places] == [chunk["index"] for chunk in chunks]
+    assert [row.place.name for row in test.places] == [chunk["source"] for chunk in chunks]
+    assert sum(row.gain.n for row in test.places) == 2
 
 
 def test_an_adapter_that_does_nothing_gains_nothing(tmp_path: Path) -> None:
@@ -135,8 +135,7 @@ def test_an_adapter_that_does_nothing_gains_nothing(tmp_path: Path) -> None:
     test = probe(done).selftest
     total = test.total
     assert (total.n, total.gain, total.stderr) == (2, 0.0, 0.0)
-    assert test.pages == ()
-    assert len(test.chunks) == 1
+    assert [row.place.page for row in test.places] == [None]
 
 
 def test_limits_bound_what_is_asked_and_the_rest_is_counted(done: Compiled) -> None:
@@ -177,11 +176,10 @@ def test_json_has_the_whole_outcome(done: Compiled) -> None:
     assert found["gain"] == test.total.gain
     assert found["gain"] == pytest.approx(found["base_nll"] - found["adapter_nll"])
     name = str(done.root / "handbook.pdf")
-    assert found["pages"][2] == {
-        "document": name, "page": 3, "place": "p. 3", "n": 0,
+    assert found["places"][2] == {
+        "document": name, "name": "p. 3", "chunk": None, "page": 3, "n": 0,
         "base_nll": None, "adapter_nll": None, "gain": None, "stderr": None,
     }  # fmt: skip
-    assert found["chunks"] == [row.to_json() for row in test.chunks]
     assert {(one["page"], one["given"], one["wanted"]) for one in found["worst"]} == {
         (page, *halves) for page, both in enumerate(PAGES[:2], start=1) for halves in both
     }
