@@ -10,8 +10,8 @@ from d2l.batch.rows import BatchRow
 from d2l.batch.run import ENGINES
 from d2l.batch.work import Job, Worker
 from d2l.errors import CheckpointError
-from d2l.hypernets import checkpoints
 from d2l.hypernets.options import CompileOptions
+from d2l.hypernets.seats.compiling import SeatsNetwork
 from tests import tiny
 from tests.command import Command
 from tests.compiled import read_files
@@ -52,19 +52,18 @@ def read_results() -> dict[str, dict[str, Any]]:
 def run_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Do rows in this process; the list fills with the folders of networks that are loaded."""
     loaded: list[str] = []
-    load = checkpoints.load_hypernet
+    load = SeatsNetwork.load_hypernet
 
-    def note(path: Path, **options: Any) -> Any:
+    def note(path: Path, *values: Any, **options: Any) -> Any:
         loaded.append(path.name)
-        return load(path, **options)
+        return load(path, *values, **options)
 
     def run(job: Job, rows: list[BatchRow], n_workers: int) -> Any:
         del n_workers
         worker = Worker(job)
         yield from map(worker.do, rows)
 
-    monkeypatch.setattr("d2l.hypernets.network.load_hypernet", note)
-    monkeypatch.setattr("d2l.hypernets.text_to_lora.compiling.load_hypernet", note)
+    monkeypatch.setattr(SeatsNetwork, "load_hypernet", note)
     monkeypatch.setitem(ENGINES, "local", run)
     return loaded
 
