@@ -63,7 +63,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         worker = Worker(job)
         yield from map(worker.do, rows)
 
-    monkeypatch.setattr(SeatsNetwork, "load_hypernet", note)
+    monkeypatch.setattr(SeatsNetwork, "load_hypernet", staticmethod(note))
     monkeypatch.setitem(ENGINES, "local", run)
     return loaded
 
