@@ -16,13 +16,13 @@ class Spelling:
     """Presentation of an option by the command line and the documents.
 
     `of`: the panel of the help; "network" holds options of a whole `Compiler`, "adapter" those of
-    one adapter. `also`: commands that have the option, beside the one that has all of the model.
+    one adapter. `commands`: those that have the option; none named: all that take the model.
     `expert`: the short help leaves it out. `usual`: the default in help of a field with a factory.
     """
 
     help: str
     of: Literal["network", "adapter", "input", "limits"] = "adapter"
-    also: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     minimum: float | None = None
     envvar: str | None = None
     expert: bool = False
@@ -38,9 +38,13 @@ def option(default: Any, help: str, **spelling: Any) -> Any:
 
 
 def list_spellings(model: Any, command: str | None = None) -> dict[str, Spelling]:
-    """List the options of a model by name: all, or those that a further command has."""
+    """List the options of a model by name: all, or those that a command has."""
     found = {item.name: item.metadata["spelling"] for item in fields(model) if item.metadata}
-    return {n: spelling for n, spelling in found.items() if command in (None, *spelling.also)}
+    return {
+        name: spelling
+        for name, spelling in found.items()
+        if command is None or not spelling.commands or command in spelling.commands
+    }
 
 
 def show_keywords(model: Any, *names: str) -> Callable[[Function], Function]:

@@ -94,7 +94,7 @@ def create_checkpoint(
     console.emit({"checkpoint": str(out)}, str(out))
 
 
-@taking("d2l.hypernets.options:CompileOptions", "checkpoint", "base", "device", "offline")
+@taking("d2l.hypernets.options:CompileOptions", command="calibrate")
 def calibrate(options: "CompileOptions", dry_run: DryRun = False) -> None:
     """Fit a seat network to another file of its base.
 

@@ -37,27 +37,8 @@ from d2l.errors import AdapterError
 if TYPE_CHECKING:
     from d2l.hypernets.options import CompileOptions
 
-#: Options of `CompileOptions` that documents are compiled with.
-OPTIONS = (
-    "checkpoint",
-    "base",
-    "device",
-    "offline",
-    "max_rank",
-    "tokens_per_seat",
-    "parts",
-    "dtype",
-    "merge",
-    "scale",
-    "bias_scale",
-    "encoder",
-    "chunk_tokens",
-    "chunking",
-    "keep_paths",
-)
 
-
-@taking("d2l.hypernets.options:CompileOptions", *OPTIONS)
+@taking("d2l.hypernets.options:CompileOptions", command="compile")
 @taking("d2l.documents.intake:ReadOptions", into="reading")
 @taking("d2l.documents.sandbox:ReadLimits", into="limits")
 def compile_command(

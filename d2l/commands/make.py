@@ -20,11 +20,8 @@ if TYPE_CHECKING:
     from d2l.hypernets.network import AnyNetwork
     from d2l.hypernets.options import CompileOptions
 
-#: Options of `CompileOptions` that descriptions are compiled with.
-OPTIONS = ("checkpoint", "base", "embedder", "device", "offline", "scaling", "dtype")
 
-
-@taking("d2l.hypernets.options:TaskCompileOptions", *OPTIONS)
+@taking("d2l.hypernets.options:TaskCompileOptions", command="make")
 def make(
     options: "CompileOptions",
     description: Annotated[

@@ -84,13 +84,13 @@ Checkpoint = Annotated[
 
 
 def taking(
-    model: str, *names: str, command: str | None = None, into: str = "options"
+    model: str, *, command: str | None = None, into: str = "options"
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Replace a command's parameter `into` by the options of a model.
 
     `model`: "module:Class" of a dataclass whose fields are made by `spelling.option`. `command`:
-    its options alone; `names`: these alone. An option that the command declares itself stays as it
-    is declared. The command gets an instance of the class.
+    its options alone. An option that the command declares itself stays as it is declared. The
+    command gets an instance of the class.
     """
     module, _, name = model.partition(":")
 
@@ -103,7 +103,7 @@ def taking(
         declared = [field for field in spellings if field in parameters]
         spelled = {
             field: _spell(options, field, hints[field])
-            for field in names or spellings
+            for field in spellings
             if field not in declared
         }
 

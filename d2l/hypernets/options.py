@@ -18,15 +18,17 @@ Dtype = Literal["bf16", "fp16", "fp32"]
 Scaling = Literal["standard", "config"]
 Encoder = Literal["plain", "nf4"]
 MAX_RANK = 10**9  # PEFT's own floats hold no more
-_MANY = ("batch", "bench")  # commands that make many adapters
+# Commands that have an option; those of the network have all of them.
+_COMPILE = ("compile",)
+_MAKE = ("make",)
 
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """How parts become one adapter; both strengths are linear in the delta.
+    """Joining of chunks to one adapter; both strengths are linear in the delta.
 
-    `method`: "concat" or "average". `scale` multiplies the document's part, `bias_scale` the
-    learned part that is the same for every document, if the network has any.
+    `method`: "concat" or "average". `scale` multiplies the document's weights, `bias_scale` the
+    learned bias that is the same for every document, if the network has any.
     """
 
     method: str = "concat"
@@ -42,15 +44,14 @@ class NetworkOptions:
         default_checkpoint,
         "Alias, folder, file or org/repo[@revision][:subfolder].",
         of="network",
-        also=_MANY,
         envvar=DEFAULT_VARIABLE,
         usual=DEFAULT,
     )
     base: str | None = option(
-        None, "Folder, GGUF file or hub name; default: the network's.", of="network", also=_MANY
+        None, "Folder, GGUF file or hub name; default: the network's.", of="network"
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network", also=_MANY)
-    offline: bool = option(False, "Open no socket.", of="network", also=_MANY)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", of="network")
+    offline: bool = option(False, "Open no socket.", of="network")
 
 
 @dataclass(frozen=True)
@@ -67,30 +68,39 @@ class CompileOptions(NetworkOptions):
         None,
         "Folder or hub name of the embedder; default: the network's.",
         of="network",
+        commands=_MAKE,
         expert=True,
     )
     encoder: Encoder = option(
         "plain",
         "nf4: the base reads with 4-bit weights, as in the training of public checkpoints.",
         of="network",
+        commands=_COMPILE,
         expert=True,
     )
-    merge: Merge = option("concat", "How chunks become one adapter.", expert=True)
-    max_rank: int | None = option(
-        None, "Highest rank: smaller files recall less.", also=("batch",), minimum=1
+    merge: Merge = option(
+        "concat", "How chunks become one adapter.", commands=_COMPILE, expert=True
     )
-    scale: float = option(1.0, "Strength of the document's part.", expert=True)
-    bias_scale: float = option(1.0, "Strength of the network's learned part.", expert=True)
+    max_rank: int | None = option(
+        None, "Highest rank: smaller files recall less.", commands=("compile", "batch"), minimum=1
+    )
+    scale: float = option(
+        1.0, "Strength of the document's weights.", commands=_COMPILE, expert=True
+    )
+    bias_scale: float = option(
+        1.0, "Strength of the network's learned bias.", commands=_COMPILE, expert=True
+    )
     chunk_tokens: int | None = option(
         None,
         "Most tokens of a chunk; default: the network's.",
+        commands=_COMPILE,
         minimum=1,
         expert=True,
     )
     tokens_per_seat: int | None = option(
         None,
         "Fewer: better recall, more side effects; default: the network's.",
-        also=("batch",),
+        commands=("compile", "batch"),
         minimum=1,
         expert=True,
     )
@@ -98,16 +108,28 @@ class CompileOptions(NetworkOptions):
         None,
         "Keep a part for each chunk, for questions to choose; default: for documents longer than "
         "one memory holds.",
+        commands=_COMPILE,
     )
-    dtype: Dtype = option("bf16", "Precision of the written weights.", also=("batch",), expert=True)
+    dtype: Dtype = option(
+        "bf16",
+        "Precision of the written weights.",
+        commands=("compile", "batch", "make"),
+        expert=True,
+    )
     chunking: Chunking = option(
         "usual",
         "stable: for documents that change often; fewer chunks are read again.",
+        commands=_COMPILE,
         expert=True,
     )
-    keep_paths: bool = option(False, "Name inputs in d2l.json by their whole paths.", expert=True)
+    keep_paths: bool = option(
+        False, "Name inputs in d2l.json by their whole paths.", commands=_COMPILE, expert=True
+    )
     scaling: Scaling = option(
-        "standard", "standard: alpha / rank; config: what the checkpoint's files say.", expert=True
+        "standard",
+        "standard: alpha / rank; config: what the checkpoint's files say.",
+        commands=_MAKE,
+        expert=True,
     )
     base_dtype: str | None = None
     cache: bool = False
