@@ -55,6 +55,12 @@ def read_lock(folder: Path) -> dict[str, Any] | None:
     return lock
 
 
+def read_state(folder: Path) -> tuple[dict[str, Any], list[str]] | None:
+    """Read a folder's lock, and list the files that differ from it; None without a lock."""
+    lock = read_lock(folder)
+    return None if lock is None else (lock, compare_files(lock, digest_folder(folder)))
+
+
 def digest_folder(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder but the lock, by its path there; for links, pipes and
     devices, which no lock lists, the words "no file".

@@ -114,16 +114,19 @@ class Compiler(_Compiler):
 
     @show_keywords(CompileOptions, *ADAPTER_OPTIONS)
     def plan(
-        self, inputs: InputLike, *, reading: ReadOptions | None = None, **options: Any
+        self, inputs: InputLike | CompilePlan, *, reading: ReadOptions | None = None, **options: Any
     ) -> CompilePlan:
         """Plan the compilation of documents, without weights.
 
-        inputs: as for `d2l.compile`, or an `Intake`, which was read already. reading: formats,
+        inputs: as for `d2l.compile`, an `Intake`, which was read already, or a plan of a compiler
+        that needed no weights, whose documents are not cut again. reading: formats,
         encodings and limits. Further keywords: options of one adapter, as for `d2l.compile`.
         The plan has `chunks`, `rank`, `file_rank`, `adapter_bytes` and `warnings`.
         Raises DocumentError, BaseModelError or OptionError, and TypeError for other keywords.
         """
         changed = self.options.changed(**options)
+        if isinstance(inputs, CompilePlan):
+            return prepare(inputs.intake, changed, network=self.network, cut=inputs.cut)
         intake = take_inputs(inputs, reading or ReadOptions())
         return prepare(intake, changed, network=self.network)
 

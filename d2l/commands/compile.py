@@ -1,6 +1,8 @@
 """The command `d2l compile`: documents in, a plan or an adapter out."""
 
 import os
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,17 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import d2l
-from d2l.adapters import info as names
 from d2l.adapters.find import VARIABLE, home_folder, refuse_adapter
 from d2l.commands import console
 from d2l.commands.compile_report import (
     Report,
     report_plan,
+    report_run,
     report_unchanged,
     show_preflight,
 )
-from d2l.commands.compile_run import CompileRun
-from d2l.commands.export import refuse_beside
 from d2l.commands.options import (
     OUTPUT,
     DryRun,
@@ -27,14 +27,14 @@ from d2l.commands.options import (
     in_panel,
     taking,
 )
-from d2l.compiler.lock import Request, State, check
+from d2l.compiler.lock import Request, check
 from d2l.compiler.names import name_adapters
 from d2l.documents.inputs import STDIN
-from d2l.documents.intake import Intake, ReadOptions, read_inputs, refuse_warnings
+from d2l.documents.intake import ReadOptions, read_inputs, refuse_warnings
 from d2l.documents.sandbox import ReadLimits
-from d2l.errors import AdapterError
 
 if TYPE_CHECKING:
+    from d2l.compiler.plan import CompilePlan
     from d2l.hypernets.options import CompileOptions
 
 
@@ -63,28 +63,68 @@ def compile_command(
     force: Force = False,
 ) -> None:
     """Compile documents into one adapter."""
-    targets = tuple(to or ())
+    targets = tuple(dict.fromkeys(to or ()))
     reading = replace(reading, limits=limits)
     if out is None:
         out = _name_out(inputs, needed=locked or not dry_run)
     if locked or not (dry_run or force or to):
         wanted = options.record({}) | reading.record()
         request = Request(tuple(inputs), wanted, options.base, options.device, options.offline)
-        state = _check_lock(out, request, locked=locked)
+        state = check(out, request, locked=locked)
         if state is not None and (locked or state.is_current):
             report_unchanged(out, state, strict=strict)
             return
         force = state is not None and state.may_replace
     if not dry_run:
+        from d2l.runtimes.export import refuse_beside
+
         refuse_adapter(out, force=force)
         refuse_beside(out, targets, force=force)
 
-    intake = _read(inputs, reading, strict=strict)
-    show_preflight(options, intake, dry_run=dry_run)
+    with console.ProgressBar("reading") as progress:
+        intake = read_inputs(inputs, reading, progress)
+    _warn(intake.remarks, intake.warnings, strict=strict)
+    planned = show_preflight(options, intake, dry_run=dry_run)
     compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
-    run = CompileRun(compiler, targets, force=force, strict=strict)
-    report = _compile(intake, out, run, dry_run=dry_run)
+    plan = compiler.plan(planned or intake)
+    _warn((), plan.warnings, strict=strict)
+    report = report_plan(plan) if dry_run else _write(compiler, plan, out, targets, force=force)
     console.emit(report.values, report.text)
+
+
+def _write(
+    compiler: "d2l.Compiler", plan: "CompilePlan", out: Path, targets: Sequence[str], *, force: bool
+) -> Report:
+    """Compile a plan, write the adapter at `out` and its exports beside it."""
+    from d2l.runtimes.export import name_beside
+
+    refuse_adapter(out, force=force, n_bytes=plan.adapter_bytes + plan.parts_bytes)
+    cached = compiler.look_up(plan)
+    compiler.load(plan, cached)
+    start = time.perf_counter()
+    adapter = compiler(plan, watch=console.watch, cached=cached)
+    adapter.save_pretrained(out, force=force)
+    times = (time.perf_counter() - start, start - console.STARTED)
+    base, offline = compiler.options.base, compiler.options.offline
+    exports = [
+        d2l.export(
+            out, name_beside(out, to), to=to, base=base, force=force, local_files_only=offline
+        )
+        for to in targets
+    ]
+    for message in (message for done in exports for message in done.warnings):
+        console.warn(message)
+    return report_run(plan, adapter, out, times, cached=cached, exports=exports)
+
+
+def _warn(remarks: Sequence[str], warnings: Sequence[str], *, strict: bool) -> None:
+    """Show remarks and warnings; `strict` refuses the latter with DocumentError."""
+    for message in remarks:
+        console.note(message)
+    for message in warnings:
+        console.warn(message)
+    if strict:
+        refuse_warnings(warnings)
 
 
 def _name_out(inputs: list[str], *, needed: bool) -> Path:
@@ -100,43 +140,3 @@ def _name_out(inputs: list[str], *, needed: bool) -> Path:
     if needed:
         raise typer.BadParameter(f"-o is missing: {reason}")
     return home_folder()
-
-
-def _check_lock(out: Path, request: Request, *, locked: bool) -> State | None:
-    """Compare with the lock at `out`; None if there is no lock.
-
-    With `locked` a missing lock and every difference raise AdapterError.
-    """
-    state = check(out, request)
-    if not locked:
-        return state
-    if state is None:
-        raise AdapterError(
-            f"--locked: {out} has no {names.LOCK}",
-            hint=f"compile once without --locked, and keep the folder or its {names.LOCK}",
-        )
-    state.refuse(out, "--locked")
-    return state
-
-
-def _read(inputs: list[str], reading: ReadOptions, *, strict: bool) -> Intake:
-    """Read all inputs, and show notes and warnings; raises DocumentError."""
-    with console.ProgressBar("reading") as progress:
-        intake = read_inputs(inputs, reading, progress)
-    for message in intake.remarks:
-        console.note(message)
-    for message in intake.warnings:
-        console.warn(message)
-    if strict:
-        refuse_warnings(intake.warnings)
-    return intake
-
-
-def _compile(intake: Intake, out: Path, run: CompileRun, *, dry_run: bool) -> Report:
-    """Plan one adapter of all documents, and write it unless only the plan is wanted."""
-    plan = run.compiler.plan(intake)
-    for message in plan.warnings:
-        console.warn(message)
-    if run.strict:
-        refuse_warnings(plan.warnings)
-    return report_plan(plan) if dry_run else run.carry_out(plan, out, watch=console.watch)

@@ -35,19 +35,20 @@ class Report:
 
 def show_preflight(
     options: "CompileOptions", intake: "Intake | None" = None, *, dry_run: bool = False
-) -> None:
-    """Where something has to be fetched, say on stderr what, whether it can be had, and whether it
-    fits. Raises what would keep the run from succeeding, before anything is fetched."""
+) -> "CompilePlan | None":
+    """Print the files that have to be fetched, with access, disk and memory; the plan, if there is
+    one. Raises the first fault that would stop the run, before anything is fetched."""
     from d2l.compiler.preflight import look
 
     if options.offline:
-        return
+        return None
     preflight = look(options, None if dry_run else intake)
     if not preflight.missing:
-        return
+        return None
     console.note("\n".join(preflight.describe()))
     for fault in () if dry_run else preflight.list_faults():
         raise fault
+    return preflight.plan
 
 
 def report_plan(plan: "CompilePlan") -> Report:
@@ -78,12 +79,14 @@ def report_run(
     plan: "CompilePlan",
     adapter: "Adapter",
     out: Path,
+    times: tuple[float, float | None],
     *,
-    seconds: float,
-    start: float | None = None,
+    cached: "Cached | None" = None,
+    exports: Sequence["ExportResult"] = (),
 ) -> Report:
-    """What was made of a plan and written at `out`, and how long it took; `start`: seconds until
-    everything was loaded."""
+    """Report the adapter that was written at `out`, and its exports. `times`: seconds of the work,
+    and of the start before it."""
+    seconds, start = times
     made, device, written = adapter.provenance, plan.device, read_info(out)
     assert made is not None  # compiling says where an adapter came from
     errors = made.merge_error
@@ -107,7 +110,23 @@ def report_run(
     ]
     if errors:
         lines.insert(-2, f"error       at most {worst:.2%} of a module's delta was cut off")
+    if cached is not None:
+        n_chunks, n_cached = len(plan.chunks), cached.n_cached
+        values |= {"n_cached": n_cached, "n_read": n_chunks - n_cached}
+        unit = "chunk" if n_chunks == 1 else "chunks"
+        row = f"cache       {n_chunks:,} {unit}: {n_cached:,} cached, {cached.n_read:,} read"
+        lines += [row] if n_cached else []
+    if exports:
+        values["exports"] = [_describe_export(done) for done in exports]
+        lines += [
+            f"export      {done.path} ({_size(done.size_bytes)}): {done.load}" for done in exports
+        ]
     return Report("\n".join(lines), values)
+
+
+def _describe_export(done: "ExportResult") -> dict[str, Any]:
+    path = str(done.path)
+    return {"export": path, "to": done.to, "size_bytes": done.size_bytes, "load": done.load}
 
 
 def report_unchanged(out: Path, state: "State", *, strict: bool) -> None:
@@ -142,29 +161,6 @@ def _read_warnings(out: Path) -> list[str]:
     notes = [f"{row['name']}: {note}" for row in inputs for note in row.get("notes", ())]
     left_out = [describe_skipped(row["name"], row["reason"]) for row in skipped]
     return [*findings, *notes, *left_out, *map(str, provenance["warnings"])]
-
-
-def add_cached(report: Report, plan: "CompilePlan", cached: "Cached") -> Report:
-    """The report of a run, and how much of it the cache held."""
-    n_chunks = len(plan.chunks)
-    values = report.values | {"n_cached": cached.n_cached, "n_read": n_chunks - cached.n_cached}
-    if not cached.n_cached:
-        return Report(report.text, values)
-    chunks = "chunk" if n_chunks == 1 else "chunks"
-    line = f"cache       {n_chunks:,} {chunks}: {cached.n_cached:,} cached, {cached.n_read:,} read"
-    return Report(f"{report.text}\n{line}", values)
-
-
-def add_exports(report: Report, exports: Sequence["ExportResult"]) -> Report:
-    """The report of a run, and of what was exported beside the adapter."""
-    if not exports:
-        return report
-    lines = [f"export      {done.path} ({_size(done.size_bytes)}): {done.load}" for done in exports]
-    rows = [
-        {"export": str(done.path), "to": done.to, "size_bytes": done.size_bytes, "load": done.load}
-        for done in exports
-    ]
-    return Report("\n".join([report.text, *lines]), report.values | {"exports": rows})
 
 
 def _common(plan: "CompilePlan") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The command `d2l export`: options in, a file or folder for another runtime out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,34 +136,3 @@ def describe(done: "ExportResult") -> dict[str, Any]:
 def show(done: "ExportResult") -> str:
     """Show an export for people."""
     return f"{done.path}\nsize        {done.size_bytes / 1e6:.2f} MB\nload        {done.load}"
-
-
-def export_beside(
-    adapter: Path, targets: Sequence[str], *, base: str | None, offline: bool, force: bool
-) -> "list[ExportResult]":
-    """Export an adapter to each target of `d2l compile --to`, beside it."""
-    if not targets:
-        return []
-    from d2l.runtimes import export as pipeline
-
-    done = []
-    for to in dict.fromkeys(targets):
-        out = pipeline.name_beside(adapter, to)
-        done.append(
-            d2l.export(adapter, out, to=to, base=base, force=force, local_files_only=offline)
-        )
-        for message in done[-1].warnings:
-            console.warn(message)
-    return done
-
-
-def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None:
-    """Refuse exports that are unknown or cannot be written, before the work."""
-    if not targets:
-        return
-    from d2l.runtimes import export as pipeline
-    from d2l.runtimes.export_options import ExportOptions
-
-    for to in dict.fromkeys(targets):
-        out = pipeline.name_beside(adapter, to)
-        pipeline.refuse_export(out, ExportOptions(to, force=force))

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from d2l.adapters.lock_file import compare_files, digest_folder, read_lock
+from d2l.adapters.info import LOCK
+from d2l.adapters.lock_file import read_state
 from d2l.bases.catalog import BaseLocation, locate_base
 from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
@@ -58,12 +59,12 @@ class State:
 
     @property
     def is_current(self) -> bool:
-        """Whether compiling again would change nothing."""
+        """True if compiling again would change nothing."""
         return not self.differences
 
     @property
     def may_replace(self) -> bool:
-        """Whether compiling again loses nothing: the files are untouched, and the documents' names
+        """True if compiling again loses nothing: the files are untouched, and the documents' names
         and the options are the same."""
         return not {"option", "file", "inputs"} & {found.kind for found in self.differences}
 
@@ -124,30 +125,41 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def check(out: Path, request: Request) -> State | None:
-    """Compare an adapter's lock with a request; None without a lock. Raises AdapterError for a
-    damaged lock."""
-    lock = read_lock(out)
-    if lock is None:
+def check(out: Path, request: Request, *, locked: bool = False) -> State | None:
+    """Compare an adapter's lock with a request; None without a lock.
+
+    Raises AdapterError for a damaged lock, and with `locked` for a missing lock and for every
+    difference.
+    """
+    found = read_state(out)
+    if found is None:
+        if locked:
+            raise AdapterError(
+                f"--locked: {out} has no {LOCK}",
+                hint=f"compile once without --locked, and keep the folder or its {LOCK}",
+            )
         return None
+    lock, altered = found
     try:
-        return State(lock, tuple(_compare(lock, request, out)))
+        files = [Drift("file", f"file {text}") for text in altered]
+        state = State(lock, (*_compare(lock, request), *files))
     except (KeyError, TypeError, AttributeError) as error:  # JSON, and yet none of ours
         raise AdapterError(
             f"{out}: its d2l.lock is damaged ({error!r})",
             hint="compile the documents again: --force",
         ) from error
+    if locked:
+        state.refuse(out, "--locked")
+    return state
 
 
-def _compare(lock: Mapping[str, Any], request: Request, out: Path) -> Iterator[Drift]:
+def _compare(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:
     if lock["tool"]["d2l"] != __version__:
         yield Drift("tool", f"d2l {lock['tool']['d2l']} → {__version__}")
     yield from _compare_inputs(lock, request)
     yield from _compare_options(lock, request)
     yield from _compare_network(lock, request)
     yield from _compare_bases(lock, request)
-    for text in compare_files(lock, digest_folder(out)):
-        yield Drift("file", f"file {text}")
 
 
 def _compare_inputs(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]:

@@ -133,12 +133,17 @@ class CompilePlan:
 
 
 def prepare(
-    intake: Intake, options: CompileOptions, *, network: AnyNetwork | None = None
+    intake: Intake,
+    options: CompileOptions,
+    *,
+    network: AnyNetwork | None = None,
+    cut: Cut | None = None,
 ) -> CompilePlan:
     """Plan the compilation of documents: chunks, rank and size, and everything checked.
 
-    `network`: of `open_network` for the same options, to open it once for many plans. Raises
-    CheckpointError, BaseModelError, DocumentError or OptionError with what to do about it.
+    `network`: of `open_network` for the same options, to open it once for many plans; `cut`: of an
+    earlier plan of the same documents and options. Raises CheckpointError, BaseModelError,
+    DocumentError or OptionError with what to do about it.
     """
     if not intake.documents:
         raise DocumentError("nothing to compile: no document was read")
@@ -150,7 +155,8 @@ def prepare(
             f"{network.files.name}: its base reads with the weights that it answers with",
             hint="leave --encoder out: it is for Doc-to-LoRA networks",
         )
-    cut = network.cut(intake.documents, options)
+    if cut is None:
+        cut = network.cut(intake.documents, options)
     warnings = [*network.warnings, *cut.warnings]
     if (file_rank := network.config.find_rank(cut.rank)) > VLLM_RANKS[-1]:
         warnings.append(

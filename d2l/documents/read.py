@@ -71,7 +71,7 @@ def read_document(
     )
     has_markup = name == "markdown" and MARKUP.search(data) is not None
     in_child = reader.sandboxed or has_markup or len(data) > IN_PROCESS_BYTES
-    with log_time(_log, "read %s as %s%s", source.name, name, ", in a child" * in_child):
+    with log_time(_log, "read %s as %s%s", request.name, name, ", in a child" * in_child):
         parsed = run_in_child(name, request, limits) if in_child else parse(name, request)
     return make_document(source, name, request, parsed)
 

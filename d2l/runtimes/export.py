@@ -4,7 +4,7 @@
 writer reads its files back. Prints nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -163,6 +163,13 @@ def name_beside(adapter: Path, to: str) -> Path:
     return adapter.with_name(
         adapter.name.removesuffix(".lora") + (".gguf" if to == "gguf" else f"-{to}")
     )
+
+
+def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None:
+    """Refuse exports beside an adapter that are unknown or cannot be written, before the work."""
+    outs = {to: name_beside(adapter, to) for to in targets}
+    for to, out in outs.items():
+        refuse_export(out, ExportOptions(to, force=force))
 
 
 def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:
