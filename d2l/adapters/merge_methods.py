@@ -14,7 +14,6 @@ import torch
 
 from d2l.adapters.weights import LoraFactors, LoraWeights, pad_factors
 from d2l.errors import MergeError, OptionError
-from d2l.files.tensors import all_finite
 
 Item = TypeVar("Item")
 
@@ -111,7 +110,7 @@ def compress(
         return weights, dict.fromkeys(weights.factors, 0.0)
     factors, errors = {}, {}
     for name, wide in weights.factors.items():
-        if not (all_finite(wide.a) and all_finite(wide.b)):
+        if not bool(wide.a.isfinite().all() and wide.b.isfinite().all()):
             raise MergeError(f"{name} has values that are not finite numbers")
         nearest, errors[name] = _truncate(wide.to(device), rank)
         factors[name] = nearest.to("cpu")

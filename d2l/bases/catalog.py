@@ -9,6 +9,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from d2l.bases.gguf_header import digest_gguf
 from d2l.errors import BaseModelError
@@ -58,6 +59,10 @@ class KnownBase:
         return cache_dir() / "bases" / self.file
 
 
+#: Files of a model folder beside its weights that change its answers.
+_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+
+
 @dataclass(frozen=True)
 class BaseLocation:
     """A model's folder, or a GGUF file to make a folder from; one of the two is set."""
@@ -74,6 +79,14 @@ class BaseLocation:
         if len(shards) == 1:
             return file_digest(shards[0])
         return join_digests([file_digest(shard) for shard in shards])
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """A model's name and digests, for a lock; one digest covers all of a GGUF file."""
+        values: dict[str, Any] = {"name": name, "sha256": self.digest()}
+        if self.folder is not None:
+            found = [self.folder / file for file in _SETTINGS]
+            values["files"] = {path.name: file_digest(path) for path in found if path.is_file()}
+        return values
 
 
 def list_weights(folder: Path) -> list[Path]:

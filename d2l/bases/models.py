@@ -69,6 +69,11 @@ class BaseFiles:
         """SHA-256 of the weights: of the GGUF file, or over all safetensors shards."""
         return BaseLocation(self.folder, self.gguf).digest()
 
+    def describe(self) -> dict[str, Any]:
+        """The model's name and digests, for a lock."""
+        folder = None if self.gguf is not None else self.folder
+        return BaseLocation(folder, self.gguf).describe(self.name)
+
 
 def find_base(
     name: str,

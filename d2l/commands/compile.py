@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,8 +63,7 @@ def compile_command(
     force: Force = False,
 ) -> None:
     """Compile documents into one adapter."""
-    targets = tuple(dict.fromkeys(to or ()))
-    reading = replace(reading, limits=limits)
+    reading, beside = replace(reading, limits=limits), dict[str, Path]()
     if out is None:
         out = _name_out(inputs, needed=locked or not dry_run)
     if locked or not (dry_run or force or to):
@@ -79,7 +78,7 @@ def compile_command(
         from d2l.runtimes.export import refuse_beside
 
         refuse_adapter(out, force=force)
-        refuse_beside(out, targets, force=force)
+        beside = refuse_beside(out, to or (), force=force)
 
     with console.ProgressBar("reading") as progress:
         intake = read_inputs(inputs, reading, progress)
@@ -88,16 +87,19 @@ def compile_command(
     compiler = d2l.Compiler(replace(options, cache=True), need="plan" if dry_run else "weights")
     plan = compiler.plan(planned or intake)
     _warn((), plan.warnings, strict=strict)
-    report = report_plan(plan) if dry_run else _write(compiler, plan, out, targets, force=force)
+    report = report_plan(plan) if dry_run else _write(compiler, plan, out, beside, force=force)
     console.emit(report.values, report.text)
 
 
 def _write(
-    compiler: "d2l.Compiler", plan: "CompilePlan", out: Path, targets: Sequence[str], *, force: bool
+    compiler: "d2l.Compiler",
+    plan: "CompilePlan",
+    out: Path,
+    beside: Mapping[str, Path],
+    *,
+    force: bool,
 ) -> Report:
-    """Compile a plan, write the adapter at `out` and its exports beside it."""
-    from d2l.runtimes.export import name_beside
-
+    """Compile a plan, write the adapter at `out` and its exports `beside` it, by their target."""
     refuse_adapter(out, force=force, n_bytes=plan.adapter_bytes + plan.parts_bytes)
     cached = compiler.look_up(plan)
     compiler.load(plan, cached)
@@ -107,10 +109,8 @@ def _write(
     times = (time.perf_counter() - start, start - console.STARTED)
     base, offline = compiler.options.base, compiler.options.offline
     exports = [
-        d2l.export(
-            out, name_beside(out, to), to=to, base=base, force=force, local_files_only=offline
-        )
-        for to in targets
+        d2l.export(out, path, to=to, base=base, force=force, local_files_only=offline)
+        for to, path in beside.items()
     ]
     for message in (message for done in exports for message in done.warnings):
         console.warn(message)

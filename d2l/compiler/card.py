@@ -25,6 +25,7 @@ from d2l.version import __version__
 def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
     """The model card: what is in the adapter, how to load it, and its limits."""
     config, network = plan.config, plan.network
+    parts, merge = _explain_parts(plan), _describe_merge(plan)
     names = [PurePath(document.name).name for document in plan.documents]
     title = quote(names[0]) if len(names) == 1 else f"{len(names)} documents"
     checkpoint = quote(plan.checkpoint.name)
@@ -34,7 +35,7 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
         ("made by", f"d2l {__version__}, checkpoint {checkpoint} ({config.kind})"),
         ("tokens", plan.describe_tokens()),
         ("rank", f"{plan.file_rank}, on {', '.join(config.target_modules)}"),
-        ("merge", _describe_merge(plan)),
+        ("merge", merge),
     ]
     loading = LOADING.format(
         tokenizer="adapter" if network.own_tokenizer else literal(config.base),
@@ -42,7 +43,7 @@ def write_card(plan: CompilePlan, adapter: str = FOLDER) -> str:
         adapter=literal(adapter),
     )
     trouble = f"{KNOWS_NOTHING}\n" if network.own_tokenizer else ""
-    limits = network.explain_limits() + _explain_parts(plan) + write_list(plan.warnings)
+    limits = network.explain_limits() + parts + write_list(plan.warnings)
     return (
         f"{write_head(config.base, 'd2l')}"
         f"# {title}, compiled into a LoRA adapter\n\n"

@@ -76,14 +76,11 @@ class Cached:
         """A chunk's part, if it is cached."""
         return self.parts[index] if self.parts else None
 
-    def keep_share(self, index: int, share: ChunkWeights) -> None:
-        """Store a chunk's weights in the adapter."""
-        if self.keys:
+    def keep(self, index: int, share: ChunkWeights, part: ChunkWeights | None) -> None:
+        """Store a chunk's weights, those that were not cached."""
+        if self.keys and self.shares[index] is None:
             _write(entries.CHUNKS, share, self.keys[index])
-
-    def keep_part(self, index: int, part: ChunkWeights) -> None:
-        """Store a chunk's part."""
-        if self.part_keys:
+        if part is not None and self.part_keys and self.parts[index] is None:
             _write(entries.CHUNKS, part, self.part_keys[index])
 
     def keep_assembled(self, assembled: Assembled, learned: int) -> None:

@@ -3,15 +3,15 @@
 Inputs have the names in them that may be passed on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from d2l.adapters.info import CARD
 from d2l.adapters.lowest_rank import lower_content
 from d2l.adapters.parts import PartIndex, PartRecord, Parts, keep_memories
 from d2l.adapters.peft_folder import AdapterContent
-from d2l.adapters.provenance import Description
-from d2l.adapters.weights import LoraWeights
+from d2l.adapters.provenance import Description, Opening
+from d2l.adapters.weights import LoraWeights, Memory
 from d2l.compiler.card import write_card, write_description_card
 from d2l.compiler.lock import describe
 from d2l.compiler.plan import CompilePlan
@@ -31,27 +31,35 @@ def make_content(
     `weights` are those of `assembled` after --max-rank cut them, `merge_error` the relative error
     that the cut cost each module's delta, empty without a cut.
     """
-    names = name_shared(plan)
-    record = describe_compile(plan, merge_error)
-    parts = _keep_parts(plan, assembled, names)
+    names, prompt = name_shared(plan), plan.network.describe_prompt(plan.rank)
+    digests = plan.network.digest_all()
+    parts = _keep_parts(plan, assembled.parts, prompt.opening, names)
+    record = describe_compile(plan, prompt.prompt, merge_error)
     if parts is not None:
         record = record.model_copy(update={"parts_sha256": parts.sha256})
+    lock, record = describe(plan, names, digests), redact_provenance(record, names)
+    card = redact(write_card(plan), names)
     return lower_content(
         AdapterContent(
             weights=weights,
             n_base_layers=plan.config.n_base_layers,
-            provenance=redact_provenance(record, names),
+            provenance=record,
             memory=assembled.memory,
-            texts={**plan.network.write_texts(plan.rank), CARD: redact(write_card(plan), names)},
+            texts={**prompt.texts, CARD: card},
             dtype=plan.options.dtype,
             name=f"{PurePath(plan.documents[0].name).stem or 'documents'}.lora",
-            lock=describe(plan, names),
+            lock=lock,
             parts=parts,
         )
     )
 
 
-def _keep_parts(plan: CompilePlan, assembled: Assembled, names: Mapping[str, str]) -> Parts | None:
+def _keep_parts(
+    plan: CompilePlan,
+    memories: Sequence[Memory],
+    opening: Opening | None,
+    names: Mapping[str, str],
+) -> Parts | None:
     """The parts of a plan's chunks with their texts, if any are kept; for networks whose parts are
     ranks of the adapter nothing more is kept of them."""
     if not plan.keeps_parts:
@@ -67,10 +75,8 @@ def _keep_parts(plan: CompilePlan, assembled: Assembled, names: Mapping[str, str
         )
         for chunk in plan.chunks
     )
-    memories = assembled.parts
     if not memories:
         return Parts(PartIndex(parts=records))
-    opening = plan.network.describe_prompt(None).opening
     return keep_memories(PartIndex(opening=opening, parts=records), memories)
 
 
@@ -81,7 +87,8 @@ def make_described(
     names = name_places(plan.checkpoint.name, plan.options.base)
     if PurePath(description.embedder).is_absolute():  # else the checkpoint's name for all
         names |= name_places(description.embedder)
-    record = describe_description(plan, assembled, description)
+    prompt = plan.network.describe_prompt(plan.rank)
+    record = describe_description(plan, prompt.prompt, assembled.weights, description)
     card = write_description_card(plan, description)
     return lower_content(
         AdapterContent(
@@ -89,7 +96,7 @@ def make_described(
             n_base_layers=plan.config.n_base_layers,
             provenance=redact_provenance(record, names),
             memory=assembled.memory,
-            texts={**plan.network.write_texts(plan.rank), CARD: redact(card, names)},
+            texts={**prompt.texts, CARD: redact(card, names)},
             dtype=plan.options.dtype,
             name="task.lora",
         )

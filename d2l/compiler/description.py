@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from d2l.adapters.peft_folder import AdapterContent
 from d2l.adapters.provenance import Description, ExamplesRecord
-from d2l.compiler import run as pipeline
 from d2l.compiler.chunk_cache import lay_out, lay_out_lora
 from d2l.compiler.content import make_described
 from d2l.compiler.plan import CompilePlan
@@ -16,6 +15,7 @@ from d2l.datasets.examples import ExampleFile, pair_up
 from d2l.datasets.tasks import list_labels
 from d2l.documents.document import Document
 from d2l.documents.intake import Intake
+from d2l.files.paths import remember
 from d2l.hypernets.familiarity import LEAST_FAMILIAR
 from d2l.hypernets.network import AnyNetwork
 from d2l.hypernets.options import CompileOptions
@@ -71,7 +71,7 @@ def name_task(text: str) -> str:
 
 
 def run(plan: CompilePlan, loaded: Loaded) -> AdapterContent:
-    """Make the adapter of a description, in memory, with a network that `pipeline.load` loaded.
+    """Make the adapter of a description, in memory, with a network that `run.load` loaded.
 
     Raises D2LError.
     """
@@ -88,9 +88,8 @@ def run(plan: CompilePlan, loaded: Loaded) -> AdapterContent:
     if plan.examples is not None:
         description = description.model_copy(update={"examples": plan.examples})
     assembled = replace(assembled, weights=lay_out_lora(assembled.weights))
-    content = make_described(replace(plan, warnings=warnings), assembled, description)
-    pipeline.remember_network(plan)
-    return content
+    remember({plan.network.digest(): plan.checkpoint.path})
+    return make_described(replace(plan, warnings=warnings), assembled, description)
 
 
 def _warn_unlike(plan: CompilePlan, familiarity: float | None) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from d2l.adapters.info import LOCK
 from d2l.adapters.lock_file import read_state
-from d2l.bases.catalog import BaseLocation, locate_base
+from d2l.bases.catalog import locate_base
 from d2l.compiler.privacy import name_documents, name_places
 from d2l.documents.inputs import STDIN, expand_inputs
 from d2l.errors import AdapterError, D2LError
@@ -21,11 +21,8 @@ from d2l.hypernets.registry import digest_files, find_checkpoint
 from d2l.version import __version__
 
 if TYPE_CHECKING:
-    from d2l.bases.models import BaseFiles
     from d2l.compiler.plan import CompilePlan
 
-#: Files of a base's folder that decide how text is read, beside its weights.
-_BASE_SETTINGS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 _MOMENTS = "moments"
 
 
@@ -79,10 +76,13 @@ class State:
             )
 
 
-def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    plan: "CompilePlan", names: Mapping[str, str], digests: Mapping[str, Any]
+) -> dict[str, Any]:
     """Describe a compiled adapter for its lock, without the digests of its files. `names` are the
-    names to pass on, by those that the plan was given."""
-    values: dict[str, Any] = {
+    names to pass on, by those that the plan was given; `digests` are those of the network."""
+    models = {name: value for name, value in digests.items() if name != "files"}
+    return {
         "tool": {
             "d2l": __version__,
             "torch": version("torch"),
@@ -112,17 +112,12 @@ def describe(plan: "CompilePlan", names: Mapping[str, str]) -> dict[str, Any]:
         ],
         "network": {
             "name": names.get(plan.checkpoint.name, plan.checkpoint.name),
-            "files": plan.network.digest_files(),
+            "files": digests["files"],
         },
-        "base": _describe_base(plan.base),
         "device": plan.device.split(":")[0],
         "options": plan.options.record(names) | plan.intake.reading.record(),
+        **models,
     }
-    if plan.network.reader is not plan.base:
-        values["reader"] = _describe_base(plan.network.reader)
-    if (moments := plan.network.find_moments()) is not None:
-        values[_MOMENTS] = {"file": moments.name, "sha256": file_digest(moments)}
-    return values
 
 
 def check(out: Path, request: Request, *, locked: bool = False) -> State | None:
@@ -229,7 +224,7 @@ def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]
             continue
         try:
             location = locate_base(row["name"], override=override, offline=request.offline)
-            now = _describe_location(row["name"], location)
+            now = location.describe(row["name"])
         except (D2LError, OSError) as error:
             yield Drift("base", f"base {_message(error)}")
             continue
@@ -240,20 +235,6 @@ def _compare_bases(lock: Mapping[str, Any], request: Request) -> Iterator[Drift]
         path = cache_dir() / _MOMENTS / Path(moments["file"]).name
         if not path.is_file() or file_digest(path) != moments["sha256"]:
             yield Drift("base", "base: its measured second moments changed or are gone")
-
-
-def _describe_base(files: "BaseFiles") -> dict[str, Any]:
-    folder = None if files.gguf is not None else files.folder
-    return _describe_location(files.name, BaseLocation(folder, files.gguf))
-
-
-def _describe_location(name: str, location: BaseLocation) -> dict[str, Any]:
-    """A model's name and digests; all that is read of a GGUF file is in the one digest."""
-    values: dict[str, Any] = {"name": name, "sha256": location.digest()}
-    if location.folder is not None:
-        found = [location.folder / file for file in _BASE_SETTINGS]
-        values["files"] = {path.name: file_digest(path) for path in found if path.is_file()}
-    return values
 
 
 def _digest_text(text: str) -> str:

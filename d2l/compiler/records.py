@@ -16,14 +16,15 @@ from d2l.adapters.provenance import (
     FindingRecord,
     Input,
     Options,
+    Prompt,
     Provenance,
     Skipped,
     Tool,
 )
 from d2l.adapters.record_values import Span
+from d2l.adapters.weights import LoraWeights
 from d2l.compiler.plan import CompilePlan
 from d2l.documents.document import Document
-from d2l.hypernets.protocol import Assembled
 from d2l.version import __version__
 
 #: Options of d2l.json.
@@ -31,7 +32,9 @@ _OPTIONS = ["merge", "scale", "bias_scale", "max_rank", "chunk_tokens", "tokens_
 TOOL = Tool(name="d2l", version=__version__)
 
 
-def describe_compile(plan: CompilePlan, merge_error: Mapping[str, float]) -> Provenance:
+def describe_compile(
+    plan: CompilePlan, prompt: Prompt, merge_error: Mapping[str, float]
+) -> Provenance:
     """Provenance of an adapter that was compiled of documents."""
     slices = rank_slices(plan)
     options = {name: getattr(plan.options, name) for name in _OPTIONS}
@@ -51,7 +54,7 @@ def describe_compile(plan: CompilePlan, merge_error: Mapping[str, float]) -> Pro
         rank_before_max_rank=plan.cut.full_rank,
         options=Options(**options),
         merge_error=shorten_all(merge_error),
-        prompt=plan.network.describe_prompt(plan.rank),
+        prompt=prompt,
         warnings=plan.warnings,
     )
 
@@ -119,7 +122,7 @@ def rank_slices(plan: CompilePlan) -> list[tuple[int, int]]:
 
 
 def describe_description(
-    plan: CompilePlan, assembled: Assembled, description: Description
+    plan: CompilePlan, prompt: Prompt, weights: LoraWeights, description: Description
 ) -> Provenance:
     """Provenance of an adapter of a task description.
 
@@ -127,11 +130,10 @@ def describe_description(
     merged with documents and taken out again.
     """
     if plan.network.keeps_chunks:
-        record = describe_compile(plan, {})
+        record = describe_compile(plan, prompt, {})
         chunks = [chunk.model_copy(update={"source": DESCRIPTION}) for chunk in record.chunks]
         changes = {"description": description, "inputs": (), "chunks": tuple(chunks)}
         return record.model_copy(update=changes)
-    weights = assembled.weights
     return Provenance(
         tool=TOOL,
         checkpoint=_describe_checkpoint(plan),
@@ -144,7 +146,7 @@ def describe_description(
         scale=weights.scale,  # folded into lora_B
         options=Options(scaling=plan.options.scaling, dtype=plan.options.dtype),
         merge_error={},
-        prompt=plan.network.describe_prompt(plan.rank),
+        prompt=prompt,
         warnings=plan.warnings,
     )
 

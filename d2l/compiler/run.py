@@ -67,8 +67,8 @@ def run(
         weights, errors = compress(weights, plan.rank, device=device)
     content = make_content(plan, assembled, weights, errors)
     seconds = time.perf_counter() - start
-    remember({document.digest: Path(document.name) for document in plan.documents})
-    remember_network(plan)
+    files = {document.digest: Path(document.name) for document in plan.documents}
+    remember(files | {plan.network.digest(): plan.checkpoint.path})
     if loaded is not None and not cached.n_cached:  # a cached run says nothing about speed
         remember_rate(plan, loaded.device, seconds)
     return content
@@ -107,20 +107,14 @@ def _write_chunk(
     missing = [chunk.rank] if share is None else []
     if part is None and chunk.part_rank:
         missing.append(chunk.part_rank)
-    written = loaded.write(chunk, missing) if missing else []
-    if share is None:
-        share = chunk_cache.lay_out(written[0])
-        cached.keep_share(chunk.index, share)
-    if part is None and chunk.part_rank:
-        part = chunk_cache.round_part(written[-1])
-        cached.keep_part(chunk.index, part)
+    if missing:
+        written = loaded.write(chunk, missing)
+        share = share or chunk_cache.lay_out(written[0])
+        part = part or (chunk_cache.round_part(written[-1]) if chunk.part_rank else None)
+        cached.keep(chunk.index, share, part)
+    assert share is not None
     assert part is None or isinstance(part, Memory)
     return share, part
-
-
-def remember_network(plan: CompilePlan) -> None:
-    """Note the network's folder, for programs that know only its digest."""
-    remember({plan.network.digest(): plan.checkpoint.path})
 
 
 def _pick_base_dtype(plan: CompilePlan) -> torch.dtype:

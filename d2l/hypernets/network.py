@@ -27,6 +27,7 @@ from d2l.datasets.tasks import Example
 from d2l.documents.chunks import Chunk
 from d2l.documents.document import Document
 from d2l.errors import BaseModelError, CheckpointError
+from d2l.files.cache import file_digest
 from d2l.files.hub import Need
 from d2l.hypernets.familiarity import Familiarity
 from d2l.hypernets.formats.format import Format
@@ -37,6 +38,7 @@ from d2l.hypernets.protocol import (
     Cut,
     HypernetConfig,
     Loaded,
+    PromptFiles,
     TaskReading,
 )
 from d2l.hypernets.registry import DEFAULT_TEXT, CheckpointFiles, digest_files
@@ -174,15 +176,10 @@ class Network(ABC, Generic[Config]):
         """Descriptions of training, if they lie beside the weights; raises CheckpointError."""
         return None
 
-    def describe_prompt(self, rank: int | None) -> Prompt:
-        """The prompt of an adapter of this rank, or of any (None), for d2l.json."""
+    def describe_prompt(self, rank: int) -> PromptFiles:
+        """The prompt that an adapter of this rank answers to, with the files that make it."""
         del rank
-        return BASE_PROMPT
-
-    def write_texts(self, rank: int) -> dict[str, str]:
-        """Text files that make the prompt, by name: chat template and tokenizer."""
-        del rank
-        return {}
+        return PromptFiles(BASE_PROMPT)
 
     def explain_prompt(self, rank: int) -> str:
         """A paragraph of the model card on the prompt."""
@@ -309,6 +306,17 @@ class Network(ABC, Generic[Config]):
     def digest(self) -> str:
         """SHA-256 of the network's weights file, in hex."""
         return self.format.digest(self.files.path)
+
+    def digest_all(self) -> dict[str, Any]:
+        """Digests of all files that an adapter depends on, as d2l.lock holds them: "files" of the
+        checkpoint, "base", a "reader" of its own, and measured "moments"."""
+        moments = self.find_moments()
+        values: dict[str, Any] = {"files": self.digest_files(), "base": self.base.describe()}
+        if self.reader is not self.base:
+            values["reader"] = self.reader.describe()
+        if moments is not None:
+            values["moments"] = {"file": moments.name, "sha256": file_digest(moments)}
+        return values
 
     def digest_files(self) -> dict[str, str]:
         """SHA-256 of every file of the checkpoint, by its path in the folder."""

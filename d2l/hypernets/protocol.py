@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from d2l.adapters.provenance import Opening, Prompt
 from d2l.adapters.weights import LoraWeights, Memory
 from d2l.bases.families import Reading
 from d2l.documents.chunks import Chunk
@@ -31,6 +32,16 @@ class Cut:
     keeps_parts: bool = False
     held_by_one: int = 0
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PromptFiles:
+    """The prompt that an adapter answers to, and the text files that make it, by name: chat
+    template and tokenizer. `opening`: the longest, which parts are read behind."""
+
+    prompt: Prompt
+    texts: Mapping[str, str] = field(default_factory=dict)
+    opening: Opening | None = None
 
 
 @dataclass(frozen=True)

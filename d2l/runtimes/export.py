@@ -165,11 +165,12 @@ def name_beside(adapter: Path, to: str) -> Path:
     )
 
 
-def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> None:
-    """Refuse exports beside an adapter that are unknown or cannot be written, before the work."""
+def refuse_beside(adapter: Path, targets: Sequence[str], *, force: bool) -> dict[str, Path]:
+    """Name the exports beside an adapter; refuse those that are unknown or cannot be written."""
     outs = {to: name_beside(adapter, to) for to in targets}
     for to, out in outs.items():
         refuse_export(out, ExportOptions(to, force=force))
+    return outs
 
 
 def _check_shapes(weights: LoraWeights, base: BaseFiles) -> None:

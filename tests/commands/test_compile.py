@@ -34,7 +34,7 @@ N_CHARS = len(tiny.DOCUMENT) + 2 + len(LAST_PAGE)  # an empty line between secti
 def report_written(done: Compiled, seconds: float = 1.0, start: float | None = None) -> Report:
     """What is said of a finished run."""
     adapter = Adapter.from_pretrained(done.adapter)
-    return report_run(done.plan, adapter, done.adapter, seconds=seconds, start=start)
+    return report_run(done.plan, adapter, done.adapter, (seconds, start))
 
 
 # ---- the plan -----------------------------------------------------------------------------------
@@ -113,7 +113,8 @@ def test_the_size_in_the_plan_is_that_of_the_written_tensors(kind: str, compiled
 
 def test_after_a_run_the_estimate_comes_from_it(compiled: Compile) -> None:
     done = compiled("llama")
-    long = replace(done.plan, chunks=done.plan.chunks * 5)
+    cut = replace(done.plan.cut, chunks=done.plan.chunks * 5)
+    long = replace(done.plan, cut=cut)
     remember_rate(long, "cpu", 4 * long.n_tokens / 100)  # 25 tokens a second
     report = report_plan(done.plan)
     seconds = done.plan.n_tokens / 25
@@ -203,7 +204,7 @@ def test_a_run_tells_the_worst_error_of_compression(compiled: Compile) -> None:
     assert adapter.provenance is not None
     made = adapter.provenance.model_copy(update={"merge_error": errors})
     cut = replace(adapter, provenance=made)
-    report = report_run(done.plan, cut, done.adapter, seconds=1.0)
+    report = report_run(done.plan, cut, done.adapter, (1.0, None))
     assert report.values["max_merge_error"] == 0.12345
     assert report.text.splitlines()[-3:-1] == [
         "error       at most 12.35% of a module's delta was cut off",

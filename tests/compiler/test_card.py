@@ -192,7 +192,7 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
         values = json.loads(path.read_text("utf-8"))
         values |= {"tokenizer_class": old, "name_or_path": str(tmp_path), "is_local": True}
         path.write_text(json.dumps(values))
-    texts = done.plan.network.write_texts(done.plan.rank)
+    texts = done.plan.network.describe_prompt(done.plan.rank).texts
     settings = json.loads(texts["tokenizer_config.json"])
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert settings["model_input_names"] == ["input_ids", "attention_mask"]
@@ -206,7 +206,7 @@ def test_the_folders_tokenizer_loads_whatever_the_bases_class_is(
 
 def test_adapters_of_the_public_networks_carry_the_card_only(compiled: Compile) -> None:
     plan = compiled("llama").plan
-    assert not plan.network.write_texts(plan.rank)
+    assert not plan.network.describe_prompt(plan.rank).texts
 
 
 # ---- what the card says -------------------------------------------------------------------------

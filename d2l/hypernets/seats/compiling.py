@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from d2l.adapters.card import quote
 from d2l.adapters.info import CHAT_TEMPLATE
-from d2l.adapters.provenance import Prompt
 from d2l.bases.activations import Activations
 from d2l.bases.catalog import find_known
 from d2l.bases.models import BaseFiles
@@ -29,7 +28,7 @@ from d2l.hypernets.formats.format import Format, native_format
 from d2l.hypernets.formats.native import CONFIG_FILE
 from d2l.hypernets.network import LoadedNetwork, Network, refuse_shallow
 from d2l.hypernets.options import CompileOptions
-from d2l.hypernets.protocol import ChunkWeights, Cut, TaskReading
+from d2l.hypernets.protocol import ChunkWeights, Cut, PromptFiles, TaskReading
 from d2l.hypernets.seats.calibration import moments_path, with_moments
 from d2l.hypernets.seats.config import SeatsConfig, read_config
 from d2l.hypernets.seats.network import Seats, load_seats
@@ -230,14 +229,13 @@ class SeatsNetwork(Network[SeatsConfig]):
             "in a sentence or two what the task is"
         ]
 
-    def describe_prompt(self, rank: int | None) -> Prompt:
-        """The prompt that an adapter of `rank` seats answers to, or of the most (None)."""
-        return describe_prompt(self.config, self.config.max_seats if rank is None else rank)
-
-    def write_texts(self, rank: int) -> dict[str, str]:
-        """Tokenizer and chat template, so that `AutoTokenizer.from_pretrained` on the folder and
-        `apply_chat_template` alone make the prompt that the memory answers to."""
-        return {CHAT_TEMPLATE: chat_template(self.config, rank), **copy_tokenizer(self.base)}
+    def describe_prompt(self, rank: int) -> PromptFiles:
+        """The prompt with the opening of `rank` seats. Its files are tokenizer and chat template:
+        `AutoTokenizer.from_pretrained` and `apply_chat_template` alone make the prompt."""
+        config = self.config
+        texts = {CHAT_TEMPLATE: chat_template(config, rank), **copy_tokenizer(self.base)}
+        longest = describe_prompt(config, config.max_seats).opening
+        return PromptFiles(describe_prompt(config, rank), texts, longest)
 
     def explain_prompt(self, rank: int) -> str:
         """A paragraph of the card on the opening."""
